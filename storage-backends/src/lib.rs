@@ -1,0 +1,1 @@
+//! Opens object stores by URL.

@@ -1,0 +1,2 @@
+//! The `ctxsync` program.
+fn main() {}

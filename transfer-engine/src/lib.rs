@@ -1,0 +1,1 @@
+//! Moves a workspace to and from an object store.
