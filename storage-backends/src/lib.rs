@@ -1,1 +1,46 @@
-//! Opens object stores by URL.
+//! Opens object stores by URL, proves what they can do, and wraps them for tests.
+//!
+//! ```text
+//!  "s3://bucket/prefix"            environment, options, profile (given by the caller)
+//!          |                                     |
+//!      StoreUrl::parse                     StoreOptions
+//!          '------------------. .----------------'
+//!                            open  -> Opened { store: Arc<dyn ObjectStore>, url, .. }
+//!                              |
+//!                            probe -> Capabilities, or a refusal
+//!                              |
+//!     layer::{Recording, Faulty, Latency, Bandwidth}   each one a store round a store
+//! ```
+//!
+//! ```
+//! use storage_backends::{StoreOptions, StoreUrl, open, probe};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let url = StoreUrl::parse("memory:", "/".as_ref())?;
+//! let opened = open(&url, &StoreOptions::default())?;
+//! let found = probe(&opened.store).await?;
+//! assert!(found.deletes);
+//! # Ok(()) })
+//! # }
+//! ```
+//!
+//! Listings of an opened store come in the order of the keys' bytes, whatever the backend. Nothing here
+//! reads the environment or a home directory; the one exception is `object_store`'s own search for Google
+//! credentials where none are given.
+
+mod guard;
+mod open;
+mod options;
+mod probe;
+mod profile;
+mod settings;
+mod sorted;
+mod url;
+
+pub use guard::BucketMissing;
+pub use open::{OpenError, Opened, open};
+pub use options::{SettingError, StoreOptions, parse_setting};
+pub use probe::{Capabilities, ProbeError, probe};
+pub use profile::ProfileError;
+pub use url::{Backend, Cloud, StoreUrl, UrlError};

@@ -1,0 +1,275 @@
+//! Keeps a cloud's errors honest: no secret in them, and no missing bucket that looks like a missing
+//! object.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryFutureExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+
+/// The bucket or container does not exist: the source of an [`Error::Generic`] where `object_store` itself
+/// reports `NotFound`, which reads as "no such object".
+#[derive(Debug, thiserror::Error)]
+#[error("the bucket of {url} does not exist")]
+pub struct BucketMissing {
+    /// The store's place.
+    pub url: String,
+    /// What the server said.
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+impl BucketMissing {
+    /// Finds a `BucketMissing` in the chain of an error's sources.
+    pub fn find(error: &Error) -> Option<&Self> {
+        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref::<Self>() {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+/// Values that must not be printed; `Debug` shows how many.
+#[derive(Clone)]
+pub(crate) struct Secrets(Arc<[String]>);
+
+/// What stands in the place of an error that held a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Cleaned(String);
+
+/// Shorter values would blot out words that mean nothing.
+const SHORTEST_SECRET: usize = 6;
+
+impl Secrets {
+    pub(crate) fn new(values: Vec<String>) -> Self {
+        let mut values: Vec<_> = values.into_iter().filter(|value| value.len() >= SHORTEST_SECRET).collect();
+        // Where one holds another, the longer goes first, or its rest would stay.
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        Self(values.into())
+    }
+
+    fn shows(&self, text: &str) -> bool {
+        self.0.iter().any(|secret| text.contains(secret.as_str()))
+    }
+
+    fn blot(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+
+    /// Returns the error as it is, or where it shows a secret, one of the same kind that doesn't.
+    pub(crate) fn clean(&self, error: Error) -> Error {
+        if self.0.is_empty() {
+            return error;
+        }
+        let mut texts = vec![format!("{error:?}")];
+        let mut next: Option<&(dyn StdError + 'static)> = Some(&error);
+        while let Some(error) = next {
+            texts.push(error.to_string());
+            next = error.source();
+        }
+        if !texts.iter().any(|text| self.shows(text)) {
+            return error;
+        }
+        let said = |source: Box<dyn StdError + Send + Sync>| {
+            Box::new(Cleaned(self.blot(&source.to_string()))) as Box<dyn StdError + Send + Sync>
+        };
+        match error {
+            Error::NotFound { path, source } => {
+                Error::NotFound { path: self.blot(&path), source: said(source) }
+            }
+            Error::AlreadyExists { path, source } => {
+                Error::AlreadyExists { path: self.blot(&path), source: said(source) }
+            }
+            Error::Precondition { path, source } => {
+                Error::Precondition { path: self.blot(&path), source: said(source) }
+            }
+            Error::NotModified { path, source } => {
+                Error::NotModified { path: self.blot(&path), source: said(source) }
+            }
+            Error::PermissionDenied { path, source } => {
+                Error::PermissionDenied { path: self.blot(&path), source: said(source) }
+            }
+            Error::Unauthenticated { path, source } => {
+                Error::Unauthenticated { path: self.blot(&path), source: said(source) }
+            }
+            Error::NotSupported { source } => Error::NotSupported { source: said(source) },
+            Error::Generic { store, source } => Error::Generic { store, source: said(source) },
+            other => {
+                Error::Generic { store: "cloud", source: Box::new(Cleaned(self.blot(&other.to_string()))) }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
+    }
+}
+
+/// A store whose errors are cleaned; it shows its place and nothing of what is inside.
+#[derive(Clone)]
+pub(crate) struct Guarded {
+    inner: Arc<dyn ObjectStore>,
+    judge: Judge,
+}
+
+#[derive(Clone)]
+struct Judge {
+    url: Arc<str>,
+    secrets: Secrets,
+}
+
+impl Judge {
+    /// Cleans an error of a request for one object.
+    fn object(&self, error: Error) -> Error {
+        // What the three clouds answer, for an object of a bucket that isn't there.
+        let codes = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
+        match error {
+            Error::NotFound { path, source } => {
+                let text = source.to_string();
+                if codes.iter().any(|code| text.contains(code)) {
+                    return self.missing(source);
+                }
+                self.secrets.clean(Error::NotFound { path, source })
+            }
+            other => self.secrets.clean(other),
+        }
+    }
+
+    /// Cleans an error of a listing, which finds nothing only where there is no bucket.
+    fn listing(&self, error: Error) -> Error {
+        match error {
+            Error::NotFound { source, .. } => self.missing(source),
+            other => self.secrets.clean(other),
+        }
+    }
+
+    fn missing(&self, source: Box<dyn StdError + Send + Sync>) -> Error {
+        let text = self.secrets.blot(&source.to_string());
+        let missing = BucketMissing { url: self.url.to_string(), source: Box::new(Cleaned(text)) };
+        Error::Generic { store: "cloud", source: Box::new(missing) }
+    }
+}
+
+impl Guarded {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, url: String, secrets: Secrets) -> Self {
+        Self { inner, judge: Judge { url: url.into(), secrets } }
+    }
+}
+
+impl fmt::Display for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.judge.url)
+    }
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Guarded({})", self.judge.url)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for Guarded {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(location, payload, opts).map_err(|e| self.judge.object(e)).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let upload = self.inner.put_multipart_opts(location, opts).await;
+        let inner = upload.map_err(|e| self.judge.object(e))?;
+        Ok(Box::new(GuardedUpload { inner, judge: self.judge.clone() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let mut result = self.inner.get_opts(location, options).await.map_err(|e| self.judge.object(e))?;
+        if let GetResultPayload::Stream(body) = result.payload {
+            let judge = self.judge.clone();
+            let body = body.map(move |chunk| chunk.map_err(|e| judge.object(e)));
+            result.payload = GetResultPayload::Stream(body.boxed());
+        }
+        Ok(result)
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await.map_err(|e| self.judge.object(e))
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let judge = self.judge.clone();
+        self.inner.delete_stream(locations).map(move |item| item.map_err(|e| judge.object(e))).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let judge = self.judge.clone();
+        self.inner.list(prefix).map(move |item| item.map_err(|e| judge.listing(e))).boxed()
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let judge = self.judge.clone();
+        let items = self.inner.list_with_offset(prefix, offset);
+        items.map(move |item| item.map_err(|e| judge.listing(e))).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await.map_err(|e| self.judge.listing(e))
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await.map_err(|e| self.judge.object(e))
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.inner.rename_opts(from, to, options).await.map_err(|e| self.judge.object(e))
+    }
+}
+
+struct GuardedUpload {
+    inner: Box<dyn MultipartUpload>,
+    judge: Judge,
+}
+
+impl fmt::Debug for GuardedUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GuardedUpload({})", self.judge.url)
+    }
+}
+
+#[async_trait]
+impl MultipartUpload for GuardedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let judge = self.judge.clone();
+        Box::pin(self.inner.put_part(data).map_err(move |e| judge.object(e)))
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.inner.complete().await.map_err(|e| self.judge.object(e))
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await.map_err(|e| self.judge.object(e))
+    }
+}

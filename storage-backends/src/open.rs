@@ -1,0 +1,308 @@
+//! Turns a [`StoreUrl`] into an object store.
+
+use std::fmt;
+use std::io;
+use std::path::{Path as FsPath, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+
+use crate::guard::{Guarded, Secrets};
+use crate::options::StoreOptions;
+use crate::profile::{self, ProfileError};
+use crate::settings::Settings;
+use crate::sorted::Sorted;
+use crate::url::{Backend, Cloud, Place, StoreUrl};
+
+/// A store that was opened. `Debug` shows its place only.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The store; its keys are below the URL's prefix, and its listings come in the order of the keys'
+    /// bytes.
+    pub store: Arc<dyn ObjectStore>,
+    /// The place, as it may be shown to anyone.
+    pub url: String,
+    /// The kind of backend.
+    pub backend: Backend,
+    /// The directory of a local store.
+    pub local_dir: Option<PathBuf>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opened({})", self.url)
+    }
+}
+
+/// Why a store can't be opened. No message holds a secret.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is no store at the place.
+    #[error("there is no store at {url}: the directory does not exist")]
+    Missing {
+        /// The place.
+        url: String,
+    },
+    /// Something that is not a directory is at the place of a local store.
+    #[error("{url} is not a directory")]
+    NotADirectory {
+        /// The place.
+        url: String,
+    },
+    /// The directory of a local store can't be made or used.
+    #[error("the directory {url} can't be used as a store")]
+    Directory {
+        /// The place.
+        url: String,
+        /// What the file system says.
+        source: io::Error,
+    },
+    /// The backend has no such setting.
+    #[error(
+        "`{key}` is not an option of {scheme} stores{}",
+        nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+    )]
+    UnknownOption {
+        /// The key as it was given.
+        key: String,
+        /// The scheme of the store's URL.
+        scheme: &'static str,
+        /// The known key that is most like it.
+        nearest: Option<&'static str>,
+    },
+    /// A setting can't have the value that it was given, which is not shown.
+    #[error("the option `{key}` can't be set so: {reason}")]
+    BadOption {
+        /// The key.
+        key: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Credentials would cross a network in the clear.
+    #[error(
+        "the endpoint {endpoint} is not encrypted and not on this machine; set AWS_ALLOW_HTTP=true or the \
+         option allow_http=true if that is meant"
+    )]
+    PlainHttp {
+        /// The endpoint's address.
+        endpoint: String,
+    },
+    /// The profile that was asked for can't be used.
+    #[error("the credentials for {url} can't be read")]
+    Profile {
+        /// The place.
+        url: String,
+        /// What is wrong with the profile.
+        source: ProfileError,
+    },
+    /// The backend refuses its settings.
+    #[error("the settings for {url} are not usable")]
+    Settings {
+        /// The place.
+        url: String,
+        /// What the backend says.
+        source: object_store::Error,
+    },
+}
+
+/// Opens the store at `url`, without sending a request.
+///
+/// S3 puts are conditional by `If-None-Match`, and their payloads are not signed where TLS protects them.
+/// A local store flushes what it writes. Errors of a cloud store are cleaned of secrets, and one that
+/// comes of a missing bucket is never `NotFound`, so that it can't be taken for a missing object (see
+/// [`crate::BucketMissing`]).
+///
+/// # Errors
+/// An [`OpenError`]. Whether the store can be reached and written is for [`crate::probe`] to find out.
+pub fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Opened, OpenError> {
+    let store = match url.place() {
+        Place::Local(dir) => open_local(url, dir, options)?,
+        Place::Memory(prefix) => {
+            no_settings(options, "memory")?;
+            below(InMemory::new(), prefix)
+        }
+        Place::Cloud { cloud, bucket, prefix } => {
+            let name = url.to_string();
+            match cloud {
+                Cloud::S3 => open_s3(name, bucket, prefix, options)?,
+                Cloud::Gcs => open_gcs(name, bucket, prefix, options)?,
+                Cloud::Azure => open_azure(name, bucket, prefix, options)?,
+            }
+        }
+    };
+    let local_dir = url.local_dir().map(FsPath::to_owned);
+    Ok(Opened { store, url: url.to_string(), backend: url.backend(), local_dir })
+}
+
+fn below<S: ObjectStore>(store: S, prefix: &Path) -> Arc<dyn ObjectStore> {
+    if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix.clone())) }
+}
+
+fn no_settings(options: &StoreOptions, scheme: &'static str) -> Result<(), OpenError> {
+    match options.settings.first() {
+        Some((key, _)) => Err(OpenError::UnknownOption { key: key.clone(), scheme, nearest: None }),
+        None => Ok(()),
+    }
+}
+
+fn open_local(
+    url: &StoreUrl,
+    dir: &FsPath,
+    options: &StoreOptions,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    no_settings(options, "local")?;
+    let unusable = |source| OpenError::Directory { url: url.to_string(), source };
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(OpenError::NotADirectory { url: url.to_string() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if !options.create {
+                return Err(OpenError::Missing { url: url.to_string() });
+            }
+            std::fs::create_dir_all(dir).map_err(unusable)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(OpenError::NotADirectory { url: url.to_string() });
+        }
+        Err(error) => return Err(unusable(error)),
+    }
+    let store = LocalFileSystem::new_with_prefix(dir)
+        .map_err(|source| OpenError::Settings { url: url.to_string(), source })?;
+    // Directories that deletions leave empty would be walked by every listing.
+    let store = store.with_fsync(options.fsync).with_automatic_cleanup(true);
+    Ok(Arc::new(Sorted::new(store)))
+}
+
+fn retry(options: &StoreOptions) -> RetryConfig {
+    let init_backoff = options.backoff_min.min(options.backoff_max);
+    RetryConfig {
+        backoff: BackoffConfig { init_backoff, max_backoff: options.backoff_max, base: 2.0 },
+        max_retries: options.retries,
+        retry_timeout: options.retry_timeout,
+    }
+}
+
+fn client(options: &StoreOptions, allow_http: bool) -> ClientOptions {
+    ClientOptions::new()
+        .with_allow_http(allow_http)
+        .with_timeout(options.timeout)
+        .with_connect_timeout(options.connect_timeout)
+        .with_read_timeout(options.read_timeout)
+        .with_pool_max_idle_per_host(options.connections)
+}
+
+fn env_of<'a>(options: &'a StoreOptions, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let pairs = options.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    pairs.filter(move |(name, _)| name.starts_with(prefix))
+}
+
+fn guarded<S: ObjectStore>(
+    url: String,
+    prefix: &Path,
+    secrets: Vec<String>,
+    built: object_store::Result<S>,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let secrets = Secrets::new(secrets);
+    match built {
+        Ok(store) => Ok(Arc::new(Guarded::new(below(store, prefix), url, secrets))),
+        Err(source) => Err(OpenError::Settings { url, source: secrets.clean(source) }),
+    }
+}
+
+fn open_s3(
+    url: String,
+    bucket: &str,
+    prefix: &Path,
+    options: &StoreOptions,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let mut settings = Settings::new(Cloud::S3);
+    lay_profile(&mut settings, &url, options)?;
+    settings.lay(env_of(options, "AWS_"));
+    settings.lay_strict(&options.settings)?;
+    let secrets = settings.secrets();
+    let http = settings.allow_http()?;
+    let tls = settings.over_tls(&["aws_endpoint_url_s3", "aws_endpoint"]);
+    let builder = AmazonS3Builder::new()
+        .with_client_options(client(options, http))
+        .with_retry(retry(options))
+        .with_unsigned_payload(tls)
+        .with_conditional_put(S3ConditionalPut::ETagMatch);
+    settings.remove(&["allow_http"]);
+    let builder = settings.apply(builder, AmazonS3Builder::with_config);
+    guarded(url, prefix, secrets, builder.with_bucket_name(bucket).build())
+}
+
+/// Lays the profile that `AWS_PROFILE` names, or the default one where there is such, as the weakest
+/// source.
+fn lay_profile<K: FromStr + AsRef<str>>(
+    settings: &mut Settings<K>,
+    url: &str,
+    options: &StoreOptions,
+) -> Result<(), OpenError> {
+    let named = options.env("AWS_PROFILE").or_else(|| options.env("AWS_DEFAULT_PROFILE"));
+    let credentials = options.aws_credentials.as_deref();
+    let has_keys = options.env("AWS_ACCESS_KEY_ID").is_some()
+        || options.settings.iter().any(|(key, _)| key.to_ascii_lowercase().ends_with("access_key_id"));
+    let read = profile::read(named.unwrap_or("default"), credentials, options.aws_config.as_deref());
+    let profile = match read {
+        Ok(profile) => profile,
+        // Keys of a stronger source make it unimportant; and nobody has to have a default profile.
+        Err(_) if named.is_none() || has_keys => return Ok(()),
+        Err(source) => return Err(OpenError::Profile { url: url.to_owned(), source }),
+    };
+    settings.lay(profile.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    // AWS's tools prefer an identity that the environment gives to the keys of an unnamed profile.
+    let identity = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"];
+    if named.is_none() && identity.iter().any(|name| options.env(name).is_some()) {
+        settings.remove(&["aws_access_key_id", "aws_secret_access_key", "aws_session_token"]);
+    }
+    Ok(())
+}
+
+fn open_gcs(
+    url: String,
+    bucket: &str,
+    prefix: &Path,
+    options: &StoreOptions,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let mut settings = Settings::new(Cloud::Gcs);
+    settings.lay(env_of(options, "GOOGLE_"));
+    settings.lay_strict(&options.settings)?;
+    let secrets = settings.secrets();
+    let http = settings.allow_http()?;
+    let builder = GoogleCloudStorageBuilder::new()
+        .with_client_options(client(options, http))
+        .with_retry(retry(options));
+    settings.remove(&["allow_http"]);
+    let builder = settings.apply(builder, GoogleCloudStorageBuilder::with_config);
+    guarded(url, prefix, secrets, builder.with_bucket_name(bucket).build())
+}
+
+fn open_azure(
+    url: String,
+    container: &str,
+    prefix: &Path,
+    options: &StoreOptions,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let mut settings = Settings::new(Cloud::Azure);
+    settings.lay(env_of(options, "AZURE_").chain(env_of(options, "IDENTITY_ENDPOINT")));
+    settings.lay_strict(&options.settings)?;
+    let secrets = settings.secrets();
+    // The emulator speaks plain HTTP on this machine.
+    let http = settings.allow_http()? || settings.is_true("azure_storage_use_emulator");
+    let builder =
+        MicrosoftAzureBuilder::new().with_client_options(client(options, http)).with_retry(retry(options));
+    settings.remove(&["allow_http"]);
+    let builder = settings.apply(builder, MicrosoftAzureBuilder::with_config);
+    guarded(url, prefix, secrets, builder.with_container_name(container).build())
+}

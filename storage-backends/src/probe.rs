@@ -1,0 +1,210 @@
+//! Finds out whether a store keeps its promises, before anything depends on them.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use tokio::time::Instant;
+
+use crate::guard::BucketMissing;
+
+/// What a store can do, as [`probe`] found it. That it can put if absent goes without saying: any other
+/// store is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The store's clock at the probe's put.
+    pub store_time: SystemTime,
+    /// Whether objects may be deleted. Without, nothing can be collected, and the probe's own object stays.
+    pub deletes: bool,
+    /// How long the first put took, which had to connect.
+    pub first_put: Duration,
+    /// How long the read after it took: about one round trip.
+    pub round_trip: Duration,
+}
+
+/// Why a store can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// A put with `If-None-Match: *` replaced an object, or was never refused.
+    #[error(
+        "the store ignores preconditions: it let a second writer replace an object that was to be created \
+         once. Writers would overwrite each other's work there, so it is not used; choose a store that \
+         honours `If-None-Match: *`"
+    )]
+    IgnoresPreconditions,
+    /// The store says that it can't put if absent.
+    #[error("the store can't create an object only where there is none, and so it is not used")]
+    NoPutIfAbsent {
+        /// What the store says.
+        source: Error,
+    },
+    /// The credentials don't allow writing, or there are none.
+    #[error("the store can't be written with these credentials")]
+    NoWritePermission {
+        /// What the store says.
+        source: Error,
+    },
+    /// The credentials allow writing, but not reading or listing.
+    #[error("the store can be written but not {action} with these credentials")]
+    NoReadPermission {
+        /// What is not allowed: `read` or `listed`.
+        action: &'static str,
+        /// What the store says.
+        source: Error,
+    },
+    /// There is no such bucket.
+    #[error("the store's bucket does not exist")]
+    Missing {
+        /// What the store says.
+        source: Error,
+    },
+    /// An object that was put is not there, is not what was put, or is not listed.
+    #[error("the store does not show what was written to it: {what}")]
+    NotVisible {
+        /// What was expected and not seen.
+        what: &'static str,
+    },
+    /// A request failed for another reason, such as the network.
+    #[error("the store can't be examined: {action} failed")]
+    Failed {
+        /// The request that failed.
+        action: &'static str,
+        /// What the store says.
+        source: Error,
+    },
+}
+
+/// Puts, puts again, reads, lists and deletes one small object with a random name below `probe/`, five
+/// requests in all, and says whether the store may be used.
+///
+/// That a create is refused one after the other proves that conditions are looked at, not that they hold
+/// in a race; a store that ignores them is always found out.
+///
+/// # Errors
+/// A [`ProbeError`]; the object is removed whatever the outcome, as far as the store allows it.
+pub async fn probe(store: &dyn ObjectStore) -> Result<Capabilities, ProbeError> {
+    let name = random_name();
+    let key = Path::from(format!("probe/{name}"));
+    let outcome = examine(store, &key, &name).await;
+    let mut deletes = true;
+    match store.delete(&key).await {
+        Ok(()) => {}
+        // A create that was refused for lack of permission left nothing to delete.
+        Err(Error::NotFound { .. }) => {}
+        Err(error) if is_denied(&error) => deletes = false,
+        Err(source) if outcome.is_ok() => return Err(ProbeError::Failed { action: "a delete", source }),
+        Err(_) => {}
+    }
+    outcome.map(|found| Capabilities { deletes, ..found })
+}
+
+async fn examine(store: &dyn ObjectStore, key: &Path, name: &str) -> Result<Capabilities, ProbeError> {
+    let first = Bytes::from(format!("first {name}"));
+    let second = Bytes::from(format!("second {name}"));
+
+    let begun = Instant::now();
+    match create(store, key, &first).await {
+        // A reply that was lost and sent again is refused by our own object: reading it tells.
+        Ok(()) | Err(Error::AlreadyExists { .. }) => {}
+        Err(source) => return Err(refused_write(source)),
+    }
+    let first_put = begun.elapsed();
+
+    let accepted = match create(store, key, &second).await {
+        Ok(()) => true,
+        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => false,
+        Err(source) => return Err(refused_write(source)),
+    };
+    if accepted {
+        return Err(ProbeError::IgnoresPreconditions);
+    }
+
+    let begun = Instant::now();
+    let result = store.get(key).await.map_err(|source| refused_read("read", "a read", source))?;
+    let store_time = SystemTime::from(result.meta.last_modified);
+    let body = result.bytes().await.map_err(|source| refused_read("read", "a read", source))?;
+    let round_trip = begun.elapsed();
+    if body == second {
+        return Err(ProbeError::IgnoresPreconditions);
+    }
+    if body != first {
+        return Err(ProbeError::NotVisible { what: "an object reads back as other bytes than were put" });
+    }
+
+    let parent = Path::from("probe");
+    let listing: Vec<_> = store
+        .list(Some(&parent))
+        .try_collect()
+        .await
+        .map_err(|source| refused_read("listed", "a listing", source))?;
+    if !listing.iter().any(|meta| meta.location == *key) {
+        return Err(ProbeError::NotVisible { what: "an object that was put is not in the listing" });
+    }
+    Ok(Capabilities { store_time, deletes: true, first_put, round_trip })
+}
+
+async fn create(store: &dyn ObjectStore, key: &Path, body: &Bytes) -> Result<(), Error> {
+    let options = PutOptions::from(PutMode::Create);
+    store.put_opts(key, body.clone().into(), options).await.map(drop)
+}
+
+fn refused_write(source: Error) -> ProbeError {
+    match source {
+        source if BucketMissing::find(&source).is_some() => ProbeError::Missing { source },
+        source @ Error::NotFound { .. } => ProbeError::Missing { source },
+        source @ (Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
+            ProbeError::NoPutIfAbsent { source }
+        }
+        source if is_denied(&source) => ProbeError::NoWritePermission { source },
+        source => ProbeError::Failed { action: "a put", source },
+    }
+}
+
+fn refused_read(allowed: &'static str, action: &'static str, source: Error) -> ProbeError {
+    match source {
+        Error::NotFound { .. } => ProbeError::NotVisible { what: "an object that was put is not there" },
+        source if is_denied(&source) => ProbeError::NoReadPermission { action: allowed, source },
+        source => ProbeError::Failed { action, source },
+    }
+}
+
+/// Says whether credentials are lacking, or a local directory may not be written.
+fn is_denied(error: &Error) -> bool {
+    if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) {
+        return true;
+    }
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            );
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Returns 32 hexadecimal digits from the kernel: a cloned machine must not meet its twin's probe.
+fn random_name() -> String {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        // A clash only fails a probe; no store's content depends on this.
+        bytes = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos())
+            .to_be_bytes();
+    }
+    bytes.iter().fold(String::new(), |mut name, byte| {
+        let _ = write!(name, "{byte:02x}");
+        name
+    })
+}

@@ -1,0 +1,333 @@
+//! Where a store is, as a value that can be printed safely.
+
+use std::fmt;
+use std::path::{Path as FsPath, PathBuf};
+
+use object_store::path::Path;
+
+const SCHEMES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
+
+/// Where a store is: a directory, a bucket with a prefix, or memory.
+///
+/// A value that exists is valid:
+/// * a directory is absolute;
+/// * a bucket's name is not empty and holds only letters, digits, `.`, `-` and `_`;
+/// * a prefix has no empty, `.` or `..` part and is taken literally (nothing in it is decoded);
+/// * there is no user info and no query in it, so that it can't carry a secret.
+///
+/// Both `Display` and `Debug` print what [`StoreUrl::parse`] reads back as the same place.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct StoreUrl {
+    place: Place,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    Local(PathBuf),
+    Memory(Path),
+    Cloud { cloud: Cloud, bucket: String, prefix: Path },
+}
+
+/// The kind of a store's backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// A directory of a local file system.
+    Local,
+    /// The memory of this process.
+    Memory,
+    /// A service that is reached over HTTP.
+    Cloud(Cloud),
+}
+
+/// The protocol of a store that is reached over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cloud {
+    /// S3 and what is compatible with it (`s3://`).
+    S3,
+    /// Google Cloud Storage (`gs://`).
+    Gcs,
+    /// Azure Blob Storage (`az://`).
+    Azure,
+}
+
+impl Cloud {
+    /// Returns the scheme that names this protocol in a URL.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gcs => "gs",
+            Self::Azure => "az",
+        }
+    }
+}
+
+/// Why a text is not the place of a store. No message repeats user info or a query.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UrlError {
+    /// The text is empty.
+    #[error("the store's URL is empty")]
+    Empty,
+    /// The scheme is none of those that can be opened.
+    #[error(
+        "unknown scheme `{scheme}:` in the store's URL{} (known: file, s3, gs, az, memory; a directory \
+         with a colon in its name is written `./NAME`)",
+        nearest.map(|name| format!("; did you mean `{name}:`?")).unwrap_or_default()
+    )]
+    UnknownScheme {
+        /// The scheme as it was given.
+        scheme: String,
+        /// The known scheme that is most like it.
+        nearest: Option<&'static str>,
+    },
+    /// A URL of a cloud names no bucket or container.
+    #[error("`{scheme}://` needs the name of a {}", bucket_word(scheme))]
+    MissingBucket {
+        /// The URL's scheme.
+        scheme: &'static str,
+    },
+    /// The bucket's name has a character that no bucket's name has. The name is not shown, since what
+    /// stands there may be half of a password.
+    #[error("the {} in the store's URL may hold only letters, digits, `.`, `-` and `_`", bucket_word(scheme))]
+    BadBucket {
+        /// The URL's scheme.
+        scheme: &'static str,
+    },
+    /// Credentials stand before an `@`.
+    #[error(
+        "the store's URL holds user info (`...@`); credentials come from the environment or from options"
+    )]
+    UserInfo,
+    /// Something follows a `?`.
+    #[error("the store's URL holds a query (`?...`); settings are given as options")]
+    Query,
+    /// A prefix has a part that is empty, `.` or `..`, or a control character.
+    #[error("the prefix `{}` in the store's URL is not allowed: {reason}", prefix.escape_debug())]
+    BadPrefix {
+        /// The prefix as it was given.
+        prefix: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A `file:` URL names another machine, is relative, or is wrongly encoded.
+    #[error("`{}` is not a usable file URL: {reason}", url.escape_debug())]
+    BadFile {
+        /// The URL as it was given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A path starts with `~`, which only a shell expands.
+    #[error("`~` at the start of the store's path is expanded by shells only; write the path in full")]
+    Tilde,
+}
+
+fn bucket_word(scheme: &str) -> &'static str {
+    if scheme == "az" { "container" } else { "bucket" }
+}
+
+impl StoreUrl {
+    /// Parses a URL or a plain path; a relative path is below `base`.
+    ///
+    /// Known are `file:///dir`, a plain path, `s3://bucket/prefix`, `gs://bucket/prefix`,
+    /// `az://container/prefix` and `memory:`.
+    ///
+    /// # Errors
+    /// A [`UrlError`] says what is wrong, without repeating anything that may be a secret.
+    pub fn parse(text: &str, base: &FsPath) -> Result<Self, UrlError> {
+        if text.is_empty() {
+            return Err(UrlError::Empty);
+        }
+        let Some((scheme, rest)) = split_scheme(text) else {
+            if text == "~" || text.starts_with("~/") {
+                return Err(UrlError::Tilde);
+            }
+            return Ok(Self::local(base.join(text)));
+        };
+        let cloud = match scheme.to_ascii_lowercase().as_str() {
+            "file" => return parse_file(text, rest),
+            "memory" => {
+                let prefix = parse_prefix(rest)?;
+                return Ok(Self { place: Place::Memory(prefix) });
+            }
+            "s3" => Cloud::S3,
+            "gs" => Cloud::Gcs,
+            "az" => Cloud::Azure,
+            other => return Err(unknown_scheme(other)),
+        };
+        parse_cloud(cloud, rest)
+    }
+
+    /// Returns the place of a directory, which may have any name; it must be absolute to be of use.
+    pub fn local(dir: impl Into<PathBuf>) -> Self {
+        Self { place: Place::Local(dir.into()) }
+    }
+
+    /// Returns the kind of backend.
+    pub fn backend(&self) -> Backend {
+        match &self.place {
+            Place::Local(_) => Backend::Local,
+            Place::Memory(_) => Backend::Memory,
+            Place::Cloud { cloud, .. } => Backend::Cloud(*cloud),
+        }
+    }
+
+    /// Returns the directory of a local store.
+    pub fn local_dir(&self) -> Option<&FsPath> {
+        match &self.place {
+            Place::Local(dir) => Some(dir),
+            _ => None,
+        }
+    }
+
+    /// Returns the bucket or container of a store in a cloud.
+    pub fn bucket(&self) -> Option<&str> {
+        match &self.place {
+            Place::Cloud { bucket, .. } => Some(bucket),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            // Control characters in a directory's name must not reach a terminal.
+            Place::Local(dir) => dir.to_string_lossy().chars().try_for_each(|c| match c.is_control() {
+                true => write!(f, "{}", c.escape_default()),
+                false => write!(f, "{c}"),
+            }),
+            Place::Memory(prefix) if prefix.is_root() => write!(f, "memory:"),
+            Place::Memory(prefix) => write!(f, "memory:/{prefix}"),
+            Place::Cloud { cloud, bucket, prefix } => {
+                write!(f, "{}://{bucket}", cloud.scheme())?;
+                if prefix.is_root() { Ok(()) } else { write!(f, "/{prefix}") }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({self})")
+    }
+}
+
+/// Splits at the colon when what stands before it can be a scheme; a single letter can't be, nor can
+/// anything that a `/` precedes, so that `./a:b` stays a path.
+fn split_scheme(text: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = text.split_once(':')?;
+    let mut chars = scheme.chars();
+    let starts = chars.next().is_some_and(|c| c.is_ascii_alphabetic());
+    let goes_on = chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_'));
+    (starts && goes_on).then_some((scheme, rest))
+}
+
+fn unknown_scheme(scheme: &str) -> UrlError {
+    let aliases =
+        [("s3a", "s3"), ("gcs", "gs"), ("azure", "az"), ("abfs", "az"), ("abfss", "az"), ("mem", "memory")];
+    let by_alias = aliases.iter().find(|(alias, _)| *alias == scheme).map(|(_, name)| *name);
+    let nearest = by_alias.or_else(|| nearest(scheme, SCHEMES));
+    UrlError::UnknownScheme { scheme: scheme.to_owned(), nearest }
+}
+
+/// Returns the name that is at most two edits, and less than half the name, away.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::osa_distance(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 2 && distance * 2 < candidate.len().max(name.len()) + 1)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+fn parse_file(text: &str, rest: &str) -> Result<StoreUrl, UrlError> {
+    let bad = |reason| UrlError::BadFile { url: text.to_owned(), reason };
+    let path = match rest.strip_prefix("//") {
+        Some(after) => {
+            let (host, _) = after.split_once('/').unwrap_or((after, ""));
+            if host.contains('@') {
+                return Err(UrlError::UserInfo);
+            }
+            if !host.is_empty() && !host.eq_ignore_ascii_case("localhost") {
+                return Err(bad("it names a host; a local path has three slashes, `file:///dir`"));
+            }
+            &after[host.len()..]
+        }
+        None => rest,
+    };
+    if !path.starts_with('/') {
+        return Err(bad("the path must be absolute; a relative one is written without `file:`"));
+    }
+    if path.contains(['?', '#']) {
+        return Err(bad("`?` and `#` must be written `%3F` and `%23`"));
+    }
+    let bytes = percent_decode(path).ok_or_else(|| bad("`%` must be followed by two hexadecimal digits"))?;
+    if bytes.contains(&0) {
+        return Err(bad("it holds a NUL"));
+    }
+    #[cfg(unix)]
+    let dir = {
+        use std::os::unix::ffi::OsStringExt;
+        PathBuf::from(std::ffi::OsString::from_vec(bytes))
+    };
+    #[cfg(not(unix))]
+    let dir = PathBuf::from(String::from_utf8(bytes).map_err(|_| bad("it is not UTF-8"))?);
+    Ok(StoreUrl::local(dir))
+}
+
+fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let [high, low, tail @ ..] = rest else { return None };
+        let digit = |c: u8| char::from(c).to_digit(16);
+        bytes.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
+        rest = tail;
+    }
+    Some(bytes)
+}
+
+fn parse_cloud(cloud: Cloud, rest: &str) -> Result<StoreUrl, UrlError> {
+    let scheme = cloud.scheme();
+    let rest = rest.strip_prefix("//").ok_or(UrlError::MissingBucket { scheme })?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.contains('@') {
+        return Err(UrlError::UserInfo);
+    }
+    if rest.contains('?') {
+        return Err(UrlError::Query);
+    }
+    if bucket.is_empty() {
+        return Err(UrlError::MissingBucket { scheme });
+    }
+    // A password with a slash in it ends the authority early: `key:se/cret@bucket`.
+    if !bucket.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_')) {
+        return Err(if rest.contains('@') { UrlError::UserInfo } else { UrlError::BadBucket { scheme } });
+    }
+    let prefix = parse_prefix(prefix)?;
+    Ok(StoreUrl { place: Place::Cloud { cloud, bucket: bucket.to_owned(), prefix } })
+}
+
+fn parse_prefix(text: &str) -> Result<Path, UrlError> {
+    let trimmed = text.trim_matches('/');
+    Path::parse(trimmed).map_err(|_| {
+        let reason = if trimmed.split('/').any(str::is_empty) {
+            "it has an empty part"
+        } else if trimmed.split('/').any(|part| part == "." || part == "..") {
+            "`.` and `..` can't be parts of it"
+        } else {
+            "it has a control character"
+        };
+        UrlError::BadPrefix { prefix: trimmed.to_owned(), reason }
+    })
+}
