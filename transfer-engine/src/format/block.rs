@@ -1,0 +1,271 @@
+//! Chunks compressed together, so that small files share their redundancy.
+
+use bytes::Bytes;
+use zstd::bulk::{Compressor, Decompressor};
+
+use super::ChunkId;
+use super::error::{FormatError, Part, at_most};
+
+/// Raw bytes at which a block of `uploadMode: File` is full: 256 KiB.
+pub const FILE_MODE_TARGET: usize = 256 << 10;
+/// Raw bytes at which a block of `uploadMode: Archive` is full: 4 MiB.
+pub const ARCHIVE_MODE_TARGET: usize = 4 << 20;
+/// The most raw bytes that any block holds: 8 MiB. Readers refuse more before they take memory.
+pub const MAX_BLOCK_RAW: u32 = 8 << 20;
+/// The most chunks in a block, so that tiny files can't make a footer larger than its pack.
+pub const MAX_BLOCK_CHUNKS: usize = 16 << 10;
+
+const LEVEL: i32 = 1;
+
+/// How a block lies in its pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Codec {
+    /// As it is: compressing did not make it smaller.
+    Stored,
+    /// One zstd frame.
+    Zstd,
+}
+
+impl Codec {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Stored => 0,
+            Self::Zstd => 1,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Stored),
+            1 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// A block that is ready for a pack.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct SealedBlock {
+    /// How `bytes` holds the chunks.
+    pub codec: Codec,
+    /// The length of all chunks together, in bytes.
+    pub raw_len: u32,
+    /// What goes into the pack.
+    pub bytes: Bytes,
+    /// The chunks in order, each with its length; together `raw_len`.
+    pub chunks: Vec<(ChunkId, u32)>,
+}
+
+/// Gathers chunks into blocks, one after the other, with one compressor for all.
+///
+/// ```text
+/// for chunk { if !takes(len) { finish() -> pack }; push(id, bytes); if is_full() { finish() -> pack } }
+/// ```
+#[derive(Debug)]
+pub struct BlockBuilder {
+    target: usize,
+    /// A long chunk that is a block of its own: kept as it came.
+    whole: Option<Bytes>,
+    raw: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+    zstd: Zstd,
+}
+
+impl BlockBuilder {
+    /// Starts the first block; `target` is the number of raw bytes at which a block is full.
+    pub fn new(target: usize) -> Self {
+        Self {
+            target: target.clamp(1, MAX_BLOCK_RAW as usize),
+            whole: None,
+            raw: Vec::new(),
+            chunks: Vec::new(),
+            zstd: Zstd::default(),
+        }
+    }
+
+    /// Whether a chunk of `len` bytes belongs in the block begun. Where not, finish it first.
+    pub fn takes(&self, len: usize) -> bool {
+        self.is_empty()
+            || (!self.is_full() && len < self.target && self.raw.len() + len <= MAX_BLOCK_RAW as usize)
+    }
+
+    /// Adds a chunk.
+    ///
+    /// A chunk that an empty block gets and that alone fills it is not copied.
+    ///
+    /// # Errors
+    /// [`FormatError::TooLarge`] where the block would hold more than [`MAX_BLOCK_RAW`] bytes or
+    /// [`MAX_BLOCK_CHUNKS`] chunks, which does not happen to who asks [`takes`](Self::takes) and pushes what
+    /// [`cut`](super::cut) gives; [`FormatError::Invalid`] for a chunk without bytes. The block stays as it
+    /// was.
+    pub fn push(&mut self, id: ChunkId, data: Bytes) -> Result<(), FormatError> {
+        if data.is_empty() {
+            return Err(FormatError::unwritable(Part::Block, "a chunk without bytes"));
+        }
+        let len = (self.raw_len() + data.len()) as u64;
+        at_most(Part::Block, "a raw length", len, u64::from(MAX_BLOCK_RAW))?;
+        at_most(Part::Block, "a number of chunks", self.chunks.len() as u64 + 1, MAX_BLOCK_CHUNKS as u64)?;
+        self.chunks.push((id, data.len() as u32));
+        if self.chunks.len() == 1 && data.len() >= self.target {
+            self.whole = Some(data);
+            return Ok(());
+        }
+        if let Some(whole) = self.whole.take() {
+            self.raw.extend_from_slice(&whole);
+        }
+        self.raw.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// Raw bytes so far.
+    pub fn raw_len(&self) -> usize {
+        self.whole.as_ref().map_or(self.raw.len(), Bytes::len)
+    }
+
+    /// Whether there is nothing to finish.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Whether the block has reached its target.
+    pub fn is_full(&self) -> bool {
+        self.raw_len() >= self.target || self.chunks.len() >= MAX_BLOCK_CHUNKS
+    }
+
+    /// Compresses the block and begins the next; `None` where no chunk was pushed.
+    pub fn finish(&mut self) -> Option<SealedBlock> {
+        if self.is_empty() {
+            return None;
+        }
+        let chunks = std::mem::take(&mut self.chunks);
+        let whole = self.whole.take();
+        let raw = whole.as_deref().unwrap_or(&self.raw);
+        let raw_len = raw.len() as u32;
+        let (codec, bytes) = match self.zstd.compress(raw) {
+            Some(packed) => (Codec::Zstd, Bytes::copy_from_slice(packed)),
+            None => (Codec::Stored, whole.unwrap_or_else(|| Bytes::from(std::mem::take(&mut self.raw)))),
+        };
+        self.raw.clear();
+        Some(SealedBlock { codec, raw_len, bytes, chunks })
+    }
+}
+
+/// A compressor and the buffer it writes to, used again and again.
+#[derive(Default)]
+pub(crate) struct Zstd {
+    context: Option<Compressor<'static>>,
+    out: Vec<u8>,
+}
+
+impl Zstd {
+    /// Returns `raw` compressed, or `None` where that is no smaller. A compressor that fails for want of
+    /// memory is the same case: storing is always right.
+    pub(crate) fn compress(&mut self, raw: &[u8]) -> Option<&[u8]> {
+        if self.context.is_none() {
+            self.context = Compressor::new(LEVEL).ok();
+        }
+        let context = self.context.as_mut()?;
+        self.out.clear();
+        self.out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let len = context.compress_to_buffer(raw, &mut self.out).ok()?;
+        if len < raw.len() { self.out.get(..len) } else { None }
+    }
+}
+
+impl std::fmt::Debug for Zstd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Zstd")
+    }
+}
+
+/// Unpacks blocks, one after the other, with one decompressor and one buffer for all.
+#[derive(Default)]
+pub struct BlockOpener {
+    context: Decompressor<'static>,
+    out: Vec<u8>,
+}
+
+impl BlockOpener {
+    /// Returns an opener; it takes memory with its first block.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the raw bytes of a block, exactly `raw_len` of them. They are not verified: that is done chunk
+    /// by chunk, with [`ChunkId::of`].
+    ///
+    /// # Errors
+    /// As [`open_block`].
+    pub fn open<'a>(
+        &'a mut self,
+        codec: Codec,
+        raw_len: u32,
+        stored: &'a [u8],
+    ) -> Result<&'a [u8], FormatError> {
+        at_most(Part::Block, "a raw length", u64::from(raw_len), u64::from(MAX_BLOCK_RAW))?;
+        match codec {
+            Codec::Stored => {
+                if stored.len() != raw_len as usize {
+                    return Err(wrong_length(raw_len, stored.len()));
+                }
+                Ok(stored)
+            }
+            Codec::Zstd => {
+                unpack(&mut self.context, Part::Block, raw_len as usize, stored, &mut self.out)?;
+                Ok(&self.out)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for BlockOpener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BlockOpener")
+    }
+}
+
+/// Returns the raw bytes of a block that lies as `stored` in its pack.
+///
+/// # Errors
+/// [`FormatError::TooLarge`] where `raw_len` is above [`MAX_BLOCK_RAW`]; [`FormatError::Invalid`] where the
+/// bytes do not unpack, or not to exactly `raw_len`. No more than `raw_len` bytes are ever taken.
+pub fn open_block(codec: Codec, raw_len: u32, stored: &[u8]) -> Result<Vec<u8>, FormatError> {
+    let mut opener = BlockOpener::new();
+    match codec {
+        Codec::Stored => opener.open(codec, raw_len, stored).map(<[u8]>::to_vec),
+        Codec::Zstd => {
+            opener.open(codec, raw_len, stored)?;
+            Ok(opener.out)
+        }
+    }
+}
+
+fn wrong_length(declared: u32, found: usize) -> FormatError {
+    FormatError::Invalid {
+        part: Part::Block,
+        offset: 0,
+        what: format!("it holds {found} bytes, and {declared} were declared"),
+    }
+}
+
+/// Unpacks one zstd frame to exactly `raw_len` bytes in `out`; the caller has bounded `raw_len`.
+pub(crate) fn unpack(
+    context: &mut Decompressor<'static>,
+    part: Part,
+    raw_len: usize,
+    stored: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), FormatError> {
+    out.clear();
+    out.reserve_exact(raw_len);
+    // A buffer that is used again may be larger than this block: what it gives beyond is refused below.
+    let invalid = |what: String| FormatError::Invalid { part, offset: 0, what };
+    context
+        .decompress_to_buffer(stored, out)
+        .map_err(|e| invalid(format!("it does not unpack to {raw_len} bytes: {e}")))?;
+    if out.len() != raw_len {
+        return Err(invalid(format!("it unpacks to {} bytes, and {raw_len} were declared", out.len())));
+    }
+    Ok(())
+}

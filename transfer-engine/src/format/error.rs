@@ -1,0 +1,103 @@
+//! Why bytes of the store can't be used, or a value can't be written.
+
+use std::fmt;
+
+/// The kind of object, or part of one, that an error speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A block of a pack.
+    Block,
+    /// The footer of a pack, with its trailer.
+    Footer,
+    /// A segment of a tree.
+    Segment,
+    /// A snapshot.
+    Snapshot,
+    /// The store's own description, `ctxsync.json`.
+    StoreMeta,
+    /// The local state of a mount.
+    State,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Part::Block => "block",
+            Part::Footer => "pack footer",
+            Part::Segment => "segment",
+            Part::Snapshot => "snapshot",
+            Part::StoreMeta => "store description",
+            Part::State => "local state",
+        })
+    }
+}
+
+/// Why bytes can't be read as a part of the format, or a value can't be written as one.
+///
+/// Offsets count from the start of the part; inside compressed data, from the start of what it unpacks to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// A later program wrote this.
+    #[error("{part} has format {found}, and this program reads up to {supported}: upgrade it")]
+    UnsupportedVersion {
+        /// What was read.
+        part: Part,
+        /// The version it declares.
+        found: u32,
+        /// The newest version that this program reads.
+        supported: u32,
+    },
+    /// The bytes end before the part does.
+    #[error("{part} ends too early, at byte {offset}")]
+    Truncated {
+        /// What was read.
+        part: Part,
+        /// Where more bytes were expected.
+        offset: u64,
+    },
+    /// The bytes are not those that were written: their digest says so.
+    #[error("{part} is corrupt: its bytes do not match its digest")]
+    Corrupt {
+        /// What was read.
+        part: Part,
+    },
+    /// The bytes, or the value to write, break a rule of the format.
+    #[error("{part} is not valid at byte {offset}: {what}")]
+    Invalid {
+        /// What was read or to be written.
+        part: Part,
+        /// Where; 0 for a value to be written.
+        offset: u64,
+        /// The rule that is broken.
+        what: String,
+    },
+    /// A length or count is larger than the format allows.
+    #[error("{part} has {what} of {found}, and {limit} is the limit")]
+    TooLarge {
+        /// What was read or to be written.
+        part: Part,
+        /// The length or count.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+        /// The largest value allowed.
+        limit: u64,
+    },
+}
+
+impl FormatError {
+    /// Whether reading the same bytes again may help: they were cut short or changed on their way.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Truncated { .. } | Self::Corrupt { .. })
+    }
+
+    /// An [`Invalid`](Self::Invalid) about a value that was to be written.
+    pub(crate) fn unwritable(part: Part, what: impl Into<String>) -> Self {
+        Self::Invalid { part, offset: 0, what: what.into() }
+    }
+}
+
+/// Fails where `found` is more than `limit`.
+pub(crate) fn at_most(part: Part, what: &'static str, found: u64, limit: u64) -> Result<(), FormatError> {
+    if found > limit { Err(FormatError::TooLarge { part, what, found, limit }) } else { Ok(()) }
+}

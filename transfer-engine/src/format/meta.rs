@@ -1,0 +1,96 @@
+//! `ctxsync.json`: what a store says about itself.
+
+use serde_json::{Map, Value, json};
+
+use super::error::{FormatError, Part};
+use super::ids::parse_hex;
+use super::{StoreId, sha256};
+
+const VERSION: u32 = 1;
+/// The longest description that is read, in bytes.
+const MAX_LEN: usize = 64 << 10;
+const DIGEST: &str = "sha256";
+
+/// The description of a store, written once when it is created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreMeta {
+    /// The store's id, drawn at random.
+    pub store_id: StoreId,
+    /// The grace period of collection, in seconds.
+    pub grace_seconds: u64,
+    /// When the store was created, in seconds since 1970, by the clock of who created it.
+    pub created: i64,
+}
+
+impl StoreMeta {
+    /// Returns the text of `ctxsync.json`.
+    pub fn encode(&self) -> String {
+        let mut members = Map::new();
+        members.insert("formatVersion".into(), json!(VERSION));
+        members.insert("storeId".into(), json!(self.store_id.to_string()));
+        members.insert("graceSeconds".into(), json!(self.grace_seconds));
+        members.insert("created".into(), json!(self.created));
+        let digest = digest(&members);
+        members.insert(DIGEST.into(), json!(digest));
+        format!("{:#}\n", Value::Object(members))
+    }
+
+    /// Parses the text of `ctxsync.json`.
+    ///
+    /// # Errors
+    /// [`FormatError::UnsupportedVersion`] for a store of a later format; [`FormatError::Corrupt`] where the
+    /// digest does not match; [`FormatError::Invalid`] where this is no such text.
+    pub fn decode(text: &[u8]) -> Result<Self, FormatError> {
+        if text.len() > MAX_LEN {
+            let (found, limit) = (text.len() as u64, MAX_LEN as u64);
+            return Err(FormatError::TooLarge { part: Part::StoreMeta, what: "a length", found, limit });
+        }
+        let mut members = match serde_json::from_slice(text) {
+            Ok(Value::Object(members)) => members,
+            Ok(_) => return Err(invalid("it is no JSON object")),
+            Err(e) if e.is_eof() => {
+                return Err(FormatError::Truncated { part: Part::StoreMeta, offset: text.len() as u64 });
+            }
+            Err(e) => return Err(invalid(format!("it is no JSON: {e}"))),
+        };
+        let declared = members.remove(DIGEST);
+        if declared.as_ref().and_then(Value::as_str) != Some(&digest(&members)) {
+            return Err(FormatError::Corrupt { part: Part::StoreMeta });
+        }
+        let version = number(&members, "formatVersion")?;
+        if version != u64::from(VERSION) {
+            let found = u32::try_from(version).unwrap_or(u32::MAX);
+            return Err(FormatError::UnsupportedVersion { part: Part::StoreMeta, found, supported: VERSION });
+        }
+        let store_id = members.get("storeId").and_then(Value::as_str).and_then(parse_hex);
+        Ok(Self {
+            store_id: StoreId(store_id.ok_or_else(|| invalid("`storeId` is not 32 hexadecimal digits"))?),
+            grace_seconds: number(&members, "graceSeconds")?,
+            created: members
+                .get("created")
+                .and_then(Value::as_i64)
+                .ok_or_else(|| invalid("`created` is no whole number"))?,
+        })
+    }
+}
+
+fn number(members: &Map<String, Value>, name: &str) -> Result<u64, FormatError> {
+    members
+        .get(name)
+        .and_then(Value::as_u64)
+        .ok_or_else(|| invalid(format!("`{name}` is no whole number of 0 or more")))
+}
+
+fn invalid(what: impl Into<String>) -> FormatError {
+    FormatError::Invalid { part: Part::StoreMeta, offset: 0, what: what.into() }
+}
+
+/// The SHA-256, in hex, of the members in the order of their names, as JSON without white space. It can be
+/// computed for any version, so a damaged text is never taken for a later format.
+fn digest(members: &Map<String, Value>) -> String {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_by(|a, b| a.0.cmp(b.0));
+    let members: Vec<_> =
+        members.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+    sha256(format!("{{{}}}", members.join(",")).as_bytes()).to_string()
+}

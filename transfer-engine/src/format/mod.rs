@@ -1,0 +1,55 @@
+//! The bytes in the store: what is written, and what is taken back as true.
+//!
+//! ```text
+//! file --cut--> chunks --compress--> blocks --append--> packs
+//!                  ^                                      ^
+//!                  '---- tree entries, in segments -------'
+//!                             ^
+//!                             '---- snapshot: the commit
+//! ```
+//!
+//! Everything here is bytes in, bytes out. Every length is bounded before memory is taken for it, every
+//! digest is checked, and no input makes a reader panic. `docs/format.md` describes each byte.
+
+mod block;
+mod chunk;
+mod error;
+mod ids;
+mod keys;
+mod meta;
+mod name;
+mod pack;
+mod segment;
+mod snapshot;
+pub(crate) mod wire;
+
+pub use block::{
+    ARCHIVE_MODE_TARGET, BlockBuilder, BlockOpener, Codec, FILE_MODE_TARGET, MAX_BLOCK_CHUNKS, MAX_BLOCK_RAW,
+    SealedBlock, open_block,
+};
+pub use chunk::{CHUNK_AVG, CHUNK_MAX, CHUNK_MIN, ChunkId, cut, file_digest};
+pub use error::{FormatError, Part};
+pub use ids::{IdError, LineageId, PackId, StoreId};
+pub use keys::{StoreKey, context_prefix, contexts_prefix, packs_prefix, parse_context_prefix};
+pub use meta::StoreMeta;
+pub use name::{ContextName, NameError};
+pub use pack::{
+    BlockRef, Footer, FooterBlock, MAX_FOOTER_LEN, MAX_PACK_LEN, PACK_TARGET, PackBuilder, SealedPack,
+    TRAILER_LEN, footer_len, parse_footer,
+};
+pub use segment::{
+    ChunkRef, EncodedSegment, MAX_PATH_LEN, MAX_SEGMENT_ENTRIES, MAX_SEGMENT_LEN, SegmentCutter, TreeEntry,
+    check_order, decode_segment, encode_segment,
+};
+pub use snapshot::{
+    Changes, EncodedSnapshot, Kind, MAX_INLINE, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN, PackUse, Place,
+    RecycleRules, SegmentRef, Snapshot, Totals,
+};
+
+use policy_core::Digest;
+use sha2::{Digest as _, Sha256};
+
+/// Returns the SHA-256 of `bytes`.
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}

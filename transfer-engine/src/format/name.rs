@@ -1,0 +1,114 @@
+//! The names of contexts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest name, in bytes.
+const MAX_LEN: usize = 128;
+
+/// The name of a context, which is also its id.
+///
+/// A value that exists is valid:
+/// - it has 1 to 128 characters of `A-Z a-z 0-9 . _ - /`;
+/// - no component between `/` is empty, `.` or `..`, so none leads, trails or is doubled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContextName(String);
+
+/// Why some text is not the name of a context.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{name}` can't name a context: {problem} (allowed are 1 to 128 of A-Z a-z 0-9 . _ - and, between them, /)"
+)]
+pub struct NameError {
+    name: String,
+    problem: String,
+}
+
+impl ContextName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// [`NameError`], which says what is wrong and what is allowed.
+    pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
+        let name = name.into();
+        match problem(&name) {
+            None => Ok(Self(name)),
+            Some(problem) => {
+                // An over-long name would bury the message.
+                let mut name = policy_core::escape(name.as_bytes());
+                if let Some((end, _)) = name.char_indices().nth(MAX_LEN) {
+                    name.truncate(end);
+                    name.push_str("...");
+                }
+                Err(NameError { name, problem })
+            }
+        }
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the name as one segment of an object key: `/` becomes `~`, and a name that starts with `.`
+    /// gets a `~` before it, because hidden names are special to some stores and tools.
+    pub(crate) fn to_segment(&self) -> String {
+        let hidden = if self.0.starts_with('.') { "~" } else { "" };
+        format!("{hidden}{}", self.0.replace('/', "~"))
+    }
+
+    /// The inverse of [`to_segment`](Self::to_segment). No name starts with `/`, so a `~` in front can only
+    /// be the mark of a `.`.
+    pub(crate) fn from_segment(segment: &str) -> Option<Self> {
+        let name = segment.strip_prefix('~').unwrap_or(segment).replace('~', "/");
+        Self::new(name).ok().filter(|name| name.to_segment() == segment)
+    }
+}
+
+fn problem(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("it is empty".into());
+    }
+    if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "._-/".contains(*c))) {
+        return Some(format!("it has `{}`", policy_core::escape(c.to_string().as_bytes())));
+    }
+    if name.len() > MAX_LEN {
+        return Some(format!("it has {} characters", name.len()));
+    }
+    name.split('/').find_map(|component| match component {
+        "" => Some("it has a leading, trailing or doubled `/`".into()),
+        "." | ".." => Some(format!("it has the component `{component}`")),
+        _ => None,
+    })
+}
+
+impl fmt::Display for ContextName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ContextName {
+    type Err = NameError;
+
+    fn from_str(s: &str) -> Result<Self, NameError> {
+        Self::new(s)
+    }
+}
+
+impl TryFrom<String> for ContextName {
+    type Error = NameError;
+
+    fn try_from(s: String) -> Result<Self, NameError> {
+        Self::new(s)
+    }
+}
+
+impl From<ContextName> for String {
+    fn from(name: ContextName) -> Self {
+        name.0
+    }
+}

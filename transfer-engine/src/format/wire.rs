@@ -1,0 +1,215 @@
+//! Numbers and bytes as they lie in the store: LEB128 varints, zigzag, fixed arrays.
+
+use super::error::{FormatError, Part, at_most};
+
+/// Appends values to a buffer.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Writer {
+    buf: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { buf: Vec::with_capacity(bytes) }
+    }
+
+    pub(crate) fn u8(&mut self, v: u8) {
+        self.buf.push(v);
+    }
+
+    pub(crate) fn u16(&mut self, v: u16) {
+        self.buf.extend_from_slice(&v.to_le_bytes());
+    }
+
+    pub(crate) fn u32(&mut self, v: u32) {
+        self.buf.extend_from_slice(&v.to_le_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn varint(&mut self, mut v: u64) {
+        while v >= 0x80 {
+            self.buf.push(v as u8 | 0x80);
+            v >>= 7;
+        }
+        self.buf.push(v as u8);
+    }
+
+    #[inline]
+    pub(crate) fn zigzag(&mut self, v: i64) {
+        self.varint(zigzag(v));
+    }
+
+    pub(crate) fn bytes(&mut self, v: &[u8]) {
+        self.buf.extend_from_slice(v);
+    }
+
+    /// A varint length, then the bytes.
+    pub(crate) fn blob(&mut self, v: &[u8]) {
+        self.varint(v.len() as u64);
+        self.bytes(v);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.buf
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        self.buf
+    }
+}
+
+/// Maps small numbers of either sign to small unsigned ones: 0, -1, 1, -2, ...
+#[inline]
+pub(crate) fn zigzag(v: i64) -> u64 {
+    ((v << 1) ^ (v >> 63)) as u64
+}
+
+/// The inverse of [`zigzag`].
+#[inline]
+pub(crate) fn unzigzag(v: u64) -> i64 {
+    (v >> 1) as i64 ^ -((v & 1) as i64)
+}
+
+/// Takes values off the front of a slice. Nothing is read beyond its end, and no memory is taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader<'a> {
+    part: Part,
+    data: &'a [u8],
+    pos: usize,
+    /// Where `data` begins in its part, for the offsets of errors.
+    base: u64,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(part: Part, data: &'a [u8]) -> Self {
+        Self::at(part, data, 0)
+    }
+
+    pub(crate) fn at(part: Part, data: &'a [u8], base: u64) -> Self {
+        Self { part, data, pos: 0, base }
+    }
+
+    pub(crate) fn offset(&self) -> u64 {
+        self.base + self.pos as u64
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.data.len() - self.pos
+    }
+
+    #[cold]
+    fn truncated(&self) -> FormatError {
+        FormatError::Truncated { part: self.part, offset: self.base + self.data.len() as u64 }
+    }
+
+    /// An error about what was just read.
+    #[cold]
+    pub(crate) fn invalid(&self, what: impl Into<String>) -> FormatError {
+        FormatError::Invalid { part: self.part, offset: self.offset(), what: what.into() }
+    }
+
+    #[inline]
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
+        let rest = &self.data[self.pos..];
+        if len > rest.len() {
+            return Err(self.truncated());
+        }
+        self.pos += len;
+        Ok(&rest[..len])
+    }
+
+    #[inline]
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+        let Some(array) = self.data[self.pos..].first_chunk::<N>() else { return Err(self.truncated()) };
+        self.pos += N;
+        Ok(*array)
+    }
+
+    #[inline]
+    pub(crate) fn u8(&mut self) -> Result<u8, FormatError> {
+        self.array::<1>().map(|[b]| b)
+    }
+
+    #[inline]
+    pub(crate) fn u16(&mut self) -> Result<u16, FormatError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    #[inline]
+    pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    #[inline]
+    pub(crate) fn varint(&mut self) -> Result<u64, FormatError> {
+        let first = self.u8()?;
+        if first < 0x80 {
+            return Ok(u64::from(first));
+        }
+        let mut value = u64::from(first & 0x7f);
+        let mut shift = 7;
+        loop {
+            let byte = self.u8()?;
+            // The tenth byte holds the last bit of 64.
+            if shift == 63 && byte > 1 {
+                return Err(self.invalid("a number above 64 bits"));
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                // One value, one form: otherwise two byte strings would mean the same object.
+                return if byte == 0 { Err(self.invalid("a number that is padded")) } else { Ok(value) };
+            }
+            shift += 7;
+        }
+    }
+
+    /// A varint of at most `limit`.
+    #[inline]
+    pub(crate) fn varint_max(&mut self, what: &'static str, limit: u64) -> Result<u64, FormatError> {
+        let value = self.varint()?;
+        at_most(self.part, what, value, limit)?;
+        Ok(value)
+    }
+
+    /// A varint of at most `limit` that becomes a `u32`.
+    #[inline]
+    pub(crate) fn varint32(&mut self, what: &'static str, limit: u32) -> Result<u32, FormatError> {
+        self.varint_max(what, u64::from(limit)).map(|v| v as u32)
+    }
+
+    /// The count of things that follow, each of which takes at least `each` bytes of this reader: so a
+    /// count that passes is one that memory may be taken for.
+    pub(crate) fn count(&mut self, what: &'static str, each: usize) -> Result<usize, FormatError> {
+        let count = self.varint()?;
+        at_most(self.part, what, count, (self.remaining() / each.max(1)) as u64)?;
+        Ok(count as usize)
+    }
+
+    #[inline]
+    pub(crate) fn zigzag(&mut self) -> Result<i64, FormatError> {
+        self.varint().map(unzigzag)
+    }
+
+    /// A varint length of at most `limit`, then that many bytes.
+    pub(crate) fn blob(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], FormatError> {
+        let len = self.varint_max(what, limit as u64)?;
+        self.take(len as usize)
+    }
+
+    /// Fails where bytes are left.
+    pub(crate) fn finish(self) -> Result<(), FormatError> {
+        if self.remaining() == 0 {
+            Ok(())
+        } else {
+            Err(self.invalid(format!("{} bytes too many", self.remaining())))
+        }
+    }
+}
