@@ -1,0 +1,29 @@
+//! DownloadPolicy: when the store's files come to the mount.
+
+use serde::Serialize;
+
+/// When the store's files come to the mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DownloadPolicy {
+    /// Whether files come by themselves; otherwise each is fetched when it is asked for.
+    pub auto_download: bool,
+    /// When the session opens.
+    pub download_strategy: DownloadStrategy,
+}
+
+impl Default for DownloadPolicy {
+    fn default() -> Self {
+        Self { auto_download: true, download_strategy: DownloadStrategy::default() }
+    }
+}
+
+/// When the session opens, seen from the files that come by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum DownloadStrategy {
+    /// At once; files arrive in the background.
+    #[default]
+    DownloadAsync,
+    /// When every file is there.
+    DownloadBeforeStart,
+}

@@ -1,0 +1,127 @@
+//! What a user asks for: the policies of one mount, as the wire format carries them.
+
+mod bw_list;
+mod check;
+mod conflict;
+mod delete;
+mod download;
+mod error;
+mod extract;
+mod lifecycle;
+mod mapping;
+mod read;
+mod recycle;
+mod schema;
+mod shape;
+mod upload;
+mod value;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use bw_list::{BwList, WhiteList};
+pub use conflict::ConflictPolicy;
+pub use delete::DeletePolicy;
+pub use download::{DownloadPolicy, DownloadStrategy};
+pub use error::{FaultKind, PathReason, PolicyError, PolicyFault};
+pub use extract::ExtractPolicy;
+pub use lifecycle::Lifecycle;
+pub use mapping::MappingPolicy;
+pub use recycle::RecyclePolicy;
+pub use upload::{UploadMode, UploadPolicy, UploadStrategy};
+
+use crate::scope::Scope;
+
+/// Everything that says how one mount is synced.
+///
+/// A value that was read by [`from_json`](Self::from_json) or [`from_toml`](Self::from_toml) is whole: its
+/// names, types, numbers, paths, expressions and patterns are valid. One that was put together in code is
+/// checked by [`Scope::new`].
+///
+/// ```
+/// use policy_core::SyncPolicy;
+///
+/// let policy = SyncPolicy::from_json(r#"{"delete_policy": {"sync_local_file": false}}"#)?;
+/// assert!(!policy.delete_policy.sync_local_file);
+/// assert!(policy.upload_policy.auto_upload);
+/// assert_eq!(SyncPolicy::from_json(&policy.to_json())?, policy);
+/// # Ok::<(), policy_core::PolicyError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncPolicy {
+    /// When and how local changes go to the store.
+    pub upload_policy: UploadPolicy,
+    /// When the store's files come to the mount.
+    pub download_policy: DownloadPolicy,
+    /// What a deletion in the mount means for the context.
+    pub delete_policy: DeletePolicy,
+    /// What becomes of archives that are downloaded; without it nothing is extracted.
+    pub extract_policy: Option<ExtractPolicy>,
+    /// What the context forgets by itself, and when.
+    pub recycle_policy: RecyclePolicy,
+    /// Which paths take part.
+    pub bw_list: BwList,
+    /// Another name of the mount in the paths of this policy.
+    pub mapping_policy: MappingPolicy,
+    /// What happens to a path that both sides changed.
+    pub conflict_policy: ConflictPolicy,
+}
+
+impl SyncPolicy {
+    /// Reads a JSON document.
+    ///
+    /// The camelCase names are the wire format; the guide's snake_case names and SCREAMING_CASE values mean
+    /// the same. `null` in the place of a part, or of a list, reads as left out.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the document, each with its JSON pointer. A fault of syntax comes alone.
+    pub fn from_json(text: &str) -> Result<Self, PolicyError> {
+        Self::from_value(&value::from_json(text)?)
+    }
+
+    /// Reads a TOML document with the same names as in JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_json`](Self::from_json).
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        Self::from_value(&value::from_toml(text)?)
+    }
+
+    fn from_value(value: &value::Value) -> Result<Self, PolicyError> {
+        let checked = check::check(value)?;
+        let policy = read::policy(&checked.canonical);
+        // What a path or an expression may hold does not depend on the mount: any will do to find out.
+        match Scope::new(&policy, b"/") {
+            Ok(_) => Ok(policy),
+            Err(error) => Err(error.relocated(&checked.written)),
+        }
+    }
+
+    /// Returns the normalised form: every field, canonical names, indented.
+    pub fn to_json(&self) -> String {
+        // Neither maps with odd keys nor failing writers are involved: there is no error to report.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Returns one line that is equal exactly for equal policies, as the input of a digest.
+    pub fn digest_input(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Returns the JSON Schema (draft 2020-12) of what [`from_json`](Self::from_json) accepts, indented.
+    ///
+    /// Two things are beyond a schema and checked by the reader alone: whether an expression or a pattern is
+    /// well formed, and that a key stands only once.
+    pub fn json_schema() -> String {
+        serde_json::to_string_pretty(&schema::schema()).unwrap_or_default()
+    }
+}
+
+impl<'de> Deserialize<'de> for SyncPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = value::Value::deserialize(deserializer)?;
+        Self::from_value(&value).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,197 @@
+//! Which paths take part: the white lists and patterns of a policy, compiled for one mount.
+//!
+//! ```text
+//! policy paths ──resolve──▶ paths below the mount ──▶ plain rules, in tree order ─┐
+//! expressions  ──compile──▶ anchored automata ───────────────────────────────────┼─▶ decide, may_hold
+//! patterns     ──compile──▶ gitignore matcher ───────────────────────────────────┘
+//! ```
+
+mod build;
+mod expression;
+mod marks;
+mod path_set;
+mod patterns;
+mod resolve;
+mod rule;
+mod rules;
+mod warning;
+
+pub use marks::ListMarks;
+pub use path_set::PathSet;
+pub use rule::{ScopeDecision, ScopeRule};
+pub use warning::ScopeWarning;
+
+use crate::TreePath;
+use expression::Expressions;
+use patterns::Patterns;
+use rules::{Rules, Verdict};
+
+/// The compiled scope of a mount: says of each path whether it takes part, and by which rule.
+///
+/// - Of the rules that hold a path, the longest decides; at equal length, exclusion.
+/// - What the lists leave out, nothing brings in; ignore patterns only take away.
+/// - What lies below an ignored directory is ignored.
+/// - An expression speaks of the paths that it matches in full, and not of what lies below them.
+///
+/// A directory that only leads to something in scope is not in scope itself: see
+/// [`may_hold`](Self::may_hold).
+///
+/// ```
+/// use policy_core::{Scope, SyncPolicy, TreePath};
+///
+/// let policy = SyncPolicy::from_json(
+///     r#"{"bwList": {"whiteLists": [{"path": "/home/wuying/project/src", "excludePaths": ["/target"]}]}}"#,
+/// )?;
+/// let scope = Scope::new(&policy, b"/home/wuying/project")?;
+/// let path: TreePath = "src/target/debug".parse()?;
+/// let decision = scope.decide(&path, true);
+/// assert!(!decision.in_scope);
+/// assert_eq!(decision.rule.to_string(), r#"exclude 0 "/target" of white list 0 leaves it out"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Scope {
+    lists: Vec<ScopeList>,
+    ignore_patterns: Vec<String>,
+    rules: Rules,
+    expressions: Expressions,
+    patterns: Patterns,
+    archive_exclude_paths: PathSet,
+    extract_paths: PathSet,
+    recycle_paths: PathSet,
+    warnings: Vec<ScopeWarning>,
+}
+
+/// A white list as it was read against a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeList {
+    index: usize,
+    path: String,
+    excludes: Vec<String>,
+    resolved: Option<TreePath>,
+}
+
+impl ScopeList {
+    /// Returns its place among the white lists of the policy.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Returns its path as the policy has it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns the path below the mount that it was read as; `None` where it is an expression.
+    pub fn resolved(&self) -> Option<&TreePath> {
+        self.resolved.as_ref()
+    }
+}
+
+impl Scope {
+    /// Says whether `path` takes part, and which rule decides. `is_dir` is false for a link to a directory.
+    pub fn decide(&self, path: &TreePath, is_dir: bool) -> ScopeDecision<'_> {
+        let verdict = self.verdict(path, is_dir);
+        ScopeDecision { in_scope: verdict.in_scope(), rule: self.rule(verdict) }
+    }
+
+    /// Whether `path` takes part.
+    pub fn contains(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.verdict(path, is_dir).in_scope()
+    }
+
+    /// Whether anything strictly below the directory `dir` can be in scope.
+    ///
+    /// It never says no where the answer is yes. It is exact for plain lists and excludes; with expressions
+    /// and patterns it may say yes for a directory in which nothing is.
+    pub fn may_hold(&self, dir: &TreePath) -> bool {
+        let by_lists = self.rules.may_hold(dir, !self.expressions.is_empty());
+        by_lists && self.patterns.ignoring(dir.as_bytes(), true).is_none()
+    }
+
+    /// Returns what is odd about the policy on this mount, though no error.
+    pub fn warnings(&self) -> &[ScopeWarning] {
+        &self.warnings
+    }
+
+    /// Returns the white lists with the paths that they were read as, in the order of the policy.
+    pub fn lists(&self) -> &[ScopeList] {
+        &self.lists
+    }
+
+    /// Returns the first white list that holds `path`, whether or not it is then left out. A scan that wants
+    /// to know which lists hold nothing at all uses [`ListMarks`].
+    pub fn list_matching(&self, path: &TreePath) -> Option<usize> {
+        self.lists
+            .iter()
+            .find(|list| match &list.resolved {
+                Some(resolved) => path.is_within(resolved),
+                None => self.expressions.list_matches(list.index, path),
+            })
+            .map(|list| list.index)
+    }
+
+    /// Returns the paths that `Archive` mode stores as `File` mode does.
+    pub fn archive_exclude_paths(&self) -> &PathSet {
+        &self.archive_exclude_paths
+    }
+
+    /// Returns where archives are extracted; nowhere without an extract policy.
+    pub fn extract_paths(&self) -> &PathSet {
+        &self.extract_paths
+    }
+
+    /// Returns where the recycle policy holds.
+    pub fn recycle_paths(&self) -> &PathSet {
+        &self.recycle_paths
+    }
+
+    fn verdict(&self, path: &TreePath, is_dir: bool) -> Verdict {
+        let by_lists = self.by_lists(path);
+        if !by_lists.in_scope() {
+            return by_lists;
+        }
+        match self.patterns.ignoring(path.as_bytes(), is_dir) {
+            Some(index) => Verdict::Ignored(index),
+            None => by_lists,
+        }
+    }
+
+    fn by_lists(&self, path: &TreePath) -> Verdict {
+        if self.lists.is_empty() {
+            return Verdict::WholeMount;
+        }
+        match self.rules.deciding(path) {
+            Some(rule) => match rule.verdict() {
+                Verdict::List(list) => {
+                    self.expressions.exclude_of(rule.expression_lists(), path).unwrap_or(Verdict::List(list))
+                }
+                excluded => excluded,
+            },
+            None => self.expressions.decide(path),
+        }
+    }
+
+    fn rule(&self, verdict: Verdict) -> ScopeRule<'_> {
+        let path = |list: usize| self.lists.get(list).map_or("", |l| l.path.as_str());
+        let exclude = |list: usize, exclude: usize| {
+            self.lists.get(list).and_then(|l| l.excludes.get(exclude)).map_or("", String::as_str)
+        };
+        match verdict {
+            Verdict::WholeMount => ScopeRule::WholeMount,
+            Verdict::Unlisted => ScopeRule::Unlisted { lists: self.lists.len() },
+            Verdict::List(list) => ScopeRule::List { list, path: path(list) },
+            Verdict::ListExpression(list) => ScopeRule::ListExpression { list, expression: path(list) },
+            Verdict::Exclude(list, index) => {
+                ScopeRule::Exclude { list, exclude: index, path: exclude(list, index) }
+            }
+            Verdict::ExcludeExpression(list, index) => {
+                ScopeRule::ExcludeExpression { list, exclude: index, expression: exclude(list, index) }
+            }
+            Verdict::Ignored(index) => ScopeRule::IgnorePattern {
+                index,
+                pattern: self.ignore_patterns.get(index).map_or("", String::as_str),
+            },
+        }
+    }
+}

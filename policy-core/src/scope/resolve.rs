@@ -1,0 +1,176 @@
+//! Reads the paths of a policy against a mount.
+
+use std::borrow::Cow;
+
+use crate::policy::{FaultKind, PathReason, PolicyError};
+use crate::{SyncPolicy, TreePath, escape};
+
+/// What a path of a policy was read as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Resolved {
+    /// The place below the mount.
+    pub(super) path: TreePath,
+    /// By which of the readings.
+    pub(super) by: Reading,
+}
+
+/// The readings of a path, in the order in which they are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It lies under the mount path.
+    Mount,
+    /// It lies under the mapping path.
+    Mapping,
+    /// It is absolute, yet neither: relative to the mount all the same.
+    Outside,
+    /// It is relative.
+    Relative,
+}
+
+/// The mount and its alias, to read paths against.
+///
+/// Windows paths: what begins with a drive (`C:\`, `C:/`) or with `\\` is one, and its components are
+/// separated by `\` as well as `/`. Where the mapping is one, `\` separates in every path of the policy,
+/// since its author works on Windows. Case is folded where a path is held against a Windows mount or
+/// mapping, and only for the components of that prefix; what follows is a name in the tree, byte for byte.
+#[derive(Debug, Clone)]
+pub(super) struct Resolver {
+    mount: Place,
+    mapping: Option<Place>,
+}
+
+impl Resolver {
+    /// Reads mount and mapping; of the mapping it is known that [`unfit`] has nothing against it.
+    pub(super) fn new(policy: &SyncPolicy, mount: &[u8]) -> Result<Self, PolicyError> {
+        let place = Place::parse(mount, false);
+        let bad = |reason| Err(PolicyError::one("", FaultKind::BadMount { mount: escape(mount), reason }));
+        if !place.absolute {
+            return bad("is not an absolute path");
+        }
+        if mount.contains(&0) {
+            return bad("has a NUL byte");
+        }
+        if place.components.iter().any(|c| &**c == b"..") {
+            return bad("has a component `..`");
+        }
+        let mapping = Place::parse(policy.mapping_policy.path.as_bytes(), false);
+        let mapping = (!policy.mapping_policy.path.is_empty()).then_some(mapping);
+        Ok(Self { mount: place, mapping })
+    }
+
+    /// Reads a path; of it it is known that [`unfit`] has nothing against it.
+    pub(super) fn resolve(&self, text: &str) -> Resolved {
+        let windows = self.mapping.as_ref().is_some_and(|m| m.windows);
+        let place = Place::parse(text.as_bytes(), windows);
+        let under = |base: &Place| place.under(base).and_then(tree_path);
+        if let Some(path) = under(&self.mount) {
+            Resolved { path, by: Reading::Mount }
+        } else if let Some(path) = self.mapping.as_ref().and_then(under) {
+            Resolved { path, by: Reading::Mapping }
+        } else {
+            let by = if place.absolute { Reading::Outside } else { Reading::Relative };
+            let by = if place.components.is_empty() { Reading::Relative } else { by };
+            Resolved { path: tree_path(&place.components).unwrap_or_default(), by }
+        }
+    }
+
+    /// Reads an exclude of the list at `list`.
+    pub(super) fn resolve_within(&self, text: &str, list: &TreePath) -> Resolved {
+        let Resolved { path, by } = self.resolve(text);
+        if path.is_within(list) {
+            return Resolved { path, by };
+        }
+        let path = path.rebase(&TreePath::root(), list).unwrap_or(path);
+        Resolved { path, by }
+    }
+
+    /// Whether an absolute path that is under neither looks like one of this machine: it begins with the
+    /// same component as the mount or the mapping does, or is a Windows path.
+    pub(super) fn looks_local(&self, text: &str) -> bool {
+        let place = Place::parse(text.as_bytes(), false);
+        let first = place.components.first();
+        let bases = std::iter::once(&self.mount).chain(&self.mapping);
+        place.windows || bases.into_iter().any(|b| first.is_some() && first == b.components.first())
+    }
+
+    /// Returns the absolute path of `path`, with `/` between its components.
+    pub(super) fn absolute<'b>(&self, path: &TreePath, buffer: &'b mut Vec<u8>) -> &'b [u8] {
+        buffer.clear();
+        if !self.mount.windows {
+            buffer.push(b'/');
+        }
+        for (i, component) in self.mount.components.iter().enumerate() {
+            if i > 0 {
+                buffer.push(b'/');
+            }
+            buffer.extend_from_slice(component);
+        }
+        if !path.is_root() {
+            if !self.mount.components.is_empty() {
+                buffer.push(b'/');
+            }
+            buffer.extend_from_slice(path.as_bytes());
+        }
+        buffer
+    }
+
+    /// Returns the mount path for people.
+    pub(super) fn mount(&self) -> String {
+        escape(self.absolute(&TreePath::root(), &mut Vec::new()))
+    }
+}
+
+/// A path in its components, without empty ones and `.`.
+#[derive(Debug, Clone)]
+struct Place {
+    absolute: bool,
+    windows: bool,
+    components: Vec<Box<[u8]>>,
+}
+
+impl Place {
+    fn parse(text: &[u8], backslashes: bool) -> Self {
+        let drive = matches!(text, [d, b':', rest @ ..]
+            if d.is_ascii_alphabetic() && (rest.is_empty() || matches!(rest[0], b'/' | b'\\')));
+        let windows = drive || text.starts_with(b"\\\\");
+        let backslashes = backslashes || windows;
+        let separates = |b: &u8| *b == b'/' || (backslashes && *b == b'\\');
+        let components = text.split(separates).filter(|c| !matches!(*c, b"" | b".")).map(Box::from).collect();
+        Self { absolute: drive || text.first().is_some_and(separates), windows, components }
+    }
+
+    /// Returns the components below `base`, if this is `base` or lies below it.
+    fn under(&self, base: &Self) -> Option<&[Box<[u8]>]> {
+        if self.absolute != base.absolute || self.components.len() < base.components.len() {
+            return None;
+        }
+        let (head, rest) = self.components.split_at(base.components.len());
+        let same = |a: &[u8], b: &[u8]| a == b || (base.windows && fold(a) == fold(b));
+        head.iter().zip(&base.components).all(|(a, b)| same(a, b)).then_some(rest)
+    }
+}
+
+fn fold(name: &[u8]) -> Cow<'_, str> {
+    Cow::Owned(String::from_utf8_lossy(name).to_lowercase())
+}
+
+fn tree_path(components: &[Box<[u8]>]) -> Option<TreePath> {
+    TreePath::new(components.join(&b'/')).ok()
+}
+
+/// Returns what makes `path` unfit to be read as a path, if anything. `flag` names the field that turns it
+/// into an expression, where there is one.
+pub(super) fn unfit(path: &str, flag: Option<&'static str>) -> Option<PathReason> {
+    if path.contains('\0') {
+        return Some(PathReason::Nul);
+    }
+    // Whether `\` separates is not known yet; a name that holds `\..\` is a mistake either way.
+    if path.split(['/', '\\']).any(|c| c == "..") {
+        return Some(PathReason::Parent);
+    }
+    let found = path.chars().find(|c| matches!(c, '*' | '?' | '[' | ']'))?;
+    Some(match flag {
+        Some(flag) => PathReason::ListWildcard { found, flag },
+        None => PathReason::Wildcard { found },
+    })
+}

@@ -1,0 +1,95 @@
+//! ScopeWarning: what is odd about a policy on a mount, though no error.
+
+use std::fmt;
+
+use crate::{TreePath, escape};
+
+/// What is odd about a policy on a mount. Pointers are JSON pointers into the policy, with canonical names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScopeWarning {
+    /// An absolute path is neither under the mount nor under the mapping.
+    OutsideMount {
+        /// Where it stands.
+        pointer: String,
+        /// The path.
+        path: String,
+        /// The mount.
+        mount: String,
+        /// What it was read as, below the mount.
+        read_as: TreePath,
+    },
+    /// An exclude names a place of the mount that is outside its white list.
+    OutsideList {
+        /// Where it stands.
+        pointer: String,
+        /// The exclude.
+        path: String,
+        /// The white list's path.
+        list: String,
+        /// What it was read as, below the mount.
+        read_as: TreePath,
+    },
+    /// A white list and an exclude name the same place, so that the list holds nothing by itself.
+    Excluded {
+        /// Where the list stands.
+        pointer: String,
+        /// The list's path.
+        path: String,
+        /// Where the exclude stands.
+        by: String,
+    },
+    /// An ignore pattern leaves out a white list as a whole.
+    Ignored {
+        /// Where the list stands.
+        pointer: String,
+        /// The list's path.
+        path: String,
+        /// Where the pattern stands.
+        by: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// Nothing at all can be in scope.
+    NothingInScope,
+    /// A part is switched on, yet its list of paths is empty.
+    NoPaths {
+        /// Where the list stands.
+        pointer: &'static str,
+    },
+}
+
+impl fmt::Display for ScopeWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |text: &str| escape(text.as_bytes());
+        match self {
+            Self::OutsideMount { pointer, path, mount, read_as } => write!(
+                f,
+                "{pointer}: \"{}\" is neither under the mount \"{mount}\" nor under mappingPolicy.path; \
+                 it is read as \"{read_as}\" below the mount",
+                show(path),
+            ),
+            Self::OutsideList { pointer, path, list, read_as } => write!(
+                f,
+                "{pointer}: \"{}\" is outside its white list \"{}\"; it is read as \"{read_as}\" below the \
+                 mount",
+                show(path),
+                show(list),
+            ),
+            Self::Excluded { pointer, path, by } => write!(
+                f,
+                "{pointer}: \"{}\" is left out as a whole, because {by} names the same place",
+                show(path)
+            ),
+            Self::Ignored { pointer, path, by, pattern } => write!(
+                f,
+                "{pointer}: \"{}\" is left out as a whole by the pattern \"{}\" ({by})",
+                show(path),
+                show(pattern)
+            ),
+            Self::NothingInScope => {
+                write!(f, "/bwList: nothing at all can be in scope; nothing will be synced")
+            }
+            Self::NoPaths { pointer } => write!(f, "{pointer}: the list is empty, so this part does nothing"),
+        }
+    }
+}
