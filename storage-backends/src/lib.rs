@@ -30,6 +30,7 @@
 //! credentials where none are given.
 
 mod guard;
+pub mod layer;
 mod open;
 mod options;
 mod probe;

@@ -1,1 +1,3 @@
 //! Fixtures that the integration tests share.
+
+pub mod s3;

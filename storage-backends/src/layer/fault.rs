@@ -1,0 +1,104 @@
+//! The faults that a store can be made to have.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use object_store::path::Path;
+use object_store::{Error, Result};
+
+use super::Operation;
+
+/// What goes wrong with a request. A fault that means nothing for the kind of request it meets acts as
+/// [`Fault::FailBefore`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The request fails and had no effect.
+    FailBefore,
+    /// The request takes effect, and fails all the same: its reply was lost.
+    FailAfter,
+    /// A put takes effect and is reported as `AlreadyExists`: the reply was lost, and a second try met the
+    /// first one's object.
+    AlreadyExistsThoughStored,
+    /// A put is reported as `AlreadyExists` although there is no such object: a 409 on create.
+    AlreadyExistsThoughAbsent,
+    /// A read reports `NotFound`, whether or not there is such an object.
+    NotFound,
+    /// The request is refused for lack of permission.
+    Denied,
+    /// A body, or the items of a listing, end after this many bytes or items as if they were whole.
+    Truncate(u64),
+    /// A body, or the items of a listing, end in an error after this many bytes or items.
+    Break(u64),
+    /// One bit of a body that is read is wrong, in the byte with this number (modulo the length).
+    FlipBit(u64),
+    /// A listing leaves out the newest objects, this many, that were put through this layer.
+    StaleList(usize),
+    /// The request takes longer, by tokio's clock.
+    Delay(Duration),
+    /// This request and all later ones fail: the machine is gone, or its line is.
+    CrashBefore,
+    /// This request takes effect, and it and all later ones fail.
+    CrashAfter,
+}
+
+/// The source of each error that a [`super::Faulty`] layer makes up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InjectedFault {
+    /// The request that it befell.
+    pub operation: Operation,
+    /// The object, or the prefix of a listing.
+    pub key: Path,
+}
+
+impl fmt::Display for InjectedFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "injected fault in {} {}", self.operation, self.key)
+    }
+}
+
+impl std::error::Error for InjectedFault {}
+
+impl InjectedFault {
+    pub(super) fn generic(self) -> Error {
+        Error::Generic { store: "faulty", source: Box::new(self) }
+    }
+
+    pub(super) fn already_exists(self) -> Error {
+        Error::AlreadyExists { path: self.key.to_string(), source: Box::new(self) }
+    }
+
+    pub(super) fn not_found(self) -> Error {
+        Error::NotFound { path: self.key.to_string(), source: Box::new(self) }
+    }
+
+    pub(super) fn denied(self) -> Error {
+        Error::PermissionDenied { path: self.key.to_string(), source: Box::new(self) }
+    }
+}
+
+/// Cuts a stream after `keep` of the units that `size` counts, cutting the piece that holds the border in
+/// two with `cut`, and ends it with `error` if there is one.
+pub(super) fn cut_short<T: Send + 'static>(
+    items: BoxStream<'static, Result<T>>,
+    keep: u64,
+    cut: fn(T, u64) -> (u64, Option<T>),
+    error: Option<InjectedFault>,
+) -> BoxStream<'static, Result<T>> {
+    let kept = stream::unfold((items, keep), move |(mut items, left)| async move {
+        if left == 0 {
+            return None;
+        }
+        match items.next().await? {
+            Ok(item) => {
+                let (used, item) = cut(item, left);
+                item.map(|item| (Ok(item), (items, left - used)))
+            }
+            Err(error) => Some((Err(error), (items, left))),
+        }
+    });
+    let end = stream::iter(error.map(|error| Err(error.generic())));
+    kept.chain(end).boxed()
+}

@@ -1,0 +1,255 @@
+//! An S3 server in the test's own process.
+//!
+//! It keeps its objects in a temporary directory and listens on a free port of the loopback interface. It is
+//! `s3s-fs`, with what a test needs on top: conditional puts that hold in a race, a log of requests, and
+//! replies that go wrong over a real connection.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use hyper::body::Incoming;
+use hyper::header::{IF_MATCH, IF_NONE_MATCH};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::sync::oneshot;
+
+/// The access key that the server takes.
+pub const ACCESS_KEY: &str = "test-access-key";
+/// The secret key that the server takes.
+pub const SECRET_KEY: &str = "test-secret-key-canary";
+/// The bucket that is there from the start.
+pub const BUCKET: &str = "bucket";
+
+/// What goes wrong with one put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutFault {
+    /// The object is stored and the reply has this status, which is an error.
+    StoredAndAnswered(u16),
+    /// The object is stored and the connection ends without a reply.
+    StoredAndDropped,
+    /// Nothing is stored and the reply has this status.
+    Answered(u16),
+    /// Nothing is stored and the connection ends without a reply.
+    Dropped,
+}
+
+/// A request that the server got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Request {
+    /// The method: `GET`, `PUT`, ...
+    pub method: String,
+    /// The path with its query.
+    pub target: String,
+}
+
+/// A running server. It ends, and its objects vanish, when it is dropped.
+pub struct S3Server {
+    address: SocketAddr,
+    root: tempfile::TempDir,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    requests: Mutex<Vec<S3Request>>,
+    put_faults: Mutex<VecDeque<PutFault>>,
+    ignore_preconditions: bool,
+    /// `s3s-fs` looks and then writes; these make the two one step for each key.
+    locks: [tokio::sync::Mutex<()>; 16],
+}
+
+impl S3Server {
+    /// Starts a server that honours `If-None-Match: *`, also in a race.
+    ///
+    /// # Errors
+    /// Those of the temporary directory, the socket and the thread.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(Shared::default())
+    }
+
+    /// Starts a server that answers 200 to a conditional put and overwrites.
+    ///
+    /// # Errors
+    /// Those of the temporary directory, the socket and the thread.
+    pub fn start_ignoring_preconditions() -> io::Result<Self> {
+        Self::start_with(Shared { ignore_preconditions: true, ..Shared::default() })
+    }
+
+    fn start_with(shared: Shared) -> io::Result<Self> {
+        let root = tempfile::tempdir()?;
+        std::fs::create_dir(root.path().join(BUCKET))?;
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let files = FileSystem::new(root.path()).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let mut builder = S3ServiceBuilder::new(files);
+        // The headers are signed: without one of them the signature would be wrong.
+        if !shared.ignore_preconditions {
+            builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        }
+        let service = builder.build();
+        let shared = Arc::new(shared);
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // A thread of its own: a test's runtime may have paused its clock, or may be none.
+        let thread = std::thread::Builder::new().name("s3-server".to_owned()).spawn({
+            let shared = shared.clone();
+            move || runtime.block_on(serve(listener, service, shared, stopped))
+        })?;
+        Ok(Self { address, root, shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Returns the address as `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the URL of a store below a prefix of [`BUCKET`].
+    pub fn url(&self, prefix: &str) -> String {
+        format!("s3://{BUCKET}/{prefix}")
+    }
+
+    /// Returns the variables that lead AWS's tools to this server.
+    pub fn env(&self) -> Vec<(String, String)> {
+        [
+            ("AWS_ENDPOINT_URL", self.endpoint().as_str()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+            ("AWS_REGION", "us-east-1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    /// Returns the directory that holds the bucket's objects as files.
+    pub fn bucket_dir(&self) -> PathBuf {
+        self.root.path().join(BUCKET)
+    }
+
+    /// Makes another bucket.
+    ///
+    /// # Errors
+    /// Those of making a directory.
+    pub fn create_bucket(&self, name: &str) -> io::Result<()> {
+        std::fs::create_dir(self.root.path().join(Path::new(name).file_name().unwrap_or_default()))
+    }
+
+    /// Lets the next put meet this fault; several calls line up.
+    pub fn fail_put(&self, fault: PutFault) {
+        lock(&self.shared.put_faults).push_back(fault);
+    }
+
+    /// Returns the requests so far, in the order in which they came in.
+    pub fn requests(&self) -> Vec<S3Request> {
+        lock(&self.shared.requests).clone()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_requests(&self) {
+        lock(&self.shared.requests).clear();
+    }
+}
+
+impl fmt::Debug for S3Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "S3Server({})", self.address)
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve(
+    listener: TcpListener,
+    service: S3Service,
+    shared: Arc<Shared>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped => return,
+        };
+        let Ok((socket, _)) = accepted else { continue };
+        // Without this, each small answer waits for the client's delayed acknowledgement.
+        let _ = socket.set_nodelay(true);
+        let (service, shared) = (service.clone(), shared.clone());
+        tokio::spawn(async move {
+            let answers = service_fn(move |request| answer(service.clone(), shared.clone(), request));
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), answers).await;
+        });
+    }
+}
+
+/// An error makes the server close the connection without a reply.
+async fn answer(
+    service: S3Service,
+    shared: Arc<Shared>,
+    mut request: Request<Incoming>,
+) -> Result<Response<s3s::Body>, Gone> {
+    let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+    lock(&shared.requests).push(S3Request { method: request.method().to_string(), target });
+    if shared.ignore_preconditions {
+        request.headers_mut().remove(IF_NONE_MATCH);
+        request.headers_mut().remove(IF_MATCH);
+    }
+    let is_put = request.method() == Method::PUT;
+    let fault = is_put.then(|| lock(&shared.put_faults).pop_front()).flatten();
+    match fault {
+        Some(PutFault::Answered(status)) => return refused(status),
+        Some(PutFault::Dropped) => return Err(Gone),
+        Some(PutFault::StoredAndAnswered(_) | PutFault::StoredAndDropped) | None => {}
+    }
+    let mut hasher = DefaultHasher::new();
+    request.uri().path().hash(&mut hasher);
+    let lock = &shared.locks[hasher.finish() as usize % shared.locks.len()];
+    let held = if is_put { Some(lock.lock().await) } else { None };
+    let response = Service::call(&service, request).await.map_err(|_| Gone)?;
+    drop(held);
+    match fault {
+        Some(PutFault::StoredAndAnswered(status)) => refused(status),
+        Some(PutFault::StoredAndDropped) => Err(Gone),
+        _ => Ok(response),
+    }
+}
+
+fn refused(status: u16) -> Result<Response<s3s::Body>, Gone> {
+    Response::builder().status(status).body(s3s::Body::empty()).map_err(|_| Gone)
+}
+
+#[derive(Debug)]
+struct Gone;
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is to be closed")
+    }
+}
+
+impl std::error::Error for Gone {}
