@@ -1,0 +1,241 @@
+//! The three-way decision for one path: a pure function of base, local, remote and the rules.
+
+use std::fmt;
+
+use crate::{ConflictPolicy, Entry};
+
+/// What the mount holds at a path. Only [`Local::Absent`] can ever become a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local<'a> {
+    /// Nothing is there, and the place was looked at.
+    Absent,
+    /// This is there.
+    Present(&'a Entry),
+    /// It was never brought, so its absence says nothing.
+    Pending,
+    /// Something may be there, but it can't be read now.
+    Unreadable,
+}
+
+/// The side that a sync writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Towards {
+    /// An upload: the next snapshot.
+    Store,
+    /// A download: the mount.
+    Mount,
+}
+
+/// What of a policy the decision depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether a local deletion is a deletion in the context (`deletePolicy.syncLocalFile`).
+    pub sync_local_file: bool,
+    /// What becomes of a path that both sides changed.
+    pub conflict: ConflictPolicy,
+    /// Whether a guard holds deletions back.
+    pub hold_deletions: bool,
+}
+
+/// What is to be done with a path on the side that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: it stands as it should.
+    Nothing,
+    /// Nothing, although the sides differ; worth a line in a plan.
+    Keep,
+    /// The other side's version is written.
+    Write,
+    /// It is removed.
+    Delete,
+    /// A guard holds its removal back.
+    HoldBack,
+    /// The local version keeps the path, and the remote one is kept beside it.
+    KeepBoth,
+    /// The conflict stops the sync before anything is written.
+    Stop,
+    /// It takes no part, in either direction, and is reported.
+    Withhold,
+}
+
+/// Why a [`Verdict`] was given; its `Display` is one line of words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of each are in its Display, just below")]
+pub enum Reason {
+    Unchanged,
+    SameChange,
+    DeletedOnBoth,
+    NewHere,
+    ChangedHere,
+    DeletedHere,
+    DeletedHereKept,
+    DeletedHereHeld,
+    NewThere,
+    ChangedThere,
+    DeletedThere,
+    DeletedThereHeld,
+    BroughtAgain,
+    ChangeHereBeatsDeletion,
+    ChangeThereBeatsDeletion,
+    NotYetBrought,
+    BothChanged,
+    BothChangedLocalWins,
+    BothChangedRemoteWins,
+    DirectoryModes,
+    Unreadable,
+    NeedsDeletion,
+    NotSentYet,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unchanged => "unchanged",
+            Self::SameChange => "both sides made the same change",
+            Self::DeletedOnBoth => "deleted on both sides",
+            Self::NewHere => "new here",
+            Self::ChangedHere => "changed here",
+            Self::DeletedHere => "deleted here",
+            Self::DeletedHereKept => "deleted here; kept, because syncLocalFile is false",
+            Self::DeletedHereHeld => "deleted here; held back by the deletion guard",
+            Self::NewThere => "new in the context",
+            Self::ChangedThere => "changed in the context",
+            Self::DeletedThere => "deleted in the context",
+            Self::DeletedThereHeld => "deleted in the context; held back by the deletion guard",
+            Self::BroughtAgain => "deleted here; brought again, because syncLocalFile is false",
+            Self::ChangeHereBeatsDeletion => "changed here, which beats its deletion in the context",
+            Self::ChangeThereBeatsDeletion => "changed in the context, which beats its deletion here",
+            Self::NotYetBrought => "in the context, not brought yet",
+            Self::BothChanged => "changed on both sides",
+            Self::BothChangedLocalWins => "changed on both sides; the local version is preferred",
+            Self::BothChangedRemoteWins => "changed on both sides; the context's version is preferred",
+            Self::DirectoryModes => "both sides changed the directory's mode; the local one holds",
+            Self::Unreadable => "cannot be read here; left as it is on both sides",
+            Self::NeedsDeletion => "needs a deletion that is not carried out",
+            Self::NotSentYet => "changed here, not saved yet",
+        })
+    }
+}
+
+/// A verdict with its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// What is done.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Decision {
+    pub(crate) const fn new(verdict: Verdict, reason: Reason) -> Self {
+        Self { verdict, reason }
+    }
+}
+
+/// How a side differs from the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delta {
+    Same,
+    Changed,
+    Deleted,
+}
+
+fn delta(base: Option<&Entry>, now: Option<&Entry>) -> Delta {
+    match (base, now) {
+        (None, None) => Delta::Same,
+        (Some(b), Some(n)) if b.agrees_with(n) => Delta::Same,
+        (_, Some(_)) => Delta::Changed,
+        (Some(_), None) => Delta::Deleted,
+    }
+}
+
+/// Decides what a sync towards one side does with a path in scope.
+///
+/// `base` is what the mount last agreed on with the context, `remote` what the head holds. Total: every
+/// combination has an answer, and equal arguments have equal answers.
+pub fn decide(
+    base: Option<&Entry>,
+    local: Local<'_>,
+    remote: Option<&Entry>,
+    rules: &Rules,
+    towards: Towards,
+) -> Decision {
+    use Verdict::{Delete, HoldBack, Keep, Nothing, Withhold, Write};
+    let (base, here) = match local {
+        Local::Unreadable => return Decision::new(Withhold, Reason::Unreadable),
+        // A pending path has no base: whatever the context holds there is still to come.
+        Local::Pending => (None, None),
+        Local::Absent => (base, None),
+        Local::Present(entry) => (base, Some(entry)),
+    };
+    let (verdict, reason) = match (delta(base, here), delta(base, remote), towards) {
+        (Delta::Same, Delta::Same, _) => (Nothing, Reason::Unchanged),
+        (Delta::Deleted, Delta::Deleted, _) => (Nothing, Reason::DeletedOnBoth),
+
+        (Delta::Changed, Delta::Same, Towards::Store) => {
+            (Write, if base.is_some() { Reason::ChangedHere } else { Reason::NewHere })
+        }
+        (Delta::Changed, Delta::Same, Towards::Mount) => (Keep, Reason::NotSentYet),
+
+        (Delta::Same, Delta::Changed, Towards::Store) if base.is_none() => (Keep, Reason::NotYetBrought),
+        (Delta::Same, Delta::Changed, Towards::Store) => (Keep, Reason::ChangedThere),
+        (Delta::Same, Delta::Changed, Towards::Mount) => {
+            (Write, if base.is_some() { Reason::ChangedThere } else { Reason::NewThere })
+        }
+
+        (Delta::Changed, Delta::Changed, _) => return both_changed(here, remote, rules, towards),
+
+        (Delta::Deleted, Delta::Same, Towards::Store) => match (rules.sync_local_file, rules.hold_deletions) {
+            (false, _) => (Keep, Reason::DeletedHereKept),
+            (true, true) => (HoldBack, Reason::DeletedHereHeld),
+            (true, false) => (Delete, Reason::DeletedHere),
+        },
+        (Delta::Deleted, Delta::Same, Towards::Mount) if rules.sync_local_file => (Keep, Reason::DeletedHere),
+        (Delta::Deleted, Delta::Same, Towards::Mount) => (Write, Reason::BroughtAgain),
+
+        (Delta::Deleted, Delta::Changed, Towards::Store) => (Keep, Reason::ChangeThereBeatsDeletion),
+        (Delta::Deleted, Delta::Changed, Towards::Mount) => (Write, Reason::ChangeThereBeatsDeletion),
+
+        (Delta::Changed, Delta::Deleted, Towards::Store) => (Write, Reason::ChangeHereBeatsDeletion),
+        (Delta::Changed, Delta::Deleted, Towards::Mount) => (Keep, Reason::ChangeHereBeatsDeletion),
+
+        (Delta::Same, Delta::Deleted, Towards::Store) => (Nothing, Reason::DeletedThere),
+        (Delta::Same, Delta::Deleted, Towards::Mount) if rules.hold_deletions => {
+            (HoldBack, Reason::DeletedThereHeld)
+        }
+        (Delta::Same, Delta::Deleted, Towards::Mount) => (Delete, Reason::DeletedThere),
+    };
+    Decision::new(verdict, reason)
+}
+
+fn both_changed(here: Option<&Entry>, there: Option<&Entry>, rules: &Rules, towards: Towards) -> Decision {
+    if let (Some(h), Some(t)) = (here, there) {
+        if h.agrees_with(t) {
+            return Decision::new(Verdict::Nothing, Reason::SameChange);
+        }
+        // A directory has no content of which a copy could be kept.
+        if h.is_dir() && t.is_dir() {
+            let verdict = if towards == Towards::Store { Verdict::Write } else { Verdict::Keep };
+            return Decision::new(verdict, Reason::DirectoryModes);
+        }
+    }
+    conflict(rules, towards)
+}
+
+/// The decision for a path, or the top of a subtree, of which both sides hold something of their own.
+pub(crate) fn conflict(rules: &Rules, towards: Towards) -> Decision {
+    match (rules.conflict, towards) {
+        (ConflictPolicy::KeepBoth, _) => Decision::new(Verdict::KeepBoth, Reason::BothChanged),
+        (ConflictPolicy::Fail, _) => Decision::new(Verdict::Stop, Reason::BothChanged),
+        (ConflictPolicy::PreferLocal, Towards::Store) => {
+            Decision::new(Verdict::Write, Reason::BothChangedLocalWins)
+        }
+        (ConflictPolicy::PreferLocal, Towards::Mount) => Decision::new(Verdict::Keep, Reason::BothChangedLocalWins),
+        (ConflictPolicy::PreferRemote, Towards::Store) => {
+            Decision::new(Verdict::Keep, Reason::BothChangedRemoteWins)
+        }
+        (ConflictPolicy::PreferRemote, Towards::Mount) => {
+            Decision::new(Verdict::Write, Reason::BothChangedRemoteWins)
+        }
+    }
+}

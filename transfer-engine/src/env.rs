@@ -1,0 +1,169 @@
+//! The seams to the machine: clock, randomness and spawning. The file system is reached through
+//! [`crate::local`] alone, which asks [`FileFaults`] before each call that changes something.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use policy_core::Timestamp;
+use tokio::sync::oneshot;
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Returns the wall-clock time.
+    fn now(&self) -> Timestamp;
+}
+
+/// Gives random bytes that no other machine, nor a clone of this one, will be given.
+pub trait Random: Send + Sync {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]) -> io::Result<()>;
+}
+
+/// Runs work that blocks: file system calls, hashing, compression.
+pub trait Spawn: Send + Sync {
+    /// Starts `job` apart from the async threads.
+    fn blocking(&self, job: Box<dyn FnOnce() + Send>);
+    /// Returns how many such jobs make sense at once.
+    fn parallelism(&self) -> usize;
+}
+
+/// Decides whether a call that changes the local file system fails instead; for tests.
+pub trait FileFaults: Send + Sync {
+    /// Is asked before `operation` (the system call's name) on `path`; an error is returned in its place.
+    fn before(&self, operation: &'static str, path: &Path) -> io::Result<()>;
+}
+
+/// Everything that an engine takes from the machine it runs on.
+#[derive(Clone)]
+pub struct Env {
+    pub(crate) clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    spawn: Arc<dyn Spawn>,
+    faults: Option<Arc<dyn FileFaults>>,
+}
+
+impl std::fmt::Debug for Env {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Env")
+    }
+}
+
+impl Env {
+    /// Returns the real machine: its clock, its kernel's randomness, and tokio's threads.
+    pub fn real() -> Self {
+        Self { clock: Arc::new(SystemClock), random: Arc::new(Kernel), spawn: Arc::new(Tokio), faults: None }
+    }
+
+    /// Replaces the clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Replaces the source of randomness.
+    #[must_use]
+    pub fn with_random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Replaces the place where blocking work runs.
+    #[must_use]
+    pub fn with_spawn(mut self, spawn: Arc<dyn Spawn>) -> Self {
+        self.spawn = spawn;
+        self
+    }
+
+    /// Lets `faults` decide about each local change.
+    #[must_use]
+    pub fn with_file_faults(mut self, faults: Arc<dyn FileFaults>) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
+    /// Returns the wall-clock time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns `N` random bytes.
+    pub(crate) fn random<const N: usize>(&self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn parallelism(&self) -> usize {
+        self.spawn.parallelism().max(1)
+    }
+
+    /// Runs `job` where blocking is allowed and returns what it returns.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobLost> {
+        let (done, result) = oneshot::channel();
+        self.spawn.blocking(Box::new(move || {
+            // The receiver is gone only when the caller no longer wants the answer.
+            let _ = done.send(job());
+        }));
+        result.await.map_err(|_| JobLost)
+    }
+
+    /// Starts `job` where blocking is allowed, without waiting for it.
+    pub(crate) fn spawn_detached(&self, job: impl FnOnce() + Send + 'static) {
+        self.spawn.blocking(Box::new(job));
+    }
+
+    pub(crate) fn check_fault(&self, operation: &'static str, path: &Path) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |f| f.before(operation, path))
+    }
+}
+
+/// A blocking job ended without an answer: it panicked, or the runtime is shutting down.
+#[derive(Debug, thiserror::Error)]
+#[error("a background job ended without an answer")]
+pub(crate) struct JobLost;
+
+impl From<JobLost> for io::Error {
+    fn from(lost: JobLost) -> Self {
+        io::Error::other(lost)
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(d) => Timestamp { secs: d.as_secs().cast_signed(), nanos: d.subsec_nanos() },
+            Err(before) => {
+                let d = before.duration() + Duration::from_nanos(999_999_999);
+                Timestamp { secs: -(d.as_secs().cast_signed()), nanos: 0 }
+            }
+        }
+    }
+}
+
+struct Kernel;
+
+impl Random for Kernel {
+    fn fill(&self, bytes: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(bytes).map_err(|e| io::Error::other(e.to_string()))
+    }
+}
+
+struct Tokio;
+
+impl Spawn for Tokio {
+    fn blocking(&self, job: Box<dyn FnOnce() + Send>) {
+        drop(tokio::task::spawn_blocking(job));
+    }
+
+    fn parallelism(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+}

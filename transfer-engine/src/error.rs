@@ -1,0 +1,159 @@
+//! What can go wrong with a whole operation. Trouble with one path goes to the
+//! [`Monitor`](crate::Monitor) instead.
+
+use std::io;
+use std::path::PathBuf;
+
+use policy_core::PolicyError;
+
+use crate::format::{ContextName, FormatError};
+
+/// Why an operation ended without doing its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no store at this place.
+    #[error("no store at {location}")]
+    NoStore {
+        /// The store's address, without secrets.
+        location: String,
+    },
+    /// The store has no context of this name.
+    #[error("no context `{name}` in {location}")]
+    NoContext {
+        /// The name asked for.
+        name: ContextName,
+        /// The store's address, without secrets.
+        location: String,
+    },
+    /// The context has no such snapshot, or it is forgotten.
+    #[error("context `{name}` has no snapshot {number}")]
+    NoSnapshot {
+        /// The context.
+        name: ContextName,
+        /// The number asked for; negative counts back from the head.
+        number: i64,
+    },
+    /// The snapshot has no such path.
+    #[error("no `{path}` in `{name}@{number}`")]
+    NoPath {
+        /// The path asked for.
+        path: String,
+        /// The context.
+        name: ContextName,
+        /// The snapshot.
+        number: u64,
+    },
+    /// A context of this name is there already.
+    #[error("context `{name}` exists")]
+    ContextExists {
+        /// The name.
+        name: ContextName,
+    },
+    /// The store did not do what was asked.
+    #[error("cannot {action} {key}")]
+    Store {
+        /// What was tried, as an infinitive: `read`, `write`, `list`.
+        action: &'static str,
+        /// The object, or the prefix.
+        key: String,
+        /// What the store said.
+        source: object_store::Error,
+    },
+    /// An object of the store is damaged, or of a format that this version doesn't know.
+    #[error("{key} is not usable")]
+    Format {
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// An object holds other bytes than its digest says, also when read again.
+    #[error("{key} is corrupt: {what}")]
+    Corrupt {
+        /// The object.
+        key: String,
+        /// Which part of it.
+        what: String,
+    },
+    /// The local file system did not do what was asked, and it was not about one path of the mount.
+    #[error("cannot {action} {}", path.display())]
+    Local {
+        /// What was tried, as an infinitive.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process works on the mount.
+    #[error("{} is in use by {holder}", mount.display())]
+    Locked {
+        /// The mount.
+        mount: PathBuf,
+        /// Process id and host of who holds it.
+        holder: String,
+    },
+    /// Another writer committed first, again and again.
+    #[error("another writer committed to `{name}` first, {attempts} times in a row")]
+    Beaten {
+        /// The context.
+        name: ContextName,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The store gave no clear answer to the commit, also when asked again.
+    #[error("it is unknown whether snapshot {number} of `{name}` was committed")]
+    CommitUnknown {
+        /// The context.
+        name: ContextName,
+        /// The snapshot's number.
+        number: u64,
+        /// The last answer.
+        source: object_store::Error,
+    },
+    /// More would be sent than `max_upload` allows.
+    #[error("{bytes} bytes would be sent, and {limit} are allowed")]
+    UploadTooLarge {
+        /// The bytes of changed content met before it stopped.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The policy can't be used with this mount.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The context's objects belong to another store than this mount knows.
+    #[error("{location} is another store than the one that this mount was synced with")]
+    OtherStore {
+        /// The store's address, without secrets.
+        location: String,
+    },
+}
+
+impl Error {
+    /// Whether trying the same again may succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Beaten { .. } | Self::Locked { .. } | Self::CommitUnknown { .. } => true,
+            Self::Store { source, .. } => !matches!(
+                source,
+                object_store::Error::NotFound { .. }
+                    | object_store::Error::PermissionDenied { .. }
+                    | object_store::Error::Unauthenticated { .. }
+                    | object_store::Error::InvalidPath { .. }
+                    | object_store::Error::NotSupported { .. }
+                    | object_store::Error::NotImplemented { .. }
+                    | object_store::Error::UnknownConfigurationKey { .. }
+            ),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn store(action: &'static str, key: &object_store::path::Path, source: object_store::Error) -> Self {
+        Self::Store { action, key: key.to_string(), source }
+    }
+
+    pub(crate) fn local(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self::Local { action, path: path.into(), source: source.into() }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a stat says about a file, to tell later without reading whether it was touched.
+
+use policy_core::Timestamp;
+use rustix::fs::Stat;
+
+/// The part of a stat that changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint {
+    pub(crate) size: u64,
+    pub(crate) mtime: Timestamp,
+    pub(crate) ctime: Timestamp,
+    pub(crate) inode: u64,
+    /// The permission bits as the file system shows them, which may be fewer than were asked for.
+    pub(crate) mode: u16,
+}
+
+/// Local file systems stamp times from a clock that ticks every few milliseconds.
+const GRAIN_NANOS: i128 = 20_000_000;
+/// Those that keep whole seconds only, or every second one.
+const COARSE_GRAIN_NANOS: i128 = 2_000_000_000;
+
+impl Fingerprint {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: timestamp(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: timestamp(stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+            mode: (stat.st_mode & 0o7777) as u16,
+        }
+    }
+
+    /// Whether a file that is written once more could look the same as at the stat taken at `moment`: its
+    /// times are within the clock's grain of that moment, so the next write may leave them as they are.
+    pub(crate) fn is_racy(&self, moment: Timestamp) -> bool {
+        let newest = if self.mtime > moment { self.ctime } else { self.mtime.max(self.ctime) };
+        let grain =
+            if self.ctime.nanos == 0 && self.mtime.nanos == 0 { COARSE_GRAIN_NANOS } else { GRAIN_NANOS };
+        nanos(moment) - nanos(newest) < grain
+    }
+
+    /// Whether both are of one file with one content, moved perhaps: a rename alone changes the ctime.
+    pub(crate) fn same_but_moved(&self, other: &Self) -> bool {
+        Self { ctime: other.ctime, ..*self } == *other
+    }
+}
+
+fn nanos(t: Timestamp) -> i128 {
+    i128::from(t.secs) * 1_000_000_000 + i128::from(t.nanos)
+}
+
+#[expect(clippy::useless_conversion, reason = "the width of these fields differs between targets")]
+fn timestamp(secs: impl Into<i64>, nanos: impl TryInto<u32>) -> Timestamp {
+    Timestamp { secs: secs.into(), nanos: nanos.try_into().unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64, millis: u32) -> Timestamp {
+        Timestamp { secs, nanos: millis * 1_000_000 + 1 }
+    }
+
+    fn print(mtime: Timestamp, ctime: Timestamp) -> Fingerprint {
+        Fingerprint { size: 1, mtime, ctime, inode: 1, mode: 0o644 }
+    }
+
+    #[test]
+    fn l21_a_file_touched_within_the_grain_is_racy() {
+        assert!(print(at(100, 0), at(100, 0)).is_racy(at(100, 10)));
+        assert!(!print(at(100, 0), at(100, 0)).is_racy(at(100, 30)));
+        // The mtime was set back after the write: the ctime gives it away.
+        assert!(print(at(50, 0), at(100, 0)).is_racy(at(100, 10)));
+    }
+
+    #[test]
+    fn l22_an_mtime_in_the_future_does_not_make_a_file_racy_for_ever() {
+        assert!(!print(at(900, 0), at(100, 0)).is_racy(at(200, 0)));
+    }
+
+    #[test]
+    fn whole_seconds_are_a_coarse_clock() {
+        let whole = Timestamp { secs: 100, nanos: 0 };
+        assert!(print(whole, whole).is_racy(at(101, 500)));
+        assert!(!print(whole, whole).is_racy(at(102, 500)));
+    }
+}

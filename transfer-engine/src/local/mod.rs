@@ -1,0 +1,12 @@
+//! The local file system: everything that this crate does to a mount goes through here, by handles below
+//! the mount's own, never by joined paths.
+
+mod fingerprint;
+mod mount_dir;
+mod scan;
+mod staging;
+
+pub(crate) use fingerprint::Fingerprint;
+pub(crate) use mount_dir::{MountDir, open_file_at, stat_at};
+pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
+pub(crate) use staging::{Expected, InstallError, Staged, Staging, recover, set_dir_times};

@@ -1,0 +1,159 @@
+//! A directory handle below which everything happens.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use policy_core::TreePath;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::env::Env;
+
+const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+/// An open mount. No method follows a symbolic link or leaves the mount, whatever is planted in it.
+#[derive(Debug, Clone)]
+pub(crate) struct MountDir {
+    root: Arc<OwnedFd>,
+    path: Arc<Path>,
+    env: Env,
+    /// Old kernels and some sandboxes have no `openat2`: then one component after the other is opened.
+    has_openat2: Arc<AtomicBool>,
+}
+
+impl MountDir {
+    /// Opens the directory at `path`, which may itself be reached through links: the user named it.
+    pub(crate) fn open(path: &Path, env: &Env) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self {
+            root: Arc::new(root),
+            path: path.into(),
+            env: env.clone(),
+            has_openat2: Arc::new(AtomicBool::new(true)),
+        })
+    }
+
+    pub(crate) fn root(&self) -> &Arc<OwnedFd> {
+        &self.root
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Returns where a tree path is, for messages only.
+    pub(crate) fn show(&self, path: &TreePath) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        self.path.join(std::ffi::OsStr::from_bytes(path.as_bytes()))
+    }
+
+    /// Opens a directory of the mount.
+    pub(crate) fn dir(&self, path: &TreePath) -> io::Result<OwnedFd> {
+        if path.is_root() {
+            return Ok(self.root.try_clone()?);
+        }
+        // PATH_MAX counts the whole string; a longer path goes by components.
+        if path.as_bytes().len() < 4000 && self.has_openat2.load(Ordering::Relaxed) {
+            let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            match rustix::fs::openat2(&*self.root, path.as_bytes(), OPEN_DIR, Mode::empty(), beneath) {
+                Err(Errno::NOSYS | Errno::PERM) => self.has_openat2.store(false, Ordering::Relaxed),
+                other => return Ok(other?),
+            }
+        }
+        let mut dir = self.root.try_clone()?;
+        for name in path.components() {
+            dir = open_dir(&dir, name)?;
+        }
+        Ok(dir)
+    }
+
+    /// Opens the directory that holds `path`.
+    pub(crate) fn parent(&self, path: &TreePath) -> io::Result<OwnedFd> {
+        self.dir(&path.parent().unwrap_or_default())
+    }
+
+    /// Opens a directory, making what is missing of it with mode 0755 whatever the umask.
+    pub(crate) fn make_dirs(&self, path: &TreePath) -> io::Result<OwnedFd> {
+        match self.dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let mut dir = self.root.try_clone()?;
+        let mut made = TreePath::root();
+        for name in path.components() {
+            made = made.join(name).map_err(io::Error::other)?;
+            dir = match open_dir(&dir, name) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    self.env.check_fault("mkdirat", &self.show(&made))?;
+                    match rustix::fs::mkdirat(&dir, name, Mode::from_bits_retain(0o755)) {
+                        Ok(()) => {
+                            let new = open_dir(&dir, name)?;
+                            rustix::fs::fchmod(&new, Mode::from_bits_retain(0o755))?;
+                            new
+                        }
+                        Err(Errno::EXIST) => open_dir(&dir, name)?,
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+                other => other?,
+            };
+        }
+        Ok(dir)
+    }
+
+    /// Stats what stands at `path`; `None` where nothing does.
+    pub(crate) fn stat(&self, path: &TreePath) -> io::Result<Option<Stat>> {
+        let parent = match self.parent(path) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            // A link where a directory should be: nothing of ours can be below it.
+            Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Ok(None),
+            other => other?,
+        };
+        stat_at(&parent, path.name())
+    }
+
+    /// Opens a regular file for reading. Anything else is an error, and is not waited for.
+    pub(crate) fn open_file(&self, path: &TreePath) -> io::Result<(std::fs::File, Stat)> {
+        open_file_at(&self.parent(path)?, path.name())
+    }
+}
+
+/// Opens the directory `name` in `dir`, not through a link.
+pub(crate) fn open_dir(dir: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(dir, name, OPEN_DIR, Mode::empty())?)
+}
+
+/// Opens the regular file `name` in `dir`. `O_NONBLOCK` keeps a FIFO that took its place from blocking us.
+pub(crate) fn open_file_at(dir: impl AsFd, name: &[u8]) -> io::Result<(std::fs::File, Stat)> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no longer a regular file"));
+    }
+    Ok((file.into(), stat))
+}
+
+/// Stats `name` in `dir`, not through a link; `None` where nothing is.
+pub(crate) fn stat_at(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Reads the target of the link `name` in `dir`.
+pub(crate) fn read_link_at(dir: impl AsFd, name: &[u8]) -> io::Result<Box<[u8]>> {
+    let target: CString = rustix::fs::readlinkat(dir, name, Vec::with_capacity(256))?;
+    Ok(target.into_bytes().into())
+}

@@ -1,0 +1,332 @@
+//! How files come into a mount and leave it: whole, and only in place of what the plan saw.
+//!
+//! New files are written in a directory of our own at the mount's root (the same file system, so that a
+//! rename moves them) and renamed into place. What is replaced or removed is first moved in here, looked
+//! at, and moved back if it is not what was expected. A crash leaves such a directory behind; its names
+//! tell [`recover`] which of its files are ours to delete and which may hold a user's only copy.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use policy_core::{Timestamp, TreePath};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::fingerprint::Fingerprint;
+use super::mount_dir::{MountDir, open_dir, stat_at};
+
+const PREFIX: &[u8] = b".ctxsync-stage-";
+/// Stands in each staging directory, so that a user's directory of such a name is not taken for one.
+const MARKER: &str = ".ctxsync-stage";
+const UTIME_OMIT: i64 = rustix::fs::UTIME_OMIT as i64;
+
+/// What must be at a path for it to be replaced or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Nothing.
+    Absent,
+    /// The file or link of which this stat was taken.
+    Leaf(Fingerprint),
+}
+
+/// Why something was not put in place or removed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallError {
+    #[error("it changed while the sync was under way; it is left as it is")]
+    Changed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for InstallError {
+    fn from(e: Errno) -> Self {
+        Self::Io(e.into())
+    }
+}
+
+/// A file or link that is ready in the staging directory.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    name: String,
+    inode: u64,
+}
+
+/// A staging directory in use.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    mount: MountDir,
+    dir: OwnedFd,
+    name: String,
+    next: AtomicU64,
+}
+
+impl Staging {
+    /// Makes a staging directory in the mount.
+    pub(crate) fn create(mount: &MountDir) -> io::Result<Self> {
+        let random: [u8; 8] = mount.env().random()?;
+        let name = format!("{}{:016x}", String::from_utf8_lossy(PREFIX), u64::from_le_bytes(random));
+        mount.env().check_fault("mkdirat", &mount.path().join(&name))?;
+        rustix::fs::mkdirat(mount.root(), name.as_str(), Mode::RWXU)?;
+        let dir = open_dir(mount.root(), name.as_bytes())?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat(&dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(Self { mount: mount.clone(), dir, name, next: AtomicU64::new(0) })
+    }
+
+    fn fresh_name(&self) -> String {
+        format!("n-{:x}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn fault(&self, operation: &'static str, name: &str) -> io::Result<()> {
+        self.mount.env().check_fault(operation, &self.mount.path().join(&self.name).join(name))
+    }
+
+    /// Makes an empty file, open for writing and readable by its owner only.
+    pub(crate) fn new_file(&self) -> io::Result<(File, String)> {
+        let name = self.fresh_name();
+        self.fault("openat", &name)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+        Ok((fd.into(), name))
+    }
+
+    /// Gives a written file its mode and time. It is not durable before [`Staging::sync`].
+    pub(crate) fn seal(&self, file: &File, name: String, mode: u16, mtime: Timestamp) -> io::Result<Staged> {
+        self.fault("fchmod", &name)?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(u32::from(mode)))?;
+        rustix::fs::futimens(file, &only_mtime(mtime))?;
+        let inode = rustix::fs::fstat(file)?.st_ino;
+        Ok(Staged { name, inode })
+    }
+
+    /// Makes a link.
+    pub(crate) fn new_symlink(&self, target: &[u8], mtime: Timestamp) -> io::Result<Staged> {
+        let name = self.fresh_name();
+        self.fault("symlinkat", &name)?;
+        rustix::fs::symlinkat(target, &self.dir, name.as_str())?;
+        rustix::fs::utimensat(&self.dir, name.as_str(), &only_mtime(mtime), AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = stat_at(&self.dir, name.as_bytes())?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Staged { name, inode: stat.st_ino })
+    }
+
+    /// Throws a staged file away.
+    pub(crate) fn discard(&self, name: &str) {
+        // What stays behind is removed with the directory, or by the next sync.
+        let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+    }
+
+    /// Makes everything staged so far durable, with one call for the whole file system.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.fault("syncfs", "")?;
+        Ok(rustix::fs::syncfs(&self.dir)?)
+    }
+
+    /// Puts a staged file in place, if there is what was expected, and returns its stat from there.
+    pub(crate) fn install(
+        &self,
+        staged: Staged,
+        parent: &OwnedFd,
+        path: &TreePath,
+        expected: &Expected,
+    ) -> Result<Fingerprint, InstallError> {
+        let result = self.put(&staged, parent, path, expected);
+        if result.is_err() {
+            self.discard(&staged.name);
+        }
+        result?;
+        match stat_at(parent, path.name())? {
+            Some(stat) if stat.st_ino == staged.inode => Ok(Fingerprint::of(&stat)),
+            // Somebody was quick: it is theirs now.
+            _ => Err(InstallError::Changed),
+        }
+    }
+
+    fn put(
+        &self,
+        staged: &Staged,
+        parent: &OwnedFd,
+        path: &TreePath,
+        expected: &Expected,
+    ) -> Result<(), InstallError> {
+        self.mount.env().check_fault("renameat2", &self.mount.show(path))?;
+        match expected {
+            Expected::Absent => self.move_in(&staged.name, parent, path.name()),
+            Expected::Leaf(print) => {
+                // The name tells a recovery whose content stands under it, before and after the exchange.
+                let name = exchange_name(staged.inode, print, &staged.name);
+                rustix::fs::renameat(&self.dir, staged.name.as_str(), &self.dir, name.as_str())?;
+                match rustix::fs::renameat_with(
+                    &self.dir,
+                    name.as_str(),
+                    parent,
+                    path.name(),
+                    RenameFlags::EXCHANGE,
+                ) {
+                    Ok(()) => {
+                        if self.is_as_expected(&name, print)? {
+                            rustix::fs::unlinkat(&self.dir, name.as_str(), AtFlags::empty())?;
+                            return Ok(());
+                        }
+                        rustix::fs::renameat_with(
+                            &self.dir,
+                            name.as_str(),
+                            parent,
+                            path.name(),
+                            RenameFlags::EXCHANGE,
+                        )?;
+                        self.discard(&name);
+                        Err(InstallError::Changed)
+                    }
+                    Err(Errno::NOENT) => {
+                        self.discard(&name);
+                        Err(InstallError::Changed)
+                    }
+                    Err(Errno::INVAL | Errno::NOSYS) => {
+                        // No exchange on this file system: aside, look, in.
+                        self.take_out(parent, path.name(), print)?;
+                        self.move_in(&name, parent, path.name())
+                    }
+                    Err(e) => {
+                        self.discard(&name);
+                        Err(e.into())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes a file or link, if it is what was expected.
+    pub(crate) fn remove(
+        &self,
+        parent: &OwnedFd,
+        path: &TreePath,
+        expected: &Fingerprint,
+    ) -> Result<(), InstallError> {
+        self.mount.env().check_fault("unlinkat", &self.mount.show(path))?;
+        self.take_out(parent, path.name(), expected)
+    }
+
+    /// Moves a file out of the mount, looks at it, and deletes it or moves it back.
+    fn take_out(&self, parent: &OwnedFd, name: &[u8], expected: &Fingerprint) -> Result<(), InstallError> {
+        let aside = exchange_name(0, expected, &self.fresh_name());
+        match rustix::fs::renameat(parent, name, &self.dir, aside.as_str()) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        }
+        if self.is_as_expected(&aside, expected)? {
+            return Ok(rustix::fs::unlinkat(&self.dir, aside.as_str(), AtFlags::empty())?);
+        }
+        self.move_in(&aside, parent, name)?;
+        Err(InstallError::Changed)
+    }
+
+    /// Renames a staged file to a place where nothing may be.
+    fn move_in(&self, staged: &str, parent: &OwnedFd, name: &[u8]) -> Result<(), InstallError> {
+        match rustix::fs::renameat_with(&self.dir, staged, parent, name, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(InstallError::Changed),
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                // A hard link is refused where something is, on every file system that has links.
+                match rustix::fs::linkat(&self.dir, staged, parent, name, AtFlags::empty()) {
+                    Ok(()) => Ok(rustix::fs::unlinkat(&self.dir, staged, AtFlags::empty())?),
+                    Err(Errno::EXIST) => Err(InstallError::Changed),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn is_as_expected(&self, name: &str, expected: &Fingerprint) -> io::Result<bool> {
+        Ok(stat_at(&self.dir, name.as_bytes())?.is_some_and(|s| Fingerprint::of(&s).same_but_moved(expected)))
+    }
+
+    /// Removes the staging directory.
+    pub(crate) fn finish(self) {
+        // What can't be removed now, the next sync removes.
+        let _ = rustix::fs::unlinkat(&self.dir, MARKER, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(self.mount.root(), self.name.as_str(), AtFlags::REMOVEDIR);
+    }
+}
+
+fn only_mtime(mtime: Timestamp) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) },
+    }
+}
+
+/// Sets the modification time of an open directory.
+pub(crate) fn set_dir_times(dir: impl AsFd, mtime: Timestamp) -> io::Result<()> {
+    Ok(rustix::fs::futimens(dir, &only_mtime(mtime))?)
+}
+
+/// A name under which first a new file and then the one that it replaced stands; `own` is the inode of the
+/// new one, 0 where there is none.
+fn exchange_name(own: u64, old: &Fingerprint, fresh: &str) -> String {
+    let fresh = fresh.trim_start_matches("n-");
+    format!("x-{own:x}-{:x}-{:x}-{:x}-{:x}-{fresh}", old.inode, old.size, old.mtime.secs, old.mtime.nanos)
+}
+
+/// Whether the file of this stat may be deleted, by what its name says of it.
+fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
+    if name.starts_with("n-") || name == MARKER {
+        return true;
+    }
+    let fields: Vec<&str> = name.split('-').collect();
+    let ["x", own, inode, size, secs, nanos, _] = fields[..] else { return false };
+    let print = Fingerprint::of(stat);
+    let hex = |field: &str, value: u64| u64::from_str_radix(field, 16) == Ok(value);
+    hex(own, print.inode)
+        || (hex(inode, print.inode)
+            && hex(size, print.size)
+            && format!("{:x}", print.mtime.secs) == secs
+            && hex(nanos, u64::from(print.mtime.nanos)))
+}
+
+/// Whether `name` in the mount's root is a staging directory: ours by its marker, not by its name alone.
+pub(crate) fn is_staging(root: &OwnedFd, name: &[u8]) -> bool {
+    name.starts_with(PREFIX)
+        && open_dir(root, name).is_ok_and(|dir| stat_at(&dir, MARKER.as_bytes()).is_ok_and(|s| s.is_some()))
+}
+
+/// Removes what an interrupted sync left in the mount. A file that a user may have edited in the very moment
+/// of the crash is not deleted but moved to the mount's root; returns the names of such files there.
+pub(crate) fn recover(mount: &MountDir) -> io::Result<Vec<String>> {
+    let mut rescued = Vec::new();
+    for entry in Dir::read_from(mount.root())? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !is_staging(mount.root(), name) {
+            continue;
+        }
+        let dir = open_dir(mount.root(), name)?;
+        let mut keep = false;
+        for file in Dir::read_from(&dir)? {
+            let file = file?;
+            let file_name = file.file_name().to_bytes();
+            if file_name == b"." || file_name == b".." || file_name == MARKER.as_bytes() {
+                continue;
+            }
+            let Some(stat) = stat_at(&dir, file_name)? else { continue };
+            let text = String::from_utf8_lossy(file_name);
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory && is_disposable(&text, &stat) {
+                rustix::fs::unlinkat(&dir, file_name, AtFlags::empty())?;
+                continue;
+            }
+            let to = format!("ctxsync-recovered-{text}");
+            match rustix::fs::renameat_with(&dir, file_name, mount.root(), to.as_str(), RenameFlags::NOREPLACE) {
+                Ok(()) => rescued.push(to),
+                Err(_) => keep = true,
+            }
+        }
+        if !keep {
+            let _ = rustix::fs::unlinkat(&dir, MARKER, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(mount.root(), name, AtFlags::REMOVEDIR);
+        }
+    }
+    Ok(rescued)
+}

@@ -1,0 +1,59 @@
+//! How a sync is to be carried out, apart from the policy.
+
+use std::num::NonZeroUsize;
+
+use policy_core::{ConflictPolicy, TreePath};
+
+/// The most deletions that a sync may carry out; more are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// A number of entries.
+    Count(u64),
+    /// A share of the entries that the mount last agreed with, in percent.
+    Percent(u8),
+}
+
+/// Options of one sync. [`SyncOptions::default`] is what most callers want.
+#[derive(Debug, Clone)]
+pub struct SyncOptions {
+    /// Plans and reports, but changes nothing on either side.
+    pub dry_run: bool,
+    /// Restricts the sync to these paths and what is below them; empty: everything in scope.
+    pub only: Vec<TreePath>,
+    /// Reads every file, trusting no fingerprint.
+    pub checksum: bool,
+    /// Stands in for the policy's `conflictPolicy`.
+    pub conflict: Option<ConflictPolicy>,
+    /// Stands in for the policy's `maxDeletePercent`.
+    pub max_delete: Option<MaxDelete>,
+    /// Lets the deletions of an emptied mount through.
+    pub allow_empty_mount: bool,
+    /// Refuses to send more than this many bytes of content.
+    pub max_upload: Option<u64>,
+    /// Creates the context where it is missing.
+    pub create: bool,
+    /// Requests under way at once.
+    pub concurrency: NonZeroUsize,
+    /// Bytes of content held in memory at once.
+    pub memory: u64,
+    /// Names the session in the snapshots that it commits.
+    pub session: String,
+}
+
+impl Default for SyncOptions {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            only: Vec::new(),
+            checksum: false,
+            conflict: None,
+            max_delete: None,
+            allow_empty_mount: false,
+            max_upload: None,
+            create: false,
+            concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
+            memory: 128 << 20,
+            session: String::new(),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a sync comes to.
+
+use serde::Serialize;
+
+/// The direction of a sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From the mount to the context.
+    Upload,
+    /// From the context to the mount.
+    Download,
+    /// Download, then upload.
+    Both,
+}
+
+/// The figures of one sync. Counts are of tree entries: files, symbolic links, and directories that are
+/// empty or whose mode is not 0755.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SyncReport {
+    /// The snapshot that the mount now agrees with: the one just committed, or the head that was found.
+    pub snapshot: Option<u64>,
+    /// The snapshot that it succeeds, when one was committed.
+    pub parent: Option<u64>,
+    /// Entries that came to be on the side that was written.
+    pub added: u64,
+    /// Entries replaced there.
+    pub changed: u64,
+    /// Entries removed there.
+    pub deleted: u64,
+    /// Entries in scope that needed nothing.
+    pub unchanged: u64,
+    /// Conflicts met; with `KeepBoth` each left a copy.
+    pub conflicts: u64,
+    /// Paths left out because of a problem.
+    pub failed: u64,
+    /// Paths in the context that have not been brought.
+    pub pending: u64,
+    /// Deletions that a guard held back.
+    pub held_back: u64,
+    /// Files in scope whose content the context has now, in bytes.
+    pub total_bytes: u64,
+    /// Bytes of local files read.
+    pub bytes_read: u64,
+    /// Bytes of request bodies sent to the store.
+    pub bytes_sent: u64,
+    /// Bytes of answers received from the store.
+    pub bytes_received: u64,
+    /// Bytes of the objects that this sync added to the store.
+    pub bytes_stored: u64,
+    /// Requests made to the store.
+    pub requests: u64,
+    /// Whether the snapshot is partial: the deadline came before the work was done.
+    pub partial: bool,
+    /// Whether a white list that holds nothing made the sync incomplete.
+    pub nothing_in_scope: bool,
+    /// Whether `conflictPolicy: Fail` stopped the sync before it wrote anything.
+    pub stopped_by_conflict: bool,
+}
+
+impl SyncReport {
+    /// Whether something that should have been synced was not.
+    pub fn is_incomplete(&self) -> bool {
+        self.failed > 0 || self.partial || self.nothing_in_scope
+    }
+
+    /// Adds another sync's figures to these, as `sync` does for its download and its upload.
+    pub fn absorb(&mut self, later: &Self) {
+        self.snapshot = later.snapshot.or(self.snapshot);
+        self.parent = later.parent.or(self.parent);
+        self.added += later.added;
+        self.changed += later.changed;
+        self.deleted += later.deleted;
+        self.unchanged = later.unchanged;
+        self.conflicts += later.conflicts;
+        self.failed = self.failed.max(later.failed);
+        self.pending = later.pending;
+        self.held_back += later.held_back;
+        self.total_bytes = later.total_bytes;
+        self.bytes_read += later.bytes_read;
+        self.bytes_sent += later.bytes_sent;
+        self.bytes_received += later.bytes_received;
+        self.bytes_stored += later.bytes_stored;
+        self.requests += later.requests;
+        self.partial |= later.partial;
+        self.nothing_in_scope |= later.nothing_in_scope;
+        self.stopped_by_conflict |= later.stopped_by_conflict;
+    }
+}

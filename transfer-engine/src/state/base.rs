@@ -1,0 +1,223 @@
+//! The base of a mount and context, as a file: a header of fixed length, then frames of rows.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use policy_core::{Digest, Entry, TreePath};
+
+use super::rows::BaseRow;
+use super::spool::{FrameReader, FrameWriter};
+use crate::format::wire::{Reader, Writer};
+use crate::format::{FormatError, LineageId, Part, StoreId, StoreMeta, sha256};
+use crate::store::HeadKey;
+
+const MAGIC: [u8; 4] = *b"CSba";
+const VERSION: u8 = 1;
+const HEADER: usize = 512;
+const MAX_E_TAG: usize = 256;
+
+/// What the base as a whole stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BaseHeader {
+    pub(crate) store: StoreMeta,
+    pub(crate) lineage: LineageId,
+    /// The snapshot that was the head then.
+    pub(crate) head: HeadKey,
+    pub(crate) digest: Digest,
+    /// The digest of the scope by which rows were kept.
+    pub(crate) scope: Digest,
+    /// Whether the head held in scope exactly what the rows say, so that it need not be read to know.
+    pub(crate) agrees: bool,
+    pub(crate) rows: u64,
+    /// The sizes of all files, in bytes.
+    pub(crate) bytes: u64,
+}
+
+impl BaseHeader {
+    fn encode(&self) -> io::Result<[u8; HEADER]> {
+        let mut w = Writer::with_capacity(HEADER);
+        w.bytes(&MAGIC);
+        w.u8(VERSION);
+        w.bytes(&self.store.store_id.0);
+        w.varint(self.store.grace_seconds);
+        w.zigzag(self.store.created);
+        w.bytes(&self.lineage.0);
+        w.varint(self.head.number);
+        w.varint(self.head.size);
+        w.zigzag(self.head.landed);
+        // A longer tag is not worth keeping: the snapshot is then read instead.
+        let e_tag = self.head.e_tag.as_deref().filter(|t| t.len() <= MAX_E_TAG).unwrap_or_default();
+        w.blob(e_tag.as_bytes());
+        w.bytes(&self.digest.0);
+        w.bytes(&self.scope.0);
+        w.u8(u8::from(self.agrees));
+        w.varint(self.rows);
+        w.varint(self.bytes);
+        let mut header = [0; HEADER];
+        let body = w.as_slice();
+        if body.len() > HEADER - 32 {
+            return Err(io::Error::other("the base's header is too long"));
+        }
+        header[..body.len()].copy_from_slice(body);
+        let digest = sha256(&header[..HEADER - 32]);
+        header[HEADER - 32..].copy_from_slice(&digest.0);
+        Ok(header)
+    }
+
+    fn decode(header: &[u8; HEADER]) -> Result<Self, FormatError> {
+        if sha256(&header[..HEADER - 32]).0 != header[HEADER - 32..] {
+            return Err(FormatError::Corrupt { part: Part::State });
+        }
+        let mut r = Reader::new(Part::State, &header[..HEADER - 32]);
+        if r.array()? != MAGIC {
+            return Err(r.invalid("it is no base"));
+        }
+        let version = r.u8()?;
+        if version != VERSION {
+            let (found, supported) = (u32::from(version), u32::from(VERSION));
+            return Err(FormatError::UnsupportedVersion { part: Part::State, found, supported });
+        }
+        let store = StoreMeta { store_id: StoreId(r.array()?), grace_seconds: r.varint()?, created: r.zigzag()? };
+        let lineage = LineageId(r.array()?);
+        let (number, size, landed) = (r.varint()?, r.varint()?, r.zigzag()?);
+        let len = r.count("a tag", 1)?;
+        let e_tag = String::from_utf8(r.take(len)?.to_vec()).ok().filter(|t| !t.is_empty());
+        Ok(Self {
+            store,
+            lineage,
+            head: HeadKey { number, size, e_tag, landed },
+            digest: Digest(r.array()?),
+            scope: Digest(r.array()?),
+            agrees: r.u8()? != 0,
+            rows: r.varint()?,
+            bytes: r.varint()?,
+        })
+    }
+}
+
+/// The rows of a base, in order.
+pub(crate) struct BaseReader {
+    frames: FrameReader<BaseRow, BufReader<File>>,
+    left: u64,
+}
+
+impl BaseReader {
+    /// Reads only the header.
+    pub(crate) fn header(path: &Path) -> io::Result<Option<BaseHeader>> {
+        Ok(Self::open(path)?.map(|(header, _)| header))
+    }
+
+    /// Opens a base; `None` where there is none.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<(BaseHeader, Self)>> {
+        let mut file = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut header = [0; HEADER];
+        file.read_exact(&mut header)?;
+        let header = BaseHeader::decode(&header).map_err(io::Error::other)?;
+        let left = header.rows;
+        let frames = FrameReader::new(BufReader::with_capacity(256 << 10, file));
+        Ok(Some((header, Self { frames, left })))
+    }
+}
+
+impl Iterator for BaseReader {
+    type Item = io::Result<BaseRow>;
+
+    fn next(&mut self) -> Option<io::Result<BaseRow>> {
+        match self.frames.next() {
+            Some(Ok(row)) => {
+                self.left = self.left.saturating_sub(1);
+                Some(Ok(row))
+            }
+            // A base that ends early must not look like one from which things were deleted, or the other
+            // way round.
+            None if self.left > 0 => {
+                self.left = 0;
+                Some(Err(io::Error::other(FormatError::Truncated { part: Part::State, offset: 0 })))
+            }
+            other => other,
+        }
+    }
+}
+
+/// A base being written; it counts only once [`BaseWriter::finish`] has put it in place.
+pub(crate) struct BaseWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    frames: FrameWriter<BaseRow>,
+    /// A directory that is dropped if something follows below it: then it is implied.
+    pending: Option<BaseRow>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl BaseWriter {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut file =
+            File::options().write(true).read(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(&[0; HEADER])?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(256 << 10, file),
+            frames: FrameWriter::new(),
+            pending: None,
+            rows: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Adds a row, which must sort after all others.
+    pub(crate) fn push(&mut self, row: BaseRow) -> io::Result<()> {
+        if let Some(dir) = self.pending.take()
+            && !row.path.is_below(&dir.path)
+        {
+            self.write(&dir)?;
+        }
+        if row.entry.is_dir() && row.entry.mode == Entry::IMPLIED_DIR.mode {
+            self.pending = Some(row);
+            return Ok(());
+        }
+        self.write(&row)
+    }
+
+    fn write(&mut self, row: &BaseRow) -> io::Result<()> {
+        self.rows += 1;
+        if !row.entry.is_dir() {
+            self.bytes += row.entry.size();
+        }
+        self.frames.push(row, &mut self.file)
+    }
+
+    /// Writes the header and makes the file durable under its name.
+    pub(crate) fn finish(mut self, header: BaseHeader) -> io::Result<BaseHeader> {
+        if let Some(dir) = self.pending.take() {
+            self.write(&dir)?;
+        }
+        self.frames.flush(&mut self.file)?;
+        let header = BaseHeader { rows: self.rows, bytes: self.bytes, ..header };
+        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&header.encode()?)?;
+        file.sync_all()?;
+        if let Some(dir) = self.path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(header)
+    }
+}
+
+/// Replaces the header of a base that is in place.
+pub(crate) fn rewrite_header(path: &Path, header: &BaseHeader) -> io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    file.write_all(&header.encode()?)?;
+    file.sync_all()
+}
+
+/// Whether a row of the base belongs to these paths, for the callers that restrict a sync.
+pub(crate) fn is_within_any(path: &TreePath, of: &[TreePath]) -> bool {
+    of.is_empty() || of.iter().any(|p| path.is_within(p))
+}

@@ -1,0 +1,21 @@
+//! What a machine remembers of a mount, outside of it: the base, the lock, cached objects, the status.
+//!
+//! ```text
+//! <state>/mounts/<mount>/lock            held by whoever works on the mount
+//!                       /status.json     what `status` shows
+//!                       /<context>/base         the base entries with their fingerprints
+//!                                 /base.next    the base that a commit under way would give
+//!                                 /cache/       the head and its segments, as they are in the store
+//! ```
+
+mod base;
+mod cache;
+mod dir;
+mod rows;
+mod spool;
+
+pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, is_within_any};
+pub(crate) use cache::Cache;
+pub(crate) use dir::{ContextState, MountState, mount_dir};
+pub(crate) use rows::{BaseRow, DeltaRow, DeltaState};
+pub(crate) use spool::{Spool, SpoolReader};

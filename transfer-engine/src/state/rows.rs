@@ -1,0 +1,230 @@
+//! The rows of local state, and their bytes.
+
+use policy_core::{Digest, Entry, Local, LocalRow, Node, Timestamp, TreePath, TreeRow};
+
+use crate::format::wire::{Reader, Writer};
+use crate::format::{ChunkId, FormatError};
+use crate::local::Fingerprint;
+
+/// A path of the base: what the mount last agreed on with the context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BaseRow {
+    pub(crate) path: TreePath,
+    pub(crate) entry: Entry,
+    /// The stat under which the file had this content; `None` if it must be read to know.
+    pub(crate) print: Option<Fingerprint>,
+}
+
+impl TreeRow for BaseRow {
+    fn path(&self) -> &TreePath {
+        &self.path
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+/// A path at which the mount differs from its base, or whose fingerprint is to be renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeltaRow {
+    pub(crate) path: TreePath,
+    /// The base's entry, an implied directory counted in.
+    pub(crate) base: Option<Entry>,
+    pub(crate) state: DeltaState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DeltaState {
+    Absent,
+    Present {
+        entry: Entry,
+        /// The stat under which it was read.
+        seen: Option<Fingerprint>,
+        /// Whether a later stat like that proves that the content is still the same.
+        trusted: bool,
+        /// The chunks of a file, first to last.
+        chunks: Vec<(ChunkId, u32)>,
+        /// It is a directory in which nothing in scope is.
+        empty_dir: bool,
+    },
+    /// It is there and can't be read, or nobody can tell whether it is.
+    Unreadable,
+}
+
+impl LocalRow for DeltaRow {
+    fn path(&self) -> &TreePath {
+        &self.path
+    }
+
+    fn local(&self) -> Local<'_> {
+        match &self.state {
+            DeltaState::Absent => Local::Absent,
+            DeltaState::Present { entry, .. } => Local::Present(entry),
+            DeltaState::Unreadable => Local::Unreadable,
+        }
+    }
+
+    fn is_empty_dir(&self) -> bool {
+        matches!(self.state, DeltaState::Present { empty_dir: true, .. })
+    }
+}
+
+impl DeltaRow {
+    /// Whether the mount really differs here, and not only its fingerprint.
+    pub(crate) fn is_change(&self) -> bool {
+        match (&self.state, &self.base) {
+            (DeltaState::Unreadable, _) => false,
+            (DeltaState::Absent, base) => base.is_some(),
+            (DeltaState::Present { entry, empty_dir, .. }, Some(base)) => *empty_dir || !entry.agrees_with(base),
+            (DeltaState::Present { .. }, None) => true,
+        }
+    }
+}
+
+/// A row that can be written to a file and read back, given the row before it.
+pub(crate) trait Row: Sized {
+    fn path(&self) -> &TreePath;
+    fn write(&self, w: &mut Writer);
+    fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError>;
+}
+
+const FILE: u8 = 0;
+const DIR: u8 = 1;
+const SYMLINK: u8 = 2;
+
+fn write_entry(entry: &Entry, w: &mut Writer) {
+    let kind = match &entry.node {
+        Node::File { .. } => FILE,
+        Node::Dir => DIR,
+        Node::Symlink { .. } => SYMLINK,
+    };
+    w.u8(kind);
+    w.u16(entry.mode);
+    write_time(entry.mtime, w);
+    w.zigzag(entry.uploaded);
+    match &entry.node {
+        Node::File { size, digest } => {
+            w.varint(*size);
+            w.bytes(&digest.0);
+        }
+        Node::Dir => {}
+        Node::Symlink { target } => w.blob(target),
+    }
+}
+
+fn read_entry(r: &mut Reader<'_>) -> Result<Entry, FormatError> {
+    let kind = r.u8()?;
+    let mode = r.u16()?;
+    let mtime = read_time(r)?;
+    let uploaded = r.zigzag()?;
+    let node = match kind {
+        FILE => Node::File { size: r.varint()?, digest: Digest(r.array()?) },
+        DIR => Node::Dir,
+        SYMLINK => {
+            let len = r.count("a link's target", 1)?;
+            Node::Symlink { target: r.take(len)?.into() }
+        }
+        _ => return Err(r.invalid("an unknown kind")),
+    };
+    Ok(Entry { node, mode, mtime, uploaded })
+}
+
+fn write_time(time: Timestamp, w: &mut Writer) {
+    w.zigzag(time.secs);
+    w.varint(u64::from(time.nanos));
+}
+
+fn read_time(r: &mut Reader<'_>) -> Result<Timestamp, FormatError> {
+    Ok(Timestamp { secs: r.zigzag()?, nanos: r.varint32("nanoseconds", 999_999_999)? })
+}
+
+fn write_print(print: Option<&Fingerprint>, w: &mut Writer) {
+    w.u8(u8::from(print.is_some()));
+    if let Some(print) = print {
+        w.varint(print.size);
+        write_time(print.mtime, w);
+        write_time(print.ctime, w);
+        w.varint(print.inode);
+        w.u16(print.mode);
+    }
+}
+
+fn read_print(r: &mut Reader<'_>) -> Result<Option<Fingerprint>, FormatError> {
+    Ok(match r.u8()? {
+        0 => None,
+        _ => Some(Fingerprint {
+            size: r.varint()?,
+            mtime: read_time(r)?,
+            ctime: read_time(r)?,
+            inode: r.varint()?,
+            mode: r.u16()?,
+        }),
+    })
+}
+
+impl Row for BaseRow {
+    fn path(&self) -> &TreePath {
+        &self.path
+    }
+
+    fn write(&self, w: &mut Writer) {
+        write_entry(&self.entry, w);
+        write_print(self.print.as_ref(), w);
+    }
+
+    fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError> {
+        Ok(Self { path, entry: read_entry(r)?, print: read_print(r)? })
+    }
+}
+
+impl Row for DeltaRow {
+    fn path(&self) -> &TreePath {
+        &self.path
+    }
+
+    fn write(&self, w: &mut Writer) {
+        w.u8(u8::from(self.base.is_some()));
+        if let Some(base) = &self.base {
+            write_entry(base, w);
+        }
+        match &self.state {
+            DeltaState::Absent => w.u8(0),
+            DeltaState::Unreadable => w.u8(1),
+            DeltaState::Present { entry, seen, trusted, chunks, empty_dir } => {
+                w.u8(2);
+                write_entry(entry, w);
+                write_print(seen.as_ref(), w);
+                w.u8(u8::from(*trusted) | u8::from(*empty_dir) << 1);
+                w.varint(chunks.len() as u64);
+                for (id, len) in chunks {
+                    w.bytes(&id.0);
+                    w.varint(u64::from(*len));
+                }
+            }
+        }
+    }
+
+    fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError> {
+        let base = match r.u8()? {
+            0 => None,
+            _ => Some(read_entry(r)?),
+        };
+        let state = match r.u8()? {
+            0 => DeltaState::Absent,
+            1 => DeltaState::Unreadable,
+            _ => {
+                let entry = read_entry(r)?;
+                let seen = read_print(r)?;
+                let flags = r.u8()?;
+                let count = r.count("chunks", 33)?;
+                let mut chunks = Vec::with_capacity(count);
+                for _ in 0..count {
+                    chunks.push((ChunkId(r.array()?), r.varint32("a chunk's length", u32::MAX)?));
+                }
+                DeltaState::Present { entry, seen, trusted: flags & 1 != 0, chunks, empty_dir: flags & 2 != 0 }
+            }
+        };
+        Ok(Self { path, base, state })
+    }
+}
