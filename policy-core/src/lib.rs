@@ -1,10 +1,49 @@
 //! Decides what a sync does: which paths take part, when, and what becomes of each.
+//!
+//! ```text
+//! JSON, TOML ──► SyncPolicy ──► Scope ──── which paths take part, and by which rule
+//!                    │
+//!                    └────────► Rules ──┐
+//! base, local, remote ──► Reconciler ───┴─► what becomes of each path, and why
+//! ```
+//!
+//! Nothing here reads a file, a clock or a random number: equal arguments give equal answers, in the same
+//! order.
+//!
+//! ```
+//! use policy_core::{Scope, SyncPolicy, TreePath};
+//!
+//! // As the guide writes it, or in the camelCase of the wire.
+//! let policy = SyncPolicy::from_json(
+//!     r#"{"bw_list": {
+//!         "white_lists": [{"path": "/home/wuying/project", "exclude_paths": ["/home/wuying/project/temp"]}],
+//!         "ignorePatterns": ["*.log"]
+//!     }}"#,
+//! )?;
+//! let scope = Scope::new(&policy, b"/home/wuying/project")?;
+//!
+//! let source: TreePath = "src/main.rs".parse()?;
+//! let log: TreePath = "src/run.log".parse()?;
+//! let temp: TreePath = "temp".parse()?;
+//! assert!(scope.contains(&source, false));
+//! assert_eq!(scope.decide(&log, false).rule.to_string(), r#"ignore pattern 0 "*.log" leaves it out"#);
+//! assert!(!scope.may_hold(&temp));
+//!
+//! let error = SyncPolicy::from_json(r#"{"bwList": {"whiteList": []}}"#).unwrap_err();
+//! assert!(error.to_string().starts_with("/bwList/whiteList: unknown field"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod conflict;
+mod decide;
 mod entry;
 mod path;
 mod policy;
+mod reconcile;
 mod scope;
 
+pub use conflict::{copy_path, original_path};
+pub use decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide};
 pub use entry::{Digest, Entry, Node, Timestamp};
 pub use path::{PathError, TreePath, escape, tree_order};
 pub use policy::{
@@ -12,4 +51,5 @@ pub use policy::{
     Lifecycle, MappingPolicy, PathReason, PolicyError, PolicyFault, RecyclePolicy, SyncPolicy, UploadMode,
     UploadPolicy, UploadStrategy, WhiteList,
 };
+pub use reconcile::{LocalRow, Next, Reconciler, Source, Step, TreeRow};
 pub use scope::{ListMarks, PathSet, Scope, ScopeDecision, ScopeList, ScopeRule, ScopeWarning};

@@ -72,9 +72,10 @@ impl Checker {
                 match number.filter(|n| (i128::from(*min)..=i128::from(*max)).contains(n)) {
                     Some(n) => Some(Value::Int(n)),
                     None => {
+                        // `{:?}` writes 1e300 as that, and not with all its zeros.
                         let found = match value {
                             Value::Int(n) => n.to_string(),
-                            Value::Float(n) => n.to_string(),
+                            Value::Float(n) => format!("{n:?}"),
                             _ => String::new(),
                         };
                         self.fault(at, FaultKind::OutOfRange { found, min: *min, max: *max });

@@ -35,13 +35,20 @@ impl PolicyError {
     }
 }
 
+/// How many faults a person is shown at once.
+const SHOWN: usize = 20;
+
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.faults.as_slice() {
             [fault] => write!(f, "{fault}"),
             faults => {
                 write!(f, "the policy has {} faults:", faults.len())?;
-                faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+                faults.iter().take(SHOWN).try_for_each(|fault| write!(f, "\n  {fault}"))?;
+                match faults.len().saturating_sub(SHOWN) {
+                    0 => Ok(()),
+                    more => write!(f, "\n  and {more} more"),
+                }
             }
         }
     }

@@ -2,43 +2,46 @@
 
 use serde_json::{Map, Value, json};
 
-use super::SyncPolicy;
-use super::shape::{Choice, Field, ROOT, Shape, Struct};
+use super::shape::{Choice, Field, ROOT, STRUCTS, Shape, Struct};
+use super::{ExtractPolicy, SyncPolicy};
 
 /// Returns the schema, made from the table that the reader follows.
 pub(super) fn schema() -> Value {
-    let defaults = serde_json::to_value(SyncPolicy::default()).unwrap_or_default();
-    let mut schema = object(&ROOT, &defaults);
-    if let Some(schema) = schema.as_object_mut() {
-        schema.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
-        schema.insert("title".into(), json!("SyncPolicy"));
+    // The fields of the extract policy have defaults; that it is given has none.
+    let given = SyncPolicy { extract_policy: Some(ExtractPolicy::default()), ..SyncPolicy::default() };
+    let given = serde_json::to_value(given).unwrap_or_default();
+    let mut defs = Map::new();
+    for of in STRUCTS.iter().filter(|of| of.place != ROOT.place) {
+        let defaults = match of.place {
+            "bwList.whiteLists" => &given["bwList"]["whiteLists"][0],
+            part => &given[part],
+        };
+        defs.insert(of.place.into(), object(of, defaults, &format!("#/$defs/{}", of.place)));
     }
+    let mut schema = object(&ROOT, &Value::Null, "#");
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("SyncPolicy");
+    schema["$defs"] = Value::Object(defs);
     schema
 }
 
-fn object(of: &Struct, defaults: &Value) -> Value {
+/// Returns the schema of an object that stands at the pointer `at` of the whole.
+fn object(of: &Struct, defaults: &Value, at: &str) -> Value {
     let mut properties = Map::new();
     let mut all_of = Vec::new();
     for field in of.fields {
-        let default = defaults.get(field.name).unwrap_or(&Value::Null);
-        let mut property = shape(&field.shape, default);
-        if let Some(property) = property.as_object_mut() {
-            property.insert("description".into(), json!(field.doc));
-            if !default.is_null() {
-                property.insert("default".into(), default.clone());
-            }
-        }
+        let mut property = shape(&field.shape);
         if field.shape.takes_null() {
-            property = nullable(property);
+            property = json!({"anyOf": [property, {"type": "null"}]});
         }
-        for alias in field.aliases() {
-            let mut property = property.clone();
-            if let Some(property) = property.as_object_mut() {
-                property.insert("description".into(), json!(format!("Another name of `{}`.", field.name)));
-            }
-            properties.insert(alias, property);
+        property["description"] = json!(field.doc);
+        if let Some(default) = defaults.get(field.name) {
+            property["default"] = default.clone();
         }
         properties.insert(field.name.to_owned(), property);
+        for alias in field.aliases() {
+            properties.insert(alias, json!({"$ref": format!("{at}/properties/{}", field.name)}));
+        }
         all_of.extend(field_rules(field, of));
     }
     let mut out = json!({
@@ -59,7 +62,7 @@ fn field_rules(field: &Field, of: &Struct) -> Vec<Value> {
     let mut rules = Vec::new();
     for (i, a) in names.iter().enumerate() {
         for b in &names[i + 1..] {
-            rules.push(json!({"not": {"required": [a, b]}}));
+            rules.push(json!({"not": {"type": "object", "required": [a, b]}}));
         }
     }
     if field.required {
@@ -81,7 +84,7 @@ fn field_rules(field: &Field, of: &Struct) -> Vec<Value> {
     rules
 }
 
-fn shape(of: &Shape, default: &Value) -> Value {
+fn shape(of: &Shape) -> Value {
     match of {
         Shape::Bool => json!({"type": "boolean"}),
         Shape::Text | Shape::PathUnless(_) => json!({"type": "string"}),
@@ -89,9 +92,13 @@ fn shape(of: &Shape, default: &Value) -> Value {
         Shape::Pattern => json!({"type": "string", "pattern": "^[^\\n\\r\\u0000]*$"}),
         Shape::Number { min, max, .. } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Shape::Choice(choices) => choice(choices),
-        Shape::List(item) => json!({"type": "array", "items": shape(item, &default[0])}),
-        Shape::Object(of) => object(of, default),
+        Shape::List(item) => json!({"type": "array", "items": shape(item)}),
+        Shape::Object(of) => reference(of),
     }
+}
+
+fn reference(of: &Struct) -> Value {
+    json!({"$ref": format!("#/$defs/{}", of.place)})
 }
 
 /// Returns the schema of a path that is taken literally.
@@ -112,7 +119,7 @@ fn choice(choices: &[Choice]) -> Value {
         for name in [choice.name, choice.alias] {
             forms.push(json!({
                 "type": "object",
-                "properties": {name: object(payload, &Value::Null)},
+                "properties": {name: reference(payload)},
                 "required": [name],
                 "additionalProperties": false,
             }));
@@ -122,11 +129,4 @@ fn choice(choices: &[Choice]) -> Value {
         1 => forms.remove(0),
         _ => json!({"anyOf": forms}),
     }
-}
-
-/// Returns `schema` with `null` allowed as well.
-fn nullable(mut schema: Value) -> Value {
-    let of = schema["type"].take();
-    schema["type"] = json!([of, "null"]);
-    schema
 }

@@ -32,7 +32,7 @@ impl Shape {
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Bool => "true or false".into(),
-            Self::Text | Self::Path | Self::PathUnless(_) | Self::Pattern => "a text".into(),
+            Self::Text | Self::Path | Self::PathUnless(_) | Self::Pattern => "a string".into(),
             Self::Number { min, max, .. } => format!("a whole number from {min} to {max}"),
             Self::Choice(choices) => {
                 let forms: Vec<_> = choices.iter().map(Choice::form).collect();

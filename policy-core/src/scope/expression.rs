@@ -81,7 +81,7 @@ impl Expressions {
     /// Decides about a path of which no plain rule speaks. The expressions of lists are all equally long.
     pub(super) fn decide(&self, path: &TreePath) -> Verdict {
         let mut verdict = Verdict::Unlisted;
-        if self.lists.is_empty() {
+        if self.is_empty() {
             return verdict;
         }
         let subject = Subject::new(path, &self.resolver);

@@ -105,7 +105,7 @@ impl Scope {
     /// It never says no where the answer is yes. It is exact for plain lists and excludes; with expressions
     /// and patterns it may say yes for a directory in which nothing is.
     pub fn may_hold(&self, dir: &TreePath) -> bool {
-        let by_lists = self.rules.may_hold(dir, !self.expressions.is_empty());
+        let by_lists = self.lists.is_empty() || self.rules.may_hold(dir, !self.expressions.is_empty());
         by_lists && self.patterns.ignoring(dir.as_bytes(), true).is_none()
     }
 
