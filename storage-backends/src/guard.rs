@@ -138,24 +138,39 @@ impl Judge {
     fn object(&self, error: Error) -> Error {
         // What the three clouds answer, for an object of a bucket that isn't there.
         let codes = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
-        match error {
-            Error::NotFound { path, source } => {
-                let text = source.to_string();
-                if codes.iter().any(|code| text.contains(code)) {
-                    return self.missing(source);
-                }
-                self.secrets.clean(Error::NotFound { path, source })
-            }
-            other => self.secrets.clean(other),
-        }
+        self.judge(error, |text| codes.iter().any(|code| text.contains(code)))
     }
 
     /// Cleans an error of a listing, which finds nothing only where there is no bucket.
     fn listing(&self, error: Error) -> Error {
         match error {
             Error::NotFound { source, .. } => self.missing(source),
-            other => self.secrets.clean(other),
+            other => self.judge(other, |text| status(text) == Some(404) || text.contains("NoSuchBucket")),
         }
+    }
+
+    /// Gives an error the kind that it should have: `object_store` has one for the status of most
+    /// requests, but a listing, a deletion of many keys and the start of an upload fail as `Generic`,
+    /// with the status in the text only.
+    fn judge(&self, error: Error, is_missing: impl Fn(&str) -> bool) -> Error {
+        let (Error::NotFound { source, .. } | Error::Generic { source, .. }) = &error else {
+            return self.secrets.clean(error);
+        };
+        let text = source.to_string();
+        let path = String::new();
+        let error = match error {
+            Error::NotFound { source, .. } | Error::Generic { source, .. } if is_missing(&text) => {
+                return self.missing(source);
+            }
+            Error::Generic { source, .. } if status(&text) == Some(403) || text.contains("AccessDenied") => {
+                Error::PermissionDenied { path, source }
+            }
+            Error::Generic { source, .. } if status(&text) == Some(401) => {
+                Error::Unauthenticated { path, source }
+            }
+            other => other,
+        };
+        self.secrets.clean(error)
     }
 
     fn missing(&self, source: Box<dyn StdError + Send + Sync>) -> Error {
@@ -163,6 +178,12 @@ impl Judge {
         let missing = BucketMissing { url: self.url.to_string(), source: Box::new(Cleaned(text)) };
         Error::Generic { store: "cloud", source: Box::new(missing) }
     }
+}
+
+/// Reads the status of an answer out of `object_store`'s words; its type for this is private.
+fn status(text: &str) -> Option<u16> {
+    let (_, after) = text.split_once("non-2xx status code: ")?;
+    after.get(..3)?.parse().ok()
 }
 
 impl Guarded {

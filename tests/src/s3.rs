@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use hyper::body::Incoming;
-use hyper::header::{IF_MATCH, IF_NONE_MATCH};
+use hyper::header::{AUTHORIZATION, IF_MATCH, IF_NONE_MATCH};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response};
@@ -67,6 +67,7 @@ struct Shared {
     requests: Mutex<Vec<S3Request>>,
     put_faults: Mutex<VecDeque<PutFault>>,
     ignore_preconditions: bool,
+    root: PathBuf,
     /// `s3s-fs` looks and then writes; these make the two one step for each key.
     locks: [tokio::sync::Mutex<()>; 16],
 }
@@ -88,15 +89,15 @@ impl S3Server {
         Self::start_with(Shared { ignore_preconditions: true, ..Shared::default() })
     }
 
-    fn start_with(shared: Shared) -> io::Result<Self> {
+    fn start_with(mut shared: Shared) -> io::Result<Self> {
         let root = tempfile::tempdir()?;
+        shared.root = root.path().to_owned();
         std::fs::create_dir(root.path().join(BUCKET))?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let files = FileSystem::new(root.path()).map_err(|error| io::Error::other(format!("{error:?}")))?;
         let mut builder = S3ServiceBuilder::new(files);
-        // The headers are signed: without one of them the signature would be wrong.
         if !shared.ignore_preconditions {
             builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         }
@@ -218,6 +219,14 @@ async fn answer(
     if shared.ignore_preconditions {
         request.headers_mut().remove(IF_NONE_MATCH);
         request.headers_mut().remove(IF_MATCH);
+        // The signature covers them, and this server was built not to ask for one.
+        request.headers_mut().remove(AUTHORIZATION);
+    }
+    // `s3s-fs` makes a bucket for the first object that is put there, which no real store does.
+    let bucket = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+    if !bucket.is_empty() && !shared.root.join(bucket).is_dir() {
+        let body = "<Error><Code>NoSuchBucket</Code><Message>no such bucket</Message></Error>";
+        return Response::builder().status(404).body(body.to_owned().into()).map_err(|_| Gone);
     }
     let is_put = request.method() == Method::PUT;
     let fault = is_put.then(|| lock(&shared.put_faults).pop_front()).flatten();

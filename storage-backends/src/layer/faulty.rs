@@ -114,10 +114,10 @@ impl Doom {
         }
     }
 
-    /// Replaces the result of a request that took effect.
+    /// Replaces the result of a request that took effect: success or refusal, its reply was lost.
     fn after<T>(&self, result: Result<T>) -> Result<T> {
         match self.fault {
-            Some(Fault::FailAfter | Fault::CrashAfter) => result.and(Err(self.error.clone().generic())),
+            Some(Fault::FailAfter | Fault::CrashAfter) => Err(self.error.clone().generic()),
             _ => result,
         }
     }

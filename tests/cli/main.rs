@@ -1,0 +1,1 @@
+//! Runs the built program as a person or a script does.
