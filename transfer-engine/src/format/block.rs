@@ -269,3 +269,133 @@ pub(crate) fn unpack(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fixture::{SplitMix, text};
+    use super::*;
+
+    fn push(builder: &mut BlockBuilder, data: Vec<u8>) {
+        builder.push(ChunkId::of(&data), data.into()).unwrap();
+    }
+
+    #[test]
+    fn compresses_what_gets_smaller_and_stores_the_rest() {
+        let mut builder = BlockBuilder::new(FILE_MODE_TARGET);
+        push(&mut builder, text(1, 10_000));
+        push(&mut builder, text(2, 10_000));
+        let block = builder.finish().unwrap();
+        assert_eq!((block.codec, block.raw_len), (Codec::Zstd, 20_000));
+        let raw = open_block(block.codec, block.raw_len, &block.bytes).unwrap();
+        assert_eq!(ChunkId::of(&raw[..10_000]), block.chunks[0].0);
+        assert_eq!(ChunkId::of(&raw[10_000..]), block.chunks[1].0);
+
+        push(&mut builder, SplitMix(1).bytes(5_000));
+        let block = builder.finish().unwrap();
+        assert_eq!((block.codec, block.bytes.len()), (Codec::Stored, 5_000));
+        assert!(builder.finish().is_none());
+    }
+
+    #[test]
+    fn long_chunks_stand_alone_and_are_not_copied() {
+        let mut builder = BlockBuilder::new(FILE_MODE_TARGET);
+        push(&mut builder, text(1, 10));
+        assert!(builder.takes(FILE_MODE_TARGET - 1) && !builder.takes(FILE_MODE_TARGET));
+        assert_eq!(builder.finish().unwrap().chunks.len(), 1);
+        assert!(builder.takes(FILE_MODE_TARGET));
+        let data = Bytes::from(SplitMix(3).bytes(FILE_MODE_TARGET));
+        builder.push(ChunkId::of(&data), data.clone()).unwrap();
+        assert!(builder.is_full() && !builder.takes(1));
+        assert_eq!(builder.finish().unwrap().bytes.as_ptr(), data.as_ptr());
+    }
+
+    #[test]
+    fn refuses_blocks_beyond_the_limits() {
+        let mut builder = BlockBuilder::new(usize::MAX);
+        builder.push(ChunkId::of(b""), Bytes::new()).unwrap_err();
+        push(&mut builder, vec![0; MAX_BLOCK_RAW as usize - 1]);
+        builder.push(ChunkId::of(b"ab"), Bytes::from_static(b"ab")).unwrap_err();
+        push(&mut builder, vec![1]);
+        assert!(builder.is_full());
+        assert_eq!(builder.finish().unwrap().raw_len, MAX_BLOCK_RAW);
+        for _ in 0..MAX_BLOCK_CHUNKS {
+            assert!(builder.takes(1));
+            push(&mut builder, vec![1]);
+        }
+        assert!(builder.is_full());
+        builder.push(ChunkId::of(b"a"), Bytes::from_static(b"a")).unwrap_err();
+    }
+
+    #[test]
+    fn s12_unpacks_to_more_than_it_says() {
+        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+        let mut opener = BlockOpener::new();
+        assert!(opener.open(Codec::Zstd, 1000, &bomb).is_err());
+        assert!(opener.open(Codec::Zstd, MAX_BLOCK_RAW, &bomb).is_err());
+        let error = opener.open(Codec::Zstd, 64 << 20, &bomb).unwrap_err();
+        insta::assert_snapshot!(error, @"block has a raw length of 67108864, and 8388608 is the limit");
+        assert!(opener.out.capacity() <= MAX_BLOCK_RAW as usize);
+
+        // One byte too many or too few, also into a buffer that has room.
+        let block = zstd::bulk::compress(&[7; 1000], 1).unwrap();
+        for wrong in [0, 999, 1001] {
+            assert!(opener.open(Codec::Zstd, wrong, &block).is_err());
+            assert!(opener.open(Codec::Stored, wrong, &[7; 1000]).is_err());
+        }
+        assert_eq!(opener.open(Codec::Zstd, 1000, &block).unwrap(), [7; 1000]);
+        // Two frames are not one, even where they add up.
+        let two = [zstd::bulk::compress(&[7; 600], 1).unwrap(), block].concat();
+        assert!(opener.open(Codec::Zstd, 1000, &two).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(raw_len in 0..5000u32, stored in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut stored = stored;
+            for magic in [true, false] {
+                if magic && stored.len() >= 4 {
+                    stored[..4].copy_from_slice(&0xfd2f_b528_u32.to_le_bytes());
+                }
+                for codec in [Codec::Stored, Codec::Zstd] {
+                    if let Ok(raw) = open_block(codec, raw_len, &stored) {
+                        prop_assert_eq!(raw.len(), raw_len as usize);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn round_trips(lens in proptest::collection::vec(1..40_000usize, 1..20), seed in any::<u64>()) {
+            let mut builder = BlockBuilder::new(64 << 10);
+            let mut blocks = Vec::new();
+            let mut chunks = Vec::new();
+            for len in lens {
+                let data = if len % 3 == 0 { SplitMix(seed).bytes(len) } else { text(seed, len) };
+                if !builder.takes(len) {
+                    blocks.extend(builder.finish());
+                }
+                chunks.push((ChunkId::of(&data), len as u32));
+                builder.push(ChunkId::of(&data), data.into()).unwrap();
+                if builder.is_full() {
+                    blocks.extend(builder.finish());
+                }
+            }
+            blocks.extend(builder.finish());
+            let mut opener = BlockOpener::new();
+            let mut found = Vec::new();
+            for block in &blocks {
+                prop_assert!(block.bytes.len() <= block.raw_len as usize);
+                let mut raw = opener.open(block.codec, block.raw_len, &block.bytes).unwrap();
+                for (_, len) in &block.chunks {
+                    let (chunk, rest) = raw.split_at(*len as usize);
+                    found.push((ChunkId::of(chunk), *len));
+                    raw = rest;
+                }
+                prop_assert!(raw.is_empty());
+            }
+            prop_assert_eq!(found, chunks);
+        }
+    }
+}

@@ -58,14 +58,85 @@ pub fn cut(buf: &[u8], end_of_file: bool) -> Option<usize> {
 /// It is the SHA-256 of each chunk's id followed by its length (4 bytes, little-endian). Files with equal
 /// bytes have equal chunks and so equal digests, and no byte of a file is hashed twice.
 pub fn file_digest(chunks: impl IntoIterator<Item = (ChunkId, u32)>) -> Digest {
-    let mut chunks = chunks.into_iter();
     let mut hasher = Sha256::new();
-    // Nearly every file is one chunk: hash it in one go.
     let mut record = [0; 36];
-    for (id, len) in &mut chunks {
+    for (id, len) in chunks {
         record[..32].copy_from_slice(&id.0);
         record[32..].copy_from_slice(&len.to_le_bytes());
         hasher.update(record);
     }
     Digest(hasher.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fixture::{SplitMix, text};
+    use super::*;
+
+    fn lens(data: &[u8]) -> Vec<usize> {
+        let mut rest = data;
+        let mut lens = Vec::new();
+        while let Some(len) = cut(rest, true) {
+            lens.push(len);
+            rest = &rest[len..];
+        }
+        lens
+    }
+
+    /// Changed cut points would be no error that anyone sees: only every file stored once more.
+    #[test]
+    fn golden_cut_points() {
+        insta::assert_compact_debug_snapshot!(lens(&SplitMix(1).bytes(16 << 20)), @"[278755, 827435, 1633517, 1252205, 593103, 2103531, 805973, 1202200, 1619404, 1993092, 1534877, 1163367, 1263286, 506471]");
+        insta::assert_compact_debug_snapshot!(lens(&text(1, 8 << 20)), @"[375146, 1674352, 674170, 1177258, 545531, 1350360, 1292453, 720068, 279178, 300092]");
+        assert_eq!(lens(&vec![0; 9 << 20]), [CHUNK_MAX, CHUNK_MAX, 1 << 20]);
+    }
+
+    #[test]
+    fn golden_file_digest() {
+        let chunks = [(ChunkId::of(b"a"), 1), (ChunkId::of(b"bc"), 2)];
+        insta::assert_snapshot!(file_digest(chunks).to_string(), @"e8d561db4c837aaea9e61e9cc607ccef6e4f3b57c9992b0689f3b8d0ee82f14f");
+        assert_eq!(file_digest([]).to_string(), ChunkId::of(b"").to_string());
+    }
+
+    #[test]
+    fn short_files_are_one_chunk_or_none() {
+        assert_eq!(cut(&[], true), None);
+        assert_eq!(cut(&[], false), None);
+        assert_eq!(cut(&[7], true), Some(1));
+        assert_eq!(cut(&[7], false), None);
+        assert_eq!(lens(&SplitMix(2).bytes(CHUNK_MIN)), [CHUNK_MIN]);
+        assert_eq!(cut(&vec![0; CHUNK_MAX - 1], false), None);
+        assert_eq!(cut(&vec![0; CHUNK_MAX], false), Some(CHUNK_MAX));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn cuts_do_not_depend_on_how_a_file_is_read(
+            seed in any::<u64>(),
+            len in 0..(12usize << 20),
+            reads in proptest::collection::vec(1..(6usize << 20), 1..8),
+        ) {
+            let data = if seed % 2 == 0 { SplitMix(seed).bytes(len) } else { text(seed, len) };
+            let (mut buf, mut at, mut cuts) = (Vec::new(), 0, Vec::new());
+            for read in reads.iter().cycle() {
+                let end = (at + read).min(len);
+                buf.extend_from_slice(&data[at..end]);
+                at = end;
+                while let Some(n) = cut(&buf, at == len) {
+                    cuts.push(n);
+                    buf.drain(..n);
+                }
+                if at == len {
+                    break;
+                }
+            }
+            prop_assert_eq!(cuts.iter().sum::<usize>(), len);
+            prop_assert!(cuts.iter().all(|n| (1..=CHUNK_MAX).contains(n)));
+            prop_assert_eq!(cuts, lens(&data));
+        }
+    }
 }

@@ -70,3 +70,19 @@ pub(crate) fn parse_hex<const N: usize>(s: &str) -> Option<[u8; N]> {
     }
     Some(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_their_hex() {
+        let id = PackId(*b"\x00\x01\x0f\x10\xffabcdefghijk");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "00", &"0".repeat(33), &"A".repeat(32), &"g".repeat(32), &"é".repeat(16)] {
+            assert!(bad.parse::<PackId>().is_err(), "{bad}");
+        }
+        let error = "a\nb".parse::<StoreId>().unwrap_err();
+        insta::assert_snapshot!(error, @r"`a\nb` is not an id: 32 hexadecimal digits in lower case");
+    }
+}

@@ -103,3 +103,62 @@ fn encode_number(number: u64) -> String {
 fn decode_number(s: &str) -> Option<u64> {
     super::ids::parse_hex(s).map(|bytes| u64::MAX - u64::from_be_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_as_the_format_says() {
+        let context: ContextName = ".team/project".parse().unwrap();
+        let snapshot = StoreKey::Snapshot { context: context.clone(), number: 1 };
+        let gone = StoreKey::Gone { context: context.clone(), number: 1 };
+        let keys = [StoreKey::Meta, snapshot, gone, StoreKey::Pack(PackId([0xab; 16]))];
+        insta::assert_snapshot!(keys.map(|k| k.path().to_string()).join("\n"), @r"
+        ctxsync.json
+        contexts/~.team~project/fffffffffffffffe
+        contexts/~.team~project/fffffffffffffffe.gone
+        packs/abababababababababababababababab
+        ");
+        assert_eq!(context_prefix(&context).as_ref(), "contexts/~.team~project");
+        assert_eq!(parse_context_prefix(&context_prefix(&context)), Some(context));
+        assert_eq!(parse_context_prefix(&contexts_prefix()), None);
+        assert_eq!(parse_context_prefix(&packs_prefix()), None);
+    }
+
+    #[test]
+    fn foreign_objects_are_none_of_ours() {
+        for key in [
+            "ctxsync.json/x",
+            "packs",
+            "packs/ABABABABABABABABABABABABABABABAB",
+            "packs/abababababababababababababababab/x",
+            "contexts/a",
+            "contexts/a/fffffffffffffff",
+            "contexts/a/fffffffffffffffE",
+            "contexts/a/fffffffffffffffe.gone.gone",
+            "contexts/a/b/fffffffffffffffe",
+            "contexts/~a/fffffffffffffffe",
+            "other/abababababababababababababababab",
+        ] {
+            assert_eq!(StoreKey::parse(&Path::parse(key).unwrap()), None, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_parse_back_and_the_newest_sorts_first(a in any::<u64>(), b in any::<u64>(), name in "[a-z][a-z/.]{0,3}[a-z]") {
+            prop_assume!(ContextName::new(name.clone()).is_ok());
+            let context = ContextName::new(name).unwrap();
+            let key = |number| StoreKey::Snapshot { context: context.clone(), number };
+            let gone = StoreKey::Gone { context: context.clone(), number: a };
+            prop_assert_eq!(StoreKey::parse(&gone.path()), Some(gone.clone()));
+            prop_assert_eq!(StoreKey::parse(&key(a).path()), Some(key(a)));
+            prop_assert_eq!(key(a).path().cmp(&key(b).path()), b.cmp(&a));
+            let pack = StoreKey::Pack(PackId((u128::from(a) << 64 | u128::from(b)).to_be_bytes()));
+            prop_assert_eq!(StoreKey::parse(&pack.path()), Some(pack));
+        }
+    }
+}

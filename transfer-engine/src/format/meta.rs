@@ -94,3 +94,80 @@ fn digest(members: &Map<String, Value>) -> String {
         members.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
     sha256(format!("{{{}}}", members.join(",")).as_bytes()).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const META: StoreMeta =
+        StoreMeta { store_id: StoreId([0x5a; 16]), grace_seconds: 86_400, created: 1_700_000_000 };
+
+    #[test]
+    fn golden() {
+        insta::assert_snapshot!(META.encode());
+        assert_eq!(StoreMeta::decode(META.encode().as_bytes()), Ok(META));
+    }
+
+    /// The text with some members replaced, and the digest that it then has.
+    fn signed(changes: &[(&str, Value)]) -> Vec<u8> {
+        let Value::Object(mut members) = serde_json::from_str(&META.encode()).unwrap() else { panic!() };
+        members.remove(DIGEST);
+        changes.iter().for_each(|(name, value)| drop(members.insert((*name).into(), value.clone())));
+        let digest = digest(&members);
+        members.insert(DIGEST.into(), json!(digest));
+        serde_json::to_vec(&members).unwrap()
+    }
+
+    #[test]
+    fn s5_future_format() {
+        let text = signed(&[("formatVersion", json!(2)), ("encryption", json!({"z": 1, "a": "x"}))]);
+        let error = StoreMeta::decode(&text).unwrap_err();
+        insta::assert_snapshot!(
+            error,
+            @"store description has format 2, and this program reads up to 1: upgrade it"
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let errors: Vec<_> = [
+            b"".to_vec(),
+            b"{".to_vec(),
+            b"[]".to_vec(),
+            b"<html>".to_vec(),
+            b"{}".to_vec(),
+            META.encode().replace("86400", "86401").into_bytes(),
+            META.encode().replace("\"formatVersion\": 1", "\"formatVersion\": 2").into_bytes(),
+            signed(&[("formatVersion", json!("1"))]),
+            signed(&[("storeId", json!("5A"))]),
+            signed(&[("graceSeconds", json!(-1))]),
+            signed(&[("created", json!(1.5))]),
+            vec![b' '; 1 << 20],
+        ]
+        .iter()
+        .map(|text| StoreMeta::decode(text).unwrap_err().to_string())
+        .collect();
+        insta::assert_snapshot!(errors.join("\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(id in any::<[u8; 16]>(), grace_seconds in any::<u64>(), created in any::<i64>()) {
+            let meta = StoreMeta { store_id: StoreId(id), grace_seconds, created };
+            prop_assert_eq!(StoreMeta::decode(meta.encode().as_bytes()), Ok(meta));
+        }
+
+        #[test]
+        fn mutations_are_seen(at in any::<prop::sample::Index>(), value in any::<u8>()) {
+            let mut text = META.encode().into_bytes();
+            let at = at.index(text.len());
+            text[at] = value;
+            if let Ok(meta) = StoreMeta::decode(&text) {
+                prop_assert_eq!(meta, META);
+            }
+            let _ = StoreMeta::decode(&text[..at]);
+        }
+    }
+}

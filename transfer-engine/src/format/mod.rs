@@ -14,6 +14,8 @@
 mod block;
 mod chunk;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod ids;
 mod keys;
 mod meta;

@@ -112,3 +112,54 @@ impl From<ContextName> for String {
         name.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn says_what_is_wrong_and_what_is_allowed() {
+        let errors: Vec<_> = ["", "a b", "/a", "a/", "a//b", "..", "a/./b", "näh", "a~b", "a\nb"]
+            .into_iter()
+            .map(|name| ContextName::new(name).unwrap_err().to_string())
+            .collect();
+        insta::assert_snapshot!(errors.join("\n"));
+        let long = ContextName::new("x".repeat(300)).unwrap_err().to_string();
+        assert!(long.contains("it has 300 characters") && long.len() < 300);
+    }
+
+    #[test]
+    fn takes_what_is_allowed() {
+        for name in ["a", "A-Z_0.9", "team/project/.x", ".hidden", "...", &"x".repeat(128)] {
+            assert_eq!(ContextName::new(name).unwrap().as_str(), name);
+        }
+        assert_eq!(serde_json::from_str::<ContextName>("\"a/b\"").unwrap().as_str(), "a/b");
+        assert!(serde_json::from_str::<ContextName>("\"a//b\"").is_err());
+        assert_eq!(serde_json::to_string(&ContextName::new("a/b").unwrap()).unwrap(), "\"a/b\"");
+    }
+
+    #[test]
+    fn names_become_one_segment() {
+        let segment = |name: &str| ContextName::new(name).unwrap().to_segment();
+        assert_eq!(["a", "a/b", ".a", "a/.b"].map(segment), ["a", "a~b", "~.a", "a~.b"]);
+        for none in ["~a", ".a", "", "~", "a~", "a~~b", "a/b", "~~.a"] {
+            assert_eq!(ContextName::from_segment(none), None, "{none}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn segments_are_names_again(name in "[a.~/-]{1,8}") {
+            if let Ok(parsed) = ContextName::new(name.clone()) {
+                let segment = parsed.to_segment();
+                prop_assert!(!segment.contains('/') && !segment.starts_with('.'));
+                prop_assert_eq!(ContextName::from_segment(&segment), Some(parsed));
+            }
+            if let Some(parsed) = ContextName::from_segment(&name) {
+                prop_assert_eq!(parsed.to_segment(), name);
+            }
+        }
+    }
+}

@@ -303,3 +303,183 @@ fn parse_chunks(r: &mut Reader<'_>, raw_len: u32) -> Result<Vec<(ChunkId, u32)>,
     }
     Ok(chunks)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::BlockBuilder;
+    use super::super::fixture::{SplitMix, text};
+    use super::*;
+
+    fn block(data: &[&[u8]]) -> SealedBlock {
+        let mut builder = BlockBuilder::new(1 << 20);
+        for data in data {
+            builder.push(ChunkId::of(data), Bytes::copy_from_slice(data)).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    fn pack() -> (Vec<u8>, SealedPack) {
+        let mut builder = PackBuilder::new(PackId([0xab; 16]));
+        let text = text(1, 2000);
+        let first = builder.append(block(&[&text[..1000], &text[1000..]])).unwrap();
+        let second = builder.append(block(&[&SplitMix(1).bytes(40)])).unwrap();
+        let segment = builder.append_segment(Bytes::from_static(b"segment"), sha256(b"segment")).unwrap();
+        assert_eq!((first.offset, first.raw_len, first.codec), (0, 2000, Codec::Zstd));
+        assert_eq!((second.offset, second.stored_len), (first.stored_len, 40));
+        assert_eq!(segment, (first.stored_len + 40, 7));
+        let pack = builder.finish();
+        (pack.parts.concat(), pack)
+    }
+
+    #[test]
+    fn golden() {
+        let (bytes, pack) = pack();
+        assert_eq!(pack.size, bytes.len() as u64);
+        let footer = &bytes[bytes.len() - pack.footer_len as usize..];
+        let hex: String = footer.chunks(32).map(|l| format!("{}\n", hex(l))).collect();
+        insta::assert_snapshot!(hex);
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    #[test]
+    fn explains_itself() {
+        let (bytes, pack) = pack();
+        assert_eq!(footer_len(&bytes[bytes.len() - TRAILER_LEN..], pack.size).unwrap(), pack.footer_len);
+        let tail = &bytes[bytes.len() - pack.footer_len as usize..];
+        let footer = parse_footer(tail, pack.size).unwrap();
+        assert_eq!(parse_footer(&bytes, pack.size).unwrap(), footer);
+        assert_eq!(footer.blocks.len(), 3);
+        let FooterBlock::Data { offset, stored_len, raw_len, codec, chunks } = &footer.blocks[0] else {
+            panic!("a block of chunks");
+        };
+        let stored = &bytes[*offset as usize..(offset + stored_len) as usize];
+        let raw = super::super::open_block(*codec, *raw_len, stored).unwrap();
+        assert_eq!(chunks[..], [(ChunkId::of(&raw[..1000]), 1000), (ChunkId::of(&raw[1000..]), 1000)]);
+        let FooterBlock::Segment { offset, len, digest } = footer.blocks[2] else { panic!("a segment") };
+        assert_eq!(sha256(&bytes[offset as usize..(offset + len) as usize]), digest);
+    }
+
+    #[test]
+    fn an_empty_pack_round_trips() {
+        let pack = PackBuilder::new(PackId([0; 16])).finish();
+        assert!(parse_footer(&pack.parts.concat(), pack.size).unwrap().blocks.is_empty());
+    }
+
+    #[test]
+    fn refuses_packs_beyond_the_limits() {
+        let mut builder = PackBuilder::new(PackId([0; 16]));
+        let part = Bytes::from(vec![0; 100 << 20]);
+        for _ in 0..5 {
+            builder.append_segment(part.clone(), Digest([0; 32])).unwrap();
+        }
+        assert!(builder.is_full());
+        let error = builder.append_segment(part, Digest([0; 32])).unwrap_err();
+        assert!(matches!(error, FormatError::TooLarge { .. }));
+    }
+
+    /// A tail whose digest is made to agree.
+    fn signed(body: &[u8], version: u32) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.bytes(body);
+        w.u32(body.len() as u32);
+        w.u32(version);
+        let digest = sha256(w.as_slice());
+        w.bytes(&digest.0);
+        w.bytes(&MAGIC);
+        w.into_vec()
+    }
+
+    #[test]
+    fn s4_flipped_or_truncated() {
+        let (bytes, pack) = pack();
+        let tail = &bytes[bytes.len() - pack.footer_len as usize..];
+        for i in 0..tail.len() {
+            parse_footer(&tail[i + 1..], pack.size).unwrap_err();
+            parse_footer(&tail[..i], pack.size).unwrap_err();
+            let mut tail = tail.to_vec();
+            for bit in 0..8 {
+                tail[i] ^= 1 << bit;
+                parse_footer(&tail, pack.size).unwrap_err();
+                tail[i] ^= 1 << bit;
+            }
+        }
+        for size in [0, pack.size - 1, pack.size + 1, u64::MAX] {
+            parse_footer(tail, size).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn s5_future_format() {
+        let tail = signed(&[0], 7);
+        let error = parse_footer(&tail, tail.len() as u64).unwrap_err();
+        assert_eq!(error, FormatError::UnsupportedVersion { part: Part::Footer, found: 7, supported: 1 });
+    }
+
+    #[test]
+    fn s9_enormous_counts() {
+        let mut w = Writer::new();
+        w.varint(1 << 63);
+        let tail = signed(w.as_slice(), VERSION);
+        let error = parse_footer(&tail, tail.len() as u64).unwrap_err();
+        insta::assert_snapshot!(
+            error,
+            @"pack footer has a number of blocks of 9223372036854775808, and 0 is the limit"
+        );
+        let tail = [&[0xff; 4][..], &signed(&[0], VERSION)[5..]].concat();
+        assert!(matches!(parse_footer(&tail, 1 << 20), Err(FormatError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn s10_chunks_that_do_not_add_up() {
+        let tail = |raw_len: u64, chunks: &[u64]| {
+            let mut w = Writer::new();
+            w.bytes(&[1, 2]);
+            [50, raw_len, chunks.len() as u64].into_iter().for_each(|v| w.varint(v));
+            for len in chunks {
+                w.bytes(&[0; 32]);
+                w.varint(*len);
+            }
+            signed(w.as_slice(), VERSION)
+        };
+        let parse = |raw_len, chunks: &[u64]| {
+            let tail = tail(raw_len, chunks);
+            parse_footer(&tail, 50 + tail.len() as u64)
+        };
+        parse(100, &[40, 60]).unwrap();
+        for (raw_len, chunks) in [(100, &[40, 59][..]), (100, &[40, 61]), (100, &[]), (100, &[100, 0])] {
+            parse(raw_len, chunks).unwrap_err();
+        }
+        let tail = tail(100, &[100]);
+        parse_footer(&tail, 49 + tail.len() as u64).unwrap_err();
+        parse_footer(&tail, 51 + tail.len() as u64).unwrap_err();
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200), size in 0..1000u64) {
+            let _ = parse_footer(&body, size);
+            let _ = parse_footer(&signed(&body, VERSION), size);
+        }
+
+        #[test]
+        fn mutated_footers_do_not_panic(at in any::<prop::sample::Index>(), value in any::<u8>()) {
+            let (bytes, pack) = pack();
+            let start = bytes.len() - pack.footer_len as usize;
+            let mut body = bytes[start..bytes.len() - TRAILER_LEN].to_vec();
+            let at = at.index(body.len());
+            body[at] = value;
+            if let Ok(footer) = parse_footer(&signed(&body, VERSION), pack.size) {
+                let total: u64 = footer.blocks.iter().map(|block| match block {
+                    FooterBlock::Data { stored_len, .. } => u64::from(*stored_len),
+                    FooterBlock::Segment { len, .. } => u64::from(*len),
+                }).sum();
+                prop_assert_eq!(total, start as u64);
+            }
+        }
+    }
+}

@@ -213,3 +213,67 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<u64, FormatError> {
+        let mut r = Reader::new(Part::Segment, bytes);
+        let value = r.varint()?;
+        r.finish()?;
+        Ok(value)
+    }
+
+    #[test]
+    fn one_form_for_each_number() {
+        assert_eq!(read(&[0]), Ok(0));
+        assert_eq!(read(&[0x80, 1]), Ok(128));
+        let max = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        assert_eq!(read(&max), Ok(u64::MAX));
+        for bad in [&[][..], &[0x80], &[0x80, 0], &[0xff, 0x80, 0], &[0xff; 11], &[0, 0]] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+        let mut over = max;
+        over[9] = 2;
+        assert!(read(&over).is_err());
+    }
+
+    #[test]
+    fn counts_fit_what_is_there() {
+        assert_eq!(Reader::new(Part::Segment, &[2, 0, 0, 0, 0]).count("", 2), Ok(2));
+        assert!(Reader::new(Part::Segment, &[3, 0, 0, 0, 0]).count("", 2).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_round_trip(v in any::<u64>(), shift in 0..64, s in any::<i64>(), blob in any::<Vec<u8>>()) {
+            let v = v >> shift;
+            let mut w = Writer::new();
+            w.varint(v);
+            w.zigzag(s >> shift);
+            w.blob(&blob);
+            w.u16(v as u16);
+            w.u32(v as u32);
+            let bytes = w.into_vec();
+            let mut r = Reader::new(Part::Segment, &bytes);
+            prop_assert_eq!(r.varint().unwrap(), v);
+            prop_assert_eq!(r.zigzag().unwrap(), s >> shift);
+            prop_assert_eq!(r.blob("", blob.len()).unwrap(), &blob[..]);
+            prop_assert_eq!(r.u16().unwrap(), v as u16);
+            prop_assert_eq!(r.u32().unwrap(), v as u32);
+            r.finish().unwrap();
+        }
+
+        #[test]
+        fn what_is_read_is_what_is_written(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+            if let Ok(v) = read(&bytes) {
+                let mut w = Writer::new();
+                w.varint(v);
+                prop_assert_eq!(w.into_vec(), bytes);
+            }
+        }
+    }
+}

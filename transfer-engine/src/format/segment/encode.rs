@@ -42,19 +42,30 @@ pub fn encode_segment(entries: &[TreeEntry]) -> Result<EncodedSegment, FormatErr
         return Err(FormatError::unwritable(Part::Segment, "a segment without entries"));
     };
     at_most(Part::Segment, "a number of entries", entries.len() as u64, MAX_SEGMENT_ENTRIES as u64)?;
-    let mut encoder = Encoder::default();
     let mut prev: Option<&TreeEntry> = None;
     for entry in entries {
+        check(entry)
+            .map_err(|what| FormatError::unwritable(Part::Segment, format!("`{}` has {what}", entry.path)))?;
         if let Some(prev) = prev {
             check_order(prev, entry)?;
         }
+        prev = Some(entry);
+    }
+    let (bytes, packs) = write(entries)?;
+    let digest = sha256(&bytes);
+    Ok(EncodedSegment { first: first.path.clone(), entries: entries.len() as u32, bytes, digest, packs })
+}
+
+/// Writes entries as they are, which is also how the tests make what a hostile writer would. Returns the
+/// bytes, and for each pack the live ones.
+pub(super) fn write(entries: &[TreeEntry]) -> Result<(Bytes, Vec<(PackId, u64)>), FormatError> {
+    let mut encoder = Encoder::default();
+    let mut prev: Option<&TreeEntry> = None;
+    for entry in entries {
         encoder.entry(prev, entry)?;
         prev = Some(entry);
     }
-    let bytes = encoder.assemble(entries.len())?;
-    let digest = sha256(&bytes);
-    let packs = encoder.tables.live();
-    Ok(EncodedSegment { first: first.path.clone(), entries: entries.len() as u32, bytes, digest, packs })
+    Ok((encoder.assemble(entries.len())?, encoder.tables.live()))
 }
 
 #[derive(Default)]
@@ -67,8 +78,6 @@ struct Encoder {
 
 impl Encoder {
     fn entry(&mut self, prev: Option<&TreeEntry>, entry: &TreeEntry) -> Result<(), FormatError> {
-        check(entry)
-            .map_err(|what| FormatError::unwritable(Part::Segment, format!("`{}` has {what}", entry.path)))?;
         let path = entry.path.as_bytes();
         at_most(Part::Segment, "a path length", path.len() as u64, MAX_PATH_LEN as u64)?;
 
@@ -104,11 +113,7 @@ impl Encoder {
             }
             Node::File { .. } => {
                 self.columns[column::SIZES].varint(entry.chunks.len() as u64);
-                for chunk in &entry.chunks {
-                    self.chunk(chunk).map_err(|what| {
-                        FormatError::unwritable(Part::Segment, format!("`{}` has {what}", entry.path))
-                    })?;
-                }
+                entry.chunks.iter().for_each(|chunk| self.chunk(chunk));
                 let len = self.ids.len() + self.columns[column::CHUNKS].len();
                 at_most(Part::Segment, "a length", len as u64, MAX_SEGMENT_LEN as u64)?;
             }
@@ -116,16 +121,16 @@ impl Encoder {
         Ok(())
     }
 
-    fn chunk(&mut self, chunk: &ChunkRef) -> Result<(), String> {
-        check_chunk(chunk.offset, chunk.len, &chunk.block)?;
+    fn chunk(&mut self, chunk: &ChunkRef) {
         let ChunkId(id) = &chunk.id;
         self.ids.bytes(id);
         let tables = &mut self.tables;
-        let block = tables.block(&chunk.block, &mut self.columns[column::BLOCKS])?;
+        let block = tables.block(&chunk.block, &mut self.columns[column::BLOCKS]);
         let step = block.wrapping_sub(tables.last_block);
         let expected = if step == 0 { tables.last_end } else { 0 };
         let explicit = chunk.offset != expected;
-        let to_end = chunk.offset + chunk.len == chunk.block.raw_len;
+        let end = chunk.offset.wrapping_add(chunk.len);
+        let to_end = end == chunk.block.raw_len;
         let column = &mut self.columns[column::CHUNKS];
         column.varint(zigzag(step) << 2 | u64::from(explicit) << 1 | u64::from(to_end));
         if explicit {
@@ -135,9 +140,8 @@ impl Encoder {
             column.varint(u64::from(chunk.len));
         }
         tables.last_block = block;
-        tables.last_end = chunk.offset + chunk.len;
+        tables.last_end = end;
         tables.uses.push((block as u32, chunk.offset, chunk.len));
-        Ok(())
     }
 
     fn assemble(&mut self, entries: usize) -> Result<Bytes, FormatError> {
@@ -187,16 +191,12 @@ struct Tables {
 
 impl Tables {
     /// Returns the number of a block; a new one is written to `column` first.
-    fn block(&mut self, block: &BlockRef, column: &mut Writer) -> Result<i64, String> {
+    fn block(&mut self, block: &BlockRef, column: &mut Writer) -> i64 {
         if self.blocks.get(self.last_block as usize) == Some(block) {
-            return Ok(self.last_block);
+            return self.last_block;
         }
         if let Some(number) = self.block_numbers.get(block) {
-            return Ok(*number as i64);
-        }
-        check_block(block)?;
-        if block.codec == Codec::Stored && block.stored_len != block.raw_len {
-            return Err(format!("a stored block of {} bytes that takes {}", block.raw_len, block.stored_len));
+            return *number as i64;
         }
         let pack = *self.pack_numbers.entry(block.pack).or_insert_with(|| {
             self.packs.push(block.pack);
@@ -214,11 +214,11 @@ impl Tables {
             column.varint(u64::from(block.raw_len));
         }
         self.last_pack = pack;
-        self.last_pack_end = block.offset + block.stored_len;
+        self.last_pack_end = block.offset.wrapping_add(block.stored_len);
         let number = self.blocks.len();
         self.blocks.push(*block);
         self.block_numbers.insert(*block, number);
-        Ok(number as i64)
+        number as i64
     }
 
     /// Returns for each pack the stored bytes that the chunks take.
@@ -234,7 +234,7 @@ impl Tables {
             // Chunks that overlap could add up to more than the block.
             let raw = raw.min(u64::from(block.raw_len));
             *live.entry(block.pack).or_default() +=
-                (raw * u64::from(block.stored_len)).div_ceil(u64::from(block.raw_len));
+                (raw * u64::from(block.stored_len)).div_ceil(u64::from(block.raw_len.max(1)));
         }
         let mut live: Vec<_> = live.into_iter().collect();
         live.sort_unstable();
@@ -266,6 +266,10 @@ fn check(entry: &TreeEntry) -> Result<(), String> {
         node @ Node::File { .. } => {
             if *node != file_node(chunks) {
                 return Err("a size or digest that is not that of its chunks".into());
+            }
+            for ChunkRef { offset, len, block, .. } in chunks {
+                check_block(block)?;
+                check_chunk(*offset, *len, block)?;
             }
         }
         Node::Dir | Node::Symlink { .. } => {

@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 
 use policy_core::{Entry, Node, Timestamp, TreePath};
 
-use super::block::{MAX_BLOCK_CHUNKS, MAX_BLOCK_RAW};
+use super::block::MAX_BLOCK_RAW;
 use super::error::{FormatError, Part};
-use super::{BlockRef, ChunkId, file_digest};
+use super::{BlockRef, ChunkId, Codec, file_digest};
 
 pub use cutter::SegmentCutter;
 pub use decode::decode_segment;
@@ -23,6 +23,9 @@ pub const MAX_SEGMENT_ENTRIES: usize = 4096;
 pub const MAX_SEGMENT_LEN: usize = 128 << 20;
 /// The longest path and the longest target of a symbolic link, in bytes: 16 KiB.
 pub const MAX_PATH_LEN: usize = 16 << 10;
+
+/// The most chunks in a segment: more would not fit its length.
+const MAX_CHUNKS: usize = MAX_SEGMENT_LEN / 32;
 
 const VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"CSsg";
@@ -184,11 +187,11 @@ fn not_after(prev: &TreeEntry, next: &TreePath) -> String {
 
 /// Checks a block's numbers against each other.
 fn check_block(block: &BlockRef) -> Result<(), String> {
-    let BlockRef { offset, stored_len, raw_len, .. } = *block;
+    let BlockRef { offset, stored_len, raw_len, codec, .. } = *block;
     if raw_len == 0 || raw_len > MAX_BLOCK_RAW {
         return Err(format!("a block of {raw_len} raw bytes, and 1 to {MAX_BLOCK_RAW} are allowed"));
     }
-    if stored_len == 0 || stored_len > raw_len {
+    if stored_len == 0 || stored_len > raw_len || (codec == Codec::Stored && stored_len < raw_len) {
         return Err(format!("a block of {raw_len} raw bytes that takes {stored_len}"));
     }
     if u64::from(offset) + u64::from(stored_len) > super::MAX_PACK_LEN {
@@ -205,10 +208,6 @@ fn check_chunk(offset: u32, len: u32, block: &BlockRef) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// The most chunks in a segment: more would not fit its length.
-const MAX_CHUNKS: usize = MAX_SEGMENT_LEN / 32;
-const _: () = assert!(MAX_BLOCK_CHUNKS <= MAX_CHUNKS);
 
 #[cfg(test)]
 mod tests;

@@ -18,9 +18,9 @@ pub const MAX_SNAPSHOT_LEN: usize = 128 << 20;
 pub const MAX_INLINE: usize = 256 << 10;
 /// The longest session name, in bytes.
 pub const MAX_SESSION_LEN: usize = 256;
-/// The most bytes that the first paths of all segments, written out, may have: 256 MiB. Front-coding would
+/// The most bytes that the first paths of all segments, written out, may have: 64 MiB. Front-coding would
 /// let a few bytes stand for a long path many times over.
-const MAX_FIRST_PATHS: u64 = 256 << 20;
+const MAX_FIRST_PATHS: u64 = 64 << 20;
 /// The most paths in the recycle rules.
 const MAX_RULES: usize = 4096;
 
@@ -223,6 +223,8 @@ impl Snapshot {
         if self.created.nanos >= 1_000_000_000 {
             return invalid(format!("{} nanoseconds", self.created.nanos));
         }
+        let first_paths = self.segments.iter().map(|s| s.first.as_bytes().len() as u64).sum();
+        at_most(part, "a length of all first paths", first_paths, MAX_FIRST_PATHS)?;
         let paths = self.recycle.paths.iter().chain(self.segments.iter().map(|s| &s.first));
         for path in paths {
             at_most(part, "a path length", path.as_bytes().len() as u64, MAX_PATH_LEN as u64)?;
@@ -240,10 +242,7 @@ impl Snapshot {
             }
         }
         let mut prev: Option<&SegmentRef> = None;
-        let mut path_bytes = 0;
         for segment in &self.segments {
-            path_bytes += segment.first.as_bytes().len() as u64;
-            at_most(part, "a length of all first paths", path_bytes, MAX_FIRST_PATHS)?;
             self.check_segment(segment).or_else(invalid)?;
             if let Some(prev) = prev.filter(|prev| prev.first >= segment.first) {
                 return invalid(format!("segment `{}` after `{}`, out of order", segment.first, prev.first));
