@@ -118,7 +118,7 @@ pub enum OpenError {
 /// Opens the store at `url`, without sending a request.
 ///
 /// S3 puts are conditional by `If-None-Match`, and their payloads are not signed where TLS protects them.
-/// A local store flushes what it writes. Errors of a cloud store are cleaned of secrets, and one that
+/// A local store flushes what it writes. `memory:` is a new and empty store each time. Errors of a cloud store are cleaned of secrets, and one that
 /// comes of a missing bucket is never `NotFound`, so that it can't be taken for a missing object (see
 /// [`crate::BucketMissing`]).
 ///

@@ -74,6 +74,8 @@ const PLACE: [&str; 3] = ["aws_bucket", "google_bucket", "azure_container_name"]
 /// Keys of one credential: a stronger source's replace a weaker one's as a whole, or a session token of
 /// one account would be sent with the key of another.
 const AWS_KEYS: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
+/// A part of a value that is this long is as secret as the whole.
+const LONG: usize = 16;
 const ENDPOINTS: [&str; 6] = [
     "aws_endpoint",
     "aws_endpoint_url_s3",
@@ -165,7 +167,13 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
             let harmless = ["key_id", "token_file", "token_service_url", "_enabled"];
             words.iter().any(|word| name.contains(word)) && !harmless.iter().any(|end| name.ends_with(end))
         };
-        self.values.iter().filter(|(name, _)| secret(name)).map(|(_, (_, value))| value.clone()).collect()
+        let values = self.values.iter().filter(|(name, _)| secret(name)).map(|(_, (_, value))| value);
+        // The password of a proxy and the signature of a shared access token also show up alone.
+        let pieces = |value: &String| {
+            let pieces = value.split(['&', '=', '?', '@', ':', '/']).filter(|piece| piece.len() >= LONG);
+            pieces.map(str::to_owned).chain([value.clone()]).collect::<Vec<_>>()
+        };
+        values.flat_map(pieces).collect()
     }
 
     /// Checks the addresses, and says whether requests without TLS are to be allowed: when asked for,

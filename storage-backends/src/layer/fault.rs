@@ -3,10 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
+use object_store::Error;
 use object_store::path::Path;
-use object_store::{Error, Result};
 
 use super::Operation;
 
@@ -77,28 +75,4 @@ impl InjectedFault {
     pub(super) fn denied(self) -> Error {
         Error::PermissionDenied { path: self.key.to_string(), source: Box::new(self) }
     }
-}
-
-/// Cuts a stream after `keep` of the units that `size` counts, cutting the piece that holds the border in
-/// two with `cut`, and ends it with `error` if there is one.
-pub(super) fn cut_short<T: Send + 'static>(
-    items: BoxStream<'static, Result<T>>,
-    keep: u64,
-    cut: fn(T, u64) -> (u64, Option<T>),
-    error: Option<InjectedFault>,
-) -> BoxStream<'static, Result<T>> {
-    let kept = stream::unfold((items, keep), move |(mut items, left)| async move {
-        if left == 0 {
-            return None;
-        }
-        match items.next().await? {
-            Ok(item) => {
-                let (used, item) = cut(item, left);
-                item.map(|item| (Ok(item), (items, left - used)))
-            }
-            Err(error) => Some((Err(error), (items, left))),
-        }
-    });
-    let end = stream::iter(error.map(|error| Err(error.generic())));
-    kept.chain(end).boxed()
 }

@@ -15,17 +15,22 @@ use futures::stream::{self, BoxStream};
 use object_store::{OBJECT_STORE_COALESCE_DEFAULT, Result};
 
 mod bandwidth;
+mod counts;
 mod fault;
 mod faulty;
 mod latency;
+mod plan;
 mod recording;
 mod rule;
+mod spoil;
 
 pub use bandwidth::Bandwidth;
+pub use counts::{Counts, Outcome, Request};
 pub use fault::{Fault, InjectedFault};
-pub use faulty::{Faulty, Injection};
+pub use faulty::Faulty;
 pub use latency::Latency;
-pub use recording::{Counts, Outcome, Recording, Request};
+pub use plan::Injection;
+pub use recording::Recording;
 pub use rule::Rule;
 
 /// The kind of a request.
