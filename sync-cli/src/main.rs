@@ -1,2 +1,21 @@
 //! The `ctxsync` program.
-fn main() {}
+
+mod app;
+mod args;
+mod commands;
+mod config;
+mod errors;
+mod exit;
+mod open_store;
+mod output;
+mod place;
+mod policy;
+mod run;
+mod text;
+mod values;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    app::main(std::env::args_os())
+}

@@ -1,0 +1,207 @@
+//! From arguments to an exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, FromArgMatches};
+use transfer_engine::SyncReport;
+
+use crate::args::{self, Cli, Color, Command};
+use crate::commands::{self, Outcome};
+use crate::config::Settings;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::output::json::Line;
+use crate::output::summary::{Summary, sentence};
+use crate::output::{Manner, Ui};
+
+/// Runs the program.
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    let parsed = args::command()
+        .try_get_matches_from(&args)
+        .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return not_understood(&error, &args).into(),
+    };
+    let name = name(&cli.command);
+    let settings = match Settings::resolve(&cli.shared, &cli.command, innermost(&matches)) {
+        Ok(settings) => settings,
+        Err(failure) => {
+            let ui = Ui::new(early_manner(&cli));
+            return end(&ui, name, Err(failure), false).into();
+        }
+    };
+    let ui = Ui::new(manner(&settings, &cli.command));
+    let outcome = match init_log(&settings) {
+        Ok(()) => commands::execute(&cli.command, &settings, &ui),
+        Err(failure) => Err(failure),
+    };
+    let document = cli.command.is_document();
+    end(&ui, name, outcome, document).into()
+}
+
+/// Returns the matches of the command itself, where the shared options are known too.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    let mut inner = matches;
+    while let Some((_, below)) = inner.subcommand() {
+        inner = below;
+    }
+    inner
+}
+
+fn manner(settings: &Settings, command: &Command) -> Manner {
+    Manner {
+        json: settings.json.value,
+        quiet: settings.quiet.value,
+        verbose: settings.verbose.value,
+        progress: !settings.no_progress.value,
+        color: settings.color.value,
+        stderr_only: matches!(command, Command::Run(_)),
+    }
+}
+
+/// Returns how to speak of settings that can't be used.
+fn early_manner(cli: &Cli) -> Manner {
+    Manner {
+        json: cli.shared.json,
+        quiet: cli.shared.quiet,
+        verbose: cli.shared.verbose,
+        progress: false,
+        color: cli.shared.color.unwrap_or(Color::Auto),
+        stderr_only: matches!(cli.command, Command::Run(_)),
+    }
+}
+
+/// Says what is wrong with the arguments; also shows what was asked for by `--help` and `--version`.
+fn not_understood(error: &clap::Error, args: &[OsString]) -> Exit {
+    // Nothing can be done about a reader that went away.
+    let _ = error.print();
+    if error.exit_code() == 0 {
+        return Exit::DONE;
+    }
+    // The flags did not parse, but who reads JSON needs its last line.
+    let before_command = args.iter().skip(1).take_while(|arg| *arg != "--");
+    let json = before_command.clone().any(|arg| arg == "--json")
+        || std::env::var("CTXSYNC_JSON").is_ok_and(|v| matches!(v.as_str(), "1" | "true" | "yes" | "on"));
+    if json && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let stderr_only = args.get(1).is_some_and(|arg| arg == "run");
+        let manner =
+            Manner { json: true, quiet: true, verbose: 0, progress: false, color: Color::Never, stderr_only };
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        return end(&Ui::new(manner), "", Err(Failure::usage(message)), false);
+    }
+    Exit::USAGE
+}
+
+/// Prints the end of it, and returns the code.
+fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool) -> Exit {
+    let (mut exit, outcome) = match outcome {
+        Ok(outcome) => (outcome.exit, outcome),
+        Err(failure) => {
+            tracing::error!("{}", failure.headline());
+            ui.failure(&failure);
+            (failure.exit, Outcome { exit: failure.exit, failed: true, ..Outcome::default() })
+        }
+    };
+    let took = ui.took();
+    if ui.is_json() {
+        // A document is itself; only its failure has something to add.
+        if !document || outcome.failed {
+            let report = outcome.report.clone().unwrap_or_default();
+            let summary =
+                Summary::new(command, outcome.context.clone(), &report, outcome.dry_run, took, exit);
+            ui.object(&Line::Summary(&summary));
+        }
+    } else if let (Some(deed), Some(report)) = (outcome.deed, &outcome.report) {
+        let line = sentence(deed, report, outcome.dry_run, took);
+        ui.line(&line);
+        advise(ui, report);
+    }
+    if let Err(error) = ui.finish()
+        && exit == Exit::DONE
+    {
+        ui.failure(&Failure::new(Exit::FAILED, "cannot write the output").caused_by(&error));
+        exit = Exit::FAILED;
+    }
+    exit
+}
+
+/// Says what to do about a result that is not what was hoped for.
+pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
+    if report.nothing_in_scope {
+        ui.note("hint: no white list holds anything here; `ctxsync explain` shows how its paths are read");
+    }
+    if report.held_back > 0 {
+        ui.note(
+            "hint: if the deletions are meant, allow them by --allow-empty-mount or a higher --max-delete",
+        );
+    }
+    if report.conflicts > 0 && !report.stopped_by_conflict {
+        ui.note("hint: the other version of each path in conflict is beside it, as NAME.conflict-DIGEST.EXT");
+    }
+}
+
+/// Sends the log to a file. Without one nothing is logged: warnings and errors reach the user anyway.
+fn init_log(settings: &Settings) -> Result<(), Failure> {
+    let Some(path) = &settings.log_file.value else { return Ok(()) };
+    let mut options = std::fs::OpenOptions::new();
+    // A log names files and keys of objects: it is the user's own business.
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.create(true).append(true).open(path).map_err(|error| {
+        Failure::usage(format!("cannot write the log {}", path.display())).caused_by(&error)
+    })?;
+    let level = match settings.verbose.value {
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    // Below the surface of HTTP there is more noise than use, and there may be headers.
+    let filter =
+        format!("warn,ctxsync={level},transfer_engine={level},storage_backends={level},policy_core={level}");
+    let log = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::sync::Mutex::new(file))
+        .finish();
+    // It can only be set already in a test.
+    let _ = tracing::subscriber::set_global_default(log);
+    Ok(())
+}
+
+/// Returns the command as it is named in the summary.
+fn name(command: &Command) -> &'static str {
+    use crate::args::{
+        ContextCommand as Context, PlanDirection, PolicyCommand as Policy, StoreCommand as Store,
+    };
+    match command {
+        Command::Run(_) => "run",
+        Command::Pull(_) => "pull",
+        Command::Push(_) => "push",
+        Command::Sync(_) => "sync",
+        Command::Plan(plan) if plan.direction == PlanDirection::Push => "plan push",
+        Command::Plan(_) => "plan pull",
+        Command::Status(_) => "status",
+        Command::Explain(_) => "explain",
+        Command::Context(Context::Create(_)) => "context create",
+        Command::Context(Context::List) => "context list",
+        Command::Context(Context::Show(_)) => "context show",
+        Command::Context(Context::Delete(_)) => "context delete",
+        Command::Ls(_) => "ls",
+        Command::Cat(_) => "cat",
+        Command::Log(_) => "log",
+        Command::Restore(_) => "restore",
+        Command::Store(Store::Init(_)) => "store init",
+        Command::Store(Store::Check) => "store check",
+        Command::Policy(Policy::Default) => "policy default",
+        Command::Policy(Policy::Check(_)) => "policy check",
+        Command::Policy(Policy::Show(_)) => "policy show",
+        Command::Policy(Policy::Schema) => "policy schema",
+        Command::Config => "config",
+        Command::Completions { .. } => "completions",
+        Command::Man(_) => "man",
+    }
+}

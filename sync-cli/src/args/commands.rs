@@ -1,0 +1,294 @@
+//! The commands and the arguments that are theirs alone.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::place::{ContextAt, PathAt};
+use crate::values::{ByteRange, Span};
+use transfer_engine::ContextName;
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// Bring a context's files, run a command in them, save what changed
+    Run(RunArgs),
+    /// Bring what changed in a context into a directory
+    Pull(SyncArgs),
+    /// Save what changed in a directory to a context
+    Push(SyncArgs),
+    /// Pull, then push
+    Sync(SyncArgs),
+    /// Show what a push or a pull would do, and why, one line a path
+    Plan(PlanArgs),
+    /// Show what this machine knows of its mounts
+    Status(StatusArgs),
+    /// Show which rule of a policy decides for each path
+    Explain(ExplainArgs),
+    /// Create, list, show and delete contexts
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// List the files of a context
+    Ls(LsArgs),
+    /// Write a file of a context to the standard output
+    Cat(CatArgs),
+    /// List a context's snapshots, the newest first
+    Log(LogArgs),
+    /// Write a snapshot's files into a directory
+    Restore(RestoreArgs),
+    /// Make a store, or prove that one is usable
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Print, check and document policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Show each setting and where it came from
+    Config,
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory
+    Man(ManArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// The context, created where it is missing
+    #[arg(short, long, value_name = "CONTEXT")]
+    pub(crate) context: ContextName,
+
+    /// Time for the command to end after SIGTERM, before SIGKILL [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) kill_after: Option<Span>,
+
+    /// Where the files are worked on
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Arguments of `push`, `pull` and `sync`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SyncArgs {
+    /// The context
+    pub(crate) context: ContextName,
+
+    /// Where the files are worked on
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// Sync only this path and what is below it; repeatable
+    ///
+    /// In the variable, several are separated by commas.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) only: Vec<OsString>,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlanArgs {
+    /// The direction
+    pub(crate) direction: PlanDirection,
+
+    #[command(flatten)]
+    pub(crate) sync: SyncArgs,
+}
+
+/// What `plan` plans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanDirection {
+    /// Saving
+    Push,
+    /// Bringing
+    Pull,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatusArgs {
+    /// Only the mount at this directory
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExplainArgs {
+    /// A policy file, or the name of a context, which is then read by --policy or the default policy
+    #[arg(value_name = "CONTEXT_OR_POLICY")]
+    pub(crate) subject: OsString,
+
+    /// Paths below the mount
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<OsString>,
+
+    /// The directory that the policy is read against; it need not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+}
+
+/// What is done with contexts.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// Create an empty context, and the store where it is missing
+    Create(CreateArgs),
+    /// List the contexts of the store
+    List,
+    /// Show a context's head
+    Show(ShowArgs),
+    /// Delete a context with all its snapshots
+    Delete(DeleteArgs),
+}
+
+/// Arguments of `context create`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CreateArgs {
+    /// The new context's name
+    pub(crate) name: ContextName,
+}
+
+/// Arguments of `context show`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShowArgs {
+    /// The context, or one of its snapshots
+    #[arg(value_name = "NAME[@N]")]
+    pub(crate) context: ContextAt,
+}
+
+/// Arguments of `context delete`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeleteArgs {
+    /// The context
+    pub(crate) name: ContextName,
+
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LsArgs {
+    /// A context, a snapshot of it, or a directory in it
+    #[arg(value_name = "NAME[@N][:PATH]")]
+    pub(crate) place: PathAt,
+}
+
+/// Arguments of `cat`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CatArgs {
+    /// A file of a context
+    #[arg(value_name = "NAME[@N]:PATH")]
+    pub(crate) place: PathAt,
+
+    /// Only these bytes, first and last included: 0-99, 100- or -100
+    #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
+    pub(crate) range: Option<ByteRange>,
+}
+
+/// Arguments of `log`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogArgs {
+    /// The context
+    pub(crate) name: ContextName,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RestoreArgs {
+    /// The context, or one of its snapshots
+    #[arg(value_name = "NAME[@N]")]
+    pub(crate) context: ContextAt,
+
+    /// Where to write; files of other content that are there already are kept
+    pub(crate) dir: PathBuf,
+
+    /// Only these paths of the snapshot
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
+}
+
+/// What is done with a store.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Make a store; one that is there already is left as it is
+    Init(StoreInitArgs),
+    /// Prove credentials and what a commit relies on, and measure latency
+    Check,
+}
+
+/// Arguments of `store init`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoreInitArgs {
+    /// The grace period: nothing younger is ever swept
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub(crate) grace: Span,
+}
+
+/// What is done with policies.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Print the default policy
+    Default,
+    /// Check a policy file
+    Check(PolicyCheckArgs),
+    /// Print a policy with every field, as one JSON document
+    Show(PolicyShowArgs),
+    /// Print the JSON Schema of policies
+    Schema,
+}
+
+/// Arguments of `policy check`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PolicyCheckArgs {
+    /// The policy file; without it, that of --policy
+    pub(crate) file: Option<PathBuf>,
+
+    /// Resolve the policy's paths against this directory, which need not exist
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+}
+
+/// Arguments of `policy show`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PolicyShowArgs {
+    /// The policy file; without it, that of --policy
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ManArgs {
+    /// Where to write; created where it is missing
+    pub(crate) dir: PathBuf,
+}
+
+impl Command {
+    /// Whether what it prints is a document, which no summary follows.
+    pub(crate) fn is_document(&self) -> bool {
+        matches!(
+            self,
+            Self::Cat(_)
+                | Self::Completions { .. }
+                | Self::Policy(PolicyCommand::Default | PolicyCommand::Show(_) | PolicyCommand::Schema)
+        )
+    }
+
+    /// Whether it can show what would happen instead of doing it.
+    pub(crate) fn takes_dry_run(&self) -> bool {
+        !matches!(
+            self,
+            Self::Run(_)
+                | Self::Context(ContextCommand::Create(_) | ContextCommand::Delete(_))
+                | Self::Store(StoreCommand::Init(_))
+                | Self::Man(_)
+        )
+    }
+}

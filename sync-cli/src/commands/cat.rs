@@ -1,0 +1,41 @@
+//! `cat`: a file of a context on the standard output.
+
+use std::io;
+
+use policy_core::Node;
+use transfer_engine::SyncReport;
+
+use super::{Means, Outcome};
+use crate::args::CatArgs;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::open_store::open_store;
+
+pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let Means { settings, ui } = means;
+    let (context, path) = (&args.place.context, &args.place.path);
+    if path.is_root() {
+        return Err(Failure::usage("which file?").hint("a file of a context is written NAME:PATH"));
+    }
+    let store = open_store(settings, false)?.store;
+    let snapshot = store.snapshot(&context.name, context.at).await?;
+    let file = store.entry(&snapshot, path).await?;
+    let Node::File { size, .. } = file.entry.node else {
+        let kind = if file.entry.is_dir() { "a directory" } else { "a symbolic link" };
+        return Err(Failure::new(Exit::FAILED, format!("`{path}` is {kind}, not a file")));
+    };
+    let range = args.range.map_or(0..size, |range| range.within(size));
+    let read = store
+        .read_file(&file, range, |bytes| {
+            ui.bytes(&bytes);
+            // Nobody needs the rest of a file that nobody reads.
+            if ui.is_read() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        })
+        .await;
+    match read {
+        Err(_) if !ui.is_read() => {}
+        read => read?,
+    }
+    let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
+    Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
+}

@@ -1,0 +1,83 @@
+//! `config`: each setting and where it came from.
+
+use super::{Means, Outcome};
+use crate::args::{Color, Conflict};
+use crate::config::{Origin, Setting, Settings};
+use crate::errors::Failure;
+use crate::output::json::{Line, SettingLine};
+use crate::values::{Deletions, Size, Span};
+
+pub(super) fn config(means: Means<'_>) -> Result<Outcome, Failure> {
+    let rows = rows(means.settings);
+    let widest =
+        rows.iter().map(|(_, value, _)| value.as_deref().unwrap_or("-").len().min(48)).max().unwrap_or(0);
+    for (name, value, origin) in rows {
+        if means.ui.is_json() {
+            let value = value.as_deref();
+            means.ui.object(&Line::Setting(SettingLine { name: &name, value, origin: &origin.to_string() }));
+        } else {
+            let value = value.unwrap_or_else(|| "-".to_owned());
+            means.ui.line(&format!("{name:<18} {value:<widest$}  {origin}"));
+        }
+    }
+    Ok(Outcome::default())
+}
+
+type Row = (String, Option<String>, Origin);
+
+fn row<T>(name: &str, setting: &Setting<T>, show: impl Fn(&T) -> Option<String>) -> Row {
+    (name.to_owned(), show(&setting.value), setting.origin.clone())
+}
+
+fn rows(settings: &Settings) -> Vec<Row> {
+    let s = settings;
+    let yes = |flag: &bool| Some(flag.to_string());
+    let mut rows = vec![
+        row("config", &s.config, |path| path.as_ref().map(|path| path.display().to_string())),
+        ("profile".to_owned(), s.profile.clone(), profile_origin(s)),
+        row("store", &s.store, |url| Some(url.to_string())),
+    ];
+    for (key, _, origin) in &s.store_options {
+        // Which of a backend's settings are secret is for the backend to know: none is shown.
+        rows.push((format!("store-option.{key}"), Some("(set, not shown)".into()), origin.clone()));
+    }
+    rows.extend([
+        row("state-dir", &s.state_dir, |path| Some(path.display().to_string())),
+        row("policy", &s.policy, |path| path.as_ref().map(|path| path.display().to_string())),
+        row("dry-run", &s.dry_run, yes),
+        row("checksum", &s.checksum, yes),
+        row("conflict", &s.conflict, |how| how.map(conflict)),
+        row("max-delete", &s.max_delete, |most| most.map(|most| Deletions(most).to_string())),
+        row("allow-empty-mount", &s.allow_empty_mount, yes),
+        row("max-upload", &s.max_upload, |size| size.map(|size| Size(size).to_string())),
+        row("concurrency", &s.concurrency, |n| Some(n.to_string())),
+        row("bwlimit", &s.bwlimit, |size| size.map(|size| format!("{}/s", Size(size.get())))),
+        row("memory", &s.memory, |size| Some(Size(*size).to_string())),
+        row("retries", &s.retries, |n| Some(n.to_string())),
+        row("timeout", &s.timeout, |time| Some(Span(*time).to_string())),
+        row("kill-after", &s.kill_after, |time| Some(Span(*time).to_string())),
+        row("json", &s.json, yes),
+        row("quiet", &s.quiet, yes),
+        row("verbose", &s.verbose, |n| Some(n.to_string())),
+        row("no-progress", &s.no_progress, yes),
+        row("color", &s.color, |color| Some(self::color(*color))),
+        row("log-file", &s.log_file, |path| path.as_ref().map(|path| path.display().to_string())),
+    ]);
+    rows
+}
+
+fn profile_origin(settings: &Settings) -> Origin {
+    match (&settings.profile, &settings.profile_origin) {
+        (_, Some(origin)) => origin.clone(),
+        (Some(_), None) => Origin::File,
+        (None, None) => Origin::Default,
+    }
+}
+
+fn conflict(how: Conflict) -> String {
+    clap::ValueEnum::to_possible_value(&how).map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+fn color(when: Color) -> String {
+    clap::ValueEnum::to_possible_value(&when).map(|value| value.get_name().to_owned()).unwrap_or_default()
+}

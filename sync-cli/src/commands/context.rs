@@ -1,0 +1,129 @@
+//! `context`: create, list, show, delete.
+
+use transfer_engine::format::Snapshot;
+use transfer_engine::{ContextName, Error, SyncReport};
+
+use super::sync::make;
+use super::{Means, Outcome};
+use crate::args::{ContextCommand, DeleteArgs, ShowArgs};
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::open_store::open_store;
+use crate::output::json::{ContextLine, Line};
+use crate::text;
+
+pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Result<Outcome, Failure> {
+    match command {
+        ContextCommand::Create(args) => create(&args.name, means).await,
+        ContextCommand::List => list(means).await,
+        ContextCommand::Show(args) => show(args, means).await,
+        ContextCommand::Delete(args) => delete(args, means).await,
+    }
+}
+
+async fn create(name: &ContextName, means: Means<'_>) -> Result<Outcome, Failure> {
+    let open = open_store(means.settings, true)?;
+    let snapshot = match open.store.create_context(name).await {
+        Err(Error::NoStore { .. }) => {
+            make(&open, means.ui).await?;
+            open.store.create_context(name).await
+        }
+        created => created,
+    }?;
+    if means.ui.is_json() {
+        row(&snapshot, means);
+    } else {
+        means.ui.line(&format!("created context {name}"));
+    }
+    Ok(outcome(&snapshot))
+}
+
+async fn list(means: Means<'_>) -> Result<Outcome, Failure> {
+    let store = open_store(means.settings, false)?.store;
+    for name in store.contexts().await? {
+        if means.ui.is_json() {
+            let line = ContextLine {
+                context: name.as_str(),
+                snapshot: None,
+                lineage: None,
+                time: None,
+                files: None,
+                bytes: None,
+                partial: None,
+            };
+            means.ui.object(&Line::Context(line));
+        } else {
+            means.ui.line(name.as_str());
+        }
+    }
+    Ok(Outcome::default())
+}
+
+async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let store = open_store(means.settings, false)?.store;
+    let snapshot = store.snapshot(&args.context.name, args.context.at).await?;
+    if means.ui.is_json() {
+        row(&snapshot, means);
+        return Ok(outcome(&snapshot));
+    }
+    let totals = &snapshot.totals;
+    let session = policy_core::escape(snapshot.session.as_bytes());
+    let lines = [
+        ("context", snapshot.context.to_string()),
+        ("store", store.location().to_owned()),
+        ("snapshot", format!("{}{}", snapshot.number, if snapshot.partial { " (partial)" } else { "" })),
+        ("lineage", snapshot.lineage.to_string()),
+        ("time", text::time_to_seconds(snapshot.created)),
+        ("session", if session.is_empty() { "-".into() } else { session }),
+        ("files", totals.files.to_string()),
+        ("symlinks", totals.symlinks.to_string()),
+        ("size", text::bytes(totals.bytes)),
+    ];
+    for (name, value) in lines {
+        means.ui.line(&format!("{name:<9} {value}"));
+    }
+    Ok(outcome(&snapshot))
+}
+
+async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let store = open_store(means.settings, false)?.store;
+    // Nobody should be asked about what is not there.
+    let head = store.head(&args.name).await?;
+    if !args.yes {
+        let question = format!(
+            "delete context {} with {} in all its snapshots?",
+            args.name,
+            text::count(head.totals.files, "file")
+        );
+        match means.ui.confirm(&question) {
+            Some(true) => {}
+            Some(false) => return Err(Failure::new(Exit::FAILED, "nothing was deleted")),
+            None => {
+                return Err(Failure::usage(format!("context {} is deleted only by consent", args.name))
+                    .hint("there is no terminal to ask on: say --yes"));
+            }
+        }
+    }
+    store.delete_context(&args.name).await?;
+    if !means.ui.is_json() {
+        means.ui.line(&format!("deleted context {}", args.name));
+    }
+    Ok(Outcome::of_context(&args.name))
+}
+
+fn row(snapshot: &Snapshot, means: Means<'_>) {
+    means.ui.object(&Line::Context(ContextLine {
+        context: snapshot.context.as_str(),
+        snapshot: Some(snapshot.number),
+        lineage: Some(snapshot.lineage.to_string()),
+        time: Some(text::time(snapshot.created)),
+        files: Some(snapshot.totals.files),
+        bytes: Some(snapshot.totals.bytes),
+        partial: Some(snapshot.partial),
+    }));
+}
+
+fn outcome(snapshot: &Snapshot) -> Outcome {
+    let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
+    Outcome { report: Some(report), ..Outcome::of_context(&snapshot.context) }
+}

@@ -1,0 +1,77 @@
+//! `explain`: which rule decides for each path.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use policy_core::{Scope, SyncPolicy};
+use transfer_engine::ContextName;
+
+use super::sync::{absolute, below};
+use super::{Means, Outcome};
+use crate::args::ExplainArgs;
+use crate::errors::Failure;
+use crate::output::json::{Line, RuleLine};
+use crate::policy;
+
+pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let ui = means.ui;
+    let (policy, context) = subject(args, means)?;
+    let mount = absolute(args.mount.as_deref().unwrap_or(Path::new(".")))?;
+    let scope = scope(&policy, &mount)?;
+    for warning in scope.warnings() {
+        ui.warning(&warning.to_string());
+    }
+    for typed in &args.paths {
+        let path = below(&mount, Path::new(typed))?;
+        // A pattern may speak of directories only; one that is not there yet is marked by its slash.
+        let is_dir = path.is_root()
+            || typed.as_bytes().ends_with(b"/")
+            || mount.join(crate::place::os_path(&path)).symlink_metadata().is_ok_and(|found| found.is_dir());
+        let decision = scope.decide(&path, is_dir);
+        let reason = decision.rule.to_string();
+        if ui.is_json() {
+            ui.object(&Line::Rule(RuleLine {
+                path: (&path).into(),
+                in_scope: decision.in_scope,
+                rule: &decision.rule.pointer(),
+                reason: &reason,
+            }));
+        } else {
+            let side = if decision.in_scope { "in" } else { "out" };
+            let shown = if path.is_root() { ".".to_owned() } else { path.to_string() };
+            let leads = !decision.in_scope && is_dir && scope.may_hold(&path);
+            let leads = if leads { "; something below it may be in scope" } else { "" };
+            ui.line(&format!("{side:<4} {shown}  ({reason}{leads})"));
+        }
+    }
+    Ok(Outcome { context, ..Outcome::default() })
+}
+
+/// Compiles a policy for a mount.
+pub(super) fn scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Failure> {
+    Scope::new(policy, mount.as_os_str().as_bytes())
+        .map_err(|error| Failure::policy(&format!("for the mount {}", mount.display()), &error))
+}
+
+/// Returns the policy that is meant: a file, or, for a context, what `--policy` names.
+fn subject(args: &ExplainArgs, means: Means<'_>) -> Result<(SyncPolicy, Option<String>), Failure> {
+    let file = PathBuf::from(&args.subject);
+    if file.is_file() {
+        return Ok((policy::read(&file)?, None));
+    }
+    let looks_like_file =
+        file.extension().is_some_and(|extension| extension == "json" || extension == "toml");
+    let name =
+        args.subject.to_str().filter(|_| !looks_like_file).and_then(|name| name.parse::<ContextName>().ok());
+    let Some(name) = name else {
+        return Err(Failure::usage(format!("there is no policy file {}", file.display()))
+            .hint("give a policy file, or the name of a context together with --policy"));
+    };
+    // A context keeps its policy's digest only: a policy belongs to who syncs.
+    let which = means.settings.policy.value.as_ref().map_or_else(
+        || "the default policy, because no --policy is given".to_owned(),
+        |path| format!("the policy {}", path.display()),
+    );
+    means.ui.note(&format!("context {name}: a context carries no policy of its own; explained by {which}"));
+    Ok((policy::chosen(means.settings)?, Some(name.to_string())))
+}

@@ -1,0 +1,134 @@
+//! `ls`: what is in a snapshot.
+
+use policy_core::{Entry, Node, TreePath, escape};
+use transfer_engine::SyncReport;
+
+use super::{Means, Outcome};
+use crate::args::LsArgs;
+use crate::errors::Failure;
+use crate::open_store::open_store;
+use crate::output::Ui;
+use crate::output::json::{EntryLine, Line};
+use crate::{exit::Exit, text};
+
+pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let Means { settings, ui } = means;
+    let (context, within) = (&args.place.context, &args.place.path);
+    let store = open_store(settings, false)?.store;
+    let snapshot = store.snapshot(&context.name, context.at).await?;
+    let mut rows = Rows::new(within);
+    let mut any = false;
+    store
+        .entries(&snapshot, within, |found| {
+            // What the recycle policy removed is not there, though the tree remembers it.
+            if !found.recycled {
+                any = true;
+                rows.entry(&found.path, &found.entry, |path, entry| show(ui, path, entry));
+            }
+        })
+        .await?;
+    if !any && !within.is_root() {
+        return Err(Failure::new(
+            Exit::NOT_FOUND,
+            format!("no `{within}` in `{}@{}`", context.name, snapshot.number),
+        )
+        .hint(format!("`ctxsync ls {}@{}` shows which there are", context.name, snapshot.number)));
+    }
+    let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
+    Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
+}
+
+/// Adds to the entries of a tree the directories that they imply.
+struct Rows {
+    within: TreePath,
+    /// The directories above the last row, outermost first.
+    above: Vec<TreePath>,
+}
+
+impl Rows {
+    fn new(within: &TreePath) -> Self {
+        Self { within: within.clone(), above: Vec::new() }
+    }
+
+    fn entry(&mut self, path: &TreePath, entry: &Entry, mut row: impl FnMut(&TreePath, &Entry)) {
+        while self.above.last().is_some_and(|dir| !path.is_below(dir)) {
+            self.above.pop();
+        }
+        let mut implied = Vec::new();
+        let mut next = path.parent();
+        while let Some(dir) = next {
+            let known = self.above.last() == Some(&dir);
+            if known || dir.is_root() || !dir.is_within(&self.within) {
+                break;
+            }
+            next = dir.parent();
+            implied.push(dir);
+        }
+        for dir in implied.into_iter().rev() {
+            row(&dir, &Entry::IMPLIED_DIR);
+            self.above.push(dir);
+        }
+        row(path, entry);
+        if entry.is_dir() {
+            self.above.push(path.clone());
+        }
+    }
+}
+
+fn show(ui: &Ui, path: &TreePath, entry: &Entry) {
+    let kind = match entry.node {
+        Node::File { .. } => "file",
+        Node::Dir => "dir",
+        Node::Symlink { .. } => "symlink",
+    };
+    // A directory that is only implied has no time of its own.
+    let known = *entry != Entry::IMPLIED_DIR;
+    let target = match &entry.node {
+        Node::Symlink { target } => Some(target),
+        _ => None,
+    };
+    if ui.is_json() {
+        ui.object(&Line::Entry(EntryLine {
+            path: path.into(),
+            kind,
+            size: entry.size(),
+            mode: format!("{:04o}", entry.mode),
+            mtime: known.then(|| text::time(entry.mtime)),
+            target: target.map(|target| String::from_utf8_lossy(target).into_owned()),
+        }));
+        return;
+    }
+    let time = if known { text::time_to_seconds(entry.mtime) } else { "-".into() };
+    let arrow = target.map(|target| format!(" -> {}", escape(target))).unwrap_or_default();
+    ui.line(&format!("{kind:<7} {:04o} {:>12} {time:<20} {path}{arrow}", entry.mode, entry.size()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(within: &str, paths: &[&str]) -> Vec<String> {
+        let mut rows = Rows::new(&within.parse().unwrap());
+        let mut seen = Vec::new();
+        for path in paths {
+            let dir = path.ends_with('/');
+            let node = if dir { Node::Dir } else { Node::Symlink { target: (*b"t").into() } };
+            let entry = Entry { node, ..Entry::IMPLIED_DIR };
+            let path = path.trim_end_matches('/').parse().unwrap();
+            rows.entry(&path, &entry, |path, _| seen.push(path.to_string()));
+        }
+        seen
+    }
+
+    #[test]
+    fn implied_directories_appear_once() {
+        let seen = rows("", &["a/b/c", "a/b/d", "a/e/", "a/e/f", "g"]);
+        assert_eq!(seen, ["a", "a/b", "a/b/c", "a/b/d", "a/e", "a/e/f", "g"]);
+    }
+
+    #[test]
+    fn only_what_is_asked_for() {
+        assert_eq!(rows("a/b", &["a/b/c/d"]), ["a/b", "a/b/c", "a/b/c/d"]);
+        assert_eq!(rows("a/b", &["a/b"]), ["a/b"]);
+    }
+}

@@ -1,0 +1,129 @@
+//! What each command does.
+
+mod cat;
+mod config;
+mod context;
+mod documents;
+mod explain;
+mod log;
+mod ls;
+mod policy;
+mod restore;
+mod run;
+mod status;
+mod store;
+mod sync;
+
+use std::future::Future;
+
+use rustix::process::Signal;
+use transfer_engine::SyncReport;
+
+use crate::args::{Command, PlanDirection, PolicyCommand};
+use crate::config::Settings;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::output::Ui;
+use crate::output::summary::Deed;
+use crate::run::{Signals, signal_name};
+
+/// What a command came to.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) exit: Exit,
+    pub(crate) context: Option<String>,
+    pub(crate) report: Option<SyncReport>,
+    /// What the last line for people speaks of; without it there is none.
+    pub(crate) deed: Option<Deed>,
+    pub(crate) dry_run: bool,
+    pub(crate) failed: bool,
+}
+
+impl Outcome {
+    /// Returns the outcome of a command that did what it should on `context`.
+    pub(crate) fn of_context(context: impl ToString) -> Self {
+        Self { context: Some(context.to_string()), ..Self::default() }
+    }
+}
+
+/// What all commands work with.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) ui: &'a Ui,
+}
+
+/// Does what was asked for.
+pub(crate) fn execute(command: &Command, settings: &Settings, ui: &Ui) -> Result<Outcome, Failure> {
+    if settings.dry_run.value && !command.takes_dry_run() {
+        return Err(Failure::usage("--dry-run means nothing here, so nothing was done")
+            .hint("push, pull, sync and restore take it, and `ctxsync plan` shows the same"));
+    }
+    let means = Means { settings, ui };
+    match command {
+        Command::Status(args) => status::status(args, means),
+        Command::Explain(args) => explain::explain(args, means),
+        Command::Policy(PolicyCommand::Default) => documents::default_policy(means),
+        Command::Policy(PolicyCommand::Schema) => documents::schema(means),
+        Command::Policy(PolicyCommand::Check(args)) => policy::check(args, means),
+        Command::Policy(PolicyCommand::Show(args)) => policy::show(args, means),
+        Command::Config => config::config(means),
+        Command::Completions { shell } => documents::completions(*shell, means),
+        Command::Man(args) => documents::man(args, means),
+        _ => on_runtime(command, means),
+    }
+}
+
+fn on_runtime(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::FAILED, "cannot start threads").caused_by(&error))?;
+    let outcome = runtime.block_on(async {
+        match command {
+            // It deals with signals itself.
+            Command::Run(args) => run::run(args, means).await,
+            _ => unless_told(talk_to_store(command, means)).await,
+        }
+    });
+    // Work that was given up must not hold up the end; whatever it leaves is found by the next run.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn talk_to_store(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
+    match command {
+        Command::Push(args) => sync::sync(Deed::Push, args, means.settings.dry_run.value, means).await,
+        Command::Pull(args) => sync::sync(Deed::Pull, args, means.settings.dry_run.value, means).await,
+        Command::Sync(args) => sync::sync(Deed::Sync, args, means.settings.dry_run.value, means).await,
+        Command::Plan(plan) => {
+            let deed = match plan.direction {
+                PlanDirection::Push => Deed::Push,
+                PlanDirection::Pull => Deed::Pull,
+            };
+            sync::sync(deed, &plan.sync, true, means).await
+        }
+        Command::Context(command) => context::context(command, means).await,
+        Command::Ls(args) => ls::ls(args, means).await,
+        Command::Cat(args) => cat::cat(args, means).await,
+        Command::Log(args) => log::log(args, means).await,
+        Command::Restore(args) => restore::restore(args, means).await,
+        Command::Store(command) => store::store(command, means).await,
+        _ => Err(Failure::usage("this command needs no store")),
+    }
+}
+
+/// Does `work` until SIGTERM or SIGINT.
+async fn unless_told(work: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome, Failure> {
+    let mut signals = Signals::stopping()?;
+    tokio::select! {
+        outcome = work => outcome,
+        signal = signals.next_stop() => Err(interrupted(signal)),
+    }
+}
+
+/// Returns the failure of work that was told to stop.
+pub(crate) fn interrupted(signal: Signal) -> Failure {
+    Failure::new(Exit::signal(signal.as_raw()), format!("stopped by {}", signal_name(signal)))
+        .hint("nothing is left half done; run the same again to go on from here")
+}

@@ -1,0 +1,57 @@
+//! `policy check` and `policy show`.
+
+use std::path::PathBuf;
+
+use super::explain::scope;
+use super::sync::absolute;
+use super::{Means, Outcome};
+use crate::args::{PolicyCheckArgs, PolicyShowArgs};
+use crate::errors::Failure;
+use crate::place::os_path;
+use crate::policy;
+
+pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let ui = means.ui;
+    let file = file(args.file.as_ref(), means)?;
+    let policy = policy::read(&file)?;
+    if let Some(mount) = &args.mount {
+        let mount = absolute(mount)?;
+        let scope = scope(&policy, &mount)?;
+        for list in scope.lists() {
+            let Some(resolved) = list.resolved() else { continue };
+            let place = mount.join(os_path(resolved));
+            let shown = policy_core::escape(place.as_os_str().as_encoded_bytes());
+            if !ui.is_json() {
+                let path = policy_core::escape(list.path().as_bytes());
+                ui.line(&format!("white list {} \"{path}\" is read as {shown}", list.index()));
+            }
+            // The mount need not exist; but where it does, a list of nothing is most likely a mistake.
+            if mount.is_dir() && place.symlink_metadata().is_err() {
+                ui.warning(&format!(
+                    "white list {} is read as {shown}, where there is nothing now",
+                    list.index()
+                ));
+            }
+        }
+        for warning in scope.warnings() {
+            ui.warning(&warning.to_string());
+        }
+    }
+    if !ui.is_json() {
+        ui.line(&format!("{} is a valid policy", file.display()));
+    }
+    Ok(Outcome::default())
+}
+
+pub(super) fn show(args: &PolicyShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let policy = policy::read(&file(args.file.as_ref(), means)?)?;
+    means.ui.line(&policy.to_json());
+    Ok(Outcome::default())
+}
+
+fn file(given: Option<&PathBuf>, means: Means<'_>) -> Result<PathBuf, Failure> {
+    given.or(means.settings.policy.value.as_ref()).cloned().ok_or_else(|| {
+        Failure::usage("which policy?")
+            .hint("name a file, or use --policy; `ctxsync policy default` prints the default")
+    })
+}

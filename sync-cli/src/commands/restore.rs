@@ -1,0 +1,31 @@
+//! `restore`: a snapshot's files in a directory.
+
+use std::os::unix::ffi::OsStrExt;
+
+use super::sync::absolute;
+use super::{Means, Outcome};
+use crate::args::RestoreArgs;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::open_store::open_store;
+use crate::output::Watch;
+use crate::output::summary::Deed;
+use crate::place::tree_path;
+
+pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let Means { settings, ui } = means;
+    let paths = args.paths.iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage));
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    let store = open_store(settings, false)?.store;
+    let snapshot = store.snapshot(&args.context.name, args.context.at).await?;
+    let options = settings.sync_options();
+    let watch = Watch::new(ui, options.dry_run);
+    let report = store.restore(&snapshot, &absolute(&args.dir)?, &paths, &options, &watch).await?;
+    Ok(Outcome {
+        exit: Exit::of(&report),
+        report: Some(report),
+        deed: Some(Deed::Restore),
+        dry_run: options.dry_run,
+        ..Outcome::of_context(&args.context.name)
+    })
+}

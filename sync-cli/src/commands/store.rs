@@ -1,0 +1,84 @@
+//! `store`: init and check.
+
+use std::time::SystemTime;
+
+use super::{Means, Outcome};
+use crate::args::StoreCommand;
+use crate::errors::Failure;
+use crate::open_store::open_store;
+use crate::output::json::{Line, StoreLine};
+use crate::text;
+
+pub(super) async fn store(command: &StoreCommand, means: Means<'_>) -> Result<Outcome, Failure> {
+    match command {
+        StoreCommand::Init(args) => init(args.grace.0, means).await,
+        StoreCommand::Check => check(means).await,
+    }
+}
+
+async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Outcome, Failure> {
+    let open = open_store(means.settings, true)?;
+    let there = open.store.exists().await?;
+    if !there {
+        open.probe().await?;
+    }
+    let meta = open.store.init(grace).await?;
+    if means.ui.is_json() {
+        means.ui.object(&Line::Store(StoreLine {
+            store: open.store.location(),
+            id: Some(meta.store_id.to_string()),
+            grace_seconds: Some(meta.grace_seconds),
+            deletes: None,
+            first_put_seconds: None,
+            round_trip_seconds: None,
+            clock_skew_seconds: None,
+        }));
+        return Ok(Outcome::default());
+    }
+    let grace = text::span(std::time::Duration::from_secs(meta.grace_seconds));
+    let what = if there { "there is a store at" } else { "made a store at" };
+    means.ui.line(&format!("{what} {}: id {}, grace period {grace}", open.store.location(), meta.store_id));
+    Ok(Outcome::default())
+}
+
+async fn check(means: Means<'_>) -> Result<Outcome, Failure> {
+    let open = open_store(means.settings, false)?;
+    let found = open.probe().await?;
+    let skew = skew(found.store_time);
+    if means.ui.is_json() {
+        means.ui.object(&Line::Store(StoreLine {
+            store: open.store.location(),
+            id: None,
+            grace_seconds: None,
+            deletes: Some(found.deletes),
+            first_put_seconds: Some(found.first_put.as_secs_f64()),
+            round_trip_seconds: Some(found.round_trip.as_secs_f64()),
+            clock_skew_seconds: Some(skew),
+        }));
+        return Ok(Outcome::default());
+    }
+    let ms = |time: std::time::Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+    let lines = [
+        ("store", open.store.location().to_owned()),
+        ("write", "yes".to_owned()),
+        ("put if absent", "yes".to_owned()),
+        ("list", "yes".to_owned()),
+        ("delete", if found.deletes { "yes".to_owned() } else { "no: nothing can be collected".to_owned() }),
+        ("first put", ms(found.first_put)),
+        ("round trip", ms(found.round_trip)),
+        ("clock", format!("{skew:+.1} s from this machine's")),
+    ];
+    for (name, value) in lines {
+        means.ui.line(&format!("{name:<14} {value}"));
+    }
+    Ok(Outcome::default())
+}
+
+/// Returns by how many seconds the store's clock is ahead of this machine's.
+fn skew(store: SystemTime) -> f64 {
+    let now = SystemTime::now();
+    match store.duration_since(now) {
+        Ok(ahead) => ahead.as_secs_f64(),
+        Err(behind) => -behind.duration().as_secs_f64(),
+    }
+}

@@ -1,0 +1,56 @@
+//! The user's directories, by the XDG base directory specification.
+
+use std::env;
+use std::path::PathBuf;
+
+use crate::errors::Failure;
+
+/// Where the user keeps config, data and state.
+#[derive(Debug, Clone)]
+pub(crate) struct Dirs {
+    config: Option<PathBuf>,
+    data: Option<PathBuf>,
+    state: Option<PathBuf>,
+    /// The user's home.
+    pub(crate) home: Option<PathBuf>,
+}
+
+impl Dirs {
+    /// Reads the environment.
+    pub(crate) fn from_env() -> Self {
+        let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let home = absolute("HOME");
+        let below = |name, default: &str| {
+            let dir = absolute(name).or_else(|| home.as_ref().map(|home| home.join(default)));
+            dir.map(|dir| dir.join("ctxsync"))
+        };
+        Self {
+            config: below("XDG_CONFIG_HOME", ".config"),
+            data: below("XDG_DATA_HOME", ".local/share"),
+            state: below("XDG_STATE_HOME", ".local/state"),
+            home,
+        }
+    }
+
+    /// Returns the config file, which need not exist.
+    pub(crate) fn config_file(&self) -> Option<PathBuf> {
+        self.config.as_ref().map(|dir| dir.join("config.toml"))
+    }
+
+    /// Returns the directory of the embedded store.
+    pub(crate) fn store(&self) -> Result<PathBuf, Failure> {
+        let dir = self.data.as_ref().map(|dir| dir.join("store"));
+        dir.ok_or_else(|| {
+            Failure::usage("there is no place for the embedded store: neither HOME nor XDG_DATA_HOME is set")
+                .hint("name a store with --store")
+        })
+    }
+
+    /// Returns the directory in which the mounts' state is kept.
+    pub(crate) fn state(&self) -> Result<PathBuf, Failure> {
+        self.state.clone().ok_or_else(|| {
+            Failure::usage("there is no place for local state: neither HOME nor XDG_STATE_HOME is set")
+                .hint("name a directory with --state-dir")
+        })
+    }
+}

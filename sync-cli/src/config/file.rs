@@ -1,0 +1,197 @@
+//! The config file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::args::{Color, Conflict};
+use crate::errors::Failure;
+use crate::values::{Deletions, Size, Span};
+
+/// What the config file may hold: the values at its top are everyone's, `[profiles.NAME]` those of one
+/// profile.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Document {
+    /// The profile to use where none is named.
+    profile: Option<String>,
+    #[serde(default)]
+    profiles: BTreeMap<String, Values>,
+    // What `flatten` would do, if it could refuse unknown fields as well.
+    store: Option<String>,
+    #[serde(default)]
+    store_option: BTreeMap<String, String>,
+    state_dir: Option<PathBuf>,
+    policy: Option<PathBuf>,
+    checksum: Option<bool>,
+    conflict: Option<Conflict>,
+    max_delete: Option<Deletions>,
+    max_upload: Option<Size>,
+    concurrency: Option<NonZeroUsize>,
+    bwlimit: Option<Size>,
+    memory: Option<Size>,
+    retries: Option<usize>,
+    timeout: Option<Span>,
+    kill_after: Option<Span>,
+    quiet: Option<bool>,
+    verbose: Option<u8>,
+    no_progress: Option<bool>,
+    color: Option<Color>,
+    log_file: Option<PathBuf>,
+}
+
+/// Settings of one part of the config file. The names are those of the flags.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Values {
+    pub(crate) store: Option<String>,
+    #[serde(default)]
+    pub(crate) store_option: BTreeMap<String, String>,
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) policy: Option<PathBuf>,
+    pub(crate) checksum: Option<bool>,
+    pub(crate) conflict: Option<Conflict>,
+    pub(crate) max_delete: Option<Deletions>,
+    pub(crate) max_upload: Option<Size>,
+    pub(crate) concurrency: Option<NonZeroUsize>,
+    pub(crate) bwlimit: Option<Size>,
+    pub(crate) memory: Option<Size>,
+    pub(crate) retries: Option<usize>,
+    pub(crate) timeout: Option<Span>,
+    pub(crate) kill_after: Option<Span>,
+    pub(crate) quiet: Option<bool>,
+    pub(crate) verbose: Option<u8>,
+    pub(crate) no_progress: Option<bool>,
+    pub(crate) color: Option<Color>,
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+/// A config file that was read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConfigFile {
+    /// Everyone's values.
+    pub(crate) top: Values,
+    /// The chosen profile, with its name.
+    pub(crate) profile: Option<(String, Values)>,
+}
+
+impl ConfigFile {
+    /// Reads the file at `path`; one that is not `required` may be missing. Relative paths in it are
+    /// below its own directory.
+    pub(crate) fn read(path: &Path, required: bool, profile: Option<&str>) -> Result<Self, Failure> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => {
+                return match profile {
+                    None => Ok(Self::default()),
+                    Some(name) => Err(Failure::usage(format!(
+                        "there is no profile `{name}`: {} does not exist",
+                        path.display()
+                    ))),
+                };
+            }
+            Err(error) => {
+                return Err(Failure::usage(format!("cannot read the config file {}", path.display()))
+                    .caused_by(&error));
+            }
+        };
+        Self::parse(&text, profile)
+            .map_err(|why| match why {
+                Why::Syntax(error) => Failure::usage(format!(
+                    "the config file {} is not valid",
+                    path.display()
+                ))
+                .caused_by(&error)
+                .hint("the names are those of the options, without the dashes in front: `ctxsync --help`"),
+                Why::Profile { name, known } => {
+                    let failure = Failure::usage(format!("{} has no profile `{name}`", path.display()));
+                    if known.is_empty() {
+                        failure
+                    } else {
+                        failure.hint(format!("it has: {}", known.join(", ")))
+                    }
+                }
+            })
+            .map(|file| file.below(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    fn parse(text: &str, profile: Option<&str>) -> Result<Self, Why> {
+        let document: Document = toml::from_str(text).map_err(|error| Why::Syntax(Box::new(error)))?;
+        let chosen = profile.map(str::to_owned).or(document.profile);
+        let mut profiles = document.profiles;
+        let profile = match chosen {
+            None => None,
+            Some(name) => match profiles.remove(&name) {
+                Some(values) => Some((name, values)),
+                None => return Err(Why::Profile { name, known: profiles.into_keys().collect() }),
+            },
+        };
+        let top = Values {
+            store: document.store,
+            store_option: document.store_option,
+            state_dir: document.state_dir,
+            policy: document.policy,
+            checksum: document.checksum,
+            conflict: document.conflict,
+            max_delete: document.max_delete,
+            max_upload: document.max_upload,
+            concurrency: document.concurrency,
+            bwlimit: document.bwlimit,
+            memory: document.memory,
+            retries: document.retries,
+            timeout: document.timeout,
+            kill_after: document.kill_after,
+            quiet: document.quiet,
+            verbose: document.verbose,
+            no_progress: document.no_progress,
+            color: document.color,
+            log_file: document.log_file,
+        };
+        Ok(Self { top, profile })
+    }
+
+    fn below(mut self, dir: &Path) -> Self {
+        for values in
+            [Some(&mut self.top), self.profile.as_mut().map(|(_, values)| values)].into_iter().flatten()
+        {
+            for path in
+                [&mut values.state_dir, &mut values.policy, &mut values.log_file].into_iter().flatten()
+            {
+                *path = dir.join(&path);
+            }
+        }
+        self
+    }
+}
+
+enum Why {
+    Syntax(Box<toml::de::Error>),
+    Profile { name: String, known: Vec<String> },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_by_name_or_by_default() {
+        let text =
+            "profile = 'a'\nbwlimit = '1M'\n[profiles.a]\nretries = 3\n[profiles.b]\nmax-delete = '5%'\n";
+        let file = ConfigFile::parse(text, None).ok().unwrap();
+        assert_eq!(file.profile.unwrap().0, "a");
+        let file = ConfigFile::parse(text, Some("b")).ok().unwrap();
+        assert!(file.profile.unwrap().1.max_delete.is_some());
+        assert_eq!(file.top.bwlimit, Some(Size(1 << 20)));
+        assert!(matches!(ConfigFile::parse(text, Some("c")), Err(Why::Profile { .. })));
+    }
+
+    #[test]
+    fn unknown_names_and_bad_values_are_refused() {
+        for bad in ["bwlimt = 1", "[profiles.a]\nx = 1", "timeout = 'soon'", "conflict = 'merge'"] {
+            assert!(matches!(ConfigFile::parse(bad, None), Err(Why::Syntax(_))), "{bad}");
+        }
+    }
+}

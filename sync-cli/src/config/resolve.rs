@@ -1,0 +1,314 @@
+//! Flag over variable over profile over default, with where each value came from.
+
+use std::fmt;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use storage_backends::{StoreOptions, StoreUrl, parse_setting};
+use transfer_engine::{MaxDelete, SyncOptions};
+
+use super::Dirs;
+use super::file::{ConfigFile, Values};
+use crate::args::{Color, Command, Conflict, Shared, variable};
+use crate::errors::Failure;
+use crate::values::{Size, Span};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An option on the command line.
+    Flag,
+    /// An environment variable.
+    Variable(String),
+    /// A profile of the config file.
+    Profile(String),
+    /// The top of the config file.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("option"),
+            Self::Variable(name) => write!(f, "variable {name}"),
+            Self::Profile(name) => write!(f, "profile {name}"),
+            Self::File => f.write_str("config file"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value with its origin.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
+}
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) store: Setting<StoreUrl>,
+    /// Settings of the backend; a later one of the same name wins.
+    pub(crate) store_options: Vec<(String, String, Origin)>,
+    pub(crate) config: Setting<Option<PathBuf>>,
+    pub(crate) profile: Option<String>,
+    /// Where the profile was named, unless in the file itself.
+    pub(crate) profile_origin: Option<Origin>,
+    pub(crate) state_dir: Setting<PathBuf>,
+    pub(crate) policy: Setting<Option<PathBuf>>,
+    pub(crate) dry_run: Setting<bool>,
+    pub(crate) checksum: Setting<bool>,
+    pub(crate) conflict: Setting<Option<Conflict>>,
+    pub(crate) max_delete: Setting<Option<MaxDelete>>,
+    pub(crate) allow_empty_mount: Setting<bool>,
+    pub(crate) max_upload: Setting<Option<u64>>,
+    pub(crate) concurrency: Setting<NonZeroUsize>,
+    pub(crate) bwlimit: Setting<Option<NonZeroU64>>,
+    pub(crate) memory: Setting<u64>,
+    pub(crate) retries: Setting<usize>,
+    pub(crate) timeout: Setting<Duration>,
+    pub(crate) kill_after: Setting<Duration>,
+    pub(crate) json: Setting<bool>,
+    pub(crate) quiet: Setting<bool>,
+    pub(crate) verbose: Setting<u8>,
+    pub(crate) no_progress: Setting<bool>,
+    pub(crate) color: Setting<Color>,
+    pub(crate) log_file: Setting<Option<PathBuf>>,
+    /// Where `--only` came from, whose variable holds several.
+    pub(crate) only_origin: Origin,
+    pub(crate) dirs: Dirs,
+}
+
+/// The sources of values, from the strongest to the weakest.
+struct Sources<'a> {
+    matches: &'a ArgMatches,
+    file: &'a ConfigFile,
+}
+
+impl Sources<'_> {
+    /// Returns whether an option was typed or exported, and where.
+    fn given(&self, id: &str) -> Option<Origin> {
+        // A command without the option asks for it as well: the settings are the same everywhere.
+        match self.matches.try_get_raw(id).ok().and_then(|_| self.matches.value_source(id))? {
+            ValueSource::CommandLine => Some(Origin::Flag),
+            ValueSource::EnvVariable => Some(Origin::Variable(variable(id))),
+            _ => None,
+        }
+    }
+
+    fn pick<T>(
+        &self,
+        id: &str,
+        typed: Option<T>,
+        stored: impl Fn(&Values) -> Option<T>,
+        default: T,
+    ) -> Setting<T> {
+        if let (Some(origin), Some(value)) = (self.given(id), typed) {
+            return Setting { value, origin };
+        }
+        if let Some((name, values)) = &self.file.profile
+            && let Some(value) = stored(values)
+        {
+            return Setting { value, origin: Origin::Profile(name.clone()) };
+        }
+        match stored(&self.file.top) {
+            Some(value) => Setting { value, origin: Origin::File },
+            None => Setting { value: default, origin: Origin::Default },
+        }
+    }
+}
+
+impl Settings {
+    /// Resolves and checks all of it. `matches` are those of the command itself.
+    pub(crate) fn resolve(shared: &Shared, command: &Command, matches: &ArgMatches) -> Result<Self, Failure> {
+        let dirs = Dirs::from_env();
+        let explicit = shared.config.is_some();
+        let config = shared.config.clone().or_else(|| dirs.config_file());
+        let file = match &config {
+            Some(path) => ConfigFile::read(path, explicit, shared.profile.as_deref())?,
+            None => ConfigFile::default(),
+        };
+        let from = Sources { matches, file: &file };
+
+        let defaults = SyncOptions::default();
+        let store_defaults = StoreOptions::default();
+        let some = |flag: bool| Some(flag);
+        let store = from.pick("store", shared.store.clone().map(Some), |v| v.store.clone().map(Some), None);
+        let store = match store.value {
+            None => Setting { value: StoreUrl::local(dirs.store()?), origin: Origin::Default },
+            Some(text) => Setting { value: parse_store(&text)?, origin: store.origin },
+        };
+        let state_dir = from.pick(
+            "state_dir",
+            shared.state_dir.clone().map(Some),
+            |v| v.state_dir.clone().map(Some),
+            None,
+        );
+        let state_dir = match state_dir.value {
+            None => Setting { value: dirs.state()?, origin: Origin::Default },
+            Some(value) => Setting { value: absolute(value)?, origin: state_dir.origin },
+        };
+        Ok(Self {
+            store,
+            store_options: store_options(shared, &from)?,
+            config: Setting {
+                origin: from.given("config").unwrap_or(Origin::Default),
+                value: config.filter(|path| path.exists()),
+            },
+            profile_origin: from.given("profile"),
+            profile: file.profile.as_ref().map(|(name, _)| name.clone()),
+            state_dir,
+            policy: from.pick(
+                "policy",
+                shared.policy.clone().map(Some),
+                |v| v.policy.clone().map(Some),
+                None,
+            ),
+            dry_run: from.pick("dry_run", some(shared.dry_run), |_| None, false),
+            checksum: from.pick("checksum", some(shared.checksum), |v| v.checksum, false),
+            conflict: from.pick("conflict", shared.conflict.map(Some), |v| v.conflict.map(Some), None),
+            max_delete: from.pick(
+                "max_delete",
+                shared.max_delete.map(|d| Some(d.0)),
+                |v| v.max_delete.map(|d| Some(d.0)),
+                None,
+            ),
+            allow_empty_mount: from.pick(
+                "allow_empty_mount",
+                some(shared.allow_empty_mount),
+                |_| None,
+                false,
+            ),
+            max_upload: from.pick("max_upload", size(shared.max_upload), |v| size(v.max_upload), None),
+            concurrency: from.pick(
+                "concurrency",
+                shared.concurrency,
+                |v| v.concurrency,
+                defaults.concurrency,
+            ),
+            // A limit of nothing is none, as in other tools.
+            bwlimit: from.pick(
+                "bwlimit",
+                shared.bwlimit.map(|s| NonZeroU64::new(s.0)),
+                |v| v.bwlimit.map(|s| NonZeroU64::new(s.0)),
+                None,
+            ),
+            memory: from.pick(
+                "memory",
+                shared.memory.map(|s| s.0),
+                |v| v.memory.map(|s| s.0),
+                defaults.memory,
+            ),
+            retries: from.pick("retries", shared.retries, |v| v.retries, store_defaults.retries),
+            timeout: from.pick(
+                "timeout",
+                shared.timeout.map(|s| s.0),
+                |v| v.timeout.map(|s| s.0),
+                store_defaults.timeout,
+            ),
+            kill_after: kill_after(command, &from)?,
+            json: from.pick("json", some(shared.json), |_| None, false),
+            quiet: from.pick("quiet", some(shared.quiet), |v| v.quiet, false),
+            verbose: from.pick("verbose", Some(shared.verbose), |v| v.verbose, 0),
+            no_progress: from.pick("no_progress", some(shared.no_progress), |v| v.no_progress, false),
+            color: from.pick("color", shared.color, |v| v.color, Color::Auto),
+            log_file: from.pick(
+                "log_file",
+                shared.log_file.clone().map(Some),
+                |v| v.log_file.clone().map(Some),
+                None,
+            ),
+            only_origin: from.given("only").unwrap_or(Origin::Default),
+            dirs,
+        })
+    }
+
+    /// Returns the options of a sync.
+    pub(crate) fn sync_options(&self) -> SyncOptions {
+        use policy_core::ConflictPolicy;
+        SyncOptions {
+            dry_run: self.dry_run.value,
+            checksum: self.checksum.value,
+            conflict: self.conflict.value.map(|how| match how {
+                Conflict::KeepBoth => ConflictPolicy::KeepBoth,
+                Conflict::PreferLocal => ConflictPolicy::PreferLocal,
+                Conflict::PreferRemote => ConflictPolicy::PreferRemote,
+                Conflict::Fail => ConflictPolicy::Fail,
+            }),
+            max_delete: self.max_delete.value,
+            allow_empty_mount: self.allow_empty_mount.value,
+            max_upload: self.max_upload.value,
+            concurrency: self.concurrency.value,
+            memory: self.memory.value,
+            ..SyncOptions::default()
+        }
+    }
+}
+
+#[expect(clippy::option_option, reason = "given, and what was given")]
+fn size(given: Option<Size>) -> Option<Option<u64>> {
+    given.map(|s| Some(s.0))
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
+    std::path::absolute(&path).map_err(|error| Failure::local("resolve", &path, &error))
+}
+
+fn parse_store(text: &str) -> Result<StoreUrl, Failure> {
+    StoreUrl::parse(text, &absolute(PathBuf::from("."))?).map_err(|error| {
+        Failure::usage(error.to_string())
+            .hint("a store is a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
+    })
+}
+
+/// Returns the time that `run` gives its command; other commands, which have no such option, show it.
+fn kill_after(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration>, Failure> {
+    let setting = from.pick(
+        "kill_after",
+        if let Command::Run(run) = command { run.kill_after.map(|s| s.0) } else { None },
+        |v| v.kill_after.map(|s| s.0),
+        Duration::from_secs(5),
+    );
+    let name = variable("kill-after");
+    match std::env::var(&name) {
+        Ok(text) if !matches!(command, Command::Run(_)) => {
+            let value: Span = text.parse().map_err(|why| Failure::usage(format!("{name}: {why}")))?;
+            Ok(Setting { value: value.0, origin: Origin::Variable(name) })
+        }
+        _ => Ok(setting),
+    }
+}
+
+/// Collects the store's options, the strongest last.
+fn store_options(shared: &Shared, from: &Sources<'_>) -> Result<Vec<(String, String, Origin)>, Failure> {
+    let mut options = Vec::new();
+    let layers = [
+        (Some(&from.file.top), Origin::File),
+        (
+            from.file.profile.as_ref().map(|(_, values)| values),
+            from.file.profile.as_ref().map_or(Origin::File, |(name, _)| Origin::Profile(name.clone())),
+        ),
+    ];
+    for (values, origin) in layers {
+        for (key, value) in values.iter().flat_map(|v| &v.store_option) {
+            options.push((key.clone(), value.clone(), origin.clone()));
+        }
+    }
+    if let Some(origin) = from.given("store_option") {
+        for typed in &shared.store_option {
+            // A variable holds one text; on the command line a comma is part of the value.
+            let separator = |c| c == ',' && origin != Origin::Flag;
+            for pair in typed.split(separator).filter(|pair| !pair.is_empty()) {
+                let (key, value) = parse_setting(pair).map_err(|error| Failure::usage(error.to_string()))?;
+                options.push((key, value, origin.clone()));
+            }
+        }
+    }
+    Ok(options)
+}

@@ -1,0 +1,213 @@
+//! Failures as people see them: what and where, the chain of causes, what to do.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use policy_core::{PolicyError, TreePath};
+use storage_backends::{OpenError, ProbeError};
+use transfer_engine::{Error, PathProblem};
+
+use crate::exit::Exit;
+
+/// Why a command, or one path of it, failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+    pub(crate) causes: Vec<String>,
+    pub(crate) hint: Option<String>,
+    path: Option<TreePath>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None, path: None }
+    }
+
+    /// Returns a failure by wrong usage or a bad config.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::USAGE, message)
+    }
+
+    /// Returns what one path failed by; the command goes on.
+    pub(crate) fn of_path(problem: &PathProblem) -> Self {
+        let hint = Some(problem.hint.clone()).filter(|hint| !hint.is_empty());
+        let path = Some(problem.path.clone());
+        Self { exit: Exit::INCOMPLETE, message: problem.message.clone(), causes: Vec::new(), hint, path }
+    }
+
+    /// Returns the failure of a call to the local system.
+    pub(crate) fn local(action: &str, path: &Path, error: &io::Error) -> Self {
+        Self::new(Exit::FAILED, format!("cannot {action} {}", path.display())).caused_by(error)
+    }
+
+    /// Returns the failure of a policy; `what` says where it was read.
+    pub(crate) fn policy(what: &str, error: &PolicyError) -> Self {
+        Self::usage(format!("the policy {what} is not valid"))
+            .caused_by(error)
+            .hint("`ctxsync policy schema` shows what a policy may hold, `ctxsync policy default` one to begin with")
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Gives it another exit code.
+    pub(crate) fn ending_with(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// Adds an error and what caused it.
+    #[must_use]
+    pub(crate) fn caused_by(mut self, error: &dyn StdError) -> Self {
+        self.causes.push(error.to_string());
+        self.caused_below(error)
+    }
+
+    /// Adds what caused an error whose own words are in the message already.
+    #[must_use]
+    fn caused_below(mut self, error: &dyn StdError) -> Self {
+        let mut next = error.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Some libraries repeat the cause in their own words; once is enough.
+            if self.causes.last().is_none_or(|last| !last.contains(&text)) {
+                self.causes.push(text);
+            }
+            next = cause.source();
+        }
+        self
+    }
+
+    /// Returns the first line for people.
+    pub(crate) fn headline(&self) -> String {
+        match &self.path {
+            Some(path) => format!("{path}: {}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    /// Returns the path, and its bytes where it is not UTF-8.
+    pub(crate) fn path_fields(&self) -> (Option<String>, Option<String>) {
+        let Some(path) = &self.path else { return (None, None) };
+        let bytes = path.as_bytes();
+        let encoded = std::str::from_utf8(bytes).is_err().then(|| BASE64_STANDARD.encode(bytes));
+        (Some(String::from_utf8_lossy(bytes).into_owned()), encoded)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        if let Error::Policy(policy) = &error {
+            return Self::policy("does not fit this mount: it", policy)
+                .reworded("the policy can't be used here");
+        }
+        let (exit, hint) = match &error {
+            Error::NoStore { .. } => (
+                Exit::NOT_FOUND,
+                "look at --store; `ctxsync push`, `run` and `store init` make a store, `pull` does not".to_owned(),
+            ),
+            Error::NoContext { .. } => (
+                Exit::NOT_FOUND,
+                "`ctxsync context list` shows which there are; `push` and `run` create one, `pull` does not".to_owned(),
+            ),
+            Error::NoSnapshot { name, .. } => {
+                (Exit::NOT_FOUND, format!("`ctxsync log {name}` shows which there are"))
+            }
+            Error::NoPath { name, number, .. } => {
+                (Exit::NOT_FOUND, format!("`ctxsync ls {name}@{number}` shows which there are"))
+            }
+            Error::ContextExists { name } => {
+                (Exit::FAILED, format!("take another name, or `ctxsync context delete {name}` first"))
+            }
+            Error::Beaten { .. } => (
+                Exit::BEATEN,
+                "nothing was written; try again when fewer machines write to this context at once".to_owned(),
+            ),
+            Error::Locked { .. } => {
+                (Exit::FAILED, "wait until it is done, or end it; one process at a time works on a mount".to_owned())
+            }
+            Error::CommitUnknown { name, .. } => (
+                Exit::FAILED,
+                format!("run the same again: it finds out, and commits nothing twice; `ctxsync log {name}` shows it too"),
+            ),
+            Error::UploadTooLarge { .. } => (
+                Exit::FAILED,
+                "leave out what is large by `bwList` in the policy, or raise --max-upload; `ctxsync plan push` shows \
+                 what would be sent"
+                    .to_owned(),
+            ),
+            Error::OtherStore { .. } => (
+                Exit::FAILED,
+                "look at --store; another --state-dir makes this mount new to the store".to_owned(),
+            ),
+            Error::Format { .. } => (
+                Exit::FAILED,
+                "an object of a newer format needs a newer ctxsync; a damaged one spoils only what refers to it".to_owned(),
+            ),
+            Error::Corrupt { .. } => (
+                Exit::FAILED,
+                "`ctxsync log` shows older snapshots, which may be whole; `ctxsync restore NAME@N DIR` brings one".to_owned(),
+            ),
+            Error::Store { .. } if error.is_retryable() => {
+                (Exit::FAILED, "run the same again: what the store has already is not sent twice".to_owned())
+            }
+            Error::Store { .. } => {
+                (Exit::FAILED, "`ctxsync store check` proves the store's address and credentials".to_owned())
+            }
+            _ => (Exit::FAILED, String::new()),
+        };
+        let failure = Self::new(exit, error.to_string()).caused_below(&error);
+        if hint.is_empty() { failure } else { failure.hint(hint) }
+    }
+}
+
+impl Failure {
+    fn reworded(mut self, message: &str) -> Self {
+        message.clone_into(&mut self.message);
+        self
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let (exit, hint) = match &error {
+            OpenError::Missing { .. } => (
+                Exit::NOT_FOUND,
+                "look at --store; `ctxsync push`, `run` and `store init` make a store, `pull` does not",
+            ),
+            OpenError::UnknownOption { .. } | OpenError::BadOption { .. } => (
+                Exit::USAGE,
+                "--store-option KEY=VALUE takes the backend's own settings, such as region=eu-north-1",
+            ),
+            OpenError::PlainHttp { .. } => (Exit::USAGE, "use https, or say that plain HTTP is meant"),
+            OpenError::Profile { .. } | OpenError::Settings { .. } => {
+                (Exit::USAGE, "`ctxsync config` shows where each setting came from")
+            }
+            _ => (Exit::FAILED, "look at --store"),
+        };
+        Self::new(exit, error.to_string()).caused_below(&error).hint(hint)
+    }
+}
+
+impl From<ProbeError> for Failure {
+    fn from(error: ProbeError) -> Self {
+        let hint = match &error {
+            ProbeError::IgnoresPreconditions | ProbeError::NoPutIfAbsent { .. } => {
+                "this store can't keep two writers apart; use another, or a newer version of it"
+            }
+            ProbeError::Missing { .. } => "create the bucket first, or correct --store",
+            ProbeError::NoWritePermission { .. } | ProbeError::NoReadPermission { .. } => {
+                "correct the credentials, or what they are allowed to do"
+            }
+            _ => "look at --store and the network, then `ctxsync store check`",
+        };
+        Self::new(Exit::FAILED, error.to_string()).caused_below(&error).hint(hint)
+    }
+}

@@ -1,0 +1,71 @@
+//! Opens the store that the settings name.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use storage_backends::layer::Bandwidth;
+use storage_backends::{Capabilities, StoreOptions, open, probe};
+use transfer_engine::{Env, Store};
+
+use crate::config::Settings;
+use crate::errors::Failure;
+
+/// The grace period of a store that is made on the way.
+pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A store that was opened, and the objects below it.
+pub(crate) struct OpenStore {
+    pub(crate) store: Store,
+    objects: Arc<dyn ObjectStore>,
+}
+
+/// Opens the store without a request; `create` makes the directory of a local one.
+pub(crate) fn open_store(settings: &Settings, create: bool) -> Result<OpenStore, Failure> {
+    let mut options = StoreOptions::default()
+        .with_env(
+            env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
+        .with_settings(settings.store_options.iter().map(|(key, value, _)| (key.clone(), value.clone())));
+    options.create = create;
+    options.retries = settings.retries.value;
+    options.timeout = settings.timeout.value;
+    options.connections = options.connections.max(settings.concurrency.value.get());
+    let home = settings.dirs.home.as_deref();
+    if let Some(text) = aws_file("AWS_SHARED_CREDENTIALS_FILE", home, ".aws/credentials") {
+        options = options.with_aws_credentials(text);
+    }
+    if let Some(text) = aws_file("AWS_CONFIG_FILE", home, ".aws/config") {
+        options = options.with_aws_config(text);
+    }
+    let opened = open(&settings.store.value, &options)?;
+    let objects = match settings.bwlimit.value {
+        Some(rate) => Arc::new(Bandwidth::new(opened.store, Some(rate), Some(rate))),
+        None => opened.store,
+    };
+    let store = Store::new(Arc::clone(&objects), opened.url, Env::real());
+    Ok(OpenStore { store, objects })
+}
+
+/// Reads one of AWS's files; one that is missing or unreadable says nothing.
+fn aws_file(variable: &str, home: Option<&Path>, default: &str) -> Option<String> {
+    let path = env::var_os(variable).map(PathBuf::from).or_else(|| home.map(|home| home.join(default)))?;
+    std::fs::read_to_string(path).ok()
+}
+
+impl OpenStore {
+    /// Proves what a commit relies on.
+    pub(crate) async fn probe(&self) -> Result<Capabilities, Failure> {
+        Ok(probe(&self.objects).await?)
+    }
+
+    /// Makes the store where it is missing, once it is proven.
+    pub(crate) async fn make(&self) -> Result<(), Failure> {
+        self.probe().await?;
+        self.store.init(DEFAULT_GRACE).await?;
+        Ok(())
+    }
+}

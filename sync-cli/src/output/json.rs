@@ -1,0 +1,195 @@
+//! The lines of `--json`. Their names are a contract: fields are only ever added.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use policy_core::TreePath;
+use serde::Serialize;
+
+/// One line: an object with its type.
+#[derive(Debug, Serialize)]
+#[serde(tag = "message_type", rename_all = "snake_case")]
+pub(crate) enum Line<'a> {
+    Status(StatusLine<'a>),
+    Path(PathLine<'a>),
+    Warning { message: &'a str },
+    Error(ErrorLine<'a>),
+    Rule(RuleLine<'a>),
+    Entry(EntryLine<'a>),
+    Snapshot(SnapshotLine<'a>),
+    Context(ContextLine<'a>),
+    Setting(SettingLine<'a>),
+    Store(StoreLine<'a>),
+    Summary(&'a super::summary::Summary),
+}
+
+/// A path as JSON can carry it: with its bytes where these are not UTF-8.
+#[derive(Debug, Serialize)]
+pub(crate) struct PathField {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+}
+
+impl PathField {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(path) => Self { path: path.to_owned(), path_bytes: None },
+            Err(_) => Self {
+                path: String::from_utf8_lossy(bytes).into_owned(),
+                path_bytes: Some(BASE64_STANDARD.encode(bytes)),
+            },
+        }
+    }
+}
+
+impl From<&TreePath> for PathField {
+    fn from(path: &TreePath) -> Self {
+        Self::new(path.as_bytes())
+    }
+}
+
+/// How far a sync has come.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusLine<'a> {
+    pub(crate) phase: &'a str,
+    pub(crate) files_done: u64,
+    pub(crate) total_files: u64,
+    pub(crate) bytes_done: u64,
+    pub(crate) total_bytes: u64,
+    pub(crate) seconds_elapsed: f64,
+    /// Null while it can't be told.
+    pub(crate) seconds_remaining: Option<f64>,
+}
+
+/// What is done with one path.
+#[derive(Debug, Serialize)]
+pub(crate) struct PathLine<'a> {
+    #[serde(flatten)]
+    pub(crate) path: PathField,
+    pub(crate) action: String,
+    pub(crate) side: String,
+    pub(crate) reason: &'a str,
+    pub(crate) size: u64,
+}
+
+/// Trouble: with one path, or, where `path` is null, with the whole command.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorLine<'a> {
+    pub(crate) path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path_bytes: Option<String>,
+    pub(crate) message: &'a str,
+    pub(crate) causes: &'a [String],
+    pub(crate) hint: Option<&'a str>,
+}
+
+/// Which rule decides for a path.
+#[derive(Debug, Serialize)]
+pub(crate) struct RuleLine<'a> {
+    #[serde(flatten)]
+    pub(crate) path: PathField,
+    pub(crate) in_scope: bool,
+    pub(crate) rule: &'a str,
+    pub(crate) reason: &'a str,
+}
+
+/// A row of `ls`.
+#[derive(Debug, Serialize)]
+pub(crate) struct EntryLine<'a> {
+    #[serde(flatten)]
+    pub(crate) path: PathField,
+    pub(crate) kind: &'a str,
+    pub(crate) size: u64,
+    /// Permission bits in octal, `0644`.
+    pub(crate) mode: String,
+    pub(crate) mtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<String>,
+}
+
+/// A row of `log`.
+#[derive(Debug, Serialize)]
+pub(crate) struct SnapshotLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) snapshot: u64,
+    pub(crate) time: String,
+    pub(crate) added: u64,
+    pub(crate) changed: u64,
+    pub(crate) deleted: u64,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) partial: bool,
+    pub(crate) session: &'a str,
+}
+
+/// A row of `context list`, or what `context show` has to say.
+#[derive(Debug, Serialize)]
+pub(crate) struct ContextLine<'a> {
+    pub(crate) context: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lineage: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) files: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) partial: Option<bool>,
+}
+
+/// A row of `config`.
+#[derive(Debug, Serialize)]
+pub(crate) struct SettingLine<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: Option<&'a str>,
+    pub(crate) origin: &'a str,
+}
+
+/// What `store init` and `store check` found.
+#[derive(Debug, Serialize)]
+pub(crate) struct StoreLine<'a> {
+    pub(crate) store: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grace_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deletes: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first_put_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) round_trip_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clock_skew_seconds: Option<f64>,
+}
+
+/// Returns a line's text.
+pub(crate) fn text(line: &impl Serialize) -> String {
+    // Nothing here has odd keys or fallible parts; should that change, the line still says what it is.
+    serde_json::to_string(line)
+        .unwrap_or_else(|_| r#"{"message_type":"error","message":"a line could not be written"}"#.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_not_utf8_carry_their_bytes() {
+        let line = Line::Path(PathLine {
+            path: PathField::new(b"a\xff"),
+            action: "add".into(),
+            side: "store".into(),
+            reason: "new here",
+            size: 3,
+        });
+        assert_eq!(
+            text(&line),
+            "{\"message_type\":\"path\",\"path\":\"a\u{fffd}\",\"path_bytes\":\"Yf8=\",\"action\":\"add\",\
+             \"side\":\"store\",\"reason\":\"new here\",\"size\":3}"
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! What the program says, and where: results on one stream, everything else on the other.
+
+pub(crate) mod json;
+mod progress;
+pub(crate) mod summary;
+mod watch;
+mod writer;
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+use crate::args::Color;
+use crate::errors::Failure;
+use json::{ErrorLine, Line};
+use progress::{Meter, Style};
+pub(crate) use watch::Watch;
+use writer::Writer;
+
+/// How the program speaks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: u8,
+    pub(crate) progress: bool,
+    pub(crate) color: Color,
+    /// Says everything on stderr, because stdout belongs to somebody else.
+    pub(crate) stderr_only: bool,
+}
+
+/// Says what there is to say.
+pub(crate) struct Ui {
+    results: Writer,
+    notes: Writer,
+    manner: Manner,
+    colors: bool,
+    meter: Meter,
+    begun: Instant,
+}
+
+impl Ui {
+    pub(crate) fn new(manner: Manner) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let style = match () {
+            () if !manner.progress || (manner.quiet && !manner.json) => Style::None,
+            () if manner.json => Style::Json,
+            () if terminal => Style::Bar(ProgressBar::hidden()),
+            () => Style::Lines,
+        };
+        let colors = match manner.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                terminal
+                    && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+                    && std::env::var_os("TERM").is_none_or(|v| v != "dumb")
+            }
+        };
+        let results = if manner.stderr_only { Writer::new(io::stderr()) } else { Writer::new(io::stdout()) };
+        Self {
+            results,
+            notes: Writer::new(io::stderr()),
+            manner,
+            colors,
+            meter: Meter::new(style),
+            begun: Instant::now(),
+        }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.manner.json
+    }
+
+    pub(crate) fn verbose(&self) -> u8 {
+        self.manner.verbose
+    }
+
+    /// Returns the time since the program began.
+    pub(crate) fn took(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Prints a line of the result, for people.
+    pub(crate) fn line(&self, text: &str) {
+        self.meter.aside(|| self.results.line(text));
+    }
+
+    /// Prints an object of the result, for programs.
+    pub(crate) fn object(&self, line: &Line<'_>) {
+        self.results.line(&json::text(line));
+    }
+
+    /// Prints an object that already has its type.
+    pub(crate) fn raw_object(&self, value: &serde_json::Value) {
+        self.results.line(&value.to_string());
+    }
+
+    /// Writes a document, or a part of one, as it is.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        self.results.bytes(bytes);
+    }
+
+    /// Whether anybody still reads the results.
+    pub(crate) fn is_read(&self) -> bool {
+        self.results.is_open()
+    }
+
+    /// Says something that is neither result nor warning; `-q` silences it.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.manner.quiet && !self.manner.json {
+            self.meter.aside(|| self.notes.line(text));
+        }
+    }
+
+    pub(crate) fn warning(&self, message: &str) {
+        if self.manner.json {
+            self.object(&Line::Warning { message });
+        } else {
+            let head = self.paint("warning:", "33");
+            self.meter.aside(|| self.notes.line(&format!("{head} {message}")));
+        }
+    }
+
+    /// Says why something did not work: `error:`, `caused by:`, `hint:`.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if self.manner.json {
+            let (path, path_bytes) = failure.path_fields();
+            self.object(&Line::Error(ErrorLine {
+                path,
+                path_bytes,
+                message: &failure.message,
+                causes: &failure.causes,
+                hint: failure.hint.as_deref(),
+            }));
+            return;
+        }
+        let mut text = format!("{} {}", self.paint("error:", "1;31"), failure.headline());
+        for cause in &failure.causes {
+            text.push_str(&format!("\n{} {cause}", self.paint("caused by:", "31")));
+        }
+        if let Some(hint) = &failure.hint {
+            text.push_str(&format!("\n{} {hint}", self.paint("hint:", "36")));
+        }
+        self.meter.aside(|| self.notes.line(&text));
+    }
+
+    fn paint(&self, text: &str, code: &str) -> String {
+        if self.colors { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Asks a question on the terminal; `None` where there is no one to ask.
+    pub(crate) fn confirm(&self, question: &str) -> Option<bool> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        self.notes.bytes(format!("{question} [y/N] ").as_bytes());
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
+    /// Ends the output; says what was wrong with it, other than that nobody read it.
+    pub(crate) fn finish(&self) -> Result<(), io::Error> {
+        self.meter.clear();
+        self.results.finish()
+    }
+}

@@ -1,0 +1,206 @@
+//! How far the work has come: a bar on a terminal, a line now and then elsewhere, objects in JSON.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use transfer_engine::{Phase, Progress};
+
+use super::json::StatusLine;
+use crate::text;
+
+/// Where and how often progress is shown.
+pub(crate) enum Style {
+    /// A bar on the terminal.
+    Bar(ProgressBar),
+    /// Plain lines.
+    Lines,
+    /// JSON objects.
+    Json,
+    /// Not at all.
+    None,
+}
+
+/// Time between two plain lines.
+const LINES_EVERY: Duration = Duration::from_secs(10);
+/// Time between two JSON objects.
+const JSON_EVERY: Duration = Duration::from_millis(500);
+/// Time between two updates of the bar's text.
+const BAR_EVERY: Duration = Duration::from_millis(100);
+
+/// Shows progress.
+pub(crate) struct Meter {
+    style: Style,
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    phase_begun: Instant,
+    shown: Instant,
+}
+
+impl Meter {
+    pub(crate) fn new(style: Style) -> Self {
+        let now = Instant::now();
+        if let Style::Bar(bar) = &style {
+            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            // A template that can't be parsed would leave the built-in one, which is usable.
+            if let Ok(bar_style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(bar_style);
+            }
+        }
+        Self {
+            style,
+            begun: now,
+            state: Mutex::new(State { phase: Phase::Opening, phase_begun: now, shown: now }),
+        }
+    }
+
+    /// Runs `write` while the bar is out of its way.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.style {
+            Style::Bar(bar) => bar.suspend(write),
+            _ => write(),
+        }
+    }
+
+    /// Removes the bar from the terminal.
+    pub(crate) fn clear(&self) {
+        if let Style::Bar(bar) = &self.style {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Notes a new phase; returns what is to be printed.
+    pub(crate) fn phase(&self, phase: Phase) -> Option<String> {
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.phase = phase;
+            state.phase_begun = Instant::now();
+        }
+        match &self.style {
+            Style::Bar(bar) if phase == Phase::Done => bar.finish_and_clear(),
+            Style::Bar(bar) => {
+                bar.reset();
+                bar.enable_steady_tick(BAR_EVERY);
+                bar.set_message(phase.to_string());
+            }
+            Style::Json => return Some(self.status(phase, self.begun, &Progress::default())),
+            Style::Lines | Style::None => {}
+        }
+        None
+    }
+
+    /// Notes how far it has come; returns what is to be printed.
+    pub(crate) fn progress(&self, progress: &Progress) -> Option<String> {
+        let every = match self.style {
+            Style::Bar(_) => BAR_EVERY,
+            Style::Lines => LINES_EVERY,
+            Style::Json => JSON_EVERY,
+            Style::None => return None,
+        };
+        // Who can't have the lock at once leaves it: somebody is just showing newer figures.
+        let mut state = self.state.try_lock().ok()?;
+        let now = Instant::now();
+        if now.duration_since(state.shown) < every {
+            return None;
+        }
+        state.shown = now;
+        let (phase, phase_begun) = (state.phase, state.phase_begun);
+        drop(state);
+        match &self.style {
+            Style::Bar(bar) => {
+                bar.set_message(describe(phase, progress, now.duration_since(phase_begun)));
+                None
+            }
+            Style::Lines => Some(describe(phase, progress, now.duration_since(phase_begun))),
+            Style::Json => Some(self.status(phase, phase_begun, progress)),
+            Style::None => None,
+        }
+    }
+
+    fn status(&self, phase: Phase, phase_begun: Instant, progress: &Progress) -> String {
+        let line = super::json::Line::Status(StatusLine {
+            phase: &phase.to_string(),
+            files_done: progress.files_done,
+            total_files: progress.total_files,
+            bytes_done: progress.bytes_done,
+            total_bytes: progress.total_bytes,
+            seconds_elapsed: millis(self.begun.elapsed()),
+            seconds_remaining: remaining(progress, phase_begun.elapsed()).map(millis),
+        });
+        super::json::text(&line)
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// Returns the time left at the rate so far; by bytes, or by files where there are none.
+fn remaining(progress: &Progress, elapsed: Duration) -> Option<Duration> {
+    let (done, total) = if progress.total_bytes > 0 {
+        (progress.bytes_done, progress.total_bytes)
+    } else {
+        (progress.files_done, progress.total_files)
+    };
+    if done == 0 || total < done {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let left = elapsed.as_secs_f64() * (total - done) as f64 / done as f64;
+    Duration::try_from_secs_f64(left).ok()
+}
+
+/// Returns progress in words: `downloading: 120 of 3000 files, 1.2 of 310 MiB, 12 MiB/s, 26 s left`.
+fn describe(phase: Phase, progress: &Progress, elapsed: Duration) -> String {
+    let mut line = phase.to_string();
+    if progress.files_done > 0 || progress.total_files > 0 {
+        line.push_str(&match progress.total_files {
+            0 => format!(": {}", text::count(progress.files_done, "file")),
+            total => format!(": {} of {}", progress.files_done, text::count(total, "file")),
+        });
+    }
+    if progress.bytes_done > 0 {
+        line.push_str(&format!(", {}", text::bytes(progress.bytes_done)));
+        if progress.total_bytes > 0 {
+            line.push_str(&format!(" of {}", text::bytes(progress.total_bytes)));
+        }
+        if elapsed > Duration::from_millis(500) {
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate for people, and positive"
+            )]
+            let rate = (progress.bytes_done as f64 / elapsed.as_secs_f64()) as u64;
+            line.push_str(&format!(", {}/s", text::bytes(rate)));
+        }
+    }
+    if elapsed > Duration::from_secs(2)
+        && let Some(left) = remaining(progress, elapsed)
+    {
+        line.push_str(&format!(", {} left", text::span(left)));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let progress =
+            Progress { files_done: 120, total_files: 3000, bytes_done: 12 << 20, total_bytes: 60 << 20 };
+        assert_eq!(
+            describe(Phase::Downloading, &progress, Duration::from_secs(10)),
+            "downloading: 120 of 3000 files, 12 MiB of 60 MiB, 1.2 MiB/s, 40 s left"
+        );
+        let scanning = Progress { files_done: 1, ..Progress::default() };
+        assert_eq!(describe(Phase::Scanning, &scanning, Duration::ZERO), "scanning: 1 file");
+        assert_eq!(describe(Phase::Committing, &Progress::default(), Duration::ZERO), "committing");
+    }
+}

@@ -1,0 +1,195 @@
+//! What a command comes to: the last line for people, the last object for programs.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use transfer_engine::SyncReport;
+
+use crate::exit::Exit;
+use crate::text;
+
+/// The last object of `--json`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) command: String,
+    pub(crate) context: Option<String>,
+    pub(crate) snapshot: Option<u64>,
+    pub(crate) parent: Option<u64>,
+    pub(crate) added: u64,
+    pub(crate) changed: u64,
+    pub(crate) deleted: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) conflicts: u64,
+    pub(crate) failed: u64,
+    pub(crate) pending: u64,
+    pub(crate) held_back: u64,
+    pub(crate) total_bytes: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_stored: u64,
+    pub(crate) requests: u64,
+    pub(crate) seconds: f64,
+    pub(crate) partial: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) exit_code: u8,
+}
+
+impl Summary {
+    pub(crate) fn new(
+        command: &str,
+        context: Option<String>,
+        report: &SyncReport,
+        dry_run: bool,
+        took: Duration,
+        exit: Exit,
+    ) -> Self {
+        Self {
+            command: command.to_owned(),
+            context,
+            snapshot: report.snapshot,
+            parent: report.parent,
+            added: report.added,
+            changed: report.changed,
+            deleted: report.deleted,
+            unchanged: report.unchanged,
+            conflicts: report.conflicts,
+            failed: report.failed,
+            pending: report.pending,
+            held_back: report.held_back,
+            total_bytes: report.total_bytes,
+            bytes_read: report.bytes_read,
+            bytes_sent: report.bytes_sent,
+            bytes_received: report.bytes_received,
+            bytes_stored: report.bytes_stored,
+            requests: report.requests,
+            // Milliseconds are what a reader can use.
+            seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
+            partial: report.partial,
+            dry_run,
+            exit_code: exit.0,
+        }
+    }
+}
+
+/// What was done, for the sentence that ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Push,
+    Pull,
+    Sync,
+    Restore,
+}
+
+impl Deed {
+    fn base(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Pull => "pull",
+            Self::Sync => "sync",
+            Self::Restore => "restore",
+        }
+    }
+
+    fn past(self) -> &'static str {
+        match self {
+            Self::Push => "pushed",
+            Self::Pull => "pulled",
+            Self::Sync => "synced",
+            Self::Restore => "restored",
+        }
+    }
+}
+
+/// Returns the one line that says what a sync did.
+pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Duration) -> String {
+    let snapshot = report.snapshot.map_or_else(|| "an empty context".to_owned(), |n| format!("snapshot {n}"));
+    let counts = format!("{} added, {} changed, {} deleted", report.added, report.changed, report.deleted);
+    let nothing = report.added + report.changed + report.deleted == 0 && report.parent.is_none();
+    let mut line = if report.stopped_by_conflict {
+        format!("stopped by a conflict, nothing was {}", deed.past())
+    } else if dry_run {
+        format!("would {}: {counts}", deed.base())
+    } else if nothing {
+        format!("nothing to {}: {snapshot} is up to date", deed.base())
+    } else {
+        format!("{} {snapshot}: {counts}", deed.past())
+    };
+    let trouble = [
+        (report.conflicts, "in conflict"),
+        (report.failed, "failed"),
+        (report.held_back, "not deleted (held back)"),
+        (report.pending, "pending"),
+    ];
+    for (n, what) in trouble.into_iter().filter(|(n, _)| *n > 0) {
+        line.push_str(&format!(", {n} {what}"));
+    }
+    if report.partial {
+        line.push_str(", partial");
+    }
+    if !dry_run && !nothing && !report.stopped_by_conflict {
+        let (sent, received) = (text::bytes(report.bytes_sent), text::bytes(report.bytes_received));
+        let total = text::bytes(report.total_bytes);
+        line.push_str(&match deed {
+            Deed::Push => format!("; {sent} sent of {total}"),
+            Deed::Pull | Deed::Restore => format!("; {received} received of {total}"),
+            Deed::Sync => format!("; {sent} sent and {received} received of {total}"),
+        });
+    }
+    line.push_str(&format!("; {}", text::span(took)));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> SyncReport {
+        SyncReport {
+            snapshot: Some(42),
+            parent: Some(41),
+            added: 12,
+            changed: 3,
+            deleted: 1,
+            bytes_sent: 1_258_291,
+            bytes_received: 2_048,
+            total_bytes: 310 << 20,
+            ..SyncReport::default()
+        }
+    }
+
+    const TOOK: Duration = Duration::from_millis(800);
+
+    #[test]
+    fn every_deed_has_its_sentence() {
+        let line = |deed| sentence(deed, &report(), false, TOOK);
+        insta::assert_snapshot!([Deed::Push, Deed::Pull, Deed::Sync, Deed::Restore].map(line).join("\n"), @"
+        pushed snapshot 42: 12 added, 3 changed, 1 deleted; 1.2 MiB sent of 310 MiB; 0.8 s
+        pulled snapshot 42: 12 added, 3 changed, 1 deleted; 2.0 KiB received of 310 MiB; 0.8 s
+        synced snapshot 42: 12 added, 3 changed, 1 deleted; 1.2 MiB sent and 2.0 KiB received of 310 MiB; 0.8 s
+        restored snapshot 42: 12 added, 3 changed, 1 deleted; 2.0 KiB received of 310 MiB; 0.8 s
+        ");
+    }
+
+    #[test]
+    fn other_ends() {
+        let nothing = SyncReport { snapshot: Some(7), unchanged: 3, ..SyncReport::default() };
+        let trouble =
+            SyncReport { conflicts: 2, failed: 3, held_back: 4, pending: 5, partial: true, ..report() };
+        let stopped = SyncReport { stopped_by_conflict: true, conflicts: 1, ..SyncReport::default() };
+        let lines = [
+            sentence(Deed::Push, &nothing, false, TOOK),
+            sentence(Deed::Pull, &SyncReport::default(), false, TOOK),
+            sentence(Deed::Push, &report(), true, TOOK),
+            sentence(Deed::Push, &trouble, false, TOOK),
+            sentence(Deed::Sync, &stopped, false, TOOK),
+        ];
+        insta::assert_snapshot!(lines.join("\n"), @"
+        nothing to push: snapshot 7 is up to date; 0.8 s
+        nothing to pull: an empty context is up to date; 0.8 s
+        would push: 12 added, 3 changed, 1 deleted; 0.8 s
+        pushed snapshot 42: 12 added, 3 changed, 1 deleted, 2 in conflict, 3 failed, 4 not deleted (held back), 5 pending, partial; 1.2 MiB sent of 310 MiB; 0.8 s
+        stopped by a conflict, nothing was synced, 1 in conflict; 0.8 s
+        ");
+    }
+}

@@ -1,0 +1,113 @@
+//! Writes to a standard stream without ever failing the work that is reported on.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A standard stream. Once nobody reads it, what is written to it is dropped: a reader that went away must
+/// not end a sync.
+pub(crate) struct Writer {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    stream: Box<dyn Write + Send>,
+    state: State,
+}
+
+enum State {
+    Open,
+    /// The reader closed its end.
+    Closed,
+    /// Something else is wrong, such as a full disk.
+    Failed(io::Error),
+}
+
+impl Writer {
+    pub(crate) fn new(stream: impl Write + Send + 'static) -> Self {
+        Self { inner: Mutex::new(Inner { stream: Box::new(stream), state: State::Open }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes `text` and a line's end as one piece.
+    pub(crate) fn line(&self, text: &str) {
+        let mut line = String::with_capacity(text.len() + 1);
+        line.push_str(text);
+        line.push('\n');
+        self.bytes(line.as_bytes());
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        let mut inner = self.lock();
+        if matches!(inner.state, State::Open) {
+            let wrote = inner.stream.write_all(bytes);
+            inner.note(wrote);
+        }
+    }
+
+    /// Whether anyone still reads.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.lock().state, State::Open)
+    }
+
+    /// Flushes, and returns what went wrong unless it was only that the reader went away.
+    pub(crate) fn finish(&self) -> Result<(), io::Error> {
+        let mut inner = self.lock();
+        if matches!(inner.state, State::Open) {
+            let flushed = inner.stream.flush();
+            inner.note(flushed);
+        }
+        match std::mem::replace(&mut inner.state, State::Closed) {
+            State::Failed(error) => Err(error),
+            state => {
+                inner.state = state;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn note(&mut self, outcome: io::Result<()>) {
+        self.state = match outcome {
+            Ok(()) => return,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => State::Closed,
+            Err(error) => State::Failed(error),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Refusing(io::ErrorKind);
+
+    impl Write for Refusing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn p12_a_closed_pipe_is_no_error() {
+        let writer = Writer::new(Refusing(io::ErrorKind::BrokenPipe));
+        writer.line("lost");
+        assert!(!writer.is_open());
+        assert!(writer.finish().is_ok());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_at_the_end() {
+        let writer = Writer::new(Refusing(io::ErrorKind::StorageFull));
+        writer.line("lost");
+        assert_eq!(writer.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+}

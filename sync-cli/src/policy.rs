@@ -1,0 +1,23 @@
+//! Reads policy files.
+
+use std::path::Path;
+
+use policy_core::SyncPolicy;
+
+use crate::config::Settings;
+use crate::errors::Failure;
+
+/// Reads the policy that the settings name; without one, the default.
+pub(crate) fn chosen(settings: &Settings) -> Result<SyncPolicy, Failure> {
+    settings.policy.value.as_deref().map_or_else(|| Ok(SyncPolicy::default()), read)
+}
+
+/// Reads a policy file: TOML by its name, or JSON.
+pub(crate) fn read(path: &Path) -> Result<SyncPolicy, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!("cannot read the policy {}", path.display())).caused_by(&error)
+    })?;
+    let toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    let policy = if toml { SyncPolicy::from_toml(&text) } else { SyncPolicy::from_json(&text) };
+    policy.map_err(|error| Failure::policy(&path.display().to_string(), &error))
+}

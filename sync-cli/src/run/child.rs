@@ -1,0 +1,130 @@
+//! The command: started in a group of its own, and waited for.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
+use tokio::sync::mpsc;
+
+use super::group::Group;
+use super::terminal::Terminal;
+use crate::errors::Failure;
+use crate::exit::Exit;
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By itself, with this code.
+    Code(u8),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Ended {
+    /// Returns the code by which a shell would know it.
+    pub(crate) fn exit(self) -> Exit {
+        match self {
+            Self::Code(code) => Exit(code),
+            Self::Signal(number) => Exit::signal(number),
+        }
+    }
+}
+
+/// What becomes of the command.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Event {
+    /// It is stopped, by this signal.
+    Stopped(Option<Signal>),
+    Ended(Ended),
+}
+
+/// The command while it runs.
+pub(crate) struct Child {
+    pub(super) group: Group,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) terminal: Option<Terminal>,
+}
+
+impl Child {
+    /// Starts the command in `dir`, with the session's name in its environment.
+    pub(crate) fn start(command: &[OsString], dir: &Path, session: &str) -> Result<Self, Failure> {
+        let Some((program, args)) = command.split_first() else {
+            return Err(Failure::usage("there is no command to run"));
+        };
+        // What the command leaves behind comes to this process, which reaps it: as the first process of a
+        // container there is no one else, and a group is known to be gone only when its dead are reaped.
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+            tracing::debug!("not made the reaper of orphans: {error}");
+        }
+        let child = Command::new(program)
+            .args(args)
+            .current_dir(dir)
+            .env("CTXSYNC_SESSION", session)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| failed_to_start(program, &error))?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let Some(pid) = pid else {
+            return Err(Failure::new(Exit::FAILED, "the command has no usable process id"));
+        };
+        let terminal = Terminal::lend(pid);
+        let group = Group(pid);
+        if terminal.is_some() {
+            // It may have asked for the terminal before it had it, and been stopped for that.
+            group.send(Signal::CONT);
+        }
+        let (outgoing, events) = mpsc::unbounded_channel();
+        std::thread::Builder::new().name("reaper".into()).spawn(move || reap(pid, &outgoing)).map_err(
+            |error| {
+                group.send(Signal::KILL);
+                Failure::new(Exit::FAILED, "cannot wait for the command").caused_by(&error)
+            },
+        )?;
+        Ok(Self { group, events, terminal })
+    }
+}
+
+fn failed_to_start(program: &OsString, error: &io::Error) -> Failure {
+    let exit = match error.kind() {
+        io::ErrorKind::NotFound => Exit::NO_COMMAND,
+        _ => Exit::NOT_EXECUTABLE,
+    };
+    Failure::new(exit, format!("cannot run {}", program.display()))
+        .caused_by(error)
+        .hint("what follows `--` is a program and its arguments; for a shell's words, `-- sh -c '...'`")
+}
+
+/// Reaps every child until there is none, and tells of the one with this id.
+///
+/// This program starts no other process while the command runs, so nothing is taken from anyone.
+fn reap(command: Pid, outgoing: &mpsc::UnboundedSender<Event>) {
+    loop {
+        match wait(WaitOptions::UNTRACED) {
+            Ok(Some((pid, status))) if pid == command => {
+                if let Some(event) = event(status)
+                    && outgoing.send(event).is_err()
+                {
+                    return;
+                }
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn event(status: WaitStatus) -> Option<Event> {
+    if let Some(code) = status.exit_status() {
+        // The system keeps eight bits of it.
+        return Some(Event::Ended(Ended::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX))));
+    }
+    if let Some(signal) = status.terminating_signal() {
+        return Some(Event::Ended(Ended::Signal(signal)));
+    }
+    status.stopping_signal().map(|signal| Event::Stopped(Signal::from_named_raw(signal)))
+}

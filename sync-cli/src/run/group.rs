@@ -1,0 +1,31 @@
+//! A process group, addressed as a whole.
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+
+/// A process group that this program started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group(pub(crate) Pid);
+
+impl Group {
+    /// Sends a signal to all of it; one that has ended is past caring.
+    pub(crate) fn send(self, signal: Signal) {
+        if let Err(error) = kill_process_group(self.0, signal)
+            && error != Errno::SRCH
+        {
+            tracing::warn!("cannot send signal {} to the command's group: {error}", signal.as_raw());
+        }
+    }
+
+    /// Whether anything of it is left.
+    pub(crate) fn is_alive(self) -> bool {
+        // A process that may not be signalled is there nevertheless.
+        test_kill_process_group(self.0) != Err(Errno::SRCH)
+    }
+
+    /// Asks it to end. What was stopped can't hear that until it goes on.
+    pub(crate) fn terminate(self) {
+        self.send(Signal::TERM);
+        self.send(Signal::CONT);
+    }
+}

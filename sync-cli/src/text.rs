@@ -1,0 +1,87 @@
+//! How figures read.
+
+use std::time::Duration;
+
+use policy_core::Timestamp;
+
+/// Returns a size as people read it: `310 MiB`, `1.2 MiB`, `17 B`.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "two or three digits are shown")]
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    // 1023.95 would be shown as 1024.
+    while value >= 1023.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    // Two digits at least, so that 9.96 does not read `10.0`.
+    let digits = usize::from(value < 9.95);
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// Returns a time span as people read it: `0.8 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+pub(crate) fn span(time: Duration) -> String {
+    let secs = time.as_secs();
+    match secs {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{secs} s"),
+        60..3600 => format!("{} min {} s", secs / 60, secs % 60),
+        _ => format!("{} h {} min", secs / 3600, secs % 3600 / 60),
+    }
+}
+
+/// Returns a count with its noun: `1 file`, `2 files`.
+pub(crate) fn count(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// Returns a moment by RFC 3339, in UTC.
+pub(crate) fn time(at: Timestamp) -> String {
+    match i32::try_from(at.nanos).ok().and_then(|nanos| jiff::Timestamp::new(at.secs, nanos).ok()) {
+        Some(at) => at.to_string(),
+        // A file may claim any time, also one that no calendar has.
+        None => format!("@{}", at.secs),
+    }
+}
+
+/// Returns a moment as [`time`] does, without the part below a second.
+pub(crate) fn time_to_seconds(at: Timestamp) -> String {
+    time(Timestamp { nanos: 0, ..at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let shown = [0, 17, 1023, 1024, 1_258_291, 310 << 20, 1_048_575, 10_480_000, u64::MAX].map(bytes);
+        assert_eq!(
+            shown,
+            ["0 B", "17 B", "1023 B", "1.0 KiB", "1.2 MiB", "310 MiB", "1.0 MiB", "10 MiB", "16 EiB"]
+        );
+    }
+
+    #[test]
+    fn spans() {
+        let shown = [0, 820, 12_000, 200_000, 7_500_000].map(|ms| span(Duration::from_millis(ms)));
+        assert_eq!(shown, ["0.0 s", "0.8 s", "12 s", "3 min 20 s", "2 h 5 min"]);
+    }
+
+    #[test]
+    fn times() {
+        let at = |secs, nanos| time(Timestamp { secs, nanos });
+        assert_eq!(at(0, 500_000_000), "1970-01-01T00:00:00.5Z");
+        assert_eq!(at(i64::MAX, 0), format!("@{}", i64::MAX));
+        assert_eq!(time_to_seconds(Timestamp { secs: -1, nanos: 7 }), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn counts() {
+        assert_eq!([count(0, "file"), count(1, "file")], ["0 files", "1 file"]);
+    }
+}
