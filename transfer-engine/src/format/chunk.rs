@@ -93,6 +93,31 @@ mod tests {
         assert_eq!(lens(&vec![0; 9 << 20]), [CHUNK_MAX, CHUNK_MAX, 1 << 20]);
     }
 
+    /// The words of `docs/format.md`, without the pairs of bytes by which the crate goes faster.
+    #[test]
+    fn cuts_as_the_format_says() {
+        let (gear, _) = fastcdc::v2020::get_gear_with_seed(0);
+        let slow = |left: &[u8]| {
+            let end = left.len().min(CHUNK_MAX);
+            let mut hash = 0u64;
+            for at in CHUNK_MIN..end & !1 {
+                hash = (hash << 1).wrapping_add(gear[left[at] as usize]);
+                let mask = if at < CHUNK_AVG { 0x0000_d917_6753_7000 } else { 0x0000_d917_0753_7000 };
+                if hash & mask == 0 {
+                    return at;
+                }
+            }
+            end
+        };
+        for seed in 0..4 {
+            let mut data = &SplitMix(seed).bytes((6 << 20) + seed as usize)[..];
+            while let Some(len) = cut(data, true) {
+                assert_eq!(len, slow(data));
+                data = &data[len..];
+            }
+        }
+    }
+
     #[test]
     fn golden_file_digest() {
         let chunks = [(ChunkId::of(b"a"), 1), (ChunkId::of(b"bc"), 2)];

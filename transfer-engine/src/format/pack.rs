@@ -127,6 +127,9 @@ impl PackBuilder {
 
     /// Returns where the next part begins, if there is room for it.
     fn room(&self, data: u64, footer: u64) -> Result<u32, FormatError> {
+        if data == 0 {
+            return Err(FormatError::unwritable(Part::Footer, "a block without bytes"));
+        }
         at_most(Part::Footer, "a pack length", self.len() + data + footer, MAX_PACK_LEN)?;
         let footer_len = (self.footer.len() + TRAILER_LEN) as u64 + footer;
         at_most(Part::Footer, "a length", footer_len, u64::from(MAX_FOOTER_LEN))?;
