@@ -118,9 +118,10 @@ pub enum OpenError {
 /// Opens the store at `url`, without sending a request.
 ///
 /// S3 puts are conditional by `If-None-Match`, and their payloads are not signed where TLS protects them.
-/// A local store flushes what it writes. `memory:` is a new and empty store each time. Errors of a cloud store are cleaned of secrets, and one that
-/// comes of a missing bucket is never `NotFound`, so that it can't be taken for a missing object (see
-/// [`crate::BucketMissing`]).
+/// A local store flushes what it writes. `memory:` is a new and empty store each time. Errors of a cloud
+/// store are cleaned of secrets, have the kind that the answer's status asks for, and where a bucket is
+/// missing they are not `NotFound`, so that it can't be taken for a missing object (see
+/// [`crate::BucketMissing`]). Only a HEAD can't tell the two apart: its answer has no body.
 ///
 /// # Errors
 /// An [`OpenError`]. Whether the store can be reached and written is for [`crate::probe`] to find out.

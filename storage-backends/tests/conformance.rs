@@ -1,7 +1,8 @@
 //! One suite for every backend and every layer.
 //!
 //! With `CTXSYNC_TEST_S3_ENDPOINT` and the usual `AWS_*` variables set it also runs against that server, in
-//! the bucket `CTXSYNC_TEST_S3_BUCKET` (default `ctxsync-test`), which must exist.
+//! the bucket `CTXSYNC_TEST_S3_BUCKET` (default `ctxsync-test`), which must exist; with `CTXSYNC_TEST_STORE` set,
+//! against the store at that URL, with the usual variables of its cloud.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod suite;
@@ -59,6 +60,15 @@ async fn s3_given_from_outside() {
     let options =
         StoreOptions::default().with_env(std::env::vars()).with_settings([("endpoint".to_owned(), endpoint)]);
     let store = opened(&format!("s3://{bucket}/conformance/{}", std::process::id()), &options);
+    probe(&store).await.unwrap();
+    suite::run(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_given_from_outside() {
+    let Ok(url) = std::env::var("CTXSYNC_TEST_STORE") else { return };
+    let options = StoreOptions::default().with_env(std::env::vars());
+    let store = opened(&format!("{url}/conformance/{}", std::process::id()), &options);
     probe(&store).await.unwrap();
     suite::run(store).await;
 }

@@ -94,9 +94,14 @@ async fn ranges(store: &dyn ObjectStore) {
     assert_eq!(store.get_range(&at, 2..5).await.unwrap(), "234");
     assert_eq!(store.get_range(&at, 9..10).await.unwrap(), "9");
     let suffix = GetOptions::new().with_range(Some(GetRange::Suffix(3)));
-    let got = store.get_opts(&at, suffix).await.unwrap();
-    assert_eq!((got.range.clone(), got.meta.size), (7..10, 10));
-    assert_eq!(got.bytes().await.unwrap(), "789");
+    match store.get_opts(&at, suffix).await {
+        Ok(got) => {
+            assert_eq!((got.range.clone(), got.meta.size), (7..10, 10));
+            assert_eq!(got.bytes().await.unwrap(), "789");
+        }
+        // Azure has no such ranges: nobody may depend on them.
+        Err(error) => assert!(matches!(error, Error::NotSupported { .. }), "{error:?}"),
+    }
     let offset = GetOptions::new().with_range(Some(GetRange::Offset(8)));
     assert_eq!(store.get_opts(&at, offset).await.unwrap().bytes().await.unwrap(), "89");
     // The end may be beyond the object's, the start may not.
