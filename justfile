@@ -1,0 +1,37 @@
+# What CI runs, and what is worth running by hand. `just --list` shows all.
+
+# Everything that CI checks.
+ci:
+    .ci/run
+
+# Formats the code.
+fmt:
+    cargo fmt --all
+
+# Looks for mistakes; a warning is an error.
+clippy:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Passes the tests.
+test:
+    cargo test --workspace
+
+# Builds the documentation of all crates.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Checks licences, advisories and sources of what we depend on (needs cargo-deny and the network).
+deny:
+    cargo deny check
+
+# Measures the parts and the whole.
+bench *args:
+    cargo bench --workspace -- {{args}}
+
+# Loses a workspace and finds it again.
+demo:
+    ./demo.sh
+
+# Looks for rare faults with many more cases than `test` tries, say `just search 100000`.
+search cases="20000":
+    PROPTEST_CASES={{cases}} cargo test --release --workspace
