@@ -44,6 +44,32 @@ pub fn original_path(path: &TreePath) -> Option<TreePath> {
     found.then_some(original)
 }
 
+/// Returns the copy's path with a number after its tag, for when the name is taken.
+pub fn numbered_copy_path(copy: &TreePath, number: u32) -> TreePath {
+    let mut path = TreePath::root();
+    let mut done = false;
+    for component in copy.components() {
+        let at = component.windows(MARK.len()).rposition(|w| w == MARK);
+        let name = match at.filter(|_| !done && original_name(component).is_some()) {
+            Some(at) => {
+                done = true;
+                let (head, tail) = component.split_at(at + MARK.len() + 8);
+                let digits = format!("-{number}");
+                // The name was cut to fit without a number; the stem gives way.
+                let over = (component.len() + digits.len()).saturating_sub(MAX_NAME);
+                let stem = cut_at_char(&head[..at], at - over.min(at));
+                [stem, &head[at..], digits.as_bytes(), tail].concat()
+            }
+            None => component.to_vec(),
+        };
+        match path.join(&name) {
+            Ok(next) => path = next,
+            Err(_) => return copy.clone(),
+        }
+    }
+    path
+}
+
 fn original_name(name: &[u8]) -> Option<Vec<u8>> {
     let at = name.windows(MARK.len()).rposition(|w| w == MARK)?;
     let (stem, rest) = (&name[..at], &name[at + MARK.len()..]);
@@ -106,9 +132,20 @@ mod tests {
     #[test]
     fn what_is_below_a_copied_directory_belongs_to_the_original() {
         assert_eq!(original_path(&path("d.conflict-0123abcd/x/y.txt")), Some(path("d/x/y.txt")));
-        for plain in ["d.conflict-/x", "d.conflict-0123abc/x", "x.conflict-0123abcd-/y", "plain", ".conflict-0123abcd"] {
+        for plain in
+            ["d.conflict-/x", "d.conflict-0123abc/x", "x.conflict-0123abcd-/y", "plain", ".conflict-0123abcd"]
+        {
             assert_eq!(original_path(&path(plain)), None, "{plain}");
         }
+    }
+
+    #[test]
+    fn a_taken_name_is_numbered() {
+        let copy = copy_path(&path("d/b.txt"), "0123abcd", 1);
+        assert_eq!(numbered_copy_path(&copy, 3), path("d/b.conflict-0123abcd-3.txt"));
+        assert_eq!(numbered_copy_path(&path("d.conflict-0123abcd/x"), 2), path("d.conflict-0123abcd-2/x"));
+        let long = copy_path(&path(&"x".repeat(250)), "0123abcd", 1);
+        assert!(numbered_copy_path(&long, 12).name().len() <= MAX_NAME);
     }
 
     #[test]

@@ -185,11 +185,13 @@ pub fn decide(
 
         (Delta::Changed, Delta::Changed, _) => return both_changed(here, remote, rules, towards),
 
-        (Delta::Deleted, Delta::Same, Towards::Store) => match (rules.sync_local_file, rules.hold_deletions) {
-            (false, _) => (Keep, Reason::DeletedHereKept),
-            (true, true) => (HoldBack, Reason::DeletedHereHeld),
-            (true, false) => (Delete, Reason::DeletedHere),
-        },
+        (Delta::Deleted, Delta::Same, Towards::Store) => {
+            match (rules.sync_local_file, rules.hold_deletions) {
+                (false, _) => (Keep, Reason::DeletedHereKept),
+                (true, true) => (HoldBack, Reason::DeletedHereHeld),
+                (true, false) => (Delete, Reason::DeletedHere),
+            }
+        }
         (Delta::Deleted, Delta::Same, Towards::Mount) if rules.sync_local_file => (Keep, Reason::DeletedHere),
         (Delta::Deleted, Delta::Same, Towards::Mount) => (Write, Reason::BroughtAgain),
 
@@ -230,7 +232,9 @@ pub(crate) fn conflict(rules: &Rules, towards: Towards) -> Decision {
         (ConflictPolicy::PreferLocal, Towards::Store) => {
             Decision::new(Verdict::Write, Reason::BothChangedLocalWins)
         }
-        (ConflictPolicy::PreferLocal, Towards::Mount) => Decision::new(Verdict::Keep, Reason::BothChangedLocalWins),
+        (ConflictPolicy::PreferLocal, Towards::Mount) => {
+            Decision::new(Verdict::Keep, Reason::BothChangedLocalWins)
+        }
         (ConflictPolicy::PreferRemote, Towards::Store) => {
             Decision::new(Verdict::Keep, Reason::BothChangedRemoteWins)
         }

@@ -42,7 +42,7 @@ mod policy;
 mod reconcile;
 mod scope;
 
-pub use conflict::{copy_path, original_path};
+pub use conflict::{copy_path, numbered_copy_path, original_path};
 pub use decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide};
 pub use entry::{Digest, Entry, Node, Timestamp};
 pub use path::{PathError, TreePath, escape, tree_order};

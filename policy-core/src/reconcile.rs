@@ -55,6 +55,8 @@ pub struct Step<B, L, R> {
     pub local: Option<L>,
     /// The remote's row.
     pub remote: Option<R>,
+    /// Whether the remote has a directory here that is implied by what is below it.
+    pub remote_implied: bool,
     /// What is done, and why.
     pub decision: Decision,
     /// With [`Verdict::KeepBoth`]: where the remote version is kept.
@@ -149,7 +151,15 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
     }
 
     fn into_step(self, decision: Decision) -> Step<B, L, R> {
-        Step { path: self.path, base: self.base, local: self.local, remote: self.remote, decision, copy: None }
+        Step {
+            path: self.path,
+            base: self.base,
+            local: self.local,
+            remote: self.remote,
+            remote_implied: self.remote_implied,
+            decision,
+            copy: None,
+        }
     }
 
     /// Whether something stands here on the written side once `verdict` is carried out.
@@ -274,7 +284,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
         let local = self.local.rows.pop_front_if(|r| *r.path() == path);
         let remote = self.remote.rows.pop_front_if(|r| *r.path() == path);
         let base_implied = base.is_none() && self.base.rows.front().is_some_and(|r| r.path().is_below(&path));
-        let remote_implied = remote.is_none() && self.remote.rows.front().is_some_and(|r| r.path().is_below(&path));
+        let remote_implied =
+            remote.is_none() && self.remote.rows.front().is_some_and(|r| r.path().is_below(&path));
         Some(Joined { path, base, local, remote, base_implied, remote_implied })
     }
 
@@ -287,7 +298,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
         let remote_below = below(self.remote.rows.front().map(R::path));
         (joined.local_is_leaf() && remote_below)
             || (joined.remote_is_leaf() && (base_below || local_below))
-            || (joined.local.as_ref().is_some_and(L::is_empty_dir) && (base_below || local_below || remote_below))
+            || (joined.local.as_ref().is_some_and(L::is_empty_dir)
+                && (base_below || local_below || remote_below))
     }
 }
 
@@ -316,7 +328,8 @@ fn resolve<B: TreeRow, L: LocalRow, R: TreeRow>(
 
     let top_stands = top.stands_after(decisions[0].verdict, towards);
     let top_written = matches!(decisions[0].verdict, Verdict::Write | Verdict::KeepBoth);
-    let top_is_local = (towards == Towards::Store) == top_written || decisions[0].verdict == Verdict::KeepBoth;
+    let top_is_local =
+        (towards == Towards::Store) == top_written || decisions[0].verdict == Verdict::KeepBoth;
     let top_is_leaf = if top_is_local { top.local_is_leaf() } else { top.remote_is_leaf() };
 
     if top_stands && top_is_leaf && !standing.is_empty() {
@@ -339,7 +352,9 @@ fn resolve<B: TreeRow, L: LocalRow, R: TreeRow>(
             match (blocked, towards) {
                 (true, Towards::Store) => decisions[0] = NEEDS_DELETION,
                 (true, Towards::Mount) => foreign_below.iter().for_each(|&i| decisions[i] = NEEDS_DELETION),
-                (false, _) => clash_local_top(&group, &foreign_below, rules, towards, &mut decisions, &mut copies),
+                (false, _) => {
+                    clash_local_top(&group, &foreign_below, rules, towards, &mut decisions, &mut copies)
+                }
             }
         } else {
             let blocked = match towards {
@@ -351,7 +366,9 @@ fn resolve<B: TreeRow, L: LocalRow, R: TreeRow>(
             match (blocked, towards) {
                 (true, Towards::Store) => foreign_below.iter().for_each(|&i| decisions[i] = NEEDS_DELETION),
                 (true, Towards::Mount) => decisions[0] = NEEDS_DELETION,
-                (false, _) => clash_remote_top(&group, &foreign_below, rules, towards, &mut decisions, &mut copies),
+                (false, _) => {
+                    clash_remote_top(&group, &foreign_below, rules, towards, &mut decisions, &mut copies)
+                }
             }
         }
     } else if towards == Towards::Store
