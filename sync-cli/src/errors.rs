@@ -66,7 +66,7 @@ impl Failure {
     /// Adds an error and what caused it.
     #[must_use]
     pub(crate) fn caused_by(mut self, error: &dyn StdError) -> Self {
-        self.causes.push(error.to_string());
+        self.causes.push(error.to_string().trim_end().to_owned());
         self.caused_below(error)
     }
 

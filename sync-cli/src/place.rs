@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::str::FromStr;
 
 use clap::builder::{TypedValueParser, ValueParserFactory};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use policy_core::TreePath;
 use transfer_engine::ContextName;
 
@@ -95,15 +95,9 @@ impl TypedValueParser for PathAtParser {
         value: &OsStr,
     ) -> Result<PathAt, clap::Error> {
         PathAt::parse(value.as_bytes()).map_err(|why| {
-            let mut error = clap::Error::new(ErrorKind::ValueValidation).with_cmd(command);
-            if let Some(arg) = arg {
-                error.insert(ContextKind::InvalidArg, ContextValue::String(arg.to_string()));
-            }
-            error.insert(
-                ContextKind::InvalidValue,
-                ContextValue::String(format!("{}: {why}", value.display())),
-            );
-            error
+            let arg = arg.map(|arg| format!(" for '{arg}'")).unwrap_or_default();
+            let text = format!("invalid value '{}'{arg}: {why}", policy_core::escape(value.as_bytes()));
+            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
         })
     }
 }

@@ -1,0 +1,67 @@
+//! Errors in three parts, as a person sees them.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::World;
+
+#[test]
+fn a_store_that_cannot_be_written_is_found_before_the_work() {
+    if nix_is_root() {
+        // Nothing is forbidden to root; a file in the store's place is an obstacle for everyone.
+        let machine = World::new().machine("a");
+        machine.write("place", "");
+        insta::assert_snapshot!(machine.call(&["push", "c", "work", "--store", "place"]).seen());
+        return;
+    }
+    let machine = World::new().machine("a");
+    let dir = machine.path("store");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let ended = machine.call(&["push", "c", "work", "--store", "store"]);
+    assert_eq!(ended.code, 1, "{}", ended.seen());
+    assert!(ended.err.contains("hint: correct the credentials"), "{}", ended.seen());
+}
+
+fn nix_is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0)
+}
+
+#[test]
+fn p14_a_mount_in_use_names_who_uses_it() {
+    let world = World::new();
+    let machine = world.machine("a");
+    let mut child = machine
+        .command(["run", "-c", "c", "work", "--", "sh", "-c", "touch started; sleep 30"])
+        .spawn()
+        .unwrap();
+    let begun = std::time::Instant::now();
+    while !machine.has("work/started") {
+        assert!(begun.elapsed().as_secs() < 30);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let ended = machine.call(&["push", "c", "work"]);
+    assert_eq!(ended.code, 1, "{}", ended.seen());
+    assert!(ended.err.contains(&child.id().to_string()), "{}", ended.seen());
+    assert!(ended.err.contains("hint:"), "{}", ended.seen());
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn a_damaged_snapshot_is_named() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/a", "x");
+    machine.done(&["push", "c", "work"]);
+    let contexts = world.store().join("contexts/c");
+    for entry in std::fs::read_dir(contexts).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let ended = world.machine("b").call(&["pull", "c", "work"]);
+    assert_eq!(ended.code, 1, "{}", ended.seen());
+    assert!(ended.err.starts_with("error: ") && ended.err.contains("contexts/c/"), "{}", ended.seen());
+    assert!(ended.err.contains("hint: "), "{}", ended.seen());
+}

@@ -1,0 +1,55 @@
+//! The words of `--help`, which are part of what the program promises.
+
+use crate::world::World;
+
+#[test]
+fn overview_and_commands() {
+    let machine = World::new().machine("a");
+    for command in [
+        "",
+        "run",
+        "push",
+        "plan",
+        "explain",
+        "context",
+        "context delete",
+        "cat",
+        "store init",
+        "policy check",
+    ] {
+        let args: Vec<_> = command.split_whitespace().chain(["-h"]).collect();
+        let help = machine.done(&args);
+        assert_eq!(help.err, "");
+        insta::assert_snapshot!(format!("help {command}").trim_end().replace(' ', "-"), help.out);
+    }
+}
+
+#[test]
+fn long_help_names_all_shared_options() {
+    let help = World::new().machine("a").done(&["--help"]);
+    insta::assert_snapshot!("long-help", help.out);
+}
+
+#[test]
+fn no_promise_of_what_is_not_there() {
+    let machine = World::new().machine("a");
+    for later in ["fetch", "watch", "gc", "check", "stats", "diff", "put", "rm"] {
+        assert_eq!(machine.call(&[later, "x"]).code, 2, "{later}");
+    }
+    for option in ["--chown=me", "--wait", "--release-timeout=5s"] {
+        assert_eq!(machine.call(&["run", "-c", "x", option, "--", "true"]).code, 2, "{option}");
+    }
+}
+
+#[test]
+fn completions_and_manual() {
+    let machine = World::new().machine("a");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = machine.done(&["completions", shell]).out;
+        assert!(script.contains("allow-empty-mount"), "{shell}");
+    }
+    machine.done(&["man", "manual"]);
+    assert!(machine.read("manual/ctxsync.1").contains("ctxsync"));
+    assert!(machine.read("manual/ctxsync-run.1").contains("kill"));
+    assert!(machine.has("manual/ctxsync-context-delete.1"));
+}

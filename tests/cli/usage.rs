@@ -1,0 +1,90 @@
+//! Wrong usage: exit code 2, in words for people and as JSON for programs.
+
+use crate::world::World;
+
+#[test]
+fn exit_code_2() {
+    let machine = World::new().machine("a");
+    machine.write("bad.json", "{\"bwlist\": 1}");
+    machine.write("bad.toml", "bwlimt = 3");
+    let wrong: &[&[&str]] = &[
+        &[],
+        &["nonsense"],
+        &["push"],
+        &["push", "bad name"],
+        &["push", "a/../b"],
+        &["push", "x", "--max-delete", "150%"],
+        &["push", "x", "--concurrency", "0"],
+        &["push", "x", "--bwlimit", "fast"],
+        &["push", "x", "--store", "ftp://host/dir"],
+        &["push", "x", "--store", "s3://key:secret@bucket/"],
+        &["push", "x", "--store-option", "region"],
+        &["push", "x", "work", "--only", "../y"],
+        &["push", "x", "work", "--only", "/elsewhere"],
+        &["push", "x", "-p", "bad.json"],
+        &["push", "x", "-p", "missing.json"],
+        &["push", "x", "--config", "bad.toml"],
+        &["push", "x", "--config", "missing.toml"],
+        &["push", "x", "--profile", "missing"],
+        &["cat", "x"],
+        &["cat", "x:f", "--range", "9-1"],
+        &["ls", "x@0"],
+        &["ls", "x@head"],
+        &["run", "-c", "x"],
+        &["run", "-c", "x", "-n", "--", "true"],
+        &["context", "create", "-n", "x"],
+        &["plan", "sideways", "x"],
+        &["policy", "check"],
+        &["explain", "missing.json", "x"],
+    ];
+    for args in wrong {
+        let ended = machine.call(args);
+        assert_eq!(ended.code, 2, "{args:?}\n{}{}", ended.out, ended.err);
+        assert_eq!(ended.out, "", "{args:?}");
+        assert!(!ended.err.is_empty(), "{args:?}");
+    }
+    assert!(!machine.path("state").exists(), "wrong usage leaves nothing behind");
+}
+
+#[test]
+fn json_ends_in_a_summary_all_the_same() {
+    let machine = World::new().machine("a");
+    for args in [&["--json", "nonsense"][..], &["push", "x", "--json", "--store", "ftp://x"]] {
+        let ended = machine.call(args);
+        assert_eq!(ended.code, 2);
+        assert_eq!(ended.of_type("error").len(), 1);
+        assert_eq!(ended.summary()["exit_code"], 2);
+    }
+}
+
+#[test]
+fn options_stand_before_or_after_the_command() {
+    let machine = World::new().machine("a");
+    for args in [&["--retries", "3", "config"][..], &["config", "--retries", "3"]] {
+        assert!(machine.done(args).out.contains("retries            3"), "{args:?}");
+    }
+}
+
+#[test]
+fn a_secret_in_a_url_is_not_repeated() {
+    let machine = World::new().machine("a");
+    let ended = machine.call(&["push", "x", "--store", "s3://AKIDCANARY:sekrit@bucket/prefix"]);
+    assert!(!ended.seen().contains("CANARY") && !ended.seen().contains("sekrit"), "{}", ended.seen());
+}
+
+#[test]
+fn the_texts() {
+    let machine = World::new().machine("a");
+    machine
+        .write("bad.json", "{\"bwList\": {\"whiteLists\": [{\"path\": \"a\", \"excludePath\": [\"b\"]}]}}");
+    let texts = [
+        &["push", "x", "-p", "bad.json"][..],
+        &["push", "x", "--store", "ftp://host/dir"],
+        &["context", "create", "-n", "x"],
+        &["push", "x", "work", "--only", "/elsewhere"],
+        &["explain", "missing.json", "x"],
+        &["ls", "x@head"],
+    ]
+    .map(|args| format!("$ ctxsync {}\n{}", args.join(" "), machine.call(args).seen()));
+    insta::assert_snapshot!("usage-texts", texts.join("\n\n"));
+}
