@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     #[arg(long, global = true, help_heading = OUTPUT)]
     pub(crate) json: bool,
 
-    /// Print results and errors only
+    /// Print results, warnings and errors only
     #[arg(short, long, global = true, help_heading = OUTPUT)]
     pub(crate) quiet: bool,
 

@@ -45,6 +45,7 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>) -> Result<Outcome, Fai
         signal = signals.next_stop() => return Err(interrupted(signal)),
     };
     create_dir(&dir)?;
+    ui.rest();
     let child = Child::start(&args.command, &dir, &options.session)?;
     let supervised = supervise(child, &mut signals, settings.kill_after.value, ui).await;
 
@@ -100,6 +101,16 @@ async fn begin(
             Err(Error::NoContext { .. }) => {}
             Ok(Some(report)) => {
                 report_sync(Deed::Pull, &report, ui.took().saturating_sub(began), means);
+                if report.stopped_by_conflict {
+                    return Err(Failure::new(
+                        Exit::CONFLICTS,
+                        "the command was not run: a conflict stopped the pull",
+                    )
+                    .hint("settle it by hand, or choose another --conflict; keep-both loses nothing"));
+                }
+                if report.is_incomplete() {
+                    ui.warning("not everything could be brought; the command runs with what is there");
+                }
                 return Ok(Some(report));
             }
             Ok(None) => return Ok(None),

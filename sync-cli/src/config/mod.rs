@@ -3,6 +3,7 @@
 mod dirs;
 mod file;
 mod resolve;
+mod settings;
 
 pub(crate) use dirs::Dirs;
-pub(crate) use resolve::{Origin, Setting, Settings};
+pub(crate) use settings::{Origin, Setting, Settings};

@@ -1,89 +1,20 @@
 //! Flag over variable over profile over default, with where each value came from.
 
-use std::fmt;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use storage_backends::{StoreOptions, StoreUrl, parse_setting};
-use transfer_engine::{MaxDelete, SyncOptions};
+use transfer_engine::SyncOptions;
 
 use super::Dirs;
 use super::file::{ConfigFile, Values};
-use crate::args::{Color, Command, Conflict, Shared, variable};
+use super::settings::{Origin, Setting, Settings};
+use crate::args::{Color, Command, Shared, variable};
 use crate::errors::Failure;
 use crate::values::{Size, Span};
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// An option on the command line.
-    Flag,
-    /// An environment variable.
-    Variable(String),
-    /// A profile of the config file.
-    Profile(String),
-    /// The top of the config file.
-    File,
-    /// Nobody said anything.
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag => f.write_str("option"),
-            Self::Variable(name) => write!(f, "variable {name}"),
-            Self::Profile(name) => write!(f, "profile {name}"),
-            Self::File => f.write_str("config file"),
-            Self::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// A value with its origin.
-#[derive(Debug, Clone)]
-pub(crate) struct Setting<T> {
-    pub(crate) value: T,
-    pub(crate) origin: Origin,
-}
-
-/// Everything that can be set, checked.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    pub(crate) store: Setting<StoreUrl>,
-    /// Settings of the backend; a later one of the same name wins.
-    pub(crate) store_options: Vec<(String, String, Origin)>,
-    pub(crate) config: Setting<Option<PathBuf>>,
-    pub(crate) profile: Option<String>,
-    /// Where the profile was named, unless in the file itself.
-    pub(crate) profile_origin: Option<Origin>,
-    pub(crate) state_dir: Setting<PathBuf>,
-    pub(crate) policy: Setting<Option<PathBuf>>,
-    pub(crate) dry_run: Setting<bool>,
-    pub(crate) checksum: Setting<bool>,
-    pub(crate) conflict: Setting<Option<Conflict>>,
-    pub(crate) max_delete: Setting<Option<MaxDelete>>,
-    pub(crate) allow_empty_mount: Setting<bool>,
-    pub(crate) max_upload: Setting<Option<u64>>,
-    pub(crate) concurrency: Setting<NonZeroUsize>,
-    pub(crate) bwlimit: Setting<Option<NonZeroU64>>,
-    pub(crate) memory: Setting<u64>,
-    pub(crate) retries: Setting<usize>,
-    pub(crate) timeout: Setting<Duration>,
-    pub(crate) kill_after: Setting<Duration>,
-    pub(crate) json: Setting<bool>,
-    pub(crate) quiet: Setting<bool>,
-    pub(crate) verbose: Setting<u8>,
-    pub(crate) no_progress: Setting<bool>,
-    pub(crate) color: Setting<Color>,
-    pub(crate) log_file: Setting<Option<PathBuf>>,
-    /// Where `--only` came from, whose variable holds several.
-    pub(crate) only_origin: Origin,
-    pub(crate) dirs: Dirs,
-}
 
 /// The sources of values, from the strongest to the weakest.
 struct Sources<'a> {
@@ -227,27 +158,6 @@ impl Settings {
             only_origin: from.given("only").unwrap_or(Origin::Default),
             dirs,
         })
-    }
-
-    /// Returns the options of a sync.
-    pub(crate) fn sync_options(&self) -> SyncOptions {
-        use policy_core::ConflictPolicy;
-        SyncOptions {
-            dry_run: self.dry_run.value,
-            checksum: self.checksum.value,
-            conflict: self.conflict.value.map(|how| match how {
-                Conflict::KeepBoth => ConflictPolicy::KeepBoth,
-                Conflict::PreferLocal => ConflictPolicy::PreferLocal,
-                Conflict::PreferRemote => ConflictPolicy::PreferRemote,
-                Conflict::Fail => ConflictPolicy::Fail,
-            }),
-            max_delete: self.max_delete.value,
-            allow_empty_mount: self.allow_empty_mount.value,
-            max_upload: self.max_upload.value,
-            concurrency: self.concurrency.value,
-            memory: self.memory.value,
-            ..SyncOptions::default()
-        }
     }
 }
 

@@ -161,6 +161,11 @@ impl Ui {
         Some(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
+    /// Leaves the terminal to somebody else.
+    pub(crate) fn rest(&self) {
+        self.meter.clear();
+    }
+
     /// Ends the output; says what was wrong with it, other than that nobody read it.
     pub(crate) fn finish(&self) -> Result<(), io::Error> {
         self.meter.clear();

@@ -1,5 +1,6 @@
 //! How far the work has come: a bar on a terminal, a line now and then elsewhere, objects in JSON.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ const BAR_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Meter {
     style: Style,
     begun: Instant,
+    /// Whether the bar is on the terminal.
+    drawn: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -54,6 +57,7 @@ impl Meter {
         Self {
             style,
             begun: now,
+            drawn: AtomicBool::new(false),
             state: Mutex::new(State { phase: Phase::Opening, phase_begun: now, shown: now }),
         }
     }
@@ -61,14 +65,18 @@ impl Meter {
     /// Runs `write` while the bar is out of its way.
     pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.style {
-            Style::Bar(bar) => bar.suspend(write),
+            // A bar that is not there would be drawn by this.
+            Style::Bar(bar) if self.drawn.load(Ordering::Relaxed) => bar.suspend(write),
             _ => write(),
         }
     }
 
-    /// Removes the bar from the terminal.
+    /// Removes the bar from the terminal, until the next phase.
     pub(crate) fn clear(&self) {
-        if let Style::Bar(bar) = &self.style {
+        if let Style::Bar(bar) = &self.style
+            && self.drawn.swap(false, Ordering::Relaxed)
+        {
+            bar.disable_steady_tick();
             bar.finish_and_clear();
         }
     }
@@ -81,11 +89,12 @@ impl Meter {
             state.phase_begun = Instant::now();
         }
         match &self.style {
-            Style::Bar(bar) if phase == Phase::Done => bar.finish_and_clear(),
+            Style::Bar(_) if phase == Phase::Done => self.clear(),
             Style::Bar(bar) => {
                 bar.reset();
-                bar.enable_steady_tick(BAR_EVERY);
                 bar.set_message(phase.to_string());
+                bar.enable_steady_tick(BAR_EVERY);
+                self.drawn.store(true, Ordering::Relaxed);
             }
             Style::Json => return Some(self.status(phase, self.begun, &Progress::default())),
             Style::Lines | Style::None => {}
@@ -111,6 +120,7 @@ impl Meter {
         let (phase, phase_begun) = (state.phase, state.phase_begun);
         drop(state);
         match &self.style {
+            Style::Bar(_) if !self.drawn.load(Ordering::Relaxed) => None,
             Style::Bar(bar) => {
                 bar.set_message(describe(phase, progress, now.duration_since(phase_begun)));
                 None
