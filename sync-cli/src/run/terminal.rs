@@ -3,7 +3,7 @@
 use std::io;
 
 use nix::sys::signal::{SigSet, Signal as NixSignal};
-use rustix::process::{Pid, Signal, getpgrp, kill_current_process_group};
+use rustix::process::{Pid, Signal, kill_current_process_group};
 use rustix::termios::{isatty, tcgetpgrp, tcsetpgrp};
 
 /// The terminal on stdin, lent to the command.
@@ -17,7 +17,8 @@ impl Terminal {
     /// Gives the terminal to the command's group, if stdin is one and it is ours to give.
     pub(crate) fn lend(command: Pid) -> Option<Self> {
         let stdin = io::stdin();
-        let own = getpgrp();
+        // In a container whose first process has its group outside, there is no such number: 0.
+        let own = Pid::from_raw(nix::unistd::getpgrp().as_raw())?;
         if !isatty(&stdin) || tcgetpgrp(&stdin) != Ok(own) {
             return None;
         }
