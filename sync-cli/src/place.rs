@@ -2,13 +2,17 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{TypedValueParser, ValueParserFactory};
 use clap::error::ErrorKind;
 use policy_core::TreePath;
 use transfer_engine::ContextName;
+
+use crate::errors::Failure;
 
 /// A context, or one snapshot of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +114,49 @@ impl ValueParserFactory for PathAt {
     }
 }
 
+/// A mount's path: as it was typed, made absolute, and free of links as far as it exists, which is how a
+/// sync reads policies against it.
+#[derive(Debug, Clone)]
+pub(crate) struct MountPath {
+    typed: PathBuf,
+    /// The path that counts.
+    pub(crate) resolved: PathBuf,
+}
+
+impl MountPath {
+    /// Resolves a path, which need not exist.
+    pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
+        let failed = |error| Failure::local("resolve", path, &error);
+        let typed = std::path::absolute(path).map_err(failed)?;
+        let resolved = without_links(&typed).map_err(failed)?;
+        Ok(Self { typed, resolved })
+    }
+
+    /// Returns a path that was typed as one of the mount's: relative to it, or absolute and below it.
+    pub(crate) fn path_below(&self, typed: &Path) -> Result<TreePath, Failure> {
+        let mut relative = typed;
+        if typed.is_absolute() {
+            let below = typed.strip_prefix(&self.typed).or_else(|_| typed.strip_prefix(&self.resolved));
+            relative = below.map_err(|_| {
+                Failure::usage(format!("{} is not below {}", typed.display(), self.typed.display()))
+                    .hint("paths are read from the mount: give them relative to it, or below it")
+            })?;
+        }
+        tree_path(relative.as_os_str().as_bytes()).map_err(Failure::usage)
+    }
+}
+
+fn without_links(path: &Path) -> io::Result<PathBuf> {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(without_links(parent)?.join(name))
+        }
+        (found, ..) => found,
+    }
+}
+
 /// Returns a tree path as an argument of the operating system.
-pub(crate) fn os_path(path: &TreePath) -> std::path::PathBuf {
+pub(crate) fn os_path(path: &TreePath) -> PathBuf {
     std::ffi::OsString::from_vec(path.as_bytes().to_vec()).into()
 }
 
@@ -131,6 +176,20 @@ mod tests {
         for bad in ["a@", "a@0", "a@x", "@1", "", "a b"] {
             assert!(at(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn paths_below_a_mount_that_is_reached_by_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+        let mount = MountPath::new(&dir.path().join("link/new")).unwrap();
+        assert!(mount.resolved.ends_with("real/new"));
+        let below = |path: PathBuf| mount.path_below(&path).map(|path| path.to_string()).ok();
+        assert_eq!(below("a/".into()).as_deref(), Some("a"));
+        assert_eq!(below(dir.path().join("link/new/a")).as_deref(), Some("a"));
+        assert_eq!(below(mount.resolved.join("a")).as_deref(), Some("a"));
+        assert_eq!(below("/elsewhere".into()), None);
     }
 
     #[test]

@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 use policy_core::{Scope, SyncPolicy};
 use transfer_engine::ContextName;
 
-use super::sync::{absolute, below};
 use super::{Means, Outcome};
 use crate::args::ExplainArgs;
 use crate::errors::Failure;
 use crate::output::json::{Line, RuleLine};
+use crate::place::{MountPath, os_path};
 use crate::policy;
 
 pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let ui = means.ui;
     let (policy, context) = subject(args, means)?;
-    let mount = absolute(args.mount.as_deref().unwrap_or(Path::new(".")))?;
-    let scope = scope(&policy, &mount)?;
+    let mount = MountPath::new(args.mount.as_deref().unwrap_or(Path::new(".")))?;
+    let scope = scope(&policy, &mount.resolved)?;
     for warning in scope.warnings() {
         ui.warning(&warning.to_string());
     }
     for typed in &args.paths {
-        let path = below(&mount, Path::new(typed))?;
+        let path = mount.path_below(Path::new(typed))?;
         // A pattern may speak of directories only; one that is not there yet is marked by its slash.
         let is_dir = path.is_root()
             || typed.as_bytes().ends_with(b"/")
-            || mount.join(crate::place::os_path(&path)).symlink_metadata().is_ok_and(|found| found.is_dir());
+            || mount.resolved.join(os_path(&path)).symlink_metadata().is_ok_and(|found| found.is_dir());
         let decision = scope.decide(&path, is_dir);
         let reason = decision.rule.to_string();
         if ui.is_json() {

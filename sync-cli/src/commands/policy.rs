@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use super::explain::scope;
-use super::sync::absolute;
 use super::{Means, Outcome};
 use crate::args::{PolicyCheckArgs, PolicyShowArgs};
 use crate::errors::Failure;
-use crate::place::os_path;
+use crate::place::{MountPath, os_path};
 use crate::policy;
 
 pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome, Failure> {
@@ -15,7 +14,7 @@ pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome,
     let file = file(args.file.as_ref(), means)?;
     let policy = policy::read(&file)?;
     if let Some(mount) = &args.mount {
-        let mount = absolute(mount)?;
+        let mount = MountPath::new(mount)?.resolved;
         let scope = scope(&policy, &mount)?;
         for list in scope.lists() {
             let Some(resolved) = list.resolved() else { continue };

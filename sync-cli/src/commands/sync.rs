@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::open_store::{OpenStore, open_store};
 use crate::output::Watch;
 use crate::output::summary::Deed;
-use crate::place::tree_path;
+use crate::place::MountPath;
 use crate::{config::Origin, policy};
 
 pub(super) async fn sync(
@@ -80,27 +80,14 @@ pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
 
 /// Returns the paths that the sync is restricted to: relative to the mount, or absolute and below it.
 fn only(args: &SyncArgs, means: Means<'_>) -> Result<Vec<TreePath>, Failure> {
-    let mount = absolute(&args.dir)?;
+    let mount = MountPath::new(&args.dir)?;
     let from_variable = matches!(means.settings.only_origin, Origin::Variable(_));
     let mut paths = Vec::new();
     for typed in &args.only {
         let separator = |b: &u8| *b == b',' && from_variable;
         for path in typed.as_bytes().split(separator) {
-            paths.push(below(&mount, Path::new(std::ffi::OsStr::from_bytes(path)))?);
+            paths.push(mount.path_below(Path::new(std::ffi::OsStr::from_bytes(path)))?);
         }
     }
     Ok(paths)
-}
-
-/// Returns a path that was typed as one below `mount`.
-pub(super) fn below(mount: &Path, typed: &Path) -> Result<TreePath, Failure> {
-    let relative = if typed.is_absolute() {
-        typed.strip_prefix(mount).map_err(|_| {
-            Failure::usage(format!("{} is not below {}", typed.display(), mount.display()))
-                .hint("paths are read from the mount: give them relative to it, or below it")
-        })?
-    } else {
-        typed
-    };
-    tree_path(relative.as_os_str().as_bytes()).map_err(Failure::usage)
 }
