@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::usage::Usage;
+
 /// The direction of a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,6 +64,12 @@ impl SyncReport {
     /// Whether something that should have been synced was not.
     pub fn is_incomplete(&self) -> bool {
         self.failed > 0 || self.partial || self.nothing_in_scope
+    }
+
+    pub(crate) fn note_usage(&mut self, usage: Usage) {
+        self.requests = usage.requests;
+        self.bytes_sent = usage.bytes_sent;
+        self.bytes_received = usage.bytes_received;
     }
 
     /// Adds another sync's figures to these, as `sync` does for its download and its upload.

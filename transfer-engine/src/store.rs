@@ -53,7 +53,8 @@ impl HeadKey {
         Self {
             number,
             size: meta.size,
-            e_tag: meta.e_tag.clone(),
+            // Some stores quote the tag in one kind of answer and not in another.
+            e_tag: meta.e_tag.as_ref().map(|t| t.trim_matches('"').to_owned()),
             landed: meta.last_modified.timestamp(),
         }
     }
@@ -73,10 +74,11 @@ impl Head {
         self.snapshot.kind == Kind::Normal
     }
 
-    /// Whether a pack of this snapshot is to be treated as absent, because the snapshot landed after the
-    /// time at which a collector may have judged the pack unused.
-    pub(crate) fn has_late_packs(&self) -> bool {
-        self.snapshot.packs.iter().any(|p| p.land_by.is_some_and(|by| self.key.landed >= by))
+    /// Returns the packs that are to be treated as absent: the snapshot landed after the time from which a
+    /// collector may have judged them unused.
+    pub(crate) fn late_packs(&self) -> Vec<PackId> {
+        let landed = self.key.landed;
+        self.snapshot.packs.iter().filter(|p| p.land_by.is_some_and(|by| landed >= by)).map(|p| p.id).collect()
     }
 }
 
@@ -539,7 +541,7 @@ impl Store {
 }
 
 /// Whether an object store's error may pass.
-fn is_worth_retrying(error: &object_store::Error) -> bool {
+pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     matches!(error, E::Generic { .. } | E::AlreadyExists { .. } | E::Precondition { .. } | E::NotFound { .. } | E::JoinError { .. })
 }

@@ -82,7 +82,6 @@ enum ItemKind {
 }
 
 struct Shared {
-    mount: MountDir,
     filter: Arc<dyn ScanFilter>,
     stack: Mutex<Stack>,
     wake: Condvar,
@@ -115,7 +114,6 @@ impl Scan {
     /// Starts a walk over `mount`. Fails only if the mount itself can't be listed.
     pub(crate) fn start(mount: &MountDir, filter: Arc<dyn ScanFilter>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            mount: mount.clone(),
             filter,
             stack: Mutex::new(Stack { slots: Vec::new(), closed: false }),
             wake: Condvar::new(),

@@ -117,6 +117,11 @@ impl Staging {
         let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
     }
 
+    /// Throws away a staged file that has no place to go to.
+    pub(crate) fn abandon(&self, staged: &Staged) {
+        self.discard(&staged.name);
+    }
+
     /// Makes everything staged so far durable, with one call for the whole file system.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.fault("syncfs", "")?;

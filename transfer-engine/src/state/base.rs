@@ -210,14 +210,43 @@ impl BaseWriter {
     }
 }
 
+/// The next base: the rows of the old one, but for the paths that are set.
+pub(crate) struct NextBase {
+    old: std::iter::Peekable<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>>,
+    new: BaseWriter,
+}
+
+impl NextBase {
+    /// Starts from the rows of `old` that are to be kept where nothing else is said.
+    pub(crate) fn create(
+        path: &Path,
+        old: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
+    ) -> io::Result<Self> {
+        Ok(Self { old: old.peekable(), new: BaseWriter::create(path)? })
+    }
+
+    /// Sets or removes the row of a path; paths come in tree order.
+    pub(crate) fn set(&mut self, path: &TreePath, row: Option<BaseRow>) -> io::Result<()> {
+        while let Some(old) = self.old.next_if(|r| r.as_ref().map_or(true, |r| r.path < *path)) {
+            self.new.push(old?)?;
+        }
+        if let Some(old) = self.old.next_if(|r| r.as_ref().is_ok_and(|r| r.path == *path)) {
+            old?;
+        }
+        row.map_or(Ok(()), |row| self.new.push(row))
+    }
+
+    pub(crate) fn finish(mut self, header: BaseHeader) -> io::Result<BaseHeader> {
+        for old in self.old {
+            self.new.push(old?)?;
+        }
+        self.new.finish(header)
+    }
+}
+
 /// Replaces the header of a base that is in place.
 pub(crate) fn rewrite_header(path: &Path, header: &BaseHeader) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
     file.write_all(&header.encode()?)?;
     file.sync_all()
-}
-
-/// Whether a row of the base belongs to these paths, for the callers that restrict a sync.
-pub(crate) fn is_within_any(path: &TreePath, of: &[TreePath]) -> bool {
-    of.is_empty() || of.iter().any(|p| path.is_within(p))
 }

@@ -25,6 +25,11 @@ impl Cache {
         fs::read(self.path(digest)).ok().map(Bytes::from)
     }
 
+    /// Whether something is stored under this digest.
+    pub(crate) fn holds(&self, digest: &Digest) -> bool {
+        self.path(digest).exists()
+    }
+
     /// Stores an object. Not being able to is no error: it is asked for again.
     pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) {
         if let Err(e) = self.try_put(digest, bytes) {

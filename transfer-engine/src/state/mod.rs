@@ -14,8 +14,8 @@ mod dir;
 mod rows;
 mod spool;
 
-pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, is_within_any};
+pub(crate) use base::{BaseHeader, BaseReader, NextBase};
 pub(crate) use cache::Cache;
 pub(crate) use dir::{ContextState, MountState, mount_dir};
 pub(crate) use rows::{BaseRow, DeltaRow, DeltaState};
-pub(crate) use spool::{Spool, SpoolReader};
+pub(crate) use spool::Spool;

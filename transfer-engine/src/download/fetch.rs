@@ -1,0 +1,366 @@
+//! Bringing files: ranges of packs become verified files in staging, and those take their places.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use policy_core::{Node, TreePath};
+
+use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
+use crate::error::Error;
+use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
+use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staged, Staging};
+use crate::monitor::{Monitor, PathProblem, Progress};
+use crate::store::Store;
+
+/// A file above this is brought on its own, piece by piece.
+pub(crate) const LONG: u64 = 4 << 20;
+
+/// Something to be brought.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// What the caller knows it by.
+    pub(crate) ordinal: usize,
+    pub(crate) path: TreePath,
+    pub(crate) entry: TreeEntry,
+    pub(crate) expected: Expected,
+}
+
+/// What became of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was not touched, and the base stays as it is.
+    Failed,
+    /// It is in place, and this is its stat.
+    Installed(Fingerprint),
+    /// A directory stands.
+    Made,
+    /// It is gone.
+    Removed,
+}
+
+/// Brings files into one mount.
+pub(crate) struct Fetcher<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) dir: MountDir,
+    pub(crate) staging: Arc<Staging>,
+    pub(crate) concurrency: usize,
+    pub(crate) monitor: &'a dyn Monitor,
+    pub(crate) progress: Mutex<Progress>,
+}
+
+/// A file on its way.
+#[derive(Default)]
+struct Slot {
+    file: Option<(File, String)>,
+    /// Chunks that are still missing.
+    left: usize,
+    staged: Option<Staged>,
+    failed: Option<Failure>,
+}
+
+enum Failure {
+    /// The store has lost or damaged a part of it.
+    Store(String),
+    Local(io::Error),
+}
+
+type Slots = Arc<Vec<Mutex<Slot>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fetcher<'_> {
+    /// Brings a number of items together: fetched in few requests, made durable with one call, then put in
+    /// place one after the other.
+    pub(crate) async fn fetch(&self, items: Vec<Item>) -> Result<Vec<(usize, Outcome)>, Error> {
+        let items = Arc::new(items);
+        let slots = self.fetch_content(&items).await?;
+        let (dir, staging) = (self.dir.clone(), self.staging.clone());
+        let placed = {
+            let items = items.clone();
+            self.blocking(move || place_all(&dir, &staging, &items, &slots)).await?
+        };
+        self.report(&items, placed?)
+    }
+
+    async fn blocking<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        let lost = |e: crate::env::JobLost| Error::local("write to", self.dir.path(), io::Error::from(e));
+        self.dir.env().blocking(job).await.map_err(lost)
+    }
+
+    async fn fetch_content(&self, items: &Arc<Vec<Item>>) -> Result<Slots, Error> {
+        let slots: Slots = Arc::new(
+            items.iter().map(|i| Mutex::new(Slot { left: i.entry.chunks.len(), ..Slot::default() })).collect(),
+        );
+        let needs = items.iter().enumerate().flat_map(|(item, i)| {
+            i.entry.chunks.iter().scan(0, move |at, chunk| {
+                let need = Need { item, chunk: *chunk, at: *at };
+                *at += u64::from(chunk.len);
+                Some(need)
+            })
+        });
+        let ranges = plan_ranges(needs.collect());
+        futures::stream::iter(ranges)
+            .map(|range| self.fetch_range(range, items, &slots))
+            .buffer_unordered(self.concurrency)
+            .try_collect::<()>()
+            .await?;
+        Ok(slots)
+    }
+
+    /// Fetches one range and writes what it holds. What fails its digest is fetched once more.
+    async fn fetch_range(&self, range: PackRange, items: &Arc<Vec<Item>>, slots: &Slots) -> Result<(), Error> {
+        let mut blocks = Arc::new(range.blocks);
+        for attempt in 0..2 {
+            let bytes = match self.store.get_range(range.pack, range.start, range.end).await {
+                Ok(bytes) => bytes,
+                // One object that is gone or too short spoils its files, not the others.
+                Err(e) if is_about_the_object(&e) => {
+                    for need in blocks.iter().flat_map(|b| &b.needs) {
+                        lock(&slots[need.item]).failed.get_or_insert_with(|| Failure::Store(chain(&e)));
+                    }
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            };
+            let start = range.start;
+            let (job_blocks, job_items, job_slots) = (blocks.clone(), items.clone(), slots.clone());
+            let staging = self.staging.clone();
+            let done = self
+                .blocking(move || write_blocks(&bytes, start, &job_blocks, &job_items, &job_slots, &staging))
+                .await?;
+            self.advance(done.files, done.bytes);
+            if done.bad.is_empty() {
+                return Ok(());
+            }
+            if attempt == 0 {
+                let bad = done.bad.into_iter().filter_map(|i| {
+                    let BlockNeeds { block, needs } = blocks.get(i)?;
+                    Some(BlockNeeds { block: *block, needs: needs.clone() })
+                });
+                blocks = Arc::new(bad.collect());
+            } else {
+                for block in done.bad.into_iter().filter_map(|i| blocks.get(i)) {
+                    let key = StoreKey::Pack(block.block.pack).path();
+                    for need in &block.needs {
+                        let message = format!("{key} is corrupt at byte {}", block.block.offset);
+                        lock(&slots[need.item]).failed.get_or_insert(Failure::Store(message));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings one long file: its ranges in order, several at a time, written where they belong.
+    pub(crate) async fn fetch_long(&self, item: Item) -> Result<(usize, Outcome), Error> {
+        let outcomes = self.fetch(vec![item]).await?;
+        Ok(outcomes.into_iter().next().unwrap_or((0, Outcome::Failed)))
+    }
+
+    fn advance(&self, files: u64, bytes: u64) {
+        let mut progress = lock(&self.progress);
+        progress.files_done += files;
+        progress.bytes_done += bytes;
+        self.monitor.progress(&progress);
+    }
+
+    fn report(&self, items: &[Item], placed: Vec<Result<Outcome, String>>) -> Result<Vec<(usize, Outcome)>, Error> {
+        let outcomes = items.iter().zip(placed).map(|(item, placed)| {
+            let outcome = placed.unwrap_or_else(|message| {
+                self.monitor.problem(&PathProblem {
+                    path: item.path.clone(),
+                    message,
+                    hint: "the next pull tries it again".to_owned(),
+                });
+                Outcome::Failed
+            });
+            (item.ordinal, outcome)
+        });
+        Ok(outcomes.collect())
+    }
+}
+
+/// Whether an error says something about one object, and not about the way to the store.
+fn is_about_the_object(e: &Error) -> bool {
+    matches!(e, Error::Corrupt { .. } | Error::Store { source: object_store::Error::NotFound { .. }, .. })
+}
+
+/// Returns an error's message with those of its sources.
+pub(crate) fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut source = e.source();
+    while let Some(e) = source {
+        text.push_str(": ");
+        text.push_str(&e.to_string());
+        source = e.source();
+    }
+    text
+}
+
+#[derive(Default)]
+struct Written {
+    files: u64,
+    bytes: u64,
+    /// Blocks whose content is not what it should be, by index.
+    bad: Vec<usize>,
+}
+
+/// Unpacks the blocks of a range and writes each chunk that is wanted to its file, once it is verified.
+fn write_blocks(
+    bytes: &Bytes,
+    start: u64,
+    blocks: &[BlockNeeds],
+    items: &[Item],
+    slots: &Slots,
+    staging: &Staging,
+) -> Written {
+    let mut written = Written::default();
+    let mut opener = BlockOpener::new();
+    for (index, BlockNeeds { block, needs }) in blocks.iter().enumerate() {
+        let from = (u64::from(block.offset) - start) as usize;
+        let Some(stored) = bytes.get(from..from + block.stored_len as usize) else {
+            written.bad.push(index);
+            continue;
+        };
+        let Ok(raw) = opener.open(block.codec, block.raw_len, stored) else {
+            written.bad.push(index);
+            continue;
+        };
+        // All chunks first: then a block is written whole or not at all, and can be fetched again.
+        let chunks: Option<Vec<&[u8]>> = needs.iter().map(|need| verified(raw, need)).collect();
+        let Some(chunks) = chunks else {
+            written.bad.push(index);
+            continue;
+        };
+        for (need, chunk) in needs.iter().zip(chunks) {
+            let item = &items[need.item];
+            let mut slot = lock(&slots[need.item]);
+            if slot.failed.is_some() {
+                continue;
+            }
+            match write_chunk(&mut slot, need, chunk, item, staging) {
+                Ok(true) => written.files += 1,
+                Ok(false) => {}
+                Err(e) => slot.failed = Some(Failure::Local(e)),
+            }
+            written.bytes += chunk.len() as u64;
+        }
+    }
+    written
+}
+
+fn verified<'a>(raw: &'a [u8], need: &Need) -> Option<&'a [u8]> {
+    let (from, len) = (need.chunk.offset as usize, need.chunk.len as usize);
+    let chunk = raw.get(from..from.checked_add(len)?)?;
+    (ChunkId::of(chunk) == need.chunk.id).then_some(chunk)
+}
+
+/// Writes a chunk; true if it was the file's last.
+fn write_chunk(slot: &mut Slot, need: &Need, chunk: &[u8], item: &Item, staging: &Staging) -> io::Result<bool> {
+    let (file, _) = match &mut slot.file {
+        Some(file) => file,
+        none => none.insert(staging.new_file()?),
+    };
+    file.write_all_at(chunk, need.at)?;
+    slot.left -= 1;
+    if slot.left > 0 {
+        return Ok(false);
+    }
+    if let Some((file, name)) = slot.file.take() {
+        let entry = &item.entry.entry;
+        slot.staged = Some(staging.seal(&file, name, entry.mode, entry.mtime)?);
+    }
+    Ok(true)
+}
+
+/// Makes what needs no content, makes all durable, and puts everything in its place.
+fn place_all(
+    dir: &MountDir,
+    staging: &Staging,
+    items: &[Item],
+    slots: &Slots,
+) -> Result<Vec<Result<Outcome, String>>, Error> {
+    for (item, slot) in items.iter().zip(slots.iter()) {
+        let mut slot = lock(slot);
+        if item.entry.chunks.is_empty() && slot.failed.is_none() {
+            match stage_bare(item, staging) {
+                Ok(staged) => slot.staged = Some(staged),
+                Err(e) => slot.failed = Some(Failure::Local(e)),
+            }
+        }
+        // A full disk is not one file's trouble.
+        if let Some(Failure::Local(e)) = &slot.failed
+            && matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::QuotaExceeded)
+        {
+            let e = io::Error::new(e.kind(), e.to_string());
+            return Err(Error::local("write to", dir.path(), e));
+        }
+    }
+    staging.sync().map_err(|e| Error::local("make durable what was written to", dir.path(), e))?;
+    let mut parents = Parents { dir, last: None };
+    let placed = items.iter().zip(slots.iter()).map(|(item, slot)| {
+        let mut slot = lock(slot);
+        if let Some((_, name)) = slot.file.take() {
+            staging.discard(&name);
+        }
+        match (slot.failed.take(), slot.staged.take()) {
+            (Some(Failure::Store(message)), _) => Err(message),
+            (Some(Failure::Local(e)), _) => Err(format!("cannot be written: {e}")),
+            (None, Some(staged)) => place(&mut parents, staging, item, staged),
+            (None, None) => Err("a part of it is missing in the store".to_owned()),
+        }
+    });
+    Ok(placed.collect())
+}
+
+fn stage_bare(item: &Item, staging: &Staging) -> io::Result<Staged> {
+    let entry = &item.entry.entry;
+    match &entry.node {
+        Node::Symlink { target } => staging.new_symlink(target, entry.mtime),
+        Node::File { .. } | Node::Dir => {
+            let (file, name) = staging.new_file()?;
+            staging.seal(&file, name, entry.mode, entry.mtime)
+        }
+    }
+}
+
+fn place(parents: &mut Parents<'_>, staging: &Staging, item: &Item, staged: Staged) -> Result<Outcome, String> {
+    let parent = match parents.make(&item.path) {
+        Ok(parent) => parent,
+        Err(e) => {
+            staging.abandon(&staged);
+            return Err(format!("its directory cannot be made: {e}"));
+        }
+    };
+    staging.install(staged, &parent, &item.path, &item.expected).map(Outcome::Installed).map_err(|e| match e {
+        InstallError::Changed => e.to_string(),
+        InstallError::Io(e) => format!("cannot be put in place: {e}"),
+    })
+}
+
+/// Opens, and makes, the directories of files that come in tree order.
+struct Parents<'a> {
+    dir: &'a MountDir,
+    last: Option<(TreePath, Arc<OwnedFd>)>,
+}
+
+impl Parents<'_> {
+    fn make(&mut self, path: &TreePath) -> io::Result<Arc<OwnedFd>> {
+        let parent = path.parent().unwrap_or_default();
+        if let Some((last, dir)) = &self.last
+            && *last == parent
+        {
+            return Ok(dir.clone());
+        }
+        let dir = Arc::new(self.dir.make_dirs(&parent)?);
+        self.last = Some((parent, dir.clone()));
+        Ok(dir)
+    }
+}

@@ -1,0 +1,10 @@
+//! From the store to the mount.
+
+mod apply;
+mod fetch;
+mod pull;
+mod ranges;
+mod read;
+mod restore;
+
+pub(crate) use fetch::chain;

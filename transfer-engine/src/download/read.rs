@@ -1,0 +1,99 @@
+//! Reading files of a snapshot without a mount.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use policy_core::{Node, TreePath};
+
+use crate::error::Error;
+use crate::format::{ChunkId, ChunkRef, Snapshot, StoreKey, TreeEntry, open_block};
+use crate::store::Store;
+use crate::tree::Tree;
+
+/// Blocks that are fetched ahead of who takes the bytes.
+const AHEAD: usize = 4;
+
+impl Store {
+    /// Calls `each` for every entry at `within` or below, in tree order. Directories are listed where they
+    /// are empty or their mode is not 0755; all others are implied.
+    pub async fn entries(
+        &self,
+        snapshot: &Snapshot,
+        within: &TreePath,
+        mut each: impl FnMut(TreeEntry),
+    ) -> Result<(), Error> {
+        let tree = Tree { store: self, snapshot, cache: None };
+        let mut segments = std::pin::pin!(tree.segments(tree.segments_within(within)));
+        while let Some((_, entries)) = segments.try_next().await? {
+            entries.into_iter().filter(|e| e.path.is_within(within)).for_each(&mut each);
+        }
+        Ok(())
+    }
+
+    /// Returns the entry at a path.
+    ///
+    /// # Errors
+    /// [`Error::NoPath`] where there is none, or only an implied directory.
+    pub async fn entry(&self, snapshot: &Snapshot, path: &TreePath) -> Result<TreeEntry, Error> {
+        let tree = Tree { store: self, snapshot, cache: None };
+        tree.find(path).await?.ok_or_else(|| Error::NoPath {
+            path: path.to_string(),
+            name: snapshot.context.clone(),
+            number: snapshot.number,
+        })
+    }
+
+    /// Sends the bytes `range` of a file to `sink`, in order, each verified before it is sent. What lies
+    /// beyond the file's end is left out.
+    pub async fn read_file(
+        &self,
+        file: &TreeEntry,
+        range: Range<u64>,
+        mut sink: impl FnMut(Bytes) -> std::io::Result<()>,
+    ) -> Result<(), Error> {
+        if !matches!(file.entry.node, Node::File { .. }) {
+            let source = std::io::Error::other("it is no file");
+            return Err(Error::local("read", file.path.to_string(), source));
+        }
+        let mut at = 0;
+        let wanted: Vec<(ChunkRef, Range<usize>)> = file
+            .chunks
+            .iter()
+            .filter_map(|chunk| {
+                let (start, end) = (at, at + u64::from(chunk.len));
+                at = end;
+                let (from, to) = (range.start.max(start), range.end.min(end));
+                (from < to).then(|| (*chunk, (from - start) as usize..(to - start) as usize))
+            })
+            .collect();
+        let mut parts = futures::stream::iter(wanted)
+            .map(|(chunk, part)| async move { Ok::<_, Error>(self.chunk(&chunk).await?.slice(part)) })
+            .buffered(AHEAD);
+        while let Some(bytes) = parts.try_next().await? {
+            sink(bytes).map_err(|e| Error::local("write the content of", file.path.to_string(), e))?;
+        }
+        Ok(())
+    }
+
+    /// Fetches one chunk; once more if it is not what it should be.
+    async fn chunk(&self, chunk: &ChunkRef) -> Result<Bytes, Error> {
+        let block = chunk.block;
+        let (start, end) = (u64::from(block.offset), u64::from(block.offset) + u64::from(block.stored_len));
+        for _ in 0..2 {
+            let stored = self.get_range(block.pack, start, end).await?;
+            let chunk = *chunk;
+            let opened = self.env().blocking(move || {
+                let raw = Bytes::from(open_block(block.codec, block.raw_len, &stored).ok()?);
+                let from = chunk.offset as usize;
+                let bytes = raw.get(from..from + chunk.len as usize).is_some().then(|| raw.slice(from..from + chunk.len as usize))?;
+                (ChunkId::of(&bytes) == chunk.id).then_some(bytes)
+            });
+            if let Ok(Some(bytes)) = opened.await {
+                return Ok(bytes);
+            }
+        }
+        let key = StoreKey::Pack(block.pack).path().to_string();
+        Err(Error::Corrupt { key, what: format!("the block at byte {start} does not hold what it should") })
+    }
+}

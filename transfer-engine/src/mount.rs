@@ -1,0 +1,374 @@
+//! A mount: a directory at which a context is worked on.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use policy_core::{
+    ConflictPolicy, Digest, ListMarks, Rules, Scope, SyncPolicy, TreePath, UploadStrategy,
+};
+
+use crate::error::Error;
+use crate::format::{ContextName, sha256};
+use crate::local::{MountDir, recover};
+use crate::monitor::{Monitor, Phase};
+use crate::options::{MaxDelete, SyncOptions};
+use crate::plan::Filter;
+use crate::report::SyncReport;
+use crate::state::{BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState};
+use crate::status::{StatusKeeper, TaskType};
+use crate::store::{Head, HeadKey, Store};
+use crate::upload::{DeltaOptions, DeltaStats};
+
+/// A context, the path at which it is worked on, and the policy of its sync.
+#[derive(Debug, Clone)]
+pub struct ContextSync {
+    /// The context's name, which is its id.
+    pub context: ContextName,
+    /// The mount's path.
+    pub path: PathBuf,
+    /// When, what and how is synced.
+    pub policy: SyncPolicy,
+}
+
+impl ContextSync {
+    /// Binds a context to a path by a policy.
+    pub fn new(context: ContextName, path: impl Into<PathBuf>, policy: SyncPolicy) -> Self {
+        Self { context, path: path.into(), policy }
+    }
+}
+
+/// A mount that this process has locked, until it is dropped.
+#[derive(Debug)]
+pub struct Mount {
+    pub(crate) store: Store,
+    pub(crate) context: ContextName,
+    pub(crate) policy: SyncPolicy,
+    /// Absolute and without links.
+    pub(crate) path: PathBuf,
+    pub(crate) state: MountState,
+    pub(crate) files: ContextState,
+    pub(crate) scope: Arc<Scope>,
+    never: Vec<TreePath>,
+}
+
+impl Mount {
+    /// Locks a mount. The directory need not exist; the state of all mounts is kept in `state_dir`.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process holds it, [`Error::Policy`] if the policy can't be used with it.
+    pub fn open(store: &Store, sync: ContextSync, state_dir: &Path) -> Result<Self, Error> {
+        let path = absolute(&sync.path).map_err(|e| Error::local("find", &sync.path, e))?;
+        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
+        let scope = Arc::new(Scope::new(&sync.policy, bytes)?);
+        let state = MountState::lock(state_dir, &path)?;
+        let files = state.context(store.location(), &sync.context)?;
+        let never = [Some(state_dir), local_path(store.location())].into_iter().flatten();
+        let never = never.filter_map(|place| below(&path, &absolute(place).ok()?)).collect();
+        Ok(Self {
+            store: store.clone(),
+            context: sync.context,
+            policy: sync.policy,
+            path,
+            state,
+            files,
+            scope,
+            never,
+        })
+    }
+
+    /// Returns the mount's path, absolute and without links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns what the policy's paths give reason to warn of, whatever is in the mount.
+    pub fn warnings(&self) -> Vec<String> {
+        self.scope.warnings().iter().map(ToString::to_string).collect()
+    }
+
+    /// Downloads, then uploads.
+    pub async fn sync(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
+        let mut report = match self.pull(options, monitor).await {
+            Ok(report) => report,
+            // Nothing to bring yet: the upload makes the context.
+            Err(Error::NoContext { .. }) if options.create => SyncReport::default(),
+            Err(e) => return Err(e),
+        };
+        if !report.stopped_by_conflict {
+            report.absorb(&self.push(options, monitor).await?);
+        }
+        Ok(report)
+    }
+
+    pub(crate) fn keep_status<'m>(
+        &self,
+        options: &SyncOptions,
+        monitor: &'m dyn Monitor,
+        task_type: TaskType,
+    ) -> StatusKeeper<'m> {
+        let (env, dir) = (self.store.env(), self.state.dir());
+        StatusKeeper::start(monitor, env, dir, self.context.as_str(), &self.path, &options.session, task_type)
+    }
+
+    pub(crate) fn filter(&self, options: &SyncOptions) -> Arc<Filter> {
+        Arc::new(Filter { scope: self.scope.clone(), only: options.only.clone(), never: self.never.clone() })
+    }
+
+    pub(crate) fn rules(&self, options: &SyncOptions, hold_deletions: bool) -> Rules {
+        Rules {
+            sync_local_file: self.policy.delete_policy.sync_local_file,
+            conflict: self.conflict_policy(options),
+            hold_deletions,
+        }
+    }
+
+    pub(crate) fn conflict_policy(&self, options: &SyncOptions) -> ConflictPolicy {
+        options.conflict.unwrap_or(self.policy.conflict_policy)
+    }
+
+    pub(crate) fn cache(&self) -> Cache {
+        self.files.cache()
+    }
+
+    /// A digest of what decides which paths are in scope.
+    pub(crate) fn scope_digest(&self) -> Digest {
+        sha256(self.policy.digest_input().as_bytes())
+    }
+
+    /// Opens the mount's directory and clears away what a crash left in it; `None` where it does not exist.
+    pub(crate) fn open_dir(&self, monitor: &dyn Monitor) -> Result<Option<MountDir>, Error> {
+        let dir = match MountDir::open(&self.path, self.store.env()) {
+            Ok(dir) => dir,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::local("open the mount", &self.path, e)),
+        };
+        for name in recover(&dir).map_err(|e| Error::local("clear up", &self.path, e))? {
+            monitor.warning(&format!(
+                "an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`"
+            ));
+        }
+        Ok(Some(dir))
+    }
+
+    pub(crate) fn delta_options<'a>(
+        &'a self,
+        dir: &'a MountDir,
+        filter: &Arc<Filter>,
+        options: &SyncOptions,
+    ) -> DeltaOptions<'a> {
+        DeltaOptions {
+            mount: dir,
+            scope: self.scope.clone(),
+            filter: filter.clone(),
+            spool_dir: self.files.dir(),
+            checksum: options.checksum,
+            mode: self.policy.upload_policy.upload_mode,
+            max_upload: options.max_upload,
+        }
+    }
+
+    /// Returns the base's rows that this sync deals with; none without a usable base.
+    pub(crate) fn base_rows(
+        &self,
+        header: Option<&BaseHeader>,
+        filter: &Arc<Filter>,
+    ) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
+        use crate::local::ScanFilter;
+        let filter = filter.clone();
+        Ok(match self.all_base_rows(header)? {
+            Some(rows) => Box::new(rows.filter(move |row| {
+                row.as_ref().map_or(true, |row| filter.contains(&row.path, row.entry.is_dir()))
+            })),
+            None => Box::new(std::iter::empty()),
+        })
+    }
+
+    pub(crate) fn all_base_rows(&self, header: Option<&BaseHeader>) -> Result<Option<BaseReader>, Error> {
+        if header.is_none() {
+            return Ok(None);
+        }
+        let opened = BaseReader::open(&self.files.base());
+        Ok(opened.map_err(|e| Error::local("read", self.files.base(), e))?.map(|(_, rows)| rows))
+    }
+
+    /// Finds the head, and settles what an interrupted commit left open.
+    ///
+    /// Returns the key of the newest snapshot and the base's header, if it is one for this head.
+    pub(crate) async fn find_head(
+        &self,
+        monitor: &dyn Monitor,
+    ) -> Result<(Option<HeadKey>, Option<BaseHeader>), Error> {
+        monitor.phase(Phase::Opening);
+        let mut header = self.files.header();
+        if let Some(header) = header.as_ref().or(self.files.next_header().as_ref()) {
+            self.store.assume_meta(header.store.clone());
+        }
+        let key = self.store.find_head_key(&self.context).await?;
+        if self.files.next_base().exists() {
+            header = self.settle_next(key.as_ref()).await?.or(header);
+        }
+        let Some(key) = key else {
+            if header.is_some() {
+                monitor.warning("the context that this mount was synced with is gone; nothing is deleted");
+            }
+            return Ok((None, None));
+        };
+        Ok((Some(key), header))
+    }
+
+    /// Adopts the next base if its commit turns out to have landed, and drops it if not.
+    async fn settle_next(&self, key: Option<&HeadKey>) -> Result<Option<BaseHeader>, Error> {
+        let Some(next) = self.files.next_header() else {
+            self.files.drop_next()?;
+            return Ok(None);
+        };
+        let number = next.head.number;
+        let Some(key) = key.filter(|key| key.number >= number) else {
+            self.files.drop_next()?;
+            return Ok(None);
+        };
+        let landed = match self.store.read_snapshot(&self.context, number).await {
+            Ok(found) => (found.digest == next.digest).then_some(found.key),
+            // Collected in the meantime: the one after it still names its parent.
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. } | Error::Format { .. })
+                if key.number > number =>
+            {
+                let after = self.store.read_snapshot(&self.context, number + 1).await;
+                after.ok().filter(|s| s.snapshot.parent == Some(next.digest)).map(|_| next.head.clone())
+            }
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => None,
+            Err(e) => return Err(e),
+        };
+        match landed {
+            Some(head) => {
+                let header = BaseHeader { head, ..next };
+                self.files.adopt_next(&header)?;
+                Ok(Some(header))
+            }
+            None => {
+                self.files.drop_next()?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the listing shows the very head that the base was written for.
+    pub(crate) fn is_same_head(header: Option<&BaseHeader>, key: &HeadKey) -> bool {
+        header.is_some_and(|h| h.head == *key && key.e_tag.is_some())
+    }
+
+    /// Loads the head: from the cache if it is known to be the one that is there, else from the store.
+    pub(crate) async fn load_head(&self, header: Option<&BaseHeader>, key: &HeadKey) -> Result<Head, Error> {
+        let cache = self.cache();
+        if let Some(header) = header.filter(|h| Self::is_same_head(Some(h), key))
+            && let Some(bytes) = cache.get(&header.digest)
+            && let Ok(head) = self.store.check_snapshot(&self.context, key.number, bytes, key.clone())
+            && head.digest == header.digest
+        {
+            return Ok(head);
+        }
+        let head = self.store.read_head(&self.context, key.clone()).await?;
+        cache.put(&head.digest, &head.bytes);
+        Ok(head)
+    }
+
+    /// Drops a base that is none for this head: of another life of the context, or from its future.
+    pub(crate) fn check_base(
+        &self,
+        header: Option<BaseHeader>,
+        head: &Head,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<BaseHeader>, Error> {
+        let Some(header) = header else { return Ok(None) };
+        if header.store.store_id != head.snapshot.store_id {
+            return Err(Error::OtherStore { location: self.store.location().to_owned() });
+        }
+        let problem = if header.lineage != head.snapshot.lineage {
+            "the context was deleted and made again since the last sync"
+        } else if header.head.number > head.key.number {
+            "the context is in an older state than at the last sync"
+        } else if header.head.number == head.key.number && header.digest != head.digest {
+            "the context's history was changed since the last sync"
+        } else {
+            return Ok(Some(header));
+        };
+        monitor.warning(&format!("{problem}; the mount is treated as new, and nothing is deleted"));
+        Ok(None)
+    }
+
+    /// Whether a guard holds this many deletions back.
+    pub(crate) fn guards(&self, options: &SyncOptions, deletions: u64, base: u64) -> bool {
+        let limit = options
+            .max_delete
+            .or(self.policy.delete_policy.max_delete_percent.map(MaxDelete::Percent));
+        match limit {
+            Some(MaxDelete::Count(most)) => deletions > most,
+            Some(MaxDelete::Percent(percent)) => {
+                u128::from(deletions) * 100 > u128::from(percent) * u128::from(base)
+            }
+            None => false,
+        }
+    }
+
+    /// Whether nothing that was brought is there any more: a lost mount, not a deletion of everything.
+    pub(crate) fn looks_lost(options: &SyncOptions, stats: &DeltaStats) -> bool {
+        options.only.is_empty() && !options.allow_empty_mount && stats.base > 0 && stats.present == 0
+    }
+
+    /// Warns of white lists that match nothing here or in the context.
+    pub(crate) fn warn_unmatched(&self, marks: &ListMarks, monitor: &dyn Monitor) {
+        for list in marks.unmatched(&self.scope) {
+            let read_as = match list.resolved() {
+                Some(path) if path.is_root() => "the whole mount".to_owned(),
+                Some(path) => format!("`{path}` in the mount"),
+                None => "an expression".to_owned(),
+            };
+            monitor.warning(&format!(
+                "the white list `{}`, read as {read_as}, matches nothing here or in the context",
+                list.path()
+            ));
+        }
+    }
+
+    /// Warns, once each, of parts of the policy that this version does not carry out yet.
+    pub(crate) fn warn_of_strategies(&self, monitor: &dyn Monitor) {
+        match self.policy.upload_policy.upload_strategy {
+            UploadStrategy::UploadBeforeResourceRelease => {}
+            _ => monitor.warning("checkpoints during a session are not made yet; the upload is made at its end"),
+        }
+    }
+
+    /// Keeps only the objects of this head in the cache.
+    pub(crate) fn trim_cache(&self, head: &Head) {
+        let mut keep: BTreeSet<Digest> = head.snapshot.segments.iter().map(|s| s.digest).collect();
+        keep.insert(head.digest);
+        self.cache().keep_only(&keep);
+    }
+}
+
+/// Makes a path absolute and free of links, as far as it exists.
+pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    match path.canonicalize() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => Ok(absolute(parent)?.join(name)),
+            _ => Ok(path),
+        },
+        other => other,
+    }
+}
+
+/// Returns the directory of a store that is one.
+fn local_path(location: &str) -> Option<&Path> {
+    let path = location.strip_prefix("file://").unwrap_or(location);
+    path.starts_with('/').then(|| Path::new(path))
+}
+
+/// Returns `place` as a path of the mount, if it lies in it.
+fn below(mount: &Path, place: &Path) -> Option<TreePath> {
+    use std::os::unix::ffi::OsStrExt;
+    let rest = place.strip_prefix(mount).ok()?;
+    TreePath::new(rest.as_os_str().as_bytes()).ok().filter(|p| !p.is_root())
+}

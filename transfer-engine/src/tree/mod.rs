@@ -1,0 +1,9 @@
+//! The tree of a snapshot: reading its segments, finding chunks in it, and making the next one.
+
+mod index;
+mod read;
+mod update;
+
+pub(crate) use index::{ChunkIndex, Lookup};
+pub(crate) use read::Tree;
+pub(crate) use update::{Resolved, TreeUpdate, UpdatedTree};

@@ -1,0 +1,405 @@
+//! The next tree: the parent's segments where nothing changed, new ones where something did.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use policy_core::{Entry, Node, TreePath};
+
+use super::Tree;
+use crate::error::Error;
+use crate::format::{
+    Changes, EncodedSegment, PackId, PackUse, Place, SegmentCutter, SegmentRef, Totals, TreeEntry,
+    encode_segment,
+};
+use crate::store::unusable;
+use crate::upload::PackSink;
+
+/// Segments up to this many bytes in all stand in the snapshot itself, which saves the reader a trip.
+const INLINE: usize = 128 << 10;
+
+/// What a change makes of a path.
+pub(crate) enum Resolved {
+    Put(TreeEntry),
+    Delete(TreePath),
+}
+
+impl Resolved {
+    pub(crate) fn path(&self) -> &TreePath {
+        match self {
+            Self::Put(entry) => &entry.path,
+            Self::Delete(path) => path,
+        }
+    }
+}
+
+/// Applies changes, given in tree order, to a parent's tree.
+pub(crate) struct TreeUpdate<'a> {
+    parent: Tree<'a>,
+    /// The parent's segment that is being rewritten.
+    open: Option<usize>,
+    /// What is left of it.
+    rest: VecDeque<TreeEntry>,
+    /// The parent's first segment that has not been dealt with.
+    next: usize,
+    held: Option<Held>,
+    cutter: SegmentCutter,
+    building: Vec<TreeEntry>,
+    done: Vec<Segment>,
+    inline_len: usize,
+    totals: Totals,
+    changes: Changes,
+    blocked: Vec<TreePath>,
+}
+
+/// An entry that is held back until it is known what follows it.
+struct Held {
+    entry: TreeEntry,
+    /// For an entry that a change put: what it replaces.
+    new: Option<Option<TreeEntry>>,
+}
+
+enum Segment {
+    Reused(usize),
+    Inline(EncodedSegment),
+    Packed(EncodedSegment, PackId, u32),
+}
+
+/// The outcome of a [`TreeUpdate`].
+pub(crate) struct UpdatedTree {
+    segments: Vec<Segment>,
+    pub(crate) totals: Totals,
+    pub(crate) changes: Changes,
+    /// Files that were not put, because something that stays is below them or above them.
+    pub(crate) blocked: Vec<TreePath>,
+}
+
+impl<'a> TreeUpdate<'a> {
+    pub(crate) fn new(parent: Tree<'a>) -> Self {
+        Self {
+            totals: parent.snapshot.totals,
+            parent,
+            open: None,
+            rest: VecDeque::new(),
+            next: 0,
+            held: None,
+            cutter: SegmentCutter::new(),
+            building: Vec::new(),
+            done: Vec::new(),
+            inline_len: 0,
+            changes: Changes::default(),
+            blocked: Vec::new(),
+        }
+    }
+
+    /// Applies one change. `sink` takes segments that are too many to stand in the snapshot.
+    pub(crate) async fn apply(&mut self, change: Resolved, sink: &mut PackSink) -> Result<(), Error> {
+        let segments = &self.parent.snapshot.segments;
+        if !segments.is_empty() {
+            let index = segments.partition_point(|s| s.first <= *change.path()).saturating_sub(1);
+            if self.open != Some(index) {
+                self.advance(index, sink).await?;
+            }
+        }
+        while self.rest.front().is_some_and(|e| e.path < *change.path()) {
+            if let Some(entry) = self.rest.pop_front() {
+                self.emit(entry, None, sink).await?;
+            }
+        }
+        let old = self.rest.pop_front_if(|e| e.path == *change.path());
+        match change {
+            Resolved::Put(entry) => {
+                // What says the same stays as it is: times alone make no new snapshot.
+                if let Some(old) = old.as_ref().filter(|o| is_same(o, &entry)) {
+                    let old = old.clone();
+                    return self.emit(old, None, sink).await;
+                }
+                self.emit(entry, Some(old), sink).await
+            }
+            Resolved::Delete(_) => {
+                if let Some(old) = old {
+                    self.changes.deleted += 1;
+                    count(&mut self.totals, &old, false);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Moves on to the parent's segment `index`; those between stay as they are.
+    async fn advance(&mut self, index: usize, sink: &mut PackSink) -> Result<(), Error> {
+        self.close_open(sink).await?;
+        if index > self.next {
+            self.end_segment(sink).await?;
+            self.reuse(self.next..index, sink).await?;
+        }
+        self.rest = self.parent.segment(index).await?.into();
+        self.open = Some(index);
+        self.next = index + 1;
+        Ok(())
+    }
+
+    async fn close_open(&mut self, sink: &mut PackSink) -> Result<(), Error> {
+        while let Some(entry) = self.rest.pop_front() {
+            self.emit(entry, None, sink).await?;
+        }
+        self.open = None;
+        Ok(())
+    }
+
+    async fn reuse(&mut self, range: std::ops::Range<usize>, sink: &mut PackSink) -> Result<(), Error> {
+        for index in range {
+            let segment = &self.parent.snapshot.segments[index];
+            match self.parent.snapshot.inline_segment(segment) {
+                // What stood in the parent itself has to be carried along.
+                Some(bytes) => {
+                    let packs = segment.packs.iter().filter_map(|(pack, live)| {
+                        Some((self.parent.snapshot.packs.get(*pack as usize)?.id, *live))
+                    });
+                    let carried = EncodedSegment {
+                        first: segment.first.clone(),
+                        entries: segment.entries,
+                        digest: segment.digest,
+                        packs: packs.collect(),
+                        bytes,
+                    };
+                    self.add(carried, sink).await?;
+                }
+                None => self.done.push(Segment::Reused(index)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next entry of the new tree. A directory that what follows implies is dropped, and so is a
+    /// new entry that can't stand together with one that stays.
+    async fn emit(
+        &mut self,
+        entry: TreeEntry,
+        new: Option<Option<TreeEntry>>,
+        sink: &mut PackSink,
+    ) -> Result<(), Error> {
+        let mut incoming = Held { entry, new };
+        if let Some(held) = self.held.take() {
+            let below = incoming.entry.path.is_below(&held.entry.path);
+            if below && !held.entry.entry.is_dir() {
+                if incoming.new.is_some() {
+                    self.blocked.push(incoming.entry.path.clone());
+                    match incoming.new.take().flatten() {
+                        Some(old) => incoming = Held { entry: old, new: None },
+                        None => {
+                            self.held = Some(held);
+                            return Ok(());
+                        }
+                    }
+                } else {
+                    // The entry that stays was there first; it is the file above it that must wait.
+                    self.blocked.push(held.entry.path.clone());
+                    if let Some(Some(old)) = held.new {
+                        self.place(Held { entry: old, new: None }, sink).await?;
+                    }
+                }
+            } else if below && is_implied(&held.entry) {
+                if let Some(Some(old)) = held.new {
+                    self.changes.changed += 1;
+                    count(&mut self.totals, &old, false);
+                } else if held.new.is_none() {
+                    count(&mut self.totals, &held.entry, false);
+                }
+            } else {
+                self.place(held, sink).await?;
+            }
+        }
+        self.held = Some(incoming);
+        Ok(())
+    }
+
+    async fn place(&mut self, held: Held, sink: &mut PackSink) -> Result<(), Error> {
+        if let Some(old) = &held.new {
+            match old {
+                Some(old) => {
+                    self.changes.changed += 1;
+                    count(&mut self.totals, old, false);
+                }
+                None => self.changes.added += 1,
+            }
+            count(&mut self.totals, &held.entry, true);
+        }
+        if self.cutter.begins_segment(&held.entry) {
+            self.encode(sink).await?;
+        }
+        self.building.push(held.entry);
+        Ok(())
+    }
+
+    async fn end_segment(&mut self, sink: &mut PackSink) -> Result<(), Error> {
+        if let Some(held) = self.held.take() {
+            self.place(held, sink).await?;
+        }
+        self.encode(sink).await?;
+        self.cutter = SegmentCutter::new();
+        Ok(())
+    }
+
+    async fn encode(&mut self, sink: &mut PackSink) -> Result<(), Error> {
+        if self.building.is_empty() {
+            return Ok(());
+        }
+        let entries = std::mem::take(&mut self.building);
+        let encoded = encode_segment(&entries).map_err(|e| unusable("a new segment", e))?;
+        self.add(encoded, sink).await
+    }
+
+    async fn add(&mut self, segment: EncodedSegment, sink: &mut PackSink) -> Result<(), Error> {
+        if let Some(cache) = self.parent.cache {
+            cache.put(&segment.digest, &segment.bytes);
+        }
+        self.inline_len += segment.bytes.len();
+        self.done.push(Segment::Inline(segment));
+        if self.inline_len > INLINE {
+            self.inline_len = 0;
+            for segment in &mut self.done {
+                if let Segment::Inline(encoded) = segment {
+                    let (pack, offset) = sink.add_segment(encoded.bytes.clone(), encoded.digest).await?;
+                    // The bytes are the pack's now, and the cache's; here they would only take memory.
+                    let packed = EncodedSegment { bytes: Bytes::new(), ..encoded.clone() };
+                    *segment = Segment::Packed(packed, pack, offset);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the tree; everything after the last change stays as it was.
+    pub(crate) async fn finish(mut self, sink: &mut PackSink) -> Result<UpdatedTree, Error> {
+        self.close_open(sink).await?;
+        self.end_segment(sink).await?;
+        self.reuse(self.next..self.parent.snapshot.segments.len(), sink).await?;
+        Ok(UpdatedTree {
+            segments: self.done,
+            totals: self.totals,
+            changes: self.changes,
+            blocked: self.blocked,
+        })
+    }
+}
+
+/// The lists of a snapshot that describe its tree.
+pub(crate) struct Listed {
+    pub(crate) packs: Vec<PackUse>,
+    pub(crate) segments: Vec<SegmentRef>,
+    pub(crate) inline: Bytes,
+}
+
+impl UpdatedTree {
+    /// Whether the tree says what the parent's says.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.changes == Changes::default()
+    }
+
+    /// Lists segments and packs for the new snapshot. All packs of `sink` must have been put.
+    pub(crate) fn list(&self, parent: &Tree<'_>, sink: &PackSink) -> Result<Listed, Error> {
+        let mut packs = PackTable::default();
+        let mut inline = BytesMut::new();
+        let mut segments = Vec::with_capacity(self.segments.len());
+        for segment in &self.segments {
+            segments.push(match segment {
+                Segment::Reused(index) => {
+                    let old = &parent.snapshot.segments[*index];
+                    let id = |pack: u32| parent.snapshot.packs[pack as usize].id;
+                    let place = match old.place {
+                        Place::Pack { pack, offset } => {
+                            Place::Pack { pack: packs.add(id(pack), u64::from(old.len)), offset }
+                        }
+                        inline @ Place::Inline { .. } => inline,
+                    };
+                    let used = old.packs.iter().map(|(pack, live)| (packs.add(id(*pack), *live), *live)).collect();
+                    SegmentRef { place, packs: used, ..old.clone() }
+                }
+                Segment::Inline(encoded) => {
+                    let offset = inline.len() as u32;
+                    inline.extend_from_slice(&encoded.bytes);
+                    packs.refer(encoded, encoded.bytes.len() as u32, Place::Inline { offset })
+                }
+                Segment::Packed(encoded, pack, offset) => {
+                    let len = sink.segment_len(&encoded.digest);
+                    let place = Place::Pack { pack: packs.add(*pack, u64::from(len)), offset: *offset };
+                    packs.refer(encoded, len, place)
+                }
+            });
+        }
+        let packs = packs.into_uses(parent, sink)?;
+        Ok(Listed { packs, segments, inline: inline.freeze() })
+    }
+}
+
+#[derive(Default)]
+struct PackTable {
+    order: Vec<(PackId, u64)>,
+    index: BTreeMap<PackId, u32>,
+}
+
+impl PackTable {
+    fn add(&mut self, id: PackId, live: u64) -> u32 {
+        let index = *self.index.entry(id).or_insert_with(|| {
+            self.order.push((id, 0));
+            (self.order.len() - 1) as u32
+        });
+        self.order[index as usize].1 += live;
+        index
+    }
+
+    fn refer(&mut self, encoded: &EncodedSegment, len: u32, place: Place) -> SegmentRef {
+        SegmentRef {
+            first: encoded.first.clone(),
+            entries: encoded.entries,
+            digest: encoded.digest,
+            len,
+            place,
+            packs: encoded.packs.iter().map(|(id, live)| (self.add(*id, *live), *live)).collect(),
+        }
+    }
+
+    fn into_uses(self, parent: &Tree<'_>, sink: &PackSink) -> Result<Vec<PackUse>, Error> {
+        let known: BTreeMap<PackId, &PackUse> = parent.snapshot.packs.iter().map(|p| (p.id, p)).collect();
+        let uses = self.order.into_iter().map(|(id, live)| {
+            let (size, footer_len, land_by) = match (known.get(&id), sink.put(&id)) {
+                (Some(old), _) => (old.size, old.footer_len, None),
+                (None, Some(put)) => (put.size, put.footer_len, Some(put.land_by)),
+                (None, None) => {
+                    let what = "a pack is referred to that was not put".to_owned();
+                    return Err(Error::Corrupt { key: id.to_string(), what });
+                }
+            };
+            // Chunks that several entries share are counted for each of them.
+            let live = live.min(size - u64::from(footer_len));
+            Ok(PackUse { id, size, footer_len, live, land_by })
+        });
+        uses.collect()
+    }
+}
+
+fn is_implied(entry: &TreeEntry) -> bool {
+    entry.entry.is_dir() && entry.entry.mode == Entry::IMPLIED_DIR.mode
+}
+
+fn is_same(old: &TreeEntry, new: &TreeEntry) -> bool {
+    old.entry.agrees_with(&new.entry)
+        && old.extracted == new.extracted
+        && old.recycled == new.recycled
+        && old.chunks == new.chunks
+}
+
+fn count(totals: &mut Totals, entry: &TreeEntry, more: bool) {
+    let add = |total: &mut u64, n: u64| {
+        *total = if more { total.saturating_add(n) } else { total.saturating_sub(n) };
+    };
+    match &entry.entry.node {
+        Node::File { size, .. } if !entry.recycled => {
+            add(&mut totals.files, 1);
+            add(&mut totals.bytes, *size);
+        }
+        Node::File { .. } => {}
+        Node::Dir => add(&mut totals.dirs, 1),
+        Node::Symlink { .. } => add(&mut totals.symlinks, 1),
+    }
+}

@@ -1,0 +1,149 @@
+//! Reading files so that what was read is known to be one state of the file.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use policy_core::TreePath;
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::env::Env;
+use crate::format::{CHUNK_MAX, cut};
+use crate::local::{Fingerprint, MountDir, open_file_at};
+
+/// How often a file that changes while it is read is tried again.
+const ATTEMPTS: u32 = 3;
+/// What one step of a long file reads.
+const STEP: usize = 8 << 20;
+
+/// Why a file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error("it vanished")]
+    Gone,
+    #[error("it keeps changing while it is read")]
+    Unstable,
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(e: io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
+            _ => Self::Io(e),
+        }
+    }
+}
+
+/// The content of a file, and the stat under which it had it.
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
+    pub(crate) print: Fingerprint,
+    pub(crate) trusted: bool,
+}
+
+/// Opens the directories of files that come in tree order: most are in the one of the file before.
+pub(crate) struct Parents<'a> {
+    mount: &'a MountDir,
+    last: Option<(TreePath, Arc<OwnedFd>)>,
+}
+
+impl<'a> Parents<'a> {
+    pub(crate) fn new(mount: &'a MountDir) -> Self {
+        Self { mount, last: None }
+    }
+
+    pub(crate) fn of(&mut self, path: &TreePath) -> io::Result<Arc<OwnedFd>> {
+        let parent = path.parent().unwrap_or_default();
+        if let Some((last, dir)) = &self.last
+            && *last == parent
+        {
+            return Ok(dir.clone());
+        }
+        let dir = Arc::new(self.mount.dir(&parent)?);
+        self.last = Some((parent, dir.clone()));
+        Ok(dir)
+    }
+}
+
+/// Reads a file of at most `limit` bytes at once. `expected` is its stat of a moment ago.
+pub(crate) fn read_whole(
+    parent: &OwnedFd,
+    name: &[u8],
+    mut expected: Fingerprint,
+    limit: u64,
+    env: &Env,
+) -> Result<Whole, ReadError> {
+    for _ in 0..ATTEMPTS {
+        let moment = env.now();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(io::Error::from)?;
+        let mut file = File::from(fd);
+        let size = expected.size.min(limit);
+        // One byte more than there should be: that it can't be had is the end of the file, for one call.
+        let mut bytes = Vec::with_capacity(size as usize + 1);
+        (&mut file).take(size + 1).read_to_end(&mut bytes)?;
+        let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(ReadError::Unstable);
+        }
+        let print = Fingerprint::of(&stat);
+        if print == expected && bytes.len() as u64 == print.size {
+            return Ok(Whole { bytes: bytes.into(), print, trusted: !print.is_racy(moment) });
+        }
+        expected = print;
+    }
+    Err(ReadError::Unstable)
+}
+
+/// A long file that is read in steps and cut into chunks.
+pub(crate) struct LongFile {
+    file: File,
+    print: Fingerprint,
+    trusted: bool,
+    tail: Vec<u8>,
+    ended: bool,
+}
+
+impl LongFile {
+    pub(crate) fn open(parent: &OwnedFd, name: &[u8], env: &Env) -> Result<Self, ReadError> {
+        let moment = env.now();
+        let (file, stat) = open_file_at(parent, name)?;
+        let print = Fingerprint::of(&stat);
+        Ok(Self { file, print, trusted: !print.is_racy(moment), tail: Vec::new(), ended: false })
+    }
+
+    /// Returns the next chunks, or none at the end of the file.
+    pub(crate) fn next(&mut self) -> Result<Vec<Bytes>, ReadError> {
+        if self.ended {
+            return Ok(Vec::new());
+        }
+        let mut buf = std::mem::take(&mut self.tail);
+        let wanted = STEP.max(buf.len() + CHUNK_MAX) - buf.len();
+        buf.reserve_exact(wanted);
+        let read = (&mut self.file).take(wanted as u64).read_to_end(&mut buf)?;
+        self.ended = read < wanted;
+        let mut chunks = Vec::new();
+        let mut at = 0;
+        let mut lens = Vec::new();
+        while let Some(len) = cut(&buf[at..], self.ended).filter(|len| *len > 0) {
+            lens.push(len);
+            at += len;
+        }
+        self.tail = buf[at..].to_vec();
+        let mut bytes = Bytes::from(buf);
+        for len in lens {
+            chunks.push(bytes.split_to(len));
+        }
+        Ok(chunks)
+    }
+
+    /// Returns the stat under which the whole file was read, if it was one state.
+    pub(crate) fn finish(self) -> Result<(Fingerprint, bool), ReadError> {
+        let stat = rustix::fs::fstat(&self.file).map_err(io::Error::from)?;
+        if Fingerprint::of(&stat) == self.print { Ok((self.print, self.trusted)) } else { Err(ReadError::Unstable) }
+    }
+}
