@@ -157,7 +157,7 @@ fn a_store_is_made_once_and_checked() {
     let made = machine.done(&["store", "init", "--grace", "48h"]);
     let again = machine.done(&["store", "init", "--grace", "1h"]);
     insta::assert_snapshot!([made.seen(), again.seen()].join("\n"));
-    assert!(again.out.contains("48 h"), "{}", again.out);
+    assert!(again.out.contains("grace period 2d"), "{}", again.out);
     let checked = machine.done(&["--json", "store", "check"]);
     assert_eq!(checked.of_type("store")[0]["deletes"], true);
     assert_eq!(machine.call(&["store", "check", "--store", "nowhere"]).code, 10);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::world::{Ended, Machine, World};
+use crate::world::{Ended, Machine, World, noise};
 
 /// A run whose command has begun.
 struct Running<'m> {
@@ -149,8 +149,7 @@ fn a_second_signal_kills_at_once() {
 fn p4_a_signal_more_while_saving_ends_at_once_and_the_next_run_saves() {
     let world = World::new();
     let machine = world.machine("a");
-    let noise: Vec<u8> = (0..400_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
-    machine.write("noise", noise);
+    machine.write("noise", noise(400_000));
     let script = "cp ../noise big; touch started; while :; do sleep 0.05; done";
     let mut running = Running::start(&machine, &["--bwlimit", "20K"], script);
     running.wait_for("work/big");
@@ -251,6 +250,7 @@ fn by_policy() {
 #[test]
 fn what_a_person_sees() {
     let machine = World::new().machine("a");
+    machine.write("work/here", "before");
     let first = machine.call(&["run", "-c", "c", "work", "--", "sh", "-c", "echo x > f"]);
     let second = machine.call(&["run", "-c", "c", "work", "--", "sh", "-c", "exit 3"]);
     insta::assert_snapshot!([first.seen(), second.seen()].join("\n"));

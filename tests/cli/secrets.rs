@@ -20,11 +20,11 @@ fn k1_no_line_shows_a_key() {
         ("CTXSYNC_LOG_FILE", "log"),
         ("CTXSYNC_VERBOSE", "2"),
     ];
-    let option = format!("secret_access_key={CANARY}");
+    let options = [format!("access_key_id={CANARY}"), format!("secret_access_key={CANARY}")];
     for command in [&["push", "c", "work"][..], &["pull", "c", "work"], &["store", "check"], &["config"]] {
         for json in [&["--json"][..], &[]] {
-            let args =
-                [command, &["--store", "s3://bucket/prefix", "--store-option", &option], json].concat();
+            let args = [command, &["--store", "s3://bucket/prefix"], json].concat();
+            let args = [&args[..], &["--store-option", &options[0], "--store-option", &options[1]]].concat();
             let ended = machine.call_with(&variables, &args);
             assert_eq!(ended.code, i32::from(command[0] != "config"), "{}", ended.seen());
             assert!(!ended.seen().contains(CANARY), "{}", ended.seen());

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::world::{Machine, World, tree};
+use crate::world::{Machine, World, noise, tree};
 
 fn fill(machine: &Machine) {
     machine.write("work/src/main.rs", "fn main() {}\n");
@@ -231,8 +231,7 @@ fn p12_a_reader_that_goes_away_does_not_stop_a_sync() {
 #[test]
 fn a_bandwidth_limit_takes_its_time() {
     let machine = World::new().machine("a");
-    let noise: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    machine.write("work/noise", noise);
+    machine.write("work/noise", noise(200_000));
     let begun = std::time::Instant::now();
     machine.done(&["push", "c", "work", "--bwlimit", "100K"]);
     assert!(begun.elapsed().as_secs_f64() > 1.0, "{:?}", begun.elapsed());

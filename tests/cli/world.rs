@@ -194,3 +194,16 @@ pub(crate) fn tree(dir: &Path) -> Vec<String> {
     walk(dir, dir, &mut rows);
     rows
 }
+
+/// Returns bytes that no compression makes smaller.
+pub(crate) fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = || {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_be_bytes()[0]
+    };
+    (0..len).map(|_| next()).collect()
+}

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use policy_core::Node;
-use transfer_engine::SyncReport;
+use policy_core::{Node, TreePath};
+use transfer_engine::format::Snapshot;
+use transfer_engine::{Error, Store, SyncReport};
 
 use super::{Means, Outcome};
 use crate::args::CatArgs;
@@ -19,7 +20,12 @@ pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Fai
     }
     let store = open_store(settings, false)?.store;
     let snapshot = store.snapshot(&context.name, context.at).await?;
-    let file = store.entry(&snapshot, path).await?;
+    let file = match store.entry(&snapshot, path).await {
+        Err(Error::NoPath { .. }) if is_implied(&store, &snapshot, path).await? => {
+            return Err(Failure::new(Exit::FAILED, format!("`{path}` is a directory, not a file")));
+        }
+        found => found?,
+    };
     let Node::File { size, .. } = file.entry.node else {
         let kind = if file.entry.is_dir() { "a directory" } else { "a symbolic link" };
         return Err(Failure::new(Exit::FAILED, format!("`{path}` is {kind}, not a file")));
@@ -38,4 +44,11 @@ pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Fai
     }
     let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
     Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
+}
+
+/// Whether a directory is there that is no entry, because what is in it implies it.
+async fn is_implied(store: &Store, snapshot: &Snapshot, path: &TreePath) -> Result<bool, Error> {
+    let mut found = false;
+    store.entries(snapshot, path, |_| found = true).await?;
+    Ok(found)
 }

@@ -7,7 +7,7 @@ use crate::args::StoreCommand;
 use crate::errors::Failure;
 use crate::open_store::open_store;
 use crate::output::json::{Line, StoreLine};
-use crate::text;
+use crate::values::Span;
 
 pub(super) async fn store(command: &StoreCommand, means: Means<'_>) -> Result<Outcome, Failure> {
     match command {
@@ -35,7 +35,7 @@ async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Outcome, F
         }));
         return Ok(Outcome::default());
     }
-    let grace = text::span(std::time::Duration::from_secs(meta.grace_seconds));
+    let grace = Span(std::time::Duration::from_secs(meta.grace_seconds));
     let what = if there { "there is a store at" } else { "made a store at" };
     means.ui.line(&format!("{what} {}: id {}, grace period {grace}", open.store.location(), meta.store_id));
     Ok(Outcome::default())
