@@ -37,6 +37,13 @@ pub struct Rules {
     pub hold_deletions: bool,
 }
 
+impl Rules {
+    /// Whether a sync towards a side carries deletions out.
+    pub(crate) fn deletes(&self, towards: Towards) -> bool {
+        !self.hold_deletions && (self.sync_local_file || towards == Towards::Mount)
+    }
+}
+
 /// What is to be done with a path on the side that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -56,6 +63,21 @@ pub enum Verdict {
     Stop,
     /// It takes no part, in either direction, and is reported.
     Withhold,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "nothing",
+            Self::Keep => "keep",
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::HoldBack => "hold back",
+            Self::KeepBoth => "keep both",
+            Self::Stop => "stop",
+            Self::Withhold => "withhold",
+        })
+    }
 }
 
 /// Why a [`Verdict`] was given; its `Display` is one line of words.
@@ -160,14 +182,35 @@ pub fn decide(
     rules: &Rules,
     towards: Towards,
 ) -> Decision {
-    use Verdict::{Delete, HoldBack, Keep, Nothing, Withhold, Write};
     let (base, here) = match local {
-        Local::Unreadable => return Decision::new(Withhold, Reason::Unreadable),
+        Local::Unreadable => return Decision::new(Verdict::Withhold, Reason::Unreadable),
         // A pending path has no base: whatever the context holds there is still to come.
         Local::Pending => (None, None),
         Local::Absent => (base, None),
         Local::Present(entry) => (base, Some(entry)),
     };
+    let decision = decide_read(base, here, remote, rules, towards);
+    let (from, to) = match towards {
+        Towards::Store => (remote, here),
+        Towards::Mount => (here, remote),
+    };
+    // A directory in the place of a file is the file's deletion.
+    let removes = from.is_some_and(|e| !e.is_dir()) && to.is_some_and(Entry::is_dir);
+    if decision.verdict == Verdict::Write && removes && !rules.deletes(towards) {
+        return Decision::new(Verdict::Withhold, Reason::NeedsDeletion);
+    }
+    decision
+}
+
+/// The table, for a path of which the local side is known.
+fn decide_read(
+    base: Option<&Entry>,
+    here: Option<&Entry>,
+    remote: Option<&Entry>,
+    rules: &Rules,
+    towards: Towards,
+) -> Decision {
+    use Verdict::{Delete, HoldBack, Keep, Nothing, Write};
     let (verdict, reason) = match (delta(base, here), delta(base, remote), towards) {
         (Delta::Same, Delta::Same, _) => (Nothing, Reason::Unchanged),
         (Delta::Deleted, Delta::Deleted, _) => (Nothing, Reason::DeletedOnBoth),
@@ -216,7 +259,7 @@ fn both_changed(here: Option<&Entry>, there: Option<&Entry>, rules: &Rules, towa
             return Decision::new(Verdict::Nothing, Reason::SameChange);
         }
         // A directory has no content of which a copy could be kept.
-        if h.is_dir() && t.is_dir() {
+        if h.is_dir() && t.is_dir() && rules.conflict == ConflictPolicy::KeepBoth {
             let verdict = if towards == Towards::Store { Verdict::Write } else { Verdict::Keep };
             return Decision::new(verdict, Reason::DirectoryModes);
         }

@@ -1,0 +1,186 @@
+//! A file or link of one side against things of the other below it.
+
+use super::joined::{Joined, Side};
+use super::{LocalRow, Step, TreeRow};
+use crate::conflict::copy_path;
+use crate::decide::{Decision, Local, Reason, Rules, Towards, Verdict, conflict};
+use crate::{Node, TreePath};
+
+const NEEDS_DELETION: Decision = Decision::new(Verdict::Withhold, Reason::NeedsDeletion);
+
+/// A path, and everything that any side has below it, in order.
+#[derive(Debug)]
+pub(super) struct Group<B, L, R> {
+    rows: Vec<Joined<B, L, R>>,
+    decisions: Vec<Decision>,
+    rules: Rules,
+    towards: Towards,
+    /// Whose file or link stands at the top if nothing is in its way.
+    leaf: Side,
+}
+
+impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
+    pub(super) fn new(
+        top: Joined<B, L, R>,
+        decision: Decision,
+        leaf: Side,
+        rules: Rules,
+        towards: Towards,
+    ) -> Self {
+        Self { rows: vec![top], decisions: vec![decision], rules, towards, leaf }
+    }
+
+    pub(super) fn top(&self) -> &TreePath {
+        &self.rows[0].path
+    }
+
+    pub(super) fn push(&mut self, joined: Joined<B, L, R>) {
+        self.decisions.push(joined.decide(&self.rules, self.towards));
+        self.rows.push(joined);
+    }
+
+    /// Decides the clash, if there is one.
+    pub(super) fn resolve(mut self) -> impl Iterator<Item = Step<B, L, R>> {
+        let foreign = match self.leaf {
+            Side::Local => Side::Remote,
+            Side::Remote => Side::Local,
+        };
+        let below: Vec<usize> = (1..self.rows.len())
+            .filter(|&i| self.rows[i].stands_from(foreign, self.decisions[i].verdict, self.towards))
+            .collect();
+        if !below.is_empty() {
+            match self.leaf {
+                Side::Local => self.local_leaf(&below),
+                Side::Remote => self.remote_leaf(&below),
+            }
+        }
+        let to = self.copy_of_top();
+        let top = self.top().clone();
+        self.rows.into_iter().zip(self.decisions).map(move |(joined, decision)| {
+            let copy =
+                (decision.verdict == Verdict::KeepBoth).then(|| joined.path.rebase(&top, &to)).flatten();
+            joined.into_step(decision, copy)
+        })
+    }
+
+    /// The mount's file or link at the top, `below` what the context would still hold under it.
+    fn local_leaf(&mut self, below: &[usize]) {
+        let held = matches!(self.decisions[0].verdict, Verdict::HoldBack | Verdict::Withhold);
+        // What the context holds of its own is a conflict; what is there only because a deletion is not
+        // carried out is in the way.
+        if held || below.iter().any(|&i| !self.rows[i].remote_is_own()) {
+            return self.withhold(Side::Local, below);
+        }
+        let decision = conflict(&self.rules, self.towards);
+        match (decision.verdict, self.local_wins(decision), self.towards) {
+            (Verdict::KeepBoth, ..) => self.set(below, decision),
+            (Verdict::Stop, ..) => self.decisions[0] = decision,
+            (_, true, Towards::Store) => {
+                let absent = below.iter().all(|&i| self.rows[i].local() == Local::Absent);
+                match absent && self.rules.deletes(self.towards) {
+                    true => self.set(below, Decision::new(Verdict::Delete, decision.reason)),
+                    false => self.withhold(Side::Local, below),
+                }
+            }
+            (_, true, Towards::Mount) => self.set(below, decision),
+            (_, false, Towards::Store) => self.decisions[0] = decision,
+            // Writing a directory where the file is makes room for what comes below it.
+            (_, false, Towards::Mount) => match self.rules.deletes(self.towards) {
+                true => self.decisions[0] = decision,
+                false => self.withhold(Side::Local, below),
+            },
+        }
+    }
+
+    /// The context's file or link at the top, `below` what the mount would still hold under it.
+    fn remote_leaf(&mut self, below: &[usize]) {
+        let held = match self.towards {
+            Towards::Store => !self.rows[0].remote_is_own() || self.decisions[0].verdict == Verdict::Withhold,
+            Towards::Mount => below
+                .iter()
+                .any(|&i| matches!(self.decisions[i].verdict, Verdict::HoldBack | Verdict::Withhold)),
+        };
+        if held {
+            return self.withhold(Side::Remote, below);
+        }
+        let decision = conflict(&self.rules, self.towards);
+        match (decision.verdict, self.local_wins(decision), self.towards) {
+            (Verdict::KeepBoth | Verdict::Stop, ..) => self.decisions[0] = decision,
+            (_, true, Towards::Store) => match self.rules.deletes(self.towards) {
+                true => self.decisions[0] = Decision::new(Verdict::Delete, decision.reason),
+                false => self.withhold(Side::Remote, below),
+            },
+            (_, true, Towards::Mount) => self.decisions[0] = decision,
+            (_, false, Towards::Store) => self.set(below, decision),
+            (_, false, Towards::Mount) => match self.rules.deletes(self.towards) {
+                true => self.set(below, Decision::new(Verdict::Delete, decision.reason)),
+                false => self.withhold(Side::Remote, below),
+            },
+        }
+    }
+
+    /// Where a side is preferred, whether it is the local one: in an upload it is the one that writes.
+    fn local_wins(&self, decision: Decision) -> bool {
+        (decision.verdict == Verdict::Write) == (self.towards == Towards::Store)
+    }
+
+    /// Leaves the written side as it is: what would be written there, the leaf or what is below, waits.
+    fn withhold(&mut self, leaf: Side, below: &[usize]) {
+        match (leaf, self.towards) {
+            (Side::Local, Towards::Store) | (Side::Remote, Towards::Mount) => {
+                self.decisions[0] = NEEDS_DELETION
+            }
+            (Side::Local, Towards::Mount) | (Side::Remote, Towards::Store) => self.set(below, NEEDS_DELETION),
+        }
+        // Half a directory is no copy of it.
+        if self.decisions[0].verdict == Verdict::KeepBoth {
+            self.decisions[0] = NEEDS_DELETION;
+        }
+    }
+
+    fn set(&mut self, at: &[usize], decision: Decision) {
+        for &i in at {
+            self.decisions[i] = decision;
+        }
+    }
+
+    /// Where the context's version of the top goes, with all that is moved from below it. The name depends
+    /// on nothing but what the context holds, so that every machine and both directions find the same.
+    fn copy_of_top(&self) -> TreePath {
+        let top = &self.rows[0];
+        if top.remote_entry().is_some_and(|e| !e.is_dir()) {
+            return copy_of(top);
+        }
+        let rows = self.rows[1..].iter().filter_map(|j| j.remote.as_ref());
+        let hash = rows.fold(FNV_START, |hash, row| {
+            let hash = fnv(hash, row.path().as_bytes());
+            match &row.entry().node {
+                Node::File { digest, .. } => fnv(hash, &digest.0),
+                Node::Symlink { target } => fnv(hash, target),
+                Node::Dir => hash,
+            }
+        });
+        copy_path(&top.path, &short(hash), 1)
+    }
+}
+
+/// Where the context's version of a path is kept that has nothing below it.
+pub(super) fn copy_of<B: TreeRow, L: LocalRow, R: TreeRow>(joined: &Joined<B, L, R>) -> TreePath {
+    let tag = match joined.remote.as_ref().map(|r| &r.entry().node) {
+        Some(Node::File { digest, .. }) => digest.short(),
+        Some(Node::Symlink { target }) => short(fnv(FNV_START, target)),
+        Some(Node::Dir) | None => short(FNV_START),
+    };
+    copy_path(&joined.path, &tag, 1)
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a: names a copy, proves nothing.
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn short(hash: u64) -> String {
+    format!("{:08x}", (hash >> 32) as u32)
+}

@@ -1,0 +1,166 @@
+//! The rows of one path, and what each side holds there once implied directories are counted in.
+
+use super::{LocalRow, Step, TreeRow};
+use crate::decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide};
+use crate::{Entry, TreePath};
+
+#[derive(Debug)]
+pub(super) struct Joined<B, L, R> {
+    pub(super) path: TreePath,
+    pub(super) base: Option<B>,
+    pub(super) local: Option<L>,
+    pub(super) remote: Option<R>,
+    /// The base has no row here, but some below.
+    pub(super) base_implied: bool,
+    /// The same of the remote.
+    pub(super) remote_implied: bool,
+    pub(super) unlisted: Unlisted,
+}
+
+/// What a path without a local row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unlisted {
+    /// As in the base.
+    AsBase,
+    /// Not there: it would lie below a file or link.
+    Absent,
+    /// Below something that can't be read, where nobody can tell.
+    Unreadable,
+}
+
+/// The side that something comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Local,
+    Remote,
+}
+
+impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
+    pub(super) fn base_entry(&self) -> Option<&Entry> {
+        entry_or_implied(self.base.as_ref().map(B::entry), self.base_implied)
+    }
+
+    pub(super) fn remote_entry(&self) -> Option<&Entry> {
+        entry_or_implied(self.remote.as_ref().map(R::entry), self.remote_implied)
+    }
+
+    pub(super) fn local(&self) -> Local<'_> {
+        match &self.local {
+            Some(row) => row.local(),
+            None => match self.unlisted {
+                Unlisted::AsBase => self.base_entry().map_or(Local::Absent, Local::Present),
+                Unlisted::Absent => Local::Absent,
+                Unlisted::Unreadable => Local::Unreadable,
+            },
+        }
+    }
+
+    /// Whether the remote side holds something here that the base does not.
+    pub(super) fn remote_is_own(&self) -> bool {
+        let base = self.base_entry().filter(|_| self.local() != Local::Pending);
+        self.remote_entry().is_some_and(|r| base.is_none_or(|b| !b.agrees_with(r)))
+    }
+
+    /// Decides the path as far as it can be decided alone.
+    pub(super) fn decide(&self, rules: &Rules, towards: Towards) -> Decision {
+        if let Some(decision) = self.decide_emptied(rules, towards) {
+            return decision;
+        }
+        let (mut base, local, mut remote) = (self.base_entry(), self.local(), self.remote_entry());
+        // An implied directory is there for what is in it, which has steps of its own: losing a mode is no
+        // change that could beat the directory's deletion.
+        if local == Local::Absent
+            && self.remote.is_none()
+            && remote.is_some()
+            && base.is_some_and(Entry::is_dir)
+        {
+            remote = base;
+        }
+        // The context emptied a directory: what implied it leaves the base with this sync, and it counts as
+        // new against a file that is in its place here.
+        let emptied_there = self.base.is_none() && self.base_implied && self.remote.is_some();
+        if emptied_there && matches!(local, Local::Present(entry) if !entry.is_dir()) {
+            base = None;
+        }
+        let decision = decide(base, local, remote, rules, towards);
+        // It has to be in the base, so that it outlives what was in it.
+        if towards == Towards::Mount && emptied_there && decision.verdict == Verdict::Nothing {
+            return Decision::new(Verdict::Write, Reason::NewThere);
+        }
+        decision
+    }
+
+    /// The decision for a directory that was implied by what was in it. That is gone from the mount, and
+    /// the directory is still there: from now on the tree has to list it.
+    fn decide_emptied(&self, rules: &Rules, towards: Towards) -> Option<Decision> {
+        let Local::Present(entry) = self.local() else { return None };
+        let emptied = self.local.as_ref().is_some_and(L::is_empty_dir)
+            && self.base.is_none()
+            && self.base_implied
+            && entry.agrees_with(&Entry::IMPLIED_DIR);
+        if !emptied {
+            return None;
+        }
+        let (verdict, reason) = match (&self.remote, self.remote_implied, towards) {
+            // What implied it leaves the base now: the next sync would find it new here, as this one does.
+            (Some(row), ..) => return Some(decide(None, self.local(), Some(row.entry()), rules, towards)),
+            // Whether the context still has something in it is not known yet. If so, who writes the tree
+            // drops the row, which says nothing new.
+            (None, true, Towards::Store) => (Verdict::Write, Reason::NewHere),
+            (None, true, Towards::Mount) => (Verdict::Nothing, Reason::Unchanged),
+            (None, false, Towards::Store) => (Verdict::Write, Reason::ChangeHereBeatsDeletion),
+            (None, false, Towards::Mount) => (Verdict::Keep, Reason::ChangeHereBeatsDeletion),
+        };
+        Some(Decision::new(verdict, reason))
+    }
+
+    /// The side whose entry stands here on the written side once `verdict` is carried out; `None` if nothing
+    /// does.
+    fn stands(&self, verdict: Verdict, towards: Towards) -> Option<Side> {
+        let side = match (verdict, towards) {
+            (Verdict::Delete, _) => return None,
+            (Verdict::Write | Verdict::KeepBoth, Towards::Store) => Side::Local,
+            (Verdict::Write, Towards::Mount) => Side::Remote,
+            (_, Towards::Store) => Side::Remote,
+            (_, Towards::Mount) => Side::Local,
+        };
+        let something = match side {
+            Side::Local => matches!(self.local(), Local::Present(_) | Local::Unreadable),
+            Side::Remote => self.remote_entry().is_some(),
+        };
+        something.then_some(side)
+    }
+
+    pub(super) fn stands_from(&self, side: Side, verdict: Verdict, towards: Towards) -> bool {
+        self.stands(verdict, towards) == Some(side)
+    }
+
+    /// The side whose file or link stands here once `verdict` is carried out.
+    pub(super) fn leaf_after(&self, verdict: Verdict, towards: Towards) -> Option<Side> {
+        let side = self.stands(verdict, towards)?;
+        let entry = match side {
+            Side::Local => match self.local() {
+                Local::Present(entry) => entry,
+                _ => return None,
+            },
+            Side::Remote => self.remote_entry()?,
+        };
+        (!entry.is_dir()).then_some(side)
+    }
+
+    pub(super) fn into_step(self, decision: Decision, copy: Option<TreePath>) -> Step<B, L, R> {
+        Step {
+            path: self.path,
+            base: self.base,
+            local: self.local,
+            remote: self.remote,
+            remote_implied: self.remote_implied,
+            decision,
+            copy,
+        }
+    }
+}
+
+fn entry_or_implied(entry: Option<&Entry>, implied: bool) -> Option<&Entry> {
+    entry.or(if implied { Some(const { &Entry::IMPLIED_DIR }) } else { None })
+}
