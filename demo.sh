@@ -6,8 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-cargo build --release --quiet --locked -p sync-cli
-ctxsync="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/release/ctxsync"
+# Not the release profile: it builds for minutes longer, and what is moved here is small.
+cargo build --quiet --locked -p sync-cli
+ctxsync="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/debug/ctxsync"
 
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
