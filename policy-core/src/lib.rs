@@ -37,6 +37,7 @@
 mod conflict;
 mod decide;
 mod entry;
+mod guard;
 mod path;
 mod policy;
 mod reconcile;
@@ -45,6 +46,7 @@ mod scope;
 pub use conflict::{copy_path, numbered_copy_path, original_path};
 pub use decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide};
 pub use entry::{Digest, Entry, Node, Timestamp};
+pub use guard::{MaxDelete, looks_lost};
 pub use path::{PathError, TreePath, escape, tree_order};
 pub use policy::{
     BwList, ConflictPolicy, DeletePolicy, DownloadPolicy, DownloadStrategy, ExtractPolicy, FaultKind,

@@ -77,9 +77,9 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             remote = base;
         }
         // The context emptied a directory: what implied it leaves the base with this sync, and it counts as
-        // new against a file that is in its place here.
+        // new where no directory is here.
         let emptied_there = self.base.is_none() && self.base_implied && self.remote.is_some();
-        if emptied_there && matches!(local, Local::Present(entry) if !entry.is_dir()) {
+        if emptied_there && !matches!(local, Local::Present(entry) if entry.is_dir()) {
             base = None;
         }
         let decision = decide(base, local, remote, rules, towards);
@@ -102,8 +102,15 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             return None;
         }
         let (verdict, reason) = match (&self.remote, self.remote_implied, towards) {
-            // What implied it leaves the base now: the next sync would find it new here, as this one does.
-            (Some(row), ..) => return Some(decide(None, self.local(), Some(row.entry()), rules, towards)),
+            // What implied it leaves the base with this sync. Against a file it counts as new already now, and
+            // where the context lists a directory as well, that one's mode is still to come.
+            (Some(row), ..) if !row.entry().is_dir() => {
+                return Some(decide(None, self.local(), Some(row.entry()), rules, towards));
+            }
+            (Some(row), _, Towards::Mount) if !row.entry().agrees_with(entry) => {
+                (Verdict::Write, Reason::ChangedThere)
+            }
+            (Some(_), ..) => (Verdict::Nothing, Reason::SameChange),
             // Whether the context still has something in it is not known yet. If so, who writes the tree
             // drops the row, which says nothing new.
             (None, true, Towards::Store) => (Verdict::Write, Reason::NewHere),

@@ -1,0 +1,276 @@
+//! `decide`, over every combination of what three sides can hold, against the table of the specification.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use policy_core::{
+    ConflictPolicy, Decision, Digest, Entry, Local, Node, Reason, Rules, Timestamp, Towards, Verdict, decide,
+};
+
+/// What can stand at a path. Two of these agree exactly when they are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    File(u8, u16),
+    Dir(u16),
+    Link(u8),
+}
+
+use What::{Dir, File, Link};
+
+impl What {
+    /// With a time of its own, which must not matter.
+    fn entry(self, time: i64) -> Entry {
+        let (node, mode) = match self {
+            File(content, mode) => (Node::File { size: 1, digest: Digest([content; 32]) }, mode),
+            Dir(mode) => (Node::Dir, mode),
+            Link(target) => (Node::Symlink { target: [target].into() }, 0o777),
+        };
+        Entry { node, mode, mtime: Timestamp { secs: time, nanos: 0 }, uploaded: time }
+    }
+
+    fn is_dir(self) -> bool {
+        matches!(self, Dir(_))
+    }
+}
+
+/// Two contents, two modes, every kind.
+const WHATS: [What; 8] = [
+    File(1, 0o644),
+    File(2, 0o644),
+    File(3, 0o644),
+    File(1, 0o755),
+    Dir(0o755),
+    Dir(0o700),
+    Link(1),
+    Link(2),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Here {
+    Absent,
+    Holds(What),
+    Pending,
+    Unreadable,
+}
+
+/// How a side stands to the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Same,
+    Changed,
+    Deleted,
+}
+
+/// What becomes of the side that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// It stays as it is; both sides agree, or there is nothing that they could disagree about.
+    Settled,
+    /// It stays as it is, although the other side differs.
+    Stays,
+    /// It takes the other side's version.
+    Takes,
+    /// It loses what it has.
+    Loses,
+    Conflict,
+}
+
+use Effect::{Conflict, Loses, Settled, Stays, Takes};
+use Side::{Changed, Deleted, Same};
+
+/// The table: local, remote, whether L equals R, and with `syncLocalFile` true and then false, what an upload
+/// does to the context and a download to the mount.
+type Row = (Side, Side, Option<bool>, [Effect; 2], [Effect; 2]);
+#[rustfmt::skip]
+const TABLE: [Row; 10] = [
+    (Same,    Same,    None,        [Settled,  Settled],  [Settled,  Settled]),
+    (Changed, Same,    None,        [Takes,    Stays],    [Takes,    Stays]),
+    (Same,    Changed, None,        [Stays,    Takes],    [Stays,    Takes]),
+    (Changed, Changed, Some(true),  [Settled,  Settled],  [Settled,  Settled]),
+    (Changed, Changed, Some(false), [Conflict, Conflict], [Conflict, Conflict]),
+    (Deleted, Same,    None,        [Loses,    Stays],    [Stays,    Takes]),
+    (Deleted, Changed, None,        [Stays,    Takes],    [Stays,    Takes]),
+    (Changed, Deleted, None,        [Takes,    Stays],    [Takes,    Stays]),
+    (Deleted, Deleted, None,        [Settled,  Settled],  [Settled,  Settled]),
+    (Same,    Deleted, None,        [Settled,  Loses],    [Settled,  Loses]),
+];
+
+/// What a conflict comes to: policy, upload, download.
+const CONFLICTS: [(ConflictPolicy, Verdict, Verdict); 4] = [
+    (ConflictPolicy::KeepBoth, Verdict::KeepBoth, Verdict::KeepBoth),
+    (ConflictPolicy::PreferLocal, Verdict::Write, Verdict::Keep),
+    (ConflictPolicy::PreferRemote, Verdict::Keep, Verdict::Write),
+    (ConflictPolicy::Fail, Verdict::Stop, Verdict::Stop),
+];
+
+fn side(base: Option<What>, now: Option<What>) -> Side {
+    match (base, now) {
+        (base, now) if base == now => Same,
+        (_, None) => Deleted,
+        _ => Changed,
+    }
+}
+
+/// The verdict that the words of the specification ask for.
+fn expected(base: Option<What>, here: Here, remote: Option<What>, rules: Rules, towards: Towards) -> Verdict {
+    let (base, local) = match here {
+        Here::Unreadable => return Verdict::Withhold,
+        // "A pending path has no base."
+        Here::Pending => (None, None),
+        Here::Absent => (base, None),
+        Here::Holds(what) => (base, Some(what)),
+    };
+    let at = if towards == Towards::Store { 0 } else { 1 };
+    let (l, r) = (side(base, local), side(base, remote));
+    let row =
+        TABLE.iter().find(|row| row.0 == l && row.1 == r && row.2.is_none_or(|eq| eq == (local == remote)));
+    let row = row.unwrap();
+    let effect = if rules.sync_local_file { row.3[at] } else { row.4[at] };
+    let deletes = !rules.hold_deletions && (rules.sync_local_file || towards == Towards::Mount);
+    let verdict = match effect {
+        Settled => Verdict::Nothing,
+        Stays => Verdict::Keep,
+        Takes => Verdict::Write,
+        Loses if rules.hold_deletions => Verdict::HoldBack,
+        Loses => Verdict::Delete,
+        Conflict => match (local, remote, rules.conflict, towards) {
+            // A directory has no content of which a copy could be kept: the local mode holds.
+            (Some(Dir(_)), Some(Dir(_)), ConflictPolicy::KeepBoth, Towards::Store) => Verdict::Write,
+            (Some(Dir(_)), Some(Dir(_)), ConflictPolicy::KeepBoth, Towards::Mount) => Verdict::Keep,
+            _ => {
+                let row = CONFLICTS.iter().find(|row| row.0 == rules.conflict).unwrap();
+                if towards == Towards::Store { row.1 } else { row.2 }
+            }
+        },
+    };
+    // "Kind changes are deletions and additions": of what stands in a directory's way.
+    let (from, to) = if towards == Towards::Store { (remote, local) } else { (local, remote) };
+    let gives_way = from.is_some_and(|w| !w.is_dir()) && to.is_some_and(What::is_dir);
+    if verdict == Verdict::Write && gives_way && !deletes { Verdict::Withhold } else { verdict }
+}
+
+fn all_rules() -> Vec<Rules> {
+    let mut all = Vec::new();
+    for sync_local_file in [true, false] {
+        for (conflict, ..) in CONFLICTS {
+            for hold_deletions in [true, false] {
+                all.push(Rules { sync_local_file, conflict, hold_deletions });
+            }
+        }
+    }
+    all
+}
+
+fn every(mut check: impl FnMut(Option<What>, Here, Option<What>, Rules, Towards, Decision)) -> usize {
+    let somewhere = || std::iter::once(None).chain(WHATS.into_iter().map(Some));
+    let mut count = 0;
+    for base in somewhere() {
+        let holds = WHATS.into_iter().map(Here::Holds);
+        for here in [Here::Absent, Here::Pending, Here::Unreadable].into_iter().chain(holds) {
+            for remote in somewhere() {
+                for rules in all_rules() {
+                    for towards in [Towards::Store, Towards::Mount] {
+                        let (b, r) = (base.map(|w| w.entry(1)), remote.map(|w| w.entry(3)));
+                        let entry = WHATS[0].entry(2);
+                        let entry = if let Here::Holds(what) = here { what.entry(2) } else { entry };
+                        let local = match here {
+                            Here::Absent => Local::Absent,
+                            Here::Holds(_) => Local::Present(&entry),
+                            Here::Pending => Local::Pending,
+                            Here::Unreadable => Local::Unreadable,
+                        };
+                        let decision = decide(b.as_ref(), local, r.as_ref(), &rules, towards);
+                        check(base, here, remote, rules, towards, decision);
+                        count += 1;
+                    }
+                }
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn follows_the_table_everywhere() {
+    let count = every(|base, here, remote, rules, towards, decision| {
+        assert_eq!(
+            decision.verdict,
+            expected(base, here, remote, rules, towards),
+            "base {base:?}, local {here:?}, remote {remote:?}, {rules:?}, {towards:?}: {decision:?}"
+        );
+    });
+    assert_eq!(count, 9 * 11 * 9 * 16 * 2);
+}
+
+#[test]
+fn every_row_of_the_table_is_met() {
+    let mut met = [0; TABLE.len()];
+    every(|base, here, remote, _, _, _| {
+        let local = match here {
+            Here::Absent => None,
+            Here::Holds(what) => Some(what),
+            _ => return,
+        };
+        let (l, r) = (side(base, local), side(base, remote));
+        let fits = |row: &Row| row.0 == l && row.1 == r && row.2.is_none_or(|eq| eq == (local == remote));
+        let rows: Vec<usize> = (0..TABLE.len()).filter(|&i| fits(&TABLE[i])).collect();
+        assert_eq!(rows.len(), 1, "base {base:?}, local {here:?}, remote {remote:?}");
+        met[rows[0]] += 1;
+    });
+    assert!(met.iter().all(|n| *n > 0), "{met:?}");
+}
+
+/// What is not known to be gone is never deleted, and never overwritten.
+#[test]
+fn only_what_is_known_is_touched() {
+    every(|_, here, _, _, towards, decision| match here {
+        Here::Unreadable => assert_eq!(decision.verdict, Verdict::Withhold),
+        Here::Pending => {
+            assert!(!matches!(decision.verdict, Verdict::Delete | Verdict::HoldBack | Verdict::KeepBoth));
+            assert!(towards == Towards::Mount || decision.verdict != Verdict::Write);
+        }
+        _ => {}
+    });
+}
+
+/// A reason never claims what is not so.
+#[test]
+fn reasons_are_true() {
+    every(|base, here, remote, rules, _, Decision { reason, .. }| {
+        let (known, local) = match here {
+            Here::Holds(what) => (true, Some(what)),
+            Here::Absent => (true, None),
+            _ => (false, None),
+        };
+        let base = base.filter(|_| here != Here::Pending);
+        let (l, r) = (side(base, local), side(base, remote));
+        let holds = match reason {
+            Reason::Unreadable => here == Here::Unreadable,
+            Reason::Unchanged => l == Same && r == Same,
+            Reason::SameChange => local == remote && l == Changed && r == Changed,
+            Reason::DeletedOnBoth => l == Deleted && r == Deleted,
+            Reason::NewHere => base.is_none() && l == Changed && r == Same,
+            Reason::ChangedHere => base.is_some() && l == Changed && r == Same,
+            Reason::NotSentYet => l == Changed && r == Same,
+            Reason::DeletedHere => l == Deleted && r == Same && rules.sync_local_file,
+            Reason::DeletedHereKept | Reason::BroughtAgain => {
+                l == Deleted && r == Same && !rules.sync_local_file
+            }
+            Reason::DeletedHereHeld => l == Deleted && r == Same && rules.hold_deletions,
+            Reason::NewThere | Reason::NotYetBrought => base.is_none() && local.is_none() && r == Changed,
+            Reason::ChangedThere => base.is_some() && l == Same && r == Changed,
+            Reason::DeletedThere => l == Same && r == Deleted,
+            Reason::DeletedThereHeld => l == Same && r == Deleted && rules.hold_deletions,
+            Reason::ChangeHereBeatsDeletion => l == Changed && r == Deleted,
+            Reason::ChangeThereBeatsDeletion => l == Deleted && r == Changed,
+            Reason::BothChanged | Reason::BothChangedLocalWins | Reason::BothChangedRemoteWins => {
+                l == Changed && r == Changed && local != remote
+            }
+            Reason::DirectoryModes => {
+                local.is_some_and(What::is_dir) && remote.is_some_and(What::is_dir) && local != remote
+            }
+            Reason::NeedsDeletion => rules.hold_deletions || !rules.sync_local_file,
+        };
+        assert!(holds, "base {base:?}, local {here:?}, remote {remote:?}: {reason}");
+        assert!(known || !matches!(reason, Reason::DeletedHere | Reason::DeletedOnBoth));
+    });
+}
