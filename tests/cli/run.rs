@@ -43,8 +43,7 @@ impl<'m> Running<'m> {
     }
 }
 
-fn is_saved(world: &World, machine: &Machine, path: &str) -> bool {
-    let _ = world;
+fn is_saved(machine: &Machine, path: &str) -> bool {
     machine.done(&["ls", "c"]).out.lines().any(|line| line.ends_with(&format!(" {path}")))
 }
 
@@ -107,21 +106,19 @@ fn what_the_command_sees() {
 #[test]
 fn sigterm_and_sigint_end_the_command_and_the_upload_still_happens() {
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
-        let world = World::new();
-        let machine = world.machine("a");
+        let machine = World::new().machine("a");
         let script = "trap 'echo late > late; exit 9' TERM; echo x > made; touch started; while :; do sleep 0.05; done";
         let running = Running::start(&machine, &[], script);
         running.send(signal);
         let ended = running.end();
         assert_eq!(ended.code, code, "{}", ended.err);
-        assert!(is_saved(&world, &machine, "made") && is_saved(&world, &machine, "late"), "{}", ended.err);
+        assert!(is_saved(&machine, "made") && is_saved(&machine, "late"), "{}", ended.err);
     }
 }
 
 #[test]
 fn kill_after() {
-    let world = World::new();
-    let machine = world.machine("a");
+    let machine = World::new().machine("a");
     let script = "trap '' TERM; touch started; while :; do sleep 0.05; done";
     let running = Running::start(&machine, &["--kill-after", "300ms"], script);
     let begun = Instant::now();
@@ -129,7 +126,7 @@ fn kill_after() {
     let ended = running.end();
     assert_eq!(ended.code, 143, "{}", ended.err);
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    assert!(is_saved(&world, &machine, "started"));
+    assert!(is_saved(&machine, "started"));
 }
 
 #[test]
@@ -147,8 +144,7 @@ fn a_second_signal_kills_at_once() {
 
 #[test]
 fn p4_a_signal_more_while_saving_ends_at_once_and_the_next_run_saves() {
-    let world = World::new();
-    let machine = world.machine("a");
+    let machine = World::new().machine("a");
     machine.write("noise", noise(400_000));
     let script = "cp ../noise big; touch started; while :; do sleep 0.05; done";
     let mut running = Running::start(&machine, &["--bwlimit", "20K"], script);
@@ -162,7 +158,7 @@ fn p4_a_signal_more_while_saving_ends_at_once_and_the_next_run_saves() {
     assert_eq!(running.end().code, 143);
     assert!(begun.elapsed() < Duration::from_secs(5));
     machine.done(&["push", "c", "work"]);
-    assert!(is_saved(&world, &machine, "big"));
+    assert!(is_saved(&machine, "big"));
 }
 
 #[test]
@@ -181,8 +177,7 @@ fn other_signals_are_passed_on() {
 
 #[test]
 fn the_whole_group_has_ended_before_the_last_scan() {
-    let world = World::new();
-    let machine = world.machine("a");
+    let machine = World::new().machine("a");
     // What stays behind writes when it is asked to end: too late for a scan that did not wait for it.
     let script = "sh -c \"trap 'sleep 0.3; echo last > last; exit' TERM; touch ready; while :; do sleep 0.05; done\" & \
                   while ! test -e ready; do sleep 0.01; done; exit 3";
@@ -193,7 +188,7 @@ fn the_whole_group_has_ended_before_the_last_scan() {
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(3));
     assert!(begun.elapsed() < Duration::from_secs(30));
-    assert!(is_saved(&world, &machine, "last"));
+    assert!(is_saved(&machine, "last"));
 }
 
 #[test]
@@ -220,7 +215,7 @@ fn a_conflict_on_the_way_in_does_not_stop_the_command() {
     two.write("work/f", "from two");
     let ended = two.call(&["run", "-c", "c", "work", "--", "touch", "ran"]);
     assert_eq!(ended.code, 4, "{}", ended.err);
-    assert!(is_saved(&world, &two, "ran"));
+    assert!(is_saved(&two, "ran"));
     let ended = two.call(&["run", "-c", "c", "work", "--", "sh", "-c", "exit 5"]);
     assert_eq!(ended.code, 5, "{}", ended.err);
 }
@@ -239,10 +234,10 @@ fn by_policy() {
     );
     let ended = machine.done(&["run", "-c", "c", "-p", "manual.json", "work", "--", "touch", "f"]);
     assert!(ended.err.contains("autoUpload"), "{}", ended.err);
-    assert!(!is_saved(&world, &machine, "f"));
+    assert!(!is_saved(&machine, "f"));
     let ended = machine.done(&["run", "-c", "c", "-p", "often.json", "work", "--", "true"]);
     assert_eq!(ended.err.matches("checkpoints").count(), 1, "{}", ended.err);
-    assert!(is_saved(&world, &machine, "f"));
+    assert!(is_saved(&machine, "f"));
     let other = world.machine("b");
     other.done(&["run", "-c", "c", "-p", "../a/manual.json", "work", "--", "test", "!", "-e", "f"]);
 }

@@ -229,6 +229,26 @@ fn p12_a_reader_that_goes_away_does_not_stop_a_sync() {
 }
 
 #[test]
+fn exit_codes_130_and_143_and_the_next_push_goes_on() {
+    use nix::sys::signal::{Signal, kill};
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let machine = World::new().machine("a");
+        machine.done(&["context", "create", "c"]);
+        machine.write("work/noise", noise(400_000));
+        let mut command = machine.command(["--json", "push", "c", "work", "--bwlimit", "20K"]);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        assert!(child.try_wait().unwrap().is_none(), "still sending");
+        kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        let ended = machine.ended(child.wait_with_output().unwrap());
+        assert_eq!(ended.code, code, "{}", ended.seen());
+        ended.summary();
+        assert_eq!(machine.done(&["ls", "c"]).out, "");
+        assert!(machine.done(&["push", "c", "work"]).out.contains("1 added"));
+    }
+}
+
+#[test]
 fn a_bandwidth_limit_takes_its_time() {
     let machine = World::new().machine("a");
     machine.write("work/noise", noise(200_000));
