@@ -55,10 +55,26 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         }
     }
 
-    /// Whether the remote side holds something here that the base does not.
+    /// The base that the remote is held against: what the mount knows of the path.
+    fn known_base(&self) -> Option<&Entry> {
+        match self.local() {
+            Local::Present(entry) if entry.is_dir() => self.base_entry(),
+            Local::Pending => None,
+            // The context emptied a directory: what implied it leaves the base with this sync, and it counts
+            // as new where no directory is here.
+            _ if self.is_emptied_there() => None,
+            _ => self.base_entry(),
+        }
+    }
+
+    /// Whether the context lists a directory that was implied by what was in it.
+    fn is_emptied_there(&self) -> bool {
+        self.base.is_none() && self.base_implied && self.remote.as_ref().is_some_and(|r| r.entry().is_dir())
+    }
+
+    /// Whether the remote side holds something here that the mount has never agreed with.
     pub(super) fn remote_is_own(&self) -> bool {
-        let base = self.base_entry().filter(|_| self.local() != Local::Pending);
-        self.remote_entry().is_some_and(|r| base.is_none_or(|b| !b.agrees_with(r)))
+        self.remote_entry().is_some_and(|r| self.known_base().is_none_or(|b| !b.agrees_with(r)))
     }
 
     /// Decides the path as far as it can be decided alone.
@@ -66,7 +82,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         if let Some(decision) = self.decide_emptied(rules, towards) {
             return decision;
         }
-        let (mut base, local, mut remote) = (self.base_entry(), self.local(), self.remote_entry());
+        let (base, local, mut remote) = (self.known_base(), self.local(), self.remote_entry());
         // An implied directory is there for what is in it, which has steps of its own: losing a mode is no
         // change that could beat the directory's deletion.
         if local == Local::Absent
@@ -76,15 +92,10 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         {
             remote = base;
         }
-        // The context emptied a directory: what implied it leaves the base with this sync, and it counts as
-        // new where no directory is here.
-        let emptied_there = self.base.is_none() && self.base_implied && self.remote.is_some();
-        if emptied_there && !matches!(local, Local::Present(entry) if entry.is_dir()) {
-            base = None;
-        }
         let decision = decide(base, local, remote, rules, towards);
-        // It has to be in the base, so that it outlives what was in it.
-        if towards == Towards::Mount && emptied_there && decision.verdict == Verdict::Nothing {
+        // What was emptied there has to be in the base, so that it outlives what was in it.
+        let settled = decision.verdict == Verdict::Nothing;
+        if towards == Towards::Mount && settled && self.is_emptied_there() {
             return Decision::new(Verdict::Write, Reason::NewThere);
         }
         decision

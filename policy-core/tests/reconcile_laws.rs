@@ -1,0 +1,258 @@
+//! Laws of the reconciler, on related trees: a base, perturbed twice, and whole histories of two mounts.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod model;
+mod reconcile_cases;
+
+use std::collections::BTreeSet;
+
+use model::edit::{Edit, apply, edits, paths};
+use model::world::{Mount, World};
+use model::{
+    DEFAULT, Difference, Row, State, Tree, canonical, differences, expanded, has_below, plan, plan_rows,
+};
+use policy_core::{ConflictPolicy, Rules, Towards, TreePath, Verdict};
+use proptest::prelude::*;
+
+/// The cases of each law; the environment can ask for more.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if default.cases == 256 { 64 } else { default.cases };
+    ProptestConfig { cases, failure_persistence: None, ..default }
+}
+
+fn mount_of(edits: &[Edit], from: &Tree) -> Tree {
+    let mut mount = expanded(from);
+    edits.iter().for_each(|edit| apply(&mut mount, edit));
+    mount
+}
+
+fn context_of(edits: &[Edit], from: &Tree) -> Tree {
+    canonical(&mount_of(edits, from)).unwrap()
+}
+
+fn any_rules() -> impl Strategy<Value = Rules> {
+    let policy = prop_oneof![
+        3 => Just(ConflictPolicy::KeepBoth),
+        1 => Just(ConflictPolicy::PreferLocal),
+        1 => Just(ConflictPolicy::PreferRemote),
+        1 => Just(ConflictPolicy::Fail),
+    ];
+    (any::<bool>(), policy, any::<bool>()).prop_map(|(sync_local_file, conflict, hold_deletions)| Rules {
+        sync_local_file,
+        conflict,
+        hold_deletions,
+    })
+}
+
+fn towards() -> impl Strategy<Value = Towards> {
+    prop_oneof![Just(Towards::Store), Just(Towards::Mount)]
+}
+
+/// A base; a mount that has moved on from it; a context that has.
+fn related() -> impl Strategy<Value = (Tree, Mount, Tree)> {
+    (edits(12), edits(8), edits(8)).prop_map(|(base, here, there)| {
+        let base = context_of(&base, &Tree::new());
+        let files = mount_of(&here, &base);
+        let store = context_of(&there, &base);
+        (base.clone(), Mount { files, base, unreadable: BTreeSet::new() }, store)
+    })
+}
+
+fn world(rules: Rules, mount: Mount, base: Tree, store: Tree) -> World {
+    let other = Mount { files: expanded(&base), base, unreadable: BTreeSet::new() };
+    World { rules, store, mounts: [mount, other] }
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Edit(usize, Vec<Edit>),
+    Sync(usize, Towards),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        (0usize..2, edits(4)).prop_map(|(m, e)| Event::Edit(m, e)),
+        (0usize..2, towards()).prop_map(|(m, t)| Event::Sync(m, t)),
+    ];
+    proptest::collection::vec(event, 0..14)
+}
+
+fn run(world: &mut World, events: &[Event]) -> Result<(), String> {
+    for event in events {
+        match event {
+            Event::Edit(m, edits) => edits.iter().for_each(|e| apply(&mut world.mounts[*m].files, e)),
+            Event::Sync(m, towards) => drop(world.sync(*m, *towards)?),
+        }
+    }
+    Ok(())
+}
+
+fn ok(result: Result<(), String>) -> Result<(), TestCaseError> {
+    result.map_err(TestCaseError::fail)
+}
+
+const UP: Towards = Towards::Store;
+const DOWN: Towards = Towards::Mount;
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Content, validity, order, guards: `World::sync` checks them, under every rule.
+    #[test]
+    fn one_sync_keeps_the_laws((base, mount, store) in related(), rules in any_rules(), towards in towards()) {
+        let mut world = world(rules, mount, base, store);
+        ok(world.sync(0, towards).map(drop))?;
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_alone(
+        (base, mut mount, store) in related(),
+        unreadable in proptest::collection::btree_set(paths(), 1..4),
+        rules in any_rules(),
+        towards in towards(),
+    ) {
+        mount.unreadable = unreadable.into_iter().filter(|p| mount.files.contains_key(p)).collect();
+        let mut world = world(rules, mount, base, store);
+        ok(world.sync(0, towards).map(drop))?;
+    }
+
+    #[test]
+    fn a_synced_mount_has_nothing_left_to_do((base, mount, store) in related(), up_first in any::<bool>()) {
+        let mut world = world(DEFAULT, mount, base, store);
+        let order = if up_first { [UP, DOWN] } else { [DOWN, UP] };
+        ok(order.iter().try_for_each(|t| world.sync(0, *t).map(drop)))?;
+        ok(world.expect_settled(0))?;
+    }
+
+    #[test]
+    fn two_mounts_converge(base in edits(10), events in events(), first in 0usize..2) {
+        let base = context_of(&base, &Tree::new());
+        let mount = Mount { files: expanded(&base), base: base.clone(), unreadable: BTreeSet::new() };
+        let mut world = world(DEFAULT, mount, base.clone(), base);
+        ok(run(&mut world, &events))?;
+        let turns = [(first, UP), (first, DOWN), (1 - first, UP), (1 - first, DOWN), (first, UP), (first, DOWN)];
+        for (mount, towards) in turns {
+            ok(world.sync(mount, towards).map(drop))?;
+        }
+        ok(world.expect_converged())?;
+    }
+
+    /// Under every rule, what is kept apart stays as it is after two rounds: a second one, because what a
+    /// download keeps beside a file is new there.
+    #[test]
+    fn every_policy_comes_to_rest(base in edits(10), events in events(), rules in any_rules()) {
+        let base = context_of(&base, &Tree::new());
+        let mount = Mount { files: expanded(&base), base: base.clone(), unreadable: BTreeSet::new() };
+        let mut world = world(rules, mount, base.clone(), base);
+        ok(run(&mut world, &events))?;
+        for towards in [UP, DOWN, UP, DOWN] {
+            ok(world.sync(0, towards).map(drop))?;
+        }
+        let rest = world.clone();
+        for towards in [UP, DOWN, UP] {
+            ok(world.sync(0, towards).map(drop))?;
+        }
+        prop_assert_eq!(&world.store, &rest.store);
+        prop_assert_eq!(&world.mounts[0].files, &rest.mounts[0].files);
+    }
+
+    #[test]
+    fn both_directions_name_the_same_copies((base, mount, store) in related()) {
+        let local = mount.differences();
+        let copies = |towards| {
+            let steps = plan(DEFAULT, towards, &base, &local, &store);
+            steps.into_iter().filter_map(|s| Some((s.path, s.copy?))).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(copies(UP), copies(DOWN));
+    }
+
+    /// Two mounts that meet the same conflict make one copy of it, whichever way each of them goes.
+    #[test]
+    fn copies_are_not_conflicted_again((base, mount, store) in related(), ways in [towards(), towards()]) {
+        let other = mount.clone();
+        let mut world = World { rules: DEFAULT, store, mounts: [mount, other] };
+        for (i, first) in ways.into_iter().enumerate() {
+            for towards in if first == UP { [UP, DOWN] } else { [DOWN, UP] } {
+                let steps = ok_value(world.sync(i, towards))?;
+                let again = steps.iter().filter_map(|s| s.copy.as_ref()).any(|copy| {
+                    copy.to_string().matches(".conflict-").count() > 1
+                });
+                prop_assert!(!again);
+            }
+        }
+        let _ = base;
+        ok(world.sync(0, DOWN).map(drop))?;
+        ok(world.expect_converged())?;
+    }
+
+    /// The engine's short cut: with a head that is the base, only paths that differ here are looked at.
+    #[test]
+    fn an_unmoved_head_needs_only_the_local_differences((base, mount, _) in related(), rules in any_rules()) {
+        let local = mount.differences();
+        let rows: Vec<Row> = local
+            .iter()
+            .filter_map(|row| Some(Row { path: row.path.clone(), entry: base.get(&row.path)?.clone() }))
+            .collect();
+        let lines = |steps: Vec<model::PlanStep>| -> Vec<_> {
+            let done = steps.into_iter().filter(|s| s.decision.verdict != Verdict::Nothing);
+            done.map(|s| (s.path, s.decision.verdict, s.copy)).collect()
+        };
+        let short = plan_rows(rules, UP, rows.clone(), local.clone(), rows, &[1]);
+        prop_assert_eq!(lines(short), lines(plan(rules, UP, &base, &local, &base)));
+    }
+
+    /// Y13: what leaves the scope loses its base rows, and its return is no deletion.
+    #[test]
+    fn y13_newly_excluded_is_not_deleted(
+        (base, mut mount, store) in related(), out in paths(), rules in any_rules(), way in towards(),
+    ) {
+        let within = |tree: &Tree, inside: bool| -> Tree {
+            tree.iter().filter(|(p, _)| p.is_within(&out) == inside).map(|(p, e)| (p.clone(), e.clone())).collect()
+        };
+        let local: Vec<Difference> =
+            mount.differences().into_iter().filter(|row| !row.path.is_within(&out)).collect();
+        let steps = plan(rules, way, &within(&base, false), &local, &within(&store, false));
+        prop_assert!(steps.iter().all(|s| !s.path.is_within(&out)));
+        // It is deleted here while nobody looks, and comes back into scope.
+        mount.files.retain(|p, _| !p.is_within(&out));
+        let base = within(&base, false);
+        let local = differences(&base, &mount.files, &BTreeSet::new());
+        for towards in [UP, DOWN] {
+            let steps = plan(DEFAULT, towards, &base, &local, &store);
+            let deleted = |s: &model::PlanStep| s.decision.verdict == Verdict::Delete && s.path.is_within(&out);
+            prop_assert!(!steps.iter().any(deleted));
+        }
+    }
+
+    /// A file that has not arrived is as good as there, whatever else goes on.
+    #[test]
+    fn pending_is_never_deleted(
+        (base, mut mount, store) in related(), share in 1usize..4, rules in any_rules(), towards in towards(),
+    ) {
+        let arrives = |p: &&TreePath| store[*p].is_dir() || has_below(&mount.files, p);
+        let pending: Vec<TreePath> = store.keys().filter(|p| !arrives(p)).step_by(share).cloned().collect();
+        for p in &pending {
+            mount.files.remove(p);
+            mount.base.remove(p);
+        }
+        let files = canonical(&mount.files).unwrap();
+        let mut local = differences(&mount.base, &expanded(&files), &BTreeSet::new());
+        local.retain(|row| !pending.contains(&row.path));
+        local.extend(pending.iter().filter(|p| !mount.files.contains_key(*p)).map(|p| Difference {
+            path: p.clone(),
+            state: State::Pending,
+            empty_dir: false,
+        }));
+        local.sort_by(|a, b| a.path.cmp(&b.path));
+        let _ = base;
+        for step in plan(rules, towards, &mount.base, &local, &store) {
+            prop_assert!(step.decision.verdict != Verdict::Delete || !pending.contains(&step.path), "{}", step);
+        }
+    }
+}
+
+fn ok_value<T>(result: Result<T, String>) -> Result<T, TestCaseError> {
+    result.map_err(TestCaseError::fail)
+}
