@@ -132,6 +132,11 @@ impl MountPath {
         Ok(Self { typed, resolved })
     }
 
+    /// Returns the path as it was typed, made absolute.
+    pub(crate) fn typed(&self) -> &Path {
+        &self.typed
+    }
+
     /// Returns a path that was typed as one of the mount's: relative to it, or absolute and below it.
     pub(crate) fn path_below(&self, typed: &Path) -> Result<TreePath, Failure> {
         let mut relative = typed;

@@ -149,11 +149,19 @@ impl Error {
         }
     }
 
-    pub(crate) fn store(action: &'static str, key: &object_store::path::Path, source: object_store::Error) -> Self {
+    pub(crate) fn store(
+        action: &'static str,
+        key: &object_store::path::Path,
+        source: object_store::Error,
+    ) -> Self {
         Self::Store { action, key: key.to_string(), source }
     }
 
-    pub(crate) fn local(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+    pub(crate) fn local(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<io::Error>,
+    ) -> Self {
         Self::Local { action, path: path.into(), source: source.into() }
     }
 }

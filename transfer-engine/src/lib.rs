@@ -22,7 +22,7 @@ pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;
 pub use format::ContextName;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
-pub use mount::{ContextSync, Mount};
+pub use mount::{ContextSync, Mount, mount_scope};
 pub use options::{MaxDelete, SyncOptions};
 pub use report::{Direction, SyncReport};
 pub use status::{TaskState, TaskStatus, TaskType, status};

@@ -5,9 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use policy_core::{
-    ConflictPolicy, Digest, ListMarks, Rules, Scope, SyncPolicy, TreePath, UploadStrategy,
-};
+use policy_core::{ConflictPolicy, Digest, ListMarks, Rules, Scope, SyncPolicy, TreePath};
 
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
@@ -60,8 +58,7 @@ impl Mount {
     /// [`Error::Locked`] if another process holds it, [`Error::Policy`] if the policy can't be used with it.
     pub fn open(store: &Store, sync: ContextSync, state_dir: &Path) -> Result<Self, Error> {
         let path = absolute(&sync.path).map_err(|e| Error::local("find", &sync.path, e))?;
-        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
-        let scope = Arc::new(Scope::new(&sync.policy, bytes)?);
+        let scope = Arc::new(mount_scope(&sync.policy, &sync.path)?);
         let state = MountState::lock(state_dir, &path)?;
         let files = state.context(store.location(), &sync.context)?;
         let never = [Some(state_dir), local_path(store.location())].into_iter().flatten();
@@ -300,9 +297,8 @@ impl Mount {
 
     /// Whether a guard holds this many deletions back.
     pub(crate) fn guards(&self, options: &SyncOptions, deletions: u64, base: u64) -> bool {
-        let limit = options
-            .max_delete
-            .or(self.policy.delete_policy.max_delete_percent.map(MaxDelete::Percent));
+        let limit =
+            options.max_delete.or(self.policy.delete_policy.max_delete_percent.map(MaxDelete::Percent));
         match limit {
             Some(MaxDelete::Count(most)) => deletions > most,
             Some(MaxDelete::Percent(percent)) => {
@@ -321,7 +317,8 @@ impl Mount {
     pub(crate) fn warn_unmatched(&self, marks: &ListMarks, monitor: &dyn Monitor) {
         for list in marks.unmatched(&self.scope) {
             let read_as = match list.resolved() {
-                Some(path) if path.is_root() => "the whole mount".to_owned(),
+                // An empty mount of an empty context is nothing to warn of.
+                Some(path) if path.is_root() => continue,
                 Some(path) => format!("`{path}` in the mount"),
                 None => "an expression".to_owned(),
             };
@@ -332,12 +329,35 @@ impl Mount {
         }
     }
 
-    /// Warns, once each, of parts of the policy that this version does not carry out yet.
-    pub(crate) fn warn_of_strategies(&self, monitor: &dyn Monitor) {
-        match self.policy.upload_policy.upload_strategy {
-            UploadStrategy::UploadBeforeResourceRelease => {}
-            _ => monitor.warning("checkpoints during a session are not made yet; the upload is made at its end"),
+    /// Warns once if the policy's lifecycle would remove something from the context now: this version
+    /// keeps it.
+    pub(crate) fn warn_of_expired(
+        &self,
+        header: Option<&BaseHeader>,
+        monitor: &dyn Monitor,
+    ) -> Result<(), Error> {
+        let Some(days) = self.policy.recycle_policy.lifecycle.days() else { return Ok(()) };
+        let Some(rows) = self.all_base_rows(header)? else { return Ok(()) };
+        let oldest = self.store.env().now().secs - i64::from(days) * 86_400;
+        let paths = self.scope.recycle_paths();
+        for row in rows {
+            let row = row.map_err(|e| Error::local("read", self.files.base(), e))?;
+            if !row.entry.is_dir() && row.entry.uploaded < oldest && paths.contains(&row.path) {
+                monitor.warning(&format!(
+                    "`{}` and perhaps others were uploaded more than {days} days ago; this version does not recycle them yet",
+                    row.path
+                ));
+                break;
+            }
         }
+        Ok(())
+    }
+
+    /// Whether the policy extracts an archive of this name when it is brought.
+    pub(crate) fn would_extract(&self, path: &TreePath) -> bool {
+        self.policy.extract_policy.as_ref().is_some_and(|e| e.extract)
+            && self.scope.extract_paths().contains(path)
+            && has_archive_suffix(path.name())
     }
 
     /// Keeps only the objects of this head in the cache.
@@ -358,6 +378,46 @@ pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
         },
         other => other,
     }
+}
+
+/// Compiles a policy for a mount, which need not exist. Where the mount is reached through links, the
+/// policy's absolute paths are taken for that name of it, as given or without links, by which more of them
+/// make sense.
+pub fn mount_scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Error> {
+    use std::os::unix::ffi::OsStrExt;
+    let cannot_find = |e| Error::local("find", mount, e);
+    let as_given = std::path::absolute(mount).map_err(cannot_find)?;
+    let given = Scope::new(policy, as_given.as_os_str().as_bytes())?;
+    let real = absolute(mount).map_err(cannot_find)?;
+    if as_given == real || given.warnings().is_empty() {
+        return Ok(given);
+    }
+    let real = Scope::new(policy, real.as_os_str().as_bytes())?;
+    Ok(if real.warnings().len() < given.warnings().len() { real } else { given })
+}
+
+/// Whether a name ends as that of an archive or a compressed file that can be extracted.
+fn has_archive_suffix(name: &[u8]) -> bool {
+    const SUFFIXES: [&str; 14] = [
+        ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".gz",
+        ".bz2", ".xz", ".zst",
+    ];
+    let name = name.to_ascii_lowercase();
+    SUFFIXES.iter().any(|suffix| name.len() > suffix.len() && name.ends_with(suffix.as_bytes()))
+}
+
+/// Whether a file begins as the content of an archive or a compressed file does.
+pub(crate) fn has_archive_content(begin: &[u8]) -> bool {
+    const MAGICS: [&[u8]; 7] = [
+        b"PK\x03\x04",
+        b"PK\x05\x06",
+        b"\x1f\x8b",
+        b"BZh",
+        b"\xfd7zXZ\0",
+        b"\x28\xb5\x2f\xfd",
+        b"7z\xbc\xaf\x27\x1c",
+    ];
+    MAGICS.iter().any(|magic| begin.starts_with(magic)) || begin.get(257..262) == Some(b"ustar")
 }
 
 /// Returns the directory of a store that is one.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use policy_core::{Entry, Next, Reconciler, Rules, Scope, Source, Step, Towards, TreePath, TreeRow, original_path};
+use policy_core::{
+    Entry, Next, Reconciler, Rules, Scope, Source, Step, Towards, TreePath, TreeRow, original_path,
+};
 
 use crate::error::Error;
 use crate::format::TreeEntry;
@@ -100,7 +102,8 @@ impl<'a> Plan<'a> {
             match (&mut self.remote, source) {
                 (Remote::AsBase, _) => {
                     let row = self.local.next().transpose().map_err(state)?;
-                    let base = row.as_ref().and_then(|row| row.base.clone().map(|base| (row.path.clone(), base)));
+                    let base =
+                        row.as_ref().and_then(|row| row.base.clone().map(|base| (row.path.clone(), base)));
                     if let Some((path, entry)) = base {
                         let remote = TreeEntry::bare(path.clone(), entry.clone());
                         self.reconciler.push_base(Some(BaseRow { path, entry, print: None }));

@@ -78,7 +78,12 @@ impl Head {
     /// collector may have judged them unused.
     pub(crate) fn late_packs(&self) -> Vec<PackId> {
         let landed = self.key.landed;
-        self.snapshot.packs.iter().filter(|p| p.land_by.is_some_and(|by| landed >= by)).map(|p| p.id).collect()
+        self.snapshot
+            .packs
+            .iter()
+            .filter(|p| p.land_by.is_some_and(|by| landed >= by))
+            .map(|p| p.id)
+            .collect()
     }
 }
 
@@ -178,7 +183,9 @@ impl Store {
             .map(|name| async move { Ok::<_, Error>((self.find_head(&name).await?, name)) })
             .buffered(16);
         let mut live: Vec<ContextName> = heads
-            .try_filter_map(|(head, name)| async move { Ok(head.is_some_and(|h| h.is_live()).then_some(name)) })
+            .try_filter_map(
+                |(head, name)| async move { Ok(head.is_some_and(|h| h.is_live()).then_some(name)) },
+            )
             .try_collect()
             .await?;
         live.sort();
@@ -402,7 +409,9 @@ impl Store {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             match StoreKey::parse(&meta.location) {
                 // A tombstone has no bytes.
-                Some(StoreKey::Snapshot { number, .. }) => *numbers.entry(number).or_insert(false) |= meta.size == 0,
+                Some(StoreKey::Snapshot { number, .. }) => {
+                    *numbers.entry(number).or_insert(false) |= meta.size == 0
+                }
                 Some(StoreKey::Gone { number, .. }) => {
                     numbers.insert(number, true);
                 }
@@ -415,8 +424,7 @@ impl Store {
     /// Commits a snapshot that refers to no packs; `None` if another writer was first.
     async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
         let key = StoreKey::Snapshot { context: snapshot.context.clone(), number: snapshot.number }.path();
-        let encoded =
-            snapshot.encode().map_err(|source| Error::Format { key: key.to_string(), source })?;
+        let encoded = snapshot.encode().map_err(|source| Error::Format { key: key.to_string(), source })?;
         match self.commit(&snapshot.context, snapshot.number, encoded.bytes.clone(), encoded.digest).await? {
             Committed::Ours(key) => Ok(Some(Head {
                 key,
@@ -518,8 +526,12 @@ impl Store {
     pub(crate) async fn get_range(&self, pack: PackId, start: u64, end: u64) -> Result<Bytes, Error> {
         let key = StoreKey::Pack(pack).path();
         self.inner.meter.request();
-        let bytes =
-            self.inner.objects.get_range(&key, start..end).await.map_err(|e| Error::store("read", &key, e))?;
+        let bytes = self
+            .inner
+            .objects
+            .get_range(&key, start..end)
+            .await
+            .map_err(|e| Error::store("read", &key, e))?;
         self.inner.meter.received(bytes.len() as u64);
         if bytes.len() as u64 != end - start {
             return Err(Error::Corrupt {
@@ -543,7 +555,14 @@ impl Store {
 /// Whether an object store's error may pass.
 pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
     use object_store::Error as E;
-    matches!(error, E::Generic { .. } | E::AlreadyExists { .. } | E::Precondition { .. } | E::NotFound { .. } | E::JoinError { .. })
+    matches!(
+        error,
+        E::Generic { .. }
+            | E::AlreadyExists { .. }
+            | E::Precondition { .. }
+            | E::NotFound { .. }
+            | E::JoinError { .. }
+    )
 }
 
 /// Describes an object that can't be decoded.

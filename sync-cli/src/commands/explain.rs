@@ -17,7 +17,7 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
     let ui = means.ui;
     let (policy, context) = subject(args, means)?;
     let mount = MountPath::new(args.mount.as_deref().unwrap_or(Path::new(".")))?;
-    let scope = scope(&policy, &mount.resolved)?;
+    let scope = scope(&policy, mount.typed())?;
     for warning in scope.warnings() {
         ui.warning(&warning.to_string());
     }
@@ -27,7 +27,12 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
         let is_dir = path.is_root()
             || typed.as_bytes().ends_with(b"/")
             || mount.resolved.join(os_path(&path)).symlink_metadata().is_ok_and(|found| found.is_dir());
-        let decision = scope.decide(&path, is_dir);
+        let mut decision = scope.decide(&path, is_dir);
+        // A conflict copy is in scope where its original is.
+        let original = policy_core::original_path(&path).filter(|_| !decision.in_scope);
+        if let Some(original) = original {
+            decision = scope.decide(&original, is_dir);
+        }
         let reason = decision.rule.to_string();
         if ui.is_json() {
             ui.object(&Line::Rule(RuleLine {
@@ -49,8 +54,12 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
 
 /// Compiles a policy for a mount.
 pub(super) fn scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Failure> {
-    Scope::new(policy, mount.as_os_str().as_bytes())
-        .map_err(|error| Failure::policy(&format!("for the mount {}", mount.display()), &error))
+    transfer_engine::mount_scope(policy, mount).map_err(|error| match error {
+        transfer_engine::Error::Policy(error) => {
+            Failure::policy(&format!("for the mount {}", mount.display()), &error)
+        }
+        error => error.into(),
+    })
 }
 
 /// Returns the policy that is meant: a file, or, for a context, what `--policy` names.

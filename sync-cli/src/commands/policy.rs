@@ -14,8 +14,9 @@ pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome,
     let file = file(args.file.as_ref(), means)?;
     let policy = policy::read(&file)?;
     if let Some(mount) = &args.mount {
-        let mount = MountPath::new(mount)?.resolved;
-        let scope = scope(&policy, &mount)?;
+        let mount = MountPath::new(mount)?;
+        let scope = scope(&policy, mount.typed())?;
+        let mount = mount.resolved;
         for list in scope.lists() {
             let Some(resolved) = list.resolved() else { continue };
             let place = mount.join(os_path(resolved));

@@ -15,7 +15,9 @@ use rustix::fs::{AtFlags, Mode};
 use super::fetch::{Fetcher, Item, LONG, Outcome};
 use crate::error::Error;
 use crate::format::{TreeEntry, cut, file_digest};
-use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, read_link_at, set_dir_times, stat_at};
+use crate::local::{
+    Expected, Fingerprint, InstallError, MountDir, Staging, read_link_at, set_dir_times, stat_at,
+};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
@@ -60,7 +62,8 @@ pub(crate) fn has_outcome(step: &PlanStep) -> bool {
 /// Applies a plan and returns the outcome of each step that has one, in order.
 pub(crate) async fn apply(applying: &Applying<'_>, mut plan: Plan<'_>) -> Result<Vec<Outcome>, Error> {
     let Applying { dir, options, monitor, .. } = applying;
-    let staging = Staging::create(dir).map_err(|e| Error::local("make a staging directory in", dir.path(), e))?;
+    let staging =
+        Staging::create(dir).map_err(|e| Error::local("make a staging directory in", dir.path(), e))?;
     let staging = Arc::new(staging);
     let width = usize::try_from(options.memory / (32 << 20)).unwrap_or(1).clamp(1, options.concurrency.get());
     let fetcher = Fetcher {
@@ -280,7 +283,12 @@ fn link_print(dir: &MountDir, path: &TreePath, target: &[u8]) -> Option<Fingerpr
     (*read_link_at(&parent, path.name()).ok()? == *target).then(|| Fingerprint::of(&stat))
 }
 
-fn remove_leaf(dir: &MountDir, staging: &Staging, path: &TreePath, expected: &Expecting) -> Result<(), InstallError> {
+fn remove_leaf(
+    dir: &MountDir,
+    staging: &Staging,
+    path: &TreePath,
+    expected: &Expecting,
+) -> Result<(), InstallError> {
     let parent = match dir.parent(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
@@ -344,7 +352,9 @@ fn remove_all(
     // In reverse tree order what is below a directory comes before it.
     for Removal { ordinal, path, expected } in removals.into_iter().rev() {
         let result = match &expected {
-            Some(expected) => remove_leaf(dir, staging, &path, expected).map_err(|e| (path.clone(), e.to_string())),
+            Some(expected) => {
+                remove_leaf(dir, staging, &path, expected).map_err(|e| (path.clone(), e.to_string()))
+            }
             None => {
                 emptied.insert(path.clone());
                 Ok(())

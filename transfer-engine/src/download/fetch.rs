@@ -89,14 +89,20 @@ impl Fetcher<'_> {
         self.report(&items, placed?)
     }
 
-    async fn blocking<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let lost = |e: crate::env::JobLost| Error::local("write to", self.dir.path(), io::Error::from(e));
         self.dir.env().blocking(job).await.map_err(lost)
     }
 
     async fn fetch_content(&self, items: &Arc<Vec<Item>>) -> Result<Slots, Error> {
         let slots: Slots = Arc::new(
-            items.iter().map(|i| Mutex::new(Slot { left: i.entry.chunks.len(), ..Slot::default() })).collect(),
+            items
+                .iter()
+                .map(|i| Mutex::new(Slot { left: i.entry.chunks.len(), ..Slot::default() }))
+                .collect(),
         );
         let needs = items.iter().enumerate().flat_map(|(item, i)| {
             i.entry.chunks.iter().scan(0, move |at, chunk| {
@@ -115,7 +121,12 @@ impl Fetcher<'_> {
     }
 
     /// Fetches one range and writes what it holds. What fails its digest is fetched once more.
-    async fn fetch_range(&self, range: PackRange, items: &Arc<Vec<Item>>, slots: &Slots) -> Result<(), Error> {
+    async fn fetch_range(
+        &self,
+        range: PackRange,
+        items: &Arc<Vec<Item>>,
+        slots: &Slots,
+    ) -> Result<(), Error> {
         let mut blocks = Arc::new(range.blocks);
         for attempt in 0..2 {
             let bytes = match self.store.get_range(range.pack, range.start, range.end).await {
@@ -171,7 +182,11 @@ impl Fetcher<'_> {
         self.monitor.progress(&progress);
     }
 
-    fn report(&self, items: &[Item], placed: Vec<Result<Outcome, String>>) -> Result<Vec<(usize, Outcome)>, Error> {
+    fn report(
+        &self,
+        items: &[Item],
+        placed: Vec<Result<Outcome, String>>,
+    ) -> Result<Vec<(usize, Outcome)>, Error> {
         let outcomes = items.iter().zip(placed).map(|(item, placed)| {
             let outcome = placed.unwrap_or_else(|message| {
                 self.monitor.problem(&PathProblem {
@@ -263,7 +278,13 @@ fn verified<'a>(raw: &'a [u8], need: &Need) -> Option<&'a [u8]> {
 }
 
 /// Writes a chunk; true if it was the file's last.
-fn write_chunk(slot: &mut Slot, need: &Need, chunk: &[u8], item: &Item, staging: &Staging) -> io::Result<bool> {
+fn write_chunk(
+    slot: &mut Slot,
+    need: &Need,
+    chunk: &[u8],
+    item: &Item,
+    staging: &Staging,
+) -> io::Result<bool> {
     let (file, _) = match &mut slot.file {
         Some(file) => file,
         none => none.insert(staging.new_file()?),
@@ -297,7 +318,10 @@ fn place_all(
         }
         // A full disk is not one file's trouble.
         if let Some(Failure::Local(e)) = &slot.failed
-            && matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::QuotaExceeded)
+            && matches!(
+                e.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::QuotaExceeded
+            )
         {
             let e = io::Error::new(e.kind(), e.to_string());
             return Err(Error::local("write to", dir.path(), e));
@@ -331,7 +355,12 @@ fn stage_bare(item: &Item, staging: &Staging) -> io::Result<Staged> {
     }
 }
 
-fn place(parents: &mut Parents<'_>, staging: &Staging, item: &Item, staged: Staged) -> Result<Outcome, String> {
+fn place(
+    parents: &mut Parents<'_>,
+    staging: &Staging,
+    item: &Item,
+    staged: Staged,
+) -> Result<Outcome, String> {
     let parent = match parents.make(&item.path) {
         Ok(parent) => parent,
         Err(e) => {
@@ -339,10 +368,12 @@ fn place(parents: &mut Parents<'_>, staging: &Staging, item: &Item, staged: Stag
             return Err(format!("its directory cannot be made: {e}"));
         }
     };
-    staging.install(staged, &parent, &item.path, &item.expected).map(Outcome::Installed).map_err(|e| match e {
-        InstallError::Changed => e.to_string(),
-        InstallError::Io(e) => format!("cannot be put in place: {e}"),
-    })
+    staging.install(staged, &parent, &item.path, &item.expected).map(Outcome::Installed).map_err(
+        |e| match e {
+            InstallError::Changed => e.to_string(),
+            InstallError::Io(e) => format!("cannot be put in place: {e}"),
+        },
+    )
 }
 
 /// Opens, and makes, the directories of files that come in tree order.

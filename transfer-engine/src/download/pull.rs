@@ -1,15 +1,15 @@
 //! A download: planned against the head, and applied.
 
-use std::io;
+use std::io::{self, Read};
 
-use policy_core::{ConflictPolicy, Entry, ListMarks, Reason, Towards, Verdict};
+use policy_core::{ConflictPolicy, Entry, ListMarks, Reason, Towards, TreePath, Verdict};
 
 use super::apply::{Applying, apply, has_outcome, is_worth_telling};
 use super::fetch::Outcome;
 use crate::error::Error;
 use crate::local::MountDir;
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
-use crate::mount::Mount;
+use crate::mount::{Mount, has_archive_content};
 use crate::options::SyncOptions;
 use crate::plan::{Plan, PlanStep, Remote};
 use crate::report::SyncReport;
@@ -61,7 +61,8 @@ impl Mount {
                 if options.dry_run {
                     return self.plan_into_nothing(&head, options, monitor).await;
                 }
-                std::fs::create_dir_all(&self.path).map_err(|e| Error::local("make the mount", &self.path, e))?;
+                std::fs::create_dir_all(&self.path)
+                    .map_err(|e| Error::local("make the mount", &self.path, e))?;
                 MountDir::open(&self.path, self.store.env())
                     .map_err(|e| Error::local("open the mount", &self.path, e))?
             }
@@ -136,7 +137,18 @@ impl Mount {
         };
         let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
         let outcomes = apply(&applying, plan).await?;
-        self.remember(&head, header.as_ref(), &mut delta, hold, options, &outcomes, &mut report, monitor).await?;
+        self.remember(
+            &head,
+            header.as_ref(),
+            &mut delta,
+            hold,
+            options,
+            &outcomes,
+            &applying.dir,
+            &mut report,
+            monitor,
+        )
+        .await?;
         self.trim_cache(&head);
         Ok(report)
     }
@@ -204,6 +216,7 @@ impl Mount {
         hold: bool,
         options: &SyncOptions,
         outcomes: &[Outcome],
+        dir: &MountDir,
         report: &mut SyncReport,
         monitor: &dyn Monitor,
     ) -> Result<(), Error> {
@@ -220,6 +233,7 @@ impl Mount {
         };
         let mut next = NextBase::create(&self.files.next_base(), old).map_err(cannot_write)?;
         let mut outcomes = outcomes.iter();
+        let mut archive_met = false;
         let mut agrees = options.only.is_empty();
         let mut marks = ListMarks::new(&self.scope);
         let local_marks = delta.marks.clone();
@@ -252,6 +266,17 @@ impl Mount {
                 (Some(entry), None) => step.remote_implied && entry.agrees_with(&Entry::IMPLIED_DIR),
                 (None, Some(_)) => false,
             };
+            if !archive_met
+                && matches!(outcome, Some(Outcome::Installed(_)))
+                && self.would_extract(&step.path)
+                && begins_as_archive(dir, &step.path)
+            {
+                archive_met = true;
+                monitor.warning(&format!(
+                    "`{}` is an archive that the policy wants extracted; this version does not extract yet",
+                    step.path
+                ));
+            }
             if let Some(row) = row {
                 next.set(&step.path, row).map_err(cannot_write)?;
             }
@@ -335,6 +360,13 @@ struct Counted {
     base: u64,
     deleted: u64,
     stopped: bool,
+}
+
+/// Whether a file that was just brought has the content of an archive, and not its name only.
+fn begins_as_archive(dir: &MountDir, path: &TreePath) -> bool {
+    let mut begin = Vec::new();
+    let read = dir.open_file(path).and_then(|(file, _)| file.take(512).read_to_end(&mut begin));
+    read.is_ok() && has_archive_content(&begin)
 }
 
 /// Whether something is at the path in the mount before the step.

@@ -67,7 +67,8 @@ mod tests {
     use crate::format::{ChunkId, Codec};
 
     fn need(pack: u8, offset: u32, stored_len: u32, chunk: u32) -> Need {
-        let block = BlockRef { pack: PackId([pack; 16]), offset, stored_len, raw_len: 100, codec: Codec::Stored };
+        let block =
+            BlockRef { pack: PackId([pack; 16]), offset, stored_len, raw_len: 100, codec: Codec::Stored };
         let chunk = ChunkRef { id: ChunkId([0; 32]), len: 10, offset: chunk, block };
         Need { item: 0, chunk, at: 0 }
     }

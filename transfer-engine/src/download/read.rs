@@ -86,7 +86,10 @@ impl Store {
             let opened = self.env().blocking(move || {
                 let raw = Bytes::from(open_block(block.codec, block.raw_len, &stored).ok()?);
                 let from = chunk.offset as usize;
-                let bytes = raw.get(from..from + chunk.len as usize).is_some().then(|| raw.slice(from..from + chunk.len as usize))?;
+                let bytes = raw
+                    .get(from..from + chunk.len as usize)
+                    .is_some()
+                    .then(|| raw.slice(from..from + chunk.len as usize))?;
                 (ChunkId::of(&bytes) == chunk.id).then_some(bytes)
             });
             if let Ok(Some(bytes)) = opened.await {

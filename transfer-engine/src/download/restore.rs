@@ -78,7 +78,8 @@ impl Store {
                     }
                     let size = entry.entry.size();
                     weight += size + 4096;
-                    let item = Item { ordinal: 0, path: entry.path.clone(), entry, expected: Expected::Absent };
+                    let item =
+                        Item { ordinal: 0, path: entry.path.clone(), entry, expected: Expected::Absent };
                     if size > LONG {
                         self.bring(target, vec![item], options, monitor, &mut report).await?;
                         continue;
@@ -86,7 +87,8 @@ impl Store {
                     window.push(item);
                     if weight > options.memory / 4 {
                         weight = 0;
-                        self.bring(target, std::mem::take(&mut window), options, monitor, &mut report).await?;
+                        self.bring(target, std::mem::take(&mut window), options, monitor, &mut report)
+                            .await?;
                     }
                 }
             }
@@ -155,6 +157,7 @@ struct Target {
 
 fn open_target(store: &Store, dir: &Path) -> Result<Target, Error> {
     let opened = MountDir::open(dir, store.env()).map_err(|e| Error::local("open", dir, e))?;
-    let staging = Staging::create(&opened).map_err(|e| Error::local("make a staging directory in", dir, e))?;
+    let staging =
+        Staging::create(&opened).map_err(|e| Error::local("make a staging directory in", dir, e))?;
     Ok(Target { dir: opened, staging: Arc::new(staging) })
 }

@@ -49,7 +49,6 @@ fn nanos(t: Timestamp) -> i128 {
     i128::from(t.secs) * 1_000_000_000 + i128::from(t.nanos)
 }
 
-#[expect(clippy::useless_conversion, reason = "the width of these fields differs between targets")]
 fn timestamp(secs: impl Into<i64>, nanos: impl TryInto<u32>) -> Timestamp {
     Timestamp { secs: secs.into(), nanos: nanos.try_into().unwrap_or(0) }
 }

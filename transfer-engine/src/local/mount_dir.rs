@@ -13,7 +13,8 @@ use rustix::io::Errno;
 
 use crate::env::Env;
 
-const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+const OPEN_DIR: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// An open mount. No method follows a symbolic link or leaves the mount, whatever is planted in it.
 #[derive(Debug, Clone)]
@@ -59,7 +60,7 @@ impl MountDir {
     /// Opens a directory of the mount.
     pub(crate) fn dir(&self, path: &TreePath) -> io::Result<OwnedFd> {
         if path.is_root() {
-            return Ok(self.root.try_clone()?);
+            return self.root.try_clone();
         }
         // PATH_MAX counts the whole string; a longer path goes by components.
         if path.as_bytes().len() < 4000 && self.has_openat2.load(Ordering::Relaxed) {
@@ -113,7 +114,9 @@ impl MountDir {
     /// Stats what stands at `path`; `None` where nothing does.
     pub(crate) fn stat(&self, path: &TreePath) -> io::Result<Option<Stat>> {
         let parent = match self.parent(path) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             // A link where a directory should be: nothing of ours can be below it.
             Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Ok(None),
             other => other?,

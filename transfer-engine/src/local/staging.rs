@@ -20,7 +20,6 @@ use super::mount_dir::{MountDir, open_dir, stat_at};
 const PREFIX: &[u8] = b".ctxsync-stage-";
 /// Stands in each staging directory, so that a user's directory of such a name is not taken for one.
 const MARKER: &str = ".ctxsync-stage";
-const UTIME_OMIT: i64 = rustix::fs::UTIME_OMIT as i64;
 
 /// What must be at a path for it to be replaced or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,7 +258,7 @@ impl Staging {
 
 fn only_mtime(mtime: Timestamp) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) },
     }
 }
@@ -323,7 +322,13 @@ pub(crate) fn recover(mount: &MountDir) -> io::Result<Vec<String>> {
                 continue;
             }
             let to = format!("ctxsync-recovered-{text}");
-            match rustix::fs::renameat_with(&dir, file_name, mount.root(), to.as_str(), RenameFlags::NOREPLACE) {
+            match rustix::fs::renameat_with(
+                &dir,
+                file_name,
+                mount.root(),
+                to.as_str(),
+                RenameFlags::NOREPLACE,
+            ) {
                 Ok(()) => rescued.push(to),
                 Err(_) => keep = true,
             }

@@ -78,7 +78,8 @@ impl BaseHeader {
             let (found, supported) = (u32::from(version), u32::from(VERSION));
             return Err(FormatError::UnsupportedVersion { part: Part::State, found, supported });
         }
-        let store = StoreMeta { store_id: StoreId(r.array()?), grace_seconds: r.varint()?, created: r.zigzag()? };
+        let store =
+            StoreMeta { store_id: StoreId(r.array()?), grace_seconds: r.varint()?, created: r.zigzag()? };
         let lineage = LineageId(r.array()?);
         let (number, size, landed) = (r.varint()?, r.varint()?, r.zigzag()?);
         let len = r.count("a tag", 1)?;

@@ -76,7 +76,9 @@ impl DeltaRow {
         match (&self.state, &self.base) {
             (DeltaState::Unreadable, _) => false,
             (DeltaState::Absent, base) => base.is_some(),
-            (DeltaState::Present { entry, empty_dir, .. }, Some(base)) => *empty_dir || !entry.agrees_with(base),
+            (DeltaState::Present { entry, empty_dir, .. }, Some(base)) => {
+                *empty_dir || !entry.agrees_with(base)
+            }
             (DeltaState::Present { .. }, None) => true,
         }
     }
@@ -222,7 +224,13 @@ impl Row for DeltaRow {
                 for _ in 0..count {
                     chunks.push((ChunkId(r.array()?), r.varint32("a chunk's length", u32::MAX)?));
                 }
-                DeltaState::Present { entry, seen, trusted: flags & 1 != 0, chunks, empty_dir: flags & 2 != 0 }
+                DeltaState::Present {
+                    entry,
+                    seen,
+                    trusted: flags & 1 != 0,
+                    chunks,
+                    empty_dir: flags & 2 != 0,
+                }
             }
         };
         Ok(Self { path, base, state })

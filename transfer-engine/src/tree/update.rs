@@ -312,7 +312,8 @@ impl UpdatedTree {
                         }
                         inline @ Place::Inline { .. } => inline,
                     };
-                    let used = old.packs.iter().map(|(pack, live)| (packs.add(id(*pack), *live), *live)).collect();
+                    let used =
+                        old.packs.iter().map(|(pack, live)| (packs.add(id(*pack), *live), *live)).collect();
                     SegmentRef { place, packs: used, ..old.clone() }
                 }
                 Segment::Inline(encoded) => {

@@ -168,8 +168,13 @@ pub(crate) async fn local_delta(
         let checksum = options.checksum;
         env.blocking(move || {
             let scan = Scan::start(&mount, filter)?;
-            let mut merge =
-                Merge { scope: &scope, marks: ListMarks::new(&scope), checksum, out: &batches, batch: Batch::default() };
+            let mut merge = Merge {
+                scope: &scope,
+                marks: ListMarks::new(&scope),
+                checksum,
+                out: &batches,
+                batch: Batch::default(),
+            };
             merge.run(scan, base)?;
             Ok::<_, io::Error>(merge.marks)
         })
@@ -296,7 +301,11 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    fn run(&mut self, scan: Scan, base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>) -> io::Result<()> {
+    fn run(
+        &mut self,
+        scan: Scan,
+        base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
+    ) -> io::Result<()> {
         let mut scan = scan.peekable();
         let mut base = base.peekable();
         // A directory that can't be listed: what was below it is neither there nor deleted.
@@ -304,7 +313,12 @@ impl Merge<'_> {
         loop {
             let next_base = match base.peek() {
                 Some(Ok(row)) => Some(&row.path),
-                Some(Err(_)) => return Err(base.next().and_then(Result::err).unwrap_or_else(|| io::ErrorKind::Other.into())),
+                Some(Err(_)) => {
+                    return Err(base
+                        .next()
+                        .and_then(Result::err)
+                        .unwrap_or_else(|| io::ErrorKind::Other.into()));
+                }
                 None => None,
             };
             match (scan.peek().map(|f| &f.path), next_base) {
@@ -497,7 +511,13 @@ impl Readers {
     }
 
     /// Cuts and hashes a file that is in memory, and takes on what has to be sent.
-    fn chunk(&self, path: &TreePath, bytes: Bytes, blocks: &mut Blocks, read: &mut Read) -> Vec<(ChunkId, u32)> {
+    fn chunk(
+        &self,
+        path: &TreePath,
+        bytes: Bytes,
+        blocks: &mut Blocks,
+        read: &mut Read,
+    ) -> Vec<(ChunkId, u32)> {
         let mut rest = bytes;
         let mut chunks = Vec::with_capacity(1);
         while let Some(len) = cut(&rest, true).filter(|len| *len > 0) {
@@ -526,12 +546,7 @@ impl Readers {
     }
 }
 
-fn finish_file(
-    path: TreePath,
-    base: Option<Entry>,
-    result: Result<(Fingerprint, bool, Vec<(ChunkId, u32)>), ReadError>,
-    read: &mut Read,
-) {
+fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead, read: &mut Read) {
     let state = match result {
         Ok((print, trusted, chunks)) => {
             let node = Node::File {
@@ -608,12 +623,12 @@ async fn read_long(
     let lost = |e: crate::env::JobLost| Error::local("read", readers.mount.show(&path), io::Error::from(e));
     let mut result = Err(ReadError::Unstable);
     for _ in 0..3 {
-        result = read_long_once(readers, env, &path, &mut sending, &mut read, progress, monitor).await.map_err(
-            |e| match e {
+        result = read_long_once(readers, env, &path, &mut sending, &mut read, progress, monitor)
+            .await
+            .map_err(|e| match e {
                 LongError::Lost(e) => lost(e),
                 LongError::Store(e) => e,
-            },
-        )?;
+            })?;
         if !matches!(result, Err(ReadError::Unstable)) {
             break;
         }
@@ -627,7 +642,8 @@ enum LongError {
     Store(Error),
 }
 
-type LongResult = Result<(Fingerprint, bool, Vec<(ChunkId, u32)>), ReadError>;
+/// What a file was found to be: its stat, whether that can be trusted later, its chunks.
+type FileRead = Result<(Fingerprint, bool, Vec<(ChunkId, u32)>), ReadError>;
 
 async fn read_long_once(
     readers: &Readers,
@@ -637,7 +653,7 @@ async fn read_long_once(
     read: &mut Read,
     progress: &mut Progress,
     monitor: &dyn Monitor,
-) -> Result<LongResult, LongError> {
+) -> Result<FileRead, LongError> {
     let opened = {
         let (mount, env_, path) = (readers.mount.clone(), env.clone(), path.clone());
         let open = move || LongFile::open(&*mount.parent(&path).map(Arc::new)?, path.name(), &env_);

@@ -173,7 +173,10 @@ impl PackSink {
         Ok(())
     }
 
-    fn note(&mut self, ended: Result<Result<(PackId, PutPack), Error>, tokio::task::JoinError>) -> Result<(), Error> {
+    fn note(
+        &mut self,
+        ended: Result<Result<(PackId, PutPack), Error>, tokio::task::JoinError>,
+    ) -> Result<(), Error> {
         let lost = |e| Error::local("finish", "an upload", std::io::Error::other(e));
         let (id, put) = ended.map_err(lost)??;
         self.put.insert(id, put);

@@ -18,8 +18,8 @@ use crate::mount::Mount;
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep, Remote};
 use crate::report::SyncReport;
-use crate::status::TaskType;
 use crate::state::{BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase};
+use crate::status::TaskType;
 use crate::store::{Committed, Head, unusable};
 use crate::tree::{ChunkIndex, Lookup, Resolved, Tree, TreeUpdate};
 
@@ -83,13 +83,15 @@ impl Mount {
             return Ok(SyncReport { snapshot: Some(head.key.number), held_back, ..SyncReport::default() });
         };
 
+        self.warn_of_expired(header.as_ref(), monitor)?;
         let mut attempt = Attempt { filter, options, monitor, hold: false, told: false };
         let mut attempts = 0;
         loop {
             let chunks = Arc::new(Chunks::default());
             let concurrency = options.concurrency.get();
             let mut sink = PackSink::new(&self.store, chunks.clone(), options.memory, concurrency);
-            let mut delta = self.read_mount(&dir, &attempt, &head, header.as_ref(), &chunks, &mut sink).await?;
+            let mut delta =
+                self.read_mount(&dir, &attempt, &head, header.as_ref(), &chunks, &mut sink).await?;
             let in_scope_nothing = self.check_mount(&dir, &mut attempt, &delta);
             let read_at = self.store.env().now().secs;
             let mut first = true;
@@ -350,7 +352,12 @@ impl Mount {
             nonce: self.store.random()?,
             policy: self.scope_digest(),
             recycle: RecycleRules {
-                lifecycle_days: self.policy.recycle_policy.lifecycle.days().and_then(|d| u16::try_from(d).ok()),
+                lifecycle_days: self
+                    .policy
+                    .recycle_policy
+                    .lifecycle
+                    .days()
+                    .and_then(|d| u16::try_from(d).ok()),
                 paths: self.scope.recycle_paths().places().to_vec(),
             },
             totals: updated.totals,
@@ -382,7 +389,8 @@ impl Mount {
         if landed_late {
             return Ok(Outcome::Late);
         }
-        let new_head = Head { key, digest: encoded.digest, snapshot: Arc::new(snapshot), bytes: encoded.bytes };
+        let new_head =
+            Head { key, digest: encoded.digest, snapshot: Arc::new(snapshot), bytes: encoded.bytes };
         self.trim_cache(&new_head);
         report.snapshot = Some(number);
         report.parent = Some(head.key.number);
@@ -510,19 +518,20 @@ impl Mount {
             agrees &= agrees_after(&step, base_after.as_ref());
             let sends_again = !late.is_empty()
                 && step.decision.verdict == Verdict::Nothing
-                && step.remote.as_ref().is_some_and(|r| r.0.chunks.iter().any(|c| late.contains(&c.block.pack)));
+                && step
+                    .remote
+                    .as_ref()
+                    .is_some_and(|r| r.0.chunks.iter().any(|c| late.contains(&c.block.pack)));
             match step.decision.verdict {
-                Verdict::Write | Verdict::KeepBoth => {
-                    match step.local.as_ref().and_then(present) {
-                        Some((entry, ids)) => {
-                            let Some(put) = finder.resolve(&step.path, entry, ids, uploaded).await? else {
-                                return Ok(None);
-                            };
-                            update.apply(Resolved::Put(put), sink).await?;
-                        }
-                        None => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
+                Verdict::Write | Verdict::KeepBoth => match step.local.as_ref().and_then(present) {
+                    Some((entry, ids)) => {
+                        let Some(put) = finder.resolve(&step.path, entry, ids, uploaded).await? else {
+                            return Ok(None);
+                        };
+                        update.apply(Resolved::Put(put), sink).await?;
                     }
-                }
+                    None => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
+                },
                 Verdict::Delete => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
                 _ if sends_again => {
                     if let Some((entry, ids)) = step.local.as_ref().and_then(present)
@@ -690,15 +699,19 @@ impl Tally {
         };
         if !attempt.told {
             let reason = step.decision.reason.to_string();
-            attempt.monitor.path(&PathEvent { path: &step.path, action, side: Side::Store, reason: &reason, size });
+            attempt.monitor.path(&PathEvent {
+                path: &step.path,
+                action,
+                side: Side::Store,
+                reason: &reason,
+                size,
+            });
         }
     }
 }
 
 /// Whether the mount's directory has anything in it.
 fn holds_something(dir: &MountDir) -> bool {
-    rustix::fs::Dir::read_from(dir.root()).is_ok_and(|entries| {
-        entries.flatten().any(|e| !matches!(e.file_name().to_bytes(), b"." | b".."))
-    })
+    rustix::fs::Dir::read_from(dir.root())
+        .is_ok_and(|entries| entries.flatten().any(|e| !matches!(e.file_name().to_bytes(), b"." | b"..")))
 }
-

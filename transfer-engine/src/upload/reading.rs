@@ -144,6 +144,10 @@ impl LongFile {
     /// Returns the stat under which the whole file was read, if it was one state.
     pub(crate) fn finish(self) -> Result<(Fingerprint, bool), ReadError> {
         let stat = rustix::fs::fstat(&self.file).map_err(io::Error::from)?;
-        if Fingerprint::of(&stat) == self.print { Ok((self.print, self.trusted)) } else { Err(ReadError::Unstable) }
+        if Fingerprint::of(&stat) == self.print {
+            Ok((self.print, self.trusted))
+        } else {
+            Err(ReadError::Unstable)
+        }
     }
 }
