@@ -1,4 +1,51 @@
-//! Moves a workspace to and from an object store.
+//! Keeps a directory and a context in an object store in step.
+//!
+//! ```text
+//!             scan      cut, hash, compress       put
+//!   mount  ─────────►  chunks ─► blocks ─► packs ─────►  store
+//!     ▲                                                   │
+//!     └──────── rename ◄─ staging ◄─ verify ◄─ ranges ◄───┘
+//!
+//!   base ─┐
+//!   mount ┼─► plan (policy-core) ─► tree ─► snapshot, by one put-if-absent
+//!   head ─┘
+//! ```
+//!
+//! A [`Store`] is any [`ObjectStore`](object_store::ObjectStore); a [`Mount`] binds one of its contexts to a
+//! directory by a policy. [`Mount::push`] saves, [`Mount::pull`] brings, [`Mount::sync`] does both. What
+//! happens on the way goes to a [`Monitor`]; what it came to is a [`SyncReport`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use policy_core::SyncPolicy;
+//! use transfer_engine::{ContextSync, Env, Mount, Silent, Store, SyncOptions};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! # let dir = tempfile::tempdir()?;
+//! # let (here, there, state) = (dir.path().join("here"), dir.path().join("there"), dir.path().join("state"));
+//! # std::fs::create_dir(&here)?;
+//! let objects = Arc::new(object_store::memory::InMemory::new());
+//! let store = Store::new(objects, "memory:", Env::real());
+//! store.init(Duration::from_secs(86_400)).await?;
+//!
+//! // One machine saves its workspace ...
+//! std::fs::write(here.join("notes.txt"), "remember me")?;
+//! let context = "user-42".parse::<transfer_engine::ContextName>()?;
+//! let sync = ContextSync::new(context.clone(), &here, SyncPolicy::default());
+//! let options = SyncOptions { create: true, ..SyncOptions::default() };
+//! let report = Mount::open(&store, sync, &state)?.push(&options, &Silent).await?;
+//! assert_eq!((report.added, report.snapshot), (1, Some(2)));
+//!
+//! // ... and another one finds it.
+//! let sync = ContextSync::new(context, &there, SyncPolicy::default());
+//! Mount::open(&store, sync, &state)?.pull(&SyncOptions::default(), &Silent).await?;
+//! assert_eq!(std::fs::read_to_string(there.join("notes.txt"))?, "remember me");
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! The library reads neither the environment nor the home directory, and prints nothing.
 
 pub mod format;
 
