@@ -79,7 +79,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
 
     /// Decides the path as far as it can be decided alone.
     pub(super) fn decide(&self, rules: &Rules, towards: Towards) -> Decision {
-        if let Some(decision) = self.decide_emptied(rules, towards) {
+        if let Some(decision) = self.decide_unlisted_dir(rules, towards) {
             return decision;
         }
         let (base, local, mut remote) = (self.known_base(), self.local(), self.remote_entry());
@@ -101,20 +101,16 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         decision
     }
 
-    /// The decision for a directory that was implied by what was in it. That is gone from the mount, and
-    /// the directory is still there: from now on the tree has to list it.
-    fn decide_emptied(&self, rules: &Rules, towards: Towards) -> Option<Decision> {
-        let Local::Present(entry) = self.local() else { return None };
-        let emptied = self.local.as_ref().is_some_and(L::is_empty_dir)
-            && self.base.is_none()
-            && self.base_implied
-            && entry.agrees_with(&Entry::IMPLIED_DIR);
-        if !emptied {
+    /// The decision for a directory of the usual mode that no tree had to list so far. Either it is new, or
+    /// what was in it is gone from the mount and the directory is still there.
+    fn decide_unlisted_dir(&self, rules: &Rules, towards: Towards) -> Option<Decision> {
+        let Local::Present(entry) = self.local.as_ref()?.local() else { return None };
+        if self.base.is_some() || !entry.agrees_with(&Entry::IMPLIED_DIR) {
             return None;
         }
         let (verdict, reason) = match (&self.remote, self.remote_implied, towards) {
-            // What implied it leaves the base with this sync. Against a file it counts as new already now, and
-            // where the context lists a directory as well, that one's mode is still to come.
+            // What may have implied it leaves the base with this sync: against a file it counts as new. It
+            // makes no claim to its mode, which whatever is put into it would take away again.
             (Some(row), ..) if !row.entry().is_dir() => {
                 return Some(decide(None, self.local(), Some(row.entry()), rules, towards));
             }
@@ -122,6 +118,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
                 (Verdict::Write, Reason::ChangedThere)
             }
             (Some(_), ..) => (Verdict::Nothing, Reason::SameChange),
+            _ if !self.base_implied => return None,
             // Whether the context still has something in it is not known yet. If so, who writes the tree
             // drops the row, which says nothing new.
             (None, true, Towards::Store) => (Verdict::Write, Reason::NewHere),

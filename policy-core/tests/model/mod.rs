@@ -63,8 +63,13 @@ pub fn canonical(tree: &Tree) -> Result<Tree, String> {
             return Err(format!("{p} lies below {up}, which is no directory"));
         }
     }
+    Ok(without_implied(tree))
+}
+
+/// Drops directories that what is in them implies.
+pub fn without_implied(tree: &Tree) -> Tree {
     let listed = |(p, e): &(&TreePath, &Entry)| is_leaf(e) || e.mode != 0o755 || !has_below(tree, p);
-    Ok(tree.iter().filter(listed).map(|(p, e)| (p.clone(), e.clone())).collect())
+    tree.iter().filter(listed).map(|(p, e)| (p.clone(), e.clone())).collect()
 }
 
 /// Makes every directory explicit.

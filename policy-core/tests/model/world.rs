@@ -9,7 +9,7 @@ use policy_core::{
 use super::edit::put;
 use super::{
     Difference, PlanStep, State, Tree, ancestors, canonical, differences, dir, expanded, has_below, is_leaf,
-    plan, plan_rows, rows, same,
+    plan, plan_rows, rows, same, without_implied,
 };
 
 #[derive(Debug, Clone, Default)]
@@ -169,6 +169,7 @@ impl World {
         }
         let mut base = before.base.clone();
         steps.iter().for_each(|step| update_base(&mut base, step, towards));
+        base = without_implied(&base);
         let laws = Laws { rules: self.rules, mount: &before, store: &self.store, steps: &steps };
         laws.of_both()?;
         match towards {

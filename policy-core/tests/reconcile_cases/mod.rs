@@ -186,6 +186,42 @@ fn modes_of_directories_never_make_a_copy() {
 }
 
 #[test]
+fn a_new_directory_of_the_usual_mode_takes_the_contexts() {
+    for words in ["d/", "d/mine=1"] {
+        let mut world = world("", words, "d/:700 d/x=1");
+        converge(&mut world);
+        assert_eq!(world.mounts[0].files[&path("d")].mode, 0o700, "{words}");
+    }
+}
+
+#[test]
+fn a_mode_does_not_beat_a_directorys_deletion() {
+    assert_eq!(converge(&mut world("d/:700 d/x=1", "", "d/x=1")), "");
+    assert_eq!(world("d/:700 d/x=1", "", "d/x=1").plan(0, DOWN)[0].decision.reason, Reason::DeletedHere);
+}
+
+/// Below a file nothing is, whatever the base implies.
+#[test]
+fn a_directory_emptied_there_and_replaced_here_is_a_conflict() {
+    for towards in [UP, DOWN] {
+        let plan = world("c/x/x=1", "c=1", "c/x/").plan(0, towards);
+        let lines: Vec<_> = plan.iter().map(|s| (s.path.to_string(), s.decision.verdict)).collect();
+        assert_eq!(lines[1], ("c/x".to_owned(), Verdict::KeepBoth), "{towards:?}");
+    }
+}
+
+#[test]
+fn half_a_directory_is_no_copy() {
+    let mut world = world("c/x=1", "c=2", "c/:700 c/x=1");
+    world.rules = Rules { sync_local_file: false, ..DEFAULT };
+    for towards in [DOWN, UP] {
+        assert!(world.sync(0, towards).unwrap().iter().all(|s| s.copy.is_none()));
+    }
+    assert_eq!(show(&world.store), "c c/x");
+    assert_eq!(show(&world.mounts[0].files), "c");
+}
+
+#[test]
 fn modes_of_directories_follow_a_preference() {
     for (conflict, up, down) in [
         (ConflictPolicy::PreferLocal, Verdict::Write, Verdict::Keep),
