@@ -111,6 +111,14 @@ pub enum Error {
         /// The last answer.
         source: object_store::Error,
     },
+    /// The commit landed, but each time so late that its packs could have been collected before.
+    #[error("snapshot {number} of `{name}` landed later than its data may wait for it")]
+    TooLate {
+        /// The context.
+        name: ContextName,
+        /// The snapshot's number.
+        number: u64,
+    },
     /// More would be sent than `max_upload` allows.
     #[error("{bytes} bytes would be sent, and {limit} are allowed")]
     UploadTooLarge {
@@ -134,7 +142,9 @@ impl Error {
     /// Whether trying the same again may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Beaten { .. } | Self::Locked { .. } | Self::CommitUnknown { .. } => true,
+            Self::Beaten { .. } | Self::TooLate { .. } | Self::Locked { .. } | Self::CommitUnknown { .. } => {
+                true
+            }
             Self::Store { source, .. } => !matches!(
                 source,
                 object_store::Error::NotFound { .. }

@@ -16,7 +16,7 @@ use super::fetch::{Fetcher, Item, LONG, Outcome};
 use crate::error::Error;
 use crate::format::{TreeEntry, cut, file_digest};
 use crate::local::{
-    Expected, Fingerprint, InstallError, MountDir, Staging, read_link_at, set_dir_times, stat_at,
+    Expected, Fingerprint, InstallError, MountDir, Staging, read_link_at, set_times, stat_at,
 };
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
@@ -171,6 +171,18 @@ async fn carry_out(
                 }
             },
         };
+        if step.decision.verdict == Verdict::Write
+            && let Expected::Leaf(print) = expected
+            && has_same_content(&step)
+        {
+            let (job_dir, job_path) = (dir.clone(), path.clone());
+            let (mode, mtime) = (entry.entry.mode, entry.entry.mtime);
+            let changed = env.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
+            if let Ok(Ok(Some(print))) = changed {
+                outcomes[ordinal] = Outcome::Installed(print);
+                continue;
+            }
+        }
         entry.path = path.clone();
         let size = entry.entry.size();
         let item = Item { ordinal, path, entry, expected };
@@ -259,6 +271,38 @@ pub(crate) fn expecting(step: &PlanStep) -> Option<Expecting> {
             }
         }
     }
+}
+
+/// Whether the mount's file has the content that the context's has, so that only the mode differs.
+fn has_same_content(step: &PlanStep) -> bool {
+    let local = match &step.local {
+        Some(row) => match &row.state {
+            DeltaState::Present { entry, .. } => Some(entry),
+            DeltaState::Absent | DeltaState::Unreadable => None,
+        },
+        None => step.base.as_ref().map(|b| &b.entry),
+    };
+    let there = step.remote.as_ref().map(|r| &r.0.entry.node);
+    matches!(there, Some(Node::File { .. })) && local.map(|l| &l.node) == there
+}
+
+/// Changes a file's mode where it stands; `None` if it is not what was expected, or has other names, which
+/// would see the change as well.
+fn change_mode(
+    dir: &MountDir,
+    path: &TreePath,
+    expected: &Fingerprint,
+    mode: u16,
+    mtime: Timestamp,
+) -> io::Result<Option<Fingerprint>> {
+    let (file, stat) = dir.open_file(path)?;
+    if Fingerprint::of(&stat) != *expected || stat.st_nlink > 1 {
+        return Ok(None);
+    }
+    dir.env().check_fault("fchmod", &dir.show(path))?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(u32::from(mode)))?;
+    set_times(&file, mtime)?;
+    Ok(Some(Fingerprint::of(&rustix::fs::fstat(&file).map_err(io::Error::from)?)))
 }
 
 fn removal(ordinal: usize, step: &PlanStep) -> Option<Removal> {
@@ -385,7 +429,7 @@ fn set_modes(dir: &MountDir, dirs: Vec<(TreePath, u16, Timestamp)>) -> Vec<(Tree
         let set = || -> io::Result<()> {
             let fd = dir.dir(&path)?;
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)))?;
-            if mtime == Timestamp::default() { Ok(()) } else { set_dir_times(&fd, mtime) }
+            if mtime == Timestamp::default() { Ok(()) } else { set_times(&fd, mtime) }
         };
         if let Err(e) = set() {
             problems.push((path, format!("the directory's mode cannot be set: {e}")));

@@ -368,12 +368,14 @@ fn place(
             return Err(format!("its directory cannot be made: {e}"));
         }
     };
-    staging.install(staged, &parent, &item.path, &item.expected).map(Outcome::Installed).map_err(
-        |e| match e {
-            InstallError::Changed => e.to_string(),
-            InstallError::Io(e) => format!("cannot be put in place: {e}"),
-        },
-    )
+    let placed = staging.install(staged, &parent, &item.path, &item.expected);
+    placed.map(Outcome::Installed).map_err(|e| match e {
+        InstallError::Changed if item.expected == Expected::Absent => {
+            "something else is there; it is left as it is".to_owned()
+        }
+        InstallError::Changed => e.to_string(),
+        InstallError::Io(e) => format!("cannot be put in place: {e}"),
+    })
 }
 
 /// Opens, and makes, the directories of files that come in tree order.

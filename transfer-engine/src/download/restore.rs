@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 use super::fetch::{Fetcher, Item, LONG, Outcome};
 use crate::error::Error;
 use crate::format::Snapshot;
-use crate::local::{Expected, MountDir, Staging, set_dir_times};
+use crate::local::{Expected, MountDir, Staging, set_times};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
@@ -108,7 +108,7 @@ impl Store {
                 if let Ok(fd) = target.dir.dir(&path) {
                     let set = rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)));
                     set.map_err(Into::into)
-                        .and_then(|()| set_dir_times(&fd, mtime))
+                        .and_then(|()| set_times(&fd, mtime))
                         .map_err(|e| Error::local("set the mode of", target.dir.show(&path), e))?;
                 }
             }

@@ -9,4 +9,4 @@ mod staging;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use mount_dir::{MountDir, open_file_at, read_link_at, stat_at};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
-pub(crate) use staging::{Expected, InstallError, Staged, Staging, recover, set_dir_times};
+pub(crate) use staging::{Expected, InstallError, Staged, Staging, recover, set_times};

@@ -56,6 +56,9 @@ pub(crate) enum FoundKind {
 
 /// Listings that helpers may hold in advance, counted in entries.
 const MAX_AHEAD: usize = 50_000;
+/// Directory handles that are kept open to find subdirectories by; with more, they are found by their path,
+/// which costs time and no descriptor.
+const MAX_HANDLES: usize = 128;
 
 /// A walk under way; yields what it finds in tree order.
 pub(crate) struct Scan {
@@ -82,6 +85,9 @@ enum ItemKind {
 }
 
 struct Shared {
+    mount: MountDir,
+    /// How many handles are open.
+    handles: Arc<AtomicUsize>,
     filter: Arc<dyn ScanFilter>,
     stack: Mutex<Stack>,
     wake: Condvar,
@@ -95,10 +101,23 @@ struct Stack {
     closed: bool,
 }
 
+/// An open directory, counted.
+struct Handle {
+    dir: OwnedFd,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A directory to be listed, by whoever comes first.
 struct Slot {
     path: TreePath,
-    parent: Arc<OwnedFd>,
+    /// The directory that holds it; `None` when so many are open that it is to be found by its path.
+    parent: Option<Arc<Handle>>,
     state: Mutex<SlotState>,
     done: Condvar,
 }
@@ -114,6 +133,8 @@ impl Scan {
     /// Starts a walk over `mount`. Fails only if the mount itself can't be listed.
     pub(crate) fn start(mount: &MountDir, filter: Arc<dyn ScanFilter>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
+            mount: mount.clone(),
+            handles: Arc::default(),
             filter,
             stack: Mutex::new(Stack { slots: Vec::new(), closed: false }),
             wake: Condvar::new(),
@@ -121,7 +142,8 @@ impl Scan {
             has_helpers: mount.env().parallelism() > 1,
         });
         let root = TreePath::root();
-        let items = shared.list(&root, mount.root())?;
+        let handle = shared.handle(mount.root().try_clone()?);
+        let items = shared.list(&root, &handle)?;
         shared.offer(&items);
         // The pass itself is one thread; one more for each further core lists ahead of it.
         for _ in 1..mount.env().parallelism() {
@@ -286,11 +308,21 @@ impl Shared {
     }
 
     fn list_slot(&self, slot: &Slot) -> io::Result<Vec<Item>> {
-        let dir = Arc::new(open_dir(&*slot.parent, slot.path.name())?);
-        self.list(&slot.path, &dir)
+        let dir = match &slot.parent {
+            Some(parent) => open_dir(&parent.dir, slot.path.name())?,
+            None => self.mount.dir(&slot.path)?,
+        };
+        self.list(&slot.path, &self.handle(dir))
     }
 
-    fn list(&self, path: &TreePath, dir: &Arc<OwnedFd>) -> io::Result<Vec<Item>> {
+    fn handle(&self, dir: OwnedFd) -> Arc<Handle> {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Handle { dir, open: self.handles.clone() })
+    }
+
+    fn list(&self, path: &TreePath, handle: &Arc<Handle>) -> io::Result<Vec<Item>> {
+        let dir = &handle.dir;
+        let keep = self.handles.load(Ordering::Relaxed) <= MAX_HANDLES;
         let mut items = Vec::new();
         for entry in Dir::read_from(dir)? {
             let entry = entry?;
@@ -333,7 +365,7 @@ impl Shared {
                     let listing = walk.then(|| {
                         Arc::new(Slot {
                             path: child,
-                            parent: dir.clone(),
+                            parent: keep.then(|| handle.clone()),
                             state: Mutex::new(SlotState::Waiting),
                             done: Condvar::new(),
                         })

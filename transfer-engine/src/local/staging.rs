@@ -263,8 +263,8 @@ fn only_mtime(mtime: Timestamp) -> Timestamps {
     }
 }
 
-/// Sets the modification time of an open directory.
-pub(crate) fn set_dir_times(dir: impl AsFd, mtime: Timestamp) -> io::Result<()> {
+/// Sets the modification time of an open file or directory.
+pub(crate) fn set_times(dir: impl AsFd, mtime: Timestamp) -> io::Result<()> {
     Ok(rustix::fs::futimens(dir, &only_mtime(mtime))?)
 }
 

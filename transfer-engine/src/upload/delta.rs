@@ -21,7 +21,8 @@ use super::packs::{Chunks, PackSink};
 use super::reading::{LongFile, Parents, ReadError, read_whole};
 use crate::error::Error;
 use crate::format::{
-    ARCHIVE_MODE_TARGET, BlockBuilder, ChunkId, FILE_MODE_TARGET, PackId, SealedBlock, cut, file_digest,
+    ARCHIVE_MODE_TARGET, BlockBuilder, ChunkId, FILE_MODE_TARGET, MAX_PATH_LEN, PackId, SealedBlock, cut,
+    file_digest,
 };
 use crate::local::{Fingerprint, Found, FoundKind, MountDir, Scan, ScanFilter};
 use crate::monitor::{Monitor, PathProblem, Progress};
@@ -359,7 +360,7 @@ impl Merge<'_> {
     }
 
     fn both(&mut self, found: Found, row: BaseRow, frozen: &mut Option<TreePath>) {
-        self.note(&found);
+        let found = self.note(found);
         match &found.kind {
             FoundKind::File(print) => {
                 let same = row.print.is_some_and(|p| p == *print) && !self.checksum;
@@ -384,7 +385,7 @@ impl Merge<'_> {
     }
 
     fn only_found(&mut self, found: Found, base: Option<Entry>, frozen: &mut Option<TreePath>) {
-        self.note(&found);
+        let found = self.note(found);
         match &found.kind {
             FoundKind::File(print) => self.file(found.path, *print, base),
             FoundKind::Symlink { .. } | FoundKind::Dir { .. } => {
@@ -415,9 +416,20 @@ impl Merge<'_> {
         self.row(DeltaRow { path: row.path, base: Some(row.entry), state });
     }
 
-    fn note(&mut self, found: &Found) {
+    /// Counts what was found; a path that a tree can't hold counts as one that can't be read.
+    fn note(&mut self, found: Found) -> Found {
         self.batch.stats.found += 1;
         self.marks.note(self.scope, &found.path);
+        let target_len = match &found.kind {
+            FoundKind::Symlink { target, .. } => target.len(),
+            _ => 0,
+        };
+        if found.path.as_bytes().len().max(target_len) <= MAX_PATH_LEN {
+            return found;
+        }
+        let error = io::Error::other(format!("its path or target is longer than {MAX_PATH_LEN} bytes"));
+        let whole_dir = matches!(found.kind, FoundKind::Dir { .. });
+        Found { kind: FoundKind::Unreadable { error, whole_dir }, ..found }
     }
 
     fn file(&mut self, path: TreePath, print: Fingerprint, base: Option<Entry>) {

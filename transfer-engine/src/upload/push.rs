@@ -25,6 +25,8 @@ use crate::tree::{ChunkIndex, Lookup, Resolved, Tree, TreeUpdate};
 
 /// How often a commit is tried against ever newer heads before giving up.
 const ATTEMPTS: u32 = 100;
+/// How often everything is sent again because the commit landed too late.
+const LATE_ATTEMPTS: u32 = 3;
 /// After this long, a newer head is looked for before the tree is written.
 const STALE_SECS: i64 = 5;
 
@@ -85,7 +87,7 @@ impl Mount {
 
         self.warn_of_expired(header.as_ref(), monitor)?;
         let mut attempt = Attempt { filter, options, monitor, hold: false, told: false };
-        let mut attempts = 0;
+        let (mut attempts, mut late) = (0, 0);
         loop {
             let chunks = Arc::new(Chunks::default());
             let concurrency = options.concurrency.get();
@@ -110,6 +112,11 @@ impl Mount {
                     Outcome::Beaten => {}
                     Outcome::Rehash => break,
                     Outcome::Late => {
+                        late += 1;
+                        if late == LATE_ATTEMPTS {
+                            let number = head.key.number + 1;
+                            return Err(Error::TooLate { name: self.context.clone(), number });
+                        }
                         monitor.warning("the commit landed too late to count; everything is sent again");
                         (head, header) = self.find_parent(options, monitor).await?;
                         break;
@@ -433,34 +440,37 @@ impl Mount {
             return Ok(copies);
         }
         let mut settled: BTreeMap<TreePath, TreeEntry> = BTreeMap::new();
-        for copy in copies {
-            let original = copy.path.clone();
-            let mut candidate = copy;
-            for number in 2.. {
-                let mut taken = false;
-                let mut same = false;
-                if let Some(there) = tree.find(&candidate.path).await? {
-                    taken = true;
-                    same = there.entry.agrees_with(&candidate.entry);
+        // Copies that have no name yet, by the one that is tried next, each with its first choice.
+        let mut open: BTreeMap<TreePath, (TreePath, TreeEntry)> =
+            copies.into_iter().map(|copy| (copy.path.clone(), (copy.path.clone(), copy))).collect();
+        let cannot_read = |e: io::Error| Error::local("read", self.files.dir(), e);
+        for number in 2.. {
+            let mut taken: BTreeMap<TreePath, Entry> = BTreeMap::new();
+            for row in delta.read().map_err(cannot_read)? {
+                let row = row.map_err(cannot_read)?;
+                if let Some((entry, _)) = present(&row)
+                    && open.contains_key(&row.path)
+                {
+                    taken.insert(row.path.clone(), entry.clone());
                 }
-                let rows = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
-                for row in rows {
-                    let row = row.map_err(|e| Error::local("read", self.files.dir(), e))?;
-                    if row.path == candidate.path
-                        && let DeltaState::Present { entry, .. } = &row.state
-                    {
-                        taken = true;
-                        same = entry.agrees_with(&candidate.entry);
+            }
+            for (path, (first, copy)) in std::mem::take(&mut open) {
+                let there = match taken.remove(&path) {
+                    Some(entry) => Some(entry),
+                    None => tree.find(&path).await?.map(|found| found.entry),
+                };
+                match there {
+                    Some(there) if there.agrees_with(&copy.entry) => {}
+                    None if !settled.contains_key(&path) => {
+                        settled.insert(path.clone(), TreeEntry { path, ..copy });
+                    }
+                    _ => {
+                        open.insert(numbered_copy_path(&first, number), (first, copy));
                     }
                 }
-                if same {
-                    break;
-                }
-                if !taken && !settled.contains_key(&candidate.path) {
-                    settled.insert(candidate.path.clone(), candidate);
-                    break;
-                }
-                candidate.path = numbered_copy_path(&original, number);
+            }
+            if open.is_empty() {
+                break;
             }
         }
         Ok(settled.into_values().collect())
