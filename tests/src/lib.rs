@@ -1,3 +1,17 @@
 //! Fixtures that the integration tests share.
+//!
+//! ```text
+//! World ── objects (any store, behind any layers)
+//!   └── Machine: a state directory, a mount, a policy; every call is a process of its own
+//! ```
 
+#![expect(clippy::unwrap_used, reason = "a fixture that fails ends its test")]
+
+pub mod compare;
+pub mod faults;
+pub mod interrupt;
+pub mod machine;
+pub mod notes;
+pub mod random;
 pub mod s3;
+pub mod tree;

@@ -102,8 +102,9 @@ impl<'a> Plan<'a> {
             match (&mut self.remote, source) {
                 (Remote::AsBase, _) => {
                     let row = self.local.next().transpose().map_err(state)?;
-                    let base =
-                        row.as_ref().and_then(|row| row.base.clone().map(|base| (row.path.clone(), base)));
+                    // An emptied directory that was only implied has no row in the base nor in the head.
+                    let listed = row.as_ref().filter(|row| !row.is_implied_before());
+                    let base = listed.and_then(|row| row.base.clone().map(|base| (row.path.clone(), base)));
                     if let Some((path, entry)) = base {
                         let remote = TreeEntry::bare(path.clone(), entry.clone());
                         self.reconciler.push_base(Some(BaseRow { path, entry, print: None }));

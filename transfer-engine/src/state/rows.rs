@@ -71,6 +71,13 @@ impl LocalRow for DeltaRow {
 }
 
 impl DeltaRow {
+    /// Whether this is a directory that the base only implied: one that it listed would be as it was, and
+    /// have no row here.
+    pub(crate) fn is_implied_before(&self) -> bool {
+        matches!((&self.state, &self.base), (DeltaState::Present { entry, empty_dir: true, .. }, Some(base))
+            if entry.agrees_with(base))
+    }
+
     /// Whether the mount really differs here, and not only its fingerprint.
     pub(crate) fn is_change(&self) -> bool {
         match (&self.state, &self.base) {

@@ -1,0 +1,217 @@
+//! Machines that share a store and nothing else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use policy_core::SyncPolicy;
+use tempfile::TempDir;
+use transfer_engine::format::Snapshot;
+use transfer_engine::{ContextName, ContextSync, Env, Error, Mount, Store, SyncOptions, SyncReport};
+
+use crate::notes::{Noted, Notes};
+use crate::tree::{Tree, unlock};
+
+/// The name under which all machines of a world work.
+pub const CONTEXT: &str = "work";
+
+/// A store and the directory in which the machines live; gone when it is dropped.
+#[derive(Debug)]
+pub struct World {
+    dir: TempDir,
+    /// The store.
+    pub objects: Arc<dyn ObjectStore>,
+}
+
+impl World {
+    /// Makes a world with a store in memory.
+    pub async fn memory() -> Self {
+        Self::over(Arc::new(InMemory::new())).await
+    }
+
+    /// Makes a world with a store in a directory.
+    pub async fn local() -> Self {
+        let dir = new_dir();
+        let place = dir.path().join("store");
+        std::fs::create_dir(&place).unwrap();
+        let objects = Arc::new(LocalFileSystem::new_with_prefix(&place).unwrap());
+        Self::made(dir, objects).await
+    }
+
+    /// Makes a world with this store.
+    pub async fn over(objects: Arc<dyn ObjectStore>) -> Self {
+        Self::made(new_dir(), objects).await
+    }
+
+    async fn made(dir: TempDir, objects: Arc<dyn ObjectStore>) -> Self {
+        let world = Self { dir, objects };
+        world.store().init(Duration::from_secs(86_400)).await.unwrap();
+        world
+    }
+
+    /// Returns the store as a process sees it that has just begun.
+    pub fn store(&self) -> Store {
+        Store::new(Arc::clone(&self.objects), "test:", Env::real())
+    }
+
+    /// Returns the head of the context.
+    pub async fn head(&self) -> Arc<Snapshot> {
+        self.store().head(&context()).await.unwrap()
+    }
+
+    /// Returns a machine with an empty mount.
+    pub fn machine(&self, name: &str) -> Machine {
+        let root = self.dir.path().canonicalize().unwrap().join(name);
+        let mount = Tree(root.join("mount"));
+        std::fs::create_dir_all(&mount.0).unwrap();
+        Machine {
+            state: root.join("state"),
+            mount,
+            objects: Arc::clone(&self.objects),
+            policy: SyncPolicy::default(),
+            env: Env::real(),
+            options: SyncOptions { create: true, ..SyncOptions::default() },
+        }
+    }
+
+    /// Returns a place for what must not be touched.
+    pub fn outside(&self) -> Tree {
+        let path = self.dir.path().canonicalize().unwrap().join("outside");
+        std::fs::create_dir_all(&path).unwrap();
+        Tree(path)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        unlock(self.dir.path());
+    }
+}
+
+fn new_dir() -> TempDir {
+    tempfile::Builder::new().prefix("ctxsync-test-").tempdir().unwrap()
+}
+
+/// Returns the context's name.
+pub fn context() -> ContextName {
+    ContextName::new(CONTEXT).unwrap()
+}
+
+/// A machine. Each sync opens store and mount anew, as a new process would.
+#[derive(Clone)]
+pub struct Machine {
+    /// Where it keeps its state.
+    pub state: PathBuf,
+    /// Where it works.
+    pub mount: Tree,
+    /// How it reaches the store.
+    pub objects: Arc<dyn ObjectStore>,
+    /// What it syncs.
+    pub policy: SyncPolicy,
+    /// Its clock, randomness and file system.
+    pub env: Env,
+    /// How it syncs.
+    pub options: SyncOptions,
+}
+
+/// How a sync ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its figures, or why it failed.
+    pub result: Result<SyncReport, Error>,
+    /// What it told.
+    pub noted: Noted,
+}
+
+impl Ended {
+    /// Returns the figures of a sync that ended well.
+    #[track_caller]
+    pub fn report(&self) -> &SyncReport {
+        match &self.result {
+            Ok(report) => report,
+            Err(e) => panic!("{e}: {e:?}; {:?}", self.noted),
+        }
+    }
+
+    /// Expects the sync to have ended with nothing to complain of.
+    #[track_caller]
+    pub fn clean(&self) -> &SyncReport {
+        let report = self.report();
+        assert!(!report.is_incomplete() && self.noted.problems.is_empty(), "{report:?} {:?}", self.noted);
+        assert_eq!((report.conflicts, report.held_back), (0, 0), "{:?}", self.noted);
+        report
+    }
+
+    /// Returns the error of a sync that failed.
+    #[track_caller]
+    pub fn error(&self) -> &Error {
+        match &self.result {
+            Ok(report) => panic!("should have failed: {report:?} {:?}", self.noted),
+            Err(e) => e,
+        }
+    }
+
+    /// Whether a warning holds these words.
+    pub fn warned(&self, words: &str) -> bool {
+        self.noted.warnings.iter().any(|w| w.contains(words))
+    }
+}
+
+impl Machine {
+    /// Returns this machine with another policy.
+    #[must_use]
+    pub fn with_policy(mut self, json: &str) -> Self {
+        self.policy = SyncPolicy::from_json(json).unwrap();
+        self
+    }
+
+    /// Opens the mount.
+    pub fn open(&self) -> Result<Mount, Error> {
+        let store = Store::new(Arc::clone(&self.objects), "test:", self.env.clone());
+        Mount::open(&store, ContextSync::new(context(), &self.mount.0, self.policy.clone()), &self.state)
+    }
+
+    /// Uploads.
+    pub async fn push(&self) -> Ended {
+        let notes = Notes::default();
+        let result = match self.open() {
+            Ok(mut mount) => mount.push(&self.options, &notes).await,
+            Err(e) => Err(e),
+        };
+        Ended { result, noted: notes.noted() }
+    }
+
+    /// Downloads.
+    pub async fn pull(&self) -> Ended {
+        let notes = Notes::default();
+        let result = match self.open() {
+            Ok(mut mount) => mount.pull(&self.options, &notes).await,
+            Err(e) => Err(e),
+        };
+        Ended { result, noted: notes.noted() }
+    }
+
+    /// Downloads, then uploads.
+    pub async fn sync(&self) -> Ended {
+        let notes = Notes::default();
+        let result = match self.open() {
+            Ok(mut mount) => mount.sync(&self.options, &notes).await,
+            Err(e) => Err(e),
+        };
+        Ended { result, noted: notes.noted() }
+    }
+
+    /// Returns the file of the state with this name, below whatever directories.
+    pub fn state_file(&self, name: &str) -> Option<PathBuf> {
+        let found = walkdir::WalkDir::new(&self.state).into_iter().flatten();
+        found.map(walkdir::DirEntry::into_path).find(|path| path.file_name().is_some_and(|n| n == name))
+    }
+
+    /// Forgets all state, as a machine does whose disk was not kept.
+    pub fn lose_state(&self) {
+        std::fs::remove_dir_all(&self.state).unwrap();
+    }
+}

@@ -1,0 +1,46 @@
+//! A monitor that keeps what it is told.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use policy_core::TreePath;
+use transfer_engine::{Action, Monitor, PathEvent, PathProblem};
+
+/// What a sync told.
+#[derive(Debug, Default)]
+pub struct Notes(Mutex<Noted>);
+
+/// The notes themselves.
+#[derive(Debug, Default, Clone)]
+pub struct Noted {
+    /// Warnings, in order.
+    pub warnings: Vec<String>,
+    /// Problems, each as `path: message`.
+    pub problems: Vec<String>,
+    /// What was done with which path.
+    pub events: Vec<(TreePath, Action)>,
+}
+
+impl Notes {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the notes so far.
+    pub fn noted(&self) -> Noted {
+        self.lock().clone()
+    }
+}
+
+impl Monitor for Notes {
+    fn path(&self, event: &PathEvent<'_>) {
+        self.lock().events.push((event.path.clone(), event.action));
+    }
+
+    fn warning(&self, warning: &str) {
+        self.lock().warnings.push(warning.to_owned());
+    }
+
+    fn problem(&self, problem: &PathProblem) {
+        self.lock().problems.push(format!("{}: {}", problem.path, problem.message));
+    }
+}

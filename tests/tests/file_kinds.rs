@@ -1,0 +1,181 @@
+//! A path that was a file becomes a directory, and the other way round (faults.md, L4).
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use ctxsync_tests::compare::{assert_same, assert_same_but_times, list, paths};
+use ctxsync_tests::machine::{Machine, World};
+use ctxsync_tests::tree::Tree;
+
+type Change = fn(&Tree);
+
+/// Lets one machine make a change, and expects the other to follow.
+async fn follows(before: Change, change: Change) {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    before(&a.mount);
+    a.mount.write("other", "x");
+    a.push().await.clean();
+    b.pull().await.clean();
+    change(&a.mount);
+    a.push().await.clean();
+    let fresh = world.machine("fresh");
+    fresh.pull().await.clean();
+    assert_same(&a.mount.0, &fresh.mount.0);
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+    assert_eq!(b.push().await.clean().snapshot, Some(3), "it had nothing of its own");
+}
+
+#[tokio::test]
+async fn l4_a_file_becomes_a_directory_and_back() {
+    let file: Change = |t| drop(t.write("x", "file").time("x", 5, 5).at(""));
+    let dir: Change = |t| {
+        t.write("x/y/z", "deep").write("x/w", "w").time("x/w", 6, 6).time("x/y/z", 7, 7);
+    };
+    fn clear(t: &Tree) {
+        t.remove("x");
+    }
+    let cases: [(Change, Change); 10] = [
+        (file, |t| {
+            clear(t);
+            t.write("x/y/z", "deep").write("x/w", "w");
+        }),
+        (dir, |t| {
+            clear(t);
+            t.write("x", "file");
+        }),
+        (file, |t| {
+            clear(t);
+            t.dir("x");
+        }),
+        (
+            |t| drop(t.dir("x").at("")),
+            |t| {
+                clear(t);
+                t.write("x", "file");
+            },
+        ),
+        (
+            |t| drop(t.dir("x").mode("x", 0o700).at("")),
+            |t| {
+                clear(t);
+                t.link("x", "target");
+            },
+        ),
+        (
+            |t| drop(t.link("x", "target").at("")),
+            |t| {
+                clear(t);
+                t.write("x/y", "y").mode("x", 0o700);
+            },
+        ),
+        (file, |t| {
+            clear(t);
+            t.link("x", "target");
+        }),
+        (
+            |t| drop(t.dir("x/void").dir("x/y/void").at("")),
+            |t| {
+                clear(t);
+                t.write("x", "file");
+            },
+        ),
+        (
+            |t| drop(t.write("x/y/z", "1").mode("x", 0o700).mode("x/y", 0o750).at("")),
+            |t| {
+                clear(t);
+                t.write("x", "file");
+            },
+        ),
+        (dir, |t| {
+            t.remove("x/y").write("x/y", "file").remove("x/w").write("x/w/v", "v");
+        }),
+    ];
+    for (before, change) in cases {
+        follows(before, change).await;
+    }
+}
+
+#[tokio::test]
+async fn emptied_and_renamed_directories_follow() {
+    let cases: [(Change, Change); 6] = [
+        (|t| drop(t.write("d/f", "1").at("")), |t| drop(t.remove("d/f").at(""))),
+        (|t| drop(t.write("d/e/f", "1").at("")), |t| drop(t.remove("d/e/f").at(""))),
+        (|t| drop(t.write("d/e/f", "1").at("")), |t| drop(t.remove("d/e").at(""))),
+        (|t| drop(t.write("d/e/f", "1").dir("d/v").at("")), |t| drop(t.rename("d", "z").at(""))),
+        (
+            |t| drop(t.write("d/f", "1").write("d/g", "1").at("")),
+            |t| drop(t.remove("d/f").rename("d/g", "g").at("")),
+        ),
+        (
+            |t| drop(t.write("d/f", "1").mode("d", 0o711).at("")),
+            |t| drop(t.remove("d/f").mode("d", 0o755).at("")),
+        ),
+    ];
+    for (before, change) in cases {
+        follows(before, change).await;
+    }
+}
+
+/// Changes one machine each way, syncs in both orders, and returns what both come to.
+async fn clash(before: Change, left: Change, right: Change, expect: &[&str]) {
+    for order in 0..4 {
+        let world = World::memory().await;
+        let (a, b) = (world.machine("a"), world.machine("b"));
+        before(&a.mount);
+        a.mount.write("other", "x");
+        a.push().await.clean();
+        b.pull().await.clean();
+        left(&a.mount);
+        right(&b.mount);
+        let (first, second) = if order % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        first.push().await.clean();
+        let ended = if order < 2 { second.push().await } else { second.pull().await };
+        assert!(!ended.report().is_incomplete(), "{order} {:?}", ended.noted);
+        for machine in [second, first, second, first, second] {
+            let ended = machine.sync().await;
+            assert!(!ended.report().is_incomplete(), "{order} {:?}", ended.noted);
+        }
+        assert_same_but_times(&a.mount.0, &b.mount.0);
+        let found: Vec<String> = contents(&a);
+        assert_eq!(found, expect, "{order}: {:?}", list(&a.mount.0).keys());
+    }
+}
+
+/// Returns what the files hold, sorted: names of copies depend on who lost.
+fn contents(machine: &Machine) -> Vec<String> {
+    let tree = &machine.mount;
+    let files = paths(&tree.0).into_iter().filter(|p| tree.at(p).is_file());
+    let mut contents: Vec<String> = files.map(|p| tree.read(p)).collect();
+    contents.sort();
+    contents
+}
+
+#[tokio::test]
+async fn l4_a_file_against_a_directory_keeps_both() {
+    let file: Change = |t| drop(t.write("x", "file").at(""));
+    let dir: Change = |t| drop(t.write("x/y", "y").write("x/z/w", "w").at(""));
+    clash(|_| (), file, dir, &["file", "w", "x", "y"]).await;
+    // Edited on one side, made a directory on the other.
+    let before: Change = |t| drop(t.write("x", "base").at(""));
+    let edit: Change = |t| drop(t.write("x", "edited").at(""));
+    let to_dir: Change = |t| drop(t.remove("x").write("x/y", "y").at(""));
+    clash(before, edit, to_dir, &["edited", "x", "y"]).await;
+    // A change below a directory that became a file.
+    let before: Change = |t| drop(t.write("x/y", "base").write("x/z", "base").at(""));
+    let below: Change = |t| drop(t.write("x/y", "below").at(""));
+    let to_file: Change = |t| drop(t.remove("x").write("x", "file").at(""));
+    clash(before, below, to_file, &["below", "file", "x"]).await;
+    let added: Change = |t| drop(t.write("x/new", "new").at(""));
+    clash(before, added, to_file, &["file", "new", "x"]).await;
+}
+
+#[tokio::test]
+async fn an_emptied_directory_against_changes_in_it() {
+    let before: Change = |t| drop(t.write("d/f", "1").at(""));
+    let emptied: Change = |t| drop(t.remove("d/f").at(""));
+    clash(before, emptied, |t| drop(t.write("d/g", "g").at("")), &["g", "x"]).await;
+    clash(before, emptied, |t| drop(t.write("d/f", "2").at("")), &["2", "x"]).await;
+    clash(before, emptied, |t| drop(t.remove("d").at("")), &["x"]).await;
+    clash(before, emptied, |t| drop(t.mode("d", 0o700).at("")), &["x"]).await;
+    clash(before, emptied, |t| drop(t.remove("d").write("d", "file").at("")), &["file", "x"]).await;
+}
