@@ -189,7 +189,10 @@ fn modes_of_directories_never_make_a_copy() {
 fn a_new_directory_of_the_usual_mode_takes_the_contexts() {
     for words in ["d/", "d/mine=1"] {
         let mut world = world("", words, "d/:700 d/x=1");
-        converge(&mut world);
+        for towards in [DOWN, UP] {
+            world.sync(0, towards).unwrap();
+        }
+        world.expect_settled(0).unwrap();
         assert_eq!(world.mounts[0].files[&path("d")].mode, 0o700, "{words}");
     }
 }
