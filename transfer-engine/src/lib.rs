@@ -49,6 +49,8 @@
 
 pub mod format;
 
+mod commit;
+mod contexts;
 mod download;
 mod env;
 mod error;
@@ -70,7 +72,8 @@ pub use error::Error;
 pub use format::ContextName;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
 pub use mount::{ContextSync, Mount, mount_scope};
-pub use options::{MaxDelete, SyncOptions};
+pub use options::SyncOptions;
+pub use policy_core::MaxDelete;
 pub use report::{Direction, SyncReport};
 pub use status::{TaskState, TaskStatus, TaskType, status};
 pub use store::Store;

@@ -5,13 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use policy_core::{ConflictPolicy, Digest, ListMarks, Rules, Scope, SyncPolicy, TreePath};
+use policy_core::{
+    ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, TreePath, looks_lost,
+};
 
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
 use crate::local::{MountDir, recover};
 use crate::monitor::{Monitor, Phase};
-use crate::options::{MaxDelete, SyncOptions};
+use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState};
@@ -299,18 +301,12 @@ impl Mount {
     pub(crate) fn guards(&self, options: &SyncOptions, deletions: u64, base: u64) -> bool {
         let limit =
             options.max_delete.or(self.policy.delete_policy.max_delete_percent.map(MaxDelete::Percent));
-        match limit {
-            Some(MaxDelete::Count(most)) => deletions > most,
-            Some(MaxDelete::Percent(percent)) => {
-                u128::from(deletions) * 100 > u128::from(percent) * u128::from(base)
-            }
-            None => false,
-        }
+        limit.is_some_and(|limit| limit.is_exceeded(deletions, base))
     }
 
     /// Whether nothing that was brought is there any more: a lost mount, not a deletion of everything.
     pub(crate) fn looks_lost(options: &SyncOptions, stats: &DeltaStats) -> bool {
-        options.only.is_empty() && !options.allow_empty_mount && stats.base > 0 && stats.present == 0
+        options.only.is_empty() && !options.allow_empty_mount && looks_lost(stats.base, stats.present)
     }
 
     /// Warns of white lists that match nothing here or in the context.

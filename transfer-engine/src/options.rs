@@ -2,16 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use policy_core::{ConflictPolicy, TreePath};
-
-/// The most deletions that a sync may carry out; more are held back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MaxDelete {
-    /// A number of entries.
-    Count(u64),
-    /// A share of the entries that the mount last agreed with, in percent.
-    Percent(u8),
-}
+use policy_core::{ConflictPolicy, MaxDelete, TreePath};
 
 /// Options of one sync. [`SyncOptions::default`] is what most callers want.
 #[derive(Debug, Clone)]

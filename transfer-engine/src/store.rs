@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use policy_core::Digest;
@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 use crate::env::Env;
 use crate::error::Error;
 use crate::format::{
-    ContextName, FormatError, Kind, LineageId, MAX_SNAPSHOT_LEN, PackId, RecycleRules, Snapshot, StoreId,
-    StoreKey, StoreMeta, context_prefix, contexts_prefix, parse_context_prefix,
+    ContextName, FormatError, Kind, MAX_SNAPSHOT_LEN, PackId, Snapshot, StoreId, StoreKey, StoreMeta,
+    context_prefix,
 };
 use crate::usage::{Meter, Usage};
 
@@ -49,7 +49,7 @@ pub(crate) struct HeadKey {
 }
 
 impl HeadKey {
-    fn new(number: u64, meta: &ObjectMeta) -> Self {
+    pub(crate) fn new(number: u64, meta: &ObjectMeta) -> Self {
         Self {
             number,
             size: meta.size,
@@ -87,14 +87,6 @@ impl Head {
     }
 }
 
-/// How a commit's put ended.
-pub(crate) enum Committed {
-    /// The snapshot stands, under this key.
-    Ours(HeadKey),
-    /// Another writer's does.
-    Theirs,
-}
-
 /// The keys of a page of a listing, as all object stores give it.
 const LIST_PAGE: usize = 1000;
 
@@ -115,6 +107,12 @@ impl Store {
     /// Returns how much was asked of the store so far.
     pub fn usage(&self) -> Usage {
         self.inner.meter.usage()
+    }
+
+    /// Returns the objects for one request, which is counted.
+    pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
+        self.inner.meter.request();
+        &self.inner.objects
     }
 
     pub(crate) fn env(&self) -> &Env {
@@ -171,111 +169,6 @@ impl Store {
         let _ = self.inner.meta.set(meta);
     }
 
-    /// Returns the names of all contexts, sorted.
-    pub async fn contexts(&self) -> Result<Vec<ContextName>, Error> {
-        self.meta().await?;
-        let prefix = contexts_prefix();
-        self.inner.meter.request();
-        let listed = self.inner.objects.list_with_delimiter(Some(&prefix)).await;
-        let listed = listed.map_err(|e| Error::store("list", &prefix, e))?;
-        let names = listed.common_prefixes.iter().filter_map(parse_context_prefix);
-        let heads = futures::stream::iter(names)
-            .map(|name| async move { Ok::<_, Error>((self.find_head(&name).await?, name)) })
-            .buffered(16);
-        let mut live: Vec<ContextName> = heads
-            .try_filter_map(
-                |(head, name)| async move { Ok(head.is_some_and(|h| h.is_live()).then_some(name)) },
-            )
-            .try_collect()
-            .await?;
-        live.sort();
-        Ok(live)
-    }
-
-    /// Makes an empty context.
-    ///
-    /// # Errors
-    /// [`Error::ContextExists`] if there is one of this name, also when another machine is quicker.
-    pub async fn create_context(&self, name: &ContextName) -> Result<Arc<Snapshot>, Error> {
-        match self.create(name).await? {
-            (head, true) => Ok(head.snapshot),
-            (_, false) => Err(Error::ContextExists { name: name.clone() }),
-        }
-    }
-
-    /// Makes a context if it is missing; says whether it was.
-    pub(crate) async fn create(&self, name: &ContextName) -> Result<(Head, bool), Error> {
-        let meta = self.meta().await?;
-        for _ in 0..10 {
-            let last = self.find_head(name).await?;
-            let number = match &last {
-                Some(head) if head.is_live() => return Ok((head.clone(), false)),
-                // A name that was used before goes on counting, so that no number ever means two things.
-                Some(head) => head.key.number + 1,
-                None => 1,
-            };
-            let snapshot = Snapshot {
-                number,
-                store_id: meta.store_id,
-                context: name.clone(),
-                lineage: LineageId(self.random()?),
-                parent: None,
-                kind: Kind::Normal,
-                created: self.env().now(),
-                session: String::new(),
-                nonce: self.random()?,
-                policy: Digest([0; 32]),
-                recycle: RecycleRules::default(),
-                totals: Default::default(),
-                changes: Default::default(),
-                partial: false,
-                packs: Vec::new(),
-                segments: Vec::new(),
-                inline: Bytes::new(),
-            };
-            if let Some(head) = self.commit_bare(snapshot).await? {
-                return Ok((head, true));
-            }
-        }
-        Err(Error::Beaten { name: name.clone(), attempts: 10 })
-    }
-
-    /// Deletes a context: a last snapshot says so, and those before it are marked as forgotten. Its bytes
-    /// stay until they are collected.
-    pub async fn delete_context(&self, name: &ContextName) -> Result<(), Error> {
-        self.meta().await?;
-        for _ in 0..10 {
-            let head = self.require_head(name).await?;
-            let snapshot = Snapshot {
-                number: head.key.number + 1,
-                parent: Some(head.digest),
-                kind: Kind::Terminal { moved_to: None },
-                created: self.env().now(),
-                nonce: self.random()?,
-                totals: Default::default(),
-                changes: Default::default(),
-                partial: false,
-                packs: Vec::new(),
-                segments: Vec::new(),
-                inline: Bytes::new(),
-                ..(*head.snapshot).clone()
-            };
-            let Some(last) = self.commit_bare(snapshot).await? else { continue };
-            let keys = self.list_snapshots(name).await?;
-            for (number, is_gone) in keys {
-                if number < last.key.number && !is_gone {
-                    let key = StoreKey::Gone { context: name.clone(), number }.path();
-                    match self.put_new(&key, Vec::new()).await {
-                        Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => {}
-                        Err(e) => return Err(Error::store("write", &key, e)),
-                    }
-                }
-            }
-            return Ok(());
-        }
-        Err(Error::Beaten { name: name.clone(), attempts: 10 })
-    }
-
     /// Returns the newest snapshot of a context.
     pub async fn head(&self, name: &ContextName) -> Result<Arc<Snapshot>, Error> {
         Ok(self.require_head(name).await?.snapshot)
@@ -306,22 +199,6 @@ impl Store {
         }
     }
 
-    /// Returns all snapshots of a context that are not forgotten, newest first.
-    pub async fn log(&self, name: &ContextName) -> Result<Vec<Arc<Snapshot>>, Error> {
-        let head = self.require_head(name).await?;
-        let numbers = self.list_snapshots(name).await?.into_iter().filter(|(_, gone)| !gone);
-        futures::stream::iter(numbers.map(|(number, _)| number).filter(|n| *n <= head.key.number))
-            .map(|number| async move { Ok(self.read_snapshot(name, number).await?.snapshot) })
-            .buffered(16)
-            // A life before the last deletion is not this context's history.
-            .try_take_while(|s| {
-                let same = s.lineage == head.snapshot.lineage;
-                async move { Ok(same) }
-            })
-            .try_collect()
-            .await
-    }
-
     /// Returns the head of a live context.
     pub(crate) async fn require_head(&self, name: &ContextName) -> Result<Head, Error> {
         match self.find_head(name).await? {
@@ -345,8 +222,7 @@ impl Store {
     /// Returns the key of the newest snapshot: one request, whatever the length of the history.
     pub(crate) async fn find_head_key(&self, name: &ContextName) -> Result<Option<HeadKey>, Error> {
         let prefix = context_prefix(name);
-        self.inner.meter.request();
-        let mut listed = self.inner.objects.list(Some(&prefix));
+        let mut listed = self.objects().list(Some(&prefix));
         let mut newest: Option<HeadKey> = None;
         let (mut count, mut ascending, mut last) = (0, true, None);
         while let Some(meta) = listed.next().await {
@@ -399,110 +275,18 @@ impl Store {
         Ok(Head { key, digest, snapshot: Arc::new(snapshot), bytes })
     }
 
-    /// Returns the numbers of all snapshots, newest first, each with whether it is forgotten.
-    async fn list_snapshots(&self, name: &ContextName) -> Result<Vec<(u64, bool)>, Error> {
-        let prefix = context_prefix(name);
-        self.inner.meter.request();
-        let mut numbers = std::collections::BTreeMap::new();
-        let mut listed = self.inner.objects.list(Some(&prefix));
-        while let Some(meta) = listed.next().await {
-            let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
-            match StoreKey::parse(&meta.location) {
-                // A tombstone has no bytes.
-                Some(StoreKey::Snapshot { number, .. }) => {
-                    *numbers.entry(number).or_insert(false) |= meta.size == 0
-                }
-                Some(StoreKey::Gone { number, .. }) => {
-                    numbers.insert(number, true);
-                }
-                _ => {}
-            }
-        }
-        Ok(numbers.into_iter().rev().collect())
-    }
-
-    /// Commits a snapshot that refers to no packs; `None` if another writer was first.
-    async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
-        let key = StoreKey::Snapshot { context: snapshot.context.clone(), number: snapshot.number }.path();
-        let encoded = snapshot.encode().map_err(|source| Error::Format { key: key.to_string(), source })?;
-        match self.commit(&snapshot.context, snapshot.number, encoded.bytes.clone(), encoded.digest).await? {
-            Committed::Ours(key) => Ok(Some(Head {
-                key,
-                digest: encoded.digest,
-                snapshot: Arc::new(snapshot),
-                bytes: encoded.bytes,
-            })),
-            Committed::Theirs => Ok(None),
-        }
-    }
-
-    /// Puts a snapshot: the commit. Whatever the answer, what stands under the key afterwards decides.
-    pub(crate) async fn commit(
-        &self,
-        name: &ContextName,
-        number: u64,
-        bytes: Bytes,
-        digest: Digest,
-    ) -> Result<Committed, Error> {
-        let key = StoreKey::Snapshot { context: name.clone(), number }.path();
-        let mut wait = Duration::from_millis(100);
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let answer = match self.put_new(&key, vec![bytes.clone()]).await {
-                Ok(()) => {
-                    // Only the store's own clock tells when it landed.
-                    match self.stat(&key).await {
-                        Ok(meta) => return Ok(Committed::Ours(HeadKey::new(number, &meta))),
-                        Err(Error::Store { source, .. }) => source,
-                        Err(e) => return Err(e),
-                    }
-                }
-                Err(e) => e,
-            };
-            // An error says little: a put that landed may be reported as AlreadyExists, and so may one of
-            // which nothing was stored.
-            let last = match self.get(&key, MAX_SNAPSHOT_LEN as u64).await {
-                Ok((found, meta)) => {
-                    return Ok(match Snapshot::decode(&found) {
-                        Ok((_, theirs)) if theirs == digest => Committed::Ours(HeadKey::new(number, &meta)),
-                        _ => Committed::Theirs,
-                    });
-                }
-                Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
-                    if !is_worth_retrying(&answer) {
-                        return Err(Error::store("write", &key, answer));
-                    }
-                    None
-                }
-                Err(Error::Store { source, .. }) => Some(source),
-                Err(e) => return Err(e),
-            };
-            if attempts == 5 {
-                return Err(match last {
-                    None => Error::store("write", &key, answer),
-                    Some(source) => Error::CommitUnknown { name: name.clone(), number, source },
-                });
-            }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-        }
-    }
-
     /// Puts an object that must not be there yet.
     pub(crate) async fn put_new(&self, key: &Path, parts: Vec<Bytes>) -> object_store::Result<()> {
         let payload = PutPayload::from_iter(parts);
-        self.inner.meter.request();
         self.inner.meter.sent(payload.content_length() as u64);
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        self.inner.objects.put_opts(key, payload, options).await.map(|_| ())
+        self.objects().put_opts(key, payload, options).await.map(|_| ())
     }
 
     /// Reads an object of at most `limit` bytes.
     pub(crate) async fn get(&self, key: &Path, limit: u64) -> Result<(Bytes, ObjectMeta), Error> {
-        self.inner.meter.request();
         let result = async {
-            let found = self.inner.objects.get_opts(key, GetOptions::default()).await?;
+            let found = self.objects().get_opts(key, GetOptions::default()).await?;
             let meta = found.meta.clone();
             if meta.size > limit {
                 return Ok((None, meta));
@@ -525,13 +309,8 @@ impl Store {
     /// Reads bytes `start..end` of a pack.
     pub(crate) async fn get_range(&self, pack: PackId, start: u64, end: u64) -> Result<Bytes, Error> {
         let key = StoreKey::Pack(pack).path();
-        self.inner.meter.request();
-        let bytes = self
-            .inner
-            .objects
-            .get_range(&key, start..end)
-            .await
-            .map_err(|e| Error::store("read", &key, e))?;
+        let bytes =
+            self.objects().get_range(&key, start..end).await.map_err(|e| Error::store("read", &key, e))?;
         self.inner.meter.received(bytes.len() as u64);
         if bytes.len() as u64 != end - start {
             return Err(Error::Corrupt {
@@ -543,26 +322,12 @@ impl Store {
     }
 
     pub(crate) async fn stat(&self, key: &Path) -> Result<ObjectMeta, Error> {
-        self.inner.meter.request();
-        self.inner.objects.head(key).await.map_err(|e| Error::store("stat", key, e))
+        self.objects().head(key).await.map_err(|e| Error::store("stat", key, e))
     }
 
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Error> {
         self.env().random().map_err(|e| Error::local("take random bytes from", "the kernel", e))
     }
-}
-
-/// Whether an object store's error may pass.
-pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
-    use object_store::Error as E;
-    matches!(
-        error,
-        E::Generic { .. }
-            | E::AlreadyExists { .. }
-            | E::Precondition { .. }
-            | E::NotFound { .. }
-            | E::JoinError { .. }
-    )
 }
 
 /// Describes an object that can't be decoded.

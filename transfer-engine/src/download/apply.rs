@@ -123,6 +123,13 @@ async fn carry_out(
             let ordinal = last.ordinal;
             outcomes[ordinal] = remove_now(dir, staging, last, *monitor).await?;
         }
+        let comes_dir = step.remote.as_ref().is_none_or(|r| r.0.entry.is_dir());
+        if comes_dir && step.decision.verdict == Verdict::Write && expecting(&step).is_some() {
+            let leaf = Removal { ordinal, path: step.path.clone(), expected: expecting(&step) };
+            if remove_now(dir, staging, leaf, *monitor).await? == Outcome::Failed {
+                continue;
+            }
+        }
         let Some(remote) = &step.remote else {
             // Only an implied directory has no row: what is changed about it is its mode.
             dirs.push((step.path.clone(), Entry::IMPLIED_DIR.mode, Timestamp::default()));
@@ -150,12 +157,6 @@ async fn carry_out(
             }
         }
         if entry.entry.is_dir() {
-            if let Some(Expecting::Stat(_) | Expecting::Link(_)) = expecting(&step) {
-                let leaf = Removal { ordinal, path: path.clone(), expected: expecting(&step) };
-                if remove_now(dir, staging, leaf, *monitor).await? == Outcome::Failed {
-                    continue;
-                }
-            }
             outcomes[ordinal] = make_dir(dir, &path, *monitor).await?;
             dirs.push((path, entry.entry.mode, entry.entry.mtime));
             continue;
@@ -186,6 +187,11 @@ async fn carry_out(
         entry.path = path.clone();
         let size = entry.entry.size();
         let item = Item { ordinal, path, entry, expected };
+        if step.decision.verdict == Verdict::Write && is_local_dir(&step) {
+            // The directory goes first, with the deletions.
+            blocked.push(item);
+            continue;
+        }
         if size > LONG {
             long.push(item);
             continue;
@@ -218,7 +224,9 @@ async fn carry_out(
     drop(windows);
 
     let (dir2, staging2, filter) = (dir.clone(), staging.clone(), applying.filter.clone());
-    let removed = env.blocking(move || remove_all(&dir2, &staging2, removals, standing, &filter)).await;
+    let making_room = blocked.iter().map(|item| item.path.clone()).collect();
+    let removed =
+        env.blocking(move || remove_all(&dir2, &staging2, removals, standing, making_room, &filter)).await;
     let removed = removed.map_err(|e| Error::local("remove from", dir.path(), io::Error::from(e)))?;
     for (ordinal, result) in removed {
         match result {
@@ -305,13 +313,17 @@ fn change_mode(
     Ok(Some(Fingerprint::of(&rustix::fs::fstat(&file).map_err(io::Error::from)?)))
 }
 
-fn removal(ordinal: usize, step: &PlanStep) -> Option<Removal> {
-    let is_dir = match &step.local {
+/// Whether the mount has a directory at the step's path that a row speaks of.
+fn is_local_dir(step: &PlanStep) -> bool {
+    match &step.local {
         Some(row) => matches!(&row.state, DeltaState::Present { entry, .. } if entry.is_dir()),
         None => step.base.as_ref().is_some_and(|b| b.entry.is_dir()),
-    };
+    }
+}
+
+fn removal(ordinal: usize, step: &PlanStep) -> Option<Removal> {
     let expected = expecting(step);
-    (is_dir || expected.is_some()).then(|| Removal { ordinal, path: step.path.clone(), expected })
+    (is_local_dir(step) || expected.is_some()).then(|| Removal { ordinal, path: step.path.clone(), expected })
 }
 
 async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<Option<Fingerprint>, Error> {
@@ -383,16 +395,17 @@ async fn make_dir(dir: &MountDir, path: &TreePath, monitor: &dyn Monitor) -> Res
 
 type Removed = (usize, Result<(), (TreePath, String)>);
 
-/// Removes files, then the directories that nothing is left in and that the context does not hold.
+/// Removes files, then the directories that nothing is left in and that the context does not hold: those of
+/// the files, and `emptied`.
 fn remove_all(
     dir: &MountDir,
     staging: &Staging,
     removals: Vec<Removal>,
     standing: BTreeSet<TreePath>,
+    mut emptied: BTreeSet<TreePath>,
     filter: &Filter,
 ) -> Vec<Removed> {
     let mut done = Vec::with_capacity(removals.len());
-    let mut emptied: BTreeSet<TreePath> = BTreeSet::new();
     // In reverse tree order what is below a directory comes before it.
     for Removal { ordinal, path, expected } in removals.into_iter().rev() {
         let result = match &expected {

@@ -8,9 +8,10 @@ use policy_core::Digest;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::commit::is_worth_retrying;
 use crate::error::Error;
 use crate::format::{BlockRef, ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, StoreKey};
-use crate::store::{Store, is_worth_retrying, unusable};
+use crate::store::{Store, unusable};
 use crate::tree::ChunkIndex;
 
 /// The chunks that need not be sent: the head's, and those that this upload has taken on.

@@ -1,0 +1,86 @@
+//! The commit: one put-if-absent, settled by what stands under the key afterwards.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use policy_core::Digest;
+
+use crate::error::Error;
+use crate::format::{ContextName, MAX_SNAPSHOT_LEN, Snapshot, StoreKey};
+use crate::store::{HeadKey, Store};
+
+/// How a commit's put ended.
+pub(crate) enum Committed {
+    /// The snapshot stands, under this key.
+    Ours(HeadKey),
+    /// Another writer's does.
+    Theirs,
+}
+
+impl Store {
+    /// Puts a snapshot: the commit. Whatever the answer, what stands under the key afterwards decides.
+    pub(crate) async fn commit(
+        &self,
+        name: &ContextName,
+        number: u64,
+        bytes: Bytes,
+        digest: Digest,
+    ) -> Result<Committed, Error> {
+        let key = StoreKey::Snapshot { context: name.clone(), number }.path();
+        let mut wait = Duration::from_millis(100);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let answer = match self.put_new(&key, vec![bytes.clone()]).await {
+                Ok(()) => {
+                    // Only the store's own clock tells when it landed.
+                    match self.stat(&key).await {
+                        Ok(meta) => return Ok(Committed::Ours(HeadKey::new(number, &meta))),
+                        Err(Error::Store { source, .. }) => source,
+                        Err(e) => return Err(e),
+                    }
+                }
+                Err(e) => e,
+            };
+            // An error says little: a put that landed may be reported as AlreadyExists, and so may one of
+            // which nothing was stored.
+            let last = match self.get(&key, MAX_SNAPSHOT_LEN as u64).await {
+                Ok((found, meta)) => {
+                    return Ok(match Snapshot::decode(&found) {
+                        Ok((_, theirs)) if theirs == digest => Committed::Ours(HeadKey::new(number, &meta)),
+                        _ => Committed::Theirs,
+                    });
+                }
+                Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
+                    if !is_worth_retrying(&answer) {
+                        return Err(Error::store("write", &key, answer));
+                    }
+                    None
+                }
+                Err(Error::Store { source, .. }) => Some(source),
+                Err(e) => return Err(e),
+            };
+            if attempts == 5 {
+                return Err(match last {
+                    None => Error::store("write", &key, answer),
+                    Some(source) => Error::CommitUnknown { name: name.clone(), number, source },
+                });
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+    }
+}
+
+/// Whether an object store's error may pass.
+pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(
+        error,
+        E::Generic { .. }
+            | E::AlreadyExists { .. }
+            | E::Precondition { .. }
+            | E::NotFound { .. }
+            | E::JoinError { .. }
+    )
+}

@@ -1,0 +1,173 @@
+//! The contexts of a store: listing, making, deleting them, and their history.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use policy_core::Digest;
+
+use crate::commit::Committed;
+use crate::error::Error;
+use crate::format::{
+    ContextName, Kind, LineageId, RecycleRules, Snapshot, StoreKey, context_prefix, contexts_prefix,
+    parse_context_prefix,
+};
+use crate::store::{Head, Store, unusable};
+
+impl Store {
+    /// Returns the names of all contexts, sorted.
+    pub async fn contexts(&self) -> Result<Vec<ContextName>, Error> {
+        self.meta().await?;
+        let prefix = contexts_prefix();
+        let listed = self.objects().list_with_delimiter(Some(&prefix)).await;
+        let listed = listed.map_err(|e| Error::store("list", &prefix, e))?;
+        let names = listed.common_prefixes.iter().filter_map(parse_context_prefix);
+        let heads = futures::stream::iter(names)
+            .map(|name| async move { Ok::<_, Error>((self.find_head(&name).await?, name)) })
+            .buffered(16);
+        let mut live: Vec<ContextName> = heads
+            .try_filter_map(
+                |(head, name)| async move { Ok(head.is_some_and(|h| h.is_live()).then_some(name)) },
+            )
+            .try_collect()
+            .await?;
+        live.sort();
+        Ok(live)
+    }
+
+    /// Makes an empty context.
+    ///
+    /// # Errors
+    /// [`Error::ContextExists`] if there is one of this name, also when another machine is quicker.
+    pub async fn create_context(&self, name: &ContextName) -> Result<Arc<Snapshot>, Error> {
+        match self.create(name).await? {
+            (head, true) => Ok(head.snapshot),
+            (_, false) => Err(Error::ContextExists { name: name.clone() }),
+        }
+    }
+
+    /// Makes a context if it is missing; says whether it was.
+    pub(crate) async fn create(&self, name: &ContextName) -> Result<(Head, bool), Error> {
+        let meta = self.meta().await?;
+        for _ in 0..10 {
+            let last = self.find_head(name).await?;
+            let number = match &last {
+                Some(head) if head.is_live() => return Ok((head.clone(), false)),
+                // A name that was used before goes on counting, so that no number ever means two things.
+                Some(head) => head.key.number + 1,
+                None => 1,
+            };
+            let snapshot = Snapshot {
+                number,
+                store_id: meta.store_id,
+                context: name.clone(),
+                lineage: LineageId(self.random()?),
+                parent: None,
+                kind: Kind::Normal,
+                created: self.env().now(),
+                session: String::new(),
+                nonce: self.random()?,
+                policy: Digest([0; 32]),
+                recycle: RecycleRules::default(),
+                totals: Default::default(),
+                changes: Default::default(),
+                partial: false,
+                packs: Vec::new(),
+                segments: Vec::new(),
+                inline: Bytes::new(),
+            };
+            if let Some(head) = self.commit_bare(snapshot).await? {
+                return Ok((head, true));
+            }
+        }
+        Err(Error::Beaten { name: name.clone(), attempts: 10 })
+    }
+
+    /// Deletes a context: a last snapshot says so, and those before it are marked as forgotten. Its bytes
+    /// stay until they are collected.
+    pub async fn delete_context(&self, name: &ContextName) -> Result<(), Error> {
+        self.meta().await?;
+        for _ in 0..10 {
+            let head = self.require_head(name).await?;
+            let snapshot = Snapshot {
+                number: head.key.number + 1,
+                parent: Some(head.digest),
+                kind: Kind::Terminal { moved_to: None },
+                created: self.env().now(),
+                nonce: self.random()?,
+                totals: Default::default(),
+                changes: Default::default(),
+                partial: false,
+                packs: Vec::new(),
+                segments: Vec::new(),
+                inline: Bytes::new(),
+                ..(*head.snapshot).clone()
+            };
+            let Some(last) = self.commit_bare(snapshot).await? else { continue };
+            let keys = self.list_snapshots(name).await?;
+            for (number, is_gone) in keys {
+                if number < last.key.number && !is_gone {
+                    let key = StoreKey::Gone { context: name.clone(), number }.path();
+                    match self.put_new(&key, Vec::new()).await {
+                        Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => {}
+                        Err(e) => return Err(Error::store("write", &key, e)),
+                    }
+                }
+            }
+            return Ok(());
+        }
+        Err(Error::Beaten { name: name.clone(), attempts: 10 })
+    }
+
+    /// Returns all snapshots of a context that are not forgotten, newest first.
+    pub async fn log(&self, name: &ContextName) -> Result<Vec<Arc<Snapshot>>, Error> {
+        let head = self.require_head(name).await?;
+        let numbers = self.list_snapshots(name).await?.into_iter().filter(|(_, gone)| !gone);
+        futures::stream::iter(numbers.map(|(number, _)| number).filter(|n| *n <= head.key.number))
+            .map(|number| async move { Ok(self.read_snapshot(name, number).await?.snapshot) })
+            .buffered(16)
+            // A life before the last deletion is not this context's history.
+            .try_take_while(|s| {
+                let same = s.lineage == head.snapshot.lineage;
+                async move { Ok(same) }
+            })
+            .try_collect()
+            .await
+    }
+
+    /// Returns the numbers of all snapshots, newest first, each with whether it is forgotten.
+    async fn list_snapshots(&self, name: &ContextName) -> Result<Vec<(u64, bool)>, Error> {
+        let prefix = context_prefix(name);
+        let mut numbers = std::collections::BTreeMap::new();
+        let mut listed = self.objects().list(Some(&prefix));
+        while let Some(meta) = listed.next().await {
+            let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
+            match StoreKey::parse(&meta.location) {
+                // A tombstone has no bytes.
+                Some(StoreKey::Snapshot { number, .. }) => {
+                    *numbers.entry(number).or_insert(false) |= meta.size == 0
+                }
+                Some(StoreKey::Gone { number, .. }) => {
+                    numbers.insert(number, true);
+                }
+                _ => {}
+            }
+        }
+        Ok(numbers.into_iter().rev().collect())
+    }
+
+    /// Commits a snapshot that refers to no packs; `None` if another writer was first.
+    async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
+        let key = StoreKey::Snapshot { context: snapshot.context.clone(), number: snapshot.number }.path();
+        let encoded = snapshot.encode().map_err(|e| unusable(&key, e))?;
+        match self.commit(&snapshot.context, snapshot.number, encoded.bytes.clone(), encoded.digest).await? {
+            Committed::Ours(key) => Ok(Some(Head {
+                key,
+                digest: encoded.digest,
+                snapshot: Arc::new(snapshot),
+                bytes: encoded.bytes,
+            })),
+            Committed::Theirs => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Planning against one head, and the commit on top of it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use policy_core::{Towards, TreePath};
+
+use super::delta::LocalDelta;
+use super::packs::{Chunks, PackSink};
+use super::push::{Attempt, Outcome};
+use super::tally::Tally;
+use crate::commit::Committed;
+use crate::error::Error;
+use crate::format::{Kind, RecycleRules, Snapshot, StoreKey};
+use crate::monitor::{PathProblem, Phase};
+use crate::mount::Mount;
+use crate::plan::{Plan, Remote};
+use crate::report::SyncReport;
+use crate::state::BaseHeader;
+use crate::store::{Head, HeadKey, unusable};
+use crate::tree::Tree;
+
+impl Mount {
+    pub(super) async fn commit(
+        &self,
+        attempt: &mut Attempt<'_>,
+        head: &Head,
+        header: Option<&BaseHeader>,
+        delta: &mut LocalDelta,
+        chunks: &Arc<Chunks>,
+        sink: &mut PackSink,
+    ) -> Result<Outcome, Error> {
+        let (options, monitor) = (attempt.options, attempt.monitor);
+        let late = head.late_packs();
+        let as_base = Self::is_same_head(header, &head.key)
+            && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
+            && late.is_empty();
+        let stats = delta.stats.clone();
+        let mut report = SyncReport {
+            snapshot: Some(head.key.number),
+            unchanged: stats.unchanged,
+            failed: stats.failed,
+            bytes_read: stats.bytes_read,
+            total_bytes: head.snapshot.totals.bytes,
+            ..SyncReport::default()
+        };
+        if as_base && !delta.has_rows() {
+            return Ok(Outcome::Done(report));
+        }
+
+        monitor.phase(Phase::Planning);
+        let cache = self.cache();
+        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
+        let mut tally = Tally::default();
+        let mut plan = self.plan(attempt, &tree, header, delta, as_base)?;
+        while let Some(step) = plan.next().await? {
+            tally.note(&step, attempt, &mut report);
+        }
+        drop(plan);
+        if !attempt.told && !as_base && options.only.is_empty() {
+            let mut marks = delta.marks.clone();
+            marks.merge(&tally.marks.take().unwrap_or_else(|| policy_core::ListMarks::new(&self.scope)));
+            self.warn_unmatched(&marks, monitor);
+        } else if !attempt.told && options.only.is_empty() {
+            self.warn_unmatched(&delta.marks, monitor);
+        }
+        attempt.told = true;
+        if tally.stopped {
+            report.stopped_by_conflict = true;
+            return Ok(Outcome::Done(report));
+        }
+        if options.dry_run {
+            (report.added, report.changed, report.deleted) = (tally.added, tally.changed, tally.deleted);
+            return Ok(Outcome::Done(report));
+        }
+        let copies = self.settle_copies(std::mem::take(&mut tally.copies), &tree, delta).await?;
+
+        // Once more, this time for real. A file that can't stand beside what stays is left out, which
+        // shows only at the end; then the tree is made again without it.
+        let mut left_out: BTreeSet<TreePath> = BTreeSet::new();
+        let (updated, next, agrees) = loop {
+            let made = self
+                .make_tree(attempt, &tree, header, delta, as_base, chunks, sink, &copies, &left_out, &late)
+                .await?;
+            let Some((updated, next, agrees)) = made else { return Ok(Outcome::Rehash) };
+            if updated.blocked.is_empty() {
+                break (updated, next, agrees);
+            }
+            for path in &updated.blocked {
+                report.failed += 1;
+                monitor.problem(&PathProblem {
+                    path: path.clone(),
+                    message: "something out of scope in the context is in its way".to_owned(),
+                    hint: "remove or rename it in the context".to_owned(),
+                });
+            }
+            left_out.extend(updated.blocked);
+        };
+        let agrees = agrees && left_out.is_empty() && copies.is_empty();
+
+        let meta = self.store.meta().await?;
+        let as_now = BaseHeader {
+            store: meta,
+            lineage: head.snapshot.lineage,
+            head: head.key.clone(),
+            digest: head.digest,
+            scope: self.scope_digest(),
+            agrees,
+            rows: 0,
+            bytes: 0,
+        };
+        let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
+        if updated.is_unchanged() {
+            sink.flush().await?;
+            let header = next.finish(as_now).map_err(cannot_write)?;
+            self.files.adopt_next(&header)?;
+            return Ok(Outcome::Done(report));
+        }
+
+        monitor.phase(Phase::Committing);
+        sink.flush().await?;
+        let listed = updated.list(&tree, sink)?;
+        let number = head.key.number + 1;
+        let snapshot = Snapshot {
+            number,
+            store_id: head.snapshot.store_id,
+            context: self.context.clone(),
+            lineage: head.snapshot.lineage,
+            parent: Some(head.digest),
+            kind: Kind::Normal,
+            created: self.store.env().now(),
+            session: options.session.clone(),
+            nonce: self.store.random()?,
+            policy: self.scope_digest(),
+            recycle: RecycleRules {
+                lifecycle_days: self
+                    .policy
+                    .recycle_policy
+                    .lifecycle
+                    .days()
+                    .and_then(|d| u16::try_from(d).ok()),
+                paths: self.scope.recycle_paths().places().to_vec(),
+            },
+            totals: updated.totals,
+            changes: updated.changes,
+            partial: false,
+            packs: listed.packs,
+            segments: listed.segments,
+            inline: listed.inline,
+        };
+        let land_by = snapshot.packs.iter().filter_map(|p| p.land_by).min();
+        let key = StoreKey::Snapshot { context: self.context.clone(), number }.path();
+        let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
+        // From here on a crash leaves the choice between the base and the next one, and the store decides.
+        let header = BaseHeader {
+            head: HeadKey { number, size: encoded.bytes.len() as u64, e_tag: None, landed: 0 },
+            digest: encoded.digest,
+            ..as_now
+        };
+        let header = next.finish(header).map_err(cannot_write)?;
+        let committed =
+            self.store.commit(&self.context, number, encoded.bytes.clone(), encoded.digest).await?;
+        let Committed::Ours(key) = committed else {
+            self.files.drop_next()?;
+            return Ok(Outcome::Beaten);
+        };
+        let landed_late = land_by.is_some_and(|by| key.landed >= by);
+        cache.put(&encoded.digest, &encoded.bytes);
+        self.files.adopt_next(&BaseHeader { head: key.clone(), ..header })?;
+        if landed_late {
+            return Ok(Outcome::Late);
+        }
+        let new_head =
+            Head { key, digest: encoded.digest, snapshot: Arc::new(snapshot), bytes: encoded.bytes };
+        self.trim_cache(&new_head);
+        report.snapshot = Some(number);
+        report.parent = Some(head.key.number);
+        report.added = updated.changes.added;
+        report.changed = updated.changes.changed;
+        report.deleted = updated.changes.deleted;
+        report.total_bytes = updated.totals.bytes;
+        report.bytes_stored = sink.stored + new_head.bytes.len() as u64;
+        Ok(Outcome::Done(report))
+    }
+
+    pub(super) fn plan<'a>(
+        &self,
+        attempt: &Attempt<'_>,
+        tree: &Tree<'a>,
+        header: Option<&BaseHeader>,
+        delta: &'a mut LocalDelta,
+        as_base: bool,
+    ) -> Result<Plan<'a>, Error> {
+        let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
+        let remote = if as_base {
+            Remote::AsBase
+        } else {
+            Remote::Segments(Box::pin(tree.segments(0..tree.snapshot.segments.len())))
+        };
+        let base = self.base_rows(header, &attempt.filter)?;
+        let rules = self.rules(attempt.options, attempt.hold);
+        Ok(Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.filter.clone()))
+    }
+}

@@ -1,0 +1,303 @@
+//! Reading what may have changed: short files in batches, long ones in steps.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use policy_core::{Entry, Node, Scope, TreePath, UploadMode};
+
+use super::delta::{DeltaStats, Sending};
+use super::merge::{Batch, Work, count_row, hint_for};
+use super::packs::Chunks;
+use super::reading::{LongFile, Parents, ReadError, read_whole};
+use crate::env::{Env, JobLost};
+use crate::error::Error;
+use crate::format::{
+    ARCHIVE_MODE_TARGET, BlockBuilder, ChunkId, FILE_MODE_TARGET, SealedBlock, cut, file_digest,
+};
+use crate::local::{Fingerprint, MountDir};
+use crate::monitor::{Monitor, PathProblem, Progress};
+use crate::state::{DeltaRow, DeltaState};
+use crate::tree::ChunkIndex;
+
+/// A file above this is read in steps; below, whole and together with others.
+pub(super) const LONG: u64 = 4 << 20;
+
+/// What a batch comes to once it is read.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) rows: Vec<DeltaRow>,
+    pub(super) blocks: Vec<SealedBlock>,
+    pub(super) problems: Vec<PathProblem>,
+    pub(super) stats: DeltaStats,
+    pub(super) new_bytes: u64,
+}
+
+/// What the readers of files share.
+#[derive(Clone)]
+pub(super) struct Readers {
+    pub(super) mount: MountDir,
+    pub(super) chunks: Option<(Arc<Chunks>, Option<Arc<ChunkIndex>>)>,
+    pub(super) mode: UploadMode,
+    pub(super) scope: Arc<Scope>,
+}
+
+impl Readers {
+    pub(super) fn read(&self, batch: Batch) -> Read {
+        let mut read = Read { problems: batch.problems, stats: batch.stats, ..Read::default() };
+        let mut parents = Parents::new(&self.mount);
+        let mut blocks = Blocks::new();
+        for work in batch.work {
+            match work {
+                Work::Row(row) => read.rows.push(row),
+                Work::File { path, print, base } => {
+                    let whole = parents
+                        .of(&path)
+                        .map_err(ReadError::from)
+                        .and_then(|dir| read_whole(&dir, path.name(), print, LONG, self.mount.env()));
+                    let result = whole.map(|whole| {
+                        read.stats.bytes_read += whole.bytes.len() as u64;
+                        let chunks = self.chunk(&path, whole.bytes, &mut blocks, &mut read);
+                        (whole.print, whole.trusted, chunks)
+                    });
+                    finish_file(path, base, result, &mut read);
+                }
+            }
+        }
+        read.blocks = blocks.finish();
+        read
+    }
+
+    /// Cuts and hashes a file that is in memory, and takes on what has to be sent.
+    fn chunk(
+        &self,
+        path: &TreePath,
+        bytes: Bytes,
+        blocks: &mut Blocks,
+        read: &mut Read,
+    ) -> Vec<(ChunkId, u32)> {
+        let mut rest = bytes;
+        let mut chunks = Vec::with_capacity(1);
+        while let Some(len) = cut(&rest, true).filter(|len| *len > 0) {
+            chunks.push(self.take_on(rest.split_to(len), |id, bytes| {
+                read.new_bytes += bytes.len() as u64;
+                blocks.push(id, bytes, self.is_archived(path));
+            }));
+        }
+        chunks
+    }
+
+    fn is_archived(&self, path: &TreePath) -> bool {
+        self.mode == UploadMode::Archive && !self.scope.archive_exclude_paths().contains(path)
+    }
+
+    /// Hashes a chunk, and hands it over if it is this reader that has to send it.
+    fn take_on(&self, bytes: Bytes, send: impl FnOnce(ChunkId, Bytes)) -> (ChunkId, u32) {
+        let id = ChunkId::of(&bytes);
+        let len = bytes.len() as u32;
+        if let Some((chunks, head)) = &self.chunks
+            && chunks.claim(head.as_deref(), id)
+        {
+            send(id, bytes);
+        }
+        (id, len)
+    }
+}
+
+pub(super) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead, read: &mut Read) {
+    let state = match result {
+        Ok((print, trusted, chunks)) => {
+            let node = Node::File {
+                size: chunks.iter().map(|(_, len)| u64::from(*len)).sum(),
+                digest: file_digest(chunks.iter().copied()),
+            };
+            let entry = Entry { node, mode: print.mode, mtime: print.mtime, uploaded: 0 };
+            DeltaState::Present { entry, seen: Some(print), trusted, chunks, empty_dir: false }
+        }
+        Err(ReadError::Gone) if base.is_none() => return,
+        Err(ReadError::Gone) => DeltaState::Absent,
+        Err(error) => {
+            let (message, hint) = match &error {
+                ReadError::Io(e) => (format!("cannot be read: {e}"), hint_for(e)),
+                other => (other.to_string(), "the next sync tries it again"),
+            };
+            read.problems.push(PathProblem { path: path.clone(), message, hint: hint.to_owned() });
+            read.stats.failed += 1;
+            DeltaState::Unreadable
+        }
+    };
+    let row = DeltaRow { path, base, state };
+    count_row(&row, &mut read.stats);
+    read.rows.push(row);
+}
+
+/// The blocks of one batch: files as the mode wants them, and those that are excepted from it.
+pub(super) struct Blocks {
+    small: BlockBuilder,
+    large: BlockBuilder,
+    sealed: Vec<SealedBlock>,
+}
+
+impl Blocks {
+    fn new() -> Self {
+        Self {
+            small: BlockBuilder::new(FILE_MODE_TARGET),
+            large: BlockBuilder::new(ARCHIVE_MODE_TARGET),
+            sealed: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, id: ChunkId, bytes: Bytes, archived: bool) {
+        let builder = if archived { &mut self.large } else { &mut self.small };
+        if !builder.takes(bytes.len()) {
+            self.sealed.extend(builder.finish());
+        }
+        // A chunk is never empty, and `takes` has said that there is room.
+        let pushed = builder.push(id, bytes);
+        debug_assert!(pushed.is_ok(), "{pushed:?}");
+        if builder.is_full() {
+            self.sealed.extend(builder.finish());
+        }
+    }
+
+    fn finish(mut self) -> Vec<SealedBlock> {
+        self.sealed.extend(self.small.finish());
+        self.sealed.extend(self.large.finish());
+        self.sealed
+    }
+}
+
+/// Reads a long file: one step after the other, each hashed and compressed while the next is read.
+pub(super) async fn read_long(
+    readers: &Readers,
+    env: &Env,
+    work: Work,
+    mut sending: Option<&mut Sending<'_, '_>>,
+    progress: &mut Progress,
+    monitor: &dyn Monitor,
+) -> Result<Read, Error> {
+    let mut read = Read::default();
+    let Work::File { path, base, .. } = work else { return Ok(read) };
+    let lost = |e: JobLost| Error::local("read", readers.mount.show(&path), io::Error::from(e));
+    let mut result = Err(ReadError::Unstable);
+    for _ in 0..3 {
+        result = read_long_once(readers, env, &path, &mut sending, &mut read, progress, monitor)
+            .await
+            .map_err(|e| match e {
+                LongError::Lost(e) => lost(e),
+                LongError::Store(e) => e,
+            })?;
+        if !matches!(result, Err(ReadError::Unstable)) {
+            break;
+        }
+    }
+    finish_file(path, base, result, &mut read);
+    Ok(read)
+}
+
+pub(super) enum LongError {
+    Lost(JobLost),
+    Store(Error),
+}
+
+/// What a file was found to be: its stat, whether that can be trusted later, its chunks.
+pub(super) type FileRead = Result<(Fingerprint, bool, Vec<(ChunkId, u32)>), ReadError>;
+
+pub(super) async fn read_long_once(
+    readers: &Readers,
+    env: &Env,
+    path: &TreePath,
+    sending: &mut Option<&mut Sending<'_, '_>>,
+    read: &mut Read,
+    progress: &mut Progress,
+    monitor: &dyn Monitor,
+) -> Result<FileRead, LongError> {
+    let opened = {
+        let (mount, env_, path) = (readers.mount.clone(), env.clone(), path.clone());
+        let open = move || LongFile::open(&*mount.parent(&path).map(Arc::new)?, path.name(), &env_);
+        env.blocking(open).await.map_err(LongError::Lost)?
+    };
+    let file = match opened {
+        Ok(file) => file,
+        Err(e) => return Ok(Err(e)),
+    };
+    // Each step is read once the one before is, while those before are hashed and compressed.
+    let steps = futures::stream::unfold(Some(file), |file| async {
+        let mut file = file?;
+        let step = env.blocking(move || {
+            let next = file.next();
+            (next, file)
+        });
+        match step.await {
+            Ok((Ok(chunks), file)) if chunks.is_empty() => Some((Ok(Step::End(file)), None)),
+            Ok((Ok(chunks), file)) => Some((Ok(Step::Chunks(chunks)), Some(file))),
+            Ok((Err(e), _)) => Some((Ok(Step::Failed(e)), None)),
+            Err(lost) => Some((Err(lost), None)),
+        }
+    });
+    let hashed = steps
+        .map(|step| async {
+            match step? {
+                Step::Chunks(chunks) => {
+                    let readers = readers.clone();
+                    env.blocking(move || readers.read_step(chunks)).await.map(Hashed::Chunks)
+                }
+                Step::End(file) => Ok(Hashed::End(file)),
+                Step::Failed(e) => Ok(Hashed::Failed(e)),
+            }
+        })
+        .buffered(env.parallelism());
+    let mut hashed = std::pin::pin!(hashed);
+    let mut all = Vec::new();
+    while let Some(step) = hashed.next().await {
+        match step.map_err(LongError::Lost)? {
+            Hashed::Chunks((chunks, blocks, new_bytes)) => {
+                let len: u64 = chunks.iter().map(|(_, len)| u64::from(*len)).sum();
+                read.new_bytes += new_bytes;
+                read.stats.bytes_read += len;
+                progress.bytes_done += len;
+                monitor.progress(progress);
+                all.extend(chunks);
+                if let Some(sending) = sending {
+                    for block in blocks {
+                        sending.sink.add_block(block).await.map_err(LongError::Store)?;
+                    }
+                }
+            }
+            Hashed::Failed(e) => return Ok(Err(e)),
+            Hashed::End(file) => return Ok(file.finish().map(|(print, trusted)| (print, trusted, all))),
+        }
+    }
+    Ok(Err(ReadError::Unstable))
+}
+
+pub(super) enum Step {
+    Chunks(Vec<Bytes>),
+    End(LongFile),
+    Failed(ReadError),
+}
+
+pub(super) enum Hashed {
+    Chunks((Vec<(ChunkId, u32)>, Vec<SealedBlock>, u64)),
+    End(LongFile),
+    Failed(ReadError),
+}
+
+impl Readers {
+    fn read_step(&self, chunks: Vec<Bytes>) -> (Vec<(ChunkId, u32)>, Vec<SealedBlock>, u64) {
+        let mut blocks = Blocks::new();
+        let mut new_bytes = 0;
+        let ids = chunks
+            .into_iter()
+            .map(|bytes| {
+                self.take_on(bytes, |id, bytes| {
+                    new_bytes += bytes.len() as u64;
+                    // Chunks of a long file are blocks of their own in either mode.
+                    blocks.push(id, bytes, false);
+                })
+            })
+            .collect();
+        (ids, blocks.finish(), new_bytes)
+    }
+}

@@ -1,0 +1,239 @@
+//! The merge of a scan with the base, in batches for the readers of files.
+
+use std::io;
+
+use policy_core::{Entry, ListMarks, Node, Scope, TreePath};
+use tokio::sync::mpsc;
+
+use super::delta::DeltaStats;
+use super::files::LONG;
+use crate::format::MAX_PATH_LEN;
+use crate::local::{Fingerprint, Found, FoundKind, Scan};
+use crate::monitor::PathProblem;
+use crate::state::{BaseRow, DeltaRow, DeltaState};
+
+/// A batch ends at this many bytes to be read, or at this many paths.
+const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_PATHS: usize = 512;
+
+/// A path to be looked at.
+pub(super) enum Work {
+    /// Nothing has to be read.
+    Row(DeltaRow),
+    /// A file that may have changed.
+    File { path: TreePath, print: Fingerprint, base: Option<Entry> },
+}
+
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) work: Vec<Work>,
+    pub(super) bytes: u64,
+    /// Long files of this batch.
+    pub(super) long: Vec<Work>,
+    pub(super) problems: Vec<PathProblem>,
+    pub(super) stats: DeltaStats,
+}
+
+/// The merge of scan and base.
+pub(super) struct Merge<'a> {
+    pub(super) scope: &'a Scope,
+    pub(super) marks: ListMarks,
+    pub(super) checksum: bool,
+    pub(super) out: &'a mpsc::Sender<Batch>,
+    pub(super) batch: Batch,
+}
+
+impl Merge<'_> {
+    pub(super) fn run(
+        &mut self,
+        scan: Scan,
+        base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
+    ) -> io::Result<()> {
+        let mut scan = scan.peekable();
+        let mut base = base.peekable();
+        // A directory that can't be listed: what was below it is neither there nor deleted.
+        let mut frozen: Option<TreePath> = None;
+        loop {
+            let next_base = match base.peek() {
+                Some(Ok(row)) => Some(&row.path),
+                Some(Err(_)) => {
+                    return Err(base
+                        .next()
+                        .and_then(Result::err)
+                        .unwrap_or_else(|| io::ErrorKind::Other.into()));
+                }
+                None => None,
+            };
+            match (scan.peek().map(|f| &f.path), next_base) {
+                (None, None) => break,
+                (Some(found), Some(row)) if found == row => {
+                    if let (Some(found), Some(Ok(row))) = (scan.next(), base.next()) {
+                        self.batch.stats.base += 1;
+                        self.batch.stats.present += 1;
+                        self.both(found, row, &mut frozen);
+                    }
+                }
+                (Some(found), row) if row.is_none_or(|row| found < row) => {
+                    let implied = row.is_some_and(|row| row.is_below(found));
+                    if let Some(found) = scan.next() {
+                        self.only_found(found, implied.then_some(Entry::IMPLIED_DIR), &mut frozen);
+                    }
+                }
+                (found, _) => {
+                    let below = |row: &BaseRow| found.is_some_and(|f| f.is_below(&row.path));
+                    if let Some(Ok(row)) = base.next() {
+                        self.batch.stats.base += 1;
+                        let implied = below(&row);
+                        self.only_base(row, implied, frozen.as_ref());
+                    }
+                }
+            }
+            if (self.batch.bytes >= BATCH_BYTES || self.batch.work.len() >= BATCH_PATHS) && !self.send() {
+                return Ok(());
+            }
+        }
+        self.send();
+        Ok(())
+    }
+
+    /// Sends the batch on; false once nobody listens any more.
+    fn send(&mut self) -> bool {
+        self.out.blocking_send(std::mem::take(&mut self.batch)).is_ok()
+    }
+
+    fn both(&mut self, found: Found, row: BaseRow, frozen: &mut Option<TreePath>) {
+        let found = self.note(found);
+        match &found.kind {
+            FoundKind::File(print) => {
+                let same = row.print.is_some_and(|p| p == *print) && !self.checksum;
+                if same && matches!(row.entry.node, Node::File { .. }) {
+                    self.batch.stats.unchanged += 1;
+                    return;
+                }
+                self.file(found.path, *print, Some(row.entry));
+            }
+            FoundKind::Symlink { .. } | FoundKind::Dir { .. } => {
+                let Some(entry) = found.kind.entry() else { return };
+                if entry.agrees_with(&row.entry) {
+                    self.batch.stats.unchanged += 1;
+                    return;
+                }
+                self.bare(found.path, entry, &found.kind, Some(row.entry));
+            }
+            FoundKind::Unsupported(_) | FoundKind::Unreadable { .. } => {
+                self.unreadable(found, Some(row.entry), frozen);
+            }
+        }
+    }
+
+    fn only_found(&mut self, found: Found, base: Option<Entry>, frozen: &mut Option<TreePath>) {
+        let found = self.note(found);
+        match &found.kind {
+            FoundKind::File(print) => self.file(found.path, *print, base),
+            FoundKind::Symlink { .. } | FoundKind::Dir { .. } => {
+                if let Some(entry) = found.kind.entry() {
+                    self.bare(found.path, entry, &found.kind, base);
+                }
+            }
+            FoundKind::Unsupported(_) | FoundKind::Unreadable { .. } => self.unreadable(found, base, frozen),
+        }
+    }
+
+    fn only_base(&mut self, row: BaseRow, implied: bool, frozen: Option<&TreePath>) {
+        self.marks.note(self.scope, &row.path);
+        let state = if frozen.is_some_and(|f| row.path.is_within(f)) {
+            self.batch.stats.present += 1;
+            DeltaState::Unreadable
+        } else if implied {
+            // Something is below it, so it is there: a directory of the mode that needs no row.
+            self.batch.stats.present += 1;
+            if row.entry.agrees_with(&Entry::IMPLIED_DIR) {
+                self.batch.stats.unchanged += 1;
+                return;
+            }
+            present(Entry::IMPLIED_DIR, None, false)
+        } else {
+            DeltaState::Absent
+        };
+        self.row(DeltaRow { path: row.path, base: Some(row.entry), state });
+    }
+
+    /// Counts what was found; a path that a tree can't hold counts as one that can't be read.
+    fn note(&mut self, found: Found) -> Found {
+        self.batch.stats.found += 1;
+        self.marks.note(self.scope, &found.path);
+        let target_len = match &found.kind {
+            FoundKind::Symlink { target, .. } => target.len(),
+            _ => 0,
+        };
+        if found.path.as_bytes().len().max(target_len) <= MAX_PATH_LEN {
+            return found;
+        }
+        let error = io::Error::other(format!("its path or target is longer than {MAX_PATH_LEN} bytes"));
+        let whole_dir = matches!(found.kind, FoundKind::Dir { .. });
+        Found { kind: FoundKind::Unreadable { error, whole_dir }, ..found }
+    }
+
+    fn file(&mut self, path: TreePath, print: Fingerprint, base: Option<Entry>) {
+        let size = print.size;
+        let work = Work::File { path, print, base };
+        if size > LONG {
+            self.batch.long.push(work);
+        } else {
+            self.batch.bytes += size.max(1);
+            self.batch.work.push(work);
+        }
+    }
+
+    fn bare(&mut self, path: TreePath, entry: Entry, kind: &FoundKind, base: Option<Entry>) {
+        let (seen, empty) = match kind {
+            FoundKind::Symlink { print, .. } => (Some(*print), false),
+            FoundKind::Dir { empty, .. } => (None, *empty),
+            _ => (None, false),
+        };
+        self.row(DeltaRow { path, base, state: present(entry, seen, empty) });
+    }
+
+    fn unreadable(&mut self, found: Found, base: Option<Entry>, frozen: &mut Option<TreePath>) {
+        let (message, hint, whole_dir) = match &found.kind {
+            FoundKind::Unreadable { error, whole_dir } => {
+                (format!("cannot be read: {error}"), hint_for(error), *whole_dir)
+            }
+            FoundKind::Unsupported(kind) => {
+                (format!("it is {kind}, which a context can't hold"), "exclude it in the white list", false)
+            }
+            _ => return,
+        };
+        self.batch.problems.push(PathProblem { path: found.path.clone(), message, hint: hint.to_owned() });
+        self.batch.stats.failed += 1;
+        if whole_dir {
+            *frozen = Some(found.path.clone());
+        }
+        self.row(DeltaRow { path: found.path, base, state: DeltaState::Unreadable });
+    }
+
+    fn row(&mut self, row: DeltaRow) {
+        count_row(&row, &mut self.batch.stats);
+        self.batch.work.push(Work::Row(row));
+    }
+}
+
+pub(super) fn count_row(row: &DeltaRow, stats: &mut DeltaStats) {
+    match &row.state {
+        DeltaState::Absent => stats.deleted += u64::from(row.base.is_some()),
+        DeltaState::Present { .. } if row.is_change() => stats.changed += 1,
+        DeltaState::Present { .. } => stats.unchanged += 1,
+        DeltaState::Unreadable => {}
+    }
+}
+
+pub(super) fn present(entry: Entry, seen: Option<Fingerprint>, empty_dir: bool) -> DeltaState {
+    DeltaState::Present { entry, seen, trusted: false, chunks: Vec::new(), empty_dir }
+}
+
+pub(super) fn hint_for(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "give the user who runs this the right to read it, or exclude it",
+        _ => "",
+    }
+}

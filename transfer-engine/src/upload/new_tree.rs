@@ -1,0 +1,231 @@
+//! The new tree of an upload, and the base that goes with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use policy_core::{Decision, Entry, Reason, TreePath, Verdict, numbered_copy_path};
+
+use super::delta::LocalDelta;
+use super::packs::{Chunks, PackSink};
+use super::push::Attempt;
+use crate::error::Error;
+use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
+use crate::mount::Mount;
+use crate::plan::PlanStep;
+use crate::state::{BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase};
+use crate::tree::{ChunkIndex, Lookup, Resolved, Tree, TreeUpdate, UpdatedTree};
+
+impl Mount {
+    /// Gives each conflict copy a name that nothing else has. One that is there already, from the same
+    /// conflict met before, is not made again.
+    pub(super) async fn settle_copies(
+        &self,
+        copies: Vec<TreeEntry>,
+        tree: &Tree<'_>,
+        delta: &mut LocalDelta,
+    ) -> Result<Vec<TreeEntry>, Error> {
+        if copies.is_empty() {
+            return Ok(copies);
+        }
+        let mut settled: BTreeMap<TreePath, TreeEntry> = BTreeMap::new();
+        // Copies that have no name yet, by the one that is tried next, each with its first choice.
+        let mut open: BTreeMap<TreePath, (TreePath, TreeEntry)> =
+            copies.into_iter().map(|copy| (copy.path.clone(), (copy.path.clone(), copy))).collect();
+        let cannot_read = |e: io::Error| Error::local("read", self.files.dir(), e);
+        for number in 2.. {
+            let mut taken: BTreeMap<TreePath, Entry> = BTreeMap::new();
+            for row in delta.read().map_err(cannot_read)? {
+                let row = row.map_err(cannot_read)?;
+                if let Some((entry, _)) = present(&row)
+                    && open.contains_key(&row.path)
+                {
+                    taken.insert(row.path.clone(), entry.clone());
+                }
+            }
+            for (path, (first, copy)) in std::mem::take(&mut open) {
+                let there = match taken.remove(&path) {
+                    Some(entry) => Some(entry),
+                    None => tree.find(&path).await?.map(|found| found.entry),
+                };
+                match there {
+                    Some(there) if there.agrees_with(&copy.entry) => {}
+                    None if !settled.contains_key(&path) => {
+                        settled.insert(path.clone(), TreeEntry { path, ..copy });
+                    }
+                    _ => {
+                        open.insert(numbered_copy_path(&first, number), (first, copy));
+                    }
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+        Ok(settled.into_values().collect())
+    }
+
+    /// Makes the new tree and the base that goes with it; `None` if a chunk is not where it was expected.
+    #[expect(clippy::too_many_arguments, reason = "the one place where everything of an upload meets")]
+    pub(super) async fn make_tree<'t>(
+        &self,
+        attempt: &Attempt<'_>,
+        tree: &Tree<'t>,
+        header: Option<&BaseHeader>,
+        delta: &mut LocalDelta,
+        as_base: bool,
+        chunks: &Arc<Chunks>,
+        sink: &mut PackSink,
+        copies: &[TreeEntry],
+        left_out: &BTreeSet<TreePath>,
+        late: &[PackId],
+    ) -> Result<Option<(UpdatedTree, NextBase, bool)>, Error> {
+        let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
+        let old: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send> = match self.all_base_rows(header)? {
+            Some(rows) => {
+                let filter = attempt.filter.clone();
+                Box::new(rows.filter(move |row| {
+                    // A path that left the scope loses its base, so that its return is no deletion.
+                    row.as_ref().map_or(true, |row| filter.in_scope(&row.path, row.entry.is_dir()))
+                }))
+            }
+            None => Box::new(std::iter::empty()),
+        };
+        let mut next = NextBase::create(&self.files.next_base(), old).map_err(cannot_write)?;
+        let index = match chunks.head() {
+            Some(index) => index,
+            None => Arc::new(ChunkIndex::default()),
+        };
+        let mut finder = Finder { chunks, lookup: Lookup::new(tree.clone(), &index) };
+        let mut update = TreeUpdate::new(tree.clone());
+        let mut copies = copies.iter().peekable();
+        let uploaded = self.store.env().now().secs;
+        // With a part of the scope only, nothing is known about the rest but what the base says.
+        let mut agrees = match (as_base, attempt.options.only.is_empty()) {
+            (true, _) => true,
+            (false, only_is_empty) => only_is_empty,
+        };
+        let mut plan = self.plan(attempt, tree, header, delta, as_base)?;
+        while let Some(mut step) = plan.next().await? {
+            if left_out.contains(&step.path) {
+                step.decision = Decision { verdict: Verdict::Withhold, reason: Reason::NeedsDeletion };
+            }
+            while let Some(copy) = copies.next_if(|c| c.path < step.path) {
+                update.apply(Resolved::Put(copy.clone()), sink).await?;
+            }
+            let base_after = base_after(&step, uploaded);
+            agrees &= agrees_after(&step, base_after.as_ref());
+            let sends_again = !late.is_empty()
+                && step.decision.verdict == Verdict::Nothing
+                && step
+                    .remote
+                    .as_ref()
+                    .is_some_and(|r| r.0.chunks.iter().any(|c| late.contains(&c.block.pack)));
+            match step.decision.verdict {
+                Verdict::Write | Verdict::KeepBoth => match step.local.as_ref().and_then(present) {
+                    Some((entry, ids)) => {
+                        let Some(put) = finder.resolve(&step.path, entry, ids, uploaded).await? else {
+                            return Ok(None);
+                        };
+                        update.apply(Resolved::Put(put), sink).await?;
+                    }
+                    None => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
+                },
+                Verdict::Delete => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
+                _ if sends_again => {
+                    if let Some((entry, ids)) = step.local.as_ref().and_then(present)
+                        && let Some(put) = finder.resolve(&step.path, entry, ids, uploaded).await?
+                    {
+                        update.apply(Resolved::Put(put), sink).await?;
+                    }
+                }
+                _ => {}
+            }
+            if let Some(row) = base_after {
+                next.set(&step.path, row).map_err(cannot_write)?;
+            }
+        }
+        drop(plan);
+        for copy in copies {
+            update.apply(Resolved::Put(copy.clone()), sink).await?;
+        }
+        Ok(Some((update.finish(sink).await?, next, agrees)))
+    }
+}
+
+pub(super) fn present(row: &DeltaRow) -> Option<(&Entry, &[(ChunkId, u32)])> {
+    match &row.state {
+        DeltaState::Present { entry, chunks, .. } => Some((entry, chunks)),
+        DeltaState::Absent | DeltaState::Unreadable => None,
+    }
+}
+
+/// Returns the row that the base has after the step: `None` leaves it as it was.
+fn base_after(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
+    let local = || {
+        step.local.as_ref().and_then(|row| match &row.state {
+            DeltaState::Present { entry, seen, trusted, .. } => Some(BaseRow {
+                path: row.path.clone(),
+                entry: Entry { uploaded, ..entry.clone() },
+                print: seen.filter(|_| *trusted),
+            }),
+            DeltaState::Absent | DeltaState::Unreadable => None,
+        })
+    };
+    match (step.decision.verdict, step.decision.reason) {
+        (Verdict::Write | Verdict::KeepBoth, _) => Some(local()),
+        (Verdict::Delete, _) | (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
+        (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
+        _ => None,
+    }
+}
+
+/// Whether the tree says after the step what the base says.
+fn agrees_after(step: &PlanStep, base_after: Option<&Option<BaseRow>>) -> bool {
+    let base = match base_after {
+        Some(row) => row.as_ref().map(|r| &r.entry),
+        None => step.base.as_ref().map(|r| &r.entry),
+    };
+    let tree = match step.decision.verdict {
+        Verdict::Write | Verdict::Delete => return true,
+        Verdict::KeepBoth => return false,
+        _ => step.remote.as_ref().map(|r| &r.0.entry),
+    };
+    match (base, tree) {
+        (None, None) => true,
+        (Some(base), Some(tree)) => base.agrees_with(tree),
+        // One of them lists a directory that the other implies.
+        (Some(entry), None) => step.remote_implied && entry.agrees_with(&Entry::IMPLIED_DIR),
+        (None, Some(_)) => false,
+    }
+}
+
+/// Finds where the chunks of a file lie.
+struct Finder<'a> {
+    chunks: &'a Chunks,
+    lookup: Lookup<'a>,
+}
+
+impl Finder<'_> {
+    async fn resolve(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        ids: &[(ChunkId, u32)],
+        uploaded: i64,
+    ) -> Result<Option<TreeEntry>, Error> {
+        let mut chunks: Vec<ChunkRef> = Vec::with_capacity(ids.len());
+        for (id, _) in ids {
+            let found = match self.chunks.sent(id) {
+                Some(found) => Some(found),
+                None => self.lookup.find(id).await?,
+            };
+            match found {
+                Some(found) => chunks.push(found),
+                None => return Ok(None),
+            }
+        }
+        let entry = Entry { uploaded, ..entry.clone() };
+        Ok(Some(TreeEntry { path: path.clone(), entry, extracted: false, recycled: false, chunks }))
+    }
+}

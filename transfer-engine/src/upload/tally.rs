@@ -1,0 +1,89 @@
+//! What an upload's plan comes to: what is told of it, and counted.
+
+use policy_core::{Entry, Reason, Verdict};
+
+use super::new_tree::present;
+use super::push::Attempt;
+use crate::format::TreeEntry;
+use crate::monitor::{Action, PathEvent, PathProblem, Side};
+use crate::plan::PlanStep;
+use crate::report::SyncReport;
+
+/// What a plan comes to.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) added: u64,
+    pub(super) changed: u64,
+    pub(super) deleted: u64,
+    pub(super) stopped: bool,
+    pub(super) copies: Vec<TreeEntry>,
+    pub(super) marks: Option<policy_core::ListMarks>,
+}
+
+impl Tally {
+    pub(super) fn note(&mut self, step: &PlanStep, attempt: &Attempt<'_>, report: &mut SyncReport) {
+        if step.remote.is_some() {
+            let scope = &attempt.filter.scope;
+            self.marks.get_or_insert_with(|| policy_core::ListMarks::new(scope)).note(scope, &step.path);
+        }
+        let local = step.local.as_ref().and_then(present).map(|(entry, _)| entry);
+        let there = step.remote.as_ref().map(|r| &r.0.entry);
+        let size = local.or(there).map_or(0, Entry::size);
+        let (action, size) = match step.decision.verdict {
+            Verdict::Nothing => return,
+            Verdict::Write if there.is_some() => {
+                self.changed += 1;
+                (Action::Change, size)
+            }
+            Verdict::Write => {
+                self.added += 1;
+                (Action::Add, size)
+            }
+            Verdict::Delete => {
+                self.deleted += 1;
+                (Action::Delete, there.map_or(0, Entry::size))
+            }
+            Verdict::HoldBack => {
+                report.held_back += 1;
+                (Action::Keep, size)
+            }
+            Verdict::Keep => {
+                report.pending += u64::from(step.decision.reason == Reason::NotYetBrought);
+                (Action::Keep, size)
+            }
+            Verdict::KeepBoth => {
+                report.conflicts += 1;
+                if let (Some(copy), Some(remote)) = (&step.copy, &step.remote) {
+                    self.copies.push(TreeEntry { path: copy.clone(), ..remote.0.clone() });
+                }
+                (Action::Conflict, size)
+            }
+            Verdict::Stop => {
+                report.conflicts += 1;
+                self.stopped = true;
+                (Action::Conflict, size)
+            }
+            Verdict::Withhold => {
+                if step.decision.reason == Reason::NeedsDeletion {
+                    report.failed += 1;
+                    attempt.monitor.problem(&PathProblem {
+                        path: step.path.clone(),
+                        message: step.decision.reason.to_string(),
+                        hint: "let the deletion through, or move the new file".to_owned(),
+                    });
+                }
+                (Action::Skip, size)
+            }
+        };
+        if !attempt.told {
+            let reason = step.decision.reason.to_string();
+            attempt.monitor.path(&PathEvent {
+                path: &step.path,
+                action,
+                side: Side::Store,
+                reason: &reason,
+                size,
+            });
+        }
+    }
+}
