@@ -1,0 +1,296 @@
+//! A mount, a state or a context that is not what it was: nothing is deleted because of it.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::sync::Arc;
+
+use ctxsync_tests::compare::{assert_same, assert_same_but_times, paths};
+use ctxsync_tests::machine::{Machine, World, context};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+use transfer_engine::{Error, MaxDelete};
+
+async fn two(files: usize) -> (World, Machine, Machine) {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    for i in 0..files {
+        a.mount.write(format!("d{}/f{i}", i % 3), format!("content {i}"));
+    }
+    a.push().await.clean();
+    b.pull().await.clean();
+    (world, a, b)
+}
+
+#[tokio::test]
+async fn d1_d2_a_lost_mount_deletes_nothing_and_is_filled_again() {
+    for missing in [false, true] {
+        let (_world, a, b) = two(6).await;
+        b.mount.clear();
+        if missing {
+            std::fs::remove_dir(&b.mount.0).unwrap();
+        }
+        let pushed = b.push().await;
+        assert_eq!(
+            (pushed.report().held_back, pushed.report().deleted),
+            (6, 0),
+            "{missing} {:?}",
+            pushed.noted
+        );
+        assert_eq!(pushed.report().snapshot, Some(2));
+        b.pull().await.clean();
+        assert_same(&a.mount.0, &b.mount.0);
+        assert_eq!(b.push().await.clean().snapshot, Some(2));
+    }
+}
+
+#[tokio::test]
+async fn d2_additions_to_an_emptied_mount_are_uploaded() {
+    let (_world, a, b) = two(6).await;
+    b.mount.clear().write("new", "n").dir("d0");
+    let pushed = b.push().await;
+    assert_eq!((pushed.report().held_back, pushed.report().added), (6, 1), "{:?}", pushed.noted);
+    a.pull().await.clean();
+    assert_eq!(a.mount.read("new"), "n");
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn d2_a_flag_lets_the_deletions_of_an_emptied_mount_through() {
+    let (world, a, mut b) = two(6).await;
+    b.mount.clear();
+    b.options.allow_empty_mount = true;
+    assert_eq!(b.push().await.clean().deleted, 6);
+    assert_eq!(world.head().await.totals.files, 0);
+    a.pull().await.clean();
+    assert_eq!(paths(&a.mount.0), [""; 0]);
+}
+
+#[tokio::test]
+async fn d3_more_deletions_than_the_guard_allows_are_held_back_in_both_directions() {
+    let (_world, a, mut b) = two(10).await;
+    b.mount.remove("d1");
+    b.options.max_delete = Some(MaxDelete::Count(2));
+    let held = b.push().await;
+    assert_eq!((held.report().held_back, held.report().deleted), (3, 0), "{:?}", held.noted);
+    b.options.max_delete = Some(MaxDelete::Percent(29));
+    assert_eq!(b.push().await.report().held_back, 3);
+    b.options.max_delete = Some(MaxDelete::Percent(30));
+    assert_eq!(b.push().await.clean().deleted, 3);
+
+    let mut a = a.with_policy(r#"{"deletePolicy": {"maxDeletePercent": 10}}"#);
+    let held = a.pull().await;
+    assert_eq!((held.report().held_back, held.report().deleted), (3, 0), "{:?}", held.noted);
+    assert!(a.mount.has("d1/f1"));
+    // What is held back here is not brought back there.
+    assert_eq!(a.push().await.report().snapshot, Some(3));
+    a.options.max_delete = Some(MaxDelete::Count(3));
+    assert_eq!(a.pull().await.clean().deleted, 3);
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn d4_a_mount_that_is_a_file_is_left_alone() {
+    let (world, _, b) = two(3).await;
+    b.mount.clear();
+    std::fs::remove_dir(&b.mount.0).unwrap();
+    std::fs::write(&b.mount.0, "a file").unwrap();
+    assert!(matches!(b.push().await.error(), Error::Local { .. }));
+    assert!(matches!(b.pull().await.error(), Error::Local { .. }));
+    assert_eq!(std::fs::read(&b.mount.0).unwrap(), b"a file");
+    assert_eq!(world.head().await.number, 2);
+}
+
+#[tokio::test]
+async fn local_deletions_stay_local_without_sync_local_file() {
+    let (_world, a, b) = two(6).await;
+    let b = b.with_policy(r#"{"deletePolicy": {"syncLocalFile": false}}"#);
+    b.mount.remove("d1/f1").write("d1/f4", "changed");
+    let pushed = b.push().await;
+    assert_eq!((pushed.clean().deleted, pushed.clean().changed), (0, 1));
+    // With an unchanged head as well, it comes again.
+    for _ in 0..2 {
+        b.pull().await.clean();
+        assert_eq!(b.mount.read("d1/f1"), "content 1");
+        b.mount.remove("d1/f1");
+    }
+    a.pull().await.clean();
+    assert_eq!(a.mount.read("d1/f1"), "content 1");
+    // Deletions in the context still come.
+    b.pull().await.clean();
+    a.mount.remove("d2");
+    a.push().await.clean();
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn p15_lost_state_deletes_nothing_on_either_side() {
+    let (_world, a, b) = two(6).await;
+    a.mount.remove("d0/f0").write("d1/f1", "changed by a");
+    a.push().await.clean();
+    b.mount.remove("d2/f2").write("mine", "b");
+    b.lose_state();
+    let ended = b.push().await;
+    // Nobody can tell any more who changed what: the two versions of one file are a conflict.
+    assert_eq!((ended.report().deleted, ended.report().conflicts), (0, 1));
+    b.pull().await.clean();
+    assert!(b.mount.has("d2/f2") && b.mount.has("d0/f0") && b.mount.has("mine"));
+    a.pull().await.clean();
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn p15_corrupt_state_deletes_nothing_on_either_side() {
+    let (_world, _, b) = two(40).await;
+    let base = b.state_file("base").unwrap();
+    let whole = std::fs::read(&base).unwrap();
+    let mut places: Vec<usize> = (0..whole.len()).step_by(whole.len() / 24).collect();
+    places.push(whole.len() - 1);
+    for place in places {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x10;
+        std::fs::write(&base, &bytes).unwrap();
+        let pulled = b.pull().await;
+        assert_eq!((pulled.clean().deleted, pulled.clean().added), (0, 0), "byte {place}");
+        std::fs::write(&base, &bytes).unwrap();
+        let pushed = b.push().await;
+        assert_eq!((pushed.clean().deleted, pushed.clean().snapshot), (0, Some(2)), "byte {place}");
+    }
+    for len in [0, 100, 512, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&base, &whole[..len]).unwrap();
+        assert_eq!(b.pull().await.clean().deleted, 0, "{len} bytes");
+        std::fs::write(&base, &whole[..len]).unwrap();
+        assert_eq!(b.push().await.clean().snapshot, Some(2), "{len} bytes");
+    }
+    b.mount.write("d0/f0", "edited");
+    assert_eq!(b.push().await.clean().changed, 1, "it has found its way back");
+}
+
+#[tokio::test]
+async fn p15_a_corrupt_cache_costs_requests_only() {
+    let (_world, a, b) = two(6).await;
+    for entry in walkdir::WalkDir::new(&b.state).into_iter().flatten() {
+        if entry.path().parent().unwrap().ends_with("cache") {
+            std::fs::write(entry.path(), "nonsense").unwrap();
+        }
+    }
+    b.mount.write("d0/f0", "edited");
+    b.push().await.clean();
+    a.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn w15_a_context_made_again_under_a_base_deletes_nothing() {
+    let (world, a, b) = two(6).await;
+    world.store().delete_context(&context()).await.unwrap();
+    assert!(matches!(b.pull().await.error(), Error::NoContext { .. }));
+    a.mount.remove("d1").write("d0/f0", "second life");
+    a.push().await.clean();
+    b.mount.write("mine", "b");
+    let pulled = b.pull().await;
+    assert!(pulled.warned("deleted and made again"), "{:?}", pulled.noted.warnings);
+    assert_eq!((pulled.report().deleted, pulled.report().conflicts), (0, 1));
+    assert!(b.mount.has("d1/f1") && b.mount.has("mine"));
+    assert_eq!(b.push().await.clean().deleted, 0);
+    a.pull().await.clean();
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+    assert!(a.mount.has("d1/f1"));
+}
+
+#[tokio::test]
+async fn w15_a_deleted_context_is_made_again_by_a_push_and_loses_nothing() {
+    let (world, a, b) = two(6).await;
+    world.store().delete_context(&context()).await.unwrap();
+    assert!(matches!(world.store().head(&context()).await, Err(Error::NoContext { .. })));
+    b.push().await.clean();
+    assert_eq!(world.head().await.totals.files, 6);
+    assert!(world.head().await.number > 3, "numbers are never used twice");
+    assert_eq!(a.pull().await.clean().deleted, 0);
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+/// Returns the keys of all snapshots, newest first.
+async fn snapshots(objects: &dyn ObjectStore) -> Vec<object_store::path::Path> {
+    let mut keys: Vec<_> =
+        objects.list(Some(&"contexts".into())).map_ok(|m| m.location).try_collect().await.unwrap();
+    keys.sort();
+    keys
+}
+
+#[tokio::test]
+async fn s13_a_head_that_was_rolled_back_deletes_nothing() {
+    let (world, a, b) = two(6).await;
+    a.mount.write("late", "l").write("d0/f0", "late");
+    a.push().await.clean();
+    b.pull().await.clean();
+    let newest = snapshots(&world.objects).await.remove(0);
+    world.objects.delete(&newest).await.unwrap();
+    let pulled = b.pull().await;
+    assert!(pulled.warned("older state"), "{:?}", pulled.noted.warnings);
+    assert_eq!(pulled.report().deleted, 0);
+    assert_eq!(b.mount.read("late") + &b.mount.read("d0/f0"), "llate");
+    assert_eq!(b.push().await.report().deleted, 0);
+    let fresh = world.machine("fresh");
+    fresh.pull().await.clean();
+    assert_eq!(fresh.mount.read("late"), "l");
+}
+
+#[tokio::test]
+async fn s13_a_head_of_the_same_number_with_another_content_deletes_nothing() {
+    let (world, a, b) = two(6).await;
+    a.mount.write("late", "l");
+    a.push().await.clean();
+    b.pull().await.clean();
+    world.objects.delete(&snapshots(&world.objects).await.remove(0)).await.unwrap();
+    let c = world.machine("c");
+    c.pull().await.clean();
+    c.mount.write("other", "o");
+    c.push().await.clean();
+    let pulled = b.pull().await;
+    assert!(pulled.warned("history was changed"), "{:?}", pulled.noted.warnings);
+    assert_eq!(pulled.report().deleted, 0);
+    assert!(b.mount.has("late") && b.mount.has("other"));
+}
+
+#[tokio::test]
+async fn s14_another_stores_context_is_refused() {
+    let (_world, _, mut b) = two(6).await;
+    let other = World::memory().await;
+    let c = other.machine("c");
+    c.mount.write("theirs", "t");
+    c.push().await.clean();
+    b.objects = Arc::clone(&other.objects);
+    assert!(matches!(b.pull().await.error(), Error::OtherStore { .. }));
+    assert!(matches!(b.push().await.error(), Error::OtherStore { .. }));
+    assert_eq!(other.head().await.number, 2);
+    assert!(b.mount.has("d1/f1") && !b.mount.has("theirs"));
+}
+
+#[tokio::test]
+async fn s14_another_store_without_the_context_is_refused_as_well() {
+    let (_world, _, mut b) = two(6).await;
+    let other = World::memory().await;
+    b.objects = Arc::clone(&other.objects);
+    assert!(matches!(b.pull().await.error(), Error::NoContext { .. } | Error::OtherStore { .. }));
+    // Whatever a push makes of it, others must be able to use what it wrote.
+    if b.push().await.result.is_ok() {
+        let c = other.machine("c");
+        c.pull().await.clean();
+        c.pull().await.clean();
+        assert_same(&b.mount.0, &c.mount.0);
+    } else {
+        assert!(snapshots(&other.objects).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn n17_a_store_that_is_gone_is_no_empty_context() {
+    let (_world, _, mut b) = two(6).await;
+    b.objects = Arc::new(InMemory::new());
+    assert!(matches!(b.pull().await.error(), Error::NoStore { .. }));
+    assert!(matches!(b.push().await.error(), Error::NoStore { .. }));
+    assert!(snapshots(&b.objects).await.is_empty());
+    assert!(b.mount.has("d1/f1"));
+}
