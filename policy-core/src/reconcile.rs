@@ -8,6 +8,15 @@
 //!
 //! The caller pushes rows, each source in tree order, whenever [`Next::Need`] asks for them; memory is two
 //! rows a source, plus one subtree where a file stands against a directory.
+//!
+//! Directories are implied by what is in them, on every side, and are rows only where a tree lists them. Who
+//! carries a plan out keeps to this:
+//! - a step without a local row has the base's entry here, also when it is written to the context;
+//! - a directory that is written to a tree and has something in it there is dropped again if its mode is the
+//!   usual one;
+//! - a write to the mount without a remote row is a directory of the usual mode, and takes the place of a file;
+//! - a deletion makes room before a file takes a directory's place, and takes with it the directories that it
+//!   leaves empty, unless their mode is another or the new base lists them.
 
 mod clash;
 mod joined;
