@@ -1,1 +1,27 @@
-//! Data that the benchmarks share.
+//! What the benchmarks measure on: data that is the same in every run, and machines that sync it.
+//!
+//! ```text
+//! Random ──┬─► text, sizes ──► SmallFiles, LargeFile ──► Machine ──► push, pull
+//!          ├─► paths ──┬─► rows          (planning)
+//!          │           └─► entries       (segments, snapshots)
+//!          └─► bytes                     (chunking, packing)
+//! ```
+//!
+//! Everything is made from a seed, so that two runs, and two versions of the code, see the same bytes.
+#![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
+
+mod entries;
+mod machine;
+mod paths;
+mod random;
+mod rows;
+mod text;
+mod tree;
+
+pub use entries::{entries, pack_uses};
+pub use machine::{Backend, Bucket, Machine};
+pub use paths::{PROJECT, paths};
+pub use random::Random;
+pub use rows::{Row, RowRef, rows, with_changes};
+pub use text::text;
+pub use tree::{LargeFile, SmallFiles, Tree};

@@ -1,0 +1,63 @@
+//! Chunks: where files are cut, and how fast what is cut gets its name.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ctxsync_benches::{Random, text};
+use transfer_engine::format::{ChunkId, cut, file_digest};
+
+/// More than the caches hold, so that the bytes come from memory as those of a file do.
+const LEN: usize = 64 << 20;
+
+fn chunks(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let (chunk, after) = rest.split_at(cut(rest, true)?);
+        rest = after;
+        Some(chunk)
+    })
+}
+
+fn cutting(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cut");
+    group.throughput(Throughput::Bytes(LEN as u64));
+    for (name, data) in [("random", Random::new(1).bytes(LEN)), ("text", text(1, LEN))] {
+        group.bench_function(name, |b| b.iter(|| chunks(black_box(&data)).count()));
+    }
+    group.finish();
+}
+
+fn hashing(c: &mut Criterion) {
+    let data = Random::new(1).bytes(LEN);
+    let mut group = c.benchmark_group("hash");
+    for (name, len) in [("1_KiB", 1 << 10), ("8_KiB", 8 << 10), ("1_MiB", 1 << 20)] {
+        group.throughput(Throughput::ElementsAndBytes { elements: (LEN / len) as u64, bytes: LEN as u64 });
+        group.bench_function(name, |b| {
+            b.iter(|| data.chunks_exact(len).map(|chunk| ChunkId::of(chunk).0[0]).fold(0, u8::wrapping_add));
+        });
+    }
+    group.finish();
+}
+
+fn cutting_and_hashing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cut_and_hash");
+    group.throughput(Throughput::Bytes(LEN as u64));
+    for (name, data) in [("random", Random::new(1).bytes(LEN)), ("text", text(1, LEN))] {
+        group.bench_function(name, |b| {
+            b.iter(|| file_digest(chunks(black_box(&data)).map(|c| (ChunkId::of(c), c.len() as u32))));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .nresamples(10_000);
+    targets = cutting, hashing, cutting_and_hashing
+}
+criterion_main!(benches);

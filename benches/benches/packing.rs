@@ -1,0 +1,120 @@
+//! Blocks and packs: chunks are compressed together, and gathered into objects.
+#![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ctxsync_benches::{Random, text};
+use transfer_engine::format::{
+    ARCHIVE_MODE_TARGET, BlockBuilder, BlockOpener, ChunkId, Codec, FILE_MODE_TARGET, PackBuilder, PackId,
+    SealedBlock, parse_footer,
+};
+
+const LEN: usize = 32 << 20;
+
+type Chunks = Vec<(ChunkId, Bytes)>;
+
+/// Chunks of `len` bytes in all: of the sizes of small files, or of 1 MiB each.
+fn chunks(are_small: bool, mut make: impl FnMut(u64, usize) -> Vec<u8>) -> Chunks {
+    let mut random = Random::new(1);
+    let mut chunks = Chunks::new();
+    let mut left = LEN;
+    while left > 0 {
+        let len = if are_small { random.file_size() } else { 1 << 20 }.min(left);
+        let data = make(chunks.len() as u64, len);
+        chunks.push((ChunkId::of(&data), data.into()));
+        left -= len;
+    }
+    chunks
+}
+
+fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
+    Random::new(seed).bytes(len)
+}
+
+fn seal(chunks: &Chunks, target: usize) -> Vec<SealedBlock> {
+    let mut builder = BlockBuilder::new(target);
+    let mut blocks = Vec::new();
+    for (id, data) in chunks {
+        if !builder.takes(data.len()) {
+            blocks.extend(builder.finish());
+        }
+        builder.push(*id, data.clone()).unwrap();
+        if builder.is_full() {
+            blocks.extend(builder.finish());
+        }
+    }
+    blocks.extend(builder.finish());
+    blocks
+}
+
+fn blocks(c: &mut Criterion) {
+    let small_text = chunks(true, text);
+    let cases = [
+        ("small_text", &small_text, FILE_MODE_TARGET),
+        ("small_text_archive_mode", &small_text, ARCHIVE_MODE_TARGET),
+        ("small_random", &chunks(true, random_bytes), FILE_MODE_TARGET),
+        ("1_MiB_text", &chunks(false, text), FILE_MODE_TARGET),
+        ("1_MiB_random", &chunks(false, random_bytes), FILE_MODE_TARGET),
+    ];
+    let mut group = c.benchmark_group("seal_blocks");
+    for (name, chunks, target) in cases {
+        group.throughput(Throughput::ElementsAndBytes { elements: chunks.len() as u64, bytes: LEN as u64 });
+        group.bench_function(name, |b| b.iter_with_large_drop(|| seal(chunks, target)));
+    }
+    group.finish();
+
+    let mut group = c.benchmark_group("open_blocks");
+    group.throughput(Throughput::Bytes(LEN as u64));
+    for (name, chunks, target) in cases {
+        let sealed = seal(chunks, target);
+        // What is stored as it is, is handed out as it is: there is nothing to measure.
+        if sealed.iter().any(|block| block.codec == Codec::Stored) {
+            continue;
+        }
+        group.bench_function(name, |b| {
+            let mut opener = BlockOpener::new();
+            b.iter(|| {
+                let lens = sealed.iter().map(|s| opener.open(s.codec, s.raw_len, &s.bytes).unwrap().len());
+                lens.sum::<usize>()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn packs(c: &mut Criterion) {
+    let sealed = seal(&chunks(true, random_bytes), FILE_MODE_TARGET);
+    let pack = |blocks: Vec<SealedBlock>| {
+        let mut builder = PackBuilder::new(PackId([1; 16]));
+        for block in blocks {
+            builder.append(block).unwrap();
+        }
+        builder.finish()
+    };
+    let chunks = sealed.iter().map(|block| block.chunks.len() as u64).sum();
+    let whole = pack(sealed.clone());
+    let mut group = c.benchmark_group("pack");
+    group.throughput(Throughput::Elements(chunks));
+    // The blocks are not copied, so this is the footer: its figure is in chunks.
+    group.bench_function("append_and_finish", |b| {
+        b.iter_batched(|| sealed.clone(), pack, BatchSize::SmallInput);
+    });
+    let footer = whole.parts.last().unwrap();
+    group.bench_function("parse_footer", |b| {
+        b.iter_with_large_drop(|| parse_footer(footer, whole.size).unwrap());
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .nresamples(10_000);
+    targets = blocks, packs
+}
+criterion_main!(benches);

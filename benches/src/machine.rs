@@ -1,0 +1,93 @@
+//! Stores, and machines that sync a mount with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy_core::SyncPolicy;
+use storage_backends::{StoreOptions, StoreUrl, open};
+use tokio::runtime::Runtime;
+use transfer_engine::{ContextName, ContextSync, Env, Mount, Silent, Store, SyncOptions, SyncReport};
+
+/// Where a store keeps its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// In this process's memory.
+    Memory,
+    /// In a directory, with every object flushed to the disk.
+    Local,
+}
+
+impl Backend {
+    /// Returns what the backend is called in the names of benchmarks.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// A store that was made, for several machines to use.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    opened: storage_backends::Opened,
+    runtime: Arc<Runtime>,
+}
+
+impl Bucket {
+    /// Makes an empty store; a local one becomes the directory `dir`.
+    pub fn create(backend: Backend, dir: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let url = match backend {
+            Backend::Memory => "memory:".to_owned(),
+            Backend::Local => dir.to_str().unwrap().to_owned(),
+        };
+        let url = StoreUrl::parse(&url, "/".as_ref()).unwrap();
+        let mut options = StoreOptions::default();
+        options.create = true;
+        let bucket = Self { opened: open(&url, &options).unwrap(), runtime: Arc::new(runtime) };
+        bucket.runtime.block_on(bucket.store().init(Duration::from_secs(24 * 60 * 60))).unwrap();
+        bucket
+    }
+
+    /// Returns the store as a new process would open it: nothing of it is known yet.
+    fn store(&self) -> Store {
+        Store::new(Arc::clone(&self.opened.store), self.opened.url.clone(), Env::real())
+    }
+}
+
+/// A mount with its local state.
+#[derive(Debug)]
+pub struct Machine {
+    bucket: Bucket,
+    mount: PathBuf,
+    state: PathBuf,
+}
+
+impl Machine {
+    /// Sets up a machine that has not seen the store; `state` becomes the directory of its local state.
+    pub fn new(bucket: &Bucket, mount: &Path, state: &Path) -> Self {
+        fs::create_dir_all(state).unwrap();
+        Self { bucket: bucket.clone(), mount: mount.to_owned(), state: state.to_owned() }
+    }
+
+    /// Pushes, from opening the mount to the commit, as one run of the program would.
+    pub fn push(&self) -> SyncReport {
+        let options = SyncOptions { create: true, ..SyncOptions::default() };
+        self.bucket.runtime.block_on(async { self.open().push(&options, &Silent).await }).unwrap()
+    }
+
+    /// Pulls, from opening the mount to remembering what was brought.
+    pub fn pull(&self) -> SyncReport {
+        let options = SyncOptions::default();
+        self.bucket.runtime.block_on(async { self.open().pull(&options, &Silent).await }).unwrap()
+    }
+
+    fn open(&self) -> Mount {
+        let context = ContextName::new("bench").unwrap();
+        let sync = ContextSync::new(context, &self.mount, SyncPolicy::default());
+        Mount::open(&self.bucket.store(), sync, &self.state).unwrap()
+    }
+}

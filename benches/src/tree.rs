@@ -1,0 +1,131 @@
+//! Trees of files on the disk, and changes to them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::{Random, paths, text};
+
+/// A tree that can be written, and then changed by one percent as often as is wanted.
+pub trait Tree {
+    /// What the tree is called in the names of benchmarks.
+    fn name(&self) -> &'static str;
+    /// How many files it has.
+    fn files(&self) -> u64;
+    /// The sizes of its files, in bytes.
+    fn bytes(&self) -> u64;
+    /// How many files a change touches.
+    fn files_changed(&self) -> u64;
+    /// Writes the tree below `dir`, which does not exist.
+    fn write(&self, dir: &Path);
+    /// Changes one percent of what is below `dir`; each `round` another one.
+    fn change(&self, dir: &Path, round: u64);
+}
+
+/// Many small text files, as an installed npm tree has them.
+#[derive(Debug)]
+pub struct SmallFiles {
+    files: Vec<(String, usize)>,
+}
+
+impl SmallFiles {
+    /// Plans `count` files.
+    pub fn new(count: usize) -> Self {
+        let mut random = Random::new(6);
+        let sized = |path: policy_core::TreePath| (path.to_string(), random.file_size());
+        Self { files: paths(count).into_iter().map(sized).collect() }
+    }
+}
+
+impl Tree for SmallFiles {
+    fn name(&self) -> &'static str {
+        "small_files"
+    }
+
+    fn files(&self) -> u64 {
+        self.files.len() as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|(_, size)| *size as u64).sum()
+    }
+
+    fn files_changed(&self) -> u64 {
+        self.files.len() as u64 / 100
+    }
+
+    fn write(&self, dir: &Path) {
+        for (seed, (path, size)) in self.files.iter().enumerate() {
+            let path = dir.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text(seed as u64, *size)).unwrap();
+        }
+        settle(dir);
+    }
+
+    fn change(&self, dir: &Path, round: u64) {
+        let first = (round % 100) as usize;
+        let files = self.files.iter().skip(first).step_by(100).take(self.files_changed() as usize);
+        for (n, (path, size)) in files.enumerate() {
+            let seed = (round + 1) * 1_000_000 + n as u64;
+            fs::write(dir.join(path), text(seed, *size)).unwrap();
+        }
+        settle(dir);
+    }
+}
+
+/// One large file of random bytes.
+#[derive(Debug)]
+pub struct LargeFile {
+    len: u64,
+}
+
+impl LargeFile {
+    /// Plans a file of `len` bytes.
+    pub fn new(len: u64) -> Self {
+        Self { len }
+    }
+}
+
+impl Tree for LargeFile {
+    fn name(&self) -> &'static str {
+        "large_file"
+    }
+
+    fn files(&self) -> u64 {
+        1
+    }
+
+    fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    fn files_changed(&self) -> u64 {
+        1
+    }
+
+    fn write(&self, dir: &Path) {
+        fs::create_dir_all(dir).unwrap();
+        fs::write(dir.join("large.bin"), Random::new(7).bytes(self.len as usize)).unwrap();
+        settle(dir);
+    }
+
+    fn change(&self, dir: &Path, round: u64) {
+        let share = self.len / 100;
+        let mut file = OpenOptions::new().write(true).open(dir.join("large.bin")).unwrap();
+        // Rounds one after the other change places that lie far apart.
+        file.seek(SeekFrom::Start(round * 37 % 100 * share)).unwrap();
+        file.write_all(&Random::new(8 + round).bytes(share as usize)).unwrap();
+        drop(file);
+        settle(dir);
+    }
+}
+
+/// Waits until a sync finds what any later one would find: nothing is left to be written back by the flushes
+/// that are measured, and no file is so new that its times prove nothing.
+fn settle(dir: &Path) {
+    rustix::fs::syncfs(File::open(dir).unwrap()).unwrap();
+    thread::sleep(Duration::from_millis(50));
+}
