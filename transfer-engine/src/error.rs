@@ -159,6 +159,12 @@ impl Error {
         }
     }
 
+    /// Whether it is the local state that can't be read.
+    pub(crate) fn is_damaged_state(&self) -> bool {
+        let Self::Local { source, .. } = self else { return false };
+        source.get_ref().and_then(|e| e.downcast_ref::<FormatError>()).is_some_and(FormatError::is_of_state)
+    }
+
     pub(crate) fn store(
         action: &'static str,
         key: &object_store::path::Path,

@@ -173,12 +173,16 @@ impl Mount {
         &self,
         header: Option<&BaseHeader>,
         filter: &Arc<Filter>,
+        options: &SyncOptions,
     ) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
         use crate::local::ScanFilter;
         let filter = filter.clone();
+        let with_held = options.allow_empty_mount;
         Ok(match self.all_base_rows(header)? {
             Some(rows) => Box::new(rows.filter(move |row| {
-                row.as_ref().map_or(true, |row| filter.contains(&row.path, row.entry.is_dir()))
+                row.as_ref().map_or(true, |row| {
+                    (with_held || !row.held) && filter.contains(&row.path, row.entry.is_dir())
+                })
             })),
             None => Box::new(std::iter::empty()),
         })
@@ -201,9 +205,6 @@ impl Mount {
     ) -> Result<(Option<HeadKey>, Option<BaseHeader>), Error> {
         monitor.phase(Phase::Opening);
         let mut header = self.files.header();
-        if let Some(header) = header.as_ref().or(self.files.next_header().as_ref()) {
-            self.store.assume_meta(header.store.clone());
-        }
         let key = self.store.find_head_key(&self.context).await?;
         if self.files.next_base().exists() {
             header = self.settle_next(key.as_ref()).await?.or(header);
@@ -284,6 +285,8 @@ impl Mount {
         if header.store.store_id != head.snapshot.store_id {
             return Err(Error::OtherStore { location: self.store.location().to_owned() });
         }
+        // The store shows a snapshot of the very store that is remembered: its description is the same, too.
+        self.store.assume_meta(header.store.clone());
         let problem = if header.lineage != head.snapshot.lineage {
             "the context was deleted and made again since the last sync"
         } else if header.head.number > head.key.number {

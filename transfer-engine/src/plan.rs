@@ -107,7 +107,7 @@ impl<'a> Plan<'a> {
                     let base = listed.and_then(|row| row.base.clone().map(|base| (row.path.clone(), base)));
                     if let Some((path, entry)) = base {
                         let remote = TreeEntry::bare(path.clone(), entry.clone());
-                        self.reconciler.push_base(Some(BaseRow { path, entry, print: None }));
+                        self.reconciler.push_base(Some(BaseRow { path, entry, print: None, held: false }));
                         self.reconciler.push_remote(Some(RemoteRow(remote)));
                     }
                     if row.is_none() {

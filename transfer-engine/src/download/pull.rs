@@ -29,6 +29,11 @@ impl Mount {
         let before = self.store.usage();
         let keeper = self.keep_status(options, monitor, TaskType::Download);
         let mut result = self.pull_all(options, &keeper).await;
+        if result.as_ref().is_err_and(Error::is_damaged_state) && self.files.base().exists() {
+            self.files.drop_base()?;
+            keeper.warning("the local state is damaged; the mount is treated as new, and nothing is deleted");
+            result = self.pull_all(options, &keeper).await;
+        }
         keeper.phase(Phase::Done);
         if let Ok(report) = &mut result {
             report.note_usage(self.store.usage().since(&before));
@@ -70,13 +75,14 @@ impl Mount {
         let filter = self.filter(options);
         let read = self.delta_options(&dir, &filter, options);
         monitor.phase(Phase::Scanning);
-        let mut delta = local_delta(&read, self.base_rows(header.as_ref(), &filter)?, None, monitor).await?;
+        let mut delta =
+            local_delta(&read, self.base_rows(header.as_ref(), &filter, options)?, None, monitor).await?;
         if Self::looks_lost(options, &delta.stats) {
             monitor.warning(
                 "nothing of what was brought is in the mount any more: it is taken as lost, and everything is brought again",
             );
             header = None;
-            delta = local_delta(&read, self.base_rows(None, &filter)?, None, monitor).await?;
+            delta = local_delta(&read, self.base_rows(None, &filter, options)?, None, monitor).await?;
         }
         let stats = delta.stats.clone();
         let mut report = SyncReport {
@@ -171,7 +177,7 @@ impl Mount {
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let cache = self.cache();
         let segments = self.segments(head, cache);
-        let base = self.base_rows(header, &filter)?;
+        let base = self.base_rows(header, &filter, options)?;
         let rules = self.rules(options, hold);
         Ok(Plan::new(rules, Towards::Mount, base, Box::new(local), Remote::Segments(segments), filter))
     }
@@ -293,6 +299,7 @@ impl Mount {
             scope: self.scope_digest(),
             agrees,
             rows: 0,
+            held: 0,
             bytes: 0,
         };
         let header = next.finish(header).map_err(cannot_write)?;
@@ -389,6 +396,7 @@ fn base_after(
                 path: row.path.clone(),
                 entry: entry.clone(),
                 print: seen.filter(|_| *trusted),
+                held: false,
             }),
             _ => None,
         })
@@ -399,7 +407,7 @@ fn base_after(
             None if step.remote_implied => Entry::IMPLIED_DIR,
             None => return None,
         };
-        Some(BaseRow { path: step.path.clone(), entry, print })
+        Some(BaseRow { path: step.path.clone(), entry, print, held: false })
     };
     match (step.decision.verdict, step.decision.reason, outcome) {
         // Its own rename is the file's newest time, and nobody else's: only its content's time can hide

@@ -91,6 +91,17 @@ impl FormatError {
         matches!(self, Self::Truncated { .. } | Self::Corrupt { .. })
     }
 
+    /// Whether it is about the local state, and not about the store.
+    pub(crate) fn is_of_state(&self) -> bool {
+        match self {
+            Self::UnsupportedVersion { part, .. }
+            | Self::Truncated { part, .. }
+            | Self::Corrupt { part }
+            | Self::Invalid { part, .. }
+            | Self::TooLarge { part, .. } => *part == Part::State,
+        }
+    }
+
     /// An [`Invalid`](Self::Invalid) about a value that was to be written.
     pub(crate) fn unwritable(part: Part, what: impl Into<String>) -> Self {
         Self::Invalid { part, offset: 0, what: what.into() }

@@ -30,6 +30,8 @@ pub(crate) struct BaseHeader {
     /// Whether the head held in scope exactly what the rows say, so that it need not be read to know.
     pub(crate) agrees: bool,
     pub(crate) rows: u64,
+    /// Rows whose deletion is held back.
+    pub(crate) held: u64,
     /// The sizes of all files, in bytes.
     pub(crate) bytes: u64,
 }
@@ -53,6 +55,7 @@ impl BaseHeader {
         w.bytes(&self.scope.0);
         w.u8(u8::from(self.agrees));
         w.varint(self.rows);
+        w.varint(self.held);
         w.varint(self.bytes);
         let mut header = [0; HEADER];
         let body = w.as_slice();
@@ -92,6 +95,7 @@ impl BaseHeader {
             scope: Digest(r.array()?),
             agrees: r.u8()? != 0,
             rows: r.varint()?,
+            held: r.varint()?,
             bytes: r.varint()?,
         })
     }
@@ -116,7 +120,8 @@ impl BaseReader {
             other => other?,
         };
         let mut header = [0; HEADER];
-        file.read_exact(&mut header)?;
+        let damaged = |_| io::Error::other(FormatError::Truncated { part: Part::State, offset: 0 });
+        file.read_exact(&mut header).map_err(damaged)?;
         let header = BaseHeader::decode(&header).map_err(io::Error::other)?;
         let left = header.rows;
         let frames = FrameReader::new(BufReader::with_capacity(256 << 10, file));
@@ -152,6 +157,7 @@ pub(crate) struct BaseWriter {
     /// A directory that is dropped if something follows below it: then it is implied.
     pending: Option<BaseRow>,
     rows: u64,
+    held: u64,
     bytes: u64,
 }
 
@@ -167,6 +173,7 @@ impl BaseWriter {
             frames: FrameWriter::new(),
             pending: None,
             rows: 0,
+            held: 0,
             bytes: 0,
         })
     }
@@ -187,6 +194,7 @@ impl BaseWriter {
 
     fn write(&mut self, row: &BaseRow) -> io::Result<()> {
         self.rows += 1;
+        self.held += u64::from(row.held);
         if !row.entry.is_dir() {
             self.bytes += row.entry.size();
         }
@@ -199,7 +207,7 @@ impl BaseWriter {
             self.write(&dir)?;
         }
         self.frames.flush(&mut self.file)?;
-        let header = BaseHeader { rows: self.rows, bytes: self.bytes, ..header };
+        let header = BaseHeader { rows: self.rows, held: self.held, bytes: self.bytes, ..header };
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&header.encode()?)?;

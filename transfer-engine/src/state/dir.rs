@@ -123,6 +123,11 @@ impl ContextState {
         }
     }
 
+    /// Drops a base that can't be read.
+    pub(crate) fn drop_base(&self) -> Result<(), Error> {
+        fs::remove_file(self.base()).map_err(|e| Error::local("remove", self.base(), e))
+    }
+
     /// Returns the header of the base, or `None` where there is none that can be used: then the mount is
     /// treated as new, which deletes nothing on either side.
     pub(crate) fn header(&self) -> Option<BaseHeader> {

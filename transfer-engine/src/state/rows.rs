@@ -13,6 +13,9 @@ pub(crate) struct BaseRow {
     pub(crate) entry: Entry,
     /// The stat under which the file had this content; `None` if it must be read to know.
     pub(crate) print: Option<Fingerprint>,
+    /// Its deletion is held back since the mount was found lost: as if it had not been brought, until
+    /// somebody says that the deletion is meant.
+    pub(crate) held: bool,
 }
 
 impl TreeRow for BaseRow {
@@ -180,10 +183,11 @@ impl Row for BaseRow {
     fn write(&self, w: &mut Writer) {
         write_entry(&self.entry, w);
         write_print(self.print.as_ref(), w);
+        w.u8(u8::from(self.held));
     }
 
     fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError> {
-        Ok(Self { path, entry: read_entry(r)?, print: read_print(r)? })
+        Ok(Self { path, entry: read_entry(r)?, print: read_print(r)?, held: r.u8()? != 0 })
     }
 }
 

@@ -84,7 +84,7 @@ impl<R: Row, F: Read> FrameReader<R, F> {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other?,
         }
-        self.from.read_exact(&mut head[1..])?;
+        self.from.read_exact(&mut head[1..]).map_err(|_| corrupt())?;
         let mut r = Reader::new(Part::State, &head);
         let (len, count) = (r.u32().map_err(io::Error::other)?, r.u32().map_err(io::Error::other)?);
         if len > MAX_FRAME || count > len {

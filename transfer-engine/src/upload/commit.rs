@@ -108,6 +108,7 @@ impl Mount {
             scope: self.scope_digest(),
             agrees,
             rows: 0,
+            held: 0,
             bytes: 0,
         };
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
@@ -198,7 +199,7 @@ impl Mount {
         } else {
             Remote::Segments(Box::pin(tree.segments(0..tree.snapshot.segments.len())))
         };
-        let base = self.base_rows(header, &attempt.filter)?;
+        let base = self.base_rows(header, &attempt.filter, attempt.options)?;
         let rules = self.rules(attempt.options, attempt.hold);
         Ok(Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.filter.clone()))
     }

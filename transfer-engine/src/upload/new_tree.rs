@@ -143,6 +143,13 @@ impl Mount {
             }
             if let Some(row) = base_after {
                 next.set(&step.path, row).map_err(cannot_write)?;
+            } else if attempt.lost
+                && step.decision.verdict == Verdict::HoldBack
+                && let Some(base) = &step.base
+            {
+                // With what is added now the mount will not look lost again: the row has to remember it.
+                agrees = false;
+                next.set(&step.path, Some(BaseRow { held: true, ..base.clone() })).map_err(cannot_write)?;
             }
         }
         drop(plan);
@@ -168,6 +175,7 @@ fn base_after(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
                 path: row.path.clone(),
                 entry: Entry { uploaded, ..entry.clone() },
                 print: seen.filter(|_| *trusted),
+                held: false,
             }),
             DeltaState::Absent | DeltaState::Unreadable => None,
         })

@@ -36,6 +36,8 @@ pub(super) struct Attempt<'a> {
     pub(super) monitor: &'a dyn Monitor,
     /// Whether deletions are held back.
     pub(super) hold: bool,
+    /// Whether that is because the mount was found lost.
+    pub(super) lost: bool,
     /// Whether what is planned has been told already.
     pub(super) told: bool,
 }
@@ -62,6 +64,11 @@ impl Mount {
         let before = self.store.usage();
         let keeper = self.keep_status(options, monitor, TaskType::Upload);
         let mut result = self.push_all(options, &keeper).await;
+        if result.as_ref().is_err_and(Error::is_damaged_state) && self.files.base().exists() {
+            self.files.drop_base()?;
+            keeper.warning("the local state is damaged; the mount is treated as new, and nothing is deleted");
+            result = self.push_all(options, &keeper).await;
+        }
         keeper.phase(Phase::Done);
         if let Ok(report) = &mut result {
             report.note_usage(self.store.usage().since(&before));
@@ -85,7 +92,7 @@ impl Mount {
         };
 
         self.warn_of_expired(header.as_ref(), monitor)?;
-        let mut attempt = Attempt { filter, options, monitor, hold: false, told: false };
+        let mut attempt = Attempt { filter, options, monitor, hold: false, lost: false, told: false };
         let (mut attempts, mut late) = (0, 0);
         loop {
             let chunks = Arc::new(Chunks::default());
@@ -154,21 +161,27 @@ impl Mount {
             Some(key) => Some(self.load_head(header.as_ref(), &key).await?),
             None => None,
         };
+        // Before anything is said of a context that is missing, or made, the store itself has to be there.
+        let meta_id = match &head {
+            Some(head) if head.is_live() => None,
+            _ => Some(self.store.meta().await?.store_id),
+        };
         let head = match head {
             Some(head) if head.is_live() => head,
             _ if !options.create => {
-                // The difference between no store and no context makes another message.
-                self.store.meta().await?;
                 return Err(Error::NoContext {
                     name: self.context.clone(),
                     location: self.store.location().to_owned(),
                 });
             }
-            _ if options.dry_run => {
-                self.store.meta().await?;
-                self.nothing_yet()
+            _ if options.dry_run => self.nothing_yet(),
+            _ => {
+                let remembered = self.files.header();
+                if remembered.is_some_and(|h| Some(h.store.store_id) != meta_id) {
+                    return Err(Error::OtherStore { location: self.store.location().to_owned() });
+                }
+                self.store.create(&self.context).await?.0
             }
-            _ => self.store.create(&self.context).await?.0,
         };
         let header = self.check_base(header, &head, monitor)?;
         Ok((head, header))
@@ -215,7 +228,7 @@ impl Mount {
         let mut read = self.delta_options(dir, &attempt.filter, attempt.options);
         // What lies in packs that don't count has to be sent again, so it has to be read again.
         read.checksum |= !absent.is_empty();
-        let base = self.base_rows(header, &attempt.filter)?;
+        let base = self.base_rows(header, &attempt.filter, attempt.options)?;
         let sending = Sending { sink, chunks: chunks.clone(), head: tree, absent: &absent };
         let sending = (!attempt.options.dry_run).then_some(sending);
         local_delta(&read, base, sending, attempt.monitor).await
@@ -227,6 +240,7 @@ impl Mount {
         if Self::looks_lost(attempt.options, stats) {
             attempt.monitor.warning("nothing of what was brought is in the mount any more: it is taken as lost, and deletions are held back");
             attempt.hold = true;
+            attempt.lost = true;
         }
         if self.guards(attempt.options, stats.deleted, stats.base) {
             attempt.monitor.warning(&format!(
