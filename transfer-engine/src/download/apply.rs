@@ -102,7 +102,8 @@ async fn carry_out(
     let mut windows = FuturesUnordered::new();
 
     while let Some(step) = plan.next().await? {
-        if step.remote.as_ref().is_some_and(|r| r.0.entry.is_dir()) {
+        let stays = is_local_dir(&step) && !has_outcome(&step);
+        if stays || step.remote.as_ref().is_some_and(|r| r.0.entry.is_dir()) {
             standing.insert(step.path.clone());
         }
         if !has_outcome(&step) {

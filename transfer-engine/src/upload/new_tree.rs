@@ -129,7 +129,18 @@ impl Mount {
                         };
                         update.apply(Resolved::Put(put), sink).await?;
                     }
-                    None => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
+                    // Without a row of its own the mount holds what the base says: a directory, which
+                    // keeps its mode while what is below it moves.
+                    None => {
+                        let kept = step.base.as_ref().filter(|b| step.local.is_none() && b.entry.is_dir());
+                        let change = match kept {
+                            Some(base) => {
+                                Resolved::Put(TreeEntry::bare(step.path.clone(), base.entry.clone()))
+                            }
+                            None => Resolved::Delete(step.path.clone()),
+                        };
+                        update.apply(change, sink).await?;
+                    }
                 },
                 Verdict::Delete => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
                 _ if sends_again => {
