@@ -78,3 +78,26 @@ pub use report::{Direction, SyncReport};
 pub use status::{TaskState, TaskStatus, TaskType, status};
 pub use store::Store;
 pub use usage::Usage;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An embedder runs syncs on a runtime with several threads.
+    #[test]
+    fn syncs_can_be_spawned() {
+        fn is_send<T: Send>(_: T) {}
+        fn check(mount: &mut Mount, store: &Store, snapshot: &format::Snapshot, entry: &format::TreeEntry) {
+            let (options, root) = (SyncOptions::default(), policy_core::TreePath::root());
+            is_send(mount.push(&options, &Silent));
+            is_send(mount.pull(&options, &Silent));
+            is_send(mount.sync(&options, &Silent));
+            is_send(store.contexts());
+            is_send(store.log(&snapshot.context));
+            is_send(store.entries(snapshot, &root, |_| ()));
+            is_send(store.read_file(entry, 0..1, |_| Ok(())));
+            is_send(store.restore(snapshot, std::path::Path::new("/"), &[], &options, &Silent));
+        }
+        let _ = check;
+    }
+}

@@ -16,7 +16,7 @@ use crate::monitor::{Monitor, Phase};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::SyncReport;
-use crate::state::{BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState};
+use crate::state::{BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState, NextBase};
 use crate::status::{StatusKeeper, TaskType};
 use crate::store::{Head, HeadKey, Store};
 use crate::upload::{DeltaOptions, DeltaStats};
@@ -111,6 +111,21 @@ impl Mount {
         StatusKeeper::start(monitor, env, dir, self.context.as_str(), &self.path, &options.session, task_type)
     }
 
+    /// Drops the base if it is what a sync has failed on; says whether it did.
+    pub(crate) fn forget_damaged_base(
+        &self,
+        result: &Result<SyncReport, Error>,
+        monitor: &dyn Monitor,
+    ) -> Result<bool, Error> {
+        let damaged = result.as_ref().is_err_and(Error::is_damaged_state) && self.files.base().exists();
+        if damaged {
+            self.files.drop_base()?;
+            monitor
+                .warning("the local state is damaged; the mount is treated as new, and nothing is deleted");
+        }
+        Ok(damaged)
+    }
+
     pub(crate) fn filter(&self, options: &SyncOptions) -> Arc<Filter> {
         Arc::new(Filter { scope: self.scope.clone(), only: options.only.clone(), never: self.never.clone() })
     }
@@ -194,6 +209,41 @@ impl Mount {
         }
         let opened = BaseReader::open(&self.files.base());
         Ok(opened.map_err(|e| Error::local("read", self.files.base(), e))?.map(|(_, rows)| rows))
+    }
+
+    /// Begins the base that follows the one of `header`: its rows, but for those that left the scope, so that
+    /// their return can't look like a deletion.
+    pub(crate) fn next_base(
+        &self,
+        header: Option<&BaseHeader>,
+        filter: &Arc<Filter>,
+    ) -> Result<NextBase, Error> {
+        let old: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send> = match self.all_base_rows(header)? {
+            Some(rows) => {
+                let filter = filter.clone();
+                Box::new(rows.filter(move |row| {
+                    row.as_ref().map_or(true, |row| filter.in_scope(&row.path, row.entry.is_dir()))
+                }))
+            }
+            None => Box::new(std::iter::empty()),
+        };
+        let path = self.files.next_base();
+        NextBase::create(&path, old).map_err(|e| Error::local("write", path, e))
+    }
+
+    /// Returns the header of a base for this head.
+    pub(crate) async fn header_of(&self, head: &Head, agrees: bool) -> Result<BaseHeader, Error> {
+        Ok(BaseHeader {
+            store: self.store.meta().await?,
+            lineage: head.snapshot.lineage,
+            head: head.key.clone(),
+            digest: head.digest,
+            scope: self.scope_digest(),
+            agrees,
+            rows: 0,
+            held: 0,
+            bytes: 0,
+        })
     }
 
     /// Finds the head, and settles what an interrupted commit left open.

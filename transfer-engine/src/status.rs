@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::monitor::{Monitor, PathEvent, PathProblem, Phase, Progress};
 use crate::report::SyncReport;
 use crate::state::mount_dir;
+use crate::usage::Usage;
 
 const FILE: &str = "status.json";
 /// Per-path errors and warnings that are kept of a task.
@@ -159,12 +160,20 @@ impl<'a> StatusKeeper<'a> {
         keeper
     }
 
-    /// Writes how the task ended.
-    pub(crate) fn finish(self, result: &Result<SyncReport, Error>) {
+    /// Writes how the task ended, and completes its report.
+    pub(crate) fn finish(
+        self,
+        mut result: Result<SyncReport, Error>,
+        usage: Usage,
+    ) -> Result<SyncReport, Error> {
+        self.phase(Phase::Done);
+        if let Ok(report) = &mut result {
+            report.note_usage(usage);
+        }
         let now = self.env.now();
         self.update(true, |task| {
             task.finish_time = Some(rfc3339(now));
-            match result {
+            match &result {
                 Ok(report) => {
                     let incomplete = report.is_incomplete() || report.stopped_by_conflict;
                     task.status = if incomplete { TaskState::Failed } else { TaskState::Success };
@@ -180,6 +189,7 @@ impl<'a> StatusKeeper<'a> {
                 }
             }
         });
+        result
     }
 
     fn update(&self, at_once: bool, change: impl FnOnce(&mut TaskStatus)) {

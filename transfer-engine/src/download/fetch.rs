@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use policy_core::{Node, TreePath};
 
 use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
@@ -113,7 +113,7 @@ impl Fetcher<'_> {
         });
         let ranges = plan_ranges(needs.collect());
         futures::stream::iter(ranges)
-            .map(|range| self.fetch_range(range, items, &slots))
+            .map(|range| self.fetch_range(range, items, &slots).boxed())
             .buffer_unordered(self.concurrency)
             .try_collect::<()>()
             .await?;

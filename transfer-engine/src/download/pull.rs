@@ -13,7 +13,7 @@ use crate::mount::{Mount, has_archive_content};
 use crate::options::SyncOptions;
 use crate::plan::{Plan, PlanStep, Remote};
 use crate::report::SyncReport;
-use crate::state::{BaseHeader, BaseRow, DeltaState, NextBase};
+use crate::state::{BaseHeader, BaseRow, DeltaState};
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
@@ -26,20 +26,13 @@ impl Mount {
     /// [`Error::NoContext`], [`Error::NoStore`], and whatever the store and the local file system say.
     /// Trouble with single paths goes to the monitor and into the report.
     pub async fn pull(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
-        let before = self.store.usage();
         let keeper = self.keep_status(options, monitor, TaskType::Download);
+        let before = self.store.usage();
         let mut result = self.pull_all(options, &keeper).await;
-        if result.as_ref().is_err_and(Error::is_damaged_state) && self.files.base().exists() {
-            self.files.drop_base()?;
-            keeper.warning("the local state is damaged; the mount is treated as new, and nothing is deleted");
+        if self.forget_damaged_base(&result, &keeper)? {
             result = self.pull_all(options, &keeper).await;
         }
-        keeper.phase(Phase::Done);
-        if let Ok(report) = &mut result {
-            report.note_usage(self.store.usage().since(&before));
-        }
-        keeper.finish(&result);
-        result
+        keeper.finish(result, self.store.usage().since(&before))
     }
 
     async fn pull_all(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
@@ -85,14 +78,7 @@ impl Mount {
             delta = local_delta(&read, self.base_rows(None, &filter, options)?, None, monitor).await?;
         }
         let stats = delta.stats.clone();
-        let mut report = SyncReport {
-            snapshot: Some(head.key.number),
-            unchanged: stats.unchanged,
-            failed: stats.failed,
-            bytes_read: stats.bytes_read,
-            total_bytes: head.snapshot.totals.bytes,
-            ..SyncReport::default()
-        };
+        let mut report = stats.report(&head);
         let as_base = Self::is_same_head(header.as_ref(), &head.key)
             && header.as_ref().is_some_and(|h| h.agrees && h.scope == self.scope_digest());
         let nothing_to_bring = stats.deleted == 0 || self.policy.delete_policy.sync_local_file;
@@ -227,17 +213,7 @@ impl Mount {
         monitor: &dyn Monitor,
     ) -> Result<(), Error> {
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
-        let filter = self.filter(options);
-        let old: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send> = match self.all_base_rows(header)? {
-            Some(rows) => {
-                let filter = filter.clone();
-                Box::new(rows.filter(move |row| {
-                    row.as_ref().map_or(true, |row| filter.in_scope(&row.path, row.entry.is_dir()))
-                }))
-            }
-            None => Box::new(std::iter::empty()),
-        };
-        let mut next = NextBase::create(&self.files.next_base(), old).map_err(cannot_write)?;
+        let mut next = self.next_base(header, &self.filter(options))?;
         let mut outcomes = outcomes.iter();
         let mut archive_met = false;
         let mut agrees = options.only.is_empty();
@@ -291,17 +267,7 @@ impl Mount {
             marks.merge(&local_marks);
             self.warn_unmatched(&marks, monitor);
         }
-        let header = BaseHeader {
-            store: self.store.meta().await?,
-            lineage: head.snapshot.lineage,
-            head: head.key.clone(),
-            digest: head.digest,
-            scope: self.scope_digest(),
-            agrees,
-            rows: 0,
-            held: 0,
-            bytes: 0,
-        };
+        let header = self.header_of(head, agrees).await?;
         let header = next.finish(header).map_err(cannot_write)?;
         self.files.adopt_next(&header)
     }
@@ -429,7 +395,7 @@ fn async_stream(
     store: crate::store::Store,
     cache: crate::state::Cache,
 ) -> impl futures::Stream<Item = Result<(usize, Vec<crate::format::TreeEntry>), Error>> + Send + use<> {
-    use futures::{StreamExt, TryStreamExt};
+    use futures::{FutureExt, StreamExt, TryStreamExt};
     let snapshot = head.snapshot.clone();
     let count = snapshot.segments.len();
     // A window of segments at a time, each read together and ahead.
@@ -441,6 +407,7 @@ fn async_stream(
                 let tree = Tree { store: &store, snapshot: &snapshot, cache: Some(&cache) };
                 tree.segments(range).try_collect::<Vec<_>>().await
             }
+            .boxed()
         })
         .buffered(2)
         .map_ok(|segments| futures::stream::iter(segments.into_iter().map(Ok)))

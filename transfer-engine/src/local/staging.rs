@@ -158,6 +158,10 @@ impl Staging {
         match expected {
             Expected::Absent => self.move_in(&staged.name, parent, path.name()),
             Expected::Leaf(print) => {
+                // A rename hides the ctime, which alone shows an edit that put size and mtime back.
+                if !is_still(parent, path.name(), print)? {
+                    return Err(InstallError::Changed);
+                }
                 // The name tells a recovery whose content stands under it, before and after the exchange.
                 let name = exchange_name(staged.inode, print, &staged.name);
                 rustix::fs::renameat(&self.dir, staged.name.as_str(), &self.dir, name.as_str())?;
@@ -214,6 +218,11 @@ impl Staging {
 
     /// Moves a file out of the mount, looks at it, and deletes it or moves it back.
     fn take_out(&self, parent: &OwnedFd, name: &[u8], expected: &Fingerprint) -> Result<(), InstallError> {
+        match stat_at(parent, name)? {
+            None => return Ok(()),
+            Some(stat) if Fingerprint::of(&stat) != *expected => return Err(InstallError::Changed),
+            Some(_) => {}
+        }
         let aside = exchange_name(0, expected, &self.fresh_name());
         match rustix::fs::renameat(parent, name, &self.dir, aside.as_str()) {
             Ok(()) => {}
@@ -248,12 +257,17 @@ impl Staging {
         Ok(stat_at(&self.dir, name.as_bytes())?.is_some_and(|s| Fingerprint::of(&s).same_but_moved(expected)))
     }
 
-    /// Removes the staging directory.
+    /// Removes the staging directory and what a failed sync left in it.
     pub(crate) fn finish(self) {
         // What can't be removed now, the next sync removes.
-        let _ = rustix::fs::unlinkat(&self.dir, MARKER, AtFlags::empty());
-        let _ = rustix::fs::unlinkat(self.mount.root(), self.name.as_str(), AtFlags::REMOVEDIR);
+        if let Err(e) = clear(self.mount.root(), self.name.as_bytes()) {
+            tracing::debug!(error = %e, "a staging directory is left behind");
+        }
     }
+}
+
+fn is_still(parent: &OwnedFd, name: &[u8], print: &Fingerprint) -> io::Result<bool> {
+    Ok(stat_at(parent, name)?.is_some_and(|stat| Fingerprint::of(&stat) == *print))
 }
 
 fn only_mtime(mtime: Timestamp) -> Timestamps {
@@ -291,52 +305,66 @@ fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
             && hex(nanos, u64::from(print.mtime.nanos)))
 }
 
-/// Whether `name` in the mount's root is a staging directory: ours by its marker, not by its name alone.
+/// Whether `name` in the mount's root is a staging directory: ours by its marker, or empty, as it is for a
+/// moment when it is made and when it is removed.
 pub(crate) fn is_staging(root: &OwnedFd, name: &[u8]) -> bool {
-    name.starts_with(PREFIX)
-        && open_dir(root, name).is_ok_and(|dir| stat_at(&dir, MARKER.as_bytes()).is_ok_and(|s| s.is_some()))
+    let Some(digits) = name.strip_prefix(PREFIX) else { return false };
+    digits.len() == 16
+        && digits.iter().all(u8::is_ascii_hexdigit)
+        && open_dir(root, name).is_ok_and(|dir| {
+            let marked = stat_at(&dir, MARKER.as_bytes()).is_ok_and(|s| s.is_some());
+            marked || names(&dir).is_ok_and(|names| names.is_empty())
+        })
+}
+
+/// Returns what is in a directory.
+fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    Ok(names)
 }
 
 /// Removes what an interrupted sync left in the mount. A file that a user may have edited in the very moment
 /// of the crash is not deleted but moved to the mount's root; returns the names of such files there.
 pub(crate) fn recover(mount: &MountDir) -> io::Result<Vec<String>> {
     let mut rescued = Vec::new();
-    for entry in Dir::read_from(mount.root())? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !is_staging(mount.root(), name) {
-            continue;
-        }
-        let dir = open_dir(mount.root(), name)?;
-        let mut keep = false;
-        for file in Dir::read_from(&dir)? {
-            let file = file?;
-            let file_name = file.file_name().to_bytes();
-            if file_name == b"." || file_name == b".." || file_name == MARKER.as_bytes() {
-                continue;
-            }
-            let Some(stat) = stat_at(&dir, file_name)? else { continue };
-            let text = String::from_utf8_lossy(file_name);
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory && is_disposable(&text, &stat) {
-                rustix::fs::unlinkat(&dir, file_name, AtFlags::empty())?;
-                continue;
-            }
-            let to = format!("ctxsync-recovered-{text}");
-            match rustix::fs::renameat_with(
-                &dir,
-                file_name,
-                mount.root(),
-                to.as_str(),
-                RenameFlags::NOREPLACE,
-            ) {
-                Ok(()) => rescued.push(to),
-                Err(_) => keep = true,
-            }
-        }
-        if !keep {
-            let _ = rustix::fs::unlinkat(&dir, MARKER, AtFlags::empty());
-            let _ = rustix::fs::unlinkat(mount.root(), name, AtFlags::REMOVEDIR);
+    for name in names(mount.root())? {
+        if is_staging(mount.root(), &name) {
+            rescued.extend(clear(mount.root(), &name)?);
         }
     }
+    Ok(rescued)
+}
+
+/// Removes a staging directory, the marker only when nothing but it is left: without it the directory would
+/// be taken for a user's.
+fn clear(root: &OwnedFd, name: &[u8]) -> io::Result<Vec<String>> {
+    let mut rescued = Vec::new();
+    let dir = open_dir(root, name)?;
+    for file in names(&dir)? {
+        let Some(stat) = stat_at(&dir, &file)? else { continue };
+        if file == MARKER.as_bytes() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&file);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory && is_disposable(&text, &stat) {
+            rustix::fs::unlinkat(&dir, &*file, AtFlags::empty())?;
+            continue;
+        }
+        let to = format!("ctxsync-recovered-{text}");
+        rustix::fs::renameat_with(&dir, &*file, root, to.as_str(), RenameFlags::NOREPLACE)?;
+        rescued.push(to);
+    }
+    match rustix::fs::unlinkat(&dir, MARKER, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    rustix::fs::unlinkat(root, name, AtFlags::REMOVEDIR)?;
     Ok(rescued)
 }

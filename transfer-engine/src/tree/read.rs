@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use policy_core::TreePath;
 
 use crate::error::Error;
@@ -54,7 +54,7 @@ impl<'a> Tree<'a> {
         futures::stream::iter(fetches)
             .map(move |fetch| {
                 let tree = tree.clone();
-                async move { tree.fetch(fetch).await }
+                async move { tree.fetch(fetch).await }.boxed()
             })
             .buffered(AHEAD)
             .map_ok(|segments| futures::stream::iter(segments.into_iter().map(Ok)))

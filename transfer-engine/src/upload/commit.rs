@@ -16,7 +16,6 @@ use crate::format::{Kind, RecycleRules, Snapshot, StoreKey};
 use crate::monitor::{PathProblem, Phase};
 use crate::mount::Mount;
 use crate::plan::{Plan, Remote};
-use crate::report::SyncReport;
 use crate::state::BaseHeader;
 use crate::store::{Head, HeadKey, unusable};
 use crate::tree::Tree;
@@ -37,14 +36,7 @@ impl Mount {
             && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
             && late.is_empty();
         let stats = delta.stats.clone();
-        let mut report = SyncReport {
-            snapshot: Some(head.key.number),
-            unchanged: stats.unchanged,
-            failed: stats.failed,
-            bytes_read: stats.bytes_read,
-            total_bytes: head.snapshot.totals.bytes,
-            ..SyncReport::default()
-        };
+        let mut report = stats.report(head);
         if as_base && !delta.has_rows() {
             return Ok(Outcome::Done(report));
         }
@@ -99,18 +91,7 @@ impl Mount {
         };
         let agrees = agrees && left_out.is_empty() && copies.is_empty();
 
-        let meta = self.store.meta().await?;
-        let as_now = BaseHeader {
-            store: meta,
-            lineage: head.snapshot.lineage,
-            head: head.key.clone(),
-            digest: head.digest,
-            scope: self.scope_digest(),
-            agrees,
-            rows: 0,
-            held: 0,
-            bytes: 0,
-        };
+        let as_now = self.header_of(head, agrees).await?;
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
         if updated.is_unchanged() {
             sink.flush().await?;

@@ -23,7 +23,9 @@ use crate::error::Error;
 use crate::format::PackId;
 use crate::local::{MountDir, Scan, ScanFilter};
 use crate::monitor::{Monitor, Progress};
+use crate::report::SyncReport;
 use crate::state::{BaseRow, DeltaRow, Spool};
+use crate::store::Head;
 use crate::tree::{ChunkIndex, Tree};
 
 /// How the local side is to be read.
@@ -71,6 +73,20 @@ pub(crate) struct DeltaStats {
     pub(crate) failed: u64,
     pub(crate) found: u64,
     pub(crate) bytes_read: u64,
+}
+
+impl DeltaStats {
+    /// Begins the report of a sync against this head.
+    pub(crate) fn report(&self, head: &Head) -> SyncReport {
+        SyncReport {
+            snapshot: Some(head.key.number),
+            unchanged: self.unchanged,
+            failed: self.failed,
+            bytes_read: self.bytes_read,
+            total_bytes: head.snapshot.totals.bytes,
+            ..SyncReport::default()
+        }
+    }
 }
 
 impl LocalDelta {

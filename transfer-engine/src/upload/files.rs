@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use policy_core::{Entry, Node, Scope, TreePath, UploadMode};
 
 use super::delta::{DeltaStats, Sending};
@@ -223,29 +223,32 @@ pub(super) async fn read_long_once(
         Err(e) => return Ok(Err(e)),
     };
     // Each step is read once the one before is, while those before are hashed and compressed.
-    let steps = futures::stream::unfold(Some(file), |file| async {
+    let steps = futures::stream::unfold((Some(file), env.clone()), |(file, env)| async move {
         let mut file = file?;
         let step = env.blocking(move || {
             let next = file.next();
             (next, file)
         });
         match step.await {
-            Ok((Ok(chunks), file)) if chunks.is_empty() => Some((Ok(Step::End(file)), None)),
-            Ok((Ok(chunks), file)) => Some((Ok(Step::Chunks(chunks)), Some(file))),
-            Ok((Err(e), _)) => Some((Ok(Step::Failed(e)), None)),
-            Err(lost) => Some((Err(lost), None)),
+            Ok((Ok(chunks), file)) if chunks.is_empty() => Some((Ok(Step::End(file)), (None, env))),
+            Ok((Ok(chunks), file)) => Some((Ok(Step::Chunks(chunks)), (Some(file), env))),
+            Ok((Err(e), _)) => Some((Ok(Step::Failed(e)), (None, env))),
+            Err(lost) => Some((Err(lost), (None, env))),
         }
     });
     let hashed = steps
-        .map(|step| async {
-            match step? {
-                Step::Chunks(chunks) => {
-                    let readers = readers.clone();
-                    env.blocking(move || readers.read_step(chunks)).await.map(Hashed::Chunks)
+        .map(|step| {
+            let (readers, env) = (readers.clone(), env.clone());
+            async move {
+                match step? {
+                    Step::Chunks(chunks) => {
+                        env.blocking(move || readers.read_step(chunks)).await.map(Hashed::Chunks)
+                    }
+                    Step::End(file) => Ok(Hashed::End(file)),
+                    Step::Failed(e) => Ok(Hashed::Failed(e)),
                 }
-                Step::End(file) => Ok(Hashed::End(file)),
-                Step::Failed(e) => Ok(Hashed::Failed(e)),
             }
+            .boxed()
         })
         .buffered(env.parallelism());
     let mut hashed = std::pin::pin!(hashed);

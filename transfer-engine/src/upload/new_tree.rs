@@ -81,17 +81,7 @@ impl Mount {
         late: &[PackId],
     ) -> Result<Option<(UpdatedTree, NextBase, bool)>, Error> {
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
-        let old: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send> = match self.all_base_rows(header)? {
-            Some(rows) => {
-                let filter = attempt.filter.clone();
-                Box::new(rows.filter(move |row| {
-                    // A path that left the scope loses its base, so that its return is no deletion.
-                    row.as_ref().map_or(true, |row| filter.in_scope(&row.path, row.entry.is_dir()))
-                }))
-            }
-            None => Box::new(std::iter::empty()),
-        };
-        let mut next = NextBase::create(&self.files.next_base(), old).map_err(cannot_write)?;
+        let mut next = self.next_base(header, &attempt.filter)?;
         let index = match chunks.head() {
             Some(index) => index,
             None => Arc::new(ChunkIndex::default()),
@@ -192,6 +182,7 @@ fn base_after(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
         })
     };
     match (step.decision.verdict, step.decision.reason) {
+        (Verdict::KeepBoth, _) if step.local.is_none() => None,
         (Verdict::Write | Verdict::KeepBoth, _) => Some(local()),
         (Verdict::Delete, _) | (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
         (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),

@@ -61,20 +61,13 @@ impl Mount {
     /// where the store is, [`Error::Beaten`], [`Error::CommitUnknown`], and whatever the store and the local
     /// file system say. Trouble with single paths goes to the monitor and into the report.
     pub async fn push(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
-        let before = self.store.usage();
         let keeper = self.keep_status(options, monitor, TaskType::Upload);
+        let before = self.store.usage();
         let mut result = self.push_all(options, &keeper).await;
-        if result.as_ref().is_err_and(Error::is_damaged_state) && self.files.base().exists() {
-            self.files.drop_base()?;
-            keeper.warning("the local state is damaged; the mount is treated as new, and nothing is deleted");
+        if self.forget_damaged_base(&result, &keeper)? {
             result = self.push_all(options, &keeper).await;
         }
-        keeper.phase(Phase::Done);
-        if let Ok(report) = &mut result {
-            report.note_usage(self.store.usage().since(&before));
-        }
-        keeper.finish(&result);
-        result
+        keeper.finish(result, self.store.usage().since(&before))
     }
 
     async fn push_all(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
