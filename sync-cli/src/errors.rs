@@ -155,6 +155,13 @@ impl From<Error> for Failure {
                 Exit::FAILED,
                 "`ctxsync log` shows older snapshots, which may be whole; `ctxsync restore NAME@N DIR` brings one".to_owned(),
             ),
+            Error::Store { source, .. } if storage_backends::BucketMissing::find(source).is_some() => {
+                (Exit::FAILED, "look at --store: a bucket has to be made with its provider's own tools".to_owned())
+            }
+            Error::TooLate { .. } => (
+                Exit::FAILED,
+                "the store's grace period is shorter than an upload takes: `ctxsync store init --grace` sets it for a new store".to_owned(),
+            ),
             Error::Store { .. } if error.is_retryable() => {
                 (Exit::FAILED, "run the same again: what the store has already is not sent twice".to_owned())
             }

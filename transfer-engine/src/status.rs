@@ -173,6 +173,8 @@ impl<'a> StatusKeeper<'a> {
         let now = self.env.now();
         self.update(true, |task| {
             task.finish_time = Some(rfc3339(now));
+            // Totals that were only estimated, or not known, are what it came to.
+            (task.total_files, task.total_bytes) = (task.files_done, task.bytes_done);
             match &result {
                 Ok(report) => {
                     let incomplete = report.is_incomplete() || report.stopped_by_conflict;

@@ -73,6 +73,7 @@ pub(crate) async fn apply(applying: &Applying<'_>, mut plan: Plan<'_>) -> Result
         concurrency: width,
         monitor: *monitor,
         progress: Mutex::new(applying.total),
+        hint: "the next pull tries it again",
     };
     let done = carry_out(applying, &fetcher, &staging, &mut plan).await;
     drop(fetcher);
@@ -132,8 +133,11 @@ async fn carry_out(
             }
         }
         let Some(remote) = &step.remote else {
-            // Only an implied directory has no row: what is changed about it is its mode.
-            dirs.push((step.path.clone(), Entry::IMPLIED_DIR.mode, Timestamp::default()));
+            // Only an implied directory has no row: what is changed about it is its mode. Beside a conflict
+            // it is what lies below it that is brought.
+            if step.decision.verdict == Verdict::Write {
+                dirs.push((step.path.clone(), Entry::IMPLIED_DIR.mode, Timestamp::default()));
+            }
             outcomes[ordinal] = Outcome::Made;
             continue;
         };
@@ -474,7 +478,7 @@ fn free_copy_path(dir: &MountDir, copy: &TreePath, entry: &TreeEntry) -> io::Res
 }
 
 /// Returns the digest of a file, or `None` if it is none.
-fn digest_of(dir: &MountDir, path: &TreePath) -> io::Result<Option<policy_core::Digest>> {
+pub(super) fn digest_of(dir: &MountDir, path: &TreePath) -> io::Result<Option<policy_core::Digest>> {
     let Ok((mut file, _)) = dir.open_file(path) else { return Ok(None) };
     let mut chunks = Vec::new();
     let mut buf = Vec::new();

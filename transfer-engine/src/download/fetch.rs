@@ -51,6 +51,8 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) concurrency: usize,
     pub(crate) monitor: &'a dyn Monitor,
     pub(crate) progress: Mutex<Progress>,
+    /// What a user can do about a path that failed.
+    pub(crate) hint: &'static str,
 }
 
 /// A file on its way.
@@ -192,7 +194,7 @@ impl Fetcher<'_> {
                 self.monitor.problem(&PathProblem {
                     path: item.path.clone(),
                     message,
-                    hint: "the next pull tries it again".to_owned(),
+                    hint: self.hint.to_owned(),
                 });
                 Outcome::Failed
             });

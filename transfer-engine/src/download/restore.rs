@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures::TryStreamExt;
-use policy_core::{Timestamp, TreePath};
+use policy_core::{Node, Timestamp, TreePath};
 use rustix::fs::Mode;
 
+use super::apply::digest_of;
 use super::fetch::{Fetcher, Item, LONG, Outcome};
 use crate::error::Error;
-use crate::format::Snapshot;
+use crate::format::{Snapshot, TreeEntry};
 use crate::local::{Expected, MountDir, Staging, set_times};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
 use crate::options::SyncOptions;
@@ -76,6 +77,11 @@ impl Store {
                         }
                         continue;
                     }
+                    if is_there(self, target, &entry).await {
+                        report.added -= 1;
+                        report.unchanged += 1;
+                        continue;
+                    }
                     let size = entry.entry.size();
                     weight += size + 4096;
                     let item =
@@ -139,6 +145,7 @@ impl Store {
             concurrency: options.concurrency.get().min(4),
             monitor,
             progress: Mutex::new(Progress::default()),
+            hint: "restore into another directory, or move away what is there",
         };
         for (_, outcome) in fetcher.fetch(items).await? {
             if outcome == Outcome::Failed {
@@ -148,6 +155,17 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Whether a file of this content is in its place already, from an earlier restore perhaps.
+async fn is_there(store: &Store, target: &Target, entry: &TreeEntry) -> bool {
+    let Node::File { digest, .. } = entry.entry.node else { return false };
+    let (dir, path) = (target.dir.clone(), entry.path.clone());
+    let same = store.env().blocking(move || match dir.stat(&path) {
+        Ok(Some(_)) => matches!(digest_of(&dir, &path), Ok(Some(found)) if found == digest),
+        _ => false,
+    });
+    same.await.unwrap_or(false)
 }
 
 struct Target {
