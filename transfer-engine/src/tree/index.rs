@@ -6,12 +6,14 @@ use futures::TryStreamExt;
 
 use super::Tree;
 use crate::error::Error;
-use crate::format::{ChunkId, ChunkRef, PackId};
+use crate::format::{ChunkId, ChunkRef, PackId, Snapshot};
 
 /// The chunks of a tree: the first eight bytes of each id, and the segment that tells where it lies.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkIndex {
     slots: Vec<(u64, u32)>,
+    /// The nonce of the snapshot whose segments the numbers count.
+    of: [u8; 16],
 }
 
 impl ChunkIndex {
@@ -26,7 +28,12 @@ impl ChunkIndex {
         }
         slots.sort_unstable();
         slots.dedup_by_key(|slot| slot.0);
-        Ok(Self { slots })
+        Ok(Self { slots, of: tree.snapshot.nonce })
+    }
+
+    /// Whether it was built for this snapshot: its segment numbers mean nothing in another.
+    pub(crate) fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.of == snapshot.nonce
     }
 
     /// Whether the tree holds the chunk, but for one chance in 2^64 for each pair of chunks.

@@ -83,7 +83,13 @@ impl Mount {
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
         let mut next = self.next_base(header, &attempt.filter)?;
         let index = match chunks.head() {
-            Some(index) => index,
+            Some(index) if index.is_of(tree.snapshot) => index,
+            // Another writer was first, and chunks are looked for in what it wrote.
+            Some(_) => {
+                let index = Arc::new(ChunkIndex::build(tree, late).await?);
+                chunks.set_head(index.clone());
+                index
+            }
             None => Arc::new(ChunkIndex::default()),
         };
         let mut finder = Finder { chunks, lookup: Lookup::new(tree.clone(), &index) };
