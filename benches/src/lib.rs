@@ -1,17 +1,16 @@
-//! What the benchmarks measure on: data that is the same in every run, and machines that sync it.
+//! What the benchmarks measure on: data that is the same in every run.
 //!
 //! ```text
-//! Random ──┬─► text, sizes ──► SmallFiles, LargeFile ──► Machine ──► push, pull
-//!          ├─► paths ──┬─► rows          (planning)
-//!          │           └─► entries       (segments, snapshots)
-//!          └─► bytes                     (chunking, packing)
+//! Random ──┬─► text, sizes ──► SmallFiles, LargeFile      (push, pull)
+//!          ├─► paths ──┬─► rows                         (planning)
+//!          │           └─► entries                      (segments, snapshots)
+//!          └─► bytes                                    (chunking, packing)
 //! ```
 //!
 //! Everything is made from a seed, so that two runs, and two versions of the code, see the same bytes.
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
 
 mod entries;
-mod machine;
 mod paths;
 mod random;
 mod rows;
@@ -19,7 +18,6 @@ mod text;
 mod tree;
 
 pub use entries::{entries, pack_uses};
-pub use machine::{Backend, Bucket, Machine};
 pub use paths::{PROJECT, paths};
 pub use random::Random;
 pub use rows::{Row, RowRef, rows, with_changes};

@@ -1,12 +1,12 @@
 //! Scope decisions: of how many paths a second a policy says whether they take part.
-#![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
 
 use std::hint::black_box;
-use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use ctxsync_benches::{PROJECT, paths};
 use policy_core::{BwList, Scope, SyncPolicy, WhiteList};
+
+use super::config;
 
 const MOUNT: &[u8] = b"/home/user/project";
 const PATHS: usize = 100_000;
@@ -83,11 +83,6 @@ fn scope(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .nresamples(10_000);
+    config = config();
     targets = scope
 }
-criterion_main!(benches);

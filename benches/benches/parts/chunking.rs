@@ -1,11 +1,12 @@
 //! Chunks: where files are cut, and how fast what is cut gets its name.
 
 use std::hint::black_box;
-use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use ctxsync_benches::{Random, text};
 use transfer_engine::format::{ChunkId, cut, file_digest};
+
+use super::config;
 
 /// More than the caches hold, so that the bytes come from memory as those of a file do.
 const LEN: usize = 64 << 20;
@@ -53,11 +54,6 @@ fn cutting_and_hashing(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .nresamples(10_000);
+    config = config();
     targets = cutting, hashing, cutting_and_hashing
 }
-criterion_main!(benches);

@@ -1,10 +1,7 @@
 //! Trees as the store keeps them: segments of entries, and the snapshot that lists the segments.
-#![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
-
-use std::time::Duration;
 
 use bytes::Bytes;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use ctxsync_benches::{Random, entries, pack_uses, paths};
 use policy_core::{Digest, Timestamp, TreePath};
 use transfer_engine::ContextName;
@@ -12,6 +9,8 @@ use transfer_engine::format::{
     Changes, Kind, LineageId, Place, RecycleRules, SegmentCutter, SegmentRef, Snapshot, StoreId, Totals,
     TreeEntry, decode_segment, encode_segment,
 };
+
+use super::config;
 
 const ENTRIES: usize = 100_000;
 /// As many as a tree of a million entries has.
@@ -104,11 +103,6 @@ fn snapshot(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .nresamples(10_000);
+    config = config();
     targets = segment, snapshot
 }
-criterion_main!(benches);

@@ -12,7 +12,7 @@ use transfer_engine::{ContextName, ContextSync, Env, Mount, Silent, Store, SyncO
 
 /// Where a store keeps its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
+pub(crate) enum Backend {
     /// In this process's memory.
     Memory,
     /// In a directory, with every object flushed to the disk.
@@ -21,7 +21,7 @@ pub enum Backend {
 
 impl Backend {
     /// Returns what the backend is called in the names of benchmarks.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Local => "local",
@@ -31,14 +31,14 @@ impl Backend {
 
 /// A store that was made, for several machines to use.
 #[derive(Debug, Clone)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     opened: storage_backends::Opened,
     runtime: Arc<Runtime>,
 }
 
 impl Bucket {
     /// Makes an empty store; a local one becomes the directory `dir`.
-    pub fn create(backend: Backend, dir: &Path) -> Self {
+    pub(crate) fn create(backend: Backend, dir: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let url = match backend {
             Backend::Memory => "memory:".to_owned(),
@@ -60,7 +60,7 @@ impl Bucket {
 
 /// A mount with its local state.
 #[derive(Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     bucket: Bucket,
     mount: PathBuf,
     state: PathBuf,
@@ -68,19 +68,19 @@ pub struct Machine {
 
 impl Machine {
     /// Sets up a machine that has not seen the store; `state` becomes the directory of its local state.
-    pub fn new(bucket: &Bucket, mount: &Path, state: &Path) -> Self {
+    pub(crate) fn new(bucket: &Bucket, mount: &Path, state: &Path) -> Self {
         fs::create_dir_all(state).unwrap();
         Self { bucket: bucket.clone(), mount: mount.to_owned(), state: state.to_owned() }
     }
 
     /// Pushes, from opening the mount to the commit, as one run of the program would.
-    pub fn push(&self) -> SyncReport {
+    pub(crate) fn push(&self) -> SyncReport {
         let options = SyncOptions { create: true, ..SyncOptions::default() };
         self.bucket.runtime.block_on(async { self.open().push(&options, &Silent).await }).unwrap()
     }
 
     /// Pulls, from opening the mount to remembering what was brought.
-    pub fn pull(&self) -> SyncReport {
+    pub(crate) fn pull(&self) -> SyncReport {
         let options = SyncOptions::default();
         self.bucket.runtime.block_on(async { self.open().pull(&options, &Silent).await }).unwrap()
     }

@@ -1,11 +1,12 @@
 //! Planning: the decision for one path, and the merge-join of base, local and remote.
 
 use std::hint::black_box;
-use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use ctxsync_benches::{Row, RowRef, paths, rows, with_changes};
 use policy_core::{ConflictPolicy, Local, Next, Reconciler, Rules, Source, Towards, Verdict, decide};
+
+use super::config;
 
 const PATHS: usize = 100_000;
 const RULES: Rules =
@@ -88,11 +89,6 @@ fn plans(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .nresamples(10_000);
+    config = config();
     targets = decisions, plans
 }
-criterion_main!(benches);

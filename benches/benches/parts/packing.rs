@@ -1,15 +1,14 @@
 //! Blocks and packs: chunks are compressed together, and gathered into objects.
-#![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
-
-use std::time::Duration;
 
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use ctxsync_benches::{Random, text};
 use transfer_engine::format::{
     ARCHIVE_MODE_TARGET, BlockBuilder, BlockOpener, ChunkId, Codec, FILE_MODE_TARGET, PackBuilder, PackId,
     SealedBlock, parse_footer,
 };
+
+use super::config;
 
 const LEN: usize = 32 << 20;
 
@@ -110,11 +109,6 @@ fn packs(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .nresamples(10_000);
+    config = config();
     targets = blocks, packs
 }
-criterion_main!(benches);
