@@ -184,6 +184,15 @@ impl Machine {
         Ended { result, noted: notes.noted() }
     }
 
+    /// Uploads from a thread of its own, for layers that let a rival be first.
+    pub async fn push_elsewhere(self) -> Ended {
+        let push = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(self.push())
+        };
+        tokio::task::spawn_blocking(push).await.unwrap()
+    }
+
     /// Downloads.
     pub async fn pull(&self) -> Ended {
         let notes = Notes::default();

@@ -1,5 +1,4 @@
 //! A path that was a file becomes a directory, and the other way round (faults.md, L4).
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use ctxsync_tests::compare::{assert_same, assert_same_but_times, list, paths};
 use ctxsync_tests::machine::{Machine, World};

@@ -152,17 +152,17 @@ async fn a_small_change_of_a_large_tree_sends_little() {
     let (world, recording) = counted().await;
     let a = world.machine("a");
     let mut random = Random::new(2);
-    for i in 0..3000 {
+    for i in 0..1200 {
         a.mount.write(format!("d{}/f{i}", i % 50), random.bytes(300));
     }
-    a.mount.write("big", random.bytes(20 << 20));
+    a.mount.write("big", random.bytes(12 << 20));
     a.push().await.clean();
     let mut big = std::fs::read(a.mount.at("big")).unwrap();
-    big.splice(10 << 20..10 << 20, random.bytes(1024));
+    big.splice(6 << 20..6 << 20, random.bytes(1024));
     a.mount.write("big", &big).write("d7/f7", "seven").remove("d8/f8").rename("d9", "moved");
     recording.clear();
     let ended = a.push().await;
-    assert!(ended.clean().bytes_sent < 6 << 20, "{:?}", ended.report());
+    assert!(ended.clean().bytes_sent < 4 << 20, "{:?}", ended.report());
     assert_eq!(recording.counts().bytes_sent, ended.report().bytes_sent);
     let b = world.machine("b");
     b.pull().await.clean();
@@ -174,7 +174,7 @@ async fn l15_a_deep_tree_goes_round() {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
     // Made by handles, as the whole path is longer than the system takes.
-    let deep: Vec<String> = (0..600).map(|i| format!("directory-{i}")).collect();
+    let deep: Vec<String> = (0..300).map(|i| format!("directory-{i:06}")).collect();
     let mut dir =
         rustix::fs::open(&a.mount.0, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
     for name in &deep {
@@ -197,26 +197,6 @@ async fn l15_a_deep_tree_goes_round() {
     let read = rustix::io::read(&dir, &mut bytes[..]).unwrap();
     assert_eq!(&bytes[..read], b"deep down");
     assert_eq!(b.push().await.clean().requests, 1);
-}
-
-#[tokio::test]
-async fn p8_a_wide_tree_needs_few_handles() {
-    let world = World::memory().await;
-    let a = world.machine("a");
-    // A slow begin, so that whoever lists ahead gets far.
-    let mut random = Random::new(3);
-    for i in 0..24 {
-        a.mount.write(format!("0-begin/{i}"), random.bytes(4 << 20));
-    }
-    for i in 0..1500 {
-        a.mount.write(format!("packages/p{i}/lib/index"), format!("{i}"));
-    }
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let lower = rustix::process::Rlimit { current: Some(512), maximum: limit.maximum };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, lower).unwrap();
-    let ended = a.push().await;
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
-    ended.clean();
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn converge(world: &World, machines: &[&Machine]) {
 #[tokio::test]
 async fn both_changes_of_different_files_survive() {
     let (world, a, b) = agreed(|t| t.write("x", "1").write("y", "1").write("d/z", "1")).await;
-    a.mount.write("x", "a").write("new-a", "a").remove("d/z");
+    a.mount.write("x", "a").write("new-a", "a").remove("d");
     b.mount.write("y", "b").write("new-b", "b");
     a.push().await.clean();
     b.push().await.clean();

@@ -1,0 +1,128 @@
+//! Death at any change of the local file system: what comes after goes on as if nothing had been.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::sync::Arc;
+
+use ctxsync_tests::compare::{assert_same, paths};
+use ctxsync_tests::faults::Death;
+use ctxsync_tests::machine::{Machine, World};
+use ctxsync_tests::notes::Notes;
+use ctxsync_tests::random::Random;
+use ctxsync_tests::tree::Tree;
+use storage_backends::layer::{Fault, Faulty, Rule};
+use transfer_engine::Env;
+
+fn before(tree: &Tree) {
+    tree.write("changed", "1").write("deleted", "1").write("d/e/deleted", "1").write("mode", "1");
+    tree.write("file-to-dir", "1").write("dir-to-file/x", "1").link("link", "1").dir("void");
+    tree.write("large", Random::new(8).bytes(5 << 20)).write("kept", "1");
+}
+
+fn after(tree: &Tree) {
+    tree.write("changed", "2").remove("deleted").remove("d").mode("mode", 0o755).write("new/f", "2");
+    tree.remove("file-to-dir").write("file-to-dir/x", "2").remove("dir-to-file").write("dir-to-file", "2");
+    tree.remove("link").link("link", "2").mode("void", 0o700).link("new-link", "2").dir("new-void");
+    tree.write("large", Random::new(9).bytes(5 << 20));
+}
+
+/// Two machines that agreed, of which the first has changed things and pushed them.
+async fn changed() -> (World, Machine, Machine) {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    before(&a.mount);
+    a.push().await.clean();
+    b.pull().await.clean();
+    after(&a.mount);
+    (world, a, b)
+}
+
+/// Expects both to agree without a conflict, and without a word more in the context than there was.
+async fn converged(world: &World, a: &Machine, b: &Machine, snapshot: u64, at: &str) {
+    let ended = b.pull().await;
+    assert!(ended.result.is_ok() && ended.noted.problems.is_empty(), "{at} {ended:?}");
+    assert_eq!(ended.report().conflicts, 0, "{at} {:?}", ended.noted);
+    assert_same(&a.mount.0, &b.mount.0);
+    let pushed = b.push().await;
+    assert_eq!(
+        (pushed.clean().snapshot, pushed.clean().parent),
+        (Some(snapshot), None),
+        "{at} {:?}",
+        pushed.noted
+    );
+    a.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+    assert_eq!(world.head().await.number, snapshot);
+}
+
+#[tokio::test]
+async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
+    for lives in 0.. {
+        let (world, a, mut b) = changed().await;
+        a.push().await.clean();
+        let death = Death::after(lives);
+        b.env = Env::real().with_file_faults(death.clone());
+        let notes = Notes::default();
+        // Nothing is cleaned up by an engine that is gone; that it is here, and only meets errors from now
+        // on, comes near to it.
+        let mut mount = b.open().unwrap();
+        let ended = mount.pull(&b.options, &notes).await;
+        drop(mount);
+        b.env = Env::real();
+        if death.calls() <= lives {
+            assert!(ended.unwrap().added > 0 && lives > 10);
+            break;
+        }
+        // Whatever stands under its own name is whole.
+        for path in ["changed", "mode", "kept", "new/f", "large", "dir-to-file", "file-to-dir/x"] {
+            let (whole, old) = (std::fs::read(a.mount.at(path)).unwrap(), Random::new(8).bytes(5 << 20));
+            if b.mount.at(path).is_file() {
+                let found = std::fs::read(b.mount.at(path)).unwrap();
+                assert!(found == whole || found == b"1" || found == old, "{path} is half a file");
+            }
+        }
+        converged(&world, &a, &b, 3, &format!("pull, {lives} changes")).await;
+    }
+}
+
+#[tokio::test]
+async fn p1_death_at_any_request_of_a_push_loses_nothing_and_conflicts_with_nobody() {
+    for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+        for nth in 1.. {
+            let (world, mut a, b) = changed().await;
+            let faulty = Faulty::new(Arc::clone(&world.objects), 1);
+            faulty.add(Rule::new(fault).nth(nth));
+            a.objects = Arc::new(faulty.clone());
+            // The process is gone in mid-request: what it would have done about the error, it does not do.
+            let mut mount = a.open().unwrap();
+            let options = a.options.clone();
+            let mut push = Box::pin(async move { mount.push(&options, &Notes::default()).await.is_ok() });
+            let died = loop {
+                tokio::select! {
+                    biased;
+                    () = until_crashed(&faulty) => break true,
+                    _ = &mut push => break false,
+                }
+            };
+            drop(push);
+            if !died && faulty.injections().is_empty() {
+                assert!(nth > 4);
+                break;
+            }
+            a.objects = Arc::clone(&world.objects);
+            // It goes on working before it is told how the commit ended.
+            a.mount.write("changed", "3");
+            let pushed = a.push().await;
+            assert_eq!((pushed.clean().failed, pushed.clean().conflicts), (0, 0), "{fault:?} {nth}");
+            let head = world.head().await.number;
+            assert!(head == 3 || head == 4, "{head}");
+            converged(&world, &a, &b, head, &format!("push, {fault:?}, request {nth}")).await;
+            assert_eq!(paths(&b.mount.0).iter().filter(|p| p.contains("conflict")).count(), 0);
+        }
+    }
+}
+
+async fn until_crashed(faulty: &Faulty) {
+    while !faulty.is_crashed() {
+        tokio::task::yield_now().await;
+    }
+}
