@@ -12,17 +12,20 @@ use ctxsync_tests::tree::Tree;
 use storage_backends::layer::{Fault, Faulty, Rule};
 use transfer_engine::Env;
 
+/// Just enough to be brought in steps.
+const LARGE: usize = (4 << 20) + 1;
+
 fn before(tree: &Tree) {
     tree.write("changed", "1").write("deleted", "1").write("d/e/deleted", "1").write("mode", "1");
     tree.write("file-to-dir", "1").write("dir-to-file/x", "1").link("link", "1").dir("void");
-    tree.write("large", Random::new(8).bytes(5 << 20)).write("kept", "1");
+    tree.write("large", Random::new(8).bytes(LARGE)).write("kept", "1");
 }
 
 fn after(tree: &Tree) {
     tree.write("changed", "2").remove("deleted").remove("d").mode("mode", 0o755).write("new/f", "2");
     tree.remove("file-to-dir").write("file-to-dir/x", "2").remove("dir-to-file").write("dir-to-file", "2");
     tree.remove("link").link("link", "2").mode("void", 0o700).link("new-link", "2").dir("new-void");
-    tree.write("large", Random::new(9).bytes(5 << 20));
+    tree.write("large", Random::new(9).bytes(LARGE));
 }
 
 /// Two machines that agreed, of which the first has changed things and pushed them.
@@ -54,8 +57,9 @@ async fn converged(world: &World, a: &Machine, b: &Machine, snapshot: u64, at: &
     assert_eq!(world.head().await.number, snapshot);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
+    let old = Random::new(8).bytes(LARGE);
     for lives in 0.. {
         let (world, a, mut b) = changed().await;
         a.push().await.clean();
@@ -74,7 +78,7 @@ async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
         }
         // Whatever stands under its own name is whole.
         for path in ["changed", "mode", "kept", "new/f", "large", "dir-to-file", "file-to-dir/x"] {
-            let (whole, old) = (std::fs::read(a.mount.at(path)).unwrap(), Random::new(8).bytes(5 << 20));
+            let whole = std::fs::read(a.mount.at(path)).unwrap();
             if b.mount.at(path).is_file() {
                 let found = std::fs::read(b.mount.at(path)).unwrap();
                 assert!(found == whole || found == b"1" || found == old, "{path} is half a file");
@@ -84,7 +88,7 @@ async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn p1_death_at_any_request_of_a_push_loses_nothing_and_conflicts_with_nobody() {
     for fault in [Fault::CrashBefore, Fault::CrashAfter] {
         for nth in 1.. {

@@ -46,7 +46,7 @@ async fn goes_on(world: &World, a: &Machine, snapshot: u64) {
     assert_eq!(world.store().log(&context()).await.unwrap().len() as u64, snapshot + 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n7_put_landed_reply_lost() {
     for fault in [Fault::FailAfter, Fault::AlreadyExistsThoughStored] {
         let (world, a, faulty) = behind_faults().await;
@@ -58,7 +58,7 @@ async fn n7_put_landed_reply_lost() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n7_a_packs_put_landed_reply_lost() {
     for fault in [
         Fault::FailAfter,
@@ -75,7 +75,7 @@ async fn n7_a_packs_put_landed_reply_lost() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n8_unknown_for_ever_is_said_and_settled_later() {
     // The put lands or not, and nothing after it gets through.
     for (fault, landed) in [(Fault::CrashAfter, true), (Fault::CrashBefore, false)] {
@@ -100,7 +100,7 @@ async fn n8_unknown_for_ever_is_said_and_settled_later() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n8_a_landed_commit_of_which_the_machine_never_heard_is_no_conflict_with_itself() {
     let (world, a, faulty) = behind_faults().await;
     change(&a);
@@ -114,7 +114,7 @@ async fn n8_a_landed_commit_of_which_the_machine_never_heard_is_no_conflict_with
     goes_on(&world, &a, 4).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n9_a_lost_race_is_planned_again() {
     let (world, mut a, _) = behind_faults().await;
     let b = world.machine("b");
@@ -141,7 +141,7 @@ async fn n9_a_lost_race_is_planned_again() {
     assert!(!b.mount.has("old"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n10_already_exists_though_absent() {
     let (world, a, faulty) = behind_faults().await;
     change(&a);
@@ -151,7 +151,7 @@ async fn n10_already_exists_though_absent() {
     goes_on(&world, &a, 3).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n10_n7_making_a_context_is_settled_alike() {
     for fault in [Fault::AlreadyExistsThoughAbsent, Fault::AlreadyExistsThoughStored, Fault::FailAfter] {
         let world = World::memory().await;
@@ -164,7 +164,7 @@ async fn n10_n7_making_a_context_is_settled_alike() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n11_a_stale_listing_delays_nothing_but_the_news() {
     let (world, a, faulty) = behind_faults().await;
     change(&a);
@@ -183,7 +183,7 @@ async fn n11_a_stale_listing_delays_nothing_but_the_news() {
     assert_same(&a.mount.0, &fresh.mount.0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n12_a_listing_that_breaks_off_counts_for_nothing() {
     let (world, a, faulty) = behind_faults().await;
     change(&a);
@@ -202,7 +202,7 @@ async fn goes_on_after(world: &World, a: &Machine) {
     assert_same(&a.mount.0, &fresh.mount.0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_request_of_a_push_may_fail() {
     for nth in 1.. {
         let (world, a, faulty) = behind_faults().await;
@@ -222,7 +222,7 @@ async fn every_request_of_a_push_may_fail() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_request_of_a_pull_may_fail_and_nothing_is_left_behind() {
     for fault in [Fault::CrashBefore, Fault::FailBefore, Fault::Break(10)] {
         for nth in 1.. {
@@ -274,7 +274,7 @@ fn of_packs(fault: Fault) -> Rule {
     Rule::new(fault).on(Operation::Get).below("packs")
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n5_n6_a_spoilt_body_is_fetched_once_more() {
     for fault in [Fault::FlipBit(77), Fault::Truncate(50)] {
         for nth in 1..=3 {
@@ -286,7 +286,7 @@ async fn n5_n6_a_spoilt_body_is_fetched_once_more() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n5_n6_what_stays_spoilt_spoils_its_files_only() {
     for fault in [Fault::FlipBit(50_077), Fault::Truncate(60)] {
         let world = World::memory().await;
@@ -318,7 +318,7 @@ async fn packs(world: &World) -> Vec<object_store::path::Path> {
     world.objects.list(Some(&"packs".into())).map_ok(|m| m.location).try_collect().await.unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn n6_a_flipped_bit_in_a_snapshot_is_read_again() {
     let (world, a, b, faulty) =
         damaged(Rule::new(Fault::FlipBit(90)).on(Operation::Get).below("contexts").nth(1)).await;
@@ -328,7 +328,7 @@ async fn n6_a_flipped_bit_in_a_snapshot_is_read_again() {
     drop(world);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s3_s4_a_corrupt_head_is_an_error_and_touches_nothing() {
     for fault in [Fault::FlipBit(90), Fault::Truncate(40), Fault::Truncate(0)] {
         let (_world, _, b, _) = damaged(Rule::new(fault).on(Operation::Get).below("contexts")).await;
@@ -339,7 +339,7 @@ async fn s3_s4_a_corrupt_head_is_an_error_and_touches_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn s1_a_missing_pack_spoils_its_files_only() {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
