@@ -35,3 +35,15 @@ demo:
 # Looks for rare faults with many more cases than `test` tries, say `just search 100000`.
 search cases="20000":
     PROPTEST_CASES={{cases}} cargo test --release --workspace
+
+# Looks for lost files in the histories of whole machines, say `just histories 5000`.
+histories seeds="1000":
+    CTXSYNC_SEEDS={{seeds}} cargo test --release -p ctxsync-tests --test model
+
+# Kills the program at so many random moments of a push, and of a pull.
+kills rounds="100":
+    CTXSYNC_KILLS={{rounds}} cargo test -p sync-cli --test kill -- --nocapture
+
+# Measures memory with 4 GiB and with 200,000 files, and what a small insertion sends. Needs 13 GB of disk.
+big:
+    cargo test --profile quick -p sync-cli --test big -- --ignored --nocapture --test-threads 1

@@ -84,6 +84,7 @@ impl Tree {
     pub fn remove(&self, path: impl AsRef<OsStr>) -> &Self {
         let path = self.at(path);
         if path.symlink_metadata().unwrap().is_dir() {
+            unlock(&path);
             fs::remove_dir_all(path).unwrap();
         } else {
             fs::remove_file(path).unwrap();
