@@ -168,7 +168,18 @@ impl From<Error> for Failure {
             Error::Store { .. } => {
                 (Exit::FAILED, "`ctxsync store check` proves the store's address and credentials".to_owned())
             }
-            _ => (Exit::FAILED, String::new()),
+            Error::Policy(_) => (Exit::USAGE, String::new()),
+            Error::Local { source, .. } => (
+                Exit::FAILED,
+                match source.kind() {
+                    std::io::ErrorKind::NotFound => "look at the path: `push` needs a directory that is there",
+                    std::io::ErrorKind::NotADirectory => "a mount is a directory",
+                    std::io::ErrorKind::PermissionDenied => "give the user who runs this the right to it",
+                    std::io::ErrorKind::StorageFull => "make room on the disk, and run the same again",
+                    _ => "run the same again: nothing is half done",
+                }
+                .to_owned(),
+            ),
         };
         let failure = Self::new(exit, error.to_string()).caused_below(&error);
         if hint.is_empty() { failure } else { failure.hint(hint) }

@@ -25,7 +25,7 @@ pub struct SyncOptions {
     pub create: bool,
     /// Requests under way at once.
     pub concurrency: NonZeroUsize,
-    /// Bytes of content held in memory at once.
+    /// Bytes of memory that a sync may take, about.
     pub memory: u64,
     /// Names the session in the snapshots that it commits.
     pub session: String,
@@ -43,7 +43,7 @@ impl Default for SyncOptions {
             max_upload: None,
             create: false,
             concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
-            memory: 128 << 20,
+            memory: 256 << 20,
             session: String::new(),
         }
     }

@@ -49,8 +49,8 @@ pub(crate) struct Filter {
 impl Filter {
     /// Whether the path is in scope; a conflict copy is where its original is.
     pub(crate) fn in_scope(&self, path: &TreePath, is_dir: bool) -> bool {
-        (self.scope.contains(path, is_dir)
-            || original_path(path).is_some_and(|original| self.scope.contains(&original, is_dir)))
+        let original = original_path(path);
+        self.scope.contains(original.as_ref().unwrap_or(path), is_dir)
             && !self.never.iter().any(|n| path.is_within(n))
     }
 }

@@ -27,12 +27,9 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
         let is_dir = path.is_root()
             || typed.as_bytes().ends_with(b"/")
             || mount.resolved.join(os_path(&path)).symlink_metadata().is_ok_and(|found| found.is_dir());
-        let mut decision = scope.decide(&path, is_dir);
         // A conflict copy is in scope where its original is.
-        let original = policy_core::original_path(&path).filter(|_| !decision.in_scope);
-        if let Some(original) = original {
-            decision = scope.decide(&original, is_dir);
-        }
+        let original = policy_core::original_path(&path);
+        let decision = scope.decide(original.as_ref().unwrap_or(&path), is_dir);
         let reason = decision.rule.to_string();
         if ui.is_json() {
             ui.object(&Line::Rule(RuleLine {

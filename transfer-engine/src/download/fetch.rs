@@ -310,6 +310,7 @@ fn place_all(
     items: &[Item],
     slots: &Slots,
 ) -> Result<Vec<Result<Outcome, String>>, Error> {
+    let mut full = None;
     for (item, slot) in items.iter().zip(slots.iter()) {
         let mut slot = lock(slot);
         if item.entry.chunks.is_empty() && slot.failed.is_none() {
@@ -318,15 +319,16 @@ fn place_all(
                 Err(e) => slot.failed = Some(Failure::Local(e)),
             }
         }
-        // A full disk is not one file's trouble.
+        // A full disk is not one file's trouble; but what has found room is brought.
         if let Some(Failure::Local(e)) = &slot.failed
             && matches!(
                 e.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::QuotaExceeded
             )
         {
-            let e = io::Error::new(e.kind(), e.to_string());
-            return Err(Error::local("write to", dir.path(), e));
+            full.get_or_insert_with(|| {
+                Error::local("write", dir.show(&item.path), io::Error::new(e.kind(), e.to_string()))
+            });
         }
     }
     staging.sync().map_err(|e| Error::local("make durable what was written to", dir.path(), e))?;
@@ -343,7 +345,8 @@ fn place_all(
             (None, None) => Err("a part of it is missing in the store".to_owned()),
         }
     });
-    Ok(placed.collect())
+    let placed = placed.collect();
+    full.map_or(Ok(placed), Err)
 }
 
 fn stage_bare(item: &Item, staging: &Staging) -> io::Result<Staged> {

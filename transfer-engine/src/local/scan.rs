@@ -44,6 +44,8 @@ pub(crate) enum FoundKind {
     Dir {
         print: Fingerprint,
         empty: bool,
+        /// Whether something out of scope is in it.
+        hides: bool,
     },
     /// A socket, FIFO or device: never opened.
     Unsupported(&'static str),
@@ -82,6 +84,14 @@ struct Item {
 enum ItemKind {
     Leaf(FoundKind),
     Dir { print: Fingerprint, in_scope: bool, listing: Option<Arc<Slot>> },
+}
+
+/// What is in a directory.
+struct Listing {
+    /// What takes part, and the directories that lead there; sorted.
+    items: Vec<Item>,
+    /// Whether there is anything else.
+    hides: bool,
 }
 
 struct Shared {
@@ -125,7 +135,7 @@ struct Slot {
 enum SlotState {
     Waiting,
     Running,
-    Done(io::Result<Vec<Item>>),
+    Done(io::Result<Listing>),
     Taken,
 }
 
@@ -143,7 +153,7 @@ impl Scan {
         });
         let root = TreePath::root();
         let handle = shared.handle(mount.root().try_clone()?);
-        let items = shared.list(&root, &handle)?;
+        let Listing { items, .. } = shared.list(&root, &handle)?;
         shared.offer(&items);
         // The pass itself is one thread; one more for each further core lists ahead of it.
         for _ in 1..mount.env().parallelism() {
@@ -166,9 +176,11 @@ impl Scan {
             match item.kind {
                 ItemKind::Leaf(kind) => return Some(Found { path, kind }),
                 ItemKind::Dir { print, in_scope, listing } => {
+                    let mut hides = false;
                     if let Some(slot) = listing {
                         match self.shared.take(&slot) {
-                            Ok(items) => {
+                            Ok(Listing { items, hides: hidden }) => {
+                                hides = hidden;
                                 self.frames.push(Frame { path: path.clone(), items: items.into_iter() });
                             }
                             // It vanished in the meantime, with everything below it.
@@ -182,7 +194,7 @@ impl Scan {
                         }
                     }
                     if in_scope {
-                        return Some(Found { path, kind: FoundKind::Dir { print, empty: true } });
+                        return Some(Found { path, kind: FoundKind::Dir { print, empty: true, hides } });
                     }
                 }
             }
@@ -206,7 +218,7 @@ impl Iterator for Scan {
                 (held, Some(found)) => {
                     if let Some(mut dir) = held {
                         let below = found.path.is_below(&dir.path);
-                        let FoundKind::Dir { print, empty } = &mut dir.kind else { continue };
+                        let FoundKind::Dir { print, empty, .. } = &mut dir.kind else { continue };
                         if !below || print.mode != Entry::IMPLIED_DIR.mode {
                             *empty = !below;
                             self.ready.push_back(dir);
@@ -272,9 +284,9 @@ impl Shared {
             *state = SlotState::Running;
             drop(state);
             let result = self.list_slot(&slot);
-            if let Ok(items) = &result {
-                self.ahead.fetch_add(items.len(), Ordering::Relaxed);
-                self.offer(items);
+            if let Ok(listing) = &result {
+                self.ahead.fetch_add(listing.items.len(), Ordering::Relaxed);
+                self.offer(&listing.items);
             }
             *lock(&slot.state) = SlotState::Done(result);
             slot.done.notify_all();
@@ -282,19 +294,19 @@ impl Shared {
     }
 
     /// Returns the listing of a directory: a helper's, or one made here.
-    fn take(&self, slot: &Slot) -> io::Result<Vec<Item>> {
+    fn take(&self, slot: &Slot) -> io::Result<Listing> {
         let mut state = lock(&slot.state);
         loop {
             match std::mem::replace(&mut *state, SlotState::Taken) {
                 SlotState::Waiting => {
                     drop(state);
-                    let items = self.list_slot(slot)?;
-                    self.offer(&items);
-                    return Ok(items);
+                    let listing = self.list_slot(slot)?;
+                    self.offer(&listing.items);
+                    return Ok(listing);
                 }
                 SlotState::Done(result) => {
-                    if let Ok(items) = &result {
-                        self.ahead.fetch_sub(items.len(), Ordering::Relaxed);
+                    if let Ok(listing) = &result {
+                        self.ahead.fetch_sub(listing.items.len(), Ordering::Relaxed);
                         self.wake.notify_all();
                     }
                     return result;
@@ -307,7 +319,7 @@ impl Shared {
         }
     }
 
-    fn list_slot(&self, slot: &Slot) -> io::Result<Vec<Item>> {
+    fn list_slot(&self, slot: &Slot) -> io::Result<Listing> {
         let dir = match &slot.parent {
             Some(parent) => open_dir(&parent.dir, slot.path.name())?,
             None => self.mount.dir(&slot.path)?,
@@ -320,10 +332,11 @@ impl Shared {
         Arc::new(Handle { dir, open: self.handles.clone() })
     }
 
-    fn list(&self, path: &TreePath, handle: &Arc<Handle>) -> io::Result<Vec<Item>> {
+    fn list(&self, path: &TreePath, handle: &Arc<Handle>) -> io::Result<Listing> {
         let dir = &handle.dir;
         let keep = self.handles.load(Ordering::Relaxed) <= MAX_HANDLES;
         let mut items = Vec::new();
+        let mut hides = false;
         for entry in Dir::read_from(dir)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
@@ -349,6 +362,7 @@ impl Shared {
             let in_scope = self.filter.contains(&child, is_dir);
             let walk = is_dir && self.filter.may_hold(&child);
             if !in_scope && !walk {
+                hides = true;
                 continue;
             }
             let stat = match stat.map_or_else(|| self::stat(dir, name), |s| Ok(Some(s))) {
@@ -384,7 +398,7 @@ impl Shared {
             items.push(Item { name: name.into(), kind });
         }
         items.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(items)
+        Ok(Listing { items, hides })
     }
 }
 

@@ -52,8 +52,15 @@ impl MountState {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who holds it is a courtesy: the refusal stands without it.
-                let _ = lock.read_to_string(&mut holder);
+                // Who holds it is a courtesy: the refusal stands without it. One who has just taken the
+                // lock is given a moment to write its name.
+                for _ in 0..10 {
+                    let read = lock.seek(SeekFrom::Start(0)).and_then(|_| lock.read_to_string(&mut holder));
+                    if read.is_err() || !holder.is_empty() {
+                        break;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
                 let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
                 return Err(Error::Locked { mount: mount.to_owned(), holder });
             }

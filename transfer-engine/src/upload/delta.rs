@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::files::{Read, Readers, read_long};
 use super::merge::{Batch, Merge};
 use super::packs::{Chunks, PackSink};
+use super::reading::Buffers;
 use crate::error::Error;
 use crate::format::PackId;
 use crate::local::{MountDir, Scan, ScanFilter};
@@ -161,6 +162,7 @@ pub(crate) async fn local_delta(
         chunks: sending.as_ref().map(|s| (s.chunks.clone(), s.chunks.head())),
         mode: options.mode,
         scope: options.scope.clone(),
+        buffers: Buffers::default(),
     };
     let mut progress = Progress::default();
     let mut new_bytes = 0;

@@ -10,7 +10,7 @@ use policy_core::{Entry, Node, Scope, TreePath, UploadMode};
 use super::delta::{DeltaStats, Sending};
 use super::merge::{Batch, Work, count_row, hint_for};
 use super::packs::Chunks;
-use super::reading::{LongFile, Parents, ReadError, read_whole};
+use super::reading::{Buffers, LongFile, Parents, ReadError, read_whole};
 use crate::env::{Env, JobLost};
 use crate::error::Error;
 use crate::format::{
@@ -41,6 +41,7 @@ pub(super) struct Readers {
     pub(super) chunks: Option<(Arc<Chunks>, Option<Arc<ChunkIndex>>)>,
     pub(super) mode: UploadMode,
     pub(super) scope: Arc<Scope>,
+    pub(super) buffers: Buffers,
 }
 
 impl Readers {
@@ -215,7 +216,8 @@ pub(super) async fn read_long_once(
 ) -> Result<FileRead, LongError> {
     let opened = {
         let (mount, env_, path) = (readers.mount.clone(), env.clone(), path.clone());
-        let open = move || LongFile::open(&*mount.parent(&path).map(Arc::new)?, path.name(), &env_);
+        let buffers = readers.buffers.clone();
+        let open = move || LongFile::open(&mount.parent(&path)?, path.name(), &buffers, &env_);
         env.blocking(open).await.map_err(LongError::Lost)?
     };
     let file = match opened {

@@ -130,6 +130,9 @@ impl Merge<'_> {
         let found = self.note(found);
         match &found.kind {
             FoundKind::File(print) => self.file(found.path, *print, base),
+            // What is in it is invisible, and must not show by its directory: one that a deletion in the
+            // context left standing would come back as new.
+            FoundKind::Dir { empty: true, hides: true, .. } => {}
             FoundKind::Symlink { .. } | FoundKind::Dir { .. } => {
                 if let Some(entry) = found.kind.entry() {
                     self.bare(found.path, entry, &found.kind, base);

@@ -90,8 +90,9 @@ pub(crate) struct PackSink {
 impl PackSink {
     /// Makes a sink that keeps at most about `memory` bytes of packs under way.
     pub(crate) fn new(store: &Store, chunks: Arc<Chunks>, memory: u64, concurrency: usize) -> Self {
-        // The pack being filled counts as well.
-        let limit = u32::try_from(memory.saturating_sub(crate::format::PACK_TARGET)).unwrap_or(u32::MAX >> 3);
+        // A quarter is for packs under way. The rest is for the one that is being filled, for what is being
+        // read, and for what the allocator does not give back at once.
+        let limit = u32::try_from(memory / 4).unwrap_or(u32::MAX >> 3);
         let limit = limit.clamp(1, u32::MAX >> 3);
         Self {
             store: store.clone(),

@@ -74,7 +74,7 @@ impl Mount {
         let filter = self.filter(options);
         let dir = self.open_dir(monitor)?;
         if dir.is_none() && self.files.header().is_none() {
-            let missing = io::Error::from(io::ErrorKind::NotFound);
+            let missing = io::Error::from(rustix::io::Errno::NOENT);
             return Err(Error::local("open the mount", &self.path, missing));
         }
         let (mut head, mut header) = self.find_parent(options, monitor).await?;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use policy_core::TreePath;
@@ -16,7 +16,7 @@ use crate::local::{Fingerprint, MountDir, open_file_at};
 /// How often a file that changes while it is read is tried again.
 const ATTEMPTS: u32 = 3;
 /// What one step of a long file reads.
-const STEP: usize = 8 << 20;
+const STEP: usize = 4 << 20;
 
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -99,21 +99,71 @@ pub(crate) fn read_whole(
     Err(ReadError::Unstable)
 }
 
+/// Buffers for the steps of long files, used again and again: taking ever new memory costs a page fault
+/// every 4 KiB, and the allocator keeps twice what is in use.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// Free buffers that are kept.
+const KEPT: usize = 16;
+
+struct Pooled {
+    buf: Vec<u8>,
+    home: Buffers,
+}
+
+impl AsRef<[u8]> for Pooled {
+    fn as_ref(&self) -> &[u8] {
+        &self.buf
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let mut free = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < KEPT {
+            free.push(std::mem::take(&mut self.buf));
+        }
+    }
+}
+
+impl Buffers {
+    /// Returns an empty buffer for one step.
+    fn take(&self) -> Vec<u8> {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buf = free.unwrap_or_else(|| Vec::with_capacity(STEP + CHUNK_MAX));
+        buf.clear();
+        buf
+    }
+
+    /// Shares a buffer; it comes back here when the last of its parts is dropped.
+    fn share(&self, buf: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Pooled { buf, home: self.clone() })
+    }
+}
+
 /// A long file that is read in steps and cut into chunks.
 pub(crate) struct LongFile {
     file: File,
     print: Fingerprint,
     trusted: bool,
-    tail: Vec<u8>,
+    tail: Bytes,
     ended: bool,
+    buffers: Buffers,
 }
 
 impl LongFile {
-    pub(crate) fn open(parent: &OwnedFd, name: &[u8], env: &Env) -> Result<Self, ReadError> {
+    pub(crate) fn open(
+        parent: &OwnedFd,
+        name: &[u8],
+        buffers: &Buffers,
+        env: &Env,
+    ) -> Result<Self, ReadError> {
         let moment = env.now();
         let (file, stat) = open_file_at(parent, name)?;
         let print = Fingerprint::of(&stat);
-        Ok(Self { file, print, trusted: !print.is_racy(moment), tail: Vec::new(), ended: false })
+        let trusted = !print.is_racy(moment);
+        Ok(Self { file, print, trusted, tail: Bytes::new(), ended: false, buffers: buffers.clone() })
     }
 
     /// Returns the next chunks, or none at the end of the file.
@@ -121,23 +171,17 @@ impl LongFile {
         if self.ended {
             return Ok(Vec::new());
         }
-        let mut buf = std::mem::take(&mut self.tail);
-        let wanted = STEP.max(buf.len() + CHUNK_MAX) - buf.len();
-        buf.reserve_exact(wanted);
+        let mut buf = self.buffers.take();
+        buf.extend_from_slice(&self.tail);
+        let wanted = STEP + CHUNK_MAX - buf.len();
         let read = (&mut self.file).take(wanted as u64).read_to_end(&mut buf)?;
         self.ended = read < wanted;
+        let mut rest = self.buffers.share(buf);
         let mut chunks = Vec::new();
-        let mut at = 0;
-        let mut lens = Vec::new();
-        while let Some(len) = cut(&buf[at..], self.ended).filter(|len| *len > 0) {
-            lens.push(len);
-            at += len;
+        while let Some(len) = cut(&rest, self.ended).filter(|len| *len > 0) {
+            chunks.push(rest.split_to(len));
         }
-        self.tail = buf[at..].to_vec();
-        let mut bytes = Bytes::from(buf);
-        for len in lens {
-            chunks.push(bytes.split_to(len));
-        }
+        self.tail = rest;
         Ok(chunks)
     }
 
