@@ -9,15 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use policy_core::{Entry, Node, Reason, Timestamp, TreePath, Verdict, numbered_copy_path};
+use policy_core::{Entry, Node, Reason, Timestamp, TreePath, Verdict};
 use rustix::fs::{AtFlags, Mode};
 
+use super::compare::{free_copy_path, link_print};
 use super::fetch::{Fetcher, Item, LONG, Outcome};
 use crate::error::Error;
-use crate::format::{TreeEntry, cut, file_digest};
-use crate::local::{
-    Expected, Fingerprint, InstallError, MountDir, Staging, read_link_at, set_times, stat_at,
-};
+use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
@@ -337,13 +335,6 @@ async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<
     seen.map_err(|e| Error::local("look at", dir.show(path), io::Error::from(e)))
 }
 
-/// Returns the stat of a link, if it is one with this target.
-fn link_print(dir: &MountDir, path: &TreePath, target: &[u8]) -> Option<Fingerprint> {
-    let parent = dir.parent(path).ok()?;
-    let stat = stat_at(&parent, path.name()).ok()??;
-    (*read_link_at(&parent, path.name()).ok()? == *target).then(|| Fingerprint::of(&stat))
-}
-
 fn remove_leaf(
     dir: &MountDir,
     staging: &Staging,
@@ -354,6 +345,7 @@ fn remove_leaf(
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
+    let _writable = writable(&parent);
     let print = match expected {
         Expecting::Stat(print) => *print,
         Expecting::Link(target) => match link_print(dir, path, target) {
@@ -432,6 +424,7 @@ fn remove_all(
             continue;
         }
         let Ok(parent) = dir.parent(&path) else { continue };
+        let _writable = writable(&parent);
         // Whatever is still in it, in scope or not, keeps it.
         if rustix::fs::unlinkat(&parent, path.name(), AtFlags::REMOVEDIR).is_ok() {
             emptied.extend(path.parent());
@@ -454,46 +447,6 @@ fn set_modes(dir: &MountDir, dirs: Vec<(TreePath, u16, Timestamp)>) -> Vec<(Tree
         }
     }
     problems
-}
-
-/// Finds a free name for a conflict copy; `None` if a copy with this content is there already.
-fn free_copy_path(dir: &MountDir, copy: &TreePath, entry: &TreeEntry) -> io::Result<Option<TreePath>> {
-    let mut candidate = copy.clone();
-    for number in 2..1000 {
-        let Some(stat) = dir.stat(&candidate)? else { return Ok(Some(candidate)) };
-        let same = match &entry.entry.node {
-            Node::File { size, digest } if u64::try_from(stat.st_size) == Ok(*size) => {
-                digest_of(dir, &candidate)? == Some(*digest)
-            }
-            Node::Symlink { target } => link_print(dir, &candidate, target).is_some(),
-            Node::Dir => rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory,
-            Node::File { .. } => false,
-        };
-        if same {
-            return Ok(None);
-        }
-        candidate = numbered_copy_path(copy, number);
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-/// Returns the digest of a file, or `None` if it is none.
-pub(super) fn digest_of(dir: &MountDir, path: &TreePath) -> io::Result<Option<policy_core::Digest>> {
-    let Ok((mut file, _)) = dir.open_file(path) else { return Ok(None) };
-    let mut chunks = Vec::new();
-    let mut buf = Vec::new();
-    let mut ended = false;
-    loop {
-        while let Some(len) = cut(&buf, ended).filter(|l| *l > 0) {
-            chunks.push((crate::format::ChunkId::of(&buf[..len]), len as u32));
-            buf.drain(..len);
-        }
-        if ended {
-            return Ok(Some(file_digest(chunks)));
-        }
-        let wanted = crate::format::CHUNK_MAX;
-        ended = io::Read::read_to_end(&mut io::Read::take(&mut file, wanted as u64), &mut buf)? < wanted;
-    }
 }
 
 /// Whether a step's reason is one that a person wants to read of.

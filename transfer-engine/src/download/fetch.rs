@@ -10,10 +10,11 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use policy_core::{Node, TreePath};
 
+use super::compare::stands_already;
 use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
 use crate::error::Error;
 use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
-use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staged, Staging};
+use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staged, Staging, Writable, writable};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::store::Store;
 
@@ -374,6 +375,11 @@ fn place(
         }
     };
     let placed = staging.install(staged, &parent, &item.path, &item.expected);
+    if matches!(placed, Err(InstallError::Changed))
+        && let Some(print) = stands_already(parents.dir, &item.path, &item.entry.entry)
+    {
+        return Ok(Outcome::Installed(print));
+    }
     placed.map(Outcome::Installed).map_err(|e| match e {
         InstallError::Changed if item.expected == Expected::Absent => {
             "something else is there; it is left as it is".to_owned()
@@ -386,19 +392,22 @@ fn place(
 /// Opens, and makes, the directories of files that come in tree order.
 struct Parents<'a> {
     dir: &'a MountDir,
-    last: Option<(TreePath, Arc<OwnedFd>)>,
+    last: Option<(TreePath, Arc<OwnedFd>, Option<Writable>)>,
 }
 
 impl Parents<'_> {
     fn make(&mut self, path: &TreePath) -> io::Result<Arc<OwnedFd>> {
         let parent = path.parent().unwrap_or_default();
-        if let Some((last, dir)) = &self.last
+        if let Some((last, dir, _)) = &self.last
             && *last == parent
         {
             return Ok(dir.clone());
         }
         let dir = Arc::new(self.dir.make_dirs(&parent)?);
-        self.last = Some((parent, dir.clone()));
+        // The one before gets its mode back first: it may be this one's parent.
+        self.last = None;
+        let writable = writable(&dir);
+        self.last = Some((parent, dir.clone(), writable));
         Ok(dir)
     }
 }

@@ -1,6 +1,7 @@
 //! From the store to the mount.
 
 mod apply;
+mod compare;
 mod fetch;
 mod pull;
 mod ranges;

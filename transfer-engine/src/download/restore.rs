@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures::TryStreamExt;
-use policy_core::{Node, Timestamp, TreePath};
+use policy_core::{Timestamp, TreePath};
 use rustix::fs::Mode;
 
-use super::apply::digest_of;
+use super::compare::stands_already;
 use super::fetch::{Fetcher, Item, LONG, Outcome};
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
@@ -157,15 +157,10 @@ impl Store {
     }
 }
 
-/// Whether a file of this content is in its place already, from an earlier restore perhaps.
+/// Whether a file or link of this content is in its place already, from an earlier restore perhaps.
 async fn is_there(store: &Store, target: &Target, entry: &TreeEntry) -> bool {
-    let Node::File { digest, .. } = entry.entry.node else { return false };
-    let (dir, path) = (target.dir.clone(), entry.path.clone());
-    let same = store.env().blocking(move || match dir.stat(&path) {
-        Ok(Some(_)) => matches!(digest_of(&dir, &path), Ok(Some(found)) if found == digest),
-        _ => false,
-    });
-    same.await.unwrap_or(false)
+    let (dir, path, entry) = (target.dir.clone(), entry.path.clone(), entry.entry.clone());
+    store.env().blocking(move || stands_already(&dir, &path, &entry).is_some()).await.unwrap_or(false)
 }
 
 struct Target {

@@ -7,6 +7,6 @@ mod scan;
 mod staging;
 
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use mount_dir::{MountDir, open_file_at, read_link_at, stat_at};
+pub(crate) use mount_dir::{MountDir, Writable, open_file_at, read_link_at, stat_at, writable};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
 pub(crate) use staging::{Expected, InstallError, Staged, Staging, recover, set_times};

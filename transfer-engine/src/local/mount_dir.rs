@@ -95,6 +95,7 @@ impl MountDir {
             dir = match open_dir(&dir, name) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     self.env.check_fault("mkdirat", &self.show(&made))?;
+                    let _writable = writable(&dir);
                     match rustix::fs::mkdirat(&dir, name, Mode::from_bits_retain(0o755)) {
                         Ok(()) => {
                             let new = open_dir(&dir, name)?;
@@ -159,4 +160,33 @@ pub(crate) fn stat_at(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
 pub(crate) fn read_link_at(dir: impl AsFd, name: &[u8]) -> io::Result<Box<[u8]>> {
     let target: CString = rustix::fs::readlinkat(dir, name, Vec::with_capacity(256))?;
     Ok(target.into_bytes().into())
+}
+
+/// Puts a directory's mode back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Writable {
+    dir: OwnedFd,
+    mode: Mode,
+}
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        // It could be changed a moment ago; if not, a directory stays more open than it was, to its owner.
+        let _ = rustix::fs::fchmod(&self.dir, self.mode);
+    }
+}
+
+/// Lets its owner write to a directory of a mode that forbids it, for as long as the value lives; `None`
+/// where that is not needed, or not ours to do.
+pub(crate) fn writable(dir: impl AsFd) -> Option<Writable> {
+    const NEEDED: u32 = 0o300;
+    if rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let bits = rustix::fs::fstat(&dir).ok()?.st_mode & 0o7777;
+    if bits & NEEDED == NEEDED {
+        return None;
+    }
+    rustix::fs::fchmod(&dir, Mode::from_raw_mode(bits | NEEDED)).ok()?;
+    Some(Writable { dir: dir.as_fd().try_clone_to_owned().ok()?, mode: Mode::from_raw_mode(bits) })
 }

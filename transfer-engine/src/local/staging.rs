@@ -154,14 +154,19 @@ impl Staging {
         path: &TreePath,
         expected: &Expected,
     ) -> Result<(), InstallError> {
-        self.mount.env().check_fault("renameat2", &self.mount.show(path))?;
+        let fault = |operation| self.mount.env().check_fault(operation, &self.mount.show(path));
         match expected {
-            Expected::Absent => self.move_in(&staged.name, parent, path.name()),
+            Expected::Absent => {
+                fault("renameat2")?;
+                self.move_in(&staged.name, parent, path.name())
+            }
             Expected::Leaf(print) => {
+                fault("fstatat")?;
                 // A rename hides the ctime, which alone shows an edit that put size and mtime back.
                 if !is_still(parent, path.name(), print)? {
                     return Err(InstallError::Changed);
                 }
+                fault("renameat2")?;
                 // The name tells a recovery whose content stands under it, before and after the exchange.
                 let name = exchange_name(staged.inode, print, &staged.name);
                 rustix::fs::renameat(&self.dir, staged.name.as_str(), &self.dir, name.as_str())?;
@@ -193,7 +198,7 @@ impl Staging {
                     }
                     Err(Errno::INVAL | Errno::NOSYS) => {
                         // No exchange on this file system: aside, look, in.
-                        self.take_out(parent, path.name(), print)?;
+                        self.take_out(parent, path, print)?;
                         self.move_in(&name, parent, path.name())
                     }
                     Err(e) => {
@@ -212,17 +217,24 @@ impl Staging {
         path: &TreePath,
         expected: &Fingerprint,
     ) -> Result<(), InstallError> {
-        self.mount.env().check_fault("unlinkat", &self.mount.show(path))?;
-        self.take_out(parent, path.name(), expected)
+        self.take_out(parent, path, expected)
     }
 
     /// Moves a file out of the mount, looks at it, and deletes it or moves it back.
-    fn take_out(&self, parent: &OwnedFd, name: &[u8], expected: &Fingerprint) -> Result<(), InstallError> {
+    fn take_out(
+        &self,
+        parent: &OwnedFd,
+        path: &TreePath,
+        expected: &Fingerprint,
+    ) -> Result<(), InstallError> {
+        let (name, fault) = (path.name(), |op| self.mount.env().check_fault(op, &self.mount.show(path)));
+        fault("fstatat")?;
         match stat_at(parent, name)? {
             None => return Ok(()),
             Some(stat) if Fingerprint::of(&stat) != *expected => return Err(InstallError::Changed),
             Some(_) => {}
         }
+        fault("unlinkat")?;
         let aside = exchange_name(0, expected, &self.fresh_name());
         match rustix::fs::renameat(parent, name, &self.dir, aside.as_str()) {
             Ok(()) => {}
