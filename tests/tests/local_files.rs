@@ -60,12 +60,16 @@ async fn l6_a_file_edited_between_scan_and_apply_is_kept() {
         ("a link", |t| drop(t.remove("f").link("f", "edited").at(""))),
     ];
     for (how, edit) in edits {
-        // Replaced by another content, and removed.
-        let changes: [(&'static str, fn(&Tree)); 2] = [
-            ("renameat2", |t| drop(t.write("f", "from a").at(""))),
-            ("unlinkat", |t| drop(t.remove("f").at(""))),
-        ];
-        for (operation, change) in changes {
+        // Replaced by another content, and removed; just before it is looked at, and just after.
+        let replaced: fn(&Tree) = |t| drop(t.write("f", "from a").at(""));
+        let removed: fn(&Tree) = |t| drop(t.remove("f").at(""));
+        let moments =
+            [("fstatat", replaced), ("renameat2", replaced), ("fstatat", removed), ("unlinkat", removed)];
+        for (operation, change) in moments {
+            // Once it was looked at, only its ctime would tell, and a rename changes that as well.
+            if how == "same size and time" && operation != "fstatat" {
+                continue;
+            }
             let (_world, _, mut b) = changed(|t| drop(t.write("f", "base").at("")), change).await;
             let expected = {
                 let scratch = Tree(b.mount.0.parent().unwrap().join("scratch"));
