@@ -1,6 +1,10 @@
 //! Sizes that take minutes and gigabytes: `just big`. Memory is the program's own high-water mark, as the
 //! kernel keeps it.
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test ends where something unexpected happens, and the figures are what it is run for"
+)]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

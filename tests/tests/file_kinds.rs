@@ -1,4 +1,4 @@
-//! A path that was a file becomes a directory, and the other way round (faults.md, L4).
+//! A path that was a file becomes a directory, and the other way round (faults L4).
 
 use ctxsync_tests::compare::{assert_same, assert_same_but_times, list, paths};
 use ctxsync_tests::machine::{Machine, World};

@@ -1,5 +1,4 @@
-//! Few open files are enough (faults.md, P8). Alone in its process, whose limit it lowers.
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+//! Few open files are enough (faults P8). Alone in its process, whose limit it lowers.
 
 use ctxsync_tests::machine::World;
 use ctxsync_tests::random::Random;

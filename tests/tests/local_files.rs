@@ -1,5 +1,4 @@
-//! Faults of local files (faults.md, L and P).
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+//! Faults of local files (faults L and P).
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
@@ -48,7 +47,8 @@ fn just_before(
 #[tokio::test]
 async fn l6_a_file_edited_between_scan_and_apply_is_kept() {
     // However it is edited: in place, to the same size and time, replaced, removed, made something else.
-    let edits: [(&str, fn(&Tree)); 6] = [
+    type Edit = fn(&Tree);
+    let edits: [(&str, Edit); 6] = [
         ("rewritten", |t| drop(t.write("f", "edited").at(""))),
         ("same size", |t| drop(t.write("f", "mine").at(""))),
         ("same size and time", |t| {

@@ -1,4 +1,4 @@
-//! Faults of the network and of the store (faults.md, N and S).
+//! Faults of the network and of the store (faults N and S).
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::sync::Arc;

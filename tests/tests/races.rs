@@ -1,5 +1,4 @@
-//! Races for the next snapshot that change what a plan was built on (faults.md, N9 and W4).
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+//! Races for the next snapshot that change what a plan was built on (faults N9 and W4).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

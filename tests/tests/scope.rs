@@ -1,4 +1,4 @@
-//! White lists, by what a push really sends (spec.md, section 3).
+//! White lists, by what a push really sends.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use ctxsync_tests::compare::{assert_same, paths};

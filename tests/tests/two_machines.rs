@@ -1,5 +1,4 @@
 //! Two machines change the same context between two snapshots.
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use ctxsync_tests::compare::{assert_same, assert_same_but_times, paths};
 use ctxsync_tests::machine::{Ended, Machine, World};

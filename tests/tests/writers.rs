@@ -1,4 +1,4 @@
-//! Many writers of one context (faults.md, W).
+//! Many writers of one context (faults W).
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::sync::Arc;
