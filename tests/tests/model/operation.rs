@@ -1,0 +1,111 @@
+//! What a user does in a mount, with a note of what is knowingly given up.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use ctxsync_tests::compare::{Content, list};
+use ctxsync_tests::random::Random;
+use ctxsync_tests::tree::Tree;
+
+/// Is there from the first and nobody touches it: a mount of which everything is gone is another story.
+pub(crate) const PINNED: &str = "pinned";
+
+/// Returns what is in the files and links at and below `path`, as the ledger knows it.
+pub(crate) fn contents(tree: &Tree, path: &Path) -> BTreeSet<String> {
+    let nodes = list(&tree.0).into_iter().filter(|(at, _)| at.starts_with(path));
+    nodes
+        .filter_map(|(_, node)| match node.content {
+            Content::File(_, _, Some(bytes)) => Some(String::from_utf8(bytes).unwrap()),
+            Content::Link(target) => Some(String::from_utf8_lossy(target.as_bytes()).into_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Makes a random change in a mount, adds what it gives up to `given_up`, and describes it.
+pub(crate) fn change(
+    tree: &Tree,
+    random: &mut Random,
+    fresh: &str,
+    given_up: &mut BTreeSet<String>,
+) -> String {
+    let existing: Vec<PathBuf> =
+        list(&tree.0).into_keys().filter(|path| path.as_os_str() != PINNED).collect();
+    let some = random.of(&existing).cloned();
+    match (random.below(10), some) {
+        (0..=2, _) => {
+            let path = place(random);
+            make_room(tree, &path, given_up);
+            tree.write(&path, fresh);
+            format!("write {} {fresh}", path.display())
+        }
+        (3, Some(path)) if tree.at(&path).is_file() => {
+            given_up.extend(contents(tree, &path));
+            tree.write(&path, fresh);
+            format!("edit {} {fresh}", path.display())
+        }
+        (4, Some(path)) => {
+            given_up.extend(contents(tree, &path));
+            tree.remove(&path);
+            format!("remove {}", path.display())
+        }
+        (5, Some(from)) => {
+            let to = place(random);
+            if to.starts_with(&from) || from.starts_with(&to) {
+                return "nothing".to_owned();
+            }
+            make_room(tree, &to, given_up);
+            if !tree.has(&from) {
+                return "nothing but room".to_owned();
+            }
+            tree.rename(&from, &to);
+            format!("rename {} {}", from.display(), to.display())
+        }
+        (6, _) => {
+            let path = place(random);
+            if !tree.has(&path) {
+                make_room(tree, &path, given_up);
+                tree.dir(&path);
+            }
+            format!("mkdir {}", path.display())
+        }
+        (7, Some(path)) if !tree.at(&path).is_symlink() => {
+            let modes: &[u32] =
+                if tree.at(&path).is_dir() { &[0o755, 0o700, 0o711] } else { &[0o644, 0o755, 0o600] };
+            let mode = *random.of(modes).unwrap();
+            tree.mode(&path, mode);
+            format!("chmod {mode:o} {}", path.display())
+        }
+        (8, _) => {
+            let path = place(random);
+            make_room(tree, &path, given_up);
+            tree.link(&path, fresh);
+            format!("link {} {fresh}", path.display())
+        }
+        _ => "nothing".to_owned(),
+    }
+}
+
+/// A path from a pool that is small enough for changes to meet.
+fn place(random: &mut Random) -> PathBuf {
+    let names = ["a", "a-b", "b.txt", "c"];
+    let depth = 1 + random.below(3);
+    (0..depth).map(|_| *random.of(&names).unwrap()).collect()
+}
+
+/// Removes what stands at the path, and files and links above it.
+fn make_room(tree: &Tree, path: &Path, given_up: &mut BTreeSet<String>) {
+    for above in path.ancestors().filter(|p| !p.as_os_str().is_empty()) {
+        let in_the_way =
+            if above == path { tree.has(above) } else { tree.has(above) && !is_dir(&tree.at(above)) };
+        if in_the_way {
+            given_up.extend(contents(tree, above));
+            tree.remove(above);
+        }
+    }
+}
+
+fn is_dir(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|stat| stat.is_dir())
+}
