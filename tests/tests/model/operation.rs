@@ -4,16 +4,22 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ctxsync_tests::compare::{Content, list};
+use ctxsync_tests::compare::{Content, Node, list};
 use ctxsync_tests::random::Random;
 use ctxsync_tests::tree::Tree;
 
 /// Is there from the first and nobody touches it: a mount of which everything is gone is another story.
 pub(crate) const PINNED: &str = "pinned";
 
+/// Returns what a user has in the mount: what a sync left in its staging, the next one clears away.
+fn users(tree: &Tree) -> impl Iterator<Item = (PathBuf, Node)> {
+    let is_ours = |path: &Path| path.as_os_str().as_bytes().starts_with(b".ctxsync-stage-");
+    list(&tree.0).into_iter().filter(move |(path, _)| !is_ours(path))
+}
+
 /// Returns what is in the files and links at and below `path`, as the ledger knows it.
 pub(crate) fn contents(tree: &Tree, path: &Path) -> BTreeSet<String> {
-    let nodes = list(&tree.0).into_iter().filter(|(at, _)| at.starts_with(path));
+    let nodes = users(tree).filter(|(at, _)| at.starts_with(path));
     nodes
         .filter_map(|(_, node)| match node.content {
             Content::File(_, _, Some(bytes)) => Some(String::from_utf8(bytes).unwrap()),
@@ -31,7 +37,7 @@ pub(crate) fn change(
     given_up: &mut BTreeSet<String>,
 ) -> String {
     let existing: Vec<PathBuf> =
-        list(&tree.0).into_keys().filter(|path| path.as_os_str() != PINNED).collect();
+        users(tree).map(|(path, _)| path).filter(|path| path.as_os_str() != PINNED).collect();
     let some = random.of(&existing).cloned();
     match (random.below(10), some) {
         (0..=2, _) => {
