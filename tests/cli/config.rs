@@ -26,7 +26,7 @@ fn precedence() {
     assert_eq!(value(&machine, &variable, &["--retries", "4"], "retries"), pair("4", "option"));
     assert_eq!(value(&machine, &variable, &[], "max-delete"), pair("5", "config file"));
     assert_eq!(value(&machine, &variable, &[], "bwlimit"), pair("2.0 MiB/s", "profile work"));
-    assert_eq!(value(&machine, &variable, &[], "memory"), pair("128 MiB", "default"));
+    assert_eq!(value(&machine, &variable, &[], "memory"), pair("256 MiB", "default"));
     assert_eq!(value(&machine, &variable, &[], "profile"), pair("work", "variable CTXSYNC_PROFILE"));
     let policy = machine.path("config/ctxsync/p.json").display().to_string();
     assert_eq!(value(&machine, &variable, &[], "policy"), (policy, "profile work".to_owned()));

@@ -109,10 +109,9 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             return None;
         }
         let (verdict, reason) = match (&self.remote, self.remote_implied, towards) {
-            // What may have implied it leaves the base with this sync: against a file it counts as new. It
-            // makes no claim to its mode, which whatever is put into it would take away again.
+            // It makes no claim to its mode, which whatever is put into it would take away again.
             (Some(row), ..) if !row.entry().is_dir() => {
-                return Some(decide(None, self.local(), Some(row.entry()), rules, towards));
+                return Some(decide(self.base_entry(), self.local(), Some(row.entry()), rules, towards));
             }
             (Some(row), _, Towards::Mount) if !row.entry().agrees_with(entry) => {
                 (Verdict::Write, Reason::ChangedThere)
@@ -123,8 +122,9 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             // drops the row, which says nothing new.
             (None, true, Towards::Store) => (Verdict::Write, Reason::NewHere),
             (None, true, Towards::Mount) => (Verdict::Nothing, Reason::Unchanged),
-            (None, false, Towards::Store) => (Verdict::Write, Reason::ChangeHereBeatsDeletion),
-            (None, false, Towards::Mount) => (Verdict::Keep, Reason::ChangeHereBeatsDeletion),
+            // The directory itself is as it was, and the context has dropped it. That it is still here may be
+            // what a killed download left, or what holds a file out of scope.
+            (None, false, _) => return None,
         };
         Some(Decision::new(verdict, reason))
     }

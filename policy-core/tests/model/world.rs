@@ -45,6 +45,13 @@ fn update_base(base: &mut Tree, step: &PlanStep, towards: Towards) {
         (Verdict::Write | Verdict::KeepBoth, _, Towards::Store) => local,
         (Verdict::Write | Verdict::KeepBoth, _, Towards::Mount) => remote,
         (Verdict::Nothing, Reason::SameChange, _) => local,
+        // A directory that was implied, and that the context dropped: what implied it leaves the base.
+        (_, Reason::DeletedThere | Reason::ChangedThere | Reason::DeletedThereHeld, Towards::Store)
+        | (Verdict::HoldBack, Reason::DeletedThereHeld, Towards::Mount)
+            if step.base.is_none() && local.is_some() =>
+        {
+            local
+        }
         (Verdict::Delete, ..) | (Verdict::Nothing, Reason::DeletedOnBoth, _) => None,
         _ => return,
     };

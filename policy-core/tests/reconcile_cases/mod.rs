@@ -154,8 +154,11 @@ fn an_emptied_directory_stays_as_an_entry() {
         // What the other side added in it implies it.
         ("d/x=1", "d/", "d/x=1 d/new=2", "d/new"),
         ("d/x=1", "d/", "d/x=2", "d/x"),
-        // The other side removed it, or emptied it too.
-        ("d/x=1", "d/", "", "d"),
+        // The other side removed it: it is as it was here, be it that a killed download left it.
+        ("d/x=1", "d/", "", ""),
+        ("d/e/x=1", "d/e/", "", ""),
+        ("d/e/x=1", "d/e/", "d=2", "d"),
+        // The other side emptied it too.
         ("d/x=1", "d/", "d/", "d"),
         ("d/x=1", "d/", "d/:700", "d"),
         // The other side alone emptied it.

@@ -385,6 +385,7 @@ fn base_after(
         (Verdict::Write | Verdict::KeepBoth, _, Some(_)) => Some(remote(None)),
         (Verdict::Delete, _, Some(_)) | (Verdict::Nothing, Reason::DeletedOnBoth, _) => Some(None),
         (Verdict::Nothing, Reason::SameChange | Reason::Unchanged, _) => local().map(Some),
+        (Verdict::HoldBack, Reason::DeletedThereHeld, _) if step.base.is_none() => local().map(Some),
         _ => None,
     }
 }

@@ -189,6 +189,9 @@ fn base_after(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
     };
     match (step.decision.verdict, step.decision.reason) {
         (Verdict::KeepBoth, _) if step.local.is_none() => None,
+        // A directory that was implied, and that the context dropped: what implied it leaves the base, and
+        // it must not look new afterwards.
+        (_, Reason::DeletedThere | Reason::ChangedThere) if step.base.is_none() => local().map(Some),
         (Verdict::Write | Verdict::KeepBoth, _) => Some(local()),
         (Verdict::Delete, _) | (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
         (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
