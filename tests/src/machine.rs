@@ -224,3 +224,16 @@ impl Machine {
         std::fs::remove_dir_all(&self.state).unwrap();
     }
 }
+
+/// Makes two machines that agree on what `before` made, of which the first then pushed what `change` did.
+pub async fn changed(before: fn(&Tree), change: fn(&Tree)) -> (World, Machine, Machine) {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    before(&a.mount);
+    a.mount.write("other", "x");
+    a.push().await.clean();
+    b.pull().await.clean();
+    change(&a.mount);
+    a.push().await.clean();
+    (world, a, b)
+}

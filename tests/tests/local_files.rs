@@ -6,181 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ctxsync_tests::compare::{assert_same, paths};
-use ctxsync_tests::faults::{Fails, Meanwhile};
-use ctxsync_tests::machine::{Machine, World};
+use ctxsync_tests::compare::assert_same;
+use ctxsync_tests::faults::Fails;
+use ctxsync_tests::interrupt::BeforePut;
+use ctxsync_tests::machine::{World, changed};
 use ctxsync_tests::tree::{Tree, is_root};
+use futures::FutureExt;
+use policy_core::Timestamp;
 use rustix::fs::{CWD, FileType, Mode};
-use transfer_engine::Env;
-
-/// Two machines that agree, of which the first then changed something.
-async fn changed(before: fn(&Tree), change: fn(&Tree)) -> (World, Machine, Machine) {
-    let world = World::memory().await;
-    let (a, b) = (world.machine("a"), world.machine("b"));
-    before(&a.mount);
-    a.mount.write("other", "x");
-    a.push().await.clean();
-    b.pull().await.clean();
-    change(&a.mount);
-    a.push().await.clean();
-    (world, a, b)
-}
-
-/// Lets `act` run once, just before `operation` on the mount's `path`.
-fn just_before(
-    machine: &mut Machine,
-    operation: &'static str,
-    path: &str,
-    act: impl Fn(&Tree) + Send + Sync + 'static,
-) -> Arc<AtomicBool> {
-    let (tree, path, done) =
-        (machine.mount.clone(), machine.mount.at(path), Arc::new(AtomicBool::new(false)));
-    let ran = done.clone();
-    machine.env = Env::real().with_file_faults(Meanwhile::new(move |op, at: &Path| {
-        if op == operation && at == path && !done.swap(true, Ordering::SeqCst) {
-            act(&tree);
-        }
-    }));
-    ran
-}
-
-#[tokio::test]
-async fn l6_a_file_edited_between_scan_and_apply_is_kept() {
-    // However it is edited: in place, to the same size and time, replaced, removed, made something else.
-    type Edit = fn(&Tree);
-    let edits: [(&str, Edit); 6] = [
-        ("rewritten", |t| drop(t.write("f", "edited").at(""))),
-        ("same size", |t| drop(t.write("f", "mine").at(""))),
-        ("same size and time", |t| {
-            let stat = t.at("f").metadata().unwrap();
-            t.write("f", "mine").time("f", stat.mtime(), stat.mtime_nsec());
-        }),
-        ("replaced", |t| drop(t.write("new", "edited").rename("new", "f").at(""))),
-        ("a directory", |t| drop(t.remove("f").write("f/in", "edited").at(""))),
-        ("a link", |t| drop(t.remove("f").link("f", "edited").at(""))),
-    ];
-    for (how, edit) in edits {
-        // Replaced by another content, and removed; just before it is looked at, and just after.
-        let replaced: fn(&Tree) = |t| drop(t.write("f", "from a").at(""));
-        let removed: fn(&Tree) = |t| drop(t.remove("f").at(""));
-        let moments =
-            [("fstatat", replaced), ("renameat2", replaced), ("fstatat", removed), ("unlinkat", removed)];
-        for (operation, change) in moments {
-            // Once it was looked at, only its ctime would tell, and a rename changes that as well.
-            if how == "same size and time" && operation != "fstatat" {
-                continue;
-            }
-            let (_world, _, mut b) = changed(|t| drop(t.write("f", "base").at("")), change).await;
-            let expected = {
-                let scratch = Tree(b.mount.0.parent().unwrap().join("scratch"));
-                scratch.write("f", "base");
-                edit(&scratch);
-                scratch
-            };
-            let ran = just_before(&mut b, operation, "f", edit);
-            let ended = b.pull().await;
-            assert!(ran.load(Ordering::SeqCst), "{how} {operation}");
-            assert_eq!(ended.report().failed, 1, "{how} {operation} {:?}", ended.noted);
-            b.mount.remove("other");
-            let (found, wanted) = (paths(&b.mount.0), paths(&expected.0));
-            assert_eq!(found, wanted, "{how} {operation}");
-            for path in wanted.iter().filter(|p| expected.at(p).is_file()) {
-                assert_eq!(b.mount.read(path), expected.read(path), "{how} {operation}");
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn l6_what_was_kept_is_a_conflict_at_the_next_sync() {
-    let (_world, a, mut b) =
-        changed(|t| drop(t.write("f", "base").at("")), |t| drop(t.write("f", "from a").at(""))).await;
-    just_before(&mut b, "renameat2", "f", |t| drop(t.write("f", "from b").at("")));
-    b.pull().await.report();
-    b.env = Env::real();
-    let ended = b.sync().await;
-    assert_eq!((ended.report().conflicts, ended.report().failed), (1, 0), "{:?}", ended.noted);
-    a.pull().await.clean();
-    assert_same(&a.mount.0, &b.mount.0);
-    assert_eq!((a.mount.read("f").as_str(), paths(&a.mount.0).len()), ("from b", 3));
-}
-
-#[tokio::test]
-async fn l6_a_file_that_appears_where_one_comes_is_kept() {
-    for edit in [
-        (|t: &Tree| drop(t.write("new", "mine").at(""))) as fn(&Tree),
-        |t| drop(t.link("new", "mine").at("")),
-        |t| drop(t.dir("new").at("")),
-    ] {
-        let (_world, _, mut b) = changed(|_| (), |t| drop(t.write("new", "from a").at(""))).await;
-        just_before(&mut b, "renameat2", "new", edit);
-        let ended = b.pull().await;
-        assert_eq!(ended.report().failed, 1, "{:?}", ended.noted);
-        assert!(
-            b.mount.at("new").is_dir() || !std::fs::read(b.mount.at("new")).is_ok_and(|c| c == b"from a")
-        );
-    }
-}
-
-#[tokio::test]
-async fn l6_a_file_that_appears_in_a_removed_directory_keeps_it() {
-    let (_world, a, mut b) =
-        changed(|t| drop(t.write("d/e/f", "1").at("")), |t| drop(t.remove("d").at(""))).await;
-    just_before(&mut b, "unlinkat", "d/e/f", |t| drop(t.write("d/e/mine", "m").at("")));
-    b.pull().await.clean();
-    assert_eq!(paths(&b.mount.0), ["d", "d/e", "d/e/mine", "other"]);
-    b.env = Env::real();
-    b.push().await.clean();
-    a.pull().await.clean();
-    assert_same(&a.mount.0, &b.mount.0);
-}
-
-#[tokio::test]
-async fn l5_a_directory_that_becomes_a_link_just_before_apply_leads_nowhere() {
-    type Change = fn(&Tree);
-    let before: Change = |t| drop(t.write("d/e/f", "base").write("d/e/g", "base").at(""));
-    let cases: [(&'static str, &'static str, Change); 5] = [
-        ("renameat2", "d/e/f", |t| drop(t.write("d/e/f", "from a").write("d/e/new", "n").at(""))),
-        ("renameat2", "d/e/new", |t| drop(t.write("d/e/new", "n").write("d/e/new2", "n").at(""))),
-        ("unlinkat", "d/e/f", |t| drop(t.remove("d/e/f").remove("d/e/g").at(""))),
-        ("mkdirat", "d/z", |t| drop(t.write("d/z/new", "n").write("d/e/new", "n").at(""))),
-        ("openat", "", |t| {
-            drop(t.write("d/e/f", "from a").write("d/z/y/new", "n").remove("d/e/g").mode("d/e", 0o700).at(""))
-        }),
-    ];
-    for (operation, path, change) in cases {
-        for inner in [false, true] {
-            let (world, _, mut b) = changed(before, change).await;
-            let canary = world.outside();
-            canary.write("f", "canary").write("g", "canary").write("e/f", "canary").write("e/g", "canary");
-            let listing = ctxsync_tests::compare::list(&canary.0);
-            let (away, target) = (canary.0.parent().unwrap().join("away"), canary.0.clone());
-            let what = if inner { "d/e" } else { "d" };
-            let (tree, at, done) = (b.mount.clone(), b.mount.at(path), AtomicBool::new(false));
-            b.env = Env::real().with_file_faults(Meanwhile::new(move |op, place: &Path| {
-                // A staged file's name is not known before, any one will do.
-                if op == operation && (place == at || path.is_empty()) && !done.swap(true, Ordering::SeqCst) {
-                    std::fs::rename(tree.at(what), &away).unwrap();
-                    tree.link(what, &target);
-                }
-            }));
-            b.pull().await.report();
-            let after = ctxsync_tests::compare::list(&canary.0);
-            assert_eq!(
-                ctxsync_tests::compare::differences(&listing, &after),
-                "",
-                "{operation} {path} {inner}"
-            );
-            assert_eq!(canary.mode_of(""), 0o755);
-            // What the link leads to is not in the context afterwards.
-            b.env = Env::real();
-            b.sync().await.report();
-            let fresh = world.machine("fresh");
-            fresh.pull().await.clean();
-            assert_eq!(std::fs::read_link(fresh.mount.at(what)).unwrap(), canary.0);
-        }
-    }
-}
+use transfer_engine::{Clock, Env};
 
 #[tokio::test]
 async fn l9_writing_one_hard_link_leaves_the_other() {
@@ -307,6 +141,63 @@ async fn l21_an_edit_of_the_same_size_right_after_a_sync_is_seen() {
         a.pull().await.clean();
         assert_eq!(a.mount.read("f"), content);
     }
+}
+
+#[tokio::test]
+async fn l21_an_edit_that_no_stat_shows_is_seen() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    a.mount.write("f", "0000").write("clock", "");
+    a.push().await.clean();
+    for round in 1..40 {
+        // Edited once more as soon as it was read, to the same size and time: where the file system's clock
+        // has not ticked since, its stat is what it was.
+        let (tree, done) = (a.mount.clone(), AtomicBool::new(false));
+        a.objects = BeforePut::new(Arc::clone(&world.objects), move |key| {
+            if key.as_ref().starts_with("packs") && !done.swap(true, Ordering::SeqCst) {
+                let stat = tree.at("f").metadata().unwrap();
+                tree.write("f", format!("b{round:03}")).time("f", stat.mtime(), stat.mtime_nsec());
+            }
+            std::future::ready(()).boxed()
+        });
+        let tick = |tree: &Tree| tree.write("clock", "").at("clock").metadata().unwrap().ctime_nsec();
+        let before = tick(&a.mount);
+        while tick(&a.mount) == before {}
+        a.mount.write("f", format!("a{round:03}"));
+        a.push().await.clean();
+        a.objects = Arc::clone(&world.objects);
+        assert_eq!((a.push().await.clean().changed, round), (1, round));
+    }
+}
+
+/// A clock that stands still.
+struct Stopped(Timestamp);
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+#[tokio::test]
+async fn l21_a_file_of_this_very_moment_is_read_again() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    a.mount.write("f", "content");
+    let stat = a.mount.at("f").metadata().unwrap();
+    let after = |nanos: i64| {
+        let nanos = stat.ctime_nsec() + nanos;
+        let secs = stat.ctime() + nanos.div_euclid(1_000_000_000);
+        Env::real()
+            .with_clock(Arc::new(Stopped(Timestamp { secs, nanos: nanos.rem_euclid(1_000_000_000) as u32 })))
+    };
+    // Within the grain of a file system's clock nobody knows; after it, the stat speaks for the content.
+    a.env = after(1_000_000);
+    a.push().await.clean();
+    assert_eq!(a.push().await.clean().bytes_read, 7);
+    a.env = after(1_000_000_000);
+    assert_eq!(a.push().await.clean().bytes_read, 7);
+    assert_eq!(a.push().await.clean().bytes_read, 0);
 }
 
 #[tokio::test]

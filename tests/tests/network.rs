@@ -52,7 +52,10 @@ async fn n7_put_landed_reply_lost() {
         let (world, a, faulty) = behind_faults().await;
         change(&a);
         faulty.add(of_commits(fault).nth(1));
-        assert_eq!(a.push().await.clean().snapshot, Some(3), "{fault:?}");
+        let ended = a.push().await;
+        // It knows the commit for its own: a head that somebody else made would have no parent here.
+        let report = ended.clean();
+        assert_eq!((report.snapshot, report.parent, report.deleted), (Some(3), Some(2), 1), "{fault:?}");
         assert_eq!(faulty.injections().len(), 1);
         goes_on(&world, &a, 3).await;
     }
