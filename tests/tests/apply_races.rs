@@ -173,7 +173,12 @@ async fn l5_a_directory_that_flickers_with_a_link_lets_nothing_in() {
     let world = World::memory().await;
     let a = world.machine("a");
     let canary = world.outside();
-    canary.write("canary", "c").write("sub/canary", "c");
+    // A link is sent without being opened.
+    canary
+        .write("canary", "c")
+        .write("sub/canary", "c")
+        .link("canary-link", "t")
+        .link("sub/canary-link", "t");
     a.mount.write("d/sub/mine", "m").write("other", "x");
     let elsewhere = a.mount.0.parent().unwrap().join("link");
     std::os::unix::fs::symlink(&canary.0, &elsewhere).unwrap();
@@ -198,5 +203,5 @@ async fn l5_a_directory_that_flickers_with_a_link_lets_nothing_in() {
     flicker.join().unwrap();
     found.retain(|path| path.contains("canary"));
     assert_eq!(found, [""; 0]);
-    assert_eq!(paths(&canary.0), ["canary", "sub", "sub/canary"]);
+    assert_eq!(paths(&canary.0), ["canary", "canary-link", "sub", "sub/canary", "sub/canary-link"]);
 }
