@@ -29,6 +29,12 @@ pub struct SyncOptions {
     pub memory: u64,
     /// Names the session in the snapshots that it commits.
     pub session: String,
+    /// When an upload must have ended: what is in the store shortly before is committed as a partial
+    /// snapshot.
+    pub deadline: Option<tokio::time::Instant>,
+    /// The user and the group that files brought into the mount are given to; the process must be allowed
+    /// to.
+    pub owner: Option<(u32, u32)>,
 }
 
 impl Default for SyncOptions {
@@ -45,6 +51,8 @@ impl Default for SyncOptions {
             concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
             memory: 256 << 20,
             session: String::new(),
+            deadline: None,
+            owner: None,
         }
     }
 }

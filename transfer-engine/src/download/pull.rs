@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 use policy_core::{ConflictPolicy, Entry, ListMarks, Reason, Towards, TreePath, Verdict};
 
+use tokio_util::sync::CancellationToken;
+
 use super::apply::{Applying, apply, has_outcome, is_worth_telling};
 use super::fetch::Outcome;
 use crate::error::Error;
@@ -26,6 +28,16 @@ impl Mount {
     /// [`Error::NoContext`], [`Error::NoStore`], and whatever the store and the local file system say.
     /// Trouble with single paths goes to the monitor and into the report.
     pub async fn pull(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
+        self.bring(options, monitor, &CancellationToken::new()).await
+    }
+
+    /// Does what [`Mount::pull`] does until it is told to stop. What has not arrived by then is pending.
+    pub(crate) async fn bring(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+        _stop: &CancellationToken,
+    ) -> Result<SyncReport, Error> {
         let keeper = self.keep_status(options, monitor, TaskType::Download);
         let before = self.store.usage();
         let mut result = self.pull_all(options, &keeper).await;
@@ -33,6 +45,17 @@ impl Mount {
             result = self.pull_all(options, &keeper).await;
         }
         keeper.finish(result, self.store.usage().since(&before))
+    }
+
+    /// Brings these paths and what is below them now, also while [`Mount::bring`] is under way.
+    pub(crate) async fn fetch(
+        &self,
+        paths: &[TreePath],
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
+        let options = SyncOptions { only: paths.to_vec(), ..options.clone() };
+        self.pull_all(&options, monitor).await
     }
 
     async fn pull_all(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {

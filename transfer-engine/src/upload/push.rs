@@ -61,6 +61,15 @@ impl Mount {
     /// where the store is, [`Error::Beaten`], [`Error::CommitUnknown`], and whatever the store and the local
     /// file system say. Trouble with single paths goes to the monitor and into the report.
     pub async fn push(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
+        self.save(options, monitor).await
+    }
+
+    /// Does what [`Mount::push`] does, for who shares the mount and sees to it that nothing else is under way.
+    pub(crate) async fn save(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
         let keeper = self.keep_status(options, monitor, TaskType::Upload);
         let before = self.store.usage();
         let mut result = self.push_all(options, &keeper).await;
