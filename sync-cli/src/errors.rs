@@ -104,11 +104,20 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        if let Error::Policy(policy) = &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        if let Error::Shared(error) = error {
+            return Self::from(&**error);
+        }
+        if let Error::Policy(policy) = error {
             return Self::policy("does not fit this mount: it", policy)
                 .reworded("the policy can't be used here");
         }
-        let (exit, hint) = match &error {
+        let (exit, hint) = match error {
             Error::NoStore { .. } => (
                 Exit::NOT_FOUND,
                 "look at --store; `ctxsync push`, `run` and `store init` make a store, `pull` does not".to_owned(),
@@ -169,6 +178,17 @@ impl From<Error> for Failure {
                 (Exit::FAILED, "`ctxsync store check` proves the store's address and credentials".to_owned())
             }
             Error::Policy(_) => (Exit::USAGE, String::new()),
+            Error::Overlap { .. } => {
+                (Exit::USAGE, "give each mount a directory of its own, outside the others".to_owned())
+            }
+            Error::NoMount { .. } => {
+                (Exit::NOT_FOUND, "`ctxsync status` shows the mounts of a session".to_owned())
+            }
+            Error::Ended { .. } => {
+                (Exit::FAILED, "what it saved is in the context; begin another session".to_owned())
+            }
+            Error::Shared(_) => (Exit::FAILED, String::new()),
+            Error::Remote { kind, hint, .. } => (Exit::of_kind(*kind), hint.clone()),
             Error::Local { source, .. } => (
                 Exit::FAILED,
                 match source.kind() {
@@ -181,7 +201,7 @@ impl From<Error> for Failure {
                 .to_owned(),
             ),
         };
-        let failure = Self::new(exit, error.to_string()).caused_below(&error);
+        let failure = Self::new(exit, error.to_string()).caused_below(error);
         if hint.is_empty() { failure } else { failure.hint(hint) }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use transfer_engine::SyncReport;
+use transfer_engine::{FailureKind, SyncReport};
 
 /// An exit code, as the table in `docs/cli.md` lists them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +23,16 @@ impl Exit {
     /// Returns what a shell shows for a process that this signal ended.
     pub(crate) fn signal(number: i32) -> Self {
         Self(u8::try_from(number).unwrap_or(0).saturating_add(128))
+    }
+
+    /// Returns the code of a failure in another process.
+    pub(crate) fn of_kind(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::NoStore | FailureKind::NoContext | FailureKind::NotFound => Self::NOT_FOUND,
+            FailureKind::Beaten => Self::BEATEN,
+            FailureKind::Policy | FailureKind::BadRequest => Self::USAGE,
+            _ => Self::FAILED,
+        }
     }
 
     /// Returns the code of a sync that came to an end: of incomplete, conflicts and deletions held

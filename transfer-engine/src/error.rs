@@ -3,10 +3,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use policy_core::PolicyError;
 
 use crate::format::{ContextName, FormatError};
+use crate::session::{Cause, FailureKind};
 
 /// Why an operation ended without doing its work.
 #[derive(Debug, thiserror::Error)]
@@ -136,9 +138,64 @@ pub enum Error {
         /// The store's address, without secrets.
         location: String,
     },
+    /// Two mounts of one session contain each other.
+    #[error("{} and {} contain each other, and can't both be mounts of one session", mount.display(), other.display())]
+    Overlap {
+        /// The mount that was to be opened.
+        mount: PathBuf,
+        /// The one that is open.
+        other: PathBuf,
+    },
+    /// The session has no mount of this path or context.
+    #[error("session {session} has no mount for {wanted}")]
+    NoMount {
+        /// The session's id.
+        session: String,
+        /// The path or the context that was asked for.
+        wanted: String,
+    },
+    /// The session is being released, was released, or was dropped.
+    #[error("session {session} has ended")]
+    Ended {
+        /// The session's id.
+        session: String,
+    },
+    /// What several callers waited for has failed.
+    #[error(transparent)]
+    Shared(Arc<Error>),
+    /// The session that holds the mount, in another process, could not do what it was asked for.
+    #[error("{message}")]
+    Remote {
+        /// What kind of failure it was.
+        kind: FailureKind,
+        /// The failure in words.
+        message: String,
+        /// What to do about it; may be empty.
+        hint: String,
+        /// What caused it.
+        source: Option<Cause>,
+    },
 }
 
 impl Error {
+    /// Returns the kind of failure, which is also known of one in another process.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::NoStore { .. } => FailureKind::NoStore,
+            Self::NoContext { .. } => FailureKind::NoContext,
+            Self::NoSnapshot { .. } | Self::NoPath { .. } | Self::NoMount { .. } => FailureKind::NotFound,
+            Self::Beaten { .. } => FailureKind::Beaten,
+            Self::CommitUnknown { .. } => FailureKind::CommitUnknown,
+            Self::UploadTooLarge { .. } => FailureKind::UploadTooLarge,
+            Self::Policy(_) | Self::Overlap { .. } => FailureKind::Policy,
+            Self::Locked { .. } => FailureKind::Locked,
+            Self::Ended { .. } => FailureKind::Ended,
+            Self::Shared(error) => error.kind(),
+            Self::Remote { kind, .. } => *kind,
+            _ => FailureKind::Failed,
+        }
+    }
+
     /// Whether trying the same again may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -155,6 +212,10 @@ impl Error {
                     | object_store::Error::NotImplemented { .. }
                     | object_store::Error::UnknownConfigurationKey { .. }
             ),
+            Self::Shared(error) => error.is_retryable(),
+            Self::Remote { kind, .. } => {
+                matches!(kind, FailureKind::Beaten | FailureKind::CommitUnknown | FailureKind::Locked)
+            }
             _ => false,
         }
     }

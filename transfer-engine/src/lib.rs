@@ -60,6 +60,7 @@ mod mount;
 mod options;
 mod plan;
 mod report;
+mod session;
 mod state;
 mod status;
 mod store;
@@ -75,6 +76,11 @@ pub use mount::{ContextSync, Mount, mount_scope};
 pub use options::SyncOptions;
 pub use policy_core::MaxDelete;
 pub use report::{Direction, SyncReport};
+pub use session::{
+    Arrival, Cause, ContextInfo, ContextStatusData, ContextSyncResult, CreateSessionParams, DeleteResult,
+    FailureKind, MountResult, ReleaseOptions, Released, Session, SessionContext, SessionMonitor, SyncParams,
+    delete,
+};
 pub use status::{TaskState, TaskStatus, TaskType, status};
 pub use store::Store;
 pub use usage::Usage;

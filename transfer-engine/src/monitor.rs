@@ -3,6 +3,7 @@
 use std::fmt;
 
 use policy_core::TreePath;
+use serde::{Deserialize, Serialize};
 
 /// Receives what happens during a sync; the last argument of whatever can take long.
 ///
@@ -32,7 +33,8 @@ pub struct Silent;
 impl Monitor for Silent {}
 
 /// A part of a sync's work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Looking for the context's head.
     Opening,
@@ -62,7 +64,7 @@ impl fmt::Display for Phase {
 }
 
 /// How far a phase has come. Totals are 0 until they are known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Files seen (while scanning) or brought (while downloading).
     pub files_done: u64,
@@ -75,7 +77,8 @@ pub struct Progress {
 }
 
 /// What is done with a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It comes to be.
     Add,
@@ -108,7 +111,8 @@ impl fmt::Display for Action {
 }
 
 /// The side on which an [`Action`] takes effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The mount.
     Local,

@@ -17,7 +17,7 @@ use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState, NextBase};
-use crate::status::{StatusKeeper, TaskType};
+use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{Head, HeadKey, Store};
 use crate::upload::{DeltaOptions, DeltaStats};
 
@@ -50,6 +50,7 @@ pub struct Mount {
     pub(crate) state: MountState,
     pub(crate) files: ContextState,
     pub(crate) scope: Arc<Scope>,
+    pub(crate) board: StatusBoard,
     never: Vec<TreePath>,
 }
 
@@ -65,6 +66,7 @@ impl Mount {
         let files = state.context(store.location(), &sync.context)?;
         let never = [Some(state_dir), local_path(store.location())].into_iter().flatten();
         let never = never.filter_map(|place| below(&path, &absolute(place).ok()?)).collect();
+        let board = StatusBoard::open(store.env(), state.dir());
         Ok(Self {
             store: store.clone(),
             context: sync.context,
@@ -73,6 +75,7 @@ impl Mount {
             state,
             files,
             scope,
+            board,
             never,
         })
     }
@@ -107,8 +110,8 @@ impl Mount {
         monitor: &'m dyn Monitor,
         task_type: TaskType,
     ) -> StatusKeeper<'m> {
-        let (env, dir) = (self.store.env(), self.state.dir());
-        StatusKeeper::start(monitor, env, dir, self.context.as_str(), &self.path, &options.session, task_type)
+        let context = self.context.as_str();
+        StatusKeeper::start(monitor, &self.board, context, &self.path, &options.session, task_type)
     }
 
     /// Drops the base if it is what a sync has failed on; says whether it did.
@@ -414,6 +417,13 @@ impl Mount {
         let mut keep: BTreeSet<Digest> = head.snapshot.segments.iter().map(|s| s.digest).collect();
         keep.insert(head.digest);
         self.cache().keep_only(&keep);
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // While the lock is still held.
+        self.board.close();
     }
 }
 

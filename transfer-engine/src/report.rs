@@ -1,11 +1,11 @@
 //! What a sync comes to.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::usage::Usage;
 
 /// The direction of a sync.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From the mount to the context.
@@ -18,7 +18,8 @@ pub enum Direction {
 
 /// The figures of one sync. Counts are of tree entries: files, symbolic links, and directories that are
 /// empty or whose mode is not 0755.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SyncReport {
     /// The snapshot that the mount now agrees with: the one just committed, or the head that was found.
     pub snapshot: Option<u64>,

@@ -1,0 +1,195 @@
+//! Who may work on a mount at the same time.
+//!
+//! Downloads and fetches share a mount; whatever plans against all of it has it alone. The one long download
+//! makes room for the others: it is stopped, and goes on when they are done.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use policy_core::TreePath;
+use tokio::sync::{Mutex as AsyncMutex, RwLock, RwLockWriteGuard};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::monitor::Monitor;
+use crate::mount::Mount;
+use crate::options::SyncOptions;
+use crate::report::SyncReport;
+use crate::status::TaskType;
+
+/// A mount, and who works on it.
+pub(super) struct Lanes {
+    session: String,
+    /// `None` once it is let go.
+    mount: RwLock<Option<Mount>>,
+    /// Held by the one download of everything.
+    bringing: AsyncMutex<()>,
+    bring: Mutex<Bring>,
+}
+
+#[derive(Default)]
+struct Bring {
+    /// How many want the mount for themselves.
+    others: usize,
+    /// Stops the download that is under way.
+    stop: Option<CancellationToken>,
+}
+
+/// Keeps the download out while it lives.
+struct Asking<'a>(&'a Lanes);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.lock().others -= 1;
+    }
+}
+
+/// Says that the download is no longer under way when it is dropped.
+struct Bringing<'a>(&'a Lanes);
+
+impl Drop for Bringing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().stop = None;
+    }
+}
+
+/// A mount that nobody else works on.
+pub(super) struct Alone<'a>(RwLockWriteGuard<'a, Option<Mount>>);
+
+impl Alone<'_> {
+    /// Returns the mount; `None` if it was let go.
+    pub(super) fn mount(&self) -> Option<&Mount> {
+        self.0.as_ref()
+    }
+
+    /// Lets the mount go: its lock is free.
+    pub(super) fn let_go(mut self) {
+        self.0.take();
+    }
+}
+
+impl Lanes {
+    pub(super) fn new(session: String, mount: Mount) -> Self {
+        let mount = RwLock::new(Some(mount));
+        Self { session, mount, bringing: AsyncMutex::new(()), bring: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bring> {
+        self.bring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the error of whoever comes too late.
+    pub(super) fn ended(&self) -> Error {
+        Error::Ended { session: self.session.clone() }
+    }
+
+    /// Waits until nobody else works on the mount. The download makes room.
+    pub(super) async fn alone(&self) -> Alone<'_> {
+        let asking = {
+            let mut bring = self.lock();
+            bring.others += 1;
+            if let Some(stop) = &bring.stop {
+                stop.cancel();
+            }
+            Asking(self)
+        };
+        let guard = self.mount.write().await;
+        // The download stands in line behind this guard from here on.
+        drop(asking);
+        Alone(guard)
+    }
+
+    /// Uploads, with the mount alone.
+    pub(super) async fn save(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
+        let alone = self.alone().await;
+        let mount = alone.mount().ok_or_else(|| self.ended())?;
+        mount.save(options, monitor).await
+    }
+
+    /// Downloads with options of its own, with the mount alone.
+    pub(super) async fn bring_alone(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+        stop: &CancellationToken,
+    ) -> Result<SyncReport, Error> {
+        let alone = self.alone().await;
+        let mount = alone.mount().ok_or_else(|| self.ended())?;
+        mount.bring(options, monitor, &stop.child_token()).await
+    }
+
+    /// Downloads everything, making room for others as often as they want it, until it is done or told to
+    /// stop.
+    pub(super) async fn bring(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+        stop: &CancellationToken,
+    ) -> Result<SyncReport, Error> {
+        let _only = self.bringing.lock().await;
+        let mut total: Option<SyncReport> = None;
+        loop {
+            let guard = self.mount.read().await;
+            let mount = guard.as_ref().ok_or_else(|| self.ended())?;
+            let token = stop.child_token();
+            let Some(under_way) = self.register(&token) else {
+                drop(guard);
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let report = mount.bring(options, monitor, &token).await?;
+            drop(under_way);
+            drop(guard);
+            let unfinished = report.pending > 0 && token.is_cancelled();
+            let total = match &mut total {
+                Some(total) => {
+                    total.absorb(&report);
+                    total
+                }
+                none => none.insert(report),
+            };
+            if !unfinished {
+                return Ok(std::mem::take(total));
+            }
+            if stop.is_cancelled() {
+                return Err(self.ended());
+            }
+        }
+    }
+
+    fn register(&self, token: &CancellationToken) -> Option<Bringing<'_>> {
+        let mut bring = self.lock();
+        if bring.others > 0 {
+            return None;
+        }
+        bring.stop = Some(token.clone());
+        Some(Bringing(self))
+    }
+
+    /// Whether the download of everything is under way.
+    pub(super) fn is_bringing(&self) -> bool {
+        self.lock().stop.is_some()
+    }
+
+    /// Brings a few paths now, beside the download.
+    pub(super) async fn fetch(
+        &self,
+        paths: &[TreePath],
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
+        let guard = self.mount.read().await;
+        let mount = guard.as_ref().ok_or_else(|| self.ended())?;
+        if self.is_bringing() {
+            // Its row shows the download as a whole.
+            return mount.fetch(paths, options, monitor).await;
+        }
+        let keeper = mount.keep_status(options, monitor, TaskType::Download);
+        let before = mount.store.usage();
+        let result = mount.fetch(paths, options, &keeper).await;
+        keeper.finish(result, mount.store.usage().since(&before))
+    }
+}

@@ -1,0 +1,172 @@
+//! Opening mounts: all of them, or none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy_core::DownloadStrategy;
+
+use super::worker::Worker;
+use super::{Shared, owned, params};
+use crate::error::Error;
+use crate::mount::{ContextSync, Mount, absolute};
+use crate::report::Direction;
+use crate::status::TaskType;
+
+/// The pause before a failed download is tried again; doubled each time up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+impl Shared {
+    /// Opens further mounts.
+    pub(super) async fn open(&self, syncs: Vec<ContextSync>) -> Result<(), Error> {
+        let _one = self.opening.lock().await;
+        let mut opened = Vec::new();
+        let result = self.open_all(syncs, &mut opened).await;
+        let result = result.and_then(|()| {
+            // A release that began in the meantime knows nothing of them.
+            let ending = self.ending();
+            if ending.is_some() {
+                return Err(self.ended());
+            }
+            self.workers().extend(opened.iter().cloned());
+            Ok(())
+        });
+        match result {
+            Ok(()) => opened.iter().for_each(Worker::begin_tasks),
+            Err(_) => {
+                let abandoned = opened.iter().map(|worker| worker.abandon());
+                futures::future::join_all(abandoned).await;
+            }
+        }
+        result
+    }
+
+    async fn open_all(&self, syncs: Vec<ContextSync>, opened: &mut Vec<Arc<Worker>>) -> Result<(), Error> {
+        for sync in syncs {
+            let path = absolute(&sync.path).map_err(|e| Error::local("find", &sync.path, e))?;
+            let workers = self.workers().clone();
+            if let Some(other) = workers.iter().chain(&*opened).find(|w| params::overlap(&w.path, &path)) {
+                return Err(Error::Overlap { mount: path, other: other.path.clone() });
+            }
+            let mount = Mount::open(&self.store, sync.clone(), &self.state_dir)?;
+            let warnings = mount.warnings();
+            let monitors = [TaskType::Upload, TaskType::Download].map(|task| self.monitor.of(&sync, task));
+            let worker = Worker::new(&self.id, mount, sync, self.options.clone(), monitors, &self.end);
+            warnings.iter().for_each(|warning| worker.warn(TaskType::Download, warning));
+            worker.announce();
+            opened.push(worker);
+        }
+        futures::future::try_join_all(opened.iter().map(|worker| worker.begin())).await?;
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Says which tasks the policy will see to.
+    fn announce(&self) {
+        let mut types = vec![TaskType::Download];
+        if self.sync.policy.upload_policy.auto_upload {
+            types.push(TaskType::Upload);
+        }
+        self.board.announce(&self.session, self.sync.context.as_str(), &self.path, &types);
+    }
+
+    /// Finds the context, or makes it, and begins to bring its files.
+    async fn begin(self: &Arc<Self>) -> Result<(), Error> {
+        let policy = self.sync.policy.download_policy.clone();
+        let found = match self.join(Direction::Download).filter(|_| policy.auto_download) {
+            Some(flight) => {
+                if policy.download_strategy == DownloadStrategy::DownloadAsync {
+                    flight.onset().await;
+                } else {
+                    flight.wait().await;
+                }
+                match flight.outcome() {
+                    Some(Err(e)) => Err(e),
+                    _ => Ok(()),
+                }
+            }
+            None => self.store.require_head(&self.sync.context).await.map(drop).map_err(Arc::new),
+        };
+        match found {
+            Ok(()) => {}
+            Err(e) if self.options.create && matches!(*e, Error::NoContext { .. }) => {
+                self.store.create(&self.sync.context).await?;
+            }
+            Err(e) => return Err(owned(e)),
+        }
+        std::fs::create_dir_all(&self.path).map_err(|e| Error::local("make the mount", &self.path, e))
+    }
+
+    /// Begins what goes on while the session lives.
+    fn begin_tasks(self: &Arc<Self>) {
+        if self.sync.policy.download_policy.auto_download {
+            tokio::spawn(Arc::clone(self).keep_downloading());
+        }
+        tokio::spawn(Arc::clone(self).keep_status());
+    }
+
+    /// Tries to bring everything, as often as it takes while the trouble is with the network.
+    async fn keep_downloading(self: Arc<Self>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let ended = self.latest(Direction::Download).and_then(|flight| flight.outcome());
+            let outcome = match ended {
+                Some(Ok(_)) => return,
+                Some(Err(e)) if matches!(*e, Error::NoContext { .. }) => self.sync(Direction::Download).await,
+                Some(Err(e)) => Err(e),
+                None => self.sync(Direction::Download).await,
+            };
+            let Err(error) = outcome else { return };
+            if !is_of_network(&error) || self.ends.new.is_cancelled() {
+                return;
+            }
+            let chain = crate::download::chain(&*error);
+            self.warn(
+                TaskType::Download,
+                &format!("the download failed, and is tried again in {} s: {chain}", pause.as_secs()),
+            );
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.ends.new.cancelled() => return,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if matches!(self.latest(Direction::Download).and_then(|f| f.outcome()), Some(Ok(_))) {
+                return;
+            }
+            if let Err(e) = self.sync(Direction::Download).await
+                && !is_of_network(&e)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Writes what the status held back.
+    async fn keep_status(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.board.behind() => {}
+                () = self.ends.all.cancelled() => return,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.board.flush();
+        }
+    }
+
+    /// Lets a mount go of a session that did not come to be.
+    async fn abandon(self: &Arc<Self>) {
+        self.ends.cancel();
+        self.board.withdraw(&self.session);
+        self.lanes.alone().await.let_go();
+    }
+}
+
+/// Whether a failure may pass by itself: it is about the way to the store.
+pub(super) fn is_of_network(error: &Error) -> bool {
+    match error {
+        Error::Shared(error) => is_of_network(error),
+        Error::Store { .. } => error.is_retryable(),
+        _ => false,
+    }
+}

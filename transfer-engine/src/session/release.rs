@@ -1,0 +1,83 @@
+//! The end of a session.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use policy_core::ConflictPolicy;
+use tokio::sync::watch;
+
+use super::Shared;
+use super::params::{MountResult, ReleaseOptions, Released};
+use super::worker::Worker;
+use crate::error::Error;
+use crate::options::SyncOptions;
+
+/// A release that has begun: its result, once there is one.
+pub(super) type Ending = watch::Receiver<Option<Released>>;
+
+impl Shared {
+    pub(super) fn ending(&self) -> MutexGuard<'_, Option<Ending>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Releases all mounts at once, or joins the release that has begun.
+    pub(super) async fn release(self: &Arc<Self>, how: ReleaseOptions) -> Result<Released, Error> {
+        let mut ending = self.begin_release(how);
+        let released = ending.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
+        released.ok_or_else(|| self.ended())
+    }
+
+    fn begin_release(self: &Arc<Self>, how: ReleaseOptions) -> Ending {
+        let mut ending = self.ending();
+        if let Some(ending) = &*ending {
+            return ending.clone();
+        }
+        let (done, receiver) = watch::channel(None);
+        *ending = Some(receiver.clone());
+        drop(ending);
+        let (workers, shared) = (self.workers().clone(), Arc::clone(self));
+        tokio::spawn(async move {
+            let releases = workers.iter().map(|worker| worker.release(how));
+            let mounts = futures::future::join_all(releases).await;
+            shared.end.cancel();
+            done.send_replace(Some(Released { mounts }));
+        });
+        receiver
+    }
+}
+
+impl Worker {
+    /// Stops what is under way, saves, and lets the mount go.
+    async fn release(self: &Arc<Self>, how: ReleaseOptions) -> MountResult {
+        self.ends.new.cancel();
+        self.ends.downloads.cancel();
+        if how.deadline.is_some() {
+            // It knows of no deadline; what it has sent so far is not sent again.
+            self.ends.uploads.cancel();
+        }
+        let alone = self.lanes.alone().await;
+        let wanted = how.sync_context || self.sync.policy.upload_policy.auto_upload;
+        let result = match alone.mount().filter(|_| wanted) {
+            Some(mount) => {
+                let options = self.last_options(how);
+                self.result(mount.save(&options, &*self.uploads).await.map_err(Arc::new))
+            }
+            None => {
+                let (context_id, path) = (self.sync.context.clone(), self.path.clone());
+                MountResult { context_id, path, report: None, error: None }
+            }
+        };
+        self.board.release(&self.session);
+        self.ends.all.cancel();
+        alone.let_go();
+        result
+    }
+
+    fn last_options(&self, how: ReleaseOptions) -> SyncOptions {
+        let mut options = SyncOptions { deadline: how.deadline, ..self.options.clone() };
+        // A dying machine can't wait for anybody to settle a conflict.
+        if options.conflict.unwrap_or(self.sync.policy.conflict_policy) == ConflictPolicy::Fail {
+            options.conflict = Some(ConflictPolicy::KeepBoth);
+        }
+        options
+    }
+}

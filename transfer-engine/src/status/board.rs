@@ -1,0 +1,260 @@
+//! The tasks of one mount: kept in memory by who holds the mount, and in a file for everybody else.
+//!
+//! The file tells what was, and a lock beside it whether anybody still keeps it: a task that runs by the
+//! file and that nobody keeps was interrupted. It is a lock of its own, so that to look never stands in the
+//! way of who wants the mount.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use policy_core::Timestamp;
+use tokio::sync::Notify;
+
+use super::{TaskState, TaskStatus, TaskType, nanos};
+use crate::env::Env;
+
+const FILE: &str = "status.json";
+const KEPT: &str = "status.lock";
+/// The file is written at most this often in a second; how a task ended is always written.
+const WRITES_A_SECOND: usize = 10;
+/// Counts alone are written no more often than this.
+const EVERY_NANOS: i128 = 100_000_000;
+
+/// The tasks of one mount. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct StatusBoard(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    env: Env,
+    dir: PathBuf,
+    rows: Mutex<Rows>,
+    /// Is told when the file falls behind.
+    behind: Notify,
+}
+
+#[derive(Debug)]
+struct Rows {
+    tasks: Vec<(TaskStatus, u64)>,
+    /// Numbers the owners of rows.
+    next: u64,
+    written: VecDeque<Timestamp>,
+    /// Whether the file is behind.
+    stale: bool,
+    /// Shows that somebody keeps the board; `None` once it is closed, and nothing more is written.
+    kept: Option<File>,
+}
+
+/// How much a change matters to those who read the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Counts.
+    Low,
+    /// News.
+    High,
+    /// How something ended.
+    Final,
+}
+
+impl StatusBoard {
+    /// Begins to keep the board of a mount that this process has locked.
+    pub(crate) fn open(env: &Env, dir: &Path) -> Self {
+        let mut tasks = tasks_of(&dir.join(FILE)).unwrap_or_default();
+        // Nobody else can keep it.
+        tasks.iter_mut().for_each(TaskStatus::interrupt);
+        let rows = Rows {
+            tasks: tasks.into_iter().map(|task| (task, 0)).collect(),
+            next: 1,
+            written: VecDeque::new(),
+            stale: false,
+            kept: keep(&dir.join(KEPT)),
+        };
+        let inner =
+            Inner { env: env.clone(), dir: dir.to_owned(), rows: Mutex::new(rows), behind: Notify::new() };
+        Self(Arc::new(inner))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.env.now()
+    }
+
+    /// Returns the tasks of a context.
+    pub(crate) fn tasks(&self, context: &str) -> Vec<TaskStatus> {
+        let mut tasks: Vec<_> =
+            self.lock().tasks.iter().filter(|(t, _)| t.context == context).map(|(t, _)| t.clone()).collect();
+        tasks.sort_by_key(|task| task.task_type);
+        tasks
+    }
+
+    /// Announces tasks that have not begun.
+    pub(crate) fn announce(&self, session: &str, context: &str, path: &Path, types: &[TaskType]) {
+        for task_type in types {
+            self.take_over(TaskStatus::waiting(session, context, path, *task_type));
+        }
+        self.write(Urgency::Final);
+    }
+
+    /// Replaces a task; returns the number by which its owner changes it from now on.
+    pub(super) fn take_over(&self, task: TaskStatus) -> u64 {
+        let mut rows = self.lock();
+        let owner = rows.next;
+        rows.next += 1;
+        rows.tasks.retain(|(t, _)| !t.is_of(&task.context, task.task_type));
+        rows.tasks.push((task, owner));
+        rows.stale = true;
+        owner
+    }
+
+    /// Changes a task, unless it has another owner by now.
+    pub(super) fn update(&self, owner: u64, urgency: Urgency, change: impl FnOnce(&mut TaskStatus)) {
+        {
+            let mut rows = self.lock();
+            let Some((task, _)) = rows.tasks.iter_mut().find(|(_, o)| *o == owner) else { return };
+            change(task);
+            rows.stale = true;
+        }
+        self.write(urgency);
+    }
+
+    /// Writes what was held back because of too many writes.
+    pub(crate) fn flush(&self) {
+        self.write(Urgency::High);
+    }
+
+    /// Waits until something was held back because of too many writes.
+    pub(crate) async fn behind(&self) {
+        self.0.behind.notified().await;
+    }
+
+    /// Forgets the tasks of a session that did not come to be, unless they say why.
+    pub(crate) fn withdraw(&self, session: &str) {
+        {
+            let mut rows = self.lock();
+            rows.tasks.retain(|(t, _)| t.session != session || t.status != TaskState::Waiting);
+            rows.stale = true;
+        }
+        self.write(Urgency::Final);
+    }
+
+    /// Notes that a session is released: what it did not get to will not happen any more.
+    pub(crate) fn release(&self, session: &str) {
+        {
+            let mut rows = self.lock();
+            rows.tasks.retain(|(t, _)| t.session != session || t.status != TaskState::Waiting);
+            for (task, _) in rows.tasks.iter_mut().filter(|(t, _)| t.session == session) {
+                task.released = true;
+            }
+            rows.stale = true;
+        }
+        self.write(Urgency::Final);
+    }
+
+    /// Ends the keeping, with the mount. The tasks stay readable.
+    pub(crate) fn close(&self) {
+        if self.lock().stale {
+            self.write(Urgency::Final);
+        }
+        let mut rows = self.lock();
+        if rows.kept.take().is_some() {
+            rows.tasks.iter_mut().for_each(|(task, _)| task.interrupt());
+        }
+    }
+
+    fn write(&self, urgency: Urgency) {
+        let now = self.now();
+        let mut rows = self.lock();
+        if !rows.stale || rows.kept.is_none() {
+            return;
+        }
+        if !rows.may_write(urgency, now) {
+            self.0.behind.notify_one();
+            return;
+        }
+        rows.stale = false;
+        rows.written.push_back(now);
+        while rows.written.len() > WRITES_A_SECOND {
+            rows.written.pop_front();
+        }
+        // A status that can't be written must not stop a sync.
+        if let Err(e) = rows.store(&self.0.dir) {
+            tracing::debug!(error = %e, "the status is not written");
+        }
+    }
+}
+
+impl Rows {
+    fn may_write(&self, urgency: Urgency, now: Timestamp) -> bool {
+        let since = |then: Option<&Timestamp>| then.map(|t| nanos(now) - nanos(*t));
+        // A clock that was set back must not silence it.
+        let is_past = |nanos: Option<i128>, least: i128| nanos.is_none_or(|n| n >= least || n < 0);
+        match urgency {
+            Urgency::Final => true,
+            Urgency::High if self.written.len() < WRITES_A_SECOND => true,
+            Urgency::High => is_past(since(self.written.front()), 1_000_000_000),
+            Urgency::Low => is_past(since(self.written.back()), EVERY_NANOS),
+        }
+    }
+
+    fn store(&self, dir: &Path) -> io::Result<()> {
+        let tasks: Vec<&TaskStatus> = self.tasks.iter().map(|(task, _)| task).collect();
+        let (file, new) = (dir.join(FILE), dir.join("status.new"));
+        let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        out.write_all(&serde_json::to_vec(&tasks)?)?;
+        fs::rename(new, file)
+    }
+}
+
+/// Locks the file that shows that the board is kept. Who looks holds it for an instant.
+fn keep(path: &Path) -> Option<File> {
+    let lock = || -> io::Result<File> {
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        for _ in 0..100 {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+                Err(TryLockError::Error(e)) => return Err(e),
+            }
+        }
+        // Without the lock the tasks are still written; they only look interrupted.
+        Ok(file)
+    };
+    lock().inspect_err(|e| tracing::debug!(error = %e, "the status is not kept")).ok()
+}
+
+/// Returns the tasks of a mount as another process sees them.
+pub(super) fn read(dir: &Path) -> io::Result<Vec<TaskStatus>> {
+    let file = dir.join(FILE);
+    let mut tasks = tasks_of(&file)?;
+    let goes_on = |t: &TaskStatus| matches!(t.status, TaskState::Waiting | TaskState::Running);
+    if tasks.iter().any(goes_on) && !is_kept(&dir.join(KEPT)) {
+        // It may have ended well between the two looks.
+        tasks = tasks_of(&file)?;
+        tasks.iter_mut().for_each(TaskStatus::interrupt);
+    }
+    Ok(tasks)
+}
+
+fn is_kept(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(_) => false,
+    }
+}
+
+fn tasks_of(file: &Path) -> io::Result<Vec<TaskStatus>> {
+    match fs::read(file) {
+        // It is for people to read: a damaged one is as good as none.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}

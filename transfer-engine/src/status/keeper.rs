@@ -1,0 +1,175 @@
+//! Keeps one task's row while its sync is under way.
+
+use std::sync::{Mutex, PoisonError};
+
+use policy_core::Timestamp;
+
+use super::board::Urgency;
+use super::{StatusBoard, TaskState, TaskStatus, TaskType, nanos, rfc3339};
+use crate::error::Error;
+use crate::monitor::{Monitor, PathEvent, PathProblem, Phase, Progress};
+use crate::report::SyncReport;
+use crate::usage::Usage;
+
+/// Per-path errors and warnings that are kept of a task.
+const MAX_MESSAGES: usize = 100;
+/// The time over which the throughput is taken.
+const WINDOW_NANOS: i128 = 1_000_000_000;
+
+/// Passes everything on to another monitor, and keeps the task's row of the mount's status.
+///
+/// Dropped without [`finish`](Self::finish), it says that the task was interrupted.
+pub(crate) struct StatusKeeper<'a> {
+    inner: &'a dyn Monitor,
+    board: StatusBoard,
+    owner: u64,
+    began: Timestamp,
+    /// When, and at how many bytes, the throughput was taken last.
+    mark: Mutex<(Timestamp, u64)>,
+}
+
+impl<'a> StatusKeeper<'a> {
+    pub(crate) fn start(
+        inner: &'a dyn Monitor,
+        board: &StatusBoard,
+        context: &str,
+        path: &std::path::Path,
+        session: &str,
+        task_type: TaskType,
+    ) -> Self {
+        let began = board.now();
+        let task = TaskStatus {
+            status: TaskState::Running,
+            start_time: Some(rfc3339(began)),
+            phase: Phase::Opening.to_string(),
+            ..TaskStatus::waiting(session, context, path, task_type)
+        };
+        let owner = board.take_over(task);
+        board.flush();
+        Self { inner, board: board.clone(), owner, began, mark: Mutex::new((began, 0)) }
+    }
+
+    /// Writes how the task ended, and completes its report.
+    pub(crate) fn finish(
+        mut self,
+        mut result: Result<SyncReport, Error>,
+        usage: Usage,
+    ) -> Result<SyncReport, Error> {
+        self.phase(Phase::Done);
+        if let Ok(report) = &mut result {
+            report.note_usage(usage);
+        }
+        self.end(|task| match &result {
+            Ok(report) => {
+                task.error_message = shortcoming(report);
+                if task.error_message.is_none() {
+                    task.status = TaskState::Success;
+                }
+                task.pending = report.pending;
+                task.snapshot = report.snapshot;
+            }
+            Err(e) => task.error_message = Some(crate::download::chain(e)),
+        });
+        result
+    }
+
+    fn end(&mut self, say: impl FnOnce(&mut TaskStatus)) {
+        let owner = std::mem::take(&mut self.owner);
+        let (began, now) = (nanos(self.began), self.board.now());
+        self.board.update(owner, Urgency::Final, |task| {
+            task.finish_time = Some(rfc3339(now));
+            task.status = TaskState::Failed;
+            // Totals that were only estimated, or not known, are what it came to.
+            (task.total_files, task.total_bytes) = (task.files_done, task.bytes_done);
+            task.throughput = rate(task.bytes_done, nanos(now) - began);
+            say(task);
+        });
+    }
+
+    fn rate_now(&self, bytes: u64) -> Option<u64> {
+        let now = self.board.now();
+        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        let (then, had) = *mark;
+        // A new phase counts anew.
+        if bytes < had {
+            *mark = (now, bytes);
+            return None;
+        }
+        let took = nanos(now) - nanos(then);
+        (took >= WINDOW_NANOS).then(|| {
+            *mark = (now, bytes);
+            rate(bytes - had, took)
+        })
+    }
+}
+
+impl Drop for StatusKeeper<'_> {
+    fn drop(&mut self) {
+        if self.owner != 0 {
+            self.end(|task| task.error_message = Some("interrupted".to_owned()));
+        }
+    }
+}
+
+/// Says why a sync that ended did not do all that it should.
+fn shortcoming(report: &SyncReport) -> Option<String> {
+    if report.stopped_by_conflict {
+        Some(format!("stopped by {} conflicts", report.conflicts))
+    } else if report.partial {
+        Some("the deadline came before everything was saved; the snapshot is partial".to_owned())
+    } else if report.nothing_in_scope {
+        Some("the white lists match nothing, although there are files".to_owned())
+    } else if report.failed > 0 {
+        Some(format!("{} paths failed", report.failed))
+    } else {
+        None
+    }
+}
+
+fn rate(bytes: u64, nanos: i128) -> u64 {
+    if nanos <= 0 {
+        return 0;
+    }
+    u64::try_from(i128::from(bytes) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
+}
+
+impl Monitor for StatusKeeper<'_> {
+    fn phase(&self, phase: Phase) {
+        self.board.update(self.owner, Urgency::High, |task| task.phase = phase.to_string());
+        self.inner.phase(phase);
+    }
+
+    fn progress(&self, progress: &Progress) {
+        let throughput = self.rate_now(progress.bytes_done);
+        self.board.update(self.owner, Urgency::Low, |task| {
+            task.files_done = progress.files_done;
+            task.total_files = progress.total_files;
+            task.bytes_done = progress.bytes_done;
+            task.total_bytes = progress.total_bytes;
+            task.throughput = throughput.unwrap_or(task.throughput);
+        });
+        self.inner.progress(progress);
+    }
+
+    fn path(&self, event: &PathEvent<'_>) {
+        self.inner.path(event);
+    }
+
+    fn warning(&self, warning: &str) {
+        self.board.update(self.owner, Urgency::High, |task| keep(&mut task.warnings, || warning.to_owned()));
+        self.inner.warning(warning);
+    }
+
+    fn problem(&self, problem: &PathProblem) {
+        self.board.update(self.owner, Urgency::Low, |task| {
+            keep(&mut task.errors, || format!("{}: {}", problem.path, problem.message));
+        });
+        self.inner.problem(problem);
+    }
+}
+
+fn keep(messages: &mut Vec<String>, message: impl FnOnce() -> String) {
+    if messages.len() < MAX_MESSAGES {
+        messages.push(message());
+    }
+}
