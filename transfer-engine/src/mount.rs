@@ -9,14 +9,18 @@ use policy_core::{
     ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, TreePath, looks_lost,
 };
 
+use crate::download::Arriving;
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
-use crate::local::{MountDir, recover};
+use crate::local::{MountDir, recover, staged_inodes};
 use crate::monitor::{Monitor, Phase};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::SyncReport;
-use crate::state::{BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState, NextBase};
+use crate::state::{
+    ArrivalsReader, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, ContextState, MountState, NextBase,
+    Overlaid,
+};
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{Head, HeadKey, Store};
 use crate::upload::{DeltaOptions, DeltaStats};
@@ -51,6 +55,7 @@ pub struct Mount {
     pub(crate) files: ContextState,
     pub(crate) scope: Arc<Scope>,
     pub(crate) board: StatusBoard,
+    pub(crate) arriving: Arc<Arriving>,
     never: Vec<TreePath>,
 }
 
@@ -76,6 +81,7 @@ impl Mount {
             files,
             scope,
             board,
+            arriving: Arc::default(),
             never,
         })
     }
@@ -155,12 +161,18 @@ impl Mount {
     }
 
     /// Opens the mount's directory and clears away what a crash left in it; `None` where it does not exist.
+    /// Needs the mount for itself.
     pub(crate) fn open_dir(&self, monitor: &dyn Monitor) -> Result<Option<MountDir>, Error> {
         let dir = match MountDir::open(&self.path, self.store.env()) {
             Ok(dir) => dir,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.fold_arrivals(None, None)?;
+                return Ok(None);
+            }
             Err(e) => return Err(Error::local("open the mount", &self.path, e)),
         };
+        // First what an interrupted download left: its staging directory tells how far it came.
+        self.fold_arrivals(Some(&dir), None)?;
         for name in recover(&dir).map_err(|e| Error::local("clear up", &self.path, e))? {
             monitor.warning(&format!(
                 "an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`"
@@ -212,6 +224,65 @@ impl Mount {
         }
         let opened = BaseReader::open(&self.files.base());
         Ok(opened.map_err(|e| Error::local("read", self.files.base(), e))?.map(|(_, rows)| rows))
+    }
+
+    /// Returns the base's rows that this sync deals with, with what has arrived since the base was written.
+    pub(crate) fn rows_by_now(
+        &self,
+        filter: &Arc<Filter>,
+    ) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
+        use crate::local::ScanFilter;
+        let arrivals = self.files.arrivals();
+        let opened = ArrivalsReader::open(&arrivals).map_err(|e| Error::local("read", arrivals, e))?;
+        let filter = filter.clone();
+        let contains = move |row: &io::Result<BaseRow>| {
+            row.as_ref().map_or(true, |row| !row.held && filter.contains(&row.path, row.entry.is_dir()))
+        };
+        let old = self.old_rows(opened.as_ref().is_some_and(|(_, fresh, _)| *fresh))?;
+        Ok(match opened {
+            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, BTreeSet::new()).filter(contains)),
+            None => Box::new(old.filter(contains)),
+        })
+    }
+
+    fn old_rows(&self, fresh: bool) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
+        let header = if fresh { None } else { self.files.header() };
+        let rows = self.all_base_rows(header.as_ref())?;
+        Ok(rows.map_or_else(|| Box::new(std::iter::empty()) as Box<_>, |rows| Box::new(rows) as Box<_>))
+    }
+
+    /// Writes into the base what a download has put in place, and ends its journal. `header` is what the base
+    /// stands for then, should the download be complete. Needs the mount for itself.
+    pub(crate) fn fold_arrivals(
+        &self,
+        dir: Option<&MountDir>,
+        header: Option<BaseHeader>,
+    ) -> Result<(), Error> {
+        self.arriving.end();
+        let path = self.files.arrivals();
+        let opened = ArrivalsReader::open(&path).map_err(|e| Error::local("read", &path, e))?;
+        let Some((begun, fresh, arrivals)) = opened else {
+            return if path.exists() { self.files.drop_arrivals() } else { Ok(()) };
+        };
+        // Of another life of the context, a row says nothing.
+        let other = self.files.header().is_some_and(|h| h.lineage != begun.lineage);
+        let staged = dir.map_or(Ok(BTreeSet::new()), staged_inodes);
+        let staged = staged.map_err(|e| Error::local("look at", &self.path, e))?;
+        let filter = self.filter(&SyncOptions::default());
+        let old = self.old_rows(fresh || other)?;
+        let folded = self.files.folded_base();
+        let fold = || {
+            let mut base = BaseWriter::create(&folded)?;
+            for row in Overlaid::new(old, arrivals, staged) {
+                let row = row?;
+                if filter.in_scope(&row.path, row.entry.is_dir()) {
+                    base.push(row)?;
+                }
+            }
+            base.finish(header.unwrap_or(begun))
+        };
+        fold().map_err(|e| Error::local("write", &folded, e))?;
+        self.files.adopt_folded()
     }
 
     /// Begins the base that follows the one of `header`: its rows, but for those that left the scope, so that

@@ -9,11 +9,15 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use policy_core::{Entry, Node, Reason, Timestamp, TreePath, Verdict};
+use policy_core::{Entry, Node, Timestamp, TreePath, Verdict};
 use rustix::fs::{AtFlags, Mode};
+use tokio_util::sync::CancellationToken;
 
+use super::arriving::{Arriving, Lane};
 use super::compare::{free_copy_path, link_print};
-use super::fetch::{Fetcher, Item, LONG, Outcome};
+use super::fetch::{Fetcher, Item, LONG, Outcome, Told};
+use super::ledger::{Ledger, told};
+use super::place::has_vanished;
 use crate::error::Error;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable};
 use crate::monitor::{Monitor, PathProblem, Progress};
@@ -24,6 +28,10 @@ use crate::store::Store;
 
 /// Paths in a window at most.
 const WINDOW_PATHS: usize = 4096;
+/// The first window's bytes: the first files are there soon, and later windows share more of the cost.
+const FIRST_WINDOW: u64 = 1 << 20;
+/// How much larger each window is than the one before.
+const WINDOW_GROWTH: u64 = 4;
 
 /// What applying needs besides the plan.
 pub(crate) struct Applying<'a> {
@@ -34,14 +42,27 @@ pub(crate) struct Applying<'a> {
     pub(crate) monitor: &'a dyn Monitor,
     /// What there will be to do, for the progress.
     pub(crate) total: Progress,
+    pub(crate) arriving: Arc<Arriving>,
+    pub(crate) lane: Lane,
+    pub(crate) stop: CancellationToken,
+    /// Whether the policy extracts what is brought at this path.
+    pub(crate) would_extract: &'a (dyn Fn(&TreePath) -> bool + Sync),
 }
 
 /// A path to be removed.
 struct Removal {
-    ordinal: usize,
     path: TreePath,
     /// `None` for a directory.
     expected: Option<Expecting>,
+    told: Told,
+}
+
+/// A directory that gets its mode when everything is in it.
+struct NewDir {
+    path: TreePath,
+    mode: u16,
+    mtime: Timestamp,
+    told: Told,
 }
 
 /// What the plan saw at a path, as far as it can be told without looking again.
@@ -52,13 +73,17 @@ pub(crate) enum Expecting {
     Link(Box<[u8]>),
 }
 
-/// Whether a step changes something on disk, and so has an outcome. Outcomes are numbered in plan order.
+/// Whether a step changes something on disk.
 pub(crate) fn has_outcome(step: &PlanStep) -> bool {
     matches!(step.decision.verdict, Verdict::Write | Verdict::Delete | Verdict::KeepBoth)
 }
 
-/// Applies a plan and returns the outcome of each step that has one, in order.
-pub(crate) async fn apply(applying: &Applying<'_>, mut plan: Plan<'_>) -> Result<Vec<Outcome>, Error> {
+/// Applies a plan, and notes and tells what becomes of it.
+pub(crate) async fn apply(
+    applying: &Applying<'_>,
+    mut plan: Plan<'_>,
+    ledger: &mut Ledger,
+) -> Result<(), Error> {
     let Applying { dir, options, monitor, .. } = applying;
     let staging =
         Staging::create(dir).map_err(|e| Error::local("make a staging directory in", dir.path(), e))?;
@@ -72,13 +97,16 @@ pub(crate) async fn apply(applying: &Applying<'_>, mut plan: Plan<'_>) -> Result
         monitor: *monitor,
         progress: Mutex::new(applying.total),
         hint: "the next pull tries it again",
+        sharing: Some((applying.arriving.clone(), applying.lane)),
+        stop: applying.stop.clone(),
     };
-    let done = carry_out(applying, &fetcher, &staging, &mut plan).await;
+    let done = carry_out(applying, &fetcher, &staging, &mut plan, ledger).await;
     drop(fetcher);
     if let Some(staging) = Arc::into_inner(staging) {
         staging.finish();
     }
-    done
+    let noted = ledger.flush(applying);
+    done.and(noted)
 }
 
 async fn carry_out(
@@ -86,33 +114,40 @@ async fn carry_out(
     fetcher: &Fetcher<'_>,
     staging: &Arc<Staging>,
     plan: &mut Plan<'_>,
-) -> Result<Vec<Outcome>, Error> {
+    ledger: &mut Ledger,
+) -> Result<(), Error> {
     let Applying { dir, options, monitor, .. } = applying;
     let env = dir.env();
-    let window_bytes = (options.memory / 4).max(1 << 20);
-    let mut outcomes: Vec<Outcome> = Vec::new();
+    let largest_window = (options.memory / 4).max(1 << 20);
+    let mut window_bytes = FIRST_WINDOW.min(largest_window);
     let mut window: Vec<Item> = Vec::new();
     let mut weight = 0;
     let mut long: Vec<Item> = Vec::new();
     let mut removals: Vec<Removal> = Vec::new();
     let mut blocked: Vec<Item> = Vec::new();
-    let mut dirs: Vec<(TreePath, u16, Timestamp)> = Vec::new();
+    let mut dirs: Vec<NewDir> = Vec::new();
     let mut standing: BTreeSet<TreePath> = BTreeSet::new();
     let mut windows = FuturesUnordered::new();
 
     while let Some(step) = plan.next().await? {
+        if applying.stop.is_cancelled() {
+            ledger.stopped = true;
+            break;
+        }
+        ledger.meet(applying, &step)?;
         let stays = is_local_dir(&step) && !has_outcome(&step);
         if stays || step.remote.as_ref().is_some_and(|r| r.0.entry.is_dir()) {
             standing.insert(step.path.clone());
         }
-        if !has_outcome(&step) {
+        if !has_outcome(&step) || !ledger.takes(applying, &step) {
             continue;
         }
-        let ordinal = outcomes.len();
-        outcomes.push(Outcome::Failed);
+        let told = told(&step);
         if matches!(step.decision.verdict, Verdict::Delete) {
-            if let Some(removal) = removal(ordinal, &step) {
-                removals.push(removal);
+            if is_local_dir(&step) || expecting(&step).is_some() {
+                removals.push(Removal { path: step.path.clone(), expected: expecting(&step), told });
+            } else {
+                ledger.settle(applying, &told, Outcome::Failed)?;
             }
             // A file that was to be put here waits until the directory is empty.
             park(&step.path, &mut window, &mut long, &mut blocked);
@@ -120,13 +155,14 @@ async fn carry_out(
         }
         // A file stands where a directory comes: it goes first.
         if let Some(last) = removals.pop_if(|r| r.expected.is_some() && step.path.is_below(&r.path)) {
-            let ordinal = last.ordinal;
-            outcomes[ordinal] = remove_now(dir, staging, last, *monitor).await?;
+            let outcome = remove_now(dir, staging, &last.path, last.expected, *monitor).await?;
+            ledger.settle(applying, &last.told, outcome)?;
         }
         let comes_dir = step.remote.as_ref().is_none_or(|r| r.0.entry.is_dir());
         if comes_dir && step.decision.verdict == Verdict::Write && expecting(&step).is_some() {
-            let leaf = Removal { ordinal, path: step.path.clone(), expected: expecting(&step) };
-            if remove_now(dir, staging, leaf, *monitor).await? == Outcome::Failed {
+            let removed = remove_now(dir, staging, &step.path, expecting(&step), *monitor).await?;
+            if removed == Outcome::Failed {
+                ledger.settle(applying, &told, Outcome::Failed)?;
                 continue;
             }
         }
@@ -134,9 +170,11 @@ async fn carry_out(
             // Only an implied directory has no row: what is changed about it is its mode. Beside a conflict
             // it is what lies below it that is brought.
             if step.decision.verdict == Verdict::Write {
-                dirs.push((step.path.clone(), Entry::IMPLIED_DIR.mode, Timestamp::default()));
+                let (mode, mtime) = (Entry::IMPLIED_DIR.mode, Timestamp::default());
+                dirs.push(NewDir { path: step.path.clone(), mode, mtime, told });
+            } else {
+                ledger.settle(applying, &told, Outcome::Made)?;
             }
-            outcomes[ordinal] = Outcome::Made;
             continue;
         };
         let mut entry = remote.0.clone();
@@ -150,18 +188,24 @@ async fn carry_out(
                 Ok(Some(free)) => path = free,
                 // The same conflict was met before: its copy is there.
                 Ok(None) => {
-                    outcomes[ordinal] = Outcome::Made;
+                    ledger.settle(applying, &told, Outcome::Made)?;
                     continue;
                 }
                 Err(e) => {
                     problem(*monitor, &step.path, format!("no place for a conflict copy: {e}"));
+                    ledger.settle(applying, &told, Outcome::Failed)?;
                     continue;
                 }
             }
         }
         if entry.entry.is_dir() {
-            outcomes[ordinal] = make_dir(dir, &path, *monitor).await?;
-            dirs.push((path, entry.entry.mode, entry.entry.mtime));
+            match make_dir(applying, &path).await? {
+                Outcome::Made => {
+                    let (mode, mtime) = (entry.entry.mode, entry.entry.mtime);
+                    dirs.push(NewDir { path, mode, mtime, told });
+                }
+                other => ledger.settle(applying, &told, other)?,
+            }
             continue;
         }
         let expected = match (step.decision.verdict, expecting(&step)) {
@@ -171,6 +215,7 @@ async fn carry_out(
                 Some(print) => Expected::Leaf(print),
                 None => {
                     problem(*monitor, &path, InstallError::Changed.to_string());
+                    ledger.settle(applying, &told, Outcome::Failed)?;
                     continue;
                 }
             },
@@ -183,13 +228,14 @@ async fn carry_out(
             let (mode, mtime) = (entry.entry.mode, entry.entry.mtime);
             let changed = env.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
             if let Ok(Ok(Some(print))) = changed {
-                outcomes[ordinal] = Outcome::Installed(print);
+                ledger.settle(applying, &told, Outcome::Installed(print))?;
+                ledger.set(applying, &told, Some(print))?;
                 continue;
             }
         }
         entry.path = path.clone();
         let size = entry.entry.size();
-        let item = Item { ordinal, path, entry, expected };
+        let item = Item { path, entry, expected, told };
         if step.decision.verdict == Verdict::Write && is_local_dir(&step) {
             // The directory goes first, with the deletions.
             blocked.push(item);
@@ -207,51 +253,61 @@ async fn carry_out(
             windows.push(fetcher.fetch(std::mem::take(&mut window)));
             window.extend(last);
             weight = 0;
+            window_bytes = (window_bytes * WINDOW_GROWTH).min(largest_window);
             while windows.len() > 1 {
                 if let Some(done) = windows.next().await {
-                    settle(&mut outcomes, done?);
+                    ledger.settle_all(applying, &done?)?;
                 }
             }
         }
     }
-    if !window.is_empty() {
+    if !window.is_empty() && !ledger.stopped {
         windows.push(fetcher.fetch(window));
     }
     while let Some(done) = windows.next().await {
-        settle(&mut outcomes, done?);
-    }
-    for item in long {
-        let done = fetcher.fetch_long(item).await?;
-        settle(&mut outcomes, vec![done]);
+        ledger.settle_all(applying, &done?)?;
     }
     drop(windows);
-
-    let (dir2, staging2, filter) = (dir.clone(), staging.clone(), applying.filter.clone());
-    let making_room = blocked.iter().map(|item| item.path.clone()).collect();
-    let removed =
-        env.blocking(move || remove_all(&dir2, &staging2, removals, standing, making_room, &filter)).await;
-    let removed = removed.map_err(|e| Error::local("remove from", dir.path(), io::Error::from(e)))?;
-    for (ordinal, result) in removed {
-        match result {
-            Ok(()) => outcomes[ordinal] = Outcome::Removed,
-            Err((path, message)) => problem(*monitor, &path, message),
+    for item in long {
+        if applying.stop.is_cancelled() {
+            break;
         }
+        ledger.settle_all(applying, &fetcher.fetch(vec![item]).await?)?;
     }
-    if !blocked.is_empty() {
-        settle(&mut outcomes, fetcher.fetch(blocked).await?);
+    ledger.stopped |= applying.stop.is_cancelled();
+
+    if !ledger.stopped {
+        let (dir2, staging2, filter) = (dir.clone(), staging.clone(), applying.filter.clone());
+        let making_room = blocked.iter().map(|item| item.path.clone()).collect();
+        let removed = env
+            .blocking(move || remove_all(&dir2, &staging2, removals, standing, making_room, &filter))
+            .await;
+        let removed = removed.map_err(|e| Error::local("remove from", dir.path(), io::Error::from(e)))?;
+        for (told, result) in removed {
+            match result {
+                Ok(()) => ledger.settle(applying, &told, Outcome::Removed)?,
+                Err((path, message)) => {
+                    problem(*monitor, &path, message);
+                    ledger.settle(applying, &told, Outcome::Failed)?;
+                }
+            }
+        }
+        if !blocked.is_empty() {
+            ledger.settle_all(applying, &fetcher.fetch(blocked).await?)?;
+        }
     }
     let dir2 = dir.clone();
     let modes = env.blocking(move || set_modes(&dir2, dirs)).await;
-    for (path, message) in modes.map_err(|e| Error::local("change", dir.path(), io::Error::from(e)))? {
-        problem(*monitor, &path, message);
+    for (told, result) in modes.map_err(|e| Error::local("change", dir.path(), io::Error::from(e)))? {
+        match result {
+            Ok(outcome) => ledger.settle(applying, &told, outcome)?,
+            Err(message) => {
+                problem(*monitor, &told.path, message);
+                ledger.settle(applying, &told, Outcome::Failed)?;
+            }
+        }
     }
-    Ok(outcomes)
-}
-
-fn settle(outcomes: &mut [Outcome], done: Vec<(usize, Outcome)>) {
-    for (ordinal, outcome) in done {
-        outcomes[ordinal] = outcome;
-    }
+    Ok(())
 }
 
 fn problem(monitor: &dyn Monitor, path: &TreePath, message: String) {
@@ -324,11 +380,6 @@ fn is_local_dir(step: &PlanStep) -> bool {
     }
 }
 
-fn removal(ordinal: usize, step: &PlanStep) -> Option<Removal> {
-    let expected = expecting(step);
-    (is_local_dir(step) || expected.is_some()).then(|| Removal { ordinal, path: step.path.clone(), expected })
-}
-
 async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<Option<Fingerprint>, Error> {
     let (job_dir, job_path, target) = (dir.clone(), path.clone(), target.to_vec());
     let seen = dir.env().blocking(move || link_print(&job_dir, &job_path, &target)).await;
@@ -360,37 +411,46 @@ fn remove_leaf(
 async fn remove_now(
     dir: &MountDir,
     staging: &Arc<Staging>,
-    removal: Removal,
+    path: &TreePath,
+    expected: Option<Expecting>,
     monitor: &dyn Monitor,
 ) -> Result<Outcome, Error> {
-    let (job_dir, job_staging) = (dir.clone(), staging.clone());
-    let path = removal.path.clone();
-    let removed = dir.env().blocking(move || match &removal.expected {
-        Some(expected) => remove_leaf(&job_dir, &job_staging, &removal.path, expected),
+    let (job_dir, job_staging, job_path) = (dir.clone(), staging.clone(), path.clone());
+    let removed = dir.env().blocking(move || match &expected {
+        Some(expected) => remove_leaf(&job_dir, &job_staging, &job_path, expected),
         None => Ok(()),
     });
-    match removed.await.map_err(|e| Error::local("remove", dir.show(&path), io::Error::from(e)))? {
+    match removed.await.map_err(|e| Error::local("remove", dir.show(path), io::Error::from(e)))? {
         Ok(()) => Ok(Outcome::Removed),
         Err(e) => {
-            problem(monitor, &path, e.to_string());
+            problem(monitor, path, e.to_string());
             Ok(Outcome::Failed)
         }
     }
 }
 
-async fn make_dir(dir: &MountDir, path: &TreePath, monitor: &dyn Monitor) -> Result<Outcome, Error> {
-    let (job_dir, job_path) = (dir.clone(), path.clone());
-    let made = dir.env().blocking(move || job_dir.make_dirs(&job_path).map(drop)).await;
-    match made.map_err(|e| Error::local("make", dir.show(path), io::Error::from(e)))? {
-        Ok(()) => Ok(Outcome::Made),
+/// Makes a directory, unless it was there and is no more.
+async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Outcome, Error> {
+    let (dir, job_path, arriving) = (applying.dir.clone(), path.clone(), applying.arriving.clone());
+    let is_asked = applying.lane == Lane::Asked;
+    let made = applying.dir.env().blocking(move || {
+        if !is_asked && has_vanished(&dir, &arriving, &job_path) {
+            return Ok(Outcome::Withheld);
+        }
+        dir.make_dirs(&job_path)?;
+        arriving.use_dir(&job_path);
+        Ok::<_, io::Error>(Outcome::Made)
+    });
+    match made.await.map_err(|e| Error::local("make", applying.dir.show(path), io::Error::from(e)))? {
+        Ok(outcome) => Ok(outcome),
         Err(e) => {
-            problem(monitor, path, format!("the directory cannot be made: {e}"));
+            problem(applying.monitor, path, format!("the directory cannot be made: {e}"));
             Ok(Outcome::Failed)
         }
     }
 }
 
-type Removed = (usize, Result<(), (TreePath, String)>);
+type Removed = (Told, Result<(), (TreePath, String)>);
 
 /// Removes files, then the directories that nothing is left in and that the context does not hold: those of
 /// the files, and `emptied`.
@@ -404,7 +464,7 @@ fn remove_all(
 ) -> Vec<Removed> {
     let mut done = Vec::with_capacity(removals.len());
     // In reverse tree order what is below a directory comes before it.
-    for Removal { ordinal, path, expected } in removals.into_iter().rev() {
+    for Removal { path, expected, told } in removals.into_iter().rev() {
         let result = match &expected {
             Some(expected) => {
                 remove_leaf(dir, staging, &path, expected).map_err(|e| (path.clone(), e.to_string()))
@@ -417,7 +477,7 @@ fn remove_all(
         if result.is_ok() {
             emptied.extend(path.parent());
         }
-        done.push((ordinal, result));
+        done.push((told, result));
     }
     while let Some(path) = emptied.pop_last() {
         if path.is_root() || standing.contains(&path) || !filter.in_scope(&path, true) {
@@ -434,22 +494,22 @@ fn remove_all(
 }
 
 /// Gives directories their modes, deepest first: one that can't be written to takes no more files.
-fn set_modes(dir: &MountDir, dirs: Vec<(TreePath, u16, Timestamp)>) -> Vec<(TreePath, String)> {
-    let mut problems = Vec::new();
-    for (path, mode, mtime) in dirs.into_iter().rev() {
-        let set = || -> io::Result<()> {
-            let fd = dir.dir(&path)?;
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)))?;
-            if mtime == Timestamp::default() { Ok(()) } else { set_times(&fd, mtime) }
+fn set_modes(dir: &MountDir, dirs: Vec<NewDir>) -> Vec<(Told, Result<Outcome, String>)> {
+    let set = |path: &TreePath, mode, mtime| -> io::Result<Outcome> {
+        let fd = match dir.dir(path) {
+            // Whoever removed it meant it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Withheld),
+            other => other?,
         };
-        if let Err(e) = set() {
-            problems.push((path, format!("the directory's mode cannot be set: {e}")));
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)))?;
+        if mtime != Timestamp::default() {
+            set_times(&fd, mtime)?;
         }
-    }
-    problems
-}
-
-/// Whether a step's reason is one that a person wants to read of.
-pub(crate) fn is_worth_telling(reason: Reason) -> bool {
-    !matches!(reason, Reason::Unchanged | Reason::SameChange | Reason::DeletedOnBoth)
+        Ok(Outcome::Made)
+    };
+    let set = dirs.into_iter().rev().map(|NewDir { path, mode, mtime, told }| {
+        let result = set(&path, mode, mtime).map_err(|e| format!("the directory's mode cannot be set: {e}"));
+        (told, result)
+    });
+    set.collect()
 }

@@ -2,20 +2,22 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use policy_core::{Node, TreePath};
+use policy_core::{Reason, TreePath};
+use tokio_util::sync::CancellationToken;
 
-use super::compare::stands_already;
+use super::arriving::{Arriving, Lane};
+use super::place::Placing;
 use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
 use crate::error::Error;
 use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
-use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staged, Staging, Writable, writable};
-use crate::monitor::{Monitor, PathProblem, Progress};
+use crate::local::{Expected, Fingerprint, MountDir, Staged, Staging};
+use crate::monitor::{Action, Monitor, PathProblem, Progress};
+use crate::state::BaseRow;
 use crate::store::Store;
 
 /// A file above this is brought on its own, piece by piece.
@@ -24,11 +26,22 @@ pub(crate) const LONG: u64 = 4 << 20;
 /// Something to be brought.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// What the caller knows it by.
-    pub(crate) ordinal: usize,
     pub(crate) path: TreePath,
     pub(crate) entry: TreeEntry,
     pub(crate) expected: Expected,
+    pub(crate) told: Told,
+}
+
+/// What is told and remembered of a step once it is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    /// The path that was decided; a conflict copy is put elsewhere.
+    pub(crate) path: TreePath,
+    pub(crate) action: Action,
+    pub(crate) reason: Reason,
+    pub(crate) size: u64,
+    /// The base's row from then on.
+    pub(crate) row: Option<BaseRow>,
 }
 
 /// What became of a path.
@@ -36,6 +49,10 @@ pub(crate) struct Item {
 pub(crate) enum Outcome {
     /// It was not touched, and the base stays as it is.
     Failed,
+    /// It was left to somebody else, or to another time.
+    Left,
+    /// Its directory was removed while it was still to come: it is neither brought nor deleted.
+    Withheld,
     /// It is in place, and this is its stat.
     Installed(Fingerprint),
     /// A directory stands.
@@ -54,42 +71,61 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) progress: Mutex<Progress>,
     /// What a user can do about a path that failed.
     pub(crate) hint: &'static str,
+    /// What shares the mount, and as whom.
+    pub(crate) sharing: Option<(Arc<Arriving>, Lane)>,
+    /// Ends it early: what is ready by then is put in place.
+    pub(crate) stop: CancellationToken,
 }
 
 /// A file on its way.
 #[derive(Default)]
-struct Slot {
-    file: Option<(File, String)>,
+pub(super) struct Slot {
+    pub(super) file: Option<(File, String)>,
     /// Chunks that are still missing.
     left: usize,
-    staged: Option<Staged>,
-    failed: Option<Failure>,
+    pub(super) staged: Option<Staged>,
+    pub(super) failed: Option<Failure>,
 }
 
-enum Failure {
+pub(super) enum Failure {
     /// The store has lost or damaged a part of it.
     Store(String),
     Local(io::Error),
 }
 
-type Slots = Arc<Vec<Mutex<Slot>>>;
+pub(super) type Slots = Arc<Vec<Mutex<Slot>>>;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Fetcher<'_> {
     /// Brings a number of items together: fetched in few requests, made durable with one call, then put in
     /// place one after the other.
-    pub(crate) async fn fetch(&self, items: Vec<Item>) -> Result<Vec<(usize, Outcome)>, Error> {
+    pub(crate) async fn fetch(&self, items: Vec<Item>) -> Result<Fetched, Error> {
         let items = Arc::new(items);
-        let slots = self.fetch_content(&items).await?;
-        let (dir, staging) = (self.dir.clone(), self.staging.clone());
+        let slots: Slots = Arc::new(
+            items
+                .iter()
+                .map(|i| Mutex::new(Slot { left: i.entry.chunks.len(), ..Slot::default() }))
+                .collect(),
+        );
+        let fetched = tokio::select! {
+            fetched = self.fetch_content(&items, &slots) => fetched,
+            () = self.stop.cancelled() => Ok(()),
+        };
+        let (dir, staging, sharing) = (self.dir.clone(), self.staging.clone(), self.sharing.clone());
+        let stopped = fetched.is_err() || self.stop.is_cancelled();
         let placed = {
             let items = items.clone();
-            self.blocking(move || place_all(&dir, &staging, &items, &slots)).await?
+            self.blocking(move || {
+                Placing { dir: &dir, staging: &staging, sharing, stopped }.all(&items, &slots)
+            })
+            .await?
         };
-        self.report(&items, placed?)
+        fetched?;
+        let outcomes = self.report(&items, placed?);
+        Ok(Fetched { items, outcomes })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -100,13 +136,7 @@ impl Fetcher<'_> {
         self.dir.env().blocking(job).await.map_err(lost)
     }
 
-    async fn fetch_content(&self, items: &Arc<Vec<Item>>) -> Result<Slots, Error> {
-        let slots: Slots = Arc::new(
-            items
-                .iter()
-                .map(|i| Mutex::new(Slot { left: i.entry.chunks.len(), ..Slot::default() }))
-                .collect(),
-        );
+    async fn fetch_content(&self, items: &Arc<Vec<Item>>, slots: &Slots) -> Result<(), Error> {
         let needs = items.iter().enumerate().flat_map(|(item, i)| {
             i.entry.chunks.iter().scan(0, move |at, chunk| {
                 let need = Need { item, chunk: *chunk, at: *at };
@@ -116,11 +146,10 @@ impl Fetcher<'_> {
         });
         let ranges = plan_ranges(needs.collect());
         futures::stream::iter(ranges)
-            .map(|range| self.fetch_range(range, items, &slots).boxed())
+            .map(|range| self.fetch_range(range, items, slots).boxed())
             .buffer_unordered(self.concurrency)
             .try_collect::<()>()
-            .await?;
-        Ok(slots)
+            .await
     }
 
     /// Fetches one range and writes what it holds. What fails its digest is fetched once more.
@@ -172,12 +201,6 @@ impl Fetcher<'_> {
         Ok(())
     }
 
-    /// Brings one long file: its ranges in order, several at a time, written where they belong.
-    pub(crate) async fn fetch_long(&self, item: Item) -> Result<(usize, Outcome), Error> {
-        let outcomes = self.fetch(vec![item]).await?;
-        Ok(outcomes.into_iter().next().unwrap_or((0, Outcome::Failed)))
-    }
-
     fn advance(&self, files: u64, bytes: u64) {
         let mut progress = lock(&self.progress);
         progress.files_done += files;
@@ -185,23 +208,31 @@ impl Fetcher<'_> {
         self.monitor.progress(&progress);
     }
 
-    fn report(
-        &self,
-        items: &[Item],
-        placed: Vec<Result<Outcome, String>>,
-    ) -> Result<Vec<(usize, Outcome)>, Error> {
+    fn report(&self, items: &[Item], placed: Vec<Result<Outcome, String>>) -> Vec<Outcome> {
         let outcomes = items.iter().zip(placed).map(|(item, placed)| {
-            let outcome = placed.unwrap_or_else(|message| {
+            placed.unwrap_or_else(|message| {
                 self.monitor.problem(&PathProblem {
                     path: item.path.clone(),
                     message,
                     hint: self.hint.to_owned(),
                 });
                 Outcome::Failed
-            });
-            (item.ordinal, outcome)
+            })
         });
-        Ok(outcomes.collect())
+        outcomes.collect()
+    }
+}
+
+/// What became of the items of one fetch.
+pub(crate) struct Fetched {
+    items: Arc<Vec<Item>>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Fetched {
+    /// Returns each item with what became of it.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&Item, Outcome)> {
+        self.items.iter().zip(self.outcomes.iter().copied())
     }
 }
 
@@ -302,112 +333,4 @@ fn write_chunk(
         slot.staged = Some(staging.seal(&file, name, entry.mode, entry.mtime)?);
     }
     Ok(true)
-}
-
-/// Makes what needs no content, makes all durable, and puts everything in its place.
-fn place_all(
-    dir: &MountDir,
-    staging: &Staging,
-    items: &[Item],
-    slots: &Slots,
-) -> Result<Vec<Result<Outcome, String>>, Error> {
-    let mut full = None;
-    for (item, slot) in items.iter().zip(slots.iter()) {
-        let mut slot = lock(slot);
-        if item.entry.chunks.is_empty() && slot.failed.is_none() {
-            match stage_bare(item, staging) {
-                Ok(staged) => slot.staged = Some(staged),
-                Err(e) => slot.failed = Some(Failure::Local(e)),
-            }
-        }
-        // A full disk is not one file's trouble; but what has found room is brought.
-        if let Some(Failure::Local(e)) = &slot.failed
-            && matches!(
-                e.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::QuotaExceeded
-            )
-        {
-            full.get_or_insert_with(|| {
-                Error::local("write", dir.show(&item.path), io::Error::new(e.kind(), e.to_string()))
-            });
-        }
-    }
-    staging.sync().map_err(|e| Error::local("make durable what was written to", dir.path(), e))?;
-    let mut parents = Parents { dir, last: None };
-    let placed = items.iter().zip(slots.iter()).map(|(item, slot)| {
-        let mut slot = lock(slot);
-        if let Some((_, name)) = slot.file.take() {
-            staging.discard(&name);
-        }
-        match (slot.failed.take(), slot.staged.take()) {
-            (Some(Failure::Store(message)), _) => Err(message),
-            (Some(Failure::Local(e)), _) => Err(format!("cannot be written: {e}")),
-            (None, Some(staged)) => place(&mut parents, staging, item, staged),
-            (None, None) => Err("a part of it is missing in the store".to_owned()),
-        }
-    });
-    let placed = placed.collect();
-    full.map_or(Ok(placed), Err)
-}
-
-fn stage_bare(item: &Item, staging: &Staging) -> io::Result<Staged> {
-    let entry = &item.entry.entry;
-    match &entry.node {
-        Node::Symlink { target } => staging.new_symlink(target, entry.mtime),
-        Node::File { .. } | Node::Dir => {
-            let (file, name) = staging.new_file()?;
-            staging.seal(&file, name, entry.mode, entry.mtime)
-        }
-    }
-}
-
-fn place(
-    parents: &mut Parents<'_>,
-    staging: &Staging,
-    item: &Item,
-    staged: Staged,
-) -> Result<Outcome, String> {
-    let parent = match parents.make(&item.path) {
-        Ok(parent) => parent,
-        Err(e) => {
-            staging.abandon(&staged);
-            return Err(format!("its directory cannot be made: {e}"));
-        }
-    };
-    let placed = staging.install(staged, &parent, &item.path, &item.expected);
-    if matches!(placed, Err(InstallError::Changed))
-        && let Some(print) = stands_already(parents.dir, &item.path, &item.entry.entry)
-    {
-        return Ok(Outcome::Installed(print));
-    }
-    placed.map(Outcome::Installed).map_err(|e| match e {
-        InstallError::Changed if item.expected == Expected::Absent => {
-            "something else is there; it is left as it is".to_owned()
-        }
-        InstallError::Changed => e.to_string(),
-        InstallError::Io(e) => format!("cannot be put in place: {e}"),
-    })
-}
-
-/// Opens, and makes, the directories of files that come in tree order.
-struct Parents<'a> {
-    dir: &'a MountDir,
-    last: Option<(TreePath, Arc<OwnedFd>, Option<Writable>)>,
-}
-
-impl Parents<'_> {
-    fn make(&mut self, path: &TreePath) -> io::Result<Arc<OwnedFd>> {
-        let parent = path.parent().unwrap_or_default();
-        if let Some((last, dir, _)) = &self.last
-            && *last == parent
-        {
-            return Ok(dir.clone());
-        }
-        let dir = Arc::new(self.dir.make_dirs(&parent)?);
-        // The one before gets its mode back first: it may be this one's parent.
-        self.last = None;
-        let writable = writable(&dir);
-        self.last = Some((parent, dir.clone(), writable));
-        Ok(dir)
-    }
 }

@@ -1,11 +1,15 @@
 //! From the store to the mount.
 
 mod apply;
+mod arriving;
 mod compare;
 mod fetch;
+mod ledger;
+mod place;
 mod pull;
 mod ranges;
 mod read;
 mod restore;
 
+pub(crate) use arriving::Arriving;
 pub(crate) use fetch::chain;

@@ -1,25 +1,33 @@
 //! A download: planned against the head, and applied.
 
-use std::io::{self, Read};
+use std::collections::BTreeSet;
+use std::io::Read;
 
-use policy_core::{ConflictPolicy, Entry, ListMarks, Reason, Towards, TreePath, Verdict};
-
+use policy_core::{ConflictPolicy, ListMarks, Towards, TreePath, Verdict};
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Applying, apply, has_outcome, is_worth_telling};
-use super::fetch::Outcome;
+use super::apply::{Applying, apply};
+use super::arriving::Lane;
+use super::ledger::{Ledger, stands, tell};
 use crate::error::Error;
 use crate::local::MountDir;
-use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
+use crate::monitor::{Monitor, Phase, Progress};
 use crate::mount::{Mount, has_archive_content};
 use crate::options::SyncOptions;
-use crate::plan::{Plan, PlanStep, Remote};
+use crate::plan::{Plan, Remote};
 use crate::report::SyncReport;
-use crate::state::{BaseHeader, BaseRow, DeltaState};
+use crate::state::BaseHeader;
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
 use crate::upload::{DeltaStats, LocalDelta, local_delta};
+
+/// A download about to be planned.
+struct Opened {
+    dir: MountDir,
+    head: Head,
+    header: Option<BaseHeader>,
+}
 
 impl Mount {
     /// Brings what the context has and the mount has not, and removes what was deleted there.
@@ -36,57 +44,42 @@ impl Mount {
         &self,
         options: &SyncOptions,
         monitor: &dyn Monitor,
-        _stop: &CancellationToken,
+        stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
         let keeper = self.keep_status(options, monitor, TaskType::Download);
         let before = self.store.usage();
-        let mut result = self.pull_all(options, &keeper).await;
+        let mut result = self.bring_all(options, &keeper, stop).await;
         if self.forget_damaged_base(&result, &keeper)? {
-            result = self.pull_all(options, &keeper).await;
+            result = self.bring_all(options, &keeper, stop).await;
         }
         keeper.finish(result, self.store.usage().since(&before))
     }
 
-    /// Brings these paths and what is below them now, also while [`Mount::bring`] is under way.
-    pub(crate) async fn fetch(
+    async fn bring_all(
         &self,
-        paths: &[TreePath],
         options: &SyncOptions,
         monitor: &dyn Monitor,
+        stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
-        let options = SyncOptions { only: paths.to_vec(), ..options.clone() };
-        self.pull_all(&options, monitor).await
+        loop {
+            let report = self.bring_once(options, monitor, stop).await?;
+            // What somebody asked for and did not get is still to come.
+            if !self.arriving.take_missed() || stop.is_cancelled() {
+                return Ok(report);
+            }
+        }
     }
 
-    async fn pull_all(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
-        let (key, header) = self.find_head(monitor).await?;
-        let head = match key {
-            Some(key) => Some(self.load_head(header.as_ref(), &key).await?).filter(Head::is_live),
-            None => None,
-        };
-        let Some(head) = head else {
-            self.store.meta().await?;
-            let location = self.store.location().to_owned();
-            return Err(Error::NoContext { name: self.context.clone(), location });
-        };
-        let mut header = self.check_base(header, &head, monitor)?;
-
-        let dir = match self.open_dir(monitor)? {
-            Some(dir) => dir,
-            None => {
-                if header.take().is_some() {
-                    monitor.warning("the mount is gone; everything is brought again");
-                }
-                // A dry run looks at the nearest directory that there is, through a filter that finds
-                // nothing: only what is not there can be planned.
-                if options.dry_run {
-                    return self.plan_into_nothing(&head, options, monitor).await;
-                }
-                std::fs::create_dir_all(&self.path)
-                    .map_err(|e| Error::local("make the mount", &self.path, e))?;
-                MountDir::open(&self.path, self.store.env())
-                    .map_err(|e| Error::local("open the mount", &self.path, e))?
-            }
+    async fn bring_once(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+        stop: &CancellationToken,
+    ) -> Result<SyncReport, Error> {
+        let gate = self.arriving.gate.write().await;
+        let Some(Opened { dir, head, mut header }) = self.open_for_download(options, monitor).await? else {
+            let (head, _) = self.find_live_head(monitor).await?;
+            return self.plan_into_nothing(&head, options, monitor).await;
         };
         let filter = self.filter(options);
         let read = self.delta_options(&dir, &filter, options);
@@ -125,7 +118,7 @@ impl Mount {
             if options.dry_run || counted.stopped {
                 let mut plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
                 while let Some(step) = plan.next().await? {
-                    self.tell(&step, monitor, &mut report);
+                    tell(&step, monitor, &mut report);
                     match step.decision.verdict {
                         Verdict::Write if stands(&step) => report.changed += 1,
                         Verdict::Write => report.added += 1,
@@ -141,7 +134,12 @@ impl Mount {
             }
         }
 
+        let as_begun = self.header_of(&head, false).await?;
+        self.arriving.begin(&self.files, &head, &as_begun, header.is_none())?;
+        // From here on others may ask for paths, and get them first.
+        let gate = gate.downgrade();
         monitor.phase(Phase::Downloading);
+        let would_extract = |path: &TreePath| self.would_extract(path);
         let applying = Applying {
             store: &self.store,
             dir,
@@ -149,23 +147,161 @@ impl Mount {
             options,
             monitor,
             total: self.expected_progress(&head, &stats),
+            arriving: self.arriving.clone(),
+            lane: Lane::All,
+            stop: stop.clone(),
+            would_extract: &would_extract,
         };
+        let mut ledger = Ledger::new(report, options.only.is_empty(), ListMarks::new(&self.scope));
         let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
-        let outcomes = apply(&applying, plan).await?;
-        self.remember(
-            &head,
-            header.as_ref(),
-            &mut delta,
-            hold,
-            options,
-            &outcomes,
-            &applying.dir,
-            &mut report,
-            monitor,
-        )
-        .await?;
+        let applied = apply(&applying, plan, &mut ledger).await;
+        drop(gate);
+        applied?;
+        let archive = ledger.archives.iter().find(|path| begins_as_archive(&applying.dir, path));
+        if let Some(path) = archive {
+            monitor.warning(&format!(
+                "`{path}` is an archive that the policy wants extracted; this version does not extract yet"
+            ));
+        }
+        let Ledger { mut report, agrees, marks: mut there, stopped, .. } = ledger;
+        if stopped {
+            let arrived = report.added + report.unchanged;
+            let totals = &head.snapshot.totals;
+            report.pending = report.pending.max((totals.files + totals.symlinks).saturating_sub(arrived));
+            return Ok(report);
+        }
+        if options.only.is_empty() {
+            there.merge(&delta.marks);
+            self.warn_unmatched(&there, monitor);
+        }
+        let _gate = self.arriving.gate.write().await;
+        let agrees = agrees && !self.arriving.missed();
+        self.fold_arrivals(Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
         self.trim_cache(&head);
         Ok(report)
+    }
+
+    /// Brings these paths and what is below them now, also while [`Mount::bring`] is under way. Only what has
+    /// never been here is brought: a file that was deleted here stays so.
+    ///
+    /// # Errors
+    /// [`Error::NoPath`] where the context has no such path, nor the mount; [`Error::NoContext`] and so on as
+    /// for a download.
+    pub(crate) async fn fetch(
+        &self,
+        paths: &[TreePath],
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
+        let before = self.store.usage();
+        let options = SyncOptions { only: paths.to_vec(), dry_run: false, ..options.clone() };
+        let head = match self.arriving.head() {
+            Some(head) => head,
+            None => self.open_for_asking(&options, monitor).await?,
+        };
+        let _gate = self.arriving.gate.read().await;
+        let asking = self.arriving.ask(paths).await;
+        let dir = self.make_dir()?;
+        let filter = self.filter(&options);
+        let read = self.delta_options(&dir, &filter, &options);
+        let mut delta = local_delta(&read, self.rows_by_now(&filter)?, None, monitor).await?;
+        let would_extract = |_: &TreePath| false;
+        let applying = Applying {
+            store: &self.store,
+            dir,
+            filter: filter.clone(),
+            options: &options,
+            monitor,
+            total: Progress::default(),
+            arriving: self.arriving.clone(),
+            lane: Lane::Asked,
+            stop: CancellationToken::new(),
+            would_extract: &would_extract,
+        };
+        let report = delta.stats.report(&head);
+        let found_here = delta.stats.found;
+        let mut ledger = Ledger::new(report, false, ListMarks::new(&self.scope));
+        let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
+        let remote = Remote::Segments(self.segments_within(&head, paths));
+        let rules = self.rules(&options, true);
+        let base = self.rows_by_now(&filter)?;
+        let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
+        apply(&applying, plan, &mut ledger).await?;
+        let Ledger { mut report, met, .. } = ledger;
+        if found_here == 0 && met == 0 {
+            let path = paths.first().map(ToString::to_string).unwrap_or_default();
+            let (name, number) = (self.context.clone(), head.key.number);
+            return Err(Error::NoPath { path, name, number });
+        }
+        if report.failed == 0 {
+            asking.complete();
+        }
+        report.note_usage(self.store.usage().since(&before));
+        Ok(report)
+    }
+
+    /// Finds the head and begins to note what arrives of it, where that is not under way already.
+    async fn open_for_asking(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<Head, Error> {
+        let _gate = self.arriving.gate.write().await;
+        if let Some(head) = self.arriving.head() {
+            return Ok(head);
+        }
+        let opened = self.open_for_download(options, monitor).await?;
+        let Some(Opened { head, header, .. }) = opened else {
+            return Ok(self.find_live_head(monitor).await?.0);
+        };
+        let as_begun = self.header_of(&head, false).await?;
+        self.arriving.begin(&self.files, &head, &as_begun, header.is_none())?;
+        Ok(head)
+    }
+
+    /// Opens the mount and finds what to bring to it; `None` for a dry run where there is no mount yet.
+    async fn open_for_download(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<Opened>, Error> {
+        let dir = self.open_dir(monitor)?;
+        let (head, header) = self.find_live_head(monitor).await?;
+        let mut header = self.check_base(header, &head, monitor)?;
+        let dir = match dir {
+            Some(dir) => dir,
+            None => {
+                if header.take().is_some() {
+                    monitor.warning("the mount is gone; everything is brought again");
+                }
+                // A dry run looks at the nearest directory that there is, through a filter that finds
+                // nothing: only what is not there can be planned.
+                if options.dry_run {
+                    return Ok(None);
+                }
+                self.make_dir()?
+            }
+        };
+        Ok(Some(Opened { dir, head, header }))
+    }
+
+    async fn find_live_head(&self, monitor: &dyn Monitor) -> Result<(Head, Option<BaseHeader>), Error> {
+        let (key, header) = self.find_head(monitor).await?;
+        let head = match key {
+            Some(key) => Some(self.load_head(header.as_ref(), &key).await?).filter(Head::is_live),
+            None => None,
+        };
+        match head {
+            Some(head) => Ok((head, header)),
+            None => {
+                self.store.meta().await?;
+                let location = self.store.location().to_owned();
+                Err(Error::NoContext { name: self.context.clone(), location })
+            }
+        }
+    }
+
+    /// Opens the mount's directory, making it where it is missing.
+    fn make_dir(&self) -> Result<MountDir, Error> {
+        std::fs::create_dir_all(&self.path).map_err(|e| Error::local("make the mount", &self.path, e))?;
+        MountDir::open(&self.path, self.store.env())
+            .map_err(|e| Error::local("open the mount", &self.path, e))
     }
 
     fn expected_progress(&self, head: &Head, stats: &DeltaStats) -> Progress {
@@ -198,7 +334,31 @@ impl Mount {
     ) -> futures::stream::BoxStream<'a, Result<(usize, Vec<crate::format::TreeEntry>), Error>> {
         use futures::StreamExt;
         let store = self.store.clone();
-        async_stream(head, store, cache).boxed()
+        async_stream(head, 0..head.snapshot.segments.len(), store, cache).boxed()
+    }
+
+    /// The segments that may hold these paths.
+    fn segments_within<'a>(
+        &self,
+        head: &'a Head,
+        paths: &[TreePath],
+    ) -> futures::stream::BoxStream<'a, Result<(usize, Vec<crate::format::TreeEntry>), Error>> {
+        use futures::StreamExt;
+        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
+        let wanted: BTreeSet<usize> = paths.iter().flat_map(|path| tree.segments_within(path)).collect();
+        // Neighbours are read together.
+        let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
+        for index in wanted {
+            match ranges.last_mut() {
+                Some(range) if range.end == index => range.end += 1,
+                _ => ranges.push(index..index + 1),
+            }
+        }
+        let (store, cache) = (self.store.clone(), self.cache());
+        futures::stream::iter(ranges)
+            .map(move |range| async_stream(head, range, store.clone(), cache.clone()))
+            .flatten()
+            .boxed()
     }
 
     async fn count(
@@ -221,80 +381,6 @@ impl Mount {
         Ok(counted)
     }
 
-    /// Makes the plan once more, with what became of each step, and writes the base that results.
-    #[expect(clippy::too_many_arguments, reason = "the one place where everything of a download meets")]
-    async fn remember(
-        &self,
-        head: &Head,
-        header: Option<&BaseHeader>,
-        delta: &mut LocalDelta,
-        hold: bool,
-        options: &SyncOptions,
-        outcomes: &[Outcome],
-        dir: &MountDir,
-        report: &mut SyncReport,
-        monitor: &dyn Monitor,
-    ) -> Result<(), Error> {
-        let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
-        let mut next = self.next_base(header, &self.filter(options))?;
-        let mut outcomes = outcomes.iter();
-        let mut archive_met = false;
-        let mut agrees = options.only.is_empty();
-        let mut marks = ListMarks::new(&self.scope);
-        let local_marks = delta.marks.clone();
-        let now = self.store.env().now();
-        let mut plan = self.download_plan(head, header, delta, hold, options)?;
-        while let Some(step) = plan.next().await? {
-            if step.remote.is_some() {
-                marks.note(&self.scope, &step.path);
-            }
-            let outcome = if has_outcome(&step) { outcomes.next().copied() } else { None };
-            if outcome == Some(Outcome::Failed) {
-                report.failed += 1;
-                report.pending += u64::from(step.base.is_none());
-                agrees = false;
-                continue;
-            }
-            self.tell(&step, monitor, report);
-            match step.decision.verdict {
-                Verdict::Write if stands(&step) => report.changed += 1,
-                Verdict::Write => report.added += 1,
-                Verdict::Delete => report.deleted += 1,
-                _ => {}
-            }
-            let row = base_after(&step, outcome, now);
-            let base = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.entry);
-            let there = step.remote.as_ref().map(|r| &r.0.entry);
-            agrees &= match (base, there) {
-                (None, None) => true,
-                (Some(base), Some(there)) => base.agrees_with(there),
-                (Some(entry), None) => step.remote_implied && entry.agrees_with(&Entry::IMPLIED_DIR),
-                (None, Some(_)) => false,
-            };
-            if !archive_met
-                && matches!(outcome, Some(Outcome::Installed(_)))
-                && self.would_extract(&step.path)
-                && begins_as_archive(dir, &step.path)
-            {
-                archive_met = true;
-                monitor.warning(&format!(
-                    "`{}` is an archive that the policy wants extracted; this version does not extract yet",
-                    step.path
-                ));
-            }
-            if let Some(row) = row {
-                next.set(&step.path, row).map_err(cannot_write)?;
-            }
-        }
-        if options.only.is_empty() {
-            marks.merge(&local_marks);
-            self.warn_unmatched(&marks, monitor);
-        }
-        let header = self.header_of(head, agrees).await?;
-        let header = next.finish(header).map_err(cannot_write)?;
-        self.files.adopt_next(&header)
-    }
-
     async fn plan_into_nothing(
         &self,
         head: &Head,
@@ -308,46 +394,9 @@ impl Mount {
         let mut plan = Plan::new(self.rules(options, false), Towards::Mount, base, local, remote, filter);
         while let Some(step) = plan.next().await? {
             report.added += 1;
-            self.tell(&step, monitor, &mut report);
+            tell(&step, monitor, &mut report);
         }
         Ok(report)
-    }
-
-    /// Tells the monitor of a step, and counts what is no change.
-    fn tell(&self, step: &PlanStep, monitor: &dyn Monitor, report: &mut SyncReport) {
-        let there = step.remote.as_ref().map(|r| &r.0.entry);
-        let action = match step.decision.verdict {
-            Verdict::Nothing => return,
-            Verdict::Write if stands(step) => Action::Change,
-            Verdict::Write => Action::Add,
-            Verdict::Delete => Action::Delete,
-            Verdict::HoldBack => {
-                report.held_back += 1;
-                Action::Keep
-            }
-            Verdict::Keep => Action::Keep,
-            Verdict::KeepBoth | Verdict::Stop => {
-                report.conflicts += 1;
-                Action::Conflict
-            }
-            Verdict::Withhold => {
-                if step.decision.reason == Reason::NeedsDeletion {
-                    report.failed += 1;
-                    monitor.problem(&PathProblem {
-                        path: step.path.clone(),
-                        message: step.decision.reason.to_string(),
-                        hint: "let the deletion through, or move what is in the way".to_owned(),
-                    });
-                }
-                Action::Skip
-            }
-        };
-        if !is_worth_telling(step.decision.reason) {
-            return;
-        }
-        let size = there.or(step.base.as_ref().map(|b| &b.entry)).map_or(0, Entry::size);
-        let reason = step.decision.reason.to_string();
-        monitor.path(&PathEvent { path: &step.path, action, side: Side::Local, reason: &reason, size });
     }
 }
 
@@ -365,65 +414,18 @@ fn begins_as_archive(dir: &MountDir, path: &TreePath) -> bool {
     read.is_ok() && has_archive_content(&begin)
 }
 
-/// Whether something is at the path in the mount before the step.
-fn stands(step: &PlanStep) -> bool {
-    match &step.local {
-        Some(row) => matches!(row.state, DeltaState::Present { .. }),
-        None => step.base.is_some(),
-    }
-}
-
-/// Returns the row that the base has after the step: `None` leaves it as it was.
-fn base_after(
-    step: &PlanStep,
-    outcome: Option<Outcome>,
-    now: policy_core::Timestamp,
-) -> Option<Option<BaseRow>> {
-    let local = || {
-        step.local.as_ref().and_then(|row| match &row.state {
-            DeltaState::Present { entry, seen, trusted, .. } => Some(BaseRow {
-                path: row.path.clone(),
-                entry: entry.clone(),
-                print: seen.filter(|_| *trusted),
-                held: false,
-            }),
-            _ => None,
-        })
-    };
-    let remote = |print| {
-        let entry = match &step.remote {
-            Some(remote) => remote.0.entry.clone(),
-            None if step.remote_implied => Entry::IMPLIED_DIR,
-            None => return None,
-        };
-        Some(BaseRow { path: step.path.clone(), entry, print, held: false })
-    };
-    match (step.decision.verdict, step.decision.reason, outcome) {
-        // Its own rename is the file's newest time, and nobody else's: only its content's time can hide
-        // a later edit.
-        (Verdict::Write, _, Some(Outcome::Installed(print))) => {
-            let by_content = crate::local::Fingerprint { ctime: print.mtime, ..print };
-            Some(remote(Some(print).filter(|_| !by_content.is_racy(now))))
-        }
-        (Verdict::Write | Verdict::KeepBoth, _, Some(_)) => Some(remote(None)),
-        (Verdict::Delete, _, Some(_)) | (Verdict::Nothing, Reason::DeletedOnBoth, _) => Some(None),
-        (Verdict::Nothing, Reason::SameChange | Reason::Unchanged, _) => local().map(Some),
-        (Verdict::HoldBack, Reason::DeletedThereHeld, _) if step.base.is_none() => local().map(Some),
-        _ => None,
-    }
-}
-
 /// The segments of a head, read with a store and a cache of the stream's own.
 fn async_stream(
     head: &Head,
+    range: std::ops::Range<usize>,
     store: crate::store::Store,
     cache: crate::state::Cache,
 ) -> impl futures::Stream<Item = Result<(usize, Vec<crate::format::TreeEntry>), Error>> + Send + use<> {
     use futures::{FutureExt, StreamExt, TryStreamExt};
     let snapshot = head.snapshot.clone();
-    let count = snapshot.segments.len();
+    let end = range.end;
     // A window of segments at a time, each read together and ahead.
-    let windows = (0..count).step_by(16).map(move |start| start..(start + 16).min(count));
+    let windows = range.step_by(16).map(move |start| start..(start + 16).min(end));
     futures::stream::iter(windows)
         .map(move |range| {
             let (snapshot, store, cache) = (snapshot.clone(), store.clone(), cache.clone());

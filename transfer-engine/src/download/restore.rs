@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use futures::TryStreamExt;
-use policy_core::{Timestamp, TreePath};
+use policy_core::{Reason, Timestamp, TreePath};
 use rustix::fs::Mode;
+use tokio_util::sync::CancellationToken;
 
 use super::compare::stands_already;
-use super::fetch::{Fetcher, Item, LONG, Outcome};
+use super::fetch::{Fetcher, Item, LONG, Outcome, Told};
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 use crate::local::{Expected, MountDir, Staging, set_times};
@@ -84,16 +85,22 @@ impl Store {
                     }
                     let size = entry.entry.size();
                     weight += size + 4096;
-                    let item =
-                        Item { ordinal: 0, path: entry.path.clone(), entry, expected: Expected::Absent };
+                    let told = Told {
+                        path: entry.path.clone(),
+                        action: Action::Add,
+                        reason: Reason::NewThere,
+                        size,
+                        row: None,
+                    };
+                    let item = Item { path: entry.path.clone(), entry, expected: Expected::Absent, told };
                     if size > LONG {
-                        self.bring(target, vec![item], options, monitor, &mut report).await?;
+                        self.write_items(target, vec![item], options, monitor, &mut report).await?;
                         continue;
                     }
                     window.push(item);
                     if weight > options.memory / 4 {
                         weight = 0;
-                        self.bring(target, std::mem::take(&mut window), options, monitor, &mut report)
+                        self.write_items(target, std::mem::take(&mut window), options, monitor, &mut report)
                             .await?;
                     }
                 }
@@ -106,7 +113,7 @@ impl Store {
                 });
             }
             if let Some(target) = &target {
-                self.bring(target, window, options, monitor, &mut report).await?;
+                self.write_items(target, window, options, monitor, &mut report).await?;
             }
         }
         if let Some(target) = target {
@@ -127,7 +134,7 @@ impl Store {
         Ok(report)
     }
 
-    async fn bring(
+    async fn write_items(
         &self,
         target: &Target,
         items: Vec<Item>,
@@ -146,8 +153,10 @@ impl Store {
             monitor,
             progress: Mutex::new(Progress::default()),
             hint: "restore into another directory, or move away what is there",
+            sharing: None,
+            stop: CancellationToken::new(),
         };
-        for (_, outcome) in fetcher.fetch(items).await? {
+        for (_, outcome) in fetcher.fetch(items).await?.each() {
             if outcome == Outcome::Failed {
                 report.added -= 1;
                 report.failed += 1;

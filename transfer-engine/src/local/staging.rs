@@ -5,6 +5,7 @@
 //! at, and moved back if it is not what was expected. A crash leaves such a directory behind; its names
 //! tell [`recover`] which of its files are ours to delete and which may hold a user's only copy.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -50,6 +51,12 @@ impl From<Errno> for InstallError {
 pub(crate) struct Staged {
     name: String,
     inode: u64,
+}
+
+impl Staged {
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
 }
 
 /// A staging directory in use.
@@ -127,19 +134,16 @@ impl Staging {
         Ok(rustix::fs::syncfs(&self.dir)?)
     }
 
-    /// Puts a staged file in place, if there is what was expected, and returns its stat from there.
+    /// Puts a staged file in place, if there is what was expected, and returns its stat from there. If not,
+    /// it stays in staging, which is how a crash is told from success; it goes with the directory.
     pub(crate) fn install(
         &self,
-        staged: Staged,
+        staged: &Staged,
         parent: &OwnedFd,
         path: &TreePath,
         expected: &Expected,
     ) -> Result<Fingerprint, InstallError> {
-        let result = self.put(&staged, parent, path, expected);
-        if result.is_err() {
-            self.discard(&staged.name);
-        }
-        result?;
+        self.put(staged, parent, path, expected)?;
         match stat_at(parent, path.name())? {
             Some(stat) if stat.st_ino == staged.inode => Ok(Fingerprint::of(&stat)),
             // Somebody was quick: it is theirs now.
@@ -189,22 +193,15 @@ impl Staging {
                             path.name(),
                             RenameFlags::EXCHANGE,
                         )?;
-                        self.discard(&name);
                         Err(InstallError::Changed)
                     }
-                    Err(Errno::NOENT) => {
-                        self.discard(&name);
-                        Err(InstallError::Changed)
-                    }
+                    Err(Errno::NOENT) => Err(InstallError::Changed),
                     Err(Errno::INVAL | Errno::NOSYS) => {
                         // No exchange on this file system: aside, look, in.
                         self.take_out(parent, path, print)?;
                         self.move_in(&name, parent, path.name())
                     }
-                    Err(e) => {
-                        self.discard(&name);
-                        Err(e.into())
-                    }
+                    Err(e) => Err(e.into()),
                 }
             }
         }
@@ -340,6 +337,20 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
         }
     }
     Ok(names)
+}
+
+/// Returns the inodes of all files that are in staging directories: those that were not put in place.
+pub(crate) fn staged_inodes(mount: &MountDir) -> io::Result<BTreeSet<u64>> {
+    let mut inodes = BTreeSet::new();
+    for name in names(mount.root())? {
+        if is_staging(mount.root(), &name) {
+            let dir = open_dir(mount.root(), &name)?;
+            for file in names(&dir)? {
+                inodes.extend(stat_at(&dir, &file)?.map(|stat| stat.st_ino));
+            }
+        }
+    }
+    Ok(inodes)
 }
 
 /// Removes what an interrupted sync left in the mount. A file that a user may have edited in the very moment

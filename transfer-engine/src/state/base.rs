@@ -14,7 +14,7 @@ use crate::store::HeadKey;
 
 const MAGIC: [u8; 4] = *b"CSba";
 const VERSION: u8 = 1;
-const HEADER: usize = 512;
+pub(super) const HEADER: usize = 512;
 const MAX_E_TAG: usize = 256;
 
 /// What the base as a whole stands for.
@@ -37,7 +37,7 @@ pub(crate) struct BaseHeader {
 }
 
 impl BaseHeader {
-    fn encode(&self) -> io::Result<[u8; HEADER]> {
+    pub(super) fn encode(&self) -> io::Result<[u8; HEADER]> {
         let mut w = Writer::with_capacity(HEADER);
         w.bytes(&MAGIC);
         w.u8(VERSION);
@@ -68,7 +68,7 @@ impl BaseHeader {
         Ok(header)
     }
 
-    fn decode(header: &[u8; HEADER]) -> Result<Self, FormatError> {
+    pub(super) fn decode(header: &[u8; HEADER]) -> Result<Self, FormatError> {
         if sha256(&header[..HEADER - 32]).0 != header[HEADER - 32..] {
             return Err(FormatError::Corrupt { part: Part::State });
         }

@@ -107,6 +107,34 @@ impl ContextState {
         self.dir.join("base.next")
     }
 
+    /// What a download has put in place since the base was written.
+    pub(crate) fn arrivals(&self) -> PathBuf {
+        self.dir.join("arrivals")
+    }
+
+    /// The base while what arrived is written into it.
+    pub(crate) fn folded_base(&self) -> PathBuf {
+        self.dir.join("base.fold")
+    }
+
+    /// Takes the folded base as the base, and forgets what was written into it.
+    pub(crate) fn adopt_folded(&self) -> Result<(), Error> {
+        let adopt = || {
+            fs::rename(self.folded_base(), self.base())?;
+            File::open(&self.dir)?.sync_all()
+        };
+        adopt().map_err(|e| Error::local("replace", self.base(), e))?;
+        self.drop_arrivals()
+    }
+
+    /// Forgets what arrived.
+    pub(crate) fn drop_arrivals(&self) -> Result<(), Error> {
+        match fs::remove_file(self.arrivals()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local("remove", self.arrivals(), e)),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn cache(&self) -> Cache {
         Cache::new(self.dir.join("cache"))
     }

@@ -5,16 +5,19 @@
 //!                       /status.json     what `status` shows
 //!                       /<context>/base         the base entries with their fingerprints
 //!                                 /base.next    the base that a commit under way would give
+//!                                 /arrivals     what a download has put in place since the base was written
 //!                                 /cache/       the head and its segments, as they are in the store
 //! ```
 
+mod arrivals;
 mod base;
 mod cache;
 mod dir;
 mod rows;
 mod spool;
 
-pub(crate) use base::{BaseHeader, BaseReader, NextBase};
+pub(crate) use arrivals::{ArrivalRow, ArrivalsReader, ArrivalsWriter, Change, Overlaid};
+pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;
 pub(crate) use dir::{ContextState, MountState, mount_dir};
 pub(crate) use rows::{BaseRow, DeltaRow, DeltaState};

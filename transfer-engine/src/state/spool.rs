@@ -78,7 +78,8 @@ impl<R: Row, F: Read> FrameReader<R, F> {
         Self { from, rows: Vec::new().into_iter(), body: Vec::new(), failed: false }
     }
 
-    fn frame(&mut self) -> io::Result<Option<Vec<R>>> {
+    /// Reads the rows of the next frame, and says how many bytes it has.
+    pub(crate) fn frame(&mut self) -> io::Result<Option<(Vec<R>, u64)>> {
         let mut head = [0; HEAD];
         match self.from.read_exact(&mut head[..1]) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -95,7 +96,8 @@ impl<R: Row, F: Read> FrameReader<R, F> {
         if self.body.len() != len as usize || sha256(&self.body).0[..16] != head[8..] {
             return Err(corrupt());
         }
-        parse(&self.body, count).map(Some).map_err(io::Error::other)
+        let rows = parse(&self.body, count).map_err(io::Error::other)?;
+        Ok(Some((rows, HEAD as u64 + u64::from(len))))
     }
 }
 
@@ -130,7 +132,7 @@ impl<R: Row, F: Read> Iterator for FrameReader<R, F> {
                 return None;
             }
             match self.frame() {
-                Ok(Some(rows)) => self.rows = rows.into_iter(),
+                Ok(Some((rows, _))) => self.rows = rows.into_iter(),
                 Ok(None) => return None,
                 Err(e) => {
                     self.failed = true;

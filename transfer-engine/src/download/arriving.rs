@@ -1,0 +1,196 @@
+//! What the downloads of one mount share: who brings a path, what has arrived, what they agree on as the head.
+//!
+//! Two kinds of downloads can be under way: one that brings everything, and those that bring what was asked
+//! for now. A path belongs to whoever asked for it; the one that brings everything leaves it alone from then
+//! on, for what it saw of the mount there may be older than what was brought since.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use policy_core::TreePath;
+use tokio::sync::Notify;
+
+use crate::error::Error;
+use crate::state::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
+use crate::store::Head;
+
+/// Which download it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The one that brings everything.
+    All,
+    /// One that brings what was asked for.
+    Asked,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Arriving {
+    /// Held for writing by what needs the mount for itself: an upload, the begin and the end of a download.
+    pub(crate) gate: tokio::sync::RwLock<()>,
+    asked: RwLock<Asked>,
+    journal: Mutex<Option<ArrivalsWriter>>,
+    head: Mutex<Option<Head>>,
+    /// Directories in which something was placed, as hashes.
+    used: Mutex<HashSet<u64>>,
+    answered: Notify,
+}
+
+/// The paths that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// Being brought, each with the number of who asked.
+    active: Vec<(u64, TreePath)>,
+    /// Brought since the download of everything began.
+    done: HashSet<TreePath>,
+    /// Whether some of them failed, so that everything has to be looked at once more.
+    missed: bool,
+    count: u64,
+}
+
+impl Asked {
+    /// Whether somebody else brings this path, or has brought it.
+    pub(crate) fn covers(&self, path: &TreePath) -> bool {
+        if self.active.iter().any(|(_, asked)| path.is_within(asked)) {
+            return true;
+        }
+        let mut above = Some(path.clone()).filter(|_| !self.done.is_empty());
+        while let Some(path) = above {
+            if self.done.contains(&path) {
+                return true;
+            }
+            above = path.parent();
+        }
+        false
+    }
+
+    fn overlaps(&self, paths: &[TreePath]) -> bool {
+        let clash = |a: &TreePath, b: &TreePath| a.is_within(b) || b.is_within(a);
+        self.active.iter().any(|(_, active)| paths.iter().any(|path| clash(active, path)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Arriving {
+    /// Begins to note what arrives of this head, unless that goes on already. Needs the gate.
+    pub(crate) fn begin(
+        &self,
+        files: &ContextState,
+        head: &Head,
+        header: &BaseHeader,
+        fresh: bool,
+    ) -> Result<(), Error> {
+        let path = files.arrivals();
+        let journal = ArrivalsWriter::create(&path, header, fresh);
+        *lock(&self.journal) = Some(journal.map_err(|e| Error::local("write", path, e))?);
+        *lock(&self.head) = Some(head.clone());
+        let mut asked = self.asked.write().unwrap_or_else(PoisonError::into_inner);
+        asked.done.clear();
+        asked.missed = false;
+        Ok(())
+    }
+
+    /// Ends it: what was noted is in the base now. Needs the gate.
+    pub(crate) fn end(&self) {
+        *lock(&self.journal) = None;
+        *lock(&self.head) = None;
+    }
+
+    /// Returns the head of which things arrive.
+    pub(crate) fn head(&self) -> Option<Head> {
+        lock(&self.head).clone()
+    }
+
+    /// Notes what became of paths.
+    pub(crate) fn note(&self, rows: Vec<ArrivalRow>) -> io::Result<()> {
+        match &mut *lock(&self.journal) {
+            Some(journal) if !rows.is_empty() => journal.append(rows),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns what is asked for; as long as the answer is held, nobody can ask for more.
+    pub(crate) fn asked(&self) -> RwLockReadGuard<'_, Asked> {
+        self.asked.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something that was asked for failed since everything was begun.
+    pub(crate) fn missed(&self) -> bool {
+        self.asked().missed
+    }
+
+    /// Says whether something that was asked for failed, and forgets it.
+    pub(crate) fn take_missed(&self) -> bool {
+        let mut asked = self.asked.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut asked.missed)
+    }
+
+    /// Asks for paths, once nobody else is bringing any of them.
+    pub(crate) async fn ask(&self, paths: &[TreePath]) -> Asking<'_> {
+        loop {
+            let answered = self.answered.notified();
+            {
+                let mut asked = self.asked.write().unwrap_or_else(PoisonError::into_inner);
+                if !asked.overlaps(paths) {
+                    asked.count += 1;
+                    let number = asked.count;
+                    asked.active.extend(paths.iter().map(|path| (number, path.clone())));
+                    return Asking { arriving: self, number, complete: false };
+                }
+            }
+            answered.await;
+        }
+    }
+
+    /// Notes that something is placed in a directory.
+    pub(crate) fn use_dir(&self, dir: &TreePath) {
+        let mut used = lock(&self.used);
+        let mut dir = Some(dir.clone());
+        while let Some(path) = dir.filter(|p| !p.is_root()) {
+            if !used.insert(hash(&path)) {
+                break;
+            }
+            dir = path.parent();
+        }
+    }
+
+    /// Whether something was placed in this directory, or below it.
+    pub(crate) fn was_used(&self, dir: &TreePath) -> bool {
+        lock(&self.used).contains(&hash(dir))
+    }
+}
+
+fn hash(path: &TreePath) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Paths being brought for somebody.
+pub(crate) struct Asking<'a> {
+    arriving: &'a Arriving,
+    number: u64,
+    complete: bool,
+}
+
+impl Asking<'_> {
+    /// Says that all of it was brought.
+    pub(crate) fn complete(mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut asked = self.arriving.asked.write().unwrap_or_else(PoisonError::into_inner);
+        let Asked { active, done, .. } = &mut *asked;
+        done.extend(active.extract_if(.., |(number, _)| *number == self.number).map(|(_, path)| path));
+        asked.missed |= !self.complete;
+        drop(asked);
+        self.arriving.answered.notify_waiters();
+    }
+}

@@ -1,0 +1,241 @@
+//! Putting what was fetched in its place, and noting that it is there.
+//!
+//! What is about to be put in place is noted before, with the inode of each staged file; what came of it
+//! afterwards. Whoever is killed in between leaves the answer in the staging directory: what is still in it
+//! was not put in place.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use policy_core::{Node, TreePath};
+
+use super::arriving::{Arriving, Lane};
+use super::compare::stands_already;
+use super::fetch::{Failure, Item, Outcome, Slot, Slots, lock};
+use crate::error::Error;
+use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staged, Staging, Writable, writable};
+use crate::state::{ArrivalRow, BaseRow, Change};
+
+/// Puts the files of one window in place.
+pub(super) struct Placing<'a> {
+    pub(super) dir: &'a MountDir,
+    pub(super) staging: &'a Staging,
+    pub(super) sharing: Option<(Arc<Arriving>, Lane)>,
+    /// Whether the fetch was cut short, so that files are missing for no fault of their own.
+    pub(super) stopped: bool,
+}
+
+/// How far a file has come.
+enum Ready {
+    Staged(Staged),
+    Settled(Result<Outcome, String>),
+}
+
+impl Placing<'_> {
+    /// Makes what needs no content, makes all durable, and puts everything in its place.
+    pub(super) fn all(&self, items: &[Item], slots: &Slots) -> Result<Vec<Result<Outcome, String>>, Error> {
+        let mut full = None;
+        for (item, slot) in items.iter().zip(slots.iter()) {
+            let mut slot = lock(slot);
+            if item.entry.chunks.is_empty() && slot.failed.is_none() {
+                match stage_bare(item, self.staging) {
+                    Ok(staged) => slot.staged = Some(staged),
+                    Err(e) => slot.failed = Some(Failure::Local(e)),
+                }
+            }
+            // A full disk is not one file's trouble; but what has found room is brought.
+            if let Some(Failure::Local(e)) = &slot.failed
+                && matches!(
+                    e.kind(),
+                    io::ErrorKind::StorageFull
+                        | io::ErrorKind::ReadOnlyFilesystem
+                        | io::ErrorKind::QuotaExceeded
+                )
+            {
+                full.get_or_insert_with(|| {
+                    Error::local("write", self.dir.show(&item.path), io::Error::new(e.kind(), e.to_string()))
+                });
+            }
+        }
+        self.staging
+            .sync()
+            .map_err(|e| Error::local("make durable what was written to", self.dir.path(), e))?;
+        let placed = self
+            .place(items, slots)
+            .map_err(|e| Error::local("note what arrived in", "the local state", e))?;
+        full.map_or(Ok(placed), Err)
+    }
+
+    fn place(&self, items: &[Item], slots: &Slots) -> io::Result<Vec<Result<Outcome, String>>> {
+        let arriving = self.sharing.as_ref().map(|(arriving, lane)| (&**arriving, *lane));
+        // From here on nobody can ask for one of these, and find it half in place.
+        let asked = arriving.map(|(arriving, lane)| (arriving.asked(), lane));
+        let is_anothers = |item: &Item| {
+            asked.as_ref().is_some_and(|(asked, lane)| *lane == Lane::All && asked.covers(&item.told.path))
+        };
+        let ready: Vec<Ready> = items
+            .iter()
+            .zip(slots.iter())
+            .map(|(item, slot)| self.ready(&mut lock(slot), is_anothers(item)))
+            .collect();
+        let Some((arriving, lane)) = arriving else {
+            let mut parents = Parents { dir: self.dir, vanished: None, last: None };
+            return Ok(items
+                .iter()
+                .zip(ready)
+                .map(|(item, ready)| self.put(&mut parents, item, ready))
+                .collect());
+        };
+        let coming = items.iter().zip(&ready).filter_map(|(item, ready)| match (ready, announced(item)) {
+            (Ready::Staged(staged), Some(row)) => {
+                let change = Change::Coming { row: row.clone(), inode: staged.inode() };
+                Some(ArrivalRow { path: row.path.clone(), change })
+            }
+            _ => None,
+        });
+        arriving.note(coming.collect())?;
+        let vanished = (lane == Lane::All).then_some(arriving);
+        let mut parents = Parents { dir: self.dir, vanished, last: None };
+        let now = self.dir.env().now();
+        let mut came = Vec::with_capacity(items.len());
+        let placed: Vec<Result<Outcome, String>> = items
+            .iter()
+            .zip(ready)
+            .map(|(item, ready)| {
+                let was_staged = matches!(ready, Ready::Staged(_));
+                let placed = self.put(&mut parents, item, ready);
+                if was_staged && let Some(row) = &item.told.row {
+                    let change = match &placed {
+                        Ok(Outcome::Installed(print)) => Some(Change::Set(with_print(row, item, print, now))),
+                        _ => announced(item).map(|_| Change::Void),
+                    };
+                    came.extend(change.map(|change| ArrivalRow { path: row.path.clone(), change }));
+                }
+                if matches!(placed, Ok(Outcome::Installed(_)))
+                    && let Some(parent) = item.path.parent()
+                {
+                    arriving.use_dir(&parent);
+                }
+                placed
+            })
+            .collect();
+        arriving.note(came)?;
+        Ok(placed)
+    }
+
+    fn ready(&self, slot: &mut Slot, is_anothers: bool) -> Ready {
+        let unfinished = slot.file.take();
+        if let Some((_, name)) = &unfinished {
+            self.staging.discard(name);
+        }
+        if is_anothers {
+            if let Some(staged) = slot.staged.take() {
+                self.staging.abandon(&staged);
+            }
+            return Ready::Settled(Ok(Outcome::Left));
+        }
+        match (slot.failed.take(), slot.staged.take()) {
+            (Some(Failure::Store(message)), _) => Ready::Settled(Err(message)),
+            (Some(Failure::Local(e)), _) => Ready::Settled(Err(format!("cannot be written: {e}"))),
+            (None, Some(staged)) => Ready::Staged(staged),
+            (None, None) if self.stopped => Ready::Settled(Ok(Outcome::Left)),
+            (None, None) => Ready::Settled(Err("a part of it is missing in the store".to_owned())),
+        }
+    }
+
+    fn put(&self, parents: &mut Parents<'_>, item: &Item, ready: Ready) -> Result<Outcome, String> {
+        let staged = match ready {
+            Ready::Staged(staged) => staged,
+            Ready::Settled(outcome) => return outcome,
+        };
+        let parent = match parents.make(&item.path) {
+            Ok(Some(parent)) => parent,
+            Ok(None) => return Ok(Outcome::Withheld),
+            Err(e) => return Err(format!("its directory cannot be made: {e}")),
+        };
+        let placed = self.staging.install(&staged, &parent, &item.path, &item.expected);
+        if matches!(placed, Err(InstallError::Changed))
+            && let Some(print) = stands_already(self.dir, &item.path, &item.entry.entry)
+        {
+            return Ok(Outcome::Installed(print));
+        }
+        placed.map(Outcome::Installed).map_err(|e| match e {
+            InstallError::Changed if item.expected == Expected::Absent => {
+                "something else is there; it is left as it is".to_owned()
+            }
+            InstallError::Changed => e.to_string(),
+            InstallError::Io(e) => format!("cannot be put in place: {e}"),
+        })
+    }
+}
+
+/// Returns the row to be noted beforehand. A conflict copy is a file of its own, which is found again by its
+/// content.
+fn announced(item: &Item) -> Option<&BaseRow> {
+    item.told.row.as_ref().filter(|row| row.path == item.path)
+}
+
+/// Adds the stat under which the file is known to have this content.
+fn with_print(row: &BaseRow, item: &Item, print: &Fingerprint, now: policy_core::Timestamp) -> BaseRow {
+    // Its own rename is the file's newest time, and nobody else's: only its content's time can hide a later
+    // edit.
+    let by_content = Fingerprint { ctime: print.mtime, ..*print };
+    let known = announced(item).is_some() && !by_content.is_racy(now);
+    BaseRow { print: known.then_some(*print), ..row.clone() }
+}
+
+fn stage_bare(item: &Item, staging: &Staging) -> io::Result<Staged> {
+    let entry = &item.entry.entry;
+    match &entry.node {
+        Node::Symlink { target } => staging.new_symlink(target, entry.mtime),
+        Node::File { .. } | Node::Dir => {
+            let (file, name) = staging.new_file()?;
+            staging.seal(&file, name, entry.mode, entry.mtime)
+        }
+    }
+}
+
+/// Opens, and makes, the directories of files that come in tree order.
+struct Parents<'a> {
+    dir: &'a MountDir,
+    /// Knows the directories that are not to be made again.
+    vanished: Option<&'a Arriving>,
+    last: Option<(TreePath, Arc<OwnedFd>, Option<Writable>)>,
+}
+
+impl Parents<'_> {
+    /// Returns a file's directory; `None` if it, or one above, was there and is no more.
+    fn make(&mut self, path: &TreePath) -> io::Result<Option<Arc<OwnedFd>>> {
+        let parent = path.parent().unwrap_or_default();
+        if let Some((last, dir, _)) = &self.last
+            && *last == parent
+            // A directory that was removed meanwhile still has its handle.
+            && rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_nlink > 0)
+        {
+            return Ok(Some(dir.clone()));
+        }
+        if self.vanished.is_some_and(|arriving| has_vanished(self.dir, arriving, &parent)) {
+            return Ok(None);
+        }
+        let dir = Arc::new(self.dir.make_dirs(&parent)?);
+        // The one before gets its mode back first: it may be this one's parent.
+        self.last = None;
+        let writable = writable(&dir);
+        self.last = Some((parent, dir.clone(), writable));
+        Ok(Some(dir))
+    }
+}
+
+/// Whether a directory, or one above it, is gone although something was placed in it.
+pub(super) fn has_vanished(dir: &MountDir, arriving: &Arriving, path: &TreePath) -> bool {
+    let is_missing = |path: &TreePath| dir.dir(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let mut at = path.clone();
+    while !at.is_root() && is_missing(&at) {
+        if arriving.was_used(&at) {
+            return true;
+        }
+        at = at.parent().unwrap_or_default();
+    }
+    false
+}

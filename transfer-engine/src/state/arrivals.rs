@@ -1,0 +1,275 @@
+//! What a download has put in place so far: a journal beside the base, so that nothing of it is forgotten
+//! when the download is cut short, and others can see it while it goes on.
+//!
+//! Each append is one frame of rows, sorted. A later row of a path replaces an earlier one. What is torn off
+//! at the end by a crash does not count.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::iter::Peekable;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use policy_core::TreePath;
+
+use super::base::{BaseHeader, HEADER};
+use super::rows::{BaseRow, Row};
+use super::spool::{FrameReader, FrameWriter};
+use crate::format::FormatError;
+use crate::format::wire::{Reader, Writer};
+
+/// What became of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ArrivalRow {
+    pub(crate) path: TreePath,
+    pub(crate) change: Change,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A staged file is about to be put in place. It was, as soon as no staging directory has this inode any
+    /// more: a rename is all or nothing.
+    Coming { row: BaseRow, inode: u64 },
+    /// The base has this row now.
+    Set(BaseRow),
+    /// The base has no row here any more.
+    Unset,
+    /// What was coming did not come.
+    Void,
+}
+
+impl Row for ArrivalRow {
+    fn path(&self) -> &TreePath {
+        &self.path
+    }
+
+    fn write(&self, w: &mut Writer) {
+        match &self.change {
+            Change::Void => w.u8(0),
+            Change::Unset => w.u8(1),
+            Change::Set(row) => {
+                w.u8(2);
+                row.write(w);
+            }
+            Change::Coming { row, inode } => {
+                w.u8(3);
+                w.varint(*inode);
+                row.write(w);
+            }
+        }
+    }
+
+    fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError> {
+        let change = match r.u8()? {
+            0 => Change::Void,
+            1 => Change::Unset,
+            2 => Change::Set(BaseRow::read(path.clone(), r)?),
+            3 => {
+                let inode = r.varint()?;
+                Change::Coming { row: BaseRow::read(path.clone(), r)?, inode }
+            }
+            _ => return Err(r.invalid("an unknown change")),
+        };
+        Ok(Self { path, change })
+    }
+}
+
+/// Writes the journal.
+#[derive(Debug)]
+pub(crate) struct ArrivalsWriter {
+    file: File,
+}
+
+impl ArrivalsWriter {
+    /// Begins a journal. `header` is that of the base which it leads to, should it be cut short; `fresh` says
+    /// that the rows of the base that is there do not count.
+    pub(crate) fn create(path: &Path, header: &BaseHeader, fresh: bool) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let mut head = header.encode()?.to_vec();
+        head.push(u8::from(fresh));
+        file.write_all(&head)?;
+        Ok(Self { file })
+    }
+
+    /// Adds rows. They are seen by whoever reads the journal from now on, also after a SIGKILL.
+    pub(crate) fn append(&mut self, mut rows: Vec<ArrivalRow>) -> io::Result<()> {
+        rows.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut frames = FrameWriter::new();
+        let mut bytes = Vec::new();
+        for row in &rows {
+            frames.push(row, &mut bytes)?;
+        }
+        frames.flush(&mut bytes)?;
+        self.file.write_all(&bytes)
+    }
+}
+
+/// A part of a file that others read as well.
+#[derive(Debug)]
+struct Section {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Section {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buf.len());
+        let read = self.file.read_at(&mut buf[..left], self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// Frames whose rows, one after the other, are in order.
+struct Run {
+    file: Arc<File>,
+    /// Each with its begin and its end.
+    frames: std::vec::IntoIter<(u64, u64)>,
+    rows: std::vec::IntoIter<ArrivalRow>,
+    /// Where the frame of these rows begins: what begins later is newer.
+    from: u64,
+    next: Option<ArrivalRow>,
+}
+
+impl Run {
+    fn advance(&mut self) -> io::Result<Option<ArrivalRow>> {
+        loop {
+            if let Some(row) = self.rows.next() {
+                return Ok(self.next.replace(row));
+            }
+            let Some((at, end)) = self.frames.next() else { return Ok(self.next.take()) };
+            let mut reader = FrameReader::new(Section { file: self.file.clone(), at, end });
+            if let Some((rows, _)) = reader.frame()? {
+                self.from = at;
+                self.rows = rows.into_iter();
+            }
+        }
+    }
+}
+
+/// The newest change of each path, in tree order.
+pub(crate) struct ArrivalsReader {
+    runs: Vec<Run>,
+}
+
+impl ArrivalsReader {
+    /// Opens a journal, as far as it is written by now: what it leads to, and whether the base's own rows do
+    /// not count. `None` where there is none, or none that could be read.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<(BaseHeader, bool, Self)>> {
+        let mut file = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut head = [0; HEADER + 1];
+        if file.read_exact(&mut head).is_err() {
+            return Ok(None);
+        }
+        let fresh = head[HEADER] != 0;
+        let mut header = [0; HEADER];
+        header.copy_from_slice(&head[..HEADER]);
+        let Ok(header) = BaseHeader::decode(&header) else { return Ok(None) };
+        let file = Arc::new(file);
+        let runs = find_runs(&file)?;
+        Ok(Some((header, fresh, Self { runs })))
+    }
+}
+
+/// Finds the frames and deals them out to as few runs as their order allows.
+fn find_runs(file: &Arc<File>) -> io::Result<Vec<Run>> {
+    let mut at = HEADER as u64 + 1;
+    let end = file.metadata()?.len();
+    let mut reader = FrameReader::<ArrivalRow, _>::new(io::BufReader::with_capacity(
+        256 << 10,
+        Section { file: file.clone(), at, end },
+    ));
+    let mut found: Vec<(TreePath, Vec<(u64, u64)>)> = Vec::new();
+    // A frame that is torn or damaged ends the journal.
+    while let Ok(Some((rows, len))) = reader.frame() {
+        let place = (at, at + len);
+        at += len;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { continue };
+        match found.iter_mut().find(|(until, _)| *until < first.path) {
+            Some((until, frames)) => {
+                *until = last.path.clone();
+                frames.push(place);
+            }
+            None => found.push((last.path.clone(), vec![place])),
+        }
+    }
+    let runs = found.into_iter().map(|(_, frames)| {
+        let (frames, rows) = (frames.into_iter(), Vec::new().into_iter());
+        let mut run = Run { file: file.clone(), frames, rows, from: 0, next: None };
+        run.advance()?;
+        Ok(run)
+    });
+    runs.collect()
+}
+
+impl Iterator for ArrivalsReader {
+    type Item = io::Result<ArrivalRow>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let least = self.runs.iter().filter_map(|r| r.next.as_ref()).map(|r| &r.path).min()?.clone();
+        let mut newest: Option<(u64, ArrivalRow)> = None;
+        for run in &mut self.runs {
+            while run.next.as_ref().is_some_and(|r| r.path == least) {
+                // The row in hand is of the frame before, if the one after it begins another.
+                let from = run.from;
+                match run.advance() {
+                    Ok(Some(row)) if newest.as_ref().is_none_or(|(at, _)| *at <= from) => {
+                        newest = Some((from, row));
+                    }
+                    Ok(_) => {}
+                    Err(e) => return Some(Err(e)),
+                }
+            }
+        }
+        newest.map(|(_, row)| Ok(row))
+    }
+}
+
+/// The rows of a base with what arrived since it was written.
+pub(crate) struct Overlaid<B: Iterator<Item = io::Result<BaseRow>>> {
+    base: Peekable<B>,
+    arrivals: Peekable<ArrivalsReader>,
+    /// The inodes that are still in staging directories.
+    staged: BTreeSet<u64>,
+}
+
+impl<B: Iterator<Item = io::Result<BaseRow>>> Overlaid<B> {
+    pub(crate) fn new(base: B, arrivals: ArrivalsReader, staged: BTreeSet<u64>) -> Self {
+        Self { base: base.peekable(), arrivals: arrivals.peekable(), staged }
+    }
+}
+
+impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
+    type Item = io::Result<BaseRow>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let arrived = match (self.base.peek(), self.arrivals.peek()) {
+                (Some(Ok(old)), Some(Ok(arrived))) if old.path < arrived.path => return self.base.next(),
+                (Some(Err(_)), _) | (_, None) => return self.base.next(),
+                _ => match self.arrivals.next()? {
+                    Ok(arrived) => arrived,
+                    Err(e) => return Some(Err(e)),
+                },
+            };
+            let of_path = |r: &io::Result<BaseRow>| r.as_ref().is_ok_and(|r| r.path == arrived.path);
+            let old = self.base.next_if(of_path);
+            match arrived.change {
+                Change::Set(row) => return Some(Ok(row)),
+                Change::Coming { row, inode } if !self.staged.contains(&inode) => return Some(Ok(row)),
+                Change::Coming { .. } | Change::Void => match old {
+                    Some(old) => return Some(old),
+                    None => continue,
+                },
+                Change::Unset => continue,
+            }
+        }
+    }
+}
