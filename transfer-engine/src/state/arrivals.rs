@@ -273,3 +273,111 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use policy_core::{Digest, Entry, Node, Timestamp};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::format::{LineageId, StoreId, StoreMeta};
+    use crate::store::HeadKey;
+
+    fn header() -> BaseHeader {
+        BaseHeader {
+            store: StoreMeta { store_id: StoreId([1; 16]), grace_seconds: 60, created: 0 },
+            lineage: LineageId([2; 16]),
+            head: HeadKey { number: 3, size: 4, e_tag: None, landed: 0 },
+            digest: Digest([5; 32]),
+            scope: Digest([6; 32]),
+            agrees: false,
+            rows: 0,
+            held: 0,
+            bytes: 0,
+        }
+    }
+
+    fn row(path: &TreePath, size: u64) -> BaseRow {
+        let node = Node::File { size, digest: Digest([7; 32]) };
+        let entry = Entry { node, mode: 0o644, mtime: Timestamp::default(), uploaded: 0 };
+        BaseRow { path: path.clone(), entry, print: None, held: false }
+    }
+
+    fn path() -> impl Strategy<Value = TreePath> {
+        "[a-c](/[a-c]){0,2}".prop_map(|p| TreePath::new(p.as_bytes()).unwrap())
+    }
+
+    fn change() -> impl Strategy<Value = (u8, u64)> {
+        (0..4u8, 0..6u64)
+    }
+
+    fn change_of(path: &TreePath, (kind, n): (u8, u64)) -> Change {
+        match kind {
+            0 => Change::Void,
+            1 => Change::Unset,
+            2 => Change::Set(row(path, n)),
+            _ => Change::Coming { row: row(path, n), inode: n },
+        }
+    }
+
+    proptest! {
+        /// The journal says of each path what was said last, whatever the appends, and however much of its
+        /// end is torn off; and the base follows it.
+        #[test]
+        fn the_last_word_on_a_path_counts(
+            base in proptest::collection::btree_map(path(), 100..200u64, 0..8),
+            appends in proptest::collection::vec(proptest::collection::btree_map(path(), change(), 0..6), 0..8),
+            staged in proptest::collection::btree_set(0..6u64, 0..4),
+            torn in 0..3usize,
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("arrivals");
+            let mut writer = ArrivalsWriter::create(&file, &header(), true).unwrap();
+            let mut said: BTreeMap<TreePath, Change> = BTreeMap::new();
+            let whole = appends.len().saturating_sub(torn);
+            for (i, append) in appends.iter().enumerate() {
+                let before = file.metadata().unwrap().len();
+                let rows: Vec<ArrivalRow> = append
+                    .iter()
+                    .map(|(path, change)| ArrivalRow { path: path.clone(), change: change_of(path, *change) })
+                    .collect();
+                writer.append(rows.clone()).unwrap();
+                if i == whole && !rows.is_empty() {
+                    // The machine dies while this one is written.
+                    let len = file.metadata().unwrap().len();
+                    File::options().write(true).open(&file).unwrap().set_len((before + len) / 2).unwrap();
+                    break;
+                }
+                if i < whole {
+                    said.extend(rows.into_iter().map(|row| (row.path, row.change)));
+                } else {
+                    break;
+                }
+            }
+            let (read, fresh, reader) = ArrivalsReader::open(&file).unwrap().unwrap();
+            prop_assert_eq!((read, fresh), (header(), true));
+            let found: Vec<(TreePath, Change)> =
+                reader.map(|row| row.map(|row| (row.path, row.change)).unwrap()).collect();
+            prop_assert_eq!(&found, &said.clone().into_iter().collect::<Vec<_>>());
+
+            let mut model: BTreeMap<TreePath, BaseRow> =
+                base.iter().map(|(path, size)| (path.clone(), row(path, *size))).collect();
+            for (path, change) in said {
+                match change {
+                    Change::Set(row) => drop(model.insert(path, row)),
+                    Change::Coming { row, inode } if !staged.contains(&inode) => drop(model.insert(path, row)),
+                    Change::Unset => drop(model.remove(&path)),
+                    Change::Coming { .. } | Change::Void => {}
+                }
+            }
+            let (_, _, reader) = ArrivalsReader::open(&file).unwrap().unwrap();
+            let old = base.iter().map(|(path, size)| Ok(row(path, *size))).collect::<Vec<_>>();
+            let overlaid: Vec<BaseRow> =
+                Overlaid::new(old.into_iter(), reader, staged).map(Result::unwrap).collect();
+            prop_assert_eq!(overlaid, model.into_values().collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Downloads that are cut short: what had arrived is known, what had not is pending, and nobody's edit in
+//! between is taken for anything else.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ctxsync_tests::compare::{assert_same_but_times, paths};
+use ctxsync_tests::faults::Death;
+use ctxsync_tests::machine::{Machine, World};
+use futures::FutureExt;
+use transfer_engine::Env;
+
+/// A tree with files of all the kinds that arrive in their own ways.
+fn fill(machine: &Machine) {
+    for i in 0..12 {
+        machine.mount.write(format!("d{}/f{i}", i % 4), format!("content {i}"));
+    }
+    machine.mount.write("empty", "").dir("nothing").link("link", "empty");
+    machine.mount.write("long", vec![7; 9 << 20]);
+}
+
+/// Edits every third of the files that are there, and deletes every other third.
+fn work_on(machine: &Machine) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut edited, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+    let files: Vec<String> = paths(&machine.mount.0)
+        .into_iter()
+        .filter(|path| machine.mount.0.join(path).symlink_metadata().unwrap().is_file())
+        .collect();
+    for (i, path) in files.into_iter().enumerate() {
+        if path.contains(".ctxsync-stage") {
+            continue;
+        }
+        match i % 3 {
+            0 => {
+                machine.mount.write(&path, "edited here");
+                edited.insert(path);
+            }
+            1 => {
+                machine.mount.remove(&path);
+                deleted.insert(path);
+            }
+            _ => {}
+        }
+    }
+    (edited, deleted)
+}
+
+/// At whatever change the download dies, what its machine does afterwards is that machine's alone: no copy
+/// is made, no deletion is forgotten, and what had not arrived arrives.
+#[tokio::test]
+async fn p1_a_user_goes_on_where_a_download_died() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    fill(&a);
+    a.push().await.clean();
+    let all = {
+        let mut b = world.machine("count");
+        let death = Death::after(u64::MAX);
+        b.env = Env::real().with_file_faults(death.clone());
+        b.pull().await.clean();
+        death.calls()
+    };
+    assert!(all > 20, "{all}");
+    for lives in 0..all {
+        let world = World::memory().await;
+        let (a, mut b) = (world.machine("a"), world.machine("b"));
+        fill(&a);
+        a.push().await.clean();
+        b.env = Env::real().with_file_faults(Death::after(lives));
+        let _ = b.pull().await;
+        b.env = Env::real();
+        let (edited, deleted) = work_on(&b);
+        let synced = b.sync().await;
+        let report = synced.report();
+        assert_eq!((report.conflicts, report.failed), (0, 0), "after {lives}: {:?}", synced.noted);
+        // With nothing left of what was brought the mount may look lost: then all of it comes again.
+        if report.held_back == 0 && !synced.warned("taken as lost") {
+            for path in &deleted {
+                assert!(!b.mount.0.join(path).exists(), "after {lives}: {path} is back; {:?}", synced.noted);
+            }
+        }
+        for path in &edited {
+            assert_eq!(b.mount.read(path), "edited here", "after {lives}: {path}");
+        }
+        let there = paths(&b.mount.0);
+        assert!(!there.iter().any(|path| path.contains("conflict")), "after {lives}: {there:?}");
+        a.pull().await.clean();
+        assert_same_but_times(&a.mount.0, &b.mount.0);
+    }
+}
+
+/// A download that is dropped at any of its waits goes on later, and does not fetch again what had arrived.
+#[tokio::test]
+async fn a_download_that_is_dropped_goes_on_where_it_was() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    for i in 0..300 {
+        a.mount.write(format!("d{}/f{i}", i % 7), vec![i as u8; 40_000]);
+    }
+    a.push().await.clean();
+    let mut polls = 1;
+    loop {
+        let b = world.machine(&format!("b{polls}"));
+        let mut left = polls;
+        let mut pull = Box::pin(b.pull());
+        let ended = std::future::poll_fn(|cx| match pull.poll_unpin(cx) {
+            std::task::Poll::Ready(_) => std::task::Poll::Ready(true),
+            std::task::Poll::Pending if left == 0 => std::task::Poll::Ready(false),
+            std::task::Poll::Pending => {
+                left -= 1;
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+        drop(pull);
+        // Jobs that were under way end in their own time.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let arrived = paths(&b.mount.0).iter().filter(|p| p.contains("/f")).count();
+        let rest = b.pull().await.clean().added as usize;
+        assert_eq!(rest, 300 - arrived, "after {polls} polls");
+        assert_same_but_times(&a.mount.0, &b.mount.0);
+        assert!(b.push().await.clean().parent.is_none());
+        if ended {
+            assert_eq!(arrived, 300);
+            break;
+        }
+        polls += 7;
+    }
+}
