@@ -211,3 +211,30 @@ async fn a_name_that_sorts_after_its_directory_stays_outside() {
     a.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
 }
+
+/// What is brought for another user belongs to that user: files, links, and the directories made for them.
+#[tokio::test]
+async fn what_is_brought_is_given_to_its_owner() {
+    use std::os::unix::fs::MetadataExt;
+    if !ctxsync_tests::tree::is_root() {
+        // Nobody else can give files away.
+        return;
+    }
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    a.mount
+        .write("d/file", "x")
+        .mode("d/file", 0o640)
+        .write("empty", "")
+        .link("link", "d/file")
+        .dir("nothing");
+    a.push().await.clean();
+    b.options.owner = Some((4242, 4343));
+    b.pull().await.clean();
+    for path in ["d", "d/file", "empty", "link", "nothing"] {
+        let meta = b.mount.at(path).symlink_metadata().unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (4242, 4343), "{path}");
+    }
+    assert_eq!(b.mount.mode_of("d/file"), 0o640);
+    assert!(b.push().await.clean().parent.is_none());
+}

@@ -81,6 +81,7 @@ impl Mount {
             let (head, _) = self.find_live_head(monitor).await?;
             return self.plan_into_nothing(&head, options, monitor).await;
         };
+        let dir = dir.owned_by(options.owner);
         let filter = self.filter(options);
         let read = self.delta_options(&dir, &filter, options);
         monitor.phase(Phase::Scanning);
@@ -201,7 +202,7 @@ impl Mount {
         };
         let _gate = self.arriving.gate.read().await;
         let asking = self.arriving.ask(paths).await;
-        let dir = self.make_dir()?;
+        let dir = self.make_dir()?.owned_by(options.owner);
         let filter = self.filter(&options);
         let read = self.delta_options(&dir, &filter, &options);
         let mut delta = local_delta(&read, self.rows_by_now(&filter)?, None, monitor).await?;

@@ -43,7 +43,7 @@ impl Store {
         }
         let root = TreePath::root();
         let paths = if paths.is_empty() { std::slice::from_ref(&root) } else { paths };
-        let target = if options.dry_run { None } else { Some(open_target(self, dir)?) };
+        let target = if options.dry_run { None } else { Some(open_target(self, dir, options)?) };
         let mut dirs: Vec<(TreePath, u16, Timestamp)> = Vec::new();
         for path in paths {
             let tree = Tree { store: self, snapshot, cache: None };
@@ -177,8 +177,9 @@ struct Target {
     staging: Arc<Staging>,
 }
 
-fn open_target(store: &Store, dir: &Path) -> Result<Target, Error> {
+fn open_target(store: &Store, dir: &Path, options: &SyncOptions) -> Result<Target, Error> {
     let opened = MountDir::open(dir, store.env()).map_err(|e| Error::local("open", dir, e))?;
+    let opened = opened.owned_by(options.owner);
     let staging =
         Staging::create(&opened).map_err(|e| Error::local("make a staging directory in", dir, e))?;
     Ok(Target { dir: opened, staging: Arc::new(staging) })

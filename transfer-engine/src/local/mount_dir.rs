@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use policy_core::TreePath;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use crate::env::Env;
@@ -24,6 +24,8 @@ pub(crate) struct MountDir {
     env: Env,
     /// Old kernels and some sandboxes have no `openat2`: then one component after the other is opened.
     has_openat2: Arc<AtomicBool>,
+    /// To whom new files and directories are given; without it they belong to who runs this.
+    owner: Option<(Uid, Gid)>,
 }
 
 impl MountDir {
@@ -36,7 +38,32 @@ impl MountDir {
             path: path.into(),
             env: env.clone(),
             has_openat2: Arc::new(AtomicBool::new(true)),
+            owner: None,
         })
+    }
+
+    /// Returns the same directory, in which new files and directories are given to a user and a group.
+    #[must_use]
+    pub(crate) fn owned_by(self, owner: Option<(u32, u32)>) -> Self {
+        Self { owner: owner.map(|(user, group)| (Uid::from_raw(user), Gid::from_raw(group))), ..self }
+    }
+
+    /// Gives something new to its owner.
+    pub(crate) fn give(&self, new: impl AsFd) -> io::Result<()> {
+        match self.owner {
+            Some((user, group)) => Ok(rustix::fs::fchown(new, Some(user), Some(group))?),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a new link to its owner.
+    pub(crate) fn give_link(&self, dir: impl AsFd, name: &str) -> io::Result<()> {
+        match self.owner {
+            Some((user, group)) => {
+                Ok(rustix::fs::chownat(dir, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)
+            }
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn root(&self) -> &Arc<OwnedFd> {
@@ -99,6 +126,7 @@ impl MountDir {
                     match rustix::fs::mkdirat(&dir, name, Mode::from_bits_retain(0o755)) {
                         Ok(()) => {
                             let new = open_dir(&dir, name)?;
+                            self.give(&new)?;
                             rustix::fs::fchmod(&new, Mode::from_bits_retain(0o755))?;
                             new
                         }

@@ -101,6 +101,8 @@ impl Staging {
     /// Gives a written file its mode and time. It is not durable before [`Staging::sync`].
     pub(crate) fn seal(&self, file: &File, name: String, mode: u16, mtime: Timestamp) -> io::Result<Staged> {
         self.fault("fchmod", &name)?;
+        // First the owner: a change of it takes mode bits away.
+        self.mount.give(file)?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(u32::from(mode)))?;
         rustix::fs::futimens(file, &only_mtime(mtime))?;
         let inode = rustix::fs::fstat(file)?.st_ino;
@@ -112,6 +114,7 @@ impl Staging {
         let name = self.fresh_name();
         self.fault("symlinkat", &name)?;
         rustix::fs::symlinkat(target, &self.dir, name.as_str())?;
+        self.mount.give_link(&self.dir, &name)?;
         rustix::fs::utimensat(&self.dir, name.as_str(), &only_mtime(mtime), AtFlags::SYMLINK_NOFOLLOW)?;
         let stat = stat_at(&self.dir, name.as_bytes())?.ok_or(io::ErrorKind::NotFound)?;
         Ok(Staged { name, inode: stat.st_ino })
