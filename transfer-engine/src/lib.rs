@@ -78,8 +78,8 @@ pub use policy_core::MaxDelete;
 pub use report::{Direction, SyncReport};
 pub use session::{
     Arrival, Cause, ContextInfo, ContextStatusData, ContextSyncResult, CreateSessionParams, DeleteResult,
-    FailureKind, MountResult, ReleaseOptions, Released, Session, SessionContext, SessionMonitor, SyncParams,
-    delete,
+    FailureKind, MountResult, ReleaseOptions, Released, RunningSession, Session, SessionContext,
+    SessionMonitor, SyncParams, delete,
 };
 pub use status::{TaskState, TaskStatus, TaskType, status};
 pub use store::Store;

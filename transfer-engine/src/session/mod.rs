@@ -16,6 +16,7 @@ mod open;
 mod params;
 mod relay;
 mod release;
+mod socket;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub use params::{
     Arrival, ContextInfo, ContextStatusData, ContextSyncResult, CreateSessionParams, DeleteResult,
     MountResult, ReleaseOptions, Released, SessionMonitor, SyncParams,
 };
+
+pub use socket::RunningSession;
 
 use crate::error::Error;
 use crate::options::SyncOptions;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use policy_core::DownloadStrategy;
 
+use super::socket::{Door, barrier};
 use super::worker::Worker;
 use super::{Shared, owned, params};
 use crate::error::Error;
@@ -104,6 +105,25 @@ impl Worker {
             tokio::spawn(Arc::clone(self).keep_downloading());
         }
         tokio::spawn(Arc::clone(self).keep_status());
+        match Door::open(&self.state, self.options.owner) {
+            Ok(door) => drop(tokio::spawn(door.serve(Arc::clone(self)))),
+            Err(e) => self.warn(
+                TaskType::Upload,
+                &format!("other processes can't ask this session to sync: no socket in its state: {e}"),
+            ),
+        }
+        if let Some(owner) = self.options.owner
+            && let Some(dir) = barrier(&self.state, owner)
+        {
+            self.warn(
+                TaskType::Upload,
+                &format!(
+                    "user {} can't ask this session to sync: {} lets it not pass; keep the state elsewhere",
+                    owner.0,
+                    dir.display()
+                ),
+            );
+        }
     }
 
     /// Tries to bring everything, as often as it takes while the trouble is with the network.

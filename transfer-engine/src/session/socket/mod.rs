@@ -1,0 +1,40 @@
+//! Requests of other processes: a Unix socket beside the state of a mount that a session holds.
+
+mod client;
+mod server;
+mod teller;
+mod wire;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+pub use client::RunningSession;
+pub(super) use server::{Door, barrier};
+
+/// The longest path that a socket's address holds.
+const MAX_ADDRESS: usize = 107;
+
+/// A directory, and a way to a socket in it that is short enough.
+struct Way {
+    /// Keeps the way open.
+    _dir: Option<File>,
+    to: PathBuf,
+}
+
+impl Way {
+    /// Returns the way to `name` in `dir`, through the directory's handle where its path is too long.
+    fn new(dir: &Path, name: &str) -> io::Result<Self> {
+        let direct = dir.join(name);
+        if direct.as_os_str().len() <= MAX_ADDRESS {
+            fs::symlink_metadata(dir)?;
+            return Ok(Self { _dir: None, to: direct });
+        }
+        use rustix::fs::{CWD, Mode, OFlags, openat};
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = File::from(openat(CWD, dir, flags, Mode::empty())?);
+        let to = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
+        Ok(Self { _dir: Some(dir), to })
+    }
+}
