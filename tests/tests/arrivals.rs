@@ -8,7 +8,9 @@ use std::time::Duration;
 use ctxsync_tests::compare::{assert_same_but_times, paths};
 use ctxsync_tests::faults::Death;
 use ctxsync_tests::machine::{Machine, World};
+use ctxsync_tests::random::Random;
 use futures::FutureExt;
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::Env;
 
 /// A tree with files of all the kinds that arrive in their own ways.
@@ -17,7 +19,7 @@ fn fill(machine: &Machine) {
         machine.mount.write(format!("d{}/f{i}", i % 4), format!("content {i}"));
     }
     machine.mount.write("empty", "").dir("nothing").link("link", "empty");
-    machine.mount.write("long", vec![7; 9 << 20]);
+    machine.mount.write("long", vec![7; 5 << 20]);
 }
 
 /// Edits every third of the files that are there, and deletes every other third.
@@ -127,4 +129,36 @@ async fn a_download_that_is_dropped_goes_on_where_it_was() {
         }
         polls += 7;
     }
+}
+
+/// A long file that was half there is gone on with, and one that changed a little takes from its old
+/// version what is the same.
+#[tokio::test]
+async fn n4_a_long_file_goes_on_where_it_stopped_and_takes_what_it_has() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    let mut long = Random::new(7).bytes(100 << 20);
+    a.mount.write("long", &long);
+    a.push().await.clean();
+
+    let faulty = Faulty::new(world.objects.clone(), 1);
+    let mut b = world.machine("b");
+    b.objects = std::sync::Arc::new(faulty.clone());
+    // The machine loses its network after some of the file's ranges.
+    faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Get).below("packs").nth(6));
+    assert!(b.pull().await.result.is_err());
+    assert!(!b.mount.has("long"));
+    faulty.clear();
+    faulty.revive();
+    let rest = b.pull().await.clean().bytes_received;
+    assert!(rest < 80 << 20, "{rest} bytes were fetched of {}", long.len());
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+
+    long.splice(50 << 20..50 << 20, *b"inserted");
+    a.mount.write("long", &long);
+    a.push().await.clean();
+    let changed = b.pull().await.clean().bytes_received;
+    assert!(changed < 8 << 20, "{changed} bytes were fetched for one insertion");
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+    assert!(b.push().await.clean().parent.is_none());
 }

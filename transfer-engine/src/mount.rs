@@ -173,7 +173,9 @@ impl Mount {
         };
         // First what an interrupted download left: its staging directory tells how far it came.
         self.fold_arrivals(Some(&dir), None)?;
-        for name in recover(&dir).map_err(|e| Error::local("clear up", &self.path, e))? {
+        let recovered = recover(&dir).map_err(|e| Error::local("clear up", &self.path, e))?;
+        self.arriving.leave(recovered.left);
+        for name in recovered.rescued {
             monitor.warning(&format!(
                 "an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`"
             ));

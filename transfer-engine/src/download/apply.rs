@@ -87,6 +87,11 @@ pub(crate) async fn apply(
     let Applying { dir, options, monitor, .. } = applying;
     let staging =
         Staging::create(dir).map_err(|e| Error::local("make a staging directory in", dir.path(), e))?;
+    if applying.lane == Lane::All
+        && let Err(e) = staging.take_over(&applying.arriving.take_left())
+    {
+        tracing::debug!(error = %e, "what was left of an earlier download is fetched again");
+    }
     let staging = Arc::new(staging);
     let width = usize::try_from(options.memory / (32 << 20)).unwrap_or(1).clamp(1, options.concurrency.get());
     let fetcher = Fetcher {
@@ -103,7 +108,7 @@ pub(crate) async fn apply(
     let done = carry_out(applying, &fetcher, &staging, &mut plan, ledger).await;
     drop(fetcher);
     if let Some(staging) = Arc::into_inner(staging) {
-        staging.finish();
+        staging.finish(done.is_err() || ledger.stopped);
     }
     let noted = ledger.flush(applying);
     done.and(noted)

@@ -35,6 +35,8 @@ pub(crate) struct Arriving {
     /// Directories in which something was placed, as hashes.
     used: Mutex<HashSet<u64>>,
     answered: Notify,
+    /// Staging directories with files to go on with.
+    left: Mutex<Vec<Vec<u8>>>,
 }
 
 /// The paths that were asked for.
@@ -111,6 +113,16 @@ impl Arriving {
             Some(journal) if !rows.is_empty() => journal.append(rows),
             _ => Ok(()),
         }
+    }
+
+    /// Notes which staging directories hold files to go on with.
+    pub(crate) fn leave(&self, left: Vec<Vec<u8>>) {
+        *lock(&self.left) = left;
+    }
+
+    /// Returns those directories to who goes on with them.
+    pub(crate) fn take_left(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *lock(&self.left))
     }
 
     /// Returns what is asked for; as long as the answer is held, nobody can ask for more.

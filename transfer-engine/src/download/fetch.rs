@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::arriving::{Arriving, Lane};
 use super::place::Placing;
 use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
+use super::resume;
 use crate::error::Error;
 use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
 use crate::local::{Expected, Fingerprint, MountDir, Staged, Staging};
@@ -110,8 +111,9 @@ impl Fetcher<'_> {
                 .map(|i| Mutex::new(Slot { left: i.entry.chunks.len(), ..Slot::default() }))
                 .collect(),
         );
+        let here = self.begin_long(&items, &slots).await?;
         let fetched = tokio::select! {
-            fetched = self.fetch_content(&items, &slots) => fetched,
+            fetched = self.fetch_content(&items, &slots, &here) => fetched,
             () = self.stop.cancelled() => Ok(()),
         };
         let (dir, staging, sharing) = (self.dir.clone(), self.staging.clone(), self.sharing.clone());
@@ -136,12 +138,61 @@ impl Fetcher<'_> {
         self.dir.env().blocking(job).await.map_err(lost)
     }
 
-    async fn fetch_content(&self, items: &Arc<Vec<Item>>, slots: &Slots) -> Result<(), Error> {
+    /// Begins the long files with what of them is here, and says which of their chunks that is.
+    async fn begin_long(&self, items: &Arc<Vec<Item>>, slots: &Slots) -> Result<Vec<Vec<bool>>, Error> {
+        if items.iter().all(|item| item.entry.entry.size() <= LONG) {
+            return Ok(Vec::new());
+        }
+        let (dir, staging) = (self.dir.clone(), self.staging.clone());
+        let mut here = Vec::with_capacity(items.len());
+        let (items, slots) = (items.clone(), slots.clone());
+        let begun = self.blocking(move || {
+            let begun = items.iter().zip(slots.iter()).map(|(item, slot)| {
+                let mut slot = lock(slot);
+                if item.entry.entry.size() <= LONG {
+                    return (Vec::new(), Written::default());
+                }
+                match resume::begin(&dir, &staging, item) {
+                    Ok(begun) => {
+                        let chunks = item.entry.chunks.iter().zip(&begun.present);
+                        let here = chunks.filter(|(_, here)| **here).map(|(chunk, _)| u64::from(chunk.len));
+                        let mut written = Written { bytes: here.sum(), ..Written::default() };
+                        slot.left -= begun.present.iter().filter(|here| **here).count();
+                        slot.file = Some((begun.file, begun.name));
+                        match seal_if_whole(&mut slot, item, &staging) {
+                            Ok(whole) => written.files = u64::from(whole),
+                            Err(e) => slot.failed = Some(Failure::Local(e)),
+                        }
+                        (begun.present, written)
+                    }
+                    Err(e) => {
+                        slot.failed = Some(Failure::Local(e));
+                        (vec![true; item.entry.chunks.len()], Written::default())
+                    }
+                }
+            });
+            begun.collect::<Vec<_>>()
+        });
+        for (present, written) in begun.await? {
+            self.advance(written.files, written.bytes);
+            here.push(present);
+        }
+        Ok(here)
+    }
+
+    async fn fetch_content(
+        &self,
+        items: &Arc<Vec<Item>>,
+        slots: &Slots,
+        here: &[Vec<bool>],
+    ) -> Result<(), Error> {
         let needs = items.iter().enumerate().flat_map(|(item, i)| {
-            i.entry.chunks.iter().scan(0, move |at, chunk| {
-                let need = Need { item, chunk: *chunk, at: *at };
-                *at += u64::from(chunk.len);
-                Some(need)
+            let present = here.get(item).filter(|present| !present.is_empty());
+            let mut at = 0;
+            i.entry.chunks.iter().enumerate().filter_map(move |(index, chunk)| {
+                let need = Need { item, chunk: *chunk, at };
+                at += u64::from(chunk.len);
+                present.is_none_or(|present| !present[index]).then_some(need)
             })
         });
         let ranges = plan_ranges(needs.collect());
@@ -325,6 +376,11 @@ fn write_chunk(
     };
     file.write_all_at(chunk, need.at)?;
     slot.left -= 1;
+    seal_if_whole(slot, item, staging)
+}
+
+/// Makes a file ready to be put in place once nothing of it is missing; true if it is.
+fn seal_if_whole(slot: &mut Slot, item: &Item, staging: &Staging) -> io::Result<bool> {
     if slot.left > 0 {
         return Ok(false);
     }

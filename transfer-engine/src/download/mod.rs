@@ -10,6 +10,7 @@ mod pull;
 mod ranges;
 mod read;
 mod restore;
+mod resume;
 
 pub(crate) use arriving::Arriving;
 pub(crate) use fetch::chain;

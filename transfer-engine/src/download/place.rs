@@ -126,8 +126,9 @@ impl Placing<'_> {
 
     fn ready(&self, slot: &mut Slot, is_anothers: bool) -> Ready {
         let unfinished = slot.file.take();
-        if let Some((_, name)) = &unfinished {
-            self.staging.discard(name);
+        // What a later download can go on with is kept, if this one does not end well.
+        if let Some((_, name)) = unfinished.filter(|_| slot.failed.is_some()) {
+            self.staging.discard(&name);
         }
         if is_anothers {
             if let Some(staged) = slot.staged.take() {

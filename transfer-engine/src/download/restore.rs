@@ -126,7 +126,7 @@ impl Store {
                 }
             }
             if let Some(staging) = Arc::into_inner(target.staging) {
-                staging.finish();
+                staging.finish(false);
             }
         }
         report.note_usage(self.usage().since(&before));

@@ -21,6 +21,10 @@ use super::mount_dir::{MountDir, open_dir, stat_at};
 const PREFIX: &[u8] = b".ctxsync-stage-";
 /// Stands in each staging directory, so that a user's directory of such a name is not taken for one.
 const MARKER: &str = ".ctxsync-stage";
+/// Begins the name of a file that a later sync may go on with.
+const RESUMABLE: &str = "p-";
+/// Bytes that are not worth to be fetched twice.
+const WORTH_KEEPING: u64 = 8 << 20;
 
 /// What must be at a path for it to be replaced or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +100,32 @@ impl Staging {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
         Ok((fd.into(), name))
+    }
+
+    /// Opens a file under a name that a later sync comes to as well, with what an earlier one left in it.
+    pub(crate) fn resumable_file(&self, key: &str) -> io::Result<(File, String)> {
+        let name = format!("{RESUMABLE}{key}");
+        self.fault("openat", &name)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+        Ok((fd.into(), name))
+    }
+
+    /// Takes over the resumable files of staging directories that nobody uses any more.
+    pub(crate) fn take_over(&self, left: &[Vec<u8>]) -> io::Result<()> {
+        for old in left {
+            let dir = match open_dir(self.mount.root(), old) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            for name in names(&dir)? {
+                if name.starts_with(RESUMABLE.as_bytes()) {
+                    rustix::fs::renameat(&dir, &*name, &self.dir, &*name)?;
+                }
+            }
+            clear(self.mount.root(), old, false)?;
+        }
+        Ok(())
     }
 
     /// Gives a written file its mode and time. It is not durable before [`Staging::sync`].
@@ -269,10 +299,10 @@ impl Staging {
         Ok(stat_at(&self.dir, name.as_bytes())?.is_some_and(|s| Fingerprint::of(&s).same_but_moved(expected)))
     }
 
-    /// Removes the staging directory and what a failed sync left in it.
-    pub(crate) fn finish(self) {
+    /// Removes the staging directory and what a failed sync left in it, but for files to go on with later.
+    pub(crate) fn finish(self, keep_resumable: bool) {
         // What can't be removed now, the next sync removes.
-        if let Err(e) = clear(self.mount.root(), self.name.as_bytes()) {
+        if let Err(e) = clear(self.mount.root(), self.name.as_bytes(), keep_resumable) {
             tracing::debug!(error = %e, "a staging directory is left behind");
         }
     }
@@ -297,13 +327,13 @@ pub(crate) fn set_times(dir: impl AsFd, mtime: Timestamp) -> io::Result<()> {
 /// A name under which first a new file and then the one that it replaced stands; `own` is the inode of the
 /// new one, 0 where there is none.
 fn exchange_name(own: u64, old: &Fingerprint, fresh: &str) -> String {
-    let fresh = fresh.trim_start_matches("n-");
+    let fresh = fresh.trim_start_matches("n-").trim_start_matches(RESUMABLE);
     format!("x-{own:x}-{:x}-{:x}-{:x}-{:x}-{fresh}", old.inode, old.size, old.mtime.secs, old.mtime.nanos)
 }
 
 /// Whether the file of this stat may be deleted, by what its name says of it.
 fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
-    if name.starts_with("n-") || name == MARKER {
+    if name.starts_with("n-") || name.starts_with(RESUMABLE) || name == MARKER {
         return true;
     }
     let fields: Vec<&str> = name.split('-').collect();
@@ -356,22 +386,35 @@ pub(crate) fn staged_inodes(mount: &MountDir) -> io::Result<BTreeSet<u64>> {
     Ok(inodes)
 }
 
+/// What was found of interrupted syncs.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Names in the mount's root under which files are kept that somebody may have been editing.
+    pub(crate) rescued: Vec<String>,
+    /// Staging directories that hold nothing but files to go on with.
+    pub(crate) left: Vec<Vec<u8>>,
+}
+
 /// Removes what an interrupted sync left in the mount. A file that a user may have edited in the very moment
-/// of the crash is not deleted but moved to the mount's root; returns the names of such files there.
-pub(crate) fn recover(mount: &MountDir) -> io::Result<Vec<String>> {
-    let mut rescued = Vec::new();
+/// of the crash is not deleted but moved to the mount's root.
+pub(crate) fn recover(mount: &MountDir) -> io::Result<Recovered> {
+    let mut recovered = Recovered::default();
     for name in names(mount.root())? {
         if is_staging(mount.root(), &name) {
-            rescued.extend(clear(mount.root(), &name)?);
+            recovered.rescued.extend(clear(mount.root(), &name, true)?);
+            if stat_at(mount.root(), &name)?.is_some() {
+                recovered.left.push(name);
+            }
         }
     }
-    Ok(rescued)
+    Ok(recovered)
 }
 
 /// Removes a staging directory, the marker only when nothing but it is left: without it the directory would
 /// be taken for a user's.
-fn clear(root: &OwnedFd, name: &[u8]) -> io::Result<Vec<String>> {
+fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<String>> {
     let mut rescued = Vec::new();
+    let mut keeps = false;
     let dir = open_dir(root, name)?;
     for file in names(&dir)? {
         let Some(stat) = stat_at(&dir, &file)? else { continue };
@@ -379,6 +422,13 @@ fn clear(root: &OwnedFd, name: &[u8]) -> io::Result<Vec<String>> {
             continue;
         }
         let text = String::from_utf8_lossy(&file);
+        if keep_resumable
+            && text.starts_with(RESUMABLE)
+            && stat.st_blocks.cast_unsigned() * 512 >= WORTH_KEEPING
+        {
+            keeps = true;
+            continue;
+        }
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory && is_disposable(&text, &stat) {
             rustix::fs::unlinkat(&dir, &*file, AtFlags::empty())?;
             continue;
@@ -386,6 +436,9 @@ fn clear(root: &OwnedFd, name: &[u8]) -> io::Result<Vec<String>> {
         let to = format!("ctxsync-recovered-{text}");
         rustix::fs::renameat_with(&dir, &*file, root, to.as_str(), RenameFlags::NOREPLACE)?;
         rescued.push(to);
+    }
+    if keeps {
+        return Ok(rescued);
     }
     match rustix::fs::unlinkat(&dir, MARKER, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}

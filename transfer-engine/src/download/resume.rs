@@ -1,0 +1,101 @@
+//! What of a long file is here already: from a download that was cut short, or in the version that it
+//! replaces. Those chunks are not fetched.
+//!
+//! Nothing is remembered of a file that is half there: its chunks are found again by their digests.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use super::fetch::Item;
+use crate::format::{CHUNK_MAX, ChunkId, cut, sha256};
+use crate::local::{Expected, MountDir, Staging};
+
+/// A file of at least this size is worth going on with.
+pub(super) const RESUMED: u64 = 64 << 20;
+/// How much of the old version is read at a time.
+const STEP: usize = 8 << 20;
+
+/// A file that is about to be fetched.
+pub(super) struct Begun {
+    pub(super) file: File,
+    pub(super) name: String,
+    /// Which chunks it holds already.
+    pub(super) present: Vec<bool>,
+}
+
+/// Opens the staged file of a long item, and finds out what it need not be sent.
+pub(super) fn begin(dir: &MountDir, staging: &Staging, item: &Item) -> io::Result<Begun> {
+    let size = item.entry.entry.size();
+    let mut present = vec![false; item.entry.chunks.len()];
+    let (file, name) = if size >= RESUMED {
+        let (file, name) = staging.resumable_file(&resumable_name(item))?;
+        note_present(&file, item, &mut present)?;
+        (file, name)
+    } else {
+        staging.new_file()?
+    };
+    if matches!(item.expected, Expected::Leaf(_)) && present.contains(&false) {
+        // That it can't be read, or is no longer there, only means that everything is fetched.
+        let _ = copy_from_old(dir, &file, item, &mut present);
+    }
+    Ok(Begun { file, name, present })
+}
+
+/// A name that a later download of the same content to the same path comes to, and no other one.
+fn resumable_name(item: &Item) -> String {
+    let mut key = item.path.as_bytes().to_vec();
+    key.push(0);
+    for chunk in &item.entry.chunks {
+        key.extend_from_slice(&chunk.id.0);
+    }
+    sha256(&key).to_string()[..32].to_owned()
+}
+
+fn note_present(file: &File, item: &Item, present: &mut [bool]) -> io::Result<()> {
+    let written = file.metadata()?.len();
+    let mut buf = Vec::new();
+    let mut at = 0;
+    for (chunk, present) in item.entry.chunks.iter().zip(present) {
+        let len = chunk.len as usize;
+        if at + len as u64 > written {
+            break;
+        }
+        buf.resize(len, 0);
+        file.read_exact_at(&mut buf, at)?;
+        *present = ChunkId::of(&buf) == chunk.id;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// Copies the chunks that the file which is to be replaced has in common with the new one.
+fn copy_from_old(dir: &MountDir, to: &File, item: &Item, present: &mut [bool]) -> io::Result<()> {
+    let mut wanted: HashMap<ChunkId, Vec<(usize, u64)>> = HashMap::new();
+    let mut at = 0;
+    for (index, chunk) in item.entry.chunks.iter().enumerate() {
+        if !present[index] {
+            wanted.entry(chunk.id).or_default().push((index, at));
+        }
+        at += u64::from(chunk.len);
+    }
+    let (mut old, _) = dir.open_file(&item.path)?;
+    let mut buf: Vec<u8> = Vec::with_capacity(STEP + CHUNK_MAX);
+    let mut ended = false;
+    while !ended {
+        let room = STEP + CHUNK_MAX - buf.len();
+        ended = (&mut old).take(room as u64).read_to_end(&mut buf)? < room;
+        let mut from = 0;
+        while let Some(len) = cut(&buf[from..], ended).filter(|len| *len > 0) {
+            let chunk = &buf[from..from + len];
+            for (index, at) in wanted.remove(&ChunkId::of(chunk)).unwrap_or_default() {
+                to.write_all_at(chunk, at)?;
+                present[index] = true;
+            }
+            from += len;
+        }
+        buf.drain(..from);
+    }
+    Ok(())
+}
