@@ -83,7 +83,8 @@ impl Onset {
 
 impl Monitor for Onset {
     fn phase(&self, phase: Phase) {
-        if phase != Phase::Opening {
+        // One that fails while it opens goes from there to its end.
+        if !matches!(phase, Phase::Opening | Phase::Done) {
             self.began.send_replace(true);
         }
         self.inner.phase(phase);
