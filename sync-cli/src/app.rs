@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
@@ -14,7 +15,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::json::Line;
 use crate::output::summary::{Summary, sentence};
-use crate::output::{Manner, Ui};
+use crate::output::{Manner, Ui, note_usage};
 
 /// Runs the program.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -34,7 +35,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return end(&ui, name, Err(failure), false).into();
         }
     };
-    let ui = Ui::new(manner(&settings, &cli.command));
+    let ui = Arc::new(Ui::new(manner(&settings, &cli.command)));
     let outcome = match init_log(&settings) {
         Ok(()) => commands::execute(&cli.command, &settings, &ui),
         Err(failure) => Err(failure),
@@ -87,14 +88,32 @@ fn not_understood(error: &clap::Error, args: &[OsString]) -> Exit {
     let json = before_command.clone().any(|arg| arg == "--json")
         || std::env::var("CTXSYNC_JSON").is_ok_and(|v| matches!(v.as_str(), "1" | "true" | "yes" | "on"));
     if json && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let stderr_only = args.get(1).is_some_and(|arg| arg == "run");
+        let command = meant(args);
+        let stderr_only = command == "run";
         let manner =
             Manner { json: true, quiet: true, verbose: 0, progress: false, color: Color::Never, stderr_only };
         let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        return end(&Ui::new(manner), "", Err(Failure::usage(message)), false);
+        // What is missing stands on lines of its own.
+        let lines: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let message = lines.join(" ");
+        let message = message.trim_start_matches("error: ");
+        return end(&Ui::new(manner), &command, Err(Failure::usage(message)), false);
     }
     Exit::USAGE
+}
+
+/// Returns the command that arguments are meant for, as far as it can be told although they are wrong.
+fn meant(args: &[OsString]) -> String {
+    let Ok(matches) = args::command().ignore_errors(true).try_get_matches_from(args) else {
+        return String::new();
+    };
+    let mut names = Vec::new();
+    let mut inner = &matches;
+    while let Some((name, below)) = inner.subcommand() {
+        names.push(name);
+        inner = below;
+    }
+    names.join(" ")
 }
 
 /// Prints the end of it, and returns the code.
@@ -104,16 +123,24 @@ fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool
         Err(failure) => {
             tracing::error!("{}", failure.headline());
             ui.failure(&failure);
-            (failure.exit, Outcome { exit: failure.exit, failed: true, ..Outcome::default() })
+            let report = failure.report.map(|report| *report).unwrap_or_else(|| ui.known().report());
+            (
+                failure.exit,
+                Outcome { exit: failure.exit, report: Some(report), failed: true, ..Outcome::default() },
+            )
         }
     };
     let took = ui.took();
     if ui.is_json() {
         // A document is itself; only its failure has something to add.
         if !document || outcome.failed {
-            let report = outcome.report.clone().unwrap_or_default();
-            let summary =
-                Summary::new(command, outcome.context.clone(), &report, outcome.dry_run, took, exit);
+            let context = outcome.context.clone().or_else(|| ui.known().context());
+            let mut report = outcome.report.clone().unwrap_or_default();
+            if outcome.deed.is_none() {
+                // What is no sync counts nothing itself.
+                note_usage(&mut report, ui.known().usage());
+            }
+            let summary = Summary::new(command, context, &report, outcome.dry_run, took, exit);
             ui.object(&Line::Summary(&summary));
         }
     } else if let (Some(deed), Some(report)) = (outcome.deed, &outcome.report) {
@@ -179,6 +206,8 @@ fn name(command: &Command) -> &'static str {
     };
     match command {
         Command::Run(_) => "run",
+        Command::Watch(_) => "watch",
+        Command::Fetch(_) => "fetch",
         Command::Pull(_) => "pull",
         Command::Push(_) => "push",
         Command::Sync(_) => "sync",

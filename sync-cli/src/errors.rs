@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use policy_core::{PolicyError, TreePath};
 use storage_backends::{OpenError, ProbeError};
-use transfer_engine::{Error, PathProblem};
+use transfer_engine::{Error, PathProblem, SyncReport};
 
 use crate::exit::Exit;
 
@@ -19,12 +19,24 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hint: Option<String>,
+    /// What it came to nevertheless, where that is known better than by what was met on the way.
+    pub(crate) report: Option<Box<SyncReport>>,
+    /// The mount's path, where there are several to tell apart.
+    pub(crate) mount: Option<String>,
     path: Option<TreePath>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hint: None, path: None }
+        Self {
+            exit,
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+            report: None,
+            mount: None,
+            path: None,
+        }
     }
 
     /// Returns a failure by wrong usage or a bad config.
@@ -36,7 +48,7 @@ impl Failure {
     pub(crate) fn of_path(problem: &PathProblem) -> Self {
         let hint = Some(problem.hint.clone()).filter(|hint| !hint.is_empty());
         let path = Some(problem.path.clone());
-        Self { exit: Exit::INCOMPLETE, message: problem.message.clone(), causes: Vec::new(), hint, path }
+        Self { hint, path, ..Self::new(Exit::INCOMPLETE, problem.message.clone()) }
     }
 
     /// Returns the failure of a call to the local system.
@@ -63,6 +75,13 @@ impl Failure {
         self
     }
 
+    /// Adds the figures of what was done all the same.
+    #[must_use]
+    pub(crate) fn with_report(mut self, report: SyncReport) -> Self {
+        self.report = Some(Box::new(report));
+        self
+    }
+
     /// Adds an error and what caused it.
     #[must_use]
     pub(crate) fn caused_by(mut self, error: &dyn StdError) -> Self {
@@ -85,12 +104,18 @@ impl Failure {
         self
     }
 
+    /// Says which mount it is about.
+    #[must_use]
+    pub(crate) fn at_mount(mut self, mount: Option<&str>) -> Self {
+        self.mount = mount.map(str::to_owned);
+        self
+    }
+
     /// Returns the first line for people.
     pub(crate) fn headline(&self) -> String {
-        match &self.path {
-            Some(path) => format!("{path}: {}", self.message),
-            None => self.message.clone(),
-        }
+        let mount = self.mount.as_ref().map(|mount| format!("{mount}: ")).unwrap_or_default();
+        let path = self.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
+        format!("{mount}{path}{}", self.message)
     }
 
     /// Returns the path, and its bytes where it is not UTF-8.
@@ -145,6 +170,12 @@ impl From<&Error> for Failure {
             Error::CommitUnknown { name, .. } => (
                 Exit::FAILED,
                 format!("run the same again: it finds out, and commits nothing twice; `ctxsync log {name}` shows it too"),
+            ),
+            Error::OutOfTime { .. } => (
+                Exit::FAILED,
+                "nothing of this push is committed; what was sent stays in the store for a while, and the next push \
+                 from this mount goes on from there: run it again, or give it more time"
+                    .to_owned(),
             ),
             Error::UploadTooLarge { .. } => (
                 Exit::FAILED,

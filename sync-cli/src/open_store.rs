@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use storage_backends::layer::Bandwidth;
 use storage_backends::{Capabilities, StoreOptions, open, probe};
 use transfer_engine::{Env, Store};
 
-use crate::config::Settings;
+use crate::commands::Means;
 use crate::errors::Failure;
 
 /// The grace period of a store that is made on the way.
@@ -23,7 +24,8 @@ pub(crate) struct OpenStore {
 }
 
 /// Opens the store without a request; `create` makes the directory of a local one.
-pub(crate) fn open_store(settings: &Settings, create: bool) -> Result<OpenStore, Failure> {
+pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Failure> {
+    let settings = means.settings;
     let mut options = StoreOptions::default()
         .with_env(
             env::vars_os()
@@ -47,7 +49,17 @@ pub(crate) fn open_store(settings: &Settings, create: bool) -> Result<OpenStore,
         None => opened.store,
     };
     let store = Store::new(Arc::clone(&objects), opened.url, Env::real());
+    means.ui.known().note_store(&store);
     Ok(OpenStore { store, objects })
+}
+
+/// Returns an empty store in memory in the place of one that is not there, for who only wants to know what
+/// would be.
+pub(crate) async fn imagined_store(means: Means<'_>) -> Result<Store, Failure> {
+    let location = means.settings.store.value.to_string();
+    let store = Store::new(Arc::new(InMemory::new()), location, Env::real());
+    store.init(DEFAULT_GRACE).await?;
+    Ok(store)
 }
 
 /// Reads one of AWS's files; one that is missing or unreadable says nothing.

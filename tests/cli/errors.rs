@@ -39,10 +39,12 @@ fn p14_a_mount_in_use_names_who_uses_it() {
         assert!(begun.elapsed().as_secs() < 30);
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    let ended = machine.call(&["push", "c", "work"]);
-    assert_eq!(ended.code, 1, "{}", ended.seen());
-    assert!(ended.err.contains(&child.id().to_string()), "{}", ended.seen());
-    assert!(ended.err.contains("hint:"), "{}", ended.seen());
+    for second in [&["run", "-c", "c", "work", "--", "true"][..], &["watch", "c", "work"]] {
+        let ended = machine.call(second);
+        assert_eq!(ended.code, 1, "{}", ended.seen());
+        assert!(ended.err.contains(&child.id().to_string()), "{}", ended.seen());
+        assert!(ended.err.contains("hint:"), "{}", ended.seen());
+    }
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(143));

@@ -15,15 +15,19 @@ use transfer_engine::ContextName;
 pub(crate) enum Command {
     /// Bring a context's files, run a command in them, save what changed
     Run(RunArgs),
+    /// Bring a context's files and save what changes, until told to stop
+    Watch(WatchArgs),
     /// Bring what changed in a context into a directory
     Pull(SyncArgs),
     /// Save what changed in a directory to a context
     Push(SyncArgs),
     /// Pull, then push
     Sync(SyncArgs),
+    /// Bring paths that have not arrived yet, now
+    Fetch(FetchArgs),
     /// Show what a push or a pull would do, and why, one line a path
     Plan(PlanArgs),
-    /// Show what this machine knows of its mounts
+    /// Show the sessions and mounts of this machine, and how their syncs stand
     Status(StatusArgs),
     /// Show which rule of a policy decides for each path
     Explain(ExplainArgs),
@@ -58,21 +62,75 @@ pub(crate) enum Command {
 /// Arguments of `run`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
-    /// The context, created where it is missing
-    #[arg(short, long, value_name = "CONTEXT")]
-    pub(crate) context: ContextName,
+    /// The context that is worked on in DIR, created where it is missing
+    #[arg(short, long, value_name = "CONTEXT", required_unless_present = "mounts")]
+    pub(crate) context: Option<ContextName>,
+
+    /// Work on a further context in a directory of its own; repeatable
+    ///
+    /// In the variable, several are separated by semicolons.
+    #[arg(short, long, value_name = "CONTEXT=DIR[,policy=FILE]")]
+    pub(crate) mounts: Vec<OsString>,
+
+    /// Run the command only when every file is there
+    #[arg(long)]
+    pub(crate) wait: bool,
 
     /// Time for the command to end after SIGTERM, before SIGKILL [default: 5s]
     #[arg(long, value_name = "TIME")]
     pub(crate) kill_after: Option<Span>,
 
-    /// Where the files are worked on
-    #[arg(default_value = ".")]
-    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) ending: EndingArgs,
+
+    /// Where the command runs and, with --context, its files are worked on [default: .]
+    pub(crate) dir: Option<PathBuf>,
 
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WatchArgs {
+    /// The context, created where it is missing
+    pub(crate) context: ContextName,
+
+    /// Where the files are worked on
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) ending: EndingArgs,
+}
+
+/// Arguments of the commands that hold a session.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EndingArgs {
+    /// Be gone this long after the signal to stop, with what could be saved by then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) release_timeout: Option<Span>,
+
+    /// Keep the session's figures in this file, for Prometheus
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+}
+
+/// Arguments of `fetch`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FetchArgs {
+    /// Files and directories of the mount
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<OsString>,
+
+    /// The mount; without it, the nearest one that holds the current directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+
+    /// The context, where several were worked on at the mount
+    #[arg(short, long, value_name = "CONTEXT")]
+    pub(crate) context: Option<ContextName>,
 }
 
 /// Arguments of `push`, `pull` and `sync`.
@@ -283,12 +341,31 @@ impl Command {
 
     /// Whether it can show what would happen instead of doing it.
     pub(crate) fn takes_dry_run(&self) -> bool {
-        !matches!(
+        matches!(
+            self,
+            Self::Push(_) | Self::Pull(_) | Self::Sync(_) | Self::Plan(_) | Self::Restore(_) | Self::Config
+        )
+    }
+
+    /// Whether it changes something, so that doing it is not what `--dry-run` asks for.
+    pub(crate) fn changes_something(&self) -> bool {
+        matches!(
             self,
             Self::Run(_)
+                | Self::Watch(_)
+                | Self::Fetch(_)
                 | Self::Context(ContextCommand::Create(_) | ContextCommand::Delete(_))
                 | Self::Store(StoreCommand::Init(_))
                 | Self::Man(_)
         )
+    }
+
+    /// Returns what `run` and `watch` have in common.
+    pub(crate) fn ending(&self) -> Option<&EndingArgs> {
+        match self {
+            Self::Run(run) => Some(&run.ending),
+            Self::Watch(watch) => Some(&watch.ending),
+            _ => None,
+        }
     }
 }

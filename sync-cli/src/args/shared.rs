@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Deserialize;
 
+use crate::owner::Owner;
 use crate::values::{Deletions, Size, Span};
 
 const OUTPUT: &str = "Output options";
@@ -68,6 +69,10 @@ pub(crate) struct Shared {
     /// Refuse to send more than this
     #[arg(long, global = true, value_name = "SIZE", help_heading = SYNC, hide_short_help = true)]
     pub(crate) max_upload: Option<Size>,
+
+    /// Give files that are brought to this user and group, by name or number; for root only
+    #[arg(long, global = true, value_name = "USER[:GROUP]", help_heading = SYNC, hide_short_help = true)]
+    pub(crate) chown: Option<Owner>,
 
     /// Requests under way at once
     #[arg(long, global = true, value_name = "N", help_heading = TRANSFER, hide_short_help = true)]

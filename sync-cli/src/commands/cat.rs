@@ -13,12 +13,12 @@ use crate::exit::Exit;
 use crate::open_store::open_store;
 
 pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
+    let ui = means.ui;
     let (context, path) = (&args.place.context, &args.place.path);
     if path.is_root() {
         return Err(Failure::usage("which file?").hint("a file of a context is written NAME:PATH"));
     }
-    let store = open_store(settings, false)?.store;
+    let store = open_store(means, false)?.store;
     let snapshot = store.snapshot(&context.name, context.at).await?;
     let file = match store.entry(&snapshot, path).await {
         Err(Error::NoPath { .. }) if is_implied(&store, &snapshot, path).await? => {

@@ -22,7 +22,7 @@ pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Resul
 }
 
 async fn create(name: &ContextName, means: Means<'_>) -> Result<Outcome, Failure> {
-    let open = open_store(means.settings, true)?;
+    let open = open_store(means, true)?;
     let snapshot = match open.store.create_context(name).await {
         Err(Error::NoStore { .. }) => {
             make(&open, means.ui).await?;
@@ -39,7 +39,7 @@ async fn create(name: &ContextName, means: Means<'_>) -> Result<Outcome, Failure
 }
 
 async fn list(means: Means<'_>) -> Result<Outcome, Failure> {
-    let store = open_store(means.settings, false)?.store;
+    let store = open_store(means, false)?.store;
     for name in store.contexts().await? {
         if means.ui.is_json() {
             let line = ContextLine {
@@ -60,7 +60,7 @@ async fn list(means: Means<'_>) -> Result<Outcome, Failure> {
 }
 
 async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let store = open_store(means.settings, false)?.store;
+    let store = open_store(means, false)?.store;
     let snapshot = store.snapshot(&args.context.name, args.context.at).await?;
     if means.ui.is_json() {
         row(&snapshot, means);
@@ -86,7 +86,7 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
 }
 
 async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let store = open_store(means.settings, false)?.store;
+    let store = open_store(means, false)?.store;
     // Nobody should be asked about what is not there.
     let head = store.head(&args.name).await?;
     if !args.yes {

@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use policy_core::{Scope, SyncPolicy};
+use policy_core::{Scope, SyncPolicy, TreePath};
 use transfer_engine::ContextName;
 
 use super::{Means, Outcome};
@@ -18,6 +18,7 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
     let (policy, context) = subject(args, means)?;
     let mount = MountPath::new(args.mount.as_deref().unwrap_or(Path::new(".")))?;
     let scope = scope(&policy, mount.typed())?;
+    let own = own_places(&mount, means)?;
     for warning in scope.warnings() {
         ui.warning(&warning.to_string());
     }
@@ -30,23 +31,43 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
         // A conflict copy is in scope where its original is.
         let original = policy_core::original_path(&path);
         let decision = scope.decide(original.as_ref().unwrap_or(&path), is_dir);
-        let reason = decision.rule.to_string();
+        // Whatever a policy says: what this program keeps for itself is no part of the work.
+        let own = own.iter().find(|(place, _)| path.is_within(place)).map(|(_, what)| *what);
+        let in_scope = decision.in_scope && own.is_none();
+        let reason = match own {
+            Some(what) => format!("{what} never takes part"),
+            None => decision.rule.to_string(),
+        };
+        let rule = if own.is_some() { String::new() } else { decision.rule.pointer() };
         if ui.is_json() {
-            ui.object(&Line::Rule(RuleLine {
-                path: (&path).into(),
-                in_scope: decision.in_scope,
-                rule: &decision.rule.pointer(),
-                reason: &reason,
-            }));
+            ui.object(&Line::Rule(RuleLine { path: (&path).into(), in_scope, rule: &rule, reason: &reason }));
         } else {
-            let side = if decision.in_scope { "in" } else { "out" };
+            let side = if in_scope { "in" } else { "out" };
             let shown = if path.is_root() { ".".to_owned() } else { path.to_string() };
-            let leads = !decision.in_scope && is_dir && scope.may_hold(&path);
+            let leads = !in_scope && own.is_none() && is_dir && scope.may_hold(&path);
             let leads = if leads { "; something below it may be in scope" } else { "" };
             ui.line(&format!("{side:<4} {shown}  ({reason}{leads})"));
         }
     }
     Ok(Outcome { context, ..Outcome::default() })
+}
+
+/// Returns the store's and the state's own directories where they lie in the mount, and what they are.
+fn own_places(mount: &MountPath, means: Means<'_>) -> Result<Vec<(TreePath, &'static str)>, Failure> {
+    let settings = means.settings;
+    let places = [
+        (Some(settings.state_dir.value.as_path()), "the directory of the local state"),
+        (settings.store.value.local_dir(), "the store's own directory"),
+    ];
+    let mut own = Vec::new();
+    for (place, what) in places {
+        let Some(place) = place else { continue };
+        let place = MountPath::new(place)?.resolved;
+        let below = place.strip_prefix(&mount.resolved).ok();
+        let below = below.and_then(|below| TreePath::new(below.as_os_str().as_bytes()).ok());
+        own.extend(below.filter(|below| !below.is_root()).map(|below| (below, what)));
+    }
+    Ok(own)
 }
 
 /// Compiles a policy for a mount.

@@ -8,8 +8,8 @@ use crate::output::json::{Line, SnapshotLine};
 use crate::text;
 
 pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
-    let store = open_store(settings, false)?.store;
+    let ui = means.ui;
+    let store = open_store(means, false)?.store;
     let snapshots = store.log(&args.name).await?;
     for snapshot in &snapshots {
         let (totals, changes) = (&snapshot.totals, &snapshot.changes);

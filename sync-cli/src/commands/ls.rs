@@ -12,9 +12,9 @@ use crate::output::json::{EntryLine, Line};
 use crate::{exit::Exit, text};
 
 pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
+    let ui = means.ui;
     let (context, within) = (&args.place.context, &args.place.path);
-    let store = open_store(settings, false)?.store;
+    let store = open_store(means, false)?.store;
     let snapshot = store.snapshot(&context.name, context.at).await?;
     let mut rows = Rows::new(within);
     let mut any = false;

@@ -1,26 +1,33 @@
 //! What each command does.
 
+mod arrivals;
 mod cat;
 mod config;
 mod context;
 mod documents;
 mod explain;
+mod fetch;
 mod log;
 mod ls;
+mod mounts;
 mod policy;
 mod restore;
 mod run;
+mod running;
+mod session;
 mod status;
 mod store;
 mod sync;
+mod watch;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use rustix::process::Signal;
-use transfer_engine::SyncReport;
+use transfer_engine::{ContextName, SyncReport};
 
-use crate::args::{Command, PlanDirection, PolicyCommand};
-use crate::config::Settings;
+use crate::args::{Command, ContextCommand, PlanDirection, PolicyCommand};
+use crate::config::{Origin, Settings};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::Ui;
@@ -50,18 +57,22 @@ impl Outcome {
 #[derive(Clone, Copy)]
 pub(crate) struct Means<'a> {
     pub(crate) settings: &'a Settings,
-    pub(crate) ui: &'a Ui,
+    pub(crate) ui: &'a Arc<Ui>,
 }
 
 /// Does what was asked for.
-pub(crate) fn execute(command: &Command, settings: &Settings, ui: &Ui) -> Result<Outcome, Failure> {
-    if settings.dry_run.value && !command.takes_dry_run() {
+pub(crate) fn execute(command: &Command, settings: &Settings, ui: &Arc<Ui>) -> Result<Outcome, Failure> {
+    // Exported once for all commands, it does no harm to one that changes nothing anyway.
+    let meant = command.changes_something() || settings.dry_run.origin == Origin::Flag;
+    if settings.dry_run.value && !command.takes_dry_run() && meant {
         return Err(Failure::usage("--dry-run means nothing here, so nothing was done")
             .hint("push, pull, sync and restore take it, and `ctxsync plan` shows the same"));
     }
+    if let Some(context) = context_of(command) {
+        ui.known().note_context(context);
+    }
     let means = Means { settings, ui };
     match command {
-        Command::Status(args) => status::status(args, means),
         Command::Explain(args) => explain::explain(args, means),
         Command::Policy(PolicyCommand::Default) => documents::default_policy(means),
         Command::Policy(PolicyCommand::Schema) => documents::schema(means),
@@ -74,6 +85,25 @@ pub(crate) fn execute(command: &Command, settings: &Settings, ui: &Ui) -> Result
     }
 }
 
+/// Returns the context that a command names.
+fn context_of(command: &Command) -> Option<&ContextName> {
+    match command {
+        Command::Run(args) => args.context.as_ref(),
+        Command::Watch(args) => Some(&args.context),
+        Command::Push(args) | Command::Pull(args) | Command::Sync(args) => Some(&args.context),
+        Command::Plan(args) => Some(&args.sync.context),
+        Command::Fetch(args) => args.context.as_ref(),
+        Command::Context(ContextCommand::Create(args)) => Some(&args.name),
+        Command::Context(ContextCommand::Show(args)) => Some(&args.context.name),
+        Command::Context(ContextCommand::Delete(args)) => Some(&args.name),
+        Command::Ls(args) => Some(&args.place.context.name),
+        Command::Cat(args) => Some(&args.place.context.name),
+        Command::Log(args) => Some(&args.name),
+        Command::Restore(args) => Some(&args.context.name),
+        _ => None,
+    }
+}
+
 fn on_runtime(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -83,7 +113,8 @@ fn on_runtime(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
         match command {
             // It deals with signals itself.
             Command::Run(args) => run::run(args, means).await,
-            _ => unless_told(talk_to_store(command, means)).await,
+            Command::Watch(args) => watch::watch(args, means).await,
+            _ => unless_told(talk(command, means)).await,
         }
     });
     // Work that was given up must not hold up the end; whatever it leaves is found by the next run.
@@ -91,7 +122,7 @@ fn on_runtime(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
     outcome
 }
 
-async fn talk_to_store(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
+async fn talk(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
     match command {
         Command::Push(args) => sync::sync(Deed::Push, args, means.settings.dry_run.value, means).await,
         Command::Pull(args) => sync::sync(Deed::Pull, args, means.settings.dry_run.value, means).await,
@@ -103,6 +134,8 @@ async fn talk_to_store(command: &Command, means: Means<'_>) -> Result<Outcome, F
             };
             sync::sync(deed, &plan.sync, true, means).await
         }
+        Command::Fetch(args) => fetch::fetch(args, means).await,
+        Command::Status(args) => status::status(args, means).await,
         Command::Context(command) => context::context(command, means).await,
         Command::Ls(args) => ls::ls(args, means).await,
         Command::Cat(args) => cat::cat(args, means).await,

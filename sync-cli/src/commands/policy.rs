@@ -6,6 +6,7 @@ use super::explain::scope;
 use super::{Means, Outcome};
 use crate::args::{PolicyCheckArgs, PolicyShowArgs};
 use crate::errors::Failure;
+use crate::output::json::{Line, ListLine};
 use crate::place::{MountPath, os_path};
 use crate::policy;
 
@@ -18,8 +19,14 @@ pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome,
         let scope = scope(&policy, mount.typed())?;
         let mount = mount.resolved;
         for list in scope.lists() {
-            let Some(resolved) = list.resolved() else { continue };
-            let place = mount.join(os_path(resolved));
+            let place = list.resolved().map(|resolved| mount.join(os_path(resolved)));
+            if ui.is_json() {
+                let exists = place.as_ref().map(|place| place.symlink_metadata().is_ok());
+                let resolved = place.as_ref().map(|place| place.to_string_lossy());
+                let (list, path) = (list.index(), list.path());
+                ui.object(&Line::List(ListLine { list, path, resolved: resolved.as_deref(), exists }));
+            }
+            let Some(place) = place else { continue };
             let shown = policy_core::escape(place.as_os_str().as_encoded_bytes());
             if !ui.is_json() {
                 let path = policy_core::escape(list.path().as_bytes());

@@ -16,9 +16,9 @@ pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Outc
     let Means { settings, ui } = means;
     let paths = args.paths.iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
-    let store = open_store(settings, false)?.store;
+    let store = open_store(means, false)?.store;
     let snapshot = store.snapshot(&args.context.name, args.context.at).await?;
-    let options = settings.sync_options();
+    let options = settings.sync_options()?;
     let watch = Watch::new(ui, options.dry_run);
     let report = store.restore(&snapshot, &absolute(&args.dir)?, &paths, &options, &watch).await?;
     Ok(Outcome {

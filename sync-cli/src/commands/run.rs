@@ -1,191 +1,161 @@
 //! `run`: a session round a command.
 
+use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 
-use policy_core::UploadStrategy;
-use transfer_engine::{ContextSync, Error, Mount, SyncOptions, SyncReport};
+use rustix::process::Signal;
+use tokio::time::Instant;
 
-use super::sync::{absolute, make};
+use super::arrivals::Arrivals;
+use super::mounts::Mounts;
+use super::session::{Held, open};
 use super::{Means, Outcome, interrupted};
-use crate::app::advise;
 use crate::args::RunArgs;
+use crate::config::{Origin, Settings};
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::open_store::{OpenStore, open_store};
-use crate::output::Watch;
-use crate::output::summary::{Deed, sentence};
-use crate::policy;
-use crate::run::{Child, Signals, Supervised, is_stop, signal_name, supervise};
+use crate::run::{Budget, Child, Ended, Signals, Supervised, Variable, supervise};
+
+/// How it came to the release.
+struct End {
+    /// How the command ended; `None` if it was not run.
+    command: Option<Ended>,
+    /// Why it was not run.
+    failure: Option<Failure>,
+    /// What this program was told to stop by.
+    told: Option<Signal>,
+    /// When the time for the release began to run.
+    since: Instant,
+}
 
 pub(super) async fn run(args: &RunArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let Means { settings, ui } = means;
     // From here on no signal ends this program by itself.
     let mut signals = Signals::all()?;
-    let policy = policy::chosen(settings)?;
-    let (brings, saves) = (policy.download_policy.auto_download, policy.upload_policy.auto_upload);
-    if saves && policy.upload_policy.upload_strategy != UploadStrategy::UploadBeforeResourceRelease {
-        ui.warning(
-            "uploadPolicy.uploadStrategy asks for checkpoints during the session, which this version does not \
-             make yet: everything is uploaded at the end",
-        );
-    }
-    let dir = absolute(&args.dir)?;
-    let open = open_store(settings, true)?;
-    let sync = ContextSync::new(args.context.clone(), &dir, policy);
-    let mut mount = Mount::open(&open.store, sync, &settings.state_dir.value)?;
-    for warning in mount.warnings() {
-        ui.warning(&warning);
-    }
-    let mut options = settings.sync_options();
-    options.create = true;
-    options.session = session_id()?;
-
-    let opened = tokio::select! {
-        opened = begin(brings, &mut mount, &open, args, &options, means) => opened?,
+    let mounts = Mounts::of_run(args, means)?;
+    let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
+    let held = tokio::select! {
+        held = open("run", mounts.syncs, means) => held?,
         signal = signals.next_stop() => return Err(interrupted(signal)),
     };
-    create_dir(&dir)?;
-    ui.rest();
-    let child = Child::start(&args.command, &dir, &options.session)?;
-    let supervised = supervise(child, &mut signals, settings.kill_after.value, ui).await;
+    let arrivals = Arrivals::of(&held, ui);
+    let end = work(args, &mounts.dir, &held, &arrivals, &mut signals, budget, means).await;
 
-    let saved = if saves {
-        save(&mut mount, &options, &mut signals, supervised, means).await
-    } else {
-        ui.note(&format!(
-            "nothing was pushed: the policy has autoUpload off; `ctxsync push {} {}` saves what changed",
-            args.context,
-            args.dir.display()
-        ));
-        Ok(SyncReport::default())
-    };
-    let saved = match saved {
-        Ok(saved) => saved,
+    let saved = held.release(&mut signals, end.told, budget.moments(end.since), &arrivals).await;
+    let closed = match saved {
+        Ok(closed) => closed,
         // How the command ended is what the caller asked for; that saving failed is said all the same.
         Err(failure) => {
-            let exit = final_exit(supervised, failure.exit);
+            let exit = final_exit(&end, failure.exit);
             return Err(failure.ending_with(exit));
         }
     };
-    let mut report = opened.unwrap_or_default();
-    if saves {
-        report.absorb(&saved);
+    let exit = final_exit(&end, closed.exit);
+    match end.failure {
+        Some(failure) => Err(failure.ending_with(exit).with_report(closed.report)),
+        None => Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() }),
     }
-    // A conflict of the pull is a copy by now, and the figures of both count.
-    let exit = final_exit(supervised, Exit::of(&report));
-    Ok(Outcome { exit, report: Some(report), ..Outcome::of_context(&args.context) })
 }
 
-/// Brings the context's files, or at least finds out that there is a context to save to.
-async fn begin(
-    brings: bool,
-    mount: &mut Mount,
-    open: &OpenStore,
+/// Runs the command, when it is time for it, to its end.
+async fn work(
     args: &RunArgs,
-    options: &SyncOptions,
-    means: Means<'_>,
-) -> Result<Option<SyncReport>, Failure> {
-    let ui = means.ui;
-    let watch = Watch::new(ui, false);
-    let began = ui.took();
-    let mut first = true;
-    loop {
-        let found = if brings {
-            mount.pull(options, &watch).await.map(Some)
-        } else {
-            open.store.head(&args.context).await.map(|_| None)
-        };
-        match found {
-            // A command that works for hours must not find out at its end that nothing can be saved.
-            Err(Error::NoStore { .. }) if first => make(open, ui).await?,
-            Err(Error::NoContext { .. }) => {}
-            Ok(Some(report)) => {
-                report_sync(Deed::Pull, &report, ui.took().saturating_sub(began), means);
-                if report.stopped_by_conflict {
-                    return Err(Failure::new(
-                        Exit::CONFLICTS,
-                        "the command was not run: a conflict stopped the pull",
-                    )
-                    .hint("settle it by hand, or choose another --conflict; keep-both loses nothing"));
-                }
-                if report.is_incomplete() {
-                    ui.warning("not everything could be brought; the command runs with what is there");
-                }
-                return Ok(Some(report));
-            }
-            Ok(None) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-        first = false;
-        match open.store.create_context(&args.context).await {
-            Ok(_) => ui.note(&format!("created context {}", args.context)),
-            // Another machine was faster.
-            Err(Error::ContextExists { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Uploads what changed. Being told to stop is no reason to lose it; being told twice is.
-async fn save(
-    mount: &mut Mount,
-    options: &SyncOptions,
+    dir: &Path,
+    held: &Held<'_>,
+    arrivals: &Arc<Arrivals>,
     signals: &mut Signals,
-    supervised: Supervised,
+    budget: Budget,
     means: Means<'_>,
-) -> Result<SyncReport, Failure> {
+) -> End {
     let ui = means.ui;
-    let watch = Watch::new(ui, false);
-    let began = ui.took();
-    let mut told = supervised.told.is_some();
-    let push = mount.push(options, &watch);
-    tokio::pin!(push);
-    let report = loop {
-        tokio::select! {
-            report = &mut push => break report?,
-            signal = signals.next() => {
-                if !is_stop(signal) {
-                    continue;
-                }
-                if told {
-                    return Err(interrupted(signal));
-                }
-                told = true;
-                ui.note(&format!("{}: saving first; once more stops at once", signal_name(signal)));
-            }
+    let not_run =
+        |failure: Option<Failure>, told| End { command: None, failure, told, since: Instant::now() };
+    if args.wait {
+        let waited = tokio::select! {
+            waited = arrivals.wait() => waited,
+            signal = signals.next_stop() => return not_run(Some(interrupted(signal)), Some(signal)),
+        };
+        if let Err(failure) = waited {
+            return not_run(Some(failure.hint("the command was not run")), None);
         }
+    }
+    let started = create_dir(dir)
+        .and_then(|()| Child::start(&args.command, dir, &variables(held.session.id(), means.settings)));
+    let child = match started {
+        Ok(child) => child,
+        Err(failure) => return not_run(Some(failure), None),
     };
-    report_sync(Deed::Push, &report, ui.took().saturating_sub(began), means);
-    Ok(report)
+    if !args.wait {
+        drop(arrivals.follow());
+    }
+    // An editor or a shell that has the terminal must not be written into.
+    ui.rest(child.has_terminal());
+    let Supervised { ended, told, since } = supervise(child, signals, budget, ui).await;
+    ui.resume();
+    End { command: Some(ended), failure: None, told, since }
 }
 
-fn report_sync(deed: Deed, report: &SyncReport, took: std::time::Duration, means: Means<'_>) {
-    // The result of `run` is its command's; this is news on the way.
-    means.ui.note(&sentence(deed, report, false, took));
-    if !means.ui.is_json() {
-        advise(means.ui, report);
+/// Returns what the command's environment says of the session, so that `ctxsync` finds it from inside,
+/// whatever this one was told by options and whatever directory it is called in.
+fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
+    let mut variables: Vec<Variable> = vec![
+        ("CTXSYNC_SESSION", Some(session.into())),
+        ("CTXSYNC_STATE_DIR", Some(settings.state_dir.value.clone().into())),
+        ("CTXSYNC_STORE", Some(settings.store.value.to_string().into())),
+    ];
+    // What was said of this very call is not meant for those inside it.
+    let own = [
+        "CTXSYNC_CONTEXT",
+        "CTXSYNC_MOUNTS",
+        "CTXSYNC_WAIT",
+        "CTXSYNC_CHOWN",
+        "CTXSYNC_KILL_AFTER",
+        "CTXSYNC_RELEASE_TIMEOUT",
+        "CTXSYNC_METRICS_FILE",
+    ];
+    variables.extend(own.map(|name| (name, None)));
+    let files = [
+        ("CTXSYNC_CONFIG", &settings.config),
+        ("CTXSYNC_POLICY", &settings.policy),
+        ("CTXSYNC_LOG_FILE", &settings.log_file),
+    ];
+    for (name, file) in files {
+        if let (Some(path), Origin::Flag | Origin::Variable(_)) = (&file.value, &file.origin) {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            variables.push((name, Some(path.into())));
+        }
     }
+    if let (Some(profile), Some(_)) = (&settings.profile, &settings.profile_origin) {
+        variables.push(("CTXSYNC_PROFILE", Some(profile.into())));
+    }
+    if let Some(options) = store_options(settings) {
+        variables.push(("CTXSYNC_STORE_OPTION", Some(options)));
+    }
+    variables
+}
+
+/// Returns the store's settings that were given by options, as the variable has them. The command can read
+/// its parent's arguments anyway.
+fn store_options(settings: &Settings) -> Option<OsString> {
+    let typed = settings.store_options.iter().filter(|(_, _, origin)| *origin == Origin::Flag);
+    let pairs: Vec<String> = typed.map(|(key, value, _)| format!("{key}={value}")).collect();
+    // A comma would split a value in two.
+    (!pairs.is_empty() && !pairs.iter().any(|pair| pair.contains(','))).then(|| pairs.join(",").into())
 }
 
 /// Returns the command's own code; but where saving or bringing was not all well and the command ended
 /// well, or ended because it was told to, the sync's.
-fn final_exit(supervised: Supervised, sync: Exit) -> Exit {
-    match supervised.told {
-        Some(_) if sync != Exit::DONE => sync,
-        Some(signal) => Exit::signal(signal.as_raw()),
-        None => match supervised.ended.exit() {
-            Exit::DONE => sync,
-            command => command,
+fn final_exit(end: &End, sync: Exit) -> Exit {
+    match (end.told, &end.failure, end.command) {
+        (Some(_), ..) if sync != Exit::DONE => sync,
+        (Some(signal), ..) => Exit::signal(signal.as_raw()),
+        (None, Some(failure), _) => failure.exit,
+        (None, None, command) => match command.map(Ended::exit) {
+            None | Some(Exit::DONE) => sync,
+            Some(command) => command,
         },
     }
-}
-
-/// Returns a name for this session that no other has.
-fn session_id() -> Result<String, Failure> {
-    let random = getrandom::u64().map_err(|error| {
-        Failure::new(Exit::FAILED, "the system gives no random numbers").caused_by(&error)
-    })?;
-    Ok(format!("s-{random:016x}"))
 }
 
 fn create_dir(dir: &Path) -> Result<(), Failure> {
@@ -195,12 +165,13 @@ fn create_dir(dir: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Ended;
-    use rustix::process::Signal;
 
     #[test]
     fn codes() {
-        let code = |ended, told, sync| final_exit(Supervised { ended, told }, sync).0;
+        let code = |command, told, sync| {
+            let failure = None;
+            final_exit(&End { command: Some(command), failure, told, since: Instant::now() }, sync).0
+        };
         assert_eq!(code(Ended::Code(0), None, Exit::DONE), 0);
         assert_eq!(code(Ended::Code(7), None, Exit::CONFLICTS), 7);
         assert_eq!(code(Ended::Code(0), None, Exit::CONFLICTS), 4);

@@ -1,7 +1,9 @@
-//! `status`: what this machine knows of its mounts.
+//! `status`: the sessions and mounts of this machine, and how their tasks stand.
+
+use std::path::Path;
 
 use serde_json::{Map, Value};
-use transfer_engine::status as tasks;
+use transfer_engine::{RunningSession, TaskState, TaskStatus, TaskType, status as tasks};
 
 use super::sync::absolute;
 use super::{Means, Outcome};
@@ -10,21 +12,44 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::text;
 
-pub(super) fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+/// How the session of a mount stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It holds the mount now.
+    Running,
+    /// It came to its end.
+    Released,
+    /// Its process ended before it did.
+    Interrupted,
+}
+
+impl Standing {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Released => "released",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let Means { settings, ui } = means;
     let mount = args.dir.as_deref().map(absolute).transpose()?;
     let rows = tasks(&settings.state_dir.value, mount.as_deref())?;
-    for row in &rows {
-        let value = serde_json::to_value(row)
-            .map_err(|error| Failure::new(Exit::FAILED, "cannot show a task").caused_by(&error))?;
-        let Value::Object(fields) = value else { continue };
-        if ui.is_json() {
-            let mut line = Map::from_iter([("message_type".to_owned(), Value::from("task"))]);
-            line.extend(fields);
-            ui.raw_object(&Value::Object(line));
-        } else {
-            for line in describe(&fields) {
-                ui.line(&line);
+    // The rows of a mount's context follow each other.
+    for group in rows.chunk_by(|a, b| (&a.path, &a.context) == (&b.path, &b.context)) {
+        let standing = standing(group, &settings.state_dir.value).await;
+        if !ui.is_json() {
+            ui.line(&headline(group, standing));
+        }
+        for task in group {
+            if ui.is_json() {
+                ui.raw_object(&object(task, standing)?);
+            } else {
+                for line in describe(task) {
+                    ui.line(&line);
+                }
             }
         }
     }
@@ -37,59 +62,95 @@ pub(super) fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcome, Fai
     Ok(Outcome::default())
 }
 
+/// Returns how the session stands that these tasks of one context at one mount belong to, if any does.
+async fn standing(tasks: &[TaskStatus], state_dir: &Path) -> Option<Standing> {
+    let of_session = |task: &&TaskStatus| !task.session.is_empty();
+    let newest = tasks.iter().filter(of_session).max_by_key(|task| task.start_time.as_ref())?;
+    if newest.released {
+        return Some(Standing::Released);
+    }
+    // A task goes on only as long as somebody keeps it; between two tasks the session itself is asked.
+    let goes_on = |task: &TaskStatus| matches!(task.status, TaskState::Waiting | TaskState::Running);
+    let runs = tasks.iter().any(goes_on)
+        || RunningSession::connect(state_dir, Path::new(&newest.path))
+            .await
+            .is_ok_and(|session| session.is_some());
+    Some(if runs { Standing::Running } else { Standing::Interrupted })
+}
+
+fn object(task: &TaskStatus, standing: Option<Standing>) -> Result<Value, Failure> {
+    let value = serde_json::to_value(task)
+        .map_err(|error| Failure::new(Exit::FAILED, "cannot show a task").caused_by(&error))?;
+    let mut line = Map::from_iter([("message_type".to_owned(), Value::from("task"))]);
+    if let Value::Object(fields) = value {
+        line.extend(fields);
+    }
+    line.insert("session_status".to_owned(), standing.map(Standing::name).into());
+    Ok(Value::Object(line))
+}
+
+/// Returns the line that the tasks of a context at a mount stand below.
+fn headline(tasks: &[TaskStatus], standing: Option<Standing>) -> String {
+    let Some(task) = tasks.first() else { return String::new() };
+    let mut line = format!("{}  context {}", policy_core::escape(task.path.as_bytes()), task.context);
+    let session = tasks.iter().map(|task| task.session.as_str()).find(|session| !session.is_empty());
+    if let (Some(session), Some(standing)) = (session, standing) {
+        line.push_str(&format!(
+            ", session {} ({})",
+            policy_core::escape(session.as_bytes()),
+            standing.name()
+        ));
+    }
+    line
+}
+
 /// Returns the lines of one task.
-fn describe(task: &Map<String, Value>) -> Vec<String> {
-    let word = |name: &str| match task.get(name) {
-        Some(Value::String(text)) => policy_core::escape(text.as_bytes()),
-        _ => "-".to_owned(),
+fn describe(task: &TaskStatus) -> Vec<String> {
+    let task_type = match task.task_type {
+        TaskType::Upload => "upload",
+        TaskType::Download => "download",
     };
-    let number = |name: &str| task.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let mut lines = vec![format!(
-        "{:<8} {:<8} {:<20} {}  {}",
-        word("status"),
-        word("task_type"),
-        word("context"),
-        word("path"),
-        match task.get("finish_time") {
-            Some(Value::String(at)) => format!("finished {at}"),
-            _ => format!("since {}", word("start_time")),
-        },
-    )];
-    let mut figures = format!(
-        "         {} of {}, {} of {}",
-        number("files_done"),
-        text::count(number("total_files"), "file"),
-        text::bytes(number("bytes_done")),
-        text::bytes(number("total_bytes")),
-    );
-    if number("pending") > 0 {
-        figures.push_str(&format!(", {} pending", number("pending")));
-    }
-    if word("status") == "Running" {
-        figures.push_str(&format!(", {}", word("phase")));
-    }
-    lines.push(figures);
-    let texts = |name: &str| match task.get(name) {
-        Some(Value::Array(items)) => items.iter().map(words).collect(),
-        _ => Vec::new(),
+    let (state, goes_on) = match task.status {
+        TaskState::Waiting => ("Waiting", false),
+        TaskState::Running => ("Running", true),
+        TaskState::Success => ("Success", false),
+        TaskState::Failed => ("Failed", false),
     };
-    if word("error_message") != "-" {
-        lines.push(format!("         error: {}", word("error_message")));
+    let when = match (&task.start_time, &task.finish_time) {
+        (_, Some(at)) => format!("finished {at}"),
+        (Some(at), None) => format!("since {at}"),
+        (None, None) => String::new(),
+    };
+    let mut lines = vec![format!("  {task_type:<9} {state:<8} {when}").trim_end().to_owned()];
+    if task.status != TaskState::Waiting {
+        lines.push(format!("    {}", figures(task, goes_on)));
     }
-    lines.extend(texts("errors").into_iter().map(|text| format!("         error: {text}")));
-    lines.extend(texts("warnings").into_iter().map(|text| format!("         warning: {text}")));
+    let shown = |text: &String| policy_core::escape(text.as_bytes());
+    lines.extend(task.error_message.iter().map(|text| format!("    error: {}", shown(text))));
+    lines.extend(task.errors.iter().map(|text| format!("    error: {}", shown(text))));
+    lines.extend(task.warnings.iter().map(|text| format!("    warning: {}", shown(text))));
     lines
 }
 
-/// Returns a warning or an error of a path in words, whichever form it has.
-fn words(item: &Value) -> String {
-    let text =
-        |value: &Value| value.as_str().map(|text| policy_core::escape(text.as_bytes())).unwrap_or_default();
-    match item {
-        Value::Object(fields) => {
-            let field = |name: &str| fields.get(name).map(text).unwrap_or_default();
-            format!("{}: {}", field("path"), field("message"))
-        }
-        other => text(other),
+fn figures(task: &TaskStatus, goes_on: bool) -> String {
+    let mut figures = format!(
+        "{} of {}, {} of {}",
+        task.files_done,
+        text::count(task.total_files, "file"),
+        text::bytes(task.bytes_done),
+        text::bytes(task.total_bytes),
+    );
+    if task.throughput > 0 {
+        figures.push_str(&format!(", {}/s", text::bytes(task.throughput)));
     }
+    if task.pending > 0 {
+        figures.push_str(&format!(", {} pending", task.pending));
+    }
+    if goes_on {
+        figures.push_str(&format!(", {}", task.phase));
+    }
+    if let Some(snapshot) = task.snapshot {
+        figures.push_str(&format!(", snapshot {snapshot}"));
+    }
+    figures
 }

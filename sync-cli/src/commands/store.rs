@@ -17,7 +17,7 @@ pub(super) async fn store(command: &StoreCommand, means: Means<'_>) -> Result<Ou
 }
 
 async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Outcome, Failure> {
-    let open = open_store(means.settings, true)?;
+    let open = open_store(means, true)?;
     let there = open.store.exists().await?;
     if !there {
         open.probe().await?;
@@ -42,7 +42,7 @@ async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Outcome, F
 }
 
 async fn check(means: Means<'_>) -> Result<Outcome, Failure> {
-    let open = open_store(means.settings, false)?;
+    let open = open_store(means, false)?;
     let found = open.probe().await?;
     let skew = skew(found.store_time);
     if means.ui.is_json() {

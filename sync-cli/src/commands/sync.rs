@@ -6,11 +6,11 @@ use std::path::Path;
 use policy_core::TreePath;
 use transfer_engine::{ContextSync, Error, Mount, SyncOptions, SyncReport};
 
-use super::{Means, Outcome};
+use super::{Means, Outcome, running};
 use crate::args::SyncArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::open_store::{OpenStore, open_store};
+use crate::open_store::{OpenStore, imagined_store, open_store};
 use crate::output::Watch;
 use crate::output::summary::Deed;
 use crate::place::MountPath;
@@ -24,26 +24,19 @@ pub(super) async fn sync(
 ) -> Result<Outcome, Failure> {
     let Means { settings, ui } = means;
     let policy = policy::chosen(settings)?;
-    let writes = deed != Deed::Pull && !dry_run;
-    let mut options = settings.sync_options();
+    let mut options = settings.sync_options()?;
     options.dry_run = dry_run;
     options.only = only(args, means)?;
     options.create = deed != Deed::Pull;
-    let open = open_store(settings, writes)?;
     let sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy);
-    let mut mount = Mount::open(&open.store, sync, &settings.state_dir.value)?;
-    for warning in mount.warnings() {
-        ui.warning(&warning);
-    }
     let watch = Watch::new(ui, dry_run);
-    let report = match once(deed, &mut mount, &options, &watch).await {
-        // Looking first whether the store is there would cost every push a request.
-        Err(Error::NoStore { .. }) if writes => {
-            make(&open, ui).await?;
-            once(deed, &mut mount, &options, &watch).await
+    let report = match running::connect(&sync.path, means).await? {
+        Some(mut session) => {
+            running::refuse_other(&session, &args.context, &sync.path)?;
+            running::sync(&mut session, deed, &options, &watch, means).await?
         }
-        done => done,
-    }?;
+        None => by_hand(deed, sync, &options, &watch, means).await?,
+    };
     Ok(Outcome {
         exit: Exit::of(&report),
         context: Some(args.context.to_string()),
@@ -54,16 +47,67 @@ pub(super) async fn sync(
     })
 }
 
+/// Syncs a mount that no session holds.
+async fn by_hand(
+    deed: Deed,
+    sync: ContextSync,
+    options: &SyncOptions,
+    watch: &Watch,
+    means: Means<'_>,
+) -> Result<SyncReport, Failure> {
+    let Means { settings, ui } = means;
+    let makes = deed != Deed::Pull;
+    let open = match open_store(means, makes && !options.dry_run) {
+        Err(failure) if failure.exit == Exit::NOT_FOUND && makes => {
+            return imagine(deed, sync, options, watch, means).await;
+        }
+        opened => opened?,
+    };
+    let mut mount = Mount::open(&open.store, sync.clone(), &settings.state_dir.value)?;
+    for warning in mount.warnings() {
+        ui.warning(&warning);
+    }
+    match once(deed, &mut mount, options, watch).await {
+        // Looking first whether the store is there would cost every push a request.
+        Err(Error::NoStore { .. }) if makes && options.dry_run => {
+            drop(mount);
+            imagine(deed, sync, options, watch, means).await
+        }
+        Err(Error::NoStore { .. }) if makes => {
+            make(&open, ui).await?;
+            Ok(once(deed, &mut mount, options, watch).await?)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// Plans the first sync with a store that it would have to make: everything is new.
+async fn imagine(
+    deed: Deed,
+    sync: ContextSync,
+    options: &SyncOptions,
+    watch: &Watch,
+    means: Means<'_>,
+) -> Result<SyncReport, Failure> {
+    let store = imagined_store(means).await?;
+    means.ui.note(&format!("there is no store at {} yet: it would be made", store.location()));
+    let mut mount = Mount::open(&store, sync, &means.settings.state_dir.value)?;
+    let mut report = once(deed, &mut mount, options, watch).await?;
+    // Nothing was asked of anyone.
+    crate::output::note_usage(&mut report, Default::default());
+    Ok(report)
+}
+
 async fn once(
     deed: Deed,
     mount: &mut Mount,
     options: &SyncOptions,
-    watch: &Watch<'_>,
+    watch: &Watch,
 ) -> Result<SyncReport, Error> {
     match deed {
         Deed::Push => mount.push(options, watch).await,
         Deed::Sync => mount.sync(options, watch).await,
-        Deed::Pull | Deed::Restore => mount.pull(options, watch).await,
+        Deed::Pull | Deed::Restore | Deed::Fetch => mount.pull(options, watch).await,
     }
 }
 

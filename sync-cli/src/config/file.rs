@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::args::{Color, Conflict};
 use crate::errors::Failure;
+use crate::owner::Owner;
 use crate::values::{Deletions, Size, Span};
 
 /// What the config file may hold: the values at its top are everyone's, `[profiles.NAME]` those of one
@@ -30,12 +31,15 @@ struct Document {
     conflict: Option<Conflict>,
     max_delete: Option<Deletions>,
     max_upload: Option<Size>,
+    chown: Option<Owner>,
     concurrency: Option<NonZeroUsize>,
     bwlimit: Option<Size>,
     memory: Option<Size>,
     retries: Option<usize>,
     timeout: Option<Span>,
     kill_after: Option<Span>,
+    release_timeout: Option<Span>,
+    metrics_file: Option<PathBuf>,
     quiet: Option<bool>,
     verbose: Option<u8>,
     no_progress: Option<bool>,
@@ -56,12 +60,15 @@ pub(crate) struct Values {
     pub(crate) conflict: Option<Conflict>,
     pub(crate) max_delete: Option<Deletions>,
     pub(crate) max_upload: Option<Size>,
+    pub(crate) chown: Option<Owner>,
     pub(crate) concurrency: Option<NonZeroUsize>,
     pub(crate) bwlimit: Option<Size>,
     pub(crate) memory: Option<Size>,
     pub(crate) retries: Option<usize>,
     pub(crate) timeout: Option<Span>,
     pub(crate) kill_after: Option<Span>,
+    pub(crate) release_timeout: Option<Span>,
+    pub(crate) metrics_file: Option<PathBuf>,
     pub(crate) quiet: Option<bool>,
     pub(crate) verbose: Option<u8>,
     pub(crate) no_progress: Option<bool>,
@@ -138,12 +145,15 @@ impl ConfigFile {
             conflict: document.conflict,
             max_delete: document.max_delete,
             max_upload: document.max_upload,
+            chown: document.chown,
             concurrency: document.concurrency,
             bwlimit: document.bwlimit,
             memory: document.memory,
             retries: document.retries,
             timeout: document.timeout,
             kill_after: document.kill_after,
+            release_timeout: document.release_timeout,
+            metrics_file: document.metrics_file,
             quiet: document.quiet,
             verbose: document.verbose,
             no_progress: document.no_progress,
@@ -157,9 +167,9 @@ impl ConfigFile {
         for values in
             [Some(&mut self.top), self.profile.as_mut().map(|(_, values)| values)].into_iter().flatten()
         {
-            for path in
-                [&mut values.state_dir, &mut values.policy, &mut values.log_file].into_iter().flatten()
-            {
+            let paths =
+                [&mut values.state_dir, &mut values.policy, &mut values.metrics_file, &mut values.log_file];
+            for path in paths.into_iter().flatten() {
                 *path = dir.join(&path);
             }
         }

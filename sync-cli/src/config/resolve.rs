@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -117,6 +118,7 @@ impl Settings {
                 false,
             ),
             max_upload: from.pick("max_upload", size(shared.max_upload), |v| size(v.max_upload), None),
+            chown: from.pick("chown", shared.chown.clone().map(Some), |v| v.chown.clone().map(Some), None),
             concurrency: from.pick(
                 "concurrency",
                 shared.concurrency,
@@ -144,6 +146,8 @@ impl Settings {
                 store_defaults.timeout,
             ),
             kill_after: kill_after(command, &from)?,
+            release_timeout: release_timeout(command, &from)?,
+            metrics_file: metrics_file(command, &from),
             json: from.pick("json", some(shared.json), |_| None, false),
             quiet: from.pick("quiet", some(shared.quiet), |v| v.quiet, false),
             verbose: from.pick("verbose", Some(shared.verbose), |v| v.verbose, 0),
@@ -156,6 +160,7 @@ impl Settings {
                 None,
             ),
             only_origin: from.given("only").unwrap_or(Origin::Default),
+            mounts_origin: from.given("mounts").unwrap_or(Origin::Default),
             dirs,
         })
     }
@@ -177,21 +182,54 @@ fn parse_store(text: &str) -> Result<StoreUrl, Failure> {
     })
 }
 
-/// Returns the time that `run` gives its command; other commands, which have no such option, show it.
+/// Returns the time that `run` gives its command.
 fn kill_after(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration>, Failure> {
-    let setting = from.pick(
-        "kill_after",
-        if let Command::Run(run) = command { run.kill_after.map(|s| s.0) } else { None },
-        |v| v.kill_after.map(|s| s.0),
-        Duration::from_secs(5),
-    );
-    let name = variable("kill-after");
+    let (typed, knows) = match command {
+        Command::Run(run) => (run.kill_after, true),
+        _ => (None, false),
+    };
+    let given = |span: Option<Span>| span.map(|span| span.0);
+    let setting = from.pick("kill_after", given(typed), |v| given(v.kill_after), Duration::from_secs(5));
+    if knows { Ok(setting) } else { exported("kill-after", setting, |span: Span| span.0) }
+}
+
+/// Returns the time that `run` and `watch` have to be gone.
+fn release_timeout(command: &Command, from: &Sources<'_>) -> Result<Setting<Option<Duration>>, Failure> {
+    let ending = command.ending();
+    let given = |span: Option<Span>| span.map(|span| Some(span.0));
+    let typed = ending.and_then(|ending| ending.release_timeout);
+    let setting = from.pick("release_timeout", given(typed), |v| given(v.release_timeout), None);
+    match ending {
+        Some(_) => Ok(setting),
+        None => exported("release-timeout", setting, |span: Span| Some(span.0)),
+    }
+}
+
+/// Returns the file in which `run` and `watch` keep their figures.
+fn metrics_file(command: &Command, from: &Sources<'_>) -> Setting<Option<PathBuf>> {
+    let ending = command.ending();
+    let typed = ending.and_then(|ending| ending.metrics_file.clone());
+    let setting = from.pick("metrics_file", typed.map(Some), |v| v.metrics_file.clone().map(Some), None);
+    let name = variable("metrics-file");
+    match std::env::var_os(&name).filter(|_| ending.is_none()) {
+        Some(path) => Setting { value: Some(path.into()), origin: Origin::Variable(name) },
+        None => setting,
+    }
+}
+
+/// Returns what a variable says to a command that has no such option: it shows the setting all the same.
+fn exported<T, V: FromStr<Err = String>>(
+    option: &str,
+    setting: Setting<T>,
+    value: impl FnOnce(V) -> T,
+) -> Result<Setting<T>, Failure> {
+    let name = variable(option);
     match std::env::var(&name) {
-        Ok(text) if !matches!(command, Command::Run(_)) => {
-            let value: Span = text.parse().map_err(|why| Failure::usage(format!("{name}: {why}")))?;
-            Ok(Setting { value: value.0, origin: Origin::Variable(name) })
+        Ok(text) => {
+            let parsed = text.parse().map_err(|why| Failure::usage(format!("{name}: {why}")))?;
+            Ok(Setting { value: value(parsed), origin: Origin::Variable(name) })
         }
-        _ => Ok(setting),
+        Err(_) => Ok(setting),
     }
 }
 

@@ -11,6 +11,8 @@ use transfer_engine::{MaxDelete, SyncOptions};
 
 use super::Dirs;
 use crate::args::{Color, Conflict};
+use crate::errors::Failure;
+use crate::owner::Owner;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +66,15 @@ pub(crate) struct Settings {
     pub(crate) max_delete: Setting<Option<MaxDelete>>,
     pub(crate) allow_empty_mount: Setting<bool>,
     pub(crate) max_upload: Setting<Option<u64>>,
+    pub(crate) chown: Setting<Option<Owner>>,
     pub(crate) concurrency: Setting<NonZeroUsize>,
     pub(crate) bwlimit: Setting<Option<NonZeroU64>>,
     pub(crate) memory: Setting<u64>,
     pub(crate) retries: Setting<usize>,
     pub(crate) timeout: Setting<Duration>,
     pub(crate) kill_after: Setting<Duration>,
+    pub(crate) release_timeout: Setting<Option<Duration>>,
+    pub(crate) metrics_file: Setting<Option<PathBuf>>,
     pub(crate) json: Setting<bool>,
     pub(crate) quiet: Setting<bool>,
     pub(crate) verbose: Setting<u8>,
@@ -78,13 +83,22 @@ pub(crate) struct Settings {
     pub(crate) log_file: Setting<Option<PathBuf>>,
     /// Where `--only` came from, whose variable holds several.
     pub(crate) only_origin: Origin,
+    /// Where `--mounts` came from, likewise.
+    pub(crate) mounts_origin: Origin,
     pub(crate) dirs: Dirs,
 }
 
 impl Settings {
     /// Returns the options of a sync.
-    pub(crate) fn sync_options(&self) -> SyncOptions {
-        SyncOptions {
+    ///
+    /// # Errors
+    /// Files can't be given to somebody else by who is not root.
+    pub(crate) fn sync_options(&self) -> Result<SyncOptions, Failure> {
+        if self.chown.value.is_some() && !rustix::process::geteuid().is_root() {
+            return Err(Failure::usage(format!("--chown ({}) needs root", self.chown.origin))
+                .hint("without it, files belong to the user who runs ctxsync"));
+        }
+        Ok(SyncOptions {
             dry_run: self.dry_run.value,
             checksum: self.checksum.value,
             conflict: self.conflict.value.map(|how| match how {
@@ -98,7 +112,8 @@ impl Settings {
             max_upload: self.max_upload.value,
             concurrency: self.concurrency.value,
             memory: self.memory.value,
+            owner: self.chown.value.as_ref().map(Owner::ids),
             ..SyncOptions::default()
-        }
+        })
     }
 }

@@ -14,6 +14,7 @@ pub(crate) enum Line<'a> {
     Warning { message: &'a str },
     Error(ErrorLine<'a>),
     Rule(RuleLine<'a>),
+    List(ListLine<'a>),
     Entry(EntryLine<'a>),
     Snapshot(SnapshotLine<'a>),
     Context(ContextLine<'a>),
@@ -70,6 +71,9 @@ pub(crate) struct PathLine<'a> {
     pub(crate) side: String,
     pub(crate) reason: &'a str,
     pub(crate) size: u64,
+    /// The mount's path, where a session has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mount: Option<&'a str>,
 }
 
 /// Trouble: with one path, or, where `path` is null, with the whole command.
@@ -78,6 +82,9 @@ pub(crate) struct ErrorLine<'a> {
     pub(crate) path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path_bytes: Option<String>,
+    /// The mount's path, where a session has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mount: Option<&'a str>,
     pub(crate) message: &'a str,
     pub(crate) causes: &'a [String],
     pub(crate) hint: Option<&'a str>,
@@ -91,6 +98,17 @@ pub(crate) struct RuleLine<'a> {
     pub(crate) in_scope: bool,
     pub(crate) rule: &'a str,
     pub(crate) reason: &'a str,
+}
+
+/// A white list as `policy check --mount` reads it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ListLine<'a> {
+    /// Its place in the policy, from 0.
+    pub(crate) list: usize,
+    pub(crate) path: &'a str,
+    /// Null for an expression, which names no place.
+    pub(crate) resolved: Option<&'a str>,
+    pub(crate) exists: Option<bool>,
 }
 
 /// A row of `ls`.
@@ -185,6 +203,7 @@ mod tests {
             side: "store".into(),
             reason: "new here",
             size: 3,
+            mount: None,
         });
         assert_eq!(
             text(&line),

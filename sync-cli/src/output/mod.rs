@@ -1,6 +1,7 @@
 //! What the program says, and where: results on one stream, everything else on the other.
 
 pub(crate) mod json;
+mod known;
 mod progress;
 pub(crate) mod summary;
 mod watch;
@@ -14,8 +15,9 @@ use indicatif::ProgressBar;
 use crate::args::Color;
 use crate::errors::Failure;
 use json::{ErrorLine, Line};
+pub(crate) use known::{Known, note_usage};
 use progress::{Meter, Style};
-pub(crate) use watch::Watch;
+pub(crate) use watch::{SessionWatch, Tally, Watch};
 use writer::Writer;
 
 /// How the program speaks.
@@ -38,6 +40,7 @@ pub(crate) struct Ui {
     colors: bool,
     meter: Meter,
     begun: Instant,
+    known: Known,
 }
 
 impl Ui {
@@ -66,7 +69,13 @@ impl Ui {
             colors,
             meter: Meter::new(style),
             begun: Instant::now(),
+            known: Known::default(),
         }
+    }
+
+    /// Returns what is known of the command's work so far.
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -130,6 +139,7 @@ impl Ui {
             self.object(&Line::Error(ErrorLine {
                 path,
                 path_bytes,
+                mount: failure.mount.as_deref(),
                 message: &failure.message,
                 causes: &failure.causes,
                 hint: failure.hint.as_deref(),
@@ -161,9 +171,21 @@ impl Ui {
         Some(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
-    /// Leaves the terminal to somebody else.
-    pub(crate) fn rest(&self) {
-        self.meter.clear();
+    /// Leaves the terminal to somebody else, until [`Ui::resume`]. Where it is theirs to draw on (`silent`),
+    /// what there is to say is kept until then.
+    pub(crate) fn rest(&self, silent: bool) {
+        self.meter.rest(true);
+        if silent {
+            self.results.hold();
+            self.notes.hold();
+        }
+    }
+
+    /// Takes the terminal back, and says what was kept.
+    pub(crate) fn resume(&self) {
+        self.results.resume();
+        self.notes.resume();
+        self.meter.rest(false);
     }
 
     /// Ends the output; says what was wrong with it, other than that nobody read it.

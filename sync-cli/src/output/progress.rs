@@ -1,7 +1,7 @@
 //! How far the work has come: a bar on a terminal, a line now and then elsewhere, objects in JSON.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -35,13 +35,23 @@ pub(crate) struct Meter {
     begun: Instant,
     /// Whether the bar is on the terminal.
     drawn: AtomicBool,
-    state: Mutex<State>,
+    /// Whether the terminal is somebody else's for now.
+    rests: AtomicBool,
+    /// When something was last shown.
+    shown: Mutex<Instant>,
 }
 
-struct State {
-    phase: Phase,
-    phase_begun: Instant,
-    shown: Instant,
+/// What a task is at, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stage {
+    pub(super) phase: Phase,
+    pub(super) begun: Instant,
+}
+
+impl Stage {
+    pub(super) fn new(phase: Phase) -> Self {
+        Self { phase, begun: Instant::now() }
+    }
 }
 
 impl Meter {
@@ -58,7 +68,8 @@ impl Meter {
             style,
             begun: now,
             drawn: AtomicBool::new(false),
-            state: Mutex::new(State { phase: Phase::Opening, phase_begun: now, shown: now }),
+            rests: AtomicBool::new(false),
+            shown: Mutex::new(now),
         }
     }
 
@@ -71,7 +82,7 @@ impl Meter {
         }
     }
 
-    /// Removes the bar from the terminal, until the next phase.
+    /// Removes the bar from the terminal, until there is news.
     pub(crate) fn clear(&self) {
         if let Style::Bar(bar) = &self.style
             && self.drawn.swap(false, Ordering::Relaxed)
@@ -81,29 +92,27 @@ impl Meter {
         }
     }
 
-    /// Notes a new phase; returns what is to be printed.
-    pub(crate) fn phase(&self, phase: Phase) -> Option<String> {
-        {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.phase = phase;
-            state.phase_begun = Instant::now();
+    /// Shows nothing to people until it is told to go on.
+    pub(crate) fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
+        if rests {
+            self.clear();
         }
+    }
+
+    /// Notes that a task reached a stage; returns what is to be printed.
+    pub(super) fn stage(&self, stage: Stage) -> Option<String> {
         match &self.style {
-            Style::Bar(_) if phase == Phase::Done => self.clear(),
-            Style::Bar(bar) => {
-                bar.reset();
-                bar.set_message(phase.to_string());
-                bar.enable_steady_tick(BAR_EVERY);
-                self.drawn.store(true, Ordering::Relaxed);
-            }
-            Style::Json => return Some(self.status(phase, self.begun, &Progress::default())),
+            Style::Bar(_) if stage.phase == Phase::Done => self.clear(),
+            Style::Bar(bar) => self.draw(bar, stage.phase.to_string()),
+            Style::Json => return Some(self.status(stage, self.begun, &Progress::default())),
             Style::Lines | Style::None => {}
         }
         None
     }
 
-    /// Notes how far it has come; returns what is to be printed.
-    pub(crate) fn progress(&self, progress: &Progress) -> Option<String> {
+    /// Notes how far a task has come; returns what is to be printed.
+    pub(super) fn progress(&self, stage: Stage, progress: &Progress) -> Option<String> {
         let every = match self.style {
             Style::Bar(_) => BAR_EVERY,
             Style::Lines => LINES_EVERY,
@@ -111,35 +120,46 @@ impl Meter {
             Style::None => return None,
         };
         // Who can't have the lock at once leaves it: somebody is just showing newer figures.
-        let mut state = self.state.try_lock().ok()?;
+        let mut shown = self.shown.try_lock().ok()?;
         let now = Instant::now();
-        if now.duration_since(state.shown) < every {
+        if now.duration_since(*shown) < every {
             return None;
         }
-        state.shown = now;
-        let (phase, phase_begun) = (state.phase, state.phase_begun);
-        drop(state);
+        *shown = now;
+        drop(shown);
+        let words = || describe(stage.phase, progress, now.duration_since(stage.begun));
         match &self.style {
-            Style::Bar(_) if !self.drawn.load(Ordering::Relaxed) => None,
             Style::Bar(bar) => {
-                bar.set_message(describe(phase, progress, now.duration_since(phase_begun)));
+                self.draw(bar, words());
                 None
             }
-            Style::Lines => Some(describe(phase, progress, now.duration_since(phase_begun))),
-            Style::Json => Some(self.status(phase, phase_begun, progress)),
+            Style::Lines if self.rests.load(Ordering::Relaxed) => None,
+            Style::Lines => Some(words()),
+            Style::Json => Some(self.status(stage, stage.begun, progress)),
             Style::None => None,
         }
     }
 
-    fn status(&self, phase: Phase, phase_begun: Instant, progress: &Progress) -> String {
+    fn draw(&self, bar: &ProgressBar, words: String) {
+        if self.rests.load(Ordering::Relaxed) {
+            return;
+        }
+        if !self.drawn.swap(true, Ordering::Relaxed) {
+            bar.reset();
+            bar.enable_steady_tick(BAR_EVERY);
+        }
+        bar.set_message(words);
+    }
+
+    fn status(&self, stage: Stage, begun: Instant, progress: &Progress) -> String {
         let line = super::json::Line::Status(StatusLine {
-            phase: &phase.to_string(),
+            phase: &stage.phase.to_string(),
             files_done: progress.files_done,
             total_files: progress.total_files,
             bytes_done: progress.bytes_done,
             total_bytes: progress.total_bytes,
             seconds_elapsed: millis(self.begun.elapsed()),
-            seconds_remaining: remaining(progress, phase_begun.elapsed()).map(millis),
+            seconds_remaining: remaining(progress, begun.elapsed()).map(millis),
         });
         super::json::text(&line)
     }

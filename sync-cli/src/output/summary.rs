@@ -47,7 +47,8 @@ impl Summary {
         Self {
             command: command.to_owned(),
             context,
-            snapshot: report.snapshot,
+            // A plan of what would be the first snapshot comes to none.
+            snapshot: report.snapshot.filter(|number| *number > 0),
             parent: report.parent,
             added: report.added,
             changed: report.changed,
@@ -79,6 +80,7 @@ pub(crate) enum Deed {
     Pull,
     Sync,
     Restore,
+    Fetch,
 }
 
 impl Deed {
@@ -88,6 +90,7 @@ impl Deed {
             Self::Pull => "pull",
             Self::Sync => "sync",
             Self::Restore => "restore",
+            Self::Fetch => "fetch",
         }
     }
 
@@ -97,6 +100,7 @@ impl Deed {
             Self::Pull => "pulled",
             Self::Sync => "synced",
             Self::Restore => "restored",
+            Self::Fetch => "fetched",
         }
     }
 }
@@ -132,7 +136,7 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
         let total = text::bytes(report.total_bytes);
         line.push_str(&match deed {
             Deed::Push => format!("; {sent} sent of {total}"),
-            Deed::Pull | Deed::Restore => format!("; {received} received of {total}"),
+            Deed::Pull | Deed::Restore | Deed::Fetch => format!("; {received} received of {total}"),
             Deed::Sync => format!("; {sent} sent and {received} received of {total}"),
         });
     }

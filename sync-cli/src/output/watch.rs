@@ -1,40 +1,107 @@
 //! Shows what the engine tells.
 
-use transfer_engine::{Monitor, PathEvent, PathProblem, Phase, Progress};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use transfer_engine::{
+    Action, ContextSync, Monitor, PathEvent, PathProblem, Phase, Progress, SessionMonitor, SyncReport,
+    TaskType,
+};
 
 use super::Ui;
 use super::json::{Line, PathLine};
+use super::progress::Stage;
 use crate::errors::Failure;
 
-/// The engine's [`Monitor`], which speaks through a [`Ui`].
-pub(crate) struct Watch<'a> {
-    ui: &'a Ui,
+/// The engine's [`Monitor`] of one task, which speaks through a [`Ui`].
+pub(crate) struct Watch {
+    ui: Arc<Ui>,
     /// Whether to name every path.
     list: bool,
+    /// The mount, where there are several to tell apart.
+    mount: Option<String>,
+    stage: Mutex<Stage>,
+    tally: Option<Arc<Tally>>,
 }
 
-impl<'a> Watch<'a> {
-    /// Returns a monitor; `plan` names every path, which otherwise `-v` does.
-    pub(crate) fn new(ui: &'a Ui, plan: bool) -> Self {
-        Self { ui, list: plan || ui.verbose() > 0 }
+/// What the downloads of a session did so far, also those that are stopped before they come to a report.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    added: AtomicU64,
+    changed: AtomicU64,
+    deleted: AtomicU64,
+    conflicts: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Tally {
+    fn note(&self, action: Action) {
+        let count = match action {
+            Action::Add | Action::Extract => &self.added,
+            Action::Change => &self.changed,
+            Action::Delete => &self.deleted,
+            Action::Conflict => &self.conflicts,
+            Action::Keep | Action::Skip => return,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the figures.
+    pub(crate) fn report(&self) -> SyncReport {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        SyncReport {
+            added: of(&self.added),
+            changed: of(&self.changed),
+            deleted: of(&self.deleted),
+            conflicts: of(&self.conflicts),
+            failed: of(&self.failed),
+            ..SyncReport::default()
+        }
     }
 }
 
-impl Monitor for Watch<'_> {
+impl Watch {
+    /// Returns a monitor; `plan` names every path, which otherwise `-v` does.
+    pub(crate) fn new(ui: &Arc<Ui>, plan: bool) -> Self {
+        let list = plan || ui.verbose() > 0;
+        let stage = Mutex::new(Stage::new(Phase::Opening));
+        Self { ui: Arc::clone(ui), list, mount: None, stage, tally: None }
+    }
+
+    fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what a line for people begins with.
+    fn prefix(&self) -> String {
+        self.mount.as_ref().map(|mount| format!("{mount}: ")).unwrap_or_default()
+    }
+}
+
+impl Monitor for Watch {
     fn phase(&self, phase: Phase) {
         tracing::debug!(%phase);
-        if let Some(line) = self.ui.meter.phase(phase) {
+        let stage = Stage::new(phase);
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+        if let Some(line) = self.ui.meter.stage(stage) {
             self.ui.results.line(&line);
         }
     }
 
     fn progress(&self, progress: &Progress) {
-        if let Some(line) = self.ui.meter.progress(progress) {
-            if self.ui.is_json() { self.ui.results.line(&line) } else { self.ui.note(&line) }
+        if let Some(line) = self.ui.meter.progress(self.stage(), progress) {
+            if self.ui.is_json() {
+                self.ui.results.line(&line);
+            } else {
+                self.ui.note(&format!("{}{line}", self.prefix()));
+            }
         }
     }
 
     fn path(&self, event: &PathEvent<'_>) {
+        if let Some(tally) = &self.tally {
+            tally.note(event.action);
+        }
         if self.ui.is_json() {
             self.ui.object(&Line::Path(PathLine {
                 path: event.path.into(),
@@ -42,21 +109,54 @@ impl Monitor for Watch<'_> {
                 side: event.side.to_string(),
                 reason: event.reason,
                 size: event.size,
+                mount: self.mount.as_deref(),
             }));
         } else if self.list {
             let (path, action, reason) = (event.path, event.action.to_string(), event.reason);
             let reason = if reason.is_empty() { String::new() } else { format!("  ({reason})") };
-            self.ui.line(&format!("{action:<8} {path}{reason}"));
+            self.ui.line(&format!("{}{action:<8} {path}{reason}", self.prefix()));
         }
     }
 
     fn warning(&self, warning: &str) {
         tracing::warn!("{warning}");
-        self.ui.warning(warning);
+        self.ui.warning(&format!("{}{warning}", self.prefix()));
     }
 
     fn problem(&self, problem: &PathProblem) {
+        self.ui.known.note_problem();
+        if let Some(tally) = &self.tally {
+            tally.failed.fetch_add(1, Ordering::Relaxed);
+        }
         tracing::warn!(path = %problem.path, "{}", problem.message);
-        self.ui.failure(&Failure::of_path(problem));
+        self.ui.failure(&Failure::of_path(problem).at_mount(self.mount.as_deref()));
+    }
+}
+
+/// Gives each task of a session its [`Watch`].
+pub(crate) struct SessionWatch {
+    ui: Arc<Ui>,
+    /// Whether lines have to say which mount they are about.
+    several: bool,
+    brought: Arc<Tally>,
+}
+
+impl SessionWatch {
+    pub(crate) fn new(ui: &Arc<Ui>, several: bool) -> Self {
+        Self { ui: Arc::clone(ui), several, brought: Arc::default() }
+    }
+
+    /// Returns what the downloads count themselves by.
+    pub(crate) fn brought(&self) -> Arc<Tally> {
+        Arc::clone(&self.brought)
+    }
+}
+
+impl SessionMonitor for SessionWatch {
+    fn of(&self, sync: &ContextSync, task: TaskType) -> Arc<dyn Monitor> {
+        let mut watch = Watch::new(&self.ui, false);
+        watch.tally = (task == TaskType::Download).then(|| self.brought());
+        watch.mount = self.several.then(|| sync.path.to_string_lossy().into_owned());
+        Arc::new(watch)
     }
 }

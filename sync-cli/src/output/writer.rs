@@ -12,7 +12,12 @@ pub(crate) struct Writer {
 struct Inner {
     stream: Box<dyn Write + Send>,
     state: State,
+    /// What is kept back for now.
+    held: Option<Vec<u8>>,
 }
+
+/// The most that is kept back; what is beyond it is not worth the memory of a long session.
+const MOST_HELD: usize = 1 << 20;
 
 enum State {
     Open,
@@ -24,7 +29,7 @@ enum State {
 
 impl Writer {
     pub(crate) fn new(stream: impl Write + Send + 'static) -> Self {
-        Self { inner: Mutex::new(Inner { stream: Box::new(stream), state: State::Open }) }
+        Self { inner: Mutex::new(Inner { stream: Box::new(stream), state: State::Open, held: None }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -41,10 +46,19 @@ impl Writer {
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&self, bytes: &[u8]) {
+        self.lock().write(bytes);
+    }
+
+    /// Keeps back what is written from now on.
+    pub(crate) fn hold(&self) {
+        self.lock().held.get_or_insert_default();
+    }
+
+    /// Writes what was kept back.
+    pub(crate) fn resume(&self) {
         let mut inner = self.lock();
-        if matches!(inner.state, State::Open) {
-            let wrote = inner.stream.write_all(bytes);
-            inner.note(wrote);
+        if let Some(held) = inner.held.take() {
+            inner.write(&held);
         }
     }
 
@@ -55,6 +69,7 @@ impl Writer {
 
     /// Flushes, and returns what went wrong unless it was only that the reader went away.
     pub(crate) fn finish(&self) -> Result<(), io::Error> {
+        self.resume();
         let mut inner = self.lock();
         if matches!(inner.state, State::Open) {
             let flushed = inner.stream.flush();
@@ -71,6 +86,18 @@ impl Writer {
 }
 
 impl Inner {
+    fn write(&mut self, bytes: &[u8]) {
+        match &mut self.held {
+            Some(held) if held.len() + bytes.len() <= MOST_HELD => held.extend_from_slice(bytes),
+            Some(_) => {}
+            None if matches!(self.state, State::Open) => {
+                let wrote = self.stream.write_all(bytes);
+                self.note(wrote);
+            }
+            None => {}
+        }
+    }
+
     fn note(&mut self, outcome: io::Result<()>) {
         self.state = match outcome {
             Ok(()) => return,
@@ -102,6 +129,21 @@ mod tests {
         writer.line("lost");
         assert!(!writer.is_open());
         assert!(writer.finish().is_ok());
+    }
+
+    #[test]
+    fn what_is_held_comes_later_and_in_order() {
+        let file = tempfile::tempfile().unwrap();
+        let writer = Writer::new(file.try_clone().unwrap());
+        let written = || file.metadata().unwrap().len();
+        writer.line("a");
+        writer.hold();
+        writer.line("b");
+        writer.line(&"x".repeat(MOST_HELD));
+        assert_eq!(written(), 2);
+        writer.resume();
+        writer.line("c");
+        assert_eq!(written(), 6);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 use tokio::sync::mpsc;
 
 use super::group::Group;
+use super::strays::Strays;
 use super::terminal::Terminal;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -47,11 +48,15 @@ pub(crate) struct Child {
     pub(super) group: Group,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) terminal: Option<Terminal>,
+    pub(super) strays: Strays,
 }
 
+/// A variable of the command's environment; without a value, it is taken away.
+pub(crate) type Variable = (&'static str, Option<OsString>);
+
 impl Child {
-    /// Starts the command in `dir`, with the session's name in its environment.
-    pub(crate) fn start(command: &[OsString], dir: &Path, session: &str) -> Result<Self, Failure> {
+    /// Starts the command in `dir`, with these changes to its environment.
+    pub(crate) fn start(command: &[OsString], dir: &Path, variables: &[Variable]) -> Result<Self, Failure> {
         let Some((program, args)) = command.split_first() else {
             return Err(Failure::usage("there is no command to run"));
         };
@@ -61,13 +66,16 @@ impl Child {
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
             tracing::debug!("not made the reaper of orphans: {error}");
         }
-        let child = Command::new(program)
-            .args(args)
-            .current_dir(dir)
-            .env("CTXSYNC_SESSION", session)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| failed_to_start(program, &error))?;
+        let strays = Strays::none_yet();
+        let mut starting = Command::new(program);
+        starting.args(args).current_dir(dir).process_group(0);
+        for (name, value) in variables {
+            match value {
+                Some(value) => starting.env(name, value),
+                None => starting.env_remove(name),
+            };
+        }
+        let child = starting.spawn().map_err(|error| failed_to_start(program, &error))?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let Some(pid) = pid else {
             return Err(Failure::new(Exit::FAILED, "the command has no usable process id"));
@@ -85,7 +93,14 @@ impl Child {
                 Failure::new(Exit::FAILED, "cannot wait for the command").caused_by(&error)
             },
         )?;
-        Ok(Self { group, events, terminal })
+        Ok(Self { group, events, terminal, strays })
+    }
+}
+
+impl Child {
+    /// Whether the terminal is the command's.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.terminal.is_some()
     }
 }
 

@@ -5,14 +5,13 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::budget::Budget;
 use super::child::{Child, Ended, Event};
 use super::signals::{self, Signals};
 use crate::output::Ui;
 
-/// How often it is looked whether a group that was told to end is gone.
+/// How often it is looked whether what was told to end is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long what was killed may take to be gone.
-const BURIAL: Duration = Duration::from_secs(3);
 
 /// How a supervised command ended.
 #[derive(Debug, Clone, Copy)]
@@ -20,9 +19,11 @@ pub(crate) struct Supervised {
     pub(crate) ended: Ended,
     /// The signal that told this program to stop while the command ran.
     pub(crate) told: Option<Signal>,
+    /// When the time to be gone began to run: when it was told, or when the command ended by itself.
+    pub(crate) since: Instant,
 }
 
-/// The ending of a group: asked first, then killed.
+/// The ending of what the command started: asked first, then killed.
 enum Ending {
     /// Nobody asked it to.
     No,
@@ -41,64 +42,83 @@ impl Ending {
     }
 }
 
-/// Waits until the command and its whole group have ended.
+/// Waits until the command and all that it started have ended.
 ///
-/// SIGTERM and SIGINT ask the group to end and, `kill_after` later, kill it; a second one kills at once.
-/// What the command itself leaves running when it ends is ended in the same way.
+/// SIGTERM and SIGINT ask the group to end and, after the budget's grace, kill it; a second one kills at
+/// once. What the command itself leaves running when it ends, in its group or out of it, is ended in the same
+/// way.
 pub(crate) async fn supervise(
     mut child: Child,
     signals: &mut Signals,
-    kill_after: Duration,
+    budget: Budget,
     ui: &Ui,
 ) -> Supervised {
-    let group = child.group;
     let mut ended = None;
     let mut told = None;
+    let mut since = None;
     let mut ending = Ending::No;
+    let mut all_asked = false;
     loop {
         if let Some(ended) = ended {
-            if !group.is_alive() {
-                break finish(&child, ended, told);
+            if !child.group.is_alive() && !child.strays.are_alive() {
+                break finish(&child, ended, told, since);
             }
-            if matches!(ending, Ending::No) {
-                group.terminate();
-                ending = Ending::Asked(Instant::now() + kill_after);
+            if !all_asked {
+                all_asked = true;
+                child.group.terminate();
+                child.strays.terminate();
+                if matches!(ending, Ending::No) {
+                    ending = Ending::Asked(Instant::now() + budget.grace());
+                }
+            }
+            if matches!(ending, Ending::Killed(_)) {
+                // What was about to start another process when it was killed may have done so.
+                kill(&child);
             }
         }
         let deadline = ending.deadline();
         tokio::select! {
             event = child.events.recv(), if ended.is_none() => match event {
-                Some(Event::Ended(how)) => ended = Some(how),
+                Some(Event::Ended(how)) => {
+                    ended = Some(how);
+                    since.get_or_insert_with(Instant::now);
+                }
                 Some(Event::Stopped(signal)) => stopped(&child, signal),
                 // The reaper ended without a word, which only a lost child explains.
                 None => ended = Some(Ended::Signal(Signal::KILL.as_raw())),
             },
             signal = signals.next() => {
                 if !signals::is_stop(signal) {
-                    group.send(signal);
+                    child.group.send(signal);
                 } else if told.is_none() && ended.is_none() {
                     ui.note(&format!("{}: ending the command", signals::name(signal)));
                     told = Some(signal);
-                    group.terminate();
-                    ending = Ending::Asked(Instant::now() + kill_after);
+                    since = Some(Instant::now());
+                    child.group.terminate();
+                    ending = Ending::Asked(Instant::now() + budget.grace());
                 } else {
-                    group.send(Signal::KILL);
-                    ending = Ending::Killed(Instant::now() + BURIAL);
+                    kill(&child);
+                    ending = Ending::Killed(Instant::now() + budget.burial());
                 }
             }
             () = until(deadline) => match ending {
                 Ending::No | Ending::Asked(_) => {
-                    group.send(Signal::KILL);
-                    ending = Ending::Killed(Instant::now() + BURIAL);
+                    kill(&child);
+                    ending = Ending::Killed(Instant::now() + budget.burial());
                 }
                 Ending::Killed(_) => {
                     ui.warning("some processes of the command can't be ended; what they still write may be missed");
-                    break finish(&child, ended.unwrap_or(Ended::Signal(Signal::KILL.as_raw())), told);
+                    break finish(&child, ended.unwrap_or(Ended::Signal(Signal::KILL.as_raw())), told, since);
                 }
             },
             () = sleep(LOOK_EVERY), if ended.is_some() => {}
         }
     }
+}
+
+fn kill(child: &Child) {
+    child.group.send(Signal::KILL);
+    child.strays.send(Signal::KILL);
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -108,11 +128,11 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-fn finish(child: &Child, ended: Ended, told: Option<Signal>) -> Supervised {
+fn finish(child: &Child, ended: Ended, told: Option<Signal>, since: Option<Instant>) -> Supervised {
     if let Some(terminal) = &child.terminal {
         terminal.take_back();
     }
-    Supervised { ended, told }
+    Supervised { ended, told, since: since.unwrap_or_else(Instant::now) }
 }
 
 /// The command was stopped: by the user, or for asking for the terminal too early.

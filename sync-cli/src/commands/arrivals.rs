@@ -1,0 +1,120 @@
+//! What became of the files that come by themselves while a session is open.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use transfer_engine::{Arrival, FailureKind, MountResult, Session, SyncReport, TaskState, TaskType};
+
+use super::session::Held;
+use crate::app::advise;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::output::summary::{Deed, sentence};
+use crate::output::{Tally, Ui};
+
+/// The files of a session that come by themselves.
+pub(super) struct Arrivals {
+    session: Session,
+    ui: Arc<Ui>,
+    several: bool,
+    tally: Arc<Tally>,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    /// Whether every mount is through.
+    is_complete: bool,
+    /// Paths that failed, of the mounts that are through.
+    failed_paths: u64,
+    /// The mounts at which it failed.
+    failed: Vec<MountResult>,
+}
+
+impl Arrivals {
+    pub(super) fn of(held: &Held<'_>, ui: &Arc<Ui>) -> Arc<Self> {
+        Arc::new(Self {
+            session: held.session.clone(),
+            ui: Arc::clone(ui),
+            several: held.several,
+            tally: Arc::clone(&held.brought),
+            found: Mutex::default(),
+        })
+    }
+
+    /// Tells of them as they come, in the background.
+    pub(super) fn follow(self: &Arc<Self>) -> JoinHandle<()> {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            // What failed is told in its own words when it is tried again.
+            let _ = this.wait().await;
+        })
+    }
+
+    /// Waits until everything is there.
+    ///
+    /// # Errors
+    /// The files of a mount can't be brought, or a conflict stopped them.
+    pub(super) async fn wait(&self) -> Result<(), Failure> {
+        let began = self.ui.took();
+        let results = self.session.wait_for(&Arrival::All).await?;
+        let took = self.ui.took().saturating_sub(began);
+        let mut first = None;
+        for mount in results.into_iter().flat_map(|result| result.mounts) {
+            if let Err(failure) = self.note(mount, took) {
+                first.get_or_insert(failure);
+            }
+        }
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).is_complete = first.is_none();
+        first.map_or(Ok(()), Err)
+    }
+
+    fn note(&self, mount: MountResult, took: Duration) -> Result<(), Failure> {
+        let path = mount.path.to_string_lossy().into_owned();
+        let shown = self.several.then_some(&*path);
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = &mount.error {
+            // It was stopped for the release: what had not come is pending, and nothing failed.
+            if error.kind() == FailureKind::Ended {
+                return Ok(());
+            }
+            let failure = Failure::from(&**error).at_mount(shown);
+            found.failed.push(mount);
+            return Err(failure);
+        }
+        // Nothing comes by itself where the policy has autoDownload off.
+        let Some(report) = &mount.report else { return Ok(()) };
+        let prefix = shown.map(|path| format!("{path}: ")).unwrap_or_default();
+        self.ui.note(&format!("{prefix}{}", sentence(Deed::Pull, report, false, took)));
+        advise(&self.ui, report);
+        found.failed_paths += report.failed;
+        if report.stopped_by_conflict {
+            return Err(Failure::new(Exit::CONFLICTS, "a conflict stopped the files from being brought")
+                .at_mount(shown)
+                .hint("settle it by hand, or choose another --conflict; keep-both loses nothing"));
+        }
+        Ok(())
+    }
+
+    /// Returns what came, when nothing more will. What failed and has come since is no failure any more.
+    pub(super) fn end(&self) -> SyncReport {
+        let mut report = self.tally.report();
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.is_complete {
+            report.failed = found.failed_paths;
+        }
+        let rows = self.session.context().info().context_status_data;
+        let came_since = |mount: &&MountResult| {
+            rows.iter().any(|row| {
+                row.task_type == TaskType::Download
+                    && Path::new(&row.path) == mount.path
+                    && row.status == TaskState::Success
+            })
+        };
+        let still_failed = found.failed.iter().filter(|mount| !came_since(mount)).count();
+        report.failed += u64::try_from(still_failed).unwrap_or(u64::MAX);
+        report
+    }
+}

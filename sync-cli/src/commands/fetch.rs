@@ -1,0 +1,157 @@
+//! `fetch`: paths that have not arrived yet, now.
+
+use std::env;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use policy_core::TreePath;
+use transfer_engine::{ContextName, ContextSync, Mount, SyncReport, status as tasks};
+
+use super::{Means, Outcome, running};
+use crate::args::FetchArgs;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::open_store::open_store;
+use crate::output::Watch;
+use crate::output::summary::Deed;
+use crate::place::{MountPath, os_path};
+use crate::policy;
+
+pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let Means { settings, ui } = means;
+    let cwd = env::current_dir().map_err(|error| Failure::local("find", Path::new("."), &error))?;
+    let mount = match &args.mount {
+        Some(dir) => MountPath::new(dir)?,
+        None => nearest(&cwd, means)?,
+    };
+    let paths = paths(&args.paths, &cwd, &mount)?;
+    let mut options = settings.sync_options()?;
+    let watch = Watch::new(ui, false);
+    let (context, report) = match running::connect(mount.typed(), means).await? {
+        Some(mut session) => {
+            if let Some(context) = &args.context {
+                running::refuse_other(&session, context, mount.typed())?;
+            }
+            let context = session.context().clone();
+            ui.known().note_context(&context);
+            (context, session.fetch(&paths, &watch).await?)
+        }
+        None => {
+            let context = match &args.context {
+                Some(context) => context.clone(),
+                None => only_context(&mount, means)?,
+            };
+            ui.known().note_context(&context);
+            options.only.clone_from(&paths);
+            let store = open_store(means, false)?.store;
+            let sync = ContextSync::new(context.clone(), mount.typed(), policy::chosen(settings)?);
+            let mut mount = Mount::open(&store, sync, &settings.state_dir.value)?;
+            (context, mount.pull(&options, &watch).await?)
+        }
+    };
+    missing(&paths, &mount, &context, &report)?;
+    Ok(Outcome {
+        exit: Exit::of(&report),
+        report: Some(report),
+        deed: Some(Deed::Fetch),
+        ..Outcome::of_context(&context)
+    })
+}
+
+/// Returns the nearest directory above, or here, at which a context was worked on.
+fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
+    let rows = tasks(&means.settings.state_dir.value, None)?;
+    let holds = rows.iter().map(|row| Path::new(&row.path)).filter(|path| cwd.starts_with(path));
+    match holds.max_by_key(|path| path.as_os_str().len()) {
+        Some(path) => MountPath::new(path),
+        None => Err(Failure::usage(format!("no mount is known that holds {}", cwd.display()))
+            .hint("name one by --mount; `ctxsync status` shows which there are")),
+    }
+}
+
+/// Returns the context that was worked on at a mount, if it is one.
+fn only_context(mount: &MountPath, means: Means<'_>) -> Result<ContextName, Failure> {
+    let rows = tasks(&means.settings.state_dir.value, Some(mount.typed()))?;
+    let mut names: Vec<&str> = rows.iter().map(|row| row.context.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let shown = mount.typed().display();
+    match names.as_slice() {
+        [name] => {
+            name.parse().map_err(|_| Failure::new(Exit::FAILED, format!("the state of {shown} is damaged")))
+        }
+        [] => Err(Failure::usage(format!("nothing was synced at {shown} yet"))
+            .hint("name the context by --context")),
+        several => {
+            Err(Failure::usage(format!("several contexts were worked on at {shown}: {}", several.join(", ")))
+                .hint("name one of them by --context"))
+        }
+    }
+}
+
+/// Reads paths: absolute, or relative to the current directory where that is in the mount, and otherwise to
+/// the mount.
+fn paths(typed: &[std::ffi::OsString], cwd: &Path, mount: &MountPath) -> Result<Vec<TreePath>, Failure> {
+    let from = if cwd.starts_with(&mount.resolved) { cwd } else { mount.typed() };
+    typed.iter().map(|path| mount.path_below(&plain(&from.join(Path::new(path))))).collect()
+}
+
+/// Takes `.` and `..` out of an absolute path by its words alone: what it names need not exist.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// Refuses to call it done where a path is not there after all.
+fn missing(
+    paths: &[TreePath],
+    mount: &MountPath,
+    context: &ContextName,
+    report: &SyncReport,
+) -> Result<(), Failure> {
+    let is_missing = |path: &&TreePath| {
+        let found = mount.resolved.join(os_path(path)).symlink_metadata();
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let Some(path) = paths.iter().find(is_missing) else { return Ok(()) };
+    // What went wrong with it was said.
+    if report.failed > 0 {
+        return Ok(());
+    }
+    let shown = policy_core::escape(path.as_bytes());
+    Err(Failure::new(Exit::NOT_FOUND, format!("no `{shown}` comes from context {context}"))
+        .hint(format!(
+            "`ctxsync ls {context}` shows what it holds, `ctxsync explain` whether the policy leaves it out"
+        ))
+        .with_report(report.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_current_directory_where_it_is_in_the_mount() {
+        let mount = MountPath::new(Path::new("/no/such/mount")).unwrap();
+        let read = |cwd: &str, typed: &str| {
+            let paths = paths(&[typed.into()], Path::new(cwd), &mount);
+            paths.map(|paths| paths[0].to_string()).ok()
+        };
+        assert_eq!(read("/no/such/mount/sub", "f").as_deref(), Some("sub/f"));
+        assert_eq!(read("/no/such/mount/sub", "../f").as_deref(), Some("f"));
+        assert_eq!(read("/no/such/mount/sub", "/no/such/mount/f").as_deref(), Some("f"));
+        assert_eq!(read("/elsewhere", "sub/f").as_deref(), Some("sub/f"));
+        assert_eq!(read("/elsewhere", ".").as_deref(), Some(""));
+        assert_eq!(read("/no/such/mount", "../f"), None);
+        assert_eq!(read("/no/such/mount", "/elsewhere"), None);
+    }
+}

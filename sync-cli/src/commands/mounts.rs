@@ -1,0 +1,138 @@
+//! The mounts of a session, as they were typed.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use transfer_engine::{ContextName, ContextSync};
+
+use super::Means;
+use super::sync::absolute;
+use crate::args::RunArgs;
+use crate::config::Origin;
+use crate::errors::Failure;
+use crate::place::MountPath;
+use crate::policy;
+
+/// What `run` works on.
+#[derive(Debug)]
+pub(super) struct Mounts {
+    /// At least one, the one of `--context` first.
+    pub(super) syncs: Vec<ContextSync>,
+    /// Where the command runs.
+    pub(super) dir: PathBuf,
+}
+
+/// One of `--mounts`: `CONTEXT=DIR[,policy=FILE]`.
+#[derive(Debug, PartialEq, Eq)]
+struct Typed {
+    context: ContextName,
+    dir: PathBuf,
+    policy: Option<PathBuf>,
+}
+
+impl Mounts {
+    /// Reads the arguments and the policies that they name.
+    ///
+    /// # Errors
+    /// Two mounts that contain each other can't be of one session.
+    pub(super) fn of_run(args: &RunArgs, means: Means<'_>) -> Result<Self, Failure> {
+        let dir = absolute(args.dir.as_deref().unwrap_or(Path::new(".")))?;
+        let mut syncs = Vec::new();
+        if let Some(context) = &args.context {
+            syncs.push(ContextSync::new(context.clone(), &dir, policy::chosen(means.settings)?));
+        }
+        let from_variable = matches!(means.settings.mounts_origin, Origin::Variable(_));
+        for text in &args.mounts {
+            let separator = |byte: &u8| *byte == b';' && from_variable;
+            let texts = text.as_bytes().split(separator).filter(|text| !text.is_empty());
+            for text in texts {
+                let typed = Typed::parse(text).map_err(|why| {
+                    Failure::usage(format!("--mounts {}: {why}", policy_core::escape(text)))
+                        .hint("a mount is CONTEXT=DIR or CONTEXT=DIR,policy=FILE")
+                })?;
+                let policy = match &typed.policy {
+                    Some(file) => policy::read(file)?,
+                    None => policy::chosen(means.settings)?,
+                };
+                syncs.push(ContextSync::new(typed.context, absolute(&typed.dir)?, policy));
+            }
+        }
+        if syncs.is_empty() {
+            return Err(Failure::usage("there is nothing to work on").hint("name a context: --context NAME"));
+        }
+        refuse_overlaps(&syncs)?;
+        Ok(Self { syncs, dir })
+    }
+}
+
+impl Typed {
+    /// A context's name holds no `=`, and a directory that ends in `,policy=...` is nobody's.
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        const POLICY: &[u8] = b",policy=";
+        let equals = text.iter().position(|&byte| byte == b'=').ok_or("there is no `=`")?;
+        let (context, rest) = (&text[..equals], &text[equals + 1..]);
+        let context = std::str::from_utf8(context).map_err(|_| "a context's name is ASCII")?;
+        let context = context.parse::<ContextName>().map_err(|error| error.to_string())?;
+        let at = rest.windows(POLICY.len()).rposition(|window| window == POLICY);
+        let (dir, policy) = match at {
+            None => (rest, None),
+            Some(at) => (&rest[..at], Some(&rest[at + POLICY.len()..])),
+        };
+        if dir.is_empty() || policy.is_some_and(<[u8]>::is_empty) {
+            return Err("a path is missing".to_owned());
+        }
+        let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+        Ok(Self { context, dir: path(dir), policy: policy.map(path) })
+    }
+}
+
+fn refuse_overlaps(syncs: &[ContextSync]) -> Result<(), Failure> {
+    let mut seen: Vec<(PathBuf, &ContextSync)> = Vec::new();
+    for sync in syncs {
+        let path = MountPath::new(&sync.path)?.resolved;
+        let clash = seen.iter().find(|(other, _)| path.starts_with(other) || other.starts_with(&path));
+        if let Some((_, other)) = clash {
+            let shown = |sync: &ContextSync| policy_core::escape(OsStr::as_bytes(sync.path.as_os_str()));
+            return Err(Failure::usage(format!(
+                "the mounts {} ({}) and {} ({}) contain each other",
+                shown(other),
+                other.context,
+                shown(sync),
+                sync.context
+            ))
+            .hint("mounts of a session lie beside each other; a policy's `bwList` leaves parts of one out"));
+        }
+        seen.push((path, sync));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<(String, String, Option<String>), String> {
+        let shown = |path: PathBuf| path.display().to_string();
+        Typed::parse(text.as_bytes())
+            .map(|typed| (typed.context.to_string(), shown(typed.dir), typed.policy.map(shown)))
+    }
+
+    #[test]
+    fn what_may_be_typed() {
+        let ok = |context: &str, dir: &str, policy: Option<&str>| {
+            Ok((context.to_owned(), dir.to_owned(), policy.map(str::to_owned)))
+        };
+        assert_eq!(parse("a/b=dir"), ok("a/b", "dir", None));
+        assert_eq!(parse("a=/x=y,z"), ok("a", "/x=y,z", None));
+        assert_eq!(parse("a=d,policy=p.json"), ok("a", "d", Some("p.json")));
+        assert_eq!(parse("a=d,policy=x,policy=p"), ok("a", "d,policy=x", Some("p")));
+    }
+
+    #[test]
+    fn what_may_not() {
+        for bad in ["", "a", "a=", "=d", "a b=d", "a=,policy=p", "a=d,policy="] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Syncs of a mount that a session holds: the session carries them out, as the one who knows what has
+//! arrived.
+
+use std::path::Path;
+
+use transfer_engine::{ContextName, RunningSession, SyncOptions, SyncReport};
+
+use super::Means;
+use crate::config::Origin;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::output::Watch;
+use crate::output::summary::Deed;
+
+/// Finds the session that holds a mount, in another process.
+pub(super) async fn connect(mount: &Path, means: Means<'_>) -> Result<Option<RunningSession>, Failure> {
+    RunningSession::connect(&means.settings.state_dir.value, mount).await.map_err(|error| {
+        Failure::new(Exit::FAILED, format!("cannot reach the session that holds {}", mount.display()))
+            .caused_by(&error)
+            .hint("it may belong to another user; `ctxsync status` shows whose it is")
+    })
+}
+
+/// Has a session sync a mount of it.
+pub(super) async fn sync(
+    session: &mut RunningSession,
+    deed: Deed,
+    options: &SyncOptions,
+    watch: &Watch,
+    means: Means<'_>,
+) -> Result<SyncReport, Failure> {
+    if means.settings.policy.origin == Origin::Flag {
+        means.ui.warning(&format!(
+            "session {} holds this mount: its own policy counts, and --policy does not",
+            session.id()
+        ));
+    }
+    let done = match deed {
+        Deed::Push => session.push(options, watch).await,
+        Deed::Sync => session.sync(options, watch).await,
+        Deed::Pull | Deed::Restore | Deed::Fetch => session.pull(options, watch).await,
+    };
+    Ok(done?)
+}
+
+/// Refuses to work on a context at a mount where a session works on another one.
+pub(super) fn refuse_other(
+    session: &RunningSession,
+    wanted: &ContextName,
+    mount: &Path,
+) -> Result<(), Failure> {
+    let held = session.context();
+    if held == wanted {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} is held by session {}, which works on context {held} there, not {wanted}",
+        mount.display(),
+        session.id()
+    ))
+    .hint(format!("name {held}, or wait until the session is released")))
+}

@@ -1,0 +1,232 @@
+//! A session that this program holds: opened, and released in time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy_core::UploadStrategy;
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep_until};
+use transfer_engine::{
+    ContextSync, CreateSessionParams, Error, FailureKind, MountResult, ReleaseOptions, Session, SyncReport,
+};
+
+use super::arrivals::Arrivals;
+use super::sync::make;
+use super::{Means, interrupted};
+use crate::app::advise;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::metrics::Metrics;
+use crate::open_store::open_store;
+use crate::output::json::Line;
+use crate::output::summary::{Deed, Summary, sentence};
+use crate::output::{SessionWatch, Tally, Ui, note_usage};
+use crate::run::{HardStop, Moments, Signals, is_stop, signal_name};
+
+/// A session, with what its end needs.
+pub(super) struct Held<'a> {
+    pub(super) session: Session,
+    means: Means<'a>,
+    /// The command, for a summary.
+    name: &'static str,
+    /// Whether there are several mounts to tell apart.
+    pub(super) several: bool,
+    /// What the downloads count themselves by.
+    pub(super) brought: Arc<Tally>,
+    /// Writes the last figures when it is dropped, after the release.
+    _metrics: Option<Metrics>,
+}
+
+/// Opens a session on these mounts. Store and contexts are made where they are missing.
+pub(super) async fn open<'a>(
+    name: &'static str,
+    syncs: Vec<ContextSync>,
+    means: Means<'a>,
+) -> Result<Held<'a>, Failure> {
+    let Means { settings, ui } = means;
+    let several = syncs.len() > 1;
+    if several {
+        let names: Vec<_> = syncs.iter().map(|sync| sync.context.as_str()).collect();
+        ui.known().note_context(&names.join(","));
+    } else if let Some(sync) = syncs.first() {
+        ui.known().note_context(&sync.context);
+    }
+    let mut options = settings.sync_options()?;
+    options.create = false;
+    let open = open_store(means, true)?;
+    let state_dir = &settings.state_dir.value;
+    let paths: Vec<PathBuf> = syncs.iter().map(|sync| sync.path.clone()).collect();
+    let monitor = Arc::new(SessionWatch::new(ui, several));
+    let mut made = false;
+    let session = loop {
+        let mut params = CreateSessionParams::new(syncs.clone(), state_dir);
+        params.options = options.clone();
+        params.monitor = monitor.clone();
+        match Session::create(&open.store, params).await {
+            Ok(session) => break session,
+            Err(error) if error.kind() == FailureKind::NoStore && !made => {
+                made = true;
+                make(&open, ui).await?;
+            }
+            // A name with a slip in it should not become a context without a word.
+            Err(error) if error.kind() == FailureKind::NoContext && !options.create => {
+                for sync in &syncs {
+                    match open.store.create_context(&sync.context).await {
+                        Ok(_) => ui.note(&format!("created context {}", sync.context)),
+                        Err(Error::ContextExists { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                options.create = true;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let metrics = match &settings.metrics_file.value {
+        Some(file) => Some(Metrics::start(file, state_dir, paths)?),
+        None => None,
+    };
+    Ok(Held { session, means, name, several, brought: monitor.brought(), _metrics: metrics })
+}
+
+/// What a release came to.
+pub(super) struct Closed {
+    /// The figures of all mounts together.
+    pub(super) report: SyncReport,
+    /// The code of the worst of them.
+    pub(super) exit: Exit,
+}
+
+impl Held<'_> {
+    /// Releases the session. Being told to stop is no reason to lose what was done; being told twice is.
+    ///
+    /// `told` is what this program was told to stop by already.
+    pub(super) async fn release(
+        self,
+        signals: &mut Signals,
+        mut told: Option<Signal>,
+        moments: Option<Moments>,
+        arrivals: &Arrivals,
+    ) -> Result<Closed, Failure> {
+        let ui = self.means.ui;
+        let _hard_stop = moments.map(|moments| self.hard_stop(moments.exit));
+        let began = ui.took();
+        let options = ReleaseOptions { sync_context: false, deadline: moments.map(|moments| moments.commit) };
+        let release = self.session.release(options);
+        tokio::pin!(release);
+        let released = loop {
+            tokio::select! {
+                released = &mut release => break released,
+                () = until(moments.map(|moments| moments.give_up)) => return Err(overdue()),
+                signal = signals.next() => {
+                    if !is_stop(signal) {
+                        continue;
+                    }
+                    if told.is_some() {
+                        return Err(interrupted(signal));
+                    }
+                    told = Some(signal);
+                    ui.note(&format!("{}: saving first; once more stops at once", signal_name(signal)));
+                }
+            }
+        };
+        let took = ui.took().saturating_sub(began);
+        Ok(self.close(released?.mounts, arrivals.end(), took))
+    }
+
+    /// Tells how each mount fared, and adds it up.
+    fn close(&self, mounts: Vec<MountResult>, brought: SyncReport, took: Duration) -> Closed {
+        let ui = self.means.ui;
+        let mut total = brought;
+        let mut failed = None;
+        let own = mounts.first().and_then(|mount| mount.report.as_ref());
+        if let Some(own) = own {
+            (total.snapshot, total.parent) = (own.snapshot, own.parent);
+        }
+        for mount in &mounts {
+            let path = mount.path.to_string_lossy();
+            let shown = self.several.then_some(&*path);
+            let prefix = shown.map(|path| format!("{path}: ")).unwrap_or_default();
+            match (&mount.error, &mount.report) {
+                (Some(error), _) => {
+                    let failure = Failure::from(&**error).at_mount(shown);
+                    ui.failure(&failure);
+                    failed = failed.or(Some(failure.exit));
+                }
+                (None, Some(report)) => {
+                    ui.note(&format!("{prefix}{}", sentence(Deed::Push, report, false, took)));
+                    advise(ui, report);
+                    add(&mut total, report);
+                }
+                (None, None) => ui.note(&format!(
+                    "{prefix}nothing was pushed: the policy has autoUpload off; `ctxsync push {} {path}` saves what changed",
+                    mount.context_id
+                )),
+            }
+        }
+        if total.pending > 0 {
+            let paths = crate::text::count(total.pending, "path");
+            ui.note(&format!("{paths} had not arrived yet; the context keeps them for the next time"));
+        }
+        note_usage(&mut total, ui.known().usage());
+        Closed { exit: failed.unwrap_or_else(|| Exit::of(&total)), report: total }
+    }
+
+    /// Makes sure that the program is gone by `at`, whatever hangs.
+    fn hard_stop(&self, at: Instant) -> HardStop {
+        let (ui, name) = (Arc::clone(self.means.ui), self.name);
+        let last_words = move || last_words(&ui, name);
+        HardStop::arm(at.into_std(), Exit::INCOMPLETE.0, last_words)
+    }
+}
+
+/// Ends the output of a program that has no time left.
+fn last_words(ui: &Ui, name: &str) {
+    ui.failure(&overdue());
+    if ui.is_json() {
+        let known = ui.known();
+        let (context, report) = (known.context(), known.report());
+        let summary = Summary::new(name, context, &report, false, ui.took(), Exit::INCOMPLETE);
+        ui.object(&Line::Summary(&summary));
+    }
+}
+
+fn overdue() -> Failure {
+    Failure::new(Exit::INCOMPLETE, "the release was not done in time; not everything is saved")
+        .hint("what is in the store already is not sent again by the next session on this machine")
+}
+
+/// Adds the figures of one mount, or of one direction, to those of all.
+pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
+    total.added += report.added;
+    total.changed += report.changed;
+    total.deleted += report.deleted;
+    total.unchanged += report.unchanged;
+    total.conflicts += report.conflicts;
+    total.failed += report.failed;
+    total.pending += report.pending;
+    total.held_back += report.held_back;
+    total.total_bytes += report.total_bytes;
+    total.bytes_read += report.bytes_read;
+    total.bytes_stored += report.bytes_stored;
+    total.partial |= report.partial;
+    total.nothing_in_scope |= report.nothing_in_scope;
+    total.stopped_by_conflict |= report.stopped_by_conflict;
+}
+
+pub(super) async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Makes a policy one that saves during the session as well, unless it says itself when.
+pub(super) fn with_checkpoints(sync: &mut ContextSync) {
+    const DEBOUNCE_MS: u32 = 2000;
+    let strategy = &mut sync.policy.upload_policy.upload_strategy;
+    if *strategy == UploadStrategy::UploadBeforeResourceRelease {
+        *strategy = UploadStrategy::UploadOnChange { debounce_ms: DEBOUNCE_MS };
+    }
+}

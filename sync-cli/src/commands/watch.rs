@@ -1,0 +1,44 @@
+//! `watch`: a session in the foreground, which saves what changes until it is told to stop.
+
+use rustix::process::Signal;
+use tokio::time::Instant;
+use transfer_engine::ContextSync;
+
+use super::arrivals::Arrivals;
+use super::session::{open, with_checkpoints};
+use super::sync::absolute;
+use super::{Means, Outcome, interrupted};
+use crate::args::WatchArgs;
+use crate::errors::Failure;
+use crate::policy;
+use crate::run::{Budget, Signals, reap_orphans, signal_name};
+
+pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let Means { settings, ui } = means;
+    let mut signals = Signals::all()?;
+    reap_orphans();
+    let mut sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy::chosen(settings)?);
+    if !sync.policy.upload_policy.auto_upload {
+        ui.warning("the policy has autoUpload off: nothing is saved but by `ctxsync push`");
+    }
+    with_checkpoints(&mut sync);
+    let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
+    let held = tokio::select! {
+        held = open("watch", vec![sync], means) => held?,
+        signal = signals.next_stop() => return Err(interrupted(signal)),
+    };
+    ui.note(&format!(
+        "watching {} for context {}; SIGTERM or SIGINT ends it",
+        args.dir.display(),
+        args.context
+    ));
+    let arrivals = Arrivals::of(&held, ui);
+    drop(arrivals.follow());
+    let told: Signal = signals.next_stop().await;
+    let since = Instant::now();
+    ui.note(&format!("{}: saving what is left", signal_name(told)));
+    let closed = held.release(&mut signals, Some(told), budget.moments(since), &arrivals).await?;
+    // To be told to stop is how it ends well.
+    let exit = closed.exit;
+    Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() })
+}

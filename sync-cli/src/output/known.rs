@@ -1,0 +1,63 @@
+//! What is known of a command's work while it goes on, for the summary of one that is ended early.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use transfer_engine::{Store, SyncReport, Usage};
+
+/// What a command works on and has met so far.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<Facts>);
+
+#[derive(Debug, Default)]
+struct Facts {
+    context: Option<String>,
+    store: Option<Store>,
+    failed: u64,
+}
+
+impl Known {
+    /// Notes the context that the command is about.
+    pub(crate) fn note_context(&self, name: &impl ToString) {
+        self.lock().context = Some(name.to_string());
+    }
+
+    /// Notes the store that the command talks to, which counts its requests.
+    pub(crate) fn note_store(&self, store: &Store) {
+        self.lock().store = Some(store.clone());
+    }
+
+    /// Counts a path that failed.
+    pub(super) fn note_problem(&self) {
+        self.lock().failed += 1;
+    }
+
+    /// Returns the context, if any was noted.
+    pub(crate) fn context(&self) -> Option<String> {
+        self.lock().context.clone()
+    }
+
+    /// Returns what was asked of the store so far.
+    pub(crate) fn usage(&self) -> Usage {
+        self.lock().store.as_ref().map(Store::usage).unwrap_or_default()
+    }
+
+    /// Returns the figures of a command that came to no report.
+    pub(crate) fn report(&self) -> SyncReport {
+        let failed = self.lock().failed;
+        let usage = self.usage();
+        let mut report = SyncReport { failed, ..SyncReport::default() };
+        note_usage(&mut report, usage);
+        report
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes what was asked of the store into a report.
+pub(crate) fn note_usage(report: &mut SyncReport, usage: Usage) {
+    report.requests = usage.requests;
+    report.bytes_sent = usage.bytes_sent;
+    report.bytes_received = usage.bytes_received;
+}

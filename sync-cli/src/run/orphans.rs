@@ -1,0 +1,21 @@
+//! The duty of a container's first process that runs no command: to reap what others leave behind.
+
+use rustix::process::{WaitOptions, getpid, wait};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Reaps orphans from now on, if this is process 1, to whom they come.
+pub(crate) fn reap_orphans() {
+    if !getpid().is_init() {
+        return;
+    }
+    let Ok(mut deaths) = signal(SignalKind::child()) else { return };
+    tokio::spawn(async move {
+        loop {
+            // One signal may stand for several deaths.
+            while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+            if deaths.recv().await.is_none() {
+                return;
+            }
+        }
+    });
+}
