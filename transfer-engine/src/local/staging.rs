@@ -347,12 +347,16 @@ fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
             && hex(nanos, u64::from(print.mtime.nanos)))
 }
 
+/// Whether `name` in the mount's root is such as staging directories have.
+pub(crate) fn is_staging_name(name: &[u8]) -> bool {
+    let digits = name.strip_prefix(PREFIX);
+    digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
 /// Whether `name` in the mount's root is a staging directory: ours by its marker, or empty, as it is for a
 /// moment when it is made and when it is removed.
 pub(crate) fn is_staging(root: &OwnedFd, name: &[u8]) -> bool {
-    let Some(digits) = name.strip_prefix(PREFIX) else { return false };
-    digits.len() == 16
-        && digits.iter().all(u8::is_ascii_hexdigit)
+    is_staging_name(name)
         && open_dir(root, name).is_ok_and(|dir| {
             let marked = stat_at(&dir, MARKER.as_bytes()).is_ok_and(|s| s.is_some());
             marked || names(&dir).is_ok_and(|names| names.is_empty())

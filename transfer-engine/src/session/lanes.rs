@@ -32,6 +32,8 @@ struct Bring {
     others: usize,
     /// Stops the download that is under way.
     stop: Option<CancellationToken>,
+    /// When it began, in seconds since 1970.
+    since: i64,
 }
 
 /// Keeps the download out while it lives.
@@ -135,7 +137,7 @@ impl Lanes {
             let guard = self.mount.read().await;
             let mount = guard.as_ref().ok_or_else(|| self.ended())?;
             let token = stop.child_token();
-            let Some(under_way) = self.register(&token) else {
+            let Some(under_way) = self.register(&token, mount.store.env().now().secs) else {
                 drop(guard);
                 tokio::task::yield_now().await;
                 continue;
@@ -160,18 +162,25 @@ impl Lanes {
         }
     }
 
-    fn register(&self, token: &CancellationToken) -> Option<Bringing<'_>> {
+    fn register(&self, token: &CancellationToken, now: i64) -> Option<Bringing<'_>> {
         let mut bring = self.lock();
         if bring.others > 0 {
             return None;
         }
         bring.stop = Some(token.clone());
+        bring.since = now;
         Some(Bringing(self))
     }
 
     /// Whether the download of everything is under way.
     pub(super) fn is_bringing(&self) -> bool {
         self.lock().stop.is_some()
+    }
+
+    /// Returns when the download that is under way began, in seconds since 1970.
+    pub(super) fn bringing_since(&self) -> Option<i64> {
+        let bring = self.lock();
+        bring.stop.as_ref().map(|_| bring.since)
     }
 
     /// Brings a few paths now, beside the download.

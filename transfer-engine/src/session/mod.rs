@@ -8,6 +8,7 @@
 //!              └── socket      requests of other processes
 //! ```
 
+mod checkpoint;
 mod context;
 mod failure;
 mod flight;
@@ -17,6 +18,7 @@ mod params;
 mod relay;
 mod release;
 mod socket;
+mod watcher;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -105,6 +105,7 @@ impl Worker {
             tokio::spawn(Arc::clone(self).keep_downloading());
         }
         tokio::spawn(Arc::clone(self).keep_status());
+        tokio::spawn(Arc::clone(self).keep_saving());
         match Door::open(&self.state, self.options.owner) {
             Ok(door) => drop(tokio::spawn(door.serve(Arc::clone(self)))),
             Err(e) => self.warn(

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::monitor::Monitor;
 use crate::mount::{ContextSync, Mount};
 use crate::options::SyncOptions;
+use crate::plan::Filter;
 use crate::report::{Direction, SyncReport};
 use crate::status::{StatusBoard, TaskType};
 use crate::store::Store;
@@ -34,6 +35,8 @@ pub(super) struct Worker {
     pub(super) state: PathBuf,
     /// The session's options.
     pub(super) options: SyncOptions,
+    /// Which paths the session deals with.
+    pub(super) filter: Arc<Filter>,
     pub(super) board: StatusBoard,
     pub(super) lanes: Lanes,
     pub(super) uploads: Arc<Relay>,
@@ -81,6 +84,7 @@ impl Worker {
             store: mount.store.clone(),
             path: mount.path().to_owned(),
             state: mount.state.dir().to_owned(),
+            filter: mount.filter(&options),
             board: mount.board.clone(),
             lanes: Lanes::new(session.to_owned(), mount),
             sync,

@@ -1,0 +1,154 @@
+//! Uploads while a session runs, because machines vanish without a release.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use policy_core::UploadStrategy;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::flight::Flight;
+use super::watcher::{Blind, MountWatch};
+use super::worker::Worker;
+use crate::report::Direction;
+use crate::status::TaskType;
+
+/// The time between checkpoints where changes can't be watched.
+const FALLBACK: Duration = Duration::from_secs(30);
+/// A mount that is never quiet is saved so long after a change, or ten times its quiet time.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause before a failed checkpoint is tried again; doubled each time up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a mount that has vanished is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+impl Worker {
+    /// Makes checkpoints by the policy until the session ends.
+    pub(super) async fn keep_saving(self: Arc<Self>) {
+        let upload = &self.sync.policy.upload_policy;
+        if !upload.auto_upload {
+            return;
+        }
+        match upload.upload_strategy {
+            UploadStrategy::UploadBeforeResourceRelease => {}
+            UploadStrategy::UploadPeriodically { seconds } => {
+                self.save_periodically(Duration::from_secs(u64::from(seconds.max(1)))).await;
+            }
+            UploadStrategy::UploadOnChange { debounce_ms } => {
+                let quiet = Duration::from_millis(u64::from(debounce_ms.max(1)));
+                tokio::select! {
+                    Err(blind) = Arc::clone(&self).save_on_change(quiet) => {
+                        self.warn(
+                            TaskType::Upload,
+                            &format!(
+                                "changes can't be watched: {blind}; everything is saved every {} s instead",
+                                FALLBACK.as_secs()
+                            ),
+                        );
+                    }
+                    () = self.ends.new.cancelled() => return,
+                }
+                self.save_periodically(FALLBACK).await;
+            }
+        }
+    }
+
+    async fn save_periodically(self: &Arc<Self>, every: Duration) {
+        let mut clock = tokio::time::interval_at(Instant::now() + every, every);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {}
+                () = self.ends.new.cancelled() => return,
+            }
+            self.checkpoint(every).await;
+        }
+    }
+
+    /// Saves once; says whether it went well.
+    async fn checkpoint(self: &Arc<Self>, next: Duration) -> bool {
+        match self.sync(Direction::Upload).await {
+            Ok(_) => true,
+            Err(_) if self.ends.new.is_cancelled() => false,
+            Err(e) => {
+                let chain = crate::download::chain(&*e);
+                self.warn(
+                    TaskType::Upload,
+                    &format!("a checkpoint failed, and is tried again in {:?}: {chain}", next),
+                );
+                false
+            }
+        }
+    }
+
+    /// Saves whenever the mount was changed and has then been quiet, until changes can't be learnt of any
+    /// more.
+    async fn save_on_change(self: Arc<Self>, quiet: Duration) -> Result<Infallible, Blind> {
+        let worker = Arc::clone(&self);
+        let watch = self.blocking(move || MountWatch::start(worker)).await?;
+        let watch = Arc::new(watch);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.wait_for_quiet(&watch, quiet).await?;
+            watch.forget();
+            if self.checkpoint(pause).await {
+                pause = FIRST_PAUSE;
+            } else {
+                watch.remember();
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+
+    /// Waits until there is something to save, and a good moment for it.
+    async fn wait_for_quiet(&self, watch: &Arc<MountWatch>, quiet: Duration) -> Result<(), Blind> {
+        let patience = PATIENCE.max(quiet * 10);
+        let mut there = true;
+        loop {
+            if watch.is_behind() {
+                let watch = Arc::clone(watch);
+                there = self.blocking(move || watch.catch_up()).await?;
+            }
+            let (changed, stirred) = watch.state();
+            // What a download may have done itself waits until it is over.
+            let download = self.latest(Direction::Download).filter(|flight| stirred && flight.is_open());
+            let due = match changed {
+                Some((first, last)) => Some((last + quiet).min(first + patience)),
+                None if stirred && download.is_none() => Some(Instant::now() + quiet),
+                None => None,
+            };
+            let news = tokio::select! {
+                () = watch.news() => true,
+                () = sleep_until(due) => false,
+                () = landing(download) => true,
+                () = tokio::time::sleep(LOOK_AGAIN), if !there => true,
+            };
+            if !news {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, Blind> + Send + 'static,
+    ) -> Result<T, Blind> {
+        self.store.env().blocking(job).await.unwrap_or_else(|e| Err(Blind::Unable(e.to_string())))
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn landing(flight: Option<Flight>) {
+    match flight {
+        Some(flight) => drop(flight.wait().await),
+        None => std::future::pending().await,
+    }
+}

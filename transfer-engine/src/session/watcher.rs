@@ -1,0 +1,329 @@
+//! Learns from the system that something in scope was changed.
+//!
+//! Directories are watched one by one, those in scope only. What is learnt is kept small: that something
+//! was changed, which directories are new, whether events were lost.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use notify::event::{EventKind, ModifyKind};
+use notify::{ErrorKind, Event, RecommendedWatcher, RecursiveMode, Watcher};
+use policy_core::TreePath;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::worker::Worker;
+use crate::local::{ScanFilter, is_staging_name};
+
+/// New directories that are remembered one by one; of more, all are looked through.
+const MAX_NEW: usize = 10_000;
+
+/// Why changes can't be learnt of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Blind {
+    /// The system allows no more watches.
+    #[error("the system allows no more watches (fs.inotify.max_user_watches)")]
+    NoMoreWatches,
+    /// Watching is not possible at all.
+    #[error("{0}")]
+    Unable(String),
+}
+
+/// What was learnt since it was taken last.
+#[derive(Debug, Default)]
+pub(super) struct Learnt {
+    /// When somebody first changed something, and when last.
+    pub(super) changed: Option<(Instant, Instant)>,
+    /// Something was changed, perhaps by a download that is under way.
+    pub(super) stirred: bool,
+    /// Directories in which there may be more to watch.
+    new: BTreeSet<PathBuf>,
+    /// Events were lost, or the mount itself went away: everything has to be looked through.
+    pub(super) rescan: bool,
+    blind: Option<Blind>,
+}
+
+/// Watches a mount until it is dropped.
+pub(super) struct MountWatch {
+    watcher: Arc<Mutex<RecommendedWatcher>>,
+    ear: Arc<Ear>,
+}
+
+/// What events are told to.
+struct Ear {
+    worker: Arc<Worker>,
+    learnt: Mutex<Learnt>,
+    news: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MountWatch {
+    /// Begins to watch; blocks.
+    pub(super) fn start(worker: Arc<Worker>) -> Result<Self, Blind> {
+        let ear = Arc::new(Ear { worker, learnt: Mutex::default(), news: Notify::new() });
+        let listener = Arc::clone(&ear);
+        let watcher = notify::recommended_watcher(move |event| listener.hear(event));
+        let watcher = watcher.map_err(|e| blind(e).unwrap_or_else(|e| Blind::Unable(e.to_string())))?;
+        let watch = Self { watcher: Arc::new(Mutex::new(watcher)), ear };
+        // What was changed before it is watched is not told of.
+        lock(&watch.ear.learnt).stirred = true;
+        let root = watch.ear.worker.path.clone();
+        watch.cover(&root)?;
+        Ok(watch)
+    }
+
+    /// Waits for something to be learnt.
+    pub(super) async fn news(&self) {
+        self.ear.news.notified().await;
+    }
+
+    /// Returns when somebody first and last changed something, and whether a download may have.
+    pub(super) fn state(&self) -> (Option<(Instant, Instant)>, bool) {
+        let learnt = lock(&self.ear.learnt);
+        (learnt.changed, learnt.stirred)
+    }
+
+    /// Forgets what was learnt, because it is about to be saved.
+    pub(super) fn forget(&self) {
+        let mut learnt = lock(&self.ear.learnt);
+        (learnt.changed, learnt.stirred) = (None, false);
+    }
+
+    /// Notes that there is still something to save.
+    pub(super) fn remember(&self) {
+        lock(&self.ear.learnt).stirred = true;
+    }
+
+    /// Watches directories that have come to be; blocks. Says whether the mount itself is there.
+    pub(super) fn catch_up(&self) -> Result<bool, Blind> {
+        let (new, rescan) = {
+            let mut learnt = lock(&self.ear.learnt);
+            if let Some(blind) = learnt.blind.take() {
+                return Err(blind);
+            }
+            (std::mem::take(&mut learnt.new), std::mem::take(&mut learnt.rescan))
+        };
+        let root = self.ear.worker.path.clone();
+        if rescan {
+            self.cover(&root)?;
+            let there = root.is_dir();
+            let mut learnt = lock(&self.ear.learnt);
+            (learnt.stirred, learnt.rescan) = (true, !there);
+            return Ok(there);
+        }
+        for dir in &new {
+            self.cover(dir)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether there are directories to catch up with.
+    pub(super) fn is_behind(&self) -> bool {
+        let learnt = lock(&self.ear.learnt);
+        learnt.rescan || !learnt.new.is_empty() || learnt.blind.is_some()
+    }
+
+    fn cover(&self, dir: &Path) -> Result<(), Blind> {
+        let worker = &self.ear.worker;
+        cover(&worker.path, dir, &*worker.filter, &mut |dir| {
+            lock(&self.watcher).watch(dir, RecursiveMode::NonRecursive)
+        })
+    }
+}
+
+impl Ear {
+    fn hear(&self, event: notify::Result<Event>) {
+        let told = match event {
+            Ok(event) => self.note(&event),
+            Err(e) => match blind(e) {
+                Ok(blind) => {
+                    lock(&self.learnt).blind = Some(blind);
+                    true
+                }
+                Err(e) => {
+                    tracing::debug!(error = %e, "an event could not be read");
+                    false
+                }
+            },
+        };
+        if told {
+            self.news.notify_one();
+        }
+    }
+
+    /// Notes what an event says; whether it says anything of interest.
+    fn note(&self, event: &Event) -> bool {
+        // Reading is no change; it is what a scan does.
+        if matches!(event.kind, EventKind::Access(_)) {
+            return false;
+        }
+        let now = Instant::now();
+        if event.need_rescan() {
+            let mut learnt = lock(&self.learnt);
+            learnt.rescan = true;
+            learnt.changed = Some((learnt.changed.map_or(now, |(first, _)| first), now));
+            return true;
+        }
+        let mut told = false;
+        for path in &event.paths {
+            let Some(sight) = self.look(path, event.kind) else { continue };
+            told = true;
+            let mut learnt = lock(&self.learnt);
+            match sight.by_user {
+                true => learnt.changed = Some((learnt.changed.map_or(now, |(first, _)| first), now)),
+                false => learnt.stirred = true,
+            }
+            learnt.rescan |= sight.is_root_gone;
+            if sight.is_new_dir {
+                learnt.new.insert(path.clone());
+                if learnt.new.len() > MAX_NEW {
+                    learnt.new.clear();
+                    learnt.rescan = true;
+                }
+            }
+        }
+        told
+    }
+
+    /// Looks at what an event is about; `None` if it is nothing to the session.
+    fn look(&self, path: &Path, kind: EventKind) -> Option<Sight> {
+        let worker = &self.worker;
+        let below = tree_path(&worker.path, path)?;
+        let meta = fs::symlink_metadata(path).ok();
+        if below.is_root() {
+            return meta.is_none().then_some(Sight { by_user: true, is_new_dir: false, is_root_gone: true });
+        }
+        let is_dir = meta.as_ref().is_some_and(fs::Metadata::is_dir);
+        let filter = &worker.filter;
+        let concerns = match &meta {
+            Some(_) => filter.contains(&below, is_dir) || (is_dir && filter.may_hold(&below)),
+            None => filter.contains(&below, false) || filter.contains(&below, true),
+        };
+        if !concerns {
+            return None;
+        }
+        let is_ours = below.components().any(is_staging_name)
+            || worker.lanes.bringing_since().is_some_and(|since| match &meta {
+                // A download gives a file the time that it had. What can't be told from its work is saved
+                // when it has ended.
+                Some(meta) => meta.is_dir() || meta.mtime() < since,
+                None => true,
+            });
+        let comes =
+            matches!(kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(_)) | EventKind::Any);
+        Some(Sight { by_user: !is_ours, is_new_dir: is_dir && comes, is_root_gone: false })
+    }
+}
+
+struct Sight {
+    by_user: bool,
+    is_new_dir: bool,
+    is_root_gone: bool,
+}
+
+/// Says of an error whether it is one that no waiting helps against.
+fn blind(error: notify::Error) -> Result<Blind, notify::Error> {
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => Ok(Blind::NoMoreWatches),
+        ErrorKind::Io(e) if e.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) => {
+            Ok(Blind::NoMoreWatches)
+        }
+        _ => Err(error),
+    }
+}
+
+/// Watches a directory and all below it that may hold something in scope.
+fn cover(
+    root: &Path,
+    dir: &Path,
+    filter: &dyn ScanFilter,
+    watch: &mut dyn FnMut(&Path) -> notify::Result<()>,
+) -> Result<(), Blind> {
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        let Some(path) = tree_path(root, &dir) else { continue };
+        let is_ours = path.components().any(is_staging_name);
+        if is_ours || (!path.is_root() && !filter.may_hold(&path)) {
+            continue;
+        }
+        // First the watch, then the look: what is made in between is seen by one or the other.
+        match watch(&dir).map_err(blind) {
+            Ok(()) => {}
+            Err(Ok(blind)) => return Err(blind),
+            // It has gone, or may not be read, which the scan will say.
+            Err(Err(e)) => {
+                tracing::debug!(error = %e, "a directory is not watched");
+                continue;
+            }
+        }
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        left.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+    }
+    Ok(())
+}
+
+fn tree_path(root: &Path, path: &Path) -> Option<TreePath> {
+    TreePath::new(path.strip_prefix(root).ok()?.as_os_str().as_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+    use super::*;
+    use crate::plan::Filter;
+    use policy_core::{Scope, SyncPolicy};
+
+    fn filter(policy: &str) -> Filter {
+        let scope = Scope::new(&SyncPolicy::from_json(policy).unwrap(), b"/m").unwrap();
+        Filter { scope: Arc::new(scope), only: Vec::new(), never: Vec::new() }
+    }
+
+    #[test]
+    fn directories_out_of_scope_are_not_watched() {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["a/b", "a/node_modules/x", "c", ".git/objects"] {
+            fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        let filter = filter(
+            r#"{"bwList": {"whiteLists": [{"path": "", "excludePaths": [".git", "a/node_modules"]}]}}"#,
+        );
+        let mut watched = Vec::new();
+        cover(root.path(), root.path(), &filter, &mut |dir| {
+            watched.push(tree_path(root.path(), dir).unwrap().to_string());
+            Ok(())
+        })
+        .unwrap();
+        watched.sort();
+        assert_eq!(watched, ["", "a", "a/b", "c"]);
+    }
+
+    #[test]
+    fn a_limit_on_watches_ends_it_and_a_lost_directory_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        for dir in ["a", "b", "c"] {
+            fs::create_dir(root.path().join(dir)).unwrap();
+        }
+        let filter = filter("{}");
+        let mut count = 0;
+        let mut run = |error: fn() -> notify::Error| {
+            count = 0;
+            cover(root.path(), root.path(), &filter, &mut |_| {
+                count += 1;
+                if count == 2 { Err(error()) } else { Ok(()) }
+            })
+        };
+        assert_eq!(run(|| notify::Error::new(ErrorKind::MaxFilesWatch)), Err(Blind::NoMoreWatches));
+        let full = || notify::Error::io(rustix::io::Errno::NOSPC.into());
+        assert_eq!(run(full), Err(Blind::NoMoreWatches));
+        assert_eq!(run(|| notify::Error::new(ErrorKind::PathNotFound)), Ok(()));
+        assert_eq!(count, 4);
+    }
+}
