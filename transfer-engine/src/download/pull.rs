@@ -196,11 +196,15 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         let before = self.store.usage();
         let options = SyncOptions { only: paths.to_vec(), dry_run: false, ..options.clone() };
-        let head = match self.arriving.head() {
-            Some(head) => head,
-            None => self.open_for_asking(&options, monitor).await?,
+        let (_gate, head) = loop {
+            // A download that is just beginning is waited for, and one that is under way shares its head.
+            let gate = self.arriving.gate.read().await;
+            if let Some(head) = self.arriving.head() {
+                break (gate, head);
+            }
+            drop(gate);
+            self.open_for_asking(&options, monitor).await?;
         };
-        let _gate = self.arriving.gate.read().await;
         let asking = self.arriving.ask(paths).await;
         let dir = self.make_dir()?.owned_by(options.owner);
         let filter = self.filter(&options);
@@ -241,19 +245,17 @@ impl Mount {
         Ok(report)
     }
 
-    /// Finds the head and begins to note what arrives of it, where that is not under way already.
-    async fn open_for_asking(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<Head, Error> {
+    /// Finds the head and begins to note what arrives of it, unless that was done in the meantime.
+    async fn open_for_asking(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<(), Error> {
         let _gate = self.arriving.gate.write().await;
-        if let Some(head) = self.arriving.head() {
-            return Ok(head);
+        if self.arriving.head().is_some() {
+            return Ok(());
         }
-        let opened = self.open_for_download(options, monitor).await?;
-        let Some(Opened { head, header, .. }) = opened else {
-            return Ok(self.find_live_head(monitor).await?.0);
-        };
-        let as_begun = self.header_of(&head, false).await?;
-        self.arriving.begin(&self.files, &head, &as_begun, header.is_none())?;
-        Ok(head)
+        if let Some(Opened { head, header, .. }) = self.open_for_download(options, monitor).await? {
+            let as_begun = self.header_of(&head, false).await?;
+            self.arriving.begin(&self.files, &head, &as_begun, header.is_none())?;
+        }
+        Ok(())
     }
 
     /// Opens the mount and finds what to bring to it; `None` for a dry run where there is no mount yet.
