@@ -163,9 +163,15 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
         ui.note("hint: no white list holds anything here; `ctxsync explain` shows how its paths are read");
     }
     if report.held_back > 0 {
-        ui.note(
-            "hint: if the deletions are meant, allow them by --allow-empty-mount or a higher --max-delete",
-        );
+        let guards = ui.known().guards();
+        let (all, many) = ("--allow-empty-mount", "a higher --max-delete");
+        let by = match (guards.lost_mount, guards.too_many) {
+            (true, true) => format!("{all} and {many}"),
+            (false, true) => many.to_owned(),
+            // Those of an earlier push are still held by what held them then.
+            (_, false) => all.to_owned(),
+        };
+        ui.note(&format!("hint: if the deletions are meant, allow them by {by}"));
     }
     if report.conflicts > 0 && !report.stopped_by_conflict {
         ui.note("hint: the other version of each path in conflict is beside it, as NAME.conflict-DIGEST.EXT");

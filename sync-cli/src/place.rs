@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{TypedValueParser, ValueParserFactory};
@@ -127,8 +127,12 @@ impl MountPath {
     /// Resolves a path, which need not exist.
     pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
         let failed = |error| Failure::local("resolve", path, &error);
-        let typed = std::path::absolute(path).map_err(failed)?;
+        let mut typed = std::path::absolute(path).map_err(failed)?;
         let resolved = without_links(&typed).map_err(failed)?;
+        // Where `..` leads, only the file system knows.
+        if typed.components().any(|part| part == Component::ParentDir) {
+            typed.clone_from(&resolved);
+        }
         Ok(Self { typed, resolved })
     }
 
@@ -195,6 +199,20 @@ mod tests {
         assert_eq!(below(dir.path().join("link/new/a")).as_deref(), Some("a"));
         assert_eq!(below(mount.resolved.join("a")).as_deref(), Some("a"));
         assert_eq!(below("/elsewhere".into()), None);
+    }
+
+    #[test]
+    fn a_mount_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("real/sub")).unwrap();
+        std::os::unix::fs::symlink("real/sub", top.join("link")).unwrap();
+        let mount = |path: &str| MountPath::new(&top.join(path)).map(|mount| mount.typed).ok();
+        assert_eq!(mount("real/sub/.."), Some(top.join("real")));
+        assert_eq!(mount("link/.."), Some(top.join("real")));
+        assert_eq!(mount("link/../new"), Some(top.join("real/new")));
+        assert_eq!(mount("link"), Some(top.join("link")));
+        assert_eq!(mount("missing/../real"), None);
     }
 
     #[test]

@@ -128,6 +128,25 @@ fn a_context_is_explained_by_the_chosen_policy_and_says_so() {
 }
 
 #[test]
+fn what_the_program_keeps_for_itself_never_takes_part() {
+    let machine = World::new().machine("a");
+    let places = ["--mount", "work", "--store", "work/kept/store", "--state-dir", "work/kept/state"];
+    let paths = ["kept/store", "kept/store/packs/x", "kept/state/mounts", "kept", "kept/stored", "x"];
+    let ended = machine.done(&[&["explain", "c"][..], &paths, &places, &["--json"]].concat());
+    let taken: Vec<_> =
+        ended.of_type("rule").iter().map(|rule| rule["in_scope"].as_bool().unwrap()).collect();
+    assert_eq!(taken, [false, false, false, true, true, true], "{}", ended.seen());
+    // The same in a sync.
+    machine.write("work/kept/f", "x");
+    machine.done(&[&["push", "c", "work"][..], &places[2..]].concat());
+    let listed = machine.done(&["ls", "c", "--store", "work/kept/store"]).out;
+    assert!(
+        listed.contains(" kept/f") && !listed.contains("packs") && !listed.contains("mounts"),
+        "{listed}"
+    );
+}
+
+#[test]
 fn paths_must_be_below_the_mount() {
     let machine = World::new().machine("a");
     for path in ["/elsewhere", "../x", "a/../../x"] {

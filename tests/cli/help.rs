@@ -8,6 +8,9 @@ fn overview_and_commands() {
     for command in [
         "",
         "run",
+        "watch",
+        "fetch",
+        "status",
         "push",
         "plan",
         "explain",

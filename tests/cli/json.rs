@@ -139,3 +139,60 @@ fn run_speaks_on_standard_error_only() {
     has(summary, &SUMMARY);
     assert_eq!((ended.code, &summary["exit_code"], &summary["added"]), (5, &5.into(), &1.into()));
 }
+
+#[test]
+fn the_summary_of_a_failure_says_what_is_known() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    machine.done(&["push", "c", "work"]);
+    let summary = machine.call(&["--json", "ls", "nobody"]).summary();
+    assert_eq!((&summary["command"], &summary["context"]), (&"ls".into(), &"nobody".into()));
+    assert_eq!(summary["requests"], 2, "the context is looked for, then the store");
+    let summary = machine.call(&["--json", "pull", "c", "work", "--conflict", "merge"]).summary();
+    assert_eq!((&summary["command"], &summary["exit_code"]), (&"pull".into(), &2.into()));
+    let summary = machine.call(&["context", "--json", "create"]).summary();
+    assert_eq!(summary["command"], "context create");
+    let missing = machine.call(&["ls", "--json"]);
+    assert_eq!(missing.summary()["command"], "ls");
+    assert!(missing.of_type("error")[0]["message"].as_str().unwrap().contains("NAME"), "{}", missing.out);
+    machine.write("work/large", crate::world::noise(200_000));
+    let summary = machine.call(&["--json", "push", "c", "work", "--max-upload", "1K"]).summary();
+    assert_eq!((&summary["context"], &summary["exit_code"]), (&"c".into(), &1.into()));
+    assert!(summary["requests"].as_u64().unwrap() > 0, "{summary}");
+}
+
+#[test]
+fn what_only_looks_counts_its_requests() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    machine.done(&["push", "c", "work"]);
+    let calls: &[&[&str]] = &[&["ls", "c"], &["log", "c"], &["context", "show", "c"], &["context", "list"]];
+    for args in calls {
+        let summary = machine.done(&[args, &["--json"][..]].concat()).summary();
+        assert!(summary["requests"].as_u64().unwrap() > 0, "{args:?}: {summary}");
+    }
+    for args in [&["config"][..], &["status"], &["explain", "c", "x"]] {
+        let summary = machine.done(&[args, &["--json"][..]].concat()).summary();
+        assert_eq!(summary["requests"], 0, "{args:?}");
+    }
+}
+
+#[test]
+fn policy_check_shows_what_the_lists_are_read_as() {
+    let machine = World::new().machine("a");
+    let policy = r#"{"bwList": {"whiteLists": [{"path": "work"}, {"path": "/gone"}, {"path": ".*x", "isPathRegex": true}]}}"#;
+    machine.write("p.json", policy);
+    machine.write("m/work/f", "x");
+    let rows = machine.done(&["policy", "check", "p.json", "--json", "--mount", "m"]).of_type("list");
+    let place = |name: &str| Value::from(machine.path("m").join(name).to_str().unwrap());
+    let seen: Vec<_> =
+        rows.iter().map(|row| (&row["list"], &row["path"], &row["resolved"], &row["exists"])).collect();
+    assert_eq!(
+        seen,
+        [
+            (&0.into(), &"work".into(), &place("work"), &true.into()),
+            (&1.into(), &"/gone".into(), &place("gone"), &false.into()),
+            (&2.into(), &".*x".into(), &Value::Null, &Value::Null),
+        ]
+    );
+}

@@ -4,14 +4,20 @@
 
 mod config;
 mod contexts;
+mod ending;
 mod errors;
 mod examples;
 mod explain;
 mod help;
 mod json;
+mod owner;
 mod policy;
 mod run;
+mod running;
 mod secrets;
+mod session;
+mod status;
 mod sync;
 mod usage;
+mod watching;
 mod world;

@@ -1,51 +1,13 @@
 //! `run`: a session round a command, its signals and its codes.
 
 use std::io::Read;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::world::{Ended, Machine, World, noise};
-
-/// A run whose command has begun.
-struct Running<'m> {
-    machine: &'m Machine,
-    child: Child,
-}
-
-impl<'m> Running<'m> {
-    /// Starts `script` in `work`, and waits until it has made the file `started`.
-    fn start(machine: &'m Machine, options: &[&str], script: &str) -> Self {
-        let args = [&["run", "-c", "c", "work"], options, &["--", "sh", "-c", script]].concat();
-        let mut command = machine.command(args);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let running = Self { machine, child };
-        running.wait_for("work/started");
-        running
-    }
-
-    fn wait_for(&self, file: &str) {
-        let begun = Instant::now();
-        while !self.machine.has(file) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{file} never came");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn send(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
-    }
-
-    fn end(self) -> Ended {
-        self.machine.ended(self.child.wait_with_output().unwrap())
-    }
-}
-
-fn is_saved(machine: &Machine, path: &str) -> bool {
-    machine.done(&["ls", "c"]).out.lines().any(|line| line.ends_with(&format!(" {path}")))
-}
+use crate::running::{Running, is_saved};
+use crate::world::{World, noise};
 
 #[test]
 fn a_workspace_outlives_its_machine() {

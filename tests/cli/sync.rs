@@ -65,6 +65,38 @@ fn a_dry_run_changes_nothing_anywhere() {
 }
 
 #[test]
+fn a_dry_run_before_there_is_a_store_plans_everything_as_new() {
+    let world = World::new();
+    let machine = world.machine("a");
+    fill(&machine);
+    let ended = machine.done(&["push", "c", "work", "-n"]);
+    assert!(ended.out.contains("would push: 4 added, 0 changed, 0 deleted"), "{}", ended.seen());
+    for args in [&["plan", "push", "c", "work"][..], &["sync", "c", "work", "-n"]] {
+        let summary = machine.done(&[args, &["--json"]].concat()).summary();
+        assert_eq!(
+            (&summary["added"], &summary["requests"], &summary["snapshot"]),
+            (&4.into(), &0.into(), &().into())
+        );
+    }
+    assert!(!world.store().exists());
+    assert_eq!(machine.call(&["pull", "c", "work", "-n"]).code, 10);
+    machine.done(&["store", "init"]);
+    assert!(machine.done(&["push", "c", "work", "-n"]).out.contains("4 added"));
+    assert_eq!(machine.done(&["context", "list"]).out, "");
+    assert!(machine.done(&["push", "c", "work"]).out.contains("4 added"));
+}
+
+#[test]
+fn a_mount_named_from_below() {
+    let machine = World::new().machine("a");
+    machine.write("work/sub/f", "x");
+    let mut command = machine.command(["push", "c", ".."]);
+    let ended = machine.ended(command.current_dir(machine.path("work/sub")).output().unwrap());
+    assert_eq!(ended.code, 0, "{}", ended.seen());
+    assert!(machine.done(&["ls", "c"]).out.contains(" sub/f"));
+}
+
+#[test]
 fn a_push_with_nothing_to_do_is_one_request_and_sees_another_machines_commit() {
     let world = World::new();
     let (one, two) = (world.machine("one"), world.machine("two"));
@@ -153,7 +185,8 @@ fn exit_code_8_d2_an_emptied_mount_is_not_a_deletion_of_everything() {
     std::fs::create_dir(machine.path("work")).unwrap();
     let ended = machine.call(&["push", "c", "work"]);
     assert_eq!(ended.code, 8, "{}", ended.seen());
-    assert!(ended.err.contains("--allow-empty-mount"), "{}", ended.seen());
+    let hint = "allow them by --allow-empty-mount\n";
+    assert!(ended.err.contains(hint), "{}", ended.seen());
     machine.done(&["pull", "c", "work"]);
     assert_eq!(machine.read("work/src/main.rs"), "fn main() {}\n");
 }
@@ -168,7 +201,9 @@ fn exit_code_8_d3_more_deletions_than_allowed() {
     for name in ["a", "b"] {
         std::fs::remove_file(machine.path("work").join(name)).unwrap();
     }
-    assert_eq!(machine.call(&["push", "c", "work", "--max-delete", "1"]).code, 8);
+    let ended = machine.call(&["push", "c", "work", "--max-delete", "1"]);
+    assert_eq!(ended.code, 8, "{}", ended.seen());
+    assert!(ended.err.contains("allow them by a higher --max-delete\n"), "{}", ended.seen());
     assert_eq!(machine.call(&["push", "c", "work", "--max-delete", "25%"]).code, 8);
     let ended = machine.done(&["push", "c", "work", "--max-delete", "2"]);
     assert!(ended.out.contains("2 deleted"), "{}", ended.seen());

@@ -31,6 +31,17 @@ fn exit_code_2() {
         &["ls", "x@0"],
         &["ls", "x@head"],
         &["run", "-c", "x"],
+        &["run", "--", "true"],
+        &["run", "-m", "x", "--", "true"],
+        &["run", "-c", "x", "--release-timeout", "soon", "--", "true"],
+        &["watch", "x", "-n"],
+        &["fetch", "x", "-n"],
+        &["fetch", "x"],
+        &["push", "x", "--chown", "nobody-of-this-name"],
+        &["ls", "x", "-n"],
+        &["log", "x", "--dry-run"],
+        &["explain", "x", "y", "-n"],
+        &["status", "-n"],
         &["run", "-c", "x", "-n", "--", "true"],
         &["context", "create", "-n", "x"],
         &["plan", "sideways", "x"],
@@ -44,6 +55,21 @@ fn exit_code_2() {
         assert!(!ended.err.is_empty(), "{args:?}");
     }
     assert!(!machine.path("state").exists(), "wrong usage leaves nothing behind");
+}
+
+#[test]
+fn a_dry_run_for_all_harms_none_that_only_looks() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    machine.done(&["push", "c", "work"]);
+    for args in [&["ls", "c"][..], &["log", "c"], &["status"], &["explain", "c", "x"], &["config", "-n"]] {
+        let ended = machine.call_with(&[("CTXSYNC_DRY_RUN", "1")], args);
+        assert_eq!(ended.code, 0, "{args:?}: {}", ended.seen());
+    }
+    for args in [&["context", "create", "d"][..], &["run", "-c", "c", "--", "true"], &["watch", "c"]] {
+        let ended = machine.call_with(&[("CTXSYNC_DRY_RUN", "1")], args);
+        assert_eq!(ended.code, 2, "{args:?}: {}", ended.seen());
+    }
 }
 
 #[test]

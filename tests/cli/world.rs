@@ -78,6 +78,8 @@ impl Machine {
             .current_dir(&self.dir)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            // By this, what a test runs inside finds the program.
+            .env("PROGRAM", env!("CARGO_BIN_EXE_ctxsync"))
             .env("HOME", self.dir.join("home"))
             .env("XDG_CONFIG_HOME", self.dir.join("config"))
             .env("XDG_STATE_HOME", self.dir.join("state"))

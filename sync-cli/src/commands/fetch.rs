@@ -89,11 +89,15 @@ fn only_context(mount: &MountPath, means: Means<'_>) -> Result<ContextName, Fail
     }
 }
 
-/// Reads paths: absolute, or relative to the current directory where that is in the mount, and otherwise to
-/// the mount.
+/// Reads paths: absolute, or relative to the current directory; from outside the mount, what does not lead
+/// into it is relative to the mount.
 fn paths(typed: &[std::ffi::OsString], cwd: &Path, mount: &MountPath) -> Result<Vec<TreePath>, Failure> {
-    let from = if cwd.starts_with(&mount.resolved) { cwd } else { mount.typed() };
-    typed.iter().map(|path| mount.path_below(&plain(&from.join(Path::new(path))))).collect()
+    let is_inside = cwd.starts_with(&mount.resolved);
+    let read = |typed: &std::ffi::OsString| {
+        let here = mount.path_below(&plain(&cwd.join(Path::new(typed))));
+        if is_inside { here } else { here.or_else(|_| mount.path_below(Path::new(typed))) }
+    };
+    typed.iter().map(read).collect()
 }
 
 /// Takes `.` and `..` out of an absolute path by its words alone: what it names need not exist.
@@ -150,6 +154,7 @@ mod tests {
         assert_eq!(read("/no/such/mount/sub", "../f").as_deref(), Some("f"));
         assert_eq!(read("/no/such/mount/sub", "/no/such/mount/f").as_deref(), Some("f"));
         assert_eq!(read("/elsewhere", "sub/f").as_deref(), Some("sub/f"));
+        assert_eq!(read("/no/such", "mount/f").as_deref(), Some("f"));
         assert_eq!(read("/elsewhere", ".").as_deref(), Some(""));
         assert_eq!(read("/no/such/mount", "../f"), None);
         assert_eq!(read("/no/such/mount", "/elsewhere"), None);

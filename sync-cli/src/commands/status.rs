@@ -36,7 +36,9 @@ impl Standing {
 pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let Means { settings, ui } = means;
     let mount = args.dir.as_deref().map(absolute).transpose()?;
-    let rows = tasks(&settings.state_dir.value, mount.as_deref())?;
+    let mut rows = tasks(&settings.state_dir.value, mount.as_deref())?;
+    // First what comes, then what goes, whichever was last.
+    rows.sort_by(|a, b| (&a.path, &a.context, b.task_type).cmp(&(&b.path, &b.context, a.task_type)));
     // The rows of a mount's context follow each other.
     for group in rows.chunk_by(|a, b| (&a.path, &a.context) == (&b.path, &b.context)) {
         let standing = standing(group, &settings.state_dir.value).await;
@@ -62,20 +64,25 @@ pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcom
     Ok(Outcome::default())
 }
 
-/// Returns how the session stands that these tasks of one context at one mount belong to, if any does.
+/// Returns how the session stands that these tasks of one context at one mount belong to. Where the newest
+/// belongs to none, an ended session is of no more interest.
 async fn standing(tasks: &[TaskStatus], state_dir: &Path) -> Option<Standing> {
-    let of_session = |task: &&TaskStatus| !task.session.is_empty();
-    let newest = tasks.iter().filter(of_session).max_by_key(|task| task.start_time.as_ref())?;
-    if newest.released {
-        return Some(Standing::Released);
-    }
+    let of_session = tasks.iter().find(|task| !task.session.is_empty())?;
     // A task goes on only as long as somebody keeps it; between two tasks the session itself is asked.
-    let goes_on = |task: &TaskStatus| matches!(task.status, TaskState::Waiting | TaskState::Running);
+    let goes_on = |task: &TaskStatus| {
+        !task.session.is_empty() && matches!(task.status, TaskState::Waiting | TaskState::Running)
+    };
     let runs = tasks.iter().any(goes_on)
-        || RunningSession::connect(state_dir, Path::new(&newest.path))
+        || RunningSession::connect(state_dir, Path::new(&of_session.path))
             .await
             .is_ok_and(|session| session.is_some());
-    Some(if runs { Standing::Running } else { Standing::Interrupted })
+    if runs {
+        return Some(Standing::Running);
+    }
+    let newest = tasks.iter().max_by_key(|task| task.start_time.as_ref())?;
+    let was_released = tasks.iter().any(|task| task.released);
+    let state = if was_released { Standing::Released } else { Standing::Interrupted };
+    (!newest.session.is_empty()).then_some(state)
 }
 
 fn object(task: &TaskStatus, standing: Option<Standing>) -> Result<Value, Failure> {

@@ -119,7 +119,7 @@ pub(super) async fn make(open: &OpenStore, ui: &crate::output::Ui) -> Result<(),
 }
 
 pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
-    std::path::absolute(dir).map_err(|error| Failure::local("resolve", dir, &error))
+    Ok(MountPath::new(dir)?.typed().to_owned())
 }
 
 /// Returns the paths that the sync is restricted to: relative to the mount, or absolute and below it.

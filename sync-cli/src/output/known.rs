@@ -13,6 +13,16 @@ struct Facts {
     context: Option<String>,
     store: Option<Store>,
     failed: u64,
+    guards: Guards,
+}
+
+/// Which guards held deletions back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Guards {
+    /// The mount was taken as lost.
+    pub(crate) lost_mount: bool,
+    /// There were more than allowed.
+    pub(crate) too_many: bool,
 }
 
 impl Known {
@@ -29,6 +39,18 @@ impl Known {
     /// Counts a path that failed.
     pub(super) fn note_problem(&self) {
         self.lock().failed += 1;
+    }
+
+    /// Notes what a warning says of guards: a report counts what they held back, and not which it was.
+    pub(super) fn note_warning(&self, warning: &str) {
+        let mut facts = self.lock();
+        facts.guards.lost_mount |= warning.contains("taken as lost") || warning.contains("the mount is gone");
+        facts.guards.too_many |= warning.contains("more than the guard allows");
+    }
+
+    /// Returns which guards held deletions back so far.
+    pub(crate) fn guards(&self) -> Guards {
+        self.lock().guards
     }
 
     /// Returns the context, if any was noted.

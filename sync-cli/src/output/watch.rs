@@ -119,6 +119,7 @@ impl Monitor for Watch {
     }
 
     fn warning(&self, warning: &str) {
+        self.ui.known.note_warning(warning);
         tracing::warn!("{warning}");
         self.ui.warning(&format!("{}{warning}", self.prefix()));
     }

@@ -1,0 +1,229 @@
+//! Sessions from the outside and from inside: what arrives when, and who carries out what.
+
+use ctxsync_tests::s3::S3Server;
+use nix::sys::signal::Signal;
+
+use crate::running::{Running, is_saved, until};
+use crate::world::{Ended, Machine, World, noise};
+
+/// So slow that what is large can't have come while a test looks.
+const SLOW: &str = "100K";
+const LARGE: usize = 3_000_000;
+
+/// Fills context `c` with a large file and some small ones, from a machine of its own.
+fn fill(world: &World) {
+    let machine = world.machine("source");
+    machine.write("work/large", noise(LARGE));
+    for name in ["a", "b", "dir/c"] {
+        machine.write(&format!("work/{name}"), name);
+    }
+    machine.done(&["push", "c", "work"]);
+}
+
+/// Runs `script` in a session on context `c`.
+fn run(machine: &Machine, options: &[&str], script: &str) -> Ended {
+    machine.call(&[&["run", "-c", "c", "work"], options, &["--", "sh", "-ec", script]].concat())
+}
+
+#[test]
+fn the_command_starts_while_files_still_arrive_and_nothing_that_has_not_is_lost() {
+    let world = World::new();
+    fill(&world);
+    let machine = world.machine("a");
+    let ended = run(&machine, &["--bwlimit", SLOW], "test ! -e large; echo mine > new");
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("had not arrived yet"), "{}", ended.err);
+    assert!(!machine.has("work/large") && is_saved(&machine, "large") && is_saved(&machine, "new"));
+    let ended = run(&machine, &["--wait"], "test -e large -a -e dir/c");
+    assert_eq!(ended.code, 0, "{}", ended.err);
+}
+
+#[test]
+fn download_before_start_is_wait_by_policy() {
+    let world = World::new();
+    fill(&world);
+    let machine = world.machine("a");
+    machine.write("p.json", r#"{"downloadPolicy": {"downloadStrategy": "DownloadBeforeStart"}}"#);
+    let ended = run(&machine, &["-p", "p.json"], "test -e large -a -e dir/c");
+    assert_eq!(ended.code, 0, "{}", ended.err);
+}
+
+#[test]
+fn from_inside_the_session_carries_it_out() {
+    let world = World::new();
+    fill(&world);
+    let machine = world.machine("a");
+    let script = "
+        test ! -e dir/c
+        $PROGRAM fetch dir/c; test -e dir/c
+        (mkdir -p sub; cd sub; $PROGRAM fetch ../a \"$PWD/../b\"); test -e a -a -e b -a ! -e large
+        echo mine > new; $PROGRAM push c .
+        $PROGRAM ls c | grep -q ' new$'
+        $PROGRAM --json push c . > ../summary; $PROGRAM plan push c . ; $PROGRAM push c . -n
+        $PROGRAM --json status . > ../status
+        if $PROGRAM push other .; then exit 1; fi
+        if $PROGRAM fetch nothing; then exit 1; fi";
+    let ended = run(&machine, &["--bwlimit", SLOW], script);
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    // The file, and the directory that is empty.
+    assert!(ended.out.contains("pushed snapshot 3: 2 added"), "{}", ended.out);
+    assert!(ended.err.contains("works on context c there, not other"), "{}", ended.err);
+    assert!(ended.err.contains("no `nothing` comes from context c"), "{}", ended.err);
+    let last = |file: &str| machine.read(file).lines().last().unwrap().parse::<serde_json::Value>().unwrap();
+    let summary = last("summary");
+    assert_eq!(
+        (&summary["command"], &summary["context"], &summary["snapshot"], &summary["pending"]),
+        (&"push".into(), &"c".into(), &3.into(), &1.into()),
+        "{summary}"
+    );
+    let rows: Vec<serde_json::Value> =
+        machine.read("status").lines().map(|line| line.parse().unwrap()).collect();
+    assert!(
+        rows.iter().any(|row| row["session_status"] == "running" && row["status"] == "Running"),
+        "{rows:?}"
+    );
+}
+
+#[test]
+fn options_and_relative_paths_of_the_outer_call_lead_the_inner_ones_to_the_same() {
+    let machine = World::new().machine("a");
+    machine.write("p.json", r#"{"bwList": {"whiteLists": [{"path": "in"}]}}"#);
+    let script = "mkdir in sub; echo x > in/f; echo x > out; cd sub
+        $PROGRAM push c ..; $PROGRAM ls c; $PROGRAM explain c out --mount ..";
+    let options = ["--store", "there", "--state-dir", "kept", "-p", "p.json"];
+    let ended = run(&machine, &options, script);
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains(" in/f") && !ended.out.contains(" out\n"), "{}", ended.out);
+    assert!(
+        ended.out.contains("pushed snapshot 2: 1 added") && ended.out.contains("out  out"),
+        "{}",
+        ended.out
+    );
+    assert!(machine.has("there/ctxsync.json") && machine.has("kept/mounts"));
+}
+
+#[test]
+fn fetch_without_a_session() {
+    let world = World::new();
+    fill(&world);
+    let machine = world.machine("a");
+    machine.write("p.json", r#"{"downloadPolicy": {"autoDownload": false}}"#);
+    let nothing = machine.call(&["fetch", "a"]);
+    assert_eq!(nothing.code, 2, "{}", nothing.seen());
+    assert_eq!(run(&machine, &["-p", "p.json"], "test ! -e a").code, 0);
+    let ended = machine.done(&["fetch", "a", "dir", "--mount", "work"]);
+    assert!(ended.out.contains("fetched snapshot 2: 2 added"), "{}", ended.seen());
+    assert!(machine.has("work/dir/c") && !machine.has("work/b"));
+    machine.done(&["fetch", "work/b", "--mount", "work", "-c", "c"]);
+    assert_eq!(machine.call(&["fetch", "nothing", "--mount", "work"]).code, 10);
+    machine.done(&["push", "d", "work"]);
+    let several = machine.call(&["fetch", "large", "--mount", "work"]);
+    assert_eq!(several.code, 2, "{}", several.seen());
+    assert!(several.err.contains("c, d") && several.err.contains("--context"), "{}", several.seen());
+}
+
+#[test]
+fn several_mounts() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("p.json", r#"{"bwList": {"whiteLists": [{"path": "in"}]}}"#);
+    let script = "mkdir ../two/in; echo 1 > f; echo 2 > ../two/in/f; echo 2 > ../two/out; pwd";
+    let args = ["run", "-c", "c", "-m", "d=two,policy=p.json", "work", "--", "sh", "-ec", script];
+    let ended = machine.call(&args);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(ended.out.trim(), machine.path("work").to_str().unwrap());
+    assert!(ended.err.contains(&format!("{}: pushed snapshot 2: 1 added", machine.path("two").display())));
+    assert!(is_saved(&machine, "f"));
+    let two = machine.done(&["ls", "d"]).out;
+    assert!(two.contains(" in/f") && !two.contains(" out"), "{two}");
+    let args =
+        ["--json", "run", "-m", "c=work", "-m", "d=two", "--wait", "--", "sh", "-c", "echo 3 > work/g"];
+    let ended = machine.call(&args);
+    let lines = crate::world::objects(&ended.err);
+    let summary = lines.last().unwrap();
+    assert_eq!(
+        (ended.code, &summary["context"], &summary["snapshot"]),
+        (0, &"c,d".into(), &3.into()),
+        "{}",
+        ended.err
+    );
+    let paths: Vec<_> = lines.iter().filter(|line| line["message_type"] == "path").collect();
+    assert!(paths.iter().all(|line| line["mount"].is_string()), "{paths:?}");
+}
+
+#[test]
+fn mounts_that_contain_each_other_are_refused() {
+    let machine = World::new().machine("a");
+    std::os::unix::fs::symlink("work", machine.path("link")).unwrap();
+    for other in ["d=work", "d=work/below", "d=.", "d=link/x"] {
+        let ended = machine.call(&["run", "-c", "c", "-m", other, "work", "--", "touch", "ran"]);
+        assert_eq!(ended.code, 2, "{other}: {}", ended.seen());
+        assert!(ended.err.contains("contain each other"), "{}", ended.seen());
+    }
+    for wrong in ["d", "d=", "=work", "bad name=x", "d=x,policy=missing.json"] {
+        assert_eq!(machine.call(&["run", "-m", wrong, "--", "touch", "ran"]).code, 2, "{wrong}");
+    }
+    assert!(!machine.has("ran") && !machine.has("work/ran") && !machine.has("state"));
+}
+
+#[test]
+fn mounts_from_the_variable() {
+    let machine = World::new().machine("a");
+    let mut command = machine.command(["run", "--", "sh", "-c", "echo 1 > one/f; echo 2 > two/f"]);
+    let ended = machine.ended(command.env("CTXSYNC_MOUNTS", "c=one;d=two").output().unwrap());
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(is_saved(&machine, "f") && machine.done(&["ls", "d"]).out.contains(" f"));
+}
+
+#[test]
+fn in_a_bucket() {
+    let server = S3Server::start().unwrap();
+    let world = World::new();
+    let machine = world.machine("a");
+    let url = server.url("prefix");
+    let call = |machine: &Machine, args: &[&str]| {
+        let mut command = machine.command([&["--store", &url], args].concat());
+        machine.ended(command.envs(server.env()).output().unwrap())
+    };
+    let script = "echo x > f; $PROGRAM push c .; $PROGRAM ls c; echo y > g";
+    let ended = call(&machine, &["run", "-c", "c", "work", "--", "sh", "-ec", script]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.out.contains(" f\n"), "{}", ended.out);
+    let other = world.machine("b");
+    let script = "$PROGRAM fetch g; cat g";
+    let ended = call(&other, &["run", "-c", "c", "work", "--", "sh", "-ec", script]);
+    assert_eq!((ended.code, ended.out.ends_with("y\n")), (0, true), "{}{}", ended.out, ended.err);
+}
+
+#[test]
+fn a_session_that_was_killed_is_gone_on_with() {
+    let world = World::new();
+    fill(&world);
+    let machine = world.machine("a");
+    let script = "$PROGRAM fetch a; rm a; echo mine > new; touch started; while :; do sleep 0.05; done";
+    let mut running = Running::start(&machine, &["--bwlimit", SLOW], script);
+    running.send(Signal::SIGKILL);
+    running.child.wait().unwrap();
+    // What it ran lives on, as nobody was left to end it.
+    let shown = machine.done(&["status", "work"]);
+    assert!(shown.out.contains("(interrupted)"), "{}", shown.out);
+    let ended = run(&machine, &["--wait"], "test -e large -a -e b -a -e new -a ! -e a");
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(is_saved(&machine, "new") && is_saved(&machine, "large") && !is_saved(&machine, "a"));
+    // Its loop would go on for ever.
+    let _ = std::process::Command::new("fuser").args(["-k", "work"]).current_dir(machine.path("")).output();
+}
+
+#[test]
+fn another_machine_waits_for_nothing() {
+    let world = World::new();
+    fill(&world);
+    let (one, two) = (world.machine("a"), world.machine("b"));
+    let running = Running::start(&one, &["--bwlimit", SLOW], "touch started; while :; do sleep 0.05; done");
+    two.write("work/theirs", "x");
+    two.done(&["push", "c", "work"]);
+    until("the other's push is there", || is_saved(&two, "theirs"));
+    running.send(Signal::SIGTERM);
+    assert_eq!(running.end().code, 143);
+    assert!(is_saved(&two, "theirs") && is_saved(&two, "started"));
+}

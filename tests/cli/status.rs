@@ -1,0 +1,58 @@
+//! `status` from another process: before, in every phase, after the end, and after a crash.
+
+use nix::sys::signal::Signal;
+
+use crate::running::{Running, until};
+use crate::world::{Machine, World, noise};
+
+fn seen(machine: &Machine) -> String {
+    let ended = machine.done(&["status", "work"]);
+    // How fast it was is not for a snapshot.
+    let rates = regex::Regex::new(r", \[SIZE\]/s").unwrap();
+    rates.replace_all(&ended.seen(), "").into_owned()
+}
+
+#[test]
+fn through_the_life_of_a_session() {
+    let world = World::new();
+    let machine = world.machine("a");
+    let mut all = vec![seen(&machine)];
+    let script = "touch started; while ! test -e stop; do sleep 0.05; done";
+    let running = Running::start(&machine, &["--wait"], script);
+    all.push(seen(&machine));
+    machine.write("work/stop", "");
+    assert_eq!(running.end().code, 0);
+    all.push(seen(&machine));
+    let mut running = Running::start(&machine, &["--wait"], "rm -f stop; touch again; exec sleep 60");
+    running.wait_for("work/again");
+    running.send(Signal::SIGKILL);
+    running.child.wait().unwrap();
+    all.push(seen(&machine));
+    machine.done(&["push", "c", "work"]);
+    all.push(seen(&machine));
+    insta::assert_snapshot!(all.join("\n\n"));
+}
+
+#[test]
+fn while_files_arrive_and_while_they_are_saved() {
+    let world = World::new();
+    let source = world.machine("source");
+    source.write("work/large", noise(1_000_000));
+    source.done(&["push", "c", "work"]);
+    let machine = world.machine("a");
+    let task = |task_type: &str, status: &str| {
+        let rows = machine.done(&["--json", "status", "work"]).of_type("task");
+        rows.into_iter().find(|row| row["task_type"] == task_type && row["status"] == status)
+    };
+    let script = "touch started; while ! test -e stop; do sleep 0.05; done; cp large copy; echo >> copy";
+    let running = Running::start(&machine, &["--bwlimit", "300K"], script);
+    until("it downloads", || task("download", "Running").is_some_and(|row| row["phase"] == "downloading"));
+    let waiting = task("upload", "Waiting").unwrap();
+    assert_eq!((&waiting["session_status"], &waiting["start_time"]), (&"running".into(), &().into()));
+    until("it is there", || task("download", "Success").is_some());
+    machine.write("work/large", noise(900_000).split_off(1000));
+    machine.write("work/stop", "");
+    until("it uploads", || task("upload", "Running").is_some());
+    assert_eq!(running.end().code, 0);
+    assert_eq!(task("upload", "Success").unwrap()["session_status"], "released");
+}
