@@ -3,15 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ctxsync_tests::compare::{assert_same_but_times, paths};
-use ctxsync_tests::faults::Death;
+use ctxsync_tests::faults::{Death, Meanwhile};
 use ctxsync_tests::machine::{Machine, World};
 use ctxsync_tests::random::Random;
 use futures::FutureExt;
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
-use transfer_engine::Env;
+use transfer_engine::{Action, Env};
 
 /// A tree with files of all the kinds that arrive in their own ways.
 fn fill(machine: &Machine) {
@@ -163,4 +164,44 @@ async fn n4_a_long_file_goes_on_where_it_stopped_and_takes_what_it_has() {
     assert!(changed < 8 << 20, "{changed} bytes were fetched for one insertion");
     assert_same_but_times(&a.mount.0, &b.mount.0);
     assert!(b.push().await.clean().parent.is_none());
+}
+
+/// A directory that is removed while files of it are still to come: those are neither brought, nor deleted.
+#[tokio::test]
+async fn a_directory_that_vanishes_while_its_files_arrive_stays_away() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    let mut random = Random::new(3);
+    for i in 0..12 {
+        a.mount.write(format!("gone/f{i:02}"), random.bytes(300_000));
+        a.mount.write(format!("stays/f{i:02}"), random.bytes(1000));
+    }
+    a.push().await.clean();
+    let (mount, times) = (b.mount.0.clone(), AtomicU64::new(0));
+    b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, path| {
+        // When some of it has come, its user removes it.
+        let comes = operation == "renameat2" && path.ends_with("gone/f05");
+        if comes && times.fetch_add(1, Ordering::SeqCst) == 0 {
+            // What another window brings meanwhile goes as well.
+            while std::fs::remove_dir_all(mount.join("gone")).is_err() {}
+        }
+    }));
+    let pulled = b.pull().await;
+    let arrived = paths(&b.mount.0);
+    assert!(!arrived.iter().any(|path| path.starts_with("gone")), "{arrived:?}");
+    assert_eq!(arrived.iter().filter(|path| path.starts_with("stays/")).count(), 12);
+    assert!(pulled.report().pending > 0, "{:?}", pulled.report());
+    assert!(
+        pulled
+            .noted
+            .events
+            .iter()
+            .any(|(path, action)| { path.to_string().starts_with("gone/") && *action == Action::Skip })
+    );
+    b.env = Env::real();
+    let pushed = b.push().await;
+    let left = world.head().await.totals.files;
+    // What had come was deleted by its user, what had not was not.
+    assert_eq!(left, 24 - pushed.report().deleted, "{:?}", pushed.noted);
+    assert!(pushed.report().deleted > 0 && left > 12, "{:?}", pushed.report());
 }

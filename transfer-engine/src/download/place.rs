@@ -161,6 +161,12 @@ impl Placing<'_> {
         {
             return Ok(Outcome::Installed(print));
         }
+        if let Err(InstallError::Io(e)) = &placed
+            && e.kind() == io::ErrorKind::NotFound
+            && parents.has_vanished(&item.path)
+        {
+            return Ok(Outcome::Withheld);
+        }
         placed.map(Outcome::Installed).map_err(|e| match e {
             InstallError::Changed if item.expected == Expected::Absent => {
                 "something else is there; it is left as it is".to_owned()
@@ -206,6 +212,12 @@ struct Parents<'a> {
 }
 
 impl Parents<'_> {
+    /// Whether a file's directory was there and is no more.
+    fn has_vanished(&self, path: &TreePath) -> bool {
+        let parent = path.parent().unwrap_or_default();
+        self.vanished.is_some_and(|arriving| has_vanished(self.dir, arriving, &parent))
+    }
+
     /// Returns a file's directory; `None` if it, or one above, was there and is no more.
     fn make(&mut self, path: &TreePath) -> io::Result<Option<Arc<OwnedFd>>> {
         let parent = path.parent().unwrap_or_default();
@@ -216,7 +228,7 @@ impl Parents<'_> {
         {
             return Ok(Some(dir.clone()));
         }
-        if self.vanished.is_some_and(|arriving| has_vanished(self.dir, arriving, &parent)) {
+        if self.has_vanished(path) {
             return Ok(None);
         }
         let dir = Arc::new(self.dir.make_dirs(&parent)?);
