@@ -158,6 +158,17 @@ impl Arriving {
         }
     }
 
+    /// Waits until nothing is being brought for somebody who asked for it: the line is theirs.
+    pub(crate) async fn nobody_asks(&self) {
+        loop {
+            let answered = self.answered.notified();
+            if self.asked().active.is_empty() {
+                return;
+            }
+            answered.await;
+        }
+    }
+
     /// Notes that something is placed in a directory.
     pub(crate) fn use_dir(&self, dir: &TreePath) {
         let mut used = lock(&self.used);

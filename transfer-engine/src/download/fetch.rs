@@ -210,6 +210,9 @@ impl Fetcher<'_> {
         items: &Arc<Vec<Item>>,
         slots: &Slots,
     ) -> Result<(), Error> {
+        if let Some((arriving, Lane::All)) = &self.sharing {
+            arriving.nobody_asks().await;
+        }
         let mut blocks = Arc::new(range.blocks);
         for attempt in 0..2 {
             let bytes = match self.store.get_range(range.pack, range.start, range.end).await {
