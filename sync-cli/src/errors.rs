@@ -160,6 +160,13 @@ impl From<&Error> for Failure {
             Error::ContextExists { name } => {
                 (Exit::FAILED, format!("take another name, or `ctxsync context delete {name}` first"))
             }
+            Error::Moved { to, .. } => (Exit::NOT_FOUND, format!("say `{to}` in its place")),
+            Error::IsDirectory { .. } => {
+                (Exit::FAILED, "name a file; `ctxsync rm -r` removes a directory with all that is in it".to_owned())
+            }
+            Error::NotADirectory { name, number, .. } => {
+                (Exit::FAILED, format!("`ctxsync ls {name}@{number}` shows what is there"))
+            }
             Error::Beaten { .. } => (
                 Exit::BEATEN,
                 "nothing was written; try again when fewer machines write to this context at once".to_owned(),

@@ -1,5 +1,6 @@
 //! The contexts of a store: listing, making, deleting them, and their history.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,22 +18,41 @@ use crate::store::{Head, Store, unusable};
 impl Store {
     /// Returns the names of all contexts, sorted.
     pub async fn contexts(&self) -> Result<Vec<ContextName>, Error> {
+        Ok(self.heads().await?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Returns all contexts with their heads, sorted by name.
+    pub(crate) async fn heads(&self) -> Result<Vec<(ContextName, Head)>, Error> {
         self.meta().await?;
         let prefix = contexts_prefix();
         let listed = self.objects().list_with_delimiter(Some(&prefix)).await;
         let listed = listed.map_err(|e| Error::store("list", &prefix, e))?;
         let names = listed.common_prefixes.iter().filter_map(parse_context_prefix);
-        let heads = futures::stream::iter(names)
+        let mut heads: BTreeMap<ContextName, Head> = futures::stream::iter(names)
             .map(|name| async move { Ok::<_, Error>((self.find_head(&name).await?, name)) })
-            .buffered(16);
-        let mut live: Vec<ContextName> = heads
-            .try_filter_map(
-                |(head, name)| async move { Ok(head.is_some_and(|h| h.is_live()).then_some(name)) },
-            )
+            .buffered(16)
+            .try_filter_map(|(head, name)| async move { Ok(head.map(|head| (name, head))) })
             .try_collect()
             .await?;
-        live.sort();
-        Ok(live)
+        // A context whose move was cut short would be under neither name.
+        let is_live = |heads: &BTreeMap<_, Head>, name| heads.get(name).is_some_and(Head::is_live);
+        let moves = heads.iter().filter(|(_, head)| match (head.moved_to(), head.claimed_for()) {
+            (Some(to), _) => !is_live(&heads, to),
+            (None, from) => from.is_some(),
+        });
+        let moves: Vec<(ContextName, Head)> =
+            moves.map(|(name, head)| (name.clone(), head.clone())).collect();
+        for (name, head) in moves {
+            let other = head.moved_to().cloned();
+            let head = self.settled(&name, head).await?;
+            heads.insert(name, head);
+            if let Some(other) = other
+                && let Some(head) = self.find_head(&other).await?
+            {
+                heads.insert(other, head);
+            }
+        }
+        Ok(heads.into_iter().filter(|(_, head)| head.is_live()).collect())
     }
 
     /// Makes an empty context.
@@ -40,19 +60,30 @@ impl Store {
     /// # Errors
     /// [`Error::ContextExists`] if there is one of this name, also when another machine is quicker.
     pub async fn create_context(&self, name: &ContextName) -> Result<Arc<Snapshot>, Error> {
-        match self.create(name).await? {
+        match self.create_anew(name, true).await? {
             (head, true) => Ok(head.snapshot),
             (_, false) => Err(Error::ContextExists { name: name.clone() }),
         }
     }
 
-    /// Makes a context if it is missing; says whether it was.
+    /// Makes a context if it is missing; says whether it was. One that moved is not made again under its
+    /// old name: who still works under that is to hear of it.
     pub(crate) async fn create(&self, name: &ContextName) -> Result<(Head, bool), Error> {
+        self.create_anew(name, false).await
+    }
+
+    async fn create_anew(&self, name: &ContextName, though_moved: bool) -> Result<(Head, bool), Error> {
         let meta = self.meta().await?;
         for _ in 0..10 {
-            let last = self.find_head(name).await?;
+            let last = match self.find_head(name).await? {
+                Some(head) => Some(self.settled(name, head).await?),
+                None => None,
+            };
             let number = match &last {
                 Some(head) if head.is_live() => return Ok((head.clone(), false)),
+                Some(head) if head.moved_to().is_some() && !though_moved => {
+                    return Err(self.missing(name, Some(head)));
+                }
                 // A name that was used before goes on counting, so that no number ever means two things.
                 Some(head) => head.key.number + 1,
                 None => 1,
@@ -87,31 +118,17 @@ impl Store {
     /// stay until they are collected.
     pub async fn delete_context(&self, name: &ContextName) -> Result<(), Error> {
         self.meta().await?;
-        for _ in 0..10 {
+        for attempt in 1..=10 {
             let head = self.require_head(name).await?;
-            let snapshot = Snapshot {
-                number: head.key.number + 1,
-                parent: Some(head.digest),
-                kind: Kind::Terminal { moved_to: None },
-                created: self.env().now(),
-                nonce: self.random()?,
-                totals: Default::default(),
-                changes: Default::default(),
-                partial: false,
-                packs: Vec::new(),
-                segments: Vec::new(),
-                inline: Bytes::new(),
-                ..(*head.snapshot).clone()
+            let snapshot = head.ended(Kind::Terminal { moved_to: None }, self)?;
+            let Some(last) = self.commit_bare(snapshot).await? else {
+                self.back_off(attempt).await?;
+                continue;
             };
-            let Some(last) = self.commit_bare(snapshot).await? else { continue };
             let keys = self.list_snapshots(name).await?;
             for (number, is_gone) in keys {
                 if number < last.key.number && !is_gone {
-                    let key = StoreKey::Gone { context: name.clone(), number }.path();
-                    match self.put_new(&key, Vec::new()).await {
-                        Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => {}
-                        Err(e) => return Err(Error::store("write", &key, e)),
-                    }
+                    self.mark_gone(name, number).await?;
                 }
             }
             return Ok(());
@@ -131,12 +148,14 @@ impl Store {
                 let same = s.lineage == head.snapshot.lineage;
                 async move { Ok(same) }
             })
+            // The marks of a move are no states of it.
+            .try_filter(|s| std::future::ready(s.kind == Kind::Normal))
             .try_collect()
             .await
     }
 
     /// Returns the numbers of all snapshots, newest first, each with whether it is forgotten.
-    async fn list_snapshots(&self, name: &ContextName) -> Result<Vec<(u64, bool)>, Error> {
+    pub(crate) async fn list_snapshots(&self, name: &ContextName) -> Result<Vec<(u64, bool)>, Error> {
         let prefix = context_prefix(name);
         let mut numbers = std::collections::BTreeMap::new();
         let mut listed = self.objects().list(Some(&prefix));
@@ -156,8 +175,8 @@ impl Store {
         Ok(numbers.into_iter().rev().collect())
     }
 
-    /// Commits a snapshot that refers to no packs; `None` if another writer was first.
-    async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
+    /// Commits a snapshot for which no pack had to be put; `None` if another writer was first.
+    pub(crate) async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
         let key = StoreKey::Snapshot { context: snapshot.context.clone(), number: snapshot.number }.path();
         let encoded = snapshot.encode().map_err(|e| unusable(&key, e))?;
         match self.commit(&snapshot.context, snapshot.number, encoded.bytes.clone(), encoded.digest).await? {

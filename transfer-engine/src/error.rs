@@ -45,6 +45,34 @@ pub enum Error {
         /// The snapshot.
         number: u64,
     },
+    /// The context has another name now.
+    #[error("context `{name}` was moved to `{to}`")]
+    Moved {
+        /// The name asked for.
+        name: ContextName,
+        /// Its new name.
+        to: ContextName,
+    },
+    /// What should be a file is a directory.
+    #[error("`{path}` in `{name}@{number}` is a directory")]
+    IsDirectory {
+        /// The path.
+        path: String,
+        /// The context.
+        name: ContextName,
+        /// The snapshot.
+        number: u64,
+    },
+    /// What should be a directory is a file or a symbolic link.
+    #[error("`{path}` in `{name}@{number}` is not a directory")]
+    NotADirectory {
+        /// The path.
+        path: String,
+        /// The context.
+        name: ContextName,
+        /// The snapshot.
+        number: u64,
+    },
     /// A context of this name is there already.
     #[error("context `{name}` exists")]
     ContextExists {
@@ -183,7 +211,9 @@ impl Error {
         match self {
             Self::NoStore { .. } => FailureKind::NoStore,
             Self::NoContext { .. } => FailureKind::NoContext,
-            Self::NoSnapshot { .. } | Self::NoPath { .. } | Self::NoMount { .. } => FailureKind::NotFound,
+            Self::NoSnapshot { .. } | Self::NoPath { .. } | Self::NoMount { .. } | Self::Moved { .. } => {
+                FailureKind::NotFound
+            }
             Self::Beaten { .. } => FailureKind::Beaten,
             Self::CommitUnknown { .. } => FailureKind::CommitUnknown,
             Self::UploadTooLarge { .. } => FailureKind::UploadTooLarge,

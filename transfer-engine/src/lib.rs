@@ -57,6 +57,7 @@ mod error;
 mod local;
 mod monitor;
 mod mount;
+mod moves;
 mod options;
 mod plan;
 mod report;

@@ -193,7 +193,9 @@ impl Store {
             Err(e) => return Err(e),
         }
         match self.read_snapshot(name, number).await {
-            Ok(found) => Ok(found.snapshot),
+            Ok(found) if found.is_live() => Ok(found.snapshot),
+            // An end of the context is no state of it.
+            Ok(_) => Err(missing()),
             Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Err(missing()),
             Err(e) => Err(e),
         }
@@ -201,12 +203,16 @@ impl Store {
 
     /// Returns the head of a live context.
     pub(crate) async fn require_head(&self, name: &ContextName) -> Result<Head, Error> {
-        match self.find_head(name).await? {
+        let head = match self.find_head(name).await? {
+            Some(head) => Some(self.settled(name, head).await?),
+            None => None,
+        };
+        match head {
             Some(head) if head.is_live() => Ok(head),
-            _ => {
+            head => {
                 // Whether it is the context that is missing or the whole store makes another message.
                 self.meta().await?;
-                Err(Error::NoContext { name: name.clone(), location: self.inner.location.clone() })
+                Err(self.missing(name, head.as_ref()))
             }
         }
     }

@@ -287,15 +287,17 @@ impl Mount {
     async fn find_live_head(&self, monitor: &dyn Monitor) -> Result<(Head, Option<BaseHeader>), Error> {
         let (key, header) = self.find_head(monitor).await?;
         let head = match key {
-            Some(key) => Some(self.load_head(header.as_ref(), &key).await?).filter(Head::is_live),
+            Some(key) => {
+                let head = self.load_head(header.as_ref(), &key).await?;
+                Some(self.store.settled(&self.context, head).await?)
+            }
             None => None,
         };
         match head {
-            Some(head) => Ok((head, header)),
-            None => {
+            Some(head) if head.is_live() => Ok((head, header)),
+            head => {
                 self.store.meta().await?;
-                let location = self.store.location().to_owned();
-                Err(Error::NoContext { name: self.context.clone(), location })
+                Err(self.store.missing(&self.context, head.as_ref()))
             }
         }
     }

@@ -1,0 +1,414 @@
+//! Moving a context to another name, and finishing what somebody else has begun.
+//!
+//! ```text
+//!   from:  1 ... h    h+1 "moved to `to`"                           1 ... h are marked as gone, h last
+//!   to:                              c "taken for `from`"   c+h     c+1 ... c+h-1
+//!                     ─────────────────────────────────── time ──────────────────────────────────►
+//! ```
+//!
+//! The terminal snapshot of the old name says that the context moves. The **claim** takes the first free
+//! number of the new name, and is no live snapshot either. The copy of the head makes the new name live; the
+//! rest of the history follows below it. Every key is determined by the numbers `h` and `c`, and all are put
+//! if absent, so that any number of processes may work at one move, in any order. See
+//! `docs/design/004-moving-a-context.md`.
+
+mod copy;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use policy_core::Digest;
+
+use crate::error::Error;
+use crate::format::{ContextName, Kind, LineageId, PackUse, Snapshot, StoreKey, sha256};
+use crate::store::{Head, HeadKey, Store};
+
+/// How often a move is tried against what other processes do meanwhile.
+const ATTEMPTS: u32 = 20;
+/// How often something is committed again because it landed too late.
+const LATE_ATTEMPTS: u32 = 3;
+/// Marks under way at once.
+const AT_ONCE: usize = 16;
+
+/// What a move came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    /// The context lives under the new name, and its old snapshots are marked as gone.
+    Moved,
+    /// The new name is another context's: the old one goes on.
+    Undone,
+}
+
+/// A move under way.
+struct Move<'a> {
+    store: &'a Store,
+    from: &'a ContextName,
+    to: &'a ContextName,
+    /// The snapshot by which the old name ended.
+    last: &'a Head,
+    /// The head before it.
+    source: Head,
+    /// The lineage that the context has under its new name.
+    lineage: LineageId,
+}
+
+impl Store {
+    /// Gives a context another name, and returns its head there. Its history goes with it; the numbers go on
+    /// from where the new name's own left off. Nothing is sent anew.
+    ///
+    /// If that was begun before, here or elsewhere, it is finished.
+    ///
+    /// # Errors
+    /// [`Error::ContextExists`] if the new name is in use, also when somebody else is quicker; the context
+    /// goes on under its old name then. [`Error::NoContext`]; [`Error::Moved`] if it moved elsewhere.
+    pub async fn rename_context(
+        &self,
+        from: &ContextName,
+        to: &ContextName,
+    ) -> Result<std::sync::Arc<Snapshot>, Error> {
+        self.meta().await?;
+        let taken = || Error::ContextExists { name: to.clone() };
+        if from == to {
+            return Err(taken());
+        }
+        for attempt in 1..=ATTEMPTS {
+            let Some(head) = self.find_head(from).await? else { return Err(self.missing(from, None)) };
+            if head.moved_to() == Some(to) {
+                return match self.finish_move(from, &head, to).await? {
+                    Finish::Moved => self.head(to).await,
+                    Finish::Undone => Err(taken()),
+                };
+            }
+            let head = self.settled(from, head).await?;
+            if !head.is_live() {
+                return Err(self.missing(from, Some(&head)));
+            }
+            let there = match self.find_head(to).await? {
+                Some(there) => Some(self.settled(to, there).await?),
+                None => None,
+            };
+            if there.is_some_and(|there| there.is_live()) {
+                return Err(taken());
+            }
+            let last = head.ended(Kind::Terminal { moved_to: Some(to.clone()) }, self)?;
+            if self.commit_bare(last).await?.is_none() {
+                self.back_off(attempt).await?;
+            }
+        }
+        Err(Error::Beaten { name: from.clone(), attempts: ATTEMPTS })
+    }
+
+    /// Finishes the move that a terminal snapshot speaks of, and returns the head as it is then.
+    pub(crate) async fn settled(&self, name: &ContextName, head: Head) -> Result<Head, Error> {
+        let finished = match (head.moved_to(), head.claimed_for()) {
+            (Some(to), _) => match self.finish_move(name, &head, to).await {
+                Ok(finish) => finish == Finish::Undone,
+                // Who may only read is told where it went, and somebody else finishes it.
+                Err(Error::Store { source, .. }) if is_denied(&source) => false,
+                Err(e) => return Err(e),
+            },
+            (None, Some(from)) => match self.find_head(from).await? {
+                Some(last) if last.moved_to() == Some(name) => {
+                    self.finish_move(from, &last, name).await?;
+                    true
+                }
+                // Nothing comes of it any more.
+                _ => false,
+            },
+            (None, None) => false,
+        };
+        if !finished {
+            return Ok(head);
+        }
+        Ok(self.find_head(name).await?.unwrap_or(head))
+    }
+
+    /// Returns the error for a context of this name that is not live.
+    pub(crate) fn missing(&self, name: &ContextName, head: Option<&Head>) -> Error {
+        match head.and_then(Head::moved_to) {
+            Some(to) => Error::Moved { name: name.clone(), to: to.clone() },
+            None => Error::NoContext { name: name.clone(), location: self.location().to_owned() },
+        }
+    }
+
+    /// Waits a little, longer each time, and not in step with other writers.
+    pub(crate) async fn back_off(&self, attempts: u32) -> Result<(), Error> {
+        let random: [u8; 4] = self.random()?;
+        let most = 20 * (1u64 << attempts.min(6));
+        let millis = u64::from(u32::from_le_bytes(random)) % most;
+        tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+        Ok(())
+    }
+
+    /// Finishes a move. In a box, because moves may wait for one another, so that this comes round to itself.
+    fn finish_move<'a>(
+        &'a self,
+        from: &'a ContextName,
+        last: &'a Head,
+        to: &'a ContextName,
+    ) -> BoxFuture<'a, Result<Finish, Error>> {
+        let finish = async move {
+            let before = last.key.number.saturating_sub(1);
+            if self.is_forgotten(from, before).await? {
+                return Ok(Finish::Moved);
+            }
+            let source = self.read_snapshot(from, before).await?;
+            let lineage = lineage_of(&source.digest, to);
+            Move { store: self, from, to, last, source, lineage }.finish().await
+        };
+        finish.boxed()
+    }
+
+    async fn is_forgotten(&self, name: &ContextName, number: u64) -> Result<bool, Error> {
+        let all = self.list_snapshots(name).await?;
+        Ok(all.iter().find(|(n, _)| *n == number).is_none_or(|(_, gone)| *gone))
+    }
+}
+
+impl Move<'_> {
+    async fn finish(&self) -> Result<Finish, Error> {
+        for attempt in 1..=ATTEMPTS {
+            let there = self.store.find_head(self.to).await?;
+            match there {
+                Some(claim) if self.is_ours(&claim) && claim.claimed_for().is_some() => {
+                    if self.store.is_forgotten(self.from, self.source.key.number).await? {
+                        return Ok(Finish::Moved);
+                    }
+                    self.copy_head(&claim).await?;
+                }
+                Some(head) if self.is_ours(&head) && head.is_live() && !head.late_packs().is_empty() => {
+                    self.renew(&head, attempt).await?;
+                }
+                Some(head) if self.is_ours(&head) => {
+                    return self.complete(&head).await;
+                }
+                Some(head) if head.is_live() => {
+                    if self.was_there(&head).await? {
+                        return self.complete(&head).await;
+                    }
+                    if self.undo().await? {
+                        return Ok(Finish::Undone);
+                    }
+                    // Somebody else has settled it, in one way or the other.
+                    let last = self.store.find_head(self.from).await?;
+                    if last.is_none_or(|last| last.digest != self.last.digest) {
+                        return Ok(Finish::Undone);
+                    }
+                }
+                Some(other) if other.claimed_for().is_some() => {
+                    let settled = self.store.settled(self.to, other.clone()).await?;
+                    if settled.digest == other.digest {
+                        self.claim(Some(&other)).await?;
+                    }
+                }
+                free => self.claim(free.as_ref()).await?,
+            }
+            if attempt > 2 {
+                self.store.back_off(attempt).await?;
+            }
+        }
+        Err(Error::Beaten { name: self.to.clone(), attempts: ATTEMPTS })
+    }
+
+    /// Whether a snapshot of the new name is one of the context that moves.
+    fn is_ours(&self, head: &Head) -> bool {
+        head.snapshot.lineage == self.lineage
+    }
+
+    /// Whether the context once was live under the new name, and another one is now.
+    async fn was_there(&self, head: &Head) -> Result<bool, Error> {
+        let older = self.store.list_snapshots(self.to).await?;
+        let older = older.into_iter().map(|(number, _)| number).filter(|n| *n < head.key.number);
+        let found = stream::iter(older)
+            .map(|number| self.store.read_snapshot(self.to, number))
+            .buffered(AT_ONCE)
+            // A tombstone says nothing.
+            .filter_map(|read| async move { read.ok() })
+            .any(|found| async move { self.is_ours(&found) });
+        Ok(found.await)
+    }
+
+    /// Takes the first free number of the new name.
+    async fn claim(&self, there: Option<&Head>) -> Result<(), Error> {
+        let claim = Snapshot {
+            number: there.map_or(1, |head| head.key.number + 1),
+            context: self.to.clone(),
+            lineage: self.lineage,
+            parent: None,
+            ..self.source.ended(Kind::Terminal { moved_to: Some(self.from.clone()) }, self.store)?
+        };
+        // If somebody else was first, the next look shows who.
+        self.store.commit_bare(claim).await.map(drop)
+    }
+
+    /// Makes the new name live.
+    async fn copy_head(&self, claim: &Head) -> Result<(), Error> {
+        let Some(copy) = self.copies(claim).await?.head().await? else { return Ok(()) };
+        let number = claim.key.number + self.source.key.number;
+        self.store.commit(self.to, number, copy.bytes, copy.digest).await.map(drop)
+    }
+
+    /// Commits the same once more, because the copy landed later than what it refers to may wait. The source
+    /// is there still, so that nothing is lost.
+    async fn renew(&self, head: &Head, attempt: u32) -> Result<(), Error> {
+        if attempt > LATE_ATTEMPTS + 2 {
+            return Err(Error::TooLate { name: self.to.clone(), number: head.key.number });
+        }
+        if self.store.is_forgotten(self.from, self.source.key.number).await? {
+            return Ok(());
+        }
+        let again = self.taken_over(&head.key, self.to, self.lineage, head.digest).await?;
+        self.store.commit_bare(again).await.map(drop)
+    }
+
+    /// Lets the context go on under its old name; says whether it does.
+    async fn undo(&self) -> Result<bool, Error> {
+        let mut on = self.last.clone();
+        for _ in 0..LATE_ATTEMPTS {
+            let again = self.taken_over(&on.key, self.from, self.source.snapshot.lineage, on.digest).await?;
+            let Some(head) = self.store.commit_bare(again).await? else { return Ok(false) };
+            if head.late_packs().is_empty() {
+                return Ok(true);
+            }
+            on = head;
+        }
+        Err(Error::TooLate { name: self.from.clone(), number: on.key.number })
+    }
+
+    /// Returns a snapshot of the source's tree that succeeds `on`. The source was seen not to be gone after
+    /// `on` had landed, which is the time that counts.
+    async fn taken_over(
+        &self,
+        on: &HeadKey,
+        name: &ContextName,
+        lineage: LineageId,
+        parent: Digest,
+    ) -> Result<Snapshot, Error> {
+        let land_by = self.store.land_by(on.landed).await?;
+        let source = &*self.source.snapshot;
+        Ok(Snapshot {
+            number: on.number + 1,
+            context: name.clone(),
+            lineage,
+            parent: Some(parent),
+            created: self.store.env().now(),
+            nonce: self.store.random()?,
+            changes: Default::default(),
+            packs: source.packs.iter().map(|p| PackUse { land_by: Some(land_by), ..*p }).collect(),
+            ..source.clone()
+        })
+    }
+
+    /// Copies the rest of the history, and marks the old snapshots as gone, that of the source last: it says
+    /// that all is done.
+    async fn complete(&self, head: &Head) -> Result<Finish, Error> {
+        // A context that was deleted there in the meantime has no use for its history.
+        if head.is_live()
+            && let Some(claim) = self.find_claim(head).await?
+        {
+            self.copies(&claim).await?.below_head().await?;
+        }
+        let all = self.store.list_snapshots(self.from).await?;
+        let source = self.source.key.number;
+        let older = all.into_iter().filter(|(number, gone)| *number < source && !gone);
+        stream::iter(older.map(|(number, _)| number))
+            .map(|number| self.forget(number))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        self.forget(source).await?;
+        Ok(Finish::Moved)
+    }
+
+    /// Finds the claim of this move below the head of the new name.
+    async fn find_claim(&self, head: &Head) -> Result<Option<Head>, Error> {
+        let all = self.store.list_snapshots(self.to).await?;
+        let below = all.into_iter().map(|(number, _)| number).filter(|n| *n < head.key.number);
+        let mut below = std::pin::pin!(
+            stream::iter(below).map(|number| self.store.read_snapshot(self.to, number)).buffered(AT_ONCE)
+        );
+        while let Some(found) = below.next().await {
+            match found {
+                Ok(found) if self.is_ours(&found) && found.claimed_for().is_some() => {
+                    return Ok(Some(found));
+                }
+                // A tombstone: it was forgotten there, and so is what came before it.
+                Ok(_) | Err(Error::Format { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn forget(&self, number: u64) -> Result<(), Error> {
+        self.store.mark_gone(self.from, number).await
+    }
+}
+
+impl Store {
+    /// Marks a snapshot as forgotten.
+    pub(crate) async fn mark_gone(&self, name: &ContextName, number: u64) -> Result<(), Error> {
+        let key = StoreKey::Gone { context: name.clone(), number }.path();
+        match self.put_new(&key, Vec::new()).await {
+            Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(e) => Err(Error::store("write", &key, e)),
+        }
+    }
+
+    /// Returns the time by which a snapshot must have landed that refers to packs of another, which was seen
+    /// not to be gone at `checked`, in seconds since 1970 by the store's clock, or later.
+    pub(crate) async fn land_by(&self, checked: i64) -> Result<i64, Error> {
+        let grace = i64::try_from(self.meta().await?.grace_seconds).unwrap_or(i64::MAX);
+        Ok(checked.saturating_add(grace))
+    }
+}
+
+impl Head {
+    /// Returns the name to which the context has moved.
+    pub(crate) fn moved_to(&self) -> Option<&ContextName> {
+        match &self.snapshot.kind {
+            Kind::Terminal { moved_to } if self.snapshot.parent.is_some() => moved_to.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Returns the name of the context for which this one's name is taken: its move is under way.
+    pub(crate) fn claimed_for(&self) -> Option<&ContextName> {
+        match &self.snapshot.kind {
+            Kind::Terminal { moved_to } if self.snapshot.parent.is_none() => moved_to.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Returns the snapshot that succeeds this one and ends its context.
+    pub(crate) fn ended(&self, kind: Kind, store: &Store) -> Result<Snapshot, Error> {
+        Ok(Snapshot {
+            number: self.key.number + 1,
+            parent: Some(self.digest),
+            kind,
+            created: store.env().now(),
+            nonce: store.random()?,
+            totals: Default::default(),
+            changes: Default::default(),
+            partial: false,
+            packs: Vec::new(),
+            segments: Vec::new(),
+            inline: bytes::Bytes::new(),
+            ..(*self.snapshot).clone()
+        })
+    }
+}
+
+/// Returns the lineage of a moved context: known to all who finish the move, and to no other move.
+fn lineage_of(source: &Digest, to: &ContextName) -> LineageId {
+    let digest = sha256(&[b"moved ".as_slice(), &source.0, to.as_str().as_bytes()].concat());
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.0[..16]);
+    LineageId(id)
+}
+
+fn is_denied(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+    )
+}
