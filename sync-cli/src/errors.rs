@@ -22,8 +22,8 @@ pub(crate) struct Failure {
     /// What it came to nevertheless, where that is known better than by what was met on the way.
     pub(crate) report: Option<Box<SyncReport>>,
     /// The mount's path, where there are several to tell apart.
-    pub(crate) mount: Option<String>,
-    path: Option<TreePath>,
+    pub(crate) mount: Option<Box<str>>,
+    path: Option<Box<TreePath>>,
 }
 
 impl Failure {
@@ -47,7 +47,7 @@ impl Failure {
     /// Returns what one path failed by; the command goes on.
     pub(crate) fn of_path(problem: &PathProblem) -> Self {
         let hint = Some(problem.hint.clone()).filter(|hint| !hint.is_empty());
-        let path = Some(problem.path.clone());
+        let path = Some(Box::new(problem.path.clone()));
         Self { hint, path, ..Self::new(Exit::INCOMPLETE, problem.message.clone()) }
     }
 
@@ -107,7 +107,7 @@ impl Failure {
     /// Says which mount it is about.
     #[must_use]
     pub(crate) fn at_mount(mut self, mount: Option<&str>) -> Self {
-        self.mount = mount.map(str::to_owned);
+        self.mount = mount.map(Box::from);
         self
     }
 

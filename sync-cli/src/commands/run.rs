@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::arrivals::Arrivals;
 use super::mounts::Mounts;
-use super::session::{Held, open};
+use super::session::{Held, Leave, open};
 use super::{Means, Outcome, interrupted};
 use crate::args::RunArgs;
 use crate::config::{Origin, Settings};
@@ -42,7 +42,9 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>) -> Result<Outcome, Fai
     let arrivals = Arrivals::of(&held, ui);
     let end = work(args, &mounts.dir, &held, &arrivals, &mut signals, budget, means).await;
 
-    let saved = held.release(&mut signals, end.told, budget.moments(end.since), &arrivals).await;
+    let overdue = final_exit(&end, Exit::INCOMPLETE);
+    let leave = Leave { told: end.told, moments: budget.moments(end.since), overdue };
+    let saved = held.release(leave, &mut signals, &arrivals).await;
     let closed = match saved {
         Ok(closed) => closed,
         // How the command ended is what the caller asked for; that saving failed is said all the same.

@@ -90,6 +90,16 @@ pub(super) async fn open<'a>(
     Ok(Held { session, means, name, several, brought: monitor.brought(), _metrics: metrics })
 }
 
+/// How a release is to go.
+pub(super) struct Leave {
+    /// What this program was told to stop by already.
+    pub(super) told: Option<Signal>,
+    /// When it has to be where.
+    pub(super) moments: Option<Moments>,
+    /// The code to end with if it is not.
+    pub(super) overdue: Exit,
+}
+
 /// What a release came to.
 pub(super) struct Closed {
     /// The figures of all mounts together.
@@ -100,17 +110,15 @@ pub(super) struct Closed {
 
 impl Held<'_> {
     /// Releases the session. Being told to stop is no reason to lose what was done; being told twice is.
-    ///
-    /// `told` is what this program was told to stop by already.
     pub(super) async fn release(
         self,
+        leave: Leave,
         signals: &mut Signals,
-        mut told: Option<Signal>,
-        moments: Option<Moments>,
         arrivals: &Arrivals,
     ) -> Result<Closed, Failure> {
         let ui = self.means.ui;
-        let _hard_stop = moments.map(|moments| self.hard_stop(moments.exit));
+        let Leave { mut told, moments, overdue: code } = leave;
+        let _hard_stop = moments.map(|moments| self.hard_stop(moments.exit, code));
         let began = ui.took();
         let options = ReleaseOptions { sync_context: false, deadline: moments.map(|moments| moments.commit) };
         let release = self.session.release(options);
@@ -174,20 +182,20 @@ impl Held<'_> {
     }
 
     /// Makes sure that the program is gone by `at`, whatever hangs.
-    fn hard_stop(&self, at: Instant) -> HardStop {
+    fn hard_stop(&self, at: Instant, code: Exit) -> HardStop {
         let (ui, name) = (Arc::clone(self.means.ui), self.name);
-        let last_words = move || last_words(&ui, name);
-        HardStop::arm(at.into_std(), Exit::INCOMPLETE.0, last_words)
+        let last_words = move || last_words(&ui, name, code);
+        HardStop::arm(at.into_std(), code.0, last_words)
     }
 }
 
 /// Ends the output of a program that has no time left.
-fn last_words(ui: &Ui, name: &str) {
+fn last_words(ui: &Ui, name: &str, code: Exit) {
     ui.failure(&overdue());
     if ui.is_json() {
         let known = ui.known();
         let (context, report) = (known.context(), known.report());
-        let summary = Summary::new(name, context, &report, false, ui.took(), Exit::INCOMPLETE);
+        let summary = Summary::new(name, context, &report, false, ui.took(), code);
         ui.object(&Line::Summary(&summary));
     }
 }

@@ -5,11 +5,12 @@ use tokio::time::Instant;
 use transfer_engine::ContextSync;
 
 use super::arrivals::Arrivals;
-use super::session::{open, with_checkpoints};
+use super::session::{Leave, open, with_checkpoints};
 use super::sync::absolute;
 use super::{Means, Outcome, interrupted};
 use crate::args::WatchArgs;
 use crate::errors::Failure;
+use crate::exit::Exit;
 use crate::policy;
 use crate::run::{Budget, Signals, reap_orphans, signal_name};
 
@@ -37,7 +38,8 @@ pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome,
     let told: Signal = signals.next_stop().await;
     let since = Instant::now();
     ui.note(&format!("{}: saving what is left", signal_name(told)));
-    let closed = held.release(&mut signals, Some(told), budget.moments(since), &arrivals).await?;
+    let leave = Leave { told: Some(told), moments: budget.moments(since), overdue: Exit::INCOMPLETE };
+    let closed = held.release(leave, &mut signals, &arrivals).await?;
     // To be told to stop is how it ends well.
     let exit = closed.exit;
     Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() })

@@ -46,6 +46,9 @@ const STATES: [(TaskState, &str); 4] = [
     (TaskState::Failed, "Failed"),
 ];
 
+/// What one family says of a task, where it says anything.
+type Figure = fn(&TaskStatus) -> Option<u64>;
+
 /// Returns the text for these tasks.
 pub(super) fn render(tasks: &[TaskStatus], successes: &BTreeMap<Task, i64>) -> String {
     let mut text = String::new();
@@ -57,7 +60,7 @@ pub(super) fn render(tasks: &[TaskStatus], successes: &BTreeMap<Task, i64>) -> S
             line(&mut text, "ctxsync_task_state", &format!("{labels},state=\"{name}\""), value);
         }
     }
-    let figures: [(&str, &str, fn(&TaskStatus) -> Option<u64>); 8] = [
+    let figures: [(&str, &str, Figure); 8] = [
         ("ctxsync_task_files_done", "Files seen or brought so far.", |task| Some(task.files_done)),
         ("ctxsync_task_files", "Files in all, as far as known.", |task| Some(task.total_files)),
         ("ctxsync_task_bytes_done", "Bytes read or written so far.", |task| Some(task.bytes_done)),
