@@ -144,8 +144,11 @@ impl Lanes {
             };
             let report = mount.bring(options, monitor, &token).await?;
             drop(under_way);
-            drop(guard);
             let unfinished = report.pending > 0 && token.is_cancelled();
+            if unfinished {
+                mount.board.stopped(mount.context.as_str(), report.pending, !stop.is_cancelled());
+            }
+            drop(guard);
             let total = match &mut total {
                 Some(total) => {
                     total.absorb(&report);

@@ -167,9 +167,21 @@ pub async fn delete(session: Session, sync_context: bool) -> DeleteResult {
     }
 }
 
-/// Returns the error itself if nobody else has it.
+/// Returns the error itself, as callers look for it, if nobody else has it or if it can be told twice.
 fn owned(error: Arc<Error>) -> Error {
-    Arc::try_unwrap(error).unwrap_or_else(Error::Shared)
+    let error = match Arc::try_unwrap(error) {
+        Ok(error) => return error,
+        Err(shared) => shared,
+    };
+    match &*error {
+        Error::NoStore { location } => Error::NoStore { location: location.clone() },
+        Error::NoContext { name, location } => {
+            Error::NoContext { name: name.clone(), location: location.clone() }
+        }
+        Error::OtherStore { location } => Error::OtherStore { location: location.clone() },
+        Error::Ended { session } => Error::Ended { session: session.clone() },
+        _ => Error::Shared(error),
+    }
 }
 
 impl Shared {

@@ -75,7 +75,8 @@ impl Worker {
     /// Finds the context, or makes it, and begins to bring its files.
     async fn begin(self: &Arc<Self>) -> Result<(), Error> {
         let policy = self.sync.policy.download_policy.clone();
-        let found = match self.join(Direction::Download).filter(|_| policy.auto_download) {
+        let download = if policy.auto_download { self.join(Direction::Download) } else { None };
+        let found = match download {
             Some(flight) => {
                 if policy.download_strategy == DownloadStrategy::DownloadAsync {
                     flight.onset().await;
@@ -130,36 +131,38 @@ impl Worker {
     /// Tries to bring everything, as often as it takes while the trouble is with the network.
     async fn keep_downloading(self: Arc<Self>) {
         let mut pause = FIRST_PAUSE;
-        loop {
-            let ended = self.latest(Direction::Download).and_then(|flight| flight.outcome());
-            let outcome = match ended {
-                Some(Ok(_)) => return,
-                Some(Err(e)) if matches!(*e, Error::NoContext { .. }) => self.sync(Direction::Download).await,
-                Some(Err(e)) => Err(e),
-                None => self.sync(Direction::Download).await,
+        // The first attempt was begun when the mount was opened.
+        let mut attempt = self.latest(Direction::Download);
+        while let Some(flight) = attempt {
+            let error = match flight.wait().await {
+                Some(Err(error)) if is_of_network(&error) => error,
+                // The context was missing, and is made by now.
+                Some(Err(error)) if matches!(*error, Error::NoContext { .. }) && pause == FIRST_PAUSE => {
+                    pause *= 2;
+                    attempt = self.join(Direction::Download);
+                    continue;
+                }
+                _ => return,
             };
-            let Err(error) = outcome else { return };
-            if !is_of_network(&error) || self.ends.new.is_cancelled() {
+            if self.ends.new.is_cancelled() {
                 return;
             }
-            let chain = crate::download::chain(&*error);
+            let (chain, seconds) = (crate::download::chain(&*error), pause.as_secs());
             self.warn(
                 TaskType::Download,
-                &format!("the download failed, and is tried again in {} s: {chain}", pause.as_secs()),
+                &format!("the download failed, and is tried again in {seconds} s: {chain}"),
             );
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.ends.new.cancelled() => return,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
-            if matches!(self.latest(Direction::Download).and_then(|f| f.outcome()), Some(Ok(_))) {
-                return;
-            }
-            if let Err(e) = self.sync(Direction::Download).await
-                && !is_of_network(&e)
-            {
-                return;
-            }
+            // Somebody may have brought it in the meantime, or be about to.
+            let latest = self.latest(Direction::Download);
+            attempt = match latest.filter(|f| f.is_open() || matches!(f.outcome(), Some(Ok(_)))) {
+                Some(flight) => Some(flight),
+                None => self.join(Direction::Download),
+            };
         }
     }
 

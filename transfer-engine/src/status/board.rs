@@ -125,6 +125,25 @@ impl StatusBoard {
         self.write(urgency);
     }
 
+    /// Notes that the download was stopped with so many paths pending, and whether it is to go on.
+    pub(crate) fn stopped(&self, context: &str, pending: u64, goes_on: bool) {
+        {
+            let mut rows = self.lock();
+            let task = rows.tasks.iter_mut().find(|(t, _)| t.is_of(context, TaskType::Download));
+            let Some((task, _)) = task else { return };
+            (task.pending, task.throughput) = (pending, 0);
+            if goes_on {
+                (task.status, task.finish_time) = (TaskState::Waiting, None);
+                "waiting".clone_into(&mut task.phase);
+            } else {
+                task.status = TaskState::Failed;
+                task.error_message = Some(format!("stopped with {pending} paths still to come"));
+            }
+            rows.stale = true;
+        }
+        self.write(Urgency::Final);
+    }
+
     /// Writes what was held back because of too many writes.
     pub(crate) fn flush(&self) {
         self.write(Urgency::High);

@@ -1,0 +1,159 @@
+//! When things arrive.
+
+use std::sync::Arc;
+
+use ctxsync_tests::compare::assert_same;
+use ctxsync_tests::machine::{Machine, World};
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
+use transfer_engine::{Arrival, Direction, SyncParams, TaskState, TaskType};
+
+use crate::gate::Gate;
+use crate::{BEFORE_START, ON_DEMAND, eventually, open, packs, path, release, report_of};
+
+/// A world with `first` and `dir/..` in a pack each, and a machine that reaches it through a gate.
+async fn two_packs() -> (World, Machine, Machine, Gate) {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("first", "1").write("shared", "1");
+    a.push().await.clean();
+    let first = packs(&world.objects).await;
+    a.mount.write("dir/second", "2").write("dir/third", "3");
+    a.push().await.clean();
+    let gate = Gate::new(Arc::clone(&world.objects));
+    b.objects = Arc::new(gate.clone());
+    // Segments stay with the reader: only files of the second push are held up.
+    gate.hold(move |key| key.as_ref().starts_with("packs/") && first.contains(key));
+    (world, a, b, gate)
+}
+
+#[tokio::test]
+async fn with_download_before_start_everything_is_there() {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b").with_policy(BEFORE_START));
+    a.mount.odd();
+    a.push().await.report();
+    let session = open(&b).await;
+    assert_same(&a.mount.0, &b.mount.0);
+    let arrived = session.wait_for(&Arrival::All).await.unwrap();
+    assert_eq!(arrived[0].mounts[0].report.as_ref().unwrap().pending, 0);
+    assert_eq!(report_of(&session).await.parent, None);
+}
+
+#[tokio::test]
+async fn on_demand_nothing_comes_until_it_is_asked_for_and_nothing_counts_as_deleted() {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b").with_policy(ON_DEMAND));
+    a.mount.write("one", "1").write("dir/two", "2").write("dir/three", "3");
+    a.push().await.clean();
+    let session = open(&b).await;
+    session.wait_for(&Arrival::All).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(!b.mount.has("one") && !b.mount.has("dir"));
+    session.fetch(&b.mount.0, &[path("one")]).await.unwrap();
+    assert_eq!(b.mount.read("one"), "1");
+    let wanted = Arrival::Paths { mount: b.mount.0.clone(), paths: vec![path("dir")] };
+    assert!(session.wait_for(&wanted).await.unwrap()[0].success);
+    assert_eq!(b.mount.read("dir/two"), "2");
+    b.mount.remove("one").write("new", "n");
+    let report = report_of(&session).await;
+    assert_eq!((report.added, report.deleted), (1, 1));
+    // What was never asked for is still in the context.
+    let session = open(&b).await;
+    b.mount.write("more", "m");
+    report_of(&session).await;
+    let fresh = world.machine("fresh");
+    fresh.pull().await.clean();
+    assert_eq!(ctxsync_tests::compare::paths(&fresh.mount.0).len(), 5);
+    let session = open(&b).await;
+    let down = SyncParams { mode: Direction::Download, ..SyncParams::default() };
+    assert!(session.context().sync_with(down).await.success);
+    assert_same(&fresh.mount.0, &b.mount.0);
+    release(&session).await;
+}
+
+#[tokio::test]
+async fn a_session_is_open_before_its_files_are_there_and_one_asked_for_overtakes_the_rest() {
+    let (_world, a, b, gate) = two_packs().await;
+    let session = open(&b).await;
+    gate.somebody_waits().await;
+    assert!(!b.mount.has("first"));
+    let wanted = Arrival::Paths { mount: b.mount.0.clone(), paths: vec![path("dir/second")] };
+    assert!(session.wait_for(&wanted).await.unwrap()[0].success);
+    assert_eq!(b.mount.read("dir/second"), "2");
+    assert!(!b.mount.has("first"));
+    gate.open();
+    assert!(session.wait_for(&Arrival::All).await.unwrap()[0].success);
+    assert_same(&a.mount.0, &b.mount.0);
+    assert_eq!(report_of(&session).await.parent, None);
+}
+
+#[tokio::test]
+async fn saved_while_files_still_arrive_what_was_done_counts_and_what_is_missing_does_not() {
+    let (world, a, b, gate) = two_packs().await;
+    let session = open(&b).await;
+    gate.somebody_waits().await;
+    session.fetch(&b.mount.0, &[path("dir")]).await.unwrap();
+    // The command's work: an edit and a deletion of what has arrived, something new, and something at a
+    // path that has not arrived.
+    b.mount.write("dir/second", "edited").remove("dir/third").write("new", "n").write("shared", "mine");
+    let saved = session.context().sync().await;
+    assert!(saved.success, "{saved:?}");
+    let report = saved.mounts[0].report.clone().unwrap();
+    assert_eq!((report.deleted, report.conflicts), (1, 1), "{report:?}");
+    let fresh = world.machine("fresh");
+    fresh.pull().await.clean();
+    assert_eq!(fresh.mount.read("first"), "1");
+    assert_eq!((fresh.mount.read("dir/second"), fresh.mount.read("new")), ("edited".into(), "n".into()));
+    assert_eq!(fresh.mount.read("shared"), "mine");
+    assert!(!fresh.mount.has("dir/third"));
+    // And the download goes on.
+    gate.open();
+    assert!(session.wait_for(&Arrival::All).await.unwrap()[0].success);
+    assert_eq!((b.mount.read("first"), b.mount.read("dir/second")), ("1".into(), "edited".into()));
+    assert!(!b.mount.has("dir/third"));
+    release(&session).await;
+    a.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn released_while_files_still_arrive_nothing_is_lost() {
+    let (world, a, b, gate) = two_packs().await;
+    let session = open(&b).await;
+    gate.somebody_waits().await;
+    b.mount.write("new", "n");
+    let report = report_of(&session).await;
+    assert_eq!((report.added, report.deleted), (1, 0));
+    a.pull().await.clean();
+    assert_eq!(a.mount.read("first"), "1");
+    assert_eq!(world.head().await.totals.files, 5);
+    gate.open();
+    let session = open(&b).await;
+    session.wait_for(&Arrival::All).await.unwrap();
+    assert_same(&a.mount.0, &b.mount.0);
+    release(&session).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_download_that_the_network_fails_is_tried_again_and_the_session_goes_on() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("x", "1");
+    a.push().await.clean();
+    let faulty = Faulty::new(Arc::clone(&world.objects), 1);
+    faulty.add(Rule::new(Fault::FailBefore).on(Operation::Get).below("packs").times(3));
+    b.objects = Arc::new(faulty.clone());
+    let session = open(&b).await;
+    let task = || {
+        let info = session.context().info().context_status_data;
+        info.into_iter().find(|t| t.task_type == TaskType::Download).unwrap()
+    };
+    eventually("it fails", async || task().status == TaskState::Failed).await;
+    let failed = task();
+    assert!(failed.error_message.is_some() && failed.finish_time.is_some(), "{failed:?}");
+    eventually("it arrives", async || b.mount.has("x")).await;
+    eventually("it says so", async || task().status == TaskState::Success).await;
+    assert_eq!(task().error_message, None);
+    b.mount.write("y", "2");
+    assert_eq!(report_of(&session).await.added, 1);
+}
