@@ -52,6 +52,7 @@ pub mod format;
 mod commit;
 mod contexts;
 mod download;
+mod edit;
 mod env;
 mod error;
 mod local;
@@ -61,6 +62,7 @@ mod moves;
 mod options;
 mod plan;
 mod report;
+mod service;
 mod session;
 mod state;
 mod status;
@@ -77,6 +79,7 @@ pub use mount::{ContextSync, Mount, mount_scope};
 pub use options::SyncOptions;
 pub use policy_core::MaxDelete;
 pub use report::{Direction, SyncReport};
+pub use service::{Context, ContextService, FileInfo, FileKind, WriteOptions};
 pub use session::{
     Arrival, Cause, ContextInfo, ContextStatusData, ContextSyncResult, CreateSessionParams, DeleteResult,
     FailureKind, MountResult, ReleaseOptions, Released, RunningSession, Session, SessionContext,
@@ -100,6 +103,17 @@ mod tests {
             is_send(mount.pull(&options, &Silent));
             is_send(mount.sync(&options, &Silent));
             is_send(store.contexts());
+            is_send(store.rename_context(&snapshot.context, &snapshot.context));
+            let service = ContextService::new(store);
+            let (name, path) = (&snapshot.context, &entry.path);
+            is_send(service.get(name, true));
+            is_send(service.list());
+            is_send(service.update(name, name));
+            is_send(service.clear(name));
+            is_send(service.list_files(name, path));
+            is_send(service.read_file(name, path, 0..1, |_| Ok(())));
+            is_send(service.write_file(name, path, &b""[..], &WriteOptions::default()));
+            is_send(service.delete_files(name, &[], true));
             is_send(store.log(&snapshot.context));
             is_send(store.entries(snapshot, &root, |_| ()));
             is_send(store.read_file(entry, 0..1, |_| Ok(())));

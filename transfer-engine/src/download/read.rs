@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// Fetches one chunk; once more if it is not what it should be.
-    async fn chunk(&self, chunk: &ChunkRef) -> Result<Bytes, Error> {
+    pub(crate) async fn chunk(&self, chunk: &ChunkRef) -> Result<Bytes, Error> {
         let block = chunk.block;
         let (start, end) = (u64::from(block.offset), u64::from(block.offset) + u64::from(block.stored_len));
         for _ in 0..2 {

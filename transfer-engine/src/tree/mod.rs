@@ -6,4 +6,4 @@ mod update;
 
 pub(crate) use index::{ChunkIndex, Lookup};
 pub(crate) use read::Tree;
-pub(crate) use update::{Resolved, TreeUpdate, UpdatedTree};
+pub(crate) use update::{Listed, Resolved, TreeUpdate, UpdatedTree};

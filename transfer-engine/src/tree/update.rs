@@ -284,6 +284,7 @@ impl<'a> TreeUpdate<'a> {
 }
 
 /// The lists of a snapshot that describe its tree.
+#[derive(Default)]
 pub(crate) struct Listed {
     pub(crate) packs: Vec<PackUse>,
     pub(crate) segments: Vec<SegmentRef>,

@@ -11,4 +11,4 @@ mod reading;
 mod tally;
 
 pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, local_delta};
-pub(crate) use packs::PackSink;
+pub(crate) use packs::{Chunks, PackSink};

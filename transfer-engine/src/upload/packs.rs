@@ -108,6 +108,11 @@ impl PackSink {
         }
     }
 
+    /// Makes a sink for who has no deadline.
+    pub(crate) fn unhurried(store: &Store, chunks: Arc<Chunks>, memory: u64, concurrency: usize) -> Self {
+        Self::new(store, chunks, memory, concurrency)
+    }
+
     pub(crate) async fn add_block(&mut self, block: SealedBlock) -> Result<(), Error> {
         let chunks = block.chunks.clone();
         let pack = self.filling().await?;

@@ -1,0 +1,106 @@
+//! The tree that a change makes of another.
+
+use futures::TryStreamExt;
+use policy_core::{Entry, Node, TreePath};
+
+use super::look::NameIs;
+use super::remove::Step;
+use super::{Change, Edit, Parent, Removal};
+use crate::error::Error;
+use crate::format::{Changes, Totals, TreeEntry};
+use crate::tree::{Listed, Resolved, Tree, TreeUpdate};
+
+/// A new tree, as its snapshot describes it.
+pub(super) struct Made {
+    pub(super) totals: Totals,
+    pub(super) changes: Changes,
+    pub(super) listed: Listed,
+}
+
+/// The mode of a file that was not there before.
+const NEW_FILE: u16 = 0o644;
+
+impl Edit<'_> {
+    /// Makes the new tree, and puts the packs that it refers to; `None` if nothing changes.
+    pub(super) async fn apply(
+        &mut self,
+        change: &mut Change,
+        tree: &Tree<'_>,
+        parent: &Parent,
+    ) -> Result<Option<Made>, Error> {
+        let mut update = TreeUpdate::new(tree.clone());
+        match change {
+            Change::Clear => return Ok(cleared(tree)),
+            Change::Write(content) => {
+                let old = free_for_file(tree, &content.path).await?;
+                let packs = parent.packs();
+                if let Some(old) = &old
+                    && !old.recycled
+                    && matches!(old.entry.node, Node::File { .. })
+                    && content.is_that_of(old)
+                    && content.mode.is_none_or(|mode| mode == old.entry.mode)
+                    && old.chunks.iter().all(|c| packs.contains(&c.block.pack))
+                {
+                    return Ok(None);
+                }
+                let replaced = old.as_ref().filter(|o| matches!(o.entry.node, Node::File { .. }));
+                let mode = content.mode.or(replaced.map(|o| o.entry.mode)).unwrap_or(NEW_FILE);
+                let file = self.place(content, mode, &packs).await?;
+                update.apply(Resolved::Put(file), &mut self.sink).await?;
+            }
+            Change::Remove(removal) => self.remove(removal, tree, &mut update).await?,
+        }
+        let updated = update.finish(&mut self.sink).await?;
+        if updated.is_unchanged() {
+            return Ok(None);
+        }
+        self.sink.flush().await?;
+        let listed = updated.list(tree, &self.sink)?;
+        Ok(Some(Made { totals: updated.totals, changes: updated.changes, listed }))
+    }
+
+    async fn remove(
+        &mut self,
+        removal: &Removal,
+        tree: &Tree<'_>,
+        update: &mut TreeUpdate<'_>,
+    ) -> Result<(), Error> {
+        for step in removal.steps(tree).await? {
+            match step {
+                Step::Keep(path) => {
+                    let dir = Entry { mtime: self.store.env().now(), ..Entry::IMPLIED_DIR };
+                    update.apply(Resolved::Put(TreeEntry::bare(path, dir)), &mut self.sink).await?;
+                }
+                Step::Remove(path) => {
+                    let mut segments = std::pin::pin!(tree.segments(tree.segments_within(&path)));
+                    while let Some((_, entries)) = segments.try_next().await? {
+                        for gone in entries.into_iter().filter(|e| e.path.is_within(&path)) {
+                            update.apply(Resolved::Delete(gone.path), &mut self.sink).await?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns what stands where a file is to be written.
+///
+/// # Errors
+/// [`Error::IsDirectory`] and [`Error::NotADirectory`] where something is in its way.
+pub(crate) async fn free_for_file(tree: &Tree<'_>, path: &TreePath) -> Result<Option<TreeEntry>, Error> {
+    match tree.look(path).await? {
+        NameIs::Entry(old) if old.entry.is_dir() => Err(tree.is_directory(path)),
+        NameIs::Implied => Err(tree.is_directory(path)),
+        NameIs::BelowFile(file) => Err(tree.not_a_directory(&file)),
+        NameIs::Entry(old) => Ok(Some(*old)),
+        NameIs::Free => Ok(None),
+    }
+}
+
+fn cleared(tree: &Tree<'_>) -> Option<Made> {
+    let deleted: u64 = tree.snapshot.segments.iter().map(|s| u64::from(s.entries)).sum();
+    let changes = Changes { deleted, ..Changes::default() };
+    (deleted > 0).then(|| Made { totals: Totals::default(), changes, listed: Listed::default() })
+}

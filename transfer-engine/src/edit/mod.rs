@@ -1,0 +1,193 @@
+//! Changes of a context's tree without a mount: each is one snapshot on top of the head.
+//!
+//! ```text
+//! content ─► cut, hash ─► known to the head? ─► blocks ─► packs ┐
+//!                                                               ├─► tree ─► snapshot, put if absent
+//! head ─► what stands at the path ─► what changes ──────────────┘        └─ beaten: on the new head
+//! ```
+
+mod apply;
+mod content;
+mod look;
+mod remove;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::format::{ContextName, Kind, PackId, Snapshot, StoreKey};
+use crate::report::SyncReport;
+use crate::store::{Head, Store, unusable};
+use crate::tree::Tree;
+use crate::upload::{Chunks, PackSink};
+
+pub(crate) use apply::free_for_file;
+pub(crate) use content::Content;
+pub(crate) use look::{NameIs, names_in};
+pub(crate) use remove::Removal;
+
+/// How often a commit is tried against ever newer heads before giving up.
+const ATTEMPTS: u32 = 100;
+/// How often everything is sent again because the commit landed too late.
+const LATE_ATTEMPTS: u32 = 3;
+
+/// What is done to a tree.
+pub(crate) enum Change {
+    /// A file is written.
+    Write(Content),
+    /// Files and directories are removed.
+    Remove(Removal),
+    /// Everything is removed.
+    Clear,
+}
+
+/// How a change is made, apart from what it is.
+#[derive(Debug, Clone)]
+pub(crate) struct EditOptions {
+    /// Names the session in the snapshots that are committed.
+    pub(crate) session: String,
+    /// Requests under way at once.
+    pub(crate) concurrency: NonZeroUsize,
+    /// Bytes of memory that an upload may take, about.
+    pub(crate) memory: u64,
+}
+
+/// One context's tree, about to be changed.
+pub(crate) struct Edit<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) name: &'a ContextName,
+    pub(crate) options: &'a EditOptions,
+    chunks: Arc<Chunks>,
+    sink: PackSink,
+}
+
+/// What a new snapshot is made of, and what it succeeds. The two differ only after a commit that landed too
+/// late: then what it succeeds is that commit, and what counts is the snapshot before it.
+struct Parent {
+    tree: Head,
+    on: Head,
+}
+
+impl Parent {
+    fn of(head: Head) -> Self {
+        Self { tree: head.clone(), on: head }
+    }
+
+    /// Returns the packs to which the new snapshot may refer, apart from its own.
+    fn packs(&self) -> std::collections::HashSet<PackId> {
+        let late: Vec<PackId> = self.tree.late_packs().into_iter().chain(self.on.late_packs()).collect();
+        let on: std::collections::HashSet<PackId> = self.on.snapshot.packs.iter().map(|p| p.id).collect();
+        let both = self.tree.snapshot.packs.iter().map(|p| p.id).filter(|id| on.contains(id));
+        both.filter(|id| !late.contains(id)).collect()
+    }
+}
+
+/// How an attempt ended.
+enum Outcome {
+    Done(SyncReport),
+    Beaten,
+    /// It landed, but too late for its packs to count.
+    Late(Box<Head>),
+}
+
+impl<'a> Edit<'a> {
+    pub(crate) fn new(store: &'a Store, name: &'a ContextName, options: &'a EditOptions) -> Self {
+        let (chunks, sink) = new_sink(store, options);
+        Self { store, name, options, chunks, sink }
+    }
+
+    /// Makes a change on top of the head, or of the one after it, and so on.
+    pub(crate) async fn commit(mut self, mut change: Change, head: Head) -> Result<SyncReport, Error> {
+        let mut parent = Parent::of(head);
+        let (mut attempts, mut late) = (0, 0);
+        loop {
+            let outcome = match self.attempt(&mut change, &parent).await {
+                // What landed late has removed it already, and somebody has gone on from there.
+                Err(Error::NoPath { .. }) if late > 0 => {
+                    let snapshot = Some(parent.on.key.number);
+                    return Ok(SyncReport { snapshot, ..SyncReport::default() });
+                }
+                outcome => outcome?,
+            };
+            attempts += 1;
+            match outcome {
+                Outcome::Done(report) => return Ok(report),
+                Outcome::Beaten if attempts == ATTEMPTS => {
+                    return Err(Error::Beaten { name: self.name.clone(), attempts });
+                }
+                Outcome::Beaten => {
+                    self.store.back_off(attempts).await?;
+                    parent = Parent::of(self.store.require_head(self.name).await?);
+                }
+                Outcome::Late(landed) => {
+                    late += 1;
+                    let number = landed.key.number;
+                    if late == LATE_ATTEMPTS {
+                        return Err(Error::TooLate { name: self.name.clone(), number });
+                    }
+                    if let Change::Write(content) = &mut change {
+                        content.unsend(&self.chunks);
+                    }
+                    (self.chunks, self.sink) = new_sink(self.store, self.options);
+                    let head = self.store.require_head(self.name).await?;
+                    parent = if head.digest == landed.digest {
+                        Parent { tree: parent.tree, on: head }
+                    } else {
+                        Parent::of(head)
+                    };
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, change: &mut Change, parent: &Parent) -> Result<Outcome, Error> {
+        let tree = Tree { store: self.store, snapshot: &parent.tree.snapshot, cache: None };
+        let Some(made) = self.apply(change, &tree, parent).await? else {
+            let snapshot = Some(parent.tree.key.number);
+            let total_bytes = parent.tree.snapshot.totals.bytes;
+            return Ok(Outcome::Done(SyncReport { snapshot, total_bytes, ..SyncReport::default() }));
+        };
+        let on = &parent.on;
+        let number = on.key.number + 1;
+        let snapshot = Snapshot {
+            number,
+            parent: Some(on.digest),
+            kind: Kind::Normal,
+            created: self.store.env().now(),
+            session: self.options.session.clone(),
+            nonce: self.store.random()?,
+            totals: made.totals,
+            changes: made.changes,
+            partial: false,
+            packs: made.listed.packs,
+            segments: made.listed.segments,
+            inline: made.listed.inline,
+            ..(*on.snapshot).clone()
+        };
+        let land_by = snapshot.packs.iter().filter_map(|p| p.land_by).min();
+        let key = StoreKey::Snapshot { context: self.name.clone(), number }.path();
+        let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
+        let committed = self.store.commit(self.name, number, encoded.bytes.clone(), encoded.digest).await?;
+        let crate::commit::Committed::Ours(key) = committed else { return Ok(Outcome::Beaten) };
+        if land_by.is_some_and(|by| key.landed >= by) {
+            let (digest, bytes) = (encoded.digest, encoded.bytes);
+            return Ok(Outcome::Late(Box::new(Head { key, digest, snapshot: Arc::new(snapshot), bytes })));
+        }
+        Ok(Outcome::Done(SyncReport {
+            snapshot: Some(number),
+            parent: Some(on.key.number),
+            added: snapshot.changes.added,
+            changed: snapshot.changes.changed,
+            deleted: snapshot.changes.deleted,
+            total_bytes: snapshot.totals.bytes,
+            bytes_stored: self.sink.stored + encoded.bytes.len() as u64,
+            ..SyncReport::default()
+        }))
+    }
+}
+
+fn new_sink(store: &Store, options: &EditOptions) -> (Arc<Chunks>, PackSink) {
+    let chunks = Arc::new(Chunks::default());
+    let sink = PackSink::unhurried(store, chunks.clone(), options.memory, options.concurrency.get());
+    (chunks, sink)
+}
