@@ -179,7 +179,7 @@ impl From<&Error> for Failure {
                 format!("run the same again: it finds out, and commits nothing twice; `ctxsync log {name}` shows it too"),
             ),
             Error::OutOfTime { .. } => (
-                Exit::FAILED,
+                Exit::INCOMPLETE,
                 "nothing of this push is committed; what was sent stays in the store for a while, and the next push \
                  from this mount goes on from there: run it again, or give it more time"
                     .to_owned(),

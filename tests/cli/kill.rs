@@ -238,10 +238,8 @@ impl Worker {
                 std::fs::rename(&beside, &place).unwrap();
                 self.touched.insert(path, Some(content));
             }
-            2 if self.random.below(3) == 0 => {
-                if std::fs::remove_file(&place).is_ok() {
-                    self.touched.insert(path, None);
-                }
+            2 if self.random.below(3) == 0 && std::fs::remove_file(&place).is_ok() => {
+                self.touched.insert(path, None);
             }
             3 => {
                 let new = format!("new/{}", self.count % 50);

@@ -68,7 +68,7 @@ fn from_inside_the_session_carries_it_out() {
     // The file, and the directory that is empty.
     assert!(ended.out.contains("pushed snapshot 3: 2 added"), "{}", ended.out);
     assert!(ended.err.contains("works on context c there, not other"), "{}", ended.err);
-    assert!(ended.err.contains("no `nothing` comes from context c"), "{}", ended.err);
+    assert!(ended.err.contains("error: no `nothing`"), "{}", ended.err);
     let last = |file: &str| machine.read(file).lines().last().unwrap().parse::<serde_json::Value>().unwrap();
     let summary = last("summary");
     assert_eq!(

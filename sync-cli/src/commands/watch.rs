@@ -1,8 +1,11 @@
 //! `watch`: a session in the foreground, which saves what changes until it is told to stop.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use rustix::process::Signal;
-use tokio::time::Instant;
-use transfer_engine::ContextSync;
+use tokio::time::{Instant, sleep};
+use transfer_engine::{ContextSync, Session, TaskState, TaskType};
 
 use super::arrivals::Arrivals;
 use super::session::{Leave, open, with_checkpoints};
@@ -11,8 +14,12 @@ use super::{Means, Outcome, interrupted};
 use crate::args::WatchArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::output::Ui;
 use crate::policy;
 use crate::run::{Budget, Signals, reap_orphans, signal_name};
+
+/// How often it is looked whether something was saved.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let Means { settings, ui } = means;
@@ -35,7 +42,10 @@ pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome,
     ));
     let arrivals = Arrivals::of(&held, ui);
     drop(arrivals.follow());
-    let told: Signal = signals.next_stop().await;
+    let told: Signal = tokio::select! {
+        told = signals.next_stop() => told,
+        never = tell_of_checkpoints(&held.session, ui) => match never {},
+    };
     let since = Instant::now();
     ui.note(&format!("{}: saving what is left", signal_name(told)));
     let leave = Leave { told: Some(told), moments: budget.moments(since), overdue: Exit::INCOMPLETE };
@@ -43,4 +53,20 @@ pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome,
     // To be told to stop is how it ends well.
     let exit = closed.exit;
     Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() })
+}
+
+/// Says what was saved, as it is; what went wrong with it was said by whom it happened to.
+async fn tell_of_checkpoints(session: &Session, ui: &Ui) -> Infallible {
+    let mut seen = None;
+    loop {
+        let rows = session.context().info().context_status_data;
+        let upload = rows.iter().find(|row| row.task_type == TaskType::Upload);
+        let saved = upload.filter(|row| row.status == TaskState::Success).and_then(|row| row.snapshot);
+        if let Some(number) = saved
+            && seen.replace(number) != Some(number)
+        {
+            ui.note(&format!("saved: snapshot {number} is up to date"));
+        }
+        sleep(LOOK_EVERY).await;
+    }
 }

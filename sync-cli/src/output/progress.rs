@@ -144,11 +144,14 @@ impl Meter {
         if self.rests.load(Ordering::Relaxed) {
             return;
         }
-        if !self.drawn.swap(true, Ordering::Relaxed) {
+        let was_drawn = self.drawn.swap(true, Ordering::Relaxed);
+        if !was_drawn {
             bar.reset();
-            bar.enable_steady_tick(BAR_EVERY);
         }
         bar.set_message(words);
+        if !was_drawn {
+            bar.enable_steady_tick(BAR_EVERY);
+        }
     }
 
     fn status(&self, stage: Stage, begun: Instant, progress: &Progress) -> String {
