@@ -8,6 +8,8 @@ mod ending;
 mod errors;
 mod examples;
 mod explain;
+mod files;
+mod guide;
 mod help;
 mod json;
 mod owner;

@@ -9,6 +9,7 @@
 
 pub mod compare;
 pub mod faults;
+pub mod guide;
 pub mod interrupt;
 pub mod machine;
 pub mod notes;

@@ -1,0 +1,79 @@
+//! The dialogues of docs/guide.md are what a person who types them sees.
+
+use std::fs;
+use std::process::Command;
+
+use ctxsync_tests::guide::{self, Block};
+use regex::Regex;
+
+use crate::world::{Machine, World};
+
+/// Printed behind each command, to tell its output from the next one's.
+const END: &str = "== end of output ==";
+
+/// What stands in the guide for what differs from run to run, and for the home directory.
+const STAND_INS: [(&str, &str); 5] = [
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
+    (r"; \d+(\.\d)? s\b", "; <time>"),
+    (r"\b\d+(\.\d)? (B|KiB|MiB) (sent|received)\b", "<size> $3"),
+    (r"\b\d+(\.\d)? (B|KiB|MiB)/s", "<rate>"),
+    (r"s-[0-9a-f]{16}\b", "<session>"),
+];
+
+#[test]
+fn every_dialogue_is_real() {
+    let machine = World::new().machine("me");
+    // The guide's reader has the policies at hand.
+    for file in fs::read_dir(guide::root().join("docs/examples")).unwrap() {
+        let file = file.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "json") {
+            fs::copy(&file, machine.path(file.file_name().unwrap().to_str().unwrap())).unwrap();
+        }
+    }
+    fs::remove_dir(machine.path("work")).unwrap();
+    // One after the other, as they are read: what one made, the next one finds.
+    guide::check("console", |block| Some(dialogue(&machine, block)));
+}
+
+/// Returns a dialogue with its commands as they are and the output that they have.
+fn dialogue(machine: &Machine, block: &Block) -> String {
+    let mut commands: Vec<String> = Vec::new();
+    for line in block.body.lines() {
+        match (line.strip_prefix("$ "), line.strip_prefix("> "), commands.last_mut()) {
+            (Some(command), _, _) => commands.push(command.to_owned()),
+            (_, Some(more), Some(command)) => command.push_str(&format!("\n{more}")),
+            _ => {}
+        }
+    }
+    assert!(!commands.is_empty(), "docs/guide.md:{}: no line begins with `$ `", block.line);
+    let script: String = commands
+        .iter()
+        .map(|command| format!("{command}\ncode=$?; printf '%s\\n' '{END}'; (exit $code)\n"))
+        .collect();
+    let text = shell(machine, &script);
+    let outputs: Vec<&str> = text.split(&format!("{END}\n")).collect();
+    assert_eq!(outputs.len(), commands.len() + 1, "docs/guide.md:{}:\n{text}", block.line);
+    let shown = commands.iter().zip(outputs);
+    shown.map(|(command, output)| format!("$ {}\n{output}", command.replace('\n', "\n> "))).collect()
+}
+
+/// Runs a script at home, with both streams in one and nothing of the environment that tests run in.
+fn shell(machine: &Machine, script: &str) -> String {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_ctxsync"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let home = machine.path("");
+    let output = Command::new("bash")
+        .args(["-c", &format!("exec 2>&1 </dev/null\n{script}")])
+        .current_dir(&home)
+        .env_clear()
+        .env("PATH", format!("{}:{path}", program.parent().unwrap().display()))
+        .env("HOME", &home)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut text = text.replace(home.to_str().unwrap().trim_end_matches('/'), "/home/me");
+    for (pattern, stand_in) in STAND_INS {
+        text = Regex::new(pattern).unwrap().replace_all(&text, stand_in).into_owned();
+    }
+    text
+}
