@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ctxsync_tests::compare::assert_same;
 use ctxsync_tests::machine::{Machine, World};
-use storage_backends::layer::{Fault, Faulty, Operation, Rule};
+use storage_backends::layer::{Fault, Faulty, Operation, Recording, Rule};
 use transfer_engine::{Arrival, Direction, SyncParams, TaskState, TaskType};
 
 use crate::gate::Gate;
@@ -132,6 +132,35 @@ async fn released_while_files_still_arrive_nothing_is_lost() {
     session.wait_for(&Arrival::All).await.unwrap();
     assert_same(&a.mount.0, &b.mount.0);
     release(&session).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opening_asks_for_each_thing_once_and_a_release_with_nothing_to_save_for_one() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    // Too many for the snapshot to hold their rows.
+    for i in 0..3000 {
+        a.mount.write(format!("{i:04}"), "x");
+    }
+    a.push().await.clean();
+    let recording = Recording::new(Arc::clone(&world.objects));
+    b.objects = Arc::new(recording.clone());
+    let session = tokio::spawn({
+        let b = b.clone();
+        async move { open(&b).await }
+    });
+    let session = session.await.unwrap();
+    session.wait_for(&Arrival::All).await.unwrap();
+    assert_eq!(ctxsync_tests::compare::paths(&b.mount.0).len(), 3000);
+    let requests = recording.requests();
+    assert_eq!(requests[0].operation, Operation::List);
+    assert!(requests[1].key.as_ref().starts_with("contexts/"), "{requests:?}");
+    // The rest are reads of packs: segments together, then blocks.
+    let others = requests[2..].iter().filter(|r| !r.key.as_ref().starts_with("packs/")).count();
+    assert!(others <= 1, "besides the store's own description: {requests:?}");
+    recording.clear();
+    assert_eq!(report_of(&session).await.parent, None);
+    assert_eq!(recording.requests().len(), 1, "a release with nothing to save: {:?}", recording.requests());
 }
 
 #[tokio::test(start_paused = true)]

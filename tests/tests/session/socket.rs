@@ -1,6 +1,7 @@
 //! What other processes can ask of a session.
 
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::fs::Permissions;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
 use ctxsync_tests::machine::{World, context};
@@ -136,10 +137,51 @@ async fn the_socket_is_private_replaces_a_stale_one_and_may_lie_deep() {
     assert!(meta.file_type().is_socket());
     assert_eq!(meta.permissions().mode() & 0o777, 0o600);
     assert_eq!(connect(&a).await.id(), session.id());
-    // A killed session leaves its socket: nobody is there.
     release(&session).await;
     assert!(!stale.exists());
-    drop(std::os::unix::net::UnixListener::bind("/proc/self/cwd/does-not-matter").err());
+    // A killed session leaves its socket: nobody is there.
+    let near = world.machine("near");
+    drop(near.open().unwrap());
+    let left = near.state_file("lock").unwrap().with_file_name("socket");
+    drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
+    assert!(RunningSession::connect(&near.state, &near.mount.0).await.unwrap().is_none());
     assert!(RunningSession::connect(&a.state, &a.mount.0).await.unwrap().is_none());
     assert!(RunningSession::connect(&world.outside().0, &a.mount.0).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn the_owner_of_the_files_may_ask_where_the_session_runs_as_root() {
+    if !ctxsync_tests::tree::is_root() {
+        return;
+    }
+    let world = World::memory().await;
+    let a = world.machine("a");
+    let kept = crate::Kept::default();
+    let mut params = crate::params(&a);
+    params.options.owner = Some((12_345, 23_456));
+    params.monitor = Arc::new(kept.clone());
+    let session = transfer_engine::Session::create(&crate::store(&a), params).await.unwrap();
+    let socket = a.state_file("socket").unwrap();
+    let meta = socket.symlink_metadata().unwrap();
+    assert_eq!((meta.uid(), meta.gid(), meta.permissions().mode() & 0o777), (12_345, 23_456, 0o600));
+    for dir in socket.ancestors().skip(1).take(3) {
+        assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o011, 0o011, "{}", dir.display());
+    }
+    // What lies in the state stays private.
+    let status = a.state_file("status.json").unwrap();
+    assert_eq!(status.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(kept.0.noted().warnings, [""; 0]);
+    release(&session).await;
+    // A directory above the state that is closed to everybody else is named.
+    let mut deep = a.clone();
+    deep.state = deep.state.join("closed/state");
+    std::fs::create_dir_all(&deep.state).unwrap();
+    std::fs::set_permissions(deep.state.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+    let mut params = crate::params(&deep);
+    params.options.owner = Some((12_345, 23_456));
+    params.monitor = Arc::new(kept.clone());
+    let session = transfer_engine::Session::create(&crate::store(&deep), params).await.unwrap();
+    let warnings = kept.0.noted().warnings;
+    assert!(warnings.iter().any(|w| w.contains("12345") && w.contains("closed")), "{warnings:?}");
+    release(&session).await;
 }

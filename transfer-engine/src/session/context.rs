@@ -29,6 +29,8 @@ impl<'a> SessionContext<'a> {
     pub fn info(&self) -> ContextInfo {
         let workers = self.shared.workers();
         let rows = workers.iter().flat_map(|w| w.board.tasks(w.sync.context.as_str()));
+        // Of an earlier session there may be rows that this one has no task for.
+        let rows = rows.filter(|task| task.session == self.shared.id);
         ContextInfo { context_status_data: rows.collect() }
     }
 

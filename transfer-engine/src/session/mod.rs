@@ -209,17 +209,15 @@ impl Worker {
             let (context_id, path) = (self.sync.context.clone(), self.path.clone());
             return MountResult { context_id, path, report: None, error: None };
         }
-        let latest = self.latest(Direction::Download);
-        let outcome = match &latest {
+        let outcome = match self.latest(Direction::Download) {
             Some(flight) if flight.is_open() => flight.wait().await,
-            Some(flight) => flight.outcome(),
+            // A failed attempt that is over is no reason not to try at once.
+            Some(flight) => flight.outcome().filter(Result::is_ok),
             None => None,
         };
         self.result(match outcome {
-            Some(Ok(report)) => Ok(report),
-            // A failed attempt that is over is no reason not to try at once.
-            Some(Err(e)) if latest.is_some_and(|f| f.is_open()) => Err(e),
-            _ => self.sync(Direction::Download).await,
+            Some(outcome) => outcome,
+            None => self.sync(Direction::Download).await,
         })
     }
 }

@@ -85,6 +85,7 @@ impl Worker {
                 }
                 match flight.outcome() {
                     Some(Err(e)) => Err(e),
+                    None if !flight.is_open() => Err(Arc::new(self.lanes.ended())),
                     _ => Ok(()),
                 }
             }
@@ -120,7 +121,7 @@ impl Worker {
             self.warn(
                 TaskType::Upload,
                 &format!(
-                    "user {} can't ask this session to sync: {} lets it not pass; keep the state elsewhere",
+                    "user {} can't ask this session to sync: {} does not let it pass; keep the state elsewhere",
                     owner.0,
                     dir.display()
                 ),

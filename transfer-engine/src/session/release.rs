@@ -4,8 +4,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use policy_core::ConflictPolicy;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Shared;
+use super::lanes::Alone;
 use super::params::{MountResult, ReleaseOptions, Released};
 use super::worker::Worker;
 use crate::error::Error;
@@ -54,7 +56,7 @@ impl Worker {
             // It knows of no deadline; what it has sent so far is not sent again.
             self.ends.uploads.cancel();
         }
-        let alone = self.lanes.alone().await;
+        let alone = self.alone_in_time(how).await;
         let wanted = how.sync_context || self.sync.policy.upload_policy.auto_upload;
         let result = match alone.mount().filter(|_| wanted) {
             Some(mount) => {
@@ -70,6 +72,17 @@ impl Worker {
         self.ends.all.cancel();
         alone.let_go();
         result
+    }
+
+    /// Waits for the mount; of the time that there is, a tenth is for what was told to stop.
+    async fn alone_in_time(&self, how: ReleaseOptions) -> Alone<'_> {
+        let Some(deadline) = how.deadline else { return self.lanes.alone().await };
+        let left = deadline.saturating_duration_since(Instant::now());
+        tokio::select! {
+            alone = self.lanes.alone() => return alone,
+            () = tokio::time::sleep(left / 10) => self.ends.hurry.cancel(),
+        }
+        self.lanes.alone().await
     }
 
     fn last_options(&self, how: ReleaseOptions) -> SyncOptions {

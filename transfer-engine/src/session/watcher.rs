@@ -275,8 +275,6 @@ fn tree_path(root: &Path, path: &Path) -> Option<TreePath> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
-
     use super::*;
     use crate::plan::Filter;
     use policy_core::{Scope, SyncPolicy};

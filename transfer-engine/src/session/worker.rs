@@ -55,12 +55,20 @@ pub(super) struct Ends {
     pub(super) downloads: CancellationToken,
     /// Uploads that are under way.
     pub(super) uploads: CancellationToken,
+    /// Whatever was told to end and has not done so yet.
+    pub(super) hurry: CancellationToken,
 }
 
 impl Ends {
     fn new(session: &CancellationToken) -> Self {
         let all = session.child_token();
-        Self { new: all.child_token(), downloads: all.child_token(), uploads: all.child_token(), all }
+        Self {
+            new: all.child_token(),
+            downloads: all.child_token(),
+            uploads: all.child_token(),
+            hurry: CancellationToken::new(),
+            all,
+        }
     }
 
     /// Ends everything.
@@ -175,7 +183,7 @@ impl Worker {
         let end = &self.ends.downloads;
         tokio::select! {
             brought = self.lanes.bring(options, &monitor, end) => brought.map_err(Arc::new),
-            () = overdue(end) => Err(Arc::new(self.lanes.ended())),
+            () = self.overdue() => Err(Arc::new(self.lanes.ended())),
         }
     }
 
@@ -205,7 +213,7 @@ impl Worker {
         if direction != Direction::Upload {
             let brought = tokio::select! {
                 brought = self.lanes.bring_alone(options, &*self.downloads, end) => brought,
-                () = overdue(end) => Err(self.lanes.ended()),
+                () = self.overdue() => Err(self.lanes.ended()),
             };
             match brought {
                 Ok(brought) => report = brought,
@@ -237,6 +245,15 @@ impl Worker {
         .await
     }
 
+    /// Waits until a download was told to end, and should have by now.
+    async fn overdue(&self) {
+        self.ends.downloads.cancelled().await;
+        tokio::select! {
+            () = tokio::time::sleep(GRACE) => {}
+            () = self.ends.hurry.cancelled() => {}
+        }
+    }
+
     /// Carries work through also when who waits for it goes away: half a sync is no use to anybody.
     async fn detached(&self, work: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
         if self.ends.new.is_cancelled() {
@@ -259,10 +276,4 @@ impl Worker {
             TaskType::Download => self.downloads.warning(warning),
         }
     }
-}
-
-/// Waits until something was told to end, and should have by now.
-async fn overdue(end: &CancellationToken) {
-    end.cancelled().await;
-    tokio::time::sleep(GRACE).await;
 }

@@ -279,8 +279,6 @@ pub(super) async fn read_line(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
-
     use super::*;
 
     #[test]
