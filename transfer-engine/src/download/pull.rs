@@ -168,7 +168,10 @@ impl Mount {
         if stopped {
             let arrived = report.added + report.unchanged;
             let totals = &head.snapshot.totals;
-            report.pending = report.pending.max((totals.files + totals.symlinks).saturating_sub(arrived));
+            let left = (totals.files + totals.symlinks).saturating_sub(arrived);
+            // What has arrived counts directories as well, so this may be too few, but never none: one that
+            // was stopped is not through, and has to be gone on with.
+            report.pending = report.pending.max(left).max(1);
             return Ok(report);
         }
         if options.only.is_empty() {
