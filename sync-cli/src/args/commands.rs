@@ -31,13 +31,17 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show which rule of a policy decides for each path
     Explain(ExplainArgs),
-    /// Create, list, show and delete contexts
+    /// Create, list, show, rename, clear and delete contexts
     #[command(subcommand)]
     Context(ContextCommand),
     /// List the files of a context
     Ls(LsArgs),
     /// Write a file of a context to the standard output
     Cat(CatArgs),
+    /// Write a file of a context, from a local file or the standard input
+    Put(PutArgs),
+    /// Remove files of a context
+    Rm(RmArgs),
     /// List a context's snapshots, the newest first
     Log(LogArgs),
     /// Write a snapshot's files into a directory
@@ -201,6 +205,10 @@ pub(crate) enum ContextCommand {
     List,
     /// Show a context's head
     Show(ShowArgs),
+    /// Give a context another name; its history goes with it
+    Rename(RenameArgs),
+    /// Remove all files of a context, in a new snapshot
+    Clear(ClearArgs),
     /// Delete a context with all its snapshots
     Delete(DeleteArgs),
 }
@@ -218,6 +226,27 @@ pub(crate) struct ShowArgs {
     /// The context, or one of its snapshots
     #[arg(value_name = "NAME[@N]")]
     pub(crate) context: ContextAt,
+}
+
+/// Arguments of `context rename`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RenameArgs {
+    /// The context
+    pub(crate) name: ContextName,
+
+    /// Its new name
+    pub(crate) new_name: ContextName,
+}
+
+/// Arguments of `context clear`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClearArgs {
+    /// The context
+    pub(crate) name: ContextName,
+
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Arguments of `context delete`.
@@ -249,6 +278,41 @@ pub(crate) struct CatArgs {
     /// Only these bytes, first and last included: 0-99, 100- or -100
     #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
     pub(crate) range: Option<ByteRange>,
+}
+
+/// Arguments of `put`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PutArgs {
+    /// A file of a context; one that is there is replaced
+    #[arg(value_name = "NAME:PATH")]
+    pub(crate) place: PathAt,
+
+    /// What to write, with its mode and time; without it or as -, the standard input
+    pub(crate) file: Option<PathBuf>,
+
+    /// The permission bits, in octal [default: those of FILE, or of the file that is replaced, or 644]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub(crate) mode: Option<u16>,
+}
+
+/// Arguments of `rm`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RmArgs {
+    /// Files of one context
+    #[arg(value_name = "NAME:PATH", required = true)]
+    pub(crate) places: Vec<PathAt>,
+
+    /// Remove directories too, with all that is in them
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+}
+
+/// Parses permission bits.
+fn mode(text: &str) -> Result<u16, String> {
+    match u16::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err("permission bits are octal digits, as in 644 or 0750".to_owned()),
+    }
 }
 
 /// Arguments of `log`.
@@ -354,7 +418,14 @@ impl Command {
             Self::Run(_)
                 | Self::Watch(_)
                 | Self::Fetch(_)
-                | Self::Context(ContextCommand::Create(_) | ContextCommand::Delete(_))
+                | Self::Put(_)
+                | Self::Rm(_)
+                | Self::Context(
+                    ContextCommand::Create(_)
+                        | ContextCommand::Rename(_)
+                        | ContextCommand::Clear(_)
+                        | ContextCommand::Delete(_)
+                )
                 | Self::Store(StoreCommand::Init(_))
                 | Self::Man(_)
         )

@@ -5,9 +5,9 @@ mod commands;
 mod shared;
 
 pub(crate) use commands::{
-    CatArgs, Command, ContextCommand, DeleteArgs, ExplainArgs, FetchArgs, LogArgs, LsArgs, ManArgs,
-    PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, RestoreArgs, RunArgs, ShowArgs,
-    StatusArgs, StoreCommand, SyncArgs, WatchArgs,
+    CatArgs, ClearArgs, Command, ContextCommand, DeleteArgs, ExplainArgs, FetchArgs, LogArgs, LsArgs,
+    ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PutArgs, RenameArgs, RestoreArgs,
+    RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, WatchArgs,
 };
 pub(crate) use shared::{Color, Conflict, Shared};
 

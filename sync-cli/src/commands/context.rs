@@ -3,6 +3,7 @@
 use transfer_engine::format::Snapshot;
 use transfer_engine::{ContextName, Error, SyncReport};
 
+use super::rm::{clear, rename};
 use super::sync::make;
 use super::{Means, Outcome};
 use crate::args::{ContextCommand, DeleteArgs, ShowArgs};
@@ -18,6 +19,8 @@ pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Resul
         ContextCommand::List => list(means).await,
         ContextCommand::Show(args) => show(args, means).await,
         ContextCommand::Delete(args) => delete(args, means).await,
+        ContextCommand::Rename(args) => rename(args, means).await,
+        ContextCommand::Clear(args) => clear(args, means).await,
     }
 }
 

@@ -11,7 +11,9 @@ mod log;
 mod ls;
 mod mounts;
 mod policy;
+mod put;
 mod restore;
+mod rm;
 mod run;
 mod running;
 mod session;
@@ -95,7 +97,11 @@ fn context_of(command: &Command) -> Option<&ContextName> {
         Command::Fetch(args) => args.context.as_ref(),
         Command::Context(ContextCommand::Create(args)) => Some(&args.name),
         Command::Context(ContextCommand::Show(args)) => Some(&args.context.name),
+        Command::Context(ContextCommand::Rename(args)) => Some(&args.name),
+        Command::Context(ContextCommand::Clear(args)) => Some(&args.name),
         Command::Context(ContextCommand::Delete(args)) => Some(&args.name),
+        Command::Put(args) => Some(&args.place.context.name),
+        Command::Rm(args) => args.places.first().map(|place| &place.context.name),
         Command::Ls(args) => Some(&args.place.context.name),
         Command::Cat(args) => Some(&args.place.context.name),
         Command::Log(args) => Some(&args.name),
@@ -137,6 +143,8 @@ async fn talk(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
         Command::Fetch(args) => fetch::fetch(args, means).await,
         Command::Status(args) => status::status(args, means).await,
         Command::Context(command) => context::context(command, means).await,
+        Command::Put(args) => put::put(args, means).await,
+        Command::Rm(args) => rm::rm(args, means).await,
         Command::Ls(args) => ls::ls(args, means).await,
         Command::Cat(args) => cat::cat(args, means).await,
         Command::Log(args) => log::log(args, means).await,

@@ -1,0 +1,76 @@
+//! `put`: a file of a context from a local file or the standard input.
+
+use std::path::Path;
+
+use policy_core::Timestamp;
+use transfer_engine::{SyncReport, WriteOptions};
+
+use super::rm::service;
+use super::{Means, Outcome};
+use crate::args::PutArgs;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::open_store::open_store;
+use crate::text;
+
+pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let (context, path) = (&args.place.context, &args.place.path);
+    if path.is_root() {
+        return Err(Failure::usage("which file?").hint("a file of a context is written NAME:PATH"));
+    }
+    if context.at.is_some() {
+        return Err(Failure::usage(format!("{context} is history, which stays as it is"))
+            .hint(format!("write to {}:{path}; the snapshots before it are kept", context.name)));
+    }
+    let store = open_store(means, false)?.store;
+    let service = service(&store, means)?;
+    let from = args.file.as_deref().filter(|file| *file != Path::new("-"));
+    let report = match from {
+        None => {
+            let options = WriteOptions { mode: args.mode, mtime: None };
+            service.write_file(&context.name, path, tokio::io::stdin(), &options).await?
+        }
+        Some(file) => {
+            let (content, options) = open(file, args.mode).await?;
+            service.write_file(&context.name, path, content, &options).await?
+        }
+    };
+    if !means.ui.is_json() {
+        means.ui.line(&told(&format!("{}:{path}", context.name), &report, means));
+    }
+    Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
+}
+
+/// Opens a local file, whose mode and time go with it.
+async fn open(file: &Path, mode: Option<u16>) -> Result<(tokio::fs::File, WriteOptions), Failure> {
+    use std::os::unix::fs::MetadataExt;
+    let failed = |error: std::io::Error| Failure::local("read", file, &error);
+    // Whether it is a directory is asked first: one can be opened, and a FIFO would wait for ever.
+    let stat = tokio::fs::metadata(file).await.map_err(failed)?;
+    if stat.is_dir() {
+        return Err(Failure::new(Exit::FAILED, format!("{} is a directory, not a file", file.display()))
+            .hint("`ctxsync push` saves directories"));
+    }
+    let content = tokio::fs::File::open(file).await.map_err(failed)?;
+    if !stat.is_file() {
+        return Ok((content, WriteOptions { mode, mtime: None }));
+    }
+    let options = WriteOptions {
+        mode: Some(mode.unwrap_or((stat.mode() & 0o7777) as u16)),
+        mtime: Some(Timestamp { secs: stat.mtime(), nanos: u32::try_from(stat.mtime_nsec()).unwrap_or(0) }),
+    };
+    Ok((content, options))
+}
+
+fn told(place: &str, report: &SyncReport, means: Means<'_>) -> String {
+    let number = report.snapshot.unwrap_or(0);
+    if report.parent.is_none() {
+        return format!("nothing to write: {place} is the same in snapshot {number}");
+    }
+    format!(
+        "wrote {place} in snapshot {number}: {} sent of {}; {}",
+        text::bytes(report.bytes_sent),
+        text::bytes(report.bytes_read),
+        text::span(means.ui.took())
+    )
+}

@@ -1,0 +1,96 @@
+//! `rm`, `context clear`, `context rename`: changes of a context without a mount.
+
+use policy_core::TreePath;
+use transfer_engine::{ContextName, ContextService, Store, SyncReport};
+
+use super::{Means, Outcome};
+use crate::args::{ClearArgs, RenameArgs, RmArgs};
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::open_store::open_store;
+use crate::text;
+
+/// Returns the context service, with the limits that the settings give.
+pub(super) fn service(store: &Store, means: Means<'_>) -> Result<ContextService, Failure> {
+    let options = means.settings.sync_options()?;
+    Ok(ContextService::new(store).with_limits(options.concurrency, options.memory))
+}
+
+pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let mut context: Option<&ContextName> = None;
+    let mut paths: Vec<TreePath> = Vec::with_capacity(args.places.len());
+    for place in &args.places {
+        if place.context.at.is_some() {
+            return Err(Failure::usage(format!("{} is history, which stays as it is", place.context))
+                .hint("what is removed is gone from the newest snapshot only"));
+        }
+        let name = &place.context.name;
+        if place.path.is_root() {
+            return Err(Failure::usage(format!("what of {name}?")).hint(format!(
+                "`ctxsync rm {name}:PATH` removes a file, `ctxsync context clear {name}` everything"
+            )));
+        }
+        if context.is_some_and(|context| context != name) {
+            return Err(Failure::usage("these are of several contexts")
+                .hint("a removal is one snapshot of one context: call it once for each"));
+        }
+        context = Some(name);
+        paths.push(place.path.clone());
+    }
+    let Some(context) = context else { return Err(Failure::usage("which file?")) };
+    let store = open_store(means, false)?.store;
+    let report = service(&store, means)?.delete_files(context, &paths, args.recursive).await?;
+    if !means.ui.is_json() {
+        means.ui.line(&told("removed", "from", context, &report));
+    }
+    Ok(outcome(context, report))
+}
+
+pub(super) async fn clear(args: &ClearArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let name = &args.name;
+    let store = open_store(means, false)?.store;
+    // Nobody should be asked about what is not there.
+    let head = store.head(name).await?;
+    if !args.yes {
+        let files = text::count(head.totals.files, "file");
+        match means.ui.confirm(&format!("remove all {files} of context {name}, in a new snapshot?")) {
+            Some(true) => {}
+            Some(false) => return Err(Failure::new(Exit::FAILED, "nothing was removed")),
+            None => {
+                return Err(Failure::usage(format!("context {name} is cleared only by consent"))
+                    .hint("there is no terminal to ask on: say --yes"));
+            }
+        }
+    }
+    let report = service(&store, means)?.clear(name).await?;
+    if !means.ui.is_json() {
+        means.ui.line(&told("cleared", "of", name, &report));
+    }
+    Ok(outcome(name, report))
+}
+
+pub(super) async fn rename(args: &RenameArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let store = open_store(means, false)?.store;
+    let head = store.rename_context(&args.name, &args.new_name).await?;
+    if !means.ui.is_json() {
+        means.ui.line(&format!("renamed context {} to {}", args.name, args.new_name));
+    }
+    let report = SyncReport { snapshot: Some(head.number), ..SyncReport::default() };
+    Ok(outcome(&args.new_name, report))
+}
+
+fn told(done: &str, of: &str, context: &ContextName, report: &SyncReport) -> String {
+    let number = report.snapshot.unwrap_or(0);
+    if report.parent.is_none() {
+        return format!("nothing to remove: snapshot {number} of {context} is empty");
+    }
+    let entries = match report.deleted {
+        1 => "1 entry".to_owned(),
+        n => format!("{n} entries"),
+    };
+    format!("{done} {entries} {of} {context}, in snapshot {number}")
+}
+
+fn outcome(context: &ContextName, report: SyncReport) -> Outcome {
+    Outcome { report: Some(report), ..Outcome::of_context(context) }
+}
