@@ -149,6 +149,13 @@ pub enum Error {
         /// The snapshot's number.
         number: u64,
     },
+    /// The deadline came before anything could be committed. What was sent by then is in the store, and the
+    /// next upload from this mount goes on from there.
+    #[error("the deadline came before anything could be committed to `{name}`")]
+    OutOfTime {
+        /// The context.
+        name: ContextName,
+    },
     /// More would be sent than `max_upload` allows.
     #[error("{bytes} bytes would be sent, and {limit} are allowed")]
     UploadTooLarge {
@@ -229,9 +236,11 @@ impl Error {
     /// Whether trying the same again may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Beaten { .. } | Self::TooLate { .. } | Self::Locked { .. } | Self::CommitUnknown { .. } => {
-                true
-            }
+            Self::Beaten { .. }
+            | Self::TooLate { .. }
+            | Self::OutOfTime { .. }
+            | Self::Locked { .. }
+            | Self::CommitUnknown { .. } => true,
             Self::Store { source, .. } => !matches!(
                 source,
                 object_store::Error::NotFound { .. }

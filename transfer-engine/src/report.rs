@@ -53,6 +53,10 @@ pub struct SyncReport {
     pub bytes_stored: u64,
     /// Requests made to the store.
     pub requests: u64,
+    /// Paths that were not sent before the deadline.
+    pub unsent: u64,
+    /// Their bytes, as far as they were looked at.
+    pub unsent_bytes: u64,
     /// Whether the snapshot is partial: the deadline came before the work was done.
     pub partial: bool,
     /// Whether a white list that holds nothing made the sync incomplete.
@@ -91,6 +95,8 @@ impl SyncReport {
         self.bytes_received += later.bytes_received;
         self.bytes_stored += later.bytes_stored;
         self.requests += later.requests;
+        self.unsent = later.unsent;
+        self.unsent_bytes = later.unsent_bytes;
         self.partial |= later.partial;
         self.nothing_in_scope |= later.nothing_in_scope;
         self.stopped_by_conflict |= later.stopped_by_conflict;

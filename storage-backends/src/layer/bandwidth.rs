@@ -53,16 +53,33 @@ impl Bucket {
 
     /// Waits until this many bytes fit.
     async fn take(&self, bytes: u64) {
-        let until = {
+        let turn = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
             let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
             let start = next.map_or(now, |next| next.max(earliest));
             let until = start + Duration::from_secs_f64(bytes as f64 / self.rate.get() as f64);
             *next = Some(until);
-            until
+            Turn { bucket: self, start, until }
         };
-        sleep_until(until).await;
+        sleep_until(turn.until).await;
+    }
+}
+
+/// A time of the line that is taken. One that is given up leaves to others what is left of it.
+struct Turn<'a> {
+    bucket: &'a Bucket,
+    start: Instant,
+    until: Instant,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let left = self.until.saturating_duration_since(self.start.max(Instant::now()));
+        if !left.is_zero() {
+            let mut next = self.bucket.next.lock().unwrap_or_else(PoisonError::into_inner);
+            *next = next.and_then(|next| next.checked_sub(left));
+        }
     }
 }
 

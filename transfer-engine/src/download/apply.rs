@@ -350,7 +350,7 @@ fn has_same_content(step: &PlanStep) -> bool {
     let local = match &step.local {
         Some(row) => match &row.state {
             DeltaState::Present { entry, .. } => Some(entry),
-            DeltaState::Absent | DeltaState::Unreadable => None,
+            DeltaState::Absent | DeltaState::Unreadable | DeltaState::Unsent { .. } => None,
         },
         None => step.base.as_ref().map(|b| &b.entry),
     };

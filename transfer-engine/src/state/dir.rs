@@ -135,6 +135,11 @@ impl ContextState {
         }
     }
 
+    /// The packs that were put and that no commit of this mount refers to yet.
+    pub(crate) fn packs(&self) -> PathBuf {
+        self.dir.join("packs")
+    }
+
     pub(crate) fn cache(&self) -> Cache {
         Cache::new(self.dir.join("cache"))
     }

@@ -6,6 +6,7 @@
 //!                       /<context>/base         the base entries with their fingerprints
 //!                                 /base.next    the base that a commit under way would give
 //!                                 /arrivals     what a download has put in place since the base was written
+//!                                 /packs        packs that were put since the last commit
 //!                                 /cache/       the head and its segments, as they are in the store
 //! ```
 
@@ -13,12 +14,16 @@ mod arrivals;
 mod base;
 mod cache;
 mod dir;
+mod pack_journal;
 mod rows;
+mod runs;
 mod spool;
 
 pub(crate) use arrivals::{ArrivalRow, ArrivalsReader, ArrivalsWriter, Change, Overlaid};
 pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;
 pub(crate) use dir::{ContextState, MountState, mount_dir};
-pub(crate) use rows::{BaseRow, DeltaRow, DeltaState};
+pub(crate) use pack_journal::{NotedPack, PackJournal};
+pub(crate) use rows::{BaseRow, Candidate, DeltaRow, DeltaState};
+pub(crate) use runs::Runs;
 pub(crate) use spool::Spool;

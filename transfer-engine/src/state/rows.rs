@@ -53,6 +53,10 @@ pub(crate) enum DeltaState {
     },
     /// It is there and can't be read, or nobody can tell whether it is.
     Unreadable,
+    /// It is there, with so many bytes, and what is in it is not in the store yet.
+    Unsent {
+        size: u64,
+    },
 }
 
 impl LocalRow for DeltaRow {
@@ -64,7 +68,7 @@ impl LocalRow for DeltaRow {
         match &self.state {
             DeltaState::Absent => Local::Absent,
             DeltaState::Present { entry, .. } => Local::Present(entry),
-            DeltaState::Unreadable => Local::Unreadable,
+            DeltaState::Unreadable | DeltaState::Unsent { .. } => Local::Unreadable,
         }
     }
 
@@ -84,7 +88,7 @@ impl DeltaRow {
     /// Whether the mount really differs here, and not only its fingerprint.
     pub(crate) fn is_change(&self) -> bool {
         match (&self.state, &self.base) {
-            (DeltaState::Unreadable, _) => false,
+            (DeltaState::Unreadable | DeltaState::Unsent { .. }, _) => false,
             (DeltaState::Absent, base) => base.is_some(),
             (DeltaState::Present { entry, empty_dir, .. }, Some(base)) => {
                 *empty_dir || !entry.agrees_with(base)
@@ -99,6 +103,11 @@ pub(crate) trait Row: Sized {
     fn path(&self) -> &TreePath;
     fn write(&self, w: &mut Writer);
     fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError>;
+
+    /// The bytes that it takes in memory, about.
+    fn weight(&self) -> usize {
+        2 * size_of::<Self>() + self.path().as_bytes().len()
+    }
 }
 
 const FILE: u8 = 0;
@@ -204,6 +213,10 @@ impl Row for DeltaRow {
         match &self.state {
             DeltaState::Absent => w.u8(0),
             DeltaState::Unreadable => w.u8(1),
+            DeltaState::Unsent { size } => {
+                w.u8(3);
+                w.varint(*size);
+            }
             DeltaState::Present { entry, seen, trusted, chunks, empty_dir } => {
                 w.u8(2);
                 write_entry(entry, w);
@@ -226,6 +239,7 @@ impl Row for DeltaRow {
         let state = match r.u8()? {
             0 => DeltaState::Absent,
             1 => DeltaState::Unreadable,
+            3 => DeltaState::Unsent { size: r.varint()? },
             _ => {
                 let entry = read_entry(r)?;
                 let seen = read_print(r)?;
@@ -245,5 +259,45 @@ impl Row for DeltaRow {
             }
         };
         Ok(Self { path, base, state })
+    }
+
+    fn weight(&self) -> usize {
+        let chunks = match &self.state {
+            DeltaState::Present { chunks, .. } => chunks.len() * size_of::<(ChunkId, u32)>(),
+            _ => 0,
+        };
+        2 * size_of::<Self>() + self.path.as_bytes().len() + chunks
+    }
+}
+
+/// A file that may have changed and is still to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) path: TreePath,
+    pub(crate) print: Fingerprint,
+    /// The base's entry, an implied directory counted in.
+    pub(crate) base: Option<Entry>,
+}
+
+impl Row for Candidate {
+    fn path(&self) -> &TreePath {
+        &self.path
+    }
+
+    fn write(&self, w: &mut Writer) {
+        write_print(Some(&self.print), w);
+        w.u8(u8::from(self.base.is_some()));
+        if let Some(base) = &self.base {
+            write_entry(base, w);
+        }
+    }
+
+    fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError> {
+        let print = read_print(r)?.ok_or_else(|| r.invalid("a file without a stat"))?;
+        let base = match r.u8()? {
+            0 => None,
+            _ => Some(read_entry(r)?),
+        };
+        Ok(Self { path, print, base })
     }
 }

@@ -160,6 +160,11 @@ impl<R: Row> Spool<R> {
         Self { file: tempfile::spooled_tempfile_in(IN_MEMORY, dir), frames: FrameWriter::new(), len: 0 }
     }
 
+    /// Starts an empty spool that is in a file of `dir` at once.
+    pub(crate) fn in_file(dir: &Path) -> Self {
+        Self { file: tempfile::spooled_tempfile_in(0, dir), frames: FrameWriter::new(), len: 0 }
+    }
+
     /// Adds a row, which must sort after all others.
     pub(crate) fn push(&mut self, row: &R) -> io::Result<()> {
         self.len += 1;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use policy_core::{Towards, TreePath};
 
+use super::deadline::{Course, Cut};
 use super::delta::LocalDelta;
 use super::packs::{Chunks, PackSink};
 use super::push::{Attempt, Outcome};
@@ -21,9 +22,11 @@ use crate::store::{Head, HeadKey, unusable};
 use crate::tree::Tree;
 
 impl Mount {
+    #[expect(clippy::too_many_arguments, reason = "the one place where everything of an upload meets")]
     pub(super) async fn commit(
         &self,
         attempt: &mut Attempt<'_>,
+        course: &Course,
         head: &Head,
         header: Option<&BaseHeader>,
         delta: &mut LocalDelta,
@@ -46,18 +49,22 @@ impl Mount {
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
         let mut tally = Tally::default();
         let mut plan = self.plan(attempt, &tree, header, delta, as_base)?;
+        let mut steps = 0u64;
         while let Some(step) = plan.next().await? {
             tally.note(&step, attempt, &mut report);
+            let_others_run(&mut steps).await;
         }
         drop(plan);
-        if !attempt.told && !as_base && options.only.is_empty() {
+        let knows_all = delta.is_whole && options.only.is_empty();
+        if !attempt.told && !as_base && knows_all {
             let mut marks = delta.marks.clone();
             marks.merge(&tally.marks.take().unwrap_or_else(|| policy_core::ListMarks::new(&self.scope)));
             self.warn_unmatched(&marks, monitor);
-        } else if !attempt.told && options.only.is_empty() {
+        } else if !attempt.told && knows_all {
             self.warn_unmatched(&delta.marks, monitor);
         }
-        attempt.told = true;
+        // The rounds to come tell of what this one leaves out.
+        attempt.told = attempt.cut != Some(Cut::Round);
         if tally.stopped {
             report.stopped_by_conflict = true;
             return Ok(Outcome::Done(report));
@@ -126,7 +133,7 @@ impl Mount {
             },
             totals: updated.totals,
             changes: updated.changes,
-            partial: false,
+            partial: attempt.cut.is_some(),
             packs: listed.packs,
             segments: listed.segments,
             inline: listed.inline,
@@ -141,8 +148,10 @@ impl Mount {
             ..as_now
         };
         let header = next.finish(header).map_err(cannot_write)?;
-        let committed =
-            self.store.commit(&self.context, number, encoded.bytes.clone(), encoded.digest).await?;
+        course.committing(Some(number));
+        let committed = self.store.commit(&self.context, number, encoded.bytes.clone(), encoded.digest).await;
+        course.committing(None);
+        let committed = committed?;
         let Committed::Ours(key) = committed else {
             self.files.drop_next()?;
             return Ok(Outcome::Beaten);
@@ -183,5 +192,13 @@ impl Mount {
         let base = self.base_rows(header, &attempt.filter, attempt.options)?;
         let rules = self.rules(attempt.options, attempt.hold);
         Ok(Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.filter.clone()))
+    }
+}
+
+/// Lets timers and the rest of the runtime have their turn now and then: a deadline holds for a plan, too.
+pub(super) async fn let_others_run(steps: &mut u64) {
+    *steps += 1;
+    if steps.is_multiple_of(512) {
+        tokio::task::yield_now().await;
     }
 }

@@ -6,6 +6,7 @@
 //!       ├─► merge ─► batches ─► read, cut, hash, compress ─► rows, in order
 //! base ─┘                                └──────────────────► blocks ─► packs
 //! ```
+//! With a deadline the batches are sorted by importance before they are read (`ordered.rs`).
 
 use std::io;
 use std::iter::Peekable;
@@ -17,15 +18,18 @@ use policy_core::{ListMarks, Scope, UploadMode};
 use tokio::sync::mpsc;
 
 use super::files::{Read, Readers, read_long};
-use super::merge::{Batch, Merge};
+use super::merge::{Batch, Merge, Work};
 use super::packs::{Chunks, PackSink};
 use super::reading::Buffers;
+use super::resume::resume;
+use super::unsent::Landed;
+use crate::env::JobLost;
 use crate::error::Error;
 use crate::format::PackId;
 use crate::local::{MountDir, Scan, ScanFilter};
 use crate::monitor::{Monitor, Progress};
 use crate::report::SyncReport;
-use crate::state::{BaseRow, DeltaRow, Spool};
+use crate::state::{BaseRow, DeltaRow, DeltaState, Runs, Spool};
 use crate::store::Head;
 use crate::tree::{ChunkIndex, Tree};
 
@@ -50,16 +54,28 @@ pub(crate) struct Sending<'a, 'b> {
     pub(crate) head: Tree<'b>,
     /// but for those in packs that do not count.
     pub(crate) absent: &'a [PackId],
+    /// Where the packs are noted that no commit refers to yet.
+    pub(crate) journal: &'a Path,
+    /// Whether a long upload is to be committed in rounds.
+    pub(crate) in_rounds: bool,
+    /// Requests under way at once.
+    pub(crate) concurrency: usize,
 }
 
 /// The local differences, and what was counted on the way.
 pub(crate) struct LocalDelta {
     pub(crate) rows: Spool<DeltaRow>,
-    /// Rows of long files, which take their own time; sorted.
-    long: Vec<DeltaRow>,
+    /// Rows that did not come in the order of the tree: those of long files, and with a deadline of all.
+    pub(super) others: Runs<DeltaRow>,
     pub(crate) stats: DeltaStats,
     /// The lists that met something.
     pub(crate) marks: ListMarks,
+    /// Whether reading ended before everything was read.
+    pub(super) cut_short: bool,
+    /// Whether the mount was looked through to its end.
+    pub(super) is_whole: bool,
+    /// What is in the store, where not everything is.
+    pub(super) landed: Option<Landed>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -93,19 +109,24 @@ impl DeltaStats {
 impl LocalDelta {
     /// Whether there are rows at all.
     pub(crate) fn has_rows(&self) -> bool {
-        self.rows.len() > 0 || !self.long.is_empty()
+        self.rows.len() > 0 || !self.others.is_empty()
     }
 
-    /// Reads all rows in order.
+    /// Reads all rows in order. A file of which something is not in the store is one that was not sent.
     pub(crate) fn read(&mut self) -> io::Result<impl Iterator<Item = io::Result<DeltaRow>>> {
-        let long = self.long.iter().cloned().map(Ok).peekable();
-        Ok(MergedRows { short: self.rows.read()?.peekable(), long })
+        let landed = self.landed.as_ref().map(Landed::judge);
+        let others = self.others.read()?.peekable();
+        let rows = MergedRows { in_order: self.rows.read()?.peekable(), others };
+        Ok(rows.map(move |row| match &landed {
+            Some(judge) => row.map(|row| judge.settle(row)),
+            None => row,
+        }))
     }
 }
 
 struct MergedRows<A: Iterator, B: Iterator> {
-    short: Peekable<A>,
-    long: Peekable<B>,
+    in_order: Peekable<A>,
+    others: Peekable<B>,
 }
 
 impl<A, B> Iterator for MergedRows<A, B>
@@ -116,10 +137,10 @@ where
     type Item = io::Result<DeltaRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match (self.short.peek(), self.long.peek()) {
-            (Some(Ok(a)), Some(Ok(b))) if b.path < a.path => self.long.next(),
-            (None, Some(_)) => self.long.next(),
-            _ => self.short.next(),
+        match (self.in_order.peek(), self.others.peek()) {
+            (_, Some(Err(_))) | (None, Some(_)) => self.others.next(),
+            (Some(Ok(a)), Some(Ok(b))) if b.path < a.path => self.others.next(),
+            _ => self.in_order.next(),
         }
     }
 }
@@ -128,13 +149,13 @@ where
 pub(crate) async fn local_delta(
     options: &DeltaOptions<'_>,
     base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
-    mut sending: Option<Sending<'_, '_>>,
+    sending: Option<Sending<'_, '_>>,
     monitor: &dyn Monitor,
 ) -> Result<LocalDelta, Error> {
     let mount = options.mount;
     let env = mount.env().clone();
     let cannot_scan = |e: io::Error| Error::local("scan", mount.path(), e);
-    let (batches, mut incoming) = mpsc::channel::<Batch>(8);
+    let (batches, incoming) = mpsc::channel::<Batch>(8);
     let merge = {
         let (mount, filter, scope) = (mount.clone(), options.filter.clone(), options.scope.clone());
         let checksum = options.checksum;
@@ -151,99 +172,150 @@ pub(crate) async fn local_delta(
             Ok::<_, io::Error>(merge.marks)
         })
     };
-    let mut delta = LocalDelta {
+    let delta = LocalDelta {
         rows: Spool::new(options.spool_dir),
-        long: Vec::new(),
+        others: Runs::new(options.spool_dir, |a, b| a.path.cmp(&b.path)),
         stats: DeltaStats::default(),
         marks: ListMarks::new(&options.scope),
+        cut_short: false,
+        is_whole: true,
+        landed: None,
     };
-    let mut readers = Readers {
+    let readers = Readers {
         mount: mount.clone(),
         chunks: sending.as_ref().map(|s| (s.chunks.clone(), s.chunks.head())),
         mode: options.mode,
         scope: options.scope.clone(),
         buffers: Buffers::default(),
     };
-    let mut progress = Progress::default();
-    let mut new_bytes = 0;
-    let mut long = Vec::new();
-
+    let by_importance = sending.as_ref().is_some_and(|s| s.sink.pace().has_deadline());
+    let progress = Progress::default();
+    let mut reading = Reading { options, delta, readers, sending, progress, new_bytes: 0, monitor };
     let consume = async {
-        let mut reading = futures::stream::FuturesOrdered::new();
-        let width = env.parallelism() + 1;
-        let mut open = true;
-        while open || !reading.is_empty() {
-            tokio::select! {
-                biased;
-                Some(read) = reading.next(), if !reading.is_empty() => {
-                    let read: Result<Read, crate::env::JobLost> = read;
-                    let read = read.map_err(|e| Error::local("read", mount.path(), io::Error::from(e)))?;
-                    settle(read, &mut delta, &mut new_bytes, options, sending.as_mut(), &mut progress, monitor).await?;
-                }
-                batch = incoming.recv(), if open && reading.len() < width => {
-                    let Some(mut batch) = batch else { open = false; continue };
-                    let needs_chunks = batch.bytes > 0 || !batch.long.is_empty();
-                    if needs_chunks && let Some(sending) = &mut sending {
-                        load_index(sending, &mut readers).await?;
-                    }
-                    long.append(&mut batch.long);
-                    let (readers, env) = (readers.clone(), env.clone());
-                    reading.push_back(async move { env.blocking(move || readers.read(batch)).await });
-                }
-            }
-        }
-        for work in long {
-            let read = read_long(&readers, &env, work, sending.as_mut(), &mut progress, monitor).await?;
-            let Read { rows, problems, stats, new_bytes: new, .. } = read;
-            delta.long.extend(rows);
-            count(&mut delta.stats, &stats);
-            problems.iter().for_each(|p| monitor.problem(p));
-            new_bytes += new;
-            check_limit(new_bytes, options)?;
-        }
-        Ok::<_, Error>(())
+        if by_importance { reading.by_importance(incoming).await } else { reading.in_order(incoming).await }
     };
     let (marks, consumed) = tokio::join!(merge, consume);
     let marks = marks.map_err(|e| cannot_scan(e.into()))?;
     consumed?;
+    let mut delta = reading.delta;
     delta.marks = marks.map_err(cannot_scan)?;
     Ok(delta)
 }
 
-/// Reads the head's chunks once there is something that they may spare us to send.
-async fn load_index(sending: &mut Sending<'_, '_>, readers: &mut Readers) -> Result<(), Error> {
-    if sending.chunks.head().is_none() {
-        sending.chunks.set_head(Arc::new(ChunkIndex::build(&sending.head, sending.absent).await?));
-    }
-    readers.chunks = Some((sending.chunks.clone(), sending.chunks.head()));
-    Ok(())
+/// Differences being read.
+pub(super) struct Reading<'a, 'b, 'c> {
+    pub(super) options: &'a DeltaOptions<'a>,
+    pub(super) delta: LocalDelta,
+    pub(super) readers: Readers,
+    pub(super) sending: Option<Sending<'b, 'c>>,
+    progress: Progress,
+    new_bytes: u64,
+    monitor: &'a dyn Monitor,
 }
 
-async fn settle(
-    read: Read,
-    delta: &mut LocalDelta,
-    new_bytes: &mut u64,
-    options: &DeltaOptions<'_>,
-    sending: Option<&mut Sending<'_, '_>>,
-    progress: &mut Progress,
-    monitor: &dyn Monitor,
-) -> Result<(), Error> {
-    *new_bytes += read.new_bytes;
-    check_limit(*new_bytes, options)?;
-    if let Some(sending) = sending {
-        for block in read.blocks {
-            sending.sink.add_block(block).await?;
+impl Reading<'_, '_, '_> {
+    /// Reads everything as it comes: short files in the order of the tree, long ones after them.
+    async fn in_order(&mut self, mut incoming: mpsc::Receiver<Batch>) -> Result<(), Error> {
+        let env = self.options.mount.env().clone();
+        let mut reading = futures::stream::FuturesOrdered::new();
+        let width = env.parallelism() + 1;
+        let mut long = Vec::new();
+        let mut open = true;
+        while open || !reading.is_empty() {
+            if open && self.is_round_over() {
+                // What was not met counts as it did before, and comes with the next round.
+                incoming.close();
+                (open, self.delta.is_whole) = (false, false);
+            }
+            tokio::select! {
+                biased;
+                Some(read) = reading.next(), if !reading.is_empty() => self.settle(read, false).await?,
+                batch = incoming.recv(), if open && reading.len() < width => {
+                    let Some(mut batch) = batch else { open = false; continue };
+                    let needs_chunks = batch.bytes > 0 || !batch.long.is_empty();
+                    if needs_chunks {
+                        self.learn_chunks().await?;
+                    }
+                    long.append(&mut batch.long);
+                    let (readers, env) = (self.readers.clone(), env.clone());
+                    reading.push_back(async move { env.blocking(move || readers.read(batch)).await });
+                }
+            }
         }
+        drop(incoming);
+        self.delta.cut_short |= !self.delta.is_whole;
+        for work in long {
+            if self.is_round_over() {
+                self.leave_out(work)?;
+            } else {
+                self.read_long(work).await?;
+            }
+        }
+        Ok(())
     }
-    for row in &read.rows {
-        delta.rows.push(row).map_err(|e| Error::local("write to", options.spool_dir, e))?;
+
+    fn is_round_over(&self) -> bool {
+        self.sending.as_ref().is_some_and(|s| s.sink.is_round_over())
     }
-    read.problems.iter().for_each(|p| monitor.problem(p));
-    count(&mut delta.stats, &read.stats);
-    progress.files_done = delta.stats.found;
-    progress.bytes_done = delta.stats.bytes_read;
-    monitor.progress(progress);
-    Ok(())
+
+    /// Reads what a file is about to be spared by, once there is one: the head's chunks, and those of packs
+    /// that an earlier upload has put.
+    pub(super) async fn learn_chunks(&mut self) -> Result<(), Error> {
+        let Some(sending) = &mut self.sending else { return Ok(()) };
+        if sending.chunks.head().is_none() {
+            sending.chunks.set_head(Arc::new(ChunkIndex::build(&sending.head, sending.absent).await?));
+            resume(sending).await?;
+        }
+        self.readers.chunks = Some((sending.chunks.clone(), sending.chunks.head()));
+        Ok(())
+    }
+
+    pub(super) async fn read_long(&mut self, work: Work) -> Result<(), Error> {
+        let env = self.options.mount.env();
+        let sending = self.sending.as_mut();
+        let read = read_long(&self.readers, env, work, sending, &mut self.progress, self.monitor).await?;
+        self.settle(Ok(read), true).await
+    }
+
+    /// Takes what was read of a batch; its rows come in the order of the tree, or apart from it.
+    pub(super) async fn settle(&mut self, read: Result<Read, JobLost>, apart: bool) -> Result<(), Error> {
+        let read = read.map_err(|e| Error::local("read", self.options.mount.path(), io::Error::from(e)))?;
+        self.new_bytes += read.new_bytes;
+        check_limit(self.new_bytes, self.options)?;
+        if let Some(sending) = &mut self.sending {
+            sending.sink.pace().note_rows(read.rows.len() as u64);
+            for block in read.blocks {
+                sending.sink.add_block(block).await?;
+            }
+        }
+        for row in read.rows {
+            self.push(row, apart)?;
+        }
+        read.problems.iter().for_each(|p| self.monitor.problem(p));
+        count(&mut self.delta.stats, &read.stats);
+        self.progress.files_done = self.delta.stats.found;
+        self.progress.bytes_done = self.delta.stats.bytes_read;
+        self.monitor.progress(&self.progress);
+        Ok(())
+    }
+
+    /// Notes a file that is not read any more.
+    pub(super) fn leave_out(&mut self, work: Work) -> Result<(), Error> {
+        self.delta.cut_short = true;
+        let row = match work {
+            Work::File { path, print, base } => {
+                DeltaRow { path, base, state: DeltaState::Unsent { size: print.size } }
+            }
+            Work::Row(row) => row,
+        };
+        self.push(row, true)
+    }
+
+    fn push(&mut self, row: DeltaRow, apart: bool) -> Result<(), Error> {
+        let delta = &mut self.delta;
+        let pushed = if apart { delta.others.push(row) } else { delta.rows.push(&row) };
+        pushed.map_err(|e| Error::local("write to", self.options.spool_dir, e))
+    }
 }
 
 fn check_limit(new_bytes: u64, options: &DeltaOptions<'_>) -> Result<(), Error> {

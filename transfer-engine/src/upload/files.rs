@@ -118,6 +118,7 @@ pub(super) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead,
         }
         Err(ReadError::Gone) if base.is_none() => return,
         Err(ReadError::Gone) => DeltaState::Absent,
+        Err(ReadError::OutOfTime { size }) => DeltaState::Unsent { size },
         Err(error) => {
             let (message, hint) = match &error {
                 ReadError::Io(e) => (format!("cannot be read: {e}"), hint_for(e)),
@@ -224,6 +225,7 @@ pub(super) async fn read_long_once(
         Ok(file) => file,
         Err(e) => return Ok(Err(e)),
     };
+    let size = file.size();
     // Each step is read once the one before is, while those before are hashed and compressed.
     let steps = futures::stream::unfold((Some(file), env.clone()), |(file, env)| async move {
         let mut file = file?;
@@ -267,6 +269,9 @@ pub(super) async fn read_long_once(
                 if let Some(sending) = sending {
                     for block in blocks {
                         sending.sink.add_block(block).await.map_err(LongError::Store)?;
+                    }
+                    if sending.sink.is_closed() {
+                        return Ok(Err(ReadError::OutOfTime { size }));
                     }
                 }
             }

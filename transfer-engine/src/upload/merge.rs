@@ -226,7 +226,7 @@ pub(super) fn count_row(row: &DeltaRow, stats: &mut DeltaStats) {
         DeltaState::Absent => stats.deleted += u64::from(row.base.is_some()),
         DeltaState::Present { .. } if row.is_change() => stats.changed += 1,
         DeltaState::Present { .. } => stats.unchanged += 1,
-        DeltaState::Unreadable => {}
+        DeltaState::Unreadable | DeltaState::Unsent { .. } => {}
     }
 }
 

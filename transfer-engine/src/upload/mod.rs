@@ -1,14 +1,19 @@
 //! From the mount to the store.
 
 mod commit;
+mod deadline;
 mod delta;
 mod files;
 mod merge;
 mod new_tree;
+mod ordered;
+mod pace;
 mod packs;
 mod push;
 mod reading;
+mod resume;
 mod tally;
+mod unsent;
 
 pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, local_delta};
 pub(crate) use packs::{Chunks, PackSink};

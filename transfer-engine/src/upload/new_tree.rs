@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use policy_core::{Decision, Entry, Reason, TreePath, Verdict, numbered_copy_path};
 
+use super::commit::let_others_run;
 use super::delta::LocalDelta;
 use super::packs::{Chunks, PackSink};
 use super::push::Attempt;
@@ -88,6 +89,7 @@ impl Mount {
             Some(_) => {
                 let index = Arc::new(ChunkIndex::build(tree, late).await?);
                 chunks.set_head(index.clone());
+                sink.count_on_own(|id| tree.snapshot.packs.iter().any(|p| p.id == *id));
                 index
             }
             None => Arc::new(ChunkIndex::default()),
@@ -102,7 +104,9 @@ impl Mount {
             (false, only_is_empty) => only_is_empty,
         };
         let mut plan = self.plan(attempt, tree, header, delta, as_base)?;
+        let mut steps = 0u64;
         while let Some(mut step) = plan.next().await? {
+            let_others_run(&mut steps).await;
             if left_out.contains(&step.path) {
                 step.decision = Decision { verdict: Verdict::Withhold, reason: Reason::NeedsDeletion };
             }
@@ -170,7 +174,7 @@ impl Mount {
 pub(super) fn present(row: &DeltaRow) -> Option<(&Entry, &[(ChunkId, u32)])> {
     match &row.state {
         DeltaState::Present { entry, chunks, .. } => Some((entry, chunks)),
-        DeltaState::Absent | DeltaState::Unreadable => None,
+        DeltaState::Absent | DeltaState::Unreadable | DeltaState::Unsent { .. } => None,
     }
 }
 
@@ -184,7 +188,7 @@ fn base_after(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
                 print: seen.filter(|_| *trusted),
                 held: false,
             }),
-            DeltaState::Absent | DeltaState::Unreadable => None,
+            DeltaState::Absent | DeltaState::Unreadable | DeltaState::Unsent { .. } => None,
         })
     };
     match (step.decision.verdict, step.decision.reason) {

@@ -1,16 +1,20 @@
 //! Blocks become packs, and packs are put while the next one fills.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use policy_core::Digest;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
+use super::pace::Pace;
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
-use crate::format::{BlockRef, ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, StoreKey};
+use crate::format::{BlockRef, ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, SealedPack, StoreKey};
+use crate::state::{NotedPack, PackJournal};
 use crate::store::{Store, unusable};
 use crate::tree::ChunkIndex;
 
@@ -53,7 +57,18 @@ impl Chunks {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().flatten()
     }
 
-    fn place(&self, block: BlockRef, chunks: &[(ChunkId, u32)]) {
+    /// Whether a chunk is where a tree may refer to it: in the head, or in what was sent.
+    pub(crate) fn holds(&self, head: Option<&ChunkIndex>, id: &ChunkId) -> bool {
+        self.sent(id).is_some() || head.is_some_and(|h| h.may_hold(id))
+    }
+
+    /// Forgets the chunks in packs that are not to be counted on, and those that have no place.
+    pub(crate) fn keep_only(&self, counts: impl Fn(&PackId) -> bool) {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.retain(|_, place| place.is_some_and(|place| counts(&place.block.pack)));
+    }
+
+    pub(super) fn place(&self, block: BlockRef, chunks: &[(ChunkId, u32)]) {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut offset = 0;
         for (id, len) in chunks {
@@ -76,20 +91,41 @@ pub(crate) struct PutPack {
 pub(crate) struct PackSink {
     store: Store,
     chunks: Arc<Chunks>,
+    pace: Arc<Pace>,
     filling: Option<PackBuilder>,
+    /// A pack for which no time was left.
+    refused: Option<SealedPack>,
     uploads: JoinSet<Result<(PackId, PutPack), Error>>,
     /// Bytes that may be under way.
     budget: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     limit: u32,
     put: HashMap<PackId, PutPack>,
+    /// All packs of this upload, also those that are not in the store yet.
+    mine: HashSet<PackId>,
     segment_lens: HashMap<Digest, u32>,
+    journal: Option<Arc<PackJournal>>,
+    /// Whether the pace says when packs are sent; not so once there is only the tree to be sent.
+    paced: bool,
+    closed: bool,
+    /// How old packs may be when what was put is committed, and when the oldest will be.
+    round: Option<Duration>,
+    round_ends: Option<Instant>,
     pub(crate) stored: u64,
 }
 
+/// A place among the uploads that are under way.
+type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
 impl PackSink {
     /// Makes a sink that keeps at most about `memory` bytes of packs under way.
-    pub(crate) fn new(store: &Store, chunks: Arc<Chunks>, memory: u64, concurrency: usize) -> Self {
+    pub(crate) fn new(
+        store: &Store,
+        chunks: Arc<Chunks>,
+        pace: Arc<Pace>,
+        memory: u64,
+        concurrency: usize,
+    ) -> Self {
         // A quarter is for packs under way. The rest is for the one that is being filled, for what is being
         // read, and for what the allocator does not give back at once.
         let limit = u32::try_from(memory / 4).unwrap_or(u32::MAX >> 3);
@@ -97,30 +133,79 @@ impl PackSink {
         Self {
             store: store.clone(),
             chunks,
+            paced: pace.has_deadline(),
+            pace,
             filling: None,
+            refused: None,
             uploads: JoinSet::new(),
             budget: Arc::new(Semaphore::new(limit as usize)),
             requests: Arc::new(Semaphore::new(concurrency)),
             limit,
             put: HashMap::new(),
+            mine: HashSet::new(),
             segment_lens: HashMap::new(),
+            journal: None,
+            closed: false,
+            round: None,
+            round_ends: None,
             stored: 0,
         }
     }
 
     /// Makes a sink for who has no deadline.
     pub(crate) fn unhurried(store: &Store, chunks: Arc<Chunks>, memory: u64, concurrency: usize) -> Self {
-        Self::new(store, chunks, memory, concurrency)
+        Self::new(store, chunks, Arc::new(Pace::new(None)), memory, concurrency)
+    }
+
+    pub(crate) fn pace(&self) -> &Arc<Pace> {
+        &self.pace
+    }
+
+    /// Notes each pack that is put from now on.
+    pub(super) fn keep_journal(&mut self, journal: PackJournal) {
+        self.journal = Some(Arc::new(journal));
+    }
+
+    /// Takes a pack that an earlier upload has put, so long ago by the store's clock, as one of its own.
+    pub(super) fn take_over(&mut self, id: PackId, put: PutPack, age: Duration) {
+        self.put.insert(id, put);
+        self.mine.insert(id);
+        self.begin_round(age);
+    }
+
+    /// Lets a round of the upload end before its packs are older than this.
+    pub(super) fn set_round(&mut self, longest: Option<Duration>) {
+        self.round = longest;
+    }
+
+    fn begin_round(&mut self, age: Duration) {
+        let Some(left) = self.round.map(|longest| longest.saturating_sub(age)) else { return };
+        let end = Instant::now().checked_add(left);
+        self.round_ends = self.round_ends.into_iter().chain(end).min();
+    }
+
+    /// Whether what was put has to be committed before more is sent.
+    pub(super) fn is_round_over(&self) -> bool {
+        self.round_ends.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Whether the time for sending is over; what is added then is dropped.
+    pub(super) fn is_closed(&mut self) -> bool {
+        self.closed |= self.paced && self.pace.is_over();
+        self.closed
     }
 
     pub(crate) async fn add_block(&mut self, block: SealedBlock) -> Result<(), Error> {
+        if self.is_closed() {
+            return Ok(());
+        }
         let chunks = block.chunks.clone();
         let pack = self.filling().await?;
         let key = StoreKey::Pack(pack.id()).path();
         let place = pack.append(block).map_err(|e| unusable(key, e))?;
-        let is_full = pack.is_full();
+        let len = pack.len();
         self.chunks.place(place, &chunks);
-        if is_full { self.send().await } else { Ok(()) }
+        if len >= self.pace.pack_target() { self.send().await } else { Ok(()) }
     }
 
     pub(crate) async fn add_segment(&mut self, bytes: Bytes, digest: Digest) -> Result<(PackId, u32), Error> {
@@ -148,7 +233,11 @@ impl PackSink {
     async fn filling(&mut self) -> Result<&mut PackBuilder, Error> {
         let pack = match self.filling.take() {
             Some(pack) => pack,
-            None => PackBuilder::new(PackId(self.store.random()?)),
+            None => {
+                let id = PackId(self.store.random()?);
+                self.mine.insert(id);
+                PackBuilder::new(id)
+            }
         };
         Ok(self.filling.insert(pack))
     }
@@ -161,29 +250,81 @@ impl PackSink {
             self.note(ended)?;
         }
         let pack = pack.finish();
-        self.stored += pack.size;
-        let weight = u32::try_from(pack.size).unwrap_or(u32::MAX).min(self.limit);
+        let Some(room) = self.room(pack.size).await? else {
+            self.closed = true;
+            self.refused = Some(pack);
+            return Ok(());
+        };
+        self.start(pack, room);
+        Ok(())
+    }
+
+    /// Waits for room; `None` where the time for sending is over before there is any.
+    async fn room(&mut self, size: u64) -> Result<Option<Room>, Error> {
         let closed = |_| Error::local("wait for", "an upload", std::io::Error::other("closed"));
-        let room = self.budget.clone().acquire_many_owned(weight).await.map_err(closed)?;
-        let turn = self.requests.clone().acquire_owned().await.map_err(closed)?;
-        let store = self.store.clone();
+        let weight = u32::try_from(size).unwrap_or(u32::MAX).min(self.limit);
+        let (budget, requests) = (self.budget.clone(), self.requests.clone());
+        let free = async move {
+            let room = budget.acquire_many_owned(weight).await.map_err(closed)?;
+            Ok((room, requests.acquire_owned().await.map_err(closed)?))
+        };
+        if !self.paced {
+            return free.await.map(Some);
+        }
+        while !self.pace.has_room(size) {
+            if !self.wait_for_one().await? {
+                return Ok(None);
+            }
+        }
+        match self.pace.cutoff() {
+            Some(cutoff) => timeout_at(cutoff, free).await.ok().transpose(),
+            None => free.await.map(Some),
+        }
+    }
+
+    /// Waits until an upload has ended; false once the time for sending is over.
+    async fn wait_for_one(&mut self) -> Result<bool, Error> {
+        let ended = match self.pace.cutoff() {
+            Some(cutoff) => timeout_at(cutoff, self.uploads.join_next()).await,
+            None => Ok(self.uploads.join_next().await),
+        };
+        match ended {
+            Ok(Some(ended)) => self.note(ended)?,
+            Ok(None) => {}
+            // While it was waited for, the pace may have changed.
+            Err(_) => return Ok(!self.pace.is_over()),
+        }
+        Ok(true)
+    }
+
+    fn start(&mut self, pack: SealedPack, room: Room) {
+        self.stored += pack.size;
+        if self.round_ends.is_none() {
+            self.begin_round(Duration::ZERO);
+        }
+        let (store, journal) = (self.store.clone(), self.journal.clone());
+        let (pace, on_its_way) = (self.pace.clone(), self.pace.send(pack.size));
         self.uploads.spawn(async move {
             let key = StoreKey::Pack(pack.id).path();
             let (size, footer_len, id) = (pack.size, pack.footer_len, pack.id);
             put_pack(&store, &key, pack.parts).await?;
+            on_its_way.landed();
+            if let Some(journal) = journal
+                && let Err(error) = journal.add(&NotedPack { id, size, footer_len })
+            {
+                tracing::debug!(%error, "a pack is not noted");
+            }
             // When it landed, by the store's clock, is when its grace begins.
+            let asked = Instant::now();
             let landed = store.stat(&key).await?.last_modified.timestamp();
+            pace.note_trips(asked.elapsed(), 1);
             let grace = i64::try_from(store.meta().await?.grace_seconds).unwrap_or(i64::MAX);
-            drop((room, turn));
+            drop(room);
             Ok((id, PutPack { size, footer_len, land_by: landed.saturating_add(grace) }))
         });
-        Ok(())
     }
 
-    fn note(
-        &mut self,
-        ended: Result<Result<(PackId, PutPack), Error>, tokio::task::JoinError>,
-    ) -> Result<(), Error> {
+    fn note(&mut self, ended: Result<Result<(PackId, PutPack), Error>, JoinError>) -> Result<(), Error> {
         let lost = |e| Error::local("finish", "an upload", std::io::Error::other(e));
         let (id, put) = ended.map_err(lost)??;
         self.put.insert(id, put);
@@ -198,12 +339,69 @@ impl PackSink {
         }
         Ok(())
     }
+
+    /// Puts what is left, and waits until everything is in the store or the time for it is over. Says whether
+    /// everything is.
+    pub(super) async fn flush_in_time(&mut self) -> Result<bool, Error> {
+        if !self.is_closed() {
+            self.send().await?;
+        }
+        while !self.uploads.is_empty() {
+            if !self.wait_for_one().await? {
+                self.closed = true;
+                break;
+            }
+        }
+        // What comes now is the tree, which has to be sent.
+        self.paced = false;
+        Ok(!std::mem::take(&mut self.closed))
+    }
+
+    /// From now on counts only on what has landed, and on packs that the head has.
+    pub(super) fn count_on_landed(&mut self, in_head: impl Fn(&PackId) -> bool) -> Result<(), Error> {
+        while let Some(ended) = self.uploads.try_join_next() {
+            self.note(ended)?;
+        }
+        self.mine = self.put.keys().copied().collect();
+        self.count_on_own(in_head);
+        Ok(())
+    }
+
+    /// From now on counts only on packs of this upload, and on those that the head has.
+    pub(crate) fn count_on_own(&self, in_head: impl Fn(&PackId) -> bool) {
+        self.chunks.keep_only(|id| self.mine.contains(id) || in_head(id));
+    }
+
+    /// Gives up what has not landed, so that the line is free for the commit.
+    pub(super) async fn let_go(&mut self) {
+        (self.filling, self.refused) = (None, None);
+        self.uploads.shutdown().await;
+    }
+
+    /// Lets what was begun land, until `end`: nothing refers to it, but the next upload can.
+    pub(super) async fn land_until(&mut self, end: Instant) {
+        let rest = self.refused.take().into_iter().chain(self.filling.take().map(PackBuilder::finish));
+        let land = async {
+            for pack in rest {
+                let (budget, requests) = (self.budget.clone(), self.requests.clone());
+                let weight = u32::try_from(pack.size).unwrap_or(u32::MAX).min(self.limit);
+                if let (Ok(room), Ok(turn)) =
+                    (budget.acquire_many_owned(weight).await, requests.acquire_owned().await)
+                {
+                    self.start(pack, (room, turn));
+                }
+            }
+            while self.uploads.join_next().await.is_some() {}
+        };
+        // What has not landed by then is sent again next time.
+        let _ = timeout_at(end, land).await;
+    }
 }
 
 /// Puts a pack under its id, which is random and new: if something is there, it is this very pack.
 async fn put_pack(store: &Store, key: &object_store::path::Path, parts: Vec<Bytes>) -> Result<(), Error> {
     let size: u64 = parts.iter().map(|p| p.len() as u64).sum();
-    let mut wait = std::time::Duration::from_millis(100);
+    let mut wait = Duration::from_millis(100);
     let mut attempts = 0;
     loop {
         attempts += 1;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy_core::Digest;
+use tokio::time::Instant;
 
+use super::deadline::{Course, Cut};
 use super::delta::{LocalDelta, Sending, local_delta};
 use super::packs::{Chunks, PackSink};
 use crate::error::Error;
@@ -17,7 +19,7 @@ use crate::mount::Mount;
 use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::SyncReport;
-use crate::state::BaseHeader;
+use crate::state::{BaseHeader, PackJournal};
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
@@ -38,6 +40,8 @@ pub(super) struct Attempt<'a> {
     pub(super) hold: bool,
     /// Whether that is because the mount was found lost.
     pub(super) lost: bool,
+    /// Why not everything was sent, if so; then deletions are held back as well.
+    pub(super) cut: Option<Cut>,
     /// Whether what is planned has been told already.
     pub(super) told: bool,
 }
@@ -58,8 +62,9 @@ impl Mount {
     ///
     /// # Errors
     /// [`Error::NoContext`] where the context is missing and `options.create` is false, [`Error::NoStore`]
-    /// where the store is, [`Error::Beaten`], [`Error::CommitUnknown`], and whatever the store and the local
-    /// file system say. Trouble with single paths goes to the monitor and into the report.
+    /// where the store is, [`Error::Beaten`], [`Error::CommitUnknown`], [`Error::OutOfTime`] where nothing
+    /// could be committed before `options.deadline`, and whatever the store and the local file system say.
+    /// Trouble with single paths goes to the monitor and into the report.
     pub async fn push(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         self.save(options, monitor).await
     }
@@ -73,21 +78,29 @@ impl Mount {
         let _gate = self.arriving.gate.write().await;
         let keeper = self.keep_status(options, monitor, TaskType::Upload);
         let before = self.store.usage();
-        let mut result = self.push_all(options, &keeper).await;
+        let mut result = self.push_in_time(options, &keeper).await;
         if self.forget_damaged_base(&result, &keeper)? {
-            result = self.push_all(options, &keeper).await;
+            result = self.push_in_time(options, &keeper).await;
         }
         keeper.finish(result, self.store.usage().since(&before))
     }
 
-    async fn push_all(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
+    pub(super) async fn push_all(
+        &self,
+        options: &SyncOptions,
+        course: &Course,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
         let filter = self.filter(options);
         let dir = self.open_dir(monitor)?;
         if dir.is_none() && self.files.header().is_none() {
             let missing = io::Error::from(rustix::io::Errno::NOENT);
             return Err(Error::local("open the mount", &self.path, missing));
         }
+        let (asked, before) = (Instant::now(), self.store.usage());
         let (mut head, mut header) = self.find_parent(options, monitor).await?;
+        course.pace.note_trips(asked.elapsed(), self.store.usage().since(&before).requests);
+        course.pace.note_head(head.bytes.len() as u64);
         let Some(dir) = dir else {
             monitor.warning("the mount is gone; its deletions are held back");
             let held_back = header.as_ref().map_or(0, |h| h.rows);
@@ -95,15 +108,41 @@ impl Mount {
         };
 
         self.warn_of_expired(header.as_ref(), monitor)?;
-        let mut attempt = Attempt { filter, options, monitor, hold: false, lost: false, told: false };
-        let (mut attempts, mut late) = (0, 0);
-        loop {
+        let (mut attempts, mut late, mut told, mut in_rounds) = (0, 0, false, true);
+        'reading: loop {
             let chunks = Arc::new(Chunks::default());
+            let pace = course.pace.clone();
             let concurrency = options.concurrency.get();
-            let mut sink = PackSink::new(&self.store, chunks.clone(), options.memory, concurrency);
-            let mut delta =
-                self.read_mount(&dir, &attempt, &head, header.as_ref(), &chunks, &mut sink).await?;
-            let in_scope_nothing = self.check_mount(&dir, &mut attempt, &delta);
+            let mut sink = PackSink::new(&self.store, chunks.clone(), pace, options.memory, concurrency);
+            let mut attempt = Attempt {
+                filter: filter.clone(),
+                options,
+                monitor,
+                hold: false,
+                lost: false,
+                cut: None,
+                told,
+            };
+            let mut delta = self
+                .read_mount(&dir, &attempt, &head, header.as_ref(), &chunks, &mut sink, in_rounds)
+                .await?;
+            let in_scope_nothing = delta.is_whole && self.check_mount(&dir, &mut attempt, &delta);
+            let cut = self.settle(&mut delta, &chunks, &mut sink, &head).await?;
+            if let Some((cut, missing)) = &cut {
+                attempt.cut = Some(*cut);
+                attempt.hold = true;
+                if *cut == Cut::Deadline && !missing.leaves_something {
+                    self.tell_missing(&mut delta, monitor)?;
+                    monitor.warning(&missing.warning());
+                    if let Some(end) = course.pace.end() {
+                        sink.land_until(end).await;
+                    }
+                    return self.out_of_time(course, monitor);
+                }
+            }
+            if cut.is_some() {
+                sink.let_go().await;
+            }
             let read_at = self.store.env().now().secs;
             let mut first = true;
             loop {
@@ -111,12 +150,38 @@ impl Mount {
                     (head, header) = self.find_parent(options, monitor).await?;
                 }
                 first = false;
-                let outcome =
-                    self.commit(&mut attempt, &head, header.as_ref(), &mut delta, &chunks, &mut sink).await?;
+                let outcome = self
+                    .commit(&mut attempt, course, &head, header.as_ref(), &mut delta, &chunks, &mut sink)
+                    .await?;
                 match outcome {
                     Outcome::Done(mut report) => {
                         report.nothing_in_scope = in_scope_nothing;
-                        return Ok(report);
+                        let committed = report.parent.is_some();
+                        let Some((cut, missing)) = cut else {
+                            if !options.dry_run && !report.stopped_by_conflict {
+                                PackJournal::drop_at(&self.files.packs());
+                            }
+                            return Ok(course.add(report));
+                        };
+                        if report.stopped_by_conflict {
+                            return Ok(course.add(report));
+                        }
+                        if cut == Cut::Deadline {
+                            monitor.warning(&missing.warning());
+                            if !committed {
+                                return self.out_of_time(course, monitor);
+                            }
+                            return Ok(SyncReport { partial: true, ..course.add(report) });
+                        }
+                        // What this round has committed need not be noted, and the rest comes next. One that
+                        // committed nothing would not end otherwise by being tried again.
+                        in_rounds = committed;
+                        if committed {
+                            PackJournal::drop_at(&self.files.packs());
+                            course.add(report);
+                        }
+                        (head, header) = self.find_parent(options, monitor).await?;
+                        continue 'reading;
                     }
                     Outcome::Beaten => {}
                     Outcome::Rehash => break,
@@ -127,6 +192,7 @@ impl Mount {
                             return Err(Error::TooLate { name: self.context.clone(), number });
                         }
                         monitor.warning("the commit landed too late to count; everything is sent again");
+                        PackJournal::drop_at(&self.files.packs());
                         (head, header) = self.find_parent(options, monitor).await?;
                         break;
                     }
@@ -137,6 +203,7 @@ impl Mount {
                 }
                 self.back_off(attempts).await?;
             }
+            told = attempt.told;
             attempts += 1;
             if attempts >= ATTEMPTS {
                 return Err(Error::Beaten { name: self.context.clone(), attempts });
@@ -161,7 +228,10 @@ impl Mount {
     ) -> Result<(Head, Option<BaseHeader>), Error> {
         let (key, header) = self.find_head(monitor).await?;
         let head = match key {
-            Some(key) => Some(self.load_head(header.as_ref(), &key).await?),
+            Some(key) => {
+                let head = self.load_head(header.as_ref(), &key).await?;
+                Some(self.store.settled(&self.context, head).await?)
+            }
             None => None,
         };
         // Before anything is said of a context that is missing, or made, the store itself has to be there.
@@ -171,11 +241,8 @@ impl Mount {
         };
         let head = match head {
             Some(head) if head.is_live() => head,
-            _ if !options.create => {
-                return Err(Error::NoContext {
-                    name: self.context.clone(),
-                    location: self.store.location().to_owned(),
-                });
+            head if !options.create => {
+                return Err(self.store.missing(&self.context, head.as_ref()));
             }
             _ if options.dry_run => self.nothing_yet(),
             _ => {
@@ -215,6 +282,7 @@ impl Mount {
         Head { key, digest: Digest([0; 32]), snapshot: Arc::new(snapshot), bytes: bytes::Bytes::new() }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what is read, against what, and where it goes")]
     async fn read_mount(
         &self,
         dir: &MountDir,
@@ -223,6 +291,7 @@ impl Mount {
         header: Option<&BaseHeader>,
         chunks: &Arc<Chunks>,
         sink: &mut PackSink,
+        in_rounds: bool,
     ) -> Result<LocalDelta, Error> {
         attempt.monitor.phase(Phase::Scanning);
         let cache = self.cache();
@@ -232,7 +301,11 @@ impl Mount {
         // What lies in packs that don't count has to be sent again, so it has to be read again.
         read.checksum |= !absent.is_empty();
         let base = self.base_rows(header, &attempt.filter, attempt.options)?;
-        let sending = Sending { sink, chunks: chunks.clone(), head: tree, absent: &absent };
+        let journal = self.files.packs();
+        let concurrency = attempt.options.concurrency.get();
+        let chunks = chunks.clone();
+        let sending =
+            Sending { sink, chunks, head: tree, absent: &absent, journal: &journal, in_rounds, concurrency };
         let sending = (!attempt.options.dry_run).then_some(sending);
         local_delta(&read, base, sending, attempt.monitor).await
     }

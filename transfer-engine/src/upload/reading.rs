@@ -25,6 +25,11 @@ pub(crate) enum ReadError {
     Gone,
     #[error("it keeps changing while it is read")]
     Unstable,
+    #[error("there was no time to send it")]
+    OutOfTime {
+        /// Its length in bytes.
+        size: u64,
+    },
     #[error(transparent)]
     Io(io::Error),
 }
@@ -164,6 +169,10 @@ impl LongFile {
         let print = Fingerprint::of(&stat);
         let trusted = !print.is_racy(moment);
         Ok(Self { file, print, trusted, tail: Bytes::new(), ended: false, buffers: buffers.clone() })
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.print.size
     }
 
     /// Returns the next chunks, or none at the end of the file.

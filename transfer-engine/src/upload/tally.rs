@@ -2,12 +2,14 @@
 
 use policy_core::{Entry, Reason, Verdict};
 
+use super::deadline::{Cut, tell_unsent};
 use super::new_tree::present;
 use super::push::Attempt;
 use crate::format::TreeEntry;
 use crate::monitor::{Action, PathEvent, PathProblem, Side};
 use crate::plan::PlanStep;
 use crate::report::SyncReport;
+use crate::state::DeltaState;
 
 /// What a plan comes to.
 #[derive(Default)]
@@ -29,6 +31,11 @@ impl Tally {
         let local = step.local.as_ref().and_then(present).map(|(entry, _)| entry);
         let there = step.remote.as_ref().map(|r| &r.0.entry);
         let size = local.or(there).map_or(0, Entry::size);
+        if let (Some(cut), Verdict::Withhold | Verdict::HoldBack) = (attempt.cut, step.decision.verdict)
+            && self.leave_out(step, cut, attempt, report)
+        {
+            return;
+        }
         let (action, size) = match step.decision.verdict {
             Verdict::Nothing => return,
             Verdict::Write if there.is_some() => {
@@ -85,5 +92,30 @@ impl Tally {
                 size,
             });
         }
+    }
+
+    /// Notes what a partial snapshot does without; false if that has another reason.
+    fn leave_out(
+        &mut self,
+        step: &PlanStep,
+        cut: Cut,
+        attempt: &Attempt<'_>,
+        report: &mut SyncReport,
+    ) -> bool {
+        let size = match (step.decision.reason, step.local.as_ref().map(|row| &row.state)) {
+            (Reason::Unreadable, Some(DeltaState::Unsent { size })) => *size,
+            (Reason::NeedsDeletion, Some(DeltaState::Present { entry, .. })) => entry.size(),
+            (Reason::NeedsDeletion, _) => 0,
+            // The round after the last of these carries it out.
+            _ => return cut == Cut::Round && step.decision.verdict == Verdict::HoldBack,
+        };
+        if cut == Cut::Deadline {
+            report.unsent += 1;
+            report.unsent_bytes += size;
+            if !attempt.told {
+                tell_unsent(&step.path, size, attempt.monitor);
+            }
+        }
+        true
     }
 }

@@ -1,0 +1,141 @@
+//! An upload that has to end in time: what is cut short, and what is said when time is over.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use policy_core::TreePath;
+use tokio::time::timeout_at;
+
+use super::delta::LocalDelta;
+use super::pace::Pace;
+use super::packs::{Chunks, PackSink};
+use super::unsent::Missing;
+use crate::error::Error;
+use crate::format::PackId;
+use crate::monitor::{Action, Monitor, PathEvent, Side};
+use crate::mount::Mount;
+use crate::options::SyncOptions;
+use crate::report::SyncReport;
+use crate::state::DeltaState;
+use crate::store::Head;
+
+/// Why an upload is committed before everything was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The packs grow old; the upload goes on afterwards.
+    Round,
+    /// The deadline is near.
+    Deadline,
+}
+
+/// How far an upload has come, for who ends it from outside.
+#[derive(Debug)]
+pub(super) struct Course {
+    pub(super) pace: Arc<Pace>,
+    /// What the rounds so far came to.
+    saved: Mutex<Option<SyncReport>>,
+    /// The number of the snapshot that is being put; 0 for none.
+    committing: AtomicU64,
+}
+
+impl Course {
+    pub(super) fn committing(&self, number: Option<u64>) {
+        self.committing.store(number.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Adds a round that was committed, or the end, and returns what all came to.
+    pub(super) fn add(&self, round: SyncReport) -> SyncReport {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut whole = saved.take().unwrap_or_default();
+        // What the rounds before have committed is found unchanged by this one.
+        let unchanged = round.unchanged.saturating_sub(whole.added + whole.changed);
+        whole.absorb(&SyncReport { unchanged, ..round });
+        saved.insert(whole).clone()
+    }
+
+    /// Whether a round was committed.
+    pub(super) fn saved(&self) -> Option<SyncReport> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What stands in the way of a path that a partial snapshot can't have.
+pub(super) const NOT_SENT: &str = "not sent before the deadline";
+
+impl Mount {
+    /// Uploads, and ends before the deadline, whatever the store does.
+    pub(super) async fn push_in_time(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
+        let course = Course {
+            pace: Arc::new(Pace::new(options.deadline)),
+            saved: Mutex::default(),
+            committing: AtomicU64::new(0),
+        };
+        let push: BoxFuture<'_, Result<SyncReport, Error>> =
+            Box::pin(self.push_all(options, &course, monitor));
+        let Some(end) = course.pace.end() else { return push.await };
+        if let Ok(result) = timeout_at(end, push).await {
+            return result;
+        }
+        let number = course.committing.load(Ordering::Relaxed);
+        if number > 0 {
+            let source = Box::new(io::Error::new(io::ErrorKind::TimedOut, "the deadline came first"));
+            let source = object_store::Error::Generic { store: "deadline", source };
+            return Err(Error::CommitUnknown { name: self.context.clone(), number, source });
+        }
+        self.out_of_time(&course, monitor)
+    }
+
+    /// The end of an upload that can't commit any more: what its rounds came to, if there were any.
+    pub(super) fn out_of_time(&self, course: &Course, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
+        let Some(saved) = course.saved() else {
+            return Err(Error::OutOfTime { name: self.context.clone() });
+        };
+        monitor.warning("the deadline came before everything was saved; the next push goes on from here");
+        Ok(SyncReport { partial: true, ..saved })
+    }
+
+    /// Waits for what was sent, as long as there is time, and settles for what has landed then. Says what is
+    /// missing, if anything is.
+    pub(super) async fn settle(
+        &self,
+        delta: &mut LocalDelta,
+        chunks: &Arc<Chunks>,
+        sink: &mut PackSink,
+        head: &Head,
+    ) -> Result<Option<(Cut, Missing)>, Error> {
+        let landed_all = if sink.pace().has_deadline() { sink.flush_in_time().await? } else { true };
+        if landed_all && !delta.cut_short {
+            return Ok(None);
+        }
+        let cut = if sink.pace().is_over() { Cut::Deadline } else { Cut::Round };
+        if cut == Cut::Round {
+            sink.flush().await?;
+        }
+        sink.count_on_landed(|id: &PackId| head.snapshot.packs.iter().any(|p| p.id == *id))?;
+        let cannot_read = |e| Error::local("read", self.files.dir(), e);
+        let missing = delta.settle_for(chunks).map_err(cannot_read)?;
+        Ok((!missing.is_nothing()).then_some((cut, missing)))
+    }
+
+    /// Tells of each path that was not sent.
+    pub(super) fn tell_missing(&self, delta: &mut LocalDelta, monitor: &dyn Monitor) -> Result<(), Error> {
+        let cannot_read = |e| Error::local("read", self.files.dir(), e);
+        for row in delta.read().map_err(cannot_read)? {
+            let row = row.map_err(cannot_read)?;
+            if let DeltaState::Unsent { size } = row.state {
+                tell_unsent(&row.path, size, monitor);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn tell_unsent(path: &TreePath, size: u64, monitor: &dyn Monitor) {
+    monitor.path(&PathEvent { path, action: Action::Skip, side: Side::Store, reason: NOT_SENT, size });
+}

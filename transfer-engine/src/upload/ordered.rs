@@ -1,0 +1,192 @@
+//! Reading against a deadline: what matters most first, until the time for sending is over.
+//!
+//! Batches are gathered for a part of the time that is left, or until the mount is looked through. What was
+//! gathered is sorted on the disk and read; then comes the next part.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::VecDeque;
+use std::io;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
+
+use super::delta::Reading;
+use super::files::{LONG, Read};
+use super::merge::{Batch, Work};
+use crate::error::Error;
+use crate::state::{Candidate, Runs};
+
+/// Files of up to this many bytes are alike in size; above, each class reaches 16 times as far.
+const SMALL: u32 = 16;
+/// A batch has so many packs' worth of files, and at most so many bytes or files. They bound what has been
+/// read for nothing at the cutoff.
+const PACKS: u64 = 2;
+const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_PATHS: usize = 256;
+
+/// Small files before large ones, as a short time saves more of them; among those of a class the newest
+/// first.
+pub(super) fn by_importance(a: &Candidate, b: &Candidate) -> Ordering {
+    let key = |c: &Candidate| (size_class(c.print.size), Reverse(c.print.mtime));
+    key(a).cmp(&key(b)).then_with(|| a.path.cmp(&b.path))
+}
+
+fn size_class(size: u64) -> u32 {
+    size.checked_ilog2().unwrap_or(0).saturating_sub(SMALL).div_ceil(4)
+}
+
+impl Reading<'_, '_, '_> {
+    pub(super) async fn by_importance(&mut self, mut incoming: mpsc::Receiver<Batch>) -> Result<(), Error> {
+        let mut ended = false;
+        while !ended {
+            let mut gathered = Runs::new(self.options.spool_dir, by_importance);
+            let slice = self.sending.as_ref().and_then(|s| s.sink.pace().slice());
+            loop {
+                let batch = match slice {
+                    Some(slice) => timeout_at(slice, incoming.recv()).await,
+                    None => Ok(incoming.recv().await),
+                };
+                match batch {
+                    Ok(Some(batch)) => self.gather(batch, &mut gathered).await?,
+                    Ok(None) => {
+                        ended = true;
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.read_gathered(gathered).await?;
+            if !ended && self.is_closed() {
+                // What was not met counts as it did before.
+                incoming.close();
+                (self.delta.is_whole, self.delta.cut_short) = (false, true);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_closed(&mut self) -> bool {
+        self.sending.as_mut().is_some_and(|s| s.sink.is_closed() || s.sink.is_round_over())
+    }
+
+    /// Takes what need not be read of a batch, and keeps the rest.
+    async fn gather(&mut self, batch: Batch, gathered: &mut Runs<Candidate>) -> Result<(), Error> {
+        let mut rows = Vec::new();
+        for work in batch.work.into_iter().chain(batch.long) {
+            match work {
+                Work::Row(row) => rows.push(row),
+                Work::File { path, print, base } => {
+                    let kept = gathered.push(Candidate { path, print, base });
+                    kept.map_err(|e| Error::local("write to", self.options.spool_dir, e))?;
+                }
+            }
+        }
+        let read = Read { rows, problems: batch.problems, stats: batch.stats, ..Read::default() };
+        self.settle(Ok(read), false).await
+    }
+
+    async fn read_gathered(&mut self, mut gathered: Runs<Candidate>) -> Result<(), Error> {
+        if gathered.is_empty() {
+            return Ok(());
+        }
+        self.learn_chunks().await?;
+        let env = self.options.mount.env().clone();
+        let cannot_read = |e: io::Error| Error::local("read", self.options.spool_dir, e);
+        let mut candidates = gathered.read().map_err(cannot_read)?;
+        let mut reading = FuturesOrdered::new();
+        let width = env.parallelism() + 1;
+        let mut long: VecDeque<Work> = VecDeque::new();
+        let mut more = true;
+        while more || !reading.is_empty() || !long.is_empty() {
+            while more && long.is_empty() && reading.len() < width && !self.is_closed() {
+                let mut batch = Batch::default();
+                more = self.next_batch(&mut candidates, &mut batch, &mut long)?;
+                let readers = self.readers.clone();
+                let env = env.clone();
+                reading.push_back(async move { env.blocking(move || readers.read(batch)).await });
+            }
+            if let Some(read) = reading.next().await {
+                self.settle(read, true).await?;
+            } else if let Some(work) = long.pop_front() {
+                if self.is_closed() { self.leave_out(work)? } else { self.read_long(work).await? }
+            } else if self.is_closed() {
+                break;
+            }
+        }
+        if more {
+            for candidate in candidates {
+                let candidate = candidate.map_err(|e| Error::local("read", self.options.spool_dir, e))?;
+                self.leave_out(work_of(candidate))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a batch up to its size or the next long file; false at the end.
+    fn next_batch(
+        &self,
+        candidates: &mut impl Iterator<Item = io::Result<Candidate>>,
+        batch: &mut Batch,
+        long: &mut VecDeque<Work>,
+    ) -> Result<bool, Error> {
+        let target = self.sending.as_ref().map_or(BATCH_BYTES, |s| s.sink.pace().pack_target());
+        let most = target.saturating_mul(PACKS).min(BATCH_BYTES);
+        while batch.bytes < most && batch.work.len() < BATCH_PATHS {
+            let Some(candidate) = candidates.next() else { return Ok(false) };
+            let candidate = candidate.map_err(|e| Error::local("read", self.options.spool_dir, e))?;
+            let size = candidate.print.size;
+            let work = work_of(candidate);
+            if size > LONG {
+                long.push_back(work);
+                break;
+            }
+            batch.bytes += size.max(1);
+            batch.work.push(work);
+        }
+        Ok(true)
+    }
+}
+
+fn work_of(candidate: Candidate) -> Work {
+    let Candidate { path, print, base } = candidate;
+    Work::File { path, print, base }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_core::Timestamp;
+
+    use super::*;
+    use crate::local::Fingerprint;
+
+    fn candidate(path: &str, size: u64, secs: i64) -> Candidate {
+        let mtime = Timestamp { secs, nanos: 0 };
+        let print = Fingerprint { size, mtime, ctime: mtime, inode: 1, mode: 0o644 };
+        Candidate { path: path.parse().unwrap(), print, base: None }
+    }
+
+    #[test]
+    fn small_and_recent_files_come_first() {
+        let mut all = [
+            candidate("huge", 1 << 40, 9),
+            candidate("a/old", 10, 1),
+            candidate("large", 3 << 20, 9),
+            candidate("z/new", 60_000, 8),
+            candidate("empty", 0, 5),
+            candidate("b/old", 10, 1),
+        ];
+        all.sort_by(by_importance);
+        let order: Vec<String> = all.iter().map(|c| c.path.to_string()).collect();
+        assert_eq!(order, ["z/new", "empty", "a/old", "b/old", "large", "huge"]);
+    }
+
+    #[test]
+    fn classes_of_size_are_wide() {
+        assert_eq!([0, 1, 1 << 16, (1 << 17) - 1].map(size_class), [0, 0, 0, 0]);
+        assert_eq!([1 << 17, (1 << 21) - 1].map(size_class), [1, 1]);
+        assert_eq!([1 << 21, u64::MAX].map(size_class), [2, 12]);
+    }
+}

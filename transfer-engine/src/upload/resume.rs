@@ -1,0 +1,118 @@
+//! Packs of an upload that was killed, or that gave up: what they hold need not be sent again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+
+use super::delta::Sending;
+use super::packs::PutPack;
+use crate::error::Error;
+use crate::format::{BlockRef, Footer, FooterBlock, PackBuilder, PackId, StoreKey, StoreMeta, parse_footer};
+use crate::state::{NotedPack, PackJournal};
+use crate::store::Store;
+
+/// How old a noted pack may be, as a part of the grace period. Half of it is what a writer may count on; the
+/// rest of that half is for this upload.
+const TRUSTED: u32 = 4;
+/// A round of a long upload ends when its oldest pack is so many eighths of the grace period old.
+const ROUND_EIGHTHS: u32 = 3;
+
+/// A noted pack that may be referred to.
+struct Trusted {
+    noted: NotedPack,
+    footer: Footer,
+    /// When it landed and how old it is; `None` where it is the head's.
+    landed: Option<(i64, Duration)>,
+}
+
+/// Takes on the packs that the journal tells of and the store still keeps, and begins a new journal.
+pub(super) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
+    let store = sending.head.store;
+    let meta = store.meta().await?;
+    if sending.in_rounds {
+        let grace = Duration::from_secs(meta.grace_seconds);
+        sending.sink.set_round(Some(grace / 8 * ROUND_EIGHTHS));
+    }
+    let noted = PackJournal::read(sending.journal, meta.store_id);
+    let trusted = if noted.is_empty() { Vec::new() } else { trust(sending, &meta, noted).await? };
+    for pack in &trusted {
+        for block in &pack.footer.blocks {
+            if let FooterBlock::Data { offset, stored_len, raw_len, codec, chunks } = block {
+                let (offset, stored_len, raw_len, codec) = (*offset, *stored_len, *raw_len, *codec);
+                let block = BlockRef { pack: pack.noted.id, offset, stored_len, raw_len, codec };
+                sending.chunks.place(block, chunks);
+            }
+        }
+        if let Some((landed, age)) = pack.landed {
+            let grace = i64::try_from(meta.grace_seconds).unwrap_or(i64::MAX);
+            let (size, footer_len) = (pack.noted.size, pack.noted.footer_len);
+            let put = PutPack { size, footer_len, land_by: landed.saturating_add(grace) };
+            sending.sink.take_over(pack.noted.id, put, age);
+        }
+    }
+    let kept: Vec<NotedPack> = trusted.iter().map(|pack| pack.noted).collect();
+    match PackJournal::begin(sending.journal, meta.store_id, &kept) {
+        Ok(journal) => sending.sink.keep_journal(journal),
+        // Then an upload that is killed starts again, which is slower and nothing else.
+        Err(error) => tracing::debug!(%error, "no packs are noted"),
+    }
+    Ok(())
+}
+
+/// Returns those of the packs that may be referred to: the head's, and those that the store shows to be
+/// young by its own clock. A pack that can't be looked at is not trusted, and is sent again.
+async fn trust(
+    sending: &Sending<'_, '_>,
+    meta: &StoreMeta,
+    noted: Vec<NotedPack>,
+) -> Result<Vec<Trusted>, Error> {
+    let store = sending.head.store;
+    let of_head: BTreeSet<PackId> =
+        sending.head.snapshot.packs.iter().map(|p| p.id).filter(|id| !sending.absent.contains(id)).collect();
+    let others = noted.iter().any(|pack| !of_head.contains(&pack.id));
+    let now = if others { store_time(store).await? } else { 0 };
+    let oldest = Duration::from_secs(meta.grace_seconds) / TRUSTED;
+    let looked_at = noted.into_iter().map(|noted| {
+        let age = (!of_head.contains(&noted.id)).then_some((now, oldest));
+        look_at(store, noted, age).boxed()
+    });
+    let looked_at: Vec<BoxFuture<'_, Option<Trusted>>> = looked_at.collect();
+    let trusted: Vec<Option<Trusted>> =
+        futures::stream::iter(looked_at).buffered(sending.concurrency).collect().await;
+    Ok(trusted.into_iter().flatten().collect())
+}
+
+/// Reads what a pack holds; where `age` gives the store's time and an age, only if it is younger.
+async fn look_at(store: &Store, noted: NotedPack, age: Option<(i64, Duration)>) -> Option<Trusted> {
+    let mut landed = None;
+    if let Some((now, oldest)) = age {
+        let found = store.stat(&StoreKey::Pack(noted.id).path()).await.ok()?;
+        let at = found.last_modified.timestamp();
+        // Seconds are cut off in the store's times, so it may be a second older than it seems.
+        let age = u64::try_from(now.saturating_sub(at).saturating_add(1)).unwrap_or(0);
+        let age = Duration::from_secs(age);
+        if found.size != noted.size || age >= oldest {
+            return None;
+        }
+        landed = Some((at, age));
+    }
+    let start = noted.size - u64::from(noted.footer_len);
+    let tail = store.get_range(noted.id, start, noted.size).await.ok()?;
+    let footer = parse_footer(&tail, noted.size).ok()?;
+    Some(Trusted { noted, footer, landed })
+}
+
+/// Returns the store's time: that of an object just put, a pack with nothing in it.
+async fn store_time(store: &Store) -> Result<i64, Error> {
+    let pack = PackBuilder::new(PackId(store.random()?)).finish();
+    let key = StoreKey::Pack(pack.id).path();
+    let put = store.put_new(&key, pack.parts).await;
+    // Whatever became of the put: if it is there, it is this one.
+    match (store.stat(&key).await, put) {
+        (Ok(found), _) => Ok(found.last_modified.timestamp()),
+        (Err(_), Err(e)) => Err(Error::store("write", &key, e)),
+        (Err(e), Ok(())) => Err(e),
+    }
+}

@@ -1,0 +1,115 @@
+//! What an upload had no time for: found, counted and named.
+
+use std::io;
+use std::sync::Arc;
+
+use policy_core::TreePath;
+
+use super::delta::LocalDelta;
+use super::packs::Chunks;
+use crate::state::{DeltaRow, DeltaState};
+use crate::tree::ChunkIndex;
+
+/// How many of what is missing are named in a warning.
+const NAMED: usize = 3;
+
+/// The chunks that may be referred to, once it is settled which packs landed.
+pub(super) struct Landed(Arc<Chunks>);
+
+/// Judges rows by what has landed.
+pub(super) struct Judge {
+    chunks: Arc<Chunks>,
+    head: Option<Arc<ChunkIndex>>,
+}
+
+impl Landed {
+    pub(super) fn judge(&self) -> Judge {
+        Judge { chunks: self.0.clone(), head: self.0.head() }
+    }
+}
+
+impl Judge {
+    /// Returns the row; a file of which something is not in the store is one that was not sent.
+    pub(super) fn settle(&self, row: DeltaRow) -> DeltaRow {
+        match &row.state {
+            DeltaState::Present { entry, chunks, .. }
+                if !chunks.iter().all(|(id, _)| self.chunks.holds(self.head.as_deref(), id)) =>
+            {
+                let state = DeltaState::Unsent { size: entry.size() };
+                DeltaRow { state, ..row }
+            }
+            _ => row,
+        }
+    }
+}
+
+/// What is missing in a partial snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Missing {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    /// The largest, with their sizes.
+    largest: Vec<(u64, TreePath)>,
+    /// Whether there is something that can be committed all the same.
+    pub(super) leaves_something: bool,
+    /// Whether part of the mount was not even looked at.
+    unseen: bool,
+}
+
+impl LocalDelta {
+    /// From now on takes only what is in the store as sent, and says what is missing.
+    pub(super) fn settle_for(&mut self, chunks: &Arc<Chunks>) -> io::Result<Missing> {
+        self.landed = Some(Landed(chunks.clone()));
+        let mut missing = Missing { unseen: !self.is_whole, ..Missing::default() };
+        for row in self.read()? {
+            let row = row?;
+            match row.state {
+                DeltaState::Unsent { size } => missing.note(row.path, size),
+                DeltaState::Present { .. } => missing.leaves_something |= row.is_change(),
+                DeltaState::Absent | DeltaState::Unreadable => {}
+            }
+        }
+        Ok(missing)
+    }
+}
+
+impl Missing {
+    fn note(&mut self, path: TreePath, size: u64) {
+        self.files += 1;
+        self.bytes += size;
+        if self.largest.len() == NAMED && self.largest.last().is_some_and(|(least, _)| *least >= size) {
+            return;
+        }
+        let at = self.largest.partition_point(|(larger, _)| *larger >= size);
+        self.largest.insert(at, (size, path));
+        self.largest.truncate(NAMED);
+    }
+
+    /// Whether nothing is missing after all.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.files == 0 && !self.unseen
+    }
+
+    /// Says it in words.
+    pub(super) fn warning(&self) -> String {
+        let mut text = format!("the deadline came before everything was sent: {}", self.count());
+        for (i, (size, path)) in self.largest.iter().enumerate() {
+            let before = match i {
+                0 if self.files as usize <= NAMED => ": ",
+                0 => "; the largest: ",
+                _ => ", ",
+            };
+            text.push_str(&format!("{before}`{path}` ({size} bytes)"));
+        }
+        if self.unseen {
+            text.push_str("; and there was no time to look through the whole mount");
+        }
+        text.push_str("; no deletion is committed either; the next push sends what is missing");
+        text
+    }
+
+    fn count(&self) -> String {
+        let files = if self.files == 1 { "file" } else { "files" };
+        format!("{} {files} of {} bytes are missing", self.files, self.bytes)
+    }
+}
