@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use object_store::memory::InMemory;
 use policy_core::SyncPolicy;
-use transfer_engine::{ContextSync, CreateSessionParams, Env, ReleaseOptions, Session, Store};
+use transfer_engine::{Arrival, ContextSync, CreateSessionParams, Env, ReleaseOptions, Session, Store};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -17,11 +17,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let state_dir = place.path().join("state");
     let store = Store::new(Arc::new(InMemory::new()), "memory:", Env::real());
     store.init(Duration::from_secs(24 * 60 * 60)).await?;
-    let context_sync = ContextSync::new("my-project".parse()?, &workspace, SyncPolicy::default());
-    let session = Session::create(&store, CreateSessionParams::new(vec![context_sync], &state_dir)).await?;
+    let name = "my-project".parse()?;
+    store.create_context(&name).await?;
     std::fs::create_dir_all(&workspace)?;
     std::fs::write(workspace.join("notes.txt"), "remember me\n")?;
-    session.wait_for(&transfer_engine::Arrival::All).await?;
+    let context_sync = ContextSync::new(name, &workspace, SyncPolicy::default());
+    let session = Session::create(&store, CreateSessionParams::new(vec![context_sync], &state_dir)).await?;
+    session.wait_for(&Arrival::All).await?;
     session.context().sync().await;
 
     println!("== info");

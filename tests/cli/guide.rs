@@ -12,12 +12,13 @@ use crate::world::{Machine, World};
 const END: &str = "== end of output ==";
 
 /// What stands in the guide for what differs from run to run, and for the home directory.
-const STAND_INS: [(&str, &str); 5] = [
+const STAND_INS: [(&str, &str); 6] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
     (r"; \d+(\.\d)? s\b", "; <time>"),
     (r"\b\d+(\.\d)? (B|KiB|MiB) (sent|received)\b", "<size> $3"),
     (r"\b\d+(\.\d)? (B|KiB|MiB)/s", "<rate>"),
     (r"s-[0-9a-f]{16}\b", "<session>"),
+    (r"\b[0-9a-f]{32}\b", "<id>"),
 ];
 
 #[test]

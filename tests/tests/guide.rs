@@ -10,9 +10,10 @@ use policy_core::SyncPolicy;
 use regex::Regex;
 
 /// Every example, by its file in `docs/examples`.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("policy_parts.rs", env!("CARGO_BIN_EXE_guide-policy-parts")),
     ("policies.rs", env!("CARGO_BIN_EXE_guide-policies")),
+    ("contexts.rs", env!("CARGO_BIN_EXE_guide-contexts")),
     ("session.rs", env!("CARGO_BIN_EXE_guide-session")),
     ("monitoring.rs", env!("CARGO_BIN_EXE_guide-monitoring")),
     ("manual_sync.rs", env!("CARGO_BIN_EXE_guide-manual-sync")),
