@@ -32,7 +32,7 @@ struct Bring {
     others: usize,
     /// Stops the download that is under way.
     stop: Option<CancellationToken>,
-    /// When it began, in seconds since 1970.
+    /// When it began, or a little before, in seconds since 1970.
     since: i64,
 }
 
@@ -171,7 +171,8 @@ impl Lanes {
             return None;
         }
         bring.stop = Some(token.clone());
-        bring.since = now;
+        // The clock of file times is coarser, and behind.
+        bring.since = now - 2;
         Some(Bringing(self))
     }
 

@@ -132,9 +132,13 @@ impl MountWatch {
 
     fn cover(&self, dir: &Path) -> Result<(), Blind> {
         let worker = &self.ear.worker;
-        cover(&worker.path, dir, &*worker.filter, &mut |dir| {
-            lock(&self.watcher).watch(dir, RecursiveMode::NonRecursive)
-        })
+        let mut watch = |dir: &Path| lock(&self.watcher).watch(dir, RecursiveMode::NonRecursive);
+        let fresh = cover(&worker.path, dir, &*worker.filter, worker.lanes.bringing_since(), &mut watch)?;
+        if fresh {
+            self.ear.note_change(Instant::now());
+            self.ear.news.notify_one();
+        }
+        Ok(())
     }
 }
 
@@ -158,6 +162,11 @@ impl Ear {
         }
     }
 
+    fn note_change(&self, now: Instant) {
+        let mut learnt = lock(&self.learnt);
+        learnt.changed = Some((learnt.changed.map_or(now, |(first, _)| first), now));
+    }
+
     /// Notes what an event says; whether it says anything of interest.
     fn note(&self, event: &Event) -> bool {
         // Reading is no change; it is what a scan does.
@@ -166,20 +175,19 @@ impl Ear {
         }
         let now = Instant::now();
         if event.need_rescan() {
-            let mut learnt = lock(&self.learnt);
-            learnt.rescan = true;
-            learnt.changed = Some((learnt.changed.map_or(now, |(first, _)| first), now));
+            self.note_change(now);
+            lock(&self.learnt).rescan = true;
             return true;
         }
         let mut told = false;
         for path in &event.paths {
             let Some(sight) = self.look(path, event.kind) else { continue };
             told = true;
-            let mut learnt = lock(&self.learnt);
-            match sight.by_user {
-                true => learnt.changed = Some((learnt.changed.map_or(now, |(first, _)| first), now)),
-                false => learnt.stirred = true,
+            if sight.by_user {
+                self.note_change(now);
             }
+            let mut learnt = lock(&self.learnt);
+            learnt.stirred |= !sight.by_user;
             learnt.rescan |= sight.is_root_gone;
             if sight.is_new_dir {
                 learnt.new.insert(path.clone());
@@ -239,13 +247,16 @@ fn blind(error: notify::Error) -> Result<Blind, notify::Error> {
     }
 }
 
-/// Watches a directory and all below it that may hold something in scope.
+/// Watches a directory and all below it that may hold something in scope. Says whether something was written
+/// there since the time given, in seconds since 1970: nobody was told of it.
 fn cover(
     root: &Path,
     dir: &Path,
     filter: &dyn ScanFilter,
+    since: Option<i64>,
     watch: &mut dyn FnMut(&Path) -> notify::Result<()>,
-) -> Result<(), Blind> {
+) -> Result<bool, Blind> {
+    let mut fresh = false;
     let mut left = vec![dir.to_owned()];
     while let Some(dir) = left.pop() {
         let Some(path) = tree_path(root, &dir) else { continue };
@@ -263,10 +274,18 @@ fn cover(
                 continue;
             }
         }
-        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-        left.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                left.push(entry.path());
+            } else if let Some(since) = since.filter(|_| !fresh)
+                && entry.metadata().is_ok_and(|meta| meta.mtime() >= since)
+            {
+                let below = tree_path(root, &entry.path());
+                fresh = below.is_some_and(|below| filter.contains(&below, false));
+            }
+        }
     }
-    Ok(())
+    Ok(fresh)
 }
 
 fn tree_path(root: &Path, path: &Path) -> Option<TreePath> {
@@ -294,7 +313,7 @@ mod tests {
             r#"{"bwList": {"whiteLists": [{"path": "", "excludePaths": [".git", "a/node_modules"]}]}}"#,
         );
         let mut watched = Vec::new();
-        cover(root.path(), root.path(), &filter, &mut |dir| {
+        cover(root.path(), root.path(), &filter, None, &mut |dir| {
             watched.push(tree_path(root.path(), dir).unwrap().to_string());
             Ok(())
         })
@@ -313,7 +332,7 @@ mod tests {
         let mut count = 0;
         let mut run = |error: fn() -> notify::Error| {
             count = 0;
-            cover(root.path(), root.path(), &filter, &mut |_| {
+            cover(root.path(), root.path(), &filter, None, &mut |_| {
                 count += 1;
                 if count == 2 { Err(error()) } else { Ok(()) }
             })
@@ -321,7 +340,20 @@ mod tests {
         assert_eq!(run(|| notify::Error::new(ErrorKind::MaxFilesWatch)), Err(Blind::NoMoreWatches));
         let full = || notify::Error::io(rustix::io::Errno::NOSPC.into());
         assert_eq!(run(full), Err(Blind::NoMoreWatches));
-        assert_eq!(run(|| notify::Error::new(ErrorKind::PathNotFound)), Ok(()));
+        assert_eq!(run(|| notify::Error::new(ErrorKind::PathNotFound)), Ok(false));
         assert_eq!(count, 4);
+    }
+
+    #[test]
+    fn what_was_written_before_it_is_watched_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        fs::write(root.path().join("a/x"), "1").unwrap();
+        let written = fs::metadata(root.path().join("a/x")).unwrap().mtime();
+        let filter = filter(r#"{"bwList": {"whiteLists": [{"path": "", "excludePaths": ["b"]}]}}"#);
+        let fresh = |since| cover(root.path(), root.path(), &filter, since, &mut |_| Ok(()));
+        assert_eq!([None, Some(written + 1), Some(written)].map(fresh), [Ok(false), Ok(false), Ok(true)]);
+        fs::rename(root.path().join("a"), root.path().join("b")).unwrap();
+        assert_eq!(fresh(Some(written)), Ok(false));
     }
 }
