@@ -18,6 +18,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use policy_core::Digest;
 
+use crate::commit::is_worth_retrying;
 use crate::error::Error;
 use crate::format::{ContextName, Kind, LineageId, PackUse, Snapshot, StoreKey, sha256};
 use crate::store::{Head, HeadKey, Store};
@@ -348,9 +349,16 @@ impl Store {
     /// Marks a snapshot as forgotten.
     pub(crate) async fn mark_gone(&self, name: &ContextName, number: u64) -> Result<(), Error> {
         let key = StoreKey::Gone { context: name.clone(), number }.path();
-        match self.put_new(&key, Vec::new()).await {
-            Ok(()) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-            Err(e) => Err(Error::store("write", &key, e)),
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let Err(answer) = self.put_new(&key, Vec::new()).await else { return Ok(()) };
+            // A reply may have been lost, and "exists already" may be said of what is not there.
+            match self.stat(&key).await {
+                Ok(_) => return Ok(()),
+                Err(_) if attempts < 5 && is_worth_retrying(&answer) => self.back_off(attempts).await?,
+                Err(_) => return Err(Error::store("write", &key, answer)),
+            }
         }
     }
 
