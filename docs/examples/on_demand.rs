@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let session = Session::create(&store, CreateSessionParams::new(vec![context_sync], &state_dir)).await?;
 
     let report = session.fetch(&datasets, &["index.csv".parse()?]).await?;
-    println!("{} brought, {} still in the context only", report.added, report.pending);
+    println!("{} brought", report.added);
     println!("index.csv: {}", datasets.join("index.csv").exists());
     println!("2024/: {}", datasets.join("2024").exists());
     // ANCHOR_END: fetch
