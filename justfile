@@ -47,3 +47,8 @@ kills rounds="100":
 # Measures memory with 4 GiB and with 200,000 files, and what a small insertion sends. Needs 13 GB of disk.
 big:
     cargo test --profile quick -p sync-cli --test big -- --ignored --nocapture --test-threads 1
+
+# Extracts real release archives and compares with bsdtar (Debian's libarchive-tools). Fetches about 60 MB, once.
+archives dir="target/archives":
+    tests/fetch-archives.sh {{dir}}
+    CTXSYNC_ARCHIVES={{absolute_path(dir)}} cargo test -p transfer-engine --lib real_archives -- --nocapture

@@ -55,6 +55,8 @@ mod download;
 mod edit;
 mod env;
 mod error;
+#[cfg_attr(not(test), expect(dead_code, reason = "downloads are about to use it"))]
+mod extract;
 mod local;
 mod monitor;
 mod mount;
@@ -73,6 +75,7 @@ mod usage;
 
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;
+pub use extract::{ExtractError, ExtractLimits};
 pub use format::ContextName;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
 pub use mount::{ContextSync, Mount, mount_scope};

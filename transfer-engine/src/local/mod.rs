@@ -7,7 +7,7 @@ mod scan;
 mod staging;
 
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use mount_dir::{MountDir, Writable, open_file_at, read_link_at, stat_at, writable};
+pub(crate) use mount_dir::{MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
 pub(crate) use staging::{
     Expected, InstallError, Staged, Staging, is_staging_name, recover, set_times, staged_inodes,

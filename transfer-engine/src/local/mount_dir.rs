@@ -48,6 +48,12 @@ impl MountDir {
         Self { owner: owner.map(|(user, group)| (Uid::from_raw(user), Gid::from_raw(group))), ..self }
     }
 
+    /// Returns a directory inside this one as a mount of its own, with the same owner of what is new.
+    #[cfg_attr(not(test), expect(dead_code, reason = "downloads are about to extract into one"))]
+    pub(crate) fn inside(&self, dir: OwnedFd, path: PathBuf) -> Self {
+        Self { root: Arc::new(dir), path: path.into(), ..self.clone() }
+    }
+
     /// Gives something new to its owner.
     pub(crate) fn give(&self, new: impl AsFd) -> io::Result<()> {
         match self.owner {
@@ -57,7 +63,7 @@ impl MountDir {
     }
 
     /// Gives a new link to its owner.
-    pub(crate) fn give_link(&self, dir: impl AsFd, name: &str) -> io::Result<()> {
+    pub(crate) fn give_link(&self, dir: impl AsFd, name: impl rustix::path::Arg) -> io::Result<()> {
         match self.owner {
             Some((user, group)) => {
                 Ok(rustix::fs::chownat(dir, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)

@@ -1,0 +1,98 @@
+//! The folders of an archive, made and opened one in the other, below the handle of the target.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use policy_core::TreePath;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::Extraction;
+use super::error::ExtractError;
+use super::seen::{Seen, What};
+use crate::local::open_dir;
+
+/// The folders that were made, of which those from the target to the last one in use are open.
+pub(super) struct Folders<'a> {
+    job: &'a Extraction<'a>,
+    made: Seen,
+    open: Vec<(Box<[u8]>, OwnedFd)>,
+}
+
+impl<'a> Folders<'a> {
+    pub(super) fn new(job: &'a Extraction<'a>) -> Self {
+        Self { job, made: Seen::default(), open: Vec::new() }
+    }
+
+    /// Whether a folder was made.
+    pub(super) fn has(&self, path: &TreePath) -> bool {
+        path.is_root() || self.made.has(path.as_bytes(), What::Dir)
+    }
+
+    /// Returns a handle of a folder, which is made where it is missing, as all above it.
+    pub(super) fn open(&mut self, path: &TreePath) -> Result<&OwnedFd, ExtractError> {
+        let same = |((open, _), name): &(&(Box<[u8]>, OwnedFd), &[u8])| **open == **name;
+        let shared = self.open.iter().zip(path.components()).take_while(same).count();
+        self.open.truncate(shared);
+        let mut end = 0;
+        for (depth, name) in path.components().enumerate() {
+            end += name.len() + usize::from(depth > 0);
+            if depth < shared {
+                continue;
+            }
+            let here = TreePath::new(&path.as_bytes()[..end])
+                .map_err(|e| ExtractError::hostile(path.as_bytes(), e.to_string()))?;
+            let new = self.made.note(here.as_bytes(), What::Dir);
+            if new {
+                self.fault("mkdirat", &here)?;
+                let made = rustix::fs::mkdirat(self.last(), name, Mode::from_raw_mode(0o755));
+                made.map_err(|e| self.refused("make", &here, e))?;
+            }
+            let dir = open_dir(self.last(), name).map_err(|e| local("open", &here, e))?;
+            if new {
+                self.job.into.give(&dir).map_err(|e| local("give away", &here, e))?;
+                // Whatever the umask.
+                let opened = rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755));
+                opened.map_err(|e| local("set the mode of", &here, e))?;
+            }
+            self.open.push((name.into(), dir));
+        }
+        Ok(self.last())
+    }
+
+    fn last(&self) -> &OwnedFd {
+        self.open.last().map_or(self.job.into.root(), |(_, dir)| dir)
+    }
+
+    /// Asks whether a call that is about to change something shall fail instead.
+    pub(super) fn fault(&self, operation: &'static str, path: &TreePath) -> Result<(), ExtractError> {
+        let into = self.job.into;
+        match into.env().check_fault(operation, &into.show(path)) {
+            Ok(()) => Ok(()),
+            Err(e) => match e.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(e) => Err(self.refused(operation, path, e)),
+                None => Err(local(operation, path, e)),
+            },
+        }
+    }
+
+    /// Explains why a name could not be made. No member has it (that is known by now), so that where it is
+    /// taken, the file system takes two names for one.
+    pub(super) fn refused(&self, action: &str, path: &TreePath, e: Errno) -> ExtractError {
+        match e {
+            Errno::EXIST => ExtractError::hostile(
+                path.as_bytes(),
+                "has a name that this file system takes for the same as another member's",
+            ),
+            Errno::NAMETOOLONG | Errno::ILSEQ => {
+                ExtractError::unsupported(format!("this file system takes no name such as `{path}`"))
+            }
+            e => local(action, path, e),
+        }
+    }
+}
+
+/// Returns the error of a call about a path below the target.
+pub(super) fn local(action: &str, path: &TreePath, e: impl Into<io::Error>) -> ExtractError {
+    ExtractError::local(format!("{action} `{path}`"), e)
+}

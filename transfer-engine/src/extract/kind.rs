@@ -1,0 +1,111 @@
+//! Which files are archives, and of which kind.
+
+/// How a stream of bytes is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Bzip2,
+    Xz,
+    Zstd,
+}
+
+/// What kind of archive a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ArchiveKind {
+    Zip,
+    SevenZip,
+    Tar(Compression),
+    /// One compressed file.
+    Single(Compression),
+}
+
+/// Longer suffixes first: `a.tar.gz` is no single file.
+const SUFFIXES: [(&str, ArchiveKind); 14] = [
+    (".tar.bz2", ArchiveKind::Tar(Compression::Bzip2)),
+    (".tar.zst", ArchiveKind::Tar(Compression::Zstd)),
+    (".tar.gz", ArchiveKind::Tar(Compression::Gzip)),
+    (".tar.xz", ArchiveKind::Tar(Compression::Xz)),
+    (".tbz2", ArchiveKind::Tar(Compression::Bzip2)),
+    (".tgz", ArchiveKind::Tar(Compression::Gzip)),
+    (".txz", ArchiveKind::Tar(Compression::Xz)),
+    (".tar", ArchiveKind::Tar(Compression::None)),
+    (".zip", ArchiveKind::Zip),
+    (".7z", ArchiveKind::SevenZip),
+    (".bz2", ArchiveKind::Single(Compression::Bzip2)),
+    (".zst", ArchiveKind::Single(Compression::Zstd)),
+    (".gz", ArchiveKind::Single(Compression::Gzip)),
+    (".xz", ArchiveKind::Single(Compression::Xz)),
+];
+
+impl ArchiveKind {
+    /// How many bytes of a file's beginning [`ArchiveKind::of`] needs, where the file has as many.
+    pub(crate) const BEGIN: usize = 512;
+
+    /// Returns the kind of the file `name` (its last component) that begins with `begin`; `None` where the
+    /// suffix and the content don't both say that it is an archive.
+    ///
+    /// What a compressed tar holds is only known once it is decoded: a `.tar.gz` of something else counts as
+    /// an archive here, and is a damaged one.
+    pub(crate) fn of(name: &[u8], begin: &[u8]) -> Option<Self> {
+        let (kind, _) = split(name)?;
+        kind.begins(begin).then_some(kind)
+    }
+
+    /// Returns the name without the suffix that makes it an archive's; the whole name where it has none.
+    pub(crate) fn stem(name: &[u8]) -> &[u8] {
+        split(name).map_or(name, |(_, stem)| stem)
+    }
+
+    fn begins(self, begin: &[u8]) -> bool {
+        match self {
+            Self::Zip => begin.starts_with(b"PK\x03\x04") || begin.starts_with(b"PK\x05\x06"),
+            Self::SevenZip => begin.starts_with(b"7z\xbc\xaf\x27\x1c"),
+            Self::Tar(Compression::None) => begins_tar(begin),
+            Self::Tar(packed) | Self::Single(packed) => packed.begins(begin),
+        }
+    }
+}
+
+impl Compression {
+    /// Whether a compressed stream of this kind may begin so.
+    pub(super) fn begins(self, begin: &[u8]) -> bool {
+        match self {
+            Self::None => true,
+            Self::Gzip => begin.starts_with(b"\x1f\x8b\x08"),
+            Self::Bzip2 => {
+                begin.starts_with(b"BZh") && begin.get(3).is_some_and(|b| (b'1'..=b'9').contains(b))
+            }
+            Self::Xz => begin.starts_with(b"\xfd7zXZ\0"),
+            // A frame, or one that decoders skip.
+            Self::Zstd => {
+                begin.starts_with(b"\x28\xb5\x2f\xfd")
+                    || (begin.first().is_some_and(|b| b & 0xf0 == 0x50)
+                        && begin.get(1..4) == Some(b"\x2a\x4d\x18".as_slice()))
+            }
+        }
+    }
+}
+
+/// Whether these bytes are a header of a tar, or the zeros at the end of an empty one.
+fn begins_tar(begin: &[u8]) -> bool {
+    let Some(block) = begin.get(..512) else { return false };
+    let header = ::tar::Header::from_byte_slice(block);
+    block.iter().all(|&b| b == 0) || header.cksum().is_ok_and(|sum| sum == checksum(block))
+}
+
+/// Returns the sum that a tar header's checksum field should hold: of all bytes, itself taken as spaces.
+pub(super) fn checksum(block: &[u8]) -> u32 {
+    let field = 148..156;
+    block.iter().enumerate().map(|(i, &b)| if field.contains(&i) { 32 } else { u32::from(b) }).sum()
+}
+
+/// Splits a name at its suffix. What is left must be able to name a folder.
+fn split(name: &[u8]) -> Option<(ArchiveKind, &[u8])> {
+    let (suffix, kind) = SUFFIXES.iter().find(|(suffix, _)| {
+        name.len() >= suffix.len()
+            && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes())
+    })?;
+    let stem = &name[..name.len() - suffix.len()];
+    (!matches!(stem, b"" | b"." | b"..")).then_some((*kind, stem))
+}

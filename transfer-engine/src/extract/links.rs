@@ -1,0 +1,154 @@
+//! Where the symbolic links of an archive lead, once all of it is there.
+//!
+//! What a link's text says is not where it leads: `a -> b/c` and then `d -> a/..` leads to `b`. So the links
+//! are followed as the kernel would, through the others, but for two things: what is missing counts as a
+//! folder (it may be made later), and the folder that all comes out into must never be left.
+
+use policy_core::{TreePath, escape};
+use rustix::fs::{Dir, FileType};
+use rustix::io::Errno;
+
+use super::Extraction;
+use super::error::ExtractError;
+use crate::local::{MountDir, open_dir, read_link_at};
+
+/// How many links one path may lead through, as in Linux.
+const HOPS: usize = 40;
+/// How long a path may get on the way; others that resolve paths give up there, and trust the rest.
+const PATH_MAX: usize = 4096;
+
+/// Refuses a target that no link inside an archive may have, wherever the link is.
+pub(super) fn check_target(link: &TreePath, target: &[u8]) -> Result<(), ExtractError> {
+    if target.is_empty() || target.contains(&0) {
+        return Err(ExtractError::damaged(format!("`{link}` is a link to nowhere")));
+    }
+    if target.starts_with(b"/") {
+        return Err(outside(link, target));
+    }
+    if target.len() >= PATH_MAX {
+        return Err(tangled(link));
+    }
+    Ok(())
+}
+
+/// Refuses a target that leads outside where no other link takes part.
+pub(super) fn check_alone(link: &TreePath, target: &[u8]) -> Result<(), ExtractError> {
+    follow(link, target, |_| Ok(None))
+}
+
+/// Refuses an archive in which a link leads outside.
+pub(super) fn check_all(job: &Extraction<'_>) -> Result<(), ExtractError> {
+    let read = |e: Errno| ExtractError::local("read what came out", e);
+    let root = job.into.root();
+    let mut open = vec![(TreePath::root(), Dir::read_from(root).map_err(read)?)];
+    while let Some((path, dir)) = open.last_mut() {
+        if (job.stop)() {
+            return Err(ExtractError::Stopped);
+        }
+        let Some(entry) = dir.next() else {
+            open.pop();
+            continue;
+        };
+        let entry = entry.map_err(read)?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let here = path.join(name).map_err(|e| ExtractError::hostile(name, e.to_string()))?;
+        let handle = dir.fd().map_err(read)?;
+        match entry.file_type() {
+            FileType::Directory => {
+                let below =
+                    open_dir(handle, name).map_err(|e| ExtractError::local("read what came out", e))?;
+                open.push((here, Dir::new(below).map_err(read)?));
+            }
+            FileType::Symlink => check(job.into, &here)?,
+            FileType::Unknown => {
+                // Some file systems don't say.
+                match read_link_at(handle, name) {
+                    Ok(_) => check(job.into, &here)?,
+                    Err(_) => {
+                        if let Ok(below) = open_dir(handle, name) {
+                            open.push((here, Dir::new(below).map_err(read)?));
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn check(into: &MountDir, link: &TreePath) -> Result<(), ExtractError> {
+    let read = |path: &[u8]| match rustix::fs::readlinkat(into.root(), path, Vec::with_capacity(256)) {
+        Ok(target) => Ok(Some(target.into_bytes())),
+        // No link, or nothing there.
+        Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(Errno::NAMETOOLONG | Errno::LOOP) => Err(tangled(link)),
+        Err(e) => Err(ExtractError::local(format!("read `{link}`"), e)),
+    };
+    match read(link.as_bytes())? {
+        Some(target) => follow(link, &target, read),
+        None => Ok(()),
+    }
+}
+
+/// Follows a link with the given target. `read` returns the target of the link at a path through which no
+/// other link leads; `None` where no link is.
+fn follow(
+    link: &TreePath,
+    target: &[u8],
+    mut read: impl FnMut(&[u8]) -> Result<Option<Vec<u8>>, ExtractError>,
+) -> Result<(), ExtractError> {
+    // The path so far, and what is still to come, last component first.
+    let mut at = link.parent().unwrap_or_default().as_bytes().to_vec();
+    let mut ahead: Vec<Vec<u8>> = target.rsplit(|&b| b == b'/').map(<[u8]>::to_vec).collect();
+    let mut ahead_len = target.len();
+    let mut hops = 0;
+    while let Some(name) = ahead.pop() {
+        ahead_len = ahead_len.saturating_sub(name.len() + 1);
+        match &*name {
+            b"" | b"." => continue,
+            b".." => {
+                if at.is_empty() {
+                    return Err(outside(link, target));
+                }
+                at.truncate(at.iter().rposition(|&b| b == b'/').unwrap_or(0));
+                continue;
+            }
+            name => {
+                if !at.is_empty() {
+                    at.push(b'/');
+                }
+                at.extend_from_slice(name);
+            }
+        }
+        if at.len() + ahead_len >= PATH_MAX {
+            return Err(tangled(link));
+        }
+        let Some(next) = read(&at)? else { continue };
+        hops += 1;
+        if hops > HOPS {
+            return Err(tangled(link));
+        }
+        if next.starts_with(b"/") {
+            return Err(outside(link, target));
+        }
+        at.truncate(at.iter().rposition(|&b| b == b'/').unwrap_or(0));
+        ahead_len += next.len() + 1;
+        ahead.extend(next.rsplit(|&b| b == b'/').map(<[u8]>::to_vec));
+    }
+    Ok(())
+}
+
+fn outside(link: &TreePath, target: &[u8]) -> ExtractError {
+    ExtractError::hostile(link.as_bytes(), format!("is a link that leads outside, to `{}`", escape(target)))
+}
+
+fn tangled(link: &TreePath) -> ExtractError {
+    ExtractError::hostile(
+        link.as_bytes(),
+        "is a link through more links, or to a longer path, than can be followed",
+    )
+}

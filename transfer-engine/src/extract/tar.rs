@@ -1,0 +1,414 @@
+//! Tar: a row of members, each behind one header or several.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use ::tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
+use policy_core::{Timestamp, escape};
+
+use super::error::{ExtractError, Trouble};
+use super::fill;
+use super::kind::checksum;
+use super::place::{Member, Placer};
+
+const BLOCK: u64 = 512;
+/// What the headers of one member may take up in memory: names, links, attributes.
+const HEADERS: u64 = 1 << 20;
+/// A size in a plain header ends here; only a larger one may be given by an extended header alone.
+const PLAIN_SIZES: u64 = 1 << 33;
+/// The year 9999 ends here; a later time is a mistake, and some file systems refuse it.
+const LAST_TIME: i64 = 253_402_300_799;
+
+/// Writes the members of a tar by `placer`, to the very end of `stream`.
+pub(super) fn extract(
+    stream: &mut dyn Read,
+    trouble: &Trouble,
+    placer: &mut Placer<'_>,
+) -> Result<(), ExtractError> {
+    let mut blocks = Blocks { stream, trouble };
+    let mut members = 0_u64;
+    while let Some(headers) = blocks.headers()? {
+        members += 1;
+        place(&mut blocks, headers, placer)?;
+    }
+    let behind = blocks.not_zero()?;
+    if behind > 0 {
+        if members == 0 {
+            return Err(ExtractError::damaged("what it holds is no tar"));
+        }
+        placer.warn(format!("{behind} bytes after the last member were left alone"));
+    }
+    Ok(())
+}
+
+/// All that the archive says of one member before its content.
+struct Headers {
+    header: Header,
+    name: Vec<u8>,
+    link: Vec<u8>,
+    /// Bytes of content in the archive.
+    size: u64,
+    mtime: Timestamp,
+}
+
+struct Blocks<'s> {
+    stream: &'s mut dyn Read,
+    trouble: &'s Trouble,
+}
+
+impl Blocks<'_> {
+    /// Reads a block; false at the end of the stream.
+    fn block(&mut self, block: &mut [u8; 512]) -> Result<bool, ExtractError> {
+        match fill(self.stream, block).map_err(|e| self.trouble.explain(&e, "it"))? {
+            0 => Ok(false),
+            512 => Ok(true),
+            _ => Err(ExtractError::damaged("it ends within a block")),
+        }
+    }
+
+    /// Reads the headers of the next member; `None` at the end mark.
+    fn headers(&mut self) -> Result<Option<Headers>, ExtractError> {
+        let mut extended = Extended::default();
+        loop {
+            let mut block = [0; 512];
+            if !self.block(&mut block)? {
+                // Without this, an archive that was cut between two members would pass for a whole one.
+                return Err(ExtractError::damaged("it ends without its end mark: it was cut short"));
+            }
+            if block.iter().all(|&b| b == 0) {
+                if extended.is_empty() {
+                    return Ok(None);
+                }
+                return Err(ExtractError::damaged("a header describes a member that does not follow"));
+            }
+            let header = Header::from_byte_slice(&block).clone();
+            if header.cksum().ok() != Some(checksum(&block)) {
+                return Err(ExtractError::damaged("a header has a wrong checksum, or it is no tar at all"));
+            }
+            let size = number(&header, header.entry_size())?;
+            match header.entry_type() {
+                EntryType::XGlobalHeader => check_global(&self.small(size)?)?,
+                EntryType::XHeader => extended.add_pax(self.small(size)?)?,
+                EntryType::GNULongName => extended.set_long(true, self.small(size)?)?,
+                EntryType::GNULongLink => extended.set_long(false, self.small(size)?)?,
+                _ => return extended.with(header, size).map(Some),
+            }
+        }
+    }
+
+    /// Reads the content of a header, which is small.
+    fn small(&mut self, size: u64) -> Result<Vec<u8>, ExtractError> {
+        if size > HEADERS {
+            return Err(ExtractError::unsupported(format!(
+                "a header of {size} bytes is larger than {HEADERS}"
+            )));
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+        let n = fill(self.stream, &mut bytes).map_err(|e| self.trouble.explain(&e, "a header"))?;
+        if n < bytes.len() {
+            return Err(ExtractError::damaged("it ends within a header"));
+        }
+        self.padding(size)?;
+        Ok(bytes)
+    }
+
+    /// Skips what fills the last block of some content.
+    fn padding(&mut self, size: u64) -> Result<(), ExtractError> {
+        let mut rest = [0; 512];
+        let rest = &mut rest[..usize::try_from((BLOCK - size % BLOCK) % BLOCK).unwrap_or_default()];
+        let n = fill(self.stream, rest).map_err(|e| self.trouble.explain(&e, "it"))?;
+        if n < rest.len() {
+            return Err(ExtractError::damaged("it ends within a block"));
+        }
+        Ok(())
+    }
+
+    /// Reads to the end and returns how many bytes there are from the first one on that is not zero.
+    fn not_zero(&mut self) -> Result<u64, ExtractError> {
+        let mut buf = vec![0; 64 << 10];
+        let mut behind = 0;
+        loop {
+            let n = fill(self.stream, &mut buf).map_err(|e| self.trouble.explain(&e, "it"))?;
+            if n == 0 {
+                return Ok(behind);
+            }
+            behind += match (behind, buf[..n].iter().position(|&b| b != 0)) {
+                (0, None) => 0,
+                (0, Some(first)) => n - first,
+                _ => n,
+            } as u64;
+        }
+    }
+}
+
+/// Reads a number of a header.
+fn number(header: &Header, value: io::Result<u64>) -> Result<u64, ExtractError> {
+    value.map_err(|_| {
+        ExtractError::damaged(format!(
+            "`{}` has a header with an unreadable number",
+            escape(&header.path_bytes())
+        ))
+    })
+}
+
+/// Headers that come before a member's own.
+#[derive(Default)]
+struct Extended {
+    pax: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+}
+
+impl Extended {
+    fn is_empty(&self) -> bool {
+        self.pax.is_none() && self.long_name.is_none() && self.long_link.is_none()
+    }
+
+    fn add_pax(&mut self, bytes: Vec<u8>) -> Result<(), ExtractError> {
+        if self.pax.is_some() {
+            return Err(ExtractError::damaged("two extended headers describe one member"));
+        }
+        self.pax = Some(parse_pax(&bytes)?);
+        Ok(())
+    }
+
+    fn set_long(&mut self, is_name: bool, mut bytes: Vec<u8>) -> Result<(), ExtractError> {
+        if bytes.last() == Some(&0) {
+            bytes.pop();
+        }
+        let long = if is_name { &mut self.long_name } else { &mut self.long_link };
+        if long.replace(bytes).is_some() {
+            return Err(ExtractError::damaged("two long names describe one member"));
+        }
+        Ok(())
+    }
+
+    /// Puts a member's own header behind these. What two of them say must agree: programs differ in which of
+    /// them they believe.
+    fn with(self, header: Header, plain_size: u64) -> Result<Headers, ExtractError> {
+        let pax = self.pax.unwrap_or_default();
+        let get = |key: &str| pax.get(key.as_bytes()).filter(|value| !value.is_empty());
+        let name = either(get("path"), self.long_name, || header.path_bytes().into_owned())?;
+        let link = either(get("linkpath"), self.long_link, || {
+            header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default()
+        })?;
+        let shown = escape(&name);
+        if pax.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
+            return Err(ExtractError::unsupported(format!(
+                "`{shown}` is stored sparse, in a form that is not read"
+            )));
+        }
+        let mut size = plain_size;
+        if let Some(value) = get("size") {
+            let text = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            size =
+                text.ok_or_else(|| ExtractError::damaged(format!("`{shown}` has a size that is no number")))?;
+            // A size that fits must be the same in both; one that doesn't fit leaves the plain field to chance.
+            if size < PLAIN_SIZES && size != plain_size {
+                return Err(ExtractError::damaged(format!(
+                    "`{shown}` has {size} bytes by one header and {plain_size} by another"
+                )));
+            }
+        }
+        let mtime = match get("mtime") {
+            Some(value) => parse_time(value)
+                .ok_or_else(|| ExtractError::damaged(format!("`{shown}` has a time that is no number")))?,
+            None => {
+                let secs = number(&header, header.mtime())?;
+                Timestamp { secs: i64::try_from(secs).unwrap_or(LAST_TIME).min(LAST_TIME), nanos: 0 }
+            }
+        };
+        Ok(Headers { header, name, link, size, mtime })
+    }
+}
+
+/// Chooses a name: by PAX, by GNU, by the plain header, of which the first two must not contradict each other.
+fn either(
+    pax: Option<&Vec<u8>>,
+    gnu: Option<Vec<u8>>,
+    plain: impl FnOnce() -> Vec<u8>,
+) -> Result<Vec<u8>, ExtractError> {
+    match (pax, gnu) {
+        (Some(pax), Some(gnu)) if *pax != gnu => {
+            Err(ExtractError::damaged(format!("`{}` is also called `{}`", escape(pax), escape(&gnu))))
+        }
+        (Some(pax), _) => Ok(pax.clone()),
+        (None, Some(gnu)) => Ok(gnu),
+        (None, None) => Ok(plain()),
+    }
+}
+
+/// Parses `12 key=value\n` and so on, where 12 counts the whole record: a value may hold any byte.
+fn parse_pax(mut bytes: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ExtractError> {
+    let bad = || ExtractError::damaged("an extended header is not of the form that it should have");
+    let mut records = BTreeMap::new();
+    while !bytes.is_empty() {
+        let space = bytes.iter().take(20).position(|&b| b == b' ').ok_or_else(bad)?;
+        let digits = std::str::from_utf8(&bytes[..space]).map_err(|_| bad())?;
+        let len: usize = digits.parse().map_err(|_| bad())?;
+        if len <= space + 2 || len > bytes.len() || bytes[len - 1] != b'\n' {
+            return Err(bad());
+        }
+        let record = &bytes[space + 1..len - 1];
+        let equals = record.iter().position(|&b| b == b'=').ok_or_else(bad)?;
+        let (key, value) = (record[..equals].to_vec(), record[equals + 1..].to_vec());
+        let decides = [&b"path"[..], b"linkpath", b"size"].contains(&&*key);
+        if records.insert(key, value).is_some() && decides {
+            return Err(ExtractError::damaged("an extended header says something twice"));
+        }
+        bytes = &bytes[len..];
+    }
+    Ok(records)
+}
+
+/// Refuses a header for all members that would give them one name or size; others are comments.
+fn check_global(bytes: &[u8]) -> Result<(), ExtractError> {
+    let records = parse_pax(bytes)?;
+    match records
+        .keys()
+        .find(|key| matches!(&key[..], b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU."))
+    {
+        Some(key) => Err(ExtractError::damaged(format!("one `{}` is given for all members", escape(key)))),
+        None => Ok(()),
+    }
+}
+
+/// Parses seconds since 1970 with a fraction.
+fn parse_time(value: &[u8]) -> Option<Timestamp> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let negative = whole.starts_with('-');
+    let secs: i64 = whole.parse().ok()?;
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let nanos: u32 = digits.parse().ok()?;
+    let time = match (negative, nanos) {
+        (true, 1..) => Timestamp { secs: secs.checked_sub(1)?, nanos: 1_000_000_000 - nanos },
+        _ => Timestamp { secs, nanos },
+    };
+    Some(time.clamp(Timestamp { secs: -LAST_TIME, nanos: 0 }, Timestamp { secs: LAST_TIME, nanos: 0 }))
+}
+
+fn place(blocks: &mut Blocks<'_>, headers: Headers, placer: &mut Placer<'_>) -> Result<(), ExtractError> {
+    let Headers { header, name, link, size, mtime } = headers;
+    let mode = number(&header, header.mode().map(u64::from))?;
+    let member = Member { name: &name, mode: u32::try_from(mode).ok(), mtime: Some(mtime) };
+    let kind = header.entry_type();
+    // Before there was a type for it, a folder was a name that ends in a slash.
+    let is_old_dir = kind == EntryType::Regular && name.ends_with(b"/") && header.as_ustar().is_none();
+    let kind = if is_old_dir { EntryType::Directory } else { kind };
+    match kind {
+        EntryType::Regular | EntryType::Continuous => {
+            if name.ends_with(b"/") {
+                return Err(ExtractError::damaged(format!(
+                    "`{}` is a file with a folder's name",
+                    escape(&name)
+                )));
+            }
+            placer.file(&member, Some(size), &mut (&mut *blocks.stream).take(size))?;
+            blocks.padding(size)
+        }
+        EntryType::GNUSparse => place_sparse(blocks, &header, &member, size, placer),
+        EntryType::Directory | EntryType::Symlink | EntryType::Link if size > 0 => {
+            Err(ExtractError::damaged(format!("`{}` has content, which only files have", escape(&name))))
+        }
+        EntryType::Directory => placer.dir(&member),
+        EntryType::Symlink => placer.symlink(&member, &link),
+        EntryType::Link => placer.hard_link(&member, &link),
+        EntryType::Char | EntryType::Block => Err(ExtractError::hostile(&name, "is a device")),
+        EntryType::Fifo => Err(ExtractError::hostile(&name, "is a FIFO")),
+        other => Err(ExtractError::unsupported(format!(
+            "`{}` is of the type `{}`",
+            escape(&name),
+            escape(&[other.as_byte()])
+        ))),
+    }
+}
+
+/// Writes a sparse file of GNU's old form: a map of where its data belong, and the data.
+fn place_sparse(
+    blocks: &mut Blocks<'_>,
+    header: &Header,
+    member: &Member<'_>,
+    size: u64,
+    placer: &mut Placer<'_>,
+) -> Result<(), ExtractError> {
+    let bad = || ExtractError::damaged(format!("`{}` has a map of holes that can't be", escape(member.name)));
+    let gnu = header.as_gnu().ok_or_else(bad)?;
+    let real = gnu.real_size().map_err(|_| bad())?;
+    let mut map = Vec::new();
+    add_runs(&gnu.sparse, &mut map).ok_or_else(bad)?;
+    let mut more = gnu.is_extended();
+    while more {
+        if map.len() as u64 * 16 > HEADERS {
+            return Err(ExtractError::unsupported(format!("`{}` has too many holes", escape(member.name))));
+        }
+        let mut ext = GnuExtSparseHeader::new();
+        let mut block = [0; 512];
+        if !blocks.block(&mut block)? {
+            return Err(bad());
+        }
+        ext.as_mut_bytes().copy_from_slice(&block);
+        add_runs(&ext.sparse, &mut map).ok_or_else(bad)?;
+        more = ext.is_extended();
+    }
+    let mut end = 0;
+    let mut data = 0_u64;
+    for (at, len) in &map {
+        // All but the last run fill whole blocks, so that none is padded.
+        if *at < end || (!data.is_multiple_of(BLOCK) && *len > 0) {
+            return Err(bad());
+        }
+        end = at.checked_add(*len).ok_or_else(bad)?;
+        data = data.checked_add(*len).ok_or_else(bad)?;
+    }
+    if end > real || data != size {
+        return Err(bad());
+    }
+    let mut content =
+        Sparse { stream: &mut *blocks.stream, map: map.into_iter(), hole: 0, data: 0, at: 0, real };
+    placer.file(member, Some(real), &mut content)?;
+    blocks.padding(size)
+}
+
+/// Adds the runs (where, how long) of a sparse header; `None` where one is unreadable.
+fn add_runs(runs: &[GnuSparseHeader], map: &mut Vec<(u64, u64)>) -> Option<()> {
+    for run in runs.iter().filter(|run| !run.is_empty()) {
+        map.push((run.offset().ok()?, run.length().ok()?));
+    }
+    Some(())
+}
+
+/// The content of a sparse file, holes included.
+struct Sparse<'s> {
+    stream: &'s mut dyn Read,
+    map: std::vec::IntoIter<(u64, u64)>,
+    /// What is left of the hole and of the data behind it.
+    hole: u64,
+    data: u64,
+    at: u64,
+    real: u64,
+}
+
+impl Read for Sparse<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.hole == 0 && self.data == 0 {
+            match self.map.next() {
+                Some((at, len)) => (self.hole, self.data) = (at - self.at, len),
+                None if self.at == self.real => return Ok(0),
+                None => self.hole = self.real - self.at,
+            }
+        }
+        let most = if self.hole > 0 { self.hole } else { self.data };
+        let n = usize::try_from(most).unwrap_or(usize::MAX).min(buf.len());
+        if self.hole > 0 {
+            buf[..n].fill(0);
+            self.hole -= n as u64;
+            self.at += n as u64;
+            return Ok(n);
+        }
+        let n = self.stream.read(&mut buf[..n])?;
+        self.data -= n as u64;
+        self.at += n as u64;
+        Ok(n)
+    }
+}

@@ -1,0 +1,74 @@
+//! Real archives, side by side with bsdtar: `just archives` fetches them and runs this.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{Case, Node, Tree, read_tree};
+
+/// Extracts each archive of the folder in `CTXSYNC_ARCHIVES` twice, by bsdtar and here, and compares.
+#[test]
+fn real_archives_come_out_as_bsdtar_extracts_them() {
+    let Some(dir) = std::env::var_os("CTXSYNC_ARCHIVES") else { return };
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut archives: Vec<_> = entries.filter(|path| !path.to_string_lossy().contains("/.")).collect();
+    archives.sort();
+    assert!(archives.len() >= 10, "only {} archives were fetched", archives.len());
+    for archive in archives {
+        let name = archive.file_name().unwrap().to_str().unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let (extracted, ours) = Case::new(name)
+            .run_in(out.path(), &std::fs::File::open(&archive).unwrap())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let ours: Tree = ours.into_iter().map(|(path, node)| (path, by_umask(node))).collect();
+        let theirs = by_bsdtar(&archive, &out.path().join("theirs"));
+        let links = ours.values().filter(|node| matches!(node, Node::Link { .. })).count();
+        println!(
+            "{name}: {} members, {links} links, {} bytes {:?}",
+            ours.len(),
+            extracted.bytes,
+            extracted.warnings
+        );
+        for path in ours.keys().chain(theirs.keys()) {
+            assert!(
+                ours.get(path) == theirs.get(path),
+                "{name}: {}: {} here, {} by bsdtar",
+                policy_core::escape(path),
+                shown(ours.get(path)),
+                shown(theirs.get(path))
+            );
+        }
+    }
+}
+
+fn by_bsdtar(archive: &Path, target: &Path) -> Tree {
+    std::fs::create_dir(target).unwrap();
+    // By the umask of most users, whoever runs this: it decides where an archive says nothing.
+    let status = Command::new("sh")
+        .args(["-c", "umask 022 && exec bsdtar -x --no-same-permissions -f \"$1\" -C \"$2\"", "sh"])
+        .args([archive, target])
+        .env("TZ", "UTC")
+        .env("LC_ALL", "C.UTF-8")
+        .status()
+        .expect("bsdtar runs (Debian's libarchive-tools)");
+    assert!(status.success(), "bsdtar failed for {}", archive.display());
+    read_tree(target)
+}
+
+fn by_umask(node: Node) -> Node {
+    match node {
+        Node::File { content, mode, mtime } => Node::File { content, mode: mode & !0o022, mtime },
+        Node::Dir { mode } => Node::Dir { mode: mode & !0o022 },
+        link => link,
+    }
+}
+
+fn shown(node: Option<&Node>) -> String {
+    match node {
+        None => "nothing".into(),
+        Some(Node::File { content, mode, mtime }) => {
+            format!("a file of {} bytes, {mode:o}, time {mtime}", content.len())
+        }
+        Some(Node::Dir { mode }) => format!("a folder, {mode:o}"),
+        Some(Node::Link { target }) => format!("a link to `{}`", policy_core::escape(target)),
+    }
+}
