@@ -294,3 +294,21 @@ async fn n17_a_store_that_is_gone_is_no_empty_context() {
     assert!(snapshots(&b.objects).await.is_empty());
     assert!(b.mount.has("d1/f1"));
 }
+
+/// What was held back is still held back at the next upload, and said so.
+#[tokio::test]
+async fn d2_what_is_held_back_is_not_forgotten() {
+    let (world, a, mut b) = two(6).await;
+    b.mount.clear().write("new", "n");
+    assert_eq!(b.push().await.report().held_back, 6);
+    for _ in 0..2 {
+        let again = b.push().await;
+        assert_eq!((again.report().held_back, again.report().pending), (6, 0), "{:?}", again.noted);
+        assert!(again.warned("still held back"), "{:?}", again.noted);
+    }
+    assert_eq!(world.head().await.totals.files, 7);
+    b.options.allow_empty_mount = true;
+    assert_eq!(b.push().await.clean().deleted, 6);
+    a.pull().await.clean();
+    assert_eq!(paths(&a.mount.0), ["new"]);
+}

@@ -56,6 +56,16 @@ impl Mount {
         }
         drop(plan);
         let knows_all = delta.is_whole && options.only.is_empty();
+        // Rows that an earlier upload held back are not in the plan, where their paths look as if they had
+        // never been brought.
+        let held = header.filter(|_| knows_all && !options.allow_empty_mount).map_or(0, |h| h.held);
+        report.held_back += held;
+        report.pending = report.pending.saturating_sub(held);
+        if held > 0 && !attempt.told && !attempt.lost {
+            monitor.warning(&format!(
+                "{held} deletions are still held back, since the mount was taken as lost by an earlier upload"
+            ));
+        }
         if !attempt.told && !as_base && knows_all {
             let mut marks = delta.marks.clone();
             marks.merge(&tally.marks.take().unwrap_or_else(|| policy_core::ListMarks::new(&self.scope)));

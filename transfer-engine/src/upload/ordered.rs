@@ -6,6 +6,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::VecDeque;
 use std::io;
+use std::iter::Peekable;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -95,7 +96,7 @@ impl Reading<'_, '_, '_> {
         self.learn_chunks().await?;
         let env = self.options.mount.env().clone();
         let cannot_read = |e: io::Error| Error::local("read", self.options.spool_dir, e);
-        let mut candidates = gathered.read().map_err(cannot_read)?;
+        let mut candidates = gathered.read().map_err(cannot_read)?.peekable();
         let mut reading = FuturesOrdered::new();
         let width = env.parallelism() + 1;
         let mut long: VecDeque<Work> = VecDeque::new();
@@ -128,13 +129,20 @@ impl Reading<'_, '_, '_> {
     /// Fills a batch up to its size or the next long file; false at the end.
     fn next_batch(
         &self,
-        candidates: &mut impl Iterator<Item = io::Result<Candidate>>,
+        candidates: &mut Peekable<impl Iterator<Item = io::Result<Candidate>>>,
         batch: &mut Batch,
         long: &mut VecDeque<Work>,
     ) -> Result<bool, Error> {
         let target = self.sending.as_ref().map_or(BATCH_BYTES, |s| s.sink.pace().pack_target());
         let most = target.saturating_mul(PACKS).min(BATCH_BYTES);
         while batch.bytes < most && batch.work.len() < BATCH_PATHS {
+            // What is too large for this batch begins the next one, and with it a pack.
+            let fits = |c: &io::Result<Candidate>| {
+                c.as_ref().map_or(true, |c| batch.work.is_empty() || batch.bytes + c.print.size <= most)
+            };
+            if candidates.peek().is_some_and(|candidate| !fits(candidate)) {
+                break;
+            }
             let Some(candidate) = candidates.next() else { return Ok(false) };
             let candidate = candidate.map_err(|e| Error::local("read", self.options.spool_dir, e))?;
             let size = candidate.print.size;

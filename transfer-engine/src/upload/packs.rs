@@ -199,6 +199,15 @@ impl PackSink {
         if self.is_closed() {
             return Ok(());
         }
+        // Against a deadline, what is small must not wait for what is large.
+        let full = self.filling.as_ref().is_some_and(|pack| {
+            self.pace.has_deadline()
+                && !pack.is_empty()
+                && pack.len() + block.bytes.len() as u64 > self.pace.pack_target()
+        });
+        if full {
+            self.send().await?;
+        }
         let chunks = block.chunks.clone();
         let pack = self.filling().await?;
         let key = StoreKey::Pack(pack.id()).path();
