@@ -275,7 +275,6 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 mod tests {
     use std::collections::BTreeMap;
 
