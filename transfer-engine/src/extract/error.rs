@@ -89,6 +89,9 @@ impl Trouble {
         if let Some(kept) = self.taken() {
             return kept;
         }
+        if let Some(code) = e.raw_os_error() {
+            return ExtractError::local(format!("read {about}"), io::Error::from_raw_os_error(code));
+        }
         let lzma = e.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
         let text = e.to_string();
         // zstd's errors are texts only.

@@ -26,6 +26,7 @@ mod place;
 mod seen;
 mod seven;
 mod source;
+mod sparse;
 mod stream;
 mod tar;
 mod zip;

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use ::tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
+use ::tar::{EntryType, Header};
 use policy_core::{Timestamp, escape};
 
 use super::error::{ExtractError, Trouble};
 use super::fill;
 use super::kind::checksum;
 use super::place::{Member, Placer};
+use super::sparse;
 
-const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = 512;
 /// What the headers of one member may take up in memory: names, links, attributes.
-const HEADERS: u64 = 1 << 20;
+pub(super) const HEADERS: u64 = 1 << 20;
 /// A size in a plain header ends here; only a larger one may be given by an extended header alone.
 const PLAIN_SIZES: u64 = 1 << 33;
 /// The year 9999 ends here; a later time is a mistake, and some file systems refuse it.
@@ -49,16 +50,19 @@ struct Headers {
     /// Bytes of content in the archive.
     size: u64,
     mtime: Timestamp,
+    /// The size that a sparse file in PAX form has with its holes.
+    sparse: Option<u64>,
 }
 
-struct Blocks<'s> {
-    stream: &'s mut dyn Read,
+/// A tar as blocks of 512 bytes.
+pub(super) struct Blocks<'s> {
+    pub(super) stream: &'s mut dyn Read,
     trouble: &'s Trouble,
 }
 
 impl Blocks<'_> {
     /// Reads a block; false at the end of the stream.
-    fn block(&mut self, block: &mut [u8; 512]) -> Result<bool, ExtractError> {
+    pub(super) fn block(&mut self, block: &mut [u8; 512]) -> Result<bool, ExtractError> {
         match fill(self.stream, block).map_err(|e| self.trouble.explain(&e, "it"))? {
             0 => Ok(false),
             512 => Ok(true),
@@ -113,7 +117,7 @@ impl Blocks<'_> {
     }
 
     /// Skips what fills the last block of some content.
-    fn padding(&mut self, size: u64) -> Result<(), ExtractError> {
+    pub(super) fn padding(&mut self, size: u64) -> Result<(), ExtractError> {
         let mut rest = [0; 512];
         let rest = &mut rest[..usize::try_from((BLOCK - size % BLOCK) % BLOCK).unwrap_or_default()];
         let n = fill(self.stream, rest).map_err(|e| self.trouble.explain(&e, "it"))?;
@@ -188,16 +192,17 @@ impl Extended {
     fn with(self, header: Header, plain_size: u64) -> Result<Headers, ExtractError> {
         let pax = self.pax.unwrap_or_default();
         let get = |key: &str| pax.get(key.as_bytes()).filter(|value| !value.is_empty());
-        let name = either(get("path"), self.long_name, || header.path_bytes().into_owned())?;
+        // A sparse file's plain name is made up, for programs that don't know the form.
+        let path = get("GNU.sparse.name").or_else(|| get("path"));
+        let name = either(path, self.long_name, || header.path_bytes().into_owned())?;
         let link = either(get("linkpath"), self.long_link, || {
             header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default()
         })?;
         let shown = escape(&name);
-        if pax.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
-            return Err(ExtractError::unsupported(format!(
-                "`{shown}` is stored sparse, in a form that is not read"
-            )));
-        }
+        let sparse = match pax.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
+            true => Some(sparse::by_pax(&pax, &shown)?),
+            false => None,
+        };
         let mut size = plain_size;
         if let Some(value) = get("size") {
             let text = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
@@ -213,13 +218,20 @@ impl Extended {
         let mtime = match get("mtime") {
             Some(value) => parse_time(value)
                 .ok_or_else(|| ExtractError::damaged(format!("`{shown}` has a time that is no number")))?,
-            None => {
-                let secs = number(&header, header.mtime())?;
-                Timestamp { secs: i64::try_from(secs).unwrap_or(LAST_TIME).min(LAST_TIME), nanos: 0 }
-            }
+            None => plain_time(&header)?,
         };
-        Ok(Headers { header, name, link, size, mtime })
+        Ok(Headers { header, name, link, size, mtime, sparse })
     }
+}
+
+/// Reads the time of a plain header. One before 1970 is in GNU's binary form, which the library takes for a
+/// very late one.
+fn plain_time(header: &Header) -> Result<Timestamp, ExtractError> {
+    let secs = match header.as_old().mtime {
+        [0xff, 0xff, 0xff, 0xff, secs @ ..] => i64::from_be_bytes(secs),
+        _ => i64::try_from(number(header, header.mtime())?).unwrap_or(LAST_TIME),
+    };
+    Ok(Timestamp { secs: secs.clamp(-LAST_TIME, LAST_TIME), nanos: 0 })
 }
 
 /// Chooses a name: by PAX, by GNU, by the plain header, of which the first two must not contradict each other.
@@ -289,7 +301,7 @@ fn parse_time(value: &[u8]) -> Option<Timestamp> {
 }
 
 fn place(blocks: &mut Blocks<'_>, headers: Headers, placer: &mut Placer<'_>) -> Result<(), ExtractError> {
-    let Headers { header, name, link, size, mtime } = headers;
+    let Headers { header, name, link, size, mtime, sparse } = headers;
     let mode = number(&header, header.mode().map(u64::from))?;
     let member = Member { name: &name, mode: u32::try_from(mode).ok(), mtime: Some(mtime) };
     let kind = header.entry_type();
@@ -304,10 +316,16 @@ fn place(blocks: &mut Blocks<'_>, headers: Headers, placer: &mut Placer<'_>) -> 
                     escape(&name)
                 )));
             }
+            if let Some(real) = sparse {
+                return sparse::place_pax(blocks, real, &member, size, placer);
+            }
             placer.file(&member, Some(size), &mut (&mut *blocks.stream).take(size))?;
             blocks.padding(size)
         }
-        EntryType::GNUSparse => place_sparse(blocks, &header, &member, size, placer),
+        _ if sparse.is_some() => {
+            Err(ExtractError::damaged(format!("`{}` has holes, which only files have", escape(&name))))
+        }
+        EntryType::GNUSparse => sparse::place_gnu(blocks, &header, &member, size, placer),
         EntryType::Directory | EntryType::Symlink | EntryType::Link if size > 0 => {
             Err(ExtractError::damaged(format!("`{}` has content, which only files have", escape(&name))))
         }
@@ -321,94 +339,5 @@ fn place(blocks: &mut Blocks<'_>, headers: Headers, placer: &mut Placer<'_>) -> 
             escape(&name),
             escape(&[other.as_byte()])
         ))),
-    }
-}
-
-/// Writes a sparse file of GNU's old form: a map of where its data belong, and the data.
-fn place_sparse(
-    blocks: &mut Blocks<'_>,
-    header: &Header,
-    member: &Member<'_>,
-    size: u64,
-    placer: &mut Placer<'_>,
-) -> Result<(), ExtractError> {
-    let bad = || ExtractError::damaged(format!("`{}` has a map of holes that can't be", escape(member.name)));
-    let gnu = header.as_gnu().ok_or_else(bad)?;
-    let real = gnu.real_size().map_err(|_| bad())?;
-    let mut map = Vec::new();
-    add_runs(&gnu.sparse, &mut map).ok_or_else(bad)?;
-    let mut more = gnu.is_extended();
-    while more {
-        if map.len() as u64 * 16 > HEADERS {
-            return Err(ExtractError::unsupported(format!("`{}` has too many holes", escape(member.name))));
-        }
-        let mut ext = GnuExtSparseHeader::new();
-        let mut block = [0; 512];
-        if !blocks.block(&mut block)? {
-            return Err(bad());
-        }
-        ext.as_mut_bytes().copy_from_slice(&block);
-        add_runs(&ext.sparse, &mut map).ok_or_else(bad)?;
-        more = ext.is_extended();
-    }
-    let mut end = 0;
-    let mut data = 0_u64;
-    for (at, len) in &map {
-        // All but the last run fill whole blocks, so that none is padded.
-        if *at < end || (!data.is_multiple_of(BLOCK) && *len > 0) {
-            return Err(bad());
-        }
-        end = at.checked_add(*len).ok_or_else(bad)?;
-        data = data.checked_add(*len).ok_or_else(bad)?;
-    }
-    if end > real || data != size {
-        return Err(bad());
-    }
-    let mut content =
-        Sparse { stream: &mut *blocks.stream, map: map.into_iter(), hole: 0, data: 0, at: 0, real };
-    placer.file(member, Some(real), &mut content)?;
-    blocks.padding(size)
-}
-
-/// Adds the runs (where, how long) of a sparse header; `None` where one is unreadable.
-fn add_runs(runs: &[GnuSparseHeader], map: &mut Vec<(u64, u64)>) -> Option<()> {
-    for run in runs.iter().filter(|run| !run.is_empty()) {
-        map.push((run.offset().ok()?, run.length().ok()?));
-    }
-    Some(())
-}
-
-/// The content of a sparse file, holes included.
-struct Sparse<'s> {
-    stream: &'s mut dyn Read,
-    map: std::vec::IntoIter<(u64, u64)>,
-    /// What is left of the hole and of the data behind it.
-    hole: u64,
-    data: u64,
-    at: u64,
-    real: u64,
-}
-
-impl Read for Sparse<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        while self.hole == 0 && self.data == 0 {
-            match self.map.next() {
-                Some((at, len)) => (self.hole, self.data) = (at - self.at, len),
-                None if self.at == self.real => return Ok(0),
-                None => self.hole = self.real - self.at,
-            }
-        }
-        let most = if self.hole > 0 { self.hole } else { self.data };
-        let n = usize::try_from(most).unwrap_or(usize::MAX).min(buf.len());
-        if self.hole > 0 {
-            buf[..n].fill(0);
-            self.hole -= n as u64;
-            self.at += n as u64;
-            return Ok(n);
-        }
-        let n = self.stream.read(&mut buf[..n])?;
-        self.data -= n as u64;
-        self.at += n as u64;
-        Ok(n)
     }
 }

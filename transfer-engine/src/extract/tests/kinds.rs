@@ -169,7 +169,33 @@ fn sparse_files_come_out_with_their_holes() {
     let mut content = vec![0; 10_000];
     content[4096..4608].fill(b'x');
     content[8192..8704].fill(b'x');
-    assert_eq!(comes_out("x.tar", &tar), tree(&[("after", file("y")), ("s", file(content))]));
+    let expected = tree(&[("after", file("y")), ("s", file(content))]);
+    assert_eq!(comes_out("x.tar", &tar), expected);
+
+    // In the form of PAX, the map is before the data.
+    let mut body = b"3\n4096\n512\n8192\n512\n10000\n0\n".to_vec();
+    body.resize(512, 0);
+    body.extend([b'x'; 1024]);
+    let records = |real| {
+        [
+            ("GNU.sparse.major", b"1".as_slice()),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"s"),
+            ("GNU.sparse.realsize", real),
+        ]
+    };
+    let tar = Tar::default().pax(&records(b"10000")).file("made-up", &body).file("after", "y").end();
+    assert_eq!(comes_out("x.tar", &tar), expected);
+    for real in [b"9000".as_slice(), b"x", b"99999999999999999"] {
+        let tar = Tar::default().pax(&records(real)).file("made-up", &body).end();
+        assert!(extract("x.tar", &tar).is_err());
+    }
+    for (at, byte) in [(0, b'9'), (1, b'x'), (2, b'9'), (7, b'9'), (11, b'1')] {
+        let mut body = body.clone();
+        body[at] = byte;
+        let tar = Tar::default().pax(&records(b"10000")).file("made-up", &body).end();
+        assert!(matches!(extract("x.tar", &tar), Err(super::ExtractError::Damaged { .. })), "byte {at}");
+    }
 }
 
 #[test]
