@@ -118,6 +118,7 @@ impl Mount {
     ) -> StatusKeeper<'m> {
         let context = self.context.as_str();
         StatusKeeper::start(monitor, &self.board, context, &self.path, &options.session, task_type)
+            .with_warnings(self.warnings())
     }
 
     /// Drops the base if it is what a sync has failed on; says whether it did.

@@ -49,6 +49,15 @@ impl<'a> StatusKeeper<'a> {
         Self { inner, board: board.clone(), owner, began, mark: Mutex::new((began, 0)) }
     }
 
+    /// Shows warnings that the user has been told already.
+    #[must_use]
+    pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
+        for warning in warnings {
+            self.board.update(self.owner, Urgency::High, |task| keep(&mut task.warnings, || warning));
+        }
+        self
+    }
+
     /// Writes how the task ended, and completes its report.
     pub(crate) fn finish(
         mut self,

@@ -3,6 +3,7 @@
 mod board;
 mod keeper;
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,16 @@ pub enum TaskType {
     Download,
 }
 
+/// The word of the wire.
+impl fmt::Display for TaskType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Upload => "upload",
+            Self::Download => "download",
+        })
+    }
+}
+
 /// How a task stands, in the guide's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskState {
@@ -37,6 +48,18 @@ pub enum TaskState {
     Success,
     /// It ended, and did not do all that it should; or its process ended without saying how.
     Failed,
+}
+
+/// The word of the wire.
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "Waiting",
+            Self::Running => "Running",
+            Self::Success => "Success",
+            Self::Failed => "Failed",
+        })
+    }
 }
 
 /// One task of a mount: its last upload, or its last download.
