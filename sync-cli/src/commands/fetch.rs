@@ -22,7 +22,7 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome,
     let cwd = env::current_dir().map_err(|error| Failure::local("find", Path::new("."), &error))?;
     let mount = match &args.mount {
         Some(dir) => MountPath::new(dir)?,
-        None => nearest(&cwd, means)?,
+        None => nearest(&cwd, means).await?,
     };
     let paths = paths(&args.paths, &cwd, &mount)?;
     let mut options = settings.sync_options()?;
@@ -59,7 +59,11 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome,
 }
 
 /// Returns the nearest directory above, or here, at which a context was worked on.
-fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
+async fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
+    // A session answers also whoever may not read the state.
+    if let Some(session) = running::around(cwd, means).await {
+        return MountPath::new(session.mount());
+    }
     let rows = tasks(&means.settings.state_dir.value, None)?;
     let holds = rows.iter().map(|row| Path::new(&row.path)).filter(|path| cwd.starts_with(path));
     match holds.max_by_key(|path| path.as_os_str().len()) {

@@ -21,6 +21,18 @@ pub(super) async fn connect(mount: &Path, means: Means<'_>) -> Result<Option<Run
     })
 }
 
+/// Finds the session that holds `dir` or what it lies in, in another process.
+///
+/// One that can't be asked is none: it is somebody else's.
+pub(super) async fn around(dir: &Path, means: Means<'_>) -> Option<RunningSession> {
+    for mount in dir.ancestors() {
+        if let Ok(Some(session)) = RunningSession::connect(&means.settings.state_dir.value, mount).await {
+            return Some(session);
+        }
+    }
+    None
+}
+
 /// Has a session sync a mount of it.
 pub(super) async fn sync(
     session: &mut RunningSession,

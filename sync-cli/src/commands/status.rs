@@ -1,12 +1,13 @@
 //! `status`: the sessions and mounts of this machine, and how their tasks stand.
 
+use std::env;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use transfer_engine::{RunningSession, TaskState, TaskStatus, TaskType, status as tasks};
 
 use super::sync::absolute;
-use super::{Means, Outcome};
+use super::{Means, Outcome, running};
 use crate::args::StatusArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -36,7 +37,18 @@ impl Standing {
 pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let Means { settings, ui } = means;
     let mount = args.dir.as_deref().map(absolute).transpose()?;
-    let mut rows = tasks(&settings.state_dir.value, mount.as_deref())?;
+    let mut rows = match tasks(&settings.state_dir.value, mount.as_deref()) {
+        Ok(rows) => rows,
+        // Who may not read the state may still ask the session that runs here.
+        Err(error) => {
+            let dir = mount.clone().map_or_else(env::current_dir, Ok);
+            let dir = dir.map_err(|error| Failure::local("find", Path::new("."), &error))?;
+            match running::around(&dir, means).await {
+                Some(mut session) => session.status().await?.context_status_data,
+                None => return Err(error.into()),
+            }
+        }
+    };
     // First what comes, then what goes, whichever was last.
     rows.sort_by(|a, b| (&a.path, &a.context, b.task_type).cmp(&(&b.path, &b.context, a.task_type)));
     // The rows of a mount's context follow each other.

@@ -91,11 +91,15 @@ impl ConfigFile {
     pub(crate) fn read(path: &Path, required: bool, profile: Option<&str>) -> Result<Self, Failure> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => {
+            // A command that has given up its user's rights may still have that user's home directory.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+                    && !required =>
+            {
                 return match profile {
                     None => Ok(Self::default()),
                     Some(name) => Err(Failure::usage(format!(
-                        "there is no profile `{name}`: {} does not exist",
+                        "there is no profile `{name}`: {} does not exist, or may not be read",
                         path.display()
                     ))),
                 };
