@@ -39,7 +39,7 @@ rm -rf machine1
 ls
 
 say "Machine 2 opens the same context, finds everything, and goes on."
-on machine2 run -c my-project machine2/work -- bash -c '
+on machine2 run --wait -c my-project machine2/work -- bash -c '
   ./build.sh
   diff -r --no-dereference . ../../kept-for-comparison && echo "the workspace is what it was"
   echo "one more line" >> notes/numbers.txt

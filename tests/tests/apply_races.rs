@@ -101,7 +101,10 @@ async fn l6_a_file_that_appears_where_one_comes_is_kept() {
         let (_world, _, mut b) = changed(|_| (), |t| drop(t.write("new", "from a").at(""))).await;
         just_before(&mut b, "renameat2", "new", edit);
         let ended = b.pull().await;
-        assert_eq!(ended.report().failed, 1, "{:?}", ended.noted);
+        // It is no failure that somebody was quicker, but not done either: the next upload keeps both.
+        let report = ended.report();
+        assert_eq!((report.failed, report.unsettled), (0, 1), "{:?}", ended.noted);
+        assert!(report.is_incomplete() && ended.warned("`new`"), "{:?}", ended.noted);
         assert!(
             b.mount.at("new").is_dir() || !std::fs::read(b.mount.at("new")).is_ok_and(|c| c == b"from a")
         );

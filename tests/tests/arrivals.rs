@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ctxsync_tests::compare::{assert_same_but_times, paths};
 use ctxsync_tests::faults::{Death, Meanwhile};
-use ctxsync_tests::machine::{Machine, World};
+use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
 use futures::FutureExt;
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
-use transfer_engine::{Action, Env};
+use transfer_engine::{Action, ContextSync, CreateSessionParams, Env, ReleaseOptions, Session, Store};
 
 /// A tree with files of all the kinds that arrive in their own ways.
 fn fill(machine: &Machine) {
@@ -204,4 +204,39 @@ async fn a_directory_that_vanishes_while_its_files_arrive_stays_away() {
     // What had come was deleted by its user, what had not was not.
     assert_eq!(left, 24 - pushed.report().deleted, "{:?}", pushed.noted);
     assert!(pushed.report().deleted > 0 && left > 12, "{:?}", pushed.report());
+}
+
+/// A session that is released while files are being written waits for who writes them: nothing of theirs
+/// stays behind, and what its command wrote is saved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_waits_for_those_who_still_write() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    for i in 0..200 {
+        a.mount.write(format!("d{}/f{i}", i % 9), format!("content {i}"));
+    }
+    a.push().await.clean();
+    for round in 0..6 {
+        let mut b = world.machine(&format!("b{round}"));
+        // A disk on which each file takes its time.
+        b.env = Env::real().with_file_faults(Meanwhile::new(|operation, _| {
+            if operation == "openat" {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }));
+        let store = Store::new(b.objects.clone(), "test:", b.env.clone());
+        let sync = ContextSync::new(context(), &b.mount.0, b.policy.clone());
+        let session = Session::create(&store, CreateSessionParams::new(vec![sync], &b.state)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10 * (round + 1))).await;
+        b.mount.write(format!("mine{round}"), "mine");
+        let released = session.release(ReleaseOptions::default()).await.unwrap();
+        assert!(released.mounts.iter().all(|m| m.error.is_none()), "round {round}: {released:?}");
+        let there = paths(&b.mount.0);
+        assert!(!there.iter().any(|path| path.contains(".ctxsync-stage")), "round {round}: {there:?}");
+        b.env = Env::real();
+        b.pull().await.clean();
+        assert!(b.push().await.clean().parent.is_none());
+        a.pull().await.clean();
+        assert_same_but_times(&a.mount.0, &b.mount.0);
+    }
 }

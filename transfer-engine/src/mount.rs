@@ -165,7 +165,7 @@ impl Mount {
     /// Needs the mount for itself.
     pub(crate) fn open_dir(&self, monitor: &dyn Monitor) -> Result<Option<MountDir>, Error> {
         let dir = match MountDir::open(&self.path, self.store.env()) {
-            Ok(dir) => dir,
+            Ok(dir) => dir.with_busy(self.arriving.busy.clone()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.fold_arrivals(None, None)?;
                 return Ok(None);

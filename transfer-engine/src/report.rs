@@ -39,6 +39,10 @@ pub struct SyncReport {
     pub failed: u64,
     /// Paths in the context that have not been brought.
     pub pending: u64,
+    /// Paths at which something else came to be while a download was bringing them. It stays, and the next
+    /// upload settles the conflict.
+    #[serde(default)]
+    pub unsettled: u64,
     /// Deletions that a guard held back.
     pub held_back: u64,
     /// Files in scope whose content the context has now, in bytes.
@@ -68,7 +72,7 @@ pub struct SyncReport {
 impl SyncReport {
     /// Whether something that should have been synced was not.
     pub fn is_incomplete(&self) -> bool {
-        self.failed > 0 || self.partial || self.nothing_in_scope
+        self.failed > 0 || self.unsettled > 0 || self.partial || self.nothing_in_scope
     }
 
     pub(crate) fn note_usage(&mut self, usage: Usage) {
@@ -88,6 +92,7 @@ impl SyncReport {
         self.conflicts += later.conflicts;
         self.failed = self.failed.max(later.failed);
         self.pending = later.pending;
+        self.unsettled = later.unsettled;
         self.held_back += later.held_back;
         self.total_bytes = later.total_bytes;
         self.bytes_read += later.bytes_read;

@@ -122,6 +122,7 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
     let trouble = [
         (report.conflicts, "in conflict"),
         (report.failed, "failed"),
+        (report.unsettled, "to be settled by the next push"),
         (report.held_back, "not deleted (held back)"),
         (report.pending, "pending"),
     ];

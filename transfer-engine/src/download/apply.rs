@@ -122,7 +122,6 @@ async fn carry_out(
     ledger: &mut Ledger,
 ) -> Result<(), Error> {
     let Applying { dir, options, monitor, .. } = applying;
-    let env = dir.env();
     let largest_window = (options.memory / 4).max(1 << 20);
     let mut window_bytes = FIRST_WINDOW.min(largest_window);
     let mut window: Vec<Item> = Vec::new();
@@ -187,7 +186,7 @@ async fn carry_out(
         if step.decision.verdict == Verdict::KeepBoth {
             let Some(copy) = step.copy.clone() else { continue };
             let (dir, entry) = (dir.clone(), entry.clone());
-            let free = env.blocking(move || free_copy_path(&dir, &copy, &entry)).await;
+            let free = applying.dir.blocking(move || free_copy_path(&dir, &copy, &entry)).await;
             let free = free.map_err(|e| Error::local("look at", applying.dir.path(), io::Error::from(e)))?;
             match free {
                 Ok(Some(free)) => path = free,
@@ -231,7 +230,8 @@ async fn carry_out(
         {
             let (job_dir, job_path) = (dir.clone(), path.clone());
             let (mode, mtime) = (entry.entry.mode, entry.entry.mtime);
-            let changed = env.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
+            let changed =
+                applying.dir.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
             if let Ok(Ok(Some(print))) = changed {
                 ledger.settle(applying, &told, Outcome::Installed(print))?;
                 ledger.set(applying, &told, Some(print))?;
@@ -284,7 +284,8 @@ async fn carry_out(
     if !ledger.stopped {
         let (dir2, staging2, filter) = (dir.clone(), staging.clone(), applying.filter.clone());
         let making_room = blocked.iter().map(|item| item.path.clone()).collect();
-        let removed = env
+        let removed = applying
+            .dir
             .blocking(move || remove_all(&dir2, &staging2, removals, standing, making_room, &filter))
             .await;
         let removed = removed.map_err(|e| Error::local("remove from", dir.path(), io::Error::from(e)))?;
@@ -302,7 +303,7 @@ async fn carry_out(
         }
     }
     let dir2 = dir.clone();
-    let modes = env.blocking(move || set_modes(&dir2, dirs)).await;
+    let modes = applying.dir.blocking(move || set_modes(&dir2, dirs)).await;
     for (told, result) in modes.map_err(|e| Error::local("change", dir.path(), io::Error::from(e)))? {
         match result {
             Ok(outcome) => ledger.settle(applying, &told, outcome)?,
@@ -387,7 +388,7 @@ fn is_local_dir(step: &PlanStep) -> bool {
 
 async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<Option<Fingerprint>, Error> {
     let (job_dir, job_path, target) = (dir.clone(), path.clone(), target.to_vec());
-    let seen = dir.env().blocking(move || link_print(&job_dir, &job_path, &target)).await;
+    let seen = dir.blocking(move || link_print(&job_dir, &job_path, &target)).await;
     seen.map_err(|e| Error::local("look at", dir.show(path), io::Error::from(e)))
 }
 
@@ -421,7 +422,7 @@ async fn remove_now(
     monitor: &dyn Monitor,
 ) -> Result<Outcome, Error> {
     let (job_dir, job_staging, job_path) = (dir.clone(), staging.clone(), path.clone());
-    let removed = dir.env().blocking(move || match &expected {
+    let removed = dir.blocking(move || match &expected {
         Some(expected) => remove_leaf(&job_dir, &job_staging, &job_path, expected),
         None => Ok(()),
     });
@@ -438,7 +439,7 @@ async fn remove_now(
 async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Outcome, Error> {
     let (dir, job_path, arriving) = (applying.dir.clone(), path.clone(), applying.arriving.clone());
     let is_asked = applying.lane == Lane::Asked;
-    let made = applying.dir.env().blocking(move || {
+    let made = applying.dir.blocking(move || {
         if !is_asked && has_vanished(&dir, &arriving, &job_path) {
             return Ok(Outcome::Withheld);
         }

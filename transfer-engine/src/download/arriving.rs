@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use policy_core::TreePath;
 use tokio::sync::Notify;
@@ -29,6 +29,8 @@ pub(crate) enum Lane {
 pub(crate) struct Arriving {
     /// Held for writing by what needs the mount for itself: an upload, the begin and the end of a download.
     pub(crate) gate: tokio::sync::RwLock<()>,
+    /// Held by each job that writes to the mount.
+    pub(crate) busy: Arc<tokio::sync::RwLock<()>>,
     asked: RwLock<Asked>,
     journal: Mutex<Option<ArrivalsWriter>>,
     head: Mutex<Option<Head>>,
@@ -78,6 +80,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Arriving {
+    /// Waits until nobody else works on the mount, nor a job of somebody who gave up.
+    pub(crate) async fn alone(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        let gate = self.gate.write().await;
+        drop(self.busy.write().await);
+        gate
+    }
+
     /// Begins to note what arrives of this head, unless that goes on already. Needs the gate.
     pub(crate) fn begin(
         &self,

@@ -52,6 +52,8 @@ pub(crate) enum Outcome {
     Failed,
     /// It was left to somebody else, or to another time.
     Left,
+    /// Something else came to be there while it was on its way, and stays.
+    Taken,
     /// Its directory was removed while it was still to come: it is neither brought nor deleted.
     Withheld,
     /// It is in place, and this is its stat.
@@ -118,6 +120,10 @@ impl Fetcher<'_> {
         };
         let (dir, staging, sharing) = (self.dir.clone(), self.staging.clone(), self.sharing.clone());
         let stopped = fetched.is_err() || self.stop.is_cancelled();
+        if stopped {
+            // What was being written is written to its end, though nobody waits for it any more.
+            self.dir.quiet().await;
+        }
         let placed = {
             let items = items.clone();
             self.blocking(move || {
@@ -135,7 +141,7 @@ impl Fetcher<'_> {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let lost = |e: crate::env::JobLost| Error::local("write to", self.dir.path(), io::Error::from(e));
-        self.dir.env().blocking(job).await.map_err(lost)
+        self.dir.blocking(job).await.map_err(lost)
     }
 
     /// Begins the long files with what of them is here, and says which of their chunks that is.

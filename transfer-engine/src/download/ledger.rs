@@ -103,6 +103,14 @@ impl Ledger {
                 self.stopped |= applying.stop.is_cancelled();
                 return Ok(());
             }
+            Outcome::Taken => {
+                report.unsettled += 1;
+                self.agrees = false;
+                let reason = "something else came to be there while it was on its way, and stays";
+                applying.monitor.warning(&format!("`{}`: {reason}; the next upload keeps both", told.path));
+                event(applying.monitor, told, Action::Skip, reason);
+                return Ok(());
+            }
             Outcome::Withheld => {
                 report.pending += 1;
                 self.agrees = false;

@@ -167,6 +167,12 @@ impl Placing<'_> {
         {
             return Ok(Outcome::Withheld);
         }
+        if self.sharing.is_some()
+            && item.expected == Expected::Absent
+            && matches!(placed, Err(InstallError::Changed))
+        {
+            return Ok(Outcome::Taken);
+        }
         placed.map(Outcome::Installed).map_err(|e| match e {
             InstallError::Changed if item.expected == Expected::Absent => {
                 "something else is there; it is left as it is".to_owned()

@@ -76,7 +76,7 @@ impl Mount {
         monitor: &dyn Monitor,
         stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
-        let gate = self.arriving.gate.write().await;
+        let gate = self.arriving.alone().await;
         let Some(Opened { dir, head, mut header }) = self.open_for_download(options, monitor).await? else {
             let (head, _) = self.find_live_head(monitor).await?;
             return self.plan_into_nothing(&head, options, monitor).await;
@@ -178,7 +178,7 @@ impl Mount {
             there.merge(&delta.marks);
             self.warn_unmatched(&there, monitor);
         }
-        let _gate = self.arriving.gate.write().await;
+        let _gate = self.arriving.alone().await;
         let agrees = agrees && !self.arriving.missed();
         self.fold_arrivals(Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
         self.trim_cache(&head);
@@ -250,7 +250,7 @@ impl Mount {
 
     /// Finds the head and begins to note what arrives of it, unless that was done in the meantime.
     async fn open_for_asking(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<(), Error> {
-        let _gate = self.arriving.gate.write().await;
+        let _gate = self.arriving.alone().await;
         if self.arriving.head().is_some() {
             return Ok(());
         }

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use policy_core::TreePath;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
+use tokio::sync::RwLock;
 
-use crate::env::Env;
+use crate::env::{Env, JobLost};
 
 const OPEN_DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
@@ -26,6 +27,8 @@ pub(crate) struct MountDir {
     has_openat2: Arc<AtomicBool>,
     /// To whom new files and directories are given; without it they belong to who runs this.
     owner: Option<(Uid, Gid)>,
+    /// Held by each job that writes here, so that one which nobody waits for any more can be waited out.
+    busy: Arc<RwLock<()>>,
 }
 
 impl MountDir {
@@ -39,7 +42,34 @@ impl MountDir {
             env: env.clone(),
             has_openat2: Arc::new(AtomicBool::new(true)),
             owner: None,
+            busy: Arc::default(),
         })
+    }
+
+    /// Returns the same directory, whose jobs are told of by this lock.
+    #[must_use]
+    pub(crate) fn with_busy(self, busy: Arc<RwLock<()>>) -> Self {
+        Self { busy, ..self }
+    }
+
+    /// Runs `job` where blocking is allowed and returns what it returns. It runs to its end also when nobody
+    /// waits for that.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobLost> {
+        let busy = Arc::clone(&self.busy).read_owned().await;
+        let job = move || {
+            let done = job();
+            drop(busy);
+            done
+        };
+        self.env.blocking(job).await
+    }
+
+    /// Waits until all jobs have ended.
+    pub(crate) async fn quiet(&self) {
+        drop(self.busy.write().await);
     }
 
     /// Returns the same directory, in which new files and directories are given to a user and a group.

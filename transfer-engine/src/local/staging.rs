@@ -80,8 +80,7 @@ impl Staging {
         mount.env().check_fault("mkdirat", &mount.path().join(&name))?;
         rustix::fs::mkdirat(mount.root(), name.as_str(), Mode::RWXU)?;
         let dir = open_dir(mount.root(), name.as_bytes())?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        rustix::fs::openat(&dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?;
+        mark(&dir)?;
         Ok(Self { mount: mount.clone(), dir, name, next: AtomicU64::new(0) })
     }
 
@@ -448,6 +447,19 @@ fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<St
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(e.into()),
     }
-    rustix::fs::unlinkat(root, name, AtFlags::REMOVEDIR)?;
-    Ok(rescued)
+    match rustix::fs::unlinkat(root, name, AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(rescued),
+        // Somebody still writes here. Without its marker it would be taken for a user's.
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {
+            mark(&dir)?;
+            Ok(rescued)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn mark(dir: &OwnedFd) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?;
+    Ok(())
 }

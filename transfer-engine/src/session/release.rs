@@ -1,5 +1,6 @@
 //! The end of a session.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use policy_core::ConflictPolicy;
@@ -12,6 +13,7 @@ use super::params::{MountResult, ReleaseOptions, Released};
 use super::worker::Worker;
 use crate::error::Error;
 use crate::options::SyncOptions;
+use crate::report::SyncReport;
 
 /// A release that has begun: its result, once there is one.
 pub(super) type Ending = watch::Receiver<Option<Released>>;
@@ -61,7 +63,11 @@ impl Worker {
         let result = match alone.mount().filter(|_| wanted) {
             Some(mount) => {
                 let options = self.last_options(how);
-                self.result(mount.save(&options, &*self.uploads).await.map_err(Arc::new))
+                let saved = mount.save(&options, &*self.uploads).await;
+                // Conflicts that checkpoints have kept are the session's, too.
+                let kept = self.conflicts.load(Ordering::Relaxed);
+                let saved = saved.map(|report| SyncReport { conflicts: report.conflicts + kept, ..report });
+                self.result(saved.map_err(Arc::new))
             }
             None => {
                 let (context_id, path) = (self.sync.context.clone(), self.path.clone());

@@ -1,6 +1,7 @@
 //! One mount of a session: its syncs, joined and in line.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(super) struct Worker {
     pub(super) downloads: Arc<Relay>,
     pub(super) ends: Ends,
     flights: [Mutex<Flights>; 3],
+    /// Conflicts that uploads before the last one have kept.
+    pub(super) conflicts: AtomicU64,
 }
 
 /// What is told to end, and when.
@@ -101,6 +104,7 @@ impl Worker {
             downloads,
             ends: Ends::new(end),
             flights: Default::default(),
+            conflicts: AtomicU64::new(0),
         })
     }
 
@@ -174,9 +178,19 @@ impl Worker {
 
     async fn upload(&self, options: &SyncOptions, monitor: Onset) -> Outcome {
         tokio::select! {
-            saved = self.lanes.save(options, &monitor) => saved.map_err(Arc::new),
+            saved = self.lanes.save(options, &monitor) => self.note(saved).map_err(Arc::new),
             () = self.ends.uploads.cancelled() => Err(Arc::new(self.lanes.ended())),
         }
+    }
+
+    /// Counts what an upload has kept, so that the end of the session does not pass over it.
+    fn note(&self, saved: Result<SyncReport, Error>) -> Result<SyncReport, Error> {
+        if let Ok(report) = &saved
+            && !report.stopped_by_conflict
+        {
+            self.conflicts.fetch_add(report.conflicts, Ordering::Relaxed);
+        }
+        saved
     }
 
     async fn download(&self, options: &SyncOptions, monitor: Onset) -> Outcome {
@@ -223,7 +237,7 @@ impl Worker {
         }
         if direction != Direction::Download && !report.stopped_by_conflict {
             let saved = tokio::select! {
-                saved = self.lanes.save(options, &*self.uploads) => saved,
+                saved = self.lanes.save(options, &*self.uploads) => self.note(saved),
                 () = self.ends.uploads.cancelled() => Err(self.lanes.ended()),
             };
             report.absorb(&saved.map_err(Arc::new)?);

@@ -130,6 +130,8 @@ fn shortcoming(report: &SyncReport) -> Option<String> {
         Some("the white lists match nothing, although there are files".to_owned())
     } else if report.failed > 0 {
         Some(format!("{} paths failed", report.failed))
+    } else if report.unsettled > 0 {
+        Some(format!("{} paths wait for an upload that keeps both versions", report.unsettled))
     } else {
         None
     }

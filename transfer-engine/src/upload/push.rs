@@ -75,7 +75,7 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
-        let _gate = self.arriving.gate.write().await;
+        let _gate = self.arriving.alone().await;
         let keeper = self.keep_status(options, monitor, TaskType::Upload);
         let before = self.store.usage();
         let mut result = self.push_in_time(options, &keeper).await;
