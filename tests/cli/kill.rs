@@ -46,9 +46,18 @@ impl Place {
     }
 
     fn command(&self, verb: &str, machine: &str) -> Command {
+        self.program(machine, &[verb, &self.context, "mount", "--json"])
+    }
+
+    /// A session whose command outlives it by a moment.
+    fn session(&self, machine: &str) -> Command {
+        self.program(machine, &["run", "-c", &self.context, "mount", "--", "sleep", "2"])
+    }
+
+    fn program(&self, machine: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ctxsync"));
         command
-            .args([verb, &self.context, "mount", "--json"])
+            .args(args)
             .current_dir(self.path(machine))
             .env_clear()
             .env("HOME", self.path(machine))
@@ -286,8 +295,9 @@ fn p1_a_program_that_works_while_files_arrive_loses_nothing_to_a_kill() {
         place.run("push", "a");
         let mount = place.mount(&machine);
         let mut worker = Worker::new(place.random.bits(), &mount.0);
-        let mut child =
-            place.command("pull", &machine).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut program =
+            if round % 2 == 0 { place.session(&machine) } else { place.command("pull", &machine) };
+        let mut child = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let until =
             Instant::now() + Duration::from_nanos(place.random.below(whole.as_nanos() as usize) as u64);
         while Instant::now() < until {
