@@ -56,3 +56,32 @@ fn while_files_arrive_and_while_they_are_saved() {
     assert_eq!(running.end().code, 0);
     assert_eq!(task("upload", "Success").unwrap()["session_status"], "released");
 }
+
+/// A mount whose name is not UTF-8 is found again by its bytes, and its session is asked there.
+#[test]
+fn a_mount_whose_path_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    let source = world.machine("source");
+    source.write("work/f", "x");
+    source.done(&["push", "c", "work"]);
+    let machine = world.machine("a");
+    let program = env!("CARGO_BIN_EXE_ctxsync");
+    let script = format!(
+        "echo mine > mine && {program} push c . && {program} fetch f && {program} --json status > ../seen"
+    );
+    let odd = std::ffi::OsStr::from_bytes(b"odd \xff");
+    let args =
+        ["run".as_ref(), "-c".as_ref(), "c".as_ref(), odd, "--".as_ref(), "sh".as_ref(), "-c".as_ref()];
+    let args = args.into_iter().chain([script.as_ref()]);
+    let ended = machine.ended(machine.command(args).output().unwrap());
+    assert_eq!(ended.code, 0, "{}", ended.seen());
+    let rows = crate::world::objects(&machine.read("seen"));
+    let tasks: Vec<_> = rows.iter().filter(|row| row["message_type"] == "task").collect();
+    assert!(!tasks.is_empty(), "{rows:?}");
+    for task in tasks {
+        assert_eq!(task["session_status"], "running", "{task}");
+        assert!(task["path"].as_str().unwrap().ends_with("odd \u{fffd}"), "{task}");
+        assert!(task["path_bytes"].is_string(), "{task}");
+    }
+}

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use policy_core::TreePath;
-use transfer_engine::{ContextName, ContextSync, Mount, SyncReport, status as tasks};
+use transfer_engine::{ContextName, ContextSync, Mount, SyncReport, TaskStatus, status as tasks};
 
 use super::{Means, Outcome, running};
 use crate::args::FetchArgs;
@@ -65,9 +65,9 @@ async fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
         return MountPath::new(session.mount());
     }
     let rows = tasks(&means.settings.state_dir.value, None)?;
-    let holds = rows.iter().map(|row| Path::new(&row.path)).filter(|path| cwd.starts_with(path));
+    let holds = rows.iter().map(TaskStatus::mount).filter(|path| cwd.starts_with(path));
     match holds.max_by_key(|path| path.as_os_str().len()) {
-        Some(path) => MountPath::new(path),
+        Some(path) => MountPath::new(&path),
         None => Err(Failure::usage(format!("no mount is known that holds {}", cwd.display()))
             .hint("name one by --mount; `ctxsync status` shows which there are")),
     }

@@ -85,7 +85,7 @@ async fn standing(tasks: &[TaskStatus], state_dir: &Path) -> Option<Standing> {
         !task.session.is_empty() && matches!(task.status, TaskState::Waiting | TaskState::Running)
     };
     let runs = tasks.iter().any(goes_on)
-        || RunningSession::connect(state_dir, Path::new(&of_session.path))
+        || RunningSession::connect(state_dir, &of_session.mount())
             .await
             .is_ok_and(|session| session.is_some());
     if runs {

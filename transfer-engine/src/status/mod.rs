@@ -3,11 +3,15 @@
 mod board;
 mod keeper;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use policy_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -71,8 +75,11 @@ pub struct TaskStatus {
     pub context: String,
     /// The context's id, which is its name.
     pub context_id: String,
-    /// The mount's path.
+    /// The mount's path; what is not UTF-8 in it is replaced.
     pub path: String,
+    /// The path's bytes in base64, where it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_bytes: Option<String>,
     /// Upload or download.
     pub task_type: TaskType,
     /// How it stands.
@@ -117,6 +124,7 @@ impl TaskStatus {
             context: context.to_owned(),
             context_id: context.to_owned(),
             path: path.to_string_lossy().into_owned(),
+            path_bytes: path.to_str().is_none().then(|| BASE64_STANDARD.encode(path.as_os_str().as_bytes())),
             task_type,
             status: TaskState::Waiting,
             start_time: None,
@@ -134,6 +142,12 @@ impl TaskStatus {
             errors: Vec::new(),
             released: false,
         }
+    }
+
+    /// Returns the mount's path as it is.
+    pub fn mount(&self) -> PathBuf {
+        let bytes = self.path_bytes.as_ref().and_then(|bytes| BASE64_STANDARD.decode(bytes).ok());
+        bytes.map_or_else(|| PathBuf::from(&self.path), |bytes| PathBuf::from(OsString::from_vec(bytes)))
     }
 
     fn is_of(&self, context: &str, task_type: TaskType) -> bool {
