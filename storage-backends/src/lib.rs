@@ -31,6 +31,7 @@
 
 mod guard;
 pub mod layer;
+mod leftovers;
 mod open;
 mod options;
 mod probe;
@@ -40,6 +41,7 @@ mod sorted;
 mod url;
 
 pub use guard::BucketMissing;
+pub use leftovers::{Leftover, leftovers};
 pub use open::{OpenError, Opened, open};
 pub use options::{SettingError, StoreOptions, parse_setting};
 pub use probe::{Capabilities, ProbeError, probe};

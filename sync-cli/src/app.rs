@@ -140,7 +140,8 @@ fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool
                 // What is no sync counts nothing itself.
                 note_usage(&mut report, ui.known().usage());
             }
-            let summary = Summary::new(command, context, &report, outcome.dry_run, took, exit);
+            let mut summary = Summary::new(command, context, &report, outcome.dry_run, took, exit);
+            summary.collected = outcome.collected;
             ui.object(&Line::Summary(&summary));
         }
     } else if let (Some(deed), Some(report)) = (outcome.deed, &outcome.report) {
@@ -233,6 +234,7 @@ fn name(command: &Command) -> &'static str {
         Command::Rm(_) => "rm",
         Command::Log(_) => "log",
         Command::Restore(_) => "restore",
+        Command::Gc(_) => "gc",
         Command::Store(Store::Init(_)) => "store init",
         Command::Store(Store::Check) => "store check",
         Command::Policy(Policy::Default) => "policy default",

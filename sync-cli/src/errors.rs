@@ -178,6 +178,12 @@ impl From<&Error> for Failure {
                 Exit::FAILED,
                 format!("run the same again: it finds out, and commits nothing twice; `ctxsync log {name}` shows it too"),
             ),
+            Error::ClockSkew { .. } => (
+                Exit::FAILED,
+                "nothing was deleted: what was written a moment ago could look old; set this machine's clock right, \
+                 or the store's"
+                    .to_owned(),
+            ),
             Error::OutOfTime { .. } => (
                 Exit::INCOMPLETE,
                 "nothing of this push is committed; what was sent stays in the store for a while, and the next push \

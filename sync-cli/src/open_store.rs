@@ -20,6 +20,8 @@ pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A store that was opened, and the objects below it.
 pub(crate) struct OpenStore {
     pub(crate) store: Store,
+    /// The directory of a local store.
+    pub(crate) local_dir: Option<PathBuf>,
     objects: Arc<dyn ObjectStore>,
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Fa
     };
     let store = Store::new(Arc::clone(&objects), opened.url, Env::real());
     means.ui.known().note_store(&store);
-    Ok(OpenStore { store, objects })
+    Ok(OpenStore { store, local_dir: opened.local_dir, objects })
 }
 
 /// Returns an empty store in memory in the place of one that is not there, for who only wants to know what

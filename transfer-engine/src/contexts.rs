@@ -13,7 +13,16 @@ use crate::format::{
     ContextName, Kind, LineageId, RecycleRules, Snapshot, StoreKey, context_prefix, contexts_prefix,
     parse_context_prefix,
 };
-use crate::store::{Head, Store, unusable};
+use crate::store::{Head, HeadKey, Store, unusable};
+
+/// What a listing shows of one number of a context.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    /// The snapshot; one without bytes is a tombstone.
+    pub(crate) snapshot: Option<HeadKey>,
+    /// When it was marked as forgotten, if it was, by the store's clock, in seconds since 1970.
+    pub(crate) gone: Option<i64>,
+}
 
 impl Store {
     /// Returns the names of all contexts, sorted.
@@ -21,13 +30,18 @@ impl Store {
         Ok(self.heads().await?.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Returns all contexts with their heads, sorted by name.
-    pub(crate) async fn heads(&self) -> Result<Vec<(ContextName, Head)>, Error> {
-        self.meta().await?;
+    /// Returns all names that are or were in use, in no order.
+    pub(crate) async fn names(&self) -> Result<Vec<ContextName>, Error> {
         let prefix = contexts_prefix();
         let listed = self.objects().list_with_delimiter(Some(&prefix)).await;
         let listed = listed.map_err(|e| Error::store("list", &prefix, e))?;
-        let names = listed.common_prefixes.iter().filter_map(parse_context_prefix);
+        Ok(listed.common_prefixes.iter().filter_map(parse_context_prefix).collect())
+    }
+
+    /// Returns all contexts with their heads, sorted by name.
+    pub(crate) async fn heads(&self) -> Result<Vec<(ContextName, Head)>, Error> {
+        self.meta().await?;
+        let names = self.names().await?;
         let mut heads: BTreeMap<ContextName, Head> = futures::stream::iter(names)
             .map(|name| async move { Ok::<_, Error>((self.find_head(&name).await?, name)) })
             .buffered(16)
@@ -156,23 +170,30 @@ impl Store {
 
     /// Returns the numbers of all snapshots, newest first, each with whether it is forgotten.
     pub(crate) async fn list_snapshots(&self, name: &ContextName) -> Result<Vec<(u64, bool)>, Error> {
+        let listed = self.listing(name).await?;
+        // A tombstone has no bytes.
+        let is_gone = |l: &Listed| l.gone.is_some() || l.snapshot.as_ref().is_some_and(|key| key.size == 0);
+        Ok(listed.into_iter().rev().map(|(number, listed)| (number, is_gone(&listed))).collect())
+    }
+
+    /// Lists a context's snapshots and their marks, by number.
+    pub(crate) async fn listing(&self, name: &ContextName) -> Result<BTreeMap<u64, Listed>, Error> {
         let prefix = context_prefix(name);
-        let mut numbers = std::collections::BTreeMap::new();
+        let mut found: BTreeMap<u64, Listed> = BTreeMap::new();
         let mut listed = self.objects().list(Some(&prefix));
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             match StoreKey::parse(&meta.location) {
-                // A tombstone has no bytes.
                 Some(StoreKey::Snapshot { number, .. }) => {
-                    *numbers.entry(number).or_insert(false) |= meta.size == 0
+                    found.entry(number).or_default().snapshot = Some(HeadKey::new(number, &meta));
                 }
                 Some(StoreKey::Gone { number, .. }) => {
-                    numbers.insert(number, true);
+                    found.entry(number).or_default().gone = Some(meta.last_modified.timestamp());
                 }
                 _ => {}
             }
         }
-        Ok(numbers.into_iter().rev().collect())
+        Ok(found)
     }
 
     /// Commits a snapshot for which no pack had to be put; `None` if another writer was first.

@@ -149,6 +149,15 @@ pub enum Error {
         /// The snapshot's number.
         number: u64,
     },
+    /// The store's clock and this machine's differ so much that one of them is wrong, or something in the
+    /// store was put in the future.
+    #[error("the clocks of {location} and of this machine differ by {seconds} s")]
+    ClockSkew {
+        /// The store's address, without secrets.
+        location: String,
+        /// How far the store's clock is ahead, in seconds.
+        seconds: i64,
+    },
     /// The deadline came before anything could be committed. What was sent by then is in the store, and the
     /// next upload from this mount goes on from there.
     #[error("the deadline came before anything could be committed to `{name}`")]

@@ -49,6 +49,7 @@
 
 pub mod format;
 
+mod collect;
 mod commit;
 mod contexts;
 mod download;
@@ -73,6 +74,7 @@ mod tree;
 mod upload;
 mod usage;
 
+pub use collect::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Retention, Unreadable, Why};
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;
 pub use extract::{ExtractError, ExtractLimits};
@@ -106,6 +108,8 @@ mod tests {
             is_send(mount.pull(&options, &Silent));
             is_send(mount.sync(&options, &Silent));
             is_send(store.contexts());
+            let collect = CollectOptions::default();
+            is_send(store.collect(&collect, &Silent));
             is_send(store.rename_context(&snapshot.context, &snapshot.context));
             let service = ContextService::new(store);
             let (name, path) = (&snapshot.context, &entry.path);

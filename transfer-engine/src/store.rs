@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 use crate::env::Env;
 use crate::error::Error;
 use crate::format::{
-    ContextName, FormatError, Kind, MAX_SNAPSHOT_LEN, PackId, Snapshot, StoreId, StoreKey, StoreMeta,
-    context_prefix,
+    ContextName, FormatError, Kind, MAX_SNAPSHOT_LEN, PackBuilder, PackId, Snapshot, StoreId, StoreKey,
+    StoreMeta, context_prefix,
 };
 use crate::usage::{Meter, Usage};
 
@@ -339,6 +339,28 @@ impl Store {
 
     pub(crate) async fn stat(&self, key: &Path) -> Result<ObjectMeta, Error> {
         self.objects().head(key).await.map_err(|e| Error::store("stat", key, e))
+    }
+
+    /// Deletes an object; one that is not there is deleted.
+    pub(crate) async fn delete(&self, key: &Path) -> Result<(), Error> {
+        match self.objects().delete(key).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(Error::store("delete", key, e)),
+        }
+    }
+
+    /// Returns the store's time, in seconds since 1970: that of an object just put, a pack with nothing in
+    /// it, whose id is returned as well. Nothing refers to it.
+    pub(crate) async fn time(&self) -> Result<(i64, PackId), Error> {
+        let pack = PackBuilder::new(PackId(self.random()?)).finish();
+        let key = StoreKey::Pack(pack.id).path();
+        let put = self.put_new(&key, pack.parts).await;
+        // Whatever became of the put: if it is there, it is this one.
+        match (self.stat(&key).await, put) {
+            (Ok(found), _) => Ok((found.last_modified.timestamp(), pack.id)),
+            (Err(_), Err(e)) => Err(Error::store("write", &key, e)),
+            (Err(e), Ok(())) => Err(e),
+        }
     }
 
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Error> {

@@ -1,6 +1,7 @@
 //! The commands and the arguments that are theirs alone.
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Log(LogArgs),
     /// Write a snapshot's files into a directory
     Restore(RestoreArgs),
+    /// Forget snapshots that are not kept, and delete the data that no snapshot needs
+    Gc(GcArgs),
     /// Make a store, or prove that one is usable
     #[command(subcommand)]
     Store(StoreCommand),
@@ -337,6 +340,22 @@ pub(crate) struct RestoreArgs {
     pub(crate) paths: Vec<OsString>,
 }
 
+/// Arguments of `gc`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GcArgs {
+    /// Keep the newest N snapshots of each context, and forget the others
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_last: Option<NonZeroU64>,
+
+    /// Keep the snapshots of this time, as in 30d, and forget the others; the head always stays
+    #[arg(long, value_name = "TIME")]
+    pub(crate) keep_within: Option<Span>,
+
+    /// Nobody else uses the store now: delete at once, without the grace period
+    #[arg(long)]
+    pub(crate) exclusive: bool,
+}
+
 /// What is done with a store.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum StoreCommand {
@@ -407,7 +426,13 @@ impl Command {
     pub(crate) fn takes_dry_run(&self) -> bool {
         matches!(
             self,
-            Self::Push(_) | Self::Pull(_) | Self::Sync(_) | Self::Plan(_) | Self::Restore(_) | Self::Config
+            Self::Push(_)
+                | Self::Pull(_)
+                | Self::Sync(_)
+                | Self::Plan(_)
+                | Self::Restore(_)
+                | Self::Gc(_)
+                | Self::Config
         )
     }
 

@@ -5,7 +5,7 @@ mod commands;
 mod shared;
 
 pub(crate) use commands::{
-    CatArgs, ClearArgs, Command, ContextCommand, DeleteArgs, ExplainArgs, FetchArgs, LogArgs, LsArgs,
+    CatArgs, ClearArgs, Command, ContextCommand, DeleteArgs, ExplainArgs, FetchArgs, GcArgs, LogArgs, LsArgs,
     ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PutArgs, RenameArgs, RestoreArgs,
     RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, WatchArgs,
 };

@@ -7,6 +7,7 @@ mod context;
 mod documents;
 mod explain;
 mod fetch;
+mod gc;
 mod log;
 mod ls;
 mod mounts;
@@ -33,7 +34,7 @@ use crate::config::{Origin, Settings};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::Ui;
-use crate::output::summary::Deed;
+use crate::output::summary::{Collected, Deed};
 use crate::run::{Signals, signal_name};
 
 /// What a command came to.
@@ -46,6 +47,8 @@ pub(crate) struct Outcome {
     pub(crate) deed: Option<Deed>,
     pub(crate) dry_run: bool,
     pub(crate) failed: bool,
+    /// What a collection came to.
+    pub(crate) collected: Option<Collected>,
 }
 
 impl Outcome {
@@ -68,7 +71,7 @@ pub(crate) fn execute(command: &Command, settings: &Settings, ui: &Arc<Ui>) -> R
     let meant = command.changes_something() || settings.dry_run.origin == Origin::Flag;
     if settings.dry_run.value && !command.takes_dry_run() && meant {
         return Err(Failure::usage("--dry-run means nothing here, so nothing was done")
-            .hint("push, pull, sync and restore take it, and `ctxsync plan` shows the same"));
+            .hint("push, pull, sync, restore and gc take it, and `ctxsync plan` shows the same"));
     }
     if let Some(context) = context_of(command) {
         ui.known().note_context(context);
@@ -149,6 +152,7 @@ async fn talk(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
         Command::Cat(args) => cat::cat(args, means).await,
         Command::Log(args) => log::log(args, means).await,
         Command::Restore(args) => restore::restore(args, means).await,
+        Command::Gc(args) => gc::gc(args, means).await,
         Command::Store(command) => store::store(command, means).await,
         _ => Err(Failure::usage("this command needs no store")),
     }

@@ -43,7 +43,7 @@ pub(super) async fn sync(
         report: Some(report),
         deed: Some(deed),
         dry_run,
-        failed: false,
+        ..Outcome::default()
     })
 }
 

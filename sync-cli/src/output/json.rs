@@ -20,6 +20,8 @@ pub(crate) enum Line<'a> {
     Context(ContextLine<'a>),
     Setting(SettingLine<'a>),
     Store(StoreLine<'a>),
+    Forgotten(ForgottenLine<'a>),
+    Packs(PacksLine<'a>),
     Summary(&'a super::summary::Summary),
 }
 
@@ -182,6 +184,26 @@ pub(crate) struct StoreLine<'a> {
     pub(crate) round_trip_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clock_skew_seconds: Option<f64>,
+}
+
+/// A snapshot that `gc` forgets.
+#[derive(Debug, Serialize)]
+pub(crate) struct ForgottenLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) snapshot: u64,
+    /// When it was committed, by the store's clock.
+    pub(crate) time: String,
+    /// `retention` or `deleted`.
+    pub(crate) reason: &'a str,
+}
+
+/// What `gc` has to say of the packs of one kind.
+#[derive(Debug, Serialize)]
+pub(crate) struct PacksLine<'a> {
+    /// `kept`, `waiting` (for the grace period to pass) or `deleted`.
+    pub(crate) kind: &'a str,
+    pub(crate) packs: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Returns a line's text.

@@ -33,6 +33,26 @@ pub(crate) struct Summary {
     pub(crate) partial: bool,
     pub(crate) dry_run: bool,
     pub(crate) exit_code: u8,
+    /// What `gc` has to add.
+    #[serde(flatten)]
+    pub(crate) collected: Option<Collected>,
+}
+
+/// What a collection came to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Collected {
+    pub(crate) contexts: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) forgotten: u64,
+    pub(crate) erased: u64,
+    pub(crate) unreadable: u64,
+    pub(crate) packs_kept: u64,
+    pub(crate) bytes_kept: u64,
+    pub(crate) packs_waiting: u64,
+    pub(crate) bytes_waiting: u64,
+    pub(crate) packs_deleted: u64,
+    pub(crate) bytes_deleted: u64,
+    pub(crate) leftovers_deleted: u64,
 }
 
 impl Summary {
@@ -69,6 +89,7 @@ impl Summary {
             partial: report.partial,
             dry_run,
             exit_code: exit.0,
+            collected: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt};
 use super::delta::Sending;
 use super::packs::PutPack;
 use crate::error::Error;
-use crate::format::{BlockRef, Footer, FooterBlock, PackBuilder, PackId, StoreKey, StoreMeta, parse_footer};
+use crate::format::{BlockRef, Footer, FooterBlock, PackId, StoreKey, StoreMeta, parse_footer};
 use crate::state::{NotedPack, PackJournal};
 use crate::store::Store;
 
@@ -72,7 +72,7 @@ async fn trust(
     let of_head: BTreeSet<PackId> =
         sending.head.snapshot.packs.iter().map(|p| p.id).filter(|id| !sending.absent.contains(id)).collect();
     let others = noted.iter().any(|pack| !of_head.contains(&pack.id));
-    let now = if others { store_time(store).await? } else { 0 };
+    let now = if others { store.time().await?.0 } else { 0 };
     let oldest = Duration::from_secs(meta.grace_seconds) / TRUSTED;
     let looked_at = noted.into_iter().map(|noted| {
         let age = (!of_head.contains(&noted.id)).then_some((now, oldest));
@@ -102,17 +102,4 @@ async fn look_at(store: &Store, noted: NotedPack, age: Option<(i64, Duration)>) 
     let tail = store.get_range(noted.id, start, noted.size).await.ok()?;
     let footer = parse_footer(&tail, noted.size).ok()?;
     Some(Trusted { noted, footer, landed })
-}
-
-/// Returns the store's time: that of an object just put, a pack with nothing in it.
-async fn store_time(store: &Store) -> Result<i64, Error> {
-    let pack = PackBuilder::new(PackId(store.random()?)).finish();
-    let key = StoreKey::Pack(pack.id).path();
-    let put = store.put_new(&key, pack.parts).await;
-    // Whatever became of the put: if it is there, it is this one.
-    match (store.stat(&key).await, put) {
-        (Ok(found), _) => Ok(found.last_modified.timestamp()),
-        (Err(_), Err(e)) => Err(Error::store("write", &key, e)),
-        (Err(e), Ok(())) => Err(e),
-    }
 }

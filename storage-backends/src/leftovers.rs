@@ -1,0 +1,103 @@
+//! What puts leave behind in a local store when they are cut short.
+
+use std::fs;
+use std::io;
+use std::path::{Path as FsPath, PathBuf};
+use std::time::SystemTime;
+
+use object_store::path::Path;
+
+/// A file that a put was writing when its process died.
+///
+/// `object_store` writes `KEY#1`, or a higher number, gives it its name when it is whole, and lists none of
+/// them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// No key of a store has more components.
+const DEPTH: usize = 4;
+
+/// Returns the leftovers in a local store's directory that were last written before a time. `is_key` says
+/// which keys may have been put: other files are nobody's business.
+///
+/// # Errors
+/// What the file system says, but for what vanishes meanwhile.
+pub fn leftovers(
+    dir: &FsPath,
+    before: SystemTime,
+    is_key: impl Fn(&Path) -> bool,
+) -> io::Result<Vec<Leftover>> {
+    let mut found = Vec::new();
+    let mut dirs = vec![(dir.to_owned(), Path::default(), 1)];
+    while let Some((dir, prefix, depth)) = dirs.pop() {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let kind = entry.file_type()?;
+            if kind.is_dir() && depth < DEPTH {
+                if let Ok(below) = Path::parse(format!("{prefix}/{name}").trim_start_matches('/')) {
+                    dirs.push((entry.path(), below, depth + 1));
+                }
+                continue;
+            }
+            let key = put_of(&name)
+                .and_then(|name| Path::parse(format!("{prefix}/{name}").trim_start_matches('/')).ok());
+            if !kind.is_file() || !key.is_some_and(|key| is_key(&key)) {
+                continue;
+            }
+            match entry.metadata() {
+                Ok(meta) if meta.modified()? < before => {
+                    found.push(Leftover { path: entry.path(), size: meta.len() });
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// Returns the name that a file was to get.
+fn put_of(name: &str) -> Option<&str> {
+    let (name, number) = name.split_once('#')?;
+    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_what_puts_left_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::create_dir_all(dir.path().join("other")).unwrap();
+        for name in ["a/b/x", "a/b/x#1", "a/b/x#", "a/b/x#1a", "a/y#22", "other/x#1", "z#3"] {
+            fs::write(dir.path().join(name), "12345").unwrap();
+        }
+        std::os::unix::fs::symlink(dir.path().join("a"), dir.path().join("link")).unwrap();
+        let ours = |key: &Path| key.as_ref().starts_with("a/") || key.as_ref() == "z";
+        let later = SystemTime::now() + Duration::from_secs(5);
+        let found = leftovers(dir.path(), later, ours).unwrap();
+        let names: Vec<_> = found.iter().map(|l| l.path.strip_prefix(dir.path()).unwrap()).collect();
+        assert_eq!(names, [FsPath::new("a/b/x#1"), FsPath::new("a/y#22"), FsPath::new("z#3")]);
+        assert!(found.iter().all(|l| l.size == 5));
+        let earlier = SystemTime::now() - Duration::from_secs(5);
+        assert_eq!(leftovers(dir.path(), earlier, ours).unwrap(), []);
+        assert_eq!(leftovers(&dir.path().join("none"), later, ours).unwrap(), []);
+    }
+}

@@ -1,0 +1,179 @@
+//! `gc`: forgetting snapshots, and deleting what no snapshot needs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use policy_core::Timestamp;
+use storage_backends::{Leftover, leftovers};
+use transfer_engine::format::StoreKey;
+use transfer_engine::{
+    CollectMonitor, CollectOptions, CollectReport, Forgotten, Retention, SyncReport, Unreadable, Why,
+};
+
+use super::{Means, Outcome};
+use crate::args::GcArgs;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::open_store::open_store;
+use crate::output::Ui;
+use crate::output::json::{ForgottenLine, Line, PacksLine};
+use crate::output::summary::Collected;
+use crate::text;
+use crate::values::Span;
+
+pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+    let Means { settings, ui } = means;
+    let dry_run = settings.dry_run.value;
+    let options = CollectOptions {
+        retention: Retention { last: args.keep_last, within: args.keep_within.map(|span| span.0) },
+        exclusive: args.exclusive,
+        dry_run,
+        concurrency: settings.concurrency.value,
+        memory: settings.memory.value,
+    };
+    let open = open_store(means, false)?;
+    let watch = GcWatch { ui: Arc::clone(ui), dry_run };
+    let report = open.store.collect(&options, &watch).await?;
+    let mut outcome = Outcome { dry_run, ..Outcome::default() };
+    let mut cleared = Vec::new();
+    if report.unreadable > 0 {
+        outcome.exit = Exit::FAILED;
+    } else {
+        if report.failed > 0 {
+            outcome.exit = Exit::INCOMPLETE;
+        }
+        if let Some(dir) = &open.local_dir {
+            cleared = clear(dir, &report, &options)?;
+        }
+    }
+    let collected = collected(&report, cleared.len());
+    if ui.is_json() {
+        for (kind, packs, bytes) in [
+            ("kept", report.packs_kept, report.bytes_kept),
+            ("waiting", report.packs_waiting, report.bytes_waiting),
+            ("deleted", report.packs_deleted, report.bytes_deleted),
+        ] {
+            ui.object(&Line::Packs(PacksLine { kind, packs, bytes }));
+        }
+    } else {
+        ui.line(&sentence(&report, &cleared, dry_run, ui.took()));
+    }
+    let report = SyncReport { requests: report.usage.requests, ..SyncReport::default() };
+    Ok(Outcome { collected: Some(collected), report: Some(report), ..outcome })
+}
+
+/// Removes what interrupted puts have left in a local store, and returns what it was.
+fn clear(dir: &Path, report: &CollectReport, options: &CollectOptions) -> Result<Vec<Leftover>, Failure> {
+    let before = if options.exclusive {
+        SystemTime::now()
+    } else {
+        let until = u64::try_from(report.time).unwrap_or(0).saturating_sub(report.grace);
+        UNIX_EPOCH + Duration::from_secs(until)
+    };
+    let is_key =
+        |key: &object_store::path::Path| StoreKey::parse(key).is_some() || key.as_ref().starts_with("probe/");
+    let found = leftovers(dir, before, is_key).map_err(|e| Failure::local("look through", dir, &e))?;
+    if !options.dry_run {
+        for leftover in &found {
+            match std::fs::remove_file(&leftover.path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Failure::local("remove", &leftover.path, &e));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn collected(report: &CollectReport, leftovers: usize) -> Collected {
+    Collected {
+        contexts: report.contexts,
+        snapshots: report.snapshots,
+        forgotten: report.forgotten,
+        erased: report.erased,
+        unreadable: report.unreadable,
+        packs_kept: report.packs_kept,
+        bytes_kept: report.bytes_kept,
+        packs_waiting: report.packs_waiting,
+        bytes_waiting: report.bytes_waiting,
+        packs_deleted: report.packs_deleted,
+        bytes_deleted: report.bytes_deleted,
+        leftovers_deleted: leftovers as u64,
+    }
+}
+
+/// Returns the line that says what was done.
+fn sentence(report: &CollectReport, cleared: &[Leftover], dry_run: bool, took: Duration) -> String {
+    let took = text::span(took);
+    if report.unreadable > 0 {
+        let snapshots = text::count(report.unreadable, "snapshot");
+        return format!("nothing was deleted, because {snapshots} could not be read; {took}");
+    }
+    let (forgot, deleted) = if dry_run { ("would forget", "would delete") } else { ("forgot", "deleted") };
+    let mut line = format!(
+        "{forgot} {}, {deleted} {} ({})",
+        text::count(report.forgotten, "snapshot"),
+        text::count(report.packs_deleted, "pack"),
+        text::bytes(report.bytes_deleted),
+    );
+    if !cleared.is_empty() {
+        let bytes = cleared.iter().map(|l| l.size).sum();
+        let count = text::count(cleared.len() as u64, "interrupted put");
+        line.push_str(&format!(" and {count} ({})", text::bytes(bytes)));
+    }
+    line.push_str(&format!(
+        "; kept {} ({}) for {}",
+        text::count(report.packs_kept, "pack"),
+        text::bytes(report.bytes_kept),
+        text::count(report.snapshots, "snapshot"),
+    ));
+    if report.packs_waiting > 0 {
+        let grace = Span(Duration::from_secs(report.grace));
+        let (count, bytes) = (text::count(report.packs_waiting, "pack"), text::bytes(report.bytes_waiting));
+        line.push_str(&format!("; {count} ({bytes}) younger than the grace period of {grace}"));
+    }
+    if report.failed > 0 {
+        line.push_str(&format!("; {} not deleted", text::count(report.failed, "pack")));
+    }
+    format!("{line}; {took}")
+}
+
+/// Shows what a collection does.
+struct GcWatch {
+    ui: Arc<Ui>,
+    dry_run: bool,
+}
+
+impl CollectMonitor for GcWatch {
+    fn forgotten(&self, forgotten: &Forgotten) {
+        let time = text::time(Timestamp { secs: forgotten.landed, nanos: 0 });
+        let (reason, why) = match forgotten.why {
+            Why::Retention => ("retention", "not kept"),
+            Why::Deleted => ("deleted", "its context is deleted"),
+        };
+        let context = forgotten.context.as_str();
+        if self.ui.is_json() {
+            let snapshot = forgotten.number;
+            self.ui.object(&Line::Forgotten(ForgottenLine { context, snapshot, time, reason }));
+        } else {
+            let verb = if self.dry_run { "would forget" } else { "forget" };
+            self.ui.line(&format!("{verb} {context}@{} of {time}: {why}", forgotten.number));
+        }
+    }
+
+    fn unreadable(&self, unreadable: &Unreadable) {
+        let failure = Failure::new(Exit::FAILED, format!("{} can't be read", unreadable.key));
+        self.ui.failure(&match &unreadable.error {
+            Some(error) => failure.caused_by(error).hint(
+                "which data it needs is not known, so nothing is deleted; bring the object back from a copy, or delete its context",
+            ),
+            None => failure.hint("it was erased meanwhile: another collection runs; run this one again later"),
+        });
+    }
+
+    fn warning(&self, message: &str) {
+        self.ui.warning(message);
+    }
+}

@@ -1,0 +1,58 @@
+//! The packs that are needed: 16 bytes each, however often they are named.
+
+use crate::format::PackId;
+
+/// A set of packs, sorted once it is asked.
+#[derive(Debug, Default)]
+pub(super) struct PackSet {
+    ids: Vec<PackId>,
+    /// So many at the begin are sorted, each once.
+    sorted: usize,
+}
+
+/// So many ids are taken before they are sorted.
+const SLACK: usize = 4096;
+
+impl PackSet {
+    pub(super) fn extend(&mut self, ids: impl IntoIterator<Item = PackId>) {
+        self.ids.extend(ids);
+        // Snapshots name much the same packs: together they must not take more than twice their share.
+        if self.ids.len() > 2 * self.sorted + SLACK {
+            self.sort();
+        }
+    }
+
+    pub(super) fn sort(&mut self) {
+        self.ids.sort_unstable();
+        self.ids.dedup();
+        self.sorted = self.ids.len();
+    }
+
+    pub(super) fn into_ids(self) -> Vec<PackId> {
+        self.ids
+    }
+
+    /// Whether the set, which is sorted, holds a pack.
+    pub(super) fn holds(&self, id: &PackId) -> bool {
+        debug_assert_eq!(self.sorted, self.ids.len());
+        self.ids.binary_search(id).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pack_takes_its_place_once() {
+        let id = |n: u32| PackId(u128::from(n.reverse_bits()).to_le_bytes());
+        let mut set = PackSet::default();
+        for _ in 0..100 {
+            set.extend((0..1000).map(id));
+            assert!(set.ids.len() <= 2 * 1000 + SLACK);
+        }
+        set.sort();
+        assert_eq!(set.ids.len(), 1000);
+        assert!((0..1000).all(|n| set.holds(&id(n))) && !set.holds(&id(1000)));
+    }
+}

@@ -1,0 +1,294 @@
+//! What there is, and what is to become of it: all snapshots are listed, and the roots are read.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use tokio::sync::Semaphore;
+
+use super::clock::PassTime;
+use super::roots::PackSet;
+use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Unreadable, Why};
+use crate::contexts::Listed;
+use crate::error::Error;
+use crate::format::{ContextName, FormatError, Kind, LineageId, PackId, StoreKey};
+use crate::store::{Head, Store};
+
+/// What a pass is about to do.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// The packs that are needed.
+    pub(super) roots: PackSet,
+    /// Snapshots to be marked as forgotten.
+    pub(super) forget: Vec<Forgotten>,
+    /// Snapshots that were forgotten long enough ago to be erased.
+    pub(super) erase: Vec<(ContextName, u64)>,
+    contexts: u64,
+    snapshots: u64,
+    unreadable: u64,
+}
+
+/// What is needed of a snapshot that was read.
+struct Root {
+    kind: Kind,
+    lineage: LineageId,
+    /// Whether its packs can be counted on.
+    in_time: bool,
+    packs: Vec<PackId>,
+}
+
+impl Root {
+    fn of(head: &Head) -> Self {
+        Self {
+            kind: head.snapshot.kind.clone(),
+            lineage: head.snapshot.lineage,
+            in_time: head.late_packs().is_empty(),
+            packs: head.snapshot.packs.iter().map(|p| p.id).collect(),
+        }
+    }
+}
+
+/// Bounds what is read at once.
+struct Limits {
+    requests: Semaphore,
+    /// In KiB.
+    memory: Semaphore,
+    most: u32,
+}
+
+impl Limits {
+    fn new(options: &CollectOptions) -> Self {
+        let most = u32::try_from(options.memory >> 10).unwrap_or(u32::MAX >> 3).clamp(1, u32::MAX >> 3);
+        Self {
+            requests: Semaphore::new(options.concurrency.get()),
+            memory: Semaphore::new(most as usize),
+            most,
+        }
+    }
+}
+
+struct Surveyor<'a> {
+    store: &'a Store,
+    time: &'a PassTime,
+    options: &'a CollectOptions,
+    monitor: &'a dyn CollectMonitor,
+    limits: Limits,
+}
+
+impl Survey {
+    pub(super) async fn make(
+        store: &Store,
+        time: &PassTime,
+        options: &CollectOptions,
+        monitor: &dyn CollectMonitor,
+    ) -> Result<Self, Error> {
+        let surveyor = Surveyor { store, time, options, monitor, limits: Limits::new(options) };
+        // Later than what `settle` has moved: without a grace period, a copy must not be missed.
+        let names = store.names().await?;
+        let surveyor = &surveyor;
+        let contexts = stream::iter(names)
+            .map(|name| async move { surveyor.context(name).await }.boxed())
+            .buffered(options.concurrency.get());
+        let mut contexts = pin!(contexts);
+        let mut all = Self::default();
+        while let Some(one) = contexts.try_next().await? {
+            all.contexts += 1;
+            all.snapshots += one.snapshots;
+            all.unreadable += one.unreadable;
+            all.forget.extend(one.forget);
+            all.erase.extend(one.erase);
+            all.roots.extend(one.roots.into_ids());
+        }
+        all.roots.sort();
+        Ok(all)
+    }
+
+    pub(super) fn describe(&self, report: &mut CollectReport) {
+        report.contexts = self.contexts;
+        report.snapshots = self.snapshots;
+        report.unreadable = self.unreadable;
+        if self.unreadable == 0 {
+            (report.forgotten, report.erased) = (self.forget.len() as u64, self.erase.len() as u64);
+        }
+    }
+}
+
+impl Surveyor<'_> {
+    async fn context(&self, name: ContextName) -> Result<Survey, Error> {
+        let mut survey = Survey::default();
+        let listed = self.store.listing(&name).await?;
+        for object in listed.values() {
+            let times = object.snapshot.as_ref().map(|key| key.landed).into_iter().chain(object.gone);
+            times.into_iter().try_for_each(|put| self.time.check(put, self.store))?;
+        }
+        let mut numbers = Vec::new();
+        let newest = listed.iter().rev().find(|(_, object)| object.snapshot.is_some()).map(|(n, _)| *n);
+        for (number, object) in listed.iter().rev() {
+            match self.fate(*number, object, newest) {
+                Fate::Root => numbers.push(*number),
+                Fate::Erase => survey.erase.push((name.clone(), *number)),
+                Fate::Nothing => {}
+                Fate::Zeroed => self.unreadable(&mut survey, &name, *number, None),
+            }
+        }
+        let (name, listed) = (&name, &listed);
+        let read = stream::iter(numbers)
+            .map(|number| async move { (number, self.read(name, number, listed).await) }.boxed())
+            .buffered(self.options.concurrency.get());
+        let mut read = pin!(read);
+        let mut judge = Judge::default();
+        while let Some((number, root)) = read.next().await {
+            let root = match root {
+                Ok(Some(root)) => root,
+                Ok(None) => {
+                    self.unreadable(&mut survey, name, number, None);
+                    continue;
+                }
+                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) => {
+                    self.unreadable(&mut survey, name, number, Some(error));
+                    continue;
+                }
+            };
+            let Some(object) = listed.get(&number) else { continue };
+            let landed = object.snapshot.as_ref().map_or(0, |key| key.landed);
+            let why = judge.why(&root, object.gone.is_some(), |rank| self.keeps(rank, landed));
+            if let Some(why) = why {
+                let context = name.clone();
+                survey.forget.push(Forgotten { context, number, landed, why });
+                if self.options.exclusive {
+                    survey.erase.push((name.clone(), number));
+                    continue;
+                }
+            }
+            survey.snapshots += 1;
+            survey.roots.extend(root.packs);
+        }
+        Ok(survey)
+    }
+
+    /// Returns what is to be done with a snapshot, as far as the listing tells. The newest of a context is
+    /// always a root: what would fence off writers that slept, if it went?
+    fn fate(&self, number: u64, object: &Listed, newest: Option<u64>) -> Fate {
+        let Some(key) = &object.snapshot else { return Fate::Nothing };
+        match object.gone {
+            _ if Some(number) == newest => {
+                if key.size == 0 {
+                    Fate::Zeroed
+                } else {
+                    Fate::Root
+                }
+            }
+            None if key.size == 0 => Fate::Zeroed,
+            None => Fate::Root,
+            // Erased before this pass began: then it was forgotten long enough before that, or nobody else
+            // was there.
+            Some(_) if key.size == 0 && self.time.is_past(key.landed) => Fate::Nothing,
+            Some(gone) if !self.time.is_old(gone) => {
+                if key.size == 0 {
+                    Fate::Zeroed
+                } else {
+                    Fate::Root
+                }
+            }
+            Some(_) if key.size == 0 => Fate::Nothing,
+            Some(_) => Fate::Erase,
+        }
+    }
+
+    /// Whether the retention keeps a snapshot of which so many newer ones count.
+    fn keeps(&self, rank: u64, landed: i64) -> bool {
+        let retention = &self.options.retention;
+        if retention.keeps_all() {
+            return true;
+        }
+        let within = |span: std::time::Duration| {
+            let age = self.time.now().saturating_sub(landed);
+            u64::try_from(age).map_or(true, |age| age < span.as_secs())
+        };
+        retention.last.is_some_and(|last| rank < last.get()) || retention.within.is_some_and(within)
+    }
+
+    /// Reads a root; `None` if it was erased since it was listed.
+    async fn read(
+        &self,
+        name: &ContextName,
+        number: u64,
+        listed: &BTreeMap<u64, Listed>,
+    ) -> Result<Option<Root>, Error> {
+        let size = listed.get(&number).and_then(|l| l.snapshot.as_ref()).map_or(0, |key| key.size);
+        // What is decoded takes a few times as much as what is read.
+        let weight = u32::try_from(size >> 8).unwrap_or(u32::MAX).clamp(1, self.limits.most);
+        let _memory = self.limits.memory.acquire_many(weight).await;
+        let _request = self.limits.requests.acquire().await;
+        match self.store.read_snapshot(name, number).await {
+            Ok(head) => Ok(Some(Root::of(&head))),
+            Err(Error::Format { source: FormatError::Truncated { offset: 0, .. }, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unreadable(&self, survey: &mut Survey, name: &ContextName, number: u64, error: Option<Error>) {
+        let key = StoreKey::Snapshot { context: name.clone(), number }.path().to_string();
+        survey.unreadable += 1;
+        self.monitor.unreadable(&Unreadable { key, error });
+    }
+}
+
+/// Whether an error says nothing about the object, so that the whole pass has failed.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Store { source, .. } if !matches!(source, object_store::Error::NotFound { .. }))
+}
+
+/// What is to be done with a snapshot that was listed.
+enum Fate {
+    Root,
+    Erase,
+    Nothing,
+    Zeroed,
+}
+
+/// Judges the snapshots of a context, the newest first.
+#[derive(Default)]
+struct Judge {
+    /// The lineage of the head, if that is live.
+    live: Option<LineageId>,
+    begun: bool,
+    /// A deletion was met: all that is older goes.
+    deleted: bool,
+    /// How many newer snapshots of the head's lineage can be counted on.
+    rank: u64,
+}
+
+impl Judge {
+    /// Returns why a snapshot is to be forgotten, if it is. `keeps` says for a number of newer snapshots
+    /// whether the retention keeps it.
+    fn why(&mut self, root: &Root, is_gone: bool, keeps: impl Fn(u64) -> bool) -> Option<Why> {
+        let is_newest = !std::mem::replace(&mut self.begun, true);
+        if is_gone && !is_newest {
+            return None;
+        }
+        if self.deleted {
+            return Some(Why::Deleted);
+        }
+        match &root.kind {
+            Kind::Terminal { moved_to: None } => {
+                self.deleted = true;
+                return None;
+            }
+            // What a move leaves is the move's own business.
+            Kind::Terminal { moved_to: Some(_) } => return None,
+            Kind::Normal => {}
+        }
+        if is_newest {
+            self.live = Some(root.lineage);
+        }
+        if self.live != Some(root.lineage) {
+            return None;
+        }
+        // Until one is met that can be counted on, all are kept: the head may have landed late.
+        let forget = self.rank > 0 && !keeps(self.rank);
+        self.rank += u64::from(root.in_time);
+        forget.then_some(Why::Retention)
+    }
+}
