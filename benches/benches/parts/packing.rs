@@ -7,8 +7,8 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use ctxsync_benches::{Random, text};
 use transfer_engine::format::{
-    ARCHIVE_MODE_TARGET, BlockBuilder, BlockOpener, ChunkId, FILE_MODE_TARGET, PackBuilder, PackId,
-    SealedBlock, parse_footer,
+    ARCHIVE_MODE_LEVEL, ARCHIVE_MODE_TARGET, BlockBuilder, BlockOpener, ChunkId, FILE_MODE_TARGET,
+    PackBuilder, PackId, SealedBlock, parse_footer,
 };
 
 use super::config;
@@ -37,6 +37,9 @@ fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
 
 fn seal(chunks: &Chunks, target: usize) -> Vec<SealedBlock> {
     let mut builder = BlockBuilder::new(target);
+    if target == ARCHIVE_MODE_TARGET {
+        builder = builder.at_level(ARCHIVE_MODE_LEVEL);
+    }
     let mut blocks = Vec::new();
     for (id, data) in chunks {
         if !builder.takes(data.len()) {

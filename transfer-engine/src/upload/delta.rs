@@ -158,13 +158,14 @@ pub(crate) async fn local_delta(
     let (batches, incoming) = mpsc::channel::<Batch>(8);
     let merge = {
         let (mount, filter, scope) = (mount.clone(), options.filter.clone(), options.scope.clone());
-        let checksum = options.checksum;
+        let (checksum, mode) = (options.checksum, options.mode);
         env.blocking(move || {
             let scan = Scan::start(&mount, filter)?;
             let mut merge = Merge {
                 scope: &scope,
                 marks: ListMarks::new(&scope),
                 checksum,
+                mode,
                 out: &batches,
                 batch: Batch::default(),
             };

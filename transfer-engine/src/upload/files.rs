@@ -14,7 +14,8 @@ use super::reading::{Buffers, LongFile, Parents, ReadError, read_whole};
 use crate::env::{Env, JobLost};
 use crate::error::Error;
 use crate::format::{
-    ARCHIVE_MODE_TARGET, BlockBuilder, ChunkId, FILE_MODE_TARGET, SealedBlock, cut, file_digest,
+    ARCHIVE_MODE_LEVEL, ARCHIVE_MODE_TARGET, BlockBuilder, ChunkId, FILE_MODE_TARGET, SealedBlock, cut,
+    file_digest,
 };
 use crate::local::{Fingerprint, MountDir};
 use crate::monitor::{Monitor, PathProblem, Progress};
@@ -145,9 +146,19 @@ impl Blocks {
     fn new() -> Self {
         Self {
             small: BlockBuilder::new(FILE_MODE_TARGET),
-            large: BlockBuilder::new(ARCHIVE_MODE_TARGET),
+            large: BlockBuilder::new(ARCHIVE_MODE_TARGET).at_level(ARCHIVE_MODE_LEVEL),
             sealed: Vec::new(),
         }
+    }
+
+    /// Makes the blocks of a long file. In either mode its chunks are not put together, so that a part of
+    /// it can be read on its own.
+    fn of_long(archived: bool) -> Self {
+        let mut blocks = Self::new();
+        if archived {
+            blocks.small = blocks.small.at_level(ARCHIVE_MODE_LEVEL);
+        }
+        blocks
     }
 
     fn push(&mut self, id: ChunkId, bytes: Bytes, archived: bool) {
@@ -226,6 +237,7 @@ pub(super) async fn read_long_once(
         Err(e) => return Ok(Err(e)),
     };
     let size = file.size();
+    let archived = readers.is_archived(path);
     // Each step is read once the one before is, while those before are hashed and compressed.
     let steps = futures::stream::unfold((Some(file), env.clone()), |(file, env)| async move {
         let mut file = file?;
@@ -246,7 +258,7 @@ pub(super) async fn read_long_once(
             async move {
                 match step? {
                     Step::Chunks(chunks) => {
-                        env.blocking(move || readers.read_step(chunks)).await.map(Hashed::Chunks)
+                        env.blocking(move || readers.read_step(chunks, archived)).await.map(Hashed::Chunks)
                     }
                     Step::End(file) => Ok(Hashed::End(file)),
                     Step::Failed(e) => Ok(Hashed::Failed(e)),
@@ -295,15 +307,14 @@ pub(super) enum Hashed {
 }
 
 impl Readers {
-    fn read_step(&self, chunks: Vec<Bytes>) -> (Vec<(ChunkId, u32)>, Vec<SealedBlock>, u64) {
-        let mut blocks = Blocks::new();
+    fn read_step(&self, chunks: Vec<Bytes>, archived: bool) -> (Vec<(ChunkId, u32)>, Vec<SealedBlock>, u64) {
+        let mut blocks = Blocks::of_long(archived);
         let mut new_bytes = 0;
         let ids = chunks
             .into_iter()
             .map(|bytes| {
                 self.take_on(bytes, |id, bytes| {
                     new_bytes += bytes.len() as u64;
-                    // Chunks of a long file are blocks of their own in either mode.
                     blocks.push(id, bytes, false);
                 })
             })

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use policy_core::{Entry, ListMarks, Node, Scope, TreePath};
+use policy_core::{Entry, ListMarks, Node, Scope, TreePath, UploadMode};
 use tokio::sync::mpsc;
 
 use super::delta::DeltaStats;
@@ -12,9 +12,16 @@ use crate::local::{Fingerprint, Found, FoundKind, Scan};
 use crate::monitor::PathProblem;
 use crate::state::{BaseRow, DeltaRow, DeltaState};
 
-/// A batch ends at this many bytes to be read, or at this many paths.
+/// A batch ends at this many bytes to be read, or at so many paths.
 const BATCH_BYTES: u64 = 4 << 20;
-const BATCH_PATHS: usize = 512;
+
+/// No block is larger than its batch: those of `Archive` mode need many tiny files.
+fn batch_paths(mode: UploadMode) -> usize {
+    match mode {
+        UploadMode::File => 512,
+        UploadMode::Archive => 8192,
+    }
+}
 
 /// A path to be looked at.
 pub(super) enum Work {
@@ -39,6 +46,7 @@ pub(super) struct Merge<'a> {
     pub(super) scope: &'a Scope,
     pub(super) marks: ListMarks,
     pub(super) checksum: bool,
+    pub(super) mode: UploadMode,
     pub(super) out: &'a mpsc::Sender<Batch>,
     pub(super) batch: Batch,
 }
@@ -88,7 +96,9 @@ impl Merge<'_> {
                     }
                 }
             }
-            if (self.batch.bytes >= BATCH_BYTES || self.batch.work.len() >= BATCH_PATHS) && !self.send() {
+            if (self.batch.bytes >= BATCH_BYTES || self.batch.work.len() >= batch_paths(self.mode))
+                && !self.send()
+            {
                 return Ok(());
             }
         }

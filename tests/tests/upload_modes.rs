@@ -1,0 +1,178 @@
+//! `uploadMode`: what `File` and `Archive` cost, and that nobody who reads need know which it was.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::sync::Arc;
+
+use ctxsync_tests::compare::assert_same;
+use ctxsync_tests::machine::{Machine, World, context};
+use ctxsync_tests::random::Random;
+use object_store::memory::InMemory;
+use storage_backends::layer::{Operation, Recording, Request};
+use transfer_engine::ContextService;
+use transfer_engine::format::CHUNK_MAX;
+
+/// What every file of these tests has: bytes that don't compress, so that sizes are what they seem.
+const FILE: usize = 32 << 10;
+/// What comes besides a file's block: the snapshot, the tree and the store's description.
+const BESIDES: u64 = 16 << 10;
+
+/// A world whose store notes its requests.
+async fn counted() -> (World, Recording) {
+    let recording = Recording::new(Arc::new(InMemory::new()));
+    (World::over(Arc::new(recording.clone())).await, recording)
+}
+
+fn with_mode(machine: Machine, mode: &str) -> Machine {
+    machine.with_policy(&format!(r#"{{"uploadPolicy": {{"uploadMode": "{mode}"}}}}"#))
+}
+
+/// Writes 64 files, 2 MiB in all.
+fn fill(machine: &Machine, dir: &str, random: &mut Random) {
+    for i in 0..64 {
+        machine.mount.write(format!("{dir}/{i:02}"), random.bytes(FILE));
+    }
+}
+
+/// Brings one file to a machine that has nothing, and returns how many bytes came.
+async fn received_for(world: &World, path: &str) -> u64 {
+    let mut fresh = world.machine(&format!("fresh-for-{}", path.replace('/', "-")));
+    fresh.options.only = vec![path.parse().unwrap()];
+    let ended = fresh.pull().await;
+    let report = ended.clean();
+    assert_eq!(report.added, 1, "{report:?}");
+    assert_eq!(fresh.mount.at(path).metadata().unwrap().len(), FILE as u64);
+    report.bytes_received
+}
+
+#[tokio::test]
+async fn one_file_costs_a_small_block_in_file_mode_and_a_large_one_in_archive_mode() {
+    for (mode, block) in [("File", 256 << 10), ("Archive", 2 << 20)] {
+        let world = World::memory().await;
+        let a = with_mode(world.machine("a"), mode);
+        fill(&a, "dir", &mut Random::new(1));
+        a.push().await.clean();
+        let received = received_for(&world, "dir/40").await;
+        assert!((block..block + BESIDES).contains(&received), "{mode}: {received} bytes came");
+    }
+}
+
+/// Many tiny files fill a block as few larger ones do.
+#[tokio::test]
+async fn tiny_files_are_put_together_as_well() {
+    let (world, recording) = counted().await;
+    let a = with_mode(world.machine("a"), "Archive");
+    let mut random = Random::new(2);
+    for i in 0..2000 {
+        a.mount.write(format!("{}/{i:04}", i % 7), random.bytes(64));
+    }
+    a.mount.write("3/wanted", random.bytes(FILE));
+    a.push().await.clean();
+    let received = received_for(&world, "3/wanted").await;
+    assert!(received >= 2000 * 64 + FILE as u64, "{received} bytes came");
+    assert!(recording.requests().iter().filter(|r| is_pack_put(r)).count() <= 2);
+}
+
+fn is_pack_put(request: &Request) -> bool {
+    request.operation == Operation::Put && request.key.as_ref().starts_with("packs/")
+}
+
+#[tokio::test]
+async fn a_switch_of_modes_sends_nothing_again() {
+    let (world, recording) = counted().await;
+    let mut random = Random::new(3);
+    let a = with_mode(world.machine("a"), "File");
+    fill(&a, "old", &mut random);
+    a.push().await.clean();
+
+    let a = with_mode(a, "Archive");
+    recording.clear();
+    let ended = a.push().await;
+    let report = ended.clean();
+    assert_eq!((report.snapshot, report.parent, report.bytes_read), (Some(2), None, 0), "{report:?}");
+    assert_eq!(recording.counts().puts, 0);
+
+    // Also where nothing local says so any more: all is read, and nothing sent.
+    a.lose_state();
+    recording.clear();
+    assert_eq!(a.push().await.clean().snapshot, Some(2));
+    assert_eq!(recording.counts().puts, 0);
+
+    // What is new goes by the new mode, what changed as well; the rest stays where it is.
+    fill(&a, "new", &mut random);
+    a.mount.write("old/07", random.bytes(FILE));
+    let ended = a.push().await;
+    let sent = ended.clean().bytes_sent;
+    let new = 65 * FILE as u64;
+    assert!((new..new + BESIDES).contains(&sent), "{sent} bytes were sent");
+    assert!(received_for(&world, "old/08").await < (256 << 10) + BESIDES);
+    assert!(received_for(&world, "new/08").await > 2 << 20);
+
+    // And back, with two machines that don't agree on the mode.
+    let b = with_mode(world.machine("b"), "File");
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+    for i in 0..8 {
+        b.mount.write(format!("new/{i:02}"), random.bytes(FILE));
+    }
+    b.push().await.clean();
+    a.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+    assert!(received_for(&world, "new/01").await < (256 << 10) + BESIDES);
+    let c = world.machine("c");
+    c.pull().await.clean();
+    assert_same(&a.mount.0, &c.mount.0);
+}
+
+#[tokio::test]
+async fn what_is_excepted_from_archive_mode_is_stored_as_in_file_mode() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    let mount = a.mount.0.to_str().unwrap().to_owned();
+    // As a white list path may be written: below the mount, below its alias, or relative.
+    a = a.with_policy(&format!(
+        r#"{{"uploadPolicy": {{"uploadMode": "Archive",
+                               "archiveExcludePaths": ["{mount}/absolute", "/alias/mapped", "/rooted/", "one/03"]}},
+            "mappingPolicy": {{"path": "/alias"}}}}"#
+    ));
+    let mut random = Random::new(4);
+    let dirs = ["absolute", "mapped", "rooted", "absolutely", "one"];
+    for dir in dirs {
+        fill(&a, dir, &mut random);
+    }
+    a.push().await.clean();
+    for path in ["absolute/20", "mapped/20", "rooted/20", "one/03"] {
+        let received = received_for(&world, path).await;
+        assert!(received < (256 << 10) + BESIDES, "{path}: {received} bytes came");
+    }
+    for path in ["absolutely/20", "one/20"] {
+        let received = received_for(&world, path).await;
+        assert!(received > 63 * FILE as u64, "{path}: {received} bytes came");
+    }
+    let b = world.machine("b");
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+/// The chunks of a long file are not put together, so that a part can be read on its own.
+#[tokio::test]
+async fn a_part_of_a_long_file_costs_a_chunk_in_either_mode() {
+    for mode in ["File", "Archive"] {
+        let (world, recording) = counted().await;
+        let a = with_mode(world.machine("a"), mode);
+        let content = Random::new(5).bytes(24 << 20);
+        a.mount.write("long", &content);
+        a.push().await.clean();
+        let service = ContextService::new(&world.store());
+        let (name, path, range) = (context(), "long".parse().unwrap(), 9_000_000..9_000_010);
+        let mut part = Vec::new();
+        recording.clear();
+        let read = service.read_file(&name, &path, range, |bytes| {
+            part.extend_from_slice(&bytes);
+            Ok(())
+        });
+        read.await.unwrap();
+        assert_eq!(part, &content[9_000_000..9_000_010]);
+        let received = recording.counts().bytes_received;
+        assert!(received < CHUNK_MAX as u64 + BESIDES, "{mode}: {received} bytes came");
+    }
+}
