@@ -28,12 +28,13 @@ impl Edit<'_> {
         tree: &Tree<'_>,
         parent: &Parent,
     ) -> Result<Option<Made>, Error> {
-        let mut update = TreeUpdate::new(tree.clone());
+        let packs = parent.packs();
+        let absent = tree.snapshot.packs.iter().map(|p| p.id).filter(|id| !packs.contains(id));
+        let mut update = TreeUpdate::new(tree.clone()).without(absent);
         match change {
             Change::Clear => return Ok(cleared(tree)),
             Change::Write(content) => {
                 let old = free_for_file(tree, &content.path).await?;
-                let packs = parent.packs();
                 if let Some(old) = &old
                     && !old.recycled
                     && matches!(old.entry.node, Node::File { .. })

@@ -12,12 +12,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::Edit;
 use crate::env::Env;
 use crate::error::Error;
-use crate::format::{
-    BlockBuilder, CHUNK_MAX, ChunkId, ChunkRef, FILE_MODE_TARGET, PackId, SealedBlock, TreeEntry, cut,
-};
+use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, PackId, SealedBlock, TreeEntry, cut};
 use crate::store::Head;
 use crate::tree::{ChunkIndex, Tree};
-use crate::upload::Chunks;
+use crate::upload::{Chunks, seal};
 
 /// What is read at once.
 const STEP: usize = 4 << 20;
@@ -133,27 +131,15 @@ impl Edit<'_> {
         let mut placed = Vec::with_capacity(content.chunks.len());
         for (id, _) in &content.chunks {
             let known = content.known.get(id);
-            let place =
-                match self.chunks.sent(id).or(known.copied().filter(|c| packs.contains(&c.block.pack))) {
-                    Some(place) => place,
-                    None => self.copy(id, known).await?,
-                };
-            placed.push(place);
+            let place = self.chunks.sent(id).or(known.copied().filter(|c| packs.contains(&c.block.pack)));
+            let lost = || Error::Corrupt { key: id.to_string(), what: "a chunk was sent nowhere".to_owned() };
+            placed.push(match place {
+                Some(place) => place,
+                None => self.sink.copy(known.ok_or_else(lost)?).await?,
+            });
         }
         let uploaded = self.store.env().now().secs;
         Ok(TreeEntry::file(content.path.clone(), mode, content.mtime, uploaded, placed))
-    }
-
-    async fn copy(&mut self, id: &ChunkId, known: Option<&ChunkRef>) -> Result<ChunkRef, Error> {
-        let lost = || Error::Corrupt { key: id.to_string(), what: "a chunk was sent nowhere".to_owned() };
-        let bytes = self.store.chunk(known.ok_or_else(lost)?).await?;
-        let id = *id;
-        let sealed = self.store.env().blocking(move || seal(vec![(id, bytes)])).await;
-        let sealed = sealed.map_err(|e| Error::local("compress", "a chunk", io::Error::from(e)))?;
-        for block in sealed {
-            self.sink.add_block(block).await?;
-        }
-        self.chunks.sent(&id).ok_or_else(lost)
     }
 }
 
@@ -198,25 +184,6 @@ async fn step(
     let (chunks, uncut) = cutting.await?;
     rest.extend_from_slice(&uncut);
     Ok(chunks)
-}
-
-/// Puts chunks into blocks: each long one is one of its own.
-fn seal(chunks: Vec<(ChunkId, Bytes)>) -> Vec<SealedBlock> {
-    let mut builder = BlockBuilder::new(FILE_MODE_TARGET);
-    let mut sealed = Vec::new();
-    for (id, bytes) in chunks {
-        if !builder.takes(bytes.len()) {
-            sealed.extend(builder.finish());
-        }
-        // A chunk is never empty, and `takes` has said that there is room.
-        let pushed = builder.push(id, bytes);
-        debug_assert!(pushed.is_ok(), "{pushed:?}");
-        if builder.is_full() {
-            sealed.extend(builder.finish());
-        }
-    }
-    sealed.extend(builder.finish());
-    sealed
 }
 
 /// The chunks that the head has, as far as it is worth the while to know them: those of the file that is

@@ -1,6 +1,6 @@
 //! The next tree: the parent's segments where nothing changed, new ones where something did.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use policy_core::{Entry, Node, TreePath};
@@ -49,6 +49,9 @@ pub(crate) struct TreeUpdate<'a> {
     totals: Totals,
     changes: Changes,
     blocked: Vec<TreePath>,
+    /// Packs of the parent that the new tree must not refer to: what lies there is copied.
+    absent: BTreeSet<PackId>,
+    renewed: bool,
 }
 
 /// An entry that is held back until it is known what follows it.
@@ -71,6 +74,9 @@ pub(crate) struct UpdatedTree {
     pub(crate) changes: Changes,
     /// Files that were not put, because something that stays is below them or above them.
     pub(crate) blocked: Vec<TreePath>,
+    absent: BTreeSet<PackId>,
+    /// Something was copied out of packs that don't count.
+    renewed: bool,
 }
 
 impl<'a> TreeUpdate<'a> {
@@ -88,7 +94,16 @@ impl<'a> TreeUpdate<'a> {
             inline_len: 0,
             changes: Changes::default(),
             blocked: Vec::new(),
+            absent: BTreeSet::new(),
+            renewed: false,
         }
+    }
+
+    /// Takes these packs of the parent as absent: the new tree does not refer to them.
+    #[must_use]
+    pub(crate) fn without(mut self, absent: impl IntoIterator<Item = PackId>) -> Self {
+        self.absent.extend(absent);
+        self
     }
 
     /// Applies one change. `sink` takes segments that are too many to stand in the snapshot.
@@ -149,6 +164,14 @@ impl<'a> TreeUpdate<'a> {
     async fn reuse(&mut self, range: std::ops::Range<usize>, sink: &mut PackSink) -> Result<(), Error> {
         for index in range {
             let segment = &self.parent.snapshot.segments[index];
+            if self.is_lost_with(segment) {
+                for entry in self.parent.segment(index).await? {
+                    self.place(Held { entry, new: None }, sink).await?;
+                }
+                self.end_segment(sink).await?;
+                self.renewed = true;
+                continue;
+            }
             match self.parent.snapshot.inline_segment(segment) {
                 // What stood in the parent itself has to be carried along.
                 Some(bytes) => {
@@ -168,6 +191,17 @@ impl<'a> TreeUpdate<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a segment of the parent, or something that it refers to, lies in a pack that does not count.
+    fn is_lost_with(&self, segment: &SegmentRef) -> bool {
+        let place = match segment.place {
+            Place::Pack { pack, .. } => Some(pack),
+            Place::Inline { .. } => None,
+        };
+        let mut packs = place.into_iter().chain(segment.packs.iter().map(|(pack, _)| *pack));
+        let id = |pack: u32| self.parent.snapshot.packs.get(pack as usize).map(|p| p.id);
+        !self.absent.is_empty() && packs.any(|pack| id(pack).is_some_and(|id| self.absent.contains(&id)))
     }
 
     /// Takes the next entry of the new tree. A directory that what follows implies is dropped, and so is a
@@ -213,7 +247,13 @@ impl<'a> TreeUpdate<'a> {
         Ok(())
     }
 
-    async fn place(&mut self, held: Held, sink: &mut PackSink) -> Result<(), Error> {
+    async fn place(&mut self, mut held: Held, sink: &mut PackSink) -> Result<(), Error> {
+        for chunk in &mut held.entry.chunks {
+            if self.absent.contains(&chunk.block.pack) {
+                *chunk = sink.copy(chunk).await?;
+                self.renewed = true;
+            }
+        }
         if let Some(old) = &held.new {
             match old {
                 Some(old) => {
@@ -279,6 +319,8 @@ impl<'a> TreeUpdate<'a> {
             totals: self.totals,
             changes: self.changes,
             blocked: self.blocked,
+            absent: self.absent,
+            renewed: self.renewed,
         })
     }
 }
@@ -292,9 +334,9 @@ pub(crate) struct Listed {
 }
 
 impl UpdatedTree {
-    /// Whether the tree says what the parent's says.
+    /// Whether the tree says what the parent's says, and from the same packs.
     pub(crate) fn is_unchanged(&self) -> bool {
-        self.changes == Changes::default()
+        self.changes == Changes::default() && !self.renewed
     }
 
     /// Lists segments and packs for the new snapshot. All packs of `sink` must have been put.
@@ -329,7 +371,7 @@ impl UpdatedTree {
                 }
             });
         }
-        let packs = packs.into_uses(parent, sink)?;
+        let packs = packs.into_uses(parent, &self.absent, sink)?;
         Ok(Listed { packs, segments, inline: inline.freeze() })
     }
 }
@@ -361,8 +403,14 @@ impl PackTable {
         }
     }
 
-    fn into_uses(self, parent: &Tree<'_>, sink: &PackSink) -> Result<Vec<PackUse>, Error> {
-        let known: BTreeMap<PackId, &PackUse> = parent.snapshot.packs.iter().map(|p| (p.id, p)).collect();
+    fn into_uses(
+        self,
+        parent: &Tree<'_>,
+        absent: &BTreeSet<PackId>,
+        sink: &PackSink,
+    ) -> Result<Vec<PackUse>, Error> {
+        let counts = parent.snapshot.packs.iter().filter(|p| !absent.contains(&p.id));
+        let known: BTreeMap<PackId, &PackUse> = counts.map(|p| (p.id, p)).collect();
         let uses = self.order.into_iter().map(|(id, live)| {
             let (size, footer_len, land_by) = match (known.get(&id), sink.put(&id)) {
                 (Some(old), _) => (old.size, old.footer_len, None),

@@ -1,6 +1,7 @@
 //! From the mount to the store.
 
 mod commit;
+mod copy;
 mod deadline;
 mod delta;
 mod files;
@@ -15,5 +16,6 @@ mod resume;
 mod tally;
 mod unsent;
 
+pub(crate) use copy::seal;
 pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, local_delta};
 pub(crate) use packs::{Chunks, PackSink};

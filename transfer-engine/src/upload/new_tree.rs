@@ -95,7 +95,7 @@ impl Mount {
             None => Arc::new(ChunkIndex::default()),
         };
         let mut finder = Finder { chunks, lookup: Lookup::new(tree.clone(), &index) };
-        let mut update = TreeUpdate::new(tree.clone());
+        let mut update = TreeUpdate::new(tree.clone()).without(late.iter().copied());
         let mut copies = copies.iter().peekable();
         let uploaded = self.store.env().now().secs;
         // With a part of the scope only, nothing is known about the rest but what the base says.

@@ -234,6 +234,15 @@ impl PackSink {
         self.segment_lens.get(digest).copied().unwrap_or(0)
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns where a chunk lies in a pack of this upload.
+    pub(super) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
+        self.chunks.sent(id).filter(|sent| self.mine.contains(&sent.block.pack))
+    }
+
     /// Returns what is known of a pack that was put.
     pub(crate) fn put(&self, id: &PackId) -> Option<&PutPack> {
         self.put.get(id)

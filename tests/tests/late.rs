@@ -1,0 +1,137 @@
+//! Commits that landed so late that what they refer to may have been collected before.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ctxsync_tests::clock::{Clocked, HandClock};
+use ctxsync_tests::compare::assert_same_but_times;
+use ctxsync_tests::interrupt::BeforePut;
+use ctxsync_tests::machine::{Machine, World, context};
+use ctxsync_tests::random::Random;
+use futures::FutureExt;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use policy_core::TreePath;
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
+use transfer_engine::format::PackId;
+use transfer_engine::{ContextService, Env, WriteOptions};
+
+/// The grace period of the worlds that tests make.
+const GRACE: i64 = 86_400;
+
+async fn world(clock: &HandClock) -> World {
+    World::over(Clocked::new(Arc::new(InMemory::new()), clock)).await
+}
+
+/// A store on which the next commit takes longer than the grace period, and its writer dies after it.
+fn asleep(world: &World, clock: &HandClock) -> Arc<dyn ObjectStore> {
+    let (clock, once) = (clock.clone(), AtomicBool::new(true));
+    let sleepy = BeforePut::new(Arc::clone(&world.objects), move |key| {
+        if key.as_ref().starts_with("contexts") && once.swap(false, Ordering::SeqCst) {
+            clock.pass(GRACE + 60);
+        }
+        async {}.boxed()
+    });
+    let faulty = Faulty::new(sleepy, 1);
+    faulty.add(Rule::new(Fault::CrashAfter).on(Operation::Put).below("contexts"));
+    Arc::new(faulty)
+}
+
+/// Fills a machine with so much that its tree's segments are in packs.
+fn fill(machine: &Machine) {
+    let mut random = Random::new(3);
+    for i in 0..3000 {
+        machine.mount.write(format!("d{}/{i:04}-with-a-name-of-some-length", i / 500), random.bytes(20));
+    }
+    machine.mount.write("long", random.bytes(3 << 20));
+}
+
+/// Returns the packs of the head that were late: those that its own commit brought.
+async fn late_packs(world: &World) -> BTreeSet<PackId> {
+    let head = world.head().await;
+    head.packs.iter().filter(|p| p.land_by.is_some()).map(|p| p.id).collect()
+}
+
+/// Expects that the head refers to none of these packs, and that it is whole without them.
+async fn is_free_of(world: &World, late: &BTreeSet<PackId>) {
+    let head = world.head().await;
+    assert!(head.packs.iter().all(|p| !late.contains(&p.id)), "{:?}", head.packs);
+    for pack in late {
+        let key = transfer_engine::format::StoreKey::Pack(*pack).path();
+        object_store::ObjectStoreExt::delete(&world.objects, &key).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn w13_a_push_copies_what_its_parent_has_in_late_packs() {
+    let clock = HandClock::default();
+    let world = world(&clock).await;
+    let (mut a, b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("before", "1");
+    a.push().await.clean();
+    fill(&a);
+    a.objects = asleep(&world, &clock);
+    a.push().await.error();
+    let late = late_packs(&world).await;
+    assert!(!late.is_empty() && world.head().await.number == 3);
+    // Another machine that has none of it adds one file.
+    b.mount.write("other", "2");
+    assert_eq!(b.push().await.report().added, 1);
+    assert_eq!(world.head().await.number, 4);
+    is_free_of(&world, &late).await;
+    a.objects = Arc::clone(&world.objects);
+    a.sync().await.clean();
+    let c = world.machine("c");
+    c.pull().await.clean();
+    assert_same_but_times(&c.mount.0, &a.mount.0);
+    assert_eq!(c.mount.read("other") + &c.mount.read("before"), "21");
+}
+
+#[tokio::test]
+async fn w13_an_edit_copies_what_its_parent_has_in_late_packs() {
+    let clock = HandClock::default();
+    let world = world(&clock).await;
+    let mut a = world.machine("a");
+    a.mount.write("before", "1");
+    a.push().await.clean();
+    fill(&a);
+    a.objects = asleep(&world, &clock);
+    a.push().await.error();
+    let late = late_packs(&world).await;
+    let service = ContextService::new(&world.store());
+    let other: TreePath = "d3/other".parse().unwrap();
+    service.write_file(&context(), &other, &b"2"[..], &WriteOptions::default()).await.unwrap();
+    is_free_of(&world, &late).await;
+    let c = world.machine("c");
+    c.pull().await.clean();
+    a.mount.write("d3/other", "2");
+    assert_same_but_times(&c.mount.0, &a.mount.0);
+}
+
+#[tokio::test]
+async fn w13_who_was_late_and_hears_of_it_sends_everything_again() {
+    let clock = HandClock::default();
+    let world = world(&clock).await;
+    let mut a = world.machine("a");
+    a.env = Env::real();
+    fill(&a);
+    let (clock, once) = (clock.clone(), AtomicBool::new(true));
+    a.objects = BeforePut::new(Arc::clone(&world.objects), move |key| {
+        let is_commit = key.as_ref().starts_with("contexts") && !key.as_ref().ends_with("fffe");
+        if is_commit && once.swap(false, Ordering::SeqCst) {
+            clock.pass(GRACE + 60);
+        }
+        async {}.boxed()
+    });
+    let ended = a.push().await;
+    assert!(ended.warned("too late"), "{:?}", ended.noted);
+    let log = world.store().log(&context()).await.unwrap();
+    assert_eq!(log.len(), 3);
+    let late: BTreeSet<PackId> = log[1].packs.iter().map(|p| p.id).collect();
+    is_free_of(&world, &late).await;
+    let c = world.machine("c");
+    c.pull().await.clean();
+    assert_same_but_times(&c.mount.0, &a.mount.0);
+}
