@@ -107,6 +107,7 @@ pub enum Reason {
     Unreadable,
     NeedsDeletion,
     NotSentYet,
+    Extracted,
 }
 
 impl fmt::Display for Reason {
@@ -135,6 +136,7 @@ impl fmt::Display for Reason {
             Self::Unreadable => "cannot be read here; left as it is on both sides",
             Self::NeedsDeletion => "needs a deletion that is not carried out",
             Self::NotSentYet => "changed here, not saved yet",
+            Self::Extracted => "extracted before; the archive itself is not needed here",
         })
     }
 }

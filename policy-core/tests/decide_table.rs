@@ -269,6 +269,8 @@ fn reasons_are_true() {
                 local.is_some_and(What::is_dir) && remote.is_some_and(What::is_dir) && local != remote
             }
             Reason::NeedsDeletion => rules.hold_deletions || !rules.sync_local_file,
+            // What was extracted before is nothing that three entries could tell.
+            Reason::Extracted => false,
         };
         assert!(holds, "base {base:?}, local {here:?}, remote {remote:?}: {reason}");
         assert!(known || !matches!(reason, Reason::DeletedHere | Reason::DeletedOnBoth));

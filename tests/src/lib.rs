@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that fails ends its test")]
 
+pub mod archive;
 pub mod clock;
 pub mod compare;
 pub mod faults;

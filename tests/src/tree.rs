@@ -49,6 +49,16 @@ impl Tree {
         self.at(path).symlink_metadata().is_ok()
     }
 
+    /// Returns the paths of all files, in order.
+    pub fn files(&self) -> Vec<String> {
+        let all = walkdir::WalkDir::new(&self.0).into_iter().map(Result::unwrap);
+        let files = all.filter(|e| e.file_type().is_file());
+        let below = |path: &Path| path.strip_prefix(&self.0).unwrap().to_string_lossy().into_owned();
+        let mut files: Vec<String> = files.map(|e| below(e.path())).collect();
+        files.sort();
+        files
+    }
+
     /// Makes a directory.
     pub fn dir(&self, path: impl AsRef<OsStr>) -> &Self {
         fs::create_dir_all(self.at(path)).unwrap();

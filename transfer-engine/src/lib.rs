@@ -56,7 +56,6 @@ mod download;
 mod edit;
 mod env;
 mod error;
-#[cfg_attr(not(test), expect(dead_code, reason = "downloads are about to use it"))]
 mod extract;
 mod local;
 mod monitor;

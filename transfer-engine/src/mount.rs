@@ -137,7 +137,12 @@ impl Mount {
     }
 
     pub(crate) fn filter(&self, options: &SyncOptions) -> Arc<Filter> {
-        Arc::new(Filter { scope: self.scope.clone(), only: options.only.clone(), never: self.never.clone() })
+        Arc::new(Filter {
+            scope: self.scope.clone(),
+            only: options.only.clone(),
+            never: self.never.clone(),
+            extract: self.policy.extract_policy.clone().filter(|e| e.extract),
+        })
     }
 
     pub(crate) fn rules(&self, options: &SyncOptions, hold_deletions: bool) -> Rules {
@@ -479,13 +484,6 @@ impl Mount {
         Ok(())
     }
 
-    /// Whether the policy extracts an archive of this name when it is brought.
-    pub(crate) fn would_extract(&self, path: &TreePath) -> bool {
-        self.policy.extract_policy.as_ref().is_some_and(|e| e.extract)
-            && self.scope.extract_paths().contains(path)
-            && has_archive_suffix(path.name())
-    }
-
     /// Keeps only the objects of this head in the cache.
     pub(crate) fn trim_cache(&self, head: &Head) {
         let mut keep: BTreeSet<Digest> = head.snapshot.segments.iter().map(|s| s.digest).collect();
@@ -527,30 +525,6 @@ pub fn mount_scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Error> {
     }
     let real = Scope::new(policy, real.as_os_str().as_bytes())?;
     Ok(if real.warnings().len() < given.warnings().len() { real } else { given })
-}
-
-/// Whether a name ends as that of an archive or a compressed file that can be extracted.
-fn has_archive_suffix(name: &[u8]) -> bool {
-    const SUFFIXES: [&str; 14] = [
-        ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".gz",
-        ".bz2", ".xz", ".zst",
-    ];
-    let name = name.to_ascii_lowercase();
-    SUFFIXES.iter().any(|suffix| name.len() > suffix.len() && name.ends_with(suffix.as_bytes()))
-}
-
-/// Whether a file begins as the content of an archive or a compressed file does.
-pub(crate) fn has_archive_content(begin: &[u8]) -> bool {
-    const MAGICS: [&[u8]; 7] = [
-        b"PK\x03\x04",
-        b"PK\x05\x06",
-        b"\x1f\x8b",
-        b"BZh",
-        b"\xfd7zXZ\0",
-        b"\x28\xb5\x2f\xfd",
-        b"7z\xbc\xaf\x27\x1c",
-    ];
-    MAGICS.iter().any(|magic| begin.starts_with(magic)) || begin.get(257..262) == Some(b"ustar")
 }
 
 /// Returns the directory of a store that is one.

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use crate::extract::ExtractLimits;
+
 use policy_core::{ConflictPolicy, MaxDelete, TreePath};
 
 /// Options of one sync. [`SyncOptions::default`] is what most callers want.
@@ -32,6 +34,8 @@ pub struct SyncOptions {
     /// When an upload must have ended: what is in the store shortly before is committed as a partial
     /// snapshot.
     pub deadline: Option<tokio::time::Instant>,
+    /// How much an archive may hold to be extracted.
+    pub extract: ExtractLimits,
     /// The user and the group that files brought into the mount are given to; the process must be allowed
     /// to.
     pub owner: Option<(u32, u32)>,
@@ -52,6 +56,7 @@ impl Default for SyncOptions {
             memory: 256 << 20,
             session: String::new(),
             deadline: None,
+            extract: ExtractLimits::default(),
             owner: None,
         }
     }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use policy_core::{
-    Entry, Next, Reconciler, Rules, Scope, Source, Step, Towards, TreePath, TreeRow, original_path,
+    Decision, Entry, ExtractPolicy, Next, Reason, Reconciler, Rules, Scope, Source, Step, Towards, TreePath,
+    TreeRow, Verdict, original_path,
 };
 
 use crate::error::Error;
+use crate::extract::ArchiveKind;
 use crate::format::TreeEntry;
 use crate::local::ScanFilter;
-use crate::state::{BaseRow, DeltaRow};
+use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
 
 /// A path of the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,26 @@ impl TreeRow for RemoteRow {
 
 pub(crate) type PlanStep = Step<BaseRow, DeltaRow, RemoteRow>;
 
+/// Whether something is at the path in the mount before the step.
+pub(crate) fn stands(step: &PlanStep) -> bool {
+    match &step.local {
+        Some(row) => matches!(row.state, DeltaState::Present { .. }),
+        None => step.base.is_some(),
+    }
+}
+
+/// Returns what is known of the archive at the step's path, if it is the one with this entry.
+pub(crate) fn archive_of(step: &PlanStep, entry: &Entry) -> Archive {
+    step.base.as_ref().map_or(Archive::No, |base| base.archive_of(entry))
+}
+
+/// Whether what was in the archive that the context has came out, here or elsewhere.
+pub(crate) fn was_extracted(step: &PlanStep) -> bool {
+    step.remote
+        .as_ref()
+        .is_some_and(|there| there.0.extracted || archive_of(step, &there.0.entry).is_extracted())
+}
+
 /// What the head holds.
 pub(crate) enum Remote<'a> {
     /// Exactly what the base says: only paths that differ locally need a look.
@@ -44,6 +66,8 @@ pub(crate) struct Filter {
     pub(crate) only: Vec<TreePath>,
     /// Our own state and store, should they lie inside the mount.
     pub(crate) never: Vec<TreePath>,
+    /// How archives that are brought are extracted, where they are.
+    pub(crate) extract: Option<ExtractPolicy>,
 }
 
 impl Filter {
@@ -52,6 +76,21 @@ impl Filter {
         let original = original_path(path);
         self.scope.contains(original.as_ref().unwrap_or(path), is_dir)
             && !self.never.iter().any(|n| path.is_within(n))
+    }
+
+    /// Whether the policy extracts an archive of this name when it is brought.
+    pub(crate) fn extracts(&self, path: &TreePath) -> bool {
+        self.extract.is_some()
+            && self.scope.extract_paths().contains(path)
+            && ArchiveKind::has_suffix(path.name())
+    }
+
+    /// Whether an archive that was extracted before need not be here. One that is asked for by its name is
+    /// wanted for its own sake.
+    fn leaves_out(&self, path: &TreePath) -> bool {
+        self.extract.as_ref().is_some_and(|e| e.delete_src_file)
+            && self.extracts(path)
+            && !self.only.contains(path)
     }
 }
 
@@ -76,6 +115,7 @@ pub(crate) struct Plan<'a> {
     local: Rows<'a, DeltaRow>,
     remote: Remote<'a>,
     filter: Arc<Filter>,
+    towards: Towards,
 }
 
 impl<'a> Plan<'a> {
@@ -87,7 +127,19 @@ impl<'a> Plan<'a> {
         remote: Remote<'a>,
         filter: Arc<Filter>,
     ) -> Self {
-        Self { reconciler: Reconciler::new(rules, towards), base, local, remote, filter }
+        Self { reconciler: Reconciler::new(rules, towards), base, local, remote, filter, towards }
+    }
+
+    /// Leaves an archive where it is of which only what is in it is wanted here.
+    fn judge(&self, mut step: PlanStep) -> PlanStep {
+        let brings = match (self.towards, step.decision.verdict) {
+            (Towards::Mount, verdict) => verdict == Verdict::Write,
+            (Towards::Store, _) => step.decision.reason == Reason::NotYetBrought,
+        };
+        if brings && !stands(&step) && was_extracted(&step) && self.filter.leaves_out(&step.path) {
+            step.decision = Decision { verdict: Verdict::Keep, reason: Reason::Extracted };
+        }
+        step
     }
 
     /// Returns the next decided path.
@@ -95,7 +147,7 @@ impl<'a> Plan<'a> {
         let state = |e: io::Error| Error::local("read", "the local state", e);
         loop {
             let source = match self.reconciler.next() {
-                Next::Step(step) => return Ok(Some(step)),
+                Next::Step(step) => return Ok(Some(self.judge(step))),
                 Next::End => return Ok(None),
                 Next::Need(source) => source,
             };
@@ -107,7 +159,7 @@ impl<'a> Plan<'a> {
                     let base = listed.and_then(|row| row.base.clone().map(|base| (row.path.clone(), base)));
                     if let Some((path, entry)) = base {
                         let remote = TreeEntry::bare(path.clone(), entry.clone());
-                        self.reconciler.push_base(Some(BaseRow { path, entry, print: None, held: false }));
+                        self.reconciler.push_base(Some(BaseRow::new(path, entry, None)));
                         self.reconciler.push_remote(Some(RemoteRow(remote)));
                     }
                     if row.is_none() {

@@ -33,6 +33,8 @@ pub struct SyncReport {
     pub deleted: u64,
     /// Entries in scope that needed nothing.
     pub unchanged: u64,
+    /// Archives that were extracted.
+    pub extracted: u64,
     /// Conflicts met; with `KeepBoth` each left a copy.
     pub conflicts: u64,
     /// Paths left out because of a problem.
@@ -89,6 +91,7 @@ impl SyncReport {
         self.changed += later.changed;
         self.deleted += later.deleted;
         self.unchanged = later.unchanged;
+        self.extracted += later.extracted;
         self.conflicts += later.conflicts;
         self.failed = self.failed.max(later.failed);
         self.pending = later.pending;

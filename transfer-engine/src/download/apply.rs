@@ -7,24 +7,26 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use policy_core::{Entry, Node, Timestamp, TreePath, Verdict};
 use rustix::fs::{AtFlags, Mode};
 use tokio_util::sync::CancellationToken;
 
 use super::arriving::{Arriving, Lane};
 use super::compare::{free_copy_path, link_print};
-use super::fetch::{Fetcher, Item, LONG, Outcome, Told};
-use super::ledger::{Ledger, told};
+use super::extracting::{Brought, Fate, extract};
+use super::fetch::{Fetched, Fetcher, Item, LONG, Outcome, Told};
+use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
 use crate::error::Error;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
-use crate::state::DeltaState;
-use crate::store::Store;
+use crate::state::{Cache, DeltaState};
+use crate::store::{Head, Store};
 
 /// Paths in a window at most.
 const WINDOW_PATHS: usize = 4096;
@@ -45,8 +47,11 @@ pub(crate) struct Applying<'a> {
     pub(crate) arriving: Arc<Arriving>,
     pub(crate) lane: Lane,
     pub(crate) stop: CancellationToken,
-    /// Whether the policy extracts what is brought at this path.
-    pub(crate) would_extract: &'a (dyn Fn(&TreePath) -> bool + Sync),
+    /// What is brought.
+    pub(crate) head: &'a Head,
+    pub(crate) cache: Cache,
+    /// Whether what is removed here goes from the context as well.
+    pub(crate) drops_deleted: bool,
 }
 
 /// A path to be removed.
@@ -131,7 +136,7 @@ async fn carry_out(
     let mut blocked: Vec<Item> = Vec::new();
     let mut dirs: Vec<NewDir> = Vec::new();
     let mut standing: BTreeSet<TreePath> = BTreeSet::new();
-    let mut windows = FuturesUnordered::new();
+    let mut jobs = Jobs::new(applying, fetcher, staging);
 
     while let Some(step) = plan.next().await? {
         if applying.stop.is_cancelled() {
@@ -139,6 +144,11 @@ async fn carry_out(
             break;
         }
         ledger.meet(applying, &step)?;
+        if let Some(archive) = unfinished(&step, &applying.filter)
+            && (applying.lane == Lane::Asked || !applying.arriving.asked().covers(&step.path))
+        {
+            ledger.archives.push_back(archive);
+        }
         let stays = is_local_dir(&step) && !has_outcome(&step);
         if stays || step.remote.as_ref().is_some_and(|r| r.0.entry.is_dir()) {
             standing.insert(step.path.clone());
@@ -146,7 +156,7 @@ async fn carry_out(
         if !has_outcome(&step) || !ledger.takes(applying, &step) {
             continue;
         }
-        let told = told(&step);
+        let told = told(&step, &applying.filter);
         if matches!(step.decision.verdict, Verdict::Delete) {
             if is_local_dir(&step) || expecting(&step).is_some() {
                 removals.push(Removal { path: step.path.clone(), expected: expecting(&step), told });
@@ -255,30 +265,25 @@ async fn carry_out(
         if weight >= window_bytes || window.len() == WINDOW_PATHS {
             // The last item stays: what follows may show that a directory is in its way.
             let last = window.pop();
-            windows.push(fetcher.fetch(std::mem::take(&mut window)));
+            jobs.fetch(std::mem::take(&mut window));
             window.extend(last);
             weight = 0;
             window_bytes = (window_bytes * WINDOW_GROWTH).min(largest_window);
-            while windows.len() > 1 {
-                if let Some(done) = windows.next().await {
-                    ledger.settle_all(applying, &done?)?;
-                }
-            }
+            jobs.settle(ledger, 1).await?;
         }
     }
     if !window.is_empty() && !ledger.stopped {
-        windows.push(fetcher.fetch(window));
+        jobs.fetch(window);
     }
-    while let Some(done) = windows.next().await {
-        ledger.settle_all(applying, &done?)?;
-    }
-    drop(windows);
+    jobs.settle(ledger, 0).await?;
     for item in long {
         if applying.stop.is_cancelled() {
             break;
         }
-        ledger.settle_all(applying, &fetcher.fetch(vec![item]).await?)?;
+        jobs.fetch(vec![item]);
+        jobs.settle(ledger, 0).await?;
     }
+    jobs.finish(ledger).await?;
     ledger.stopped |= applying.stop.is_cancelled();
 
     if !ledger.stopped {
@@ -299,8 +304,11 @@ async fn carry_out(
             }
         }
         if !blocked.is_empty() {
-            ledger.settle_all(applying, &fetcher.fetch(blocked).await?)?;
+            jobs.fetch(blocked);
         }
+        // What was in the way of an archive's folder may be gone now.
+        jobs.finish_late(ledger).await?;
+        ledger.stopped |= applying.stop.is_cancelled();
     }
     let dir2 = dir.clone();
     let modes = applying.dir.blocking(move || set_modes(&dir2, dirs)).await;
@@ -314,6 +322,108 @@ async fn carry_out(
         }
     }
     Ok(())
+}
+
+/// What is under way at once: windows being fetched, and one archive being extracted.
+struct Jobs<'a> {
+    applying: &'a Applying<'a>,
+    fetcher: &'a Fetcher<'a>,
+    staging: &'a Arc<Staging>,
+    running: FuturesUnordered<BoxFuture<'a, Result<Job, Error>>>,
+    windows: usize,
+    extracting: bool,
+    /// Archives whose folder is in the way of something that may still be deleted.
+    late: Vec<Brought>,
+    is_late: bool,
+}
+
+enum Job {
+    Fetched(Fetched),
+    Extracted(Box<(Brought, Fate)>),
+}
+
+impl<'a> Jobs<'a> {
+    fn new(applying: &'a Applying<'a>, fetcher: &'a Fetcher<'a>, staging: &'a Arc<Staging>) -> Self {
+        Self {
+            applying,
+            fetcher,
+            staging,
+            running: FuturesUnordered::new(),
+            windows: 0,
+            extracting: false,
+            late: Vec::new(),
+            is_late: false,
+        }
+    }
+
+    fn fetch(&mut self, items: Vec<Item>) {
+        let fetcher = self.fetcher;
+        self.windows += 1;
+        self.running.push(async move { Ok(Job::Fetched(fetcher.fetch(items).await?)) }.boxed());
+    }
+
+    /// Takes in what is done, until no more than so many windows are under way.
+    async fn settle(&mut self, ledger: &mut Ledger, windows: usize) -> Result<(), Error> {
+        while self.windows > windows {
+            self.next(ledger).await?;
+        }
+        self.begin_next(ledger)
+    }
+
+    /// Takes in what is done, until nothing is under way nor waits to be extracted.
+    async fn finish(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        loop {
+            self.begin_next(ledger)?;
+            if self.running.is_empty() {
+                return Ok(());
+            }
+            self.next(ledger).await?;
+        }
+    }
+
+    /// The same, now that all deletions are done.
+    async fn finish_late(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        self.is_late = true;
+        ledger.archives.extend(self.late.drain(..));
+        self.finish(ledger).await
+    }
+
+    fn begin_next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        if self.extracting || self.applying.stop.is_cancelled() {
+            return Ok(());
+        }
+        if let Some(archive) = ledger.archives.pop_front() {
+            // What is noted of it now is newer than what the ledger knows.
+            ledger.flush(self.applying)?;
+            let (applying, staging, is_late) = (self.applying, self.staging, self.is_late);
+            self.extracting = true;
+            let job = async move {
+                let extracted = extract(applying, staging, archive, is_late).await?;
+                Ok(Job::Extracted(Box::new(extracted)))
+            };
+            self.running.push(job.boxed());
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        let Some(done) = self.running.next().await else { return Ok(()) };
+        match done? {
+            Job::Fetched(fetched) => {
+                self.windows -= 1;
+                ledger.settle_all(self.applying, &fetched)?;
+            }
+            Job::Extracted(extracted) => {
+                let (archive, fate) = *extracted;
+                self.extracting = false;
+                match fate {
+                    Fate::Later if !self.is_late => self.late.push(archive),
+                    fate => ledger.settle_archive(self.applying, &archive, fate),
+                }
+            }
+        }
+        self.begin_next(ledger)
+    }
 }
 
 fn problem(monitor: &dyn Monitor, path: &TreePath, message: String) {
@@ -347,7 +457,7 @@ pub(crate) fn expecting(step: &PlanStep) -> Option<Expecting> {
 }
 
 /// Whether the mount's file has the content that the context's has, so that only the mode differs.
-fn has_same_content(step: &PlanStep) -> bool {
+pub(super) fn has_same_content(step: &PlanStep) -> bool {
     let local = match &step.local {
         Some(row) => match &row.state {
             DeltaState::Present { entry, .. } => Some(entry),

@@ -31,6 +31,8 @@ pub(crate) struct Arriving {
     pub(crate) gate: tokio::sync::RwLock<()>,
     /// Held by each job that writes to the mount.
     pub(crate) busy: Arc<tokio::sync::RwLock<()>>,
+    /// Held while an archive is extracted; the archives that were, since the download of everything began.
+    pub(crate) extracting: tokio::sync::Mutex<HashSet<TreePath>>,
     asked: RwLock<Asked>,
     journal: Mutex<Option<ArrivalsWriter>>,
     head: Mutex<Option<Head>>,
@@ -102,6 +104,10 @@ impl Arriving {
         let mut asked = self.asked.write().unwrap_or_else(PoisonError::into_inner);
         asked.done.clear();
         asked.missed = false;
+        // Whoever has the gate has this as well.
+        if let Ok(mut extracted) = self.extracting.try_lock() {
+            extracted.clear();
+        }
         Ok(())
     }
 

@@ -27,6 +27,18 @@ pub(super) fn link_print(dir: &MountDir, path: &TreePath, target: &[u8]) -> Opti
     (*read_link_at(&parent, path.name()).ok()? == *target).then(|| Fingerprint::of(&stat))
 }
 
+/// Whether a file at `path` has this content, whatever its mode.
+pub(super) fn has_content(dir: &MountDir, path: &TreePath, size: u64, digest: &Digest) -> bool {
+    let is_long_as = |stat: rustix::fs::Stat| u64::try_from(stat.st_size) == Ok(size);
+    let stat = dir.stat(path).ok().flatten();
+    stat.is_some_and(is_long_as) && digest_of(dir, path).is_ok_and(|found| found == Some(*digest))
+}
+
+/// Whether a link at `path` has this target.
+pub(super) fn is_link_to(dir: &MountDir, path: &TreePath, target: &[u8]) -> bool {
+    link_print(dir, path, target).is_some()
+}
+
 /// Finds a free name for a conflict copy; `None` if a copy with this content is there already.
 pub(super) fn free_copy_path(
     dir: &MountDir,

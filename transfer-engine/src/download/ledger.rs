@@ -1,18 +1,21 @@
 //! What a download comes to, path by path: counted, told, and noted for the base.
 
+use std::collections::VecDeque;
 use std::io;
 
-use policy_core::{Entry, ListMarks, Reason, Verdict};
+use policy_core::{Entry, ListMarks, Node, Reason, Verdict};
 
-use super::apply::{Applying, has_outcome};
+use super::apply::{Applying, has_outcome, has_same_content};
 use super::arriving::Lane;
+use super::extracting::{Brought, Fate, Out};
 use super::fetch::{Fetched, Outcome, Told};
+use super::place::with_print;
 use crate::error::Error;
 use crate::local::Fingerprint;
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side};
-use crate::plan::PlanStep;
+use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
 use crate::report::SyncReport;
-use crate::state::{ArrivalRow, BaseRow, Change, DeltaState};
+use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState};
 
 /// Rows that are noted together.
 const ROWS: usize = 1024;
@@ -26,8 +29,8 @@ pub(crate) struct Ledger {
     pub(crate) marks: ListMarks,
     /// Whether it was cut short.
     pub(crate) stopped: bool,
-    /// An archive was brought that is to be extracted.
-    pub(crate) archives: Vec<policy_core::TreePath>,
+    /// Archives that were brought and are to be extracted.
+    pub(super) archives: VecDeque<Brought>,
     /// Steps that were met.
     pub(crate) met: u64,
     rows: Vec<ArrivalRow>,
@@ -35,7 +38,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(report: SyncReport, agrees: bool, marks: ListMarks) -> Self {
-        Self { report, agrees, marks, stopped: false, archives: Vec::new(), met: 0, rows: Vec::new() }
+        Self { report, agrees, marks, stopped: false, archives: VecDeque::new(), met: 0, rows: Vec::new() }
     }
 
     /// Takes note of a step; one without an outcome is settled with that.
@@ -47,7 +50,7 @@ impl Ledger {
         if has_outcome(step) || applying.lane == Lane::Asked {
             return Ok(());
         }
-        tell(step, applying.monitor, &mut self.report);
+        tell(step, &applying.filter, applying.monitor, &mut self.report);
         let row = base_after(step);
         let base = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.entry);
         let there = step.remote.as_ref().map(|r| &r.0.entry);
@@ -57,6 +60,14 @@ impl Ledger {
             (Some(entry), None) => step.remote_implied && entry.agrees_with(&Entry::IMPLIED_DIR),
             (None, Some(_)) => false,
         };
+        let archive = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.archive);
+        let awaits_mark = match archive {
+            Some(Archive::Pending) => applying.filter.extracts(&step.path),
+            Some(Archive::Extracted { .. }) => true,
+            Some(Archive::No) | None => false,
+        };
+        // The next snapshot says what was extracted; until then there is something to say.
+        self.agrees &= !awaits_mark || step.remote.as_ref().is_some_and(|r| r.0.extracted);
         if let Some(row) = row {
             let change = row.map_or(Change::Unset, Change::Set);
             self.note(applying, ArrivalRow { path: step.path.clone(), change })?;
@@ -76,8 +87,12 @@ impl Ledger {
     /// Settles the items of a fetch; what was put in place is noted already.
     pub(crate) fn settle_all(&mut self, applying: &Applying<'_>, done: &Fetched) -> Result<(), Error> {
         for (item, outcome) in done.each() {
-            if matches!(outcome, Outcome::Installed(_)) && (applying.would_extract)(&item.path) {
-                self.archives.push(item.path.clone());
+            if let (Outcome::Installed(print), Some(row)) = (outcome, &item.told.row)
+                && row.archive == Archive::Pending
+                && row.path == item.path
+            {
+                let row = with_print(row, item, &print, applying.dir.env().now());
+                self.archives.push_back(Brought { row, print });
             }
             self.settle(applying, &item.told, outcome)?;
         }
@@ -139,6 +154,82 @@ impl Ledger {
         }
     }
 
+    /// Counts and tells what became of an archive.
+    pub(super) fn settle_archive(
+        &mut self,
+        applying: &Applying<'_>,
+        Brought { row, .. }: &Brought,
+        fate: Fate,
+    ) {
+        let report = &mut self.report;
+        let failed = |message: String, hint: &str| {
+            applying.monitor.problem(&PathProblem { path: row.path.clone(), message, hint: hint.to_owned() });
+        };
+        let Out { into, extracted, left_out, stays } = match fate {
+            Fate::Out(out) => *out,
+            Fate::Nothing => return,
+            Fate::Stopped => {
+                self.stopped = true;
+                return;
+            }
+            Fate::Later => {
+                report.failed += 1;
+                self.agrees = false;
+                return failed(
+                    "something else came to be where what is in it was to come out".to_owned(),
+                    "the next pull tries it again",
+                );
+            }
+            Fate::Failed(message) => {
+                report.failed += 1;
+                self.agrees = false;
+                return failed(
+                    message,
+                    "it is left as it is; remove it, or leave it out by extractPolicy.paths",
+                );
+            }
+        };
+        self.agrees = false;
+        report.extracted += 1;
+        let members = match extracted.members {
+            1 => "1 member".to_owned(),
+            n => format!("{n} members"),
+        };
+        let place = if into.is_root() { "the mount".to_owned() } else { format!("`{into}`") };
+        applying.monitor.path(&PathEvent {
+            path: &row.path,
+            action: Action::Extract,
+            side: Side::Local,
+            reason: &format!("{members} into {place}"),
+            size: extracted.bytes,
+        });
+        for warning in &extracted.warnings {
+            applying.monitor.warning(&format!("`{}`: {warning}", row.path));
+        }
+        if extracted.left_out_total > 0 {
+            let first = extracted.left_out.first().map(|p| format!(", such as `{p}`")).unwrap_or_default();
+            applying.monitor.warning(&format!(
+                "`{}` stays: of what is in it {} take no part here{first}",
+                row.path, extracted.left_out_total
+            ));
+        }
+        if let Some(why) = stays {
+            report.failed += 1;
+            failed(why, "the next pull tries it again");
+        }
+        report.failed += left_out.total;
+        for path in left_out.named {
+            applying.monitor.problem(&PathProblem {
+                message: format!(
+                    "it is in `{}` as well, and is something else there; it is left as it is",
+                    row.path
+                ),
+                hint: format!("look into `{}`, which stays", row.path),
+                path,
+            });
+        }
+    }
+
     /// Notes the base's row of a path, with the stat under which it was left.
     pub(crate) fn set(
         &mut self,
@@ -163,16 +254,8 @@ impl Ledger {
     }
 }
 
-/// Whether something is at the path in the mount before the step.
-pub(crate) fn stands(step: &PlanStep) -> bool {
-    match &step.local {
-        Some(row) => matches!(row.state, DeltaState::Present { .. }),
-        None => step.base.is_some(),
-    }
-}
-
 /// Returns what is to be told and remembered of a step that has an outcome.
-pub(crate) fn told(step: &PlanStep) -> Told {
+pub(crate) fn told(step: &PlanStep, filter: &Filter) -> Told {
     let there = step.remote.as_ref().map(|r| &r.0.entry);
     let entry = there.cloned().or_else(|| step.remote_implied.then_some(Entry::IMPLIED_DIR));
     Told {
@@ -180,8 +263,47 @@ pub(crate) fn told(step: &PlanStep) -> Told {
         action: action_of(step),
         reason: step.decision.reason,
         size: there.or(step.base.as_ref().map(|b| &b.entry)).map_or(0, Entry::size),
-        row: entry.map(|entry| BaseRow { path: step.path.clone(), entry, print: None, held: false }),
+        row: entry.map(|entry| BaseRow {
+            archive: archive_after(step, &entry, filter),
+            ..BaseRow::new(step.path.clone(), entry, None)
+        }),
     }
+}
+
+/// Returns what is to be done with an archive that a step brings.
+fn archive_after(step: &PlanStep, entry: &Entry, filter: &Filter) -> Archive {
+    if step.decision.verdict != Verdict::Write || !matches!(entry.node, Node::File { .. }) {
+        return Archive::No;
+    }
+    match archive_of(step, entry) {
+        known @ Archive::Extracted { .. } => known,
+        _ if was_extracted(step) => Archive::Extracted { at: None, drop: false },
+        // Only its mode changes.
+        known if has_same_content(step) => known,
+        _ if filter.extracts(&step.path) => Archive::Pending,
+        _ => Archive::No,
+    }
+}
+
+/// Returns an archive that an earlier download brought and did not get to extract, or to remove.
+pub(super) fn unfinished(step: &PlanStep, filter: &Filter) -> Option<Brought> {
+    let base = step.base.as_ref()?;
+    let is_due = match &base.archive {
+        Archive::Pending => !step.remote.as_ref()?.0.extracted,
+        Archive::Extracted { drop, .. } => *drop,
+        Archive::No => false,
+    };
+    if !is_due || step.decision.reason != Reason::Unchanged || !filter.extracts(&step.path) {
+        return None;
+    }
+    let print = match &step.local {
+        None => base.print?,
+        Some(row) => match &row.state {
+            DeltaState::Present { seen, .. } => (*seen)?,
+            _ => return None,
+        },
+    };
+    Some(Brought { row: base.clone(), print })
 }
 
 fn action_of(step: &PlanStep) -> Action {
@@ -196,7 +318,7 @@ fn action_of(step: &PlanStep) -> Action {
 }
 
 /// Tells the monitor of a step, and counts what is no change.
-pub(crate) fn tell(step: &PlanStep, monitor: &dyn Monitor, report: &mut SyncReport) {
+pub(crate) fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut SyncReport) {
     match step.decision.verdict {
         Verdict::Nothing => return,
         Verdict::HoldBack => report.held_back += 1,
@@ -212,7 +334,7 @@ pub(crate) fn tell(step: &PlanStep, monitor: &dyn Monitor, report: &mut SyncRepo
         _ => {}
     }
     if is_worth_telling(step.decision.reason) {
-        let told = told(step);
+        let told = told(step, filter);
         event(monitor, &told, told.action, &told.reason.to_string());
     }
 }
@@ -230,10 +352,8 @@ fn is_worth_telling(reason: Reason) -> bool {
 fn base_after(step: &PlanStep) -> Option<Option<BaseRow>> {
     let local = || match &step.local.as_ref()?.state {
         DeltaState::Present { entry, seen, trusted, .. } => Some(BaseRow {
-            path: step.path.clone(),
-            entry: entry.clone(),
-            print: seen.filter(|_| *trusted),
-            held: false,
+            archive: archive_of(step, entry),
+            ..BaseRow::new(step.path.clone(), entry.clone(), seen.filter(|_| *trusted))
         }),
         _ => None,
     };

@@ -3,8 +3,11 @@
 mod apply;
 mod arriving;
 mod compare;
+mod extracting;
 mod fetch;
+mod folder;
 mod ledger;
+mod members;
 mod place;
 mod pull;
 mod ranges;

@@ -190,7 +190,12 @@ fn announced(item: &Item) -> Option<&BaseRow> {
 }
 
 /// Adds the stat under which the file is known to have this content.
-fn with_print(row: &BaseRow, item: &Item, print: &Fingerprint, now: policy_core::Timestamp) -> BaseRow {
+pub(super) fn with_print(
+    row: &BaseRow,
+    item: &Item,
+    print: &Fingerprint,
+    now: policy_core::Timestamp,
+) -> BaseRow {
     // Its own rename is the file's newest time, and nobody else's: only its content's time can hide a later
     // edit.
     let by_content = Fingerprint { ctime: print.mtime, ..*print };

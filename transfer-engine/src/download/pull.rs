@@ -1,20 +1,19 @@
 //! A download: planned against the head, and applied.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 
 use policy_core::{ConflictPolicy, ListMarks, Towards, TreePath, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applying, apply};
 use super::arriving::Lane;
-use super::ledger::{Ledger, stands, tell};
+use super::ledger::{Ledger, tell};
 use crate::error::Error;
 use crate::local::MountDir;
 use crate::monitor::{Monitor, Phase, Progress};
-use crate::mount::{Mount, has_archive_content};
+use crate::mount::Mount;
 use crate::options::SyncOptions;
-use crate::plan::{Plan, Remote};
+use crate::plan::{Plan, Remote, stands};
 use crate::report::SyncReport;
 use crate::state::BaseHeader;
 use crate::status::TaskType;
@@ -119,7 +118,7 @@ impl Mount {
             if options.dry_run || counted.stopped {
                 let mut plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
                 while let Some(step) = plan.next().await? {
-                    tell(&step, monitor, &mut report);
+                    tell(&step, &filter, monitor, &mut report);
                     match step.decision.verdict {
                         Verdict::Write if stands(&step) => report.changed += 1,
                         Verdict::Write => report.added += 1,
@@ -140,7 +139,6 @@ impl Mount {
         // From here on others may ask for paths, and get them first.
         let gate = gate.downgrade();
         monitor.phase(Phase::Downloading);
-        let would_extract = |path: &TreePath| self.would_extract(path);
         let applying = Applying {
             store: &self.store,
             dir,
@@ -151,19 +149,15 @@ impl Mount {
             arriving: self.arriving.clone(),
             lane: Lane::All,
             stop: stop.clone(),
-            would_extract: &would_extract,
+            head: &head,
+            cache: self.cache(),
+            drops_deleted: self.policy.delete_policy.sync_local_file,
         };
         let mut ledger = Ledger::new(report, options.only.is_empty(), ListMarks::new(&self.scope));
         let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
         let applied = apply(&applying, plan, &mut ledger).await;
         drop(gate);
         applied?;
-        let archive = ledger.archives.iter().find(|path| begins_as_archive(&applying.dir, path));
-        if let Some(path) = archive {
-            monitor.warning(&format!(
-                "`{path}` is an archive that the policy wants extracted; this version does not extract yet"
-            ));
-        }
         let Ledger { mut report, agrees, marks: mut there, stopped, .. } = ledger;
         if stopped {
             let arrived = report.added + report.unchanged;
@@ -213,7 +207,6 @@ impl Mount {
         let filter = self.filter(&options);
         let read = self.delta_options(&dir, &filter, &options);
         let mut delta = local_delta(&read, self.rows_by_now(&filter)?, None, monitor).await?;
-        let would_extract = |_: &TreePath| false;
         let applying = Applying {
             store: &self.store,
             dir,
@@ -224,7 +217,9 @@ impl Mount {
             arriving: self.arriving.clone(),
             lane: Lane::Asked,
             stop: CancellationToken::new(),
-            would_extract: &would_extract,
+            head: &head,
+            cache: self.cache(),
+            drops_deleted: self.policy.delete_policy.sync_local_file,
         };
         let report = delta.stats.report(&head);
         let found_here = delta.stats.found;
@@ -405,10 +400,11 @@ impl Mount {
         let mut report = SyncReport { snapshot: Some(head.key.number), ..SyncReport::default() };
         let remote = Remote::Segments(self.segments(head, self.cache()));
         let (base, local) = (Box::new(std::iter::empty()), Box::new(std::iter::empty()));
-        let mut plan = Plan::new(self.rules(options, false), Towards::Mount, base, local, remote, filter);
+        let mut plan =
+            Plan::new(self.rules(options, false), Towards::Mount, base, local, remote, filter.clone());
         while let Some(step) = plan.next().await? {
             report.added += 1;
-            tell(&step, monitor, &mut report);
+            tell(&step, &filter, monitor, &mut report);
         }
         Ok(report)
     }
@@ -419,13 +415,6 @@ struct Counted {
     base: u64,
     deleted: u64,
     stopped: bool,
-}
-
-/// Whether a file that was just brought has the content of an archive, and not its name only.
-fn begins_as_archive(dir: &MountDir, path: &TreePath) -> bool {
-    let mut begin = Vec::new();
-    let read = dir.open_file(path).and_then(|(file, _)| file.take(512).read_to_end(&mut begin));
-    read.is_ok() && has_archive_content(&begin)
 }
 
 /// The segments of a head, read with a store and a cache of the stream's own.

@@ -52,6 +52,11 @@ impl ArchiveKind {
         kind.begins(begin).then_some(kind)
     }
 
+    /// Whether the file `name` may be an archive, going by its suffix.
+    pub(crate) fn has_suffix(name: &[u8]) -> bool {
+        split(name).is_some()
+    }
+
     /// Returns the name without the suffix that makes it an archive's; the whole name where it has none.
     pub(crate) fn stem(name: &[u8]) -> &[u8] {
         split(name).map_or(name, |(_, stem)| stem)

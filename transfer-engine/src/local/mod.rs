@@ -5,10 +5,12 @@ mod fingerprint;
 mod mount_dir;
 mod scan;
 mod staging;
+mod staging_dir;
 
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use mount_dir::{MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
 pub(crate) use staging::{
-    Expected, InstallError, Staged, Staging, is_staging_name, recover, set_times, staged_inodes,
+    Expected, InstallError, Staged, Staging, is_staging_name, names, recover, set_times, staged_inodes,
 };
+pub(crate) use staging_dir::{StagedDir, move_over, remove_tree};

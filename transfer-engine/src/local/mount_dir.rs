@@ -79,7 +79,6 @@ impl MountDir {
     }
 
     /// Returns a directory inside this one as a mount of its own, with the same owner of what is new.
-    #[cfg_attr(not(test), expect(dead_code, reason = "downloads are about to extract into one"))]
     pub(crate) fn inside(&self, dir: OwnedFd, path: PathBuf) -> Self {
         Self { root: Arc::new(dir), path: path.into(), ..self.clone() }
     }

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, stat_at};
+use super::staging_dir::{DIR, remove_tree};
 
 const PREFIX: &[u8] = b".ctxsync-stage-";
 /// Stands in each staging directory, so that a user's directory of such a name is not taken for one.
@@ -66,9 +67,9 @@ impl Staged {
 /// A staging directory in use.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    mount: MountDir,
-    dir: OwnedFd,
-    name: String,
+    pub(super) mount: MountDir,
+    pub(super) dir: OwnedFd,
+    pub(super) name: String,
     next: AtomicU64,
 }
 
@@ -84,11 +85,11 @@ impl Staging {
         Ok(Self { mount: mount.clone(), dir, name, next: AtomicU64::new(0) })
     }
 
-    fn fresh_name(&self) -> String {
+    pub(super) fn fresh_name(&self) -> String {
         format!("n-{:x}", self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn fault(&self, operation: &'static str, name: &str) -> io::Result<()> {
+    pub(super) fn fault(&self, operation: &'static str, name: &str) -> io::Result<()> {
         self.mount.env().check_fault(operation, &self.mount.path().join(&self.name).join(name))
     }
 
@@ -294,7 +295,7 @@ impl Staging {
         }
     }
 
-    fn is_as_expected(&self, name: &str, expected: &Fingerprint) -> io::Result<bool> {
+    pub(super) fn is_as_expected(&self, name: &str, expected: &Fingerprint) -> io::Result<bool> {
         Ok(stat_at(&self.dir, name.as_bytes())?.is_some_and(|s| Fingerprint::of(&s).same_but_moved(expected)))
     }
 
@@ -325,8 +326,8 @@ pub(crate) fn set_times(dir: impl AsFd, mtime: Timestamp) -> io::Result<()> {
 
 /// A name under which first a new file and then the one that it replaced stands; `own` is the inode of the
 /// new one, 0 where there is none.
-fn exchange_name(own: u64, old: &Fingerprint, fresh: &str) -> String {
-    let fresh = fresh.trim_start_matches("n-").trim_start_matches(RESUMABLE);
+pub(super) fn exchange_name(own: u64, old: &Fingerprint, fresh: &str) -> String {
+    let fresh = fresh.trim_start_matches("n-").trim_start_matches(RESUMABLE).trim_start_matches(DIR);
     format!("x-{own:x}-{:x}-{:x}-{:x}-{:x}-{fresh}", old.inode, old.size, old.mtime.secs, old.mtime.nanos)
 }
 
@@ -363,7 +364,7 @@ pub(crate) fn is_staging(root: &OwnedFd, name: &[u8]) -> bool {
 }
 
 /// Returns what is in a directory.
-fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
@@ -432,7 +433,12 @@ fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<St
             keeps = true;
             continue;
         }
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory && is_disposable(&text, &stat) {
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_dir && (text.starts_with(DIR) || is_disposable(&text, &stat)) {
+            remove_tree(&dir, &file)?;
+            continue;
+        }
+        if !is_dir && is_disposable(&text, &stat) {
             rustix::fs::unlinkat(&dir, &*file, AtFlags::empty())?;
             continue;
         }

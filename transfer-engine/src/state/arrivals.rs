@@ -15,7 +15,7 @@ use std::sync::Arc;
 use policy_core::TreePath;
 
 use super::base::{BaseHeader, HEADER};
-use super::rows::{BaseRow, Row};
+use super::rows::{Archive, BaseRow, Row};
 use super::spool::{FrameReader, FrameWriter};
 use crate::format::FormatError;
 use crate::format::wire::{Reader, Writer};
@@ -32,6 +32,9 @@ pub(crate) enum Change {
     /// A staged file is about to be put in place. It was, as soon as no staging directory has this inode any
     /// more: a rename is all or nothing.
     Coming { row: BaseRow, inode: u64 },
+    /// The folder with what was in an archive is about to be put in place. Until it was, the archive of this
+    /// row is pending.
+    Extracting { row: BaseRow, inode: u64 },
     /// The base has this row now.
     Set(BaseRow),
     /// The base has no row here any more.
@@ -58,6 +61,11 @@ impl Row for ArrivalRow {
                 w.varint(*inode);
                 row.write(w);
             }
+            Change::Extracting { row, inode } => {
+                w.u8(4);
+                w.varint(*inode);
+                row.write(w);
+            }
         }
     }
 
@@ -69,6 +77,10 @@ impl Row for ArrivalRow {
             3 => {
                 let inode = r.varint()?;
                 Change::Coming { row: BaseRow::read(path.clone(), r)?, inode }
+            }
+            4 => {
+                let inode = r.varint()?;
+                Change::Extracting { row: BaseRow::read(path.clone(), r)?, inode }
             }
             _ => return Err(r.invalid("an unknown change")),
         };
@@ -263,7 +275,14 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
             let old = self.base.next_if(of_path);
             match arrived.change {
                 Change::Set(row) => return Some(Ok(row)),
-                Change::Coming { row, inode } if !self.staged.contains(&inode) => return Some(Ok(row)),
+                Change::Coming { row, inode } | Change::Extracting { row, inode }
+                    if !self.staged.contains(&inode) =>
+                {
+                    return Some(Ok(row));
+                }
+                Change::Extracting { row, .. } => {
+                    return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
+                }
                 Change::Coming { .. } | Change::Void => match old {
                     Some(old) => return Some(old),
                     None => continue,
@@ -302,7 +321,7 @@ mod tests {
     fn row(path: &TreePath, size: u64) -> BaseRow {
         let node = Node::File { size, digest: Digest([7; 32]) };
         let entry = Entry { node, mode: 0o644, mtime: Timestamp::default(), uploaded: 0 };
-        BaseRow { path: path.clone(), entry, print: None, held: false }
+        BaseRow::new(path.clone(), entry, None)
     }
 
     fn path() -> impl Strategy<Value = TreePath> {
@@ -310,7 +329,7 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = (u8, u64)> {
-        (0..4u8, 0..6u64)
+        (0..5u8, 0..6u64)
     }
 
     fn change_of(path: &TreePath, (kind, n): (u8, u64)) -> Change {
@@ -318,7 +337,8 @@ mod tests {
             0 => Change::Void,
             1 => Change::Unset,
             2 => Change::Set(row(path, n)),
-            _ => Change::Coming { row: row(path, n), inode: n },
+            3 => Change::Coming { row: row(path, n), inode: n },
+            _ => Change::Extracting { row: row(path, n), inode: n },
         }
     }
 
@@ -367,7 +387,14 @@ mod tests {
             for (path, change) in said {
                 match change {
                     Change::Set(row) => drop(model.insert(path, row)),
-                    Change::Coming { row, inode } if !staged.contains(&inode) => drop(model.insert(path, row)),
+                    Change::Coming { row, inode } | Change::Extracting { row, inode }
+                        if !staged.contains(&inode) =>
+                    {
+                        drop(model.insert(path, row));
+                    }
+                    Change::Extracting { row, .. } => {
+                        drop(model.insert(path, BaseRow { archive: Archive::Pending, ..row }));
+                    }
                     Change::Unset => drop(model.remove(&path)),
                     Change::Coming { .. } | Change::Void => {}
                 }

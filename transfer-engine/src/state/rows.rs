@@ -16,6 +16,42 @@ pub(crate) struct BaseRow {
     /// Its deletion is held back since the mount was found lost: as if it had not been brought, until
     /// somebody says that the deletion is meant.
     pub(crate) held: bool,
+    pub(crate) archive: Archive,
+}
+
+impl BaseRow {
+    /// A path that both sides hold alike.
+    pub(crate) fn new(path: TreePath, entry: Entry, print: Option<Fingerprint>) -> Self {
+        Self { path, entry, print, held: false, archive: Archive::No }
+    }
+
+    /// Returns what is known of the archive, if `entry` is still the same one.
+    pub(crate) fn archive_of(&self, entry: &Entry) -> Archive {
+        if self.entry.node == entry.node { self.archive.clone() } else { Archive::No }
+    }
+}
+
+/// What the extract policy has to do with a file that was brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Archive {
+    /// Nothing, as far as is known.
+    #[default]
+    No,
+    /// Its name is an archive's, and what is in it is still to come out.
+    Pending,
+    /// What is in it came out, here or on another machine.
+    Extracted {
+        /// Where something of it came out here.
+        at: Option<TreePath>,
+        /// The archive itself is still to be removed.
+        drop: bool,
+    },
+}
+
+impl Archive {
+    pub(crate) fn is_extracted(&self) -> bool {
+        matches!(self, Self::Extracted { .. })
+    }
 }
 
 impl TreeRow for BaseRow {
@@ -110,6 +146,11 @@ pub(crate) trait Row: Sized {
     }
 }
 
+const HELD: u8 = 1;
+const PENDING: u8 = 2;
+const EXTRACTED: u8 = 4;
+const DROP: u8 = 8;
+
 const FILE: u8 = 0;
 const DIR: u8 = 1;
 const SYMLINK: u8 = 2;
@@ -192,11 +233,29 @@ impl Row for BaseRow {
     fn write(&self, w: &mut Writer) {
         write_entry(&self.entry, w);
         write_print(self.print.as_ref(), w);
-        w.u8(u8::from(self.held));
+        let archive = match &self.archive {
+            Archive::No => 0,
+            Archive::Pending => PENDING,
+            Archive::Extracted { drop, .. } => EXTRACTED | if *drop { DROP } else { 0 },
+        };
+        w.u8(u8::from(self.held) | archive);
+        if let Archive::Extracted { at, .. } = &self.archive {
+            w.blob(at.as_ref().map_or(&[], TreePath::as_bytes));
+        }
     }
 
     fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError> {
-        Ok(Self { path, entry: read_entry(r)?, print: read_print(r)?, held: r.u8()? != 0 })
+        let (entry, print, flags) = (read_entry(r)?, read_print(r)?, r.u8()?);
+        let archive = if flags & EXTRACTED != 0 {
+            let len = r.count("a path", 1)?;
+            let at = TreePath::new(r.take(len)?).map_err(|_| r.invalid("a path that is none"))?;
+            Archive::Extracted { at: Some(at).filter(|at| !at.is_root()), drop: flags & DROP != 0 }
+        } else if flags & PENDING != 0 {
+            Archive::Pending
+        } else {
+            Archive::No
+        };
+        Ok(Self { path, entry, print, held: flags & HELD != 0, archive })
     }
 }
 

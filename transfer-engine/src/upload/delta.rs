@@ -162,6 +162,7 @@ pub(crate) async fn local_delta(
         env.blocking(move || {
             let scan = Scan::start(&mount, filter)?;
             let mut merge = Merge {
+                mount: &mount,
                 scope: &scope,
                 marks: ListMarks::new(&scope),
                 checksum,

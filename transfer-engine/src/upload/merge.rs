@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use super::delta::DeltaStats;
 use super::files::LONG;
 use crate::format::MAX_PATH_LEN;
-use crate::local::{Fingerprint, Found, FoundKind, Scan};
+use crate::local::{Fingerprint, Found, FoundKind, MountDir, Scan};
 use crate::monitor::PathProblem;
-use crate::state::{BaseRow, DeltaRow, DeltaState};
+use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
 
 /// A batch ends at this many bytes to be read, or at so many paths.
 const BATCH_BYTES: u64 = 4 << 20;
@@ -43,6 +43,7 @@ pub(super) struct Batch {
 
 /// The merge of scan and base.
 pub(super) struct Merge<'a> {
+    pub(super) mount: &'a MountDir,
     pub(super) scope: &'a Scope,
     pub(super) marks: ListMarks,
     pub(super) checksum: bool,
@@ -165,10 +166,25 @@ impl Merge<'_> {
                 return;
             }
             present(Entry::IMPLIED_DIR, None, false)
+        } else if self.came_out(&row) {
+            // Not the user deleted it: what was in it is here in its place.
+            self.batch.stats.present += 1;
+            self.batch.work.push(Work::Row(DeltaRow {
+                path: row.path,
+                base: Some(row.entry),
+                state: DeltaState::Absent,
+            }));
+            return;
         } else {
             DeltaState::Absent
         };
         self.row(DeltaRow { path: row.path, base: Some(row.entry), state });
+    }
+
+    /// Whether the row is an archive that was removed when it was extracted, and what came out is there.
+    fn came_out(&self, row: &BaseRow) -> bool {
+        let Archive::Extracted { at: Some(at), .. } = &row.archive else { return false };
+        self.mount.stat(at).is_ok_and(|stat| stat.is_some())
     }
 
     /// Counts what was found; a path that a tree can't hold counts as one that can't be read.

@@ -13,8 +13,8 @@ use super::push::Attempt;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
 use crate::mount::Mount;
-use crate::plan::PlanStep;
-use crate::state::{BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase};
+use crate::plan::{PlanStep, archive_of, was_extracted};
+use crate::state::{Archive, BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase};
 use crate::tree::{ChunkIndex, Lookup, Resolved, Tree, TreeUpdate, UpdatedTree};
 
 impl Mount {
@@ -115,6 +115,9 @@ impl Mount {
             }
             let base_after = base_after(&step, uploaded);
             agrees &= agrees_after(&step, base_after.as_ref());
+            // The next download has something to do.
+            agrees &=
+                base_after.is_some() || step.base.as_ref().is_none_or(|b| b.archive != Archive::Pending);
             let sends_again = !late.is_empty()
                 && step.decision.verdict == Verdict::Nothing
                 && step
@@ -124,7 +127,7 @@ impl Mount {
             match step.decision.verdict {
                 Verdict::Write | Verdict::KeepBoth => match step.local.as_ref().and_then(present) {
                     Some((entry, ids)) => {
-                        let Some(put) = finder.resolve(&step.path, entry, ids, uploaded).await? else {
+                        let Some(put) = finder.resolve(&step, entry, ids, uploaded).await? else {
                             return Ok(None);
                         };
                         update.apply(Resolved::Put(put), sink).await?;
@@ -145,12 +148,22 @@ impl Mount {
                 Verdict::Delete => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
                 _ if sends_again => {
                     if let Some((entry, ids)) = step.local.as_ref().and_then(present)
-                        && let Some(put) = finder.resolve(&step.path, entry, ids, uploaded).await?
+                        && let Some(put) = finder.resolve(&step, entry, ids, uploaded).await?
                     {
                         update.apply(Resolved::Put(put), sink).await?;
                     }
                 }
-                _ => {}
+                // What was extracted says so from now on, to machines that come later. A snapshot that may
+                // lack what came out of it does not.
+                _ if attempt.cut.is_none()
+                    && late.is_empty()
+                    && archive_extracted(&step)
+                    && let Some(there) = &step.remote =>
+                {
+                    let marked = TreeEntry { extracted: true, ..there.0.clone() };
+                    update.apply(Resolved::Put(marked), sink).await?;
+                }
+                _ => agrees &= !archive_extracted(&step),
             }
             if let Some(row) = base_after {
                 next.set(&step.path, row).map_err(cannot_write)?;
@@ -178,16 +191,20 @@ pub(super) fn present(row: &DeltaRow) -> Option<(&Entry, &[(ChunkId, u32)])> {
     }
 }
 
+/// Whether the step's archive was extracted here, and the context does not know yet.
+fn archive_extracted(step: &PlanStep) -> bool {
+    was_extracted(step) && step.remote.as_ref().is_some_and(|there| !there.0.extracted)
+}
+
 /// Returns the row that the base has after the step: `None` leaves it as it was.
 fn base_after(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
     let local = || {
         step.local.as_ref().and_then(|row| match &row.state {
-            DeltaState::Present { entry, seen, trusted, .. } => Some(BaseRow {
-                path: row.path.clone(),
-                entry: Entry { uploaded, ..entry.clone() },
-                print: seen.filter(|_| *trusted),
-                held: false,
-            }),
+            DeltaState::Present { entry, seen, trusted, .. } => {
+                let print = seen.filter(|_| *trusted);
+                let kept = BaseRow::new(row.path.clone(), Entry { uploaded, ..entry.clone() }, print);
+                Some(BaseRow { archive: archive_of(step, entry), ..kept })
+            }
             DeltaState::Absent | DeltaState::Unreadable | DeltaState::Unsent { .. } => None,
         })
     };
@@ -232,7 +249,7 @@ struct Finder<'a> {
 impl Finder<'_> {
     async fn resolve(
         &mut self,
-        path: &TreePath,
+        step: &PlanStep,
         entry: &Entry,
         ids: &[(ChunkId, u32)],
         uploaded: i64,
@@ -249,6 +266,11 @@ impl Finder<'_> {
             }
         }
         let entry = Entry { uploaded, ..entry.clone() };
-        Ok(Some(TreeEntry { path: path.clone(), entry, extracted: false, recycled: false, chunks }))
+        // A change of its mode makes it no other archive.
+        let extracted = archive_of(step, &entry).is_extracted() || {
+            let same = step.remote.as_ref().filter(|there| there.0.entry.node == entry.node);
+            same.is_some_and(|there| there.0.extracted)
+        };
+        Ok(Some(TreeEntry { path: step.path.clone(), entry, extracted, recycled: false, chunks }))
     }
 }

@@ -1,0 +1,220 @@
+//! Archives that are brought: what is in them comes out, once.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use ctxsync_tests::archive::archive;
+use ctxsync_tests::machine::{Ended, Machine, World};
+
+const FILES: [(&str, &str); 3] = [("one", "1"), ("sub/two", "22"), ("sub/three", "333")];
+
+fn extracts(machine: Machine, drop: bool, current: bool, deletes: bool) -> Machine {
+    machine.with_policy(&format!(
+        r#"{{"extractPolicy": {{"deleteSrcFile": {drop}, "extractToCurrentFolder": {current}}},
+            "deletePolicy": {{"syncLocalFile": {deletes}}}}}"#
+    ))
+}
+
+/// A world with an archive in its context, and the machine that made it.
+async fn with_archive(path: &str) -> (World, Machine) {
+    let world = World::memory().await;
+    let maker = world.machine("maker");
+    let suffix = path.split_once('.').unwrap().1;
+    maker.mount.write(path, archive(suffix, &FILES)).write("plain", "x");
+    maker.push().await.clean();
+    (world, maker)
+}
+
+/// Returns the context's paths, each with whether it was extracted.
+async fn paths(world: &World) -> Vec<String> {
+    let fresh = world.machine("looker");
+    fresh.pull().await.clean();
+    let mut paths: Vec<String> = fresh.mount.files();
+    paths.sort();
+    std::fs::remove_dir_all(fresh.mount.0.parent().unwrap()).unwrap();
+    paths
+}
+
+#[track_caller]
+fn extracted(ended: &Ended, count: u64) {
+    assert_eq!(ended.clean().extracted, count, "{ended:?}");
+}
+
+#[tokio::test]
+async fn it_comes_out_into_a_folder_once_and_only_once() {
+    let (world, _) = with_archive("in/data.tar.gz").await;
+    let a = extracts(world.machine("a"), true, false, true);
+    extracted(&a.pull().await, 1);
+    assert_eq!(a.mount.files(), ["in/data/one", "in/data/sub/three", "in/data/sub/two", "plain"]);
+    assert_eq!(a.mount.read("in/data/sub/three"), "333");
+    // Nothing is done twice, whatever becomes of what came out.
+    a.mount.write("in/data/one", "edited").remove("in/data/sub/two");
+    extracted(&a.pull().await, 0);
+    let pushed = a.push().await;
+    assert_eq!((pushed.clean().added, pushed.clean().deleted), (2, 1));
+    assert_eq!(paths(&world).await, ["in/data/one", "in/data/sub/three", "plain"]);
+    let b = extracts(world.machine("b"), true, false, true);
+    extracted(&b.pull().await, 0);
+    assert_eq!(b.mount.read("in/data/one"), "edited");
+    for machine in [&a, &b] {
+        let ended = machine.push().await;
+        assert_eq!((ended.clean().snapshot, ended.clean().requests), (Some(3), 1));
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_the_context_keeps_is_marked_and_not_brought_again() {
+    let (world, _) = with_archive("data.zip").await;
+    let a = extracts(world.machine("a"), true, false, false);
+    extracted(&a.pull().await, 1);
+    extracted(&a.pull().await, 0);
+    assert!(!a.mount.has("data.zip"));
+    a.push().await.clean();
+    extracted(&a.pull().await, 0);
+    assert!(!a.mount.has("data.zip"));
+    assert_eq!(paths(&world).await, ["data.zip", "data/one", "data/sub/three", "data/sub/two", "plain"]);
+
+    let b = extracts(world.machine("b"), true, false, false);
+    let pulled = b.pull().await;
+    extracted(&pulled, 0);
+    assert_eq!(b.mount.files(), ["data/one", "data/sub/three", "data/sub/two", "plain"]);
+    let pushed = b.push().await;
+    assert_eq!((pushed.clean().snapshot, pushed.clean().parent, pushed.clean().pending), (Some(3), None, 0));
+    // Deleting what came out does not bring it back.
+    b.mount.remove("data");
+    b.push().await.clean();
+    assert_eq!(b.pull().await.clean().extracted, 0);
+}
+
+#[tokio::test]
+async fn a_source_that_is_kept_is_not_extracted_again() {
+    let (world, _) = with_archive("data.7z").await;
+    let a = extracts(world.machine("a"), false, false, true);
+    extracted(&a.pull().await, 1);
+    assert_eq!(a.mount.files(), ["data.7z", "data/one", "data/sub/three", "data/sub/two", "plain"]);
+    a.push().await.clean();
+    a.mount.remove("data");
+    a.push().await.clean();
+    extracted(&a.pull().await, 0);
+    let b = extracts(world.machine("b"), false, false, true);
+    extracted(&b.pull().await, 0);
+    assert_eq!(b.mount.files(), ["data.7z", "plain"]);
+}
+
+#[tokio::test]
+async fn members_join_what_is_in_the_folder_and_replace_nothing() {
+    let world = World::memory().await;
+    let maker = world.machine("maker");
+    maker.mount.write("in/data.zip", archive("zip", &FILES)).write("in/sub/two", "other");
+    maker.mount.write("in/sub/three", "333");
+    maker.push().await.clean();
+    let a = extracts(world.machine("a"), true, true, true);
+    let pulled = a.pull().await;
+    assert_eq!((pulled.report().extracted, pulled.report().failed), (1, 1), "{pulled:?}");
+    assert!(pulled.noted.problems[0].contains("in/sub/two"), "{:?}", pulled.noted.problems);
+    assert_eq!(a.mount.files(), ["in/data.zip", "in/one", "in/sub/three", "in/sub/two"]);
+    assert_eq!(a.mount.read("in/sub/two"), "other");
+    extracted(&a.pull().await, 0);
+    extracted(&a.push().await, 0);
+}
+
+#[tokio::test]
+async fn a_folder_whose_name_is_taken_gets_the_full_name() {
+    let world = World::memory().await;
+    let maker = world.machine("maker");
+    for name in ["a.tar.gz", "a.zip"] {
+        maker.mount.write(name, archive(name.split_once('.').unwrap().1, &[("f", name)]));
+    }
+    maker.push().await.clean();
+    let a = extracts(world.machine("a"), true, false, true);
+    extracted(&a.pull().await, 2);
+    assert_eq!(a.mount.files(), ["a.zip/f", "a/f"]);
+    assert_eq!(a.mount.read("a/f"), "a.tar.gz");
+    a.push().await.clean();
+    assert_eq!(paths(&world).await, ["a.zip/f", "a/f"]);
+
+    let world = World::memory().await;
+    let maker = world.machine("maker");
+    maker.mount.write("a.zip", archive("zip", &FILES)).write("a", "a file");
+    maker.push().await.clean();
+    // An archive that stays keeps its name.
+    for (drop, deletes) in [(false, true), (true, false)] {
+        let b = extracts(world.machine(&format!("b{drop}")), drop, false, deletes);
+        extracted(&b.pull().await, 1);
+        assert_eq!(b.mount.read("a.zip.extracted/one"), "1");
+        assert_eq!(b.mount.has("a.zip"), !drop);
+    }
+}
+
+#[tokio::test]
+async fn what_is_out_of_scope_keeps_the_archive() {
+    let (world, _) = with_archive("in/data.zip").await;
+    let a = world.machine("a").with_policy(
+        r#"{"extractPolicy": {}, "bwList": {"whiteLists": [{"path": "in", "excludePaths": ["data/sub"]}]}}"#,
+    );
+    let pulled = a.pull().await;
+    extracted(&pulled, 1);
+    assert!(pulled.warned("2 take no part here"), "{:?}", pulled.noted);
+    assert_eq!(a.mount.files(), ["in/data.zip", "in/data/one"]);
+    extracted(&a.pull().await, 0);
+}
+
+#[tokio::test]
+async fn a_damaged_archive_is_left_whole_and_told_of_each_time() {
+    let world = World::memory().await;
+    let maker = world.machine("maker");
+    let mut bytes = archive("tar.xz", &FILES);
+    bytes.truncate(bytes.len() - 20);
+    maker.mount.write("bad.tar.xz", &bytes).write("good.tgz", archive("tgz", &FILES));
+    maker.push().await.clean();
+    for current in [false, true] {
+        let a = extracts(world.machine(&format!("a{current}")), true, current, true);
+        for (count, added) in [(1, 2), (0, 0)] {
+            let pulled = a.pull().await;
+            let report = pulled.report();
+            assert_eq!((report.extracted, report.failed, report.added), (count, 1, added), "{pulled:?}");
+            assert!(pulled.noted.problems[0].contains("damaged"), "{:?}", pulled.noted.problems);
+        }
+        assert_eq!(std::fs::read(a.mount.at("bad.tar.xz")).unwrap(), bytes);
+        assert!(!a.mount.has("good.tgz"));
+        let staged: Vec<_> = std::fs::read_dir(&a.mount.0).unwrap().flatten().collect();
+        assert!(staged.iter().all(|e| !e.file_name().to_string_lossy().starts_with('.')), "{staged:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_mount_deletes_no_archive() {
+    let (world, _) = with_archive("data.zip").await;
+    let a = extracts(world.machine("a"), true, false, true);
+    extracted(&a.pull().await, 1);
+    a.mount.clear().write(".profile", "a skeleton");
+    let pushed = a.push().await;
+    assert!(pushed.report().held_back > 0, "{pushed:?}");
+    assert_eq!(paths(&world).await, [".profile", "data.zip", "plain"]);
+}
+
+#[tokio::test]
+async fn an_archive_that_only_looks_like_one_stays() {
+    let world = World::memory().await;
+    let maker = world.machine("maker");
+    maker.mount.write("notes.zip", "no archive").write("book.docx", archive("zip", &FILES));
+    maker.push().await.clean();
+    let a = extracts(world.machine("a"), true, false, true);
+    extracted(&a.pull().await, 0);
+    assert_eq!(a.mount.files(), ["book.docx", "notes.zip"]);
+    let again = a.pull().await;
+    assert_eq!(again.clean().requests, 1);
+}
+
+#[tokio::test]
+async fn a_new_content_is_extracted_anew() {
+    let (world, maker) = with_archive("data.zip").await;
+    let a = extracts(world.machine("a"), false, false, true);
+    extracted(&a.pull().await, 1);
+    maker.mount.write("data.zip", archive("zip", &[("new", "n")]));
+    maker.push().await.clean();
+    extracted(&a.pull().await, 1);
+    assert_eq!(a.mount.read("data.zip.extracted/new"), "n");
+    a.push().await.clean();
+    // Who made it has it as it is.
+    maker.pull().await.clean();
+    assert!(maker.mount.has("data.zip"));
+}

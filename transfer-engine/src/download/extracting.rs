@@ -1,0 +1,367 @@
+//! An archive that was brought: what is in it comes out beside it, once.
+//!
+//! It is decoded in the staging directory, and what came out is moved to its place when all of it is there:
+//! a folder of its own with one rename, noted before and after, so that a crash leaves either none of it or
+//! all; into the archive's own folder member by member, which the next download goes on with. The archive
+//! itself is removed last.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use policy_core::TreePath;
+
+use super::apply::Applying;
+use super::arriving::Arriving;
+use super::folder::{Folder, find_folder, next_folder, spoken_for};
+use super::members::{LeftOut, place_members};
+use crate::error::Error;
+use crate::extract::{ArchiveKind, ExtractError, Extracted, Extraction};
+use crate::local::{Fingerprint, InstallError, MountDir, StagedDir, Staging, is_staging_name, writable};
+use crate::plan::Filter;
+use crate::state::{Archive, ArrivalRow, BaseRow, Change};
+
+/// An archive that stands in the mount, as it was brought.
+#[derive(Debug, Clone)]
+pub(super) struct Brought {
+    pub(super) row: BaseRow,
+    pub(super) print: Fingerprint,
+}
+
+/// What became of an archive.
+pub(super) enum Fate {
+    /// All of it is out, but for what was left out.
+    Out(Box<Out>),
+    /// It is none, but for its name, or somebody else has extracted it.
+    Nothing,
+    /// The name of its folder is taken by something that may go.
+    Later,
+    /// The download was told to stop.
+    Stopped,
+    /// It is left as it is, for this reason.
+    Failed(String),
+}
+
+/// What came out of an archive.
+pub(super) struct Out {
+    pub(super) into: TreePath,
+    pub(super) extracted: Extracted,
+    /// Members that were left out because something else is in their place.
+    pub(super) left_out: LeftOut,
+    /// Why the archive itself is still there, though the policy drops it.
+    pub(super) stays: Option<String>,
+}
+
+type Done<T> = Result<T, Stop>;
+
+/// Why an extraction does not go on.
+enum Stop {
+    Fate(Fate),
+    Error(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(e: io::Error) -> Self {
+        Self::Error(e)
+    }
+}
+
+fn failed<T>(why: impl Into<String>) -> Done<T> {
+    Err(Stop::Fate(Fate::Failed(why.into())))
+}
+
+/// Extracts an archive. One whose folder is in the way of nothing but what may still be deleted waits for
+/// that, unless it `waited` already.
+pub(super) async fn extract(
+    applying: &Applying<'_>,
+    staging: &Arc<Staging>,
+    brought: Brought,
+    waited: bool,
+) -> Result<(Brought, Fate), Error> {
+    let mut done = applying.arriving.extracting.lock().await;
+    if !done.insert(brought.row.path.clone()) {
+        return Ok((brought, Fate::Nothing));
+    }
+    let fate = run(applying, staging, &brought, waited).await?;
+    if !matches!(fate, Fate::Out(_)) {
+        done.remove(&brought.row.path);
+    }
+    Ok((brought, fate))
+}
+
+async fn run(
+    applying: &Applying<'_>,
+    staging: &Arc<Staging>,
+    brought: &Brought,
+    waited: bool,
+) -> Result<Fate, Error> {
+    if let Archive::Extracted { at, .. } = &brought.row.archive {
+        // Only its removal was missing.
+        let job = Job::new(applying, staging, brought, brought.row.path.clone());
+        let at = at.clone();
+        return blocking(applying, move || job.remove(at)).await;
+    }
+    let Some(policy) = &applying.filter.extract else { return Ok(Fate::Nothing) };
+    if policy.extract_to_current_folder {
+        let into = brought.row.path.parent().unwrap_or_default();
+        let job = Job::new(applying, staging, brought, into.clone());
+        let decoded = match blocking_done(applying, move || job.decode()).await? {
+            Ok(decoded) => decoded,
+            Err(fate) => return Ok(fate),
+        };
+        let spoken_for = spoken_for(applying, &decoded.staged.dir, &into, &brought.row.path).await;
+        let job = Job::new(applying, staging, brought, into);
+        return match spoken_for {
+            Ok(spoken_for) => blocking(applying, move || job.place_members(decoded, &spoken_for)).await,
+            Err(e) => {
+                staging.discard_dir(&decoded.staged);
+                Err(e)
+            }
+        };
+    }
+    let folder = match find_folder(applying, &brought.row.path, waited).await? {
+        Folder::At(folder) => folder,
+        Folder::Later => return Ok(Fate::Later),
+    };
+    let job = Job::new(applying, staging, brought, folder.clone());
+    let decoded = match blocking_done(applying, move || job.decode()).await? {
+        Ok(decoded) => decoded,
+        Err(fate) => return Ok(fate),
+    };
+    let keeps_source = decoded.extracted.left_out_total > 0;
+    let folder = if keeps_source && folder == brought.row.path {
+        next_folder(applying, &folder).await?
+    } else {
+        folder
+    };
+    let job = Job::new(applying, staging, brought, folder);
+    blocking(applying, move || job.place_folder(decoded)).await
+}
+
+async fn blocking(
+    applying: &Applying<'_>,
+    job: impl FnOnce() -> Done<Fate> + Send + 'static,
+) -> Result<Fate, Error> {
+    Ok(blocking_done(applying, job).await?.unwrap_or_else(|fate| fate))
+}
+
+async fn blocking_done<T: Send + 'static>(
+    applying: &Applying<'_>,
+    job: impl FnOnce() -> Done<T> + Send + 'static,
+) -> Result<Result<T, Fate>, Error> {
+    let cannot = |e| Error::local("extract in", applying.dir.path(), e);
+    match applying.dir.blocking(job).await.map_err(|e| cannot(io::Error::from(e)))? {
+        Ok(done) => Ok(Ok(done)),
+        Err(Stop::Fate(fate)) => Ok(Err(fate)),
+        Err(Stop::Error(e)) => Err(cannot(e)),
+    }
+}
+
+/// What an archive held, in staging.
+struct Decoded {
+    staged: StagedDir,
+    extracted: Extracted,
+}
+
+/// The part of an extraction that works on the file system.
+struct Job {
+    dir: MountDir,
+    staging: Arc<Staging>,
+    arriving: Arc<Arriving>,
+    filter: Arc<Filter>,
+    limits: crate::extract::ExtractLimits,
+    stop: tokio_util::sync::CancellationToken,
+    brought: Brought,
+    /// The folder that the members come into.
+    into: TreePath,
+}
+
+impl Job {
+    fn new(applying: &Applying<'_>, staging: &Arc<Staging>, brought: &Brought, into: TreePath) -> Self {
+        Self {
+            dir: applying.dir.clone(),
+            staging: staging.clone(),
+            arriving: applying.arriving.clone(),
+            filter: applying.filter.clone(),
+            limits: applying.options.extract.clone(),
+            stop: applying.stop.clone(),
+            brought: brought.clone(),
+            into,
+        }
+    }
+
+    fn path(&self) -> &TreePath {
+        &self.brought.row.path
+    }
+
+    /// Decodes the archive into a directory in staging.
+    fn decode(&self) -> Done<Decoded> {
+        let (file, stat) = match self.dir.open_file(self.path()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Stop::Fate(Fate::Nothing)),
+            Err(e) => return failed(format!("the archive cannot be read: {e}")),
+            Ok(opened) => opened,
+        };
+        if !Fingerprint::of(&stat).same_but_moved(&self.brought.print) {
+            // It is the user's own now.
+            return Err(Stop::Fate(Fate::Nothing));
+        }
+        let mut begin = [0; ArchiveKind::BEGIN];
+        let len = match read_begin(&file, &mut begin) {
+            Ok(len) => len,
+            Err(e) => return failed(format!("the archive cannot be read: {e}")),
+        };
+        let Some(kind) = ArchiveKind::of(self.path().name(), &begin[..len]) else {
+            self.note(Archive::No)?;
+            return Err(Stop::Fate(Fate::Nothing));
+        };
+        let staged = match self.staging.new_dir() {
+            Ok(staged) => staged,
+            Err(e) => return failed(format!("the archive cannot be extracted: {e}")),
+        };
+        let extraction = Extraction {
+            archive: &file,
+            kind,
+            name: self.path().name(),
+            into: &staged.dir,
+            limits: &self.limits,
+            keep: &|member, is_dir| self.keeps(member, is_dir),
+            stop: &|| self.stop.is_cancelled(),
+        };
+        match extraction.run() {
+            Ok(extracted) => Ok(Decoded { staged, extracted }),
+            Err(e) => {
+                self.staging.discard_dir(&staged);
+                Err(Stop::Fate(match e {
+                    ExtractError::Stopped => Fate::Stopped,
+                    e => Fate::Failed(super::chain(&e)),
+                }))
+            }
+        }
+    }
+
+    /// Whether a member takes part in the sync where it comes out.
+    fn keeps(&self, member: &TreePath, is_dir: bool) -> bool {
+        let Some(path) = member.rebase(&TreePath::root(), &self.into) else { return false };
+        let is_ours = path.components().next().is_some_and(is_staging_name);
+        path.as_bytes().len() <= crate::format::MAX_PATH_LEN
+            && !is_ours
+            && self.filter.in_scope(&path, is_dir)
+    }
+
+    /// Puts the members into a folder of their own.
+    fn place_folder(&self, Decoded { staged, extracted }: Decoded) -> Done<Fate> {
+        let done = self.put_folder(&staged, extracted);
+        if !matches!(done, Ok(Fate::Out(_))) {
+            self.staging.discard_dir(&staged);
+        }
+        done
+    }
+
+    fn put_folder(&self, staged: &StagedDir, extracted: Extracted) -> Done<Fate> {
+        if extracted.members == 0 && extracted.left_out_total > 0 {
+            // Nothing of it is in scope: an empty folder is no use.
+            self.staging.discard_dir(staged);
+            self.note(Archive::Extracted { at: None, drop: false })?;
+            return Ok(self.out(extracted, LeftOut::default(), None));
+        }
+        self.staging.sync()?;
+        let parent = match self.dir.parent(&self.into) {
+            Ok(parent) => parent,
+            Err(e) => return failed(format!("what is in it cannot be put in place: {e}")),
+        };
+        let _writable = writable(&parent);
+        let swaps = self.into == *self.path();
+        let drop = self.drops(&extracted) && !swaps;
+        let archive = Archive::Extracted { at: Some(self.into.clone()), drop };
+        let row = BaseRow { archive: archive.clone(), ..self.brought.row.clone() };
+        let coming = Change::Extracting { row, inode: staged.inode() };
+        self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change: coming }])?;
+        let put = if swaps {
+            self.staging.exchange_dir(staged, &parent, &self.into, &self.brought.print)
+        } else {
+            self.staging.install_dir(staged, &parent, &self.into)
+        };
+        match put {
+            Ok(()) => {}
+            Err(e) => {
+                self.note(Archive::Pending)?;
+                return match e {
+                    InstallError::Changed => Ok(Fate::Later),
+                    InstallError::Io(e) => failed(format!("what is in it cannot be put in place: {e}")),
+                };
+            }
+        }
+        self.note(archive)?;
+        let stays = if drop { self.drop_source(Some(&self.into))? } else { None };
+        Ok(self.out(extracted, LeftOut::default(), stays))
+    }
+
+    /// Puts the members into the archive's own folder. `spoken_for` are those at whose place the context has
+    /// something that is still to come, and whether it is the same.
+    fn place_members(&self, decoded: Decoded, spoken_for: &[(TreePath, bool)]) -> Done<Fate> {
+        let Decoded { staged, extracted } = decoded;
+        let placed =
+            self.staging.sync().and_then(|()| place_members(&staged.dir, &self.dir, &self.into, spoken_for));
+        self.staging.discard_dir(&staged);
+        let placed = match placed {
+            Ok(placed) => placed,
+            Err(e) => return failed(format!("what is in it cannot be put in place: {e}")),
+        };
+        let drop = self.drops(&extracted) && placed.left_out.total == 0;
+        self.note(Archive::Extracted { at: placed.at.clone(), drop })?;
+        let stays = if drop { self.drop_source(placed.at.as_ref())? } else { None };
+        Ok(self.out(extracted, placed.left_out, stays))
+    }
+
+    fn out(&self, extracted: Extracted, left_out: LeftOut, stays: Option<String>) -> Fate {
+        Fate::Out(Box::new(Out { into: self.into.clone(), extracted, left_out, stays }))
+    }
+
+    /// Whether the archive itself goes: not if a part of it is nowhere else.
+    fn drops(&self, extracted: &Extracted) -> bool {
+        self.filter.extract.as_ref().is_some_and(|e| e.delete_src_file) && extracted.left_out_total == 0
+    }
+
+    fn remove(&self, at: Option<TreePath>) -> Done<Fate> {
+        match self.drop_source(at.as_ref())? {
+            Some(why) => failed(why),
+            None => Ok(Fate::Nothing),
+        }
+    }
+
+    /// Removes the archive, once what came out of it is safe; says why if it can't.
+    fn drop_source(&self, at: Option<&TreePath>) -> Done<Option<String>> {
+        let removed = self.staging.sync().map_err(InstallError::Io).and_then(|()| {
+            let parent = self.dir.parent(self.path())?;
+            let _writable = writable(&parent);
+            self.staging.remove(&parent, self.path(), &self.brought.print)
+        });
+        match removed {
+            // Changed in the meantime, it is the user's own.
+            Ok(()) | Err(InstallError::Changed) => {
+                self.note(Archive::Extracted { at: at.cloned(), drop: false })?;
+                Ok(None)
+            }
+            Err(InstallError::Io(e)) => Ok(Some(format!("the archive cannot be removed: {e}"))),
+        }
+    }
+
+    fn note(&self, archive: Archive) -> Done<()> {
+        let row = BaseRow { archive, ..self.brought.row.clone() };
+        let change = Change::Set(row);
+        Ok(self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change }])?)
+    }
+}
+
+fn read_begin(file: &std::fs::File, begin: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while len < begin.len() {
+        match file.read_at(&mut begin[len..], len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(len)
+}

@@ -1,0 +1,143 @@
+//! Whole directories in staging: what comes out of an archive, until it is put in its place.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use policy_core::TreePath;
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
+use rustix::io::Errno;
+
+use super::fingerprint::Fingerprint;
+use super::mount_dir::{MountDir, open_dir, stat_at, writable};
+use super::staging::{InstallError, Staging, exchange_name, names};
+
+/// Begins the name of a directory that nothing but a staging directory's own is in.
+pub(super) const DIR: &str = "e-";
+
+/// A directory in the staging directory.
+#[derive(Debug)]
+pub(crate) struct StagedDir {
+    name: String,
+    inode: u64,
+    pub(crate) dir: MountDir,
+}
+
+impl StagedDir {
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
+}
+
+impl Staging {
+    /// Makes an empty directory.
+    pub(crate) fn new_dir(&self) -> io::Result<StagedDir> {
+        let name = self.fresh_name().replacen("n-", DIR, 1);
+        self.fault("mkdirat", &name)?;
+        rustix::fs::mkdirat(&self.dir, name.as_str(), Mode::RWXU)?;
+        let dir = open_dir(&self.dir, name.as_bytes())?;
+        self.mount.give(&dir)?;
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))?;
+        let inode = rustix::fs::fstat(&dir)?.st_ino;
+        let path = self.mount.path().join(&self.name).join(&name);
+        Ok(StagedDir { name, inode, dir: self.mount.inside(dir, path) })
+    }
+
+    /// Throws a directory away with all that is in it.
+    pub(crate) fn discard_dir(&self, staged: &StagedDir) {
+        // What stays behind is removed with the staging directory, or by the next sync.
+        if let Err(e) = remove_tree(&self.dir, staged.name.as_bytes()) {
+            tracing::debug!(error = %e, "what came out of an archive is left behind");
+        }
+    }
+
+    /// Puts a directory in a place where nothing is.
+    pub(crate) fn install_dir(
+        &self,
+        staged: &StagedDir,
+        parent: &OwnedFd,
+        path: &TreePath,
+    ) -> Result<(), InstallError> {
+        self.mount.env().check_fault("renameat2", &self.mount.show(path))?;
+        move_over(&self.dir, staged.name.as_bytes(), parent, path.name())
+    }
+
+    /// Puts a directory in the place of a file, which goes, if it is what was expected.
+    pub(crate) fn exchange_dir(
+        &self,
+        staged: &StagedDir,
+        parent: &OwnedFd,
+        path: &TreePath,
+        expected: &Fingerprint,
+    ) -> Result<(), InstallError> {
+        self.mount.env().check_fault("renameat2", &self.mount.show(path))?;
+        if !stat_at(parent, path.name())?.is_some_and(|stat| Fingerprint::of(&stat) == *expected) {
+            return Err(InstallError::Changed);
+        }
+        // The name tells a recovery what stands under it, before and after the exchange.
+        let name = exchange_name(staged.inode, expected, &staged.name);
+        rustix::fs::renameat(&self.dir, staged.name.as_str(), &self.dir, name.as_str())?;
+        let exchange = || {
+            rustix::fs::renameat_with(&self.dir, name.as_str(), parent, path.name(), RenameFlags::EXCHANGE)
+        };
+        match exchange() {
+            Ok(()) if self.is_as_expected(&name, expected)? => {
+                Ok(rustix::fs::unlinkat(&self.dir, name.as_str(), AtFlags::empty())?)
+            }
+            Ok(()) => {
+                exchange()?;
+                Err(InstallError::Changed)
+            }
+            Err(Errno::NOENT) => Err(InstallError::Changed),
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                // No exchange on this file system: aside, look, in.
+                self.remove(parent, path, expected)?;
+                move_over(&self.dir, name.as_bytes(), parent, path.name())
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Moves a file, link or directory to a place where nothing is.
+pub(crate) fn move_over(
+    from: impl AsFd,
+    name: &[u8],
+    to: impl AsFd,
+    new_name: &[u8],
+) -> Result<(), InstallError> {
+    // A directory that gets another parent is written to: its `..` changes.
+    let _writable = open_dir(&from, name).ok().and_then(writable);
+    match rustix::fs::renameat_with(&from, name, &to, new_name, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(InstallError::Changed),
+        // No such rename on this file system. A plain one replaces nothing but an empty directory.
+        Err(Errno::INVAL | Errno::NOSYS) => match stat_at(&to, new_name)? {
+            Some(_) => Err(InstallError::Changed),
+            None => Ok(rustix::fs::renameat(&from, name, &to, new_name)?),
+        },
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Removes a directory of our own with all that is in it, whatever its modes say.
+pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
+    let dir = match open_dir(&parent, name) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            rustix::fs::chmodat(&parent, name, Mode::RWXU, AtFlags::empty())?;
+            open_dir(&parent, name)?
+        }
+        other => other?,
+    };
+    // Its mode need not come back.
+    let _writable = writable(&dir);
+    for inner in names(&dir)? {
+        let is_dir = stat_at(&dir, &inner)?
+            .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        if is_dir {
+            remove_tree(&dir, &inner)?;
+        } else {
+            rustix::fs::unlinkat(&dir, &*inner, AtFlags::empty())?;
+        }
+    }
+    Ok(rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+}
