@@ -211,6 +211,7 @@ pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
     total.changed += report.changed;
     total.deleted += report.deleted;
     total.unchanged += report.unchanged;
+    total.extracted += report.extracted;
     total.conflicts += report.conflicts;
     total.failed += report.failed;
     total.pending += report.pending;

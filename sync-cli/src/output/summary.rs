@@ -19,6 +19,7 @@ pub(crate) struct Summary {
     pub(crate) changed: u64,
     pub(crate) deleted: u64,
     pub(crate) unchanged: u64,
+    pub(crate) extracted: u64,
     pub(crate) conflicts: u64,
     pub(crate) failed: u64,
     pub(crate) pending: u64,
@@ -74,6 +75,7 @@ impl Summary {
             changed: report.changed,
             deleted: report.deleted,
             unchanged: report.unchanged,
+            extracted: report.extracted,
             conflicts: report.conflicts,
             failed: report.failed,
             pending: report.pending,
@@ -129,8 +131,13 @@ impl Deed {
 /// Returns the one line that says what a sync did.
 pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Duration) -> String {
     let snapshot = report.snapshot.map_or_else(|| "an empty context".to_owned(), |n| format!("snapshot {n}"));
-    let counts = format!("{} added, {} changed, {} deleted", report.added, report.changed, report.deleted);
-    let nothing = report.added + report.changed + report.deleted == 0 && report.parent.is_none();
+    let mut counts =
+        format!("{} added, {} changed, {} deleted", report.added, report.changed, report.deleted);
+    if report.extracted > 0 {
+        counts.push_str(&format!(", {} extracted", report.extracted));
+    }
+    let done = report.added + report.changed + report.deleted + report.extracted;
+    let nothing = done == 0 && report.parent.is_none();
     let mut line = if report.stopped_by_conflict {
         format!("stopped by a conflict, nothing was {}", deed.past())
     } else if dry_run {

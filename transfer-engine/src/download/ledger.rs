@@ -317,8 +317,26 @@ fn action_of(step: &PlanStep) -> Action {
     }
 }
 
+/// Tells the monitor of a step that is planned and not carried out, and counts it.
+pub(super) fn tell_planned(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut SyncReport) {
+    tell(step, filter, monitor, report);
+    match step.decision.verdict {
+        Verdict::Write if stands(step) => report.changed += 1,
+        Verdict::Write => report.added += 1,
+        Verdict::Delete => report.deleted += 1,
+        _ => {}
+    }
+    let told = told(step, filter);
+    if told.row.as_ref().is_some_and(|row| row.archive == Archive::Pending)
+        || unfinished(step, filter).is_some()
+    {
+        report.extracted += 1;
+        event(monitor, &told, Action::Extract, "its name is an archive's; extracted if its content is");
+    }
+}
+
 /// Tells the monitor of a step, and counts what is no change.
-pub(crate) fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut SyncReport) {
+fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut SyncReport) {
     match step.decision.verdict {
         Verdict::Nothing => return,
         Verdict::HoldBack => report.held_back += 1,

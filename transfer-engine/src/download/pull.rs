@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applying, apply};
 use super::arriving::Lane;
-use super::ledger::{Ledger, tell};
+use super::ledger::{Ledger, tell_planned};
 use crate::error::Error;
 use crate::local::MountDir;
 use crate::monitor::{Monitor, Phase, Progress};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
-use crate::plan::{Plan, Remote, stands};
+use crate::plan::{Plan, Remote};
 use crate::report::SyncReport;
 use crate::state::BaseHeader;
 use crate::status::TaskType;
@@ -118,17 +118,11 @@ impl Mount {
             if options.dry_run || counted.stopped {
                 let mut plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
                 while let Some(step) = plan.next().await? {
-                    tell(&step, &filter, monitor, &mut report);
-                    match step.decision.verdict {
-                        Verdict::Write if stands(&step) => report.changed += 1,
-                        Verdict::Write => report.added += 1,
-                        Verdict::Delete => report.deleted += 1,
-                        _ => {}
-                    }
+                    tell_planned(&step, &filter, monitor, &mut report);
                 }
                 if counted.stopped {
                     report.stopped_by_conflict = true;
-                    (report.added, report.changed, report.deleted) = (0, 0, 0);
+                    (report.added, report.changed, report.deleted, report.extracted) = (0, 0, 0, 0);
                 }
                 return Ok(report);
             }
@@ -403,8 +397,7 @@ impl Mount {
         let mut plan =
             Plan::new(self.rules(options, false), Towards::Mount, base, local, remote, filter.clone());
         while let Some(step) = plan.next().await? {
-            report.added += 1;
-            tell(&step, &filter, monitor, &mut report);
+            tell_planned(&step, &filter, monitor, &mut report);
         }
         Ok(report)
     }
