@@ -40,6 +40,10 @@ search cases="20000":
 histories seeds="1000":
     CTXSYNC_SEEDS={{seeds}} cargo test --release -p ctxsync-tests --test model
 
+# Looks for lost files where collections, writers, forks and moves meet, say `just collections 5000`.
+collections seeds="2000":
+    CTXSYNC_SEEDS={{seeds}} cargo test --release -p ctxsync-tests --test collect
+
 # Kills the program at so many random moments of a push, and of a pull.
 kills rounds="100":
     CTXSYNC_KILLS={{rounds}} cargo test -p sync-cli --test kill -- --nocapture

@@ -1,6 +1,6 @@
 //! Doing what a survey found to be due.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -67,7 +67,7 @@ impl Store {
     ) -> Result<(), Error> {
         let prefix = packs_prefix();
         let mut listed = self.objects().list(Some(&prefix));
-        let mut batch = HashMap::new();
+        let mut batch = BTreeMap::new();
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             let put = meta.last_modified.timestamp();
@@ -100,7 +100,7 @@ impl Store {
 
     async fn delete_all(
         &self,
-        batch: HashMap<Path, u64>,
+        batch: BTreeMap<Path, u64>,
         report: &mut CollectReport,
         monitor: &dyn CollectMonitor,
     ) -> Result<(), Error> {

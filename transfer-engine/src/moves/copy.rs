@@ -7,7 +7,7 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use policy_core::Digest;
 
-use super::Move;
+use super::{Move, taken_over};
 use crate::error::Error;
 use crate::format::{EncodedSnapshot, Kind, PackId, PackUse, Snapshot};
 use crate::store::{Head, unusable};
@@ -76,9 +76,11 @@ impl Copies<'_> {
             .map(move |number| {
                 let read = async move {
                     if number == source.key.number {
-                        return Ok(Arc::clone(&source.snapshot));
+                        return Ok((Arc::clone(&source.snapshot), source.late_packs()));
                     }
-                    Ok::<_, Error>(store.read_snapshot(from, number).await?.snapshot)
+                    let read = store.read_snapshot(from, number).await?;
+                    let late = read.late_packs();
+                    Ok::<_, Error>((read.snapshot, late))
                 };
                 read.boxed()
             })
@@ -88,9 +90,15 @@ impl Copies<'_> {
     }
 
     /// Returns the copy of one snapshot; everybody who makes it makes the same.
-    fn copy(&self, original: &Snapshot, parent: Digest, packs_before: &HashSet<PackId>) -> Snapshot {
-        let pack =
-            |p: &PackUse| PackUse { land_by: (!packs_before.contains(&p.id)).then_some(self.land_by), ..*p };
+    fn copy(
+        &self,
+        original: &Snapshot,
+        late: &[PackId],
+        parent: Digest,
+        packs_before: &HashSet<PackId>,
+    ) -> Snapshot {
+        let land_by = |p: &PackUse| (!packs_before.contains(&p.id)).then_some(self.land_by);
+        let pack = |p: &PackUse| taken_over(p, late, land_by(p));
         Snapshot {
             number: self.claim.key.number + original.number,
             context: self.this.to.clone(),
@@ -102,10 +110,13 @@ impl Copies<'_> {
     }
 }
 
+/// A snapshot that is copied, and those of its packs that it landed too late for.
+type Original = (Arc<Snapshot>, Vec<PackId>);
+
 /// The copies, one after the other.
 struct Each<'a> {
     copies: &'a Copies<'a>,
-    read: BoxStream<'a, Result<Arc<Snapshot>, Error>>,
+    read: BoxStream<'a, Result<Original, Error>>,
     parent: Digest,
     packs_before: HashSet<PackId>,
 }
@@ -114,15 +125,15 @@ impl Each<'_> {
     /// Returns the next copy, with the number of what it is a copy of.
     async fn next(&mut self) -> Result<Option<(u64, EncodedSnapshot)>, Error> {
         let lineage = self.copies.this.source.snapshot.lineage;
-        while let Some(original) = self.read.try_next().await? {
+        while let Some((original, late)) = self.read.try_next().await? {
             // Another life of the old name, or a move that was undone: no part of this history.
             if original.lineage != lineage || original.kind != Kind::Normal {
                 continue;
             }
-            let copy = self.copies.copy(&original, self.parent, &self.packs_before);
+            let copy = self.copies.copy(&original, &late, self.parent, &self.packs_before);
             let encoded = copy.encode().map_err(|e| unusable("the copy of a snapshot", e))?;
             self.parent = encoded.digest;
-            self.packs_before = original.packs.iter().map(|p| p.id).collect();
+            self.packs_before = original.packs.iter().map(|p| p.id).filter(|id| !late.contains(id)).collect();
             return Ok(Some((original.number, encoded)));
         }
         Ok(None)

@@ -20,7 +20,7 @@ use policy_core::Digest;
 
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
-use crate::format::{ContextName, Kind, LineageId, PackUse, Snapshot, StoreKey, sha256};
+use crate::format::{ContextName, Kind, LineageId, PackId, PackUse, Snapshot, StoreKey, sha256};
 use crate::store::{Head, HeadKey, Store};
 
 /// How often a move is tried against what other processes do meanwhile.
@@ -176,7 +176,7 @@ impl Move<'_> {
                     }
                     self.copy_head(&claim).await?;
                 }
-                Some(head) if self.is_ours(&head) && head.is_live() && !head.late_packs().is_empty() => {
+                Some(head) if self.is_ours(&head) && head.is_live() && self.is_late(&head) => {
                     self.renew(&head, attempt).await?;
                 }
                 Some(head) if self.is_ours(&head) => {
@@ -213,6 +213,12 @@ impl Move<'_> {
     /// Whether a snapshot of the new name is one of the context that moves.
     fn is_ours(&self, head: &Head) -> bool {
         head.snapshot.lineage == self.lineage
+    }
+
+    /// Whether a snapshot landed too late for packs that its source may count on.
+    fn is_late(&self, head: &Head) -> bool {
+        let late = self.source.late_packs();
+        head.late_packs().iter().any(|id| !late.contains(id))
     }
 
     /// Whether the context once was live under the new name, and another one is now.
@@ -267,7 +273,7 @@ impl Move<'_> {
         for _ in 0..LATE_ATTEMPTS {
             let again = self.taken_over(&on.key, self.from, self.source.snapshot.lineage, on.digest).await?;
             let Some(head) = self.store.commit_bare(again).await? else { return Ok(false) };
-            if head.late_packs().is_empty() {
+            if !self.is_late(&head) {
                 return Ok(true);
             }
             on = head;
@@ -285,7 +291,7 @@ impl Move<'_> {
         parent: Digest,
     ) -> Result<Snapshot, Error> {
         let land_by = self.store.land_by(on.landed).await?;
-        let source = &*self.source.snapshot;
+        let (source, late) = (&*self.source.snapshot, self.source.late_packs());
         Ok(Snapshot {
             number: on.number + 1,
             context: name.clone(),
@@ -294,7 +300,7 @@ impl Move<'_> {
             created: self.store.env().now(),
             nonce: self.store.random()?,
             changes: Default::default(),
-            packs: source.packs.iter().map(|p| PackUse { land_by: Some(land_by), ..*p }).collect(),
+            packs: source.packs.iter().map(|p| taken_over(p, &late, Some(land_by))).collect(),
             ..source.clone()
         })
     }
@@ -404,6 +410,12 @@ impl Head {
             ..(*self.snapshot).clone()
         })
     }
+}
+
+/// Returns a pack as a copy lists it. What did not count in the original, as it landed too late, does not
+/// count in the copy, which lands later still.
+fn taken_over(pack: &PackUse, late: &[PackId], land_by: Option<i64>) -> PackUse {
+    if late.contains(&pack.id) { *pack } else { PackUse { land_by, ..*pack } }
 }
 
 /// Returns the lineage of a moved context: known to all who finish the move, and to no other move.

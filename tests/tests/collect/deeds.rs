@@ -1,0 +1,171 @@
+//! What somebody does to a store, and the forks that this needs.
+
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ctxsync_tests::clock::HandClock;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use policy_core::TreePath;
+use transfer_engine::format::{Kind, LineageId, PackUse, Snapshot, StoreKey};
+use transfer_engine::{
+    CollectOptions, ContextName, ContextService, Env, Error, Random, Retention, Silent, Spawn, Store,
+    WriteOptions,
+};
+
+use crate::GRACE;
+
+/// Runs what blocks at once, so that a seed always gives the same.
+pub(crate) struct Inline;
+
+impl Spawn for Inline {
+    fn blocking(&self, job: Box<dyn FnOnce() + Send>) {
+        job();
+    }
+
+    fn parallelism(&self) -> usize {
+        1
+    }
+}
+
+/// Random bytes from a seed, the same for everybody, and never twice.
+pub(crate) struct Seeded(Mutex<ctxsync_tests::random::Random>);
+
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(ctxsync_tests::random::Random::new(seed))))
+    }
+}
+
+impl Random for Seeded {
+    fn fill(&self, bytes: &mut [u8]) -> std::io::Result<()> {
+        let len = bytes.len();
+        bytes.copy_from_slice(&self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes(len));
+        Ok(())
+    }
+}
+
+/// What all machines have from outside.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    pub(crate) clock: HandClock,
+    pub(crate) random: Arc<Seeded>,
+}
+
+/// One thing that somebody does.
+#[derive(Debug, Clone)]
+pub(crate) enum Deed {
+    Write { name: ContextName, path: TreePath, content: Vec<u8> },
+    Remove { name: ContextName, path: TreePath },
+    Create { name: ContextName },
+    Delete { name: ContextName },
+    Rename { name: ContextName, to: ContextName },
+    Fork { name: ContextName, back: i64, to: ContextName },
+    Collect { last: Option<u64>, within: Option<u64> },
+}
+
+/// What was said to be in the store for good.
+#[derive(Debug, Clone)]
+pub(crate) struct Acked {
+    pub(crate) name: ContextName,
+    pub(crate) number: u64,
+    pub(crate) file: Option<(TreePath, Vec<u8>)>,
+}
+
+pub(crate) fn store(objects: &Arc<dyn ObjectStore>, outside: &Outside) -> Store {
+    let env = Env::real().with_clock(Arc::new(outside.clock.clone())).with_spawn(Arc::new(Inline));
+    Store::new(Arc::clone(objects), "test:", env.with_random(outside.random.clone()))
+}
+
+impl Deed {
+    /// Does it, and returns what is in the store for good by it.
+    pub(crate) async fn done(
+        self,
+        objects: Arc<dyn ObjectStore>,
+        outside: Outside,
+    ) -> Result<Option<Acked>, String> {
+        let store = store(&objects, &outside);
+        let service = ContextService::new(&store);
+        let told = |e: Error| e.to_string();
+        Ok(match self {
+            Self::Write { name, path, content } => {
+                service.get(&name, true).await.map_err(told)?;
+                let options = WriteOptions::default();
+                let report = service.write_file(&name, &path, &content[..], &options).await.map_err(told)?;
+                report.parent.and(report.snapshot).map(|number| {
+                    let file = Some((path, content));
+                    Acked { name, number, file }
+                })
+            }
+            Self::Remove { name, path } => {
+                let report = service.delete_file(&name, &path).await.map_err(told)?;
+                report.parent.and(report.snapshot).map(|number| Acked { name, number, file: None })
+            }
+            Self::Create { name } => {
+                let made = store.create_context(&name).await.map_err(told)?;
+                Some(Acked { name, number: made.number, file: None })
+            }
+            Self::Delete { name } => service.delete(&name).await.map(|()| None).map_err(told)?,
+            Self::Rename { name, to } => service.update(&name, &to).await.map(|_| None).map_err(told)?,
+            Self::Fork { name, back, to } => {
+                let number = fork(&store, &objects, &name, back, &to).await?;
+                Some(Acked { name: to, number, file: None })
+            }
+            Self::Collect { last, within } => {
+                let retention = Retention {
+                    last: last.and_then(NonZeroU64::new),
+                    within: within.map(Duration::from_secs),
+                };
+                let options = CollectOptions { retention, ..CollectOptions::default() };
+                store.collect(&options, &Silent).await.map(|_| None).map_err(told)?
+            }
+        })
+    }
+}
+
+/// Returns when an object landed, by the store's clock.
+pub(crate) async fn landed(objects: &Arc<dyn ObjectStore>, key: &StoreKey) -> Result<i64, String> {
+    Ok(objects.head(&key.path()).await.map_err(|e| e.to_string())?.last_modified.timestamp())
+}
+
+/// Whether a snapshot landed so late that its packs do not count.
+pub(crate) fn is_late(snapshot: &Snapshot, landed: i64) -> bool {
+    snapshot.packs.iter().any(|p| p.land_by.is_some_and(|by| landed >= by))
+}
+
+/// Begins a context with the tree of another one's snapshot, as `docs/format.md` allows it.
+async fn fork(
+    store: &Store,
+    objects: &Arc<dyn ObjectStore>,
+    from: &ContextName,
+    back: i64,
+    to: &ContextName,
+) -> Result<u64, String> {
+    // The time before it is looked whether the source is gone.
+    let probe = object_store::path::Path::from(format!("probe/{to}"));
+    objects.put(&probe, PutPayload::new()).await.map_err(|e| e.to_string())?;
+    let checked = objects.head(&probe).await.map_err(|e| e.to_string())?.last_modified.timestamp();
+    let source = store.snapshot(from, (back < 0).then_some(back)).await.map_err(|e| e.to_string())?;
+    let key = StoreKey::Snapshot { context: from.clone(), number: source.number };
+    if is_late(&source, landed(objects, &key).await?) {
+        return Err("the source landed late".to_owned());
+    }
+    let land_by = Some(checked + GRACE);
+    let fork = Snapshot {
+        number: 1,
+        context: to.clone(),
+        lineage: LineageId(source.nonce),
+        parent: None,
+        kind: Kind::Normal,
+        packs: source.packs.iter().map(|p| PackUse { land_by, ..*p }).collect(),
+        ..(*source).clone()
+    };
+    let encoded = fork.encode().map_err(|e| e.to_string())?;
+    let key = StoreKey::Snapshot { context: to.clone(), number: 1 };
+    let options = object_store::PutOptions { mode: PutMode::Create, ..Default::default() };
+    objects.put_opts(&key.path(), encoded.bytes.into(), options).await.map_err(|e| e.to_string())?;
+    if is_late(&fork, landed(objects, &key).await?) {
+        return Err("landed too late".to_owned());
+    }
+    Ok(1)
+}

@@ -1,0 +1,33 @@
+//! Collection: what nobody needs goes, and what somebody needs stays, whatever happens at the same time.
+//!
+//! `CTXSYNC_SEEDS=5000` tries so many seeds, `CTXSYNC_SEED=17` only that one.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+mod deeds;
+mod gate;
+mod model;
+
+use model::Model;
+
+/// The grace period of the model's stores, in seconds.
+const GRACE: i64 = 1000;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+/// Nothing that was committed in time is lost, in no order of requests, with machines that sleep and die.
+#[tokio::test(start_paused = true)]
+async fn collections_and_writers_at_once_lose_nothing() {
+    let seeds = match variable("CTXSYNC_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..variable("CTXSYNC_SEEDS").unwrap_or(40),
+    };
+    for seed in seeds {
+        let mut model = Model::begin(seed).await;
+        model.run(40).await;
+        model.check().await;
+        model.tidy().await;
+        model.check().await;
+    }
+}

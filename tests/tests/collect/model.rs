@@ -1,0 +1,246 @@
+//! One seed's people, the order of their requests, and what has to be in the store whatever that was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ctxsync_tests::clock::{Clocked, HandClock};
+use ctxsync_tests::random::Random;
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use policy_core::TreePath;
+use tokio::task::JoinHandle;
+use transfer_engine::format::{PackId, Snapshot, StoreKey};
+use transfer_engine::{ContextName, Store};
+
+use crate::GRACE;
+use crate::deeds::{Acked, Deed, Outside, Seeded, is_late, landed, store};
+use crate::gate::Gate;
+
+/// Who is at work.
+struct Actor {
+    who: usize,
+    task: JoinHandle<Result<Option<Acked>, String>>,
+    /// Its machine sleeps until this step.
+    wakes: usize,
+}
+
+pub(crate) struct Model {
+    seed: u64,
+    random: Random,
+    outside: Outside,
+    objects: Arc<dyn ObjectStore>,
+    gate: Gate,
+    actors: Vec<Actor>,
+    begun: usize,
+    acked: BTreeMap<(ContextName, u64), Acked>,
+    trace: Vec<String>,
+}
+
+impl Model {
+    pub(crate) async fn begin(seed: u64) -> Self {
+        let clock = HandClock::default();
+        let objects: Arc<dyn ObjectStore> = Clocked::new(Arc::new(InMemory::new()), &clock);
+        // Content and ids come from seeds of their own.
+        let outside = Outside { clock, random: Seeded::new(seed ^ 0x5eed) };
+        store(&objects, &outside).init(Duration::from_secs(GRACE.unsigned_abs())).await.unwrap();
+        Self {
+            seed,
+            random: Random::new(seed),
+            outside,
+            objects,
+            gate: Gate::default(),
+            actors: Vec::new(),
+            begun: 0,
+            acked: BTreeMap::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    fn told(&self) -> String {
+        format!("seed {}:\n{}", self.seed, self.trace.join("\n"))
+    }
+
+    fn note(&mut self, what: String) {
+        self.trace.push(format!("{:>6} {what}", self.outside.clock.secs() - 1_700_000_000));
+    }
+
+    /// Lets `deeds` deeds be done, a few at a time, their requests in an order that the seed decides.
+    pub(crate) async fn run(&mut self, deeds: usize) {
+        let together = 2 + self.random.below(3);
+        let mut step = 0;
+        loop {
+            step += 1;
+            // All others wait by now, for their turn or for a time that is not real.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.note_ends().await;
+            while self.actors.len() < together && self.begun < deeds {
+                self.start();
+            }
+            if self.actors.is_empty() {
+                return;
+            }
+            match self.random.below(40) {
+                0 => {
+                    let secs = *self.random.of(&[1, GRACE / 3, GRACE / 2, GRACE - 1, GRACE + 1]).unwrap();
+                    self.outside.clock.pass(secs);
+                }
+                1 => {
+                    let wakes = step + self.random.below(120);
+                    let at = self.random.below(self.actors.len());
+                    self.actors[at].wakes = wakes;
+                }
+                2 if self.random.below(5) == 0 => {
+                    let at = self.random.below(self.actors.len());
+                    let dead = self.actors.swap_remove(at);
+                    dead.task.abort();
+                    self.gate.forget(dead.who);
+                    self.note(format!("{} dies", dead.who));
+                }
+                3..6 => self.outside.clock.pass(1 + self.random.below(20) as i64),
+                _ => self.give_a_turn(step),
+            }
+        }
+    }
+
+    fn give_a_turn(&mut self, step: usize) {
+        let waiting = self.gate.waiting();
+        let awake = |who: &usize| self.actors.iter().any(|a| a.who == *who && a.wakes <= step);
+        let ready: Vec<usize> = waiting.into_iter().filter(awake).collect();
+        if let Some(who) = self.random.of(&ready).copied() {
+            let nth = self.random.below(8);
+            self.gate.release(who, nth);
+        }
+    }
+
+    async fn note_ends(&mut self) {
+        let mut at = 0;
+        while at < self.actors.len() {
+            if !self.actors[at].task.is_finished() {
+                at += 1;
+                continue;
+            }
+            let ended = self.actors.remove(at);
+            match ended.task.await.unwrap() {
+                Ok(acked) => {
+                    let number = acked.as_ref().map(|a| a.number);
+                    self.note(format!("{} is done: snapshot {number:?}", ended.who));
+                    if let Some(acked) = acked {
+                        let told = self.told();
+                        let before = self.acked.insert((acked.name.clone(), acked.number), acked);
+                        assert!(before.is_none(), "{told}\na number was used twice: {before:?}");
+                    }
+                }
+                Err(error) => self.note(format!("{} fails: {error}", ended.who)),
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        self.begun += 1;
+        let deed = self.deed();
+        let who = self.begun;
+        self.note(match &deed {
+            Deed::Write { name, path, content } => {
+                format!("{who} writes {name}:{path}, {} bytes", content.len())
+            }
+            deed => format!("{who} does {deed:?}"),
+        });
+        let objects = self.gate.before(&self.objects, who);
+        let task = tokio::spawn(deed.done(objects, self.outside.clone()));
+        self.actors.push(Actor { who, task, wakes: 0 });
+    }
+
+    fn deed(&mut self) -> Deed {
+        let names = ["a", "b"];
+        let name: ContextName = self.random.of(&names).unwrap().parse().unwrap();
+        let path: TreePath = self.random.of(&["x", "d/y", "z"]).unwrap().parse().unwrap();
+        match self.random.below(24) {
+            0..10 => {
+                let len = 1 + self.random.below(300);
+                Deed::Write { name, path, content: self.random.bytes(len) }
+            }
+            10..12 => Deed::Remove { name, path },
+            12 => Deed::Create { name },
+            13 => Deed::Delete { name },
+            14 => {
+                let to: ContextName = self.random.of(&["a", "b", "c"]).unwrap().parse().unwrap();
+                Deed::Rename { name, to }
+            }
+            15..18 => {
+                let to: ContextName = format!("fork-{}", self.begun).parse().unwrap();
+                Deed::Fork { name, back: -(self.random.below(3) as i64), to }
+            }
+            _ => {
+                // More than one at a time are a case of their own.
+                let last = (self.random.below(3) > 0).then(|| 1 + self.random.below(2) as u64);
+                let within = (self.random.below(4) == 0).then(|| self.random.below(GRACE as usize) as u64);
+                Deed::Collect { last, within }
+            }
+        }
+    }
+
+    /// Expects everything that counts to be there and whole.
+    pub(crate) async fn check(&self) {
+        let store = store(&self.objects, &self.outside);
+        for name in store.contexts().await.unwrap() {
+            for snapshot in store.log(&name).await.unwrap() {
+                let key = StoreKey::Snapshot { context: name.clone(), number: snapshot.number };
+                if is_late(&snapshot, landed(&self.objects, &key).await.unwrap()) {
+                    continue;
+                }
+                let files = self.read(&store, &snapshot).await;
+                let acked = self.acked.get(&(name.clone(), snapshot.number));
+                if let Some(Acked { file: Some((path, content)), .. }) = acked {
+                    assert!(
+                        files.get(path) == Some(content),
+                        "{}\n{name}@{} does not hold what was written to {path}",
+                        self.told(),
+                        snapshot.number
+                    );
+                }
+            }
+        }
+    }
+
+    async fn read(&self, store: &Store, snapshot: &Snapshot) -> BTreeMap<TreePath, Vec<u8>> {
+        let (name, number) = (&snapshot.context, snapshot.number);
+        let mut entries = Vec::new();
+        let listed = store.entries(snapshot, &TreePath::root(), |entry| entries.push(entry)).await;
+        assert!(listed.is_ok(), "{}\n{name}@{number} has lost its tree: {listed:?}", self.told());
+        let mut files = BTreeMap::new();
+        for entry in entries.into_iter().filter(|entry| !entry.entry.is_dir()) {
+            let mut bytes = Vec::new();
+            let read = store.read_file(&entry, 0..u64::MAX, |part| {
+                bytes.extend_from_slice(&part);
+                Ok(())
+            });
+            let read = read.await;
+            assert!(read.is_ok(), "{}\n{name}@{number} has lost {}: {read:?}", self.told(), entry.path);
+            files.insert(entry.path, bytes);
+        }
+        files
+    }
+
+    /// Collects when nobody else is there and everything is old, and expects that nothing is left over.
+    pub(crate) async fn tidy(&mut self) {
+        for _ in 0..3 {
+            self.outside.clock.pass(2 * GRACE);
+            let store = store(&self.objects, &self.outside);
+            let report = store.collect(&Default::default(), &transfer_engine::Silent).await.unwrap();
+            assert_eq!((report.unreadable, report.failed), (0, 0), "{}", self.told());
+        }
+        let store = store(&self.objects, &self.outside);
+        let mut needed: BTreeSet<PackId> = BTreeSet::new();
+        for name in store.contexts().await.unwrap() {
+            let log = store.log(&name).await.unwrap();
+            needed.extend(log.iter().flat_map(|s| s.packs.iter().map(|p| p.id)));
+        }
+        let listed: Vec<_> = self.objects.list(Some(&"packs".into())).try_collect().await.unwrap();
+        for meta in listed {
+            let Some(StoreKey::Pack(id)) = StoreKey::parse(&meta.location) else { continue };
+            assert!(needed.contains(&id), "{}\n{id} is needed by nobody and still there", self.told());
+        }
+    }
+}
