@@ -108,6 +108,8 @@ pub enum Reason {
     NeedsDeletion,
     NotSentYet,
     Extracted,
+    Recycled,
+    ReplacesRecycled,
 }
 
 impl fmt::Display for Reason {
@@ -137,6 +139,8 @@ impl fmt::Display for Reason {
             Self::NeedsDeletion => "needs a deletion that is not carried out",
             Self::NotSentYet => "changed here, not saved yet",
             Self::Extracted => "extracted before; the archive itself is not needed here",
+            Self::Recycled => "recycled in the context; stays here, and is not uploaded until it is changed",
+            Self::ReplacesRecycled => "not what was recycled in the context, whose place it takes",
         })
     }
 }
@@ -202,6 +206,33 @@ pub fn decide(
         return Decision::new(Verdict::Withhold, Reason::NeedsDeletion);
     }
     decision
+}
+
+/// Decides what a sync towards one side does with a path in scope that the context has recycled: its bytes are
+/// gone from the head, which remembers with `was` what stood there.
+///
+/// What was recycled stays where it is, and is not uploaded again until it is changed; so does a version that
+/// is older still and that nobody has changed here. For everything else it is as if the context had nothing.
+pub fn decide_recycled(
+    base: Option<&Entry>,
+    local: Local<'_>,
+    was: &Entry,
+    rules: &Rules,
+    towards: Towards,
+) -> Decision {
+    if let Local::Present(here) = local
+        && !here.is_dir()
+        && (here.node == was.node || base.is_some_and(|b| b.agrees_with(here)))
+    {
+        return Decision::new(Verdict::Withhold, Reason::Recycled);
+    }
+    match (decide(base, local, None, rules, towards), towards) {
+        (Decision { verdict: Verdict::Write, .. }, _) => {
+            Decision::new(Verdict::Write, Reason::ReplacesRecycled)
+        }
+        (Decision { verdict: Verdict::Keep, .. }, _) => Decision::new(Verdict::Keep, Reason::NotSentYet),
+        (decision, _) => decision,
+    }
 }
 
 /// The table, for a path of which the local side is known.

@@ -41,10 +41,11 @@ mod guard;
 mod path;
 mod policy;
 mod reconcile;
+mod recycle;
 mod scope;
 
 pub use conflict::{copy_path, numbered_copy_path, original_path};
-pub use decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide};
+pub use decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide, decide_recycled};
 pub use entry::{Digest, Entry, Node, Timestamp};
 pub use guard::{MaxDelete, looks_lost};
 pub use path::{PathError, TreePath, escape, tree_order};
@@ -53,5 +54,6 @@ pub use policy::{
     Lifecycle, MappingPolicy, PathReason, PolicyError, PolicyFault, RecyclePolicy, SyncPolicy, UploadMode,
     UploadPolicy, UploadStrategy, WhiteList,
 };
+pub use recycle::Expiry;
 pub use reconcile::{LocalRow, Next, Reconciler, Source, Step, TreeRow};
 pub use scope::{ListMarks, PathSet, Scope, ScopeDecision, ScopeList, ScopeRule, ScopeWarning};

@@ -35,6 +35,11 @@ pub trait TreeRow {
     fn path(&self) -> &TreePath;
     /// What stands there.
     fn entry(&self) -> &Entry;
+    /// Whether this is a placeholder of the remote side: nothing stands there any more, and the entry says what
+    /// was recycled.
+    fn is_recycled(&self) -> bool {
+        false
+    }
 }
 
 /// A row of the local side. It has rows only where the mount differs from the base.
@@ -67,8 +72,10 @@ pub struct Step<B, L, R> {
     pub base: Option<B>,
     /// The local row; `None`: as in the base.
     pub local: Option<L>,
-    /// The remote's row.
+    /// The remote's row; none where the context has recycled what stood there.
     pub remote: Option<R>,
+    /// Whether the context has recycled what stood there.
+    pub recycled: bool,
     /// Whether the remote has a directory here that is implied by what is below it.
     pub remote_implied: bool,
     /// What is done, and why.

@@ -4,6 +4,7 @@
 
 use policy_core::{
     ConflictPolicy, Decision, Digest, Entry, Local, Node, Reason, Rules, Timestamp, Towards, Verdict, decide,
+    decide_recycled,
 };
 
 /// What can stand at a path. Two of these agree exactly when they are equal.
@@ -271,8 +272,59 @@ fn reasons_are_true() {
             Reason::NeedsDeletion => rules.hold_deletions || !rules.sync_local_file,
             // What was extracted before is nothing that three entries could tell.
             Reason::Extracted => false,
+            // Of a path that was recycled, which none here is.
+            Reason::Recycled | Reason::ReplacesRecycled => false,
         };
         assert!(holds, "base {base:?}, local {here:?}, remote {remote:?}: {reason}");
         assert!(known || !matches!(reason, Reason::DeletedHere | Reason::DeletedOnBoth));
     });
+}
+
+/// What a recycled path comes to: what is here, against what was recycled and against the base; upload,
+/// download.
+#[test]
+fn recycled_paths_follow_their_table() {
+    let was = WHATS[0];
+    for base in std::iter::once(None).chain(WHATS.into_iter().map(Some)) {
+        let holds = WHATS.into_iter().map(Here::Holds);
+        for here in [Here::Absent, Here::Pending, Here::Unreadable].into_iter().chain(holds) {
+            for rules in all_rules() {
+                for towards in [Towards::Store, Towards::Mount] {
+                    let (b, w) = (base.map(|b| b.entry(1)), was.entry(3));
+                    let entry = if let Here::Holds(what) = here { what.entry(2) } else { was.entry(2) };
+                    let local = match here {
+                        Here::Absent => Local::Absent,
+                        Here::Holds(_) => Local::Present(&entry),
+                        Here::Pending => Local::Pending,
+                        Here::Unreadable => Local::Unreadable,
+                    };
+                    let Decision { verdict, reason } = decide_recycled(b.as_ref(), local, &w, &rules, towards);
+                    let told = format!("{base:?} {here:?} {rules:?} {towards:?}: {verdict:?} {reason:?}");
+                    let unchanged = matches!(here, Here::Holds(what) if Some(what) == base);
+                    match here {
+                        // Nothing is brought, and the placeholder stays.
+                        Here::Absent | Here::Pending => assert_eq!(verdict, Verdict::Nothing, "{told}"),
+                        Here::Unreadable => assert_eq!(verdict, Verdict::Withhold, "{told}"),
+                        // The bits of a file's mode are not its content.
+                        Here::Holds(File(content, _)) if File(content, 0o644) == was => {
+                            assert_eq!((verdict, reason), (Verdict::Withhold, Reason::Recycled), "{told}");
+                        }
+                        Here::Holds(File(..) | Link(_)) if unchanged => {
+                            assert_eq!((verdict, reason), (Verdict::Withhold, Reason::Recycled), "{told}");
+                        }
+                        // A directory that was here before the file was there: as deleted there.
+                        Here::Holds(Dir(_)) if unchanged => {
+                            assert!(matches!(verdict, Verdict::Nothing | Verdict::Delete | Verdict::HoldBack));
+                        }
+                        Here::Holds(_) if towards == Towards::Store => {
+                            assert_eq!((verdict, reason), (Verdict::Write, Reason::ReplacesRecycled), "{told}");
+                        }
+                        Here::Holds(_) => {
+                            assert_eq!((verdict, reason), (Verdict::Keep, Reason::NotSentYet), "{told}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -12,7 +12,7 @@ use model::world::{Mount, World};
 use model::{
     DEFAULT, Difference, Row, State, Tree, canonical, differences, expanded, has_below, plan, plan_rows,
 };
-use policy_core::{ConflictPolicy, Rules, Towards, TreePath, Verdict};
+use policy_core::{ConflictPolicy, Entry, Node, Rules, Towards, TreePath, Verdict};
 use proptest::prelude::*;
 
 /// The cases of each law; the environment can ask for more.
@@ -193,7 +193,9 @@ proptest! {
         let local = mount.differences();
         let rows: Vec<Row> = local
             .iter()
-            .filter_map(|row| Some(Row { path: row.path.clone(), entry: base.get(&row.path)?.clone() }))
+            .filter_map(|row| {
+                Some(Row { path: row.path.clone(), entry: base.get(&row.path)?.clone(), recycled: false })
+            })
             .collect();
         let lines = |steps: Vec<model::PlanStep>| -> Vec<_> {
             let done = steps.into_iter().filter(|s| s.decision.verdict != Verdict::Nothing);
@@ -250,6 +252,44 @@ proptest! {
         for step in plan(rules, towards, &mount.base, &local, &store) {
             prop_assert!(step.decision.verdict != Verdict::Delete || !pending.contains(&step.path), "{}", step);
         }
+    }
+
+    /// What was recycled in the context stays here, in both directions, and is brought to nobody; nothing is
+    /// lost or stopped on its account.
+    #[test]
+    fn what_was_recycled_is_left_alone(
+        (base, mount, store) in related(), share in 1usize..4, rules in any_rules(), towards in towards(),
+    ) {
+        let local = mount.differences();
+        let is_file = |e: &Entry| matches!(e.node, Node::File { .. });
+        let mut remote = model::rows(&store);
+        remote.iter_mut().filter(|r| is_file(&r.entry)).step_by(share).for_each(|r| r.recycled = true);
+        let was = |p: &TreePath| remote.iter().find(|r| r.recycled && r.path == *p).map(|r| &r.entry);
+        let steps = plan_rows(rules, towards, model::rows(&base), local, remote.clone(), &[1]);
+        for step in &steps {
+            prop_assert_eq!(step.recycled, was(&step.path).is_some());
+            let Some(was) = was(&step.path) else { continue };
+            prop_assert!(step.remote.is_none());
+            let verdict = step.decision.verdict;
+            let here = mount.files.get(&step.path).filter(|e| !e.is_dir());
+            match here {
+                Some(here) if here.node == was.node => prop_assert_eq!(verdict, Verdict::Withhold, "{}", step),
+                Some(here) if base.get(&step.path).is_some_and(|b| b.agrees_with(here)) => {
+                    prop_assert_eq!(verdict, Verdict::Withhold, "{}", step);
+                }
+                Some(_) if towards == DOWN => prop_assert_eq!(verdict, Verdict::Keep, "{}", step),
+                Some(_) => prop_assert_eq!(verdict, Verdict::Write, "{}", step),
+                None => prop_assert!(verdict != Verdict::KeepBoth && verdict != Verdict::Stop, "{}", step),
+            }
+        }
+        // The same plan as with nothing there, but for directories that only what was recycled implies.
+        let gone = remote.into_iter().filter(|r| !r.recycled).collect();
+        let without = plan_rows(rules, towards, model::rows(&base), mount.differences(), gone, &[1]);
+        let lost = |steps: &[model::PlanStep]| -> BTreeSet<TreePath> {
+            let lost = steps.iter().filter(|s| s.decision.verdict == Verdict::Delete);
+            lost.map(|s| s.path.clone()).collect()
+        };
+        prop_assert!(lost(&steps).is_subset(&lost(&without)));
     }
 }
 

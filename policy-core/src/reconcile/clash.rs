@@ -41,6 +41,11 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
 
     /// Decides the clash, if there is one.
     pub(super) fn resolve(mut self) -> impl Iterator<Item = Step<B, L, R>> {
+        // What was recycled is in nobody's way, nor is the directory that it implies.
+        if self.rows[0].remote_implied && self.rows[1..].iter().all(|j| j.remote_entry().is_none()) {
+            self.rows[0].remote_implied = false;
+            self.decisions[0] = self.rows[0].decide(&self.rules, self.towards);
+        }
         let foreign = match self.leaf {
             Side::Local => Side::Remote,
             Side::Remote => Side::Local,
@@ -151,7 +156,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
         if top.remote_entry().is_some_and(|e| !e.is_dir()) {
             return copy_of(top);
         }
-        let rows = self.rows[1..].iter().filter_map(|j| j.remote.as_ref());
+        let rows = self.rows[1..].iter().filter_map(|j| j.remote.as_ref()).filter(|r| !r.is_recycled());
         let hash = rows.fold(FNV_START, |hash, row| {
             let hash = fnv(hash, row.path().as_bytes());
             match &row.entry().node {

@@ -1,7 +1,7 @@
 //! The rows of one path, and what each side holds there once implied directories are counted in.
 
 use super::{LocalRow, Step, TreeRow};
-use crate::decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide};
+use crate::decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide, decide_recycled};
 use crate::{Entry, TreePath};
 
 #[derive(Debug)]
@@ -41,7 +41,13 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
     }
 
     pub(super) fn remote_entry(&self) -> Option<&Entry> {
-        entry_or_implied(self.remote.as_ref().map(R::entry), self.remote_implied)
+        let row = self.remote.as_ref().filter(|r| !r.is_recycled());
+        entry_or_implied(row.map(R::entry), self.remote_implied)
+    }
+
+    /// What stood here before the context recycled it.
+    fn recycled(&self) -> Option<&Entry> {
+        self.remote.as_ref().filter(|r| r.is_recycled()).map(R::entry)
     }
 
     pub(super) fn local(&self) -> Local<'_> {
@@ -79,6 +85,13 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
 
     /// Decides the path as far as it can be decided alone.
     pub(super) fn decide(&self, rules: &Rules, towards: Towards) -> Decision {
+        if let Some(was) = self.recycled() {
+            // Nobody else speaks of the path: at most it is a directory that others below it imply.
+            if self.base.is_none() && self.local.is_none() {
+                return Decision::new(Verdict::Nothing, Reason::Unchanged);
+            }
+            return decide_recycled(self.known_base(), self.local(), was, rules, towards);
+        }
         if let Some(decision) = self.decide_unlisted_dir(rules, towards) {
             return decision;
         }
@@ -168,7 +181,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             path: self.path,
             base: self.base,
             local: self.local,
-            remote: self.remote,
+            recycled: self.remote.as_ref().is_some_and(R::is_recycled),
+            remote: self.remote.filter(|r| !r.is_recycled()),
             remote_implied: self.remote_implied,
             decision,
             copy,

@@ -35,9 +35,22 @@ impl PathSet {
             }
             places.push(resolved.path);
         }
+        Self::of_places(places)
+    }
+
+    /// Returns the set of these places and all that lies below them.
+    pub fn of_places(mut places: Vec<TreePath>) -> Self {
         places.sort();
         places.dedup_by(|next, before| next.is_within(before));
         Self { places }
+    }
+
+    /// Returns the places that lie in both sets.
+    #[must_use]
+    pub fn within(&self, other: &Self) -> Self {
+        let ours = self.places.iter().filter(|p| other.contains(p));
+        let theirs = other.places.iter().filter(|p| self.contains(p));
+        Self::of_places(ours.chain(theirs).cloned().collect())
     }
 
     /// Whether `path` is one of the places or lies below one.

@@ -90,6 +90,7 @@ pub fn same(a: &Tree, b: &Tree) -> bool {
 pub struct Row {
     pub path: TreePath,
     pub entry: Entry,
+    pub recycled: bool,
 }
 
 impl TreeRow for Row {
@@ -99,6 +100,10 @@ impl TreeRow for Row {
 
     fn entry(&self) -> &Entry {
         &self.entry
+    }
+
+    fn is_recycled(&self) -> bool {
+        self.recycled
     }
 }
 
@@ -173,7 +178,7 @@ pub fn differences(base: &Tree, mount: &Tree, unreadable: &BTreeSet<TreePath>) -
 }
 
 pub fn rows(tree: &Tree) -> Vec<Row> {
-    tree.iter().map(|(p, e)| Row { path: p.clone(), entry: e.clone() }).collect()
+    tree.iter().map(|(p, e)| Row { path: p.clone(), entry: e.clone(), recycled: false }).collect()
 }
 
 /// Runs the reconciler; `chunks` says how many rows are pushed each time that some are asked for.
