@@ -54,6 +54,6 @@ pub use policy::{
     Lifecycle, MappingPolicy, PathReason, PolicyError, PolicyFault, RecyclePolicy, SyncPolicy, UploadMode,
     UploadPolicy, UploadStrategy, WhiteList,
 };
-pub use recycle::Expiry;
 pub use reconcile::{LocalRow, Next, Reconciler, Source, Step, TreeRow};
+pub use recycle::Expiry;
 pub use scope::{ListMarks, PathSet, Scope, ScopeDecision, ScopeList, ScopeRule, ScopeWarning};

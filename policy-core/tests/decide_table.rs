@@ -298,7 +298,8 @@ fn recycled_paths_follow_their_table() {
                         Here::Pending => Local::Pending,
                         Here::Unreadable => Local::Unreadable,
                     };
-                    let Decision { verdict, reason } = decide_recycled(b.as_ref(), local, &w, &rules, towards);
+                    let Decision { verdict, reason } =
+                        decide_recycled(b.as_ref(), local, &w, &rules, towards);
                     let told = format!("{base:?} {here:?} {rules:?} {towards:?}: {verdict:?} {reason:?}");
                     let unchanged = matches!(here, Here::Holds(what) if Some(what) == base);
                     match here {
@@ -314,10 +315,17 @@ fn recycled_paths_follow_their_table() {
                         }
                         // A directory that was here before the file was there: as deleted there.
                         Here::Holds(Dir(_)) if unchanged => {
-                            assert!(matches!(verdict, Verdict::Nothing | Verdict::Delete | Verdict::HoldBack));
+                            assert!(matches!(
+                                verdict,
+                                Verdict::Nothing | Verdict::Delete | Verdict::HoldBack
+                            ));
                         }
                         Here::Holds(_) if towards == Towards::Store => {
-                            assert_eq!((verdict, reason), (Verdict::Write, Reason::ReplacesRecycled), "{told}");
+                            assert_eq!(
+                                (verdict, reason),
+                                (Verdict::Write, Reason::ReplacesRecycled),
+                                "{told}"
+                            );
                         }
                         Here::Holds(_) => {
                             assert_eq!((verdict, reason), (Verdict::Keep, Reason::NotSentYet), "{told}");

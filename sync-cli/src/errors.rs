@@ -157,6 +157,13 @@ impl From<&Error> for Failure {
             Error::NoPath { name, number, .. } => {
                 (Exit::NOT_FOUND, format!("`ctxsync ls {name}@{number}` shows which there are"))
             }
+            Error::Recycled { name, .. } => (
+                Exit::NOT_FOUND,
+                format!(
+                    "it was not uploaded for longer than the recycle policy keeps it; a machine that still has it \
+                     keeps it there, and `ctxsync log {name}` shows older snapshots, if any were kept"
+                ),
+            ),
             Error::ContextExists { name } => {
                 (Exit::FAILED, format!("take another name, or `ctxsync context delete {name}` first"))
             }

@@ -63,6 +63,16 @@ pub enum Error {
         /// The snapshot.
         number: u64,
     },
+    /// The context has recycled what was at this path: it was not uploaded for too long.
+    #[error("`{path}` in `{name}@{number}` was recycled")]
+    Recycled {
+        /// The path.
+        path: String,
+        /// The context.
+        name: ContextName,
+        /// The snapshot.
+        number: u64,
+    },
     /// What should be a directory is a file or a symbolic link.
     #[error("`{path}` in `{name}@{number}` is not a directory")]
     NotADirectory {
@@ -227,9 +237,11 @@ impl Error {
         match self {
             Self::NoStore { .. } => FailureKind::NoStore,
             Self::NoContext { .. } => FailureKind::NoContext,
-            Self::NoSnapshot { .. } | Self::NoPath { .. } | Self::NoMount { .. } | Self::Moved { .. } => {
-                FailureKind::NotFound
-            }
+            Self::NoSnapshot { .. }
+            | Self::NoPath { .. }
+            | Self::Recycled { .. }
+            | Self::NoMount { .. }
+            | Self::Moved { .. } => FailureKind::NotFound,
             Self::Beaten { .. } => FailureKind::Beaten,
             Self::CommitUnknown { .. } => FailureKind::CommitUnknown,
             Self::UploadTooLarge { .. } => FailureKind::UploadTooLarge,

@@ -63,6 +63,7 @@ mod mount;
 mod moves;
 mod options;
 mod plan;
+pub mod recycle;
 mod report;
 mod service;
 mod session;
@@ -121,6 +122,8 @@ mod tests {
             is_send(service.write_file(name, path, &b""[..], &WriteOptions::default()));
             is_send(service.delete_files(name, &[], true));
             is_send(store.log(&snapshot.context));
+            is_send(recycle::due(store, name, 0, |_| ()));
+            is_send(recycle::recycle(store, name, 0, &options, &Silent));
             is_send(store.entries(snapshot, &root, |_| ()));
             is_send(store.read_file(entry, 0..1, |_| Ok(())));
             is_send(store.restore(snapshot, std::path::Path::new("/"), &[], &options, &Silent));

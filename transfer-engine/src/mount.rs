@@ -460,30 +460,6 @@ impl Mount {
         }
     }
 
-    /// Warns once if the policy's lifecycle would remove something from the context now: this version
-    /// keeps it.
-    pub(crate) fn warn_of_expired(
-        &self,
-        header: Option<&BaseHeader>,
-        monitor: &dyn Monitor,
-    ) -> Result<(), Error> {
-        let Some(days) = self.policy.recycle_policy.lifecycle.days() else { return Ok(()) };
-        let Some(rows) = self.all_base_rows(header)? else { return Ok(()) };
-        let oldest = self.store.env().now().secs - i64::from(days) * 86_400;
-        let paths = self.scope.recycle_paths();
-        for row in rows {
-            let row = row.map_err(|e| Error::local("read", self.files.base(), e))?;
-            if !row.entry.is_dir() && row.entry.uploaded < oldest && paths.contains(&row.path) {
-                monitor.warning(&format!(
-                    "`{}` and perhaps others were uploaded more than {days} days ago; this version does not recycle them yet",
-                    row.path
-                ));
-                break;
-            }
-        }
-        Ok(())
-    }
-
     /// Keeps only the objects of this head in the cache.
     pub(crate) fn trim_cache(&self, head: &Head) {
         let mut keep: BTreeSet<Digest> = head.snapshot.segments.iter().map(|s| s.digest).collect();

@@ -28,6 +28,10 @@ impl TreeRow for RemoteRow {
     fn entry(&self) -> &Entry {
         &self.0.entry
     }
+
+    fn is_recycled(&self) -> bool {
+        self.0.recycled
+    }
 }
 
 pub(crate) type PlanStep = Step<BaseRow, DeltaRow, RemoteRow>;
@@ -177,8 +181,7 @@ impl<'a> Plan<'a> {
                 (Remote::Segments(segments), Source::Remote) => match segments.next().await.transpose()? {
                     Some((_, entries)) => {
                         for entry in entries {
-                            // A placeholder says that nothing is here any more.
-                            if !entry.recycled && self.filter.contains(&entry.path, entry.entry.is_dir()) {
+                            if self.filter.contains(&entry.path, entry.entry.is_dir()) {
                                 self.reconciler.push_remote(Some(RemoteRow(entry)));
                             }
                         }

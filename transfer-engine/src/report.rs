@@ -47,6 +47,13 @@ pub struct SyncReport {
     pub unsettled: u64,
     /// Deletions that a guard held back.
     pub held_back: u64,
+    /// Files here that the context has recycled: they stay, and are not uploaded until they are changed.
+    pub withheld: u64,
+    /// Files that left the context by age, in a snapshot of their own, or would.
+    pub recycled: u64,
+    /// When the next file leaves the context by age, in seconds since 1970 by the store's clock, as far as an
+    /// upload had to look.
+    pub next_expiry: Option<i64>,
     /// Files in scope whose content the context has now, in bytes.
     pub total_bytes: u64,
     /// Bytes of local files read.
@@ -97,6 +104,9 @@ impl SyncReport {
         self.pending = later.pending;
         self.unsettled = later.unsettled;
         self.held_back += later.held_back;
+        self.withheld = later.withheld;
+        self.recycled += later.recycled;
+        self.next_expiry = later.next_expiry;
         self.total_bytes = later.total_bytes;
         self.bytes_read += later.bytes_read;
         self.bytes_sent += later.bytes_sent;

@@ -363,6 +363,24 @@ impl Store {
         }
     }
 
+    /// Returns the store's time at which something is uploaded that follows `head`. `seen` is the time of a
+    /// pack that was put for it, if one was.
+    ///
+    /// Asks for the time only where recycling makes use of it; else it is this machine's, but never before the
+    /// head.
+    pub(crate) async fn upload_time(
+        &self,
+        head: &Head,
+        recycles: bool,
+        seen: Option<i64>,
+    ) -> Result<i64, Error> {
+        match seen {
+            Some(time) => Ok(time),
+            None if recycles => Ok(self.time().await?.0),
+            None => Ok(self.env().now().secs.max(head.key.landed)),
+        }
+    }
+
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Error> {
         self.env().random().map_err(|e| Error::local("take random bytes from", "the kernel", e))
     }

@@ -33,17 +33,30 @@ pub(crate) struct Ledger {
     pub(super) archives: VecDeque<Brought>,
     /// Steps that were met.
     pub(crate) met: u64,
+    /// Whether one of them is of a path that the context has recycled.
+    pub(crate) recycled: bool,
     rows: Vec<ArrivalRow>,
 }
 
 impl Ledger {
     pub(crate) fn new(report: SyncReport, agrees: bool, marks: ListMarks) -> Self {
-        Self { report, agrees, marks, stopped: false, archives: VecDeque::new(), met: 0, rows: Vec::new() }
+        Self {
+            report,
+            agrees,
+            marks,
+            stopped: false,
+            archives: VecDeque::new(),
+            met: 0,
+            recycled: false,
+            rows: Vec::new(),
+        }
     }
 
     /// Takes note of a step; one without an outcome is settled with that.
     pub(crate) fn meet(&mut self, applying: &Applying<'_>, step: &PlanStep) -> Result<(), Error> {
-        self.met += 1;
+        // What was recycled can't be brought.
+        self.met += u64::from(!step.recycled);
+        self.recycled |= step.recycled;
         if step.remote.is_some() {
             self.marks.note(&applying.filter.scope, &step.path);
         }
@@ -54,6 +67,7 @@ impl Ledger {
         let row = base_after(step);
         let base = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.entry);
         let there = step.remote.as_ref().map(|r| &r.0.entry);
+        self.agrees &= !step.recycled;
         self.agrees &= match (base, there) {
             (None, None) => true,
             (Some(base), Some(there)) => base.agrees_with(there),
@@ -341,6 +355,7 @@ fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut Sy
         Verdict::Nothing => return,
         Verdict::HoldBack => report.held_back += 1,
         Verdict::KeepBoth | Verdict::Stop => report.conflicts += 1,
+        Verdict::Withhold if step.decision.reason == Reason::Recycled => report.withheld += 1,
         Verdict::Withhold if step.decision.reason == Reason::NeedsDeletion => {
             report.failed += 1;
             monitor.problem(&PathProblem {
@@ -378,6 +393,7 @@ fn base_after(step: &PlanStep) -> Option<Option<BaseRow>> {
     match (step.decision.verdict, step.decision.reason) {
         (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
         (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
+        (Verdict::Withhold, Reason::Recycled) => local().map(Some),
         (Verdict::HoldBack, Reason::DeletedThereHeld) if step.base.is_none() => local().map(Some),
         _ => None,
     }

@@ -224,11 +224,15 @@ impl Mount {
         let base = self.rows_by_now(&filter)?;
         let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
         apply(&applying, plan, &mut ledger).await?;
-        let Ledger { mut report, met, .. } = ledger;
+        let Ledger { mut report, met, recycled, .. } = ledger;
         if found_here == 0 && met == 0 {
             let path = paths.first().map(ToString::to_string).unwrap_or_default();
             let (name, number) = (self.context.clone(), head.key.number);
-            return Err(Error::NoPath { path, name, number });
+            return Err(if recycled {
+                Error::Recycled { path, name, number }
+            } else {
+                Error::NoPath { path, name, number }
+            });
         }
         if report.failed == 0 {
             asking.complete();

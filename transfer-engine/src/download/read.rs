@@ -34,14 +34,14 @@ impl Store {
     /// Returns the entry at a path.
     ///
     /// # Errors
-    /// [`Error::NoPath`] where there is none, or only an implied directory.
+    /// [`Error::NoPath`] where there is none, or only an implied directory; [`Error::Recycled`] where there was one.
     pub async fn entry(&self, snapshot: &Snapshot, path: &TreePath) -> Result<TreeEntry, Error> {
         let tree = Tree { store: self, snapshot, cache: None };
-        tree.find(path).await?.ok_or_else(|| Error::NoPath {
-            path: path.to_string(),
-            name: snapshot.context.clone(),
-            number: snapshot.number,
-        })
+        match tree.find(path).await? {
+            Some(entry) if entry.recycled => Err(tree.recycled(path)),
+            Some(entry) => Ok(entry),
+            None => Err(tree.no_path(path)),
+        }
     }
 
     /// Sends the bytes `range` of a file to `sink`, in order, each verified before it is sent. What lies

@@ -49,9 +49,13 @@ impl Store {
             let tree = Tree { store: self, snapshot, cache: None };
             let mut segments = std::pin::pin!(tree.segments(tree.segments_within(path)));
             let mut window = Vec::new();
-            let (mut weight, mut found) = (0, false);
+            let (mut weight, mut found, mut recycled) = (0, false, false);
             while let Some((_, entries)) = segments.try_next().await? {
-                for entry in entries.into_iter().filter(|e| e.path.is_within(path) && !e.recycled) {
+                for entry in entries.into_iter().filter(|e| e.path.is_within(path)) {
+                    if entry.recycled {
+                        recycled = true;
+                        continue;
+                    }
                     found = true;
                     let event = PathEvent {
                         path: &entry.path,
@@ -106,11 +110,7 @@ impl Store {
                 }
             }
             if !found && !path.is_root() {
-                return Err(Error::NoPath {
-                    path: path.to_string(),
-                    name: snapshot.context.clone(),
-                    number: snapshot.number,
-                });
+                return Err(if recycled { tree.recycled(path) } else { tree.no_path(path) });
             }
             if let Some(target) = &target {
                 self.write_items(target, window, options, monitor, &mut report).await?;

@@ -8,6 +8,7 @@ use super::remove::Step;
 use super::{Change, Edit, Parent, Removal};
 use crate::error::Error;
 use crate::format::{Changes, Totals, TreeEntry};
+use crate::recycle::{Recycling, placeholder};
 use crate::tree::{Listed, Resolved, Tree, TreeUpdate};
 
 /// A new tree, as its snapshot describes it.
@@ -24,7 +25,7 @@ impl Edit<'_> {
     /// Makes the new tree, and puts the packs that it refers to; `None` if nothing changes.
     pub(super) async fn apply(
         &mut self,
-        change: &mut Change,
+        change: &mut Change<'_>,
         tree: &Tree<'_>,
         parent: &Parent,
     ) -> Result<Option<Made>, Error> {
@@ -46,10 +47,13 @@ impl Edit<'_> {
                 }
                 let replaced = old.as_ref().filter(|o| matches!(o.entry.node, Node::File { .. }));
                 let mode = content.mode.or(replaced.map(|o| o.entry.mode)).unwrap_or(NEW_FILE);
-                let file = self.place(content, mode, &packs).await?;
+                let recycles = parent.tree.snapshot.recycle.lifecycle_days.is_some();
+                let uploaded = self.store.upload_time(&parent.on, recycles, None).await?;
+                let file = self.place(content, mode, &packs, uploaded).await?;
                 update.apply(Resolved::Put(file), &mut self.sink).await?;
             }
             Change::Remove(removal) => self.remove(removal, tree, &mut update).await?,
+            Change::Recycle(recycling) => self.recycle(recycling, tree, &mut update).await?,
         }
         let updated = update.finish(&mut self.sink).await?;
         if updated.is_unchanged() {
@@ -58,6 +62,25 @@ impl Edit<'_> {
         self.sink.flush().await?;
         let listed = updated.list(tree, &self.sink)?;
         Ok(Some(Made { totals: updated.totals, changes: updated.changes, listed }))
+    }
+
+    async fn recycle(
+        &mut self,
+        recycling: &mut Recycling<'_>,
+        tree: &Tree<'_>,
+        update: &mut TreeUpdate<'_>,
+    ) -> Result<(), Error> {
+        recycling.begin();
+        let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
+        while let Some((_, entries)) = segments.try_next().await? {
+            for file in entries {
+                if recycling.takes(&file) {
+                    update.apply(Resolved::Put(placeholder(file)), &mut self.sink).await?;
+                }
+            }
+        }
+        recycling.end();
+        Ok(())
     }
 
     async fn remove(

@@ -127,6 +127,7 @@ impl Edit<'_> {
         content: &Content,
         mode: u16,
         packs: &HashSet<PackId>,
+        uploaded: i64,
     ) -> Result<TreeEntry, Error> {
         let mut placed = Vec::with_capacity(content.chunks.len());
         for (id, _) in &content.chunks {
@@ -138,7 +139,6 @@ impl Edit<'_> {
                 None => self.sink.copy(known.ok_or_else(lost)?).await?,
             });
         }
-        let uploaded = self.store.env().now().secs;
         Ok(TreeEntry::file(content.path.clone(), mode, content.mtime, uploaded, placed))
     }
 }

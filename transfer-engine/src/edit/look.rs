@@ -51,6 +51,12 @@ impl Tree<'_> {
         Error::NoPath { path: path.to_string(), name: context.clone(), number: *number }
     }
 
+    /// Returns the error for a path that was recycled.
+    pub(crate) fn recycled(&self, path: &TreePath) -> Error {
+        let Snapshot { context, number, .. } = self.snapshot;
+        Error::Recycled { path: path.to_string(), name: context.clone(), number: *number }
+    }
+
     /// Returns the error for a path that should be a file.
     pub(crate) fn is_directory(&self, path: &TreePath) -> Error {
         let Snapshot { context, number, .. } = self.snapshot;

@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::format::{ContextName, Kind, PackId, Snapshot, StoreKey};
+use crate::recycle::Recycling;
 use crate::report::SyncReport;
+use crate::state::Cache;
 use crate::store::{Head, Store, unusable};
 use crate::tree::Tree;
 use crate::upload::{Chunks, PackSink};
@@ -32,13 +34,15 @@ const ATTEMPTS: u32 = 100;
 const LATE_ATTEMPTS: u32 = 3;
 
 /// What is done to a tree.
-pub(crate) enum Change {
+pub(crate) enum Change<'m> {
     /// A file is written.
     Write(Content),
     /// Files and directories are removed.
     Remove(Removal),
     /// Everything is removed.
     Clear,
+    /// Files that are expired give way to placeholders.
+    Recycle(Recycling<'m>),
 }
 
 /// How a change is made, apart from what it is.
@@ -57,6 +61,7 @@ pub(crate) struct Edit<'a> {
     pub(crate) store: &'a Store,
     pub(crate) name: &'a ContextName,
     pub(crate) options: &'a EditOptions,
+    cache: Option<Cache>,
     chunks: Arc<Chunks>,
     sink: PackSink,
 }
@@ -93,15 +98,20 @@ enum Outcome {
 impl<'a> Edit<'a> {
     pub(crate) fn new(store: &'a Store, name: &'a ContextName, options: &'a EditOptions) -> Self {
         let (chunks, sink) = new_sink(store, options);
-        Self { store, name, options, chunks, sink }
+        Self { store, name, options, cache: None, chunks, sink }
+    }
+
+    /// Uses what a mount has cached of the head.
+    pub(crate) fn with_cache(self, cache: Option<Cache>) -> Self {
+        Self { cache, ..self }
     }
 
     /// Makes a change on top of the head, or of the one after it, and so on.
-    pub(crate) async fn commit(mut self, mut change: Change, head: Head) -> Result<SyncReport, Error> {
+    pub(crate) async fn commit(mut self, change: &mut Change<'_>, head: Head) -> Result<SyncReport, Error> {
         let mut parent = Parent::of(head);
         let (mut attempts, mut late) = (0, 0);
         loop {
-            let outcome = match self.attempt(&mut change, &parent).await {
+            let outcome = match self.attempt(change, &parent).await {
                 // What landed late has removed it already, and somebody has gone on from there.
                 Err(Error::NoPath { .. }) if late > 0 => {
                     let snapshot = Some(parent.on.key.number);
@@ -125,7 +135,7 @@ impl<'a> Edit<'a> {
                     if late == LATE_ATTEMPTS {
                         return Err(Error::TooLate { name: self.name.clone(), number });
                     }
-                    if let Change::Write(content) = &mut change {
+                    if let Change::Write(content) = change {
                         content.unsend(&self.chunks);
                     }
                     (self.chunks, self.sink) = new_sink(self.store, self.options);
@@ -140,8 +150,9 @@ impl<'a> Edit<'a> {
         }
     }
 
-    async fn attempt(&mut self, change: &mut Change, parent: &Parent) -> Result<Outcome, Error> {
-        let tree = Tree { store: self.store, snapshot: &parent.tree.snapshot, cache: None };
+    async fn attempt(&mut self, change: &mut Change<'_>, parent: &Parent) -> Result<Outcome, Error> {
+        let cache = self.cache.clone();
+        let tree = Tree { store: self.store, snapshot: &parent.tree.snapshot, cache: cache.as_ref() };
         let Some(made) = self.apply(change, &tree, parent).await? else {
             let snapshot = Some(parent.tree.key.number);
             let total_bytes = parent.tree.snapshot.totals.bytes;

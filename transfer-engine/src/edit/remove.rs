@@ -53,7 +53,7 @@ impl Removal {
         let mut steps = Vec::with_capacity(self.paths.len());
         for path in &self.paths {
             match tree.look(path).await? {
-                NameIs::Entry(entry) if entry.recycled => return Err(tree.no_path(path)),
+                NameIs::Entry(entry) if entry.recycled => return Err(tree.recycled(path)),
                 NameIs::Entry(entry) if entry.entry.is_dir() && !self.recursive => {
                     return Err(tree.is_directory(path));
                 }
@@ -79,7 +79,7 @@ impl Removal {
     async fn empties(&self, tree: &Tree<'_>, dir: &TreePath) -> Result<bool, Error> {
         let mut segments = std::pin::pin!(tree.segments(tree.segments_within(dir)));
         while let Some((_, entries)) = segments.try_next().await? {
-            let mut below = entries.iter().filter(|e| e.path.is_within(dir));
+            let mut below = entries.iter().filter(|e| e.path.is_within(dir) && !e.recycled);
             if below.any(|e| !self.holds(&e.path)) {
                 return Ok(false);
             }

@@ -27,7 +27,7 @@ impl ContextService {
     /// Returns what is directly in a directory of the context, in tree order; the root is the context.
     ///
     /// # Errors
-    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] where there is nothing,
+    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] where there is nothing,
     /// [`Error::NotADirectory`] where there is something else.
     pub async fn list_files(&self, name: &ContextName, dir: &TreePath) -> Result<Vec<FileInfo>, Error> {
         let head = self.store.require_head(name).await?;
@@ -35,9 +35,10 @@ impl ContextService {
         match tree.look(dir).await? {
             NameIs::Implied => {}
             NameIs::Entry(entry) if entry.entry.is_dir() => {}
-            NameIs::Entry(entry) if !entry.recycled => return Err(tree.not_a_directory(dir)),
+            NameIs::Entry(entry) if entry.recycled => return Err(tree.recycled(dir)),
+            NameIs::Entry(_) => return Err(tree.not_a_directory(dir)),
             NameIs::BelowFile(file) => return Err(tree.not_a_directory(&file)),
-            NameIs::Entry(_) | NameIs::Free => return Err(tree.no_path(dir)),
+            NameIs::Free => return Err(tree.no_path(dir)),
         }
         let mut files = Vec::new();
         names_in(&tree, dir, |path, entry| files.push(FileInfo::of(path, entry))).await?;
@@ -48,7 +49,7 @@ impl ContextService {
     /// what the file is. What lies beyond its end is left out.
     ///
     /// # Errors
-    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] where there is nothing,
+    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] where there is nothing,
     /// [`Error::IsDirectory`]; [`Error::Local`] if it is a symbolic link, or by what `sink` returns.
     pub async fn read_file(
         &self,
@@ -60,7 +61,7 @@ impl ContextService {
         let head = self.store.require_head(name).await?;
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
         let file = match tree.look(path).await? {
-            NameIs::Entry(entry) if entry.recycled => return Err(tree.no_path(path)),
+            NameIs::Entry(entry) if entry.recycled => return Err(tree.recycled(path)),
             NameIs::Entry(entry) if entry.entry.is_dir() => return Err(tree.is_directory(path)),
             NameIs::Entry(entry) => entry,
             NameIs::Implied => return Err(tree.is_directory(path)),
@@ -93,7 +94,7 @@ impl ContextService {
         let mode = options.mode.map(|mode| mode & 0o7777);
         let content = edit.take_in(content, path, &head, old.as_ref(), mode, options.mtime).await?;
         let bytes_read = content.len();
-        let mut report = edit.commit(Change::Write(content), head).await?;
+        let mut report = edit.commit(&mut Change::Write(content), head).await?;
         report.bytes_read = bytes_read;
         report.note_usage(self.store.usage().since(&before));
         Ok(report)
@@ -102,7 +103,7 @@ impl ContextService {
     /// Removes a file or a symbolic link. The directory that it was the last in stays, empty.
     ///
     /// # Errors
-    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] where there is nothing,
+    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] where there is nothing,
     /// [`Error::IsDirectory`]; [`Error::Beaten`], [`Error::CommitUnknown`].
     pub async fn delete_file(&self, name: &ContextName, path: &TreePath) -> Result<SyncReport, Error> {
         self.delete_files(name, std::slice::from_ref(path), false).await

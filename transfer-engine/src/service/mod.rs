@@ -133,10 +133,10 @@ impl ContextService {
         self.change(name, Change::Clear).await
     }
 
-    async fn change(&self, name: &ContextName, change: Change) -> Result<SyncReport, Error> {
+    async fn change(&self, name: &ContextName, mut change: Change<'_>) -> Result<SyncReport, Error> {
         let before = self.store.usage();
         let head = self.store.require_head(name).await?;
-        let mut report = Edit::new(&self.store, name, &self.options).commit(change, head).await?;
+        let mut report = Edit::new(&self.store, name, &self.options).commit(&mut change, head).await?;
         report.note_usage(self.store.usage().since(&before));
         Ok(report)
     }

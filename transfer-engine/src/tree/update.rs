@@ -215,7 +215,12 @@ impl<'a> TreeUpdate<'a> {
         let mut incoming = Held { entry, new };
         if let Some(held) = self.held.take() {
             let below = incoming.entry.path.is_below(&held.entry.path);
-            if below && !held.entry.entry.is_dir() {
+            if below && !held.entry.entry.is_dir() && (held.entry.recycled || incoming.entry.recycled) {
+                // What was recycled is in nobody's way.
+                if incoming.entry.recycled {
+                    incoming = held;
+                }
+            } else if below && !held.entry.entry.is_dir() {
                 if incoming.new.is_some() {
                     self.blocked.push(incoming.entry.path.clone());
                     match incoming.new.take().flatten() {
@@ -255,12 +260,15 @@ impl<'a> TreeUpdate<'a> {
             }
         }
         if let Some(old) = &held.new {
-            match old {
-                Some(old) => {
-                    self.changes.changed += 1;
-                    count(&mut self.totals, old, false);
-                }
-                None => self.changes.added += 1,
+            // A placeholder is nothing that stands there.
+            match old.as_ref().map(|old| (old.recycled, held.entry.recycled)) {
+                Some((false, true)) => self.changes.deleted += 1,
+                Some(_) if held.entry.recycled => {}
+                Some((false, false)) => self.changes.changed += 1,
+                Some((true, _)) | None => self.changes.added += 1,
+            }
+            if let Some(old) = old {
+                count(&mut self.totals, old, false);
             }
             count(&mut self.totals, &held.entry, true);
         }

@@ -13,7 +13,7 @@ use super::push::{Attempt, Outcome};
 use super::tally::Tally;
 use crate::commit::Committed;
 use crate::error::Error;
-use crate::format::{Kind, RecycleRules, Snapshot, StoreKey};
+use crate::format::{Kind, Snapshot, StoreKey};
 use crate::monitor::{PathProblem, Phase};
 use crate::mount::Mount;
 use crate::plan::{Plan, Remote};
@@ -37,9 +37,15 @@ impl Mount {
         let late = head.late_packs();
         let as_base = Self::is_same_head(header, &head.key)
             && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
-            && late.is_empty();
+            && late.is_empty()
+            // A plan tells of every file that would be recycled.
+            && !(options.dry_run && attempt.aging.is_some());
         let stats = delta.stats.clone();
         let mut report = stats.report(head);
+        if as_base && let Some(aging) = &mut attempt.aging {
+            aging.note_base(self.base_rows(header, &attempt.filter, options)?)?;
+            report.next_expiry = aging.next();
+        }
         if as_base && !delta.has_rows() {
             return Ok(Outcome::Done(report));
         }
@@ -55,6 +61,10 @@ impl Mount {
             let_others_run(&mut steps).await;
         }
         drop(plan);
+        if let Some(aging) = &attempt.aging {
+            report.next_expiry = aging.next();
+            report.recycled = if options.dry_run { aging.expired() } else { 0 };
+        }
         let knows_all = delta.is_whole && options.only.is_empty();
         // Rows that an earlier upload held back are not in the plan, where their paths look as if they had
         // never been brought.
@@ -83,6 +93,13 @@ impl Mount {
             (report.added, report.changed, report.deleted) = (tally.added, tally.changed, tally.deleted);
             return Ok(Outcome::Done(report));
         }
+        let recycles = attempt.aging.is_some() || head.snapshot.recycle.lifecycle_days.is_some();
+        let writes = tally.added + tally.changed + report.conflicts > 0 || !late.is_empty();
+        if recycles && writes {
+            // What has landed tells the store's time.
+            sink.flush().await?;
+        }
+        let uploaded = self.store.upload_time(head, recycles && writes, sink.last_landed()).await?;
         let copies = self.settle_copies(std::mem::take(&mut tally.copies), &tree, delta).await?;
 
         // Once more, this time for real. A file that can't stand beside what stays is left out, which
@@ -90,7 +107,9 @@ impl Mount {
         let mut left_out: BTreeSet<TreePath> = BTreeSet::new();
         let (updated, next, agrees) = loop {
             let made = self
-                .make_tree(attempt, &tree, header, delta, as_base, chunks, sink, &copies, &left_out, &late)
+                .make_tree(
+                    attempt, &tree, header, delta, as_base, chunks, sink, &copies, &left_out, &late, uploaded,
+                )
                 .await?;
             let Some((updated, next, agrees)) = made else { return Ok(Outcome::Rehash) };
             if updated.blocked.is_empty() {
@@ -132,15 +151,7 @@ impl Mount {
             session: options.session.clone(),
             nonce: self.store.random()?,
             policy: self.scope_digest(),
-            recycle: RecycleRules {
-                lifecycle_days: self
-                    .policy
-                    .recycle_policy
-                    .lifecycle
-                    .days()
-                    .and_then(|d| u16::try_from(d).ok()),
-                paths: self.scope.recycle_paths().places().to_vec(),
-            },
+            recycle: self.recycle_rules(),
             totals: updated.totals,
             changes: updated.changes,
             partial: attempt.cut.is_some(),

@@ -1,5 +1,6 @@
 //! From the mount to the store.
 
+mod aging;
 mod commit;
 mod copy;
 mod deadline;

@@ -80,6 +80,7 @@ impl Mount {
         copies: &[TreeEntry],
         left_out: &BTreeSet<TreePath>,
         late: &[PackId],
+        uploaded: i64,
     ) -> Result<Option<(UpdatedTree, NextBase, bool)>, Error> {
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
         let mut next = self.next_base(header, &attempt.filter)?;
@@ -97,7 +98,6 @@ impl Mount {
         let mut finder = Finder { chunks, lookup: Lookup::new(tree.clone(), &index) };
         let mut update = TreeUpdate::new(tree.clone()).without(late.iter().copied());
         let mut copies = copies.iter().peekable();
-        let uploaded = self.store.env().now().secs;
         // With a part of the scope only, nothing is known about the rest but what the base says.
         let mut agrees = match (as_base, attempt.options.only.is_empty()) {
             (true, _) => true,
@@ -114,7 +114,8 @@ impl Mount {
                 update.apply(Resolved::Put(copy.clone()), sink).await?;
             }
             let base_after = base_after(&step, uploaded);
-            agrees &= agrees_after(&step, base_after.as_ref());
+            // With a placeholder, a new file may have to be withheld.
+            agrees &= agrees_after(&step, base_after.as_ref()) && !step.recycled;
             // The next download has something to do.
             agrees &=
                 base_after.is_some() || step.base.as_ref().is_none_or(|b| b.archive != Archive::Pending);
@@ -197,7 +198,9 @@ fn archive_extracted(step: &PlanStep) -> bool {
 }
 
 /// Returns the row that the base has after the step: `None` leaves it as it was.
-fn base_after(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
+fn base_after(step: &PlanStep, now: i64) -> Option<Option<BaseRow>> {
+    let writes = matches!(step.decision.verdict, Verdict::Write | Verdict::KeepBoth);
+    let uploaded = step.remote.as_ref().filter(|_| !writes).map_or(now, |r| r.0.entry.uploaded);
     let local = || {
         step.local.as_ref().and_then(|row| match &row.state {
             DeltaState::Present { entry, seen, trusted, .. } => {
@@ -216,6 +219,8 @@ fn base_after(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
         (Verdict::Write | Verdict::KeepBoth, _) => Some(local()),
         (Verdict::Delete, _) | (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
         (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
+        // So that it need not be read each time to know that it is what was recycled.
+        (Verdict::Withhold, Reason::Recycled) => local().map(Some),
         _ => None,
     }
 }

@@ -83,6 +83,8 @@ impl Chunks {
 pub(crate) struct PutPack {
     pub(crate) size: u64,
     pub(crate) footer_len: u32,
+    /// When it landed, by the store's clock, in seconds since 1970.
+    pub(crate) landed: i64,
     /// The store time by which a snapshot that refers to it must have landed.
     pub(crate) land_by: i64,
 }
@@ -248,6 +250,11 @@ impl PackSink {
         self.put.get(id)
     }
 
+    /// Returns the store's time at which the last of the packs has landed.
+    pub(crate) fn last_landed(&self) -> Option<i64> {
+        self.put.values().map(|put| put.landed).max()
+    }
+
     async fn filling(&mut self) -> Result<&mut PackBuilder, Error> {
         let pack = match self.filling.take() {
             Some(pack) => pack,
@@ -338,7 +345,7 @@ impl PackSink {
             pace.note_trips(asked.elapsed(), 1);
             let grace = i64::try_from(store.meta().await?.grace_seconds).unwrap_or(i64::MAX);
             drop(room);
-            Ok((id, PutPack { size, footer_len, land_by: landed.saturating_add(grace) }))
+            Ok((id, PutPack { size, footer_len, landed, land_by: landed.saturating_add(grace) }))
         });
     }
 

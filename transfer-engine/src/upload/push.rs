@@ -8,6 +8,7 @@ use std::time::Duration;
 use policy_core::Digest;
 use tokio::time::Instant;
 
+use super::aging::Aging;
 use super::deadline::{Course, Cut};
 use super::delta::{LocalDelta, Sending, local_delta};
 use super::packs::{Chunks, PackSink};
@@ -44,6 +45,8 @@ pub(super) struct Attempt<'a> {
     pub(super) cut: Option<Cut>,
     /// Whether what is planned has been told already.
     pub(super) told: bool,
+    /// What the policy says of the age of files.
+    pub(super) aging: Option<Aging>,
 }
 
 pub(super) enum Outcome {
@@ -82,6 +85,9 @@ impl Mount {
         if self.forget_damaged_base(&result, &keeper)? {
             result = self.push_in_time(options, &keeper).await;
         }
+        if let Ok(report) = &mut result {
+            self.recycle_after(report, options, &keeper).await;
+        }
         keeper.finish(result, self.store.usage().since(&before))
     }
 
@@ -107,7 +113,6 @@ impl Mount {
             return Ok(SyncReport { snapshot: Some(head.key.number), held_back, ..SyncReport::default() });
         };
 
-        self.warn_of_expired(header.as_ref(), monitor)?;
         let (mut attempts, mut late, mut told, mut in_rounds) = (0, 0, false, true);
         'reading: loop {
             let chunks = Arc::new(Chunks::default());
@@ -122,6 +127,7 @@ impl Mount {
                 lost: false,
                 cut: None,
                 told,
+                aging: self.aging(options),
             };
             let mut delta = self
                 .read_mount(&dir, &attempt, &head, header.as_ref(), &chunks, &mut sink, in_rounds)

@@ -48,7 +48,7 @@ pub(super) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
         if let Some((landed, age)) = pack.landed {
             let grace = i64::try_from(meta.grace_seconds).unwrap_or(i64::MAX);
             let (size, footer_len) = (pack.noted.size, pack.noted.footer_len);
-            let put = PutPack { size, footer_len, land_by: landed.saturating_add(grace) };
+            let put = PutPack { size, footer_len, landed, land_by: landed.saturating_add(grace) };
             sending.sink.take_over(pack.noted.id, put, age);
         }
     }

@@ -23,7 +23,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn note(&mut self, step: &PlanStep, attempt: &Attempt<'_>, report: &mut SyncReport) {
+    pub(super) fn note(&mut self, step: &PlanStep, attempt: &mut Attempt<'_>, report: &mut SyncReport) {
+        if let Some(aging) = &mut attempt.aging {
+            aging.note(step, attempt.options.dry_run.then_some(attempt.monitor));
+        }
+        let attempt = &*attempt;
         if step.remote.is_some() {
             let scope = &attempt.filter.scope;
             self.marks.get_or_insert_with(|| policy_core::ListMarks::new(scope)).note(scope, &step.path);
@@ -71,6 +75,7 @@ impl Tally {
                 (Action::Conflict, size)
             }
             Verdict::Withhold => {
+                report.withheld += u64::from(step.decision.reason == Reason::Recycled);
                 if step.decision.reason == Reason::NeedsDeletion {
                     report.failed += 1;
                     attempt.monitor.problem(&PathProblem {

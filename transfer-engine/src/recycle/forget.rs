@@ -1,0 +1,114 @@
+//! Forgetting the snapshots that hold what was recycled.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use policy_core::{Digest, Node};
+
+use super::is_file;
+use crate::error::Error;
+use crate::format::{ContextName, TreeEntry, sha256};
+use crate::state::Cache;
+use crate::store::{Head, Store};
+use crate::tree::Tree;
+
+/// Snapshots that are read, or marked, at once.
+const AT_ONCE: usize = 16;
+
+/// Files by path and content, in eight bytes each: which is enough to tell them apart, and to be wrong about a
+/// snapshot once in the life of the universe.
+#[derive(Default)]
+struct Files(Vec<u64>);
+
+impl Files {
+    fn key(entry: &TreeEntry) -> Option<u64> {
+        let Node::File { digest, .. } = &entry.entry.node else { return None };
+        let hash = sha256(&[entry.path.as_bytes(), &digest.0].concat());
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.0[..8]);
+        Some(u64::from_be_bytes(first))
+    }
+
+    fn holds(&self, entry: &TreeEntry) -> bool {
+        Self::key(entry).is_some_and(|key| self.0.binary_search(&key).is_ok())
+    }
+}
+
+/// Marks the snapshots before `head` as forgotten that hold what `head` remembers as recycled; returns their
+/// numbers, newest first.
+///
+/// A tag does not save one: bytes that were to be gone by a certain day are gone.
+pub(super) async fn forget(
+    store: &Store,
+    name: &ContextName,
+    head: &Head,
+    cache: Option<&Cache>,
+) -> Result<Vec<u64>, Error> {
+    let all = store.list_snapshots(name).await?;
+    let kept: Vec<u64> =
+        all.into_iter().filter(|(n, gone)| *n < head.key.number && !gone).map(|(n, _)| n).collect();
+    if kept.is_empty() {
+        return Ok(kept);
+    }
+    let mut recycled = Files::default();
+    let tree = Tree { store, snapshot: &head.snapshot, cache };
+    let mut segments = std::pin::pin!(tree.segments(0..head.snapshot.segments.len()));
+    while let Some((_, entries)) = segments.try_next().await? {
+        recycled.0.extend(entries.iter().filter(|e| e.recycled).filter_map(Files::key));
+    }
+    if recycled.0.is_empty() {
+        return Ok(Vec::new());
+    }
+    recycled.0.sort_unstable();
+    // Snapshots share most of their segments: each is read once.
+    let mut judged: HashMap<Digest, bool> = HashMap::new();
+    let mut holding = Vec::new();
+    let mut read = std::pin::pin!(
+        stream::iter(kept)
+            .map(|number| async move { (number, store.read_snapshot(name, number).await) })
+            .buffered(AT_ONCE)
+    );
+    while let Some((number, found)) = read.next().await {
+        let found = match found {
+            Ok(found) => found,
+            // Collected in the meantime.
+            Err(e) if is_lost(&e) => continue,
+            Err(e) => return Err(e),
+        };
+        let tree = Tree { store, snapshot: &found.snapshot, cache };
+        for (index, segment) in found.snapshot.segments.iter().enumerate() {
+            let holds = match judged.get(&segment.digest) {
+                Some(holds) => *holds,
+                None => {
+                    let holds = match tree.segment(index).await {
+                        Ok(entries) => entries.iter().any(|e| is_file(e) && recycled.holds(e)),
+                        // Nobody finds a file by it any more.
+                        Err(e) if is_lost(&e) => false,
+                        Err(e) => return Err(e),
+                    };
+                    judged.insert(segment.digest, holds);
+                    holds
+                }
+            };
+            if holds {
+                holding.push(number);
+                break;
+            }
+        }
+    }
+    stream::iter(holding.clone())
+        .map(|number| store.mark_gone(name, number))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    Ok(holding)
+}
+
+/// Whether an object is not there any more, or not what it was.
+fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
+        Error::Format { .. } | Error::Corrupt { .. } => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,158 @@
+//! What an upload learns about the age of files, and what it does about it.
+
+use std::io;
+
+use futures::future::BoxFuture;
+use policy_core::{Expiry, Node, PathSet, Verdict};
+use tokio::time::timeout_at;
+
+use crate::error::Error;
+use crate::format::RecycleRules;
+use crate::monitor::Monitor;
+use crate::mount::Mount;
+use crate::options::SyncOptions;
+use crate::plan::PlanStep;
+use crate::recycle::{DueFile, Recycled, Recycling, carry_out};
+use crate::report::SyncReport;
+use crate::state::BaseRow;
+
+/// The ages of the files that a policy lets expire, as far as an upload meets them anyway.
+pub(super) struct Aging {
+    rule: Expiry,
+    /// The time, as near as it can be told without asking the store.
+    now: i64,
+    expired: u64,
+    next: Option<i64>,
+}
+
+impl Aging {
+    /// Returns the files that are expired.
+    pub(super) fn expired(&self) -> u64 {
+        self.expired
+    }
+
+    /// Returns when the next file expires, or when the first has.
+    pub(super) fn next(&self) -> Option<i64> {
+        self.next
+    }
+
+    /// Takes note of the base, where it says what the head says.
+    pub(super) fn note_base(&mut self, rows: impl Iterator<Item = io::Result<BaseRow>>) -> Result<(), Error> {
+        (self.expired, self.next) = (0, None);
+        for row in rows {
+            let row = row.map_err(|e| Error::local("read", "the local state", e))?;
+            if matches!(row.entry.node, Node::File { .. })
+                && let Some(moment) = self.rule.moment(&row.path, row.entry.uploaded)
+            {
+                self.count(moment);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a step of a plan against the head, and tells of it if it would be recycled.
+    pub(super) fn note(&mut self, step: &PlanStep, tell: Option<&dyn Monitor>) {
+        let written = matches!(step.decision.verdict, Verdict::Write | Verdict::Delete | Verdict::KeepBoth);
+        let Some(remote) = step.remote.as_ref().filter(|_| !written) else { return };
+        let entry = &remote.0.entry;
+        if !matches!(entry.node, Node::File { .. }) {
+            return;
+        }
+        let Some(moment) = self.rule.moment(&step.path, entry.uploaded) else { return };
+        if self.count(moment)
+            && let Some(monitor) = tell
+        {
+            let (path, size, uploaded) = (&step.path, entry.size(), entry.uploaded);
+            DueFile { path, size, uploaded, moment, is_expired: true }.tell(self.now, monitor);
+        }
+    }
+
+    /// Counts a file; says whether it is expired.
+    fn count(&mut self, moment: i64) -> bool {
+        self.next = Some(self.next.map_or(moment, |next| next.min(moment)));
+        self.expired += u64::from(moment <= self.now);
+        moment <= self.now
+    }
+}
+
+impl Mount {
+    /// Returns the rules that this mount's policy gives the context.
+    pub(super) fn recycle_rules(&self) -> RecycleRules {
+        let lifecycle = self.policy.recycle_policy.lifecycle;
+        RecycleRules {
+            lifecycle_days: lifecycle.days().and_then(|d| u16::try_from(d).ok()),
+            paths: self.recycle_paths().places().to_vec(),
+        }
+    }
+
+    /// Returns where the recycle policy holds: what is out of scope is nothing to it. An expression names no
+    /// places, so that it restricts nothing here.
+    fn recycle_paths(&self) -> PathSet {
+        let paths = self.scope.recycle_paths();
+        let lists: Option<Vec<_>> = self.scope.lists().iter().map(|list| list.resolved().cloned()).collect();
+        match lists {
+            Some(lists) if !lists.is_empty() => paths.within(&PathSet::of_places(lists)),
+            _ => paths.clone(),
+        }
+    }
+
+    fn expiry(&self) -> Option<Expiry> {
+        Some(Expiry::new(self.policy.recycle_policy.lifecycle.days()?, self.recycle_paths()))
+    }
+
+    /// Begins to note the ages of files, where the policy lets any expire.
+    pub(super) fn aging(&self, options: &SyncOptions) -> Option<Aging> {
+        let rule = self.expiry().filter(|_| options.only.is_empty())?;
+        let landed = self.files.header().map_or(0, |header| header.head.landed);
+        let now = self.store.env().now().secs.max(landed);
+        Some(Aging { rule, now, expired: 0, next: None })
+    }
+
+    /// Recycles what is expired, if the upload that just ended has met something that is. That this fails is
+    /// no failure of the upload: the next one, or `gc`, does it.
+    pub(super) async fn recycle_after(
+        &self,
+        report: &mut SyncReport,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) {
+        let Some(rule) = self.expiry() else { return };
+        let ended = options.dry_run || report.partial || report.stopped_by_conflict;
+        let Some(next) = report.next_expiry.filter(|_| !ended) else { return };
+        // What was just committed tells the store's time; otherwise it is asked for only if it seems to be due.
+        let landed = report.parent.and(self.files.header()).map(|header| header.head.landed);
+        if next > landed.unwrap_or_else(|| self.store.env().now().secs) {
+            return;
+        }
+        let recycle: BoxFuture<'_, Result<Option<Recycled>, Error>> = Box::pin(async {
+            let now = match landed {
+                Some(landed) => landed,
+                None => self.store.time().await?.0,
+            };
+            if next > now {
+                return Ok(None);
+            }
+            let recycling = Recycling::new(rule, now, monitor);
+            let recycling = recycling.in_scope(self.filter(&SyncOptions::default()));
+            let head = self.store.require_head(&self.context).await?;
+            let cache = Some(self.cache());
+            carry_out(&self.store, &self.context, head, Some(recycling), options, cache).await.map(Some)
+        });
+        let recycled = match options.deadline {
+            Some(end) => timeout_at(end, recycle).await.unwrap_or(Ok(None)),
+            None => recycle.await,
+        };
+        match recycled {
+            Ok(Some(recycled)) => {
+                report.recycled = recycled.files;
+                report.next_expiry = recycled.next;
+                report.snapshot = recycled.snapshot.or(report.snapshot);
+            }
+            Ok(None) => {}
+            Err(e) => {
+                monitor
+                    .warning(&format!("what is expired was not recycled now, and is to be next time: {e}"));
+            }
+        }
+    }
+}
