@@ -49,6 +49,6 @@ pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Fai
 /// Whether a directory is there that is no entry, because what is in it implies it.
 async fn is_implied(store: &Store, snapshot: &Snapshot, path: &TreePath) -> Result<bool, Error> {
     let mut found = false;
-    store.entries(snapshot, path, |_| found = true).await?;
+    store.entries(snapshot, path, |entry| found |= !entry.recycled).await?;
     Ok(found)
 }

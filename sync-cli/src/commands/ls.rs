@@ -1,7 +1,7 @@
 //! `ls`: what is in a snapshot.
 
 use policy_core::{Entry, Node, TreePath, escape};
-use transfer_engine::SyncReport;
+use transfer_engine::{Error, SyncReport};
 
 use super::{Means, Outcome};
 use crate::args::LsArgs;
@@ -17,16 +17,21 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Outcome, Failu
     let store = open_store(means, false)?.store;
     let snapshot = store.snapshot(&context.name, context.at).await?;
     let mut rows = Rows::new(within);
-    let mut any = false;
+    let (mut any, mut recycled) = (false, false);
     store
         .entries(&snapshot, within, |found| {
             // What the recycle policy removed is not there, though the tree remembers it.
+            recycled |= found.recycled;
             if !found.recycled {
                 any = true;
                 rows.entry(&found.path, &found.entry, |path, entry| show(ui, path, entry));
             }
         })
         .await?;
+    if !any && recycled && !within.is_root() {
+        let (path, name, number) = (within.to_string(), context.name.clone(), snapshot.number);
+        return Err(Error::Recycled { path, name, number }.into());
+    }
     if !any && !within.is_root() {
         return Err(Failure::new(
             Exit::NOT_FOUND,

@@ -216,6 +216,9 @@ pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
     total.failed += report.failed;
     total.pending += report.pending;
     total.held_back += report.held_back;
+    total.withheld += report.withheld;
+    total.recycled += report.recycled;
+    total.next_expiry = total.next_expiry.into_iter().chain(report.next_expiry).min();
     total.total_bytes += report.total_bytes;
     total.bytes_read += report.bytes_read;
     total.bytes_stored += report.bytes_stored;

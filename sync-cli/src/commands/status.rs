@@ -165,6 +165,9 @@ fn figures(task: &TaskStatus, goes_on: bool) -> String {
     if task.pending > 0 {
         figures.push_str(&format!(", {} pending", task.pending));
     }
+    if task.withheld > 0 {
+        figures.push_str(&format!(", {} recycled in the context and kept here", task.withheld));
+    }
     if goes_on {
         figures.push_str(&format!(", {}", task.phase));
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use policy_core::Timestamp;
 use serde::Serialize;
 use transfer_engine::SyncReport;
 
@@ -24,6 +25,12 @@ pub(crate) struct Summary {
     pub(crate) failed: u64,
     pub(crate) pending: u64,
     pub(crate) held_back: u64,
+    /// Files here that the context has recycled.
+    pub(crate) withheld: u64,
+    /// Files that left the context by age.
+    pub(crate) recycled: u64,
+    /// When the next one does.
+    pub(crate) next_expiry: Option<String>,
     pub(crate) total_bytes: u64,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_sent: u64,
@@ -80,6 +87,9 @@ impl Summary {
             failed: report.failed,
             pending: report.pending,
             held_back: report.held_back,
+            withheld: report.withheld,
+            recycled: report.recycled,
+            next_expiry: report.next_expiry.map(|secs| text::time(Timestamp { secs, nanos: 0 })),
             total_bytes: report.total_bytes,
             bytes_read: report.bytes_read,
             bytes_sent: report.bytes_sent,
@@ -136,7 +146,7 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
     if report.extracted > 0 {
         counts.push_str(&format!(", {} extracted", report.extracted));
     }
-    let done = report.added + report.changed + report.deleted + report.extracted;
+    let done = report.added + report.changed + report.deleted + report.extracted + report.recycled;
     let nothing = done == 0 && report.parent.is_none();
     let mut line = if report.stopped_by_conflict {
         format!("stopped by a conflict, nothing was {}", deed.past())
@@ -147,18 +157,23 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
     } else {
         format!("{} {snapshot}: {counts}", deed.past())
     };
-    let trouble = [
+    let others = [
+        (report.recycled, "recycled"),
+        (report.withheld, "recycled before and kept here"),
         (report.conflicts, "in conflict"),
         (report.failed, "failed"),
         (report.unsettled, "to be settled by the next push"),
         (report.held_back, "not deleted (held back)"),
         (report.pending, "pending"),
     ];
-    for (n, what) in trouble.into_iter().filter(|(n, _)| *n > 0) {
+    for (n, what) in others.into_iter().filter(|(n, _)| *n > 0) {
         line.push_str(&format!(", {n} {what}"));
     }
     if report.partial {
         line.push_str(", partial");
+    }
+    if let Some(secs) = report.next_expiry.filter(|_| dry_run) {
+        line.push_str(&format!("; the next file expires at {}", text::time(Timestamp { secs, nanos: 0 })));
     }
     if !dry_run && !nothing && !report.stopped_by_conflict {
         let (sent, received) = (text::bytes(report.bytes_sent), text::bytes(report.bytes_received));
@@ -207,6 +222,13 @@ mod tests {
     #[test]
     fn other_ends() {
         let nothing = SyncReport { snapshot: Some(7), unchanged: 3, ..SyncReport::default() };
+        let aged = SyncReport {
+            snapshot: Some(9),
+            recycled: 2,
+            withheld: 1,
+            next_expiry: Some(1_700_000_000),
+            ..SyncReport::default()
+        };
         let trouble =
             SyncReport { conflicts: 2, failed: 3, held_back: 4, pending: 5, partial: true, ..report() };
         let stopped = SyncReport { stopped_by_conflict: true, conflicts: 1, ..SyncReport::default() };
@@ -216,6 +238,8 @@ mod tests {
             sentence(Deed::Push, &report(), true, TOOK),
             sentence(Deed::Push, &trouble, false, TOOK),
             sentence(Deed::Sync, &stopped, false, TOOK),
+            sentence(Deed::Push, &aged, false, TOOK),
+            sentence(Deed::Push, &aged, true, TOOK),
         ];
         insta::assert_snapshot!(lines.join("\n"), @"
         nothing to push: snapshot 7 is up to date; 0.8 s
@@ -223,6 +247,8 @@ mod tests {
         would push: 12 added, 3 changed, 1 deleted; 0.8 s
         pushed snapshot 42: 12 added, 3 changed, 1 deleted, 2 in conflict, 3 failed, 4 not deleted (held back), 5 pending, partial; 1.2 MiB sent of 310 MiB; 0.8 s
         stopped by a conflict, nothing was synced, 1 in conflict; 0.8 s
+        pushed snapshot 9: 0 added, 0 changed, 0 deleted, 2 recycled, 1 recycled before and kept here; 0 B sent of 0 B; 0.8 s
+        would push: 0 added, 0 changed, 0 deleted, 2 recycled, 1 recycled before and kept here; the next file expires at 2023-11-14T22:13:20Z; 0.8 s
         ");
     }
 }

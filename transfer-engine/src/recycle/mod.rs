@@ -46,7 +46,7 @@ impl Due {
             self.files += 1;
             self.bytes += file.size;
         } else {
-            self.next = Some(self.next.map_or(file.moment, |next| next.min(file.moment)));
+            self.next = self.next.into_iter().chain([file.moment]).min();
         }
     }
 }

@@ -74,7 +74,7 @@ impl<'a> StatusKeeper<'a> {
                 if task.error_message.is_none() {
                     task.status = TaskState::Success;
                 }
-                task.pending = report.pending;
+                (task.pending, task.withheld) = (report.pending, report.withheld);
                 task.snapshot = report.snapshot;
             }
             Err(e) => task.error_message = Some(crate::download::chain(e)),

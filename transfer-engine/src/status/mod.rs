@@ -105,6 +105,9 @@ pub struct TaskStatus {
     pub throughput: u64,
     /// Paths of the context that have not been brought.
     pub pending: u64,
+    /// Files here that the context has recycled: they stay, and are not uploaded until they are changed.
+    #[serde(default)]
+    pub withheld: u64,
     /// The snapshot that it came to.
     pub snapshot: Option<u64>,
     /// What the user should know; the first hundred.
@@ -137,6 +140,7 @@ impl TaskStatus {
             total_bytes: 0,
             throughput: 0,
             pending: 0,
+            withheld: 0,
             snapshot: None,
             warnings: Vec::new(),
             errors: Vec::new(),

@@ -22,6 +22,9 @@ pub(super) struct Aging {
     /// The time, as near as it can be told without asking the store.
     now: i64,
     expired: u64,
+    /// When the first file expires, or has.
+    first: Option<i64>,
+    /// When the first of those expires that have not.
     next: Option<i64>,
 }
 
@@ -31,14 +34,19 @@ impl Aging {
         self.expired
     }
 
-    /// Returns when the next file expires, or when the first has.
+    /// Returns when the first file expires, or has.
+    pub(super) fn first(&self) -> Option<i64> {
+        self.first
+    }
+
+    /// Returns when the first of those expires that have not.
     pub(super) fn next(&self) -> Option<i64> {
         self.next
     }
 
     /// Takes note of the base, where it says what the head says.
     pub(super) fn note_base(&mut self, rows: impl Iterator<Item = io::Result<BaseRow>>) -> Result<(), Error> {
-        (self.expired, self.next) = (0, None);
+        (self.expired, self.first, self.next) = (0, None, None);
         for row in rows {
             let row = row.map_err(|e| Error::local("read", "the local state", e))?;
             if matches!(row.entry.node, Node::File { .. })
@@ -69,9 +77,11 @@ impl Aging {
 
     /// Counts a file; says whether it is expired.
     fn count(&mut self, moment: i64) -> bool {
-        self.next = Some(self.next.map_or(moment, |next| next.min(moment)));
-        self.expired += u64::from(moment <= self.now);
-        moment <= self.now
+        let is_expired = moment <= self.now;
+        self.first = self.first.into_iter().chain([moment]).min();
+        self.next = self.next.into_iter().chain((!is_expired).then_some(moment)).min();
+        self.expired += u64::from(is_expired);
+        is_expired
     }
 }
 
@@ -105,7 +115,7 @@ impl Mount {
         let rule = self.expiry().filter(|_| options.only.is_empty())?;
         let landed = self.files.header().map_or(0, |header| header.head.landed);
         let now = self.store.env().now().secs.max(landed);
-        Some(Aging { rule, now, expired: 0, next: None })
+        Some(Aging { rule, now, expired: 0, first: None, next: None })
     }
 
     /// Recycles what is expired, if the upload that just ended has met something that is. That this fails is

@@ -44,7 +44,7 @@ impl Mount {
         let mut report = stats.report(head);
         if as_base && let Some(aging) = &mut attempt.aging {
             aging.note_base(self.base_rows(header, &attempt.filter, options)?)?;
-            report.next_expiry = aging.next();
+            report.next_expiry = aging.first();
         }
         if as_base && !delta.has_rows() {
             return Ok(Outcome::Done(report));
@@ -62,8 +62,8 @@ impl Mount {
         }
         drop(plan);
         if let Some(aging) = &attempt.aging {
-            report.next_expiry = aging.next();
-            report.recycled = if options.dry_run { aging.expired() } else { 0 };
+            (report.recycled, report.next_expiry) =
+                if options.dry_run { (aging.expired(), aging.next()) } else { (0, aging.first()) };
         }
         let knows_all = delta.is_whole && options.only.is_empty();
         // Rows that an earlier upload held back are not in the plan, where their paths look as if they had

@@ -1,0 +1,418 @@
+//! Files that nobody uploads any more leave the context, and the machines that have them keep them.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ctxsync_tests::clock::{Clocked, HandClock};
+use ctxsync_tests::compare::paths;
+use ctxsync_tests::interrupt::BeforePut;
+use ctxsync_tests::machine::{Machine, World, context};
+use ctxsync_tests::random::Random;
+use futures::FutureExt;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use policy_core::TreePath;
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
+use transfer_engine::format::TreeEntry;
+use transfer_engine::recycle::{Due, Recycled, due, recycle};
+use transfer_engine::{
+    Action, CollectOptions, ContextName, ContextService, Env, Error, Silent, Store, SyncOptions, WriteOptions,
+};
+
+const DAY: i64 = 86_400;
+const ONE_DAY: &str = r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day"}}"#;
+
+/// A world in which the store and all machines have a clock that the test sets.
+struct Yard {
+    world: World,
+    clock: HandClock,
+}
+
+impl Yard {
+    async fn new() -> Self {
+        let clock = HandClock::default();
+        // Later than all files are, so that their times can be trusted.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        clock.pass(now.cast_signed() - clock.secs() + DAY);
+        let objects = Clocked::new(Arc::new(InMemory::new()), &clock);
+        Self { world: World::over(objects).await, clock }
+    }
+
+    fn machine(&self, name: &str, policy: &str) -> Machine {
+        let mut machine = self.world.machine(name).with_policy(policy);
+        machine.env = Env::real().with_clock(Arc::new(self.clock.clone()));
+        machine
+    }
+
+    fn days(&self, days: i64) {
+        self.clock.pass(days * DAY);
+    }
+
+    /// The files of the head, each with whether it is a placeholder.
+    async fn files(&self) -> BTreeMap<String, bool> {
+        let head = self.world.head().await;
+        let mut files = BTreeMap::new();
+        let each = |e: TreeEntry| {
+            files.insert(e.path.to_string(), e.recycled);
+        };
+        self.world.store().entries(&head, &TreePath::root(), each).await.unwrap();
+        files
+    }
+
+    /// The snapshots that are not forgotten, newest first.
+    async fn log(&self) -> Vec<u64> {
+        self.world.store().log(&context()).await.unwrap().iter().map(|s| s.number).collect()
+    }
+
+    async fn recycle(&self) -> Result<Recycled, Error> {
+        let options = SyncOptions::default();
+        recycle(&self.world.store(), &context(), self.clock.secs(), &options, &Silent).await
+    }
+
+    async fn due(&self) -> (Due, Vec<(String, bool)>) {
+        let mut files = Vec::new();
+        let each = |f: &transfer_engine::recycle::DueFile<'_>| files.push((f.path.to_string(), f.is_expired));
+        let due = due(&self.world.store(), &context(), self.clock.secs(), each).await.unwrap();
+        (due, files)
+    }
+}
+
+fn gone(files: &[&str], there: &[&str]) -> BTreeMap<String, bool> {
+    let gone = files.iter().map(|f| ((*f).to_owned(), true));
+    gone.chain(there.iter().map(|f| ((*f).to_owned(), false))).collect()
+}
+
+/// A machine whose file `old` was recycled when it pushed `new`.
+async fn recycled() -> (Yard, Machine) {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", ONE_DAY);
+    a.mount.write("old", Random::new(1).bytes(300_000));
+    a.push().await.clean();
+    yard.days(1);
+    a.mount.write("new", "x");
+    let report = a.push().await.clean().clone();
+    assert_eq!((report.snapshot, report.parent, report.added, report.recycled), (Some(4), Some(2), 1, 1));
+    assert_eq!(yard.files().await, gone(&["old"], &["new"]));
+    (yard, a)
+}
+
+#[tokio::test]
+async fn what_is_expired_leaves_with_the_next_commit_and_so_do_its_bytes() {
+    let (yard, a) = recycled().await;
+    let head = yard.world.head().await;
+    assert_eq!((head.totals.files, head.totals.bytes, head.changes.deleted), (1, 1, 1));
+    // The empty beginning holds nothing of it.
+    assert_eq!(yard.log().await, [4, 1]);
+    // Only what is left in scope and young enough is to come.
+    assert_eq!(yard.due().await.0.next, Some(yard.clock.secs() + DAY));
+
+    yard.days(3);
+    let store = Store::new(Arc::clone(&yard.world.objects), "test:", a.env.clone());
+    store.collect(&CollectOptions { exclusive: true, ..CollectOptions::default() }, &Silent).await.unwrap();
+    let packs = futures::TryStreamExt::try_collect::<Vec<_>>(yard.world.objects.list(Some(&"packs".into())));
+    let bytes: u64 = packs.await.unwrap().iter().map(|p| p.size).sum();
+    assert!(bytes < 10_000, "{bytes}");
+    let fresh = yard.machine("fresh", "{}");
+    fresh.pull().await.clean();
+    assert_eq!(paths(&fresh.mount.0), ["new"]);
+}
+
+#[tokio::test]
+async fn a_machine_that_has_it_keeps_it_and_does_not_upload_it() {
+    let (yard, a) = recycled().await;
+    for _ in 0..2 {
+        let ended = a.sync().await;
+        let report = ended.clean();
+        assert_eq!((report.parent, report.withheld, report.pending, report.recycled), (None, 1, 0, 0));
+        assert!(a.mount.has("old"));
+    }
+    // It needs no more than to see that nothing is new, and sends nothing.
+    let again = a.push().await.clean().clone();
+    assert_eq!((again.requests, again.bytes_sent), (1, 0));
+    let plan = Machine { options: SyncOptions { dry_run: true, ..a.options.clone() }, ..a.clone() };
+    for ended in [plan.push().await, plan.pull().await] {
+        assert_eq!(ended.noted.events, [("old".parse().unwrap(), Action::Skip)]);
+    }
+    // Neither touching it nor losing what the machine remembers changes that.
+    a.mount.time("old", 5, 5).mode("old", 0o600);
+    assert_eq!(a.push().await.clean().parent, None);
+    a.lose_state();
+    for _ in 0..2 {
+        let report = a.push().await.clean().clone();
+        assert_eq!((report.parent, report.withheld), (None, 1));
+    }
+    a.pull().await.clean();
+    assert!(a.mount.has("old"));
+    assert_eq!(yard.files().await, gone(&["old"], &["new"]));
+}
+
+#[tokio::test]
+async fn what_is_changed_is_uploaded_again() {
+    let (yard, a) = recycled().await;
+    a.mount.write("old", "quite another");
+    let report = a.push().await.clean().clone();
+    assert_eq!((report.added, report.changed, report.withheld, report.recycled), (1, 0, 0, 0));
+    assert_eq!(yard.files().await, gone(&[], &["new", "old"]));
+    let fresh = yard.machine("fresh", "{}");
+    fresh.pull().await.clean();
+    assert_eq!(fresh.mount.read("old"), "quite another");
+    assert_eq!(a.push().await.clean().requests, 1);
+}
+
+#[tokio::test]
+async fn what_is_removed_here_stays_a_placeholder_and_returns_only_if_it_is_another() {
+    let (yard, a) = recycled().await;
+    let content = std::fs::read(a.mount.at("old")).unwrap();
+    a.mount.remove("old");
+    let report = a.push().await.clean().clone();
+    assert_eq!((report.parent, report.withheld, report.deleted), (None, 0, 0));
+    a.mount.write("old", &content);
+    assert_eq!(a.push().await.clean().withheld, 1);
+    assert_eq!(yard.files().await, gone(&["old"], &["new"]));
+}
+
+#[tokio::test]
+async fn a_machine_that_was_away_keeps_what_it_has() {
+    let yard = Yard::new().await;
+    let (a, b) = (yard.machine("a", ONE_DAY), yard.machine("b", "{}"));
+    a.mount.write("old", "1").write("older", "1");
+    a.push().await.clean();
+    b.pull().await.clean();
+    a.mount.write("older", "2");
+    a.push().await.clean();
+    yard.days(2);
+    a.push().await.clean();
+    assert_eq!(yard.files().await, gone(&["old", "older"], &[]));
+    // Also the version from before the one that was recycled: nobody has changed it here.
+    for _ in 0..2 {
+        assert_eq!(b.pull().await.clean().withheld, 2);
+        assert_eq!(b.push().await.clean().withheld, 2);
+    }
+    assert_eq!((b.mount.read("old"), b.mount.read("older")), ("1".into(), "1".into()));
+    b.mount.write("older", "3");
+    assert_eq!(b.push().await.clean().added, 1);
+    assert_eq!(yard.files().await, gone(&["old"], &["older"]));
+}
+
+#[tokio::test]
+async fn only_below_its_paths_and_only_what_is_in_scope() {
+    let yard = Yard::new().await;
+    let all = yard.machine("all", "{}");
+    all.mount.write("logs/a", "1").write("logs2", "1").write("src/logs", "1").write("out/logs/b", "1");
+    all.mount.link("logs/link", "a");
+    all.push().await.clean();
+    let a = yard.machine(
+        "a",
+        r#"{"recyclePolicy": {"lifecycle": "Lifecycle_3Days", "paths": ["logs", "out"]},
+            "bwList": {"whiteLists": [{"path": "logs"}, {"path": "src"}]}}"#,
+    );
+    a.pull().await.clean();
+    yard.days(2);
+    a.mount.write("src/x", "1");
+    assert_eq!(a.push().await.clean().recycled, 0);
+    yard.days(1);
+    assert_eq!(a.push().await.clean().recycled, 1);
+    let there = ["logs/link", "logs2", "out/logs/b", "src/logs", "src/x"];
+    assert_eq!(yard.files().await, gone(&["logs/a"], &there));
+    // What `gc` does by the head's rules keeps to the same.
+    yard.days(100);
+    assert_eq!(yard.recycle().await.unwrap(), Recycled::default());
+}
+
+#[tokio::test]
+async fn for_ever_is_for_ever() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", r#"{"recyclePolicy": {"lifecycle": "Lifecycle_Forever"}}"#);
+    a.mount.write("old", "1");
+    a.push().await.clean();
+    yard.days(100_000);
+    a.mount.write("new", "1");
+    let report = a.push().await.clean().clone();
+    assert_eq!((report.recycled, report.next_expiry), (0, None));
+    assert_eq!(yard.recycle().await.unwrap(), Recycled::default());
+    assert_eq!(yard.due().await, (Due { snapshot: 3, ..Due::default() }, vec![]));
+    assert_eq!(yard.log().await, [3, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_push_with_nothing_to_do_is_one_request_until_something_is_expired() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", ONE_DAY);
+    a.mount.write("old", "1");
+    a.push().await.clean();
+    let expires = yard.clock.secs() + DAY;
+    yard.clock.pass(DAY - 1);
+    let report = a.push().await.clean().clone();
+    assert_eq!((report.requests, report.next_expiry), (1, Some(expires)));
+    let plan = Machine { options: SyncOptions { dry_run: true, ..a.options.clone() }, ..a.clone() };
+    assert_eq!(plan.push().await.clean().recycled, 0);
+    assert_eq!(yard.due().await.1, [("old".to_owned(), false)]);
+    yard.clock.pass(1);
+    let planned = plan.push().await;
+    assert_eq!(planned.clean().recycled, 1);
+    assert_eq!(planned.noted.events, [("old".parse().unwrap(), Action::Delete)]);
+    let (due, files) = yard.due().await;
+    assert_eq!((due.files, due.bytes, due.next, files), (1, 1, None, vec![("old".to_owned(), true)]));
+    let ended = a.push().await;
+    assert_eq!((ended.clean().recycled, ended.clean().snapshot), (1, Some(3)));
+    assert_eq!(ended.noted.events, [("old".parse().unwrap(), Action::Delete)]);
+    assert_eq!(yard.files().await, gone(&["old"], &[]));
+}
+
+#[tokio::test]
+async fn only_new_content_counts_as_an_upload() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", ONE_DAY);
+    a.mount.write("touched", "1").write("again", "1").write("moved", "1").write("changed", "1");
+    a.push().await.clean();
+    yard.clock.pass(DAY - 10);
+    a.mount.time("touched", 7, 7).remove("again").write("again", "1");
+    a.mount.rename("moved", "moved-here").write("changed", "2");
+    a.push().await.clean();
+    yard.clock.pass(10);
+    a.push().await.clean();
+    assert_eq!(yard.files().await, gone(&["again", "touched"], &["changed", "moved-here"]));
+}
+
+#[tokio::test]
+async fn the_stores_clock_counts() {
+    let yard = Yard::new().await;
+    // One machine lives in the past, the other in the future.
+    let wrong = |name: &str, days: i64| {
+        let (mut machine, clock) = (yard.machine(name, ONE_DAY), HandClock::default());
+        clock.pass(yard.clock.secs() - clock.secs() + days * DAY);
+        machine.env = Env::real().with_clock(Arc::new(clock));
+        machine
+    };
+    let (past, future) = (wrong("past", -1000), wrong("future", 1000));
+    past.mount.write("p", "1");
+    past.push().await.clean();
+    future.pull().await.clean();
+    future.mount.write("f", "1");
+    future.push().await.clean();
+    // Nothing has to be put to know what is in it already.
+    past.pull().await.clean();
+    past.mount.write("q", "1");
+    for machine in [&past, &future] {
+        assert_eq!(machine.push().await.clean().recycled, 0);
+    }
+    assert_eq!(yard.files().await, gone(&[], &["f", "p", "q"]));
+    assert_eq!(yard.due().await.0.next, Some(yard.clock.secs() + DAY));
+    yard.days(1);
+    assert_eq!(yard.recycle().await.unwrap().files, 3);
+}
+
+#[tokio::test]
+async fn placeholders_are_in_nobodys_way() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", ONE_DAY);
+    a.mount.write("d/e/x", "1").write("d/y", "1").write("f", "1");
+    a.push().await.clean();
+    yard.days(1);
+    a.push().await.clean();
+    assert_eq!(yard.files().await, gone(&["d/e/x", "d/y", "f"], &[]));
+    // A machine that never had them puts a file where a directory was, and the other way round.
+    let b = yard.machine("b", "{}");
+    b.pull().await.clean();
+    assert_eq!(paths(&b.mount.0), [""; 0]);
+    b.mount.write("d", "a file").write("f/in", "a directory").dir("empty");
+    let report = b.push().await.clean().clone();
+    assert_eq!((report.added, report.failed), (3, 0));
+    assert_eq!(yard.files().await, gone(&[], &["d", "empty", "f/in"]));
+    let fresh = yard.machine("fresh", "{}");
+    fresh.pull().await.clean();
+    assert_eq!((fresh.mount.read("d"), fresh.mount.read("f/in")), ("a file".into(), "a directory".into()));
+}
+
+#[tokio::test]
+async fn a_writer_that_is_first_loses_nothing_and_hinders_nothing() {
+    let yard = Yard::new().await;
+    let (mut a, b) = (yard.machine("a", ONE_DAY), yard.machine("b", "{}"));
+    a.mount.write("old", "1").write("other", "1");
+    a.push().await.clean();
+    b.pull().await.clean();
+    yard.days(1);
+    b.mount.write("other", "2").write("theirs", "1");
+    let once = AtomicBool::new(true);
+    let rival = b.clone();
+    a.objects = BeforePut::new(Arc::clone(&yard.world.objects), move |key| {
+        let now = key.as_ref().starts_with("contexts") && once.swap(false, Ordering::SeqCst);
+        let rival = rival.clone();
+        async move {
+            if now {
+                rival.push_elsewhere().await.clean();
+            }
+        }
+        .boxed()
+    });
+    assert_eq!(a.push().await.clean().recycled, 1);
+    assert_eq!(yard.files().await, gone(&["old"], &["other", "theirs"]));
+    // Nothing that holds it is left, the rival's snapshot among it.
+    assert_eq!(yard.log().await, [4, 1]);
+    assert_eq!(b.sync().await.clean().withheld, 1);
+    assert_eq!(yard.recycle().await.unwrap().forgotten, [0; 0]);
+}
+
+#[tokio::test]
+async fn who_dies_before_forgetting_is_finished_by_the_next() {
+    let yard = Yard::new().await;
+    let mut a = yard.machine("a", ONE_DAY);
+    a.mount.write("old", "1");
+    a.push().await.clean();
+    a.mount.write("old2", "1");
+    a.push().await.clean();
+    yard.days(1);
+    let faulty = Faulty::new(Arc::clone(&yard.world.objects), 1);
+    faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Put).nth(3));
+    a.objects = Arc::new(faulty);
+    let ended = a.push().await;
+    // The upload itself is done; that the rest is not is told.
+    assert!(ended.warned("was not recycled now"), "{:?}", ended.noted);
+    assert_eq!(yard.files().await, gone(&["old", "old2"], &[]));
+    assert!(yard.log().await.len() > 2, "it died too late");
+    let finished = yard.recycle().await.unwrap();
+    assert_eq!((finished.snapshot, finished.files), (None, 0));
+    assert!(!finished.forgotten.is_empty());
+    assert_eq!(yard.log().await, [4, 1]);
+    assert_eq!(yard.recycle().await.unwrap(), Recycled::default());
+}
+
+#[tokio::test]
+async fn another_context_keeps_its_own() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", ONE_DAY);
+    a.mount.write("old", "1");
+    a.push().await.clean();
+    let service = ContextService::new(&yard.world.store());
+    let other = ContextName::new("other").unwrap();
+    service.create(&other).await.unwrap();
+    let path: TreePath = "old".parse().unwrap();
+    service.write_file(&other, &path, &b"1"[..], &WriteOptions::default()).await.unwrap();
+    yard.days(1);
+    assert_eq!(yard.recycle().await.unwrap().files, 1);
+    assert_eq!(service.list_files(&other, &TreePath::root()).await.unwrap().len(), 1);
+    assert_eq!(yard.world.store().log(&other).await.unwrap().len(), 2);
+
+    // Without a mount it is as if it were not there, but for what is said of it.
+    assert!(service.list_files(&context(), &TreePath::root()).await.unwrap().is_empty());
+    let read = service.read_file(&context(), &path, 0..1, |_| Ok(())).await;
+    assert!(matches!(read, Err(Error::Recycled { .. })), "{read:?}");
+    let removed = service.delete_file(&context(), &path).await;
+    assert!(matches!(removed, Err(Error::Recycled { .. })), "{removed:?}");
+    let head = yard.world.head().await;
+    let restored = yard.world.outside();
+    let restore = |paths: Vec<TreePath>| {
+        let (store, head, dir) = (yard.world.store(), head.clone(), restored.0.clone());
+        async move { store.restore(&head, &dir, &paths, &SyncOptions::default(), &Silent).await }
+    };
+    assert_eq!(restore(vec![]).await.unwrap().added, 0);
+    assert!(matches!(restore(vec![path.clone()]).await, Err(Error::Recycled { .. })));
+    // Written again, it is there again.
+    service.write_file(&context(), &path, &b"1"[..], &WriteOptions::default()).await.unwrap();
+    assert_eq!(yard.files().await, gone(&[], &["old"]));
+    assert_eq!(yard.recycle().await.unwrap().files, 0);
+}
