@@ -56,3 +56,12 @@ big:
 archives dir="target/archives":
     tests/fetch-archives.sh {{dir}}
     CTXSYNC_ARCHIVES={{absolute_path(dir)}} cargo test -p transfer-engine --lib real_archives -- --nocapture
+
+# Measures ctxsync side by side with other tools, say `just peers --data d1 --to local`; goes on where it was.
+peers *args:
+    cargo build --release -p sync-cli -p ctxsync-peers
+    PATH="$(benches/peers/install.sh target/peers/tools)" target/release/peers run {{args}}
+
+# Measures what `uploadMode: Archive` saves and costs on real trees: the table in docs/upload-modes.md.
+upload-modes *args:
+    just peers --data d1,d4,d5 --to s3 --operations first-push,fetch-one --tools ctxsync,ctxsync-archive,restic {{args}}

@@ -1,0 +1,71 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::cell::Operation;
+use crate::data::Set;
+use crate::place::Destination;
+use crate::tools::Tool;
+
+/// Measures ctxsync side by side with the tools that people use instead.
+#[derive(Debug, Parser)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measures the cells that were not measured yet, and writes the report.
+    Run(RunArgs),
+    /// Writes the report of what was measured.
+    Report {
+        /// Where the results are.
+        #[arg(long, default_value = "target/peers")]
+        dir: PathBuf,
+    },
+    /// Runs one command and writes what it used.
+    #[command(hide = true)]
+    Measure {
+        out: PathBuf,
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    /// The sets of data.
+    #[arg(long, value_delimiter = ',', default_value = "d1,d2,d3")]
+    pub(crate) data: Vec<Set>,
+    /// Where to.
+    #[arg(long, value_delimiter = ',', default_value = "local,s3,s3-delay")]
+    pub(crate) to: Vec<Destination>,
+    /// What is done.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "first-push,push-unchanged,push-changed,pull,pull-changed,fetch-one"
+    )]
+    pub(crate) operations: Vec<Operation>,
+    /// The tools; those that are not installed are left out with a word.
+    #[arg(long, value_delimiter = ',', default_value = "ctxsync,find,rsync,restic,rustic,rclone,s5cmd")]
+    pub(crate) tools: Vec<Tool>,
+    /// Rounds that count; one more comes before them.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Makes the data smaller by this factor, to try things out.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) divide: u64,
+    /// Measures again what was measured.
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Where data, work and results go. Needs some 30 GB of disk.
+    #[arg(long, default_value = "target/peers")]
+    pub(crate) dir: PathBuf,
+    /// The program that is measured.
+    #[arg(long, default_value = "target/release/ctxsync")]
+    pub(crate) ctxsync: PathBuf,
+}

@@ -1,0 +1,84 @@
+//! What was measured: operations, and the figures of each tool.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::data::Set;
+use crate::measure::Used;
+use crate::place::Destination;
+use crate::tools::Tool;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Operation {
+    /// Everything, to where nothing is.
+    FirstPush,
+    /// A push with nothing to do.
+    PushUnchanged,
+    /// A push of 1% that changed.
+    PushChanged,
+    /// Everything, into an empty directory, on a machine that remembers nothing.
+    Pull,
+    /// A pull of 1% that changed elsewhere.
+    PullChanged,
+    /// One file, on a machine that remembers nothing: the time until the first file is there.
+    FetchOne,
+}
+
+impl Operation {
+    /// Whether something has to be changed for it.
+    pub(crate) fn changes(self) -> bool {
+        matches!(self, Self::PushChanged | Self::PullChanged)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned()).as_str())
+    }
+}
+
+/// What one tool did in a cell.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) version: String,
+    /// The rounds that count, in their order.
+    pub(crate) runs: Vec<Used>,
+    /// What lay in the store after the round before them, and by how much that round made it larger.
+    pub(crate) stored: u64,
+    pub(crate) objects: u64,
+    pub(crate) added: i64,
+    /// What a server saw of that round.
+    pub(crate) requests: Option<u64>,
+    pub(crate) sent: Option<u64>,
+    pub(crate) received: Option<u64>,
+    /// Why there are no more runs.
+    pub(crate) error: Option<String>,
+}
+
+/// All that was measured of one thing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Cell {
+    pub(crate) data: Set,
+    pub(crate) to: Destination,
+    pub(crate) operation: Operation,
+    pub(crate) divide: u64,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) tools: BTreeMap<Tool, Row>,
+}
+
+impl Cell {
+    /// Returns the name under which it is kept.
+    pub(crate) fn file_name(&self) -> String {
+        let Self { data, to, operation, divide, .. } = self;
+        format!(
+            "{data}-{to}-{operation}{}.json",
+            if *divide == 1 { String::new() } else { format!("-{divide}") }
+        )
+    }
+}

@@ -1,0 +1,56 @@
+//! Measures ctxsync side by side with the tools that people use instead.
+//!
+//! ```text
+//! data ──► run ──► cells: what was measured of (data, destination, operation) ──► report, goals
+//!           └── bench: one of them, with all tools in turn, round by round
+//!                ├── tools      the command lines
+//!                ├── measure    one command: wall, CPU, peak memory
+//!                └── place      a directory, or S3 on loopback, without or with delay (proxy)
+//! ```
+//!
+//! Every cell is written to a file of its own as soon as it is measured: what was interrupted goes on where it
+//! was, and `report` makes tables of what there is.
+
+mod args;
+mod bench;
+mod cell;
+mod data;
+mod goals;
+mod measure;
+mod place;
+mod proxy;
+mod report;
+mod run;
+mod tools;
+mod tree;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// What goes wrong ends the run with a message: there is nobody who would handle it.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Report { dir } => report::write(&dir),
+        Command::Measure { out, command } => measure::wrapped(&out, &command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the user how things go.
+#[expect(clippy::print_stderr, reason = "this is where a program of the workspace talks to its user")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,216 @@
+//! The tools, and how each does what is measured.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::cell::Operation;
+use crate::place::{Destination, Repo};
+
+/// Something that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Tool {
+    Ctxsync,
+    /// With `uploadMode: Archive`.
+    CtxsyncArchive,
+    /// Walks the tree and does nothing: what no tool can be faster than.
+    Find,
+    Rsync,
+    Restic,
+    Rustic,
+    Rclone,
+    S5cmd,
+}
+
+/// Who works: its program, and where it keeps what it remembers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Machine<'a> {
+    pub(crate) ctxsync: &'a Path,
+    pub(crate) state: &'a Path,
+}
+
+const PASSWORD: &str = "password";
+const ARCHIVE: &str = r#"{"uploadPolicy": {"uploadMode": "Archive"}}"#;
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned()).as_str())
+    }
+}
+
+impl Tool {
+    /// Returns the version that is installed, on one line.
+    pub(crate) fn version(self, ctxsync: &Path) -> Option<String> {
+        let mut command = match self {
+            Self::Ctxsync | Self::CtxsyncArchive => Command::new(ctxsync),
+            tool => Command::new(tool.to_string()),
+        };
+        let argument =
+            if matches!(self, Self::Restic | Self::Rclone | Self::S5cmd) { "version" } else { "--version" };
+        let output = command.arg(argument).output().ok().filter(|o| o.status.success())?;
+        String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+    }
+
+    /// Whether it can do that there.
+    pub(crate) fn does(self, operation: Operation, to: Destination) -> bool {
+        match self {
+            Self::Find => operation == Operation::PushUnchanged,
+            Self::Rsync => to == Destination::Local,
+            Self::S5cmd => to != Destination::Local,
+            _ => true,
+        }
+    }
+
+    /// Whether it keeps symbolic links, times and modes.
+    pub(crate) fn keeps_all(self) -> bool {
+        !matches!(self, Self::Rclone | Self::S5cmd)
+    }
+
+    /// Returns what has to be done before the first push, if anything.
+    pub(crate) fn init(self, repo: &Repo, machine: Machine<'_>) -> Result<Option<Command>> {
+        std::fs::create_dir_all(machine.state)?;
+        Ok(match self {
+            Self::CtxsyncArchive => {
+                std::fs::write(machine.state.join("policy.json"), ARCHIVE)?;
+                None
+            }
+            Self::Restic | Self::Rustic => {
+                let mut command = self.command(repo, machine);
+                command.arg("init");
+                Some(command)
+            }
+            _ => None,
+        })
+    }
+
+    /// Returns the command that saves `tree`.
+    pub(crate) fn push(self, repo: &Repo, machine: Machine<'_>, tree: &Path) -> Command {
+        let mut c = self.command(repo, machine);
+        match self {
+            Self::Ctxsync => c.args(["push", "work"]).arg(tree),
+            Self::CtxsyncArchive => {
+                c.arg("--policy").arg(machine.state.join("policy.json")).args(["push", "work"]).arg(tree)
+            }
+            Self::Find => c.arg(tree).args(["-printf", "%T@ %s\n"]),
+            Self::Rsync => c.arg("-a").arg(inside(tree)).arg(repo.url(self)),
+            Self::Restic | Self::Rustic => c.args(["backup", "."]).current_dir(tree),
+            Self::Rclone => c.arg("sync").arg(tree).arg(repo.url(self)),
+            Self::S5cmd => c.args(["sync", "--no-follow-symlinks"]).arg(inside(tree)).arg(repo.url(self)),
+        };
+        c
+    }
+
+    /// Returns the command that brings everything to `target`, or what changed.
+    pub(crate) fn pull(self, repo: &Repo, machine: Machine<'_>, target: &Path) -> Command {
+        let mut c = self.command(repo, machine);
+        match self {
+            Self::Ctxsync | Self::CtxsyncArchive => c.args(["pull", "work"]).arg(target),
+            Self::Find => c.arg(target),
+            Self::Rsync => c.arg("-a").arg(repo.url(self)).arg(inside(target)),
+            Self::Restic => c.args(["restore", "latest", "--target"]).arg(target),
+            Self::Rustic => c.args(["restore", "latest"]).arg(target),
+            Self::Rclone => c.arg("sync").arg(repo.url(self)).arg(target),
+            Self::S5cmd => c.arg("sync").arg(repo.url(self) + "*").arg(inside(target)),
+        };
+        c
+    }
+
+    /// Returns the command that brings one file, `path`, to its place below `target`.
+    pub(crate) fn fetch(self, repo: &Repo, machine: Machine<'_>, path: &str, target: &Path) -> Command {
+        let mut c = self.command(repo, machine);
+        let to = target.join(path);
+        let parent = to.parent().unwrap_or(target);
+        match self {
+            Self::Ctxsync | Self::CtxsyncArchive => c.args(["pull", "--only", path, "work"]).arg(target),
+            Self::Find => c.arg(target),
+            Self::Rsync => c.arg("-a").arg("--mkpath").arg(repo.url(self) + path).arg(to),
+            Self::Restic => {
+                c.args(["restore", "latest", "--include"]).arg(format!("/{path}")).arg("--target").arg(target)
+            }
+            Self::Rustic => c.arg("restore").arg(format!("latest:{path}")).arg(to),
+            Self::Rclone => c.arg("copy").arg(repo.url(self) + path).arg(parent),
+            Self::S5cmd => c.arg("cp").arg(repo.url(self) + path).arg(to),
+        };
+        c
+    }
+
+    /// Returns a call without arguments of its own: the program, how it finds the copy, and silence.
+    fn command(self, repo: &Repo, machine: Machine<'_>) -> Command {
+        let mut c = match self {
+            Self::Ctxsync | Self::CtxsyncArchive => Command::new(machine.ctxsync),
+            tool => Command::new(tool.to_string()),
+        };
+        if let Repo::S3 { env, .. } = repo {
+            c.envs(env.iter().map(|(name, value)| (name, value)));
+        }
+        match self {
+            Self::Ctxsync | Self::CtxsyncArchive => {
+                c.env("XDG_CONFIG_HOME", machine.state).args(["--quiet", "--no-progress", "--state-dir"]);
+                c.arg(machine.state).arg("--store").arg(repo.url(self));
+            }
+            Self::Restic => {
+                c.env("RESTIC_PASSWORD", PASSWORD).env("RESTIC_CACHE_DIR", machine.state.join("cache"));
+                c.arg("--quiet").arg("--repo").arg(repo.url(self));
+            }
+            Self::Rustic => {
+                c.env("RUSTIC_PASSWORD", PASSWORD).env("RUSTIC_CACHE_DIR", machine.state.join("cache"));
+                c.env("RUSTIC_NO_PROGRESS", "true").env("RUSTIC_LOG_LEVEL", "warn");
+                c.env("RUSTIC_REPOSITORY", repo.url(self)).env("XDG_CONFIG_HOME", machine.state);
+                if let Repo::S3 { bucket, prefix, endpoint, .. } = repo {
+                    let options = [
+                        ("BUCKET", *bucket),
+                        ("ROOT", prefix),
+                        ("ENDPOINT", endpoint),
+                        ("REGION", "us-east-1"),
+                    ];
+                    c.envs(options.map(|(name, value)| (format!("OPENDAL_{name}"), value)));
+                }
+            }
+            Self::Rclone => {
+                c.args(["--config", "/dev/null", "--quiet"]);
+                if matches!(repo, Repo::S3 { .. }) {
+                    // Without these, a sync with nothing to do asks for every object.
+                    c.args(["--fast-list", "--checksum", "--transfers", "16", "--s3-no-check-bucket"]);
+                }
+            }
+            Self::S5cmd => {
+                c.args(["--log", "error"]);
+                if let Repo::S3 { endpoint, .. } = repo {
+                    c.arg("--endpoint-url").arg(endpoint);
+                }
+            }
+            Self::Find | Self::Rsync => {}
+        }
+        c
+    }
+}
+
+impl Repo {
+    /// Returns the place as the tool wants it named; for those that copy files it ends in a slash.
+    fn url(&self, tool: Tool) -> String {
+        match (self, tool) {
+            (Self::Dir(dir), Tool::Rsync | Tool::Rclone) => inside(dir),
+            (Self::Dir(dir), _) => dir.display().to_string(),
+            (Self::S3 { bucket, prefix, endpoint, .. }, Tool::Restic) => {
+                format!("s3:{endpoint}/{bucket}/{prefix}")
+            }
+            (Self::S3 { .. }, Tool::Rustic) => "opendal:s3".to_owned(),
+            (Self::S3 { bucket, prefix, endpoint, .. }, Tool::Rclone) => {
+                format!(
+                    ":s3,provider=Other,env_auth=true,region=us-east-1,endpoint=\"{endpoint}\":{bucket}/{prefix}/"
+                )
+            }
+            (Self::S3 { bucket, prefix, .. }, Tool::S5cmd) => format!("s3://{bucket}/{prefix}/"),
+            (Self::S3 { bucket, prefix, .. }, _) => format!("s3://{bucket}/{prefix}"),
+        }
+    }
+}
+
+fn inside(dir: &Path) -> String {
+    format!("{}/", dir.display())
+}
