@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod clock;
 pub mod compare;
+pub mod document;
 pub mod faults;
 pub mod guide;
 pub mod interrupt;

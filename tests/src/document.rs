@@ -1,0 +1,51 @@
+//! Parts of documents that tests write: each between `<!-- NAME: ... -->` and `<!-- end of NAME -->`.
+
+use std::fs::{self, File};
+
+use crate::guide::root;
+
+/// Compares a part of a document, a path from the root of the repository, with what it should be.
+///
+/// With `DOCS_UPDATE=1` it is written anew instead.
+///
+/// # Panics
+/// If it is something else.
+pub fn check(document: &str, name: &str, expected: &str) {
+    let place = root().join(document);
+    let update = std::env::var_os("DOCS_UPDATE").is_some();
+    // Several test programs may write one document at the same time.
+    let lock = update.then(|| File::open(&place).unwrap());
+    lock.iter().for_each(|lock| lock.lock().unwrap());
+    let text = fs::read_to_string(&place).unwrap();
+    let (before, found, after) = cut(&text, name).unwrap_or_else(|| panic!("{document}: no part {name}"));
+    let expected = format!("\n{}\n", expected.trim_end());
+    if update {
+        fs::write(&place, [before, &expected, after].concat()).unwrap();
+    } else {
+        assert!(
+            found == expected,
+            "{document}: the part {name} is\n{found}\nand should be\n{expected}\n(DOCS_UPDATE=1 writes it anew)"
+        );
+    }
+}
+
+/// Cuts a document into what comes before a part, the part, and what comes after it.
+fn cut<'t>(text: &'t str, name: &str) -> Option<(&'t str, &'t str, &'t str)> {
+    let begin = text.find(&format!("<!-- {name}: "))?;
+    let begin = begin + text[begin..].find("-->\n")? + "-->\n".len();
+    let end = begin + text[begin..].find(&format!("<!-- end of {name} -->"))?;
+    Some((&text[..begin], &text[begin..end], &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_found_by_its_name() {
+        let text = "a\n<!-- x: by a test -->\nold\n<!-- end of x -->\nb\n";
+        let parts = ("a\n<!-- x: by a test -->\n", "old\n", "<!-- end of x -->\nb\n");
+        assert_eq!(cut(text, "x"), Some(parts));
+        assert_eq!(cut(text, "y"), None);
+    }
+}
