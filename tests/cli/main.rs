@@ -14,6 +14,7 @@ mod help;
 mod json;
 mod owner;
 mod policy;
+mod recycling;
 mod run;
 mod running;
 mod secrets;

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use policy_core::TreePath;
-use transfer_engine::{ContextName, ContextSync, Mount, SyncReport, TaskStatus, status as tasks};
+use transfer_engine::{
+    ContextName, ContextSync, Error, Mount, Store, SyncReport, TaskStatus, status as tasks,
+};
 
 use super::{Means, Outcome, running};
 use crate::args::FetchArgs;
@@ -45,8 +47,12 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome,
             options.only.clone_from(&paths);
             let store = open_store(means, false)?.store;
             let sync = ContextSync::new(context.clone(), mount.typed(), policy::chosen(settings)?);
-            let mut mount = Mount::open(&store, sync, &settings.state_dir.value)?;
-            (context, mount.pull(&options, &watch).await?)
+            let mut open = Mount::open(&store, sync, &settings.state_dir.value)?;
+            let report = open.pull(&options, &watch).await?;
+            if missing(&paths, &mount, &context, &report).is_err() {
+                refuse_recycled(&store, &context, &paths).await?;
+            }
+            (context, report)
         }
     };
     missing(&paths, &mount, &context, &report)?;
@@ -117,6 +123,17 @@ fn plain(path: &Path) -> PathBuf {
         }
     }
     plain
+}
+
+/// Says that a path was recycled, where that is why it does not come.
+async fn refuse_recycled(store: &Store, context: &ContextName, paths: &[TreePath]) -> Result<(), Failure> {
+    let head = store.head(context).await?;
+    for path in paths {
+        if let Err(error @ Error::Recycled { .. }) = store.entry(&head, path).await {
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to call it done where a path is not there after all.

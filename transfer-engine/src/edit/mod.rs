@@ -89,7 +89,7 @@ impl Parent {
 
 /// How an attempt ended.
 enum Outcome {
-    Done(SyncReport),
+    Done(Box<SyncReport>),
     Beaten,
     /// It landed, but too late for its packs to count.
     Late(Box<Head>),
@@ -121,7 +121,7 @@ impl<'a> Edit<'a> {
             };
             attempts += 1;
             match outcome {
-                Outcome::Done(report) => return Ok(report),
+                Outcome::Done(report) => return Ok(*report),
                 Outcome::Beaten if attempts == ATTEMPTS => {
                     return Err(Error::Beaten { name: self.name.clone(), attempts });
                 }
@@ -156,7 +156,11 @@ impl<'a> Edit<'a> {
         let Some(made) = self.apply(change, &tree, parent).await? else {
             let snapshot = Some(parent.tree.key.number);
             let total_bytes = parent.tree.snapshot.totals.bytes;
-            return Ok(Outcome::Done(SyncReport { snapshot, total_bytes, ..SyncReport::default() }));
+            return Ok(Outcome::Done(Box::new(SyncReport {
+                snapshot,
+                total_bytes,
+                ..SyncReport::default()
+            })));
         };
         let on = &parent.on;
         let number = on.key.number + 1;
@@ -184,7 +188,7 @@ impl<'a> Edit<'a> {
             let (digest, bytes) = (encoded.digest, encoded.bytes);
             return Ok(Outcome::Late(Box::new(Head { key, digest, snapshot: Arc::new(snapshot), bytes })));
         }
-        Ok(Outcome::Done(SyncReport {
+        Ok(Outcome::Done(Box::new(SyncReport {
             snapshot: Some(number),
             parent: Some(on.key.number),
             added: snapshot.changes.added,
@@ -193,7 +197,7 @@ impl<'a> Edit<'a> {
             total_bytes: snapshot.totals.bytes,
             bytes_stored: self.sink.stored + encoded.bytes.len() as u64,
             ..SyncReport::default()
-        }))
+        })))
     }
 }
 

@@ -47,7 +47,7 @@ impl Mount {
             report.next_expiry = aging.first();
         }
         if as_base && !delta.has_rows() {
-            return Ok(Outcome::Done(report));
+            return Ok(Outcome::Done(Box::new(report)));
         }
 
         monitor.phase(Phase::Planning);
@@ -87,11 +87,11 @@ impl Mount {
         attempt.told = attempt.cut != Some(Cut::Round);
         if tally.stopped {
             report.stopped_by_conflict = true;
-            return Ok(Outcome::Done(report));
+            return Ok(Outcome::Done(Box::new(report)));
         }
         if options.dry_run {
             (report.added, report.changed, report.deleted) = (tally.added, tally.changed, tally.deleted);
-            return Ok(Outcome::Done(report));
+            return Ok(Outcome::Done(Box::new(report)));
         }
         let recycles = attempt.aging.is_some() || head.snapshot.recycle.lifecycle_days.is_some();
         let writes = tally.added + tally.changed + report.conflicts > 0 || !late.is_empty();
@@ -133,7 +133,7 @@ impl Mount {
             sink.flush().await?;
             let header = next.finish(as_now).map_err(cannot_write)?;
             self.files.adopt_next(&header)?;
-            return Ok(Outcome::Done(report));
+            return Ok(Outcome::Done(Box::new(report)));
         }
 
         monitor.phase(Phase::Committing);
@@ -193,7 +193,7 @@ impl Mount {
         report.deleted = updated.changes.deleted;
         report.total_bytes = updated.totals.bytes;
         report.bytes_stored = sink.stored + new_head.bytes.len() as u64;
-        Ok(Outcome::Done(report))
+        Ok(Outcome::Done(Box::new(report)))
     }
 
     pub(super) fn plan<'a>(

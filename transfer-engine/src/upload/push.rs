@@ -50,7 +50,7 @@ pub(super) struct Attempt<'a> {
 }
 
 pub(super) enum Outcome {
-    Done(SyncReport),
+    Done(Box<SyncReport>),
     /// Another writer was first.
     Beaten,
     /// A chunk that was counted on is not in the new head: everything must be looked at again.
@@ -160,7 +160,8 @@ impl Mount {
                     .commit(&mut attempt, course, &head, header.as_ref(), &mut delta, &chunks, &mut sink)
                     .await?;
                 match outcome {
-                    Outcome::Done(mut report) => {
+                    Outcome::Done(report) => {
+                        let mut report = *report;
                         report.nothing_in_scope = in_scope_nothing;
                         let committed = report.parent.is_some();
                         let Some((cut, missing)) = cut else {
