@@ -147,9 +147,10 @@ fn missing(
         let found = mount.resolved.join(os_path(path)).symlink_metadata();
         found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     };
-    let Some(path) = paths.iter().find(is_missing) else { return Ok(()) };
-    // What went wrong with it was said.
-    if report.failed > 0 {
+    let missing: Vec<&TreePath> = paths.iter().filter(is_missing).collect();
+    let Some(path) = missing.first() else { return Ok(()) };
+    // What went wrong with it was said; and an archive need not stay where it came out.
+    if report.failed > 0 || missing.len() as u64 <= report.extracted {
         return Ok(());
     }
     let shown = policy_core::escape(path.as_bytes());
