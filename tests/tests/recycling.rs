@@ -145,6 +145,9 @@ async fn a_machine_that_has_it_keeps_it_and_does_not_upload_it() {
         let report = a.push().await.clean().clone();
         assert_eq!((report.parent, report.withheld), (None, 1));
     }
+    // Once it is known again, it is neither read nor sent.
+    let again = a.push().await.clean().clone();
+    assert_eq!((again.bytes_read, again.bytes_sent), (0, 0));
     a.pull().await.clean();
     assert!(a.mount.has("old"));
     assert_eq!(yard.files().await, gone(&["old"], &["new"]));
