@@ -218,3 +218,50 @@ async fn a_new_content_is_extracted_anew() {
     maker.pull().await.clean();
     assert!(maker.mount.has("data.zip"));
 }
+
+#[tokio::test]
+async fn the_only_file_of_a_context_may_be_an_archive() {
+    let world = World::memory().await;
+    let maker = world.machine("maker");
+    maker.mount.write("data.zip", archive("zip", &FILES));
+    maker.push().await.clean();
+    let a = extracts(world.machine("a"), true, false, true);
+    extracted(&a.pull().await, 1);
+    // No lost mount, and no guard's business: nobody deleted anything.
+    let mut guarded = a.clone();
+    guarded.policy.delete_policy.max_delete_percent = Some(10);
+    let pushed = guarded.push().await;
+    assert_eq!((pushed.clean().added, pushed.clean().deleted), (3, 1), "{pushed:?}");
+    assert_eq!(paths(&world).await, ["data/one", "data/sub/three", "data/sub/two"]);
+}
+
+#[tokio::test]
+async fn an_archive_that_is_edited_before_it_is_extracted_is_the_users() {
+    let world = World::memory().await;
+    let maker = world.machine("maker");
+    let mut bytes = archive("tar", &FILES);
+    bytes.truncate(700);
+    maker.mount.write("data.tar", &bytes);
+    maker.push().await.clean();
+    let a = extracts(world.machine("a"), true, false, true);
+    assert_eq!(a.pull().await.report().failed, 1);
+    // Mended here, it is pushed as it is, and extracted by those who get it.
+    a.mount.write("data.tar", archive("tar", &FILES));
+    extracted(&a.pull().await, 0);
+    assert_eq!(a.push().await.clean().changed, 1);
+    let b = extracts(world.machine("b"), true, false, true);
+    extracted(&b.pull().await, 1);
+    assert_eq!(b.mount.files(), ["data/one", "data/sub/three", "data/sub/two"]);
+}
+
+#[tokio::test]
+async fn what_came_out_is_found_again_after_the_state_was_lost() {
+    let (world, _) = with_archive("data.zip").await;
+    let a = extracts(world.machine("a"), true, false, true);
+    extracted(&a.pull().await, 1);
+    a.mount.write("data/one", "edited");
+    a.lose_state();
+    // Nobody knows any more what was extracted: it comes out once more, and replaces nothing.
+    extracted(&a.pull().await, 1);
+    assert_eq!((a.mount.read("data/one"), a.mount.read("data.zip/one")), ("edited".into(), "1".into()));
+}
