@@ -3,35 +3,33 @@
 use crate::TreePath;
 
 const MARK: &[u8] = b".conflict-";
+/// How many hex digits follow the mark.
+const TAG_LEN: usize = 8;
 /// The longest name that common file systems take, in bytes.
 const MAX_NAME: usize = 255;
+/// The longest extension that a copy keeps at its end; what is longer counts as part of the name.
+const MAX_EXTENSION: usize = 64;
 
 /// Returns the path at which the remote version of `path` is kept: `dir/name.conflict-<tag>.ext`, or with
-/// `-<number>` after the tag when `number` is above 1. A name that would be too long loses its middle.
+/// `-<number>` after the tag when `number` is above 1. A name that would be too long loses its middle, and
+/// the copy of a copy is one of the original.
 pub fn copy_path(path: &TreePath, tag: &str, number: u32) -> TreePath {
-    let name = path.name();
-    let (stem, extension) = split_extension(name);
-    let number = if number > 1 { format!("-{number}") } else { String::new() };
-    let mut mark = MARK.to_vec();
-    mark.extend_from_slice(tag.as_bytes());
-    mark.extend_from_slice(number.as_bytes());
-    // An extension that leaves no room for a stem is no extension worth keeping.
-    let extension = if extension.len() > 64 { &[] } else { extension };
-    let room = MAX_NAME - mark.len() - extension.len();
-    let mut copy = cut_at_char(stem, room).to_vec();
-    copy.extend_from_slice(&mark);
-    copy.extend_from_slice(extension);
+    let original = original_name(path.name());
+    let name = original.as_deref().unwrap_or(path.name());
+    let copy = copy_name(name, tag.as_bytes(), number);
+    // Only what is a copy already can have the name that its own copy would have.
+    let copy = if copy == path.name() { copy_name(name, tag.as_bytes(), number.max(1) + 1) } else { copy };
     let parent = path.parent().unwrap_or_default();
     // The name holds a mark, so it is neither empty nor a dot component, and its bytes were in a path.
     parent.join(&copy).unwrap_or_else(|_| path.clone())
 }
 
-/// Returns the path whose conflict copy `path` is, or lies in, where its name says that it is one.
+/// Returns the path whose conflict copy `path` is, or lies in, where its name says that it is one. Of a name
+/// that was too long for a copy it is the shortened one.
 ///
-/// A copy is in scope where its original is.
+/// A copy is in scope where its original is: see [`Scope::standing_for`](crate::Scope::standing_for).
 pub fn original_path(path: &TreePath) -> Option<TreePath> {
-    let bytes = path.as_bytes();
-    if !bytes.windows(MARK.len()).any(|w| w == MARK) {
+    if !holds_mark(path.as_bytes()) {
         return None;
     }
     let mut found = false;
@@ -44,21 +42,19 @@ pub fn original_path(path: &TreePath) -> Option<TreePath> {
     found.then_some(original)
 }
 
-/// Returns the copy's path with a number after its tag, for when the name is taken.
-pub fn numbered_copy_path(copy: &TreePath, number: u32) -> TreePath {
+/// Returns the copy's path with another number after its tag, for when the name is taken. `copy` is what
+/// [`copy_path`] made of `original`, or lies below that as `original` does below what was copied.
+pub fn numbered_copy_path(original: &TreePath, copy: &TreePath, number: u32) -> TreePath {
     let mut path = TreePath::root();
+    let mut of = original.components();
     let mut done = false;
     for component in copy.components() {
-        let at = component.windows(MARK.len()).rposition(|w| w == MARK);
-        let name = match at.filter(|_| !done && original_name(component).is_some()) {
-            Some(at) => {
-                done = true;
-                let (head, tail) = component.split_at(at + MARK.len() + 8);
-                let digits = format!("-{number}");
-                // The name was cut to fit without a number; the stem gives way.
-                let over = (component.len() + digits.len()).saturating_sub(MAX_NAME);
-                let stem = cut_at_char(&head[..at], at - over.min(at));
-                [stem, &head[at..], digits.as_bytes(), tail].concat()
+        let is_copied = !done && of.next() != Some(component);
+        done |= is_copied;
+        let name = match find_mark(component).filter(|_| is_copied) {
+            Some(mark) => {
+                let stem = [&component[..mark.at], mark.rest].concat();
+                copy_name(&stem, mark.tag, number)
             }
             None => component.to_vec(),
         };
@@ -70,27 +66,71 @@ pub fn numbered_copy_path(copy: &TreePath, number: u32) -> TreePath {
     path
 }
 
+/// Whether the name `copy` may be that of a copy of `name`, which was too long to be kept whole.
+pub(crate) fn is_cut_copy(copy: &[u8], name: &[u8]) -> bool {
+    let Some(mark) = find_mark(copy) else { return false };
+    // What was cut is as long as a name may be, but for a character that would not have been whole.
+    let was_cut = copy.len() + 3 >= MAX_NAME;
+    let (stem, kept) = (&copy[..mark.at], mark.at + mark.rest.len());
+    was_cut && name.len() > kept && name.starts_with(stem) && name.ends_with(mark.rest)
+}
+
+/// Whether there may be the name of a copy in these bytes.
+pub(crate) fn holds_mark(bytes: &[u8]) -> bool {
+    bytes.windows(MARK.len()).any(|w| w == MARK)
+}
+
+/// Makes the name of a copy of what has no mark.
+fn copy_name(name: &[u8], tag: &[u8], number: u32) -> Vec<u8> {
+    let (stem, extension) = split_extension(name);
+    let number = if number > 1 { format!("-{number}") } else { String::new() };
+    let room = MAX_NAME - MARK.len() - TAG_LEN - number.len() - extension.len();
+    [cut_at_char(stem, room), MARK, tag, number.as_bytes(), extension].concat()
+}
+
+/// Returns the name whose copy this one says it is, free of all marks.
 fn original_name(name: &[u8]) -> Option<Vec<u8>> {
-    let at = name.windows(MARK.len()).rposition(|w| w == MARK)?;
-    let (stem, rest) = (&name[..at], &name[at + MARK.len()..]);
-    let hex = rest.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    if hex != 8 || stem.is_empty() {
-        return None;
+    let mut original: Option<Vec<u8>> = None;
+    while let Some(mark) = find_mark(original.as_deref().unwrap_or(name)) {
+        let stem = original.as_deref().unwrap_or(name)[..mark.at].to_vec();
+        original = Some([&stem, mark.rest].concat());
     }
-    let mut rest = &rest[hex..];
-    if let Some(numbered) = rest.strip_prefix(b"-") {
-        let digits = numbered.iter().take_while(|b| b.is_ascii_digit()).count();
-        if digits == 0 {
+    original
+}
+
+/// Where a name says that it is a copy's.
+struct Mark<'a> {
+    /// Where the mark begins.
+    at: usize,
+    tag: &'a [u8],
+    /// What follows tag and number: nothing, or an extension.
+    rest: &'a [u8],
+}
+
+/// Finds the last mark that makes sense.
+fn find_mark(name: &[u8]) -> Option<Mark<'_>> {
+    let starts = (1..name.len().saturating_sub(MARK.len())).rev();
+    starts.filter(|&at| name[at..].starts_with(MARK)).find_map(|at| {
+        let after = &name[at + MARK.len()..];
+        let hex = after.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+        if hex != TAG_LEN {
             return None;
         }
-        rest = &numbered[digits..];
-    }
-    (rest.is_empty() || rest.starts_with(b".")).then(|| [stem, rest].concat())
+        let (tag, mut rest) = after.split_at(TAG_LEN);
+        if let Some(number) = rest.strip_prefix(b"-") {
+            let digits = number.iter().take_while(|b| b.is_ascii_digit()).count();
+            if digits == 0 {
+                return None;
+            }
+            rest = &number[digits..];
+        }
+        (rest.is_empty() || rest.starts_with(b".")).then_some(Mark { at, tag, rest })
+    })
 }
 
 fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     match name.iter().rposition(|&b| b == b'.') {
-        Some(at) if at > 0 => name.split_at(at),
+        Some(at) if at > 0 && name.len() - at <= MAX_EXTENSION => name.split_at(at),
         _ => (name, &[]),
     }
 }
@@ -122,11 +162,19 @@ mod tests {
             ("a/b.txt", "a/b.conflict-0123abcd.txt"),
             ("b", "b.conflict-0123abcd"),
             (".env", ".env.conflict-0123abcd"),
+            (".env.local", ".env.conflict-0123abcd.local"),
             ("x.tar.gz", "x.tar.conflict-0123abcd.gz"),
+            ("a.b.c.d", "a.b.c.conflict-0123abcd.d"),
+            ("trailing.", "trailing.conflict-0123abcd."),
+            ("...", "...conflict-0123abcd."),
         ] {
             assert_eq!(copy_path(&path(original), "0123abcd", 1), path(copy));
+            assert_eq!(original_path(&path(copy)), Some(path(original)));
         }
         assert_eq!(copy_path(&path("b.txt"), "0123abcd", 2), path("b.conflict-0123abcd-2.txt"));
+        let wordy = format!("a.{}", "x".repeat(70));
+        let copy = copy_path(&path(&wordy), "0123abcd", 1);
+        assert_eq!(copy, path(&format!("{wordy}.conflict-0123abcd")));
     }
 
     #[test]
@@ -141,26 +189,98 @@ mod tests {
 
     #[test]
     fn a_taken_name_is_numbered() {
-        let copy = copy_path(&path("d/b.txt"), "0123abcd", 1);
-        assert_eq!(numbered_copy_path(&copy, 3), path("d/b.conflict-0123abcd-3.txt"));
-        assert_eq!(numbered_copy_path(&path("d.conflict-0123abcd/x"), 2), path("d.conflict-0123abcd-2/x"));
-        let long = copy_path(&path(&"x".repeat(250)), "0123abcd", 1);
-        assert!(numbered_copy_path(&long, 12).name().len() <= MAX_NAME);
+        let (file, dir) = (path("d/b.txt"), path("d/x"));
+        let copy = copy_path(&file, "0123abcd", 1);
+        assert_eq!(numbered_copy_path(&file, &copy, 3), path("d/b.conflict-0123abcd-3.txt"));
+        let below = path("d.conflict-0123abcd/x");
+        assert_eq!(numbered_copy_path(&dir, &below, 2), path("d.conflict-0123abcd-2/x"));
+        // What lies in a copy is copied inside of it.
+        let inside = path("d.conflict-0123abcd/b.txt");
+        let copy = copy_path(&inside, "89abcdef", 1);
+        assert_eq!(copy, path("d.conflict-0123abcd/b.conflict-89abcdef.txt"));
+        let second = path("d.conflict-0123abcd/b.conflict-89abcdef-2.txt");
+        assert_eq!(numbered_copy_path(&inside, &copy, 2), second);
+    }
+
+    #[test]
+    fn the_copy_of_a_copy_is_one_of_the_original() {
+        for (copy, tag, next) in [
+            ("b.conflict-0123abcd.txt", "89abcdef", "b.conflict-89abcdef.txt"),
+            ("b.conflict-0123abcd-2.txt", "89abcdef", "b.conflict-89abcdef.txt"),
+            ("b.conflict-0123abcd.txt", "0123abcd", "b.conflict-0123abcd-2.txt"),
+            ("b.conflict-0123abcd.conflict-4567cdef.txt", "89abcdef", "b.conflict-89abcdef.txt"),
+        ] {
+            assert_eq!(copy_path(&path(copy), tag, 1), path(next));
+            assert_eq!(original_path(&path(copy)), Some(path("b.txt")), "{copy}");
+        }
     }
 
     #[test]
     fn a_long_name_is_cut_between_characters() {
-        let long = "é".repeat(127);
-        let copy = copy_path(&path(&long), "0123abcd", 7);
-        assert!(copy.name().len() <= MAX_NAME);
-        assert!(std::str::from_utf8(copy.name()).is_ok());
+        for character in ["é", "日", "𝄞"] {
+            let long = character.repeat(255 / character.len());
+            let copy = copy_path(&path(&long), "0123abcd", 7);
+            assert!(copy.name().len() <= MAX_NAME && copy.name().len() > MAX_NAME - 4);
+            assert!(std::str::from_utf8(copy.name()).is_ok());
+        }
+        // Where there are no characters, there is nothing to be kept whole.
+        let copy = copy_path(&TreePath::new(vec![0x80; 255]).unwrap(), "0123abcd", 1);
+        assert!(copy.name().len() <= MAX_NAME && copy.name().len() > MAX_NAME - 8);
+    }
+
+    /// Names as programs and people give them, and such as look like ours.
+    fn a_name() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            6 => "[a-z0-9.-]{1,8}".prop_map(String::into_bytes),
+            2 => Just(MARK.to_vec()),
+            1 => Just(b"0123abcd".to_vec()),
+            1 => "(é|日|𝄞){1,90}".prop_map(String::into_bytes),
+            1 => prop::collection::vec(1u8.., 1..100),
+        ];
+        prop::collection::vec(piece, 1..7).prop_filter_map("no name", |pieces| {
+            let name: Vec<u8> = pieces.concat().into_iter().filter(|&b| b != b'/').take(MAX_NAME).collect();
+            TreePath::root().join(&name).is_ok().then_some(name)
+        })
     }
 
     proptest! {
         #[test]
-        fn a_copy_leads_back_to_its_original(p in "[a-z.]{1,9}(/[a-z.-]{1,9}){0,2}", number in 1u32..4) {
-            let Ok(p) = p.parse::<TreePath>() else { return Ok(()) };
-            prop_assert_eq!(original_path(&copy_path(&p, "00ff00ff", number)), Some(p));
+        fn a_copy_fits_and_leads_back(
+            dir in prop::option::of(a_name()), name in a_name(), number in 1u32..1000
+        ) {
+            let dir = dir.map_or(TreePath::root(), |d| TreePath::root().join(&d).unwrap());
+            let original = dir.join(&name).unwrap();
+            let copy = copy_path(&original, "00ff00ff", number);
+            prop_assert_eq!(copy.parent(), original.parent());
+            prop_assert_ne!(&copy, &original);
+            prop_assert!(copy.name().len() <= MAX_NAME);
+            let plain = original_name(&name).unwrap_or(name.clone());
+            let back = original_name(copy.name()).unwrap();
+            if std::str::from_utf8(&name).is_ok() {
+                prop_assert!(std::str::from_utf8(copy.name()).is_ok());
+            }
+            if plain.len() <= MAX_NAME - 24 {
+                prop_assert_eq!(back, plain);
+            } else {
+                prop_assert!(back.len() <= plain.len());
+                prop_assert!(back == plain || is_cut_copy(copy.name(), &plain), "{:?}", copy);
+            }
+        }
+
+        #[test]
+        fn numbers_make_different_names(name in a_name(), below in prop::option::of(a_name())) {
+            let top = TreePath::root().join(&name).unwrap();
+            let to = copy_path(&top, "00ff00ff", 1);
+            let path = below.map_or(top.clone(), |below| top.join(&below).unwrap());
+            let copy = path.rebase(&top, &to).unwrap();
+            let mut seen = std::collections::BTreeSet::from([path.clone(), copy.clone()]);
+            for number in 3..120 {
+                let next = numbered_copy_path(&path, &copy, number);
+                prop_assert!(next.components().all(|c| c.len() <= MAX_NAME));
+                prop_assert_eq!(next.components().count(), path.components().count());
+                prop_assert!(seen.insert(next.clone()), "{:?} twice", next);
+                prop_assert_eq!(original_path(&next).is_some(), true);
+            }
         }
     }
 }

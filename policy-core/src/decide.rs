@@ -291,8 +291,9 @@ fn both_changed(here: Option<&Entry>, there: Option<&Entry>, rules: &Rules, towa
         if h.agrees_with(t) {
             return Decision::new(Verdict::Nothing, Reason::SameChange);
         }
-        // A directory has no content of which a copy could be kept.
-        if h.is_dir() && t.is_dir() && rules.conflict == ConflictPolicy::KeepBoth {
+        // A mode is no content that could be lost, and a directory that is only implied keeps none to be
+        // preferred: whatever the strategy, modes alone are no conflict.
+        if h.is_dir() && t.is_dir() {
             let verdict = if towards == Towards::Store { Verdict::Write } else { Verdict::Keep };
             return Decision::new(verdict, Reason::DirectoryModes);
         }

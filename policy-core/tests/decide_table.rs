@@ -134,9 +134,9 @@ fn expected(base: Option<What>, here: Here, remote: Option<What>, rules: Rules, 
         Loses if rules.hold_deletions => Verdict::HoldBack,
         Loses => Verdict::Delete,
         Conflict => match (local, remote, rules.conflict, towards) {
-            // A directory has no content of which a copy could be kept: the local mode holds.
-            (Some(Dir(_)), Some(Dir(_)), ConflictPolicy::KeepBoth, Towards::Store) => Verdict::Write,
-            (Some(Dir(_)), Some(Dir(_)), ConflictPolicy::KeepBoth, Towards::Mount) => Verdict::Keep,
+            // Modes of directories are no content: whatever the strategy, the local one holds.
+            (Some(Dir(_)), Some(Dir(_)), _, Towards::Store) => Verdict::Write,
+            (Some(Dir(_)), Some(Dir(_)), _, Towards::Mount) => Verdict::Keep,
             _ => {
                 let row = CONFLICTS.iter().find(|row| row.0 == rules.conflict).unwrap();
                 if towards == Towards::Store { row.1 } else { row.2 }

@@ -165,12 +165,12 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
     }
     if report.held_back > 0 {
         let guards = ui.known().guards();
-        let (all, many) = ("--allow-empty-mount", "a higher --max-delete");
+        let all = "--allow-empty-mount";
         let by = match (guards.lost_mount, guards.too_many) {
-            (true, true) => format!("{all} and {many}"),
-            (false, true) => many.to_owned(),
+            (true, Some(many)) => format!("{all} and --max-delete {many}"),
+            (false, Some(many)) => format!("--max-delete {many}"),
             // Those of an earlier push are still held by what held them then.
-            (_, false) => all.to_owned(),
+            (_, None) => all.to_owned(),
         };
         ui.note(&format!("hint: if the deletions are meant, allow them by {by}"));
     }

@@ -203,7 +203,7 @@ fn exit_code_8_d3_more_deletions_than_allowed() {
     }
     let ended = machine.call(&["push", "c", "work", "--max-delete", "1"]);
     assert_eq!(ended.code, 8, "{}", ended.seen());
-    assert!(ended.err.contains("allow them by a higher --max-delete\n"), "{}", ended.seen());
+    assert!(ended.err.contains("allow them by --max-delete 2\n"), "{}", ended.seen());
     assert_eq!(machine.call(&["push", "c", "work", "--max-delete", "25%"]).code, 8);
     let ended = machine.done(&["push", "c", "work", "--max-delete", "2"]);
     assert!(ended.out.contains("2 deleted"), "{}", ended.seen());

@@ -154,3 +154,8 @@ pub struct PathProblem {
     /// What to do about it; may be empty.
     pub hint: String,
 }
+
+/// Says what a conflict copy is.
+pub(crate) fn copy_reason(of: &TreePath) -> String {
+    format!("the context's version of `{of}`, which both sides changed")
+}

@@ -19,7 +19,7 @@ pub struct SyncOptions {
     pub conflict: Option<ConflictPolicy>,
     /// Stands in for the policy's `maxDeletePercent`.
     pub max_delete: Option<MaxDelete>,
-    /// Lets the deletions of an emptied mount through.
+    /// Lets the deletions of an emptied or missing mount, or of an emptied context, through.
     pub allow_empty_mount: bool,
     /// Refuses to send more than this many bytes of content.
     pub max_upload: Option<u64>,

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use policy_core::{
     Decision, Entry, ExtractPolicy, Next, Reason, Reconciler, Rules, Scope, Source, Step, Towards, TreePath,
-    TreeRow, Verdict, original_path,
+    TreeRow, Verdict,
 };
 
 use crate::error::Error;
@@ -77,8 +77,7 @@ pub(crate) struct Filter {
 impl Filter {
     /// Whether the path is in scope; a conflict copy is where its original is.
     pub(crate) fn in_scope(&self, path: &TreePath, is_dir: bool) -> bool {
-        let original = original_path(path);
-        self.scope.contains(original.as_ref().unwrap_or(path), is_dir)
+        self.scope.contains(&self.scope.standing_for(path, is_dir), is_dir)
             && !self.never.iter().any(|n| path.is_within(n))
     }
 
@@ -105,7 +104,7 @@ impl ScanFilter for Filter {
 
     fn may_hold(&self, dir: &TreePath) -> bool {
         (self.only.is_empty() || self.only.iter().any(|o| dir.is_within(o) || o.is_within(dir)))
-            && (self.scope.may_hold(dir) || original_path(dir).is_some_and(|o| self.scope.may_hold(&o)))
+            && (self.scope.may_hold(dir) || self.scope.may_hold(&self.scope.standing_for(dir, true)))
             && !self.never.iter().any(|n| dir.is_within(n))
     }
 }

@@ -21,7 +21,10 @@ pub use path_set::PathSet;
 pub use rule::{ScopeDecision, ScopeRule};
 pub use warning::ScopeWarning;
 
+use std::borrow::Cow;
+
 use crate::TreePath;
+use crate::conflict::original_path;
 use expression::Expressions;
 use patterns::Patterns;
 use rules::{Rules, Verdict};
@@ -98,6 +101,23 @@ impl Scope {
     /// Whether `path` takes part.
     pub fn contains(&self, path: &TreePath, is_dir: bool) -> bool {
         self.verdict(path, is_dir).in_scope()
+    }
+
+    /// Returns the path by whose place in scope that of `path` is decided: a conflict copy is in scope where
+    /// its original is, everything else where it stands.
+    ///
+    /// A copy of what has a very long name does not tell the whole of it; then the name is one that a rule
+    /// knows, if that brings it into scope.
+    pub fn standing_for<'p>(&self, path: &'p TreePath, is_dir: bool) -> Cow<'p, TreePath> {
+        let Some(original) = original_path(path) else { return Cow::Borrowed(path) };
+        let of_rules = self.rules.iter().filter_map(|rule| rule.uncut(path, &original));
+        match of_rules
+            .into_iter()
+            .find(|named| self.contains(named, is_dir) || is_dir && self.may_hold(named))
+        {
+            Some(named) if !self.contains(&original, is_dir) => Cow::Owned(named),
+            _ => Cow::Owned(original),
+        }
     }
 
     /// Whether anything strictly below the directory `dir` can be in scope.

@@ -1,5 +1,6 @@
 //! The plain rules, in tree order, so that the longest that holds a path is found without trying each.
 
+use crate::conflict::is_cut_copy;
 use crate::path::within;
 use crate::{TreePath, tree_order};
 
@@ -51,6 +52,24 @@ impl PlainRule {
 
     pub(super) fn lists(&self) -> &[usize] {
         &self.lists
+    }
+
+    /// Returns what `copy` is a copy of, where its name was cut and this rule knows the whole of it;
+    /// `original` is what the copy's name alone says.
+    pub(super) fn uncut(&self, copy: &TreePath, original: &TreePath) -> Option<TreePath> {
+        let (mut copied, mut rest) = (copy.components(), original.components());
+        let mut is_cut = false;
+        for name in self.path.components() {
+            let (copied, rest) = (copied.next()?, rest.next()?);
+            if name != rest {
+                is_cut = true;
+                if !is_cut_copy(copied, name) {
+                    return None;
+                }
+            }
+        }
+        let named = rest.try_fold(self.path.clone(), |path, name| path.join(name).ok());
+        named.filter(|_| is_cut)
     }
 
     fn includes(&self) -> bool {

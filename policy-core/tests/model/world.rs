@@ -62,7 +62,7 @@ fn update_base(base: &mut Tree, step: &PlanStep, towards: Towards) {
 }
 
 /// Puts a conflict copy at the first of its names that is free, or that holds the same already.
-fn place(tree: &mut Tree, copy: &TreePath, entry: &Entry) {
+fn place(tree: &mut Tree, path: &TreePath, copy: &TreePath, entry: &Entry) {
     let fits = |p: &TreePath| {
         ancestors(p).all(|a| tree.get(&a).is_none_or(Entry::is_dir))
             && match tree.get(p) {
@@ -70,7 +70,7 @@ fn place(tree: &mut Tree, copy: &TreePath, entry: &Entry) {
                 None => entry.is_dir() || !has_below(tree, p),
             }
     };
-    let mut names = std::iter::once(copy.clone()).chain((2..).map(|n| numbered_copy_path(copy, n)));
+    let mut names = std::iter::once(copy.clone()).chain((2..).map(|n| numbered_copy_path(path, copy, n)));
     let at = names.find(fits).unwrap();
     tree.entry(at).or_insert_with(|| entry.clone());
 }
@@ -99,7 +99,7 @@ pub fn apply_to_store(steps: &[PlanStep], store: &Tree) -> Result<Tree, String> 
 fn copies(steps: &[PlanStep], tree: &mut Tree) {
     for step in steps {
         if let (Some(copy), Some(remote)) = (&step.copy, &step.remote) {
-            place(tree, copy, &remote.entry);
+            place(tree, &step.path, copy, &remote.entry);
         }
     }
 }
@@ -245,7 +245,8 @@ impl Laws<'_> {
         else {
             return false;
         };
-        let mut names = std::iter::once(copy.clone()).chain((2..20).map(|n| numbered_copy_path(copy, n)));
+        let mut names =
+            std::iter::once(copy.clone()).chain((2..20).map(|n| numbered_copy_path(path, copy, n)));
         names.any(|p| tree.get(&p).is_some_and(|e| e.agrees_with(entry)))
     }
 

@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     #[arg(long, global = true, value_name = "N|N%", help_heading = SYNC, hide_short_help = true)]
     pub(crate) max_delete: Option<Deletions>,
 
-    /// Let the deletions of an emptied mount through
+    /// Let the deletions of an emptied or missing mount, or of an emptied context, through
     #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
     pub(crate) allow_empty_mount: bool,
 

@@ -29,6 +29,8 @@ struct Found {
     is_complete: bool,
     /// Paths that failed, of the mounts that are through.
     failed_paths: u64,
+    /// Deletions in the context that were held back.
+    held_back: u64,
     /// The mounts at which it failed.
     failed: Vec<MountResult>,
 }
@@ -90,6 +92,7 @@ impl Arrivals {
         self.ui.note(&format!("{prefix}{}", sentence(Deed::Pull, report, false, took)));
         advise(&self.ui, report);
         found.failed_paths += report.failed;
+        found.held_back += report.held_back;
         if report.stopped_by_conflict {
             return Err(Failure::new(Exit::CONFLICTS, "a conflict stopped the files from being brought")
                 .at_mount(shown)
@@ -105,6 +108,7 @@ impl Arrivals {
         if found.is_complete {
             report.failed = found.failed_paths;
         }
+        report.held_back = found.held_back;
         let rows = self.session.context().info().context_status_data;
         let came_since = |mount: &&MountResult| {
             rows.iter().any(|row| {

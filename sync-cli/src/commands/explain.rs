@@ -29,8 +29,8 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
             || typed.as_bytes().ends_with(b"/")
             || mount.resolved.join(os_path(&path)).symlink_metadata().is_ok_and(|found| found.is_dir());
         // A conflict copy is in scope where its original is.
-        let original = policy_core::original_path(&path);
-        let decision = scope.decide(original.as_ref().unwrap_or(&path), is_dir);
+        let subject = scope.standing_for(&path, is_dir);
+        let decision = scope.decide(&subject, is_dir);
         // Whatever a policy says: what this program keeps for itself is no part of the work.
         let own = own.iter().find(|(place, _)| path.is_within(place)).map(|(_, what)| *what);
         let in_scope = decision.in_scope && own.is_none();

@@ -21,8 +21,8 @@ struct Facts {
 pub(crate) struct Guards {
     /// The mount was taken as lost.
     pub(crate) lost_mount: bool,
-    /// There were more than allowed.
-    pub(crate) too_many: bool,
+    /// So many were more than allowed.
+    pub(crate) too_many: Option<u64>,
 }
 
 impl Known {
@@ -45,7 +45,11 @@ impl Known {
     pub(super) fn note_warning(&self, warning: &str) {
         let mut facts = self.lock();
         facts.guards.lost_mount |= warning.contains("taken as lost") || warning.contains("the mount is gone");
-        facts.guards.too_many |= warning.contains("more than the guard allows");
+        if warning.contains("more than the guard allows") {
+            let digits: String = warning.chars().skip_while(|c| !c.is_ascii_digit()).collect();
+            let count = digits.split(' ').next().and_then(|count| count.parse().ok());
+            facts.guards.too_many = facts.guards.too_many.max(count);
+        }
     }
 
     /// Returns which guards held deletions back so far.

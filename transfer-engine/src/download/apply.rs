@@ -149,14 +149,16 @@ async fn carry_out(
         {
             ledger.archives.push_back(archive);
         }
-        let stays = is_local_dir(&step) && !has_outcome(&step);
+        // In a conflict it is the local version that keeps the path.
+        let keeps = !has_outcome(&step) || step.decision.verdict == Verdict::KeepBoth;
+        let stays = is_local_dir(&step) && keeps;
         if stays || step.remote.as_ref().is_some_and(|r| r.0.entry.is_dir()) {
             standing.insert(step.path.clone());
         }
         if !has_outcome(&step) || !ledger.takes(applying, &step) {
             continue;
         }
-        let told = told(&step, &applying.filter);
+        let mut told = told(&step, &applying.filter);
         if matches!(step.decision.verdict, Verdict::Delete) {
             if is_local_dir(&step) || expecting(&step).is_some() {
                 removals.push(Removal { path: step.path.clone(), expected: expecting(&step), told });
@@ -195,11 +197,11 @@ async fn carry_out(
         let mut path = step.path.clone();
         if step.decision.verdict == Verdict::KeepBoth {
             let Some(copy) = step.copy.clone() else { continue };
-            let (dir, entry) = (dir.clone(), entry.clone());
-            let free = applying.dir.blocking(move || free_copy_path(&dir, &copy, &entry)).await;
-            let free = free.map_err(|e| Error::local("look at", applying.dir.path(), io::Error::from(e)))?;
-            match free {
-                Ok(Some(free)) => path = free,
+            match place_of_copy(dir, &step.path, &copy, &entry.entry).await? {
+                Ok(Some(free)) => {
+                    told.copy = Some(free.clone());
+                    path = free;
+                }
                 // The same conflict was met before: its copy is there.
                 Ok(None) => {
                     ledger.settle(applying, &told, Outcome::Made)?;
@@ -454,6 +456,18 @@ pub(crate) fn expecting(step: &PlanStep) -> Option<Expecting> {
             }
         }
     }
+}
+
+/// Finds where the context's version of `of` is kept; `None` if it is there already.
+pub(super) async fn place_of_copy(
+    dir: &MountDir,
+    of: &TreePath,
+    copy: &TreePath,
+    entry: &Entry,
+) -> Result<io::Result<Option<TreePath>>, Error> {
+    let (job_dir, of, copy, entry) = (dir.clone(), of.clone(), copy.clone(), entry.clone());
+    let free = dir.blocking(move || free_copy_path(&job_dir, &of, &copy, &entry)).await;
+    free.map_err(|e| Error::local("look at", dir.path(), io::Error::from(e)))
 }
 
 /// Whether the mount's file has the content that the context's has, so that only the mode differs.

@@ -3,8 +3,9 @@
 use std::io;
 
 use policy_core::{Digest, Entry, Node, TreePath, numbered_copy_path};
+use rustix::fs::{FileType, Stat};
 
-use crate::format::{CHUNK_MAX, ChunkId, TreeEntry, cut, file_digest};
+use crate::format::{CHUNK_MAX, ChunkId, MAX_PATH_LEN, cut, file_digest};
 use crate::local::{Fingerprint, MountDir, read_link_at, stat_at};
 
 /// Returns the stat of a file or link that is at `path` already, with the content and mode of `entry`.
@@ -39,29 +40,43 @@ pub(super) fn is_link_to(dir: &MountDir, path: &TreePath, target: &[u8]) -> bool
     link_print(dir, path, target).is_some()
 }
 
-/// Finds a free name for a conflict copy; `None` if a copy with this content is there already.
+/// Finds a free name for the copy of what is in conflict at `of`; `None` if one with this content and mode is
+/// there already.
 pub(super) fn free_copy_path(
     dir: &MountDir,
+    of: &TreePath,
     copy: &TreePath,
-    entry: &TreeEntry,
+    entry: &Entry,
 ) -> io::Result<Option<TreePath>> {
     let mut candidate = copy.clone();
     for number in 2..1000 {
-        let Some(stat) = dir.stat(&candidate)? else { return Ok(Some(candidate)) };
-        let same = match &entry.entry.node {
-            Node::File { size, digest } if u64::try_from(stat.st_size) == Ok(*size) => {
-                digest_of(dir, &candidate)? == Some(*digest)
-            }
-            Node::Symlink { target } => link_print(dir, &candidate, target).is_some(),
-            Node::Dir => rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory,
-            Node::File { .. } => false,
-        };
-        if same {
-            return Ok(None);
+        if candidate.as_bytes().len() > MAX_PATH_LEN {
+            return Err(io::Error::other("its path would be too long"));
         }
-        candidate = numbered_copy_path(copy, number);
+        match dir.stat(&candidate)? {
+            None if !lies_below_leaf(dir, &candidate)? => return Ok(Some(candidate)),
+            Some(_) if stands_already(dir, &candidate, entry).is_some() => return Ok(None),
+            Some(stat) if entry.is_dir() && is_dir(&stat) => return Ok(None),
+            _ => candidate = numbered_copy_path(of, copy, number),
+        }
     }
     Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Whether a file or link stands where a directory above `path` would have to be.
+fn lies_below_leaf(dir: &MountDir, path: &TreePath) -> io::Result<bool> {
+    let mut above = path.parent();
+    while let Some(parent) = above.filter(|p| !p.is_root()) {
+        if let Some(stat) = dir.stat(&parent)? {
+            return Ok(!is_dir(&stat));
+        }
+        above = parent.parent();
+    }
+    Ok(false)
+}
+
+fn is_dir(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
 /// Returns the digest of a file, or `None` if it is none.

@@ -43,6 +43,8 @@ pub(crate) struct Told {
     pub(crate) size: u64,
     /// The base's row from then on.
     pub(crate) row: Option<BaseRow>,
+    /// Where the context's version is kept.
+    pub(crate) copy: Option<TreePath>,
 }
 
 /// What became of a path.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use policy_core::{Entry, ListMarks, Node, Reason, Verdict};
+use policy_core::{Entry, ListMarks, Node, Reason, TreePath, Verdict};
 
 use super::apply::{Applying, has_outcome, has_same_content};
 use super::arriving::Lane;
@@ -12,7 +12,7 @@ use super::fetch::{Fetched, Outcome, Told};
 use super::place::with_print;
 use crate::error::Error;
 use crate::local::Fingerprint;
-use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side};
+use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason};
 use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
 use crate::report::SyncReport;
 use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState};
@@ -159,6 +159,10 @@ impl Ledger {
         if is_worth_telling(told.reason) {
             event(applying.monitor, told, told.action, &told.reason.to_string());
         }
+        if let Some(copy) = &told.copy {
+            report.added += 1;
+            tell_copy(applying.monitor, &told.path, copy, told.size);
+        }
         match outcome {
             Outcome::Made => self.set(applying, told, None),
             Outcome::Removed => {
@@ -281,6 +285,7 @@ pub(crate) fn told(step: &PlanStep, filter: &Filter) -> Told {
             archive: archive_after(step, &entry, filter),
             ..BaseRow::new(step.path.clone(), entry, None)
         }),
+        copy: None,
     }
 }
 
@@ -374,6 +379,12 @@ fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut Sy
 
 fn event(monitor: &dyn Monitor, told: &Told, action: Action, reason: &str) {
     monitor.path(&PathEvent { path: &told.path, action, side: Side::Local, reason, size: told.size });
+}
+
+/// Tells of the context's version of `of` that it is kept beside it.
+pub(crate) fn tell_copy(monitor: &dyn Monitor, of: &TreePath, copy: &TreePath, size: u64) {
+    let reason = copy_reason(of);
+    monitor.path(&PathEvent { path: copy, action: Action::Add, side: Side::Local, reason: &reason, size });
 }
 
 /// Whether a step's reason is one that a person wants to read of.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use policy_core::{ConflictPolicy, ListMarks, Towards, TreePath, Verdict};
+use policy_core::{BwList, ConflictPolicy, ListMarks, Towards, TreePath, Verdict};
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Applying, apply};
+use super::apply::{Applying, apply, place_of_copy};
 use super::arriving::Lane;
-use super::ledger::{Ledger, tell_planned};
+use super::ledger::{Ledger, tell_copy, tell_planned};
 use crate::error::Error;
 use crate::local::MountDir;
 use crate::monitor::{Monitor, Phase, Progress};
@@ -106,10 +106,15 @@ impl Mount {
         let mut hold = false;
         let conflict = self.conflict_policy(options);
         let guarded = options.max_delete.is_some() || self.policy.delete_policy.max_delete_percent.is_some();
-        if options.dry_run || guarded || conflict == ConflictPolicy::Fail {
+        let may_be_lost = self.may_be_lost(&head, &stats, options);
+        if options.dry_run || guarded || may_be_lost || conflict == ConflictPolicy::Fail {
             let counted = self.count(&head, header.as_ref(), &mut delta, false, options).await?;
-            hold = self.guards(options, counted.deleted, counted.base);
-            if hold {
+            if may_be_lost && counted.there == 0 && counted.deleted > 0 {
+                hold = true;
+                monitor.warning("nothing of what was brought is in the context any more: it is taken as lost, and deletions are held back");
+            }
+            if self.guards(options, counted.deleted, counted.base) {
+                hold = true;
                 monitor.warning(&format!(
                     "{} of {} paths would be deleted, more than the guard allows; deletions are held back",
                     counted.deleted, counted.base
@@ -119,6 +124,13 @@ impl Mount {
                 let mut plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
                 while let Some(step) = plan.next().await? {
                     tell_planned(&step, &filter, monitor, &mut report);
+                    if step.decision.verdict == Verdict::KeepBoth
+                        && let (Some(copy), Some(remote)) = (&step.copy, &step.remote)
+                        && let Ok(Some(copy)) = place_of_copy(&dir, &step.path, copy, &remote.0.entry).await?
+                    {
+                        report.added += 1;
+                        tell_copy(monitor, &step.path, &copy, remote.0.entry.size());
+                    }
                 }
                 if counted.stopped {
                     report.stopped_by_conflict = true;
@@ -379,6 +391,7 @@ impl Mount {
         let mut counted = Counted { base: delta.stats.base, ..Counted::default() };
         let mut plan = self.download_plan(head, header, delta, hold, options)?;
         while let Some(step) = plan.next().await? {
+            counted.there += u64::from(step.remote.is_some());
             match step.decision.verdict {
                 Verdict::Delete => counted.deleted += 1,
                 Verdict::Stop => counted.stopped = true,
@@ -386,6 +399,15 @@ impl Mount {
             }
         }
         Ok(counted)
+    }
+
+    /// Whether the head may have nothing any more of what this mount deals with, so that it is worth counting.
+    fn may_be_lost(&self, head: &Head, stats: &DeltaStats, options: &SyncOptions) -> bool {
+        let totals = &head.snapshot.totals;
+        let is_empty = totals.files + totals.symlinks + totals.dirs == 0;
+        let is_part = self.policy.bw_list != BwList::default();
+        let asked_for_all = options.only.is_empty() && !options.allow_empty_mount;
+        asked_for_all && stats.base > 0 && (is_empty || is_part)
     }
 
     async fn plan_into_nothing(
@@ -410,6 +432,8 @@ impl Mount {
 #[derive(Default)]
 struct Counted {
     base: u64,
+    /// What the head holds, in scope.
+    there: u64,
     deleted: u64,
     stopped: bool,
 }

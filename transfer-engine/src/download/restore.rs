@@ -95,6 +95,7 @@ impl Store {
                         reason: Reason::NewThere,
                         size,
                         row: None,
+                        copy: None,
                     };
                     let item = Item { path: entry.path.clone(), entry, expected: Expected::Absent, told };
                     if size > LONG {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use policy_core::{Towards, TreePath};
 
+use super::conflict_copies::Copies;
 use super::deadline::{Course, Cut};
 use super::delta::LocalDelta;
 use super::packs::{Chunks, PackSink};
@@ -83,6 +84,15 @@ impl Mount {
         } else if !attempt.told && knows_all {
             self.warn_unmatched(&delta.marks, monitor);
         }
+        let mut copies = Copies::default();
+        if !tally.stopped {
+            copies = self.settle_copies(std::mem::take(&mut tally.copies), &tree, delta, attempt).await?;
+            report.failed += copies.unplaced.len() as u64;
+            tally.added += copies.made.len() as u64;
+            if !attempt.told {
+                copies.tell(attempt);
+            }
+        }
         // The rounds to come tell of what this one leaves out.
         attempt.told = attempt.cut != Some(Cut::Round);
         if tally.stopped {
@@ -100,15 +110,24 @@ impl Mount {
             sink.flush().await?;
         }
         let uploaded = self.store.upload_time(head, recycles && writes, sink.last_landed()).await?;
-        let copies = self.settle_copies(std::mem::take(&mut tally.copies), &tree, delta).await?;
 
         // Once more, this time for real. A file that can't stand beside what stays is left out, which
         // shows only at the end; then the tree is made again without it.
-        let mut left_out: BTreeSet<TreePath> = BTreeSet::new();
+        let mut left_out: BTreeSet<TreePath> = std::mem::take(&mut copies.unplaced);
         let (updated, next, agrees) = loop {
             let made = self
                 .make_tree(
-                    attempt, &tree, header, delta, as_base, chunks, sink, &copies, &left_out, &late, uploaded,
+                    attempt,
+                    &tree,
+                    header,
+                    delta,
+                    as_base,
+                    chunks,
+                    sink,
+                    &copies.made,
+                    &left_out,
+                    &late,
+                    uploaded,
                 )
                 .await?;
             let Some((updated, next, agrees)) = made else { return Ok(Outcome::Rehash) };
@@ -123,9 +142,11 @@ impl Mount {
                     hint: "remove or rename it in the context".to_owned(),
                 });
             }
+            copies.give_up(&updated.blocked);
+            left_out.append(&mut copies.unplaced);
             left_out.extend(updated.blocked);
         };
-        let agrees = agrees && left_out.is_empty() && copies.is_empty();
+        let agrees = agrees && left_out.is_empty() && copies.made.is_empty();
 
         let as_now = self.header_of(head, agrees).await?;
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);

@@ -169,6 +169,7 @@ pub(crate) async fn local_delta(
                 mode,
                 out: &batches,
                 batch: Batch::default(),
+                leaf: None,
             };
             merge.run(scan, base)?;
             Ok::<_, io::Error>(merge.marks)

@@ -50,6 +50,8 @@ pub(super) struct Merge<'a> {
     pub(super) mode: UploadMode,
     pub(super) out: &'a mpsc::Sender<Batch>,
     pub(super) batch: Batch,
+    /// The last file or link that was found.
+    pub(super) leaf: Option<TreePath>,
 }
 
 impl Merge<'_> {
@@ -176,6 +178,9 @@ impl Merge<'_> {
             }));
             return;
         } else {
+            // A file has taken the place of the directory that it was in: nobody lost that.
+            let gave_way = self.leaf.as_ref().is_some_and(|leaf| row.path.is_below(leaf));
+            self.batch.stats.present += u64::from(gave_way);
             DeltaState::Absent
         };
         self.row(DeltaRow { path: row.path, base: Some(row.entry), state });
@@ -189,6 +194,9 @@ impl Merge<'_> {
 
     /// Counts what was found; a path that a tree can't hold counts as one that can't be read.
     fn note(&mut self, found: Found) -> Found {
+        if matches!(found.kind, FoundKind::File(_) | FoundKind::Symlink { .. }) {
+            self.leaf = Some(found.path.clone());
+        }
         self.batch.stats.found += 1;
         self.marks.note(self.scope, &found.path);
         let target_len = match &found.kind {

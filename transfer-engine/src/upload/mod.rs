@@ -2,6 +2,7 @@
 
 mod aging;
 mod commit;
+mod conflict_copies;
 mod copy;
 mod deadline;
 mod delta;

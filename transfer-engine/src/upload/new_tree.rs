@@ -1,12 +1,13 @@
 //! The new tree of an upload, and the base that goes with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use policy_core::{Decision, Entry, Reason, TreePath, Verdict, numbered_copy_path};
+use policy_core::{Decision, Entry, Reason, TreePath, Verdict};
 
 use super::commit::let_others_run;
+use super::conflict_copies::Copied;
 use super::delta::LocalDelta;
 use super::packs::{Chunks, PackSink};
 use super::push::Attempt;
@@ -18,54 +19,6 @@ use crate::state::{Archive, BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase}
 use crate::tree::{ChunkIndex, Lookup, Resolved, Tree, TreeUpdate, UpdatedTree};
 
 impl Mount {
-    /// Gives each conflict copy a name that nothing else has. One that is there already, from the same
-    /// conflict met before, is not made again.
-    pub(super) async fn settle_copies(
-        &self,
-        copies: Vec<TreeEntry>,
-        tree: &Tree<'_>,
-        delta: &mut LocalDelta,
-    ) -> Result<Vec<TreeEntry>, Error> {
-        if copies.is_empty() {
-            return Ok(copies);
-        }
-        let mut settled: BTreeMap<TreePath, TreeEntry> = BTreeMap::new();
-        // Copies that have no name yet, by the one that is tried next, each with its first choice.
-        let mut open: BTreeMap<TreePath, (TreePath, TreeEntry)> =
-            copies.into_iter().map(|copy| (copy.path.clone(), (copy.path.clone(), copy))).collect();
-        let cannot_read = |e: io::Error| Error::local("read", self.files.dir(), e);
-        for number in 2.. {
-            let mut taken: BTreeMap<TreePath, Entry> = BTreeMap::new();
-            for row in delta.read().map_err(cannot_read)? {
-                let row = row.map_err(cannot_read)?;
-                if let Some((entry, _)) = present(&row)
-                    && open.contains_key(&row.path)
-                {
-                    taken.insert(row.path.clone(), entry.clone());
-                }
-            }
-            for (path, (first, copy)) in std::mem::take(&mut open) {
-                let there = match taken.remove(&path) {
-                    Some(entry) => Some(entry),
-                    None => tree.find(&path).await?.map(|found| found.entry),
-                };
-                match there {
-                    Some(there) if there.agrees_with(&copy.entry) => {}
-                    None if !settled.contains_key(&path) => {
-                        settled.insert(path.clone(), TreeEntry { path, ..copy });
-                    }
-                    _ => {
-                        open.insert(numbered_copy_path(&first, number), (first, copy));
-                    }
-                }
-            }
-            if open.is_empty() {
-                break;
-            }
-        }
-        Ok(settled.into_values().collect())
-    }
-
     /// Makes the new tree and the base that goes with it; `None` if a chunk is not where it was expected.
     #[expect(clippy::too_many_arguments, reason = "the one place where everything of an upload meets")]
     pub(super) async fn make_tree<'t>(
@@ -77,7 +30,7 @@ impl Mount {
         as_base: bool,
         chunks: &Arc<Chunks>,
         sink: &mut PackSink,
-        copies: &[TreeEntry],
+        copies: &[Copied],
         left_out: &BTreeSet<TreePath>,
         late: &[PackId],
         uploaded: i64,
@@ -110,8 +63,8 @@ impl Mount {
             if left_out.contains(&step.path) {
                 step.decision = Decision { verdict: Verdict::Withhold, reason: Reason::NeedsDeletion };
             }
-            while let Some(copy) = copies.next_if(|c| c.path < step.path) {
-                update.apply(Resolved::Put(copy.clone()), sink).await?;
+            while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
+                update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
             }
             let base_after = base_after(&step, uploaded);
             // With a placeholder, a new file may have to be withheld.
@@ -179,7 +132,7 @@ impl Mount {
         }
         drop(plan);
         for copy in copies {
-            update.apply(Resolved::Put(copy.clone()), sink).await?;
+            update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
         }
         Ok(Some((update.finish(sink).await?, next, agrees)))
     }

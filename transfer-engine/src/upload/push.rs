@@ -107,6 +107,18 @@ impl Mount {
         let (mut head, mut header) = self.find_parent(options, monitor).await?;
         course.pace.note_trips(asked.elapsed(), self.store.usage().since(&before).requests);
         course.pace.note_head(head.bytes.len() as u64);
+        // For who says that the deletions are meant, a mount that is gone is an empty one.
+        let stand_in = (dir.is_none() && options.allow_empty_mount)
+            .then(|| tempfile::Builder::new().prefix("nothing-").tempdir_in(self.files.dir()))
+            .transpose()
+            .map_err(|e| Error::local("write", self.files.dir(), e))?;
+        let dir = match &stand_in {
+            Some(nothing) => Some(
+                MountDir::open(nothing.path(), self.store.env())
+                    .map_err(|e| Error::local("open", nothing.path(), e))?,
+            ),
+            None => dir,
+        };
         let Some(dir) = dir else {
             monitor.warning("the mount is gone; its deletions are held back");
             let held_back = header.as_ref().map_or(0, |h| h.rows);

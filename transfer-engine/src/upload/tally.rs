@@ -2,6 +2,7 @@
 
 use policy_core::{Entry, Reason, Verdict};
 
+use super::conflict_copies::Copied;
 use super::deadline::{Cut, tell_unsent};
 use super::new_tree::present;
 use super::push::Attempt;
@@ -18,7 +19,7 @@ pub(super) struct Tally {
     pub(super) changed: u64,
     pub(super) deleted: u64,
     pub(super) stopped: bool,
-    pub(super) copies: Vec<TreeEntry>,
+    pub(super) copies: Vec<Copied>,
     pub(super) marks: Option<policy_core::ListMarks>,
 }
 
@@ -64,8 +65,10 @@ impl Tally {
             }
             Verdict::KeepBoth => {
                 report.conflicts += 1;
+                self.changed += u64::from(local.is_some() && there.is_some());
                 if let (Some(copy), Some(remote)) = (&step.copy, &step.remote) {
-                    self.copies.push(TreeEntry { path: copy.clone(), ..remote.0.clone() });
+                    let entry = TreeEntry { path: copy.clone(), ..remote.0.clone() };
+                    self.copies.push(Copied { of: step.path.clone(), entry });
                 }
                 (Action::Conflict, size)
             }

@@ -1,0 +1,234 @@
+//! Where an upload keeps the context's versions of what is in conflict.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use policy_core::{Entry, TreePath, numbered_copy_path};
+
+use super::delta::LocalDelta;
+use super::new_tree::present;
+use super::push::Attempt;
+use crate::error::Error;
+use crate::format::{MAX_PATH_LEN, TreeEntry};
+use crate::monitor::{Action, PathEvent, PathProblem, Side, copy_reason};
+use crate::mount::Mount;
+use crate::tree::Tree;
+
+/// The context's version of a path, to be kept at another.
+#[derive(Debug, Clone)]
+pub(super) struct Copied {
+    /// The path in conflict.
+    pub(super) of: TreePath,
+    /// The version, at the path where it is kept.
+    pub(super) entry: TreeEntry,
+}
+
+/// What an upload does about its conflicts.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    /// The new ones, in tree order.
+    pub(super) made: Vec<Copied>,
+    /// Paths in conflict for which there is no place; they wait.
+    pub(super) unplaced: BTreeSet<TreePath>,
+}
+
+impl Copies {
+    /// Gives up the copies at these paths; what they are copies of waits.
+    pub(super) fn give_up(&mut self, paths: &[TreePath]) {
+        for copied in self.made.extract_if(.., |copied| paths.contains(&copied.entry.path)) {
+            self.unplaced.insert(copied.of);
+        }
+    }
+
+    /// Tells of each copy that it is, or would be, made.
+    pub(super) fn tell(&self, attempt: &Attempt<'_>) {
+        for Copied { of, entry } in &self.made {
+            let (path, size) = (&entry.path, entry.entry.size());
+            let reason = copy_reason(of);
+            let event = PathEvent { path, action: Action::Add, side: Side::Store, reason: &reason, size };
+            attempt.monitor.path(&event);
+        }
+    }
+}
+
+impl Mount {
+    /// Gives each conflict copy a name that nothing else has, here or in the context. One that is there
+    /// already, from the same conflict met before, is not made again.
+    pub(super) async fn settle_copies(
+        &self,
+        copies: Vec<Copied>,
+        tree: &Tree<'_>,
+        delta: &mut LocalDelta,
+        attempt: &Attempt<'_>,
+    ) -> Result<Copies, Error> {
+        let mut settled = Copies::default();
+        if copies.is_empty() {
+            return Ok(settled);
+        }
+        let mut made: BTreeMap<TreePath, Copied> = BTreeMap::new();
+        // Copies that have no name yet, by the one that is tried next.
+        let mut open: BTreeMap<TreePath, Vec<Copied>> = BTreeMap::new();
+        for copied in copies {
+            open.entry(copied.entry.path.clone()).or_default().push(copied);
+        }
+        let mut looked = Looked { tree, last: None, leaves: BTreeMap::new() };
+        for number in 2.. {
+            let here = self.look_here(&open, delta)?;
+            for (path, all) in std::mem::take(&mut open) {
+                if path.as_bytes().len() > MAX_PATH_LEN {
+                    for copied in all {
+                        tell_unplaced(&copied.of, attempt);
+                        settled.unplaced.insert(copied.of);
+                    }
+                    continue;
+                }
+                let there = looked.look(&path).await?;
+                for copied in all {
+                    let entry = &copied.entry.entry;
+                    let before = made.get(&path).map(|m| m.entry.entry.clone());
+                    let before = Standing { entry: before, ..Standing::default() };
+                    let standings = [here.get(&path), Some(&there), Some(&before)];
+                    match fit(standings.into_iter().flatten(), entry) {
+                        Fit::Free => {
+                            let entry = TreeEntry { path: path.clone(), ..copied.entry };
+                            made.insert(path.clone(), Copied { entry, ..copied });
+                        }
+                        Fit::Same => {}
+                        Fit::Taken => {
+                            let next = numbered_copy_path(&copied.of, &path, number);
+                            open.entry(next).or_default().push(copied);
+                        }
+                    }
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+        settled.made = made.into_values().collect();
+        Ok(settled)
+    }
+
+    /// Looks what the mount has at these paths that the base does not say.
+    fn look_here(
+        &self,
+        open: &BTreeMap<TreePath, Vec<Copied>>,
+        delta: &mut LocalDelta,
+    ) -> Result<BTreeMap<TreePath, Standing>, Error> {
+        let cannot_read = |e: io::Error| Error::local("read", self.files.dir(), e);
+        let mut found: BTreeMap<TreePath, Standing> = BTreeMap::new();
+        for row in delta.read().map_err(cannot_read)? {
+            let row = row.map_err(cannot_read)?;
+            let Some((entry, _)) = present(&row) else { continue };
+            if !entry.is_dir() {
+                let below = open.range(row.path.clone()..).map(|(path, _)| path);
+                for path in below.take_while(|p| p.is_within(&row.path)).filter(|p| **p != row.path) {
+                    found.entry(path.clone()).or_default().leaf_above = true;
+                }
+            }
+            if open.contains_key(&row.path) {
+                found.entry(row.path.clone()).or_default().entry = Some(entry.clone());
+            }
+            let mut above = row.path.parent();
+            while let Some(path) = above {
+                if open.contains_key(&path) {
+                    found.entry(path.clone()).or_default().holds = true;
+                }
+                above = path.parent();
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What stands at a path, and what stands in the way of anything that would.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    entry: Option<Entry>,
+    /// Something is below it.
+    holds: bool,
+    /// It would lie below a file or link.
+    leaf_above: bool,
+}
+
+enum Fit {
+    Free,
+    Same,
+    Taken,
+}
+
+/// Whether an entry may be put where these are.
+fn fit<'s>(standings: impl Iterator<Item = &'s Standing>, entry: &Entry) -> Fit {
+    let mut fit = Fit::Free;
+    for standing in standings {
+        let in_the_way = standing.leaf_above || standing.holds && !entry.is_dir();
+        match &standing.entry {
+            _ if in_the_way => return Fit::Taken,
+            Some(there) if there.agrees_with(entry) || there.is_dir() && entry.is_dir() => fit = Fit::Same,
+            Some(_) => return Fit::Taken,
+            None => {}
+        }
+    }
+    fit
+}
+
+/// Looks at paths of a tree, most of them near each other.
+struct Looked<'t, 's> {
+    tree: &'t Tree<'s>,
+    last: Option<(usize, Vec<TreeEntry>)>,
+    /// Whether there is a file or link at these paths.
+    leaves: BTreeMap<TreePath, bool>,
+}
+
+impl Looked<'_, '_> {
+    async fn look(&mut self, path: &TreePath) -> Result<Standing, Error> {
+        let (entry, holds) = self.at(path).await?;
+        let mut leaf_above = false;
+        let mut above = path.parent().filter(|_| entry.is_none() && !holds);
+        while let Some(dir) = above.filter(|dir| !dir.is_root() && !leaf_above) {
+            let known = self.leaves.get(&dir).copied();
+            leaf_above = match known {
+                Some(is_leaf) => is_leaf,
+                None => {
+                    let (found, holds) = self.at(&dir).await?;
+                    let is_leaf = found.as_ref().is_some_and(|e| !e.is_dir());
+                    self.leaves.insert(dir.clone(), is_leaf);
+                    if found.is_some() || holds {
+                        // What is above something that is there is a directory.
+                        leaf_above = is_leaf;
+                        break;
+                    }
+                    false
+                }
+            };
+            above = dir.parent();
+        }
+        Ok(Standing { entry, holds, leaf_above })
+    }
+
+    /// Returns the entry at a path, and whether there are any below it.
+    async fn at(&mut self, path: &TreePath) -> Result<(Option<Entry>, bool), Error> {
+        let segments = &self.tree.snapshot.segments;
+        let Some(index) = segments.partition_point(|s| s.first <= *path).checked_sub(1) else {
+            return Ok((None, segments.first().is_some_and(|s| s.first.is_below(path))));
+        };
+        if self.last.as_ref().is_none_or(|(last, _)| *last != index) {
+            self.last = Some((index, self.tree.segment(index).await?));
+        }
+        let entries = self.last.as_ref().map_or(&[][..], |(_, entries)| entries);
+        let place = entries.partition_point(|e| e.path < *path);
+        let found = entries.get(place).filter(|e| e.path == *path);
+        let next = entries.get(place + usize::from(found.is_some())).map(|e| &e.path);
+        let next = next.or(segments.get(index + 1).map(|s| &s.first));
+        // A placeholder stands for nothing, but nothing else may take its place unseen.
+        Ok((found.map(|e| e.entry.clone()), next.is_some_and(|next| next.is_below(path))))
+    }
+}
+
+fn tell_unplaced(path: &TreePath, attempt: &Attempt<'_>) {
+    attempt.monitor.problem(&PathProblem {
+        path: path.clone(),
+        message: "changed on both sides, and the path of a conflict copy would be too long".to_owned(),
+        hint: "shorten its path, or choose a side with --conflict".to_owned(),
+    });
+}
