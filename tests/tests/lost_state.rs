@@ -57,13 +57,86 @@ async fn d2_additions_to_an_emptied_mount_are_uploaded() {
 
 #[tokio::test]
 async fn d2_a_flag_lets_the_deletions_of_an_emptied_mount_through() {
-    let (world, a, mut b) = two(6).await;
-    b.mount.clear();
-    b.options.allow_empty_mount = true;
-    assert_eq!(b.push().await.clean().deleted, 6);
-    assert_eq!(world.head().await.totals.files, 0);
-    a.pull().await.clean();
-    assert_eq!(paths(&a.mount.0), [""; 0]);
+    for missing in [false, true] {
+        let (world, _, mut b) = two(6).await;
+        b.mount.clear();
+        if missing {
+            std::fs::remove_dir(&b.mount.0).unwrap();
+        }
+        b.options.allow_empty_mount = true;
+        b.options.dry_run = true;
+        assert_eq!(b.push().await.clean().deleted, 6);
+        b.options.dry_run = false;
+        assert_eq!(b.push().await.clean().deleted, 6);
+        assert_eq!(world.head().await.totals.files, 0);
+        assert_eq!(b.mount.0.exists(), !missing);
+    }
+}
+
+/// A context in which nothing is left is no order to delete everything here, with or without white lists.
+#[tokio::test]
+async fn d6_a_head_that_is_suddenly_empty_deletes_nothing() {
+    for policy in ["{}", r#"{"bwList": {"whiteLists": [{"path": "d1"}, {"path": "d2"}]}}"#] {
+        let (_world, mut a, b) = two(6).await;
+        let mut b = b.with_policy(policy);
+        b.pull().await.clean();
+        a.mount.clear();
+        if policy != "{}" {
+            a.mount.write("elsewhere", "x");
+        }
+        a.options.allow_empty_mount = true;
+        a.push().await.clean();
+        let count = if policy == "{}" { 6 } else { 4 };
+        for _ in 0..2 {
+            let held = b.pull().await;
+            assert_eq!((held.report().held_back, held.report().deleted), (count, 0), "{:?}", held.noted);
+            assert!(held.warned("taken as lost"), "{:?}", held.noted);
+            assert!(b.mount.has("d1/f1"));
+            // Nor is anything brought back there that was deleted.
+            assert_eq!(b.push().await.report().added, 0);
+        }
+        b.options.dry_run = true;
+        assert_eq!(b.pull().await.report().held_back, count);
+        b.options.dry_run = false;
+        b.options.allow_empty_mount = true;
+        assert_eq!(b.pull().await.clean().deleted, count);
+        assert!(!b.mount.has("d1"));
+    }
+}
+
+/// Everything changed is no deletion: it is saved, and the history has what was there before.
+#[tokio::test]
+async fn d5_everything_changed_is_saved_beside_what_was() {
+    let (world, a, b) = two(6).await;
+    for i in 0..6 {
+        b.mount.write(format!("d{}/f{i}", i % 3), format!("scrambled {i}"));
+    }
+    assert_eq!(b.push().await.clean().changed, 6);
+    assert_eq!((world.head().await.parent.is_some(), world.head().await.number), (true, 3));
+    assert_eq!(a.pull().await.clean().changed, 6);
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+/// D4: a link that leads nowhere is no mount, and one to an empty directory is a mount of its own.
+#[tokio::test]
+async fn d4_a_mount_that_is_a_link_deletes_nothing() {
+    let (world, _, b) = two(3).await;
+    let outside = world.outside();
+    for target in [outside.0.join("nowhere"), outside.0.clone()] {
+        if b.mount.0.symlink_metadata().unwrap().is_dir() {
+            b.mount.clear();
+            std::fs::remove_dir(&b.mount.0).unwrap();
+        } else {
+            std::fs::remove_file(&b.mount.0).unwrap();
+        }
+        std::os::unix::fs::symlink(&target, &b.mount.0).unwrap();
+        let ended = b.push().await;
+        if let Ok(report) = &ended.result {
+            assert_eq!(report.deleted, 0, "{:?}", ended.noted);
+        }
+        assert_eq!(world.head().await.totals.files, 3);
+        assert!(b.mount.0.symlink_metadata().unwrap().is_symlink());
+    }
 }
 
 #[tokio::test]
