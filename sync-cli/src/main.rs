@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod errors;
 mod exit;
+mod extract_limits;
 mod metrics;
 mod open_store;
 mod output;

@@ -195,7 +195,7 @@ macro_rules! in_config {
         }
     )*};
 }
-in_config!(Size, Span, Deletions);
+in_config!(Size, Span, Deletions, crate::extract_limits::Limits);
 
 #[cfg(test)]
 mod tests {

@@ -55,6 +55,7 @@ fn every_option_has_a_variable() {
         ("max-delete", "7%"),
         ("allow-empty-mount", "true"),
         ("max-upload", "1 GiB"),
+        ("extract-limits", "bytes=1 GiB,members=5,levels=6,ratio=7"),
         ("concurrency", "3"),
         ("memory", "64 MiB"),
         ("retries", "0"),

@@ -46,6 +46,8 @@ pub enum Phase {
     Committing,
     /// Bringing files.
     Downloading,
+    /// Extracting archives; everything else has been brought.
+    Extracting,
     /// Nothing more to do.
     Done,
 }
@@ -58,6 +60,7 @@ impl fmt::Display for Phase {
             Self::Planning => "planning",
             Self::Committing => "committing",
             Self::Downloading => "downloading",
+            Self::Extracting => "extracting",
             Self::Done => "done",
         })
     }

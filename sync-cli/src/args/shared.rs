@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Deserialize;
 
+use crate::extract_limits::Limits;
 use crate::owner::Owner;
 use crate::values::{Deletions, Size, Span};
 
@@ -69,6 +70,10 @@ pub(crate) struct Shared {
     /// Refuse to send more than this
     #[arg(long, global = true, value_name = "SIZE", help_heading = SYNC, hide_short_help = true)]
     pub(crate) max_upload: Option<Size>,
+
+    /// Extract archives up to these limits, as in `bytes=100G,members=2000000,levels=100,ratio=1000`
+    #[arg(long, global = true, value_name = "LIMITS", help_heading = SYNC, hide_short_help = true)]
+    pub(crate) extract_limits: Option<Limits>,
 
     /// Give files that are brought to this user and group, by name or number; for root only
     #[arg(long, global = true, value_name = "USER[:GROUP]", help_heading = SYNC, hide_short_help = true)]

@@ -50,6 +50,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("max-delete", &s.max_delete, |most| most.map(|most| Deletions(most).to_string())),
         row("allow-empty-mount", &s.allow_empty_mount, yes),
         row("max-upload", &s.max_upload, |size| size.map(|size| Size(size).to_string())),
+        row("extract-limits", &s.extract_limits, |limits| Some(limits.to_string())),
         row("chown", &s.chown, |owner| owner.as_ref().map(ToString::to_string)),
         row("concurrency", &s.concurrency, |n| Some(n.to_string())),
         row("bwlimit", &s.bwlimit, |size| size.map(|size| format!("{}/s", Size(size.get())))),

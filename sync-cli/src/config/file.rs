@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::args::{Color, Conflict};
 use crate::errors::Failure;
+use crate::extract_limits::Limits;
 use crate::owner::Owner;
 use crate::values::{Deletions, Size, Span};
 
@@ -31,6 +32,7 @@ struct Document {
     conflict: Option<Conflict>,
     max_delete: Option<Deletions>,
     max_upload: Option<Size>,
+    extract_limits: Option<Limits>,
     chown: Option<Owner>,
     concurrency: Option<NonZeroUsize>,
     bwlimit: Option<Size>,
@@ -60,6 +62,7 @@ pub(crate) struct Values {
     pub(crate) conflict: Option<Conflict>,
     pub(crate) max_delete: Option<Deletions>,
     pub(crate) max_upload: Option<Size>,
+    pub(crate) extract_limits: Option<Limits>,
     pub(crate) chown: Option<Owner>,
     pub(crate) concurrency: Option<NonZeroUsize>,
     pub(crate) bwlimit: Option<Size>,
@@ -149,6 +152,7 @@ impl ConfigFile {
             conflict: document.conflict,
             max_delete: document.max_delete,
             max_upload: document.max_upload,
+            extract_limits: document.extract_limits,
             chown: document.chown,
             concurrency: document.concurrency,
             bwlimit: document.bwlimit,

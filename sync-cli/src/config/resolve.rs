@@ -15,6 +15,7 @@ use super::file::{ConfigFile, Values};
 use super::settings::{Origin, Setting, Settings};
 use crate::args::{Color, Command, Shared, variable};
 use crate::errors::Failure;
+use crate::extract_limits::Limits;
 use crate::values::{Size, Span};
 
 /// The sources of values, from the strongest to the weakest.
@@ -118,6 +119,12 @@ impl Settings {
                 false,
             ),
             max_upload: from.pick("max_upload", size(shared.max_upload), |v| size(v.max_upload), None),
+            extract_limits: from.pick(
+                "extract_limits",
+                shared.extract_limits.clone(),
+                |v| v.extract_limits.clone(),
+                Limits(defaults.extract.clone()),
+            ),
             chown: from.pick("chown", shared.chown.clone().map(Some), |v| v.chown.clone().map(Some), None),
             concurrency: from.pick(
                 "concurrency",

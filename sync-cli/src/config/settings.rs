@@ -12,6 +12,7 @@ use transfer_engine::{MaxDelete, SyncOptions};
 use super::Dirs;
 use crate::args::{Color, Conflict};
 use crate::errors::Failure;
+use crate::extract_limits::Limits;
 use crate::owner::Owner;
 
 /// Where a value came from.
@@ -66,6 +67,7 @@ pub(crate) struct Settings {
     pub(crate) max_delete: Setting<Option<MaxDelete>>,
     pub(crate) allow_empty_mount: Setting<bool>,
     pub(crate) max_upload: Setting<Option<u64>>,
+    pub(crate) extract_limits: Setting<Limits>,
     pub(crate) chown: Setting<Option<Owner>>,
     pub(crate) concurrency: Setting<NonZeroUsize>,
     pub(crate) bwlimit: Setting<Option<NonZeroU64>>,
@@ -110,6 +112,7 @@ impl Settings {
             max_delete: self.max_delete.value,
             allow_empty_mount: self.allow_empty_mount.value,
             max_upload: self.max_upload.value,
+            extract: self.extract_limits.value.0.clone(),
             concurrency: self.concurrency.value,
             memory: self.memory.value,
             owner: self.chown.value.as_ref().map(Owner::ids),

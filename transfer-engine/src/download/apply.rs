@@ -22,7 +22,7 @@ use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
 use crate::error::Error;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable};
-use crate::monitor::{Monitor, PathProblem, Progress};
+use crate::monitor::{Monitor, PathProblem, Phase, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
 use crate::state::{Cache, DeltaState};
@@ -399,6 +399,9 @@ impl<'a> Jobs<'a> {
             ledger.flush(self.applying)?;
             let (applying, staging, is_late) = (self.applying, self.staging, self.is_late);
             self.extracting = true;
+            if self.running.is_empty() {
+                applying.monitor.phase(Phase::Extracting);
+            }
             let job = async move {
                 let extracted = extract(applying, staging, archive, is_late).await?;
                 Ok(Job::Extracted(Box::new(extracted)))
