@@ -61,8 +61,12 @@ fn finish(mut command: Command, logs: &Path) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
-    let end = said.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>();
-    Err(format!("{command:?} ended with {status}: {}", end.join("\n")).into())
+    // The first lines tell the cause, the last ones what came of it.
+    let lines: Vec<&str> = said.lines().collect();
+    let (first, rest) = lines.split_at(lines.len().min(4));
+    let last = rest.get(rest.len().saturating_sub(2)..).unwrap_or_default();
+    Err(format!("{:?} ended with {status}: {}", command.get_program(), [first, last].concat().join("\n"))
+        .into())
 }
 
 /// What the process between does: runs the command as its only child, and writes what that used.

@@ -15,11 +15,13 @@ pub const MAX_BLOCK_RAW: u32 = 8 << 20;
 /// The most chunks in a block, so that tiny files can't make a footer larger than its pack.
 pub const MAX_BLOCK_CHUNKS: usize = 16 << 10;
 
-/// The zstd level of `uploadMode: Archive`. In large blocks it saves a tenth over [`LEVEL`] for a tenth to a
-/// fifth more CPU time; what the levels above save costs far more of it (docs/upload-modes.md).
+/// The zstd level of `uploadMode: File`: level 1 saves no time that could be measured, 3 costs a tenth.
+const FILE_MODE_LEVEL: i32 = 2;
+/// The zstd level of `uploadMode: Archive`. What the levels above save costs far more CPU time
+/// (docs/upload-modes.md).
 pub const ARCHIVE_MODE_LEVEL: i32 = 3;
-/// The zstd level of everything else.
-const LEVEL: i32 = 1;
+/// The zstd level of metadata.
+const METADATA_LEVEL: i32 = 1;
 
 /// How a block lies in its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +88,7 @@ impl BlockBuilder {
             chunks: Vec::new(),
             zstd: Zstd::default(),
         }
+        .at_level(FILE_MODE_LEVEL)
     }
 
     /// Compresses at this zstd level. Readers need not know it.
@@ -171,7 +174,7 @@ pub(crate) struct Zstd {
 
 impl Default for Zstd {
     fn default() -> Self {
-        Self { level: LEVEL, context: None, out: Vec::new() }
+        Self { level: METADATA_LEVEL, context: None, out: Vec::new() }
     }
 }
 
