@@ -316,7 +316,8 @@ mod tests {
     use super::*;
 
     fn block(data: &[&[u8]]) -> SealedBlock {
-        let mut builder = BlockBuilder::new(1 << 20);
+        // The lengths of what is compressed are in the footer, and the level is no part of the format.
+        let mut builder = BlockBuilder::new(1 << 20).at_level(1);
         for data in data {
             builder.push(ChunkId::of(data), Bytes::copy_from_slice(data)).unwrap();
         }
