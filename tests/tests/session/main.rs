@@ -3,6 +3,7 @@
 
 mod arrival;
 mod checkpoint;
+mod extracting;
 mod gate;
 mod lifetime;
 mod manual;

@@ -32,8 +32,10 @@ pub(super) struct Brought {
 pub(super) enum Fate {
     /// All of it is out, but for what was left out.
     Out(Box<Out>),
-    /// It is none, but for its name, or somebody else has extracted it.
-    Nothing,
+    /// It is none, but for its name.
+    NoArchive,
+    /// It is not there any more as it was brought, or somebody else has just extracted it.
+    Left,
     /// The name of its folder is taken by something that may go.
     Later,
     /// The download was told to stop.
@@ -80,7 +82,7 @@ pub(super) async fn extract(
 ) -> Result<(Brought, Fate), Error> {
     let mut done = applying.arriving.extracting.lock().await;
     if !done.insert(brought.row.path.clone()) {
-        return Ok((brought, Fate::Nothing));
+        return Ok((brought, Fate::Left));
     }
     let fate = run(applying, staging, &brought, waited).await?;
     if !matches!(fate, Fate::Out(_)) {
@@ -101,7 +103,7 @@ async fn run(
         let at = at.clone();
         return blocking(applying, move || job.remove(at)).await;
     }
-    let Some(policy) = &applying.filter.extract else { return Ok(Fate::Nothing) };
+    let Some(policy) = &applying.filter.extract else { return Ok(Fate::Left) };
     if policy.extract_to_current_folder {
         let into = brought.row.path.parent().unwrap_or_default();
         let job = Job::new(applying, staging, brought, into.clone());
@@ -197,13 +199,13 @@ impl Job {
     /// Decodes the archive into a directory in staging.
     fn decode(&self) -> Done<Decoded> {
         let (file, stat) = match self.dir.open_file(self.path()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Stop::Fate(Fate::Nothing)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Stop::Fate(Fate::Left)),
             Err(e) => return failed(format!("the archive cannot be read: {e}")),
             Ok(opened) => opened,
         };
         if !Fingerprint::of(&stat).same_but_moved(&self.brought.print) {
             // It is the user's own now.
-            return Err(Stop::Fate(Fate::Nothing));
+            return Err(Stop::Fate(Fate::Left));
         }
         let mut begin = [0; ArchiveKind::BEGIN];
         let len = match read_begin(&file, &mut begin) {
@@ -212,7 +214,7 @@ impl Job {
         };
         let Some(kind) = ArchiveKind::of(self.path().name(), &begin[..len]) else {
             self.note(Archive::No)?;
-            return Err(Stop::Fate(Fate::Nothing));
+            return Err(Stop::Fate(Fate::NoArchive));
         };
         let staged = match self.staging.new_dir() {
             Ok(staged) => staged,
@@ -325,7 +327,7 @@ impl Job {
     fn remove(&self, at: Option<TreePath>) -> Done<Fate> {
         match self.drop_source(at.as_ref())? {
             Some(why) => failed(why),
-            None => Ok(Fate::Nothing),
+            None => Ok(Fate::Left),
         }
     }
 

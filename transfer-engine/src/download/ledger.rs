@@ -185,7 +185,11 @@ impl Ledger {
         };
         let Out { into, extracted, left_out, stays } = match fate {
             Fate::Out(out) => *out,
-            Fate::Nothing => return,
+            Fate::NoArchive => return,
+            Fate::Left => {
+                self.agrees = false;
+                return;
+            }
             Fate::Stopped => {
                 self.stopped = true;
                 return;

@@ -179,7 +179,9 @@ impl Mount {
             self.warn_unmatched(&there, monitor);
         }
         let _gate = self.arriving.alone().await;
-        let agrees = agrees && !self.arriving.missed();
+        // What was extracted for somebody who asked for it is to be marked in the context as well.
+        let none_extracted = self.arriving.extracting.lock().await.is_empty();
+        let agrees = agrees && none_extracted && !self.arriving.missed();
         self.fold_arrivals(Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
         self.trim_cache(&head);
         Ok(report)

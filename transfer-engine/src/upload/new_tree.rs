@@ -69,9 +69,9 @@ impl Mount {
             let base_after = base_after(&step, uploaded);
             // With a placeholder, a new file may have to be withheld.
             agrees &= agrees_after(&step, base_after.as_ref()) && !step.recycled;
-            // The next download has something to do.
-            agrees &=
-                base_after.is_some() || step.base.as_ref().is_none_or(|b| b.archive != Archive::Pending);
+            // A pending archive is something to do for the next download.
+            let row_after = base_after.as_ref().map_or(step.base.as_ref(), Option::as_ref);
+            agrees &= row_after.is_none_or(|row| row.archive != Archive::Pending);
             let sends_again = !late.is_empty()
                 && step.decision.verdict == Verdict::Nothing
                 && step
