@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use policy_core::Timestamp;
 use storage_backends::{Leftover, leftovers};
 use transfer_engine::format::StoreKey;
+use transfer_engine::recycle::Recycled;
 use transfer_engine::{
-    CollectMonitor, CollectOptions, CollectReport, Forgotten, Retention, SyncReport, Unreadable, Why,
+    CollectMonitor, CollectOptions, CollectReport, ContextName, Forgotten, Retention, SyncReport, Unreadable,
+    Why,
 };
 
 use super::{Means, Outcome};
@@ -17,7 +19,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::open_store::open_store;
 use crate::output::Ui;
-use crate::output::json::{ForgottenLine, Line, PacksLine};
+use crate::output::json::{ForgottenLine, Line, PacksLine, RecycledLine};
 use crate::output::summary::Collected;
 use crate::text;
 use crate::values::Span;
@@ -92,6 +94,8 @@ fn collected(report: &CollectReport, leftovers: usize) -> Collected {
         contexts: report.contexts,
         snapshots: report.snapshots,
         forgotten: report.forgotten,
+        files_recycled: report.files_recycled,
+        bytes_recycled: report.bytes_recycled,
         erased: report.erased,
         unreadable: report.unreadable,
         packs_kept: report.packs_kept,
@@ -161,6 +165,31 @@ impl CollectMonitor for GcWatch {
             let verb = if self.dry_run { "would forget" } else { "forget" };
             self.ui.line(&format!("{verb} {context}@{} of {time}: {why}", forgotten.number));
         }
+    }
+
+    fn recycled(&self, context: &ContextName, recycled: &Recycled) {
+        let next = recycled.next.map(|secs| text::time(Timestamp { secs, nanos: 0 }));
+        if self.ui.is_json() {
+            self.ui.object(&Line::Recycled(RecycledLine {
+                context: context.as_str(),
+                snapshot: recycled.snapshot,
+                files: recycled.files,
+                bytes: recycled.bytes,
+                next_expiry: next,
+            }));
+            return;
+        }
+        let verb = if self.dry_run { "would recycle" } else { "recycle" };
+        let (files, bytes) = (text::count(recycled.files, "file"), text::bytes(recycled.bytes));
+        let mut line = format!("{verb} {files} ({bytes}) of {context}");
+        if !recycled.forgotten.is_empty() {
+            let count = text::count(recycled.forgotten.len() as u64, "snapshot");
+            line.push_str(&format!(", and forget {count} that held them"));
+        }
+        if let Some(next) = next {
+            line.push_str(&format!("; the next expires at {next}"));
+        }
+        self.ui.line(&line);
     }
 
     fn unreadable(&self, unreadable: &Unreadable) {

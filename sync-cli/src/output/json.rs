@@ -22,6 +22,7 @@ pub(crate) enum Line<'a> {
     Store(StoreLine<'a>),
     Forgotten(ForgottenLine<'a>),
     Packs(PacksLine<'a>),
+    Recycled(RecycledLine<'a>),
     Summary(&'a super::summary::Summary),
 }
 
@@ -195,6 +196,18 @@ pub(crate) struct ForgottenLine<'a> {
     pub(crate) time: String,
     /// `retention` or `deleted`.
     pub(crate) reason: &'a str,
+}
+
+/// What `gc` takes out of a context by age.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecycledLine<'a> {
+    pub(crate) context: &'a str,
+    /// The snapshot without the files; null where there is none.
+    pub(crate) snapshot: Option<u64>,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// When the next file expires; null where none will.
+    pub(crate) next_expiry: Option<String>,
 }
 
 /// What `gc` has to say of the packs of one kind.

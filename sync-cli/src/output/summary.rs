@@ -52,6 +52,8 @@ pub(crate) struct Collected {
     pub(crate) contexts: u64,
     pub(crate) snapshots: u64,
     pub(crate) forgotten: u64,
+    pub(crate) files_recycled: u64,
+    pub(crate) bytes_recycled: u64,
     pub(crate) erased: u64,
     pub(crate) unreadable: u64,
     pub(crate) packs_kept: u64,

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::format::ContextName;
+use crate::recycle::Recycled;
 use crate::store::Store;
 use crate::usage::Usage;
 
@@ -118,6 +119,10 @@ pub struct CollectReport {
     pub snapshots: u64,
     /// Snapshots that this pass marked as forgotten.
     pub forgotten: u64,
+    /// Files that left a context by age.
+    pub files_recycled: u64,
+    /// Their bytes.
+    pub bytes_recycled: u64,
     /// Forgotten snapshots that this pass erased: what is left of each is an object without bytes.
     pub erased: u64,
     /// Snapshots that could not be read; if there are any, nothing was deleted.
@@ -146,6 +151,10 @@ pub trait CollectMonitor: Send + Sync {
     fn forgotten(&self, forgotten: &Forgotten) {
         let _ = forgotten;
     }
+    /// Files have left a context by age, or will; snapshots that hold them are forgotten.
+    fn recycled(&self, context: &ContextName, recycled: &Recycled) {
+        let _ = (context, recycled);
+    }
     /// A snapshot can't be read.
     fn unreadable(&self, unreadable: &Unreadable) {
         let _ = unreadable;
@@ -159,7 +168,7 @@ pub trait CollectMonitor: Send + Sync {
 impl CollectMonitor for crate::monitor::Silent {}
 
 impl Store {
-    /// Collects garbage, in one pass: finishes moves and deletions that were cut short, forgets what the
+    /// Collects garbage, in one pass: finishes moves and deletions that were cut short, recycles, forgets what the
     /// retention does not keep, and deletes the packs that no snapshot needs.
     ///
     /// # Errors
@@ -186,9 +195,7 @@ impl Store {
         // Before the first listing: whatever this does not list has landed later than this.
         let time = PassTime::take(self, options).await?;
         (report.time, report.grace) = (time.now(), time.grace());
-        if !options.dry_run {
-            self.settle_all(options, monitor).await?;
-        }
+        self.settle_all(&time, options, report, monitor).await?;
         let survey = Survey::make(self, &time, options, monitor).await?;
         survey.describe(report);
         if report.unreadable > 0 {

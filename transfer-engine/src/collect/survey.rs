@@ -108,7 +108,8 @@ impl Survey {
         report.snapshots = self.snapshots;
         report.unreadable = self.unreadable;
         if self.unreadable == 0 {
-            (report.forgotten, report.erased) = (self.forget.len() as u64, self.erase.len() as u64);
+            report.forgotten += self.forget.len() as u64;
+            report.erased = self.erase.len() as u64;
         }
     }
 }

@@ -173,7 +173,8 @@ pub(crate) async fn carry_out(
             }
         }
     }
-    if holds_placeholders(&head.snapshot) {
+    // Without a head that counts, the state before it is the only one.
+    if holds_placeholders(&head.snapshot) && head.late_packs().is_empty() {
         done.forgotten = forget::forget(store, name, &head, cache.as_ref()).await?;
     }
     Ok(done)
@@ -187,7 +188,7 @@ fn rule_of(snapshot: &Snapshot) -> Option<Expiry> {
 }
 
 /// Whether the tree remembers files that were recycled: it lists more than it counts.
-fn holds_placeholders(snapshot: &Snapshot) -> bool {
+pub(crate) fn holds_placeholders(snapshot: &Snapshot) -> bool {
     let listed: u64 = snapshot.segments.iter().map(|s| u64::from(s.entries)).sum();
     let totals = &snapshot.totals;
     listed != totals.files + totals.dirs + totals.symlinks
