@@ -10,6 +10,7 @@ mod errors;
 mod examples;
 mod explain;
 mod files;
+mod gc;
 mod guide;
 mod help;
 mod json;

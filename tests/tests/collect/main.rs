@@ -3,6 +3,7 @@
 //! `CTXSYNC_SEEDS=5000` tries so many seeds, `CTXSYNC_SEED=17` only that one.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod cases;
 mod deeds;
 mod gate;
 mod model;

@@ -1,0 +1,238 @@
+//! Single cases, each with the number of its fault.
+
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ctxsync_tests::clock::{Clocked, HandClock};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
+use transfer_engine::format::StoreKey;
+use transfer_engine::{
+    CollectMonitor, CollectOptions, CollectReport, ContextName, ContextService, Error, Forgotten, Retention,
+    Silent, Store, Unreadable, Why, WriteOptions,
+};
+
+use crate::GRACE;
+use crate::deeds::{Outside, Seeded, store};
+
+struct Place {
+    objects: Arc<dyn ObjectStore>,
+    outside: Outside,
+}
+
+fn name(name: &str) -> ContextName {
+    name.parse().unwrap()
+}
+
+impl Place {
+    /// A store with a context of four snapshots, each with a pack of its own.
+    async fn new() -> Self {
+        let outside = Outside { clock: HandClock::default(), random: Seeded::new(1) };
+        let place = Self { objects: Clocked::new(Arc::new(InMemory::new()), &outside.clock), outside };
+        place.store().init(Duration::from_secs(GRACE.unsigned_abs())).await.unwrap();
+        place.store().create_context(&name("c")).await.unwrap();
+        for content in [b"1", b"2", b"3"] {
+            place.write("c", content).await;
+        }
+        place
+    }
+
+    fn store(&self) -> Store {
+        store(&self.objects, &self.outside)
+    }
+
+    async fn write(&self, context: &str, content: &[u8]) {
+        let service = ContextService::new(&self.store());
+        let path = "x".parse().unwrap();
+        service.write_file(&name(context), &path, content, &WriteOptions::default()).await.unwrap();
+    }
+
+    async fn keys(&self, below: &str) -> Vec<String> {
+        let listed: Vec<_> = self.objects.list(Some(&below.into())).try_collect().await.unwrap();
+        let mut keys: Vec<_> =
+            listed.into_iter().map(|meta| format!("{} {}", meta.location, meta.size)).collect();
+        keys.sort();
+        keys
+    }
+
+    async fn collect(&self, options: &CollectOptions) -> CollectReport {
+        self.store().collect(options, &Silent).await.unwrap()
+    }
+}
+
+fn keep_last(last: u64) -> CollectOptions {
+    let retention = Retention { last: NonZeroU64::new(last), within: None };
+    CollectOptions { retention, ..CollectOptions::default() }
+}
+
+#[derive(Default)]
+struct Told(Mutex<Vec<Forgotten>>, Mutex<Vec<String>>);
+
+impl CollectMonitor for Told {
+    fn forgotten(&self, forgotten: &Forgotten) {
+        self.0.lock().unwrap().push(forgotten.clone());
+    }
+
+    fn unreadable(&self, unreadable: &Unreadable) {
+        self.1.lock().unwrap().push(unreadable.key.clone());
+    }
+}
+
+#[tokio::test]
+async fn what_is_forgotten_goes_after_the_grace_period() {
+    let place = Place::new().await;
+    assert_eq!(
+        place.collect(&CollectOptions::default()).await.forgotten,
+        0,
+        "nothing is forgotten by itself"
+    );
+    let report = place.collect(&keep_last(2)).await;
+    assert_eq!((report.forgotten, report.erased, report.packs_deleted, report.packs_kept), (2, 0, 0, 3));
+    place.outside.clock.pass(GRACE);
+    let report = place.collect(&keep_last(2)).await;
+    assert_eq!(
+        (report.forgotten, report.erased, report.packs_deleted),
+        (0, 0, 0),
+        "not older than the grace"
+    );
+    place.outside.clock.pass(1);
+    let report = place.collect(&keep_last(2)).await;
+    assert_eq!((report.erased, report.packs_deleted, report.packs_kept, report.snapshots), (2, 1, 2, 2));
+    let log = place.store().log(&name("c")).await.unwrap();
+    assert_eq!(log.iter().map(|s| s.number).collect::<Vec<_>>(), [4, 3]);
+    // The numbers stay taken, and their marks stay with them.
+    let first = StoreKey::Snapshot { context: name("c"), number: 1 }.path();
+    assert!(place.keys("contexts").await.contains(&format!("{first} 0")));
+    assert!(place.keys("contexts").await.contains(&format!("{first}.gone 0")));
+    assert_eq!(place.collect(&keep_last(2)).await.erased, 0, "once is enough");
+}
+
+#[tokio::test]
+async fn age_counts_from_the_commit_and_the_head_stays() {
+    let place = Place::new().await;
+    place.outside.clock.pass(500);
+    place.write("c", b"4").await;
+    let within = |secs| CollectOptions {
+        retention: Retention { last: None, within: Some(Duration::from_secs(secs)) },
+        ..CollectOptions::default()
+    };
+    assert_eq!(place.collect(&within(501)).await.forgotten, 0);
+    assert_eq!(place.collect(&within(500)).await.forgotten, 4);
+    place.outside.clock.pass(500);
+    assert_eq!(place.collect(&within(1)).await.forgotten, 0);
+    assert_eq!(place.store().head(&name("c")).await.unwrap().number, 5);
+}
+
+#[tokio::test]
+async fn a_dry_run_writes_nothing_and_tells_the_same() {
+    let place = Place::new().await;
+    let before = place.keys("").await;
+    let (dry, wet) = (Told::default(), Told::default());
+    let options = CollectOptions { exclusive: true, ..keep_last(1) };
+    let told =
+        place.store().collect(&CollectOptions { dry_run: true, ..options.clone() }, &dry).await.unwrap();
+    assert_eq!(place.keys("").await, before);
+    let done = place.store().collect(&options, &wet).await.unwrap();
+    assert_eq!(*dry.0.lock().unwrap(), *wet.0.lock().unwrap());
+    assert_eq!(dry.0.lock().unwrap().len(), 3);
+    let figures = |r: &CollectReport| (r.forgotten, r.erased, r.packs_deleted, r.bytes_deleted, r.packs_kept);
+    assert_eq!(figures(&told), figures(&done));
+    assert_eq!((done.erased, done.packs_deleted, done.packs_kept), (3, 2, 1));
+    // What was erased without the grace period is no trouble to those who keep it.
+    assert_eq!(place.collect(&CollectOptions::default()).await.unreadable, 0);
+}
+
+#[tokio::test]
+async fn n15_a_wrong_clock_deletes_nothing() {
+    let place = Place::new().await;
+    let before = place.keys("").await;
+    for ahead in [GRACE, -GRACE] {
+        let outside = Outside { clock: HandClock::default(), random: Seeded::new(2) };
+        outside.clock.pass(ahead);
+        let result = store(&place.objects, &outside).collect(&keep_last(1), &Silent).await;
+        assert!(matches!(result, Err(Error::ClockSkew { seconds, .. }) if seconds == -ahead), "{result:?}");
+        assert_eq!(place.keys("").await, before);
+    }
+}
+
+#[tokio::test]
+async fn w5_a_root_that_cannot_be_read_saves_everything() {
+    for bytes in [&b""[..], b"CSsn?"] {
+        let place = Place::new().await;
+        let key = StoreKey::Snapshot { context: name("c"), number: 2 }.path();
+        place.objects.put(&key, PutPayload::from_static(bytes)).await.unwrap();
+        place.outside.clock.pass(2 * GRACE);
+        let before = place.keys("").await;
+        let told = Told::default();
+        let report = place.store().collect(&keep_last(1), &told).await.unwrap();
+        assert_eq!((report.unreadable, report.forgotten, report.packs_deleted), (1, 0, 0));
+        assert_eq!(*told.1.lock().unwrap(), [key.to_string()]);
+        assert_eq!(place.keys("").await, before);
+    }
+}
+
+/// Each deletion, move and collection may die at each of its requests: the next collection finishes it.
+#[tokio::test(start_paused = true)]
+async fn w6_what_was_cut_short_is_finished() {
+    for what in ["delete", "rename", "collect"] {
+        for nth in 1.. {
+            let place = Place::new().await;
+            place.outside.clock.pass(2 * GRACE);
+            let faulty = Faulty::new(Arc::clone(&place.objects), nth);
+            let fault = if nth % 2 == 0 { Fault::CrashBefore } else { Fault::CrashAfter };
+            faulty.add(Rule::new(fault).nth(nth / 2 + 1));
+            let objects: Arc<dyn ObjectStore> = Arc::new(faulty.clone());
+            let cut = store(&objects, &place.outside);
+            let _ = match what {
+                "delete" => cut.delete_context(&name("c")).await,
+                "rename" => cut.rename_context(&name("c"), &name("d")).await.map(drop),
+                _ => cut.collect(&keep_last(1), &Silent).await.map(drop),
+            };
+            if !faulty.is_crashed() {
+                break;
+            }
+            // Whatever was under way is old by now.
+            for _ in 0..3 {
+                place.outside.clock.pass(2 * GRACE);
+                let report = place.collect(&keep_last(1)).await;
+                assert_eq!((report.unreadable, report.failed), (0, 0), "{what} {nth}");
+            }
+            let contexts = place.store().contexts().await.unwrap();
+            let expected = if contexts.is_empty() { 0 } else { 1 };
+            assert!(expected == 1 || what == "delete", "{what} {nth}");
+            assert_eq!(place.keys("packs").await.len(), expected, "{what} {nth}: {contexts:?}");
+            for context in contexts {
+                let service = ContextService::new(&place.store());
+                let mut read = Vec::new();
+                let path = "x".parse().unwrap();
+                let read_file = service.read_file(&context, &path, 0..9, |part| {
+                    read.extend_from_slice(&part);
+                    Ok(())
+                });
+                read_file.await.unwrap();
+                assert_eq!(read, b"3", "{what} {nth}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_was_cut_short_is_told_of() {
+    let place = Place::new().await;
+    let faulty = Faulty::new(Arc::clone(&place.objects), 1);
+    let is_mark = |key: &object_store::path::Path| key.as_ref().ends_with(".gone");
+    faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Put).with_key(is_mark).nth(3));
+    let objects: Arc<dyn ObjectStore> = Arc::new(faulty);
+    store(&objects, &place.outside).delete_context(&name("c")).await.unwrap_err();
+    // Somebody takes the name for something else.
+    place.store().create_context(&name("c")).await.unwrap();
+    let told = Told::default();
+    place.store().collect(&CollectOptions::default(), &told).await.unwrap();
+    let told: Vec<_> = told.0.lock().unwrap().iter().map(|f| (f.number, f.why)).collect();
+    assert_eq!(told, [(2, Why::Deleted), (1, Why::Deleted)]);
+    let head = place.store().head(&name("c")).await.unwrap();
+    assert_eq!((head.number, head.totals.files), (6, 0));
+}
