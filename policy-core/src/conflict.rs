@@ -6,7 +6,7 @@ const MARK: &[u8] = b".conflict-";
 /// How many hex digits follow the mark.
 const TAG_LEN: usize = 8;
 /// The longest name that common file systems take, in bytes.
-const MAX_NAME: usize = 255;
+pub const MAX_NAME: usize = 255;
 /// The longest extension that a copy keeps at its end; what is longer counts as part of the name.
 const MAX_EXTENSION: usize = 64;
 
@@ -136,7 +136,7 @@ fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Cuts `name` to at most `room` bytes, not inside a UTF-8 character.
-fn cut_at_char(name: &[u8], room: usize) -> &[u8] {
+pub fn cut_at_char(name: &[u8], room: usize) -> &[u8] {
     if name.len() <= room {
         return name;
     }

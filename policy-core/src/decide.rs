@@ -108,6 +108,7 @@ pub enum Reason {
     NeedsDeletion,
     NotSentYet,
     Extracted,
+    ExtractedKept,
     Recycled,
     ReplacesRecycled,
 }
@@ -139,6 +140,7 @@ impl fmt::Display for Reason {
             Self::NeedsDeletion => "needs a deletion that is not carried out",
             Self::NotSentYet => "changed here, not saved yet",
             Self::Extracted => "extracted before; the archive itself is not needed here",
+            Self::ExtractedKept => "extracted here; kept until all that came out of it is uploaded",
             Self::Recycled => "recycled in the context; stays here, and is not uploaded until it is changed",
             Self::ReplacesRecycled => "not what was recycled in the context, whose place it takes",
         })

@@ -271,7 +271,7 @@ fn reasons_are_true() {
             }
             Reason::NeedsDeletion => rules.hold_deletions || !rules.sync_local_file,
             // What was extracted before is nothing that three entries could tell.
-            Reason::Extracted => false,
+            Reason::Extracted | Reason::ExtractedKept => false,
             // Of a path that was recycled, which none here is.
             Reason::Recycled | Reason::ReplacesRecycled => false,
         };

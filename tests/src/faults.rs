@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::ThreadId;
 
+use tokio::sync::Notify;
 use transfer_engine::FileFaults;
 
 /// Runs something at the moment of a change: what another program does then.
@@ -48,6 +50,90 @@ impl FileFaults for Death {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let lived = self.lives.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         lived.map(drop).map_err(|_| io::Error::other("this machine is dead"))
+    }
+}
+
+/// Holds up the first change after so many, and each that comes after it: nothing is done any more, nothing
+/// is tidied up either, as if the process had been killed there.
+pub struct Killed {
+    lives: u64,
+    calls: AtomicU64,
+    /// Its calls can't be held up, and fail.
+    caller: ThreadId,
+    died: Notify,
+    buried: (Mutex<bool>, Condvar),
+}
+
+/// Lets the threads that are held up come to their ends when it is dropped. What they do then must hurt
+/// nobody.
+pub struct Grave(Arc<Killed>);
+
+impl Killed {
+    /// Dies before change number `lives`, counted from 0. Async code runs on the thread that calls this.
+    pub fn at(lives: u64) -> (Arc<Self>, Grave) {
+        let killed = Arc::new(Self {
+            lives,
+            calls: AtomicU64::new(0),
+            caller: std::thread::current().id(),
+            died: Notify::new(),
+            buried: (Mutex::new(false), Condvar::new()),
+        });
+        (Arc::clone(&killed), Grave(killed))
+    }
+
+    /// Waits until it dies.
+    pub async fn died(&self) {
+        self.died.notified().await;
+    }
+}
+
+impl Drop for Grave {
+    fn drop(&mut self) {
+        *self.0.buried.0.lock().unwrap() = true;
+        self.0.buried.1.notify_all();
+    }
+}
+
+impl FileFaults for Killed {
+    fn before(&self, _: &'static str, _: &Path) -> io::Result<()> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) < self.lives {
+            return Ok(());
+        }
+        self.died.notify_one();
+        if std::thread::current().id() != self.caller {
+            let buried = self.buried.0.lock().unwrap();
+            drop(self.buried.1.wait_while(buried, |buried| !*buried).unwrap());
+        }
+        Err(io::Error::other("this process was killed"))
+    }
+}
+
+/// Fails one call with one error.
+#[derive(Debug)]
+pub struct FailsOnce {
+    nth: u64,
+    calls: AtomicU64,
+    errno: i32,
+}
+
+impl FailsOnce {
+    /// Fails change number `nth`, counted from 0.
+    pub fn at(nth: u64, errno: rustix::io::Errno) -> Arc<Self> {
+        Arc::new(Self { nth, calls: AtomicU64::new(0), errno: errno.raw_os_error() })
+    }
+
+    /// Whether it came to that.
+    pub fn has_failed(&self) -> bool {
+        self.calls.load(Ordering::SeqCst) > self.nth
+    }
+}
+
+impl FileFaults for FailsOnce {
+    fn before(&self, _: &'static str, _: &Path) -> io::Result<()> {
+        match self.calls.fetch_add(1, Ordering::SeqCst) == self.nth {
+            true => Err(io::Error::from_raw_os_error(self.errno)),
+            false => Ok(()),
+        }
     }
 }
 

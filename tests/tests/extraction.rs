@@ -3,6 +3,7 @@
 
 use ctxsync_tests::archive::archive;
 use ctxsync_tests::machine::{Ended, Machine, World};
+use ctxsync_tests::tree::is_root;
 
 const FILES: [(&str, &str); 3] = [("one", "1"), ("sub/two", "22"), ("sub/three", "333")];
 
@@ -264,4 +265,52 @@ async fn what_came_out_is_found_again_after_the_state_was_lost() {
     // Nobody knows any more what was extracted: it comes out once more, and replaces nothing.
     extracted(&a.pull().await, 1);
     assert_eq!((a.mount.read("data/one"), a.mount.read("data.zip/one")), ("edited".into(), "1".into()));
+}
+
+#[tokio::test]
+async fn a_name_of_255_bytes_gets_a_folder_that_is_cut() {
+    let long = "ä".repeat(125) + "x";
+    let (world, _) = with_archive("good.zip").await;
+    let maker = world.machine("maker");
+    maker.mount.write(format!("{long}.zip"), archive("zip", &FILES)).write(&long, "in the way");
+    maker.push().await.clean();
+    let a = extracts(world.machine("a"), false, false, true);
+    extracted(&a.pull().await, 2);
+    assert_eq!(a.mount.read(format!("{}.extracted/one", "ä".repeat(122))), "1");
+    assert_eq!(a.mount.read("good/one"), "1");
+}
+
+#[tokio::test]
+async fn an_archive_stays_in_the_context_until_all_that_came_out_is_uploaded() {
+    for (current, member) in [(false, "in/data/one"), (true, "in/one")] {
+        for deletes in [true, false] {
+            let (world, _) = with_archive("in/data.zip").await;
+            let mut a = extracts(world.machine("a"), true, current, deletes);
+            extracted(&a.pull().await, 1);
+            // The archive is asked for, and what came out of it is not.
+            a.options.only = vec!["in/data.zip".parse().unwrap()];
+            assert_eq!(a.push().await.clean().deleted, 0);
+            assert_eq!(paths(&world).await, ["in/data.zip", "plain"]);
+            a.options.only.clear();
+            if !is_root() {
+                a.mount.mode(member, 0o000);
+                for _ in 0..2 {
+                    let pushed = a.push().await;
+                    assert_eq!((pushed.report().failed, pushed.report().deleted), (1, 0), "{pushed:?}");
+                    // Whoever comes now has everything.
+                    let b = extracts(world.machine("b"), true, false, deletes);
+                    extracted(&b.pull().await, 1);
+                    let out = b.mount.files().into_iter().find(|path| path.ends_with("/one"));
+                    assert_eq!(b.mount.read(out.unwrap()), "1");
+                    std::fs::remove_dir_all(b.mount.0.parent().unwrap()).unwrap();
+                }
+                a.mount.mode(member, 0o644);
+            }
+            assert_eq!(a.push().await.clean().deleted, u64::from(deletes));
+            let b = extracts(world.machine("b"), true, false, deletes);
+            extracted(&b.pull().await, 0);
+            assert_eq!(b.mount.read(member), "1");
+            assert_eq!(a.push().await.clean().requests, 1);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The seams to the machine: clock, randomness and spawning. The file system is reached through
-//! [`crate::local`] alone, which asks [`FileFaults`] before each call that changes something.
+//! [`crate::local`] alone, which asks [`FileFaults`] before each call that changes something; so does the journal
+//! of what arrives.
 
 use std::io;
 use std::path::Path;

@@ -119,6 +119,8 @@ pub(crate) struct Plan<'a> {
     remote: Remote<'a>,
     filter: Arc<Filter>,
     towards: Towards,
+    /// What can't be read in the mount.
+    unread: Arc<[TreePath]>,
 }
 
 impl<'a> Plan<'a> {
@@ -130,7 +132,27 @@ impl<'a> Plan<'a> {
         remote: Remote<'a>,
         filter: Arc<Filter>,
     ) -> Self {
-        Self { reconciler: Reconciler::new(rules, towards), base, local, remote, filter, towards }
+        let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
+        Self { reconciler, base, local, remote, filter, towards, unread }
+    }
+
+    /// Returns the plan with what can't be read in the mount, and so is not uploaded.
+    pub(crate) fn without(self, unread: Arc<[TreePath]>) -> Self {
+        Self { unread, ..self }
+    }
+
+    /// Whether an archive that was extracted here is still the only one in the context that has all of what
+    /// came out: then it stays there, and unmarked.
+    pub(crate) fn withholds(&self, step: &PlanStep) -> bool {
+        let Some(Archive::Extracted { at: Some(at), .. }) = step.base.as_ref().map(|base| &base.archive)
+        else {
+            return false;
+        };
+        let among_others = self.filter.extract.as_ref().is_some_and(|e| e.extract_to_current_folder);
+        let place = if among_others { step.path.parent().unwrap_or_default() } else { at.clone() };
+        let is_asked = |asked: &TreePath| place.is_within(asked);
+        let asked = self.filter.only.is_empty() || self.filter.only.iter().any(is_asked);
+        !asked || self.unread.iter().any(|path| path.is_within(&place) || place.is_within(path))
     }
 
     /// Leaves an archive where it is of which only what is in it is wanted here.
@@ -141,6 +163,10 @@ impl<'a> Plan<'a> {
         };
         if brings && !stands(&step) && was_extracted(&step) && self.filter.leaves_out(&step.path) {
             step.decision = Decision { verdict: Verdict::Keep, reason: Reason::Extracted };
+        }
+        if self.towards == Towards::Store && step.decision.verdict == Verdict::Delete && self.withholds(&step)
+        {
+            step.decision = Decision { verdict: Verdict::Keep, reason: Reason::ExtractedKept };
         }
         step
     }

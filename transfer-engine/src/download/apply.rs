@@ -112,10 +112,13 @@ pub(crate) async fn apply(
     };
     let done = carry_out(applying, &fetcher, &staging, &mut plan, ledger).await;
     drop(fetcher);
-    if let Some(staging) = Arc::into_inner(staging) {
+    let noted = ledger.flush(applying);
+    // With a journal that lacks something, what is still in staging is how the next sync knows what came.
+    if !applying.arriving.is_torn()
+        && let Some(staging) = Arc::into_inner(staging)
+    {
         staging.finish(done.is_err() || ledger.stopped);
     }
-    let noted = ledger.flush(applying);
     done.and(noted)
 }
 

@@ -7,11 +7,13 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use policy_core::TreePath;
 use tokio::sync::Notify;
 
+use crate::env::Env;
 use crate::error::Error;
 use crate::state::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
 use crate::store::Head;
@@ -35,6 +37,8 @@ pub(crate) struct Arriving {
     pub(crate) extracting: tokio::sync::Mutex<HashSet<TreePath>>,
     asked: RwLock<Asked>,
     journal: Mutex<Option<ArrivalsWriter>>,
+    /// Whether something could not be noted, so that the staging directories are needed to tell what came.
+    is_torn: AtomicBool,
     head: Mutex<Option<Head>>,
     /// Directories in which something was placed, as hashes.
     used: Mutex<HashSet<u64>>,
@@ -96,11 +100,13 @@ impl Arriving {
         head: &Head,
         header: &BaseHeader,
         fresh: bool,
+        env: &Env,
     ) -> Result<(), Error> {
         let path = files.arrivals();
-        let journal = ArrivalsWriter::create(&path, header, fresh);
+        let journal = ArrivalsWriter::create(&path, header, fresh, env);
         *lock(&self.journal) = Some(journal.map_err(|e| Error::local("write", path, e))?);
         *lock(&self.head) = Some(head.clone());
+        self.is_torn.store(false, Ordering::Relaxed);
         let mut asked = self.asked.write().unwrap_or_else(PoisonError::into_inner);
         asked.done.clear();
         asked.missed = false;
@@ -125,9 +131,16 @@ impl Arriving {
     /// Notes what became of paths.
     pub(crate) fn note(&self, rows: Vec<ArrivalRow>) -> io::Result<()> {
         match &mut *lock(&self.journal) {
-            Some(journal) if !rows.is_empty() => journal.append(rows),
+            Some(journal) if !rows.is_empty() => {
+                journal.append(rows).inspect_err(|_| self.is_torn.store(true, Ordering::Relaxed))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether something could not be noted since this was begun.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.is_torn.load(Ordering::Relaxed)
     }
 
     /// Notes which staging directories hold files to go on with.

@@ -117,13 +117,14 @@ async fn run(
             Ok(spoken_for) => blocking(applying, move || job.place_members(decoded, &spoken_for)).await,
             Err(e) => {
                 staging.discard_dir(&decoded.staged);
-                Err(e)
+                failed_here(e)
             }
         };
     }
-    let folder = match find_folder(applying, &brought.row.path, waited).await? {
-        Folder::At(folder) => folder,
-        Folder::Later => return Ok(Fate::Later),
+    let folder = match find_folder(applying, &brought.row.path, waited).await {
+        Ok(Folder::At(folder)) => folder,
+        Ok(Folder::Later) => return Ok(Fate::Later),
+        Err(e) => return failed_here(e),
     };
     let job = Job::new(applying, staging, brought, folder.clone());
     let decoded = match blocking_done(applying, move || job.decode()).await? {
@@ -132,12 +133,26 @@ async fn run(
     };
     let keeps_source = decoded.extracted.left_out_total > 0;
     let folder = if keeps_source && folder == brought.row.path {
-        next_folder(applying, &folder).await?
+        match next_folder(applying, &folder).await {
+            Ok(folder) => folder,
+            Err(e) => {
+                staging.discard_dir(&decoded.staged);
+                return failed_here(e);
+            }
+        }
     } else {
         folder
     };
     let job = Job::new(applying, staging, brought, folder);
     blocking(applying, move || job.place_folder(decoded)).await
+}
+
+/// Trouble with one archive's place is no trouble of the others.
+fn failed_here(e: Error) -> Result<Fate, Error> {
+    match e {
+        Error::Local { .. } if !e.is_damaged_state() => Ok(Fate::Failed(super::chain(&e))),
+        e => Err(e),
+    }
 }
 
 async fn blocking(
@@ -253,7 +268,8 @@ impl Job {
     /// Puts the members into a folder of their own.
     fn place_folder(&self, Decoded { staged, extracted }: Decoded) -> Done<Fate> {
         let done = self.put_folder(&staged, extracted);
-        if !matches!(done, Ok(Fate::Out(_))) {
+        // What could not be noted is told by what is in staging.
+        if !matches!(done, Ok(Fate::Out(_))) && !self.arriving.is_torn() {
             self.staging.discard_dir(&staged);
         }
         done

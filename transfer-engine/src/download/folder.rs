@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use futures::StreamExt;
-use policy_core::{Node, TreePath};
+use policy_core::{MAX_NAME, Node, TreePath, cut_at_char};
 use rustix::fs::FileType;
 
 use super::apply::Applying;
@@ -57,11 +57,9 @@ pub(super) async fn find_folder(
 pub(super) async fn next_folder(applying: &Applying<'_>, archive: &TreePath) -> Result<TreePath, Error> {
     let cannot = |e| Error::local("find a folder beside", applying.dir.show(archive), e);
     for number in 1..1000 {
-        let mut name = archive.name().to_vec();
-        name.extend_from_slice(SUFFIX.as_bytes());
-        if number > 1 {
-            name.extend_from_slice(format!("-{number}").as_bytes());
-        }
+        let number = if number > 1 { format!("-{number}") } else { String::new() };
+        let room = MAX_NAME - SUFFIX.len() - number.len();
+        let name = [cut_at_char(archive.name(), room), SUFFIX.as_bytes(), number.as_bytes()].concat();
         let parent = archive.parent().unwrap_or_default();
         let folder = parent.join(&name).map_err(|e| cannot(io::Error::other(e)))?;
         let is_free = applying.dir.stat(&folder).map_err(cannot)?.is_none();

@@ -141,7 +141,7 @@ impl Mount {
         }
 
         let as_begun = self.header_of(&head, false).await?;
-        self.arriving.begin(&self.files, &head, &as_begun, header.is_none())?;
+        self.arriving.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         // From here on others may ask for paths, and get them first.
         let gate = gate.downgrade();
         monitor.phase(Phase::Downloading);
@@ -263,7 +263,7 @@ impl Mount {
         }
         if let Some(Opened { head, header, .. }) = self.open_for_download(options, monitor).await? {
             let as_begun = self.header_of(&head, false).await?;
-            self.arriving.begin(&self.files, &head, &as_begun, header.is_none())?;
+            self.arriving.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         }
         Ok(())
     }

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::iter::Peekable;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy_core::TreePath;
@@ -17,6 +17,7 @@ use policy_core::TreePath;
 use super::base::{BaseHeader, HEADER};
 use super::rows::{Archive, BaseRow, Row};
 use super::spool::{FrameReader, FrameWriter};
+use crate::env::Env;
 use crate::format::FormatError;
 use crate::format::wire::{Reader, Writer};
 
@@ -92,18 +93,20 @@ impl Row for ArrivalRow {
 #[derive(Debug)]
 pub(crate) struct ArrivalsWriter {
     file: File,
+    path: PathBuf,
+    env: Env,
 }
 
 impl ArrivalsWriter {
     /// Begins a journal. `header` is that of the base which it leads to, should it be cut short; `fresh` says
     /// that the rows of the base that is there do not count.
-    pub(crate) fn create(path: &Path, header: &BaseHeader, fresh: bool) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, header: &BaseHeader, fresh: bool, env: &Env) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let mut head = header.encode()?.to_vec();
         head.push(u8::from(fresh));
         file.write_all(&head)?;
-        Ok(Self { file })
+        Ok(Self { file, path: path.to_owned(), env: env.clone() })
     }
 
     /// Adds rows. They are seen by whoever reads the journal from now on, also after a SIGKILL.
@@ -115,7 +118,12 @@ impl ArrivalsWriter {
             frames.push(row, &mut bytes)?;
         }
         frames.flush(&mut bytes)?;
-        self.file.write_all(&bytes)
+        self.env.check_fault("write", &self.path)?;
+        let before = self.file.stream_position()?;
+        self.file.write_all(&bytes).inspect_err(|_| {
+            // What is torn would hide all that is added after it.
+            let _ = self.file.set_len(before).and_then(|()| self.file.seek(SeekFrom::Start(before)));
+        })
     }
 }
 
@@ -354,7 +362,7 @@ mod tests {
         ) {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("arrivals");
-            let mut writer = ArrivalsWriter::create(&file, &header(), true).unwrap();
+            let mut writer = ArrivalsWriter::create(&file, &header(), true, &Env::real()).unwrap();
             let mut said: BTreeMap<TreePath, Change> = BTreeMap::new();
             let whole = appends.len().saturating_sub(torn);
             for (i, append) in appends.iter().enumerate() {

@@ -225,6 +225,7 @@ impl Mount {
         delta: &'a mut LocalDelta,
         as_base: bool,
     ) -> Result<Plan<'a>, Error> {
+        let unread = delta.stats.unread.as_slice().into();
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let remote = if as_base {
             Remote::AsBase
@@ -233,7 +234,8 @@ impl Mount {
         };
         let base = self.base_rows(header, &attempt.filter, attempt.options)?;
         let rules = self.rules(attempt.options, attempt.hold);
-        Ok(Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.filter.clone()))
+        let plan = Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.filter.clone());
+        Ok(plan.without(unread))
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use policy_core::{ListMarks, Scope, UploadMode};
+use policy_core::{ListMarks, Scope, TreePath, UploadMode};
 use tokio::sync::mpsc;
 
 use super::files::{Read, Readers, read_long};
@@ -78,6 +78,9 @@ pub(crate) struct LocalDelta {
     pub(super) landed: Option<Landed>,
 }
 
+/// How many paths that can't be read are named.
+const MAX_UNREAD: usize = 1000;
+
 #[derive(Debug, Default, Clone)]
 pub(crate) struct DeltaStats {
     /// Rows of the base that take part.
@@ -88,11 +91,21 @@ pub(crate) struct DeltaStats {
     pub(crate) changed: u64,
     pub(crate) unchanged: u64,
     pub(crate) failed: u64,
+    /// What can't be read; the root alone where that is too much to name.
+    pub(crate) unread: Vec<TreePath>,
     pub(crate) found: u64,
     pub(crate) bytes_read: u64,
 }
 
 impl DeltaStats {
+    pub(super) fn note_unread(&mut self, path: TreePath) {
+        if self.unread.len() < MAX_UNREAD {
+            self.unread.push(path);
+        } else {
+            self.unread = vec![TreePath::root()];
+        }
+    }
+
     /// Begins the report of a sync against this head.
     pub(crate) fn report(&self, head: &Head) -> SyncReport {
         SyncReport {
@@ -335,6 +348,9 @@ fn count(total: &mut DeltaStats, more: &DeltaStats) {
     total.changed += more.changed;
     total.unchanged += more.unchanged;
     total.failed += more.failed;
+    for path in &more.unread {
+        total.note_unread(path.clone());
+    }
     total.found += more.found;
     total.bytes_read += more.bytes_read;
 }

@@ -127,6 +127,7 @@ pub(super) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead,
             };
             read.problems.push(PathProblem { path: path.clone(), message, hint: hint.to_owned() });
             read.stats.failed += 1;
+            read.stats.note_unread(path.clone());
             DeltaState::Unreadable
         }
     };

@@ -243,6 +243,9 @@ impl Merge<'_> {
         };
         self.batch.problems.push(PathProblem { path: found.path.clone(), message, hint: hint.to_owned() });
         self.batch.stats.failed += 1;
+        if matches!(found.kind, FoundKind::Unreadable { .. }) {
+            self.batch.stats.note_unread(found.path.clone());
+        }
         if whole_dir {
             *frozen = Some(found.path.clone());
         }

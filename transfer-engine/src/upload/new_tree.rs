@@ -66,6 +66,8 @@ impl Mount {
             while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
                 update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
             }
+            let withheld = plan.withholds(&step);
+            agrees &= !withheld;
             let base_after = base_after(&step, uploaded);
             // With a placeholder, a new file may have to be withheld.
             agrees &= agrees_after(&step, base_after.as_ref()) && !step.recycled;
@@ -111,6 +113,7 @@ impl Mount {
                 // lack what came out of it does not.
                 _ if attempt.cut.is_none()
                     && late.is_empty()
+                    && !withheld
                     && archive_extracted(&step)
                     && let Some(there) = &step.remote =>
                 {

@@ -1,0 +1,170 @@
+//! Trouble at any change that a pull with archives makes: nothing is lost, and the next sync finishes it.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::sync::Arc;
+
+use ctxsync_tests::archive::archive;
+use ctxsync_tests::compare::assert_same;
+use ctxsync_tests::faults::{Death, FailsOnce, Killed};
+use ctxsync_tests::machine::{Ended, Machine, World};
+use rustix::io::Errno;
+use transfer_engine::{Env, FileFaults};
+
+const FILES: [(&str, &str); 3] = [("one", "1"), ("sub/two", "22"), ("sub/three", "333")];
+
+/// How archives are extracted, and what is there in the end.
+struct Case {
+    drop: bool,
+    current: bool,
+    deletes: bool,
+    /// Where each archive comes out: one folder's name is free, the other's is taken.
+    folders: [(&'static str, &'static str); 2],
+}
+
+impl Case {
+    /// A context with two archives, and a machine that has files of its own.
+    async fn begin(&self) -> (World, Machine) {
+        let world = World::memory().await;
+        let maker = world.machine("maker");
+        for (source, _) in self.folders {
+            maker.mount.write(source, Self::bytes(source));
+        }
+        maker.mount.write("b", "in the way");
+        maker.push().await.clean();
+        let Self { drop, current, deletes, .. } = self;
+        let machine = world.machine("machine").with_policy(&format!(
+            r#"{{"extractPolicy": {{"deleteSrcFile": {drop}, "extractToCurrentFolder": {current}}},
+                "deletePolicy": {{"syncLocalFile": {deletes}}}}}"#
+        ));
+        machine.mount.write("in/mine", "mine").write("b.tar.mine", "mine");
+        (world, machine)
+    }
+
+    fn bytes(source: &str) -> Vec<u8> {
+        archive(source.split_once('.').unwrap().1, &FILES)
+    }
+
+    /// Expects whatever stands under its own name to be whole, and no archive to be gone that is not out.
+    fn check_whole(&self, machine: &Machine, at: &str) {
+        let mount = &machine.mount;
+        assert_eq!((mount.read("in/mine"), mount.read("b.tar.mine")), ("mine".into(), "mine".into()), "{at}");
+        for (source, folder) in self.folders {
+            let place = mount.at(source);
+            if place.is_file() {
+                assert_eq!(std::fs::read(place).unwrap(), Self::bytes(source), "{at}: {source}");
+            }
+            let members = FILES.map(|(name, content)| (format!("{folder}/{name}"), content));
+            let out = members.iter().filter(|(path, content)| {
+                let path = path.trim_start_matches('/');
+                let is_out = mount.at(path).is_file();
+                assert!(!is_out || mount.read(path) == *content, "{at}: {path}");
+                is_out
+            });
+            let out = out.count();
+            assert!(self.current || out == 0 || out == FILES.len(), "{at}: {out} members of {source}");
+        }
+    }
+
+    /// Syncs, and expects to find what would have been without the trouble.
+    async fn check_end(&self, world: &World, machine: &Machine, at: &str) {
+        let synced = machine.sync().await;
+        assert!(synced.result.is_ok(), "{at}: {synced:?}");
+        synced.clean();
+        let mut expected = vec!["b".to_owned(), "b.tar.mine".to_owned(), "in/mine".to_owned()];
+        for (source, folder) in self.folders {
+            let members =
+                FILES.map(|(name, _)| format!("{folder}/{name}").trim_start_matches('/').to_owned());
+            expected.extend(members);
+            expected.extend((!self.drop).then(|| source.to_owned()));
+        }
+        expected.sort();
+        let mut found = machine.mount.files();
+        found.sort();
+        assert_eq!(found, expected, "{at}: {synced:?}");
+        self.check_whole(machine, at);
+        let again = machine.push().await;
+        assert_eq!((again.clean().requests, again.clean().parent), (1, None), "{at}");
+        let left: Vec<_> =
+            std::fs::read_dir(&machine.mount.0).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{at}: {left:?}");
+
+        let fresh = world.machine("fresh");
+        fresh.pull().await.clean();
+        if self.drop && !self.deletes {
+            for (source, _) in self.folders {
+                assert_eq!(std::fs::read(fresh.mount.at(source)).unwrap(), Self::bytes(source), "{at}");
+                fresh.mount.remove(source);
+            }
+        }
+        assert_same(&fresh.mount.0, &machine.mount.0);
+    }
+}
+
+async fn pull(machine: &Machine, faults: Arc<dyn FileFaults>) -> Ended {
+    let machine = Machine { env: Env::real().with_file_faults(faults), ..machine.clone() };
+    machine.pull().await
+}
+
+/// Kills the process before each change, lets each fail, and all from each on.
+async fn at_any_change(case: &Case) {
+    for nth in 0.. {
+        let (world, machine) = case.begin().await;
+        let (killed, grave) = Killed::at(nth);
+        let survived = tokio::select! {
+            biased;
+            ended = pull(&machine, killed.clone()) => ended.result.is_ok(),
+            () = killed.died() => false,
+        };
+        let at = format!("killed at change {nth}");
+        case.check_whole(&machine, &at);
+        case.check_end(&world, &machine, &at).await;
+        // What was held up tidies up now, where nothing is any more.
+        drop(world);
+        drop(grave);
+
+        let (world, machine) = case.begin().await;
+        let errno = [Errno::IO, Errno::NOSPC, Errno::MFILE][nth as usize % 3];
+        let fails = FailsOnce::at(nth, errno);
+        let ended = pull(&machine, fails.clone()).await;
+        let at = format!("{errno} at change {nth}, {ended:?}");
+        case.check_whole(&machine, &at);
+        case.check_end(&world, &machine, &at).await;
+
+        let (world, machine) = case.begin().await;
+        let ended = pull(&machine, Death::after(nth)).await;
+        let at = format!("nothing goes from change {nth} on, {ended:?}");
+        case.check_whole(&machine, &at);
+        case.check_end(&world, &machine, &at).await;
+
+        assert_eq!(survived, !fails.has_failed());
+        if survived {
+            ended.clean();
+            assert!(nth > 20, "{nth} changes only");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn p1_trouble_at_any_change_extracts_into_a_folder_wholly_and_once() {
+    let folders = [("in/data.zip", "in/data"), ("b.tar.gz", "b.tar.gz")];
+    at_any_change(&Case { drop: true, current: false, deletes: true, folders }).await;
+}
+
+#[tokio::test]
+async fn p1_trouble_at_any_change_extracts_what_the_context_keeps_wholly_and_once() {
+    let folders = [("in/data.zip", "in/data"), ("b.tar.gz", "b.tar.gz.extracted")];
+    at_any_change(&Case { drop: true, current: false, deletes: false, folders }).await;
+}
+
+#[tokio::test]
+async fn p1_trouble_at_any_change_extracts_what_stays_wholly_and_once() {
+    let folders = [("in/data.zip", "in/data"), ("b.tar.gz", "b.tar.gz.extracted")];
+    at_any_change(&Case { drop: false, current: false, deletes: true, folders }).await;
+}
+
+#[tokio::test]
+async fn p1_trouble_at_any_change_extracts_among_other_files_in_the_end() {
+    let folders = [("in/data.zip", "in"), ("b.tar.gz", "")];
+    at_any_change(&Case { drop: true, current: true, deletes: true, folders }).await;
+}
