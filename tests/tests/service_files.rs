@@ -207,6 +207,9 @@ async fn removing_does_what_it_does_in_a_mount() {
                 Err(_) => {}
             }
         }
+        // Where all is gone, this says that it is meant.
+        let mut b = b;
+        b.options.allow_empty_mount = true;
         b.pull().await.clean();
         assert_same_but_times(&a.mount.0, &b.mount.0);
         // And the mount finds that nothing is left to be said.
@@ -415,7 +418,11 @@ async fn clearing_leaves_the_history() {
     let before = world.store().snapshot(&context(), Some(-1)).await.unwrap();
     world.store().restore(&before, &back.0, &[], &options, &transfer_engine::Silent).await.unwrap();
     assert_same_but_times(&back.0, &a.mount.0);
-    // A mount of it empties as well.
+    // A mount of it empties as well, once somebody says that it is meant.
+    assert_eq!(a.pull().await.report().held_back, 3);
+    assert_same_but_times(&back.0, &a.mount.0);
+    let mut a = a;
+    a.options.allow_empty_mount = true;
     a.pull().await.clean();
     assert!(paths(&a.mount.0).is_empty());
 }
