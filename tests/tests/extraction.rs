@@ -314,3 +314,23 @@ async fn an_archive_stays_in_the_context_until_all_that_came_out_is_uploaded() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_archive_of_which_nothing_is_in_scope_is_extracted_by_others() {
+    for current in [false, true] {
+        let (world, _) = with_archive("in/data.zip").await;
+        let a = world.machine("a").with_policy(&format!(
+            r#"{{"extractPolicy": {{"extractToCurrentFolder": {current}}},
+                "bwList": {{"whiteLists": [{{"path": "in/data.zip"}}]}}}}"#
+        ));
+        a.pull().await.clean();
+        assert_eq!(a.mount.files(), ["in/data.zip"]);
+        for _ in 0..2 {
+            assert_eq!(a.push().await.clean().snapshot, Some(2));
+        }
+        assert_eq!(a.push().await.clean().requests, 1);
+        let b = extracts(world.machine("b"), true, current, true);
+        extracted(&b.pull().await, 1);
+        assert_eq!(b.mount.read(if current { "in/sub/two" } else { "in/data/sub/two" }), "22");
+    }
+}

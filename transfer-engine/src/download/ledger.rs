@@ -77,8 +77,8 @@ impl Ledger {
         let archive = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.archive);
         let awaits_mark = match archive {
             Some(Archive::Pending) => applying.filter.extracts(&step.path),
-            Some(Archive::Extracted { .. }) => true,
-            Some(Archive::No) | None => false,
+            Some(archive) => archive.came_out(),
+            None => false,
         };
         // The next snapshot says what was extracted; until then there is something to say.
         self.agrees &= !awaits_mark || step.remote.as_ref().is_some_and(|r| r.0.extracted);

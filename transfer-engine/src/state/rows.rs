@@ -52,6 +52,11 @@ impl Archive {
     pub(crate) fn is_extracted(&self) -> bool {
         matches!(self, Self::Extracted { .. })
     }
+
+    /// Whether something of it came out here: of an archive that has nothing in scope, others may get more.
+    pub(crate) fn came_out(&self) -> bool {
+        matches!(self, Self::Extracted { at: Some(_), .. })
+    }
 }
 
 impl TreeRow for BaseRow {

@@ -14,7 +14,7 @@ use super::push::Attempt;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
 use crate::mount::Mount;
-use crate::plan::{PlanStep, archive_of, was_extracted};
+use crate::plan::{PlanStep, archive_of};
 use crate::state::{Archive, BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase};
 use crate::tree::{ChunkIndex, Lookup, Resolved, Tree, TreeUpdate, UpdatedTree};
 
@@ -150,7 +150,8 @@ pub(super) fn present(row: &DeltaRow) -> Option<(&Entry, &[(ChunkId, u32)])> {
 
 /// Whether the step's archive was extracted here, and the context does not know yet.
 fn archive_extracted(step: &PlanStep) -> bool {
-    was_extracted(step) && step.remote.as_ref().is_some_and(|there| !there.0.extracted)
+    let came_out = |there: &TreeEntry| archive_of(step, &there.entry).came_out();
+    step.remote.as_ref().is_some_and(|there| !there.0.extracted && came_out(&there.0))
 }
 
 /// Returns the row that the base has after the step: `None` leaves it as it was.
@@ -228,7 +229,7 @@ impl Finder<'_> {
         }
         let entry = Entry { uploaded, ..entry.clone() };
         // A change of its mode makes it no other archive.
-        let extracted = archive_of(step, &entry).is_extracted() || {
+        let extracted = archive_of(step, &entry).came_out() || {
             let same = step.remote.as_ref().filter(|there| there.0.entry.node == entry.node);
             same.is_some_and(|there| there.0.extracted)
         };
