@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use ctxsync_tests::clock::HandClock;
 use ctxsync_tests::compare::assert_same;
 use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
 use object_store::memory::InMemory;
 use storage_backends::layer::{Operation, Recording, Request};
-use transfer_engine::ContextService;
 use transfer_engine::format::CHUNK_MAX;
+use transfer_engine::{ContextService, Env};
 
 /// What every file of these tests has: bytes that don't compress, so that sizes are what they seem.
 const FILE: usize = 32 << 10;
@@ -80,7 +81,11 @@ fn is_pack_put(request: &Request) -> bool {
 async fn a_switch_of_modes_sends_nothing_again() {
     let (world, recording) = counted().await;
     let mut random = Random::new(3);
-    let a = with_mode(world.machine("a"), "File");
+    let mut a = with_mode(world.machine("a"), "File");
+    // Long after the files were written, so that their stats speak for their content.
+    let clock = HandClock::default();
+    clock.pass(20 * 365 * 86_400);
+    a.env = Env::real().with_clock(Arc::new(clock));
     fill(&a, "old", &mut random);
     a.push().await.clean();
 

@@ -40,7 +40,8 @@ pub(super) enum Fate {
     Later,
     /// The download was told to stop.
     Stopped,
-    /// It is left as it is, for this reason.
+    /// It is left as it is, for this reason: its own fault, or that of the machine.
+    Refused(String),
     Failed(String),
 }
 
@@ -250,7 +251,8 @@ impl Job {
                 self.staging.discard_dir(&staged);
                 Err(Stop::Fate(match e {
                     ExtractError::Stopped => Fate::Stopped,
-                    e => Fate::Failed(super::chain(&e)),
+                    ExtractError::Local { .. } => Fate::Failed(super::chain(&e)),
+                    e => Fate::Refused(super::chain(&e)),
                 }))
             }
         }

@@ -205,6 +205,11 @@ impl Ledger {
             Fate::Failed(message) => {
                 report.failed += 1;
                 self.agrees = false;
+                return failed(message, "the next pull tries it again");
+            }
+            Fate::Refused(message) => {
+                report.failed += 1;
+                self.agrees = false;
                 return failed(
                     message,
                     "it is left as it is; remove it, or leave it out by extractPolicy.paths",
@@ -212,7 +217,7 @@ impl Ledger {
             }
         };
         self.agrees = false;
-        report.extracted += 1;
+        report.extracted += u64::from(extracted.members > 0 || extracted.left_out_total == 0);
         let members = match extracted.members {
             1 => "1 member".to_owned(),
             n => format!("{n} members"),
