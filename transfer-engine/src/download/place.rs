@@ -254,12 +254,42 @@ impl Parents<'_> {
 /// Whether a directory, or one above it, is gone although something was placed in it.
 pub(super) fn has_vanished(dir: &MountDir, arriving: &Arriving, path: &TreePath) -> bool {
     let is_missing = |path: &TreePath| dir.dir(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    is_gone(path, |path| arriving.was_used(path), is_missing)
+}
+
+fn is_gone(
+    path: &TreePath,
+    was_used: impl Fn(&TreePath) -> bool,
+    is_missing: impl Fn(&TreePath) -> bool,
+) -> bool {
     let mut at = path.clone();
-    while !at.is_root() && is_missing(&at) {
-        if arriving.was_used(&at) {
+    while !at.is_root() {
+        // In this order: another window may make the directory, and use it, between the two.
+        let was_used = was_used(&at);
+        if !is_missing(&at) {
+            return false;
+        }
+        if was_used {
             return true;
         }
         at = at.parent().unwrap_or_default();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_another_window_makes_meanwhile_has_not_vanished() {
+        let path = TreePath::new("a/b").unwrap();
+        let made = Cell::new(false);
+        let is_missing = |_: &TreePath| !made.replace(true);
+        assert!(!is_gone(&path, |_| made.get(), is_missing));
+        assert!(is_gone(&path, |path| path.as_bytes() == b"a", |_| true));
+        assert!(!is_gone(&path, |_| false, |_| true));
+    }
 }
