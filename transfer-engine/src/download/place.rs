@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_another_window_makes_meanwhile_has_not_vanished() {
-        let path = TreePath::new("a/b").unwrap();
+        let path = TreePath::new(*b"a/b").unwrap();
         let made = Cell::new(false);
         let is_missing = |_: &TreePath| !made.replace(true);
         assert!(!is_gone(&path, |_| made.get(), is_missing));
