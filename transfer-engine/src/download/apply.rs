@@ -7,22 +7,19 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use policy_core::{Entry, Node, Timestamp, TreePath, Verdict};
 use rustix::fs::{AtFlags, Mode};
 use tokio_util::sync::CancellationToken;
 
 use super::arriving::{Arriving, Lane};
 use super::compare::{free_copy_path, link_print};
-use super::extracting::{Brought, Fate, extract};
-use super::fetch::{Fetched, Fetcher, Item, LONG, Outcome, Told};
+use super::fetch::{Fetcher, Item, LONG, Outcome, Told};
+use super::jobs::Jobs;
 use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
 use crate::error::Error;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable};
-use crate::monitor::{Monitor, PathProblem, Phase, Progress};
+use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
 use crate::state::{Cache, DeltaState};
@@ -327,111 +324,6 @@ async fn carry_out(
         }
     }
     Ok(())
-}
-
-/// What is under way at once: windows being fetched, and one archive being extracted.
-struct Jobs<'a> {
-    applying: &'a Applying<'a>,
-    fetcher: &'a Fetcher<'a>,
-    staging: &'a Arc<Staging>,
-    running: FuturesUnordered<BoxFuture<'a, Result<Job, Error>>>,
-    windows: usize,
-    extracting: bool,
-    /// Archives whose folder is in the way of something that may still be deleted.
-    late: Vec<Brought>,
-    is_late: bool,
-}
-
-enum Job {
-    Fetched(Fetched),
-    Extracted(Box<(Brought, Fate)>),
-}
-
-impl<'a> Jobs<'a> {
-    fn new(applying: &'a Applying<'a>, fetcher: &'a Fetcher<'a>, staging: &'a Arc<Staging>) -> Self {
-        Self {
-            applying,
-            fetcher,
-            staging,
-            running: FuturesUnordered::new(),
-            windows: 0,
-            extracting: false,
-            late: Vec::new(),
-            is_late: false,
-        }
-    }
-
-    fn fetch(&mut self, items: Vec<Item>) {
-        let fetcher = self.fetcher;
-        self.windows += 1;
-        self.running.push(async move { Ok(Job::Fetched(fetcher.fetch(items).await?)) }.boxed());
-    }
-
-    /// Takes in what is done, until no more than so many windows are under way.
-    async fn settle(&mut self, ledger: &mut Ledger, windows: usize) -> Result<(), Error> {
-        while self.windows > windows {
-            self.next(ledger).await?;
-        }
-        self.begin_next(ledger)
-    }
-
-    /// Takes in what is done, until nothing is under way nor waits to be extracted.
-    async fn finish(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
-        loop {
-            self.begin_next(ledger)?;
-            if self.running.is_empty() {
-                return Ok(());
-            }
-            self.next(ledger).await?;
-        }
-    }
-
-    /// The same, now that all deletions are done.
-    async fn finish_late(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
-        self.is_late = true;
-        ledger.archives.extend(self.late.drain(..));
-        self.finish(ledger).await
-    }
-
-    fn begin_next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
-        if self.extracting || self.applying.stop.is_cancelled() {
-            return Ok(());
-        }
-        if let Some(archive) = ledger.archives.pop_front() {
-            // What is noted of it now is newer than what the ledger knows.
-            ledger.flush(self.applying)?;
-            let (applying, staging, is_late) = (self.applying, self.staging, self.is_late);
-            self.extracting = true;
-            if self.running.is_empty() {
-                applying.monitor.phase(Phase::Extracting);
-            }
-            let job = async move {
-                let extracted = extract(applying, staging, archive, is_late).await?;
-                Ok(Job::Extracted(Box::new(extracted)))
-            };
-            self.running.push(job.boxed());
-        }
-        Ok(())
-    }
-
-    async fn next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
-        let Some(done) = self.running.next().await else { return Ok(()) };
-        match done? {
-            Job::Fetched(fetched) => {
-                self.windows -= 1;
-                ledger.settle_all(self.applying, &fetched)?;
-            }
-            Job::Extracted(extracted) => {
-                let (archive, fate) = *extracted;
-                self.extracting = false;
-                match fate {
-                    Fate::Later if !self.is_late => self.late.push(archive),
-                    fate => ledger.settle_archive(self.applying, &archive, fate),
-                }
-            }
-        }
-        self.begin_next(ledger)
-    }
 }
 
 fn problem(monitor: &dyn Monitor, path: &TreePath, message: String) {

@@ -40,8 +40,9 @@ pub(super) enum Fate {
     Later,
     /// The download was told to stop.
     Stopped,
-    /// It is left as it is, for this reason: its own fault, or that of the machine.
+    /// It is left as it is, because of what is in it.
     Refused(String),
+    /// It is left as it is, because the machine did not do what was asked.
     Failed(String),
 }
 

@@ -6,6 +6,7 @@ mod compare;
 mod extracting;
 mod fetch;
 mod folder;
+mod jobs;
 mod ledger;
 mod members;
 mod place;

@@ -1,0 +1,124 @@
+//! What a download has under way: windows that are fetched, and beside them one archive that is extracted.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+
+use super::apply::Applying;
+use super::extracting::{Brought, Fate, extract};
+use super::fetch::{Fetched, Fetcher, Item};
+use super::ledger::Ledger;
+use crate::error::Error;
+use crate::local::Staging;
+use crate::monitor::Phase;
+
+/// What is under way at once: windows being fetched, and one archive being extracted.
+pub(super) struct Jobs<'a> {
+    applying: &'a Applying<'a>,
+    fetcher: &'a Fetcher<'a>,
+    staging: &'a Arc<Staging>,
+    running: FuturesUnordered<BoxFuture<'a, Result<Job, Error>>>,
+    windows: usize,
+    extracting: bool,
+    /// Archives whose folder is in the way of something that may still be deleted.
+    late: Vec<Brought>,
+    is_late: bool,
+}
+
+enum Job {
+    Fetched(Fetched),
+    Extracted(Box<(Brought, Fate)>),
+}
+
+impl<'a> Jobs<'a> {
+    pub(super) fn new(
+        applying: &'a Applying<'a>,
+        fetcher: &'a Fetcher<'a>,
+        staging: &'a Arc<Staging>,
+    ) -> Self {
+        Self {
+            applying,
+            fetcher,
+            staging,
+            running: FuturesUnordered::new(),
+            windows: 0,
+            extracting: false,
+            late: Vec::new(),
+            is_late: false,
+        }
+    }
+
+    pub(super) fn fetch(&mut self, items: Vec<Item>) {
+        let fetcher = self.fetcher;
+        self.windows += 1;
+        self.running.push(async move { Ok(Job::Fetched(fetcher.fetch(items).await?)) }.boxed());
+    }
+
+    /// Takes in what is done, until no more than so many windows are under way.
+    pub(super) async fn settle(&mut self, ledger: &mut Ledger, windows: usize) -> Result<(), Error> {
+        while self.windows > windows {
+            self.next(ledger).await?;
+        }
+        self.begin_next(ledger)
+    }
+
+    /// Takes in what is done, until nothing is under way nor waits to be extracted.
+    pub(super) async fn finish(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        loop {
+            self.begin_next(ledger)?;
+            if self.running.is_empty() {
+                return Ok(());
+            }
+            self.next(ledger).await?;
+        }
+    }
+
+    /// The same, now that all deletions are done.
+    pub(super) async fn finish_late(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        self.is_late = true;
+        ledger.archives.extend(self.late.drain(..));
+        self.finish(ledger).await
+    }
+
+    fn begin_next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        if self.extracting || self.applying.stop.is_cancelled() {
+            return Ok(());
+        }
+        if let Some(archive) = ledger.archives.pop_front() {
+            // What is noted of it now is newer than what the ledger knows.
+            ledger.flush(self.applying)?;
+            let (applying, staging, is_late) = (self.applying, self.staging, self.is_late);
+            self.extracting = true;
+            if self.running.is_empty() {
+                applying.monitor.phase(Phase::Extracting);
+            }
+            let job = async move {
+                let extracted = extract(applying, staging, archive, is_late).await?;
+                Ok(Job::Extracted(Box::new(extracted)))
+            };
+            self.running.push(job.boxed());
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        let Some(done) = self.running.next().await else { return Ok(()) };
+        match done? {
+            Job::Fetched(fetched) => {
+                self.windows -= 1;
+                ledger.settle_all(self.applying, &fetched)?;
+            }
+            Job::Extracted(extracted) => {
+                let (archive, fate) = *extracted;
+                self.extracting = false;
+                match fate {
+                    Fate::Later if !self.is_late => self.late.push(archive),
+                    fate => ledger.settle_archive(self.applying, &archive, fate),
+                }
+            }
+        }
+        self.begin_next(ledger)
+    }
+}
