@@ -57,6 +57,10 @@ archives dir="target/archives":
     tests/fetch-archives.sh {{dir}}
     CTXSYNC_ARCHIVES={{absolute_path(dir)}} cargo test -p transfer-engine --lib real_archives -- --nocapture
 
+# Measures what nothing can beat on this machine, say `just floors --work /mnt --into docs/performance.md`.
+floors *args:
+    cargo run --release -p ctxsync-benches --bin floors -- {{args}}
+
 # Measures ctxsync side by side with other tools, say `just peers --data d1 --to local`; goes on where it was.
 peers *args:
     cargo build --release -p sync-cli -p ctxsync-peers

@@ -11,6 +11,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
 
 mod entries;
+mod part;
 mod paths;
 mod random;
 mod rows;
@@ -18,6 +19,7 @@ mod text;
 mod tree;
 
 pub use entries::{entries, pack_uses};
+pub use part::{bytes_per_second, per_second, time, write_part};
 pub use paths::{PROJECT, paths};
 pub use random::Random;
 pub use rows::{Row, RowRef, rows, with_changes};

@@ -1,0 +1,163 @@
+//! What nothing can beat on this machine: each operation that a sync is made of, as a loop of system calls
+//! or a library's function and nothing else.
+//!
+//! ```text
+//! tree (given, or made) ──► walk: names; names and statx
+//!                      └──► read ──► in memory ──► SHA-256, zstd, mkdir, create, stage and rename
+//! one large file        ──► write and fsync, read from the page cache
+//! ```
+//!
+//! Everything goes through directory handles, as in the engine. Nothing with many files is deleted before the
+//! end: ext4 is slow at making files after many were deleted.
+
+mod compute;
+mod large;
+mod make;
+mod share;
+mod tree;
+mod walk;
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use ctxsync_benches::{bytes_per_second, per_second, time, write_part};
+
+use tree::Tree;
+
+/// What goes wrong ends the run with a message: there is nobody who would handle it.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Measures what nothing can beat on this machine.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The tree to work on, which is only read; it must fit into memory [default: 20,000 small files in 2,000
+    /// directories, made]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Where to write: a directory on the file system that is to be measured [default: that of temporary files]
+    #[arg(long)]
+    work: Option<PathBuf>,
+    /// Files of the tree that is made
+    #[arg(long, default_value_t = 20_000)]
+    files: u64,
+    /// MiB of the large file; 0 leaves it out
+    #[arg(long, default_value_t = 2048)]
+    large: u64,
+    /// How often each is measured
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Writes the table into the part `floors` of this document as well
+    #[arg(long)]
+    into: Option<PathBuf>,
+}
+
+/// One row of the table.
+struct Floor {
+    name: String,
+    /// What one round works on.
+    files: u64,
+    bytes: u64,
+    /// How long each round took.
+    rounds: Vec<Duration>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(table) => {
+            print(&table);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<String> {
+    let below = args.work.clone().unwrap_or_else(std::env::temp_dir);
+    let work = tempfile::Builder::new().prefix("ctxsync-floors-").tempdir_in(below)?;
+    let place = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => tree::make(&work.path().join("tree"), args.files)?,
+    };
+    flush(work.path())?;
+    let tree = Tree::read(&place)?;
+    let mut floors = Vec::new();
+    walk::measure(&place, args.rounds, &mut floors)?;
+    compute::measure(&place, &tree, args.rounds, &mut floors)?;
+    make::measure(work.path(), &tree, args.rounds, &mut floors)?;
+    if args.large > 0 {
+        large::measure(work.path(), args.large, args.rounds, &mut floors)?;
+    }
+    let table = table(&tree, args, &floors)?;
+    if let Some(into) = &args.into {
+        write_part(into, "floors", &table)?;
+    }
+    Ok(table)
+}
+
+/// Measures `round` so often. It gets the number of the round and returns how long what counts took.
+fn rounds(
+    floors: &mut Vec<Floor>,
+    name: &str,
+    (files, bytes): (u64, u64),
+    rounds: u32,
+    mut round: impl FnMut(u32) -> Result<Duration>,
+) -> Result<()> {
+    say(name);
+    let rounds = (0..rounds).map(&mut round).collect::<Result<_>>()?;
+    floors.push(Floor { name: name.to_owned(), files, bytes, rounds });
+    Ok(())
+}
+
+/// Leaves nothing to be written back while something else is measured.
+fn flush(dir: &Path) -> Result<()> {
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
+fn table(tree: &Tree, args: &Args, floors: &[Floor]) -> Result<String> {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let mut out = format!(
+        "{} files of {:.1} MiB in {} directories. {} rounds; {} threads of {}, Linux {}.\n\n",
+        tree.files().count(),
+        tree.bytes() as f64 / f64::from(1 << 20),
+        tree.dirs.len(),
+        args.rounds,
+        std::thread::available_parallelism()?,
+        model.map_or("an unknown CPU", |(_, model)| model.trim()),
+        rustix::system::uname().release().to_string_lossy(),
+    );
+    out.push_str("| What | Median | Fastest | Throughput of the median |\n|---|--:|--:|--:|\n");
+    for Floor { name, files, bytes, rounds } in floors {
+        let mut nanos: Vec<f64> = rounds.iter().map(|round| round.as_nanos() as f64).collect();
+        nanos.sort_by(f64::total_cmp);
+        let (median, fastest) = (nanos[nanos.len() / 2], nanos[0]);
+        let mut throughput = Vec::new();
+        if *files > 0 {
+            throughput.push(per_second(*files as f64 * 1e9 / median));
+        }
+        if *bytes > 0 {
+            throughput.push(bytes_per_second(*bytes as f64 * 1e9 / median));
+        }
+        let (median, fastest, throughput) = (time(median), time(fastest), throughput.join(", "));
+        out.push_str(&format!("| {name} | {median} | {fastest} | {throughput} |\n"));
+    }
+    Ok(out)
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the program is for")]
+fn print(table: &str) {
+    print!("{table}");
+}
+
+/// Tells the user how things go.
+#[expect(clippy::print_stderr, reason = "this is where a program of the workspace talks to its user")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}

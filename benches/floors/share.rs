@@ -1,0 +1,38 @@
+//! Work shared among threads.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+
+/// Does something with each of `items`, on so many threads, and returns how long all of it took. Each thread
+/// has a state of its own, say a buffer.
+pub(crate) fn share<T: Sync, S>(
+    items: &[T],
+    threads: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &T) -> io::Result<()> + Sync,
+) -> Result<Duration> {
+    let next = AtomicUsize::new(0);
+    let one = || {
+        let mut state = state();
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(&mut state, item)?;
+        }
+        Ok::<_, io::Error>(())
+    };
+    let start = Instant::now();
+    on_threads(threads, one)?;
+    Ok(start.elapsed())
+}
+
+/// Does the same on so many threads, and returns what each of them returns.
+pub(crate) fn on_threads<R: Send>(threads: usize, one: impl Fn() -> io::Result<R> + Sync) -> Result<Vec<R>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(&one)).collect();
+        let results = threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked"));
+        results.map(|result| Ok(result??)).collect()
+    })
+}
