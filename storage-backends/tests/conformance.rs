@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ctxsync_tests::s3::S3Server;
-use object_store::ObjectStore;
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 use storage_backends::layer::{Bandwidth, Fault, Faulty, Latency, Recording, Rule};
 use storage_backends::{StoreOptions, StoreUrl, open, probe};
 
@@ -51,6 +52,25 @@ async fn s3_on_loopback() {
     let store = opened(&server.url("some/prefix"), &options);
     probe(&store).await.unwrap();
     suite::run(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_loopback_every_answer_has_the_same_etag_until_the_object_changes() {
+    let server = S3Server::start().unwrap();
+    let store = opened(&server.url("prefix"), &StoreOptions::default().with_env(server.env()));
+    let key = object_store::path::Path::from("some/key");
+    let mut seen = Vec::new();
+    // As small as those that have their MD5 as ETag, and larger ones, of the same length.
+    for body in [vec![1; 3], vec![2; 3], vec![3; 2 << 20], vec![4; 2 << 20]] {
+        let put = store.put(&key, body.into()).await.unwrap().e_tag.unwrap();
+        assert_eq!(store.head(&key).await.unwrap().e_tag.as_ref(), Some(&put));
+        assert_eq!(store.get(&key).await.unwrap().meta.e_tag.as_ref(), Some(&put));
+        let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+        assert_eq!(listed[0].e_tag.as_ref(), Some(&put));
+        assert!(!seen.contains(&put), "{put}");
+        seen.push(put);
+    }
+    assert_eq!(seen[0], "\"12f023f06e7ec12986f1ff0a2e26188e\"", "the MD5 of three ones");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,14 @@
 //! An S3 server in the test's own process.
 //!
-//! It keeps its objects in a temporary directory and listens on a free port of the loopback interface. It is
-//! `s3s-fs`, with what a test needs on top: conditional puts that hold in a race, a log of requests, and
-//! replies that go wrong over a real connection.
+//! It keeps its objects in a directory and listens on a free port of the loopback interface, with what a test
+//! needs on top: conditional puts that hold in a race, a log of requests, and replies that go wrong over a real
+//! connection.
+
+mod objects;
+mod page;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -21,8 +23,9 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s_fs::FileSystem;
 use tokio::sync::oneshot;
+
+use objects::Objects;
 
 /// The access key that the server takes.
 pub const ACCESS_KEY: &str = "test-access-key";
@@ -56,7 +59,9 @@ pub struct S3Request {
 /// A running server. It ends, and its objects vanish, when it is dropped.
 pub struct S3Server {
     address: SocketAddr,
-    root: tempfile::TempDir,
+    root: PathBuf,
+    /// Removes it.
+    _temporary: Option<tempfile::TempDir>,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -68,8 +73,6 @@ struct Shared {
     put_faults: Mutex<VecDeque<PutFault>>,
     ignore_preconditions: bool,
     root: PathBuf,
-    /// `s3s-fs` looks and then writes; these make the two one step for each key.
-    locks: [tokio::sync::Mutex<()>; 16],
 }
 
 impl S3Server {
@@ -78,7 +81,15 @@ impl S3Server {
     /// # Errors
     /// Those of the temporary directory, the socket and the thread.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(Shared::default())
+        Self::start_with(Shared::default(), Some(tempfile::tempdir()?))
+    }
+
+    /// Starts a server that keeps its objects below `root`, also when it is dropped.
+    ///
+    /// # Errors
+    /// Those of the directory, the socket and the threads.
+    pub fn start_at(root: &Path) -> io::Result<Self> {
+        Self::start_with(Shared { root: root.to_owned(), ..Shared::default() }, None)
     }
 
     /// Starts a server that answers 200 to a conditional put and overwrites.
@@ -86,31 +97,34 @@ impl S3Server {
     /// # Errors
     /// Those of the temporary directory, the socket and the thread.
     pub fn start_ignoring_preconditions() -> io::Result<Self> {
-        Self::start_with(Shared { ignore_preconditions: true, ..Shared::default() })
+        let shared = Shared { ignore_preconditions: true, ..Shared::default() };
+        Self::start_with(shared, Some(tempfile::tempdir()?))
     }
 
-    fn start_with(mut shared: Shared) -> io::Result<Self> {
-        let root = tempfile::tempdir()?;
-        shared.root = root.path().to_owned();
-        std::fs::create_dir(root.path().join(BUCKET))?;
+    fn start_with(mut shared: Shared, temporary: Option<tempfile::TempDir>) -> io::Result<Self> {
+        if let Some(temporary) = &temporary {
+            shared.root = temporary.path().to_owned();
+        }
+        let root = shared.root.clone();
+        std::fs::create_dir_all(root.join(BUCKET))?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let files = FileSystem::new(root.path()).map_err(|error| io::Error::other(format!("{error:?}")))?;
-        let mut builder = S3ServiceBuilder::new(files);
+        let mut builder = S3ServiceBuilder::new(Objects::new(&root)?);
         if !shared.ignore_preconditions {
             builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         }
         let service = builder.build();
         let shared = Arc::new(shared);
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Files are read and written on these threads; with two, large bodies come and go on both cores.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         // A thread of its own: a test's runtime may have paused its clock, or may be none.
         let thread = std::thread::Builder::new().name("s3-server".to_owned()).spawn({
             let shared = shared.clone();
             move || runtime.block_on(serve(listener, service, shared, stopped))
         })?;
-        Ok(Self { address, root, shared, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, root, _temporary: temporary, shared, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Returns the address as `http://127.0.0.1:PORT`.
@@ -137,7 +151,7 @@ impl S3Server {
 
     /// Returns the directory that holds the bucket's objects as files.
     pub fn bucket_dir(&self) -> PathBuf {
-        self.root.path().join(BUCKET)
+        self.root.join(BUCKET)
     }
 
     /// Makes another bucket.
@@ -145,7 +159,7 @@ impl S3Server {
     /// # Errors
     /// Those of making a directory.
     pub fn create_bucket(&self, name: &str) -> io::Result<()> {
-        std::fs::create_dir(self.root.path().join(Path::new(name).file_name().unwrap_or_default()))
+        std::fs::create_dir(self.root.join(Path::new(name).file_name().unwrap_or_default()))
     }
 
     /// Lets the next put meet this fault; several calls line up.
@@ -222,7 +236,7 @@ async fn answer(
         // The signature covers them, and this server was built not to ask for one.
         request.headers_mut().remove(AUTHORIZATION);
     }
-    // `s3s-fs` makes a bucket for the first object that is put there, which no real store does.
+    // No store makes a bucket for the first object that is put there.
     let bucket = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
     if !bucket.is_empty() && !shared.root.join(bucket).is_dir() {
         let body = "<Error><Code>NoSuchBucket</Code><Message>no such bucket</Message></Error>";
@@ -235,12 +249,7 @@ async fn answer(
         Some(PutFault::Dropped) => return Err(Gone),
         Some(PutFault::StoredAndAnswered(_) | PutFault::StoredAndDropped) | None => {}
     }
-    let mut hasher = DefaultHasher::new();
-    request.uri().path().hash(&mut hasher);
-    let lock = &shared.locks[hasher.finish() as usize % shared.locks.len()];
-    let held = if is_put { Some(lock.lock().await) } else { None };
     let response = Service::call(&service, request).await.map_err(|_| Gone)?;
-    drop(held);
     match fault {
         Some(PutFault::StoredAndAnswered(status)) => refused(status),
         Some(PutFault::StoredAndDropped) => Err(Gone),
