@@ -48,6 +48,16 @@ impl World {
         Self::made(dir, objects).await
     }
 
+    /// Makes a world with the store that `fill` writes into a directory.
+    pub fn stored(fill: impl FnOnce(&Tree)) -> Self {
+        let dir = new_dir();
+        let place = Tree(dir.path().join("store"));
+        std::fs::create_dir(&place.0).unwrap();
+        fill(&place);
+        let objects = Arc::new(LocalFileSystem::new_with_prefix(&place.0).unwrap());
+        Self { dir, objects }
+    }
+
     /// Makes a world with this store.
     pub async fn over(objects: Arc<dyn ObjectStore>) -> Self {
         Self::made(new_dir(), objects).await
