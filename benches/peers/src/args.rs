@@ -25,6 +25,9 @@ pub(crate) enum Command {
         /// Where the results are.
         #[arg(long, default_value = "target/peers")]
         dir: PathBuf,
+        /// A text to write the tables into, between its markers.
+        #[arg(long)]
+        into: Option<PathBuf>,
     },
     /// Runs one command and writes what it used.
     #[command(hide = true)]
@@ -37,23 +40,20 @@ pub(crate) enum Command {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct RunArgs {
-    /// The sets of data.
-    #[arg(long, value_delimiter = ',', default_value = "d1,d2,d3")]
+    /// The sets of data; all unless some are named.
+    #[arg(long, value_delimiter = ',')]
     pub(crate) data: Vec<Set>,
-    /// Where to.
-    #[arg(long, value_delimiter = ',', default_value = "local,s3,s3-delay")]
+    /// Where to; everywhere unless places are named.
+    #[arg(long, value_delimiter = ',')]
     pub(crate) to: Vec<Destination>,
-    /// What is done.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "first-push,push-unchanged,push-changed,pull,pull-changed,fetch-one"
-    )]
+    /// What is done; what the goals need unless operations are named.
+    #[arg(long, value_delimiter = ',')]
     pub(crate) operations: Vec<Operation>,
-    /// The tools; those that are not installed are left out with a word.
-    #[arg(long, value_delimiter = ',', default_value = "ctxsync,find,rsync,restic,rustic,rclone,s5cmd")]
+    /// The tools; those that the goals need unless some are named. What is not installed is left out with a word.
+    #[arg(long, value_delimiter = ',')]
     pub(crate) tools: Vec<Tool>,
-    /// Rounds that count; one more comes before them.
+    /// Rounds that count; one more comes before them. A command of over 15 seconds has two at most, one of over
+    /// two minutes runs once.
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
     /// Makes the data smaller by this factor, to try things out.
@@ -62,7 +62,7 @@ pub(crate) struct RunArgs {
     /// Measures again what was measured.
     #[arg(long)]
     pub(crate) again: bool,
-    /// Where data, work and results go. Needs some 30 GB of disk.
+    /// Where data, work and results go. Needs some 40 GB of disk.
     #[arg(long, default_value = "target/peers")]
     pub(crate) dir: PathBuf,
     /// The program that is measured.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use crate::aside::Aside;
 use crate::cell::{Operation, Row};
 use crate::data::{self, Data};
-use crate::measure::{Used, measure, prepare};
+use crate::measure::{Used, measure, prepare, shown};
 use crate::place::{Destination, Repo, Site, Traffic};
 use crate::tools::{Machine, Tool};
 use crate::tree::{self, Size};
@@ -14,21 +16,35 @@ use crate::{Result, say};
 
 /// A command that takes longer than this, in seconds, runs once.
 const LONG: f64 = 120.0;
+/// One that takes longer than this has two rounds that count.
+const SLOW: f64 = 15.0;
+/// What was written so short a time ago is looked at twice by whoever is careful.
+const GRAIN: Duration = Duration::from_millis(100);
 
-/// One cell being measured. All that it leaves is below `dir`, and vanishes with it.
+/// What all cells have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    /// The program that is measured.
+    pub(crate) ctxsync: &'a Path,
+    pub(crate) aside: &'a Aside,
+    /// Where the sets of data are.
+    pub(crate) data: &'a Path,
+}
+
+/// One cell being measured. All that it leaves is below `dir`, and is put aside with it.
 pub(crate) struct Bench<'a> {
     data: &'a Data,
     operation: Operation,
     site: Site,
     dir: PathBuf,
-    ctxsync: &'a Path,
-    /// The tree that is saved; a copy where it is to be changed.
+    around: Surroundings<'a>,
+    /// The tree that is saved; a copy where much of it is to be changed.
     source: PathBuf,
 }
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+        if let Err(error) = self.around.aside.put(&self.dir) {
             say(&format!("cannot remove {}: {error}", self.dir.display()));
         }
     }
@@ -41,11 +57,9 @@ impl<'a> Bench<'a> {
         to: Destination,
         operation: Operation,
         dir: &Path,
-        ctxsync: &'a Path,
+        around: Surroundings<'a>,
     ) -> Result<Self> {
-        if dir.exists() {
-            std::fs::remove_dir_all(dir)?;
-        }
+        around.aside.put(dir)?;
         std::fs::create_dir_all(dir)?;
         let site = Site::new(to, dir)?;
         let mut source = data.tree.clone();
@@ -57,7 +71,7 @@ impl<'a> Bench<'a> {
                 copy(next, &dir.join("next"), &dir)?;
             }
         }
-        Ok(Self { data, operation, site, dir, ctxsync, source })
+        Ok(Self { data, operation, site, dir, around, source })
     }
 
     /// Lets the tools do it in turn, round by round; the first round does not count.
@@ -74,19 +88,31 @@ impl<'a> Bench<'a> {
             }
             rows.insert(*tool, row);
         }
+        let mut allowed: BTreeMap<Tool, usize> = BTreeMap::new();
+        let one = if self.operation == Operation::PushOne {
+            Some(data::Changed::new(&self.source.join(self.wanted()?))?)
+        } else {
+            None
+        };
         for round in 0..=rounds {
+            if let Some(one) = &one {
+                one.change(round)?;
+                std::thread::sleep(GRAIN);
+            }
             if self.operation.changes() && self.data.next.is_none() {
                 data::change(self.data.set, &self.source, round)?;
-                // What was written in this moment is looked at twice by whoever is careful.
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(GRAIN);
             }
             for (tool, _) in tools {
                 let Some(row) = rows.get_mut(tool).filter(|row| row.error.is_none()) else { continue };
-                if round > 1 && row.runs.first().is_some_and(|first| first.wall > LONG) {
+                if row.runs.len() >= *allowed.get(tool).unwrap_or(&rounds) {
                     continue;
                 }
                 match self.round(*tool, round, row) {
                     Ok(used) => {
+                        if round == 0 {
+                            allowed.insert(*tool, rounds.min(rounds_of(used.wall)));
+                        }
                         // The first round counts after all where there will be no other.
                         if round > 0 || used.wall > LONG {
                             row.runs.push(used);
@@ -110,12 +136,12 @@ impl<'a> Bench<'a> {
     /// Saves the tree, so that there is something to begin with.
     fn set_up(&self, tool: Tool, round: usize) -> Result<()> {
         let (repo, state) = self.fresh(tool, round)?;
-        self.untimed(tool, |machine| tool.push(&repo, machine, &self.source), &state)?;
+        self.untimed(tool, |machine| Ok(tool.push(&repo, machine, &self.source)), &state)?;
         if self.operation == Operation::PullChanged {
             let target = self.target(tool, round);
             std::fs::create_dir_all(&target)?;
             let state = self.state(tool, round, "there");
-            self.untimed(tool, |machine| tool.pull(&repo, machine, &target), &state)?;
+            self.untimed(tool, |machine| Ok(tool.pull(&repo, machine, &target)), &state)?;
         }
         Ok(())
     }
@@ -124,7 +150,7 @@ impl<'a> Bench<'a> {
     fn fresh(&self, tool: Tool, round: usize) -> Result<(Repo, PathBuf)> {
         let repo = self.site.repo(&self.name(tool, round), false);
         let state = self.state(tool, round, "here");
-        if let Some(init) = tool.init(&repo, Machine { ctxsync: self.ctxsync, state: &state })? {
+        if let Some(init) = tool.init(&repo, Machine { ctxsync: self.around.ctxsync, state: &state })? {
             prepare(init, &self.logs(tool))?;
         }
         Ok((repo, state))
@@ -147,7 +173,7 @@ impl<'a> Bench<'a> {
         let here = self.state(tool, made, "here");
         let is_pull = matches!(self.operation, O::Pull | O::PullChanged | O::FetchOne);
         if self.operation == O::PullChanged {
-            self.untimed(tool, |machine| tool.push(&repo, machine, &self.source), &here)?;
+            self.untimed(tool, |machine| Ok(tool.push(&repo, machine, &self.source)), &here)?;
         }
         let (state, target) = match self.operation {
             O::PullChanged => (self.state(tool, made, "there"), self.target(tool, made)),
@@ -158,29 +184,33 @@ impl<'a> Bench<'a> {
         if is_pull {
             std::fs::create_dir_all(&target)?;
         }
-        let machine = Machine { ctxsync: self.ctxsync, state: &state };
-        let wanted = if self.operation == O::FetchOne { self.wanted()? } else { String::new() };
+        let machine = Machine { ctxsync: self.around.ctxsync, state: &state };
+        let of_one = matches!(self.operation, O::FetchOne | O::PushOne);
+        let wanted = if of_one { self.wanted()? } else { String::new() };
         let command = match self.operation {
-            O::FirstPush | O::PushUnchanged | O::PushChanged => tool.push(&repo, machine, &self.source),
-            O::Pull | O::PullChanged => tool.pull(&repo, machine, &target),
-            O::FetchOne => {
-                if let Some(parent) = target.join(&wanted).parent() {
-                    std::fs::create_dir_all(parent)?;
-                }
-                tool.fetch(&repo, machine, &wanted, &target)
+            O::FirstPush | O::PushUnchanged | O::PushChanged | O::PushOne => {
+                tool.push(&repo, machine, &self.source)
             }
+            O::Pull | O::PullChanged => tool.pull(&repo, machine, &target),
+            O::FetchOne => fetching(tool, &repo, machine, &wanted, &target)?,
         };
         let before = (self.site.stored(&name)?, self.site.traffic());
         rustix::fs::sync();
         let used = measure(&command, &self.logs(tool))?;
         if counted {
             self.count(&name, before, row)?;
+            row.command = shown(&command, &self.names(&repo));
         }
         match self.operation {
             O::Pull | O::PullChanged => tree::compare(&self.source, &target, tool.keeps_all())?,
             O::FetchOne => tree::expect_same(&self.source.join(&wanted), &target.join(&wanted))?,
             // A push shows by what can be brought back; once is enough for all its rounds.
-            _ if counted && tool != Tool::Find => self.check_push(tool, &repo)?,
+            O::PushOne => {
+                let state = self.state(tool, round, "check");
+                self.untimed(tool, |machine| fetching(tool, &repo, machine, &wanted, &target), &state)?;
+                tree::expect_same(&self.source.join(&wanted), &target.join(&wanted))?;
+            }
+            _ if counted && tool != Tool::Find => self.check_push(tool, &name, &repo)?,
             _ => {}
         }
         if self.starts_anew() && self.operation != O::FirstPush {
@@ -202,44 +232,43 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn check_push(&self, tool: Tool, repo: &Repo) -> Result<()> {
+    fn check_push(&self, tool: Tool, name: &str, repo: &Repo) -> Result<()> {
+        if tool.stores_files() {
+            return tree::compare(&self.source, &self.site.on_disk(name), tool.keeps_all());
+        }
         let target = self.dir.join(format!("{tool}-check"));
         std::fs::create_dir_all(&target)?;
         let state = self.state(tool, 0, "check");
-        self.untimed(tool, |machine| tool.pull(repo, machine, &target), &state)?;
+        self.untimed(tool, |machine| Ok(tool.pull(repo, machine, &target)), &state)?;
         tree::compare(&self.source, &target, tool.keeps_all())?;
-        self.put_aside(&target)
+        self.around.aside.put(&target)
+    }
+
+    /// Returns what stands for places in a command that is shown.
+    fn names(&self, repo: &Repo) -> Vec<(String, &'static str)> {
+        let mut names = vec![
+            (self.around.ctxsync.display().to_string(), "ctxsync"),
+            (self.dir.display().to_string(), "$WORK"),
+            (self.around.data.display().to_string(), "$DATA"),
+        ];
+        if let Repo::S3 { endpoint, .. } = repo {
+            names.push((endpoint.clone(), "$ENDPOINT"));
+        }
+        names
     }
 
     /// Takes away what no later round needs.
     fn clear(&self, tool: Tool, round: usize, name: &str, target: &Path) -> Result<()> {
         if self.starts_anew() {
-            self.put_aside(&self.site.on_disk(name))?;
+            self.around.aside.put(&self.site.on_disk(name))?;
         }
         if self.operation != Operation::PullChanged || self.starts_anew() {
-            self.put_aside(target)?;
+            self.around.aside.put(target)?;
         }
         if matches!(self.operation, Operation::Pull | Operation::FetchOne) {
-            self.put_aside(&self.state(tool, round, "there"))?;
+            self.around.aside.put(&self.state(tool, round, "there"))?;
         }
         Ok(())
-    }
-
-    /// Removes a tree of few files. One of many is moved away until the cell's end: making files is slow
-    /// for a while on a file system that has just lost many.
-    fn put_aside(&self, path: &Path) -> Result<()> {
-        if !path.exists() {
-            return Ok(());
-        }
-        if tree::size(path)?.files < 500 {
-            return Ok(std::fs::remove_dir_all(path)?);
-        }
-        let aside = self.dir.join("aside");
-        std::fs::create_dir_all(&aside)?;
-        let number = std::fs::read_dir(&aside)?.count();
-        let moved = std::fs::rename(path, aside.join(number.to_string()));
-        // A server's objects may be on another file system.
-        moved.or_else(|_| std::fs::remove_dir_all(path)).map_err(Into::into)
     }
 
     /// Puts the next version in the tree's place, or the first one back.
@@ -253,11 +282,11 @@ impl<'a> Bench<'a> {
     fn untimed(
         &self,
         tool: Tool,
-        command: impl FnOnce(Machine<'_>) -> std::process::Command,
+        command: impl FnOnce(Machine<'_>) -> Result<Command>,
         state: &Path,
     ) -> Result<()> {
         std::fs::create_dir_all(state)?;
-        prepare(command(Machine { ctxsync: self.ctxsync, state }), &self.logs(tool))
+        prepare(command(Machine { ctxsync: self.around.ctxsync, state })?, &self.logs(tool))
     }
 
     /// Returns the file that is fetched on its own: one in the middle, and not a large one if that can be.
@@ -286,8 +315,25 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Returns the rounds that count for a command that took so long.
+fn rounds_of(seconds: f64) -> usize {
+    match seconds {
+        s if s > LONG => 1,
+        s if s > SLOW => 2,
+        _ => usize::MAX,
+    }
+}
+
+/// Returns the command that brings one file, and makes what it needs for that.
+fn fetching(tool: Tool, repo: &Repo, machine: Machine<'_>, path: &str, target: &Path) -> Result<Command> {
+    if let Some(parent) = target.join(path).parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    Ok(tool.fetch(repo, machine, path, target))
+}
+
 fn copy(from: &Path, to: &Path, logs: &Path) -> Result<()> {
-    let mut cp = std::process::Command::new("cp");
+    let mut cp = Command::new("cp");
     cp.arg("-a").arg(from).arg(to);
     prepare(cp, &logs.join("cp-logs"))
 }

@@ -21,6 +21,8 @@ pub(crate) enum Operation {
     PushUnchanged,
     /// A push of 1% that changed.
     PushChanged,
+    /// A push of one small file that changed.
+    PushOne,
     /// Everything, into an empty directory, on a machine that remembers nothing.
     Pull,
     /// A pull of 1% that changed elsewhere.
@@ -30,9 +32,24 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// Whether something has to be changed for it.
+    /// Whether much has to be changed for it.
     pub(crate) fn changes(self) -> bool {
         matches!(self, Self::PushChanged | Self::PullChanged)
+    }
+
+    /// Returns what is done, in words.
+    pub(crate) fn title(self, data: Set) -> &'static str {
+        match (self, data) {
+            (Self::FirstPush, _) => "first push",
+            (Self::PushUnchanged, _) => "nothing changed",
+            (Self::PushChanged, Set::D2) => "1 KiB inserted",
+            (Self::PushChanged, Set::D5) => "next version",
+            (Self::PushChanged, _) => "1% changed",
+            (Self::PushOne, _) => "one file changed",
+            (Self::Pull, _) => "pull",
+            (Self::PullChanged, _) => "pull of 1% changed",
+            (Self::FetchOne, _) => "first usable file",
+        }
     }
 }
 
@@ -46,6 +63,9 @@ impl fmt::Display for Operation {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) version: String,
+    /// What was run, with names for the places.
+    #[serde(default)]
+    pub(crate) command: String,
     /// The rounds that count, in their order.
     pub(crate) runs: Vec<Used>,
     /// What lay in the store after the round before them, and by how much that round made it larger.
@@ -73,12 +93,9 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Returns the name under which it is kept.
-    pub(crate) fn file_name(&self) -> String {
-        let Self { data, to, operation, divide, .. } = self;
-        format!(
-            "{data}-{to}-{operation}{}.json",
-            if *divide == 1 { String::new() } else { format!("-{divide}") }
-        )
+    /// Returns the name under which one is kept.
+    pub(crate) fn file_name(data: Set, to: Destination, operation: Operation, divide: u64) -> String {
+        let part = if divide == 1 { String::new() } else { format!("-{divide}") };
+        format!("{data}-{to}-{operation}{part}.json")
     }
 }

@@ -1,26 +1,33 @@
 //! Measures ctxsync side by side with the tools that people use instead.
 //!
 //! ```text
-//! data ──► run ──► cells: what was measured of (data, destination, operation) ──► report, goals
-//!           └── bench: one of them, with all tools in turn, round by round
-//!                ├── tools      the command lines
-//!                ├── measure    one command: wall, CPU, peak memory
-//!                └── place      a directory, or S3 on loopback, without or with delay (proxy)
+//! data, plan ──► run ──► cells: what was measured of (data, destination, operation) ──► report, goals
+//!                └── bench: one of them, with all tools in turn, round by round
+//!                     ├── tools      the command lines
+//!                     ├── measure    one command: wall, CPU, peak memory
+//!                     ├── aside      what is deleted at the end
+//!                     └── place      a directory, or S3 on loopback, without or with delay (proxy)
 //! ```
 //!
 //! Every cell is written to a file of its own as soon as it is measured: what was interrupted goes on where it
 //! was, and `report` makes tables of what there is.
 
 mod args;
+mod aside;
 mod bench;
 mod cell;
 mod data;
+mod figures;
 mod goals;
+mod machine;
+mod markers;
 mod measure;
 mod place;
+mod plan;
 mod proxy;
 mod report;
 mod run;
+mod tables;
 mod tools;
 mod tree;
 
@@ -37,7 +44,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(args) => run::run(&args),
-        Command::Report { dir } => report::write(&dir),
+        Command::Report { dir, into } => report::write(&dir, into.as_deref()),
         Command::Measure { out, command } => measure::wrapped(&out, &command),
     };
     match done {

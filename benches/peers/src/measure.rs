@@ -34,6 +34,17 @@ pub(crate) fn measure(command: &Command, logs: &Path) -> Result<Used> {
     Ok(serde_json::from_reader(File::open(&out)?)?)
 }
 
+/// Writes a command as a user would type it, with names for places: each pair is a text and what stands for it.
+pub(crate) fn shown(command: &Command, names: &[(String, &str)]) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let mut line =
+        words.map(|word| word.to_string_lossy().replace('\n', "\\n")).collect::<Vec<_>>().join(" ");
+    if let Some(dir) = command.get_current_dir() {
+        line = format!("cd {} && {line}", dir.display());
+    }
+    names.iter().fold(line, |line, (text, name)| line.replace(text.as_str(), name))
+}
+
 /// Runs a command whose figures nobody needs.
 pub(crate) fn prepare(command: Command, logs: &Path) -> Result<()> {
     finish(command, logs)

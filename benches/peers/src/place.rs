@@ -37,6 +37,22 @@ impl fmt::Display for Destination {
     }
 }
 
+impl Destination {
+    /// Returns what it is, in words.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::S3 => "S3",
+            Self::S3Delay => "S3 with delay",
+        }
+    }
+
+    /// Whether requests can be counted.
+    pub(crate) fn is_remote(self) -> bool {
+        self != Self::Local
+    }
+}
+
 /// A place for one cell.
 pub(crate) struct Site {
     dir: PathBuf,
@@ -71,13 +87,13 @@ pub(crate) struct Traffic {
 }
 
 impl Site {
-    /// Makes a place below `dir`. The objects of a server are in the directory for temporary files.
+    /// Makes a place below `dir`.
     pub(crate) fn new(destination: Destination, dir: &Path) -> Result<Self> {
         let delayed = destination == Destination::S3Delay;
         let remote = match destination {
             Destination::Local => None,
             Destination::S3 | Destination::S3Delay => {
-                let server = S3Server::start()?;
+                let server = S3Server::start_at(&dir.join("server"))?;
                 let address = server.endpoint().trim_start_matches("http://").parse()?;
                 let proxy = Proxy::start(address, if delayed { DELAY } else { Duration::ZERO })?;
                 Some(Remote { server, proxy, delayed })

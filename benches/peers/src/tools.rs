@@ -66,6 +66,11 @@ impl Tool {
         }
     }
 
+    /// Whether what it stores is the tree itself, file by file.
+    pub(crate) fn stores_files(self) -> bool {
+        matches!(self, Self::Rsync | Self::Rclone | Self::S5cmd)
+    }
+
     /// Whether it keeps symbolic links, times and modes.
     pub(crate) fn keeps_all(self) -> bool {
         !matches!(self, Self::Rclone | Self::S5cmd)
@@ -174,8 +179,10 @@ impl Tool {
             Self::Rclone => {
                 c.args(["--config", "/dev/null", "--quiet"]);
                 if matches!(repo, Repo::S3 { .. }) {
-                    // Without these, a sync with nothing to do asks for every object.
-                    c.args(["--fast-list", "--checksum", "--transfers", "16", "--s3-no-check-bucket"]);
+                    // Without the first two, a sync with nothing to do asks for every object; four transfers at
+                    // once, as by default, are few for small files.
+                    c.args(["--fast-list", "--checksum", "--transfers", "16", "--checkers", "16"]);
+                    c.arg("--s3-no-check-bucket");
                 }
             }
             Self::S5cmd => {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Result, say};
 
-pub(crate) use change::change;
+pub(crate) use change::{Changed, change};
 
 /// A set of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
