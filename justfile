@@ -66,6 +66,11 @@ peers *args:
     cargo build --release -p sync-cli -p ctxsync-peers
     PATH="$(benches/peers/install.sh target/peers/tools)" target/release/peers run {{args}}
 
+# Measures how the operations grow with files and snapshots; goes on where it was. Needs 35 GB of disk.
+growth *args:
+    cargo build --release -p sync-cli -p ctxsync-peers
+    target/release/peers growth --docs docs {{args}}
+
 # Measures what `uploadMode: Archive` saves and costs on real trees: the table in docs/upload-modes.md.
 upload-modes *args:
     just peers --data d1,d4,d5 --to s3 --operations first-push,fetch-one --tools ctxsync,ctxsync-archive,restic {{args}}

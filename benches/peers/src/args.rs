@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::cell::Operation;
 use crate::data::Set;
+use crate::growth::GrowthArgs;
 use crate::place::Destination;
 use crate::tools::Tool;
 
@@ -29,6 +30,8 @@ pub(crate) enum Command {
         #[arg(long)]
         into: Option<PathBuf>,
     },
+    /// Measures how ctxsync's operations grow with the files and the snapshots; writes plots and tables.
+    Growth(GrowthArgs),
     /// Runs one command and writes what it used.
     #[command(hide = true)]
     Measure {

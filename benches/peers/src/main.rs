@@ -7,6 +7,7 @@
 //!                     ├── measure    one command: wall, CPU, peak memory
 //!                     ├── aside      what is deleted at the end
 //!                     └── place      a directory, or S3 on loopback, without or with delay (proxy)
+//! growth: ctxsync alone, with more and more files and snapshots
 //! ```
 //!
 //! Every cell is written to a file of its own as soon as it is measured: what was interrupted goes on where it
@@ -19,6 +20,7 @@ mod cell;
 mod data;
 mod figures;
 mod goals;
+mod growth;
 mod machine;
 mod markers;
 mod measure;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Report { dir, into } => report::write(&dir, into.as_deref()),
+        Command::Growth(args) => growth::run(&args),
         Command::Measure { out, command } => measure::wrapped(&out, &command),
     };
     match done {

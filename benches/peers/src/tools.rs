@@ -145,7 +145,7 @@ impl Tool {
     }
 
     /// Returns a call without arguments of its own: the program, how it finds the copy, and silence.
-    fn command(self, repo: &Repo, machine: Machine<'_>) -> Command {
+    pub(crate) fn command(self, repo: &Repo, machine: Machine<'_>) -> Command {
         let mut c = match self {
             Self::Ctxsync | Self::CtxsyncArchive => Command::new(machine.ctxsync),
             tool => Command::new(tool.to_string()),

@@ -16,11 +16,16 @@ const GIB: u64 = 1 << 30;
 /// 20,000 files in 2,000 directories; sizes log-normal, median 2 KiB, mean 8 KiB, at most 4 MiB. Every second
 /// one is text.
 pub(super) fn many_small(tree: &Path, divide: u64) -> Result<()> {
+    like_d1(tree, 20_000 / divide, 1)
+}
+
+/// So many files as D1 has them, a tenth as many directories; each file a `shrink`th as large as there.
+pub(crate) fn like_d1(tree: &Path, files: u64, shrink: u64) -> Result<()> {
     let mut random = Random::new(1001);
-    let dirs = directories(&mut random, tree, 2000 / divide);
+    let dirs = directories(&mut random, tree, files / 10);
     let sigma = (2.0 * 4f64.ln()).sqrt();
-    for i in 0..20_000 / divide {
-        let len = log_normal(&mut random, 2 * KIB, sigma, 16, 4 * MIB);
+    for i in 0..files {
+        let len = log_normal(&mut random, 2 * KIB / shrink, sigma, 16, 4 * MIB / shrink);
         // Every directory has at least one file.
         let dir = dirs.get(i as usize).unwrap_or_else(|| &dirs[random.below(dirs.len() as u64) as usize]);
         let (suffix, content) = if i % 2 == 0 {

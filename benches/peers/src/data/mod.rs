@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Result, say};
 
 pub(crate) use change::{Changed, change};
+pub(crate) use made::like_d1;
 
 /// A set of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
