@@ -147,6 +147,7 @@ impl Bench<'_> {
         names.iter().try_for_each(|name| {
             let dir = self.dir.join(name);
             self.place.aside.put(&dir)?;
+            self.place.aside.make_room()?;
             Ok(std::fs::create_dir_all(dir)?)
         })
     }
