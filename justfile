@@ -57,6 +57,10 @@ archives dir="target/archives":
     tests/fetch-archives.sh {{dir}}
     CTXSYNC_ARCHIVES={{absolute_path(dir)}} cargo test -p transfer-engine --lib real_archives -- --nocapture
 
+# Makes a table of what `bench` measured last, say `just figures --into docs/benchmarks.md`.
+figures *args:
+    cargo run -p ctxsync-benches --bin figures -- {{args}}
+
 # Measures what nothing can beat on this machine, say `just floors --work /mnt --into docs/performance.md`.
 floors *args:
     cargo run --release -p ctxsync-benches --bin floors -- {{args}}

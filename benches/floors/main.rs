@@ -18,13 +18,13 @@ mod tree;
 mod walk;
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use ctxsync_benches::{bytes_per_second, per_second, time, write_part};
+use ctxsync_benches::{bytes_per_second, machine, per_second, time, write_part};
 
 use tree::Tree;
 
@@ -121,17 +121,13 @@ fn flush(dir: &Path) -> Result<()> {
 }
 
 fn table(tree: &Tree, args: &Args, floors: &[Floor]) -> Result<String> {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let mut out = format!(
-        "{} files of {:.1} MiB in {} directories. {} rounds; {} threads of {}, Linux {}.\n\n",
+        "{} files of {:.1} MiB in {} directories. {} rounds; {}.\n\n",
         tree.files().count(),
         tree.bytes() as f64 / f64::from(1 << 20),
         tree.dirs.len(),
         args.rounds,
-        std::thread::available_parallelism()?,
-        model.map_or("an unknown CPU", |(_, model)| model.trim()),
-        rustix::system::uname().release().to_string_lossy(),
+        machine()?,
     );
     out.push_str("| What | Median | Fastest | Throughput of the median |\n|---|--:|--:|--:|\n");
     for Floor { name, files, bytes, rounds } in floors {

@@ -19,9 +19,9 @@ mod text;
 mod tree;
 
 pub use entries::{entries, pack_uses};
-pub use part::{bytes_per_second, per_second, time, write_part};
+pub use part::{bytes_per_second, machine, per_second, time, write_part};
 pub use paths::{PROJECT, paths};
 pub use random::Random;
 pub use rows::{Row, RowRef, rows, with_changes};
 pub use text::text;
-pub use tree::{LargeFile, SmallFiles, Tree};
+pub use tree::{LargeFile, SmallFiles, Tree, settle, write_empty_dirs, write_equal_files};

@@ -123,9 +123,32 @@ impl Tree for LargeFile {
     }
 }
 
+/// Writes `count` files of `len` random bytes each below `dir`, ten to a directory; returns the path of the last.
+pub fn write_equal_files(dir: &Path, count: usize, len: usize) -> policy_core::TreePath {
+    let mut last = String::new();
+    for n in 0..count {
+        last = format!("module-{:02}/part-{:05}/file-{n:06}.js", n / 10 % 40, n / 10);
+        let path = dir.join(&last);
+        if n % 10 == 0 {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+        }
+        fs::write(path, Random::new(n as u64).bytes(len)).unwrap();
+    }
+    settle(dir);
+    last.parse().unwrap()
+}
+
+/// Makes `count` empty directories below `dir`, ten to a directory.
+pub fn write_empty_dirs(dir: &Path, count: usize) {
+    for n in 0..count {
+        fs::create_dir_all(dir.join(format!("part-{:05}/empty-{n:06}", n / 10))).unwrap();
+    }
+    settle(dir);
+}
+
 /// Waits until a sync finds what any later one would find: nothing is left to be written back by the flushes
 /// that are measured, and no file is so new that its times prove nothing.
-fn settle(dir: &Path) {
+pub fn settle(dir: &Path) {
     rustix::fs::syncfs(File::open(dir).unwrap()).unwrap();
     thread::sleep(Duration::from_millis(50));
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy_core::SyncPolicy;
+use policy_core::{SyncPolicy, TreePath};
 use storage_backends::{StoreOptions, StoreUrl, open};
 use tokio::runtime::Runtime;
 use transfer_engine::{ContextName, ContextSync, Env, Mount, Silent, Store, SyncOptions, SyncReport};
@@ -64,30 +64,52 @@ pub(crate) struct Machine {
     bucket: Bucket,
     mount: PathBuf,
     state: PathBuf,
+    policy: SyncPolicy,
+    only: Vec<TreePath>,
 }
 
 impl Machine {
     /// Sets up a machine that has not seen the store; `state` becomes the directory of its local state.
     pub(crate) fn new(bucket: &Bucket, mount: &Path, state: &Path) -> Self {
         fs::create_dir_all(state).unwrap();
-        Self { bucket: bucket.clone(), mount: mount.to_owned(), state: state.to_owned() }
+        Self {
+            bucket: bucket.clone(),
+            mount: mount.to_owned(),
+            state: state.to_owned(),
+            policy: SyncPolicy::default(),
+            only: Vec::new(),
+        }
+    }
+
+    /// Returns this machine with another policy.
+    pub(crate) fn with_policy(self, json: &str) -> Self {
+        Self { policy: SyncPolicy::from_json(json).unwrap(), ..self }
+    }
+
+    /// Returns this machine, which leaves out all but one path.
+    pub(crate) fn only(self, path: TreePath) -> Self {
+        Self { only: vec![path], ..self }
     }
 
     /// Pushes, from opening the mount to the commit, as one run of the program would.
     pub(crate) fn push(&self) -> SyncReport {
-        let options = SyncOptions { create: true, ..SyncOptions::default() };
+        let options = SyncOptions { create: true, ..self.options() };
         self.bucket.runtime.block_on(async { self.open().push(&options, &Silent).await }).unwrap()
     }
 
     /// Pulls, from opening the mount to remembering what was brought.
     pub(crate) fn pull(&self) -> SyncReport {
-        let options = SyncOptions::default();
+        let options = self.options();
         self.bucket.runtime.block_on(async { self.open().pull(&options, &Silent).await }).unwrap()
+    }
+
+    fn options(&self) -> SyncOptions {
+        SyncOptions { only: self.only.clone(), ..SyncOptions::default() }
     }
 
     fn open(&self) -> Mount {
         let context = ContextName::new("bench").unwrap();
-        let sync = ContextSync::new(context, &self.mount, SyncPolicy::default());
+        let sync = ContextSync::new(context, &self.mount, self.policy.clone());
         Mount::open(&self.bucket.store(), sync, &self.state).unwrap()
     }
 }

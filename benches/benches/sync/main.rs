@@ -6,6 +6,7 @@
 //! says so. A local store's puts and a pull's files are flushed to the disk, as by default.
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
 
+mod disk;
 mod machine;
 
 use std::cell::{Cell, OnceCell};
@@ -196,13 +197,17 @@ fn syncs(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default()
+fn config() -> Criterion {
+    Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(4))
-        .nresamples(10_000);
+        .nresamples(10_000)
+}
+
+criterion_group! {
+    name = benches;
+    config = config();
     targets = syncs
 }
-criterion_main!(benches);
+criterion_main!(disk::benches, benches);
