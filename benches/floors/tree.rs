@@ -1,9 +1,10 @@
 //! The tree: made, or given; and in memory.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ctxsync_benches::{Random, text};
@@ -47,7 +48,7 @@ impl Tree {
                 }
                 let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Directory => waiting.push(path.join(name.to_str()?)),
+                    FileType::Directory => waiting.push(path.join(OsStr::from_bytes(name.to_bytes()))),
                     FileType::RegularFile => {
                         let file = rustix::fs::openat(&dir, name, OFlags::RDONLY, Mode::empty())?;
                         let mut bytes = Vec::with_capacity(stat.st_size.try_into()?);

@@ -23,7 +23,7 @@ fn scan(c: &mut Criterion) {
     let place = Place::new();
     let mount = place.fresh();
     write_equal_files(&mount, FILES, 0);
-    // Something has to be in scope in any case: of an empty context there is no base.
+    // Something has to be in scope in any case: a first push of nothing writes no base.
     fs::write(mount.join("in-scope.txt"), "").unwrap();
     settle(&mount);
     for (name, policy) in [("names", r#"{"bwList": {"ignorePatterns": ["*.js"]}}"#), ("stats", "{}")] {
