@@ -13,8 +13,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// Bytes that are on their way at once, for each direction of each connection: 64 pieces of up to this.
-const PIECE: usize = 256 << 10;
+/// The most that is read at once.
+const PIECE: usize = 64 << 10;
+/// Pieces that are on their way at once, for each direction of each connection: 16 MiB.
+const PIECES: usize = 256;
 
 /// What went through.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,13 +74,12 @@ impl Proxy {
 }
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, counted: &AtomicU64) {
-    let (out, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(64);
+    let (out, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
     let read = async move {
         loop {
-            let mut piece = vec![0; PIECE];
-            match from.read(&mut piece).await {
-                Ok(len) if len > 0 => piece.truncate(len),
-                _ => return,
+            let mut piece = Vec::with_capacity(PIECE);
+            if !matches!(from.read_buf(&mut piece).await, Ok(len) if len > 0) {
+                return;
             }
             counted.fetch_add(piece.len() as u64, Ordering::Relaxed);
             if out.send((Instant::now() + delay, piece)).await.is_err() {

@@ -38,6 +38,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         if let (Ok(file), false) = (File::open(&path), args.again) {
             there = serde_json::from_reader::<_, Cell>(file)?.tools;
         }
+        // What failed is tried again.
+        there.retain(|_, row| row.error.is_none());
         let missing = tools.iter().filter(|tool| !there.contains_key(tool));
         let missing: Vec<_> =
             missing.filter_map(|tool| Some((*tool, versions.get(tool)?.clone()?))).collect();

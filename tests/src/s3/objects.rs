@@ -192,6 +192,11 @@ fn length(meta: &Meta) -> Option<i64> {
 impl S3 for Objects {
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let input = req.input;
+        if let Some(dir) = input.key.strip_suffix('/') {
+            // Some clients mark directories so. Here they are there when something is in them.
+            self.path(&input.bucket, dir)?;
+            return Ok(S3Response::new(PutObjectOutput::default()));
+        }
         let path = self.path(&input.bucket, &input.key)?;
         let received = self.receive(input.body).await?;
         let conditions = (input.if_none_match, input.if_match);
@@ -209,14 +214,16 @@ impl S3 for Objects {
         }
         file.seek(SeekFrom::Start(from)).map_err(failed)?;
         let pieces = futures::stream::unfold((file, to - from), |(mut file, left)| async move {
-            let mut piece = vec![0; left.min(PIECE as u64) as usize];
-            if piece.is_empty() {
+            let len = left.min(PIECE as u64);
+            if len == 0 {
                 return None;
             }
-            let read = file.read_exact(&mut piece).map(|()| piece);
+            let mut piece = Vec::with_capacity(PIECE);
+            let read = Read::take(&mut file, len).read_to_end(&mut piece);
             // What is missing of a file ends the answer.
-            let left = if read.is_ok() { left.saturating_sub(PIECE as u64) } else { 0 };
-            Some((read.map(Into::into), (file, left)))
+            let whole = matches!(read, Ok(read) if read as u64 == len);
+            let left = if whole { left - len } else { 0 };
+            Some((read.map(|_| piece.into()), (file, left)))
         });
         let (etag, metadata, content_type) = self.known(&path, &meta);
         Ok(S3Response::new(GetObjectOutput {
