@@ -88,7 +88,11 @@ fn every_line_has_its_fields() {
         has(&entry, &["path", "kind", "size", "mode", "mtime"]);
     }
     for row in machine.done(&["--json", "log", "c"]).of_type("snapshot") {
-        has(&row, &["snapshot", "time", "added", "changed", "deleted", "files", "bytes", "partial"]);
+        has(
+            &row,
+            &["snapshot", "time", "added", "changed", "deleted", "files", "bytes", "partial", "session"],
+        );
+        assert_eq!(row["writer"], concat!("ctxsync ", env!("CARGO_PKG_VERSION")));
     }
     for row in machine.done(&["--json", "status"]).of_type("task") {
         has(&row, &TASK);

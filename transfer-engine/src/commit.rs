@@ -17,6 +17,11 @@ pub(crate) enum Committed {
     Theirs,
 }
 
+/// Returns the extensions of a snapshot that this program makes.
+pub(crate) fn written_here() -> Vec<(u64, Bytes)> {
+    Snapshot::written_by(concat!("ctxsync ", env!("CARGO_PKG_VERSION")))
+}
+
 impl Store {
     /// Puts a snapshot: the commit. Whatever the answer, what stands under the key afterwards decides.
     pub(crate) async fn commit(

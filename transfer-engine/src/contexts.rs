@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use policy_core::Digest;
 
-use crate::commit::Committed;
+use crate::commit::{Committed, written_here};
 use crate::error::Error;
 use crate::format::{
     ContextName, Kind, LineageId, RecycleRules, Snapshot, StoreKey, context_prefix, contexts_prefix,
@@ -117,6 +117,7 @@ impl Store {
                 totals: Default::default(),
                 changes: Default::default(),
                 partial: false,
+                extensions: written_here(),
                 packs: Vec::new(),
                 segments: Vec::new(),
                 inline: Bytes::new(),

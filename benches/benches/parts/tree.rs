@@ -84,6 +84,7 @@ fn snapshot_of(first: &[TreePath]) -> Snapshot {
         totals: Totals { files: 1_000_000, dirs: 30_000, symlinks: 0, bytes: 9 << 30 },
         changes: Changes { added: 1, changed: 2, deleted: 3 },
         partial: false,
+        extensions: Vec::new(),
         packs: pack_uses(PACKS),
         segments,
         inline: Bytes::new(),

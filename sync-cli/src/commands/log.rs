@@ -25,6 +25,7 @@ pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Outcome, Fai
                 bytes: totals.bytes,
                 partial: snapshot.partial,
                 session: &snapshot.session,
+                writer: snapshot.writer(),
             }));
             continue;
         }

@@ -141,6 +141,8 @@ pub(crate) struct SnapshotLine<'a> {
     pub(crate) bytes: u64,
     pub(crate) partial: bool,
     pub(crate) session: &'a str,
+    /// The program that made it, where it says so.
+    pub(crate) writer: Option<&'a str>,
 }
 
 /// A row of `context list`, or what `context show` has to say.

@@ -157,6 +157,7 @@ async fn fork(
         lineage: LineageId(source.nonce),
         parent: None,
         kind: Kind::Normal,
+        extensions: Vec::new(),
         packs: source.packs.iter().map(|p| PackUse { land_by, ..*p }).collect(),
         ..(*source).clone()
     };

@@ -207,6 +207,7 @@ async fn assert_covers_the_format(unpacked: &Unpacked) {
     assert!(places.iter().any(|place| matches!(place, Place::Inline { .. })), "an embedded segment");
     assert!(places.iter().any(|place| matches!(place, Place::Pack { .. })), "a segment in a pack");
     assert!(snapshots.iter().all(|s| s.kind == Kind::Normal));
+    assert!(snapshots.iter().all(|s| s.writer().is_some_and(|writer| writer.starts_with("ctxsync "))));
     assert!(snapshots.iter().any(|s| s.packs.iter().any(|pack| pack.land_by.is_none())), "an old pack");
     assert!(snapshots.iter().any(|s| s.packs.iter().any(|pack| pack.land_by.is_some())), "a new pack");
     assert!(snapshots.iter().any(|s| s.recycle.lifecycle_days.is_some() && s.recycle.paths.len() == 2));
@@ -280,6 +281,53 @@ async fn a_later_programs_snapshot_is_told_apart_and_nothing_is_lost_because_of_
     let after = made::objects_of(&world).await;
     assert!(made.objects.keys().filter(|key| key.starts_with("packs/")).all(|key| after.contains(key)));
     assert!(collected.is_err() || collected.unwrap().unreadable > 0);
+}
+
+/// The store of version 1, in which the head of `work` has a field of a later program.
+fn with_field(tag: u64) -> Unpacked {
+    let mut made = Made::read(&place("store-v1"));
+    let key = made.objects.keys().find(|key| key.starts_with("contexts/work/")).unwrap().clone();
+    let (mut head, _) = Snapshot::decode(&made.objects[&key]).unwrap();
+    // A tag that is even is written, and changed afterwards: nothing of ours writes an odd one.
+    head.extensions.push((0x7e, "later".into()));
+    let encoded = head.encode().unwrap().bytes;
+    let at = encoded.windows(7).position(|w| w == b"\x7e\x05later").unwrap();
+    let mut body = encoded[..encoded.len() - 32].to_vec();
+    body[at] = tag.try_into().unwrap();
+    let digest = Sha256::digest(&body);
+    made.objects.insert(key, [&body[..], &digest[..]].concat().into());
+    made.unpack()
+}
+
+#[tokio::test]
+async fn a_later_programs_field_stays_with_its_snapshot() {
+    let Unpacked { world, .. } = with_field(0x7e);
+    let (work, moved): (ContextName, ContextName) = ("work".parse().unwrap(), "moved".parse().unwrap());
+    let later = || (0x7e, bytes::Bytes::from("later"));
+    let has_it = |snapshot: &Arc<Snapshot>| snapshot.extensions.contains(&later());
+    let before = log(&world, &work).await;
+    assert!(has_it(&before[0]) && !has_it(&before[1]));
+    let machine = world.machine("old");
+    pull(&world, &work, &machine).await;
+    machine.mount.write("by an earlier program", "new");
+    push(&world, &work, &machine).await.unwrap();
+    store(&world).rename_context(&work, &moved).await.unwrap();
+    let after = log(&world, &moved).await;
+    assert_eq!(after.len(), before.len() + 1);
+    assert_eq!(after.iter().map(has_it).collect::<Vec<_>>()[..3], [false, true, false]);
+    assert_eq!(after[1].extensions, before[0].extensions);
+    assert_eq!(after[0].extensions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_later_programs_field_that_must_be_known_is_told_apart() {
+    let Unpacked { world, made } = with_field(0x7f);
+    let machine = world.machine("old");
+    machine.mount.write("mine", "1");
+    let error = push(&world, &"work".parse().unwrap(), &machine).await.unwrap_err();
+    let words = "snapshot has a field with the tag 127, which this program does not know: upgrade it";
+    assert!(chain(&error).ends_with(words), "{error:?}");
+    assert_eq!(made::objects_of(&world).await, made.objects.keys().cloned().collect::<Vec<_>>());
 }
 
 #[tokio::test]

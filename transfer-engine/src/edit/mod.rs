@@ -14,6 +14,7 @@ mod remove;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use crate::commit::{Committed, written_here};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, PackId, Snapshot, StoreKey};
 use crate::recycle::Recycling;
@@ -174,6 +175,7 @@ impl<'a> Edit<'a> {
             totals: made.totals,
             changes: made.changes,
             partial: false,
+            extensions: written_here(),
             packs: made.listed.packs,
             segments: made.listed.segments,
             inline: made.listed.inline,
@@ -183,7 +185,7 @@ impl<'a> Edit<'a> {
         let key = StoreKey::Snapshot { context: self.name.clone(), number }.path();
         let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
         let committed = self.store.commit(self.name, number, encoded.bytes.clone(), encoded.digest).await?;
-        let crate::commit::Committed::Ours(key) = committed else { return Ok(Outcome::Beaten) };
+        let Committed::Ours(key) = committed else { return Ok(Outcome::Beaten) };
         if land_by.is_some_and(|by| key.landed >= by) {
             let (digest, bytes) = (encoded.digest, encoded.bytes);
             return Ok(Outcome::Late(Box::new(Head { key, digest, snapshot: Arc::new(snapshot), bytes })));

@@ -47,6 +47,14 @@ pub enum FormatError {
         /// The newest version that this program reads.
         supported: u32,
     },
+    /// A later program wrote this, and says by a field that it can't be used without knowing that.
+    #[error("{part} has a field with the tag {tag}, which this program does not know: upgrade it")]
+    UnknownField {
+        /// What was read.
+        part: Part,
+        /// The field's tag.
+        tag: u64,
+    },
     /// The bytes end before the part does.
     #[error("{part} ends too early, at byte {offset}")]
     Truncated {
@@ -95,6 +103,7 @@ impl FormatError {
     pub(crate) fn is_of_state(&self) -> bool {
         match self {
             Self::UnsupportedVersion { part, .. }
+            | Self::UnknownField { part, .. }
             | Self::Truncated { part, .. }
             | Self::Corrupt { part }
             | Self::Invalid { part, .. }
@@ -105,6 +114,15 @@ impl FormatError {
     /// An [`Invalid`](Self::Invalid) about a value that was to be written.
     pub(crate) fn unwritable(part: Part, what: impl Into<String>) -> Self {
         Self::Invalid { part, offset: 0, what: what.into() }
+    }
+}
+
+/// Fails where `found` is a version after `supported`, or none at all.
+pub(crate) fn check_version(part: Part, found: u32, supported: u32) -> Result<(), FormatError> {
+    match found {
+        0 => Err(FormatError::unwritable(part, "no format has the version 0")),
+        _ if found > supported => Err(FormatError::UnsupportedVersion { part, found, supported }),
+        _ => Ok(()),
     }
 }
 

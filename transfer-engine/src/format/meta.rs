@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::error::{FormatError, Part};
+use super::error::{FormatError, Part, check_version};
 use super::ids::parse_hex;
 use super::{StoreId, sha256};
 
@@ -58,10 +58,7 @@ impl StoreMeta {
             return Err(FormatError::Corrupt { part: Part::StoreMeta });
         }
         let version = number(&members, "formatVersion")?;
-        if version != u64::from(VERSION) {
-            let found = u32::try_from(version).unwrap_or(u32::MAX);
-            return Err(FormatError::UnsupportedVersion { part: Part::StoreMeta, found, supported: VERSION });
-        }
+        check_version(Part::StoreMeta, u32::try_from(version).unwrap_or(u32::MAX), VERSION)?;
         let store_id = members.get("storeId").and_then(Value::as_str).and_then(parse_hex);
         Ok(Self {
             store_id: StoreId(store_id.ok_or_else(|| invalid("`storeId` is not 32 hexadecimal digits"))?),
@@ -141,6 +138,7 @@ mod tests {
             META.encode().replace("86400", "86401").into_bytes(),
             META.encode().replace("\"formatVersion\": 1", "\"formatVersion\": 2").into_bytes(),
             signed(&[("formatVersion", json!("1"))]),
+            signed(&[("formatVersion", json!(0))]),
             signed(&[("storeId", json!("5A"))]),
             signed(&[("graceSeconds", json!(-1))]),
             signed(&[("created", json!(1.5))]),

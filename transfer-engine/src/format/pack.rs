@@ -4,7 +4,7 @@ use bytes::Bytes;
 use policy_core::Digest;
 
 use super::block::{Codec, MAX_BLOCK_CHUNKS, MAX_BLOCK_RAW, SealedBlock};
-use super::error::{FormatError, Part, at_most};
+use super::error::{FormatError, Part, at_most, check_version};
 use super::segment::MAX_SEGMENT_LEN;
 use super::wire::{Reader, Writer};
 use super::{ChunkId, PackId, sha256};
@@ -235,13 +235,7 @@ pub fn parse_footer(tail: &[u8], pack_size: u64) -> Result<Footer, FormatError> 
     if sha256(&tail[start..start + body.len() + 8]) != digest {
         return Err(FormatError::Corrupt { part: Part::Footer });
     }
-    if version != VERSION {
-        return Err(FormatError::UnsupportedVersion {
-            part: Part::Footer,
-            found: version,
-            supported: VERSION,
-        });
-    }
+    check_version(Part::Footer, version, VERSION)?;
     parse_blocks(body, pack_size - len as u64)
 }
 
@@ -422,6 +416,8 @@ mod tests {
         let tail = signed(&[0], 7);
         let error = parse_footer(&tail, tail.len() as u64).unwrap_err();
         assert_eq!(error, FormatError::UnsupportedVersion { part: Part::Footer, found: 7, supported: 1 });
+        let tail = signed(&[0], 0);
+        assert!(matches!(parse_footer(&tail, tail.len() as u64), Err(FormatError::Invalid { .. })));
     }
 
     #[test]

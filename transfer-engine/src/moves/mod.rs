@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use policy_core::Digest;
 
-use crate::commit::is_worth_retrying;
+use crate::commit::{is_worth_retrying, written_here};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, LineageId, PackId, PackUse, Snapshot, StoreKey, sha256};
 use crate::store::{Head, HeadKey, Store};
@@ -300,6 +300,7 @@ impl Move<'_> {
             created: self.store.env().now(),
             nonce: self.store.random()?,
             changes: Default::default(),
+            extensions: written_here(),
             packs: source.packs.iter().map(|p| taken_over(p, &late, Some(land_by))).collect(),
             ..source.clone()
         })
@@ -404,6 +405,7 @@ impl Head {
             totals: Default::default(),
             changes: Default::default(),
             partial: false,
+            extensions: written_here(),
             packs: Vec::new(),
             segments: Vec::new(),
             inline: bytes::Bytes::new(),

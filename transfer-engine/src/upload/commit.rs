@@ -12,7 +12,7 @@ use super::delta::LocalDelta;
 use super::packs::{Chunks, PackSink};
 use super::push::{Attempt, Outcome};
 use super::tally::Tally;
-use crate::commit::Committed;
+use crate::commit::{Committed, written_here};
 use crate::error::Error;
 use crate::format::{Kind, Snapshot, StoreKey};
 use crate::monitor::{PathProblem, Phase};
@@ -176,6 +176,7 @@ impl Mount {
             totals: updated.totals,
             changes: updated.changes,
             partial: attempt.cut.is_some(),
+            extensions: written_here(),
             packs: listed.packs,
             segments: listed.segments,
             inline: listed.inline,

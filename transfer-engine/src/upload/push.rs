@@ -294,6 +294,7 @@ impl Mount {
             totals: Default::default(),
             changes: Default::default(),
             partial: false,
+            extensions: Vec::new(),
             packs: Vec::new(),
             segments: Vec::new(),
             inline: bytes::Bytes::new(),

@@ -4,7 +4,7 @@ use policy_core::{Digest, Entry, Node, Timestamp, TreePath};
 use zstd::bulk::Decompressor;
 
 use super::super::block::unpack;
-use super::super::error::{FormatError, Part, at_most};
+use super::super::error::{FormatError, Part, at_most, check_version};
 use super::super::wire::{Reader, unzigzag};
 use super::super::{BlockRef, ChunkId, Codec, MAX_BLOCK_RAW, PackId, sha256};
 use super::{
@@ -27,13 +27,7 @@ pub fn decode_segment(bytes: &[u8], digest: Digest) -> Result<Vec<TreeEntry>, Fo
         return Err(r.invalid("no segment begins like this"));
     }
     let version = r.u8()?;
-    if version != VERSION {
-        return Err(FormatError::UnsupportedVersion {
-            part: Part::Segment,
-            found: u32::from(version),
-            supported: u32::from(VERSION),
-        });
-    }
+    check_version(Part::Segment, version.into(), VERSION.into())?;
     let codec = r.u8()?;
     let Some(codec) = Codec::from_code(codec) else {
         return Err(r.invalid(format!("no codec has the number {codec}")));

@@ -52,6 +52,9 @@ fn s5_future_format() {
     let error = decode_segment(&bytes, sha256(&bytes)).unwrap_err();
     assert_eq!(error, FormatError::UnsupportedVersion { part: Part::Segment, found: 2, supported: 1 });
     insta::assert_snapshot!(error, @"segment has format 2, and this program reads up to 1: upgrade it");
+    bytes[4] = 0;
+    let error = decode_segment(&bytes, sha256(&bytes)).unwrap_err();
+    insta::assert_snapshot!(error, @"segment is not valid at byte 0: no format has the version 0");
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use policy_core::{Digest, Timestamp, TreePath};
 
-use super::super::error::{FormatError, Part, at_most};
+use super::super::error::{FormatError, Part, at_most, check_version};
 use super::super::wire::Reader;
 use super::super::{ContextName, LineageId, MAX_FOOTER_LEN, PackId, StoreId};
 use super::{
-    Changes, Kind, MAGIC, MAX_FIRST_PATHS, MAX_INLINE, MAX_PATH_LEN, MAX_RULES, MAX_SEGMENT_ENTRIES,
-    MAX_SEGMENT_LEN, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN, PackUse, Place, RecycleRules, SegmentRef, Snapshot,
-    Totals, VERSION, end_of, flag, identity,
+    Changes, Kind, MAGIC, MAX_EXTENSIONS, MAX_EXTENSIONS_LEN, MAX_FIRST_PATHS, MAX_INLINE, MAX_PATH_LEN,
+    MAX_RULES, MAX_SEGMENT_ENTRIES, MAX_SEGMENT_LEN, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN, PackUse, Place,
+    RecycleRules, SegmentRef, Snapshot, Totals, VERSION, check_extensions, end_of, flag, identity,
 };
 
 /// Decodes the bytes; the caller checks what the values promise each other.
@@ -28,13 +28,7 @@ pub(super) fn decode(bytes: &Bytes) -> Result<(Snapshot, Digest), FormatError> {
     if identity(&bytes[..body_len]) != digest {
         return Err(FormatError::Corrupt { part: Part::Snapshot });
     }
-    if version != VERSION {
-        return Err(FormatError::UnsupportedVersion {
-            part: Part::Snapshot,
-            found: u32::from(version),
-            supported: u32::from(VERSION),
-        });
-    }
+    check_version(Part::Snapshot, version.into(), VERSION.into())?;
     let mut r = Reader::at(Part::Snapshot, r.take(end)?, 5);
     let mut snapshot = header(&mut r)?;
     snapshot.packs = packs(&mut r)?;
@@ -65,6 +59,7 @@ fn header(r: &mut Reader<'_>) -> Result<Snapshot, FormatError> {
     let recycle = recycle(r)?;
     let totals = Totals { files: r.varint()?, dirs: r.varint()?, symlinks: r.varint()?, bytes: r.varint()? };
     let changes = Changes { added: r.varint()?, changed: r.varint()?, deleted: r.varint()? };
+    let extensions = extensions(r)?;
     Ok(Snapshot {
         number,
         store_id,
@@ -80,6 +75,7 @@ fn header(r: &mut Reader<'_>) -> Result<Snapshot, FormatError> {
         totals,
         changes,
         partial: flags & flag::PARTIAL != 0,
+        extensions,
         packs: Vec::new(),
         segments: Vec::new(),
         inline: Bytes::new(),
@@ -104,6 +100,19 @@ fn recycle(r: &mut Reader<'_>) -> Result<RecycleRules, FormatError> {
     at_most(Part::Snapshot, "a number of recycle rules", count as u64, MAX_RULES as u64)?;
     let paths = (0..count).map(|_| path(r)).collect::<Result<_, _>>()?;
     Ok(RecycleRules { lifecycle_days, paths })
+}
+
+fn extensions(r: &mut Reader<'_>) -> Result<Vec<(u64, Bytes)>, FormatError> {
+    let count = r.count("a number of extensions", 2)?;
+    at_most(Part::Snapshot, "a number of extensions", count as u64, MAX_EXTENSIONS as u64)?;
+    let field = |_| {
+        let tag = r.varint()?;
+        Ok((tag, Bytes::copy_from_slice(r.blob("an extension length", MAX_EXTENSIONS_LEN)?)))
+    };
+    let extensions: Vec<_> = (0..count).map(field).collect::<Result<_, FormatError>>()?;
+    // Now, before what follows: one that has to be known may change that.
+    check_extensions(&extensions)?;
+    Ok(extensions)
 }
 
 fn packs(r: &mut Reader<'_>) -> Result<Vec<PackUse>, FormatError> {

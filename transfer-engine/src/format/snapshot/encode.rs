@@ -62,6 +62,11 @@ fn header(w: &mut Writer, snapshot: &Snapshot) {
     let (totals, changes) = (&snapshot.totals, &snapshot.changes);
     [totals.files, totals.dirs, totals.symlinks, totals.bytes].into_iter().for_each(|v| w.varint(v));
     [changes.added, changes.changed, changes.deleted].into_iter().for_each(|v| w.varint(v));
+    w.varint(snapshot.extensions.len() as u64);
+    for (tag, value) in &snapshot.extensions {
+        w.varint(*tag);
+        w.blob(value);
+    }
 }
 
 fn packs(w: &mut Writer, packs: &[PackUse]) {

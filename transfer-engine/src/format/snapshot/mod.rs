@@ -14,8 +14,9 @@ use super::{ContextName, LineageId, MAX_FOOTER_LEN, MAX_PACK_LEN, PackId, StoreI
 
 /// The longest snapshot, in bytes: 128 MiB, which is some 1.5 million segments.
 pub const MAX_SNAPSHOT_LEN: usize = 128 << 20;
-/// The most bytes of embedded segments in a snapshot: 256 KiB.
-pub const MAX_INLINE: usize = 256 << 10;
+/// The most bytes of embedded segments that a snapshot may have: 4 MiB. Far more than is embedded today, so
+/// that a later program may embed more and this one still reads it.
+pub const MAX_INLINE: usize = 4 << 20;
 /// The longest session name, in bytes.
 pub const MAX_SESSION_LEN: usize = 256;
 /// The most bytes that the first paths of all segments, written out, may have: 64 MiB. Front-coding would
@@ -23,6 +24,12 @@ pub const MAX_SESSION_LEN: usize = 256;
 const MAX_FIRST_PATHS: u64 = 64 << 20;
 /// The most paths in the recycle rules.
 const MAX_RULES: usize = 4096;
+/// The most extensions of a snapshot.
+const MAX_EXTENSIONS: usize = 64;
+/// The most bytes that the extensions of a snapshot have together: 64 KiB.
+const MAX_EXTENSIONS_LEN: usize = 64 << 10;
+/// The extension that names the program that made the snapshot.
+const WRITER: u64 = 2;
 
 const VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"CSsn";
@@ -32,6 +39,7 @@ const MAGIC: [u8; 4] = *b"CSsn";
 /// What [`decode`](Self::decode) returns and [`encode`](Self::encode) takes:
 /// - packs are listed once; a pack's footer is within its size;
 /// - segments have entries, and their first paths are strictly ascending in tree order;
+/// - the tags of extensions are strictly ascending, and even;
 /// - every index into `packs` is one, and every place lies within its pack's blocks or within `inline`;
 /// - the limits of this module hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +72,9 @@ pub struct Snapshot {
     pub changes: Changes,
     /// It was made when the time ran out, and not all that should be in it is.
     pub partial: bool,
+    /// What else is said of this snapshot, by tag: a reader passes over a tag that it does not know, and keeps it
+    /// where a move copies the snapshot. A successor or fork has its own. See [`Snapshot::written_by`].
+    pub extensions: Vec<(u64, Bytes)>,
     /// Every pack that it refers to.
     pub packs: Vec<PackUse>,
     /// The tree, first to last.
@@ -194,11 +205,23 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`FormatError::Corrupt`] where the digest does not match; [`FormatError::UnsupportedVersion`] for a
-    /// later format, whose digest does match; any other where the snapshot breaks a rule.
+    /// later format, whose digest does match, and [`FormatError::UnknownField`] for what can't be passed over;
+    /// any other where the snapshot breaks a rule.
     pub fn decode(bytes: &Bytes) -> Result<(Self, Digest), FormatError> {
         let (snapshot, digest) = decode::decode(bytes)?;
         snapshot.check()?;
         Ok((snapshot, digest))
+    }
+
+    /// Returns the extensions of a snapshot that is made by `program`, for people to read.
+    pub fn written_by(program: &'static str) -> Vec<(u64, Bytes)> {
+        vec![(WRITER, Bytes::from_static(program.as_bytes()))]
+    }
+
+    /// Returns the program that made the snapshot, if it says so.
+    pub fn writer(&self) -> Option<&str> {
+        let (_, program) = self.extensions.iter().find(|(tag, _)| *tag == WRITER)?;
+        str::from_utf8(program).ok()
     }
 
     /// Returns the bytes of an embedded segment; `None` where it lies in a pack.
@@ -220,6 +243,7 @@ impl Snapshot {
         at_most(part, "a session length", self.session.len() as u64, MAX_SESSION_LEN as u64)?;
         at_most(part, "a number of recycle rules", self.recycle.paths.len() as u64, MAX_RULES as u64)?;
         at_most(part, "a length of embedded segments", self.inline.len() as u64, MAX_INLINE as u64)?;
+        check_extensions(&self.extensions)?;
         if self.created.nanos >= 1_000_000_000 {
             return invalid(format!("{} nanoseconds", self.created.nanos));
         }
@@ -279,6 +303,22 @@ impl Snapshot {
             Some((pack, _)) => Err(format!("segment `{first}` uses pack {pack} of {}", self.packs.len())),
             None => Ok(()),
         }
+    }
+}
+
+/// Checks what the type promises of the extensions.
+fn check_extensions(extensions: &[(u64, Bytes)]) -> Result<(), FormatError> {
+    let part = Part::Snapshot;
+    at_most(part, "a number of extensions", extensions.len() as u64, MAX_EXTENSIONS as u64)?;
+    let len = extensions.iter().map(|(_, value)| value.len() as u64).sum();
+    at_most(part, "a length of all extensions", len, MAX_EXTENSIONS_LEN as u64)?;
+    if let Some(pair) = extensions.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
+        let what = format!("extension {} after {}, out of order", pair[1].0, pair[0].0);
+        return Err(FormatError::unwritable(part, what));
+    }
+    match extensions.iter().find(|(tag, _)| tag % 2 == 1) {
+        Some((tag, _)) => Err(FormatError::UnknownField { part, tag: *tag }),
+        None => Ok(()),
     }
 }
 

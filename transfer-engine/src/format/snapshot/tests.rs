@@ -28,6 +28,7 @@ fn snapshot() -> Snapshot {
         totals: Totals { files: 2500, dirs: 100, symlinks: 3, bytes: 1 << 40 },
         changes: Changes { added: 1, changed: 2, deleted: 3 },
         partial: true,
+        extensions: vec![(2, "ctxsync 0.1.0".into()), (1 << 20, Bytes::from_static(b"\xff"))],
         packs: vec![pack(7, None), pack(8, Some(1_700_086_400)), pack(9, Some(1_700_086_460))],
         segments: vec![
             segment("a", Place::Pack { pack: 0, offset: 0 }, vec![(0, 10), (2, 20)]),
@@ -116,9 +117,45 @@ fn s5_future_format() {
         FormatError::Corrupt { part: Part::Snapshot }
     );
     assert_eq!(
-        Snapshot::decode(&signed(bytes)).unwrap_err(),
+        Snapshot::decode(&signed(bytes.clone())).unwrap_err(),
         FormatError::UnsupportedVersion { part: Part::Snapshot, found: 9, supported: 1 }
     );
+    bytes[4] = 0;
+    assert!(matches!(Snapshot::decode(&signed(bytes)), Err(FormatError::Invalid { .. })));
+}
+
+#[test]
+fn s5_future_fields() {
+    assert_eq!(snapshot().writer(), Some("ctxsync 0.1.0"));
+    // The golden one has a field that nobody knows. Was it odd, what follows could mean anything.
+    let mut value = snapshot();
+    value.extensions[1].0 |= 1;
+    let mut bytes = encode::encode(&value).unwrap().bytes.to_vec();
+    let at = bytes.len() - 40;
+    bytes[at] ^= 0xff;
+    insta::assert_snapshot!(
+        Snapshot::decode(&signed(bytes)).unwrap_err(),
+        @"snapshot has a field with the tag 1048577, which this program does not know: upgrade it"
+    );
+    assert!(matches!(value.encode(), Err(FormatError::UnknownField { tag: 1_048_577, .. })));
+    value.extensions = vec![(2, Bytes::from_static(b"\xff"))];
+    assert_eq!(value.writer(), None);
+    value.extensions.clear();
+    assert_eq!(Snapshot::decode(&value.encode().unwrap().bytes).unwrap().0.writer(), None);
+}
+
+#[test]
+fn extensions_have_an_order_and_limits() {
+    refused(|s| s.extensions.swap(0, 1), "extension 2 after 1048576, out of order");
+    refused(|s| s.extensions[1].0 = 2, "extension 2 after 2, out of order");
+    refused(|s| s.extensions[1].1 = vec![0; (64 << 10) - 12].into(), "a length of all extensions of 65537");
+    let many =
+        |count| move |s: &mut Snapshot| s.extensions = (0..count).map(|i| (2 * i, Bytes::new())).collect();
+    refused(many(65), "a number of extensions of 65");
+    let mut value = snapshot();
+    many(64)(&mut value);
+    value.extensions[63].1 = vec![0; 64 << 10].into();
+    assert_eq!(Snapshot::decode(&value.encode().unwrap().bytes).unwrap().0, value);
 }
 
 #[test]
@@ -228,8 +265,10 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
         (1..=4096u32, any::<[u8; 32]>(), 1..50u32, any::<u32>(), any::<u32>()),
         0..12,
     );
-    (head, packs, segments, any::<[u64; 7]>(), any::<i64>()).prop_map(
-        |(head, packs, segments, sums, secs)| {
+    let values = proptest::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+    let extensions = proptest::collection::btree_map((0..=u64::MAX / 2).prop_map(|t| 2 * t), values, 0..4);
+    (head, packs, segments, any::<[u64; 7]>(), any::<i64>(), extensions).prop_map(
+        |(head, packs, segments, sums, secs, extensions)| {
             let (number, parent, has_parent, partial, kind, session) = head;
             let mut ids = HashSet::new();
             let packs: Vec<_> = packs
@@ -285,6 +324,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 totals: Totals { files, dirs, symlinks, bytes },
                 changes: Changes { added, changed, deleted },
                 inline: vec![1; 100].into(),
+                extensions: extensions.into_iter().collect(),
                 ..snapshot()
             }
         },
