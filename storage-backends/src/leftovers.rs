@@ -70,7 +70,7 @@ pub fn leftovers(
 }
 
 /// Returns the name that a file was to get.
-fn put_of(name: &str) -> Option<&str> {
+pub(crate) fn put_of(name: &str) -> Option<&str> {
     let (name, number) = name.split_once('#')?;
     (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }

@@ -181,7 +181,8 @@ fn open_local(
         .map_err(|source| OpenError::Settings { url: url.to_string(), source })?;
     // Directories that deletions leave empty would be walked by every listing.
     let store = store.with_fsync(options.fsync).with_automatic_cleanup(true);
-    Ok(Arc::new(Sorted::new(store)))
+    let root = dir.canonicalize().map_err(unusable)?;
+    Ok(Arc::new(Sorted::new(store, root)))
 }
 
 fn retry(options: &StoreOptions) -> RetryConfig {

@@ -1,47 +1,133 @@
-//! Puts a local store's listings into the order that object stores promise.
+//! Lists a local store in the order that object stores promise.
 
 use std::fmt;
+use std::fs::{self, Metadata};
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use object_store::path::{Error as PathError, Path};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+use tokio::task::spawn_blocking;
+use walkdir::WalkDir;
 
-/// A store whose listings come in the order of the keys' bytes.
+use crate::leftovers::put_of;
+
+/// The most keys whose stats are taken at once.
+const BATCH: usize = 1024;
+
+/// A local store whose listings come in the order of the keys' bytes.
 ///
 /// A directory is read in whatever order the file system keeps it, while "the first key of a listing" has
-/// a meaning in every object store. A listing is collected before its first item is given, which costs
-/// some 150 bytes of memory a key; one that fails gives its error only, never a part.
+/// a meaning in every object store. So the names of a listing are collected before its first item is given,
+/// which costs some 60 bytes of memory a key. The stat of a key is taken only when the listing gets there, or
+/// nearly so, for who wants no more than the first must not pay for all. What is gone by then is left out.
 #[derive(Debug, Clone)]
 pub(crate) struct Sorted<S> {
     inner: S,
+    root: PathBuf,
 }
 
 impl<S> Sorted<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self { inner }
+    /// Takes the listings of `inner`, which keeps its objects below `root`, into its own hands.
+    pub(crate) fn new(inner: S, root: PathBuf) -> Self {
+        Self { inner, root }
     }
+
+    fn listing(
+        &self,
+        prefix: Option<&Path>,
+        offset: Option<&Path>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (root, prefix, offset) = (self.root.clone(), prefix.cloned(), offset.cloned());
+        let listed = async move {
+            let below = root.clone();
+            let names = spawn_blocking(move || names(&below, prefix.as_ref(), offset.as_ref())).await??;
+            Ok::<_, Error>(stats(root, names))
+        };
+        stream::once(listed).try_flatten().boxed()
+    }
+}
+
+/// Returns the keys below `prefix` and after `offset`, sorted: those that `LocalFileSystem` lists.
+fn names(root: &std::path::Path, prefix: Option<&Path>, offset: Option<&Path>) -> Result<Vec<Path>> {
+    let top = prefix.map_or_else(|| root.to_owned(), |prefix| root.join(prefix.as_ref()));
+    let mut names = Vec::new();
+    for entry in WalkDir::new(top).min_depth(1).follow_links(true) {
+        let entry = match entry {
+            Ok(entry) if entry.file_type().is_file() => entry,
+            Ok(_) => continue,
+            // Gone meanwhile, a link to nothing, or nothing there at all.
+            Err(e) if e.io_error().is_some_and(|e| e.kind() == ErrorKind::NotFound) => continue,
+            Err(e) => return Err(failed(e)),
+        };
+        // What a put is writing still.
+        if entry.file_name().to_str().is_some_and(|name| put_of(name).is_some()) {
+            continue;
+        }
+        let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        let name = str::from_utf8(below.as_os_str().as_encoded_bytes());
+        let name = name.map_err(|source| PathError::NonUnicode { path: below.display().to_string(), source });
+        let key = Path::parse(name?)?;
+        if offset.is_none_or(|offset| key > *offset) {
+            names.push(key);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Takes the stats of keys, in order: of one at first, and of more at once the longer it is listened to.
+fn stats(root: PathBuf, names: Vec<Path>) -> impl Stream<Item = Result<ObjectMeta>> + Send {
+    let batches = stream::try_unfold((names.into_iter(), 1), move |(mut names, size)| {
+        let batch: Vec<Path> = names.by_ref().take(size).collect();
+        let root = root.clone();
+        async move {
+            if batch.is_empty() {
+                return Ok(None);
+            }
+            let taken = spawn_blocking(move || {
+                let stat = |key: Path| match fs::metadata(root.join(key.as_ref())) {
+                    Ok(found) if found.is_file() => Some(meta(key, &found)),
+                    Ok(_) => None,
+                    Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+                    Err(e) => Some(Err(failed(e))),
+                };
+                batch.into_iter().filter_map(stat).collect::<Vec<_>>()
+            });
+            let taken = taken.await?;
+            Ok::<_, Error>(Some((stream::iter(taken), (names, (size * 2).min(BATCH)))))
+        }
+    });
+    batches.try_flatten()
+}
+
+/// Describes an object as `LocalFileSystem` does: its other answers have the same tag.
+fn meta(location: Path, found: &Metadata) -> Result<ObjectMeta> {
+    let modified = found.modified().map_err(failed)?;
+    let micros = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let e_tag = format!("\"{:x}-{micros:x}-{:x}\"", found.ino(), found.len());
+    let size = found.len();
+    Ok(ObjectMeta { location, last_modified: modified.into(), size, e_tag: Some(e_tag), version: None })
+}
+
+fn failed(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Generic { store: "LocalFileSystem", source: Box::new(source) }
 }
 
 impl<S: fmt::Display> fmt::Display for Sorted<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
-}
-
-fn sorted(items: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
-    let collected = async move {
-        let mut items: Vec<ObjectMeta> = items.try_collect().await?;
-        items.sort_unstable_by(|a, b| a.location.cmp(&b.location));
-        Ok::<_, object_store::Error>(futures::stream::iter(items.into_iter().map(Ok)))
-    };
-    futures::stream::once(collected).try_flatten().boxed()
 }
 
 #[async_trait]
@@ -72,7 +158,7 @@ impl<S: ObjectStore> ObjectStore for Sorted<S> {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        sorted(self.inner.list(prefix))
+        self.listing(prefix, None)
     }
 
     fn list_with_offset(
@@ -80,7 +166,7 @@ impl<S: ObjectStore> ObjectStore for Sorted<S> {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        sorted(self.inner.list_with_offset(prefix, offset))
+        self.listing(prefix, Some(offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -96,5 +182,67 @@ impl<S: ObjectStore> ObjectStore for Sorted<S> {
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.inner.rename_opts(from, to, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+    use object_store::local::LocalFileSystem;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_is_asked_for_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = LocalFileSystem::new_with_prefix(dir.path()).unwrap();
+        let store = Sorted::new(inner, dir.path().to_owned());
+        for n in 0..40 {
+            fs::write(dir.path().join(format!("{n:02}")), "x").unwrap();
+        }
+        let mut listed = store.list(None);
+        assert_eq!(listed.next().await.unwrap().unwrap().location.as_ref(), "00");
+        // The names are known by now, and nothing else is.
+        fs::write(dir.path().join("01"), "longer").unwrap();
+        fs::write(dir.path().join("39"), "longer").unwrap();
+        fs::remove_file(dir.path().join("20")).unwrap();
+        fs::remove_file(dir.path().join("30")).unwrap();
+        fs::create_dir(dir.path().join("30")).unwrap();
+        let rest: Vec<ObjectMeta> = listed.try_collect().await.unwrap();
+        let keys: Vec<_> = rest.iter().map(|meta| meta.location.to_string()).collect();
+        let expected = (1..40).filter(|n| ![20, 30].contains(n)).map(|n| format!("{n:02}"));
+        assert_eq!(keys, expected.collect::<Vec<_>>());
+        assert_eq!((rest[0].size, rest[1].size, rest[36].size), (6, 1, 6));
+    }
+
+    #[tokio::test]
+    async fn a_listing_says_what_the_wrapped_store_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = LocalFileSystem::new_with_prefix(dir.path()).unwrap();
+        let store = Sorted::new(inner.clone(), dir.path().to_owned());
+        for key in ["a/b/c", "a/b-c", "a/x y%2F", "b", "\u{fc}"] {
+            let path = dir.path().join(key);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, key).unwrap();
+        }
+        fs::write(dir.path().join("a/b/c#1"), "being put").unwrap();
+        fs::write(dir.path().join("a/c#d"), "no such").unwrap();
+        fs::create_dir_all(dir.path().join("empty/too")).unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("broken")).unwrap();
+        for prefix in ["", "a", "a/b", "b", "link", "none", "a/b/c"] {
+            let prefix = (!prefix.is_empty()).then(|| Path::from(prefix));
+            let mut expected: Vec<ObjectMeta> = inner.list(prefix.as_ref()).try_collect().await.unwrap();
+            expected.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+            let listed: Vec<ObjectMeta> = store.list(prefix.as_ref()).try_collect().await.unwrap();
+            assert_eq!(listed, expected, "{prefix:?}");
+            for meta in listed {
+                assert_eq!(store.head(&meta.location).await.unwrap(), meta);
+            }
+        }
+        fs::write(dir.path().join(std::ffi::OsStr::new("bad\\")), "").unwrap();
+        let ours: Result<Vec<ObjectMeta>> = store.list(None).try_collect().await;
+        let theirs: Result<Vec<ObjectMeta>> = inner.list(None).try_collect().await;
+        assert_eq!(ours.is_ok(), theirs.is_ok());
     }
 }

@@ -50,7 +50,10 @@ pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Fa
         Some(rate) => Arc::new(Bandwidth::new(opened.store, Some(rate), Some(rate))),
         None => opened.store,
     };
-    let store = Store::new(Arc::clone(&objects), opened.url, Env::real());
+    let mut store = Store::new(Arc::clone(&objects), opened.url, Env::real());
+    if opened.local_dir.is_some() {
+        store = store.listed_in_order();
+    }
     means.ui.known().note_store(&store);
     Ok(OpenStore { store, local_dir: opened.local_dir, objects })
 }

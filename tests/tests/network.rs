@@ -11,7 +11,7 @@ use ctxsync_tests::random::Random;
 use futures::{FutureExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt};
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
-use transfer_engine::Error;
+use transfer_engine::{Env, Error, Store};
 
 /// A machine that has pushed once, behind a layer in which requests can fail.
 async fn behind_faults() -> (World, Machine, Faulty) {
@@ -44,6 +44,16 @@ async fn goes_on(world: &World, a: &Machine, snapshot: u64) {
     fresh.pull().await.clean();
     assert_same(&a.mount.0, &fresh.mount.0);
     assert_eq!(world.store().log(&context()).await.unwrap().len() as u64, snapshot + 1);
+}
+
+#[tokio::test]
+async fn a_head_is_found_by_the_first_key_of_a_listing_in_order() {
+    let (_world, a, faulty) = behind_faults().await;
+    faulty.add(Rule::new(Fault::Break(1)).on(Operation::List));
+    let store = Store::new(Arc::clone(&a.objects), "test:", Env::real());
+    let error = store.head(&context()).await.unwrap_err();
+    assert!(matches!(error, Error::Store { .. }), "{error:?}");
+    assert_eq!(store.listed_in_order().head(&context()).await.unwrap().number, 2);
 }
 
 #[tokio::test(start_paused = true)]

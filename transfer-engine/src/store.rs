@@ -22,6 +22,7 @@ use crate::usage::{Meter, Usage};
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    in_order: bool,
 }
 
 struct Inner {
@@ -96,7 +97,15 @@ impl Store {
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<String>, env: Env) -> Self {
         let inner =
             Inner { objects, location: location.into(), env, meter: Meter::default(), meta: OnceCell::new() };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), in_order: false }
+    }
+
+    /// Says that each listing of the objects gives all keys in the order of their bytes. Then a head is found
+    /// by the first key of one; otherwise by the first thousand, which cost an object store no more, but a
+    /// directory does.
+    #[must_use]
+    pub fn listed_in_order(self) -> Self {
+        Self { in_order: true, ..self }
     }
 
     /// Returns the store's address.
@@ -237,11 +246,14 @@ impl Store {
                 && newest.as_ref().is_none_or(|n| n.number < number)
             {
                 newest = Some(HeadKey::new(number, &meta));
+                if self.in_order {
+                    break;
+                }
             }
             count += 1;
             ascending &= last.as_ref().is_none_or(|l| *l < meta.location);
             last = Some(meta.location);
-            // Object stores list in order, so the newest is in the first page. A directory does not.
+            // Object stores list in order, so the newest is in the first page. A bare directory does not.
             if count == LIST_PAGE && ascending {
                 break;
             }
