@@ -65,7 +65,12 @@ pub(crate) fn commands(cells: &[Cell]) -> String {
             commands.entry(kind).or_insert_with(|| row.command.clone());
         }
     }
-    let lines: Vec<String> = commands.into_values().collect();
+    let mut lines: Vec<String> = Vec::new();
+    for command in commands.into_values() {
+        if !lines.contains(&command) {
+            lines.push(command);
+        }
+    }
     format!("```\n{}\n```\n", lines.join("\n"))
 }
 
