@@ -151,8 +151,24 @@ impl Store {
         Err(Error::Beaten { name: name.clone(), attempts: 10 })
     }
 
-    /// Returns all snapshots of a context that are not forgotten, newest first.
+    /// Returns all snapshots of a context that are not forgotten, newest first. Together they may take much
+    /// memory: [`Store::each_snapshot`] keeps none.
     pub async fn log(&self, name: &ContextName) -> Result<Vec<Arc<Snapshot>>, Error> {
+        let mut log = Vec::new();
+        self.each_snapshot(name, |snapshot| log.push(snapshot)).await?;
+        Ok(log)
+    }
+
+    /// Calls `each` for every snapshot of a context that is not forgotten, newest first, while others are
+    /// read.
+    ///
+    /// # Errors
+    /// [`Error::NoContext`] and [`Error::Moved`] before the first; others also after some were given.
+    pub async fn each_snapshot(
+        &self,
+        name: &ContextName,
+        mut each: impl FnMut(Arc<Snapshot>),
+    ) -> Result<(), Error> {
         let head = self.require_head(name).await?;
         let numbers = self.list_snapshots(name).await?.into_iter().filter(|(_, gone)| !gone);
         futures::stream::iter(numbers.map(|(number, _)| number).filter(|n| *n <= head.key.number))
@@ -165,7 +181,10 @@ impl Store {
             })
             // The marks of a move are no states of it.
             .try_filter(|s| std::future::ready(s.kind == Kind::Normal))
-            .try_collect()
+            .try_for_each(|snapshot| {
+                each(snapshot);
+                std::future::ready(Ok(()))
+            })
             .await
     }
 
@@ -210,5 +229,37 @@ impl Store {
             })),
             Committed::Theirs => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::env::Env;
+
+    #[tokio::test]
+    async fn a_history_that_is_read_is_not_kept() {
+        let store = Store::new(Arc::new(InMemory::new()), "memory:", Env::real());
+        store.init(Duration::from_secs(60)).await.unwrap();
+        let name: ContextName = "c".parse().unwrap();
+        store.create_context(&name).await.unwrap();
+        for _ in 0..100 {
+            let head = store.require_head(&name).await.unwrap();
+            let next = head.ended(Kind::Normal, &store).unwrap();
+            store.commit_bare(next).await.unwrap().unwrap();
+        }
+        let (mut seen, mut numbers) = (Vec::new(), Vec::new());
+        let each = |snapshot: Arc<Snapshot>| {
+            assert!(seen.iter().all(|s: &std::sync::Weak<Snapshot>| s.strong_count() == 0));
+            seen.push(Arc::downgrade(&snapshot));
+            numbers.push(snapshot.number);
+        };
+        store.each_snapshot(&name, each).await.unwrap();
+        assert_eq!(numbers, (1..=101).rev().collect::<Vec<_>>());
+        assert_eq!(store.log(&name).await.unwrap().len(), 101);
     }
 }

@@ -122,6 +122,7 @@ mod tests {
             is_send(service.write_file(name, path, &b""[..], &WriteOptions::default()));
             is_send(service.delete_files(name, &[], true));
             is_send(store.log(&snapshot.context));
+            is_send(store.each_snapshot(&snapshot.context, |_| ()));
             is_send(recycle::due(store, name, 0, |_| ()));
             is_send(recycle::recycle(store, name, 0, &options, &Silent));
             is_send(store.entries(snapshot, &root, |_| ()));

@@ -1,45 +1,49 @@
 //! `log`: a context's snapshots.
 
+use transfer_engine::format::Snapshot;
+
 use super::{Means, Outcome};
 use crate::args::LogArgs;
 use crate::errors::Failure;
 use crate::open_store::open_store;
+use crate::output::Ui;
 use crate::output::json::{Line, SnapshotLine};
 use crate::text;
 
 pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let ui = means.ui;
     let store = open_store(means, false)?.store;
-    let snapshots = store.log(&args.name).await?;
-    for snapshot in &snapshots {
-        let (totals, changes) = (&snapshot.totals, &snapshot.changes);
-        if ui.is_json() {
-            ui.object(&Line::Snapshot(SnapshotLine {
-                context: args.name.as_str(),
-                snapshot: snapshot.number,
-                time: text::time(snapshot.created),
-                added: changes.added,
-                changed: changes.changed,
-                deleted: changes.deleted,
-                files: totals.files,
-                bytes: totals.bytes,
-                partial: snapshot.partial,
-                session: &snapshot.session,
-                writer: snapshot.writer(),
-            }));
-            continue;
-        }
-        ui.line(&format!(
-            "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}",
-            snapshot.number,
-            text::time_to_seconds(snapshot.created),
-            changes.added,
-            changes.changed,
-            changes.deleted,
-            text::count(totals.files, "file"),
-            text::bytes(totals.bytes),
-            if snapshot.partial { "  partial" } else { "" },
-        ));
-    }
+    // Each is shown and forgotten: together they may be large.
+    store.each_snapshot(&args.name, |snapshot| show(args, means.ui, &snapshot)).await?;
     Ok(Outcome::of_context(&args.name))
+}
+
+fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot) {
+    let (totals, changes) = (&snapshot.totals, &snapshot.changes);
+    if ui.is_json() {
+        ui.object(&Line::Snapshot(SnapshotLine {
+            context: args.name.as_str(),
+            snapshot: snapshot.number,
+            time: text::time(snapshot.created),
+            added: changes.added,
+            changed: changes.changed,
+            deleted: changes.deleted,
+            files: totals.files,
+            bytes: totals.bytes,
+            partial: snapshot.partial,
+            session: &snapshot.session,
+            writer: snapshot.writer(),
+        }));
+        return;
+    }
+    ui.line(&format!(
+        "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}",
+        snapshot.number,
+        text::time_to_seconds(snapshot.created),
+        changes.added,
+        changes.changed,
+        changes.deleted,
+        text::count(totals.files, "file"),
+        text::bytes(totals.bytes),
+        if snapshot.partial { "  partial" } else { "" },
+    ));
 }
