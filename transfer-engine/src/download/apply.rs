@@ -29,6 +29,8 @@ use crate::store::{Head, Store};
 const WINDOW_PATHS: usize = 4096;
 /// The first window's bytes: the first files are there soon, and later windows share more of the cost.
 const FIRST_WINDOW: u64 = 1 << 20;
+/// Windows that may be under way while the next one is planned: most of them wait for the disk.
+const WINDOWS_AHEAD: usize = 2;
 /// How much larger each window is than the one before.
 const WINDOW_GROWTH: u64 = 4;
 
@@ -271,7 +273,7 @@ async fn carry_out(
             window.extend(last);
             weight = 0;
             window_bytes = (window_bytes * WINDOW_GROWTH).min(largest_window);
-            jobs.settle(ledger, 1).await?;
+            jobs.settle(ledger, WINDOWS_AHEAD).await?;
         }
     }
     if !window.is_empty() && !ledger.stopped {

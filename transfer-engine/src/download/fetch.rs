@@ -1,6 +1,5 @@
 //! Bringing files: ranges of packs become verified files in staging, and those take their places.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +15,7 @@ use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
 use super::resume;
 use crate::error::Error;
 use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
-use crate::local::{Expected, Fingerprint, MountDir, Staged, Staging};
+use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Staged, Staging};
 use crate::monitor::{Action, Monitor, PathProblem, Progress};
 use crate::state::BaseRow;
 use crate::store::Store;
@@ -85,7 +84,7 @@ pub(crate) struct Fetcher<'a> {
 /// A file on its way.
 #[derive(Default)]
 pub(super) struct Slot {
-    pub(super) file: Option<(File, String)>,
+    pub(super) file: Option<NewFile>,
     /// Chunks that are still missing.
     left: usize,
     pub(super) staged: Option<Staged>,
@@ -166,7 +165,7 @@ impl Fetcher<'_> {
                         let here = chunks.filter(|(_, here)| **here).map(|(chunk, _)| u64::from(chunk.len));
                         let mut written = Written { bytes: here.sum(), ..Written::default() };
                         slot.left -= begun.present.iter().filter(|here| **here).count();
-                        slot.file = Some((begun.file, begun.name));
+                        slot.file = Some(begun.file);
                         match seal_if_whole(&mut slot, item, &staging) {
                             Ok(whole) => written.files = u64::from(whole),
                             Err(e) => slot.failed = Some(Failure::Local(e)),
@@ -334,6 +333,7 @@ fn write_blocks(
 ) -> Written {
     let mut written = Written::default();
     let mut opener = BlockOpener::new();
+    let mut shelf = staging.shelf();
     for (index, BlockNeeds { block, needs }) in blocks.iter().enumerate() {
         let from = (u64::from(block.offset) - start) as usize;
         let Some(stored) = bytes.get(from..from + block.stored_len as usize) else {
@@ -356,7 +356,7 @@ fn write_blocks(
             if slot.failed.is_some() {
                 continue;
             }
-            match write_chunk(&mut slot, need, chunk, item, staging) {
+            match write_chunk(&mut slot, need, chunk, item, staging, &mut shelf) {
                 Ok(true) => written.files += 1,
                 Ok(false) => {}
                 Err(e) => slot.failed = Some(Failure::Local(e)),
@@ -380,12 +380,13 @@ fn write_chunk(
     chunk: &[u8],
     item: &Item,
     staging: &Staging,
+    shelf: &mut Shelf<'_>,
 ) -> io::Result<bool> {
-    let (file, _) = match &mut slot.file {
-        Some(file) => file,
-        none => none.insert(staging.new_file()?),
+    let new = match &mut slot.file {
+        Some(new) => new,
+        none => none.insert(shelf.new_file()?),
     };
-    file.write_all_at(chunk, need.at)?;
+    new.file.write_all_at(chunk, need.at)?;
     slot.left -= 1;
     seal_if_whole(slot, item, staging)
 }
@@ -395,9 +396,9 @@ fn seal_if_whole(slot: &mut Slot, item: &Item, staging: &Staging) -> io::Result<
     if slot.left > 0 {
         return Ok(false);
     }
-    if let Some((file, name)) = slot.file.take() {
+    if let Some(new) = slot.file.take() {
         let entry = &item.entry.entry;
-        slot.staged = Some(staging.seal(&file, name, entry.mode, entry.mtime)?);
+        slot.staged = Some(staging.seal(new, entry.mode, entry.mtime)?);
     }
     Ok(true)
 }

@@ -14,7 +14,9 @@ use super::arriving::{Arriving, Lane};
 use super::compare::stands_already;
 use super::fetch::{Failure, Item, Outcome, Slot, Slots, lock};
 use crate::error::Error;
-use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staged, Staging, Writable, writable};
+use crate::local::{
+    Expected, Fingerprint, InstallError, MountDir, Shelf, Staged, Staging, Writable, writable,
+};
 use crate::state::{ArrivalRow, BaseRow, Change};
 
 /// Puts the files of one window in place.
@@ -35,11 +37,11 @@ enum Ready {
 impl Placing<'_> {
     /// Makes what needs no content, makes all durable, and puts everything in its place.
     pub(super) fn all(&self, items: &[Item], slots: &Slots) -> Result<Vec<Result<Outcome, String>>, Error> {
-        let mut full = None;
+        let (mut full, mut shelf) = (None, self.staging.shelf());
         for (item, slot) in items.iter().zip(slots.iter()) {
             let mut slot = lock(slot);
             if item.entry.chunks.is_empty() && slot.failed.is_none() {
-                match stage_bare(item, self.staging) {
+                match stage_bare(item, self.staging, &mut shelf) {
                     Ok(staged) => slot.staged = Some(staged),
                     Err(e) => slot.failed = Some(Failure::Local(e)),
                 }
@@ -61,9 +63,11 @@ impl Placing<'_> {
         self.staging
             .sync()
             .map_err(|e| Error::local("make durable what was written to", self.dir.path(), e))?;
+        let turn = self.staging.turn();
         let placed = self
             .place(items, slots)
             .map_err(|e| Error::local("note what arrived in", "the local state", e))?;
+        drop(turn);
         full.map_or(Ok(placed), Err)
     }
 
@@ -127,8 +131,8 @@ impl Placing<'_> {
     fn ready(&self, slot: &mut Slot, is_anothers: bool) -> Ready {
         let unfinished = slot.file.take();
         // What a later download can go on with is kept, if this one does not end well.
-        if let Some((_, name)) = unfinished.filter(|_| slot.failed.is_some()) {
-            self.staging.discard(&name);
+        if let Some(new) = unfinished.filter(|_| slot.failed.is_some()) {
+            self.staging.discard(&new);
         }
         if is_anothers {
             if let Some(staged) = slot.staged.take() {
@@ -203,13 +207,13 @@ pub(super) fn with_print(
     BaseRow { print: known.then_some(*print), ..row.clone() }
 }
 
-fn stage_bare(item: &Item, staging: &Staging) -> io::Result<Staged> {
+fn stage_bare(item: &Item, staging: &Staging, shelf: &mut Shelf<'_>) -> io::Result<Staged> {
     let entry = &item.entry.entry;
     match &entry.node {
-        Node::Symlink { target } => staging.new_symlink(target, entry.mtime),
+        Node::Symlink { target } => shelf.new_symlink(target, entry.mtime),
         Node::File { .. } | Node::Dir => {
-            let (file, name) = staging.new_file()?;
-            staging.seal(&file, name, entry.mode, entry.mtime)
+            let new = shelf.new_file()?;
+            staging.seal(new, entry.mode, entry.mtime)
         }
     }
 }

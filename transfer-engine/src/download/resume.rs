@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use super::fetch::Item;
 use crate::format::{CHUNK_MAX, ChunkId, cut, sha256};
-use crate::local::{Expected, MountDir, Staging};
+use crate::local::{Expected, MountDir, NewFile, Staging};
 
 /// A file of at least this size is worth going on with.
 pub(super) const RESUMED: u64 = 64 << 20;
@@ -19,8 +19,7 @@ const STEP: usize = 8 << 20;
 
 /// A file that is about to be fetched.
 pub(super) struct Begun {
-    pub(super) file: File,
-    pub(super) name: String,
+    pub(super) file: NewFile,
     /// Which chunks it holds already.
     pub(super) present: Vec<bool>,
 }
@@ -29,18 +28,18 @@ pub(super) struct Begun {
 pub(super) fn begin(dir: &MountDir, staging: &Staging, item: &Item) -> io::Result<Begun> {
     let size = item.entry.entry.size();
     let mut present = vec![false; item.entry.chunks.len()];
-    let (file, name) = if size >= RESUMED {
-        let (file, name) = staging.resumable_file(&resumable_name(item))?;
-        note_present(&file, item, &mut present)?;
-        (file, name)
+    let new = if size >= RESUMED {
+        let new = staging.resumable_file(&resumable_name(item))?;
+        note_present(&new.file, item, &mut present)?;
+        new
     } else {
-        staging.new_file()?
+        staging.shelf().new_file()?
     };
     if matches!(item.expected, Expected::Leaf(_)) && present.contains(&false) {
         // That it can't be read, or is no longer there, only means that everything is fetched.
-        let _ = copy_from_old(dir, &file, item, &mut present);
+        let _ = copy_from_old(dir, &new.file, item, &mut present);
     }
-    Ok(Begun { file, name, present })
+    Ok(Begun { file: new, present })
 }
 
 /// A name that a later download of the same content to the same path comes to, and no other one.

@@ -4,12 +4,14 @@
 mod fingerprint;
 mod mount_dir;
 mod scan;
+mod shelf;
 mod staging;
 mod staging_dir;
 
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use mount_dir::{MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
+pub(crate) use shelf::{NewFile, Shelf};
 pub(crate) use staging::{
     Expected, InstallError, Staged, Staging, is_staging_name, names, recover, set_times, staged_inodes,
 };

@@ -6,10 +6,10 @@
 //! tell [`recover`] which of its files are ours to delete and which may hold a user's only copy.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policy_core::{Timestamp, TreePath};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, stat_at};
+use super::shelf::{NewFile, SHELF};
 use super::staging_dir::{DIR, remove_tree};
 
 const PREFIX: &[u8] = b".ctxsync-stage-";
@@ -54,8 +55,10 @@ impl From<Errno> for InstallError {
 /// A file or link that is ready in the staging directory.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    name: String,
-    inode: u64,
+    /// The directory that it is in: the staging directory, or one in it.
+    pub(super) dir: Arc<OwnedFd>,
+    pub(super) name: String,
+    pub(super) inode: u64,
 }
 
 impl Staged {
@@ -68,9 +71,10 @@ impl Staged {
 #[derive(Debug)]
 pub(crate) struct Staging {
     pub(super) mount: MountDir,
-    pub(super) dir: OwnedFd,
+    pub(super) dir: Arc<OwnedFd>,
     pub(super) name: String,
     next: AtomicU64,
+    turn: Mutex<()>,
 }
 
 impl Staging {
@@ -80,9 +84,15 @@ impl Staging {
         let name = format!("{}{:016x}", String::from_utf8_lossy(PREFIX), u64::from_le_bytes(random));
         mount.env().check_fault("mkdirat", &mount.path().join(&name))?;
         rustix::fs::mkdirat(mount.root(), name.as_str(), Mode::RWXU)?;
-        let dir = open_dir(mount.root(), name.as_bytes())?;
+        let dir = Arc::new(open_dir(mount.root(), name.as_bytes())?);
         mark(&dir)?;
-        Ok(Self { mount: mount.clone(), dir, name, next: AtomicU64::new(0) })
+        Ok(Self { mount: mount.clone(), dir, name, next: AtomicU64::new(0), turn: Mutex::default() })
+    }
+
+    /// Waits for the turn to move things to other directories. The kernel lets one at a time do that on a file
+    /// system, and lets the others burn the processor's time meanwhile.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn fresh_name(&self) -> String {
@@ -93,22 +103,13 @@ impl Staging {
         self.mount.env().check_fault(operation, &self.mount.path().join(&self.name).join(name))
     }
 
-    /// Makes an empty file, open for writing and readable by its owner only.
-    pub(crate) fn new_file(&self) -> io::Result<(File, String)> {
-        let name = self.fresh_name();
-        self.fault("openat", &name)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-        Ok((fd.into(), name))
-    }
-
     /// Opens a file under a name that a later sync comes to as well, with what an earlier one left in it.
-    pub(crate) fn resumable_file(&self, key: &str) -> io::Result<(File, String)> {
+    pub(crate) fn resumable_file(&self, key: &str) -> io::Result<NewFile> {
         let name = format!("{RESUMABLE}{key}");
         self.fault("openat", &name)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-        Ok((fd.into(), name))
+        Ok(NewFile { file: fd.into(), dir: self.dir.clone(), name })
     }
 
     /// Takes over the resumable files of staging directories that nobody uses any more.
@@ -126,39 +127,6 @@ impl Staging {
             clear(self.mount.root(), old, false)?;
         }
         Ok(())
-    }
-
-    /// Gives a written file its mode and time. It is not durable before [`Staging::sync`].
-    pub(crate) fn seal(&self, file: &File, name: String, mode: u16, mtime: Timestamp) -> io::Result<Staged> {
-        self.fault("fchmod", &name)?;
-        // First the owner: a change of it takes mode bits away.
-        self.mount.give(file)?;
-        rustix::fs::fchmod(file, Mode::from_raw_mode(u32::from(mode)))?;
-        rustix::fs::futimens(file, &only_mtime(mtime))?;
-        let inode = rustix::fs::fstat(file)?.st_ino;
-        Ok(Staged { name, inode })
-    }
-
-    /// Makes a link.
-    pub(crate) fn new_symlink(&self, target: &[u8], mtime: Timestamp) -> io::Result<Staged> {
-        let name = self.fresh_name();
-        self.fault("symlinkat", &name)?;
-        rustix::fs::symlinkat(target, &self.dir, name.as_str())?;
-        self.mount.give_link(&self.dir, &name)?;
-        rustix::fs::utimensat(&self.dir, name.as_str(), &only_mtime(mtime), AtFlags::SYMLINK_NOFOLLOW)?;
-        let stat = stat_at(&self.dir, name.as_bytes())?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Staged { name, inode: stat.st_ino })
-    }
-
-    /// Throws a staged file away.
-    pub(crate) fn discard(&self, name: &str) {
-        // What stays behind is removed with the directory, or by the next sync.
-        let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
-    }
-
-    /// Throws away a staged file that has no place to go to.
-    pub(crate) fn abandon(&self, staged: &Staged) {
-        self.discard(&staged.name);
     }
 
     /// Makes everything staged so far durable, with one call for the whole file system.
@@ -195,7 +163,7 @@ impl Staging {
         match expected {
             Expected::Absent => {
                 fault("renameat2")?;
-                self.move_in(&staged.name, parent, path.name())
+                self.move_in(&staged.dir, &staged.name, parent, path.name())
             }
             Expected::Leaf(print) => {
                 fault("fstatat")?;
@@ -206,7 +174,7 @@ impl Staging {
                 fault("renameat2")?;
                 // The name tells a recovery whose content stands under it, before and after the exchange.
                 let name = exchange_name(staged.inode, print, &staged.name);
-                rustix::fs::renameat(&self.dir, staged.name.as_str(), &self.dir, name.as_str())?;
+                rustix::fs::renameat(&staged.dir, staged.name.as_str(), &self.dir, name.as_str())?;
                 match rustix::fs::renameat_with(
                     &self.dir,
                     name.as_str(),
@@ -232,7 +200,7 @@ impl Staging {
                     Err(Errno::INVAL | Errno::NOSYS) => {
                         // No exchange on this file system: aside, look, in.
                         self.take_out(parent, path, print)?;
-                        self.move_in(&name, parent, path.name())
+                        self.move_in(&self.dir, &name, parent, path.name())
                     }
                     Err(e) => Err(e.into()),
                 }
@@ -274,19 +242,25 @@ impl Staging {
         if self.is_as_expected(&aside, expected)? {
             return Ok(rustix::fs::unlinkat(&self.dir, aside.as_str(), AtFlags::empty())?);
         }
-        self.move_in(&aside, parent, name)?;
+        self.move_in(&self.dir, &aside, parent, name)?;
         Err(InstallError::Changed)
     }
 
     /// Renames a staged file to a place where nothing may be.
-    fn move_in(&self, staged: &str, parent: &OwnedFd, name: &[u8]) -> Result<(), InstallError> {
-        match rustix::fs::renameat_with(&self.dir, staged, parent, name, RenameFlags::NOREPLACE) {
+    fn move_in(
+        &self,
+        dir: &OwnedFd,
+        staged: &str,
+        parent: &OwnedFd,
+        name: &[u8],
+    ) -> Result<(), InstallError> {
+        match rustix::fs::renameat_with(dir, staged, parent, name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => Err(InstallError::Changed),
             Err(Errno::INVAL | Errno::NOSYS) => {
                 // A hard link is refused where something is, on every file system that has links.
-                match rustix::fs::linkat(&self.dir, staged, parent, name, AtFlags::empty()) {
-                    Ok(()) => Ok(rustix::fs::unlinkat(&self.dir, staged, AtFlags::empty())?),
+                match rustix::fs::linkat(dir, staged, parent, name, AtFlags::empty()) {
+                    Ok(()) => Ok(rustix::fs::unlinkat(dir, staged, AtFlags::empty())?),
                     Err(Errno::EXIST) => Err(InstallError::Changed),
                     Err(e) => Err(e.into()),
                 }
@@ -312,7 +286,7 @@ fn is_still(parent: &OwnedFd, name: &[u8], print: &Fingerprint) -> io::Result<bo
     Ok(stat_at(parent, name)?.is_some_and(|stat| Fingerprint::of(&stat) == *print))
 }
 
-fn only_mtime(mtime: Timestamp) -> Timestamps {
+pub(super) fn only_mtime(mtime: Timestamp) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) },
@@ -384,6 +358,12 @@ pub(crate) fn staged_inodes(mount: &MountDir) -> io::Result<BTreeSet<u64>> {
             let dir = open_dir(mount.root(), &name)?;
             for file in names(&dir)? {
                 inodes.extend(stat_at(&dir, &file)?.map(|stat| stat.st_ino));
+                if file.starts_with(SHELF.as_bytes()) {
+                    let shelf = open_dir(&dir, &file)?;
+                    for file in names(&shelf)? {
+                        inodes.extend(stat_at(&shelf, &file)?.map(|stat| stat.st_ino));
+                    }
+                }
             }
         }
     }
@@ -434,7 +414,7 @@ fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<St
             continue;
         }
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_dir && (text.starts_with(DIR) || is_disposable(&text, &stat)) {
+        if is_dir && (text.starts_with(DIR) || text.starts_with(SHELF) || is_disposable(&text, &stat)) {
             remove_tree(&dir, &file)?;
             continue;
         }

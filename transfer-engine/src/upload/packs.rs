@@ -18,6 +18,9 @@ use crate::state::{NotedPack, PackJournal};
 use crate::store::{Store, unusable};
 use crate::tree::ChunkIndex;
 
+/// A pack of less waits for the tree, to share its request.
+const WORTH_SENDING_AHEAD: u64 = 4 << 20;
+
 /// The chunks that need not be sent: the head's, and those that this upload has taken on.
 ///
 /// Shared by the readers of files. Whoever claims a chunk sends it; everyone else only names it.
@@ -265,6 +268,15 @@ impl PackSink {
             }
         };
         Ok(self.filling.insert(pack))
+    }
+
+    /// Sends what has gathered, if that takes so long that it is worth a request of its own: the tree is made
+    /// meanwhile.
+    pub(super) async fn send_ahead(&mut self) -> Result<(), Error> {
+        if self.filling.as_ref().is_some_and(|pack| pack.len() >= WORTH_SENDING_AHEAD) && !self.is_closed() {
+            self.send().await?;
+        }
+        Ok(())
     }
 
     /// Starts putting the pack that is being filled, once there is room for it.

@@ -160,6 +160,8 @@ impl Mount {
             }
             if cut.is_some() {
                 sink.let_go().await;
+            } else {
+                sink.send_ahead().await?;
             }
             let read_at = self.store.env().now().secs;
             let mut first = true;
