@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use policy_core::Timestamp;
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -39,6 +39,20 @@ impl Staging {
     /// Returns a place for new files; it is made with the first of them.
     pub(crate) fn shelf(&self) -> Shelf<'_> {
         Shelf { staging: self, dir: None, room: 0 }
+    }
+
+    /// Finds a directory from which all files were moved out, or makes another.
+    fn free_shelf(&self) -> io::Result<Arc<OwnedFd>> {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(free) = shelves.iter().find(|shelf| Arc::strong_count(shelf) == 1) {
+            return Ok(free.clone());
+        }
+        let name = self.fresh_name().replacen("n-", SHELF, 1);
+        self.fault("mkdirat", &name)?;
+        rustix::fs::mkdirat(&self.dir, name.as_str(), Mode::RWXU)?;
+        let shelf = Arc::new(open_dir(&self.dir, name.as_bytes())?);
+        shelves.push(shelf.clone());
+        Ok(shelf)
     }
 
     /// Gives a written file its mode and time. It is not durable before [`Staging::sync`].
@@ -90,11 +104,9 @@ impl Shelf<'_> {
         let dir = match &self.dir {
             Some(dir) if self.room > 0 => dir.clone(),
             _ => {
-                let name = self.staging.fresh_name().replacen("n-", SHELF, 1);
-                self.staging.fault("mkdirat", &name)?;
-                rustix::fs::mkdirat(&self.staging.dir, name.as_str(), Mode::RWXU)?;
+                self.dir = None;
                 self.room = ROOM;
-                self.dir.insert(Arc::new(open_dir(&self.staging.dir, name.as_bytes())?)).clone()
+                self.dir.insert(self.staging.free_shelf()?).clone()
             }
         };
         self.room -= 1;

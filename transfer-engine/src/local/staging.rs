@@ -75,6 +75,7 @@ pub(crate) struct Staging {
     pub(super) name: String,
     next: AtomicU64,
     turn: Mutex<()>,
+    pub(super) shelves: Mutex<Vec<Arc<OwnedFd>>>,
 }
 
 impl Staging {
@@ -86,7 +87,8 @@ impl Staging {
         rustix::fs::mkdirat(mount.root(), name.as_str(), Mode::RWXU)?;
         let dir = Arc::new(open_dir(mount.root(), name.as_bytes())?);
         mark(&dir)?;
-        Ok(Self { mount: mount.clone(), dir, name, next: AtomicU64::new(0), turn: Mutex::default() })
+        let (mount, next) = (mount.clone(), AtomicU64::new(0));
+        Ok(Self { mount, dir, name, next, turn: Mutex::default(), shelves: Mutex::default() })
     }
 
     /// Waits for the turn to move things to other directories. The kernel lets one at a time do that on a file
