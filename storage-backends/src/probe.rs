@@ -126,11 +126,16 @@ async fn examine(store: &dyn ObjectStore, key: &Path, name: &str) -> Result<Capa
         return Err(ProbeError::IgnoresPreconditions);
     }
 
-    let begun = Instant::now();
-    let result = store.get(key).await.map_err(|source| refused_read("read", "a read", source))?;
-    let store_time = SystemTime::from(result.meta.last_modified);
-    let body = result.bytes().await.map_err(|source| refused_read("read", "a read", source))?;
-    let round_trip = begun.elapsed();
+    let read = async {
+        let begun = Instant::now();
+        let result = store.get(key).await?;
+        let store_time = SystemTime::from(result.meta.last_modified);
+        Ok((store_time, result.bytes().await?, begun.elapsed()))
+    };
+    // At the same time, as neither changes anything.
+    let parent = Path::from("probe");
+    let (read, listing) = tokio::join!(read, store.list(Some(&parent)).try_collect::<Vec<_>>());
+    let (store_time, body, round_trip) = read.map_err(|source| refused_read("read", "a read", source))?;
     if body == second {
         return Err(ProbeError::IgnoresPreconditions);
     }
@@ -138,12 +143,7 @@ async fn examine(store: &dyn ObjectStore, key: &Path, name: &str) -> Result<Capa
         return Err(ProbeError::NotVisible { what: "an object reads back as other bytes than were put" });
     }
 
-    let parent = Path::from("probe");
-    let listing: Vec<_> = store
-        .list(Some(&parent))
-        .try_collect()
-        .await
-        .map_err(|source| refused_read("listed", "a listing", source))?;
+    let listing = listing.map_err(|source| refused_read("listed", "a listing", source))?;
     if !listing.iter().any(|meta| meta.location == *key) {
         return Err(ProbeError::NotVisible { what: "an object that was put is not in the listing" });
     }

@@ -337,7 +337,18 @@ impl Mount {
     ) -> Result<(Option<HeadKey>, Option<BaseHeader>), Error> {
         monitor.phase(Phase::Opening);
         let mut header = self.files.header();
-        let key = self.store.find_head_key(&self.context).await?;
+        let key = match &header {
+            Some(_) => self.store.find_head_key(&self.context).await?,
+            // Nothing is remembered of the store: its description is asked for at the same time.
+            None => {
+                let (key, meta) = tokio::join!(self.store.find_head_key(&self.context), self.store.meta());
+                let key = key?;
+                if key.is_none() {
+                    meta?;
+                }
+                key
+            }
+        };
         if self.files.next_base().exists() {
             header = self.settle_next(key.as_ref()).await?.or(header);
         }

@@ -148,8 +148,12 @@ impl Store {
             created: self.env().now().secs,
         };
         let key = StoreKey::Meta.path();
-        // Whatever the answer is, what stands there now is what counts.
         let put = self.put_new(&key, vec![Bytes::from(meta.encode())]).await;
+        if put.is_ok() {
+            self.assume_meta(meta.clone());
+            return Ok(meta);
+        }
+        // An answer that says otherwise may be wrong: what stands there now is what counts.
         match (self.meta().await, put) {
             (Err(Error::NoStore { .. }), Err(e)) => Err(Error::store("write", &key, e)),
             (meta, _) => meta,

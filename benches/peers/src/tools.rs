@@ -80,9 +80,13 @@ impl Tool {
     pub(crate) fn init(self, repo: &Repo, machine: Machine<'_>) -> Result<Option<Command>> {
         std::fs::create_dir_all(machine.state)?;
         Ok(match self {
-            Self::CtxsyncArchive => {
-                std::fs::write(machine.state.join("policy.json"), ARCHIVE)?;
-                None
+            Self::Ctxsync | Self::CtxsyncArchive => {
+                if self == Self::CtxsyncArchive {
+                    std::fs::write(machine.state.join("policy.json"), ARCHIVE)?;
+                }
+                let mut command = self.command(repo, machine);
+                command.args(["store", "init"]);
+                Some(command)
             }
             Self::Restic | Self::Rustic => {
                 let mut command = self.command(repo, machine);

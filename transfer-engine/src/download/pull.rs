@@ -298,13 +298,7 @@ impl Mount {
         let (key, header) = self.find_head(monitor).await?;
         let head = match key {
             Some(key) => {
-                let load = self.load_head(header.as_ref(), &key);
-                let head = match &header {
-                    // With it the store's description is remembered.
-                    Some(_) => load.await?,
-                    // Asked for at the same time, it costs no round trip.
-                    None => tokio::try_join!(load, self.store.meta())?.0,
-                };
+                let head = self.load_head(header.as_ref(), &key).await?;
                 Some(self.store.settled(&self.context, head).await?)
             }
             None => None,

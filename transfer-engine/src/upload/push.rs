@@ -104,9 +104,8 @@ impl Mount {
             return Err(Error::local("open the mount", &self.path, missing));
         }
         let (asked, before) = (Instant::now(), self.store.usage());
-        let (mut head, mut header) = self.find_parent(options, monitor).await?;
+        let found = self.look_for_parent(options, monitor).await?;
         course.pace.note_trips(asked.elapsed(), self.store.usage().since(&before).requests);
-        course.pace.note_head(head.bytes.len() as u64);
         // For who says that the deletions are meant, a mount that is gone is an empty one.
         let stand_in = (dir.is_none() && options.allow_empty_mount)
             .then(|| tempfile::Builder::new().prefix("nothing-").tempdir_in(self.files.dir()))
@@ -119,6 +118,13 @@ impl Mount {
             ),
             None => dir,
         };
+        let (mut head, mut header, mut is_to_be_made) = match found {
+            Some((head, header)) => (head, header, false),
+            // It is made while the mount is read.
+            None if dir.is_some() => (self.nothing_yet(), None, true),
+            None => (self.make_context().await?, None, false),
+        };
+        course.pace.note_head(head.bytes.len() as u64);
         let Some(dir) = dir else {
             monitor.warning("the mount is gone; its deletions are held back");
             let held_back = header.as_ref().map_or(0, |h| h.rows);
@@ -141,9 +147,15 @@ impl Mount {
                 told,
                 aging: self.aging(options),
             };
-            let mut delta = self
-                .read_mount(&dir, &attempt, &head, header.as_ref(), &chunks, &mut sink, in_rounds)
-                .await?;
+            let read = self.read_mount(&dir, &attempt, &head, header.as_ref(), &chunks, &mut sink, in_rounds);
+            let mut delta = if is_to_be_made {
+                is_to_be_made = false;
+                let (made, delta) = tokio::try_join!(self.make_context(), read)?;
+                head = made;
+                delta
+            } else {
+                read.await?
+            };
             let in_scope_nothing = delta.is_whole && self.check_mount(&dir, &mut attempt, &delta);
             let cut = self.settle(&mut delta, &chunks, &mut sink, &head).await?;
             if let Some((cut, missing)) = &cut {
@@ -247,6 +259,18 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<(Head, Option<BaseHeader>), Error> {
+        match self.look_for_parent(options, monitor).await? {
+            Some(found) => Ok(found),
+            None => Ok((self.make_context().await?, None)),
+        }
+    }
+
+    /// Finds the snapshot to succeed; `None` where the context is to be made.
+    async fn look_for_parent(
+        &self,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<(Head, Option<BaseHeader>)>, Error> {
         let (key, header) = self.find_head(monitor).await?;
         let head = match key {
             Some(key) => {
@@ -271,11 +295,18 @@ impl Mount {
                 if remembered.is_some_and(|h| Some(h.store.store_id) != meta_id) {
                     return Err(Error::OtherStore { location: self.store.location().to_owned() });
                 }
-                self.store.create(&self.context).await?.0
+                if header.is_none() {
+                    return Ok(None);
+                }
+                self.make_context().await?
             }
         };
         let header = self.check_base(header, &head, monitor)?;
-        Ok((head, header))
+        Ok(Some((head, header)))
+    }
+
+    async fn make_context(&self) -> Result<Head, Error> {
+        Ok(self.store.create(&self.context).await?.0)
     }
 
     /// The state of a context that a dry run would have to make first.
