@@ -29,6 +29,7 @@
 //! reads the environment or a home directory; the one exception is `object_store`'s own search for Google
 //! credentials where none are given.
 
+mod dated;
 mod guard;
 pub mod layer;
 mod leftovers;

@@ -15,6 +15,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
+use crate::dated::Dated;
 use crate::guard::{Guarded, Secrets};
 use crate::options::StoreOptions;
 use crate::profile::{self, ProfileError};
@@ -117,7 +118,8 @@ pub enum OpenError {
 
 /// Opens the store at `url`, without sending a request.
 ///
-/// S3 puts are conditional by `If-None-Match`, and their payloads are not signed where TLS protects them.
+/// What a put to a cloud store gives back tells the store's time of the answer: a `SystemTime` among its
+/// extensions. S3 puts are conditional by `If-None-Match`, and their payloads are not signed where TLS protects them.
 /// A local store flushes what it writes. `memory:` is a new and empty store each time. Errors of a cloud
 /// store are cleaned of secrets, have the kind that the answer's status asks for, and where a bucket is
 /// missing they are not `NotFound`, so that it can't be taken for a missing object (see
@@ -235,6 +237,7 @@ fn open_s3(
     let http = settings.allow_http()?;
     let tls = settings.over_tls(&["aws_endpoint_url_s3", "aws_endpoint"]);
     let builder = AmazonS3Builder::new()
+        .with_http_connector(Dated)
         .with_client_options(client(options, http))
         .with_retry(retry(options))
         .with_unsigned_payload(tls)
@@ -283,6 +286,7 @@ fn open_gcs(
     let secrets = settings.secrets();
     let http = settings.allow_http()?;
     let builder = GoogleCloudStorageBuilder::new()
+        .with_http_connector(Dated)
         .with_client_options(client(options, http))
         .with_retry(retry(options));
     settings.remove(&["allow_http"]);
@@ -302,8 +306,10 @@ fn open_azure(
     let secrets = settings.secrets();
     // The emulator speaks plain HTTP on this machine.
     let http = settings.allow_http()? || settings.is_true("azure_storage_use_emulator");
-    let builder =
-        MicrosoftAzureBuilder::new().with_client_options(client(options, http)).with_retry(retry(options));
+    let builder = MicrosoftAzureBuilder::new()
+        .with_http_connector(Dated)
+        .with_client_options(client(options, http))
+        .with_retry(retry(options));
     settings.remove(&["allow_http"]);
     let builder = settings.apply(builder, MicrosoftAzureBuilder::with_config);
     guarded(url, prefix, secrets, builder.with_container_name(container).build())

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use policy_core::TreePath;
-use storage_backends::layer::{Fault, Faulty, Operation, Rule};
+use storage_backends::layer::{Fault, Faulty, Operation, Recording, Rule};
 use transfer_engine::format::PackId;
 use transfer_engine::{ContextService, Env, WriteOptions};
 
@@ -134,4 +134,53 @@ async fn w13_who_was_late_and_hears_of_it_sends_everything_again() {
     let c = world.machine("c");
     c.pull().await.clean();
     assert_same_but_times(&c.mount.0, &a.mount.0);
+}
+
+/// Pushes one file to a store whose answers tell a time that is so far ahead, and returns what that asked of
+/// packs, and the times by which the head's packs had to land.
+async fn push_where_answers_tell(clock: &HandClock, ahead: i64) -> (Vec<Operation>, Vec<i64>) {
+    let world = World::over(Clocked::answering(Arc::new(InMemory::new()), clock, ahead)).await;
+    let mut machine = world.machine("a");
+    machine.env = Env::real().with_clock(Arc::new(clock.clone()));
+    machine.mount.write("file", "content");
+    let recording = Recording::new(Arc::clone(&world.objects));
+    machine.objects = Arc::new(recording.clone());
+    machine.push().await.clean();
+    let of_packs = recording.requests().into_iter().filter(|r| r.key.as_ref().starts_with("packs/"));
+    let land_by = world.head().await.packs.iter().filter_map(|p| p.land_by).collect();
+    (of_packs.map(|r| r.operation).collect(), land_by)
+}
+
+#[tokio::test]
+async fn an_answer_that_tells_the_time_saves_asking_for_it() {
+    let clock = HandClock::default();
+    let (asked, land_by) = push_where_answers_tell(&clock, 0).await;
+    assert_eq!(asked, [Operation::Put]);
+    assert_eq!(land_by, [clock.secs() - 2 + GRACE * 3 / 4]);
+}
+
+#[tokio::test]
+async fn answers_of_a_clock_that_is_behind_only_leave_less_time() {
+    let clock = HandClock::default();
+    let (asked, land_by) = push_where_answers_tell(&clock, -3600).await;
+    assert_eq!(asked, [Operation::Put]);
+    assert_eq!(land_by, [clock.secs() - 3602 + GRACE * 3 / 4]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_far_from_ours_is_not_believed() {
+    for ahead in [-GRACE / 4, GRACE / 4] {
+        let clock = HandClock::default();
+        let (asked, land_by) = push_where_answers_tell(&clock, ahead).await;
+        assert_eq!(asked, [Operation::Put, Operation::Head]);
+        assert_eq!(land_by, [clock.secs() + GRACE]);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_an_hour_ahead_does_no_harm() {
+    let clock = HandClock::default();
+    let (asked, land_by) = push_where_answers_tell(&clock, 3600).await;
+    assert_eq!(asked, [Operation::Put]);
+    assert_eq!(land_by, [clock.secs() + 3598 + GRACE * 3 / 4]);
 }

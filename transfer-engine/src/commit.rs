@@ -37,7 +37,7 @@ impl Store {
         loop {
             attempts += 1;
             let answer = match self.put_new(&key, vec![bytes.clone()]).await {
-                Ok(()) => {
+                Ok(_) => {
                     // Only the store's own clock tells when it landed.
                     match self.stat(&key).await {
                         Ok(meta) => return Ok(Committed::Ours(HeadKey::new(number, &meta))),

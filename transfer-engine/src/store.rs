@@ -1,7 +1,7 @@
 //! A store: its objects, its contexts and their snapshots.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -9,6 +9,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use policy_core::Digest;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::env::Env;
 use crate::error::Error;
@@ -304,11 +305,20 @@ impl Store {
     }
 
     /// Puts an object that must not be there yet.
-    pub(crate) async fn put_new(&self, key: &Path, parts: Vec<Bytes>) -> object_store::Result<()> {
+    ///
+    /// Returns the earliest time, by the store's clock, at which it can have landed: where the answer tells
+    /// its own time, that less the time that the request took. `None` where it does not.
+    pub(crate) async fn put_new(&self, key: &Path, parts: Vec<Bytes>) -> object_store::Result<Option<i64>> {
         let payload = PutPayload::from_iter(parts);
         self.inner.meter.sent(payload.content_length() as u64);
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        self.objects().put_opts(key, payload, options).await.map(|_| ())
+        let asked = Instant::now();
+        let answer = self.objects().put_opts(key, payload, options).await?;
+        let told = answer.extensions.get::<SystemTime>();
+        let since_1970 = told.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        // The answer's time is in whole seconds, rounded down as times of objects are.
+        let took = i64::try_from(asked.elapsed().as_secs()).unwrap_or(i64::MAX).saturating_add(2);
+        Ok(since_1970.and_then(|time| i64::try_from(time.as_secs()).ok()?.checked_sub(took)))
     }
 
     /// Reads an object of at most `limit` bytes.
@@ -375,7 +385,7 @@ impl Store {
         match (self.stat(&key).await, put) {
             (Ok(found), _) => Ok((found.last_modified.timestamp(), pack.id)),
             (Err(_), Err(e)) => Err(Error::store("write", &key, e)),
-            (Err(e), Ok(())) => Err(e),
+            (Err(e), Ok(_)) => Err(e),
         }
     }
 
