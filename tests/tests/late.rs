@@ -184,3 +184,28 @@ async fn a_clock_that_is_an_hour_ahead_does_no_harm() {
     assert_eq!(asked, [Operation::Put]);
     assert_eq!(land_by, [clock.secs() + 3598 + GRACE * 3 / 4]);
 }
+
+#[tokio::test]
+async fn a_commit_takes_two_puts_where_answers_tell_the_time_and_the_next_sync_one_look() {
+    for (ahead, expected) in [
+        (0, &[Operation::List, Operation::Put, Operation::Put][..]),
+        (GRACE / 4, &[Operation::List, Operation::Put, Operation::Head, Operation::Put, Operation::Head]),
+    ] {
+        let clock = HandClock::default();
+        let world = World::over(Clocked::answering(Arc::new(InMemory::new()), &clock, ahead)).await;
+        let mut machine = world.machine("a");
+        machine.env = Env::real().with_clock(Arc::new(clock.clone()));
+        machine.mount.write("file", "content");
+        machine.push().await.clean();
+        let recording = Recording::new(Arc::clone(&world.objects));
+        machine.objects = Arc::new(recording.clone());
+        machine.mount.write("file", "other content");
+        machine.push().await.clean();
+        let asked: Vec<Operation> = recording.requests().iter().map(|r| r.operation).collect();
+        assert_eq!(asked, expected);
+        recording.clear();
+        machine.push().await.clean();
+        let asked: Vec<Operation> = recording.requests().iter().map(|r| r.operation).collect();
+        assert_eq!(asked, [Operation::List]);
+    }
+}

@@ -7,7 +7,7 @@ use policy_core::Digest;
 
 use crate::error::Error;
 use crate::format::{ContextName, MAX_SNAPSHOT_LEN, Snapshot, StoreKey};
-use crate::store::{HeadKey, Store};
+use crate::store::{HeadKey, Store, bare_tag};
 
 /// How a commit's put ended.
 pub(crate) enum Committed {
@@ -24,6 +24,8 @@ pub(crate) fn written_here() -> Vec<(u64, Bytes)> {
 
 impl Store {
     /// Puts a snapshot: the commit. Whatever the answer, what stands under the key afterwards decides.
+    ///
+    /// When it landed is known exactly.
     pub(crate) async fn commit(
         &self,
         name: &ContextName,
@@ -31,13 +33,33 @@ impl Store {
         bytes: Bytes,
         digest: Digest,
     ) -> Result<Committed, Error> {
+        self.commit_by(name, number, bytes, digest, None).await
+    }
+
+    /// The same for a snapshot that has to land by some time of the store's. Where the answer shows that it
+    /// did, with much to spare, the exact time is not asked for.
+    pub(crate) async fn commit_by(
+        &self,
+        name: &ContextName,
+        number: u64,
+        bytes: Bytes,
+        digest: Digest,
+        land_by: Option<i64>,
+    ) -> Result<Committed, Error> {
         let key = StoreKey::Snapshot { context: name.clone(), number }.path();
         let mut wait = Duration::from_millis(100);
         let mut attempts = 0;
         loop {
             attempts += 1;
             let answer = match self.put_new(&key, vec![bytes.clone()]).await {
-                Ok(_) => {
+                Ok(put) => {
+                    if let (Some(by), Some((_, landed)), Some(tag)) = (land_by, put.landed, &put.e_tag)
+                        && self.believes(landed).await?
+                        && landed.saturating_add(self.spare().await?) < by
+                    {
+                        let (size, e_tag) = (bytes.len() as u64, Some(bare_tag(tag)));
+                        return Ok(Committed::Ours(HeadKey { number, size, e_tag, landed }));
+                    }
                     // Only the store's own clock tells when it landed.
                     match self.stat(&key).await {
                         Ok(meta) => return Ok(Committed::Ours(HeadKey::new(number, &meta))),
@@ -74,6 +96,11 @@ impl Store {
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
+    }
+
+    /// The part of the grace period that is left for errors of clocks, in seconds.
+    async fn spare(&self) -> Result<i64, Error> {
+        Ok(i64::try_from(self.meta().await?.grace_seconds / 4).unwrap_or(i64::MAX))
     }
 }
 

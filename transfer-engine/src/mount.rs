@@ -399,7 +399,7 @@ impl Mount {
 
     /// Whether the listing shows the very head that the base was written for.
     pub(crate) fn is_same_head(header: Option<&BaseHeader>, key: &HeadKey) -> bool {
-        header.is_some_and(|h| h.head == *key && key.e_tag.is_some())
+        header.is_some_and(|h| h.head.is_same(key))
     }
 
     /// Loads the head: from the cache if it is known to be the one that is there, else from the store.

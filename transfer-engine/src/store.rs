@@ -55,11 +55,30 @@ impl HeadKey {
         Self {
             number,
             size: meta.size,
-            // Some stores quote the tag in one kind of answer and not in another.
-            e_tag: meta.e_tag.as_ref().map(|t| t.trim_matches('"').to_owned()),
+            e_tag: meta.e_tag.as_deref().map(bare_tag),
             landed: meta.last_modified.timestamp(),
         }
     }
+
+    /// Whether both stand for the same object. When it landed may be known exactly to one of them only.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.e_tag.is_some()
+            && (self.number, self.size, &self.e_tag) == (other.number, other.size, &other.e_tag)
+    }
+}
+
+/// Some stores quote the tag in one kind of answer and not in another.
+pub(crate) fn bare_tag(tag: &str) -> String {
+    tag.trim_matches('"').to_owned()
+}
+
+/// What the answer to a put tells.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) e_tag: Option<String>,
+    /// The earliest and the latest time, by the clock of who answered, at which the object can have landed, in
+    /// seconds since 1970; `None` where the answer has no time.
+    pub(crate) landed: Option<(i64, i64)>,
 }
 
 /// A snapshot with its identity and where it was found.
@@ -305,10 +324,7 @@ impl Store {
     }
 
     /// Puts an object that must not be there yet.
-    ///
-    /// Returns the earliest time, by the store's clock, at which it can have landed: where the answer tells
-    /// its own time, that less the time that the request took. `None` where it does not.
-    pub(crate) async fn put_new(&self, key: &Path, parts: Vec<Bytes>) -> object_store::Result<Option<i64>> {
+    pub(crate) async fn put_new(&self, key: &Path, parts: Vec<Bytes>) -> object_store::Result<Put> {
         let payload = PutPayload::from_iter(parts);
         self.inner.meter.sent(payload.content_length() as u64);
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
@@ -318,7 +334,17 @@ impl Store {
         let since_1970 = told.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         // The answer's time is in whole seconds, rounded down as times of objects are.
         let took = i64::try_from(asked.elapsed().as_secs()).unwrap_or(i64::MAX).saturating_add(2);
-        Ok(since_1970.and_then(|time| i64::try_from(time.as_secs()).ok()?.checked_sub(took)))
+        let landed = since_1970.and_then(|time| {
+            let answered = i64::try_from(time.as_secs()).ok()?;
+            Some((answered.checked_sub(took)?, answered.checked_add(1)?))
+        });
+        Ok(Put { e_tag: answer.e_tag, landed })
+    }
+
+    /// Whether a time that an answer told can be believed: a proxy may have put its own there, so two clocks
+    /// have to agree.
+    pub(crate) async fn believes(&self, told: i64) -> Result<bool, Error> {
+        Ok(told.abs_diff(self.env().now().secs) <= self.meta().await?.grace_seconds / 8)
     }
 
     /// Reads an object of at most `limit` bytes.

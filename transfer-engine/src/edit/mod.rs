@@ -184,7 +184,9 @@ impl<'a> Edit<'a> {
         let land_by = snapshot.packs.iter().filter_map(|p| p.land_by).min();
         let key = StoreKey::Snapshot { context: self.name.clone(), number }.path();
         let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
-        let committed = self.store.commit(self.name, number, encoded.bytes.clone(), encoded.digest).await?;
+        let by = Some(land_by.unwrap_or(i64::MAX));
+        let (bytes, digest) = (encoded.bytes.clone(), encoded.digest);
+        let committed = self.store.commit_by(self.name, number, bytes, digest, by).await?;
         let Committed::Ours(key) = committed else { return Ok(Outcome::Beaten) };
         if land_by.is_some_and(|by| key.landed >= by) {
             let (digest, bytes) = (encoded.digest, encoded.bytes);

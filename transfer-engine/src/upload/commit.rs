@@ -192,7 +192,10 @@ impl Mount {
         };
         let header = next.finish(header).map_err(cannot_write)?;
         course.committing(Some(number));
-        let committed = self.store.commit(&self.context, number, encoded.bytes.clone(), encoded.digest).await;
+        // Without new packs there is nothing for which it could be late.
+        let by = Some(land_by.unwrap_or(i64::MAX));
+        let (bytes, digest) = (encoded.bytes.clone(), encoded.digest);
+        let committed = self.store.commit_by(&self.context, number, bytes, digest, by).await;
         course.committing(None);
         let committed = committed?;
         let Committed::Ours(key) = committed else {

@@ -353,12 +353,10 @@ impl PackSink {
             }
             // When it landed, by the store's clock, is when its grace begins.
             let grace = i64::try_from(store.meta().await?.grace_seconds).unwrap_or(i64::MAX);
-            // The clock that the answer shows may be a proxy's, and ahead of the store's: two clocks have to
-            // agree, and still a part of the grace is left for their error.
-            let here = store.env().now().secs;
-            let (landed, grace) = match told.filter(|told| told.abs_diff(here) <= grace.unsigned_abs() / 8) {
-                Some(landed) => (landed, grace - grace / 4),
-                None => {
+            let (landed, grace) = match told {
+                // A part of the grace is left for an error of the clock that told it.
+                Some(landed) if store.believes(landed).await? => (landed, grace - grace / 4),
+                _ => {
                     let asked = Instant::now();
                     let landed = store.stat(&key).await?.last_modified.timestamp();
                     pace.note_trips(asked.elapsed(), 1);
@@ -457,7 +455,7 @@ async fn put_pack(
     loop {
         attempts += 1;
         let source = match store.put_new(key, parts.clone()).await {
-            Ok(told) => return Ok(told),
+            Ok(put) => return Ok(put.landed.map(|(earliest, _)| earliest)),
             Err(source) => source,
         };
         // The reply to a put that landed may have been lost.
