@@ -103,7 +103,7 @@ fn p3_a_deadline_on_a_slow_link_saves_what_is_small_and_says_what_is_missing() {
     machine.write("noise", noise(20_000_000));
     let script = "cp ../noise large; for i in 1 2 3; do echo $i > small-$i; done; touch started
         trap '' TERM; while :; do sleep 0.05; done";
-    let options = ["--bwlimit", "1M", "--release-timeout", "5s", "--kill-after", "200ms"];
+    let options = ["--bwlimit", "1M", "--release-timeout", "10s", "--kill-after", "200ms"];
     let running = Running::start(&machine, &options, script);
     running.send(Signal::SIGTERM);
     let ended = running.end();
@@ -118,7 +118,7 @@ fn p3_a_deadline_on_a_slow_link_saves_what_is_small_and_says_what_is_missing() {
 fn without_a_signal_the_time_runs_from_the_commands_end() {
     let machine = World::new().machine("a");
     machine.write("noise", noise(20_000_000));
-    let options = ["--bwlimit", "1M", "--release-timeout", "5s"];
+    let options = ["--bwlimit", "1M", "--release-timeout", "10s"];
     let script = "cp ../noise large; echo x > small; touch started; exit 0";
     let ended = Running::start(&machine, &options, script).end();
     assert_eq!(ended.code, 3, "{}", ended.err);
