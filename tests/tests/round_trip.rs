@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ctxsync_tests::compare::assert_same;
 use ctxsync_tests::machine::World;
@@ -11,6 +11,7 @@ use ctxsync_tests::random::Random;
 use object_store::memory::InMemory;
 use policy_core::SyncPolicy;
 use storage_backends::layer::{Operation, Recording};
+use transfer_engine::{Env, Spawn};
 
 /// A world whose store counts its requests.
 async fn counted() -> (World, Recording) {
@@ -94,6 +95,45 @@ async fn a_push_with_nothing_to_do_is_one_request_that_sees_another_machines_com
     assert_eq!(recording.counts().puts, 0);
     a.pull().await.clean();
     assert_eq!(a.mount.read("z"), "3");
+}
+
+/// Notes how much had been asked of the store when each job began that blocks.
+struct Beginnings {
+    recording: Recording,
+    asked: Mutex<Vec<usize>>,
+}
+
+impl Spawn for Beginnings {
+    fn blocking(&self, job: Box<dyn FnOnce() + Send>) {
+        self.asked.lock().unwrap().push(self.recording.requests().len());
+        tokio::task::spawn_blocking(job);
+    }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
+}
+
+#[tokio::test]
+async fn the_walk_through_a_mount_does_not_wait_for_the_store() {
+    let (world, recording) = counted().await;
+    let mut a = world.machine("a");
+    a.mount.write("x", "1").write("d/y", "2");
+    let beginnings = Arc::new(Beginnings { recording: recording.clone(), asked: Mutex::default() });
+    a.env = Env::real().with_spawn(beginnings.clone());
+    for (change, commits) in [("first", true), ("first", false), ("second", true)] {
+        a.mount.write("x", change);
+        recording.clear();
+        beginnings.asked.lock().unwrap().clear();
+        assert_eq!(a.push().await.clean().parent.is_some(), commits);
+        assert_eq!(beginnings.asked.lock().unwrap()[0], 0, "a push");
+        recording.clear();
+        beginnings.asked.lock().unwrap().clear();
+        a.pull().await.clean();
+        // Two that walk, and one that reads what they found.
+        let asked = beginnings.asked.lock().unwrap();
+        assert_eq!((asked[0], asked.len()), (0, 3), "a pull");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A download: planned against the head, and applied.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use policy_core::{BwList, ConflictPolicy, ListMarks, Towards, TreePath, Verdict};
 use tokio_util::sync::CancellationToken;
@@ -13,19 +14,20 @@ use crate::local::MountDir;
 use crate::monitor::{Monitor, Phase, Progress};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
-use crate::plan::{Plan, Remote};
+use crate::plan::{Filter, Plan, Remote};
 use crate::report::SyncReport;
 use crate::state::BaseHeader;
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
-use crate::upload::{DeltaStats, LocalDelta, local_delta};
+use crate::upload::{DeltaStats, EarlyWalk, LocalDelta, Walk, local_delta};
 
 /// A download about to be planned.
 struct Opened {
     dir: MountDir,
     head: Head,
     header: Option<BaseHeader>,
+    walk: Option<EarlyWalk>,
 }
 
 impl Mount {
@@ -76,22 +78,27 @@ impl Mount {
         stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
         let gate = self.arriving.alone().await;
-        let Some(Opened { dir, head, mut header }) = self.open_for_download(options, monitor).await? else {
+        let filter = self.filter(options);
+        let opened = self.open_for_download(Some(&filter), options, monitor).await?;
+        let Some(Opened { dir, head, mut header, walk }) = opened else {
             let (head, _) = self.find_live_head(monitor).await?;
             return self.plan_into_nothing(&head, options, monitor).await;
         };
         let dir = dir.owned_by(options.owner);
-        let filter = self.filter(options);
         let read = self.delta_options(&dir, &filter, options);
         monitor.phase(Phase::Scanning);
-        let mut delta =
-            local_delta(&read, self.base_rows(header.as_ref(), &filter, options)?, None, monitor).await?;
+        let walk = match walk.and_then(|early| early.over(header.as_ref())) {
+            Some(walk) => walk,
+            None => Walk::start(&read, self.base_rows(header.as_ref(), &filter, options)?),
+        };
+        let mut delta = local_delta(&read, walk, None, monitor).await?;
         if Self::looks_lost(options, &delta.stats) {
             monitor.warning(
                 "nothing of what was brought is in the mount any more: it is taken as lost, and everything is brought again",
             );
             header = None;
-            delta = local_delta(&read, self.base_rows(None, &filter, options)?, None, monitor).await?;
+            let walk = Walk::start(&read, self.base_rows(None, &filter, options)?);
+            delta = local_delta(&read, walk, None, monitor).await?;
         }
         let stats = delta.stats.clone();
         let mut report = stats.report(&head);
@@ -214,7 +221,8 @@ impl Mount {
         let dir = self.make_dir()?.owned_by(options.owner);
         let filter = self.filter(&options);
         let read = self.delta_options(&dir, &filter, &options);
-        let mut delta = local_delta(&read, self.rows_by_now(&filter)?, None, monitor).await?;
+        let mut delta =
+            local_delta(&read, Walk::start(&read, self.rows_by_now(&filter)?), None, monitor).await?;
         let applying = Applying {
             store: &self.store,
             dir,
@@ -261,20 +269,23 @@ impl Mount {
         if self.arriving.head().is_some() {
             return Ok(());
         }
-        if let Some(Opened { head, header, .. }) = self.open_for_download(options, monitor).await? {
+        if let Some(Opened { head, header, .. }) = self.open_for_download(None, options, monitor).await? {
             let as_begun = self.header_of(&head, false).await?;
             self.arriving.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         }
         Ok(())
     }
 
-    /// Opens the mount and finds what to bring to it; `None` for a dry run where there is no mount yet.
+    /// Opens the mount and finds what to bring to it; `None` for a dry run where there is no mount yet. With a
+    /// filter, a walk through the mount is started as well.
     async fn open_for_download(
         &self,
+        filter: Option<&Arc<Filter>>,
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<Option<Opened>, Error> {
         let dir = self.open_dir(monitor)?;
+        let walk = dir.as_ref().zip(filter).and_then(|(dir, filter)| self.walk_early(dir, filter, options));
         let (head, header) = self.find_live_head(monitor).await?;
         let mut header = self.check_base(header, &head, monitor)?;
         let dir = match dir {
@@ -291,7 +302,7 @@ impl Mount {
                 self.make_dir()?
             }
         };
-        Ok(Some(Opened { dir, head, header }))
+        Ok(Some(Opened { dir, head, header, walk }))
     }
 
     async fn find_live_head(&self, monitor: &dyn Monitor) -> Result<(Head, Option<BaseHeader>), Error> {

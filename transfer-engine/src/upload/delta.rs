@@ -18,18 +18,19 @@ use policy_core::{ListMarks, Scope, TreePath, UploadMode};
 use tokio::sync::mpsc;
 
 use super::files::{Read, Readers, read_long};
-use super::merge::{Batch, Merge, Work};
+use super::merge::{Batch, Work};
 use super::packs::{Chunks, PackSink};
 use super::reading::Buffers;
 use super::resume::resume;
 use super::unsent::Landed;
+use super::walk::Walk;
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::format::PackId;
-use crate::local::{MountDir, Scan, ScanFilter};
+use crate::local::{MountDir, ScanFilter};
 use crate::monitor::{Monitor, Progress};
 use crate::report::SyncReport;
-use crate::state::{BaseRow, DeltaRow, DeltaState, Runs, Spool};
+use crate::state::{DeltaRow, DeltaState, Runs, Spool};
 use crate::store::Head;
 use crate::tree::{ChunkIndex, Tree};
 
@@ -158,36 +159,14 @@ where
     }
 }
 
-/// Compares the mount with `base`, whose rows come in tree order.
+/// Compares the mount with the base that the walk was started with.
 pub(crate) async fn local_delta(
     options: &DeltaOptions<'_>,
-    base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
+    walk: Walk,
     sending: Option<Sending<'_, '_>>,
     monitor: &dyn Monitor,
 ) -> Result<LocalDelta, Error> {
     let mount = options.mount;
-    let env = mount.env().clone();
-    let cannot_scan = |e: io::Error| Error::local("scan", mount.path(), e);
-    let (batches, incoming) = mpsc::channel::<Batch>(8);
-    let merge = {
-        let (mount, filter, scope) = (mount.clone(), options.filter.clone(), options.scope.clone());
-        let (checksum, mode) = (options.checksum, options.mode);
-        env.blocking(move || {
-            let scan = Scan::start(&mount, filter)?;
-            let mut merge = Merge {
-                mount: &mount,
-                scope: &scope,
-                marks: ListMarks::new(&scope),
-                checksum,
-                mode,
-                out: &batches,
-                batch: Batch::default(),
-                leaf: None,
-            };
-            merge.run(scan, base)?;
-            Ok::<_, io::Error>(merge.marks)
-        })
-    };
     let delta = LocalDelta {
         rows: Spool::new(options.spool_dir),
         others: Runs::new(options.spool_dir, |a, b| a.path.cmp(&b.path)),
@@ -207,14 +186,14 @@ pub(crate) async fn local_delta(
     let by_importance = sending.as_ref().is_some_and(|s| s.sink.pace().has_deadline());
     let progress = Progress::default();
     let mut reading = Reading { options, delta, readers, sending, progress, new_bytes: 0, monitor };
+    let (batches, marks) = walk.split();
     let consume = async {
-        if by_importance { reading.by_importance(incoming).await } else { reading.in_order(incoming).await }
+        if by_importance { reading.by_importance(batches).await } else { reading.in_order(batches).await }
     };
-    let (marks, consumed) = tokio::join!(merge, consume);
-    let marks = marks.map_err(|e| cannot_scan(e.into()))?;
+    let (marks, consumed) = tokio::join!(marks, consume);
     consumed?;
     let mut delta = reading.delta;
-    delta.marks = marks.map_err(cannot_scan)?;
+    delta.marks = marks.map_err(|e| Error::local("scan", mount.path(), e))?;
     Ok(delta)
 }
 

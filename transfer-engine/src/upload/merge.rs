@@ -64,7 +64,7 @@ impl Merge<'_> {
         let mut base = base.peekable();
         // A directory that can't be listed: what was below it is neither there nor deleted.
         let mut frozen: Option<TreePath> = None;
-        loop {
+        while !self.out.is_closed() {
             let next_base = match base.peek() {
                 Some(Ok(row)) => Some(&row.path),
                 Some(Err(_)) => {

@@ -17,7 +17,9 @@ mod reading;
 mod resume;
 mod tally;
 mod unsent;
+mod walk;
 
 pub(crate) use copy::seal;
 pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, local_delta};
 pub(crate) use packs::{Chunks, PackSink};
+pub(crate) use walk::{EarlyWalk, Walk};

@@ -12,6 +12,7 @@ use super::aging::Aging;
 use super::deadline::{Course, Cut};
 use super::delta::{LocalDelta, Sending, local_delta};
 use super::packs::{Chunks, PackSink};
+use super::walk::Walk;
 use crate::error::Error;
 use crate::format::{Kind, RecycleRules, Snapshot};
 use crate::local::MountDir;
@@ -103,6 +104,7 @@ impl Mount {
             let missing = io::Error::from(rustix::io::Errno::NOENT);
             return Err(Error::local("open the mount", &self.path, missing));
         }
+        let early = dir.as_ref().and_then(|dir| self.walk_early(dir, &filter, options));
         let (asked, before) = (Instant::now(), self.store.usage());
         let found = self.look_for_parent(options, monitor).await?;
         course.pace.note_trips(asked.elapsed(), self.store.usage().since(&before).requests);
@@ -131,6 +133,7 @@ impl Mount {
             return Ok(SyncReport { snapshot: Some(head.key.number), held_back, ..SyncReport::default() });
         };
 
+        let mut walk = early.and_then(|early| early.over(header.as_ref()));
         let (mut attempts, mut late, mut told, mut in_rounds) = (0, 0, false, true);
         'reading: loop {
             let chunks = Arc::new(Chunks::default());
@@ -147,7 +150,8 @@ impl Mount {
                 told,
                 aging: self.aging(options),
             };
-            let read = self.read_mount(&dir, &attempt, &head, header.as_ref(), &chunks, &mut sink, in_rounds);
+            let (walk, base) = (walk.take(), header.as_ref());
+            let read = self.read_mount(&dir, &attempt, &head, base, walk, &chunks, &mut sink, in_rounds);
             let mut delta = if is_to_be_made {
                 is_to_be_made = false;
                 let (made, delta) = tokio::try_join!(self.make_context(), read)?;
@@ -342,6 +346,7 @@ impl Mount {
         attempt: &Attempt<'_>,
         head: &Head,
         header: Option<&BaseHeader>,
+        walk: Option<Walk>,
         chunks: &Arc<Chunks>,
         sink: &mut PackSink,
         in_rounds: bool,
@@ -353,14 +358,17 @@ impl Mount {
         let mut read = self.delta_options(dir, &attempt.filter, attempt.options);
         // What lies in packs that don't count has to be sent again, so it has to be read again.
         read.checksum |= !absent.is_empty();
-        let base = self.base_rows(header, &attempt.filter, attempt.options)?;
+        let walk = match walk.filter(|_| absent.is_empty()) {
+            Some(walk) => walk,
+            None => Walk::start(&read, self.base_rows(header, &attempt.filter, attempt.options)?),
+        };
         let journal = self.files.packs();
         let concurrency = attempt.options.concurrency.get();
         let chunks = chunks.clone();
         let sending =
             Sending { sink, chunks, head: tree, absent: &absent, journal: &journal, in_rounds, concurrency };
         let sending = (!attempt.options.dry_run).then_some(sending);
-        local_delta(&read, base, sending, attempt.monitor).await
+        local_delta(&read, walk, sending, attempt.monitor).await
     }
 
     /// Looks at the mount as a whole: was it lost, is too much deleted, is nothing in scope?

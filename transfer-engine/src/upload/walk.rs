@@ -1,0 +1,97 @@
+//! The walk through a mount: a scan, merged with the base. It needs nothing of the store but to know that the
+//! base is the right one, so it begins before the head is known, and is thrown away where that shows another.
+
+use std::io;
+use std::sync::Arc;
+
+use policy_core::ListMarks;
+use tokio::sync::{mpsc, oneshot};
+
+use super::delta::DeltaOptions;
+use super::merge::{Batch, Merge};
+use crate::env::JobLost;
+use crate::local::{MountDir, Scan};
+use crate::mount::Mount;
+use crate::options::SyncOptions;
+use crate::plan::Filter;
+use crate::state::{BaseHeader, BaseRow};
+
+/// Batches that may lie ready: what of the mount is held in memory before anything is read.
+const BATCHES_AHEAD: usize = 8;
+
+/// A walk that is under way. It ends soon after this is dropped.
+pub(crate) struct Walk {
+    batches: mpsc::Receiver<Batch>,
+    marks: oneshot::Receiver<io::Result<ListMarks>>,
+}
+
+impl Walk {
+    /// Starts a walk; the rows of `base` come in tree order.
+    pub(crate) fn start(
+        options: &DeltaOptions<'_>,
+        base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
+    ) -> Self {
+        let (out, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (done, marks) = oneshot::channel();
+        let (mount, filter, scope) = (options.mount.clone(), options.filter.clone(), options.scope.clone());
+        let (checksum, mode) = (options.checksum, options.mode);
+        let walk = move || {
+            let scan = Scan::start(&mount, filter)?;
+            let mut merge = Merge {
+                mount: &mount,
+                scope: &scope,
+                marks: ListMarks::new(&scope),
+                checksum,
+                mode,
+                out: &out,
+                batch: Batch::default(),
+                leaf: None,
+            };
+            merge.run(scan, base)?;
+            Ok(merge.marks)
+        };
+        options.mount.env().spawn_detached(move || {
+            // Without a receiver nobody wants to know any more.
+            let _ = done.send(walk());
+        });
+        Self { batches, marks }
+    }
+
+    /// Returns the batches, and the lists that met something once there are no more of them.
+    pub(super) fn split(self) -> (mpsc::Receiver<Batch>, impl Future<Output = io::Result<ListMarks>>) {
+        let marks = self.marks;
+        (self.batches, async move { marks.await.map_err(|_| io::Error::from(JobLost))? })
+    }
+}
+
+/// A walk for which the base was taken that is there.
+pub(crate) struct EarlyWalk {
+    header: Option<BaseHeader>,
+    walk: Walk,
+}
+
+impl EarlyWalk {
+    /// Returns the walk, if this turned out to be the base.
+    pub(crate) fn over(self, header: Option<&BaseHeader>) -> Option<Walk> {
+        (self.header.as_ref() == header).then_some(self.walk)
+    }
+}
+
+impl Mount {
+    /// Starts a walk before it is known whether the base fits the head. `None` where the base may be replaced
+    /// on the way, or can't be read, of which who needs it will tell.
+    pub(crate) fn walk_early(
+        &self,
+        dir: &MountDir,
+        filter: &Arc<Filter>,
+        options: &SyncOptions,
+    ) -> Option<EarlyWalk> {
+        if self.files.next_base().exists() {
+            return None;
+        }
+        let header = self.files.header();
+        let base = self.base_rows(header.as_ref(), filter, options).ok()?;
+        let walk = Walk::start(&self.delta_options(dir, filter, options), base);
+        Some(EarlyWalk { header, walk })
+    }
+}
