@@ -74,3 +74,30 @@ fn mistakes_are_told() {
     }
     machine.done(&["gc"]);
 }
+
+#[test]
+fn many_small_packs_become_one_and_a_pull_asks_for_few() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.done(&["context", "create", "c"]);
+    for i in 0..64 {
+        machine.write(&format!("work/f{i}"), format!("content {i}"));
+        machine.done(&["push", "c", "work"]);
+    }
+    let requests = |to: &str| {
+        let pulled = world.machine(to).done(&["pull", "c", "work", "--json"]).summary();
+        assert_eq!(pulled["added"], 64);
+        pulled["requests"].as_u64().unwrap()
+    };
+    assert!(requests("b") > 64);
+    let said = machine.done(&["gc", "--dry-run"]).out;
+    assert!(said.starts_with("would move ") && said.contains(" of c out of 64 packs\n"), "{said}");
+    let done = machine.done(&["gc", "--json"]);
+    let moved = &done.of_type("gathered")[0];
+    assert_eq!((&moved["context"], &moved["packs"]), (&"c".into(), &64.into()));
+    assert_eq!(done.summary()["packs_gathered"], 64);
+    assert!(requests("d") < 8);
+    machine.write("work/f0", "changed");
+    let pushed = machine.done(&["push", "c", "work", "--json"]).summary();
+    assert_eq!((&pushed["changed"], &pushed["snapshot"]), (&1.into(), &67.into()));
+}

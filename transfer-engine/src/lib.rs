@@ -75,6 +75,7 @@ mod upload;
 mod usage;
 
 pub use collect::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Retention, Unreadable, Why};
+pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;
 pub use extract::{ExtractError, ExtractLimits};

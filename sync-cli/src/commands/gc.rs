@@ -9,8 +9,8 @@ use storage_backends::{Leftover, leftovers};
 use transfer_engine::format::StoreKey;
 use transfer_engine::recycle::Recycled;
 use transfer_engine::{
-    CollectMonitor, CollectOptions, CollectReport, ContextName, Forgotten, Retention, SyncReport, Unreadable,
-    Why,
+    CollectMonitor, CollectOptions, CollectReport, ContextName, Forgotten, Gathering, Retention, SyncReport,
+    Unreadable, Why,
 };
 
 use super::{Means, Outcome};
@@ -19,7 +19,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::open_store::open_store;
 use crate::output::Ui;
-use crate::output::json::{ForgottenLine, Line, PacksLine, RecycledLine};
+use crate::output::json::{ForgottenLine, GatheredLine, Line, PacksLine, RecycledLine};
 use crate::output::summary::Collected;
 use crate::text;
 use crate::values::Span;
@@ -31,6 +31,7 @@ pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Outcome, Failu
         retention: Retention { last: args.keep_last, within: args.keep_within.map(|span| span.0) },
         exclusive: args.exclusive,
         dry_run,
+        gathering: Gathering::default(),
         concurrency: settings.concurrency.value,
         memory: settings.memory.value,
     };
@@ -96,6 +97,8 @@ fn collected(report: &CollectReport, leftovers: usize) -> Collected {
         forgotten: report.forgotten,
         files_recycled: report.files_recycled,
         bytes_recycled: report.bytes_recycled,
+        packs_gathered: report.packs_gathered,
+        bytes_gathered: report.bytes_gathered,
         erased: report.erased,
         unreadable: report.unreadable,
         packs_kept: report.packs_kept,
@@ -190,6 +193,17 @@ impl CollectMonitor for GcWatch {
             line.push_str(&format!("; the next expires at {next}"));
         }
         self.ui.line(&line);
+    }
+
+    fn gathered(&self, context: &ContextName, packs: u64, bytes: u64) {
+        if self.ui.is_json() {
+            let context = context.as_str();
+            self.ui.object(&Line::Gathered(GatheredLine { context, packs, bytes }));
+            return;
+        }
+        let verb = if self.dry_run { "would move" } else { "move" };
+        let (bytes, packs) = (text::bytes(bytes), text::count(packs, "pack"));
+        self.ui.line(&format!("{verb} {bytes} of {context} out of {packs}"));
     }
 
     fn unreadable(&self, unreadable: &Unreadable) {

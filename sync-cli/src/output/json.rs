@@ -23,6 +23,7 @@ pub(crate) enum Line<'a> {
     Forgotten(ForgottenLine<'a>),
     Packs(PacksLine<'a>),
     Recycled(RecycledLine<'a>),
+    Gathered(GatheredLine<'a>),
     Summary(&'a super::summary::Summary),
 }
 
@@ -210,6 +211,16 @@ pub(crate) struct RecycledLine<'a> {
     pub(crate) bytes: u64,
     /// When the next file expires; null where none will.
     pub(crate) next_expiry: Option<String>,
+}
+
+/// What `gc` moves to new packs.
+#[derive(Debug, Serialize)]
+pub(crate) struct GatheredLine<'a> {
+    pub(crate) context: &'a str,
+    /// Packs from which something is moved.
+    pub(crate) packs: u64,
+    /// What is moved.
+    pub(crate) bytes: u64,
 }
 
 /// What `gc` has to say of the packs of one kind.

@@ -54,6 +54,8 @@ pub(crate) struct Collected {
     pub(crate) forgotten: u64,
     pub(crate) files_recycled: u64,
     pub(crate) bytes_recycled: u64,
+    pub(crate) packs_gathered: u64,
+    pub(crate) bytes_gathered: u64,
     pub(crate) erased: u64,
     pub(crate) unreadable: u64,
     pub(crate) packs_kept: u64,

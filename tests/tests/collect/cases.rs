@@ -1,5 +1,6 @@
 //! Single cases, each with the number of its fault.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,11 +9,12 @@ use ctxsync_tests::clock::{Clocked, HandClock};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use policy_core::{SyncPolicy, TreePath};
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::format::StoreKey;
 use transfer_engine::{
-    CollectMonitor, CollectOptions, CollectReport, ContextName, ContextService, Error, Forgotten, Retention,
-    Silent, Store, Unreadable, Why, WriteOptions,
+    CollectMonitor, CollectOptions, CollectReport, ContextName, ContextService, ContextSync, Env, Error,
+    Forgotten, Gathering, Mount, Retention, Silent, Store, SyncOptions, Unreadable, Why, WriteOptions,
 };
 
 use crate::GRACE;
@@ -45,9 +47,31 @@ impl Place {
     }
 
     async fn write(&self, context: &str, content: &[u8]) {
+        self.write_to(context, "x", content).await;
+    }
+
+    async fn write_to(&self, context: &str, path: &str, content: &[u8]) {
         let service = ContextService::new(&self.store());
-        let path = "x".parse().unwrap();
-        service.write_file(&name(context), &path, content, &WriteOptions::default()).await.unwrap();
+        let (path, options) = (path.parse().unwrap(), WriteOptions::default());
+        service.write_file(&name(context), &path, content, &options).await.unwrap();
+    }
+
+    /// Returns the files of a context, each read to its end.
+    async fn files(&self, context: &str) -> BTreeMap<String, Vec<u8>> {
+        let store = self.store();
+        let (mut entries, mut files) = (Vec::new(), BTreeMap::new());
+        let head = store.head(&name(context)).await.unwrap();
+        store.entries(&head, &TreePath::root(), |entry| entries.push(entry)).await.unwrap();
+        for entry in entries {
+            let mut read = Vec::new();
+            let reading = store.read_file(&entry, 0..u64::MAX, |part| {
+                read.extend_from_slice(&part);
+                Ok(())
+            });
+            reading.await.unwrap();
+            files.insert(entry.path.to_string(), read);
+        }
+        files
     }
 
     async fn keys(&self, below: &str) -> Vec<String> {
@@ -69,7 +93,7 @@ fn keep_last(last: u64) -> CollectOptions {
 }
 
 #[derive(Default)]
-struct Told(Mutex<Vec<Forgotten>>, Mutex<Vec<String>>);
+struct Told(Mutex<Vec<Forgotten>>, Mutex<Vec<String>>, Mutex<Vec<String>>);
 
 impl CollectMonitor for Told {
     fn forgotten(&self, forgotten: &Forgotten) {
@@ -78,6 +102,10 @@ impl CollectMonitor for Told {
 
     fn unreadable(&self, unreadable: &Unreadable) {
         self.1.lock().unwrap().push(unreadable.key.clone());
+    }
+
+    fn warning(&self, message: &str) {
+        self.2.lock().unwrap().push(message.to_owned());
     }
 }
 
@@ -235,4 +263,87 @@ async fn a_deletion_that_was_cut_short_is_told_of() {
     assert_eq!(told, [(2, Why::Deleted), (1, Why::Deleted)]);
     let head = place.store().head(&name("c")).await.unwrap();
     assert_eq!((head.number, head.totals.files), (6, 0));
+}
+
+/// A collection that gathers from three small packs on.
+fn gathering(small: u64, most: u64) -> CollectOptions {
+    CollectOptions { gathering: Gathering { small, many: 3, most }, ..CollectOptions::default() }
+}
+
+#[tokio::test]
+async fn what_lies_in_many_small_packs_is_gathered_into_one() {
+    let place = Place::new().await;
+    place.write_to("c", "d/y", b"y").await;
+    assert_eq!(place.collect(&gathering(1 << 10, 1 << 20)).await.packs_gathered, 0, "two are not many");
+    place.write_to("c", "d/z", b"z").await;
+    let (files, before) = (place.files("c").await, place.keys("").await);
+    let dry = place.collect(&CollectOptions { dry_run: true, ..gathering(1 << 10, 1 << 20) }).await;
+    assert_eq!(place.keys("").await, before);
+    let report = place.collect(&gathering(1 << 10, 1 << 20)).await;
+    assert_eq!((report.packs_gathered, dry.packs_gathered), (3, 3));
+    assert_eq!((report.bytes_gathered, report.forgotten), (dry.bytes_gathered, 0));
+    let head = place.store().head(&name("c")).await.unwrap();
+    assert_eq!((head.number, head.packs.len(), head.totals.files), (7, 1, 3));
+    assert_eq!((head.changes.added, head.changes.changed, head.changes.deleted), (0, 0, 0));
+    assert_eq!(place.files("c").await, files);
+    assert_eq!(place.collect(&gathering(1 << 10, 1 << 20)).await.packs_gathered, 0, "once is enough");
+
+    // What only older snapshots need goes with them.
+    place.outside.clock.pass(GRACE + 1);
+    place.collect(&keep_last(1)).await;
+    place.outside.clock.pass(GRACE + 1);
+    place.collect(&keep_last(1)).await;
+    assert_eq!(place.keys("packs").await.len(), 1);
+    assert_eq!(place.files("c").await, files);
+}
+
+#[tokio::test]
+async fn what_is_mostly_dead_moves_once_its_rest_is_forgotten() {
+    let place = Place::new().await;
+    let noise = |seed, len| ctxsync_tests::random::Random::new(seed).bytes(len);
+    let stays = noise(1, 4_000);
+    let (mount, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(mount.path().join("stays"), &stays).unwrap();
+    std::fs::write(mount.path().join("goes"), noise(2, 40_000)).unwrap();
+    // Both in one pack.
+    let env = Env::real().with_clock(Arc::new(place.outside.clock.clone()));
+    let store = Store::new(Arc::clone(&place.objects), "test:", env);
+    store.create_context(&name("m")).await.unwrap();
+    let sync = ContextSync::new(name("m"), mount.path(), SyncPolicy::default());
+    let mut pushing = Mount::open(&store, sync, state.path()).unwrap();
+    pushing.push(&SyncOptions::default(), &Silent).await.unwrap();
+    ContextService::new(&store).delete_file(&name("m"), &"goes".parse().unwrap()).await.unwrap();
+    assert_eq!(place.collect(&gathering(1 << 10, 1 << 20)).await.packs_gathered, 0, "nothing is forgotten");
+    let keep_one = |most| CollectOptions { retention: keep_last(1).retention, ..gathering(1 << 10, most) };
+    assert_eq!(place.collect(&keep_one(1_000)).await.packs_gathered, 0, "more than may be moved at once");
+    let report = place.collect(&keep_one(1 << 20)).await;
+    assert_eq!(report.packs_gathered, 1);
+    assert!((4_000..5_000).contains(&report.bytes_gathered), "{}", report.bytes_gathered);
+    assert_eq!(place.files("m").await, BTreeMap::from([("stays".to_owned(), stays)]));
+    let kept = place.collect(&keep_one(1 << 20)).await.bytes_kept;
+    place.outside.clock.pass(GRACE + 1);
+    let freed = kept - place.collect(&keep_one(1 << 20)).await.bytes_kept;
+    assert!(freed >= 40_000, "{freed}");
+}
+
+/// A context whose data is damaged stays as it is, and the others are dealt with.
+#[tokio::test]
+async fn what_cannot_be_read_is_not_gathered() {
+    let place = Place::new().await;
+    for context in ["c", "d"] {
+        for path in ["1", "2", "3"] {
+            ContextService::new(&place.store()).get(&name(context), true).await.unwrap();
+            place.write_to(context, path, format!("{context} {path}").as_bytes()).await;
+        }
+    }
+    let head = place.store().head(&name("c")).await.unwrap();
+    let pack = StoreKey::Pack(head.packs[0].id).path();
+    let len = place.objects.head(&pack).await.unwrap().size;
+    place.objects.put(&pack, PutPayload::from(vec![0; len as usize])).await.unwrap();
+    let told = Told::default();
+    let report = place.store().collect(&gathering(1 << 10, 1 << 20), &told).await.unwrap();
+    assert_eq!((report.packs_gathered, report.unreadable), (3, 0));
+    assert_eq!(place.store().head(&name("c")).await.unwrap().number, head.number);
+    assert_eq!(place.store().head(&name("d")).await.unwrap().packs.len(), 1);
+    assert!(told.2.lock().unwrap()[0].contains("c can't be settled"), "{:?}", told.2.lock().unwrap());
 }

@@ -9,8 +9,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use policy_core::TreePath;
 use transfer_engine::format::{Kind, LineageId, PackUse, Snapshot, StoreKey};
 use transfer_engine::{
-    CollectOptions, ContextName, ContextService, Env, Error, Random, Retention, Silent, Spawn, Store,
-    WriteOptions,
+    CollectOptions, ContextName, ContextService, Env, Error, Gathering, Random, Retention, Silent, Spawn,
+    Store, WriteOptions,
 };
 
 use crate::GRACE;
@@ -61,7 +61,7 @@ pub(crate) enum Deed {
     Delete { name: ContextName },
     Rename { name: ContextName, to: ContextName },
     Fork { name: ContextName, back: i64, to: ContextName },
-    Collect { last: Option<u64>, within: Option<u64> },
+    Collect { last: Option<u64>, within: Option<u64>, gathering: Gathering },
 }
 
 /// What was said to be in the store for good.
@@ -111,12 +111,12 @@ impl Deed {
                 let number = fork(&store, &objects, &name, back, &to).await?;
                 Some(Acked { name: to, number, file: None })
             }
-            Self::Collect { last, within } => {
+            Self::Collect { last, within, gathering } => {
                 let retention = Retention {
                     last: last.and_then(NonZeroU64::new),
                     within: within.map(Duration::from_secs),
                 };
-                let options = CollectOptions { retention, ..CollectOptions::default() };
+                let options = CollectOptions { retention, gathering, ..CollectOptions::default() };
                 store.collect(&options, &Silent).await.map(|_| None).map_err(told)?
             }
         })

@@ -12,7 +12,7 @@ use object_store::memory::InMemory;
 use policy_core::TreePath;
 use tokio::task::JoinHandle;
 use transfer_engine::format::{PackId, Snapshot, StoreKey};
-use transfer_engine::{ContextName, Store};
+use transfer_engine::{ContextName, Gathering, Store};
 
 use crate::GRACE;
 use crate::deeds::{Acked, Deed, Outside, Seeded, is_late, landed, store};
@@ -180,7 +180,10 @@ impl Model {
                 // More than one at a time are a case of their own.
                 let last = (self.random.below(3) > 0).then(|| 1 + self.random.below(2) as u64);
                 let within = (self.random.below(4) == 0).then(|| self.random.below(GRACE as usize) as u64);
-                Deed::Collect { last, within }
+                // What is small, and what is mostly dead, differs with it.
+                let small = *self.random.of(&[64, 1 << 20]).unwrap();
+                let many = *self.random.of(&[2, 3, 1000]).unwrap();
+                Deed::Collect { last, within, gathering: Gathering { small, many, most: 1 << 20 } }
             }
         }
     }

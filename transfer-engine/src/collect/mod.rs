@@ -1,7 +1,7 @@
 //! Collecting garbage: forgetting snapshots, and deleting the packs that no snapshot needs.
 //!
 //! ```text
-//! the store's time ─► finish moves, recycle ─► list all snapshots, read the roots ─► plan
+//! the store's time ─► finish moves, recycle, gather ─► list all snapshots, read the roots ─► plan
 //!                                                                                     │
 //!        delete packs in no root ◄─ list packs ◄─ put tombstones ◄─ mark as forgotten ┘
 //! ```
@@ -20,6 +20,7 @@ mod sweep;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
+use crate::edit::Gathering;
 use crate::error::Error;
 use crate::format::ContextName;
 use crate::recycle::Recycled;
@@ -57,6 +58,9 @@ pub struct CollectOptions {
     /// Nothing is written; what would be done is told. Ages are by this machine's clock then, because only a
     /// put tells the store's.
     pub dry_run: bool,
+    /// When data is moved to new packs. What is mostly dead is moved only with a retention, without which
+    /// nothing is ever dead.
+    pub gathering: Gathering,
     /// Requests under way at once.
     pub concurrency: NonZeroUsize,
     /// Bytes of snapshots in memory at once, about.
@@ -69,6 +73,7 @@ impl Default for CollectOptions {
             retention: Retention::default(),
             exclusive: false,
             dry_run: false,
+            gathering: Gathering::default(),
             concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
             memory: 256 << 20,
         }
@@ -123,6 +128,10 @@ pub struct CollectReport {
     pub files_recycled: u64,
     /// Their bytes.
     pub bytes_recycled: u64,
+    /// Packs that the heads of contexts do not need any more, because what they needed of them was moved.
+    pub packs_gathered: u64,
+    /// The bytes that were moved.
+    pub bytes_gathered: u64,
     /// Forgotten snapshots that this pass erased: what is left of each is an object without bytes.
     pub erased: u64,
     /// Snapshots that could not be read; if there are any, nothing was deleted.
@@ -155,6 +164,10 @@ pub trait CollectMonitor: Send + Sync {
     fn recycled(&self, context: &ContextName, recycled: &Recycled) {
         let _ = (context, recycled);
     }
+    /// Data of a context was moved, or would be: from so many packs, so many bytes.
+    fn gathered(&self, context: &ContextName, packs: u64, bytes: u64) {
+        let _ = (context, packs, bytes);
+    }
     /// A snapshot can't be read.
     fn unreadable(&self, unreadable: &Unreadable) {
         let _ = unreadable;
@@ -168,8 +181,8 @@ pub trait CollectMonitor: Send + Sync {
 impl CollectMonitor for crate::monitor::Silent {}
 
 impl Store {
-    /// Collects garbage, in one pass: finishes moves and deletions that were cut short, recycles, forgets what the
-    /// retention does not keep, and deletes the packs that no snapshot needs.
+    /// Collects garbage, in one pass: finishes moves and deletions that were cut short, recycles, moves data that
+    /// lies scattered, forgets what the retention does not keep, and deletes the packs that no snapshot needs.
     ///
     /// # Errors
     /// [`Error::NoStore`]; [`Error::ClockSkew`] where the store's clock and this machine's differ so much

@@ -1,20 +1,32 @@
-//! What is done before anything is collected: moves that were cut short are finished, and what is expired is
-//! recycled.
+//! What is done before anything is collected: moves that were cut short are finished, what is expired is
+//! recycled, and what lies scattered is gathered.
 
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::clock::PassTime;
 use super::survey::is_passing;
 use super::{CollectMonitor, CollectOptions, CollectReport};
+use crate::edit::{Change, Edit, EditOptions, scattered};
 use crate::error::Error;
 use crate::format::ContextName;
 use crate::monitor::Silent;
 use crate::options::SyncOptions;
 use crate::recycle::{self, Recycled, due, holds_placeholders};
-use crate::store::Store;
+use crate::store::{Head, Store};
+
+/// The least memory with which data is moved, in bytes.
+const LEAST_MEMORY: u64 = 32 << 20;
+
+/// What was done to one context.
+#[derive(Default)]
+struct Settled {
+    recycled: Option<Recycled>,
+    /// Packs from which data was moved, and how many bytes.
+    gathered: Option<(u64, u64)>,
+}
 
 impl Store {
-    /// Finishes what was begun in all contexts, and recycles. Trouble with one of them is told.
+    /// Finishes what was begun in all contexts, recycles, and gathers. Trouble with one of them is told.
     pub(super) async fn settle_all(
         &self,
         time: &PassTime,
@@ -30,16 +42,24 @@ impl Store {
                 .map(Ok::<_, Error>)
         );
         while let Some((result, name)) = settled.try_next().await? {
-            match result {
-                Ok(Some(recycled)) => {
-                    report.files_recycled += recycled.files;
-                    report.bytes_recycled += recycled.bytes;
-                    report.forgotten += recycled.forgotten.len() as u64;
-                    monitor.recycled(&name, &recycled);
-                }
-                Ok(None) => {}
+            let settled = match result {
+                Ok(settled) => settled,
                 Err(error) if is_passing(&error) => return Err(error),
-                Err(error) => monitor.warning(&format!("context {name} can't be settled: {error}")),
+                Err(error) => {
+                    monitor.warning(&format!("context {name} can't be settled: {error}"));
+                    continue;
+                }
+            };
+            if let Some(recycled) = settled.recycled {
+                report.files_recycled += recycled.files;
+                report.bytes_recycled += recycled.bytes;
+                report.forgotten += recycled.forgotten.len() as u64;
+                monitor.recycled(&name, &recycled);
+            }
+            if let Some((packs, bytes)) = settled.gathered {
+                report.packs_gathered += packs;
+                report.bytes_gathered += bytes;
+                monitor.gathered(&name, packs, bytes);
             }
         }
         Ok(())
@@ -50,11 +70,27 @@ impl Store {
         name: &ContextName,
         time: &PassTime,
         options: &CollectOptions,
+    ) -> Result<Settled, Error> {
+        let Some(head) = self.find_head(name).await? else { return Ok(Settled::default()) };
+        let mut head = if options.dry_run { head } else { self.settled(name, head).await? };
+        if !head.is_live() {
+            return Ok(Settled::default());
+        }
+        let recycled = self.recycle_expired(name, &head, time, options).await?;
+        if recycled.as_ref().is_some_and(|recycled| recycled.snapshot.is_some()) {
+            head = self.require_head(name).await?;
+        }
+        Ok(Settled { recycled, gathered: self.gather(name, head, options).await? })
+    }
+
+    async fn recycle_expired(
+        &self,
+        name: &ContextName,
+        head: &Head,
+        time: &PassTime,
+        options: &CollectOptions,
     ) -> Result<Option<Recycled>, Error> {
-        let Some(head) = self.find_head(name).await? else { return Ok(None) };
-        let head = if options.dry_run { head } else { self.settled(name, head).await? };
-        let recycles = head.snapshot.recycle.lifecycle_days.is_some() || holds_placeholders(&head.snapshot);
-        if !head.is_live() || !recycles {
+        if head.snapshot.recycle.lifecycle_days.is_none() && !holds_placeholders(&head.snapshot) {
             return Ok(None);
         }
         if options.dry_run {
@@ -68,5 +104,28 @@ impl Store {
             ..SyncOptions::default()
         };
         recycle::recycle(self, name, time.now(), &sync, &Silent).await.map(Some)
+    }
+
+    /// Moves what lies scattered, and returns from how many packs, and how many bytes.
+    async fn gather(
+        &self,
+        name: &ContextName,
+        head: Head,
+        options: &CollectOptions,
+    ) -> Result<Option<(u64, u64)>, Error> {
+        let frees_space = !options.retention.keeps_all();
+        let (packs, bytes) = scattered(&head.snapshot, &options.gathering, frees_space);
+        // What its own writer does not count on yet, because it landed late, is left to another time.
+        if packs.is_empty() || !head.late_packs().is_empty() {
+            return Ok(None);
+        }
+        let count = packs.len() as u64;
+        if !options.dry_run {
+            // Contexts are settled side by side.
+            let memory = (options.memory / options.concurrency.get() as u64).max(LEAST_MEMORY);
+            let edit = EditOptions { session: String::new(), concurrency: options.concurrency, memory };
+            Edit::new(self, name, &edit).commit(&mut Change::Gather(packs), head).await?;
+        }
+        Ok(Some((count, bytes)))
     }
 }

@@ -1,12 +1,14 @@
 //! Bringing files: ranges of packs become verified files in staging, and those take their places.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use policy_core::{Reason, TreePath};
+use rustix::fs::Advice;
 use tokio_util::sync::CancellationToken;
 
 use super::arriving::{Arriving, Lane};
@@ -364,10 +366,28 @@ fn write_blocks(
             written.bytes += chunk.len() as u64;
         }
     }
+    if let [item] = items
+        && item.entry.entry.size() > LONG
+    {
+        start_writing_out(&lock(&slots[0]), blocks);
+    }
     written
 }
 
-fn verified<'a>(raw: &'a [u8], need: &Need) -> Option<&'a [u8]> {
+/// Lets the disk begin with what was just written of a long file, or it would have all of it to do at the end,
+/// when everybody waits. Linux writes out at once what it is told that nobody needs.
+fn start_writing_out(slot: &Slot, blocks: &[BlockNeeds]) {
+    let needs = || blocks.iter().flat_map(|block| &block.needs);
+    let from = needs().map(|need| need.at).min();
+    let to = needs().map(|need| need.at + u64::from(need.chunk.len)).max();
+    if let (Some(new), Some(from), Some(to)) = (&slot.file, from, to) {
+        // It is made durable in any case.
+        let _ = rustix::fs::fadvise(&new.file, from, NonZeroU64::new(to - from), Advice::DontNeed);
+    }
+}
+
+/// Returns a chunk out of the block that it is in, if it is what it should be.
+pub(crate) fn verified<'a>(raw: &'a [u8], need: &Need) -> Option<&'a [u8]> {
     let (from, len) = (need.chunk.offset as usize, need.chunk.len as usize);
     let chunk = raw.get(from..from.checked_add(len)?)?;
     (ChunkId::of(chunk) == need.chunk.id).then_some(chunk)

@@ -17,4 +17,5 @@ mod restore;
 mod resume;
 
 pub(crate) use arriving::Arriving;
-pub(crate) use fetch::chain;
+pub(crate) use fetch::{chain, verified};
+pub(crate) use ranges::{Need, PackRange, plan_ranges};

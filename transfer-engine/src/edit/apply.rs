@@ -54,6 +54,10 @@ impl Edit<'_> {
             }
             Change::Remove(removal) => self.remove(removal, tree, &mut update).await?,
             Change::Recycle(recycling) => self.recycle(recycling, tree, &mut update).await?,
+            Change::Gather(packs) => {
+                self.gather(packs, tree).await?;
+                update = update.without(packs.iter().copied());
+            }
         }
         let updated = update.finish(&mut self.sink).await?;
         if updated.is_unchanged() {

@@ -8,9 +8,11 @@
 
 mod apply;
 mod content;
+mod gather;
 mod look;
 mod remove;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ use crate::upload::{Chunks, PackSink};
 
 pub(crate) use apply::free_for_file;
 pub(crate) use content::Content;
+pub use gather::Gathering;
+pub(crate) use gather::scattered;
 pub(crate) use look::{NameIs, names_in};
 pub(crate) use remove::Removal;
 
@@ -44,6 +48,8 @@ pub(crate) enum Change<'m> {
     Clear,
     /// Files that are expired give way to placeholders.
     Recycle(Recycling<'m>),
+    /// What lies in these packs is moved to others.
+    Gather(BTreeSet<PackId>),
 }
 
 /// How a change is made, apart from what it is.

@@ -110,6 +110,15 @@ impl Bench<'_> {
             bench.round(O::PullOne, round, "there")
         })?;
         // What came with the pull and what came later.
+        tree::compare(&self.source, &self.dir.join("target"), true)?;
+        if self.point.series == Series::Files {
+            return Ok(());
+        }
+        prepare(self.collection("here"), &self.dir.join("logs"))?;
+        self.rounds(O::PullCollected, |bench, round| {
+            bench.anew(&["target", "there"])?;
+            bench.round(O::PullCollected, round, "there")
+        })?;
         tree::compare(&self.source, &self.dir.join("target"), true)
     }
 
@@ -185,17 +194,29 @@ impl Bench<'_> {
         let tool = Tool::Ctxsync;
         Ok(match operation {
             O::FirstPush | O::PushUnchanged | O::PushOne => tool.push(&repo, machine, &self.source),
-            O::Pull | O::PullUnchanged | O::PullOne => tool.pull(&repo, machine, &self.dir.join("target")),
+            O::Pull | O::PullCollected | O::PullUnchanged | O::PullOne => {
+                tool.pull(&repo, machine, &self.dir.join("target"))
+            }
             O::FetchOne => tool.fetch(&repo, machine, &self.wanted()?, &self.dir.join("one")),
-            O::Log | O::Gc => {
+            O::Log => {
                 let mut command = tool.command(&repo, machine);
-                match operation {
-                    O::Log => command.args(["log", "work"]),
-                    _ => command.args(["gc", "--dry-run"]),
-                };
+                command.args(["log", "work"]);
+                command
+            }
+            O::Gc => {
+                let mut command = self.collection(state);
+                command.arg("--dry-run");
                 command
             }
         })
+    }
+
+    /// Returns the command that collects garbage.
+    fn collection(&self, state: &str) -> Command {
+        let machine = Machine { ctxsync: self.place.ctxsync, state: &self.dir.join(state) };
+        let mut command = Tool::Ctxsync.command(&Repo::Dir(self.dir.join("store")), machine);
+        command.arg("gc");
+        command
     }
 
     /// Returns the file that is fetched on its own, one in the middle.
@@ -236,7 +257,7 @@ fn expect(operation: Operation, summary: &Summary, files: u64) -> Result<()> {
     use Operation as O;
     let Summary { added, changed, deleted, .. } = summary;
     let good = match operation {
-        O::FirstPush | O::Pull => *added >= files && (*changed, *deleted) == (0, 0),
+        O::FirstPush | O::Pull | O::PullCollected => *added >= files && (*changed, *deleted) == (0, 0),
         O::PushOne | O::PullOne => (*added, *changed, *deleted) == (0, 1, 0),
         O::FetchOne => (*added, *changed, *deleted) == (1, 0, 0),
         O::PushUnchanged | O::PullUnchanged | O::Log | O::Gc => (*added, *changed, *deleted) == (0, 0, 0),

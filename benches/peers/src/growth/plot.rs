@@ -39,7 +39,7 @@ const LEGEND: u32 = 225;
 /// Text and axes: seen on white and on black.
 const INK: RGBColor = RGBColor(128, 128, 128);
 /// As well, and told apart by those who see no red or no green.
-const COLOURS: [RGBColor; 9] = [
+const COLOURS: [RGBColor; 10] = [
     RGBColor(31, 119, 214),
     RGBColor(230, 126, 0),
     RGBColor(0, 158, 115),
@@ -49,6 +49,7 @@ const COLOURS: [RGBColor; 9] = [
     RGBColor(219, 98, 176),
     RGBColor(24, 165, 190),
     RGBColor(150, 150, 20),
+    RGBColor(110, 120, 140),
 ];
 
 impl Plot {

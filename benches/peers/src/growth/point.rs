@@ -51,10 +51,12 @@ pub(crate) enum Operation {
     Log,
     /// A collection that deletes nothing.
     Gc,
+    /// Everything, into an empty directory, after a collection.
+    PullCollected,
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::FirstPush,
         Self::PushUnchanged,
         Self::PushOne,
@@ -64,6 +66,7 @@ impl Operation {
         Self::FetchOne,
         Self::Log,
         Self::Gc,
+        Self::PullCollected,
     ];
 }
 
@@ -79,6 +82,7 @@ impl fmt::Display for Operation {
             Self::FetchOne => "fetch of one file",
             Self::Log => "log",
             Self::Gc => "gc --dry-run",
+            Self::PullCollected => "pull after gc",
         })
     }
 }
@@ -137,7 +141,7 @@ impl Figure {
     /// the store keeps more.
     pub(crate) fn must(self, series: Series, operation: Operation) -> f64 {
         use Operation as O;
-        let is_whole = matches!(operation, O::FirstPush | O::Pull);
+        let is_whole = matches!(operation, O::FirstPush | O::Pull | O::PullCollected);
         let grows = match (series, self) {
             (_, Self::Memory) => false,
             (_, Self::Stored) => true,

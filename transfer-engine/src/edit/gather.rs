@@ -1,0 +1,121 @@
+//! Moving what lies scattered: the chunks of a tree that are in many small packs, or in packs that are mostly
+//! dead, are sent again, in few packs.
+
+use std::collections::{BTreeSet, HashSet};
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+
+use super::Edit;
+use crate::download::{Need, PackRange, plan_ranges, verified};
+use crate::env::JobLost;
+use crate::error::Error;
+use crate::format::{BlockOpener, ChunkId, PackId, PackUse, Snapshot, StoreKey};
+use crate::store::Store;
+use crate::tree::Tree;
+use crate::upload::seal;
+
+/// When a collection moves the data of a context to new packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gathering {
+    /// A pack of which the head needs fewer bytes than this is small.
+    pub small: u64,
+    /// From so many small packs on, all of them are moved into few.
+    pub many: usize,
+    /// The most bytes, as they are stored, that are moved in one context at once.
+    pub most: u64,
+}
+
+impl Default for Gathering {
+    fn default() -> Self {
+        Self { small: 256 << 10, many: 64, most: 64 << 20 }
+    }
+}
+
+/// A pack of which less than one byte in so many is needed is mostly dead.
+const DEAD: u64 = 4;
+/// Ranges of packs that are read ahead.
+const AHEAD: usize = 2;
+
+/// Returns the packs of a snapshot whose data should move, and how many bytes of them it needs. With
+/// `frees_space` that is also what is mostly dead, since nobody else is going to need the rest.
+pub(crate) fn scattered(snapshot: &Snapshot, rule: &Gathering, frees_space: bool) -> (BTreeSet<PackId>, u64) {
+    let is_small = |pack: &PackUse| pack.live < rule.small;
+    let is_dead =
+        |pack: &PackUse| frees_space && pack.size >= rule.small && pack.live.saturating_mul(DEAD) < pack.size;
+    let are_many = snapshot.packs.iter().filter(|pack| is_small(pack)).count() >= rule.many;
+    let mut packs: Vec<&PackUse> =
+        snapshot.packs.iter().filter(|pack| (are_many && is_small(pack)) || is_dead(pack)).collect();
+    // What gives back most for the least.
+    packs.sort_by_key(|pack| (pack.live, pack.id));
+    let (mut ids, mut bytes) = (BTreeSet::new(), 0);
+    for pack in packs {
+        if bytes + pack.live > rule.most {
+            break;
+        }
+        bytes += pack.live;
+        ids.insert(pack.id);
+    }
+    (ids, bytes)
+}
+
+impl Edit<'_> {
+    /// Sends the chunks of a tree that lie in these packs.
+    pub(super) async fn gather(&mut self, packs: &BTreeSet<PackId>, tree: &Tree<'_>) -> Result<(), Error> {
+        let (mut needs, mut met) = (Vec::new(), HashSet::new());
+        let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
+        while let Some((_, entries)) = segments.try_next().await? {
+            for chunk in entries.iter().flat_map(|entry| &entry.chunks) {
+                if packs.contains(&chunk.block.pack)
+                    && self.chunks.sent(&chunk.id).is_none()
+                    && met.insert(chunk.id)
+                {
+                    needs.push(Need { item: 0, chunk: *chunk, at: 0 });
+                }
+            }
+        }
+        let (store, env) = (self.store, self.store.env().clone());
+        let mut ranges = futures::stream::iter(plan_ranges(needs))
+            .map(|range| async move { chunks_of(store, range).await }.boxed())
+            .buffered(AHEAD);
+        while let Some(chunks) = ranges.try_next().await? {
+            let sealed = env.blocking(move || seal(chunks)).await.map_err(lost)?;
+            for block in sealed {
+                self.sink.add_block(block).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lost(e: JobLost) -> Error {
+    Error::local("compress", "chunks", std::io::Error::from(e))
+}
+
+/// Reads a range of a pack, and returns the chunks that are needed of it.
+async fn chunks_of(store: &Store, range: PackRange) -> Result<Vec<(ChunkId, Bytes)>, Error> {
+    let key = StoreKey::Pack(range.pack).path();
+    let bytes = store.get_range(range.pack, range.start, range.end).await?;
+    let opening = store.env().blocking(move || open(&bytes, &range));
+    opening.await.map_err(lost)?.map_err(|offset| Error::Corrupt {
+        key: key.to_string(),
+        what: format!("the block at byte {offset} is not what it should be"),
+    })
+}
+
+/// Unpacks what is needed of a range; an error is where the first block is that is damaged.
+fn open(bytes: &Bytes, range: &PackRange) -> Result<Vec<(ChunkId, Bytes)>, u32> {
+    let mut opener = BlockOpener::new();
+    let mut chunks = Vec::new();
+    for part in &range.blocks {
+        let block = part.block;
+        let from = (u64::from(block.offset) - range.start) as usize;
+        let stored = bytes.get(from..from + block.stored_len as usize).ok_or(block.offset)?;
+        let raw = opener.open(block.codec, block.raw_len, stored).map_err(|_| block.offset)?;
+        for need in &part.needs {
+            let chunk = verified(raw, need).ok_or(block.offset)?;
+            chunks.push((need.chunk.id, Bytes::copy_from_slice(chunk)));
+        }
+    }
+    Ok(chunks)
+}
