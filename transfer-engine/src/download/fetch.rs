@@ -24,6 +24,8 @@ use crate::store::Store;
 
 /// A file above this is brought on its own, piece by piece.
 pub(crate) const LONG: u64 = 4 << 20;
+/// A chunk of this many bytes is written out at once.
+const WORTH_WRITING_OUT: usize = 128 << 10;
 
 /// Something to be brought.
 #[derive(Debug)]
@@ -366,24 +368,7 @@ fn write_blocks(
             written.bytes += chunk.len() as u64;
         }
     }
-    if let [item] = items
-        && item.entry.entry.size() > LONG
-    {
-        start_writing_out(&lock(&slots[0]), blocks);
-    }
     written
-}
-
-/// Lets the disk begin with what was just written of a long file, or it would have all of it to do at the end,
-/// when everybody waits. Linux writes out at once what it is told that nobody needs.
-fn start_writing_out(slot: &Slot, blocks: &[BlockNeeds]) {
-    let needs = || blocks.iter().flat_map(|block| &block.needs);
-    let from = needs().map(|need| need.at).min();
-    let to = needs().map(|need| need.at + u64::from(need.chunk.len)).max();
-    if let (Some(new), Some(from), Some(to)) = (&slot.file, from, to) {
-        // It is made durable in any case.
-        let _ = rustix::fs::fadvise(&new.file, from, NonZeroU64::new(to - from), Advice::DontNeed);
-    }
 }
 
 /// Returns a chunk out of the block that it is in, if it is what it should be.
@@ -407,6 +392,12 @@ fn write_chunk(
         none => none.insert(shelf.new_file()?),
     };
     new.file.write_all_at(chunk, need.at)?;
+    if chunk.len() >= WORTH_WRITING_OUT {
+        // The disk begins with it, or it would have everything to do at the end, when everybody waits. Linux
+        // writes out at once what it is told that nobody needs. It is made durable in any case.
+        let _ =
+            rustix::fs::fadvise(&new.file, need.at, NonZeroU64::new(chunk.len() as u64), Advice::DontNeed);
+    }
     slot.left -= 1;
     seal_if_whole(slot, item, staging)
 }

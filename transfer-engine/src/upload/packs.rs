@@ -131,9 +131,10 @@ impl PackSink {
         memory: u64,
         concurrency: usize,
     ) -> Self {
-        // A quarter is for packs under way. The rest is for the one that is being filled, for what is being
-        // read, and for what the allocator does not give back at once.
-        let limit = u32::try_from(memory / 4).unwrap_or(u32::MAX >> 3);
+        // Three packs under way, by default: with two the store waits for us half of the time. The rest is for
+        // the one that is being filled, for what is being read, and for what the allocator does not give back
+        // at once.
+        let limit = u32::try_from(memory / 8 * 3).unwrap_or(u32::MAX >> 3);
         let limit = limit.clamp(1, u32::MAX >> 3);
         Self {
             store: store.clone(),
