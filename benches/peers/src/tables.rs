@@ -34,8 +34,10 @@ pub(crate) fn goals(cells: &[Cell]) -> String {
 /// Returns the machine and the versions.
 pub(crate) fn machine(machine: &Machine, cells: &[Cell]) -> String {
     let Machine { cpu, cores, memory_gib, kernel, file_system, day, commit } = machine;
+    // Outside of a repository nobody knows.
+    let at = if commit.is_empty() { String::new() } else { format!(", ctxsync at {commit}") };
     let mut out = format!(
-        "{cpu}, {cores} cores, {memory_gib:.0} GiB of memory, Linux {kernel}, {file_system}; {day}, ctxsync at {commit}.\n\n"
+        "{cpu}, {cores} cores, {memory_gib:.0} GiB of memory, Linux {kernel}, {file_system}; {day}{at}.\n\n"
     );
     let mut versions = BTreeMap::new();
     for (tool, row) in cells.iter().flat_map(|cell| &cell.tools) {
