@@ -2,6 +2,7 @@
 //! recycled, and what lies scattered is gathered.
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Semaphore;
 
 use super::clock::PassTime;
 use super::survey::is_passing;
@@ -13,9 +14,6 @@ use crate::monitor::Silent;
 use crate::options::SyncOptions;
 use crate::recycle::{self, Recycled, due, holds_placeholders};
 use crate::store::{Head, Store};
-
-/// The least memory with which data is moved, in bytes.
-const LEAST_MEMORY: u64 = 32 << 20;
 
 /// What was done to one context.
 #[derive(Default)]
@@ -35,9 +33,11 @@ impl Store {
         monitor: &dyn CollectMonitor,
     ) -> Result<(), Error> {
         let names = self.names().await?;
+        // Data moves in one context after the other: it takes the memory of an upload.
+        let turn = &Semaphore::new(1);
         let mut settled = std::pin::pin!(
             stream::iter(names)
-                .map(|name| async move { (self.settle(&name, time, options).await, name) })
+                .map(|name| async move { (self.settle(&name, time, options, turn).await, name) })
                 .buffer_unordered(options.concurrency.get())
                 .map(Ok::<_, Error>)
         );
@@ -70,6 +70,7 @@ impl Store {
         name: &ContextName,
         time: &PassTime,
         options: &CollectOptions,
+        turn: &Semaphore,
     ) -> Result<Settled, Error> {
         let Some(head) = self.find_head(name).await? else { return Ok(Settled::default()) };
         let mut head = if options.dry_run { head } else { self.settled(name, head).await? };
@@ -80,7 +81,7 @@ impl Store {
         if recycled.as_ref().is_some_and(|recycled| recycled.snapshot.is_some()) {
             head = self.require_head(name).await?;
         }
-        Ok(Settled { recycled, gathered: self.gather(name, head, options).await? })
+        Ok(Settled { recycled, gathered: self.gather(name, head, options, turn).await? })
     }
 
     async fn recycle_expired(
@@ -112,6 +113,7 @@ impl Store {
         name: &ContextName,
         head: Head,
         options: &CollectOptions,
+        turn: &Semaphore,
     ) -> Result<Option<(u64, u64)>, Error> {
         let frees_space = !options.retention.keeps_all();
         let (packs, bytes) = scattered(&head.snapshot, &options.gathering, frees_space);
@@ -121,9 +123,9 @@ impl Store {
         }
         let count = packs.len() as u64;
         if !options.dry_run {
-            // Contexts are settled side by side.
-            let memory = (options.memory / options.concurrency.get() as u64).max(LEAST_MEMORY);
-            let edit = EditOptions { session: String::new(), concurrency: options.concurrency, memory };
+            let _turn = turn.acquire().await;
+            let (concurrency, memory) = (options.concurrency, options.memory);
+            let edit = EditOptions { session: String::new(), concurrency, memory };
             Edit::new(self, name, &edit).commit(&mut Change::Gather(packs), head).await?;
         }
         Ok(Some((count, bytes)))

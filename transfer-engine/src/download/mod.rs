@@ -18,4 +18,6 @@ mod resume;
 
 pub(crate) use arriving::Arriving;
 pub(crate) use fetch::{chain, verified};
+#[cfg(test)]
+pub(crate) use ranges::BlockNeeds;
 pub(crate) use ranges::{Need, PackRange, plan_ranges};

@@ -36,6 +36,10 @@ impl Default for Gathering {
 const DEAD: u64 = 4;
 /// Ranges of packs that are read ahead.
 const AHEAD: usize = 2;
+/// The most bytes that a range may hold once it is unpacked, but for a single block.
+const MAX_RAW: u64 = 16 << 20;
+/// Chunks of so many bytes are packed together: those of small packs shall share blocks.
+const WORTH_SEALING: usize = 1 << 20;
 
 /// Returns the packs of a snapshot whose data should move, and how many bytes of them it needs. With
 /// `frees_space` that is also what is mostly dead, since nobody else is going to need the rest.
@@ -75,17 +79,47 @@ impl Edit<'_> {
             }
         }
         let (store, env) = (self.store, self.store.env().clone());
-        let mut ranges = futures::stream::iter(plan_ranges(needs))
+        let ranges = plan_ranges(needs).into_iter().flat_map(split);
+        let mut ranges = futures::stream::iter(ranges)
             .map(|range| async move { chunks_of(store, range).await }.boxed())
             .buffered(AHEAD);
-        while let Some(chunks) = ranges.try_next().await? {
-            let sealed = env.blocking(move || seal(chunks)).await.map_err(lost)?;
-            for block in sealed {
-                self.sink.add_block(block).await?;
+        let (mut held, mut held_bytes) = (Vec::new(), 0);
+        loop {
+            let read = ranges.try_next().await?;
+            let is_end = read.is_none();
+            let chunks = read.into_iter().flatten();
+            held.extend(chunks.inspect(|(_, bytes)| held_bytes += bytes.len()));
+            if is_end || held_bytes >= WORTH_SEALING {
+                held_bytes = 0;
+                let chunks = std::mem::take(&mut held);
+                for block in env.blocking(move || seal(chunks)).await.map_err(lost)? {
+                    self.sink.add_block(block).await?;
+                }
+            }
+            if is_end {
+                return Ok(());
             }
         }
-        Ok(())
     }
+}
+
+/// Divides a range into such as take little memory once they are unpacked.
+fn split(range: PackRange) -> Vec<PackRange> {
+    let mut parts: Vec<(PackRange, u64)> = Vec::new();
+    for part in range.blocks {
+        let raw = u64::from(part.block.raw_len);
+        let start = u64::from(part.block.offset);
+        let end = start + u64::from(part.block.stored_len);
+        match parts.last_mut() {
+            Some((last, held)) if *held + raw <= MAX_RAW => {
+                *held += raw;
+                last.end = end;
+                last.blocks.push(part);
+            }
+            _ => parts.push((PackRange { pack: range.pack, start, end, blocks: vec![part] }, raw)),
+        }
+    }
+    parts.into_iter().map(|(range, _)| range).collect()
 }
 
 fn lost(e: JobLost) -> Error {
@@ -118,4 +152,25 @@ fn open(bytes: &Bytes, range: &PackRange) -> Result<Vec<(ChunkId, Bytes)>, u32> 
         }
     }
     Ok(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::download::BlockNeeds;
+    use crate::format::{BlockRef, Codec};
+
+    #[test]
+    fn a_range_is_divided_by_what_it_holds_unpacked() {
+        let pack = PackId([1; 16]);
+        let block = |offset: u32, raw_len| {
+            let block = BlockRef { pack, offset, stored_len: 100, raw_len, codec: Codec::Stored };
+            BlockNeeds { block, needs: Vec::new() }
+        };
+        let large = u32::try_from(MAX_RAW).unwrap();
+        let blocks = vec![block(0, large / 2), block(100, large / 2), block(300, 1), block(400, large + 1)];
+        let parts = split(PackRange { pack, start: 0, end: 500, blocks });
+        let spans: Vec<_> = parts.iter().map(|part| (part.start, part.end, part.blocks.len())).collect();
+        assert_eq!(spans, [(0, 200, 2), (300, 400, 1), (400, 500, 1)]);
+    }
 }
