@@ -35,6 +35,7 @@ pub mod layer;
 mod leftovers;
 mod open;
 mod options;
+mod page_cache;
 mod probe;
 mod profile;
 mod settings;
