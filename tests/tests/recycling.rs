@@ -13,14 +13,15 @@ use ctxsync_tests::interrupt::BeforePut;
 use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
 use futures::FutureExt;
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use policy_core::TreePath;
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
-use transfer_engine::format::TreeEntry;
+use transfer_engine::format::{StoreKey, TreeEntry};
 use transfer_engine::recycle::{Due, Recycled, due, recycle};
 use transfer_engine::{
-    Action, CollectOptions, ContextName, ContextService, Env, Error, Silent, Store, SyncOptions, WriteOptions,
+    Action, CollectOptions, ContextName, ContextService, Env, Error, Gathering, Silent, Store, SyncOptions,
+    WriteOptions,
 };
 
 const DAY: i64 = 86_400;
@@ -119,6 +120,27 @@ async fn what_is_expired_leaves_with_the_next_commit_and_so_do_its_bytes() {
     let fresh = yard.machine("fresh", "{}");
     fresh.pull().await.clean();
     assert_eq!(paths(&fresh.mount.0), ["new"]);
+}
+
+#[tokio::test]
+async fn a_collection_tells_of_it_though_it_fails_to_gather_after_it() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["old"]}}"#);
+    for path in ["old", "x", "y"] {
+        a.mount.write(path, path);
+        a.push().await.clean();
+    }
+    yard.days(1);
+    for pack in &yard.world.head().await.packs {
+        let damaged = vec![0; pack.size as usize];
+        yard.world.objects.put(&StoreKey::Pack(pack.id).path(), damaged.into()).await.unwrap();
+    }
+    let store = Store::new(Arc::clone(&yard.world.objects), "test:", a.env.clone());
+    let gathering = Gathering { many: 2, ..Gathering::default() };
+    let options = CollectOptions { gathering, ..CollectOptions::default() };
+    let report = store.collect(&options, &Silent).await.unwrap();
+    assert_eq!((report.files_recycled, report.packs_gathered), (1, 0));
+    assert_eq!(yard.files().await, gone(&["old"], &["x", "y"]));
 }
 
 #[tokio::test]

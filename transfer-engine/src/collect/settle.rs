@@ -37,19 +37,15 @@ impl Store {
         let turn = &Semaphore::new(1);
         let mut settled = std::pin::pin!(
             stream::iter(names)
-                .map(|name| async move { (self.settle(&name, time, options, turn).await, name) })
+                .map(|name| async move {
+                    let mut settled = Settled::default();
+                    let result = self.settle(&name, time, options, turn, &mut settled).await;
+                    (name, settled, result)
+                })
                 .buffer_unordered(options.concurrency.get())
                 .map(Ok::<_, Error>)
         );
-        while let Some((result, name)) = settled.try_next().await? {
-            let settled = match result {
-                Ok(settled) => settled,
-                Err(error) if is_passing(&error) => return Err(error),
-                Err(error) => {
-                    monitor.warning(&format!("context {name} can't be settled: {error}"));
-                    continue;
-                }
-            };
+        while let Some((name, settled, result)) = settled.try_next().await? {
             if let Some(recycled) = settled.recycled {
                 report.files_recycled += recycled.files;
                 report.bytes_recycled += recycled.bytes;
@@ -61,27 +57,35 @@ impl Store {
                 report.bytes_gathered += bytes;
                 monitor.gathered(&name, packs, bytes);
             }
+            match result {
+                Err(error) if is_passing(&error) => return Err(error),
+                Err(error) => monitor.warning(&format!("context {name} can't be settled: {error}")),
+                Ok(()) => (),
+            }
         }
         Ok(())
     }
 
+    /// Settles one context, and tells what was done to it also where the rest fails.
     async fn settle(
         &self,
         name: &ContextName,
         time: &PassTime,
         options: &CollectOptions,
         turn: &Semaphore,
-    ) -> Result<Settled, Error> {
-        let Some(head) = self.find_head(name).await? else { return Ok(Settled::default()) };
+        settled: &mut Settled,
+    ) -> Result<(), Error> {
+        let Some(head) = self.find_head(name).await? else { return Ok(()) };
         let mut head = if options.dry_run { head } else { self.settled(name, head).await? };
         if !head.is_live() {
-            return Ok(Settled::default());
+            return Ok(());
         }
-        let recycled = self.recycle_expired(name, &head, time, options).await?;
-        if recycled.as_ref().is_some_and(|recycled| recycled.snapshot.is_some()) {
+        settled.recycled = self.recycle_expired(name, &head, time, options).await?;
+        if settled.recycled.as_ref().is_some_and(|recycled| recycled.snapshot.is_some()) {
             head = self.require_head(name).await?;
         }
-        Ok(Settled { recycled, gathered: self.gather(name, head, options, turn).await? })
+        settled.gathered = self.gather(name, head, options, turn).await?;
+        Ok(())
     }
 
     async fn recycle_expired(
