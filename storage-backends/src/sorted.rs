@@ -36,8 +36,8 @@ const LONG: usize = 16 << 20;
 /// which costs some 60 bytes of memory a key. The stat of a key is taken only when the listing gets there, or
 /// nearly so, for who wants no more than the first must not pay for all. What is gone by then is left out.
 ///
-/// An object of 16 MiB and more leaves the page cache when its put is done. Nobody is about to read it, other
-/// programs want their own files there, and the kernel can give the next put memory that it has at hand.
+/// An object of 16 MiB and more leaves the page cache when its put is done, as other programs want their own
+/// files there. Who reads it right afterwards reads it from the disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Sorted<S> {
     inner: S,
