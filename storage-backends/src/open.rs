@@ -119,7 +119,8 @@ pub enum OpenError {
 /// Opens the store at `url`, without sending a request.
 ///
 /// What a put to a cloud store gives back tells the store's time of the answer: a `SystemTime` among its
-/// extensions. S3 puts are conditional by `If-None-Match`, and their payloads are not signed where TLS protects them.
+/// extensions. S3 puts are conditional by `If-None-Match`, and their payloads are not signed where TLS
+/// protects them or they stay on this machine.
 /// A local store flushes what it writes. `memory:` is a new and empty store each time. Errors of a cloud
 /// store are cleaned of secrets, have the kind that the answer's status asks for, and where a bucket is
 /// missing they are not `NotFound`, so that it can't be taken for a missing object (see
@@ -235,12 +236,12 @@ fn open_s3(
     settings.lay_strict(&options.settings)?;
     let secrets = settings.secrets();
     let http = settings.allow_http()?;
-    let tls = settings.over_tls(&["aws_endpoint_url_s3", "aws_endpoint"]);
+    let safe = settings.is_way_safe(&["aws_endpoint_url_s3", "aws_endpoint"]);
     let builder = AmazonS3Builder::new()
         .with_http_connector(Dated)
         .with_client_options(client(options, http))
         .with_retry(retry(options))
-        .with_unsigned_payload(tls)
+        .with_unsigned_payload(safe)
         .with_conditional_put(S3ConditionalPut::ETagMatch);
     settings.remove(&["allow_http"]);
     let builder = settings.apply(builder, AmazonS3Builder::with_config);

@@ -188,7 +188,6 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         for name in ENDPOINTS {
             let Some(url) = self.get(name) else { continue };
             let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
             if rest.contains('@') || rest.contains('?') {
                 let reason =
                     "an endpoint holds no user info and no query; credentials have keys of their own";
@@ -201,7 +200,7 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
                 }
                 continue;
             }
-            if is_loopback(authority) {
+            if is_loopback(rest) {
                 loopback = true;
             } else if !asked {
                 return Err(OpenError::PlainHttp { endpoint: url.to_owned() });
@@ -210,10 +209,14 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         Ok(asked || loopback)
     }
 
-    /// Says whether requests go over TLS: the first of the named endpoints, or the cloud's own.
-    pub(crate) fn over_tls(&self, endpoints: &[&str]) -> bool {
+    /// Says whether nobody can change a request on its way, as it goes over TLS or does not leave this
+    /// machine: to the first of the named endpoints, or to the cloud's own.
+    pub(crate) fn is_way_safe(&self, endpoints: &[&str]) -> bool {
         let endpoint = endpoints.iter().find_map(|name| self.get(name));
-        endpoint.is_none_or(|url| url.to_ascii_lowercase().starts_with("https://"))
+        endpoint.is_none_or(|url| {
+            let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+            scheme.eq_ignore_ascii_case("https") || is_loopback(rest)
+        })
     }
 
     /// Passes every setting to a builder.
@@ -222,7 +225,9 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
     }
 }
 
-fn is_loopback(authority: &str) -> bool {
+/// Says whether an address, from its host on, is on this machine.
+fn is_loopback(address: &str) -> bool {
+    let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),

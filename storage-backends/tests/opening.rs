@@ -181,6 +181,23 @@ fn echo_server() -> String {
 }
 
 #[tokio::test]
+async fn a_payload_is_signed_where_it_could_be_changed_on_its_way() {
+    let echo = echo_server();
+    let here = settings([("endpoint", &echo)]);
+    let asked = settings([("endpoint", &echo), ("unsigned_payload", "false")]);
+    let far = settings([("endpoint", "http://far.example"), ("allow_http", "true"), ("proxy_url", &echo)]);
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "secret-secret")];
+    for (options, is_signed) in [(here, false), (asked, true), (far, true)] {
+        let mut options = options.with_env(pairs(keys));
+        options.retries = 0;
+        let store = at("s3://b", &options).unwrap().store;
+        let request = printed(&store.put(&Key::from("x"), "x".into()).await.unwrap_err());
+        assert!(request.contains("x-amz-content-sha256"), "{request}");
+        assert_ne!(request.contains("UNSIGNED-PAYLOAD"), is_signed, "{request}");
+    }
+}
+
+#[tokio::test]
 async fn k1_a_server_that_repeats_a_token_does_not_get_it_printed() {
     let endpoint = echo_server();
     let mut options = env([
