@@ -106,7 +106,7 @@ impl Edit<'_> {
                         taken.chunks.push((id, len));
                         if let Some(found) = known.find(&id, len).await? {
                             taken.known.insert(id, found);
-                        } else if self.chunks.claim(None, id) {
+                        } else if self.chunks.claim(None, id, bytes.len(), None) {
                             new.push((id, bytes));
                         }
                     }

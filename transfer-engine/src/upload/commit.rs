@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use policy_core::{Towards, TreePath};
 
+use super::chunks::Chunks;
 use super::conflict_copies::Copies;
 use super::deadline::{Course, Cut};
 use super::delta::LocalDelta;
-use super::packs::{Chunks, PackSink};
+use super::packs::PackSink;
 use super::push::{Attempt, Outcome};
 use super::tally::Tally;
 use crate::commit::{Committed, written_here};

@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use policy_core::TreePath;
 use tokio::time::timeout_at;
 
+use super::chunks::Chunks;
 use super::delta::LocalDelta;
 use super::pace::Pace;
-use super::packs::{Chunks, PackSink};
+use super::packs::PackSink;
 use super::unsent::Missing;
 use crate::error::Error;
 use crate::format::PackId;

@@ -17,9 +17,10 @@ use futures::StreamExt;
 use policy_core::{ListMarks, Scope, TreePath, UploadMode};
 use tokio::sync::mpsc;
 
+use super::chunks::Chunks;
 use super::files::{Read, Readers, read_long};
 use super::merge::{Batch, Work};
-use super::packs::{Chunks, PackSink};
+use super::packs::PackSink;
 use super::reading::Buffers;
 use super::resume::resume;
 use super::unsent::Landed;

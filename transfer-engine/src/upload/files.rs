@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use policy_core::{Entry, Node, Scope, TreePath, UploadMode};
 
+use super::chunks::Chunks;
 use super::delta::{DeltaStats, Sending};
 use super::merge::{Batch, Work, count_row, hint_for};
-use super::packs::Chunks;
 use super::reading::{Buffers, LongFile, Parents, ReadError, read_whole};
 use crate::env::{Env, JobLost};
 use crate::error::Error;
@@ -60,7 +60,7 @@ impl Readers {
                         .and_then(|dir| read_whole(&dir, path.name(), print, LONG, self.mount.env()));
                     let result = whole.map(|whole| {
                         read.stats.bytes_read += whole.bytes.len() as u64;
-                        let chunks = self.chunk(&path, whole.bytes, &mut blocks, &mut read);
+                        let chunks = self.chunk(&path, whole.bytes, batch.after, &mut blocks, &mut read);
                         (whole.print, whole.trusted, chunks)
                     });
                     finish_file(path, base, result, &mut read);
@@ -76,13 +76,14 @@ impl Readers {
         &self,
         path: &TreePath,
         bytes: Bytes,
+        after: Option<u32>,
         blocks: &mut Blocks,
         read: &mut Read,
     ) -> Vec<(ChunkId, u32)> {
         let mut rest = bytes;
         let mut chunks = Vec::with_capacity(1);
         while let Some(len) = cut(&rest, true).filter(|len| *len > 0) {
-            chunks.push(self.take_on(rest.split_to(len), |id, bytes| {
+            chunks.push(self.take_on(rest.split_to(len), after, |id, bytes| {
                 read.new_bytes += bytes.len() as u64;
                 blocks.push(id, bytes, self.is_archived(path));
             }));
@@ -94,12 +95,13 @@ impl Readers {
         self.mode == UploadMode::Archive && !self.scope.archive_exclude_paths().contains(path)
     }
 
-    /// Hashes a chunk, and hands it over if it is this reader that has to send it.
-    fn take_on(&self, bytes: Bytes, send: impl FnOnce(ChunkId, Bytes)) -> (ChunkId, u32) {
+    /// Hashes a chunk, and hands it over if it is this reader that has to send it. `after` as for
+    /// [`Chunks::claim`].
+    fn take_on(&self, bytes: Bytes, after: Option<u32>, send: impl FnOnce(ChunkId, Bytes)) -> (ChunkId, u32) {
         let id = ChunkId::of(&bytes);
         let len = bytes.len() as u32;
         if let Some((chunks, head)) = &self.chunks
-            && chunks.claim(head.as_deref(), id)
+            && chunks.claim(head.as_deref(), id, bytes.len(), after)
         {
             send(id, bytes);
         }
@@ -314,7 +316,7 @@ impl Readers {
         let ids = chunks
             .into_iter()
             .map(|bytes| {
-                self.take_on(bytes, |id, bytes| {
+                self.take_on(bytes, None, |id, bytes| {
                     new_bytes += bytes.len() as u64;
                     blocks.push(id, bytes, false);
                 })

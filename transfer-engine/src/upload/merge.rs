@@ -35,6 +35,8 @@ pub(super) enum Work {
 pub(super) struct Batch {
     pub(super) work: Vec<Work>,
     pub(super) bytes: u64,
+    /// How many files were to be read before, where they come in the order of the tree.
+    pub(super) after: Option<u32>,
     /// Long files of this batch.
     pub(super) long: Vec<Work>,
     pub(super) problems: Vec<PathProblem>,
@@ -50,6 +52,8 @@ pub(super) struct Merge<'a> {
     pub(super) mode: UploadMode,
     pub(super) out: &'a mpsc::Sender<Batch>,
     pub(super) batch: Batch,
+    /// Files to be read so far.
+    pub(super) files: u32,
     /// The last file or link that was found.
     pub(super) leaf: Option<TreePath>,
 }
@@ -111,7 +115,8 @@ impl Merge<'_> {
 
     /// Sends the batch on; false once nobody listens any more.
     fn send(&mut self) -> bool {
-        self.out.blocking_send(std::mem::take(&mut self.batch)).is_ok()
+        let next = Batch { after: Some(self.files), ..Batch::default() };
+        self.out.blocking_send(std::mem::replace(&mut self.batch, next)).is_ok()
     }
 
     fn both(&mut self, found: Found, row: BaseRow, frozen: &mut Option<TreePath>) {
@@ -219,6 +224,7 @@ impl Merge<'_> {
         } else {
             self.batch.bytes += size.max(1);
             self.batch.work.push(work);
+            self.files = self.files.saturating_add(1);
         }
     }
 

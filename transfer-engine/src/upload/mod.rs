@@ -1,6 +1,7 @@
 //! From the mount to the store.
 
 mod aging;
+mod chunks;
 mod commit;
 mod conflict_copies;
 mod copy;
@@ -19,7 +20,8 @@ mod tally;
 mod unsent;
 mod walk;
 
+pub(crate) use chunks::Chunks;
 pub(crate) use copy::seal;
 pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, local_delta};
-pub(crate) use packs::{Chunks, PackSink};
+pub(crate) use packs::PackSink;
 pub(crate) use walk::{EarlyWalk, Walk};

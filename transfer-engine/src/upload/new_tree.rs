@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use policy_core::{Decision, Entry, Reason, TreePath, Verdict};
 
+use super::chunks::Chunks;
 use super::commit::let_others_run;
 use super::conflict_copies::Copied;
 use super::delta::LocalDelta;
-use super::packs::{Chunks, PackSink};
+use super::packs::PackSink;
 use super::push::Attempt;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
@@ -48,7 +49,7 @@ impl Mount {
             }
             None => Arc::new(ChunkIndex::default()),
         };
-        let mut finder = Finder { chunks, lookup: Lookup::new(tree.clone(), &index) };
+        let mut finder = Finder { chunks, near: 0, lookup: Lookup::new(tree.clone(), &index) };
         let mut update = TreeUpdate::new(tree.clone()).without(late.iter().copied());
         let mut copies = copies.iter().peekable();
         // With a part of the scope only, nothing is known about the rest but what the base says.
@@ -205,6 +206,8 @@ fn agrees_after(step: &PlanStep, base_after: Option<&Option<BaseRow>>) -> bool {
 /// Finds where the chunks of a file lie.
 struct Finder<'a> {
     chunks: &'a Chunks,
+    /// The block of the last one, by [`Chunks::sent_near`].
+    near: u32,
     lookup: Lookup<'a>,
 }
 
@@ -218,7 +221,7 @@ impl Finder<'_> {
     ) -> Result<Option<TreeEntry>, Error> {
         let mut chunks: Vec<ChunkRef> = Vec::with_capacity(ids.len());
         for (id, _) in ids {
-            let found = match self.chunks.sent(id) {
+            let found = match self.chunks.sent_near(id, &mut self.near) {
                 Some(found) => Some(found),
                 None => self.lookup.find(id).await?,
             };

@@ -1,7 +1,7 @@
 //! Blocks become packs, and packs are put while the next one fills.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,76 +10,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
+use super::chunks::Chunks;
 use super::pace::Pace;
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
-use crate::format::{BlockRef, ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, SealedPack, StoreKey};
+use crate::format::{ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, SealedPack, StoreKey};
 use crate::state::{NotedPack, PackJournal};
 use crate::store::{Store, unusable};
-use crate::tree::ChunkIndex;
 
 /// A pack of less waits for the tree, to share its request.
 const WORTH_SENDING_AHEAD: u64 = 4 << 20;
-
-/// The chunks that need not be sent: the head's, and those that this upload has taken on.
-///
-/// Shared by the readers of files. Whoever claims a chunk sends it; everyone else only names it.
-#[derive(Debug, Default)]
-pub(crate) struct Chunks {
-    head: Mutex<Option<Arc<ChunkIndex>>>,
-    /// `None` until the block that holds the chunk has its place in a pack.
-    claimed: Mutex<HashMap<ChunkId, Option<ChunkRef>>>,
-}
-
-impl Chunks {
-    pub(crate) fn set_head(&self, index: Arc<ChunkIndex>) {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(index);
-    }
-
-    pub(crate) fn head(&self) -> Option<Arc<ChunkIndex>> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether the caller is to send this chunk: nobody has it, and nobody else is at it.
-    pub(crate) fn claim(&self, head: Option<&ChunkIndex>, id: ChunkId) -> bool {
-        if head.is_some_and(|h| h.may_hold(&id)) {
-            return false;
-        }
-        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        match claimed.entry(id) {
-            std::collections::hash_map::Entry::Occupied(_) => false,
-            std::collections::hash_map::Entry::Vacant(free) => {
-                free.insert(None);
-                true
-            }
-        }
-    }
-
-    /// Returns where a chunk that this upload sent lies.
-    pub(crate) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied().flatten()
-    }
-
-    /// Whether a chunk is where a tree may refer to it: in the head, or in what was sent.
-    pub(crate) fn holds(&self, head: Option<&ChunkIndex>, id: &ChunkId) -> bool {
-        self.sent(id).is_some() || head.is_some_and(|h| h.may_hold(id))
-    }
-
-    /// Forgets the chunks in packs that are not to be counted on, and those that have no place.
-    pub(crate) fn keep_only(&self, counts: impl Fn(&PackId) -> bool) {
-        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.retain(|_, place| place.is_some_and(|place| counts(&place.block.pack)));
-    }
-
-    pub(super) fn place(&self, block: BlockRef, chunks: &[(ChunkId, u32)]) {
-        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut offset = 0;
-        for (id, len) in chunks {
-            claimed.insert(*id, Some(ChunkRef { id: *id, len: *len, offset, block }));
-            offset += len;
-        }
-    }
-}
 
 /// A pack that is in the store.
 #[derive(Debug, Clone, Copy)]

@@ -9,9 +9,10 @@ use policy_core::Digest;
 use tokio::time::Instant;
 
 use super::aging::Aging;
+use super::chunks::Chunks;
 use super::deadline::{Course, Cut};
 use super::delta::{LocalDelta, Sending, local_delta};
-use super::packs::{Chunks, PackSink};
+use super::packs::PackSink;
 use super::walk::Walk;
 use crate::error::Error;
 use crate::format::{Kind, RecycleRules, Snapshot};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use policy_core::TreePath;
 
+use super::chunks::Chunks;
 use super::delta::LocalDelta;
-use super::packs::Chunks;
 use crate::state::{DeltaRow, DeltaState};
 use crate::tree::ChunkIndex;
 

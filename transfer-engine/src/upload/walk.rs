@@ -44,7 +44,8 @@ impl Walk {
                 checksum,
                 mode,
                 out: &out,
-                batch: Batch::default(),
+                batch: Batch { after: Some(0), ..Batch::default() },
+                files: 0,
                 leaf: None,
             };
             merge.run(scan, base)?;

@@ -1,0 +1,235 @@
+//! Which chunks an upload need not send: the head's, and those that it has taken on itself.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::format::{BlockRef, ChunkId, ChunkRef, PackId};
+use crate::tree::ChunkIndex;
+
+/// A chunk of at most so many bytes is sent again where it was sent so many files ago: who brings both files
+/// would have to read a whole block for it.
+const SMALL: usize = 2 << 10;
+const FAR: u32 = 4096;
+
+/// No block yet, and no file.
+const NONE: u32 = u32::MAX;
+
+/// The table is in parts, so that one that has to grow is copied on its own.
+const PARTS: usize = 16;
+
+/// The chunks that need not be sent: the head's, and those that this upload has taken on.
+///
+/// Shared by the readers of files. Whoever claims a chunk sends it; everyone else only names it.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    head: Mutex<Option<Arc<ChunkIndex>>>,
+    claimed: [Mutex<Claimed>; PARTS],
+    blocks: Mutex<Vec<BlockRef>>,
+}
+
+/// A part of what was claimed. A million chunks have to fit, so that a place names its block by number.
+#[derive(Debug, Default)]
+struct Claimed {
+    chunks: HashMap<ChunkId, Claim>,
+    /// The second and later places of those that were sent again.
+    others: HashMap<ChunkId, Vec<Place>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    /// After how many files it was claimed last; [`NONE`] if it is not to be sent again.
+    after: u32,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// [`NONE`] until the block that holds the chunk has its place in a pack.
+    block: u32,
+    offset: u32,
+    len: u32,
+}
+
+const NOWHERE: Place = Place { block: NONE, offset: 0, len: 0 };
+
+impl Chunks {
+    pub(crate) fn set_head(&self, index: Arc<ChunkIndex>) {
+        *lock(&self.head) = Some(index);
+    }
+
+    pub(crate) fn head(&self) -> Option<Arc<ChunkIndex>> {
+        lock(&self.head).clone()
+    }
+
+    /// Whether the caller is to send this chunk of `len` bytes: nobody has it, and nobody else is at it. What
+    /// is small may be sent more than once by who says how many files come before it.
+    pub(crate) fn claim(
+        &self,
+        head: Option<&ChunkIndex>,
+        id: ChunkId,
+        len: usize,
+        after: Option<u32>,
+    ) -> bool {
+        if head.is_some_and(|h| h.may_hold(&id)) {
+            return false;
+        }
+        let after = after.filter(|_| len <= SMALL).unwrap_or(NONE);
+        match self.part(&id).chunks.entry(id) {
+            Entry::Occupied(mut claim) => {
+                let last = claim.get().after;
+                let again = last != NONE && after != NONE && after.abs_diff(last) > FAR;
+                if again {
+                    claim.get_mut().after = after;
+                }
+                again
+            }
+            Entry::Vacant(free) => {
+                free.insert(Claim { after, place: NOWHERE });
+                true
+            }
+        }
+    }
+
+    /// Returns where a chunk that this upload sent lies.
+    pub(crate) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
+        self.sent_near(id, &mut 0)
+    }
+
+    /// Returns where a chunk that this upload sent lies: where there are several places, the one nearest to the
+    /// block that was returned with this number last.
+    pub(crate) fn sent_near(&self, id: &ChunkId, near: &mut u32) -> Option<ChunkRef> {
+        let part = self.part(id);
+        let others = part.others.get(id).into_iter().flatten();
+        let places = part.chunks.get(id).map(|claim| &claim.place).into_iter().chain(others);
+        let place = places.filter(|p| p.block != NONE).min_by_key(|p| p.block.abs_diff(*near)).copied()?;
+        drop(part);
+        *near = place.block;
+        let block = *lock(&self.blocks).get(place.block as usize)?;
+        Some(ChunkRef { id: *id, len: place.len, offset: place.offset, block })
+    }
+
+    /// Whether a chunk is where a tree may refer to it: in the head, or in what was sent.
+    pub(crate) fn holds(&self, head: Option<&ChunkIndex>, id: &ChunkId) -> bool {
+        self.sent(id).is_some() || head.is_some_and(|h| h.may_hold(id))
+    }
+
+    /// Forgets the chunks in packs that are not to be counted on, and those that have no place.
+    pub(crate) fn keep_only(&self, counts: impl Fn(&PackId) -> bool) {
+        let kept: Vec<bool> = lock(&self.blocks).iter().map(|block| counts(&block.pack)).collect();
+        let is_kept = |place: &Place| kept.get(place.block as usize).is_some_and(|kept| *kept);
+        for part in &self.claimed {
+            let Claimed { chunks, others } = &mut *lock(part);
+            others.retain(|_, places| {
+                places.retain(is_kept);
+                !places.is_empty()
+            });
+            chunks.retain(|id, claim| {
+                if !is_kept(&claim.place) {
+                    claim.place = others.get_mut(id).and_then(Vec::pop).unwrap_or(NOWHERE);
+                }
+                claim.place.block != NONE
+            });
+        }
+    }
+
+    /// Notes that a block has its place in a pack.
+    pub(super) fn place(&self, block: BlockRef, chunks: &[(ChunkId, u32)]) {
+        let block = {
+            let mut blocks = lock(&self.blocks);
+            blocks.push(block);
+            u32::try_from(blocks.len() - 1).unwrap_or(NONE)
+        };
+        let mut offset = 0;
+        for (id, len) in chunks {
+            let place = Place { block, offset, len: *len };
+            offset += len;
+            let mut part = self.part(id);
+            let claim = part.chunks.entry(*id).or_insert(Claim { after: NONE, place: NOWHERE });
+            if claim.place.block == NONE {
+                claim.place = place;
+            } else {
+                part.others.entry(*id).or_default().push(place);
+            }
+        }
+    }
+
+    fn part(&self, id: &ChunkId) -> MutexGuard<'_, Claimed> {
+        lock(&self.claimed[usize::from(id.0[0]) % PARTS])
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Codec;
+
+    const ID: ChunkId = ChunkId([7; 32]);
+    const SHORT: usize = 100;
+
+    fn block(pack: u8, offset: u32) -> BlockRef {
+        BlockRef { pack: PackId([pack; 16]), offset, stored_len: 10, raw_len: 300, codec: Codec::Stored }
+    }
+
+    /// Places a block in which the chunk has another one of 50 bytes before it.
+    fn place(chunks: &Chunks, block: BlockRef) {
+        chunks.place(block, &[(ChunkId([8; 32]), 50), (ID, SHORT as u32)]);
+    }
+
+    #[test]
+    fn a_small_chunk_is_sent_again_far_away_only() {
+        let chunks = Chunks::default();
+        let claim = |len, after| chunks.claim(None, ID, len, after);
+        assert!(claim(SHORT, Some(10)));
+        assert!(!claim(SHORT, Some(10)) && !claim(SHORT, Some(10 + FAR)) && !claim(SHORT, None));
+        assert!(claim(SHORT, Some(11 + FAR)));
+        assert!(!claim(SHORT, Some(11 + FAR)) && !claim(SHORT, Some(10 + 2 * FAR)));
+        let chunks = Chunks::default();
+        assert!(
+            chunks.claim(None, ID, SMALL + 1, Some(0)) && !chunks.claim(None, ID, SMALL + 1, Some(9 * FAR))
+        );
+    }
+
+    #[test]
+    fn what_an_earlier_upload_sent_is_not_sent_again() {
+        let chunks = Chunks::default();
+        place(&chunks, block(1, 0));
+        assert!(!chunks.claim(None, ID, SHORT, Some(9 * FAR)));
+    }
+
+    #[test]
+    fn the_nearest_of_several_places_is_found() {
+        let chunks = Chunks::default();
+        assert_eq!(chunks.sent(&ID), None);
+        assert!(chunks.claim(None, ID, SHORT, Some(0)));
+        assert_eq!(chunks.sent(&ID), None);
+        let blocks = [block(1, 0), block(1, 10), block(2, 0)];
+        blocks.into_iter().for_each(|block| place(&chunks, block));
+        let found = |near: u32| chunks.sent_near(&ID, &mut { near }).unwrap();
+        assert_eq!([0, 1, 2, 3].map(|near| found(near).block), [blocks[0], blocks[1], blocks[2], blocks[2]]);
+        assert_eq!((found(0).len, found(0).offset), (SHORT as u32, 50));
+        let mut near = 3;
+        chunks.sent_near(&ID, &mut near);
+        assert_eq!(near, 2);
+    }
+
+    #[test]
+    fn only_packs_that_count_are_kept() {
+        let chunks = Chunks::default();
+        let pack = |n| move |id: &PackId| *id == PackId([n; 16]);
+        [block(1, 0), block(2, 0), block(3, 0)].into_iter().for_each(|block| place(&chunks, block));
+        chunks.keep_only(|id| !pack(1)(id));
+        let packs = |near| chunks.sent_near(&ID, &mut { near }).map(|found| found.block.pack.0[0]);
+        assert_eq!([packs(0), packs(9)], [Some(2), Some(3)]);
+        chunks.keep_only(pack(3));
+        assert_eq!([packs(0), packs(9)], [Some(3), Some(3)]);
+        assert!(!chunks.claim(None, ID, SHORT, None));
+        chunks.keep_only(pack(1));
+        assert_eq!(chunks.sent(&ID), None);
+        assert!(chunks.claim(None, ID, SHORT, None));
+    }
+}
