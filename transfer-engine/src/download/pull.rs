@@ -346,8 +346,10 @@ impl Mount {
     ) -> Result<Plan<'a>, Error> {
         let filter = self.filter(options);
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
-        let cache = self.cache();
-        let segments = self.segments(head, cache);
+        let segments = match options.only.as_slice() {
+            [] => self.segments(head, self.cache()),
+            only => self.segments_within(head, only),
+        };
         let base = self.base_rows(header, &filter, options)?;
         let rules = self.rules(options, hold);
         Ok(Plan::new(rules, Towards::Mount, base, Box::new(local), Remote::Segments(segments), filter))
