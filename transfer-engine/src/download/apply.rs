@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use policy_core::{Entry, Node, Timestamp, TreePath, Verdict};
 use rustix::fs::{AtFlags, Mode};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::arriving::{Arriving, Lane};
@@ -17,6 +18,7 @@ use super::fetch::{Fetcher, Item, LONG, Outcome, Told};
 use super::jobs::Jobs;
 use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
+use super::recent::Recent;
 use crate::error::Error;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable};
 use crate::monitor::{Monitor, PathProblem, Progress};
@@ -31,6 +33,8 @@ const WINDOW_PATHS: usize = 4096;
 const FIRST_WINDOW: u64 = 1 << 20;
 /// Windows that may be under way while the next one is planned: most of them wait for the disk.
 const WINDOWS_AHEAD: usize = 2;
+/// This part of the memory keeps what was fetched last.
+pub(super) const KEPT: u64 = 8;
 /// How much larger each window is than the one before.
 const WINDOW_GROWTH: u64 = 4;
 
@@ -102,7 +106,8 @@ pub(crate) async fn apply(
         store: applying.store,
         dir: dir.clone(),
         staging: staging.clone(),
-        concurrency: width,
+        ranges: Semaphore::new(width),
+        recent: Arc::new(Mutex::new(Recent::new(options.memory / KEPT))),
         monitor: *monitor,
         progress: Mutex::new(applying.total),
         hint: "the next pull tries it again",
@@ -140,7 +145,7 @@ async fn carry_out(
     let mut standing: BTreeSet<TreePath> = BTreeSet::new();
     let mut jobs = Jobs::new(applying, fetcher, staging);
 
-    while let Some(step) = plan.next().await? {
+    while let Some(step) = jobs.beside(ledger, plan.next()).await?? {
         if applying.stop.is_cancelled() {
             ledger.stopped = true;
             break;
@@ -279,13 +284,13 @@ async fn carry_out(
     if !window.is_empty() && !ledger.stopped {
         jobs.fetch(window);
     }
-    jobs.settle(ledger, 0).await?;
+    // While one is made durable, the next one is on its way.
     for item in long {
+        jobs.settle(ledger, WINDOWS_AHEAD).await?;
         if applying.stop.is_cancelled() {
             break;
         }
         jobs.fetch(vec![item]);
-        jobs.settle(ledger, 0).await?;
     }
     jobs.finish(ledger).await?;
     ledger.stopped |= applying.stop.is_cancelled();

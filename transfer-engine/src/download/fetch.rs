@@ -9,11 +9,13 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use policy_core::{Reason, TreePath};
 use rustix::fs::Advice;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::arriving::{Arriving, Lane};
 use super::place::Placing;
 use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
+use super::recent::Recent;
 use super::resume;
 use crate::error::Error;
 use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
@@ -26,6 +28,9 @@ use crate::store::Store;
 pub(crate) const LONG: u64 = 4 << 20;
 /// A chunk of this many bytes is written out at once.
 const WORTH_WRITING_OUT: usize = 128 << 10;
+
+/// Ranges of one fetch that wait for a permit: so many that a fetch that was begun later comes after them.
+const QUEUED: usize = 64;
 
 /// Something to be brought.
 #[derive(Debug)]
@@ -74,7 +79,11 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) store: &'a Store,
     pub(crate) dir: MountDir,
     pub(crate) staging: Arc<Staging>,
-    pub(crate) concurrency: usize,
+    /// A permit for each range that may be under way, of all that is fetched together: what was begun first is
+    /// asked for first.
+    pub(crate) ranges: Semaphore,
+    /// What was fetched last.
+    pub(crate) recent: Arc<Mutex<Recent>>,
     pub(crate) monitor: &'a dyn Monitor,
     pub(crate) progress: Mutex<Progress>,
     /// What a user can do about a path that failed.
@@ -206,27 +215,44 @@ impl Fetcher<'_> {
                 present.is_none_or(|present| !present[index]).then_some(need)
             })
         });
-        let ranges = plan_ranges(needs.collect());
+        let mut needs = needs.collect();
+        let served =
+            lock(&self.recent).serve(&mut needs).into_iter().map(|(range, bytes)| (range, Some(bytes)));
+        let ranges = served.chain(plan_ranges(needs).into_iter().map(|range| (range, None)));
+        // What a long file is made of is hardly needed again.
+        let keeps = here.is_empty();
         futures::stream::iter(ranges)
-            .map(|range| self.fetch_range(range, items, slots).boxed())
-            .buffer_unordered(self.concurrency)
+            .map(|(range, bytes)| self.fetch_range(range, bytes, keeps, items, slots).boxed())
+            .buffer_unordered(QUEUED)
             .try_collect::<()>()
             .await
     }
 
-    /// Fetches one range and writes what it holds. What fails its digest is fetched once more.
+    /// Fetches one range, unless its bytes are there, and writes what it holds. What fails its digest is fetched
+    /// once more.
     async fn fetch_range(
         &self,
         range: PackRange,
+        mut recent: Option<Bytes>,
+        keeps: bool,
         items: &Arc<Vec<Item>>,
         slots: &Slots,
     ) -> Result<(), Error> {
+        let _turn = self.ranges.acquire().await;
         if let Some((arriving, Lane::All)) = &self.sharing {
             arriving.nobody_asks().await;
         }
         let mut blocks = Arc::new(range.blocks);
-        for attempt in 0..2 {
-            let bytes = match self.store.get_range(range.pack, range.start, range.end).await {
+        let mut fetched = 0;
+        loop {
+            let bytes = match recent.take().map(Ok) {
+                Some(bytes) => bytes,
+                None => {
+                    fetched += 1;
+                    self.store.get_range(range.pack, range.start, range.end).await
+                }
+            };
+            let bytes = match bytes {
                 Ok(bytes) => bytes,
                 // One object that is gone or too short spoils its files, not the others.
                 Err(e) if is_about_the_object(&e) => {
@@ -239,15 +265,18 @@ impl Fetcher<'_> {
             };
             let start = range.start;
             let (job_blocks, job_items, job_slots) = (blocks.clone(), items.clone(), slots.clone());
-            let staging = self.staging.clone();
-            let done = self
-                .blocking(move || write_blocks(&bytes, start, &job_blocks, &job_items, &job_slots, &staging))
-                .await?;
+            let (staging, job_bytes) = (self.staging.clone(), bytes.clone());
+            let write =
+                move || write_blocks(&job_bytes, start, &job_blocks, &job_items, &job_slots, &staging);
+            let done = self.blocking(write).await?;
             self.advance(done.files, done.bytes);
             if done.bad.is_empty() {
+                if keeps && fetched > 0 {
+                    lock(&self.recent).keep(range.pack, range.start, bytes);
+                }
                 return Ok(());
             }
-            if attempt == 0 {
+            if fetched < 2 {
                 let bad = done.bad.into_iter().filter_map(|i| {
                     let BlockNeeds { block, needs } = blocks.get(i)?;
                     Some(BlockNeeds { block: *block, needs: needs.clone() })
@@ -261,9 +290,9 @@ impl Fetcher<'_> {
                         lock(&slots[need.item]).failed.get_or_insert(Failure::Store(message));
                     }
                 }
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn advance(&self, files: u64, bytes: u64) {

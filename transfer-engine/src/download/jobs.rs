@@ -61,7 +61,27 @@ impl<'a> Jobs<'a> {
         while self.windows > windows {
             self.next(ledger).await?;
         }
+        // A window that was just begun asks for its bytes now, not when somebody waits for it.
+        while let Some(Some(done)) = self.running.next().now_or_never() {
+            self.take(ledger, done?)?;
+        }
         self.begin_next(ledger)
+    }
+
+    /// Waits for something else, such as the plan's next step, and goes on with what is under way meanwhile.
+    pub(super) async fn beside<T>(
+        &mut self,
+        ledger: &mut Ledger,
+        other: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let mut other = std::pin::pin!(other);
+        loop {
+            tokio::select! {
+                biased;
+                other = &mut other => return Ok(other),
+                Some(done) = self.running.next() => self.take(ledger, done?)?,
+            }
+        }
     }
 
     /// Takes in what is done, until nothing is under way nor waits to be extracted.
@@ -104,8 +124,14 @@ impl<'a> Jobs<'a> {
     }
 
     async fn next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
-        let Some(done) = self.running.next().await else { return Ok(()) };
-        match done? {
+        match self.running.next().await {
+            Some(done) => self.take(ledger, done?),
+            None => Ok(()),
+        }
+    }
+
+    fn take(&mut self, ledger: &mut Ledger, done: Job) -> Result<(), Error> {
+        match done {
             Job::Fetched(fetched) => {
                 self.windows -= 1;
                 ledger.settle_all(self.applying, &fetched)?;

@@ -13,6 +13,7 @@ mod place;
 mod pull;
 mod ranges;
 mod read;
+mod recent;
 mod restore;
 mod resume;
 

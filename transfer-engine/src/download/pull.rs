@@ -457,9 +457,11 @@ fn async_stream(
     use futures::{FutureExt, StreamExt, TryStreamExt};
     let snapshot = head.snapshot.clone();
     let end = range.end;
-    // A window of segments at a time, each read together and ahead.
-    let windows = range.step_by(16).map(move |start| start..(start + 16).min(end));
-    futures::stream::iter(windows)
+    // A window of segments at a time, each read together and ahead; a small one first, so that there is soon
+    // something to plan with.
+    let first = range.start..end.min(range.start + 2);
+    let rest = (first.end..end).step_by(16).map(move |start| start..(start + 16).min(end));
+    futures::stream::iter(std::iter::once(first).chain(rest))
         .map(move |range| {
             let (snapshot, store, cache) = (snapshot.clone(), store.clone(), cache.clone());
             async move {

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use futures::TryStreamExt;
 use policy_core::{Reason, Timestamp, TreePath};
 use rustix::fs::Mode;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::KEPT;
 use super::compare::stands_already;
 use super::fetch::{Fetcher, Item, LONG, Outcome, Told};
+use super::recent::Recent;
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 use crate::local::{Expected, MountDir, Staging, set_times};
@@ -150,7 +153,8 @@ impl Store {
             store: self,
             dir: target.dir.clone(),
             staging: target.staging.clone(),
-            concurrency: options.concurrency.get().min(4),
+            ranges: Semaphore::new(options.concurrency.get().min(4)),
+            recent: target.recent.clone(),
             monitor,
             progress: Mutex::new(Progress::default()),
             hint: "restore into another directory, or move away what is there",
@@ -176,6 +180,7 @@ async fn is_there(store: &Store, target: &Target, entry: &TreeEntry) -> bool {
 struct Target {
     dir: MountDir,
     staging: Arc<Staging>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 fn open_target(store: &Store, dir: &Path, options: &SyncOptions) -> Result<Target, Error> {
@@ -183,5 +188,6 @@ fn open_target(store: &Store, dir: &Path, options: &SyncOptions) -> Result<Targe
     let opened = opened.owned_by(options.owner);
     let staging =
         Staging::create(&opened).map_err(|e| Error::local("make a staging directory in", dir, e))?;
-    Ok(Target { dir: opened, staging: Arc::new(staging) })
+    let recent = Arc::new(Mutex::new(Recent::new(options.memory / KEPT)));
+    Ok(Target { dir: opened, staging: Arc::new(staging), recent })
 }

@@ -1,0 +1,130 @@
+//! Ranges that were fetched a short while ago. Files of the same content share a block, wherever they are in
+//! the tree, and a copied directory is made of blocks that its original needed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::ranges::{Need, PackRange, plan_ranges};
+use crate::format::PackId;
+
+/// The ranges used last, up to a number of bytes.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    ranges: BTreeMap<(PackId, u64), Kept>,
+    /// Bytes of all ranges, and the most that they may be.
+    held: u64,
+    most: u64,
+    /// Counts the uses.
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    bytes: Bytes,
+    used: u64,
+}
+
+impl Recent {
+    pub(crate) fn new(most: u64) -> Self {
+        Self { ranges: BTreeMap::new(), held: 0, most, uses: 0 }
+    }
+
+    /// Keeps a range, and forgets those that were not used for longest.
+    pub(super) fn keep(&mut self, pack: PackId, start: u64, bytes: Bytes) {
+        let len = bytes.len() as u64;
+        if len > self.most {
+            return;
+        }
+        self.uses += 1;
+        self.held += len;
+        if let Some(before) = self.ranges.insert((pack, start), Kept { bytes, used: self.uses }) {
+            self.held -= before.bytes.len() as u64;
+        }
+        while self.held > self.most {
+            let oldest = self.ranges.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
+            let Some(forgotten) = oldest.and_then(|key| self.ranges.remove(&key)) else { return };
+            self.held -= forgotten.bytes.len() as u64;
+        }
+    }
+
+    /// Takes those needs out of `needs` whose blocks are here, and returns them as ranges with their bytes.
+    pub(super) fn serve(&mut self, needs: &mut Vec<Need>) -> Vec<(PackRange, Bytes)> {
+        let mut served: BTreeMap<(PackId, u64), Vec<Need>> = BTreeMap::new();
+        needs.retain(|need| {
+            let found = self.find(need);
+            if let Some(key) = found {
+                served.entry(key).or_default().push(*need);
+            }
+            found.is_none()
+        });
+        let mut ranges = Vec::new();
+        for (key, needs) in served {
+            let Some(kept) = self.ranges.get_mut(&key) else { continue };
+            self.uses += 1;
+            kept.used = self.uses;
+            let at = |offset: u64| (offset - key.1) as usize;
+            let within = plan_ranges(needs).into_iter();
+            ranges.extend(within.map(|r| {
+                let bytes = kept.bytes.slice(at(r.start)..at(r.end));
+                (r, bytes)
+            }));
+        }
+        ranges
+    }
+
+    /// Returns the range that holds the need's block.
+    fn find(&self, need: &Need) -> Option<(PackId, u64)> {
+        let block = need.chunk.block;
+        let (start, end) = (u64::from(block.offset), u64::from(block.offset) + u64::from(block.stored_len));
+        let (key, kept) = self.ranges.range((block.pack, 0)..=(block.pack, start)).next_back()?;
+        (key.1 + kept.bytes.len() as u64 >= end).then_some(*key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{BlockRef, ChunkId, ChunkRef, Codec};
+
+    fn need(pack: u8, offset: u32) -> Need {
+        let pack = PackId([pack; 16]);
+        let block = BlockRef { pack, offset, stored_len: 10, raw_len: 10, codec: Codec::Stored };
+        Need { item: 0, chunk: ChunkRef { id: ChunkId([0; 32]), len: 10, offset: 0, block }, at: 0 }
+    }
+
+    fn bytes(len: u8) -> Bytes {
+        (0..len).collect::<Vec<u8>>().into()
+    }
+
+    /// Returns where the ranges begin that are served, with their bytes; and what has to be fetched.
+    fn serve<const N: usize>(recent: &mut Recent, of: [(u8, u32); N]) -> (Vec<(u64, Vec<u8>)>, usize) {
+        let mut needs = of.map(|(pack, offset)| need(pack, offset)).to_vec();
+        let served = recent.serve(&mut needs);
+        (served.into_iter().map(|(range, bytes)| (range.start, bytes.to_vec())).collect(), needs.len())
+    }
+
+    #[test]
+    fn blocks_of_recent_ranges_are_not_fetched() {
+        let mut recent = Recent::new(100);
+        recent.keep(PackId([1; 16]), 100, bytes(40));
+        let (served, left) = serve(&mut recent, [(1, 100), (1, 130), (1, 131), (1, 99), (2, 100)]);
+        assert_eq!(left, 3);
+        assert_eq!(served, [(100, (0..40).collect::<Vec<u8>>())]);
+        assert_eq!(serve(&mut recent, [(1, 120)]), (vec![(120, (20..30).collect())], 0));
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_is_forgotten() {
+        let mut recent = Recent::new(100);
+        recent.keep(PackId([1; 16]), 0, bytes(50));
+        recent.keep(PackId([2; 16]), 0, bytes(50));
+        assert_eq!(serve(&mut recent, [(1, 0)]).1, 0);
+        recent.keep(PackId([3; 16]), 0, bytes(50));
+        assert_eq!([1, 2, 3].map(|pack| serve(&mut recent, [(pack, 0)]).1), [0, 1, 0]);
+        // The same range again takes no more room, and one that is too long none at all.
+        recent.keep(PackId([3; 16]), 0, bytes(50));
+        recent.keep(PackId([4; 16]), 0, bytes(101));
+        assert_eq!([1, 3, 4].map(|pack| serve(&mut recent, [(pack, 0)]).1), [0, 0, 1]);
+    }
+}
