@@ -236,7 +236,8 @@ fn open_s3(
     settings.lay_strict(&options.settings)?;
     let secrets = settings.secrets();
     let http = settings.allow_http()?;
-    let safe = settings.is_way_safe(&["aws_endpoint_url_s3", "aws_endpoint"]);
+    let proxied = settings.get("proxy_url").is_some() || options.has_proxy();
+    let safe = settings.is_way_safe(&["aws_endpoint_url_s3", "aws_endpoint"], proxied);
     let builder = AmazonS3Builder::new()
         .with_http_connector(Dated)
         .with_client_options(client(options, http))

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Variables of the environment that name a proxy for requests over plain HTTP.
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
 /// How a store is opened.
 ///
 /// Nothing here is read from the environment or from files: the caller passes what it wants to be used.
@@ -71,12 +74,13 @@ impl StoreOptions {
     }
 
     /// Adds environment variables, of which `AWS_*`, `GOOGLE_*` and `AZURE_*` are used for a store of
-    /// that cloud. Others are ignored, as are empty values.
+    /// that cloud, and proxies' to know whether what is sent may leave this machine. Others are ignored, as
+    /// are empty values.
     #[must_use]
     pub fn with_env(mut self, env: impl IntoIterator<Item = (String, String)>) -> Self {
         self.env.extend(env.into_iter().filter(|(name, value)| {
             let known = ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
-            (known || name == "IDENTITY_ENDPOINT") && !value.is_empty()
+            (known || name == "IDENTITY_ENDPOINT" || PROXIES.contains(&name.as_str())) && !value.is_empty()
         }));
         self
     }
@@ -95,6 +99,11 @@ impl StoreOptions {
     pub fn with_aws_config(mut self, text: impl Into<String>) -> Self {
         self.aws_config = Some(text.into());
         self
+    }
+
+    /// Says whether the environment names a proxy for plain HTTP.
+    pub(crate) fn has_proxy(&self) -> bool {
+        PROXIES.iter().any(|name| self.env(name).is_some())
     }
 
     pub(crate) fn env(&self, name: &str) -> Option<&str> {

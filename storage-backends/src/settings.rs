@@ -210,12 +210,13 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
     }
 
     /// Says whether nobody can change a request on its way, as it goes over TLS or does not leave this
-    /// machine: to the first of the named endpoints, or to the cloud's own.
-    pub(crate) fn is_way_safe(&self, endpoints: &[&str]) -> bool {
+    /// machine: to the first of the named endpoints, or to the cloud's own. `proxied` says that there may be a
+    /// proxy on the way.
+    pub(crate) fn is_way_safe(&self, endpoints: &[&str], proxied: bool) -> bool {
         let endpoint = endpoints.iter().find_map(|name| self.get(name));
         endpoint.is_none_or(|url| {
             let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-            scheme.eq_ignore_ascii_case("https") || is_loopback(rest)
+            scheme.eq_ignore_ascii_case("https") || (!proxied && is_loopback(rest))
         })
     }
 

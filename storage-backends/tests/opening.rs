@@ -184,10 +184,14 @@ fn echo_server() -> String {
 async fn a_payload_is_signed_where_it_could_be_changed_on_its_way() {
     let echo = echo_server();
     let here = settings([("endpoint", &echo)]);
+    let proxied = settings([("endpoint", &echo), ("proxy_url", &echo)]);
+    let environment = here.clone().with_env(pairs([("http_proxy", echo.as_str())]));
     let asked = settings([("endpoint", &echo), ("unsigned_payload", "false")]);
     let far = settings([("endpoint", "http://far.example"), ("allow_http", "true"), ("proxy_url", &echo)]);
     let keys = [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "secret-secret")];
-    for (options, is_signed) in [(here, false), (asked, true), (far, true)] {
+    for (options, is_signed) in
+        [(here, false), (asked, true), (far, true), (proxied, true), (environment, true)]
+    {
         let mut options = options.with_env(pairs(keys));
         options.retries = 0;
         let store = at("s3://b", &options).unwrap().store;
