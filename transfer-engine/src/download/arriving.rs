@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::env::Env;
 use crate::error::Error;
+use crate::local::Busy;
 use crate::state::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
 use crate::store::Head;
 
@@ -31,8 +32,8 @@ pub(crate) enum Lane {
 pub(crate) struct Arriving {
     /// Held for writing by what needs the mount for itself: an upload, the begin and the end of a download.
     pub(crate) gate: tokio::sync::RwLock<()>,
-    /// Held by each job that writes to the mount.
-    pub(crate) busy: Arc<tokio::sync::RwLock<()>>,
+    /// The jobs that write to the mount.
+    pub(crate) busy: Arc<Busy>,
     /// Held while an archive is extracted; the archives that were, since the download of everything began.
     pub(crate) extracting: tokio::sync::Mutex<HashSet<TreePath>>,
     asked: RwLock<Asked>,
@@ -89,7 +90,7 @@ impl Arriving {
     /// Waits until nobody else works on the mount, nor a job of somebody who gave up.
     pub(crate) async fn alone(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
         let gate = self.gate.write().await;
-        drop(self.busy.write().await);
+        self.busy.quiet().await;
         gate
     }
 

@@ -1,6 +1,7 @@
 //! The local file system: everything that this crate does to a mount goes through here, by handles below
 //! the mount's own, never by joined paths.
 
+mod busy;
 mod fingerprint;
 mod mount_dir;
 mod scan;
@@ -8,6 +9,7 @@ mod shelf;
 mod staging;
 mod staging_dir;
 
+pub(crate) use busy::Busy;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use mount_dir::{MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};

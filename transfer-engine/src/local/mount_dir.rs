@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use policy_core::TreePath;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
-use tokio::sync::RwLock;
 
+use super::busy::Busy;
 use crate::env::{Env, JobLost};
 
 const OPEN_DIR: OFlags =
@@ -27,8 +27,8 @@ pub(crate) struct MountDir {
     has_openat2: Arc<AtomicBool>,
     /// To whom new files and directories are given; without it they belong to who runs this.
     owner: Option<(Uid, Gid)>,
-    /// Held by each job that writes here, so that one which nobody waits for any more can be waited out.
-    busy: Arc<RwLock<()>>,
+    /// The jobs that write here.
+    busy: Arc<Busy>,
 }
 
 impl MountDir {
@@ -48,7 +48,7 @@ impl MountDir {
 
     /// Returns the same directory, whose jobs are told of by this lock.
     #[must_use]
-    pub(crate) fn with_busy(self, busy: Arc<RwLock<()>>) -> Self {
+    pub(crate) fn with_busy(self, busy: Arc<Busy>) -> Self {
         Self { busy, ..self }
     }
 
@@ -58,7 +58,7 @@ impl MountDir {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JobLost> {
-        let busy = Arc::clone(&self.busy).read_owned().await;
+        let busy = self.busy.begin();
         let job = move || {
             let done = job();
             drop(busy);
@@ -67,9 +67,9 @@ impl MountDir {
         self.env.blocking(job).await
     }
 
-    /// Waits until all jobs have ended.
+    /// Waits until all jobs have ended that were begun before.
     pub(crate) async fn quiet(&self) {
-        drop(self.busy.write().await);
+        self.busy.quiet().await;
     }
 
     /// Returns the same directory, in which new files and directories are given to a user and a group.
