@@ -54,6 +54,21 @@ struct Place {
 
 const NOWHERE: Place = Place { block: NONE, offset: 0, len: 0 };
 
+impl Claimed {
+    fn places(&self, id: &ChunkId) -> impl Iterator<Item = &Place> {
+        let others = self.others.get(id).into_iter().flatten();
+        let first = self.chunks.get(id).map(|claim| &claim.place);
+        first.filter(|place| place.block != NONE).into_iter().chain(others)
+    }
+}
+
+impl Place {
+    fn resolve(&self, id: ChunkId, blocks: &[BlockRef]) -> Option<ChunkRef> {
+        let block = *blocks.get(self.block as usize)?;
+        Some(ChunkRef { id, len: self.len, offset: self.offset, block })
+    }
+}
+
 impl Chunks {
     pub(crate) fn set_head(&self, index: Arc<ChunkIndex>) {
         *lock(&self.head) = Some(index);
@@ -79,7 +94,8 @@ impl Chunks {
         match self.part(&id).chunks.entry(id) {
             Entry::Occupied(mut claim) => {
                 let last = claim.get().after;
-                let again = last != NONE && after != NONE && after.abs_diff(last) > FAR;
+                // Files that come before that one, and are read later, do without.
+                let again = last != NONE && after != NONE && after.saturating_sub(last) > FAR;
                 if again {
                     claim.get_mut().after = after;
                 }
@@ -101,13 +117,18 @@ impl Chunks {
     /// block that was returned with this number last.
     pub(crate) fn sent_near(&self, id: &ChunkId, near: &mut u32) -> Option<ChunkRef> {
         let part = self.part(id);
-        let others = part.others.get(id).into_iter().flatten();
-        let places = part.chunks.get(id).map(|claim| &claim.place).into_iter().chain(others);
-        let place = places.filter(|p| p.block != NONE).min_by_key(|p| p.block.abs_diff(*near)).copied()?;
-        drop(part);
+        let place = part.places(id).min_by_key(|p| p.block.abs_diff(*near))?;
         *near = place.block;
-        let block = *lock(&self.blocks).get(place.block as usize)?;
-        Some(ChunkRef { id: *id, len: place.len, offset: place.offset, block })
+        place.resolve(*id, &lock(&self.blocks))
+    }
+
+    /// Returns where a chunk lies in a pack that counts.
+    pub(super) fn sent_in(&self, id: &ChunkId, counts: impl Fn(&PackId) -> bool) -> Option<ChunkRef> {
+        let part = self.part(id);
+        let blocks = lock(&self.blocks);
+        part.places(id)
+            .filter_map(|place| place.resolve(*id, &blocks))
+            .find(|found| counts(&found.block.pack))
     }
 
     /// Whether a chunk is where a tree may refer to it: in the head, or in what was sent.
@@ -189,6 +210,8 @@ mod tests {
         assert!(!claim(SHORT, Some(10)) && !claim(SHORT, Some(10 + FAR)) && !claim(SHORT, None));
         assert!(claim(SHORT, Some(11 + FAR)));
         assert!(!claim(SHORT, Some(11 + FAR)) && !claim(SHORT, Some(10 + 2 * FAR)));
+        assert!(claim(SHORT, Some(9 * FAR)));
+        assert!(!claim(SHORT, Some(0)) && !claim(SHORT, Some(9 * FAR)));
         let chunks = Chunks::default();
         assert!(
             chunks.claim(None, ID, SMALL + 1, Some(0)) && !chunks.claim(None, ID, SMALL + 1, Some(9 * FAR))
@@ -213,6 +236,8 @@ mod tests {
         let found = |near: u32| chunks.sent_near(&ID, &mut { near }).unwrap();
         assert_eq!([0, 1, 2, 3].map(|near| found(near).block), [blocks[0], blocks[1], blocks[2], blocks[2]]);
         assert_eq!((found(0).len, found(0).offset), (SHORT as u32, 50));
+        let in_pack = |n| chunks.sent_in(&ID, |pack| *pack == PackId([n; 16])).map(|found| found.block);
+        assert_eq!([1, 2, 3].map(in_pack), [Some(blocks[0]), Some(blocks[2]), None]);
         let mut near = 3;
         chunks.sent_near(&ID, &mut near);
         assert_eq!(near, 2);

@@ -186,7 +186,7 @@ impl PackSink {
 
     /// Returns where a chunk lies in a pack of this upload.
     pub(super) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
-        self.chunks.sent(id).filter(|sent| self.mine.contains(&sent.block.pack))
+        self.chunks.sent_in(id, |pack| self.mine.contains(pack))
     }
 
     /// Returns what is known of a pack that was put.
