@@ -362,7 +362,8 @@ impl Mount {
     ) -> futures::stream::BoxStream<'a, Result<(usize, Vec<crate::format::TreeEntry>), Error>> {
         use futures::StreamExt;
         let store = self.store.clone();
-        async_stream(head, 0..head.snapshot.segments.len(), store, cache).boxed()
+        let all: Vec<usize> = (0..head.snapshot.segments.len()).collect();
+        async_stream(head, &all, store, cache).boxed()
     }
 
     /// The segments that may hold these paths.
@@ -374,19 +375,7 @@ impl Mount {
         use futures::StreamExt;
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
         let wanted: BTreeSet<usize> = paths.iter().flat_map(|path| tree.segments_within(path)).collect();
-        // Neighbours are read together.
-        let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
-        for index in wanted {
-            match ranges.last_mut() {
-                Some(range) if range.end == index => range.end += 1,
-                _ => ranges.push(index..index + 1),
-            }
-        }
-        let (store, cache) = (self.store.clone(), self.cache());
-        futures::stream::iter(ranges)
-            .map(move |range| async_stream(head, range, store.clone(), cache.clone()))
-            .flatten()
-            .boxed()
+        async_stream(head, &wanted.into_iter().collect::<Vec<_>>(), self.store.clone(), self.cache()).boxed()
     }
 
     async fn count(
@@ -447,26 +436,25 @@ struct Counted {
     stopped: bool,
 }
 
-/// The segments of a head, read with a store and a cache of the stream's own.
+/// These segments of a head, in their order, read with a store and a cache of the stream's own.
 fn async_stream(
     head: &Head,
-    range: std::ops::Range<usize>,
+    segments: &[usize],
     store: crate::store::Store,
     cache: crate::state::Cache,
 ) -> impl futures::Stream<Item = Result<(usize, Vec<crate::format::TreeEntry>), Error>> + Send + use<> {
     use futures::{FutureExt, StreamExt, TryStreamExt};
     let snapshot = head.snapshot.clone();
-    let end = range.end;
     // A window of segments at a time, each read together and ahead; a small one first, so that there is soon
     // something to plan with.
-    let first = range.start..end.min(range.start + 2);
-    let rest = (first.end..end).step_by(16).map(move |start| start..(start + 16).min(end));
-    futures::stream::iter(std::iter::once(first).chain(rest))
-        .map(move |range| {
+    let (first, rest) = segments.split_at(segments.len().min(2));
+    let windows = std::iter::once(first).chain(rest.chunks(16)).map(<[_]>::to_vec);
+    futures::stream::iter(windows.collect::<Vec<_>>())
+        .map(move |window| {
             let (snapshot, store, cache) = (snapshot.clone(), store.clone(), cache.clone());
             async move {
                 let tree = Tree { store: &store, snapshot: &snapshot, cache: Some(&cache) };
-                tree.segments(range).try_collect::<Vec<_>>().await
+                tree.segments(window).try_collect::<Vec<_>>().await
             }
             .boxed()
         })

@@ -44,13 +44,13 @@ impl<'a> Tree<'a> {
         start..end
     }
 
-    /// Reads segments in order, ahead of who takes them.
-    pub(crate) fn segments(
+    /// Reads segments, in ascending order, ahead of who takes them.
+    pub(crate) fn segments<I: IntoIterator<Item = usize>>(
         &self,
-        range: Range<usize>,
-    ) -> impl Stream<Item = Result<(usize, Vec<TreeEntry>), Error>> + Send + use<'a> {
+        indexes: I,
+    ) -> impl Stream<Item = Result<(usize, Vec<TreeEntry>), Error>> + Send + use<'a, I> {
         let tree = self.clone();
-        let fetches = self.fetches(range);
+        let fetches = self.fetches(indexes);
         futures::stream::iter(fetches)
             .map(move |fetch| {
                 let tree = tree.clone();
@@ -70,9 +70,9 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn fetches(&self, range: Range<usize>) -> Vec<Fetch> {
+    fn fetches(&self, indexes: impl IntoIterator<Item = usize>) -> Vec<Fetch> {
         let mut fetches: Vec<Fetch> = Vec::new();
-        for index in range {
+        for index in indexes {
             let segment = &self.snapshot.segments[index];
             let Some((id, start)) = self.in_pack(segment) else {
                 fetches.push(Fetch { segments: index..index + 1, from: From::Here });
@@ -86,6 +86,7 @@ impl<'a> Tree<'a> {
             if let Some(Fetch { segments, from: From::Pack { id: last, start: first, end: until } }) =
                 fetches.last_mut()
                 && *last == id
+                && segments.end == index
                 && *until == start
                 && end - *first <= MAX_FETCH
             {
