@@ -216,13 +216,12 @@ impl Fetcher<'_> {
             })
         });
         let mut needs = needs.collect();
-        let served =
-            lock(&self.recent).serve(&mut needs).into_iter().map(|(range, bytes)| (range, Some(bytes)));
-        let ranges = served.chain(plan_ranges(needs).into_iter().map(|range| (range, None)));
+        let mut ranges = lock(&self.recent).split(&mut needs);
+        ranges.extend(plan_ranges(needs));
         // What a long file is made of is hardly needed again.
         let keeps = here.is_empty();
         futures::stream::iter(ranges)
-            .map(|(range, bytes)| self.fetch_range(range, bytes, keeps, items, slots).boxed())
+            .map(|range| self.fetch_range(range, keeps, items, slots).boxed())
             .buffer_unordered(QUEUED)
             .try_collect::<()>()
             .await
@@ -233,7 +232,6 @@ impl Fetcher<'_> {
     async fn fetch_range(
         &self,
         range: PackRange,
-        mut recent: Option<Bytes>,
         keeps: bool,
         items: &Arc<Vec<Item>>,
         slots: &Slots,
@@ -242,6 +240,8 @@ impl Fetcher<'_> {
         if let Some((arriving, Lane::All)) = &self.sharing {
             arriving.nobody_asks().await;
         }
+        // Looked for now, for what waits for its turn would keep what is forgotten meanwhile.
+        let mut recent = lock(&self.recent).get(range.pack, range.start..range.end);
         let mut blocks = Arc::new(range.blocks);
         let mut fetched = 0;
         loop {

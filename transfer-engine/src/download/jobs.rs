@@ -77,9 +77,10 @@ impl<'a> Jobs<'a> {
         let mut other = std::pin::pin!(other);
         loop {
             tokio::select! {
+                // What is under way first: the other may be ready each time.
                 biased;
-                other = &mut other => return Ok(other),
                 Some(done) = self.running.next() => self.take(ledger, done?)?,
+                other = &mut other => return Ok(other),
             }
         }
     }

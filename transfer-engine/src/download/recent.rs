@@ -2,6 +2,7 @@
 //! the tree, and a copied directory is made of blocks that its original needed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -48,38 +49,41 @@ impl Recent {
         }
     }
 
-    /// Takes those needs out of `needs` whose blocks are here, and returns them as ranges with their bytes.
-    pub(super) fn serve(&mut self, needs: &mut Vec<Need>) -> Vec<(PackRange, Bytes)> {
-        let mut served: BTreeMap<(PackId, u64), Vec<Need>> = BTreeMap::new();
+    /// Takes those needs out of `needs` whose blocks are here, and returns them as ranges that [`get`](Self::get)
+    /// returns as long as they are not forgotten.
+    pub(super) fn split(&self, needs: &mut Vec<Need>) -> Vec<PackRange> {
+        let mut kept: BTreeMap<(PackId, u64), Vec<Need>> = BTreeMap::new();
         needs.retain(|need| {
-            let found = self.find(need);
+            let found = self.find(need.chunk.block.pack, block_range(need));
             if let Some(key) = found {
-                served.entry(key).or_default().push(*need);
+                kept.entry(key).or_default().push(*need);
             }
             found.is_none()
         });
-        let mut ranges = Vec::new();
-        for (key, needs) in served {
-            let Some(kept) = self.ranges.get_mut(&key) else { continue };
-            self.uses += 1;
-            kept.used = self.uses;
-            let at = |offset: u64| (offset - key.1) as usize;
-            let within = plan_ranges(needs).into_iter();
-            ranges.extend(within.map(|r| {
-                let bytes = kept.bytes.slice(at(r.start)..at(r.end));
-                (r, bytes)
-            }));
-        }
-        ranges
+        kept.into_values().flat_map(plan_ranges).collect()
     }
 
-    /// Returns the range that holds the need's block.
-    fn find(&self, need: &Need) -> Option<(PackId, u64)> {
-        let block = need.chunk.block;
-        let (start, end) = (u64::from(block.offset), u64::from(block.offset) + u64::from(block.stored_len));
-        let (key, kept) = self.ranges.range((block.pack, 0)..=(block.pack, start)).next_back()?;
-        (key.1 + kept.bytes.len() as u64 >= end).then_some(*key)
+    /// Returns the bytes of a range, if they are here.
+    pub(super) fn get(&mut self, pack: PackId, range: Range<u64>) -> Option<Bytes> {
+        let key = self.find(pack, range.clone())?;
+        let kept = self.ranges.get_mut(&key)?;
+        self.uses += 1;
+        kept.used = self.uses;
+        let at = |offset: u64| (offset - key.1) as usize;
+        Some(kept.bytes.slice(at(range.start)..at(range.end)))
     }
+
+    /// Returns the kept range that holds this one.
+    fn find(&self, pack: PackId, range: Range<u64>) -> Option<(PackId, u64)> {
+        let (key, kept) = self.ranges.range((pack, 0)..=(pack, range.start)).next_back()?;
+        (key.1 + kept.bytes.len() as u64 >= range.end).then_some(*key)
+    }
+}
+
+fn block_range(need: &Need) -> Range<u64> {
+    let block = need.chunk.block;
+    let start = u64::from(block.offset);
+    start..start + u64::from(block.stored_len)
 }
 
 #[cfg(test)]
@@ -100,8 +104,9 @@ mod tests {
     /// Returns where the ranges begin that are served, with their bytes; and what has to be fetched.
     fn serve<const N: usize>(recent: &mut Recent, of: [(u8, u32); N]) -> (Vec<(u64, Vec<u8>)>, usize) {
         let mut needs = of.map(|(pack, offset)| need(pack, offset)).to_vec();
-        let served = recent.serve(&mut needs);
-        (served.into_iter().map(|(range, bytes)| (range.start, bytes.to_vec())).collect(), needs.len())
+        let kept = recent.split(&mut needs).into_iter();
+        let mut bytes = |range: PackRange| recent.get(range.pack, range.start..range.end).unwrap().to_vec();
+        (kept.map(|range| (range.start, bytes(range))).collect(), needs.len())
     }
 
     #[test]
@@ -112,6 +117,7 @@ mod tests {
         assert_eq!(left, 3);
         assert_eq!(served, [(100, (0..40).collect::<Vec<u8>>())]);
         assert_eq!(serve(&mut recent, [(1, 120)]), (vec![(120, (20..30).collect())], 0));
+        assert_eq!(recent.get(PackId([1; 16]), 130..141), None);
     }
 
     #[test]
