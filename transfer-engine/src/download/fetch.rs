@@ -240,7 +240,7 @@ impl Fetcher<'_> {
         if let Some((arriving, Lane::All)) = &self.sharing {
             arriving.nobody_asks().await;
         }
-        // Looked for now, for what waits for its turn would keep what is forgotten meanwhile.
+        // Not before its turn: bytes that wait would outlive the bound on what is kept.
         let mut recent = lock(&self.recent).get(range.pack, range.start..range.end);
         let mut blocks = Arc::new(range.blocks);
         let mut fetched = 0;
