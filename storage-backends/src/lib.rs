@@ -35,7 +35,6 @@ pub mod layer;
 mod leftovers;
 mod open;
 mod options;
-mod page_cache;
 mod probe;
 mod profile;
 mod settings;

@@ -21,13 +21,9 @@ use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
 use crate::leftovers::put_of;
-use crate::page_cache;
 
 /// The most keys whose stats are taken at once.
 const BATCH: usize = 1024;
-
-/// What is as long as this leaves the page cache once it is on the disk.
-const LONG: usize = 16 << 20;
 
 /// A local store whose listings come in the order of the keys' bytes.
 ///
@@ -35,9 +31,6 @@ const LONG: usize = 16 << 20;
 /// a meaning in every object store. So the names of a listing are collected before its first item is given,
 /// which costs some 60 bytes of memory a key. The stat of a key is taken only when the listing gets there, or
 /// nearly so, for who wants no more than the first must not pay for all. What is gone by then is left out.
-///
-/// An object of 16 MiB and more leaves the page cache when its put is done, as other programs want their own
-/// files there. Who reads it right afterwards reads it from the disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Sorted<S> {
     inner: S,
@@ -141,12 +134,7 @@ impl<S: fmt::Display> fmt::Display for Sorted<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: ObjectStore> ObjectStore for Sorted<S> {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let long = payload.content_length() >= LONG;
-        let put = self.inner.put_opts(location, payload, opts).await?;
-        if long {
-            page_cache::leave(self.root.join(location.as_ref())).await;
-        }
-        Ok(put)
+        self.inner.put_opts(location, payload, opts).await
     }
 
     async fn put_multipart_opts(
@@ -225,21 +213,6 @@ mod tests {
         let expected = (1..40).filter(|n| ![20, 30].contains(n)).map(|n| format!("{n:02}"));
         assert_eq!(keys, expected.collect::<Vec<_>>());
         assert_eq!((rest[0].size, rest[1].size, rest[36].size), (6, 1, 6));
-    }
-
-    #[tokio::test]
-    async fn what_is_long_does_not_stay_in_memory() {
-        let dir = tempfile::tempdir().unwrap();
-        let inner = LocalFileSystem::new_with_prefix(dir.path()).unwrap().with_fsync(true);
-        let store = Sorted::new(inner, dir.path().to_owned());
-        for (key, len) in [("short", LONG - 1), ("long", LONG)] {
-            store.put(&Path::from(key), vec![1; len].into()).await.unwrap();
-        }
-        let cached = |key| page_cache::holds(&dir.path().join(key));
-        match cached("short") {
-            Some(short) => assert_eq!((short, cached("long")), (true, Some(false))),
-            None => eprintln!("this file system keeps files in memory only, or does not tell"),
-        }
     }
 
     #[tokio::test]
