@@ -49,6 +49,7 @@
 
 pub mod format;
 
+mod buffers;
 mod collect;
 mod commit;
 mod contexts;

@@ -1,16 +1,21 @@
 //! A store: its objects, its contexts and their snapshots.
 
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    GetOptions, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
 use policy_core::Digest;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::buffers::Buffers;
 use crate::env::Env;
 use crate::error::Error;
 use crate::format::{
@@ -107,6 +112,11 @@ impl Head {
             .collect()
     }
 }
+
+/// A range of this many bytes goes into a buffer that is used again, unless it is of more than they hold.
+const LONG_RANGE: u64 = 1 << 20;
+/// The most bytes of a range that is planned.
+pub(crate) const MAX_RANGE: u64 = 8 << 20;
 
 /// The keys of a page of a listing, as all object stores give it.
 const LIST_PAGE: usize = 1000;
@@ -372,11 +382,22 @@ impl Store {
 
     /// Reads bytes `start..end` of a pack.
     pub(crate) async fn get_range(&self, pack: PackId, start: u64, end: u64) -> Result<Bytes, Error> {
+        self.get_range_into(None, pack, start, end).await
+    }
+
+    /// The same, into one of the buffers where many bytes are wanted.
+    pub(crate) async fn get_range_into(
+        &self,
+        buffers: Option<&Buffers>,
+        pack: PackId,
+        start: u64,
+        end: u64,
+    ) -> Result<Bytes, Error> {
         let key = StoreKey::Pack(pack).path();
-        let mut bytes = self.objects().get_range(&key, start..end).await;
+        let mut bytes = self.read_range(&key, start..end, buffers).await;
         if bytes.as_ref().is_ok_and(|b| b.len() as u64 != end - start) {
             // Cut short on the way, perhaps.
-            bytes = self.objects().get_range(&key, start..end).await;
+            bytes = self.read_range(&key, start..end, buffers).await;
         }
         let bytes = bytes.map_err(|e| Error::store("read", &key, e))?;
         self.inner.meter.received(bytes.len() as u64);
@@ -387,6 +408,44 @@ impl Store {
             });
         }
         Ok(bytes)
+    }
+
+    /// Reads a range; fewer bytes may have come, or some more.
+    async fn read_range(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+        buffers: Option<&Buffers>,
+    ) -> object_store::Result<Bytes> {
+        let wanted = range.end - range.start;
+        let options = GetOptions { range: Some(range.into()), ..Default::default() };
+        let found = self.objects().get_opts(key, options).await?;
+        let Some(buffers) = buffers.filter(|_| (LONG_RANGE..=MAX_RANGE).contains(&wanted)) else {
+            return found.bytes().await;
+        };
+        let mut buffer = buffers.take();
+        match found.payload {
+            GetResultPayload::File(mut file, _) => {
+                let read = move || {
+                    file.seek(SeekFrom::Start(found.range.start))?;
+                    file.take(wanted).read_to_end(&mut buffer)?;
+                    Ok(buffer)
+                };
+                let read = self.env().blocking(read).await.unwrap_or_else(|lost| Err(lost.into()));
+                buffer = read.map_err(|e: io::Error| object_store::Error::Generic {
+                    store: "LocalFileSystem",
+                    source: e.into(),
+                })?;
+            }
+            GetResultPayload::Stream(mut pieces) => {
+                while let Some(piece) = pieces.try_next().await?
+                    && buffer.len() as u64 <= wanted
+                {
+                    buffer.extend_from_slice(&piece);
+                }
+            }
+        }
+        Ok(buffers.share(buffer))
     }
 
     pub(crate) async fn stat(&self, key: &Path) -> Result<ObjectMeta, Error> {

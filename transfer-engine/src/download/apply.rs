@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arriving::{Arriving, Lane};
 use super::compare::{free_copy_path, link_print};
-use super::fetch::{Fetcher, Item, LONG, Outcome, Told};
+use super::fetch::{Fetcher, Item, LONG, Outcome, Told, range_buffers};
 use super::jobs::Jobs;
 use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
@@ -25,7 +25,7 @@ use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
 use crate::state::{Cache, DeltaState};
-use crate::store::{Head, Store};
+use crate::store::{Head, MAX_RANGE, Store};
 
 /// Paths in a window at most.
 const WINDOW_PATHS: usize = 4096;
@@ -101,12 +101,15 @@ pub(crate) async fn apply(
         tracing::debug!(error = %e, "what was left of an earlier download is fetched again");
     }
     let staging = Arc::new(staging);
-    let width = usize::try_from(options.memory / (32 << 20)).unwrap_or(1).clamp(1, options.concurrency.get());
+    // Half of the memory for ranges under way, so that a store that is far away is kept busy.
+    let width = usize::try_from(options.memory / 2 / MAX_RANGE).unwrap_or(1);
+    let width = width.clamp(1, options.concurrency.get());
     let fetcher = Fetcher {
         store: applying.store,
         dir: dir.clone(),
         staging: staging.clone(),
         ranges: Semaphore::new(width),
+        buffers: range_buffers(),
         recent: Arc::new(Mutex::new(Recent::new(options.memory / KEPT))),
         monitor: *monitor,
         progress: Mutex::new(applying.total),

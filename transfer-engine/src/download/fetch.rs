@@ -17,12 +17,13 @@ use super::place::Placing;
 use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
 use super::recent::Recent;
 use super::resume;
+use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
 use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Staged, Staging};
 use crate::monitor::{Action, Monitor, PathProblem, Progress};
 use crate::state::BaseRow;
-use crate::store::Store;
+use crate::store::{MAX_RANGE, Store};
 
 /// A file above this is brought on its own, piece by piece.
 pub(crate) const LONG: u64 = 4 << 20;
@@ -31,6 +32,11 @@ const WORTH_WRITING_OUT: usize = 128 << 10;
 
 /// Ranges of one fetch that wait for a permit: so many that a fetch that was begun later comes after them.
 const QUEUED: usize = 64;
+
+/// Returns buffers for the ranges of one download.
+pub(crate) fn range_buffers() -> Buffers {
+    Buffers::new(MAX_RANGE as usize)
+}
 
 /// Something to be brought.
 #[derive(Debug)]
@@ -82,6 +88,8 @@ pub(crate) struct Fetcher<'a> {
     /// A permit for each range that may be under way, of all that is fetched together: what was begun first is
     /// asked for first.
     pub(crate) ranges: Semaphore,
+    /// What ranges of long files are read into.
+    pub(crate) buffers: Buffers,
     /// What was fetched last.
     pub(crate) recent: Arc<Mutex<Recent>>,
     pub(crate) monitor: &'a dyn Monitor,
@@ -249,7 +257,9 @@ impl Fetcher<'_> {
                 Some(bytes) => bytes,
                 None => {
                     fetched += 1;
-                    self.store.get_range(range.pack, range.start, range.end).await
+                    // What is kept would keep a whole buffer.
+                    let buffers = (!keeps).then_some(&self.buffers);
+                    self.store.get_range_into(buffers, range.pack, range.start, range.end).await
                 }
             };
             let bytes = match bytes {

@@ -1,11 +1,10 @@
 //! Which bytes of which packs hold the chunks that are wanted, in as few requests as makes sense.
 
 use crate::format::{BlockRef, ChunkRef, PackId};
+use crate::store::MAX_RANGE;
 
 /// Blocks this far apart are fetched together: the bytes between cost less than a request.
 const GAP: u64 = 128 << 10;
-/// The most bytes of one request.
-const MAX_RANGE: u64 = 8 << 20;
 
 /// A chunk that a file needs.
 #[derive(Debug, Clone, Copy)]

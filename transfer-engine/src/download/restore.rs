@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::KEPT;
 use super::compare::stands_already;
-use super::fetch::{Fetcher, Item, LONG, Outcome, Told};
+use super::fetch::{Fetcher, Item, LONG, Outcome, Told, range_buffers};
 use super::recent::Recent;
+use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 use crate::local::{Expected, MountDir, Staging, set_times};
@@ -154,6 +155,7 @@ impl Store {
             dir: target.dir.clone(),
             staging: target.staging.clone(),
             ranges: Semaphore::new(options.concurrency.get().min(4)),
+            buffers: target.buffers.clone(),
             recent: target.recent.clone(),
             monitor,
             progress: Mutex::new(Progress::default()),
@@ -181,6 +183,7 @@ struct Target {
     dir: MountDir,
     staging: Arc<Staging>,
     recent: Arc<Mutex<Recent>>,
+    buffers: Buffers,
 }
 
 fn open_target(store: &Store, dir: &Path, options: &SyncOptions) -> Result<Target, Error> {
@@ -189,5 +192,5 @@ fn open_target(store: &Store, dir: &Path, options: &SyncOptions) -> Result<Targe
     let staging =
         Staging::create(&opened).map_err(|e| Error::local("make a staging directory in", dir, e))?;
     let recent = Arc::new(Mutex::new(Recent::new(options.memory / KEPT)));
-    Ok(Target { dir: opened, staging: Arc::new(staging), recent })
+    Ok(Target { dir: opened, staging: Arc::new(staging), recent, buffers: range_buffers() })
 }

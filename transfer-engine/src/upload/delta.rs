@@ -21,7 +21,7 @@ use super::chunks::Chunks;
 use super::files::{Read, Readers, read_long};
 use super::merge::{Batch, Work};
 use super::packs::PackSink;
-use super::reading::Buffers;
+use super::reading::step_buffers;
 use super::resume::resume;
 use super::unsent::Landed;
 use super::walk::Walk;
@@ -182,7 +182,7 @@ pub(crate) async fn local_delta(
         chunks: sending.as_ref().map(|s| (s.chunks.clone(), s.chunks.head())),
         mode: options.mode,
         scope: options.scope.clone(),
-        buffers: Buffers::default(),
+        buffers: step_buffers(),
     };
     let by_importance = sending.as_ref().is_some_and(|s| s.sink.pace().has_deadline());
     let progress = Progress::default();

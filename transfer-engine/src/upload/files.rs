@@ -10,7 +10,8 @@ use policy_core::{Entry, Node, Scope, TreePath, UploadMode};
 use super::chunks::Chunks;
 use super::delta::{DeltaStats, Sending};
 use super::merge::{Batch, Work, count_row, hint_for};
-use super::reading::{Buffers, LongFile, Parents, ReadError, read_whole};
+use super::reading::{LongFile, Parents, ReadError, read_whole};
+use crate::buffers::Buffers;
 use crate::env::{Env, JobLost};
 use crate::error::Error;
 use crate::format::{

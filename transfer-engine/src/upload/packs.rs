@@ -71,10 +71,10 @@ impl PackSink {
         memory: u64,
         concurrency: usize,
     ) -> Self {
-        // Three packs under way, by default: with two the store waits for us half of the time. The rest is for
+        // Four packs under way, by default: with fewer a store that is far away waits for us. The rest is for
         // the one that is being filled, for what is being read, and for what the allocator does not give back
         // at once.
-        let limit = u32::try_from(memory / 8 * 3).unwrap_or(u32::MAX >> 3);
+        let limit = u32::try_from(memory / 2).unwrap_or(u32::MAX >> 3);
         let limit = limit.clamp(1, u32::MAX >> 3);
         Self {
             store: store.clone(),

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use policy_core::TreePath;
 use rustix::fs::{FileType, Mode, OFlags};
 
+use crate::buffers::Buffers;
 use crate::env::Env;
 use crate::format::{CHUNK_MAX, cut};
 use crate::local::{Fingerprint, MountDir, open_file_at};
@@ -104,47 +105,9 @@ pub(crate) fn read_whole(
     Err(ReadError::Unstable)
 }
 
-/// Buffers for the steps of long files, used again and again: taking ever new memory costs a page fault
-/// every 4 KiB, and the allocator keeps twice what is in use.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
-
-/// Free buffers that are kept.
-const KEPT: usize = 16;
-
-struct Pooled {
-    buf: Vec<u8>,
-    home: Buffers,
-}
-
-impl AsRef<[u8]> for Pooled {
-    fn as_ref(&self) -> &[u8] {
-        &self.buf
-    }
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        let mut free = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < KEPT {
-            free.push(std::mem::take(&mut self.buf));
-        }
-    }
-}
-
-impl Buffers {
-    /// Returns an empty buffer for one step.
-    fn take(&self) -> Vec<u8> {
-        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut buf = free.unwrap_or_else(|| Vec::with_capacity(STEP + CHUNK_MAX));
-        buf.clear();
-        buf
-    }
-
-    /// Shares a buffer; it comes back here when the last of its parts is dropped.
-    fn share(&self, buf: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Pooled { buf, home: self.clone() })
-    }
+/// Returns buffers for the steps of long files.
+pub(super) fn step_buffers() -> Buffers {
+    Buffers::new(STEP + CHUNK_MAX)
 }
 
 /// A long file that is read in steps and cut into chunks.
