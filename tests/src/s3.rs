@@ -6,6 +6,7 @@
 
 mod objects;
 mod page;
+mod wire;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, IF_MATCH, IF_NONE_MATCH};
@@ -26,6 +28,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::sync::oneshot;
 
 use objects::Objects;
+pub use wire::Bytes;
+use wire::Counted;
 
 /// The access key that the server takes.
 pub const ACCESS_KEY: &str = "test-access-key";
@@ -73,6 +77,9 @@ struct Shared {
     put_faults: Mutex<VecDeque<PutFault>>,
     ignore_preconditions: bool,
     root: PathBuf,
+    counted: Counted,
+    /// How much longer everything takes, each way.
+    delay: Duration,
 }
 
 impl S3Server {
@@ -84,12 +91,13 @@ impl S3Server {
         Self::start_with(Shared::default(), Some(tempfile::tempdir()?))
     }
 
-    /// Starts a server that keeps its objects below `root`, also when it is dropped.
+    /// Starts a server that keeps its objects below `root`, also when it is dropped, and that is so far away:
+    /// everything takes `delay` longer, each way.
     ///
     /// # Errors
     /// Those of the directory, the socket and the threads.
-    pub fn start_at(root: &Path) -> io::Result<Self> {
-        Self::start_with(Shared { root: root.to_owned(), ..Shared::default() }, None)
+    pub fn start_at(root: &Path, delay: Duration) -> io::Result<Self> {
+        Self::start_with(Shared { root: root.to_owned(), delay, ..Shared::default() }, None)
     }
 
     /// Starts a server that answers 200 to a conditional put and overwrites.
@@ -172,6 +180,11 @@ impl S3Server {
         lock(&self.shared.requests).clone()
     }
 
+    /// Returns how much has gone to the server and from it so far, headers included.
+    pub fn bytes(&self) -> Bytes {
+        self.shared.counted.bytes()
+    }
+
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
         lock(&self.shared.requests).clear();
@@ -215,9 +228,15 @@ async fn serve(
         // Without this, each small answer waits for the client's delayed acknowledgement.
         let _ = socket.set_nodelay(true);
         let (service, shared) = (service.clone(), shared.clone());
+        let (socket, delay) = (shared.counted.count(socket), shared.delay);
         tokio::spawn(async move {
             let answers = service_fn(move |request| answer(service.clone(), shared.clone(), request));
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), answers).await;
+            let http = http1::Builder::new();
+            let _ = if delay.is_zero() {
+                http.serve_connection(TokioIo::new(socket), answers).await
+            } else {
+                http.serve_connection(TokioIo::new(wire::lengthen(socket, delay).await), answers).await
+            };
         });
     }
 }

@@ -148,7 +148,7 @@ impl<'a> Bench<'a> {
 
     /// Makes an empty store.
     fn fresh(&self, tool: Tool, round: usize) -> Result<(Repo, PathBuf)> {
-        let repo = self.site.repo(&self.name(tool, round), false);
+        let repo = self.site.repo(&self.name(tool, round));
         let state = self.state(tool, round, "here");
         if let Some(init) = tool.init(&repo, Machine { ctxsync: self.around.ctxsync, state: &state })? {
             prepare(init, &self.logs(tool))?;
@@ -169,7 +169,7 @@ impl<'a> Bench<'a> {
         let counted = round == 0;
         let made = if self.starts_anew() { round } else { 0 };
         let name = self.name(tool, made);
-        let repo = self.site.repo(&name, counted);
+        let repo = self.site.repo(&name);
         let here = self.state(tool, made, "here");
         let is_pull = matches!(self.operation, O::Pull | O::PullChanged | O::FetchOne);
         if self.operation == O::PullChanged {

@@ -6,7 +6,7 @@
 //!                     ├── tools      the command lines
 //!                     ├── measure    one command: wall, CPU, peak memory
 //!                     ├── aside      what is deleted at the end
-//!                     └── place      a directory, or S3 on loopback, without or with delay (proxy)
+//!                     └── place      a directory, or S3 on loopback, without or with delay
 //! growth: ctxsync alone, with more and more files and snapshots
 //! ```
 //!
@@ -26,7 +26,6 @@ mod markers;
 mod measure;
 mod place;
 mod plan;
-mod proxy;
 mod report;
 mod run;
 mod tables;

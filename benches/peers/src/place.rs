@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ctxsync_tests::s3::{BUCKET, S3Server};
+use ctxsync_tests::s3::{BUCKET, Bytes, S3Server};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::proxy::{Bytes, Proxy};
 use crate::tree::{self, Size};
 
 /// A kind of place.
@@ -56,14 +55,7 @@ impl Destination {
 /// A place for one cell.
 pub(crate) struct Site {
     dir: PathBuf,
-    remote: Option<Remote>,
-}
-
-struct Remote {
-    server: S3Server,
-    proxy: Proxy,
-    /// Whether all goes through the proxy; otherwise only what is counted.
-    delayed: bool,
+    server: Option<S3Server>,
 }
 
 /// Where one tool keeps one copy.
@@ -89,29 +81,20 @@ pub(crate) struct Traffic {
 impl Site {
     /// Makes a place below `dir`.
     pub(crate) fn new(destination: Destination, dir: &Path) -> Result<Self> {
-        let delayed = destination == Destination::S3Delay;
-        let remote = match destination {
+        let server_dir = dir.join("server");
+        let server = match destination {
             Destination::Local => None,
-            Destination::S3 | Destination::S3Delay => {
-                let server = S3Server::start_at(&dir.join("server"))?;
-                let address = server.endpoint().trim_start_matches("http://").parse()?;
-                let proxy = Proxy::start(address, if delayed { DELAY } else { Duration::ZERO })?;
-                Some(Remote { server, proxy, delayed })
-            }
+            Destination::S3 => Some(S3Server::start_at(&server_dir, Duration::ZERO)?),
+            Destination::S3Delay => Some(S3Server::start_at(&server_dir, DELAY)?),
         };
-        Ok(Self { dir: dir.to_owned(), remote })
+        Ok(Self { dir: dir.to_owned(), server })
     }
 
-    /// Returns where a tool keeps a copy of this name. What goes there is counted only if that was asked for.
-    pub(crate) fn repo(&self, name: &str, counted: bool) -> Repo {
-        let Some(remote) = &self.remote else { return Repo::Dir(self.dir.join(name)) };
-        let through = remote.delayed || counted;
-        let endpoint = if through { remote.proxy.endpoint() } else { remote.server.endpoint() };
-        let env = remote.server.env().into_iter().map(|(name, value)| match name.as_str() {
-            "AWS_ENDPOINT_URL" => (name, endpoint.clone()),
-            _ => (name, value),
-        });
-        Repo::S3 { bucket: BUCKET, prefix: name.to_owned(), env: env.collect(), endpoint: endpoint.clone() }
+    /// Returns where a tool keeps a copy of this name.
+    pub(crate) fn repo(&self, name: &str) -> Repo {
+        let Some(server) = &self.server else { return Repo::Dir(self.dir.join(name)) };
+        let (endpoint, env) = (server.endpoint(), server.env());
+        Repo::S3 { bucket: BUCKET, prefix: name.to_owned(), endpoint, env }
     }
 
     /// Returns how much a copy takes.
@@ -121,13 +104,12 @@ impl Site {
 
     /// Returns the directory that holds a copy.
     pub(crate) fn on_disk(&self, name: &str) -> PathBuf {
-        self.remote.as_ref().map_or_else(|| self.dir.join(name), |r| r.server.bucket_dir().join(name))
+        self.server.as_ref().map_or_else(|| self.dir.join(name), |server| server.bucket_dir().join(name))
     }
 
     /// Returns what has gone to and from a server so far; `None` where there is none.
     pub(crate) fn traffic(&self) -> Option<Traffic> {
-        let remote = self.remote.as_ref()?;
-        let requests = remote.server.requests().len() as u64;
-        Some(Traffic { requests, bytes: remote.proxy.bytes() })
+        let server = self.server.as_ref()?;
+        Some(Traffic { requests: server.requests().len() as u64, bytes: server.bytes() })
     }
 }

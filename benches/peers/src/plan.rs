@@ -9,7 +9,7 @@ use crate::cell::Operation::{
 };
 use crate::data::Set::{self, D1, D2, D3, D4, D5, D6};
 use crate::place::Destination::{self, Local, S3, S3Delay};
-use crate::tools::Tool::{self, Ctxsync, CtxsyncArchive, Find, Rclone, Restic, Rsync, Rustic, S5cmd};
+use crate::tools::Tool::{self, Cp, Ctxsync, CtxsyncArchive, Find, Rclone, Restic, Rsync, Rustic, S5cmd};
 
 /// A cell that is to be measured, and with what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,10 @@ fn needed(data: Set, to: Destination, operation: Operation) -> &'static [Tool] {
     match (data, to, operation) {
         (D1, Local, FirstPush) => &[Ctxsync, CtxsyncArchive, Rsync, Restic, Rustic],
         (D1, Local, PushUnchanged) => &[Ctxsync, Find, Rsync, Restic, Rustic],
-        (D1, Local, PushChanged | Pull | PullChanged | FetchOne)
-        | (D2, Local, FirstPush | PushChanged | Pull)
-        | (D3, Local, FirstPush | Pull) => &[Ctxsync, Rsync, Restic, Rustic],
+        (D1, Local, Pull) | (D2 | D3, Local, FirstPush | Pull) => &[Ctxsync, Cp, Rsync, Restic, Rustic],
+        (D1, Local, PushChanged | PullChanged | FetchOne) | (D2, Local, PushChanged) => {
+            &[Ctxsync, Rsync, Restic, Rustic]
+        }
         (D4 | D5, Local, FirstPush | PushChanged) => &[Ctxsync, CtxsyncArchive, Restic, Rustic],
         (D6, Local, PushUnchanged) => &[Ctxsync, Find, Rsync, Restic],
         // Requests are counted at a server; what the others would do again is in the cell above.
