@@ -80,7 +80,7 @@ pub struct BlockBuilder {
     whole: Option<Bytes>,
     raw: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
-    zstd: Zstd,
+    zstd: Option<Zstd>,
 }
 
 impl BlockBuilder {
@@ -91,7 +91,7 @@ impl BlockBuilder {
             whole: None,
             raw: Vec::new(),
             chunks: Vec::new(),
-            zstd: Zstd::default(),
+            zstd: None,
         }
         .at_level(FILE_MODE_LEVEL)
     }
@@ -99,7 +99,14 @@ impl BlockBuilder {
     /// Compresses at this zstd level. Readers need not know it.
     #[must_use]
     pub fn at_level(mut self, level: i32) -> Self {
-        self.zstd = Zstd { level, ..Zstd::default() };
+        self.zstd = Some(Zstd { level, ..Zstd::default() });
+        self
+    }
+
+    /// Leaves blocks as they are, for chunks that would not get smaller.
+    #[must_use]
+    pub fn uncompressed(mut self) -> Self {
+        self.zstd = None;
         self
     }
 
@@ -161,7 +168,10 @@ impl BlockBuilder {
         let whole = self.whole.take();
         let raw = whole.as_deref().unwrap_or(&self.raw);
         let raw_len = raw.len() as u32;
-        let packed = if self.zstd.gains_by_samples(raw) { self.zstd.compress(raw) } else { None };
+        let zstd = self.zstd.as_mut();
+        // Where many chunks share a block, samples of some tell nothing of the others.
+        let worth_it = |zstd: &mut Zstd| whole.is_none() || zstd.gains_by_samples(raw);
+        let packed = zstd.and_then(|zstd| if worth_it(zstd) { zstd.compress(raw) } else { None });
         let (codec, bytes) = match packed {
             Some(packed) => (Codec::Zstd, Bytes::copy_from_slice(packed)),
             None => (Codec::Stored, whole.unwrap_or_else(|| Bytes::from(std::mem::take(&mut self.raw)))),
@@ -185,12 +195,9 @@ impl Default for Zstd {
 }
 
 impl Zstd {
-    /// Whether it is worth trying to compress `raw`: where it is long, some pieces of it tell.
+    /// Whether it is worth trying to compress a long chunk.
     fn gains_by_samples(&mut self, raw: &[u8]) -> bool {
-        if raw.len() < FILE_MODE_TARGET {
-            return true;
-        }
-        let mut pieces = raw.chunks_exact(SAMPLE).step_by(raw.len() / SAMPLE / SAMPLES);
+        let mut pieces = raw.chunks_exact(SAMPLE).step_by((raw.len() / SAMPLE / SAMPLES).max(1));
         pieces.any(|piece| self.compress(piece).is_some())
     }
 
@@ -358,9 +365,15 @@ mod tests {
             assert_eq!(block.codec, Codec::Zstd, "quarter {quarter}");
             assert!(block.bytes.len() < len * 9 / 10, "{}", block.bytes.len());
         }
-        let mut zstd = Zstd::default();
-        assert!(!zstd.gains_by_samples(&SplitMix(7).bytes(len)));
-        assert!(zstd.gains_by_samples(&SplitMix(7).bytes(FILE_MODE_TARGET - 1)), "too short for samples");
+        assert!(!Zstd::default().gains_by_samples(&SplitMix(7).bytes(len)));
+
+        // What is short among much that is random is found by nobody's sample.
+        let mut builder = BlockBuilder::new(FILE_MODE_TARGET);
+        for seed in 0..24 {
+            let few = if seed % 3 == 1 { text(seed, 10_000) } else { SplitMix(seed).bytes(20_000) };
+            push(&mut builder, few);
+        }
+        assert_eq!(builder.finish().unwrap().codec, Codec::Zstd);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod block;
 mod chunk;
 mod error;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod ids;
 mod keys;
 mod meta;

@@ -9,6 +9,7 @@ use policy_core::{Entry, Node, Scope, TreePath, UploadMode};
 
 use super::chunks::Chunks;
 use super::delta::{DeltaStats, Sending};
+use super::dense::is_dense;
 use super::merge::{Batch, Work, count_row, hint_for};
 use super::reading::{LongFile, Parents, ReadError, read_whole};
 use crate::buffers::Buffers;
@@ -139,10 +140,12 @@ pub(super) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead,
     read.rows.push(row);
 }
 
-/// The blocks of one batch: files as the mode wants them, and those that are excepted from it.
+/// The blocks of one batch: files as the mode wants them, those that are excepted from it, and what would not get
+/// smaller.
 pub(super) struct Blocks {
     small: BlockBuilder,
     large: BlockBuilder,
+    dense: BlockBuilder,
     sealed: Vec<SealedBlock>,
 }
 
@@ -151,6 +154,7 @@ impl Blocks {
         Self {
             small: BlockBuilder::new(FILE_MODE_TARGET),
             large: BlockBuilder::new(ARCHIVE_MODE_TARGET).at_level(ARCHIVE_MODE_LEVEL),
+            dense: BlockBuilder::new(FILE_MODE_TARGET).uncompressed(),
             sealed: Vec::new(),
         }
     }
@@ -166,7 +170,13 @@ impl Blocks {
     }
 
     fn push(&mut self, id: ChunkId, bytes: Bytes, archived: bool) {
-        let builder = if archived { &mut self.large } else { &mut self.small };
+        let builder = if bytes.len() < FILE_MODE_TARGET && is_dense(&bytes) {
+            &mut self.dense
+        } else if archived {
+            &mut self.large
+        } else {
+            &mut self.small
+        };
         if !builder.takes(bytes.len()) {
             self.sealed.extend(builder.finish());
         }
@@ -181,6 +191,7 @@ impl Blocks {
     fn finish(mut self) -> Vec<SealedBlock> {
         self.sealed.extend(self.small.finish());
         self.sealed.extend(self.large.finish());
+        self.sealed.extend(self.dense.finish());
         self.sealed
     }
 }

@@ -7,6 +7,7 @@ mod conflict_copies;
 mod copy;
 mod deadline;
 mod delta;
+mod dense;
 mod files;
 mod merge;
 mod new_tree;
