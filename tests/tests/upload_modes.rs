@@ -1,6 +1,7 @@
 //! `uploadMode`: what `File` and `Archive` cost, and that nobody who reads need know which it was.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ctxsync_tests::clock::HandClock;
@@ -12,10 +13,21 @@ use storage_backends::layer::{Operation, Recording, Request};
 use transfer_engine::format::CHUNK_MAX;
 use transfer_engine::{ContextService, Env};
 
-/// What every file of these tests has: bytes that don't compress, so that sizes are what they seem.
+/// How long every file of these tests is.
 const FILE: usize = 32 << 10;
 /// What comes besides a file's block: the snapshot, the tree and the store's description.
 const BESIDES: u64 = 16 << 10;
+
+/// Returns bytes of which compressing saves an eighth, so that sizes are nearly what they seem.
+fn content(random: &mut Random, len: usize) -> Vec<u8> {
+    random.bytes(len).into_iter().map(|byte| byte >> 1).collect()
+}
+
+/// Returns what `raw` bytes of such content come to when they are compressed and moved, with what comes besides.
+fn moved(raw: usize) -> Range<u64> {
+    let packed = raw as u64 / 8 * 7;
+    packed..packed + packed / 64 + BESIDES
+}
 
 /// A world whose store notes its requests.
 async fn counted() -> (World, Recording) {
@@ -30,7 +42,7 @@ fn with_mode(machine: Machine, mode: &str) -> Machine {
 /// Writes 64 files, 2 MiB in all.
 fn fill(machine: &Machine, dir: &str, random: &mut Random) {
     for i in 0..64 {
-        machine.mount.write(format!("{dir}/{i:02}"), random.bytes(FILE));
+        machine.mount.write(format!("{dir}/{i:02}"), content(random, FILE));
     }
 }
 
@@ -53,7 +65,24 @@ async fn one_file_costs_a_small_block_in_file_mode_and_a_large_one_in_archive_mo
         fill(&a, "dir", &mut Random::new(1));
         a.push().await.clean();
         let received = received_for(&world, "dir/40").await;
-        assert!((block..block + BESIDES).contains(&received), "{mode}: {received} bytes came");
+        assert!(moved(block).contains(&received), "{mode}: {received} bytes came");
+    }
+}
+
+/// Whoever wants an image out of an archive need not fetch what is around it: it would be no smaller together.
+#[tokio::test]
+async fn what_does_not_compress_costs_a_small_block_in_either_mode() {
+    for mode in ["File", "Archive"] {
+        let world = World::memory().await;
+        let a = with_mode(world.machine("a"), mode);
+        let mut random = Random::new(6);
+        fill(&a, "dir", &mut random);
+        for i in 0..64 {
+            a.mount.write(format!("dir/{i:02}.png"), random.bytes(FILE));
+        }
+        a.push().await.clean();
+        let received = received_for(&world, "dir/40.png").await;
+        assert!(((256 << 10)..(256 << 10) + BESIDES).contains(&received), "{mode}: {received} bytes came");
     }
 }
 
@@ -64,12 +93,12 @@ async fn tiny_files_are_put_together_as_well() {
     let a = with_mode(world.machine("a"), "Archive");
     let mut random = Random::new(2);
     for i in 0..2000 {
-        a.mount.write(format!("{}/{i:04}", i % 7), random.bytes(64));
+        a.mount.write(format!("{}/{i:04}", i % 7), content(&mut random, 64));
     }
-    a.mount.write("3/wanted", random.bytes(FILE));
+    a.mount.write("3/wanted", content(&mut random, FILE));
     a.push().await.clean();
     let received = received_for(&world, "3/wanted").await;
-    assert!(received >= 2000 * 64 + FILE as u64, "{received} bytes came");
+    assert!(received >= moved(2000 * 64 + FILE).start, "{received} bytes came");
     assert!(recording.requests().iter().filter(|r| is_pack_put(r)).count() <= 2);
 }
 
@@ -104,25 +133,24 @@ async fn a_switch_of_modes_sends_nothing_again() {
 
     // What is new goes by the new mode, what changed as well; the rest stays where it is.
     fill(&a, "new", &mut random);
-    a.mount.write("old/07", random.bytes(FILE));
+    a.mount.write("old/07", content(&mut random, FILE));
     let ended = a.push().await;
     let sent = ended.clean().bytes_sent;
-    let new = 65 * FILE as u64;
-    assert!((new..new + BESIDES).contains(&sent), "{sent} bytes were sent");
-    assert!(received_for(&world, "old/08").await < (256 << 10) + BESIDES);
-    assert!(received_for(&world, "new/08").await > 2 << 20);
+    assert!(moved(65 * FILE).contains(&sent), "{sent} bytes were sent");
+    assert!(received_for(&world, "old/08").await < moved(256 << 10).end);
+    assert!(received_for(&world, "new/08").await > moved(2 << 20).start);
 
     // And back, with two machines that don't agree on the mode.
     let b = with_mode(world.machine("b"), "File");
     b.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
     for i in 0..8 {
-        b.mount.write(format!("new/{i:02}"), random.bytes(FILE));
+        b.mount.write(format!("new/{i:02}"), content(&mut random, FILE));
     }
     b.push().await.clean();
     a.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
-    assert!(received_for(&world, "new/01").await < (256 << 10) + BESIDES);
+    assert!(received_for(&world, "new/01").await < moved(256 << 10).end);
     let c = world.machine("c");
     c.pull().await.clean();
     assert_same(&a.mount.0, &c.mount.0);
@@ -147,11 +175,11 @@ async fn what_is_excepted_from_archive_mode_is_stored_as_in_file_mode() {
     a.push().await.clean();
     for path in ["absolute/20", "mapped/20", "rooted/20", "one/03"] {
         let received = received_for(&world, path).await;
-        assert!(received < (256 << 10) + BESIDES, "{path}: {received} bytes came");
+        assert!(received < moved(256 << 10).end, "{path}: {received} bytes came");
     }
     for path in ["absolutely/20", "one/20"] {
         let received = received_for(&world, path).await;
-        assert!(received > 63 * FILE as u64, "{path}: {received} bytes came");
+        assert!(received > moved(63 * FILE).start, "{path}: {received} bytes came");
     }
     let b = world.machine("b");
     b.pull().await.clean();
