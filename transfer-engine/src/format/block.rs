@@ -197,7 +197,7 @@ impl Default for Zstd {
 impl Zstd {
     /// Whether it is worth trying to compress a long chunk.
     fn gains_by_samples(&mut self, raw: &[u8]) -> bool {
-        let mut pieces = raw.chunks_exact(SAMPLE).step_by((raw.len() / SAMPLE / SAMPLES).max(1));
+        let mut pieces = raw.chunks(SAMPLE).step_by((raw.len() / SAMPLE / SAMPLES).max(1));
         pieces.any(|piece| self.compress(piece).is_some())
     }
 
@@ -366,6 +366,11 @@ mod tests {
             assert!(block.bytes.len() < len * 9 / 10, "{}", block.bytes.len());
         }
         assert!(!Zstd::default().gains_by_samples(&SplitMix(7).bytes(len)));
+
+        // Of what is shorter than a sample all is looked at.
+        let mut builder = BlockBuilder::new(1000);
+        push(&mut builder, text(1, 2000));
+        assert_eq!(builder.finish().unwrap().codec, Codec::Zstd);
 
         // What is short among much that is random is found by nobody's sample.
         let mut builder = BlockBuilder::new(FILE_MODE_TARGET);
