@@ -1,5 +1,5 @@
 //! What is measured unless the user names something else: each cell that a goal needs, with the tools that the
-//! goal names. All of it together takes about an hour on two cores.
+//! goal names. All of it together takes about two hours on two cores.
 
 use clap::ValueEnum;
 

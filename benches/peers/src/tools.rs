@@ -20,8 +20,7 @@ pub(crate) enum Tool {
     CtxsyncArchive,
     /// Walks the tree and does nothing: what no tool can be faster than.
     Find,
-    /// Copies the tree and flushes the file system: what no tool that moves as many bytes and keeps its promise can
-    /// be faster than.
+    /// Copies the tree and flushes the file system, on one core: what a plain durable copy takes.
     Cp,
     Rsync,
     Restic,

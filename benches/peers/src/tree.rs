@@ -115,3 +115,29 @@ fn same_content(a: &Path, b: &Path) -> Result<bool> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_found_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        for tree in [&a, &b] {
+            std::fs::create_dir(tree).unwrap();
+            for i in 0..5 {
+                std::fs::write(tree.join(i.to_string()), "same").unwrap();
+            }
+        }
+        compare(&a, &b, false).unwrap();
+        for i in 0..5 {
+            let path = b.join(i.to_string());
+            std::fs::write(&path, "diff").unwrap();
+            compare(&a, &b, false).unwrap_err();
+            std::fs::write(&path, "same").unwrap();
+        }
+        std::fs::write(b.join("5"), "more").unwrap();
+        compare(&a, &b, false).unwrap_err();
+    }
+}

@@ -24,7 +24,7 @@ pub const ARCHIVE_MODE_LEVEL: i32 = 3;
 const METADATA_LEVEL: i32 = 1;
 
 /// Of a long chunk, so many pieces of so many bytes are compressed first. Where none of them gets smaller, the
-/// rest is not tried: on random data that is a seventh of all CPU time of a push, most of it for copying.
+/// rest is not tried: on random data that is a seventh of all CPU time of a push.
 const SAMPLES: usize = 4;
 const SAMPLE: usize = 16 << 10;
 
