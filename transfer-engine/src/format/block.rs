@@ -159,6 +159,16 @@ impl BlockBuilder {
         self.raw_len() >= self.target || self.chunks.len() >= MAX_BLOCK_CHUNKS
     }
 
+    /// Takes over what another builder has begun, if both have, and together no more than `most` raw bytes.
+    pub(crate) fn absorb(&mut self, other: &mut Self, most: usize) {
+        let both = !self.is_empty() && !other.is_empty() && self.whole.is_none() && other.whole.is_none();
+        let chunks = self.chunks.len() + other.chunks.len();
+        if both && self.raw_len() + other.raw_len() <= most && chunks <= MAX_BLOCK_CHUNKS {
+            self.raw.append(&mut other.raw);
+            self.chunks.append(&mut other.chunks);
+        }
+    }
+
     /// Compresses the block and begins the next; `None` where no chunk was pushed.
     pub fn finish(&mut self) -> Option<SealedBlock> {
         if self.is_empty() {
@@ -351,6 +361,37 @@ mod tests {
         builder.push(ChunkId::of(&data), data.clone()).unwrap();
         assert!(builder.is_full() && !builder.takes(1));
         assert_eq!(builder.finish().unwrap().bytes.as_ptr(), data.as_ptr());
+    }
+
+    #[test]
+    fn two_begun_blocks_become_one_where_that_is_within_the_limits() {
+        let begun = |chunks: &[&[u8]]| {
+            let mut builder = BlockBuilder::new(FILE_MODE_TARGET);
+            chunks.iter().for_each(|chunk| push(&mut builder, chunk.to_vec()));
+            builder
+        };
+        let (a, b) = (text(1, 600), SplitMix(1).bytes(400));
+        let (mut one, mut other) = (begun(&[&a]), begun(&[&b]));
+        one.absorb(&mut other, 999);
+        assert_eq!((one.raw_len(), other.raw_len()), (600, 400), "too many bytes");
+        one.absorb(&mut other, 1000);
+        assert!(other.finish().is_none());
+        let block = one.finish().unwrap();
+        assert_eq!(block.chunks, [(ChunkId::of(&a), 600), (ChunkId::of(&b), 400)]);
+        assert_eq!(open_block(block.codec, block.raw_len, &block.bytes).unwrap(), [a, b].concat());
+
+        let (mut none, mut other) = (begun(&[]), begun(&[&[1]]));
+        none.absorb(&mut other, 1000);
+        assert!(none.is_empty() && !other.is_empty());
+
+        let tiny: &[u8] = &[1];
+        let (mut one, mut other) = (begun(&[tiny; MAX_BLOCK_CHUNKS - 1]), begun(&[tiny; 2]));
+        one.absorb(&mut other, usize::MAX);
+        assert_eq!(other.raw_len(), 2, "too many chunks");
+
+        let (mut one, mut other) = (begun(&[tiny]), begun(&[&vec![2; FILE_MODE_TARGET]]));
+        one.absorb(&mut other, usize::MAX);
+        assert_eq!(one.raw_len(), 1, "what stands alone");
     }
 
     #[test]

@@ -27,6 +27,10 @@ use crate::tree::ChunkIndex;
 /// A file above this is read in steps; below, whole and together with others.
 pub(super) const LONG: u64 = 4 << 20;
 
+/// What compresses and what does not share a block up to so many bytes. A small push would have two otherwise, of
+/// which each may be asked for on its own.
+const TOGETHER: usize = FILE_MODE_TARGET / 2;
+
 /// What a batch comes to once it is read.
 #[derive(Default)]
 pub(super) struct Read {
@@ -189,6 +193,9 @@ impl Blocks {
     }
 
     fn finish(mut self) -> Vec<SealedBlock> {
+        for builder in [&mut self.small, &mut self.large] {
+            builder.absorb(&mut self.dense, TOGETHER);
+        }
         self.sealed.extend(self.small.finish());
         self.sealed.extend(self.large.finish());
         self.sealed.extend(self.dense.finish());
@@ -335,5 +342,35 @@ impl Readers {
             })
             .collect();
         (ids, blocks.finish(), new_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Codec;
+    use crate::format::fixture::{SplitMix, text};
+
+    /// The codecs and raw lengths of the blocks that so many chunks of text, and of random bytes, come to.
+    fn blocks_of(texts: u64, random: u64, len: usize, archived: bool) -> Vec<(Codec, usize)> {
+        let mut blocks = Blocks::new();
+        for seed in 0..texts.max(random) {
+            let of = [(seed < texts, text(seed, len)), (seed < random, SplitMix(seed).bytes(len))];
+            for (_, bytes) in of.into_iter().filter(|(is, _)| *is) {
+                blocks.push(ChunkId::of(&bytes), bytes.into(), archived);
+            }
+        }
+        blocks.finish().into_iter().map(|block| (block.codec, block.raw_len as usize)).collect()
+    }
+
+    #[test]
+    fn what_does_not_compress_has_its_own_blocks_unless_all_is_small() {
+        for archived in [false, true] {
+            assert_eq!(blocks_of(5, 5, 5_000, archived), [(Codec::Zstd, 50_000)]);
+            assert_eq!(blocks_of(0, 5, 5_000, archived), [(Codec::Stored, 25_000)]);
+            assert_eq!(blocks_of(5, 0, 5_000, archived), [(Codec::Zstd, 25_000)]);
+            let apart = blocks_of(14, 14, 5_000, archived);
+            assert_eq!(apart, [(Codec::Zstd, 70_000), (Codec::Stored, 70_000)]);
+        }
     }
 }
