@@ -124,13 +124,19 @@ fn find_mark(name: &[u8]) -> Option<Mark<'_>> {
             }
             rest = &number[digits..];
         }
-        (rest.is_empty() || rest.starts_with(b".")).then_some(Mark { at, tag, rest })
+        // What `.` or `..` would be the original of is a name of its own.
+        let left = [&name[..at], rest].concat();
+        let is_name = !matches!(left.as_slice(), b"." | b"..");
+        (is_name && (rest.is_empty() || rest.starts_with(b"."))).then_some(Mark { at, tag, rest })
     })
 }
 
+/// Dots at the beginning begin no extension, however many.
 fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     match name.iter().rposition(|&b| b == b'.') {
-        Some(at) if at > 0 && name.len() - at <= MAX_EXTENSION => name.split_at(at),
+        Some(at) if name[..at].iter().any(|&b| b != b'.') && name.len() - at <= MAX_EXTENSION => {
+            name.split_at(at)
+        }
         _ => (name, &[]),
     }
 }
@@ -141,7 +147,8 @@ pub fn cut_at_char(name: &[u8], room: usize) -> &[u8] {
         return name;
     }
     let mut end = room;
-    while end > 0 && room - end < 4 && name[end] & 0xC0 == 0x80 {
+    // A character has at most three bytes after its first.
+    while end > 0 && room - end < 3 && name[end] & 0xC0 == 0x80 {
         end -= 1;
     }
     &name[..end]
@@ -166,7 +173,10 @@ mod tests {
             ("x.tar.gz", "x.tar.conflict-0123abcd.gz"),
             ("a.b.c.d", "a.b.c.conflict-0123abcd.d"),
             ("trailing.", "trailing.conflict-0123abcd."),
-            ("...", "...conflict-0123abcd."),
+            ("...", "....conflict-0123abcd"),
+            ("..a", "..a.conflict-0123abcd"),
+            ("..conflict-89abcdef", "..conflict-89abcdef.conflict-0123abcd"),
+            ("...conflict-89abcdef", "...conflict-89abcdef.conflict-0123abcd"),
         ] {
             assert_eq!(copy_path(&path(original), "0123abcd", 1), path(copy));
             assert_eq!(original_path(&path(copy)), Some(path(original)));
@@ -184,6 +194,12 @@ mod tests {
             ["d.conflict-/x", "d.conflict-0123abc/x", "x.conflict-0123abcd-/y", "plain", ".conflict-0123abcd"]
         {
             assert_eq!(original_path(&path(plain)), None, "{plain}");
+        }
+        // No name is left without its mark: it belongs to nobody, but where it lies does.
+        for own in ["..conflict-0123abcd", "...conflict-0123abcd", "..conflict-0123abcd."] {
+            assert_eq!(original_path(&path(own)), None, "{own}");
+            let inside = path("d.conflict-0123abcd").join(own.as_bytes()).unwrap();
+            assert_eq!(original_path(&inside), Some(path("d").join(own.as_bytes()).unwrap()), "{own}");
         }
     }
 
@@ -225,7 +241,8 @@ mod tests {
         }
         // Where there are no characters, there is nothing to be kept whole.
         let copy = copy_path(&TreePath::new(vec![0x80; 255]).unwrap(), "0123abcd", 1);
-        assert!(copy.name().len() <= MAX_NAME && copy.name().len() > MAX_NAME - 8);
+        assert!(copy.name().len() <= MAX_NAME && copy.name().len() > MAX_NAME - 4);
+        assert!(is_cut_copy(copy.name(), &[0x80; 255]));
     }
 
     /// Names as programs and people give them, and such as look like ours.
