@@ -282,13 +282,16 @@ proptest! {
                 None => prop_assert!(verdict != Verdict::KeepBoth && verdict != Verdict::Stop, "{}", step),
             }
         }
-        // The same is lost as with nothing there. A directory that is only implied has no row to be lost.
-        let gone = remote.into_iter().filter(|r| !r.recycled).collect();
-        let without = plan_rows(rules, towards, model::rows(&base), mount.differences(), gone, &[1]);
+        // The same is lost as with nothing there, but in the context directories that only what was recycled
+        // implies: they have no row to be lost.
+        let gone: Vec<_> = remote.into_iter().filter(|r| !r.recycled).collect();
+        let stands = |p: &TreePath| gone.iter().any(|r| r.path == *p || r.path.is_below(p));
         let lost = |steps: &[model::PlanStep]| -> BTreeSet<TreePath> {
-            let lost = steps.iter().filter(|s| s.decision.verdict == Verdict::Delete && !s.remote_implied);
+            let lost = steps.iter().filter(|s| s.decision.verdict == Verdict::Delete);
+            let lost = lost.filter(|s| towards == DOWN || !s.remote_implied || stands(&s.path));
             lost.map(|s| s.path.clone()).collect()
         };
+        let without = plan_rows(rules, towards, model::rows(&base), mount.differences(), gone.clone(), &[1]);
         prop_assert!(lost(&steps).is_subset(&lost(&without)));
     }
 }
