@@ -26,7 +26,8 @@ pub struct StoreOptions {
     pub timeout: Duration,
     /// The longest time for connecting.
     pub connect_timeout: Duration,
-    /// The longest time without a byte while an answer is being read.
+    /// The longest time until an answer begins, in which the request is sent as well, and the longest without a byte
+    /// while it is read.
     pub read_timeout: Duration,
     /// The first pause before a request is sent again; pauses grow from it, with jitter.
     pub backoff_min: Duration,
@@ -48,7 +49,8 @@ impl Default for StoreOptions {
             fsync: true,
             retries: 10,
             retry_timeout: Duration::from_secs(180),
-            // A pack of 32 MiB must get through a line of 256 KiB/s.
+            // A range of 8 MiB, at the worst 16 of them at once, gets through a line of 1 MiB/s. For what is sent
+            // `read_timeout` is the bound.
             timeout: Duration::from_secs(150),
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(30),

@@ -71,9 +71,9 @@ impl PackSink {
         memory: u64,
         concurrency: usize,
     ) -> Self {
-        // Four packs under way, by default: with fewer a store that is far away waits for us. The rest is for
-        // the one that is being filled, for what is being read, and for what the allocator does not give back
-        // at once.
+        // Three packs under way, by default, as a full one is slightly more than a quarter of this: with fewer a
+        // store that is far away waits for us. The rest is for the one that is being filled, for what is being
+        // read, and for what the allocator does not give back at once.
         let limit = u32::try_from(memory / 2).unwrap_or(u32::MAX >> 3);
         let limit = limit.clamp(1, u32::MAX >> 3);
         Self {
