@@ -29,8 +29,8 @@
 //! reads the environment or a home directory; the one exception is `object_store`'s own search for Google
 //! credentials where none are given.
 
-mod dated;
 mod guard;
+mod http;
 pub mod layer;
 mod leftovers;
 mod open;

@@ -15,8 +15,8 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
-use crate::dated::Dated;
 use crate::guard::{Guarded, Secrets};
+use crate::http::Watching;
 use crate::options::StoreOptions;
 use crate::profile::{self, ProfileError};
 use crate::settings::Settings;
@@ -200,9 +200,8 @@ fn retry(options: &StoreOptions) -> RetryConfig {
 fn client(options: &StoreOptions, allow_http: bool) -> ClientOptions {
     ClientOptions::new()
         .with_allow_http(allow_http)
-        .with_timeout(options.timeout)
+        .with_timeout_disabled()
         .with_connect_timeout(options.connect_timeout)
-        .with_read_timeout(options.read_timeout)
         .with_pool_max_idle_per_host(options.connections)
 }
 
@@ -239,7 +238,7 @@ fn open_s3(
     let proxied = settings.get("proxy_url").is_some() || options.has_proxy();
     let safe = settings.is_way_safe(&["aws_endpoint_url_s3", "aws_endpoint"], proxied);
     let builder = AmazonS3Builder::new()
-        .with_http_connector(Dated)
+        .with_http_connector(Watching { timeout: options.timeout })
         .with_client_options(client(options, http))
         .with_retry(retry(options))
         .with_unsigned_payload(safe)
@@ -288,7 +287,7 @@ fn open_gcs(
     let secrets = settings.secrets();
     let http = settings.allow_http()?;
     let builder = GoogleCloudStorageBuilder::new()
-        .with_http_connector(Dated)
+        .with_http_connector(Watching { timeout: options.timeout })
         .with_client_options(client(options, http))
         .with_retry(retry(options));
     settings.remove(&["allow_http"]);
@@ -309,7 +308,7 @@ fn open_azure(
     // The emulator speaks plain HTTP on this machine.
     let http = settings.allow_http()? || settings.is_true("azure_storage_use_emulator");
     let builder = MicrosoftAzureBuilder::new()
-        .with_http_connector(Dated)
+        .with_http_connector(Watching { timeout: options.timeout })
         .with_client_options(client(options, http))
         .with_retry(retry(options));
     settings.remove(&["allow_http"]);

@@ -22,13 +22,11 @@ pub struct StoreOptions {
     pub retries: usize,
     /// How long after its start a request may still be sent again.
     pub retry_timeout: Duration,
-    /// The longest time for one request, from connecting to the last byte.
+    /// The longest time until an answer begins, and as long again for each MiB that is sent; and the longest
+    /// without a byte while the answer is read.
     pub timeout: Duration,
     /// The longest time for connecting.
     pub connect_timeout: Duration,
-    /// The longest time until an answer begins, in which the request is sent as well, and the longest without a byte
-    /// while it is read.
-    pub read_timeout: Duration,
     /// The first pause before a request is sent again; pauses grow from it, with jitter.
     pub backoff_min: Duration,
     /// The longest pause before a request is sent again.
@@ -49,11 +47,8 @@ impl Default for StoreOptions {
             fsync: true,
             retries: 10,
             retry_timeout: Duration::from_secs(180),
-            // A range of 8 MiB, at the worst 16 of them at once, gets through a line of 1 MiB/s. For what is sent
-            // `read_timeout` is the bound.
-            timeout: Duration::from_secs(150),
+            timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(30),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             connections: 32,
@@ -124,7 +119,6 @@ impl fmt::Debug for StoreOptions {
             .field("retry_timeout", &self.retry_timeout)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
-            .field("read_timeout", &self.read_timeout)
             .field("backoff_min", &self.backoff_min)
             .field("backoff_max", &self.backoff_max)
             .field("connections", &self.connections)

@@ -95,7 +95,7 @@ pub(crate) struct Shared {
     #[arg(long, global = true, value_name = "N", help_heading = TRANSFER, hide_short_help = true)]
     pub(crate) retries: Option<usize>,
 
-    /// The longest time for one request
+    /// Give up a request that is not answered for this long, and as long for each MiB sent
     #[arg(long, global = true, value_name = "TIME", help_heading = TRANSFER, hide_short_help = true)]
     pub(crate) timeout: Option<Span>,
 
