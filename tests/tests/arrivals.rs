@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ctxsync_tests::compare::{assert_same_but_times, paths};
-use ctxsync_tests::faults::{Death, Meanwhile};
+use ctxsync_tests::faults::{Death, Fails, Meanwhile};
 use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
 use futures::FutureExt;
@@ -92,6 +92,53 @@ async fn p1_a_user_goes_on_where_a_download_died() {
         a.pull().await.clean();
         assert_same_but_times(&a.mount.0, &b.mount.0);
     }
+}
+
+/// The state lies on one disk and the mount on another, and power is lost right after a pull. Whatever the base
+/// says by then, the mount's disk has: else what it lost would be taken for deleted.
+#[tokio::test]
+async fn p2_the_base_knows_of_nothing_that_the_mounts_disk_may_lose() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    fill(&a);
+    a.push().await.clean();
+    let (unsynced, state) = (Arc::new(AtomicU64::new(0)), b.state.clone());
+    let counted = unsynced.clone();
+    b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
+        if operation == "syncfs" {
+            counted.store(0, Ordering::SeqCst);
+        } else {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        assert!(!paths(&state).iter().any(|path| path.ends_with("/base")), "{operation} came after the base");
+    }));
+    b.pull().await.clean();
+    assert!(paths(&b.state).iter().any(|path| path.ends_with("/base")));
+    assert_eq!(unsynced.load(Ordering::SeqCst), 0);
+}
+
+/// The journal has reached its disk, and the renames of which it tells have not: they never happened.
+#[tokio::test]
+async fn p2_what_is_still_staged_after_a_power_loss_did_not_arrive() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    fill(&a);
+    a.push().await.clean();
+    // It ends when all has arrived, and the base is still to be written.
+    let lost = |path: &std::path::Path| path.ends_with("mount");
+    b.env = Env::real().with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, lost));
+    let said = b.pull().await.error().to_string();
+    assert!(said.contains("make durable"), "{said}");
+    b.env = Env::real();
+    let staging = ".ctxsync-stage-0123456789abcdef";
+    b.mount.write(&format!("{staging}/.ctxsync-stage"), "");
+    std::fs::rename(b.mount.at("d1/f1"), b.mount.at(staging).join("n-1")).unwrap();
+
+    let pushed = b.push().await;
+    assert_eq!(pushed.report().deleted, 0, "{:?}", pushed.noted);
+    b.pull().await.clean();
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+    assert!(b.push().await.clean().parent.is_none());
 }
 
 /// Counts the jobs that have not ended, also those that nobody waits for.

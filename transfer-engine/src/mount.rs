@@ -279,6 +279,10 @@ impl Mount {
         let filter = self.filter(&SyncOptions::default());
         let old = self.old_rows(fresh || other)?;
         let folded = self.files.folded_base();
+        // The state may lie on another file system, and must not know more than this one keeps through a loss of power:
+        // what it has and the mount has not counts as deleted.
+        dir.map_or(Ok(()), MountDir::sync)
+            .map_err(|e| Error::local("make durable what was written to", &self.path, e))?;
         let fold = || {
             let mut base = BaseWriter::create(&folded)?;
             for row in Overlaid::new(old, arrivals, staged) {

@@ -107,11 +107,19 @@ impl Placing<'_> {
             .iter()
             .zip(ready)
             .map(|(item, ready)| {
-                let was_staged = matches!(ready, Ready::Staged(_));
+                let staged = match &ready {
+                    Ready::Staged(staged) => Some(staged.inode()),
+                    Ready::Settled(_) => None,
+                };
                 let placed = self.put(&mut parents, item, ready);
-                if was_staged && let Some(row) = &item.told.row {
+                if let (Some(inode), Some(row)) = (staged, &item.told.row) {
                     let change = match &placed {
-                        Ok(Outcome::Installed(print)) => Some(Change::Set(with_print(row, item, print, now))),
+                        Ok(Outcome::Installed(print)) => {
+                            let row = with_print(row, item, print, now);
+                            // Else it stood there already.
+                            let came = print.inode == inode;
+                            Some(if came { Change::Came { row, inode } } else { Change::Set(row) })
+                        }
                         _ => announced(item).map(|_| Change::Void),
                     };
                     came.extend(change.map(|change| ArrivalRow { path: row.path.clone(), change }));

@@ -175,6 +175,12 @@ impl MountDir {
         Ok(dir)
     }
 
+    /// Makes everything durable that was done here so far, renames as well, with one call for the whole file system.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.env.check_fault("syncfs", &self.path)?;
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
     /// Stats what stands at `path`; `None` where nothing does.
     pub(crate) fn stat(&self, path: &TreePath) -> io::Result<Option<Stat>> {
         let parent = match self.parent(path) {

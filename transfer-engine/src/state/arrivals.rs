@@ -36,6 +36,9 @@ pub(crate) enum Change {
     /// The folder with what was in an archive is about to be put in place. Until it was, the archive of this
     /// row is pending.
     Extracting { row: BaseRow, inode: u64 },
+    /// A staged file was put in place, and has this stat there. The power may have been lost before the disk had
+    /// its rename, so that here as well a staging directory has the last word.
+    Came { row: BaseRow, inode: u64 },
     /// The base has this row now.
     Set(BaseRow),
     /// The base has no row here any more.
@@ -67,6 +70,11 @@ impl Row for ArrivalRow {
                 w.varint(*inode);
                 row.write(w);
             }
+            Change::Came { row, inode } => {
+                w.u8(5);
+                w.varint(*inode);
+                row.write(w);
+            }
         }
     }
 
@@ -82,6 +90,10 @@ impl Row for ArrivalRow {
             4 => {
                 let inode = r.varint()?;
                 Change::Extracting { row: BaseRow::read(path.clone(), r)?, inode }
+            }
+            5 => {
+                let inode = r.varint()?;
+                Change::Came { row: BaseRow::read(path.clone(), r)?, inode }
             }
             _ => return Err(r.invalid("an unknown change")),
         };
@@ -283,7 +295,9 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
             let old = self.base.next_if(of_path);
             match arrived.change {
                 Change::Set(row) => return Some(Ok(row)),
-                Change::Coming { row, inode } | Change::Extracting { row, inode }
+                Change::Coming { row, inode }
+                | Change::Extracting { row, inode }
+                | Change::Came { row, inode }
                     if !self.staged.contains(&inode) =>
                 {
                     return Some(Ok(row));
@@ -291,7 +305,7 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
                 Change::Extracting { row, .. } => {
                     return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
                 }
-                Change::Coming { .. } | Change::Void => match old {
+                Change::Coming { .. } | Change::Came { .. } | Change::Void => match old {
                     Some(old) => return Some(old),
                     None => continue,
                 },
@@ -337,7 +351,7 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = (u8, u64)> {
-        (0..5u8, 0..6u64)
+        (0..6u8, 0..6u64)
     }
 
     fn change_of(path: &TreePath, (kind, n): (u8, u64)) -> Change {
@@ -346,6 +360,7 @@ mod tests {
             1 => Change::Unset,
             2 => Change::Set(row(path, n)),
             3 => Change::Coming { row: row(path, n), inode: n },
+            4 => Change::Came { row: row(path, n), inode: n },
             _ => Change::Extracting { row: row(path, n), inode: n },
         }
     }
@@ -395,7 +410,9 @@ mod tests {
             for (path, change) in said {
                 match change {
                     Change::Set(row) => drop(model.insert(path, row)),
-                    Change::Coming { row, inode } | Change::Extracting { row, inode }
+                    Change::Coming { row, inode }
+                    | Change::Extracting { row, inode }
+                    | Change::Came { row, inode }
                         if !staged.contains(&inode) =>
                     {
                         drop(model.insert(path, row));
@@ -404,7 +421,7 @@ mod tests {
                         drop(model.insert(path, BaseRow { archive: Archive::Pending, ..row }));
                     }
                     Change::Unset => drop(model.remove(&path)),
-                    Change::Coming { .. } | Change::Void => {}
+                    Change::Coming { .. } | Change::Came { .. } | Change::Void => {}
                 }
             }
             let (_, _, reader) = ArrivalsReader::open(&file).unwrap().unwrap();
