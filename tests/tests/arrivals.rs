@@ -117,6 +117,32 @@ async fn p2_the_base_knows_of_nothing_that_the_mounts_disk_may_lose() {
     assert_eq!(unsynced.load(Ordering::SeqCst), 0);
 }
 
+/// The same of what a push has read: a file that its user wrote a moment ago may not be on the disk yet.
+#[tokio::test]
+async fn p2_a_push_makes_durable_what_its_base_knows_of() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    fill(&a);
+    let (synced, state) = (Arc::new(AtomicU64::new(0)), a.state.clone());
+    let counted = synced.clone();
+    a.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
+        counted.fetch_add(u64::from(operation == "syncfs"), Ordering::SeqCst);
+        for path in paths(&state).iter().filter(|path| path.contains("/base")) {
+            // Its header comes last.
+            let bytes = std::fs::read(state.join(path)).unwrap();
+            assert!(bytes.iter().take(16).all(|byte| *byte == 0), "{operation} came after {path}");
+        }
+    }));
+    a.push().await.clean();
+    assert_eq!(synced.load(Ordering::SeqCst), 1);
+
+    a.env = Env::real().with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, |_| true));
+    a.mount.write("new", "1");
+    let pushed = a.push().await;
+    assert!(pushed.warned("may not have all of it yet"), "{:?}", pushed.noted);
+    assert_eq!(pushed.report().added, 1);
+}
+
 /// The journal has reached its disk, and the renames of which it tells have not: they never happened.
 #[tokio::test]
 async fn p2_what_is_still_staged_after_a_power_loss_did_not_arrive() {
@@ -131,7 +157,7 @@ async fn p2_what_is_still_staged_after_a_power_loss_did_not_arrive() {
     assert!(said.contains("make durable"), "{said}");
     b.env = Env::real();
     let staging = ".ctxsync-stage-0123456789abcdef";
-    b.mount.write(&format!("{staging}/.ctxsync-stage"), "");
+    b.mount.write(format!("{staging}/.ctxsync-stage"), "");
     std::fs::rename(b.mount.at("d1/f1"), b.mount.at(staging).join("n-1")).unwrap();
 
     let pushed = b.push().await;

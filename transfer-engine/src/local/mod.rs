@@ -11,7 +11,9 @@ mod staging_dir;
 
 pub(crate) use busy::Busy;
 pub(crate) use fingerprint::Fingerprint;
-pub(crate) use mount_dir::{MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable};
+pub(crate) use mount_dir::{
+    Flush, MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable,
+};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
 pub(crate) use shelf::{NewFile, Shelf};
 pub(crate) use staging::{

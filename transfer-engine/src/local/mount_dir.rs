@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use policy_core::TreePath;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
+use tokio::sync::oneshot;
 
 use super::busy::Busy;
 use crate::env::{Env, JobLost};
@@ -197,6 +198,26 @@ impl MountDir {
     /// Opens a regular file for reading. Anything else is an error, and is not waited for.
     pub(crate) fn open_file(&self, path: &TreePath) -> io::Result<(std::fs::File, Stat)> {
         open_file_at(&self.parent(path)?, path.name())
+    }
+}
+
+/// The flush of a mount's file system, under way.
+#[derive(Debug)]
+pub(crate) struct Flush(oneshot::Receiver<io::Result<()>>);
+
+impl Flush {
+    pub(crate) fn begin(dir: &MountDir) -> Self {
+        let (done, result) = oneshot::channel();
+        let job_dir = dir.clone();
+        dir.env.spawn_detached(move || {
+            // Who began it may not want to know any more.
+            let _ = done.send(job_dir.sync());
+        });
+        Self(result)
+    }
+
+    pub(crate) async fn end(self) -> io::Result<()> {
+        self.0.await.map_err(|_| JobLost)?
     }
 }
 

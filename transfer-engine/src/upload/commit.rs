@@ -16,6 +16,7 @@ use super::tally::Tally;
 use crate::commit::{Committed, written_here};
 use crate::error::Error;
 use crate::format::{Kind, Snapshot, StoreKey};
+use crate::local::Flush;
 use crate::monitor::{PathProblem, Phase};
 use crate::mount::Mount;
 use crate::plan::{Plan, Remote};
@@ -151,15 +152,19 @@ impl Mount {
 
         let as_now = self.header_of(head, agrees).await?;
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
+        if !copies.made.is_empty() && !course.pace.has_deadline() {
+            // They were put there since.
+            attempt.flush = Some(Flush::begin(attempt.dir));
+        }
+        let (flushed, ()) = tokio::join!(sink.flush(), wait_for_flush(attempt));
+        flushed?;
         if updated.is_unchanged() {
-            sink.flush().await?;
             let header = next.finish(as_now).map_err(cannot_write)?;
             self.files.adopt_next(&header)?;
             return Ok(Outcome::Done(Box::new(report)));
         }
 
         monitor.phase(Phase::Committing);
-        sink.flush().await?;
         let listed = updated.list(&tree, sink)?;
         let number = head.key.number + 1;
         let snapshot = Snapshot {
@@ -241,6 +246,17 @@ impl Mount {
         let rules = self.rules(attempt.options, attempt.hold);
         let plan = Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.filter.clone());
         Ok(plan.without(unread))
+    }
+}
+
+/// Waits until the mount's disk has what the next base will know of it: what a base knows of and a loss of power took
+/// counts as deleted.
+async fn wait_for_flush(attempt: &mut Attempt<'_>) {
+    if let Some(flush) = attempt.flush.take()
+        && let Err(e) = flush.end().await
+    {
+        // Nothing is safer for not being uploaded.
+        attempt.monitor.warning(&format!("the mount's disk may not have all of it yet: {e}"));
     }
 }
 

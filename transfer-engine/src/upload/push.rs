@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use policy_core::Digest;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::aging::Aging;
 use super::chunks::Chunks;
@@ -16,7 +16,7 @@ use super::packs::PackSink;
 use super::walk::Walk;
 use crate::error::Error;
 use crate::format::{Kind, RecycleRules, Snapshot};
-use crate::local::MountDir;
+use crate::local::{Flush, MountDir};
 use crate::monitor::{Monitor, Phase};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
@@ -36,6 +36,9 @@ const STALE_SECS: i64 = 5;
 
 /// What the attempts of one push share.
 pub(super) struct Attempt<'a> {
+    pub(super) dir: &'a MountDir,
+    /// The flush of what was read of the mount.
+    pub(super) flush: Option<Flush>,
     pub(super) filter: Arc<Filter>,
     pub(super) options: &'a SyncOptions,
     pub(super) monitor: &'a dyn Monitor,
@@ -80,7 +83,13 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
-        let _gate = self.arriving.alone().await;
+        let _gate = match options.deadline {
+            None => self.arriving.alone().await,
+            // Somebody may still be at a job that does not end in time.
+            Some(deadline) => timeout_at(deadline, self.arriving.alone())
+                .await
+                .map_err(|_| Error::OutOfTime { name: self.context.clone() })?,
+        };
         let keeper = self.keep_status(options, monitor, TaskType::Upload);
         let before = self.store.usage();
         let mut result = self.push_in_time(options, &keeper).await;
@@ -142,6 +151,8 @@ impl Mount {
             let concurrency = options.concurrency.get();
             let mut sink = PackSink::new(&self.store, chunks.clone(), pace, options.memory, concurrency);
             let mut attempt = Attempt {
+                dir: &dir,
+                flush: None,
                 filter: filter.clone(),
                 options,
                 monitor,
@@ -161,6 +172,10 @@ impl Mount {
             } else {
                 read.await?
             };
+            // Not against a deadline: it may have to wait for whatever others write to the same file system.
+            if delta.has_rows() && !options.dry_run && !course.pace.has_deadline() {
+                attempt.flush = Some(Flush::begin(&dir));
+            }
             let in_scope_nothing = delta.is_whole && self.check_mount(&dir, &mut attempt, &delta);
             let cut = self.settle(&mut delta, &chunks, &mut sink, &head).await?;
             if let Some((cut, missing)) = &cut {
