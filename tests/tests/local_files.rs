@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ctxsync_tests::compare::assert_same;
-use ctxsync_tests::faults::Fails;
+use ctxsync_tests::compare::{assert_same, paths};
+use ctxsync_tests::faults::{Fails, Meanwhile};
 use ctxsync_tests::interrupt::BeforePut;
 use ctxsync_tests::machine::{World, changed};
 use ctxsync_tests::tree::{Tree, is_root};
@@ -254,6 +254,66 @@ async fn p5_p6_p7_a_failing_disk_stops_a_pull_and_leaves_nothing_half_done() {
         b.pull().await.clean();
         assert_same(&a.mount.0, &b.mount.0);
     }
+}
+
+/// A flush that failed once may say next time that all is well: what was written for it does not count.
+#[tokio::test]
+async fn p7_nothing_is_gone_on_with_after_a_failed_flush() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("long", vec![7; 65 << 20]);
+    a.push().await.clean();
+    let of_staging = |path: &Path| path.to_string_lossy().contains(".ctxsync-stage-");
+    b.env = Env::real().with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, of_staging));
+    b.pull().await.error();
+    assert!(paths(&b.mount.0).is_empty(), "{:?}", paths(&b.mount.0));
+    b.env = Env::real();
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+/// An edit in the moment in which a pull changes a file's mode, hidden by the time that the pull sets.
+#[tokio::test]
+async fn l21_an_edit_while_a_mode_is_changed_is_seen() {
+    let (_world, a, mut b) = changed(
+        |t| drop(t.write("f", "one").time("f", 1_700_000_000, 0).at("")),
+        |t| drop(t.mode("f", 0o755).time("f", 1_700_000_000, 0).at("")),
+    )
+    .await;
+    let tree = b.mount.clone();
+    b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, path| {
+        if operation == "fchmod" && path.ends_with("f") {
+            tree.write("f", "two");
+        }
+    }));
+    b.pull().await.clean();
+    b.env = Env::real();
+    assert_eq!((b.mount.read("f").as_str(), b.mount.mode_of("f")), ("two", 0o755));
+    assert_eq!(b.push().await.clean().changed, 1);
+    a.pull().await.clean();
+    assert_eq!(a.mount.read("f"), "two");
+}
+
+/// Beside a file that is written to all the time, the others are saved.
+#[tokio::test]
+async fn l2_an_endless_appender_holds_nothing_up() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    a.mount.write("log", vec![7; 6 << 20]).write("other", "1");
+    let (path, ends) = (a.mount.at("log"), Arc::new(AtomicBool::new(false)));
+    let ended = ends.clone();
+    let appender = std::thread::spawn(move || {
+        let mut log = std::fs::File::options().append(true).open(path).unwrap();
+        while !ended.load(Ordering::SeqCst) {
+            std::io::Write::write_all(&mut log, &[7; 100]).unwrap();
+        }
+    });
+    let pushed = a.push().await;
+    ends.store(true, Ordering::SeqCst);
+    appender.join().unwrap();
+    assert_eq!((pushed.report().failed, pushed.report().added), (1, 1), "{:?}", pushed.noted);
+    assert!(pushed.noted.problems[0].contains("log: it keeps changing"), "{:?}", pushed.noted.problems);
+    a.push().await.clean();
 }
 
 #[tokio::test]

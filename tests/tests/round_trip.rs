@@ -240,6 +240,20 @@ async fn l15_a_deep_tree_goes_round() {
 }
 
 #[tokio::test]
+async fn long_files_do_not_wait_for_the_others_in_memory_that_is_not_there() {
+    let (world, mut random) = (World::memory().await, Random::new(9));
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    for i in 0..9 {
+        a.mount.write(format!("d{}/long{i}", i % 2), random.bytes(5 << 20)).write(format!("short{i}"), "s");
+    }
+    a.push().await.clean();
+    // What six of their chunks take.
+    b.options.memory = 7 << 10;
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
 async fn a_name_that_sorts_after_its_directory_stays_outside() {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));

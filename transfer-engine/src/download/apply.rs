@@ -20,6 +20,7 @@ use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
 use super::recent::Recent;
 use crate::error::Error;
+use crate::format::ChunkRef;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
@@ -31,6 +32,8 @@ use crate::store::{Head, MAX_RANGE, Store};
 const WINDOW_PATHS: usize = 4096;
 /// The first window's bytes: the first files are there soon, and later windows share more of the cost.
 const FIRST_WINDOW: u64 = 1 << 20;
+/// This part of the memory may be the chunks of long files that wait for the windows.
+const WAITING: u64 = 16;
 /// Windows that may be under way while the next one is planned: most of them wait for the disk.
 const WINDOWS_AHEAD: usize = 2;
 /// This part of the memory keeps what was fetched last.
@@ -141,7 +144,7 @@ async fn carry_out(
     let mut window_bytes = FIRST_WINDOW.min(largest_window);
     let mut window: Vec<Item> = Vec::new();
     let mut weight = 0;
-    let mut long: Vec<Item> = Vec::new();
+    let (mut long, mut long_chunks) = (Vec::new(), 0);
     let mut removals: Vec<Removal> = Vec::new();
     let mut blocked: Vec<Item> = Vec::new();
     let mut dirs: Vec<NewDir> = Vec::new();
@@ -256,7 +259,8 @@ async fn carry_out(
                 applying.dir.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
             if let Ok(Ok(Some(print))) = changed {
                 ledger.settle(applying, &told, Outcome::Installed(print))?;
-                ledger.set(applying, &told, Some(print))?;
+                // Setting its time may have hidden an edit of this very moment: it is read again.
+                ledger.set(applying, &told, None)?;
                 continue;
             }
         }
@@ -269,7 +273,15 @@ async fn carry_out(
             continue;
         }
         if size > LONG {
+            long_chunks += item.entry.chunks.len() as u64;
             long.push(item);
+            if long_chunks * size_of::<ChunkRef>() as u64 > options.memory / WAITING {
+                // As with windows.
+                let last = long.pop();
+                bring_long(applying, &mut jobs, ledger, std::mem::take(&mut long)).await?;
+                long_chunks = last.as_ref().map_or(0, |last| last.entry.chunks.len() as u64);
+                long.extend(last);
+            }
             continue;
         }
         weight += size + 4096;
@@ -287,14 +299,7 @@ async fn carry_out(
     if !window.is_empty() && !ledger.stopped {
         jobs.fetch(window);
     }
-    // While one is made durable, the next one is on its way.
-    for item in long {
-        jobs.settle(ledger, WINDOWS_AHEAD).await?;
-        if applying.stop.is_cancelled() {
-            break;
-        }
-        jobs.fetch(vec![item]);
-    }
+    bring_long(applying, &mut jobs, ledger, long).await?;
     jobs.finish(ledger).await?;
     ledger.stopped |= applying.stop.is_cancelled();
 
@@ -332,6 +337,23 @@ async fn carry_out(
                 ledger.settle(applying, &told, Outcome::Failed)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Begins to bring long files, one after the other: while one is made durable, the next one is on its way.
+async fn bring_long<'a>(
+    applying: &Applying<'_>,
+    jobs: &mut Jobs<'a>,
+    ledger: &mut Ledger,
+    long: Vec<Item>,
+) -> Result<(), Error> {
+    for item in long {
+        jobs.settle(ledger, WINDOWS_AHEAD).await?;
+        if applying.stop.is_cancelled() {
+            break;
+        }
+        jobs.fetch(vec![item]);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Whether what stands in the mount is what would be brought.
 
-use std::io;
+use std::io::{self, Read};
 
 use policy_core::{Digest, Entry, Node, TreePath, numbered_copy_path};
 use rustix::fs::{FileType, Stat};
@@ -79,9 +79,12 @@ fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-/// Returns the digest of a file, or `None` if it is none.
+/// Returns the digest of a file, or `None` if it is none, or grows while it is read.
 fn digest_of(dir: &MountDir, path: &TreePath) -> io::Result<Option<Digest>> {
-    let Ok((mut file, _)) = dir.open_file(path) else { return Ok(None) };
+    let Ok((file, stat)) = dir.open_file(path) else { return Ok(None) };
+    let size = Fingerprint::of(&stat).size;
+    // One byte more than there should be.
+    let mut file = file.take(size + 1);
     let mut chunks = Vec::new();
     let mut buf = Vec::new();
     let mut ended = false;
@@ -91,9 +94,32 @@ fn digest_of(dir: &MountDir, path: &TreePath) -> io::Result<Option<Digest>> {
             buf.drain(..len);
         }
         if ended {
-            return Ok(Some(file_digest(chunks)));
+            return Ok((file.limit() > 0).then(|| file_digest(chunks)));
         }
         let wanted = CHUNK_MAX;
-        ended = io::Read::read_to_end(&mut io::Read::take(&mut file, wanted as u64), &mut buf)? < wanted;
+        ended = (&mut file).take(wanted as u64).read_to_end(&mut buf)? < wanted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Env;
+
+    #[test]
+    fn l2_a_file_that_is_longer_than_its_stat_said_has_no_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), vec![7; CHUNK_MAX + 9]).unwrap();
+        let open = |path: &str| MountDir::open(path.as_ref(), &Env::real()).unwrap();
+        let at = |name: &str| TreePath::new(name.as_bytes()).unwrap();
+        let mount = open(dir.path().to_str().unwrap());
+        let chunks = [vec![7; CHUNK_MAX + 9]].map(|bytes| {
+            let len = cut(&bytes, true).unwrap();
+            [&bytes[..len], &bytes[len..]].map(|chunk| (ChunkId::of(chunk), chunk.len() as u32))
+        });
+        assert_eq!(digest_of(&mount, &at("f")).unwrap(), Some(file_digest(chunks.into_iter().flatten())));
+        assert_eq!(digest_of(&mount, &at("nothing")).unwrap(), None);
+        // What the kernel makes up has no length, and ever more bytes.
+        assert_eq!(digest_of(&open("/proc/self"), &at("status")).unwrap(), None);
     }
 }

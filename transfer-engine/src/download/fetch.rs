@@ -173,14 +173,14 @@ impl Fetcher<'_> {
         }
         let (dir, staging) = (self.dir.clone(), self.staging.clone());
         let mut here = Vec::with_capacity(items.len());
-        let (items, slots) = (items.clone(), slots.clone());
+        let (items, slots, stop) = (items.clone(), slots.clone(), self.stop.clone());
         let begun = self.blocking(move || {
             let begun = items.iter().zip(slots.iter()).map(|(item, slot)| {
                 let mut slot = lock(slot);
                 if item.entry.entry.size() <= LONG {
                     return (Vec::new(), Written::default());
                 }
-                match resume::begin(&dir, &staging, item) {
+                match resume::begin(&dir, &staging, item, &stop) {
                     Ok(begun) => {
                         let chunks = item.entry.chunks.iter().zip(&begun.present);
                         let here = chunks.filter(|(_, here)| **here).map(|(chunk, _)| u64::from(chunk.len));

@@ -326,8 +326,9 @@ impl Mount {
     /// Opens the mount's directory, making it where it is missing.
     fn make_dir(&self) -> Result<MountDir, Error> {
         std::fs::create_dir_all(&self.path).map_err(|e| Error::local("make the mount", &self.path, e))?;
-        MountDir::open(&self.path, self.store.env())
-            .map_err(|e| Error::local("open the mount", &self.path, e))
+        let dir = MountDir::open(&self.path, self.store.env());
+        let dir = dir.map_err(|e| Error::local("open the mount", &self.path, e))?;
+        Ok(dir.with_busy(self.arriving.busy.clone()))
     }
 
     fn expected_progress(&self, head: &Head, stats: &DeltaStats) -> Progress {

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policy_core::{Timestamp, TreePath};
@@ -76,6 +76,8 @@ pub(crate) struct Staging {
     next: AtomicU64,
     turn: Mutex<()>,
     pub(super) shelves: Mutex<Vec<Arc<OwnedFd>>>,
+    /// Whether something here may not be on the disk, whatever a later flush says.
+    failed: AtomicBool,
 }
 
 impl Staging {
@@ -88,7 +90,15 @@ impl Staging {
         let dir = Arc::new(open_dir(mount.root(), name.as_bytes())?);
         mark(&dir)?;
         let (mount, next) = (mount.clone(), AtomicU64::new(0));
-        Ok(Self { mount, dir, name, next, turn: Mutex::default(), shelves: Mutex::default() })
+        Ok(Self {
+            mount,
+            dir,
+            name,
+            next,
+            turn: Mutex::default(),
+            shelves: Mutex::default(),
+            failed: AtomicBool::new(false),
+        })
     }
 
     /// Waits for the turn to move things to other directories. The kernel lets one at a time do that on a file
@@ -133,8 +143,8 @@ impl Staging {
 
     /// Makes everything staged so far durable, with one call for the whole file system.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.fault("syncfs", "")?;
-        Ok(rustix::fs::syncfs(&self.dir)?)
+        let synced = self.fault("syncfs", "").and_then(|()| Ok(rustix::fs::syncfs(&self.dir)?));
+        synced.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
     }
 
     /// Puts a staged file in place, if there is what was expected, and returns its stat from there. If not,
@@ -277,6 +287,7 @@ impl Staging {
 
     /// Removes the staging directory and what a failed sync left in it, but for files to go on with later.
     pub(crate) fn finish(self, keep_resumable: bool) {
+        let keep_resumable = keep_resumable && !self.failed.load(Ordering::Relaxed);
         // What can't be removed now, the next sync removes.
         if let Err(e) = clear(self.mount.root(), self.name.as_bytes(), keep_resumable) {
             tracing::debug!(error = %e, "a staging directory is left behind");

@@ -115,6 +115,8 @@ pub(crate) struct LongFile {
     file: File,
     print: Fingerprint,
     trusted: bool,
+    /// Bytes that were read so far.
+    read: u64,
     tail: Bytes,
     ended: bool,
     buffers: Buffers,
@@ -131,22 +133,27 @@ impl LongFile {
         let (file, stat) = open_file_at(parent, name)?;
         let print = Fingerprint::of(&stat);
         let trusted = !print.is_racy(moment);
-        Ok(Self { file, print, trusted, tail: Bytes::new(), ended: false, buffers: buffers.clone() })
+        Ok(Self { file, print, trusted, read: 0, tail: Bytes::new(), ended: false, buffers: buffers.clone() })
     }
 
     pub(crate) fn size(&self) -> u64 {
         self.print.size
     }
 
-    /// Returns the next chunks, or none at the end of the file.
+    /// Returns the next chunks, or none at the end of the file. One that has grown has no end: it may grow for ever,
+    /// and faster than it is sent.
     pub(crate) fn next(&mut self) -> Result<Vec<Bytes>, ReadError> {
         if self.ended {
             return Ok(Vec::new());
         }
         let mut buf = self.buffers.take();
         buf.extend_from_slice(&self.tail);
-        let wanted = STEP + CHUNK_MAX - buf.len();
-        let read = (&mut self.file).take(wanted as u64).read_to_end(&mut buf)?;
+        let wanted = (STEP + CHUNK_MAX - buf.len()) as u64;
+        let read = (&mut self.file).take(wanted).read_to_end(&mut buf)? as u64;
+        self.read += read;
+        if self.read > self.print.size {
+            return Err(ReadError::Unstable);
+        }
         self.ended = read < wanted;
         let mut rest = self.buffers.share(buf);
         let mut chunks = Vec::new();
@@ -164,6 +171,73 @@ impl LongFile {
             Ok((self.print, self.trusted))
         } else {
             Err(ReadError::Unstable)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::Path;
+
+    use super::*;
+    use crate::format::fixture::SplitMix;
+
+    fn open(dir: &Path, name: &str) -> LongFile {
+        let env = Env::real();
+        let mount = MountDir::open(dir, &env).unwrap();
+        LongFile::open(mount.root(), name.as_bytes(), &step_buffers(), &env).unwrap()
+    }
+
+    /// Reads to the end, and calls `meanwhile` before each step.
+    fn read(mut file: LongFile, mut meanwhile: impl FnMut()) -> Result<usize, ReadError> {
+        let mut len = 0;
+        loop {
+            meanwhile();
+            let chunks = file.next()?;
+            if chunks.is_empty() {
+                return file.finish().map(|_| len);
+            }
+            len += chunks.iter().map(Bytes::len).sum::<usize>();
+        }
+    }
+
+    #[test]
+    fn l2_a_file_that_grows_as_fast_as_it_is_read_is_not_read_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let first = SplitMix(1).bytes(20 << 20);
+        std::fs::write(&path, &first).unwrap();
+        assert_eq!(read(open(dir.path(), "log"), || ()).unwrap(), first.len());
+        for (grows, at_most) in [(STEP + CHUNK_MAX, 3), (1, 3)] {
+            std::fs::write(&path, &first).unwrap();
+            let file = open(dir.path(), "log");
+            let mut steps = 0;
+            let ended = read(file, || {
+                steps += 1;
+                assert!(steps < 20, "it never ends");
+                File::options().append(true).open(&path).unwrap().write_all(&vec![7; grows]).unwrap();
+            });
+            assert!(matches!(ended, Err(ReadError::Unstable)), "{ended:?}");
+            assert!(steps <= at_most, "{steps}");
+        }
+    }
+
+    #[test]
+    fn l1_a_file_that_gets_shorter_or_other_bytes_is_unstable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for len in [0, 5 << 20, 20 << 20] {
+            std::fs::write(&path, SplitMix(2).bytes(20 << 20)).unwrap();
+            let file = open(dir.path(), "file");
+            let mut steps = 0;
+            let ended = read(file, || {
+                steps += 1;
+                if steps == 2 {
+                    File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+                }
+            });
+            assert!(matches!(ended, Err(ReadError::Unstable)), "{len}: {ended:?}");
         }
     }
 }
