@@ -89,6 +89,19 @@ async fn n7_a_packs_put_landed_reply_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p7_a_pack_that_its_disk_may_not_have_does_not_count() {
+    let (world, a, faulty) = behind_faults().await;
+    change(&a);
+    faulty.add(Rule::new(Fault::Unflushed).on(Operation::Put).below("packs").nth(1));
+    let said = a.push().await.error().to_string();
+    assert!(said.contains("packs/"), "{said}");
+    assert_eq!(world.head().await.number, 2);
+    // Written again, under another name.
+    assert_eq!(a.push().await.clean().snapshot, Some(3));
+    goes_on(&world, &a, 3).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn n8_unknown_for_ever_is_said_and_settled_later() {
     // The put lands or not, and nothing after it gets through.
     for (fault, landed) in [(Fault::CrashAfter, true), (Fault::CrashBefore, false)] {

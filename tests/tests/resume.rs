@@ -38,6 +38,20 @@ fn slow(world: &World, machine: &mut Machine, rate: usize) {
         Arc::new(Bandwidth::new(Arc::clone(&world.objects), NonZeroU64::new(rate as u64), None));
 }
 
+/// More than is allowed is noticed while a long file is read, not once it was sent.
+#[tokio::test]
+async fn an_upload_that_is_too_large_ends_before_it_is_sent() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    a.mount.write("long", Random::new(5).bytes(80 * MIB));
+    a.options.max_upload = Some(10 * MIB as u64);
+    let said = a.push().await.error().to_string();
+    assert!(said.contains("at least"), "{said}");
+    assert!(packs(&world).await.is_empty());
+    a.options.max_upload = Some(80 * MIB as u64);
+    a.push().await.clean();
+}
+
 /// Kills a push after a while.
 async fn kill_after(machine: &Machine, time: Duration) {
     let mut mount = machine.open().unwrap();

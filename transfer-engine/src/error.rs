@@ -176,7 +176,7 @@ pub enum Error {
         name: ContextName,
     },
     /// More would be sent than `max_upload` allows.
-    #[error("{bytes} bytes would be sent, and {limit} are allowed")]
+    #[error("at least {bytes} bytes would be sent, and {limit} are allowed")]
     UploadTooLarge {
         /// The bytes of changed content met before it stopped.
         bytes: u64,

@@ -17,6 +17,8 @@ pub enum Fault {
     FailBefore,
     /// The request takes effect, and fails all the same: its reply was lost.
     FailAfter,
+    /// A put takes effect in a directory, and fails all the same: the disk has not confirmed it.
+    Unflushed,
     /// A put takes effect and is reported as `AlreadyExists`: the reply was lost, and a second try met the
     /// first one's object.
     AlreadyExistsThoughStored,
@@ -62,6 +64,10 @@ impl std::error::Error for InjectedFault {}
 impl InjectedFault {
     pub(super) fn generic(self) -> Error {
         Error::Generic { store: "faulty", source: Box::new(self) }
+    }
+
+    pub(super) fn unflushed(self) -> Error {
+        Error::Generic { store: "LocalFileSystem", source: Box::new(self) }
     }
 
     pub(super) fn already_exists(self) -> Error {

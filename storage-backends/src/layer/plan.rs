@@ -47,7 +47,7 @@ impl Doom {
     pub(super) fn before(&self) -> Result<()> {
         let error = self.error.clone();
         match self.fault {
-            None | Some(Fault::FailAfter | Fault::CrashAfter | Fault::Delay(_)) => Ok(()),
+            None | Some(Fault::FailAfter | Fault::Unflushed | Fault::CrashAfter | Fault::Delay(_)) => Ok(()),
             Some(Fault::Denied) => Err(error.denied()),
             Some(_) => Err(error.generic()),
         }
@@ -57,6 +57,7 @@ impl Doom {
     pub(super) fn after<T>(&self, result: Result<T>) -> Result<T> {
         match self.fault {
             Some(Fault::FailAfter | Fault::CrashAfter) => Err(self.error.clone().generic()),
+            Some(Fault::Unflushed) => Err(self.error.clone().unflushed()),
             _ => result,
         }
     }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, PackId, SealedBlock, TreeEntry, cut};
 use crate::store::Head;
 use crate::tree::{ChunkIndex, Tree};
-use crate::upload::{Chunks, seal};
+use crate::upload::{Chunks, detach, seal};
 
 /// What is read at once.
 const STEP: usize = 4 << 20;
@@ -101,7 +101,9 @@ impl Edit<'_> {
                 step = hashing.next(), if open && sealing.len() <= width => {
                     let Some(step) = step else { open = false; continue };
                     let mut new = Vec::new();
-                    for (id, bytes) in step.map_err(cannot_read)? {
+                    let step = step.map_err(cannot_read)?;
+                    let read = step.len();
+                    for (id, bytes) in step {
                         let len = bytes.len() as u32;
                         taken.chunks.push((id, len));
                         if let Some(found) = known.find(&id, len).await? {
@@ -112,7 +114,8 @@ impl Edit<'_> {
                     }
                     if !new.is_empty() {
                         let env = env.clone();
-                        sealing.push_back(async move { env.blocking(move || seal(new)).await });
+                        let seal = move || seal(if new.len() < read { detach(new) } else { new });
+                        sealing.push_back(async move { env.blocking(seal).await });
                     }
                 }
             }

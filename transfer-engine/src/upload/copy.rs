@@ -26,6 +26,12 @@ impl PackSink {
     }
 }
 
+/// Copies chunks out of a buffer of which they are only a part: one that is stored as it is would keep all of it for
+/// as long as its pack is under way, and `memory` would count the chunk alone.
+pub(crate) fn detach(chunks: Vec<(ChunkId, Bytes)>) -> Vec<(ChunkId, Bytes)> {
+    chunks.into_iter().map(|(id, bytes)| (id, Bytes::copy_from_slice(&bytes))).collect()
+}
+
 /// Puts chunks into blocks: each long one is one of its own.
 pub(crate) fn seal(chunks: Vec<(ChunkId, Bytes)>) -> Vec<SealedBlock> {
     let mut builder = BlockBuilder::new(FILE_MODE_TARGET);

@@ -183,6 +183,7 @@ pub(crate) async fn local_delta(
         mode: options.mode,
         scope: options.scope.clone(),
         buffers: step_buffers(),
+        allowance: u64::MAX,
     };
     let by_importance = sending.as_ref().is_some_and(|s| s.sink.pace().has_deadline());
     let progress = Progress::default();
@@ -268,6 +269,9 @@ impl Reading<'_, '_, '_> {
 
     pub(super) async fn read_long(&mut self, work: Work) -> Result<(), Error> {
         let env = self.options.mount.env();
+        if let Some(limit) = self.options.max_upload {
+            self.readers.allowance = limit.saturating_sub(self.new_bytes);
+        }
         let sending = self.sending.as_mut();
         let read = read_long(&self.readers, env, work, sending, &mut self.progress, self.monitor).await?;
         self.settle(Ok(read), true).await

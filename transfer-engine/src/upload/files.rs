@@ -8,6 +8,7 @@ use futures::{FutureExt, StreamExt};
 use policy_core::{Entry, Node, Scope, TreePath, UploadMode};
 
 use super::chunks::Chunks;
+use super::copy::detach;
 use super::delta::{DeltaStats, Sending};
 use super::dense::is_dense;
 use super::merge::{Batch, Work, count_row, hint_for};
@@ -49,6 +50,8 @@ pub(super) struct Readers {
     pub(super) mode: UploadMode,
     pub(super) scope: Arc<Scope>,
     pub(super) buffers: Buffers,
+    /// How many bytes of new content a long file may have.
+    pub(super) allowance: u64,
 }
 
 impl Readers {
@@ -217,12 +220,14 @@ pub(super) async fn read_long(
     let lost = |e: JobLost| Error::local("read", readers.mount.show(&path), io::Error::from(e));
     let mut result = Err(ReadError::Unstable);
     for _ in 0..3 {
-        result = read_long_once(readers, env, &path, &mut sending, &mut read, progress, monitor)
-            .await
-            .map_err(|e| match e {
-                LongError::Lost(e) => lost(e),
-                LongError::Store(e) => e,
-            })?;
+        let once = read_long_once(readers, env, &path, &mut sending, &mut read, progress, monitor).await;
+        result = match once {
+            Ok(result) => result,
+            Err(LongError::Lost(e)) => return Err(lost(e)),
+            Err(LongError::Store(e)) => return Err(e),
+            // Whoever adds it up finds that it is too much.
+            Err(LongError::TooMuch) => return Ok(read),
+        };
         if !matches!(result, Err(ReadError::Unstable)) {
             break;
         }
@@ -234,6 +239,8 @@ pub(super) async fn read_long(
 pub(super) enum LongError {
     Lost(JobLost),
     Store(Error),
+    /// There is more new content than is allowed.
+    TooMuch,
 }
 
 /// What a file was found to be: its stat, whether that can be trusted later, its chunks.
@@ -300,6 +307,9 @@ pub(super) async fn read_long_once(
                 progress.bytes_done += len;
                 monitor.progress(progress);
                 all.extend(chunks);
+                if read.new_bytes > readers.allowance {
+                    return Err(LongError::TooMuch);
+                }
                 if let Some(sending) = sending {
                     for block in blocks {
                         sending.sink.add_block(block).await.map_err(LongError::Store)?;
@@ -330,17 +340,20 @@ pub(super) enum Hashed {
 
 impl Readers {
     fn read_step(&self, chunks: Vec<Bytes>, archived: bool) -> (Vec<(ChunkId, u32)>, Vec<SealedBlock>, u64) {
+        let mut new = Vec::with_capacity(chunks.len());
+        let ids: Vec<_> = chunks
+            .into_iter()
+            .map(|bytes| self.take_on(bytes, None, |id, bytes| new.push((id, bytes))))
+            .collect();
+        if new.len() < ids.len() {
+            new = detach(new);
+        }
         let mut blocks = Blocks::of_long(archived);
         let mut new_bytes = 0;
-        let ids = chunks
-            .into_iter()
-            .map(|bytes| {
-                self.take_on(bytes, None, |id, bytes| {
-                    new_bytes += bytes.len() as u64;
-                    blocks.push(id, bytes, false);
-                })
-            })
-            .collect();
+        for (id, bytes) in new {
+            new_bytes += bytes.len() as u64;
+            blocks.push(id, bytes, false);
+        }
         (ids, blocks.finish(), new_bytes)
     }
 }
@@ -361,6 +374,38 @@ mod tests {
             }
         }
         blocks.finish().into_iter().map(|block| (block.codec, block.raw_len as usize)).collect()
+    }
+
+    #[test]
+    fn a_chunk_that_is_kept_alone_does_not_keep_what_was_read_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let chunks = Arc::new(Chunks::default());
+        let buffers = Buffers::new(1 << 20);
+        let readers = Readers {
+            mount: MountDir::open(dir.path(), &Env::real()).unwrap(),
+            chunks: Some((chunks.clone(), None)),
+            mode: UploadMode::File,
+            scope: Arc::new(Scope::new(&policy_core::SyncPolicy::default(), b"/m").unwrap()),
+            buffers: buffers.clone(),
+            allowance: u64::MAX,
+        };
+        for known in 0..=2 {
+            let mut buffer = buffers.take();
+            buffer.extend_from_slice(&SplitMix(known).bytes(900_000));
+            let place = buffer.as_ptr();
+            let mut all = buffers.share(buffer);
+            let step = [300_000, 300_000, 300_000].map(|len| all.split_to(len)).to_vec();
+            drop(all);
+            for bytes in step.iter().take(known as usize) {
+                assert!(chunks.claim(None, ChunkId::of(bytes), bytes.len(), None));
+            }
+            let (ids, blocks, new_bytes) = readers.read_step(step, false);
+            assert_eq!((ids.len(), blocks.len(), new_bytes), (3, 3 - known as usize, (3 - known) * 300_000));
+            assert!(blocks.iter().all(|block| block.codec == Codec::Stored && block.bytes.len() == 300_000));
+            // With all of them in use nothing is spared by copies.
+            let next = buffers.take();
+            assert_eq!(next.as_ptr() == place, known > 0);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod unsent;
 mod walk;
 
 pub(crate) use chunks::Chunks;
-pub(crate) use copy::seal;
+pub(crate) use copy::{detach, seal};
 pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, local_delta};
 pub(crate) use packs::PackSink;
 pub(crate) use walk::{EarlyWalk, Walk};

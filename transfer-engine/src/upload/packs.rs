@@ -397,6 +397,10 @@ async fn put_pack(
         attempts += 1;
         let source = match store.put_new(key, parts.clone()).await {
             Ok(put) => return Ok(put.landed.map(|(earliest, _)| earliest)),
+            // A directory loses no reply: it has the pack, or not, and could not be made to keep it.
+            Err(source @ object_store::Error::Generic { store: "LocalFileSystem", .. }) => {
+                return Err(Error::store("write", key, source));
+            }
             Err(source) => source,
         };
         // The reply to a put that landed may have been lost.
