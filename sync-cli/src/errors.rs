@@ -11,6 +11,7 @@ use storage_backends::{OpenError, ProbeError};
 use transfer_engine::{Error, PathProblem, SyncReport};
 
 use crate::exit::Exit;
+use crate::text::bytes;
 
 /// Why a command, or one path of it, failed.
 #[derive(Debug)]
@@ -197,12 +198,17 @@ impl From<&Error> for Failure {
                  from this mount goes on from there: run it again, or give it more time"
                     .to_owned(),
             ),
-            Error::UploadTooLarge { .. } => (
-                Exit::FAILED,
-                "leave out what is large by `bwList` in the policy, or raise --max-upload; `ctxsync plan push` shows \
-                 what would be sent"
-                    .to_owned(),
-            ),
+            Error::UploadTooLarge { largest, .. } => {
+                let parts = largest.iter().map(|(path, size)| format!("`{path}` with {}", bytes(*size)));
+                let parts = match parts.collect::<Vec<_>>().join(", ") {
+                    parts if parts.is_empty() => parts,
+                    parts => format!("; the largest of what is new or may have changed: {parts}"),
+                };
+                (
+                    Exit::FAILED,
+                    format!("leave out what is large by `bwList` in the policy, or raise --max-upload{parts}"),
+                )
+            }
             Error::OtherStore { .. } => (
                 Exit::FAILED,
                 "look at --store; another --state-dir makes this mount new to the store".to_owned(),

@@ -240,10 +240,16 @@ fn only_restricts() {
 #[test]
 fn max_upload_stops_before_the_commit() {
     let machine = World::new().machine("a");
-    machine.write("work/big", vec![b'x'; 100_000]);
+    machine.write("work/models/big", vec![b'x'; 3 << 20]);
+    machine.write("work/data/b/c", vec![b'y'; 1 << 20]);
+    for i in 0..2000 {
+        machine.write(&format!("work/src/{i}"), "z");
+    }
     let ended = machine.call(&["push", "c", "work", "--max-upload", "10K"]);
     assert_eq!(ended.code, 1, "{}", ended.seen());
-    assert!(ended.err.contains("--max-upload"), "{}", ended.seen());
+    let named = "raise --max-upload; the largest of what is new or may have changed: `models` with 3.0 MiB, `data` \
+                 with 1.0 MiB, `src` with 2.0 KiB";
+    assert!(ended.err.contains(named), "{}", ended.seen());
     machine.done(&["push", "c", "work", "--max-upload", "10M"]);
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use policy_core::PolicyError;
+use policy_core::{PolicyError, TreePath};
 
 use crate::format::{ContextName, FormatError};
 use crate::session::{Cause, FailureKind};
@@ -182,6 +182,8 @@ pub enum Error {
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
+        /// The largest directories and files of what is new or may have changed, each with its bytes.
+        largest: Vec<(TreePath, u64)>,
     },
     /// The policy can't be used with this mount.
     #[error(transparent)]

@@ -1,12 +1,15 @@
 //! Opening and releasing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctxsync_tests::compare::{assert_same, paths};
+use ctxsync_tests::faults::Meanwhile;
 use ctxsync_tests::machine::{World, context};
 use policy_core::SyncPolicy;
+use tokio::sync::Notify;
 use transfer_engine::{
-    Arrival, ContextName, ContextSync, CreateSessionParams, Error, ReleaseOptions, Session, delete,
+    Arrival, ContextName, ContextSync, CreateSessionParams, Env, Error, ReleaseOptions, Session, delete,
 };
 
 use crate::gate::Gate;
@@ -209,6 +212,34 @@ async fn a_further_context_joins_a_running_session() {
     assert_eq!(session.context().info().context_status_data.len(), 4);
     assert_eq!(release(&session).await.mounts.len(), 2);
     assert_eq!(world.store().head(&name).await.unwrap().totals.files, 1);
+}
+
+/// A disk that answers no more holds up a job of the download, and nobody can end that.
+#[tokio::test]
+async fn p3_a_release_ends_in_time_although_a_job_does_not() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("x", "1");
+    a.push().await.clean();
+    let (begun, ended) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let (begins, ends) = (begun.clone(), ended.clone());
+    b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
+        if operation != "syncfs" {
+            return;
+        }
+        begins.notify_one();
+        // Not for ever: a release that waits for it shall end as well.
+        for _ in (0..2000).take_while(|_| !ends.load(Ordering::SeqCst)) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }));
+    let session = Session::create(&store(&b), params(&b)).await.unwrap();
+    begun.notified().await;
+    let deadline = Some(tokio::time::Instant::now() + std::time::Duration::from_secs(1));
+    let released = session.release(ReleaseOptions { sync_context: true, deadline }).await.unwrap();
+    ended.store(true, Ordering::SeqCst);
+    let error = released.mounts[0].error.as_ref().unwrap();
+    assert!(matches!(**error, Error::OutOfTime { .. }), "{error}");
 }
 
 #[tokio::test]

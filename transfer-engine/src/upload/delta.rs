@@ -23,6 +23,7 @@ use super::merge::{Batch, Work};
 use super::packs::PackSink;
 use super::reading::step_buffers;
 use super::resume::resume;
+use super::subtrees::Subtrees;
 use super::unsent::Landed;
 use super::walk::Walk;
 use crate::env::JobLost;
@@ -187,10 +188,27 @@ pub(crate) async fn local_delta(
     };
     let by_importance = sending.as_ref().is_some_and(|s| s.sink.pace().has_deadline());
     let progress = Progress::default();
-    let mut reading = Reading { options, delta, readers, sending, progress, new_bytes: 0, monitor };
-    let (batches, marks) = walk.split();
+    let sizes = options.max_upload.map(|_| Subtrees::default());
+    let mut reading = Reading { options, delta, readers, sending, progress, new_bytes: 0, sizes, monitor };
+    let (mut batches, marks) = walk.split();
     let consume = async {
-        if by_importance { reading.by_importance(batches).await } else { reading.in_order(batches).await }
+        let consumed = if by_importance {
+            reading.by_importance(&mut batches).await
+        } else {
+            reading.in_order(&mut batches).await
+        };
+        let ended = match (consumed, reading.sizes.take()) {
+            (Err(Error::UploadTooLarge { bytes, limit, .. }), Some(mut sizes)) => {
+                while let Some(batch) = batches.recv().await {
+                    sizes.note(&batch);
+                }
+                Err(Error::UploadTooLarge { bytes, limit, largest: sizes.largest() })
+            }
+            (consumed, _) => consumed,
+        };
+        // The walk waits until its batches are taken, or nobody wants them.
+        drop(batches);
+        ended
     };
     let (marks, consumed) = tokio::join!(marks, consume);
     consumed?;
@@ -207,12 +225,14 @@ pub(super) struct Reading<'a, 'b, 'c> {
     pub(super) sending: Option<Sending<'b, 'c>>,
     progress: Progress,
     new_bytes: u64,
+    /// What may have to be sent, if there is a limit to it.
+    pub(super) sizes: Option<Subtrees>,
     monitor: &'a dyn Monitor,
 }
 
 impl Reading<'_, '_, '_> {
     /// Reads everything as it comes: short files in the order of the tree, long ones after them.
-    async fn in_order(&mut self, mut incoming: mpsc::Receiver<Batch>) -> Result<(), Error> {
+    async fn in_order(&mut self, incoming: &mut mpsc::Receiver<Batch>) -> Result<(), Error> {
         let env = self.options.mount.env().clone();
         let mut reading = futures::stream::FuturesOrdered::new();
         let width = env.parallelism() + 1;
@@ -229,6 +249,7 @@ impl Reading<'_, '_, '_> {
                 Some(read) = reading.next(), if !reading.is_empty() => self.settle(read, false).await?,
                 batch = incoming.recv(), if open && reading.len() < width => {
                     let Some(mut batch) = batch else { open = false; continue };
+                    self.sizes.iter_mut().for_each(|sizes| sizes.note(&batch));
                     let needs_chunks = batch.bytes > 0 || !batch.long.is_empty();
                     if needs_chunks {
                         self.learn_chunks().await?;
@@ -239,7 +260,6 @@ impl Reading<'_, '_, '_> {
                 }
             }
         }
-        drop(incoming);
         self.delta.cut_short |= !self.delta.is_whole;
         for work in long {
             if self.is_round_over() {
@@ -320,7 +340,9 @@ impl Reading<'_, '_, '_> {
 
 fn check_limit(new_bytes: u64, options: &DeltaOptions<'_>) -> Result<(), Error> {
     match options.max_upload {
-        Some(limit) if new_bytes > limit => Err(Error::UploadTooLarge { bytes: new_bytes, limit }),
+        Some(limit) if new_bytes > limit => {
+            Err(Error::UploadTooLarge { bytes: new_bytes, limit, largest: Vec::new() })
+        }
         _ => Ok(()),
     }
 }

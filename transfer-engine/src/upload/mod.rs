@@ -17,6 +17,7 @@ mod packs;
 mod push;
 mod reading;
 mod resume;
+mod subtrees;
 mod tally;
 mod unsent;
 mod walk;

@@ -39,7 +39,7 @@ fn size_class(size: u64) -> u32 {
 }
 
 impl Reading<'_, '_, '_> {
-    pub(super) async fn by_importance(&mut self, mut incoming: mpsc::Receiver<Batch>) -> Result<(), Error> {
+    pub(super) async fn by_importance(&mut self, incoming: &mut mpsc::Receiver<Batch>) -> Result<(), Error> {
         let mut ended = false;
         while !ended {
             let mut gathered = Runs::new(self.options.spool_dir, by_importance);
@@ -50,7 +50,10 @@ impl Reading<'_, '_, '_> {
                     None => Ok(incoming.recv().await),
                 };
                 match batch {
-                    Ok(Some(batch)) => self.gather(batch, &mut gathered).await?,
+                    Ok(Some(batch)) => {
+                        self.sizes.iter_mut().for_each(|sizes| sizes.note(&batch));
+                        self.gather(batch, &mut gathered).await?;
+                    }
                     Ok(None) => {
                         ended = true;
                         break;
