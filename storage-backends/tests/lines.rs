@@ -108,8 +108,8 @@ async fn n1_a_request_that_is_never_answered_is_given_up() {
 
 #[tokio::test]
 async fn a_slow_answer_is_read_to_its_end_unless_it_falls_silent() {
-    let slow = |stream: &mut TcpStream, _: usize| answer(stream, 10, Duration::from_millis(150));
-    assert_eq!(get(&store_at(slow, Duration::from_secs(1))).await, Ok(10));
+    let slow = |stream: &mut TcpStream, _: usize| answer(stream, 10, Duration::from_millis(300));
+    assert_eq!(get(&store_at(slow, Duration::from_secs(2))).await, Ok(10));
     let ends = |stream: &mut TcpStream, _: usize| {
         answer(stream, 5, Duration::ZERO)?;
         stream.try_clone().map(std::mem::forget)

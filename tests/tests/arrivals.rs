@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ctxsync_tests::compare::{assert_same_but_times, paths};
@@ -123,24 +123,68 @@ async fn p2_a_push_makes_durable_what_its_base_knows_of() {
     let world = World::memory().await;
     let mut a = world.machine("a");
     fill(&a);
-    let (synced, state) = (Arc::new(AtomicU64::new(0)), a.state.clone());
-    let counted = synced.clone();
+    let (synced, ahead) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (counted, knew, state) = (synced.clone(), ahead.clone(), a.state.clone());
     a.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
-        counted.fetch_add(u64::from(operation == "syncfs"), Ordering::SeqCst);
+        // A slow disk: whoever does not wait for it is ahead at the end of this.
+        if operation == "syncfs" {
+            std::thread::sleep(Duration::from_millis(300));
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
         for path in paths(&state).iter().filter(|path| path.contains("/base")) {
             // Its header comes last.
-            let bytes = std::fs::read(state.join(path)).unwrap();
-            assert!(bytes.iter().take(16).all(|byte| *byte == 0), "{operation} came after {path}");
+            let bytes = std::fs::read(state.join(path)).unwrap_or_default();
+            knew.fetch_add(u64::from(bytes.iter().take(16).any(|byte| *byte != 0)), Ordering::SeqCst);
         }
     }));
     a.push().await.clean();
-    assert_eq!(synced.load(Ordering::SeqCst), 1);
+    assert_eq!((synced.load(Ordering::SeqCst), ahead.load(Ordering::SeqCst)), (1, 0));
+}
 
+/// A disk that fails is no reason not to upload; but what it may have lost then was not deleted.
+#[tokio::test]
+async fn p7_a_push_whose_disk_fails_saves_and_believes_nothing() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    fill(&a);
+    a.push().await.clean();
     a.env = Env::real().with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, |_| true));
-    a.mount.write("new", "1");
+    a.mount.write("new", "1").write("empty", "no more");
     let pushed = a.push().await;
     assert!(pushed.warned("may not have all of it yet"), "{:?}", pushed.noted);
-    assert_eq!(pushed.report().added, 1);
+    assert_eq!((pushed.report().added, pushed.report().changed), (1, 1));
+    let b = world.machine("b");
+    b.pull().await.clean();
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+
+    a.env = Env::real();
+    a.mount.remove("new");
+    let pushed = a.push().await;
+    assert_eq!((pushed.report().deleted, pushed.report().conflicts), (0, 0), "{:?}", pushed.noted);
+    a.pull().await.clean();
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+    assert!(a.push().await.clean().parent.is_none());
+}
+
+/// What came and is gone again may leave its inode to a file that is staged now. That file says nothing of it.
+#[tokio::test]
+async fn an_inode_that_is_used_again_takes_nothing_back() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    fill(&a);
+    a.push().await.clean();
+    let at_the_end = |path: &std::path::Path| path.ends_with("mount");
+    b.env = Env::real().with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, at_the_end));
+    b.pull().await.error();
+    b.env = Env::real();
+    let staging = ".ctxsync-stage-0123456789abcdef";
+    b.mount.write(format!("{staging}/.ctxsync-stage"), "");
+    // The same inode with something else in it.
+    std::fs::rename(b.mount.at("d1/f1"), b.mount.at(staging).join("p-1")).unwrap();
+    b.mount.write(format!("{staging}/p-1"), "a part of another file");
+    b.push().await.clean();
+    a.pull().await.clean();
+    assert!(!a.mount.has("d1/f1"));
 }
 
 /// The journal has reached its disk, and the renames of which it tells have not: they never happened.
@@ -160,8 +204,16 @@ async fn p2_what_is_still_staged_after_a_power_loss_did_not_arrive() {
     b.mount.write(format!("{staging}/.ctxsync-stage"), "");
     std::fs::rename(b.mount.at("d1/f1"), b.mount.at(staging).join("n-1")).unwrap();
 
+    // What did come is flushed before the base knows of it.
+    let (first, state) = (Arc::new(Mutex::new(None)), b.state.clone());
+    let seen = first.clone();
+    b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
+        let has_base = paths(&state).iter().any(|path| path.ends_with("/base"));
+        seen.lock().unwrap().get_or_insert((operation, has_base));
+    }));
     let pushed = b.push().await;
     assert_eq!(pushed.report().deleted, 0, "{:?}", pushed.noted);
+    assert_eq!(*first.lock().unwrap(), Some(("syncfs", false)));
     b.pull().await.clean();
     assert_same_but_times(&a.mount.0, &b.mount.0);
     assert!(b.push().await.clean().parent.is_none());

@@ -14,7 +14,7 @@ use ctxsync_tests::tree::{Tree, is_root};
 use futures::FutureExt;
 use policy_core::Timestamp;
 use rustix::fs::{CWD, FileType, Mode};
-use transfer_engine::{Clock, Env};
+use transfer_engine::{Clock, Env, Spawn};
 
 #[tokio::test]
 async fn l9_writing_one_hard_link_leaves_the_other() {
@@ -294,26 +294,34 @@ async fn l21_an_edit_while_a_mode_is_changed_is_seen() {
     assert_eq!(a.mount.read("f"), "two");
 }
 
+/// Runs jobs on tokio's threads, and appends to a file before each.
+struct Appending(PathBuf);
+
+impl Spawn for Appending {
+    fn blocking(&self, job: Box<dyn FnOnce() + Send>) {
+        if let Ok(mut log) = std::fs::File::options().append(true).open(&self.0) {
+            assert!(std::io::Write::write_all(&mut log, &[7; 100]).is_ok());
+        }
+        tokio::task::spawn_blocking(job);
+    }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
+}
+
 /// Beside a file that is written to all the time, the others are saved.
 #[tokio::test]
 async fn l2_an_endless_appender_holds_nothing_up() {
     let world = World::memory().await;
-    let a = world.machine("a");
+    let mut a = world.machine("a");
     a.mount.write("log", vec![7; 6 << 20]).write("other", "1");
-    let (path, ends) = (a.mount.at("log"), Arc::new(AtomicBool::new(false)));
-    let ended = ends.clone();
-    let appender = std::thread::spawn(move || {
-        let mut log = std::fs::File::options().append(true).open(path).unwrap();
-        while !ended.load(Ordering::SeqCst) {
-            std::io::Write::write_all(&mut log, &[7; 100]).unwrap();
-        }
-    });
+    a.env = Env::real().with_spawn(Arc::new(Appending(a.mount.at("log"))));
     let pushed = a.push().await;
-    ends.store(true, Ordering::SeqCst);
-    appender.join().unwrap();
     assert_eq!((pushed.report().failed, pushed.report().added), (1, 1), "{:?}", pushed.noted);
     assert!(pushed.noted.problems[0].contains("log: it keeps changing"), "{:?}", pushed.noted.problems);
-    a.push().await.clean();
+    a.env = Env::real();
+    assert_eq!(a.push().await.clean().added, 1);
 }
 
 #[tokio::test]

@@ -1,18 +1,18 @@
 //! A mount: a directory at which a context is worked on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy_core::{
-    ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, TreePath, looks_lost,
+    ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, TreePath, looks_lost,
 };
 
 use crate::download::Arriving;
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
-use crate::local::{MountDir, recover, staged_inodes};
+use crate::local::{Flush, MountDir, recover, staged_prints};
 use crate::monitor::{Monitor, Phase};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
@@ -168,7 +168,12 @@ impl Mount {
 
     /// Opens the mount's directory and clears away what a crash left in it; `None` where it does not exist.
     /// Needs the mount for itself.
-    pub(crate) fn open_dir(&self, monitor: &dyn Monitor) -> Result<Option<MountDir>, Error> {
+    pub(crate) async fn open_dir(
+        &self,
+        towards: Towards,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<MountDir>, Error> {
         let dir = match MountDir::open(&self.path, self.store.env()) {
             Ok(dir) => dir.with_busy(self.arriving.busy.clone()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -177,6 +182,13 @@ impl Mount {
             }
             Err(e) => return Err(Error::local("open the mount", &self.path, e)),
         };
+        // An upload must not wait for a disk that others write to, nor fail with it: nothing gets safer by that.
+        if options.deadline.is_none() {
+            match self.flush_arrivals(&dir).await {
+                Err(e) if towards == Towards::Store => monitor.warning(&may_lack(&e)),
+                flushed => flushed.map_err(|e| self.not_durable(e))?,
+            }
+        }
         // First what an interrupted download left: its staging directory tells how far it came.
         self.fold_arrivals(Some(&dir), None)?;
         let recovered = recover(&dir).map_err(|e| Error::local("clear up", &self.path, e))?;
@@ -248,7 +260,7 @@ impl Mount {
         };
         let old = self.old_rows(opened.as_ref().is_some_and(|(_, fresh, _)| *fresh))?;
         Ok(match opened {
-            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, BTreeSet::new()).filter(contains)),
+            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, BTreeMap::new()).filter(contains)),
             None => Box::new(old.filter(contains)),
         })
     }
@@ -257,6 +269,17 @@ impl Mount {
         let header = if fresh { None } else { self.files.header() };
         let rows = self.all_base_rows(header.as_ref())?;
         Ok(rows.map_or_else(|| Box::new(std::iter::empty()) as Box<_>, |rows| Box::new(rows) as Box<_>))
+    }
+
+    /// Makes durable what a download has put in place, before the base knows of it. The state may lie on another file
+    /// system, and must not know more than the mount's keeps through a loss of power: what it has and the mount has
+    /// not counts as deleted.
+    pub(crate) async fn flush_arrivals(&self, dir: &MountDir) -> io::Result<()> {
+        if self.files.arrivals().exists() { Flush::begin(dir).end().await } else { Ok(()) }
+    }
+
+    pub(crate) fn not_durable(&self, e: io::Error) -> Error {
+        Error::local("make durable what was written to", &self.path, e)
     }
 
     /// Writes into the base what a download has put in place, and ends its journal. `header` is what the base
@@ -274,15 +297,11 @@ impl Mount {
         };
         // Of another life of the context, a row says nothing.
         let other = self.files.header().is_some_and(|h| h.lineage != begun.lineage);
-        let staged = dir.map_or(Ok(BTreeSet::new()), staged_inodes);
+        let staged = dir.map_or(Ok(BTreeMap::new()), staged_prints);
         let staged = staged.map_err(|e| Error::local("look at", &self.path, e))?;
         let filter = self.filter(&SyncOptions::default());
         let old = self.old_rows(fresh || other)?;
         let folded = self.files.folded_base();
-        // The state may lie on another file system, and must not know more than this one keeps through a loss of power:
-        // what it has and the mount has not counts as deleted.
-        dir.map_or(Ok(()), MountDir::sync)
-            .map_err(|e| Error::local("make durable what was written to", &self.path, e))?;
         let fold = || {
             let mut base = BaseWriter::create(&folded)?;
             for row in Overlaid::new(old, arrivals, staged) {
@@ -488,6 +507,11 @@ impl Drop for Mount {
         // While the lock is still held.
         self.board.close();
     }
+}
+
+/// Says that a flush of the mount failed.
+pub(crate) fn may_lack(e: &io::Error) -> String {
+    format!("the mount's disk may not have all of it yet: {e}")
 }
 
 /// Makes a path absolute and free of links, as far as it exists.

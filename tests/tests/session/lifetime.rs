@@ -229,15 +229,19 @@ async fn p3_a_release_ends_in_time_although_a_job_does_not() {
         }
         begins.notify_one();
         // Not for ever: a release that waits for it shall end as well.
-        for _ in (0..2000).take_while(|_| !ends.load(Ordering::SeqCst)) {
+        for _ in 0..1000 {
             std::thread::sleep(std::time::Duration::from_millis(10));
+            if ends.load(Ordering::SeqCst) {
+                return;
+            }
         }
+        ends.store(true, Ordering::SeqCst);
     }));
     let session = Session::create(&store(&b), params(&b)).await.unwrap();
     begun.notified().await;
     let deadline = Some(tokio::time::Instant::now() + std::time::Duration::from_secs(1));
     let released = session.release(ReleaseOptions { sync_context: true, deadline }).await.unwrap();
-    ended.store(true, Ordering::SeqCst);
+    assert!(!ended.swap(true, Ordering::SeqCst), "it was waited for");
     let error = released.mounts[0].error.as_ref().unwrap();
     assert!(matches!(**error, Error::OutOfTime { .. }), "{error}");
 }

@@ -107,18 +107,18 @@ impl Placing<'_> {
             .iter()
             .zip(ready)
             .map(|(item, ready)| {
-                let staged = match &ready {
+                let inode = match &ready {
                     Ready::Staged(staged) => Some(staged.inode()),
                     Ready::Settled(_) => None,
                 };
                 let placed = self.put(&mut parents, item, ready);
-                if let (Some(inode), Some(row)) = (staged, &item.told.row) {
+                if let (Some(inode), Some(row)) = (inode, &item.told.row) {
                     let change = match &placed {
                         Ok(Outcome::Installed(print)) => {
                             let row = with_print(row, item, print, now);
                             // Else it stood there already.
                             let came = print.inode == inode;
-                            Some(if came { Change::Came { row, inode } } else { Change::Set(row) })
+                            Some(if came { Change::Came { row, print: *print } } else { Change::Set(row) })
                         }
                         _ => announced(item).map(|_| Change::Void),
                     };

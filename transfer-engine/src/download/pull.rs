@@ -189,6 +189,7 @@ impl Mount {
         // What was extracted for somebody who asked for it is to be marked in the context as well.
         let none_extracted = self.arriving.extracting.lock().await.is_empty();
         let agrees = agrees && none_extracted && !self.arriving.missed();
+        self.flush_arrivals(&applying.dir).await.map_err(|e| self.not_durable(e))?;
         self.fold_arrivals(Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
         self.trim_cache(&head);
         Ok(report)
@@ -284,7 +285,7 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<Option<Opened>, Error> {
-        let dir = self.open_dir(monitor)?;
+        let dir = self.open_dir(Towards::Mount, options, monitor).await?;
         let walk = dir.as_ref().zip(filter).and_then(|(dir, filter)| self.walk_early(dir, filter, options));
         let (head, header) = self.find_live_head(monitor).await?;
         let mut header = self.check_base(header, &head, monitor)?;

@@ -101,10 +101,10 @@ impl Edit<'_> {
                 step = hashing.next(), if open && sealing.len() <= width => {
                     let Some(step) = step else { open = false; continue };
                     let mut new = Vec::new();
-                    let step = step.map_err(cannot_read)?;
-                    let read = step.len();
-                    for (id, bytes) in step {
+                    let mut read = 0;
+                    for (id, bytes) in step.map_err(cannot_read)? {
                         let len = bytes.len() as u32;
+                        read += u64::from(len);
                         taken.chunks.push((id, len));
                         if let Some(found) = known.find(&id, len).await? {
                             taken.known.insert(id, found);
@@ -114,8 +114,7 @@ impl Edit<'_> {
                     }
                     if !new.is_empty() {
                         let env = env.clone();
-                        let seal = move || seal(if new.len() < read { detach(new) } else { new });
-                        sealing.push_back(async move { env.blocking(seal).await });
+                        sealing.push_back(async move { env.blocking(move || detach(seal(new), read)).await });
                     }
                 }
             }

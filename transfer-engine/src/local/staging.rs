@@ -5,7 +5,7 @@
 //! at, and moved back if it is not what was expected. A crash leaves such a directory behind; its names
 //! tell [`recover`] which of its files are ours to delete and which may hold a user's only copy.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -363,24 +363,29 @@ pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Returns the inodes of all files that are in staging directories: those that were not put in place.
-pub(crate) fn staged_inodes(mount: &MountDir) -> io::Result<BTreeSet<u64>> {
-    let mut inodes = BTreeSet::new();
+/// Returns the stats of all that is in staging directories, which was not put in place, by inode.
+pub(crate) fn staged_prints(mount: &MountDir) -> io::Result<BTreeMap<u64, Fingerprint>> {
+    let mut prints = BTreeMap::new();
+    let mut note = |dir: &OwnedFd, name: &[u8]| -> io::Result<()> {
+        let stat = stat_at(dir, name)?;
+        prints.extend(stat.map(|stat| (stat.st_ino, Fingerprint::of(&stat))));
+        Ok(())
+    };
     for name in names(mount.root())? {
         if is_staging(mount.root(), &name) {
             let dir = open_dir(mount.root(), &name)?;
             for file in names(&dir)? {
-                inodes.extend(stat_at(&dir, &file)?.map(|stat| stat.st_ino));
+                note(&dir, &file)?;
                 if file.starts_with(SHELF.as_bytes()) {
                     let shelf = open_dir(&dir, &file)?;
                     for file in names(&shelf)? {
-                        inodes.extend(stat_at(&shelf, &file)?.map(|stat| stat.st_ino));
+                        note(&shelf, &file)?;
                     }
                 }
             }
         }
     }
-    Ok(inodes)
+    Ok(prints)
 }
 
 /// What was found of interrupted syncs.

@@ -4,7 +4,7 @@
 //! Each append is one frame of rows, sorted. A later row of a path replaces an earlier one. What is torn off
 //! at the end by a crash does not count.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::iter::Peekable;
@@ -15,11 +15,12 @@ use std::sync::Arc;
 use policy_core::TreePath;
 
 use super::base::{BaseHeader, HEADER};
-use super::rows::{Archive, BaseRow, Row};
+use super::rows::{Archive, BaseRow, Row, read_print, write_print};
 use super::spool::{FrameReader, FrameWriter};
 use crate::env::Env;
 use crate::format::FormatError;
 use crate::format::wire::{Reader, Writer};
+use crate::local::Fingerprint;
 
 /// What became of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,9 @@ pub(crate) enum Change {
     /// row is pending.
     Extracting { row: BaseRow, inode: u64 },
     /// A staged file was put in place, and has this stat there. The power may have been lost before the disk had
-    /// its rename, so that here as well a staging directory has the last word.
-    Came { row: BaseRow, inode: u64 },
+    /// its rename, so that here as well a staging directory has the last word: if it has this very file. The inode
+    /// alone may be another's by now.
+    Came { row: BaseRow, print: Fingerprint },
     /// The base has this row now.
     Set(BaseRow),
     /// The base has no row here any more.
@@ -70,10 +72,12 @@ impl Row for ArrivalRow {
                 w.varint(*inode);
                 row.write(w);
             }
-            Change::Came { row, inode } => {
-                w.u8(5);
-                w.varint(*inode);
+            Change::Came { row, print } => {
+                w.u8(if row.print.is_some() { 5 } else { 6 });
                 row.write(w);
+                if row.print.is_none() {
+                    write_print(Some(print), w);
+                }
             }
         }
     }
@@ -91,9 +95,10 @@ impl Row for ArrivalRow {
                 let inode = r.varint()?;
                 Change::Extracting { row: BaseRow::read(path.clone(), r)?, inode }
             }
-            5 => {
-                let inode = r.varint()?;
-                Change::Came { row: BaseRow::read(path.clone(), r)?, inode }
+            5 | 6 => {
+                let row = BaseRow::read(path.clone(), r)?;
+                let print = if row.print.is_some() { row.print } else { read_print(r)? };
+                Change::Came { row, print: print.ok_or_else(|| r.invalid("a file without a stat"))? }
             }
             _ => return Err(r.invalid("an unknown change")),
         };
@@ -268,12 +273,12 @@ impl Iterator for ArrivalsReader {
 pub(crate) struct Overlaid<B: Iterator<Item = io::Result<BaseRow>>> {
     base: Peekable<B>,
     arrivals: Peekable<ArrivalsReader>,
-    /// The inodes that are still in staging directories.
-    staged: BTreeSet<u64>,
+    /// What is still in staging directories, by inode.
+    staged: BTreeMap<u64, Fingerprint>,
 }
 
 impl<B: Iterator<Item = io::Result<BaseRow>>> Overlaid<B> {
-    pub(crate) fn new(base: B, arrivals: ArrivalsReader, staged: BTreeSet<u64>) -> Self {
+    pub(crate) fn new(base: B, arrivals: ArrivalsReader, staged: BTreeMap<u64, Fingerprint>) -> Self {
         Self { base: base.peekable(), arrivals: arrivals.peekable(), staged }
     }
 }
@@ -295,10 +300,13 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
             let old = self.base.next_if(of_path);
             match arrived.change {
                 Change::Set(row) => return Some(Ok(row)),
-                Change::Coming { row, inode }
-                | Change::Extracting { row, inode }
-                | Change::Came { row, inode }
-                    if !self.staged.contains(&inode) =>
+                Change::Coming { row, inode } | Change::Extracting { row, inode }
+                    if !self.staged.contains_key(&inode) =>
+                {
+                    return Some(Ok(row));
+                }
+                Change::Came { row, print }
+                    if !self.staged.get(&print.inode).is_some_and(|staged| staged.same_but_moved(&print)) =>
                 {
                     return Some(Ok(row));
                 }
@@ -317,8 +325,6 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use policy_core::{Digest, Entry, Node, Timestamp};
     use proptest::prelude::*;
 
@@ -346,12 +352,17 @@ mod tests {
         BaseRow::new(path.clone(), entry, None)
     }
 
+    fn print(inode: u64, secs: i64) -> Fingerprint {
+        let time = Timestamp { secs, nanos: 0 };
+        Fingerprint { size: 1, mtime: time, ctime: time, inode, mode: 0o644 }
+    }
+
     fn path() -> impl Strategy<Value = TreePath> {
         "[a-c](/[a-c]){0,2}".prop_map(|p| TreePath::new(p.as_bytes()).unwrap())
     }
 
     fn change() -> impl Strategy<Value = (u8, u64)> {
-        (0..6u8, 0..6u64)
+        (0..7u8, 0..6u64)
     }
 
     fn change_of(path: &TreePath, (kind, n): (u8, u64)) -> Change {
@@ -360,7 +371,10 @@ mod tests {
             1 => Change::Unset,
             2 => Change::Set(row(path, n)),
             3 => Change::Coming { row: row(path, n), inode: n },
-            4 => Change::Came { row: row(path, n), inode: n },
+            4 => Change::Came { row: row(path, n), print: print(n, 0) },
+            5 => {
+                Change::Came { row: BaseRow { print: Some(print(n, 1)), ..row(path, n) }, print: print(n, 1) }
+            }
             _ => Change::Extracting { row: row(path, n), inode: n },
         }
     }
@@ -372,9 +386,11 @@ mod tests {
         fn the_last_word_on_a_path_counts(
             base in proptest::collection::btree_map(path(), 100..200u64, 0..8),
             appends in proptest::collection::vec(proptest::collection::btree_map(path(), change(), 0..6), 0..8),
-            staged in proptest::collection::btree_set(0..6u64, 0..4),
+            staged in proptest::collection::btree_map(0..6u64, 0..2i64, 0..4),
             torn in 0..3usize,
         ) {
+            let staged: BTreeMap<u64, Fingerprint> =
+                staged.into_iter().map(|(inode, mtime)| (inode, print(inode, mtime))).collect();
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("arrivals");
             let mut writer = ArrivalsWriter::create(&file, &header(), true, &Env::real()).unwrap();
@@ -410,11 +426,12 @@ mod tests {
             for (path, change) in said {
                 match change {
                     Change::Set(row) => drop(model.insert(path, row)),
-                    Change::Coming { row, inode }
-                    | Change::Extracting { row, inode }
-                    | Change::Came { row, inode }
-                        if !staged.contains(&inode) =>
+                    Change::Coming { row, inode } | Change::Extracting { row, inode }
+                        if !staged.contains_key(&inode) =>
                     {
+                        drop(model.insert(path, row));
+                    }
+                    Change::Came { row, print } if staged.get(&print.inode) != Some(&print) => {
                         drop(model.insert(path, row));
                     }
                     Change::Extracting { row, .. } => {

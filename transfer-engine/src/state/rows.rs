@@ -206,7 +206,7 @@ fn read_time(r: &mut Reader<'_>) -> Result<Timestamp, FormatError> {
     Ok(Timestamp { secs: r.zigzag()?, nanos: r.varint32("nanoseconds", 999_999_999)? })
 }
 
-fn write_print(print: Option<&Fingerprint>, w: &mut Writer) {
+pub(super) fn write_print(print: Option<&Fingerprint>, w: &mut Writer) {
     w.u8(u8::from(print.is_some()));
     if let Some(print) = print {
         w.varint(print.size);
@@ -217,7 +217,7 @@ fn write_print(print: Option<&Fingerprint>, w: &mut Writer) {
     }
 }
 
-fn read_print(r: &mut Reader<'_>) -> Result<Option<Fingerprint>, FormatError> {
+pub(super) fn read_print(r: &mut Reader<'_>) -> Result<Option<Fingerprint>, FormatError> {
     Ok(match r.u8()? {
         0 => None,
         _ => Some(Fingerprint {

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::format::{Kind, Snapshot, StoreKey};
 use crate::local::Flush;
 use crate::monitor::{PathProblem, Phase};
-use crate::mount::Mount;
+use crate::mount::{Mount, may_lack};
 use crate::plan::{Plan, Remote};
 use crate::state::BaseHeader;
 use crate::store::{Head, HeadKey, unusable};
@@ -156,11 +156,15 @@ impl Mount {
             // They were put there since.
             attempt.flush = Some(Flush::begin(attempt.dir));
         }
-        let (flushed, ()) = tokio::join!(sink.flush(), wait_for_flush(attempt));
-        flushed?;
+        let (sent, noted) = tokio::join!(sink.flush(), may_be_noted(attempt));
+        sent?;
         if updated.is_unchanged() {
-            let header = next.finish(as_now).map_err(cannot_write)?;
-            self.files.adopt_next(&header)?;
+            if noted {
+                let header = next.finish(as_now).map_err(cannot_write)?;
+                self.files.adopt_next(&header)?;
+            } else {
+                self.files.drop_next()?;
+            }
             return Ok(Outcome::Done(Box::new(report)));
         }
 
@@ -196,7 +200,13 @@ impl Mount {
             digest: encoded.digest,
             ..as_now
         };
-        let header = next.finish(header).map_err(cannot_write)?;
+        let header = if noted {
+            next.finish(header).map_err(cannot_write)?
+        } else {
+            // What is committed is found to be equal by the next sync.
+            self.files.drop_next()?;
+            header
+        };
         course.committing(Some(number));
         // Without new packs there is nothing for which it could be late.
         let by = Some(land_by.unwrap_or(i64::MAX));
@@ -210,7 +220,9 @@ impl Mount {
         };
         let landed_late = land_by.is_some_and(|by| key.landed >= by);
         cache.put(&encoded.digest, &encoded.bytes);
-        self.files.adopt_next(&BaseHeader { head: key.clone(), ..header })?;
+        if noted {
+            self.files.adopt_next(&BaseHeader { head: key.clone(), ..header })?;
+        }
         if landed_late {
             return Ok(Outcome::Late);
         }
@@ -249,15 +261,12 @@ impl Mount {
     }
 }
 
-/// Waits until the mount's disk has what the next base will know of it: what a base knows of and a loss of power took
-/// counts as deleted.
-async fn wait_for_flush(attempt: &mut Attempt<'_>) {
-    if let Some(flush) = attempt.flush.take()
-        && let Err(e) = flush.end().await
-    {
-        // Nothing is safer for not being uploaded.
-        attempt.monitor.warning(&format!("the mount's disk may not have all of it yet: {e}"));
-    }
+/// Waits until the mount's disk has what the next base would know of it, and says whether it may: what a base knows of
+/// and a loss of power took counts as deleted.
+async fn may_be_noted(attempt: &mut Attempt<'_>) -> bool {
+    let Some(flush) = attempt.flush.take() else { return true };
+    let flushed = flush.end().await.inspect_err(|e| attempt.monitor.warning(&may_lack(e)));
+    flushed.is_ok()
 }
 
 /// Lets timers and the rest of the runtime have their turn now and then: a deadline holds for a plan, too.

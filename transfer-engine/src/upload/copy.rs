@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::packs::PackSink;
 use crate::error::Error;
-use crate::format::{BlockBuilder, ChunkId, ChunkRef, FILE_MODE_TARGET, SealedBlock};
+use crate::format::{BlockBuilder, ChunkId, ChunkRef, Codec, FILE_MODE_TARGET, SealedBlock};
 
 impl PackSink {
     /// Returns where a chunk lies among what was sent; one that was not is read where it is, and sent.
@@ -26,10 +26,18 @@ impl PackSink {
     }
 }
 
-/// Copies chunks out of a buffer of which they are only a part: one that is stored as it is would keep all of it for
-/// as long as its pack is under way, and `memory` would count the chunk alone.
-pub(crate) fn detach(chunks: Vec<(ChunkId, Bytes)>) -> Vec<(ChunkId, Bytes)> {
-    chunks.into_iter().map(|(id, bytes)| (id, Bytes::copy_from_slice(&bytes))).collect()
+/// Copies blocks out of the `read` bytes that they are only a part of. A chunk that is stored as it is would keep all
+/// of those for as long as its pack is under way, and `memory` would count the chunk alone.
+pub(crate) fn detach(mut blocks: Vec<SealedBlock>, read: u64) -> Vec<SealedBlock> {
+    // What is made of several chunks has bytes of its own.
+    let keeps = |block: &SealedBlock| block.codec == Codec::Stored && block.chunks.len() == 1;
+    let kept: u64 = blocks.iter().filter(|block| keeps(block)).map(|block| block.bytes.len() as u64).sum();
+    if kept < read {
+        for block in blocks.iter_mut().filter(|block| keeps(block)) {
+            block.bytes = Bytes::copy_from_slice(&block.bytes);
+        }
+    }
+    blocks
 }
 
 /// Puts chunks into blocks: each long one is one of its own.

@@ -76,7 +76,7 @@ impl Readers {
                 }
             }
         }
-        read.blocks = blocks.finish();
+        read.blocks = detach(blocks.finish(), read.stats.bytes_read);
         read
     }
 
@@ -340,21 +340,19 @@ pub(super) enum Hashed {
 
 impl Readers {
     fn read_step(&self, chunks: Vec<Bytes>, archived: bool) -> (Vec<(ChunkId, u32)>, Vec<SealedBlock>, u64) {
-        let mut new = Vec::with_capacity(chunks.len());
-        let ids: Vec<_> = chunks
-            .into_iter()
-            .map(|bytes| self.take_on(bytes, None, |id, bytes| new.push((id, bytes))))
-            .collect();
-        if new.len() < ids.len() {
-            new = detach(new);
-        }
         let mut blocks = Blocks::of_long(archived);
         let mut new_bytes = 0;
-        for (id, bytes) in new {
-            new_bytes += bytes.len() as u64;
-            blocks.push(id, bytes, false);
-        }
-        (ids, blocks.finish(), new_bytes)
+        let ids: Vec<_> = chunks
+            .into_iter()
+            .map(|bytes| {
+                self.take_on(bytes, None, |id, bytes| {
+                    new_bytes += bytes.len() as u64;
+                    blocks.push(id, bytes, false);
+                })
+            })
+            .collect();
+        let read = ids.iter().map(|(_, len)| u64::from(*len)).sum();
+        (ids, detach(blocks.finish(), read), new_bytes)
     }
 }
 
@@ -389,22 +387,27 @@ mod tests {
             buffers: buffers.clone(),
             allowance: u64::MAX,
         };
-        for known in 0..=2 {
+        // Of three chunks, so many are known, and so many are text.
+        let cases = [(0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (0, 3)];
+        for (seed, (known, texts)) in (0..).zip(cases) {
             let mut buffer = buffers.take();
-            buffer.extend_from_slice(&SplitMix(known).bytes(900_000));
+            buffer.extend_from_slice(&text(seed, texts * 300_000));
+            buffer.extend_from_slice(&SplitMix(seed).bytes(900_000 - buffer.len()));
             let place = buffer.as_ptr();
             let mut all = buffers.share(buffer);
             let step = [300_000, 300_000, 300_000].map(|len| all.split_to(len)).to_vec();
             drop(all);
-            for bytes in step.iter().take(known as usize) {
+            for bytes in step.iter().take(known) {
                 assert!(chunks.claim(None, ChunkId::of(bytes), bytes.len(), None));
             }
             let (ids, blocks, new_bytes) = readers.read_step(step, false);
-            assert_eq!((ids.len(), blocks.len(), new_bytes), (3, 3 - known as usize, (3 - known) * 300_000));
-            assert!(blocks.iter().all(|block| block.codec == Codec::Stored && block.bytes.len() == 300_000));
-            // With all of them in use nothing is spared by copies.
+            assert_eq!((ids.len(), blocks.len(), new_bytes), (3, 3 - known, (3 - known as u64) * 300_000));
+            let stored = blocks.iter().filter(|block| block.codec == Codec::Stored);
+            assert_eq!(stored.clone().count(), 3 - known - texts);
+            assert!(stored.into_iter().all(|block| block.bytes.len() == 300_000));
+            // With all of it in use nothing is spared by copies.
             let next = buffers.take();
-            assert_eq!(next.as_ptr() == place, known > 0);
+            assert_eq!(next.as_ptr() == place, known + texts > 0);
         }
     }
 

@@ -21,6 +21,9 @@ use crate::store::{Store, unusable};
 /// A pack of less waits for the tree, to share its request.
 const WORTH_SENDING_AHEAD: u64 = 4 << 20;
 
+/// A pack is put again until this has passed: over a slow line one attempt takes minutes.
+const PATIENCE: Duration = Duration::from_mins(30);
+
 /// A pack that is in the store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PutPack {
@@ -391,22 +394,21 @@ async fn put_pack(
     parts: Vec<Bytes>,
 ) -> Result<Option<i64>, Error> {
     let size: u64 = parts.iter().map(|p| p.len() as u64).sum();
-    let mut wait = Duration::from_millis(100);
+    let (mut wait, began) = (Duration::from_millis(100), Instant::now());
     let mut attempts = 0;
     loop {
         attempts += 1;
         let source = match store.put_new(key, parts.clone()).await {
             Ok(put) => return Ok(put.landed.map(|(earliest, _)| earliest)),
-            // A directory loses no reply: it has the pack, or not, and could not be made to keep it.
-            Err(source @ object_store::Error::Generic { store: "LocalFileSystem", .. }) => {
-                return Err(Error::store("write", key, source));
-            }
             Err(source) => source,
         };
-        // The reply to a put that landed may have been lost.
+        // The reply to a put that landed may have been lost. A directory loses none: what stands there after an error
+        // it could not be made to keep.
+        let in_dir = matches!(source, object_store::Error::Generic { store: "LocalFileSystem", .. });
         match store.stat(key).await {
-            Ok(meta) if meta.size == size => return Ok(Some(meta.last_modified.timestamp())),
-            _ if attempts < 5 && is_worth_retrying(&source) => {
+            Ok(meta) if meta.size == size && !in_dir => return Ok(Some(meta.last_modified.timestamp())),
+            Ok(_) if in_dir => return Err(Error::store("write", key, source)),
+            _ if attempts < 5 && began.elapsed() < PATIENCE && is_worth_retrying(&source) => {
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }

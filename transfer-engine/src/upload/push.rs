@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy_core::Digest;
+use policy_core::{Digest, Towards};
 use tokio::time::{Instant, timeout_at};
 
 use super::aging::Aging;
@@ -109,7 +109,7 @@ impl Mount {
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
         let filter = self.filter(options);
-        let dir = self.open_dir(monitor)?;
+        let dir = self.open_dir(Towards::Store, options, monitor).await?;
         if dir.is_none() && self.files.header().is_none() {
             let missing = io::Error::from(rustix::io::Errno::NOENT);
             return Err(Error::local("open the mount", &self.path, missing));

@@ -179,6 +179,7 @@ impl LongFile {
 mod tests {
     use std::io::Write;
     use std::path::Path;
+    use std::time::SystemTime;
 
     use super::*;
     use crate::format::fixture::SplitMix;
@@ -229,6 +230,8 @@ mod tests {
         let path = dir.path().join("file");
         for len in [0, 5 << 20, 20 << 20] {
             std::fs::write(&path, SplitMix(2).bytes(20 << 20)).unwrap();
+            // The file system's clock may not tick before it is changed.
+            File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
             let file = open(dir.path(), "file");
             let mut steps = 0;
             let ended = read(file, || {
