@@ -170,39 +170,38 @@ async fn p7_a_push_whose_disk_fails_saves_and_believes_nothing() {
 #[tokio::test]
 async fn an_inode_that_is_used_again_takes_nothing_back() {
     let world = World::memory().await;
+    let (a, b) = all_came_and_no_base(&world).await;
+    // The same inode with something else in it.
+    std::fs::rename(b.mount.at("d1/f1"), b.mount.at(STAGING).join("p-1")).unwrap();
+    b.mount.write(format!("{STAGING}/p-1"), "a part of another file");
+    b.push().await.clean();
+    a.pull().await.clean();
+    assert!(!a.mount.has("d1/f1"));
+}
+
+const STAGING: &str = ".ctxsync-stage-0123456789abcdef";
+
+/// Returns a machine with a tree, and one to which all of it has come, but whose base is still to be written; with a
+/// staging directory in its mount.
+async fn all_came_and_no_base(world: &World) -> (Machine, Machine) {
     let (a, mut b) = (world.machine("a"), world.machine("b"));
     fill(&a);
     a.push().await.clean();
     let at_the_end = |path: &std::path::Path| path.ends_with("mount");
     b.env = Env::real().with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, at_the_end));
-    b.pull().await.error();
+    let said = b.pull().await.error().to_string();
+    assert!(said.contains("make durable"), "{said}");
     b.env = Env::real();
-    let staging = ".ctxsync-stage-0123456789abcdef";
-    b.mount.write(format!("{staging}/.ctxsync-stage"), "");
-    // The same inode with something else in it.
-    std::fs::rename(b.mount.at("d1/f1"), b.mount.at(staging).join("p-1")).unwrap();
-    b.mount.write(format!("{staging}/p-1"), "a part of another file");
-    b.push().await.clean();
-    a.pull().await.clean();
-    assert!(!a.mount.has("d1/f1"));
+    b.mount.write(format!("{STAGING}/.ctxsync-stage"), "");
+    (a, b)
 }
 
 /// The journal has reached its disk, and the renames of which it tells have not: they never happened.
 #[tokio::test]
 async fn p2_what_is_still_staged_after_a_power_loss_did_not_arrive() {
     let world = World::memory().await;
-    let (a, mut b) = (world.machine("a"), world.machine("b"));
-    fill(&a);
-    a.push().await.clean();
-    // It ends when all has arrived, and the base is still to be written.
-    let lost = |path: &std::path::Path| path.ends_with("mount");
-    b.env = Env::real().with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, lost));
-    let said = b.pull().await.error().to_string();
-    assert!(said.contains("make durable"), "{said}");
-    b.env = Env::real();
-    let staging = ".ctxsync-stage-0123456789abcdef";
-    b.mount.write(format!("{staging}/.ctxsync-stage"), "");
-    std::fs::rename(b.mount.at("d1/f1"), b.mount.at(staging).join("n-1")).unwrap();
+    let (a, mut b) = all_came_and_no_base(&world).await;
+    std::fs::rename(b.mount.at("d1/f1"), b.mount.at(STAGING).join("n-1")).unwrap();
 
     // What did come is flushed before the base knows of it.
     let (first, state) = (Arc::new(Mutex::new(None)), b.state.clone());

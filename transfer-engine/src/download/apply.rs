@@ -1,7 +1,8 @@
 //! Carries out a download's plan.
 //!
 //! Order: short files in windows, long files (sooner, where their chunks would take too much memory), deletions
-//! (deepest first), what takes the place of a removed directory, modes of directories. A file that stands where a directory must come is removed first.
+//! (deepest first), what takes the place of a removed directory, modes of directories. A file that stands where a
+//! directory must come is removed first.
 
 use std::collections::BTreeSet;
 use std::io;
