@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use policy_core::{PolicyError, TreePath};
 
+use crate::failure::{Cause, FailureKind};
 use crate::format::{ContextName, FormatError};
-use crate::session::{Cause, FailureKind};
 
 /// Why an operation ended without doing its work.
 #[derive(Debug, thiserror::Error)]
@@ -303,4 +303,16 @@ impl Error {
     ) -> Self {
         Self::Local { action, path: path.into(), source: source.into() }
     }
+}
+
+/// Returns an error's message with those of its sources.
+pub(crate) fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut source = e.source();
+    while let Some(e) = source {
+        text.push_str(": ");
+        text.push_str(&e.to_string());
+        source = e.source();
+    }
+    text
 }

@@ -58,6 +58,7 @@ mod edit;
 mod env;
 mod error;
 mod extract;
+mod failure;
 mod local;
 mod monitor;
 mod mount;
@@ -80,6 +81,7 @@ pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;
 pub use extract::{ExtractError, ExtractLimits};
+pub use failure::{Cause, FailureKind};
 pub use format::ContextName;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
 pub use mount::{ContextSync, Mount, mount_scope};
@@ -88,9 +90,9 @@ pub use policy_core::MaxDelete;
 pub use report::{Direction, SyncReport};
 pub use service::{Context, ContextService, FileInfo, FileKind, WriteOptions};
 pub use session::{
-    Arrival, Cause, ContextInfo, ContextStatusData, ContextSyncResult, CreateSessionParams, DeleteResult,
-    FailureKind, MountResult, ReleaseOptions, Released, RunningSession, Session, SessionContext,
-    SessionMonitor, SyncParams, delete,
+    Arrival, ContextInfo, ContextStatusData, ContextSyncResult, CreateSessionParams, DeleteResult,
+    MountResult, ReleaseOptions, Released, RunningSession, Session, SessionContext, SessionMonitor,
+    SyncParams, delete,
 };
 pub use status::{TaskState, TaskStatus, TaskType, status};
 pub use store::Store;

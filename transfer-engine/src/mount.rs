@@ -12,7 +12,7 @@ use policy_core::{
 use crate::download::Arriving;
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
-use crate::local::{Flush, MountDir, recover, staged_prints};
+use crate::local::{Flush, MountDir, absolute, recover, staged_prints};
 use crate::monitor::{Monitor, Phase};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
@@ -512,18 +512,6 @@ impl Drop for Mount {
 /// Says that a flush of the mount failed.
 pub(crate) fn may_lack(e: &io::Error) -> String {
     format!("the mount's disk may not have all of it yet: {e}")
-}
-
-/// Makes a path absolute and free of links, as far as it exists.
-pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
-    let path = std::path::absolute(path)?;
-    match path.canonicalize() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => Ok(absolute(parent)?.join(name)),
-            _ => Ok(path),
-        },
-        other => other,
-    }
 }
 
 /// Compiles a policy for a mount, which need not exist. Where the mount is reached through links, the

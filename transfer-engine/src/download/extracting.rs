@@ -152,7 +152,7 @@ async fn run(
 /// Trouble with one archive's place is no trouble of the others.
 fn failed_here(e: Error) -> Result<Fate, Error> {
     match e {
-        Error::Local { .. } if !e.is_damaged_state() => Ok(Fate::Failed(super::chain(&e))),
+        Error::Local { .. } if !e.is_damaged_state() => Ok(Fate::Failed(crate::error::chain(&e))),
         e => Err(e),
     }
 }
@@ -252,8 +252,8 @@ impl Job {
                 self.staging.discard_dir(&staged);
                 Err(Stop::Fate(match e {
                     ExtractError::Stopped => Fate::Stopped,
-                    ExtractError::Local { .. } => Fate::Failed(super::chain(&e)),
-                    e => Fate::Refused(super::chain(&e)),
+                    ExtractError::Local { .. } => Fate::Failed(crate::error::chain(&e)),
+                    e => Fate::Refused(crate::error::chain(&e)),
                 }))
             }
         }

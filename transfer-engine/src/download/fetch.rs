@@ -18,7 +18,7 @@ use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
 use super::recent::Recent;
 use super::resume;
 use crate::buffers::Buffers;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
 use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Staged, Staging};
 use crate::monitor::{Action, Monitor, PathProblem, Progress};
@@ -343,18 +343,6 @@ impl Fetched {
 /// Whether an error says something about one object, and not about the way to the store.
 fn is_about_the_object(e: &Error) -> bool {
     matches!(e, Error::Corrupt { .. } | Error::Store { source: object_store::Error::NotFound { .. }, .. })
-}
-
-/// Returns an error's message with those of its sources.
-pub(crate) fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut source = e.source();
-    while let Some(e) = source {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        source = e.source();
-    }
-    text
 }
 
 #[derive(Default)]

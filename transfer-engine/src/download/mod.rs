@@ -18,7 +18,7 @@ mod restore;
 mod resume;
 
 pub(crate) use arriving::Arriving;
-pub(crate) use fetch::{chain, verified};
+pub(crate) use fetch::verified;
 #[cfg(test)]
 pub(crate) use ranges::BlockNeeds;
 pub(crate) use ranges::{Need, PackRange, plan_ranges};

@@ -1,6 +1,7 @@
 //! The local file system: everything that this crate does to a mount goes through here, by handles below
 //! the mount's own, never by joined paths.
 
+mod absolute;
 mod busy;
 mod fingerprint;
 mod mount_dir;
@@ -9,6 +10,7 @@ mod shelf;
 mod staging;
 mod staging_dir;
 
+pub(crate) use absolute::absolute;
 pub(crate) use busy::Busy;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use mount_dir::{

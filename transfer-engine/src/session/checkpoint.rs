@@ -72,7 +72,7 @@ impl Worker {
             Ok(_) => true,
             Err(_) if self.ends.new.is_cancelled() => false,
             Err(e) => {
-                let chain = crate::download::chain(&*e);
+                let chain = crate::error::chain(&*e);
                 self.warn(
                     TaskType::Upload,
                     &format!("a checkpoint failed, and is tried again in {:?}: {chain}", next),

@@ -6,7 +6,8 @@ use super::Shared;
 use super::params::{ContextInfo, ContextSyncResult, SyncParams};
 use super::worker::Worker;
 use crate::error::Error;
-use crate::mount::{ContextSync, absolute};
+use crate::local::absolute;
+use crate::mount::ContextSync;
 use crate::report::Direction;
 
 /// Status and manual syncs of a session.

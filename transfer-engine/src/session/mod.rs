@@ -10,7 +10,6 @@
 
 mod checkpoint;
 mod context;
-mod failure;
 mod flight;
 mod lanes;
 mod open;
@@ -28,7 +27,6 @@ use policy_core::TreePath;
 use tokio_util::sync::CancellationToken;
 
 pub use context::SessionContext;
-pub use failure::{Cause, FailureKind};
 pub use params::{
     Arrival, ContextInfo, ContextStatusData, ContextSyncResult, CreateSessionParams, DeleteResult,
     MountResult, ReleaseOptions, Released, SessionMonitor, SyncParams,
@@ -191,7 +189,7 @@ impl Shared {
 
     /// Returns the worker of the mount at a path.
     fn worker(&self, mount: &Path) -> Result<Arc<Worker>, Error> {
-        let path = crate::mount::absolute(mount).map_err(|e| Error::local("find", mount, e))?;
+        let path = crate::local::absolute(mount).map_err(|e| Error::local("find", mount, e))?;
         let workers = self.workers();
         let found = workers.iter().find(|worker| worker.path == path).cloned();
         found.ok_or_else(|| Error::NoMount { session: self.id.clone(), wanted: mount.display().to_string() })

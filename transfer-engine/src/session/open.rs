@@ -9,7 +9,8 @@ use super::socket::{Door, barrier};
 use super::worker::Worker;
 use super::{Shared, owned, params};
 use crate::error::Error;
-use crate::mount::{ContextSync, Mount, absolute};
+use crate::local::absolute;
+use crate::mount::{ContextSync, Mount};
 use crate::report::Direction;
 use crate::status::TaskType;
 
@@ -148,7 +149,7 @@ impl Worker {
             if self.ends.new.is_cancelled() {
                 return;
             }
-            let (chain, seconds) = (crate::download::chain(&*error), pause.as_secs());
+            let (chain, seconds) = (crate::error::chain(&*error), pause.as_secs());
             self.warn(
                 TaskType::Download,
                 &format!("the download failed, and is tried again in {seconds} s: {chain}"),

@@ -124,7 +124,7 @@ impl MountResult {
             return None;
         }
         let what = match (&self.error, &self.report) {
-            (Some(error), _) => crate::download::chain(error),
+            (Some(error), _) => crate::error::chain(error),
             (None, Some(report)) if report.stopped_by_conflict => {
                 format!("stopped by {} conflicts", report.conflicts)
             }

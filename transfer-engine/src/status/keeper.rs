@@ -77,7 +77,7 @@ impl<'a> StatusKeeper<'a> {
                 (task.pending, task.withheld) = (report.pending, report.withheld);
                 task.snapshot = report.snapshot;
             }
-            Err(e) => task.error_message = Some(crate::download::chain(e)),
+            Err(e) => task.error_message = Some(crate::error::chain(e)),
         });
         result
     }

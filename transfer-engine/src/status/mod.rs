@@ -176,7 +176,7 @@ impl TaskStatus {
 pub fn status(state_dir: &Path, mount: Option<&Path>) -> Result<Vec<TaskStatus>, Error> {
     let dirs: Vec<PathBuf> = match mount {
         Some(mount) => {
-            let mount = crate::mount::absolute(mount).map_err(|e| Error::local("find", mount, e))?;
+            let mount = crate::local::absolute(mount).map_err(|e| Error::local("find", mount, e))?;
             vec![mount_dir(state_dir, &mount)]
         }
         None => match fs::read_dir(state_dir.join("mounts")) {

@@ -10,10 +10,10 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 use tokio::time::Instant;
 
 use crate::error::Error;
+use crate::failure::{Cause, FailureKind, causes};
 use crate::monitor::{Action, Phase, Progress, Side};
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
-use crate::session::failure::{Cause, FailureKind, causes};
 use crate::status::TaskStatus;
 
 /// The file beside a mount's state.
