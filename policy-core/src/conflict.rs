@@ -7,18 +7,24 @@ const MARK: &[u8] = b".conflict-";
 const TAG_LEN: usize = 8;
 /// The longest name that common file systems take, in bytes.
 pub const MAX_NAME: usize = 255;
+/// How many names of a copy are tried before it counts as having no place.
+pub const MAX_COPIES: u32 = 1000;
 /// The longest extension that a copy keeps at its end; what is longer counts as part of the name.
 const MAX_EXTENSION: usize = 64;
 
 /// Returns the path at which the remote version of `path` is kept: `dir/name.conflict-<tag>.ext`, or with
 /// `-<number>` after the tag when `number` is above 1. A name that would be too long loses its middle, and
 /// the copy of a copy is one of the original.
+///
+/// Each number gives another path, and none gives `path`.
 pub fn copy_path(path: &TreePath, tag: &str, number: u32) -> TreePath {
     let original = original_name(path.name());
     let name = original.as_deref().unwrap_or(path.name());
-    let copy = copy_name(name, tag.as_bytes(), number);
-    // Only what is a copy already can have the name that its own copy would have.
-    let copy = if copy == path.name() { copy_name(name, tag.as_bytes(), number.max(1) + 1) } else { copy };
+    let number = number.max(1);
+    // What is a copy already may have one of the names that its own copy could have: that one is passed over.
+    let own = find_mark(path.name()).map(|mark| mark.number);
+    let own = own.filter(|own| *own <= number && copy_name(name, tag.as_bytes(), *own) == path.name());
+    let copy = copy_name(name, tag.as_bytes(), number.saturating_add(u32::from(own.is_some())));
     let parent = path.parent().unwrap_or_default();
     // The name holds a mark, so it is neither empty nor a dot component, and its bytes were in a path.
     parent.join(&copy).unwrap_or_else(|_| path.clone())
@@ -43,27 +49,20 @@ pub fn original_path(path: &TreePath) -> Option<TreePath> {
 }
 
 /// Returns the copy's path with another number after its tag, for when the name is taken. `copy` is what
-/// [`copy_path`] made of `original`, or lies below that as `original` does below what was copied.
+/// [`copy_path`] made of `original` with the number 1, or lies below that as `original` does below what was
+/// copied. From number 2 on, each gives another path, and none gives `original` or `copy`.
 pub fn numbered_copy_path(original: &TreePath, copy: &TreePath, number: u32) -> TreePath {
-    let mut path = TreePath::root();
-    let mut of = original.components();
-    let mut done = false;
-    for component in copy.components() {
-        let is_copied = !done && of.next() != Some(component);
-        done |= is_copied;
-        let name = match find_mark(component).filter(|_| is_copied) {
-            Some(mark) => {
-                let stem = [&component[..mark.at], mark.rest].concat();
-                copy_name(&stem, mark.tag, number)
-            }
-            None => component.to_vec(),
-        };
-        match path.join(&name) {
-            Ok(next) => path = next,
-            Err(_) => return copy.clone(),
+    let mut top = TreePath::root();
+    for (name, copied) in original.components().zip(copy.components()) {
+        match top.join(name) {
+            Ok(next) => top = next,
+            Err(_) => break,
         }
+        let Some(mark) = find_mark(copied).filter(|_| name != copied) else { continue };
+        let to = copy_path(&top, &String::from_utf8_lossy(mark.tag), number);
+        return original.rebase(&top, &to).unwrap_or_else(|| copy.clone());
     }
-    path
+    copy.clone()
 }
 
 /// Whether the name `copy` may be that of a copy of `name`, which was too long to be kept whole.
@@ -103,6 +102,8 @@ struct Mark<'a> {
     /// Where the mark begins.
     at: usize,
     tag: &'a [u8],
+    /// 1 where none is written.
+    number: u32,
     /// What follows tag and number: nothing, or an extension.
     rest: &'a [u8],
 }
@@ -117,17 +118,21 @@ fn find_mark(name: &[u8]) -> Option<Mark<'_>> {
             return None;
         }
         let (tag, mut rest) = after.split_at(TAG_LEN);
-        if let Some(number) = rest.strip_prefix(b"-") {
-            let digits = number.iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut number = 1;
+        if let Some(numbered) = rest.strip_prefix(b"-") {
+            let digits = numbered.iter().take_while(|b| b.is_ascii_digit()).count();
             if digits == 0 {
                 return None;
             }
-            rest = &number[digits..];
+            let (digits, after) = numbered.split_at(digits);
+            number =
+                digits.iter().fold(0u32, |n, d| n.saturating_mul(10).saturating_add(u32::from(d - b'0')));
+            rest = after;
         }
         // What `.` or `..` would be the original of is a name of its own.
         let left = [&name[..at], rest].concat();
         let is_name = !matches!(left.as_slice(), b"." | b"..");
-        (is_name && (rest.is_empty() || rest.starts_with(b"."))).then_some(Mark { at, tag, rest })
+        (is_name && (rest.is_empty() || rest.starts_with(b"."))).then_some(Mark { at, tag, number, rest })
     })
 }
 
@@ -285,18 +290,44 @@ mod tests {
         }
 
         #[test]
-        fn numbers_make_different_names(name in a_name(), below in prop::option::of(a_name())) {
-            let top = TreePath::root().join(&name).unwrap();
-            let to = copy_path(&top, "00ff00ff", 1);
+        fn every_number_makes_another_name(
+            name in a_name(),
+            below in prop::option::of(a_name()),
+            taken in prop::option::of(1u32..40),
+            start in prop_oneof![Just(1u32), 1u32..2000, Just(u32::MAX - 200)],
+        ) {
+            let plain = TreePath::root().join(&name).unwrap();
+            // What is in conflict may itself be any of the copies.
+            let top = taken.map_or(plain.clone(), |number| copy_path(&plain, "00ff00ff", number));
             let path = below.map_or(top.clone(), |below| top.join(&below).unwrap());
-            let copy = path.rebase(&top, &to).unwrap();
+            let copy = path.rebase(&top, &copy_path(&top, "00ff00ff", 1)).unwrap();
             let mut seen = std::collections::BTreeSet::from([path.clone(), copy.clone()]);
-            for number in 3..120 {
+            let numbers = if start == 1 { 2..130 } else { start..start + 130 };
+            for number in numbers.filter(|n| *n > 1) {
                 let next = numbered_copy_path(&path, &copy, number);
                 prop_assert!(next.components().all(|c| c.len() <= MAX_NAME));
                 prop_assert_eq!(next.components().count(), path.components().count());
-                prop_assert!(seen.insert(next.clone()), "{:?} twice", next);
                 prop_assert_eq!(original_path(&next).is_some(), true);
+                prop_assert!(seen.insert(next.clone()), "{:?} twice", next);
+            }
+        }
+
+        /// However many names are taken, one is found, or the search ends.
+        #[test]
+        fn a_free_name_is_found_among_any_that_are_taken(
+            name in a_name(),
+            taken in prop::collection::btree_set(0u32..60, 0..60),
+        ) {
+            let plain = TreePath::root().join(&name).unwrap();
+            let taken: std::collections::BTreeSet<TreePath> = taken
+                .into_iter()
+                .map(|n| if n == 0 { plain.clone() } else { copy_path(&plain, "00ff00ff", n) })
+                .collect();
+            for path in taken.iter().chain([&plain]) {
+                let copy = copy_path(path, "00ff00ff", 1);
+                let numbered = (2..=MAX_COPIES).map(|n| numbered_copy_path(path, &copy, n));
+                let free = std::iter::once(copy.clone()).chain(numbered).find(|c| !taken.contains(c));
+                prop_assert!(free.is_some_and(|free| free != *path));
             }
         }
     }

@@ -44,7 +44,7 @@ mod reconcile;
 mod recycle;
 mod scope;
 
-pub use conflict::{MAX_NAME, copy_path, cut_at_char, numbered_copy_path, original_path};
+pub use conflict::{MAX_COPIES, MAX_NAME, copy_path, cut_at_char, numbered_copy_path, original_path};
 pub use decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide, decide_recycled};
 pub use entry::{Digest, Entry, Node, Timestamp};
 pub use guard::{MaxDelete, looks_lost};

@@ -215,6 +215,33 @@ async fn l24_names_like_our_own_are_a_users_files() {
     assert_same(&a.mount.0, &b.mount.0);
 }
 
+/// What an interrupted sync moved aside is kept, whatever it is called and whatever names are taken.
+#[tokio::test]
+async fn l24_a_file_that_was_moved_aside_is_kept_also_where_its_name_is_taken() {
+    use std::os::unix::ffi::OsStrExt;
+    let (_world, _a, b) = changed(|t| _ = t.write("f", "1"), |t| _ = t.write("f", "2")).await;
+    let long = [&[0x80; 200][..], &[b'l'; 55]].concat();
+    let aside = |name: &[u8]| {
+        let staging = b.mount.at(".ctxsync-stage-0123456789abcdef");
+        std::fs::create_dir_all(&staging).unwrap();
+        std::fs::write(staging.join(".ctxsync-stage"), "").unwrap();
+        std::fs::write(staging.join(std::ffi::OsStr::from_bytes(name)), "edited").unwrap();
+    };
+    let kept = || {
+        let names = ctxsync_tests::compare::list(&b.mount.0).into_keys();
+        names.filter(|name| name.to_string_lossy().starts_with("ctxsync-recovered-")).count()
+    };
+    for round in 1..=3 {
+        aside(b"x");
+        aside(&long);
+        let pulled = b.pull().await;
+        assert!(pulled.report().failed == 0 && pulled.warned("ctxsync-recovered-x"), "{:?}", pulled.noted);
+        assert_eq!(kept(), 2 * round);
+        assert!(!b.mount.has(".ctxsync-stage-0123456789abcdef"));
+    }
+    assert!(b.mount.has("ctxsync-recovered-x") && b.mount.has("ctxsync-recovered-x-3"));
+}
+
 #[tokio::test]
 async fn p5_p6_p7_a_failing_disk_stops_a_pull_and_leaves_nothing_half_done() {
     let anywhere: fn(&Path) -> bool = |_| true;

@@ -227,3 +227,52 @@ async fn a_cut_directory_is_in_scope_as_well() {
         assert_eq!(a.mount.read(found.last().unwrap()), "of a", "{found:?}");
     }
 }
+
+/// A conflict at a path that is itself a numbered copy: the names of its own copies are those of the original,
+/// but for its own.
+#[tokio::test]
+async fn w8_a_conflict_at_a_numbered_copy_ends() {
+    let name = copy_name().await;
+    let numbered = |number: u32| name.replace(".txt", &format!("-{number}.txt"));
+    for own in 2..5 {
+        for pull in PULL_FIRST {
+            let (_world, a, b) = agreed("{}", |t| {
+                t.write(&name, "taken");
+                (2..=own).for_each(|number| _ = t.write(numbered(number), "taken as well"));
+            })
+            .await;
+            a.mount.write(numbered(own), "from a");
+            b.mount.write(numbered(own), "from b");
+            meet(&a, &b, pull).await;
+            let told = format!("{own} {pull}: {:?}", paths(&a.mount.0));
+            assert_eq!(a.mount.read(numbered(own)), "from b", "{told}");
+            assert_eq!(a.mount.read(numbered(own + 1)), "from a", "{told}");
+            assert_eq!(copies(&a.mount).len(), own as usize + 1, "{told}");
+        }
+    }
+}
+
+/// Where every name of a copy is taken, the path waits, and the sync ends and says so.
+#[tokio::test]
+async fn w8_a_copy_for_which_every_name_is_taken_waits() {
+    let name = copy_name().await;
+    for pull in PULL_FIRST {
+        let (_world, a, b) = agreed("{}", |t| {
+            t.write("doc.txt", "base").write(&name, "taken");
+            (2..=1001)
+                .for_each(|number| _ = t.write(name.replace(".txt", &format!("-{number}.txt")), "taken"));
+        })
+        .await;
+        a.mount.write("doc.txt", "from a");
+        b.mount.write("doc.txt", "from b");
+        a.push().await.clean();
+        let met = if pull { b.pull().await } else { b.push().await };
+        assert_eq!(met.report().failed, 1, "{:?}", met.noted);
+        let problem = &met.noted.problems[0];
+        assert!(problem.contains("every name of"), "{problem:?}");
+        assert_eq!(b.mount.read("doc.txt"), "from b");
+        // The other version stays in the context.
+        a.pull().await.report();
+        assert_eq!(a.mount.read("doc.txt"), "from a");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use policy_core::{Digest, Entry, Node, TreePath, numbered_copy_path};
+use policy_core::{Digest, Entry, MAX_COPIES, Node, TreePath, numbered_copy_path};
 use rustix::fs::{FileType, Stat};
 
 use crate::format::{CHUNK_MAX, ChunkId, MAX_PATH_LEN, cut, file_digest};
@@ -40,8 +40,8 @@ pub(super) fn is_link_to(dir: &MountDir, path: &TreePath, target: &[u8]) -> bool
     link_print(dir, path, target).is_some()
 }
 
-/// Finds a free name for the copy of what is in conflict at `of`; `None` if one with this content and mode is
-/// there already.
+/// Finds a free name for the copy of what is in conflict at `of`; `None` if one with this content is there
+/// already. `copy` is the first of its names.
 pub(super) fn free_copy_path(
     dir: &MountDir,
     of: &TreePath,
@@ -49,18 +49,26 @@ pub(super) fn free_copy_path(
     entry: &Entry,
 ) -> io::Result<Option<TreePath>> {
     let mut candidate = copy.clone();
-    for number in 2..1000 {
+    for number in 2..=MAX_COPIES {
         if candidate.as_bytes().len() > MAX_PATH_LEN {
             return Err(io::Error::other("its path would be too long"));
         }
         match dir.stat(&candidate)? {
             None if !lies_below_leaf(dir, &candidate)? => return Ok(Some(candidate)),
-            Some(_) if stands_already(dir, &candidate, entry).is_some() => return Ok(None),
-            Some(stat) if entry.is_dir() && is_dir(&stat) => return Ok(None),
+            Some(stat) if holds_same(dir, &candidate, &stat, entry) => return Ok(None),
             _ => candidate = numbered_copy_path(of, copy, number),
         }
     }
-    Err(io::ErrorKind::AlreadyExists.into())
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "every name of it is taken"))
+}
+
+/// Whether what is at `path`, with this stat, is what the entry says, whatever its mode.
+fn holds_same(dir: &MountDir, path: &TreePath, stat: &Stat, entry: &Entry) -> bool {
+    match &entry.node {
+        Node::File { size, digest } => has_content(dir, path, *size, digest),
+        Node::Symlink { target } => is_link_to(dir, path, target),
+        Node::Dir => is_dir(stat),
+    }
 }
 
 /// Whether a file or link stands where a directory above `path` would have to be.

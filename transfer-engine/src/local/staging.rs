@@ -11,20 +11,24 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use policy_core::{Timestamp, TreePath};
+use policy_core::{MAX_NAME, Timestamp, TreePath, cut_at_char, escape};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, stat_at};
 use super::shelf::{NewFile, SHELF};
-use super::staging_dir::{DIR, remove_tree};
+use super::staging_dir::{DIR, move_over, remove_tree};
 
 const PREFIX: &[u8] = b".ctxsync-stage-";
 /// Stands in each staging directory, so that a user's directory of such a name is not taken for one.
 const MARKER: &str = ".ctxsync-stage";
 /// Begins the name of a file that a later sync may go on with.
 const RESUMABLE: &str = "p-";
+/// Begins the name of a file that is kept for its user.
+const RESCUED: &str = "ctxsync-recovered-";
+/// How many names are tried for it.
+const RESCUE_NAMES: u32 = 1000;
 /// Bytes that are not worth to be fetched twice.
 const WORTH_KEEPING: u64 = 8 << 20;
 
@@ -440,9 +444,7 @@ fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<St
             rustix::fs::unlinkat(&dir, &*file, AtFlags::empty())?;
             continue;
         }
-        let to = format!("ctxsync-recovered-{text}");
-        rustix::fs::renameat_with(&dir, &*file, root, to.as_str(), RenameFlags::NOREPLACE)?;
-        rescued.push(to);
+        rescued.push(rescue(&dir, &file, root)?);
     }
     if keeps {
         return Ok(rescued);
@@ -460,6 +462,24 @@ fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<St
         }
         Err(e) => Err(e.into()),
     }
+}
+
+/// Moves a file to the mount's root, under a name that nothing has there.
+fn rescue(dir: &OwnedFd, file: &[u8], root: &OwnedFd) -> io::Result<String> {
+    for number in 1..=RESCUE_NAMES {
+        let number = if number > 1 { format!("-{number}") } else { String::new() };
+        let room = MAX_NAME - RESCUED.len() - number.len();
+        let name = [RESCUED.as_bytes(), cut_at_char(file, room), number.as_bytes()].concat();
+        match move_over(dir, file, root, &name) {
+            Ok(()) => return Ok(escape(&name)),
+            Err(InstallError::Changed) => {}
+            Err(InstallError::Io(e)) => return Err(e),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "every name for what an interrupted sync moved aside is taken",
+    ))
 }
 
 fn mark(dir: &OwnedFd) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use policy_core::{Entry, TreePath, numbered_copy_path};
+use policy_core::{Entry, MAX_COPIES, TreePath, numbered_copy_path};
 
 use super::delta::LocalDelta;
 use super::new_tree::present;
@@ -40,6 +40,16 @@ impl Copies {
         }
     }
 
+    /// Lets a path in conflict wait, for its copy has no place.
+    fn leave_out(&mut self, copied: Copied, why: &str, attempt: &Attempt<'_>) {
+        attempt.monitor.problem(&PathProblem {
+            path: copied.of.clone(),
+            message: format!("changed on both sides, and {why}"),
+            hint: "rename it, or choose a side with --conflict".to_owned(),
+        });
+        self.unplaced.insert(copied.of);
+    }
+
     /// Tells of each copy that it is, or would be, made.
     pub(super) fn tell(&self, attempt: &Attempt<'_>) {
         for Copied { of, entry } in &self.made {
@@ -72,13 +82,12 @@ impl Mount {
             open.entry(copied.entry.path.clone()).or_default().push(copied);
         }
         let mut looked = Looked { tree, last: None, leaves: BTreeMap::new() };
-        for number in 2.. {
+        for number in 2..=MAX_COPIES {
             let here = self.look_here(&open, delta)?;
             for (path, all) in std::mem::take(&mut open) {
                 if path.as_bytes().len() > MAX_PATH_LEN {
                     for copied in all {
-                        tell_unplaced(&copied.of, attempt);
-                        settled.unplaced.insert(copied.of);
+                        settled.leave_out(copied, "the path of a conflict copy would be too long", attempt);
                     }
                     continue;
                 }
@@ -95,7 +104,8 @@ impl Mount {
                         }
                         Fit::Same => {}
                         Fit::Taken => {
-                            let next = numbered_copy_path(&copied.of, &path, number);
+                            // Until it has a place, the copy's own path is the first of its names.
+                            let next = numbered_copy_path(&copied.of, &copied.entry.path, number);
                             open.entry(next).or_default().push(copied);
                         }
                     }
@@ -104,6 +114,9 @@ impl Mount {
             if open.is_empty() {
                 break;
             }
+        }
+        for copied in open.into_values().flatten() {
+            settled.leave_out(copied, "every name of a conflict copy is taken", attempt);
         }
         settled.made = made.into_values().collect();
         Ok(settled)
@@ -164,7 +177,8 @@ fn fit<'s>(standings: impl Iterator<Item = &'s Standing>, entry: &Entry) -> Fit 
         let in_the_way = standing.leaf_above || standing.holds && !entry.is_dir();
         match &standing.entry {
             _ if in_the_way => return Fit::Taken,
-            Some(there) if there.agrees_with(entry) || there.is_dir() && entry.is_dir() => fit = Fit::Same,
+            // Modes alone are no other version.
+            Some(there) if there.node == entry.node => fit = Fit::Same,
             Some(_) => return Fit::Taken,
             None => {}
         }
@@ -223,12 +237,4 @@ impl Looked<'_, '_> {
         // A placeholder stands for nothing, but nothing else may take its place unseen.
         Ok((found.map(|e| e.entry.clone()), next.is_some_and(|next| next.is_below(path))))
     }
-}
-
-fn tell_unplaced(path: &TreePath, attempt: &Attempt<'_>) {
-    attempt.monitor.problem(&PathProblem {
-        path: path.clone(),
-        message: "changed on both sides, and the path of a conflict copy would be too long".to_owned(),
-        hint: "shorten its path, or choose a side with --conflict".to_owned(),
-    });
 }
