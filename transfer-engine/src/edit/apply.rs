@@ -5,10 +5,9 @@ use policy_core::{Entry, Node, TreePath};
 
 use super::look::NameIs;
 use super::remove::Step;
-use super::{Change, Edit, Parent, Removal};
+use super::{Change, Edit, Parent, Removal, Rewrite};
 use crate::error::Error;
 use crate::format::{Changes, Totals, TreeEntry};
-use crate::recycle::{Recycling, placeholder};
 use crate::tree::{Listed, Resolved, Tree, TreeUpdate};
 
 /// A new tree, as its snapshot describes it.
@@ -53,7 +52,7 @@ impl Edit<'_> {
                 update.apply(Resolved::Put(file), &mut self.sink).await?;
             }
             Change::Remove(removal) => self.remove(removal, tree, &mut update).await?,
-            Change::Recycle(recycling) => self.recycle(recycling, tree, &mut update).await?,
+            Change::Rewrite(rewrite) => self.rewrite(&mut **rewrite, tree, &mut update).await?,
             Change::Gather(packs) => {
                 self.gather(packs, tree).await?;
                 update = update.without(packs.iter().copied());
@@ -68,22 +67,20 @@ impl Edit<'_> {
         Ok(Some(Made { totals: updated.totals, changes: updated.changes, listed }))
     }
 
-    async fn recycle(
+    async fn rewrite(
         &mut self,
-        recycling: &mut Recycling<'_>,
+        rewrite: &mut dyn Rewrite,
         tree: &Tree<'_>,
         update: &mut TreeUpdate<'_>,
     ) -> Result<(), Error> {
-        recycling.begin();
+        rewrite.begin();
         let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
         while let Some((_, entries)) = segments.try_next().await? {
-            for file in entries {
-                if recycling.takes(&file) {
-                    update.apply(Resolved::Put(placeholder(file)), &mut self.sink).await?;
-                }
+            for new in entries.into_iter().filter_map(|entry| rewrite.replace(entry)) {
+                update.apply(Resolved::Put(new), &mut self.sink).await?;
             }
         }
-        recycling.end();
+        rewrite.end();
         Ok(())
     }
 

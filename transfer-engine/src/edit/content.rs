@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::error::Error;
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, PackId, SealedBlock, TreeEntry, cut};
 use crate::store::Head;
-use crate::tree::{ChunkIndex, Tree};
+use crate::tree::{ChunkIndex, SegmentSink, Tree};
 use crate::upload::{Chunks, detach, seal};
 
 /// What is read at once.

@@ -18,8 +18,7 @@ use std::sync::Arc;
 
 use crate::commit::{Committed, written_here};
 use crate::error::Error;
-use crate::format::{ContextName, Kind, PackId, Snapshot, StoreKey};
-use crate::recycle::Recycling;
+use crate::format::{ContextName, Kind, PackId, Snapshot, StoreKey, TreeEntry};
 use crate::report::SyncReport;
 use crate::state::Cache;
 use crate::store::{Head, Store, unusable};
@@ -38,6 +37,17 @@ const ATTEMPTS: u32 = 100;
 /// How often everything is sent again because the commit landed too late.
 const LATE_ATTEMPTS: u32 = 3;
 
+/// Replaces entries of a tree. Where another writer commits first, it is asked again, about all entries of the new
+/// head.
+pub(crate) trait Rewrite: Send {
+    /// Begins with the entries of a head.
+    fn begin(&mut self);
+    /// Returns what replaces an entry; `None` leaves it as it is.
+    fn replace(&mut self, entry: TreeEntry) -> Option<TreeEntry>;
+    /// Ends with the entries of a head.
+    fn end(&mut self);
+}
+
 /// What is done to a tree.
 pub(crate) enum Change<'m> {
     /// A file is written.
@@ -46,8 +56,8 @@ pub(crate) enum Change<'m> {
     Remove(Removal),
     /// Everything is removed.
     Clear,
-    /// Files that are expired give way to placeholders.
-    Recycle(Recycling<'m>),
+    /// Entries give way to others.
+    Rewrite(&'m mut dyn Rewrite),
     /// What lies in these packs is moved to others.
     Gather(BTreeSet<PackId>),
 }

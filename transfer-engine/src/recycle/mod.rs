@@ -1,7 +1,7 @@
 //! What leaves a context by age: files that nobody uploads any more, and the snapshots that hold their bytes.
 //!
 //! ```text
-//! head ─► expired? ─► a snapshot with placeholders in their stead ─► snapshots that hold the bytes: `.gone`
+//! head ─► expired? ─► a snapshot with placeholders instead ─► snapshots that hold the bytes: `.gone`
 //! ```
 //!
 //! Both steps can be done by any number of processes, in any order and again: the first is a commit like any
@@ -154,7 +154,7 @@ pub(crate) async fn carry_out(
     let mut done = Recycled::default();
     let mut head = head;
     // What its own writer does not count on yet, because it landed late, is left to another time.
-    if let Some(recycling) = recycling
+    if let Some(mut recycling) = recycling
         && head.late_packs().is_empty()
     {
         let edit_options = EditOptions {
@@ -163,14 +163,12 @@ pub(crate) async fn carry_out(
             memory: options.memory,
         };
         let edit = Edit::new(store, name, &edit_options).with_cache(cache.clone());
-        let mut change = Change::Recycle(recycling);
-        let report = edit.commit(&mut change, head.clone()).await?;
-        if let Change::Recycle(Recycling { due, .. }) = change {
-            done.next = due.next;
-            if report.parent.is_some() {
-                (done.snapshot, done.files, done.bytes) = (report.snapshot, due.files, due.bytes);
-                head = store.require_head(name).await?;
-            }
+        let report = edit.commit(&mut Change::Rewrite(&mut recycling), head.clone()).await?;
+        let due = recycling.due;
+        done.next = due.next;
+        if report.parent.is_some() {
+            (done.snapshot, done.files, done.bytes) = (report.snapshot, due.files, due.bytes);
+            head = store.require_head(name).await?;
         }
     }
     // Without a head that counts, the state before it is the only one.
@@ -194,8 +192,8 @@ pub(crate) fn holds_placeholders(snapshot: &Snapshot) -> bool {
     listed != totals.files + totals.dirs + totals.symlinks
 }
 
-/// Returns what stays in the tree in the stead of a file that is recycled.
-pub(crate) fn placeholder(file: TreeEntry) -> TreeEntry {
+/// Returns what replaces a recycled file in the tree.
+fn placeholder(file: TreeEntry) -> TreeEntry {
     TreeEntry { extracted: false, recycled: true, chunks: Vec::new(), ..file }
 }
 

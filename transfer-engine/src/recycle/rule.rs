@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use policy_core::Expiry;
 
-use super::{Due, DueFile, is_file};
+use super::{Due, DueFile, is_file, placeholder};
+use crate::edit::Rewrite;
 use crate::format::TreeEntry;
 use crate::monitor::Monitor;
 use crate::plan::Filter;
@@ -46,7 +47,7 @@ impl<'m> Recycling<'m> {
     }
 
     /// Counts an entry, and says whether it is to be recycled.
-    pub(crate) fn takes(&mut self, entry: &TreeEntry) -> bool {
+    fn takes(&mut self, entry: &TreeEntry) -> bool {
         let Some(file) = self.due(entry) else { return false };
         self.due.count(&file);
         if file.is_expired && !self.told {
@@ -54,14 +55,19 @@ impl<'m> Recycling<'m> {
         }
         file.is_expired
     }
+}
 
-    /// Begins anew, with the files of another head.
-    pub(crate) fn begin(&mut self) {
+/// Files that are expired give way to placeholders.
+impl Rewrite for Recycling<'_> {
+    fn begin(&mut self) {
         self.due = Due::default();
     }
 
-    /// Notes that all files were looked at.
-    pub(crate) fn end(&mut self) {
+    fn replace(&mut self, entry: TreeEntry) -> Option<TreeEntry> {
+        self.takes(&entry).then(|| placeholder(entry))
+    }
+
+    fn end(&mut self) {
         self.told = true;
     }
 }

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use policy_core::{Entry, Node, TreePath};
 
-use super::Tree;
+use super::{SegmentSink, Tree};
 use crate::error::Error;
 use crate::format::{
     Changes, EncodedSegment, PackId, PackUse, Place, SegmentCutter, SegmentRef, Totals, TreeEntry,
     encode_segment,
 };
 use crate::store::unusable;
-use crate::upload::PackSink;
 
 /// Segments up to this many bytes in all stand in the snapshot itself, which saves the reader a trip.
 const INLINE: usize = 128 << 10;
@@ -107,7 +106,7 @@ impl<'a> TreeUpdate<'a> {
     }
 
     /// Applies one change. `sink` takes segments that are too many to stand in the snapshot.
-    pub(crate) async fn apply(&mut self, change: Resolved, sink: &mut PackSink) -> Result<(), Error> {
+    pub(crate) async fn apply(&mut self, change: Resolved, sink: &mut impl SegmentSink) -> Result<(), Error> {
         let segments = &self.parent.snapshot.segments;
         if !segments.is_empty() {
             let index = segments.partition_point(|s| s.first <= *change.path()).saturating_sub(1);
@@ -141,7 +140,7 @@ impl<'a> TreeUpdate<'a> {
     }
 
     /// Moves on to the parent's segment `index`; those between stay as they are.
-    async fn advance(&mut self, index: usize, sink: &mut PackSink) -> Result<(), Error> {
+    async fn advance(&mut self, index: usize, sink: &mut impl SegmentSink) -> Result<(), Error> {
         self.close_open(sink).await?;
         if index > self.next {
             self.end_segment(sink).await?;
@@ -153,7 +152,7 @@ impl<'a> TreeUpdate<'a> {
         Ok(())
     }
 
-    async fn close_open(&mut self, sink: &mut PackSink) -> Result<(), Error> {
+    async fn close_open(&mut self, sink: &mut impl SegmentSink) -> Result<(), Error> {
         while let Some(entry) = self.rest.pop_front() {
             self.emit(entry, None, sink).await?;
         }
@@ -161,7 +160,11 @@ impl<'a> TreeUpdate<'a> {
         Ok(())
     }
 
-    async fn reuse(&mut self, range: std::ops::Range<usize>, sink: &mut PackSink) -> Result<(), Error> {
+    async fn reuse(
+        &mut self,
+        range: std::ops::Range<usize>,
+        sink: &mut impl SegmentSink,
+    ) -> Result<(), Error> {
         for index in range {
             let segment = &self.parent.snapshot.segments[index];
             if self.is_lost_with(segment) {
@@ -210,7 +213,7 @@ impl<'a> TreeUpdate<'a> {
         &mut self,
         entry: TreeEntry,
         new: Option<Option<TreeEntry>>,
-        sink: &mut PackSink,
+        sink: &mut impl SegmentSink,
     ) -> Result<(), Error> {
         let mut incoming = Held { entry, new };
         if let Some(held) = self.held.take() {
@@ -252,7 +255,7 @@ impl<'a> TreeUpdate<'a> {
         Ok(())
     }
 
-    async fn place(&mut self, mut held: Held, sink: &mut PackSink) -> Result<(), Error> {
+    async fn place(&mut self, mut held: Held, sink: &mut impl SegmentSink) -> Result<(), Error> {
         for chunk in &mut held.entry.chunks {
             if self.absent.contains(&chunk.block.pack) {
                 *chunk = sink.copy(chunk).await?;
@@ -279,7 +282,7 @@ impl<'a> TreeUpdate<'a> {
         Ok(())
     }
 
-    async fn end_segment(&mut self, sink: &mut PackSink) -> Result<(), Error> {
+    async fn end_segment(&mut self, sink: &mut impl SegmentSink) -> Result<(), Error> {
         if let Some(held) = self.held.take() {
             self.place(held, sink).await?;
         }
@@ -288,7 +291,7 @@ impl<'a> TreeUpdate<'a> {
         Ok(())
     }
 
-    async fn encode(&mut self, sink: &mut PackSink) -> Result<(), Error> {
+    async fn encode(&mut self, sink: &mut impl SegmentSink) -> Result<(), Error> {
         if self.building.is_empty() {
             return Ok(());
         }
@@ -297,7 +300,7 @@ impl<'a> TreeUpdate<'a> {
         self.add(encoded, sink).await
     }
 
-    async fn add(&mut self, segment: EncodedSegment, sink: &mut PackSink) -> Result<(), Error> {
+    async fn add(&mut self, segment: EncodedSegment, sink: &mut impl SegmentSink) -> Result<(), Error> {
         if let Some(cache) = self.parent.cache {
             cache.put(&segment.digest, &segment.bytes);
         }
@@ -318,7 +321,7 @@ impl<'a> TreeUpdate<'a> {
     }
 
     /// Ends the tree; everything after the last change stays as it was.
-    pub(crate) async fn finish(mut self, sink: &mut PackSink) -> Result<UpdatedTree, Error> {
+    pub(crate) async fn finish(mut self, sink: &mut impl SegmentSink) -> Result<UpdatedTree, Error> {
         self.close_open(sink).await?;
         self.end_segment(sink).await?;
         self.reuse(self.next..self.parent.snapshot.segments.len(), sink).await?;
@@ -348,7 +351,7 @@ impl UpdatedTree {
     }
 
     /// Lists segments and packs for the new snapshot. All packs of `sink` must have been put.
-    pub(crate) fn list(&self, parent: &Tree<'_>, sink: &PackSink) -> Result<Listed, Error> {
+    pub(crate) fn list(&self, parent: &Tree<'_>, sink: &impl SegmentSink) -> Result<Listed, Error> {
         let mut packs = PackTable::default();
         let mut inline = BytesMut::new();
         let mut segments = Vec::with_capacity(self.segments.len());
@@ -415,7 +418,7 @@ impl PackTable {
         self,
         parent: &Tree<'_>,
         absent: &BTreeSet<PackId>,
-        sink: &PackSink,
+        sink: &impl SegmentSink,
     ) -> Result<Vec<PackUse>, Error> {
         let counts = parent.snapshot.packs.iter().filter(|p| !absent.contains(&p.id));
         let known: BTreeMap<PackId, &PackUse> = counts.map(|p| (p.id, p)).collect();

@@ -1,30 +1,8 @@
-//! Copies of chunks that lie where a new snapshot may not look for them.
-
-use std::io;
+//! Blocks of chunks that are in memory already.
 
 use bytes::Bytes;
 
-use super::packs::PackSink;
-use crate::error::Error;
-use crate::format::{BlockBuilder, ChunkId, ChunkRef, Codec, FILE_MODE_TARGET, SealedBlock};
-
-impl PackSink {
-    /// Returns where a chunk lies among what was sent; one that was not is read where it is, and sent.
-    pub(crate) async fn copy(&mut self, chunk: &ChunkRef) -> Result<ChunkRef, Error> {
-        if let Some(sent) = self.sent(&chunk.id) {
-            return Ok(sent);
-        }
-        let bytes = self.store().chunk(chunk).await?;
-        let id = chunk.id;
-        let sealed = self.store().env().blocking(move || seal(vec![(id, bytes)])).await;
-        let sealed = sealed.map_err(|e| Error::local("compress", "a chunk", io::Error::from(e)))?;
-        for block in sealed {
-            self.add_block(block).await?;
-        }
-        let what = || "a chunk was sent nowhere".to_owned();
-        self.sent(&id).ok_or_else(|| Error::Corrupt { key: id.to_string(), what: what() })
-    }
-}
+use crate::format::{BlockBuilder, ChunkId, Codec, FILE_MODE_TARGET, SealedBlock};
 
 /// Copies blocks out of the `read` bytes that they are only a part of. A chunk that is stored as it is would keep all
 /// of those for as long as its pack is under way, and `memory` would count the chunk alone.

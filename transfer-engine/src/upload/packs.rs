@@ -1,6 +1,7 @@
 //! Blocks become packs, and packs are put while the next one fills.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,29 +12,20 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::chunks::Chunks;
+use super::copy::seal;
 use super::pace::Pace;
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, SealedPack, StoreKey};
 use crate::state::{NotedPack, PackJournal};
 use crate::store::{Store, unusable};
+use crate::tree::{PutPack, SegmentSink};
 
 /// A pack of less waits for the tree, to share its request.
 const WORTH_SENDING_AHEAD: u64 = 4 << 20;
 
 /// A pack is put again until this has passed: over a slow line one attempt takes minutes.
 const PATIENCE: Duration = Duration::from_mins(30);
-
-/// A pack that is in the store.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PutPack {
-    pub(crate) size: u64,
-    pub(crate) footer_len: u32,
-    /// When it landed, by the store's clock, in seconds since 1970.
-    pub(crate) landed: i64,
-    /// The store time by which a snapshot that refers to it must have landed.
-    pub(crate) land_by: i64,
-}
 
 /// Takes blocks and segments, and puts packs.
 pub(crate) struct PackSink {
@@ -166,23 +158,6 @@ impl PackSink {
         if len >= self.pace.pack_target() { self.send().await } else { Ok(()) }
     }
 
-    pub(crate) async fn add_segment(&mut self, bytes: Bytes, digest: Digest) -> Result<(PackId, u32), Error> {
-        let pack = self.filling().await?;
-        let id = pack.id();
-        let (offset, len) =
-            pack.append_segment(bytes, digest).map_err(|e| unusable(StoreKey::Pack(id).path(), e))?;
-        let is_full = pack.is_full();
-        self.segment_lens.insert(digest, len);
-        if is_full {
-            self.send().await?;
-        }
-        Ok((id, offset))
-    }
-
-    pub(crate) fn segment_len(&self, digest: &Digest) -> u32 {
-        self.segment_lens.get(digest).copied().unwrap_or(0)
-    }
-
     pub(super) fn store(&self) -> &Store {
         &self.store
     }
@@ -190,11 +165,6 @@ impl PackSink {
     /// Returns where a chunk lies in a pack of this upload.
     pub(super) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
         self.chunks.sent_in(id, |pack| self.mine.contains(pack))
-    }
-
-    /// Returns what is known of a pack that was put.
-    pub(crate) fn put(&self, id: &PackId) -> Option<&PutPack> {
-        self.put.get(id)
     }
 
     /// Returns the store's time at which the last of the packs has landed, or a little less.
@@ -383,6 +353,45 @@ impl PackSink {
         };
         // What has not landed by then is sent again next time.
         let _ = timeout_at(end, land).await;
+    }
+}
+
+impl SegmentSink for PackSink {
+    async fn add_segment(&mut self, bytes: Bytes, digest: Digest) -> Result<(PackId, u32), Error> {
+        let pack = self.filling().await?;
+        let id = pack.id();
+        let (offset, len) =
+            pack.append_segment(bytes, digest).map_err(|e| unusable(StoreKey::Pack(id).path(), e))?;
+        let is_full = pack.is_full();
+        self.segment_lens.insert(digest, len);
+        if is_full {
+            self.send().await?;
+        }
+        Ok((id, offset))
+    }
+
+    fn segment_len(&self, digest: &Digest) -> u32 {
+        self.segment_lens.get(digest).copied().unwrap_or(0)
+    }
+
+    fn put(&self, id: &PackId) -> Option<&PutPack> {
+        self.put.get(id)
+    }
+
+    /// One that was sent already is not copied.
+    async fn copy(&mut self, chunk: &ChunkRef) -> Result<ChunkRef, Error> {
+        if let Some(sent) = self.sent(&chunk.id) {
+            return Ok(sent);
+        }
+        let bytes = self.store().chunk(chunk).await?;
+        let id = chunk.id;
+        let sealed = self.store().env().blocking(move || seal(vec![(id, bytes)])).await;
+        let sealed = sealed.map_err(|e| Error::local("compress", "a chunk", io::Error::from(e)))?;
+        for block in sealed {
+            self.add_block(block).await?;
+        }
+        let what = || "a chunk was sent nowhere".to_owned();
+        self.sent(&id).ok_or_else(|| Error::Corrupt { key: id.to_string(), what: what() })
     }
 }
 

@@ -7,11 +7,11 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
 use super::delta::Sending;
-use super::packs::PutPack;
 use crate::error::Error;
 use crate::format::{BlockRef, Footer, FooterBlock, PackId, StoreKey, StoreMeta, parse_footer};
 use crate::state::{NotedPack, PackJournal};
 use crate::store::Store;
+use crate::tree::PutPack;
 
 /// How old a noted pack may be, as a part of the grace period. Half of it is what a writer may count on; the
 /// rest of that half is for this upload.
