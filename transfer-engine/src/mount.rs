@@ -9,7 +9,6 @@ use policy_core::{
     ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, TreePath, looks_lost,
 };
 
-use crate::download::Arriving;
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
 use crate::local::{Flush, MountDir, absolute, recover, staged_prints};
@@ -18,8 +17,8 @@ use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{
-    ArrivalsReader, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, ContextState, MountState, NextBase,
-    Overlaid,
+    ArrivalsReader, Arriving, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, ContextState, MountState,
+    NextBase, Overlaid,
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{Head, HeadKey, Store};

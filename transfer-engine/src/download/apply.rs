@@ -13,7 +13,6 @@ use rustix::fs::{AtFlags, Mode};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::arriving::{Arriving, Lane};
 use super::compare::{free_copy_path, link_print};
 use super::fetch::{Fetcher, Item, LONG, Outcome, Told, range_buffers};
 use super::jobs::Jobs;
@@ -26,7 +25,7 @@ use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_t
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
-use crate::state::{Cache, DeltaState};
+use crate::state::{Arriving, Cache, DeltaState, Lane};
 use crate::store::{Head, MAX_RANGE, Store};
 
 /// Paths in a window at most.

@@ -12,14 +12,13 @@ use std::sync::Arc;
 use policy_core::TreePath;
 
 use super::apply::Applying;
-use super::arriving::Arriving;
 use super::folder::{Folder, find_folder, next_folder, spoken_for};
 use super::members::{LeftOut, place_members};
 use crate::error::Error;
 use crate::extract::{ArchiveKind, ExtractError, Extracted, Extraction};
 use crate::local::{Fingerprint, InstallError, MountDir, StagedDir, Staging, is_staging_name, writable};
 use crate::plan::Filter;
-use crate::state::{Archive, ArrivalRow, BaseRow, Change};
+use crate::state::{Archive, ArrivalRow, Arriving, BaseRow, Change};
 
 /// An archive that stands in the mount, as it was brought.
 #[derive(Debug, Clone)]

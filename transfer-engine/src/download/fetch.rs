@@ -12,7 +12,6 @@ use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::arriving::{Arriving, Lane};
 use super::place::Placing;
 use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
 use super::recent::Recent;
@@ -22,7 +21,7 @@ use crate::error::{Error, chain};
 use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
 use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Staged, Staging};
 use crate::monitor::{Action, Monitor, PathProblem, Progress};
-use crate::state::BaseRow;
+use crate::state::{Arriving, BaseRow, Lane};
 use crate::store::{MAX_RANGE, Store};
 
 /// A file above this is brought on its own, piece by piece.

@@ -6,7 +6,6 @@ use std::io;
 use policy_core::{Entry, ListMarks, Node, Reason, TreePath, Verdict};
 
 use super::apply::{Applying, has_outcome, has_same_content};
-use super::arriving::Lane;
 use super::extracting::{Brought, Fate, Out};
 use super::fetch::{Fetched, Outcome, Told};
 use super::place::with_print;
@@ -15,7 +14,7 @@ use crate::local::Fingerprint;
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason};
 use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
 use crate::report::SyncReport;
-use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState};
+use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState, Lane};
 
 /// Rows that are noted together.
 const ROWS: usize = 1024;

@@ -1,7 +1,6 @@
 //! From the store to the mount.
 
 mod apply;
-mod arriving;
 mod compare;
 mod extracting;
 mod fetch;
@@ -17,7 +16,6 @@ mod recent;
 mod restore;
 mod resume;
 
-pub(crate) use arriving::Arriving;
 pub(crate) use fetch::verified;
 #[cfg(test)]
 pub(crate) use ranges::BlockNeeds;

@@ -10,14 +10,13 @@ use std::sync::Arc;
 
 use policy_core::{Node, TreePath};
 
-use super::arriving::{Arriving, Lane};
 use super::compare::stands_already;
 use super::fetch::{Failure, Item, Outcome, Slot, Slots, lock};
 use crate::error::Error;
 use crate::local::{
     Expected, Fingerprint, InstallError, MountDir, Shelf, Staged, Staging, Writable, writable,
 };
-use crate::state::{ArrivalRow, BaseRow, Change};
+use crate::state::{ArrivalRow, Arriving, BaseRow, Change, Lane};
 
 /// Puts the files of one window in place.
 pub(super) struct Placing<'a> {

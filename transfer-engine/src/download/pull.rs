@@ -7,7 +7,6 @@ use policy_core::{BwList, ConflictPolicy, ListMarks, Towards, TreePath, Verdict}
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applying, apply, place_of_copy};
-use super::arriving::Lane;
 use super::ledger::{Ledger, tell_copy, tell_planned};
 use crate::error::Error;
 use crate::local::MountDir;
@@ -16,7 +15,7 @@ use crate::mount::Mount;
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, Remote};
 use crate::report::SyncReport;
-use crate::state::BaseHeader;
+use crate::state::{BaseHeader, Lane};
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;

@@ -11,6 +11,7 @@
 //! ```
 
 mod arrivals;
+mod arriving;
 mod base;
 mod cache;
 mod dir;
@@ -20,6 +21,7 @@ mod runs;
 mod spool;
 
 pub(crate) use arrivals::{ArrivalRow, ArrivalsReader, ArrivalsWriter, Change, Overlaid};
+pub(crate) use arriving::{Arriving, Lane};
 pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;
 pub(crate) use dir::{ContextState, MountState, mount_dir};

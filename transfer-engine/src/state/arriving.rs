@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use policy_core::TreePath;
 use tokio::sync::Notify;
 
+use super::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
 use crate::env::Env;
 use crate::error::Error;
 use crate::local::Busy;
-use crate::state::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
 use crate::store::Head;
 
 /// Which download it is.
