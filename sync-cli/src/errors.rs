@@ -238,6 +238,10 @@ impl From<&Error> for Failure {
             Error::Overlap { .. } => {
                 (Exit::USAGE, "give each mount a directory of its own, outside the others".to_owned())
             }
+            Error::OwnPlace { .. } => (
+                Exit::USAGE,
+                "name another directory, or look at --store and --state-dir".to_owned(),
+            ),
             Error::NoMount { .. } => {
                 (Exit::NOT_FOUND, "`ctxsync status` shows the mounts of a session".to_owned())
             }

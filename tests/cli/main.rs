@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod alarms;
 mod config;
 mod conflicts;
 mod contexts;
@@ -14,6 +15,7 @@ mod gc;
 mod guide;
 mod help;
 mod json;
+mod own_places;
 mod owner;
 mod policy;
 mod recycling;

@@ -231,3 +231,22 @@ fn another_machine_waits_for_nothing() {
     assert_eq!(running.end().code, 143);
     assert!(is_saved(&two, "theirs") && is_saved(&two, "started"));
 }
+
+#[test]
+fn run_save_saves_at_the_end_although_auto_upload_is_off() {
+    let machine = World::new().machine("a");
+    machine.write("p.json", r#"{"uploadPolicy": {"autoUpload": false}}"#);
+    let run = |more: &[&str], file: &str| {
+        let script = format!("echo x >{file}");
+        let args = [&["run", "-p", "p.json", "-c", "c"], more, &["work", "--", "sh", "-c", &script]].concat();
+        machine.done(&args)
+    };
+    let ended = run(&[], "first");
+    assert!(ended.err.contains("`run --save`"), "{}", ended.err);
+    assert!(!is_saved(&machine, "first"));
+    let ended = run(&["--save"], "second");
+    assert!(!ended.err.contains("autoUpload"), "{}", ended.err);
+    assert!(is_saved(&machine, "first") && is_saved(&machine, "second"));
+    machine.done(&["run", "--save", "-c", "c", "work", "--", "touch", "third"]);
+    assert!(is_saved(&machine, "third"));
+}

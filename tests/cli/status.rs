@@ -85,3 +85,39 @@ fn a_mount_whose_path_is_not_utf8() {
         assert!(task["path_bytes"].is_string(), "{task}");
     }
 }
+
+#[test]
+fn case_22_what_is_only_planned_leaves_the_status_of_real_syncs_alone() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    machine.done(&["push", "c", "work"]);
+    machine.done(&["pull", "c", "work"]);
+    let ended = machine.call(&["push", "--max-upload", "1", "c", "work"]);
+    assert_eq!(ended.code, 0);
+    machine.write("work/g", "more than a byte");
+    assert_eq!(machine.call(&["push", "--max-upload", "1", "c", "work"]).code, 1);
+    let before = machine.done(&["status", "--json"]).out;
+    let tasks =
+        |text: &str| text.lines().filter(|l| l.contains("\"task\"")).map(str::to_owned).collect::<Vec<_>>();
+    assert!(before.contains("Failed"), "{before}");
+    for args in [
+        &["plan", "push", "c", "work"][..],
+        &["plan", "pull", "c", "work"],
+        &["push", "-n", "c", "work"],
+        &["sync", "--dry-run", "c", "work"],
+    ] {
+        machine.done(args);
+        let after = machine.done(&["status", "--json"]).out;
+        assert_eq!(tasks(&after), tasks(&before), "{args:?}");
+    }
+    // One in a session as well.
+    let script = "\"$PROGRAM\" plan push c . && touch planned && while ! test -e stop; do sleep 0.05; done";
+    let args = ["run", "-c", "c", "work", "--", "sh", "-c", script];
+    let running = Running::spawn(&machine, machine.command(args));
+    running.wait_for("work/planned");
+    let during = machine.done(&["status", "--json", "work"]).of_type("task");
+    let upload = during.iter().find(|task| task["task_type"] == "upload").unwrap();
+    assert_eq!(upload["status"], "Waiting", "{during:?}");
+    machine.write("work/stop", "");
+    assert_eq!(running.end().code, 0);
+}

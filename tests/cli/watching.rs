@@ -7,7 +7,7 @@ use crate::world::World;
 
 #[test]
 fn what_changes_is_saved_until_it_is_told_to_stop() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let machine = World::new().machine("a");
         machine.write("work/before", "x");
         machine.done(&["context", "create", "c"]);

@@ -194,6 +194,14 @@ pub enum Error {
         /// The store's address, without secrets.
         location: String,
     },
+    /// What should be a mount is a directory that this program keeps for itself.
+    #[error("{} can't be a mount: it is {what}", mount.display())]
+    OwnPlace {
+        /// The directory.
+        mount: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// Two mounts of one session contain each other.
     #[error("{} and {} contain each other, and can't both be mounts of one session", mount.display(), other.display())]
     Overlap {
@@ -247,7 +255,7 @@ impl Error {
             Self::Beaten { .. } => FailureKind::Beaten,
             Self::CommitUnknown { .. } => FailureKind::CommitUnknown,
             Self::UploadTooLarge { .. } => FailureKind::UploadTooLarge,
-            Self::Policy(_) | Self::Overlap { .. } => FailureKind::Policy,
+            Self::Policy(_) | Self::Overlap { .. } | Self::OwnPlace { .. } => FailureKind::Policy,
             Self::Locked { .. } => FailureKind::Locked,
             Self::Ended { .. } => FailureKind::Ended,
             Self::Shared(error) => error.kind(),

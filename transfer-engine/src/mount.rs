@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy_core::{
-    ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, TreePath, looks_lost,
+    ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, looks_lost,
 };
 
 use crate::error::Error;
@@ -14,6 +14,7 @@ use crate::format::{ContextName, sha256};
 use crate::local::{Flush, MountDir, absolute, recover, staged_prints};
 use crate::monitor::{Monitor, Phase};
 use crate::options::SyncOptions;
+use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{
@@ -55,7 +56,7 @@ pub struct Mount {
     pub(crate) scope: Arc<Scope>,
     pub(crate) board: StatusBoard,
     pub(crate) arriving: Arc<Arriving>,
-    never: Vec<TreePath>,
+    own: OwnPlaces,
 }
 
 impl Mount {
@@ -68,8 +69,7 @@ impl Mount {
         let scope = Arc::new(mount_scope(&sync.policy, &sync.path)?);
         let state = MountState::lock(state_dir, &path)?;
         let files = state.context(store.location(), &sync.context)?;
-        let never = [Some(state_dir), local_path(store.location())].into_iter().flatten();
-        let never = never.filter_map(|place| below(&path, &absolute(place).ok()?)).collect();
+        let own = OwnPlaces::find(&path, state_dir, local_path(store.location()), &[])?;
         let board = StatusBoard::open(store.env(), state.dir());
         Ok(Self {
             store: store.clone(),
@@ -81,7 +81,7 @@ impl Mount {
             scope,
             board,
             arriving: Arc::default(),
-            never,
+            own,
         })
     }
 
@@ -115,6 +115,9 @@ impl Mount {
         monitor: &'m dyn Monitor,
         task_type: TaskType,
     ) -> StatusKeeper<'m> {
+        if options.dry_run {
+            return StatusKeeper::of_plan(monitor, &self.board);
+        }
         let context = self.context.as_str();
         StatusKeeper::start(monitor, &self.board, context, &self.path, &options.session, task_type)
             .with_warnings(self.warnings())
@@ -136,10 +139,13 @@ impl Mount {
     }
 
     pub(crate) fn filter(&self, options: &SyncOptions) -> Arc<Filter> {
+        // Only a directory can be the mount itself.
+        let files = OwnPlaces::find(&self.path, &self.path.join(".."), None, &options.own_files);
+        let files = files.unwrap_or_default();
         Arc::new(Filter {
             scope: self.scope.clone(),
             only: options.only.clone(),
-            never: self.never.clone(),
+            own: self.own.clone().and(files),
             extract: self.policy.extract_policy.clone().filter(|e| e.extract),
         })
     }
@@ -533,11 +539,4 @@ pub fn mount_scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Error> {
 fn local_path(location: &str) -> Option<&Path> {
     let path = location.strip_prefix("file://").unwrap_or(location);
     path.starts_with('/').then(|| Path::new(path))
-}
-
-/// Returns `place` as a path of the mount, if it lies in it.
-fn below(mount: &Path, place: &Path) -> Option<TreePath> {
-    use std::os::unix::ffi::OsStrExt;
-    let rest = place.strip_prefix(mount).ok()?;
-    TreePath::new(rest.as_os_str().as_bytes()).ok().filter(|p| !p.is_root())
 }

@@ -1,6 +1,7 @@
 //! How a sync is to be carried out, apart from the policy.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use crate::extract::ExtractLimits;
 
@@ -39,6 +40,8 @@ pub struct SyncOptions {
     /// The user and the group that files brought into the mount are given to; the process must be allowed
     /// to.
     pub owner: Option<(u32, u32)>,
+    /// Files that the caller writes, such as a log: where they lie in the mount, they never take part.
+    pub own_files: Vec<PathBuf>,
 }
 
 impl Default for SyncOptions {
@@ -58,6 +61,7 @@ impl Default for SyncOptions {
             deadline: None,
             extract: ExtractLimits::default(),
             owner: None,
+            own_files: Vec::new(),
         }
     }
 }

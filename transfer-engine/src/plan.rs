@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::extract::ArchiveKind;
 use crate::format::TreeEntry;
 use crate::local::ScanFilter;
+use crate::own_places::OwnPlaces;
 use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
 
 /// A path of the head.
@@ -68,8 +69,8 @@ pub(crate) enum Remote<'a> {
 pub(crate) struct Filter {
     pub(crate) scope: Arc<Scope>,
     pub(crate) only: Vec<TreePath>,
-    /// Our own state and store, should they lie inside the mount.
-    pub(crate) never: Vec<TreePath>,
+    /// Our own state, store and files, should they lie inside the mount.
+    pub(crate) own: OwnPlaces,
     /// How archives that are brought are extracted, where they are.
     pub(crate) extract: Option<ExtractPolicy>,
 }
@@ -78,7 +79,7 @@ impl Filter {
     /// Whether the path is in scope; a conflict copy is where its original is.
     pub(crate) fn in_scope(&self, path: &TreePath, is_dir: bool) -> bool {
         self.scope.contains(&self.scope.standing_for(path, is_dir), is_dir)
-            && !self.never.iter().any(|n| path.is_within(n))
+            && self.own.holding(path).is_none()
     }
 
     /// Whether the policy extracts an archive of this name when it is brought.
@@ -105,7 +106,7 @@ impl ScanFilter for Filter {
     fn may_hold(&self, dir: &TreePath) -> bool {
         (self.only.is_empty() || self.only.iter().any(|o| dir.is_within(o) || o.is_within(dir)))
             && (self.scope.may_hold(dir) || self.scope.may_hold(&self.scope.standing_for(dir, true)))
-            && !self.never.iter().any(|n| dir.is_within(n))
+            && self.own.holding(dir).is_none()
     }
 }
 

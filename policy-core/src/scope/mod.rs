@@ -139,6 +139,13 @@ impl Scope {
         &self.lists
     }
 
+    /// Whether the white lists name parts of the mount, which may not be there. The whole mount, which is also what
+    /// takes part where nobody wrote a list, is always there.
+    pub fn names_parts(&self) -> bool {
+        let whole = |list: &ScopeList| list.resolved.as_ref().is_some_and(TreePath::is_root);
+        !self.lists.is_empty() && !self.lists.iter().any(whole)
+    }
+
     /// Returns the first white list that holds `path`, whether or not it is then left out. A scan that wants
     /// to know which lists hold nothing at all uses [`ListMarks`].
     pub fn list_matching(&self, path: &TreePath) -> Option<usize> {

@@ -83,6 +83,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) wait: bool,
 
+    /// Save at the end even where the policy has autoUpload off
+    #[arg(long)]
+    pub(crate) save: bool,
+
     /// Time for the command to end after SIGTERM, before SIGKILL [default: 5s]
     #[arg(long, value_name = "TIME")]
     pub(crate) kill_after: Option<Span>,

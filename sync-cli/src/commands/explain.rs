@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use policy_core::{Scope, SyncPolicy, TreePath};
-use transfer_engine::ContextName;
+use policy_core::{Scope, SyncPolicy};
+use transfer_engine::{ContextName, OwnPlaces};
 
 use super::{Means, Outcome};
 use crate::args::ExplainArgs;
@@ -18,7 +18,13 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
     let (policy, context) = subject(args, means)?;
     let mount = MountPath::new(args.mount.as_deref().unwrap_or(Path::new(".")))?;
     let scope = scope(&policy, mount.typed())?;
-    let own = own_places(&mount, means)?;
+    let settings = means.settings;
+    let own = OwnPlaces::find(
+        mount.typed(),
+        &settings.state_dir.value,
+        settings.store.value.local_dir(),
+        &settings.own_files(),
+    )?;
     for warning in scope.warnings() {
         ui.warning(&warning.to_string());
     }
@@ -32,7 +38,7 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
         let subject = scope.standing_for(&path, is_dir);
         let decision = scope.decide(&subject, is_dir);
         // Whatever a policy says: what this program keeps for itself is no part of the work.
-        let own = own.iter().find(|(place, _)| path.is_within(place)).map(|(_, what)| *what);
+        let own = own.holding(&path);
         let in_scope = decision.in_scope && own.is_none();
         let reason = match own {
             Some(what) => format!("{what} never takes part"),
@@ -50,24 +56,6 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
         }
     }
     Ok(Outcome { context, ..Outcome::default() })
-}
-
-/// Returns the store's and the state's own directories where they lie in the mount, and what they are.
-fn own_places(mount: &MountPath, means: Means<'_>) -> Result<Vec<(TreePath, &'static str)>, Failure> {
-    let settings = means.settings;
-    let places = [
-        (Some(settings.state_dir.value.as_path()), "the directory of the local state"),
-        (settings.store.value.local_dir(), "the store's own directory"),
-    ];
-    let mut own = Vec::new();
-    for (place, what) in places {
-        let Some(place) = place else { continue };
-        let place = MountPath::new(place)?.resolved;
-        let below = place.strip_prefix(&mount.resolved).ok();
-        let below = below.and_then(|below| TreePath::new(below.as_os_str().as_bytes()).ok());
-        own.extend(below.filter(|below| !below.is_root()).map(|below| (below, what)));
-    }
-    Ok(own)
 }
 
 /// Compiles a policy for a mount.

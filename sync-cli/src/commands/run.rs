@@ -43,7 +43,7 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>) -> Result<Outcome, Fai
     let end = work(args, &mounts.dir, &held, &arrivals, &mut signals, budget, means).await;
 
     let overdue = final_exit(&end, Exit::INCOMPLETE);
-    let leave = Leave { told: end.told, moments: budget.moments(end.since), overdue };
+    let leave = Leave { told: end.told, save: args.save, moments: budget.moments(end.since), overdue };
     let saved = held.release(leave, &mut signals, &arrivals).await;
     let closed = match saved {
         Ok(closed) => closed,
@@ -111,6 +111,7 @@ fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
         "CTXSYNC_CONTEXT",
         "CTXSYNC_MOUNTS",
         "CTXSYNC_WAIT",
+        "CTXSYNC_SAVE",
         "CTXSYNC_CHOWN",
         "CTXSYNC_KILL_AFTER",
         "CTXSYNC_RELEASE_TIMEOUT",

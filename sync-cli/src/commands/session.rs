@@ -94,6 +94,8 @@ pub(super) async fn open<'a>(
 pub(super) struct Leave {
     /// What this program was told to stop by already.
     pub(super) told: Option<Signal>,
+    /// Whether to save also where the policy has autoUpload off.
+    pub(super) save: bool,
     /// When it has to be where.
     pub(super) moments: Option<Moments>,
     /// The code to end with if it is not.
@@ -117,10 +119,11 @@ impl Held<'_> {
         arrivals: &Arrivals,
     ) -> Result<Closed, Failure> {
         let ui = self.means.ui;
-        let Leave { mut told, moments, overdue: code } = leave;
+        let Leave { mut told, save, moments, overdue: code } = leave;
         let _hard_stop = moments.map(|moments| self.hard_stop(moments.exit, code));
         let began = ui.took();
-        let options = ReleaseOptions { sync_context: false, deadline: moments.map(|moments| moments.commit) };
+        let deadline = moments.map(|moments| moments.commit);
+        let options = ReleaseOptions { sync_context: save, deadline };
         let release = self.session.release(options);
         tokio::pin!(release);
         let released = loop {
@@ -168,7 +171,7 @@ impl Held<'_> {
                     add(&mut total, report);
                 }
                 (None, None) => ui.note(&format!(
-                    "{prefix}nothing was pushed: the policy has autoUpload off; `ctxsync push {} {path}` saves what changed",
+                    "{prefix}nothing was pushed: the policy has autoUpload off; `ctxsync push {} {path}` saves what changed, and `run --save` at the end",
                     mount.context_id
                 )),
             }

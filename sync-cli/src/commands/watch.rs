@@ -16,7 +16,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::Ui;
 use crate::policy;
-use crate::run::{Budget, Signals, reap_orphans, signal_name};
+use crate::run::{Budget, Signals, is_stop, reap_orphans, signal_name};
 
 /// How often it is looked whether something was saved.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -33,26 +33,38 @@ pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome,
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
         held = open("watch", vec![sync], means) => held?,
-        signal = signals.next_stop() => return Err(interrupted(signal)),
+        signal = stop_or_hangup(&mut signals) => return Err(interrupted(signal)),
     };
     ui.note(&format!(
-        "watching {} for context {}; SIGTERM or SIGINT ends it",
+        "watching {} for context {}; SIGTERM, SIGINT or SIGHUP ends it",
         args.dir.display(),
         args.context
     ));
     let arrivals = Arrivals::of(&held, ui);
     drop(arrivals.follow());
     let told: Signal = tokio::select! {
-        told = signals.next_stop() => told,
+        told = stop_or_hangup(&mut signals) => told,
         never = tell_of_checkpoints(&held.session, ui) => match never {},
     };
     let since = Instant::now();
     ui.note(&format!("{}: saving what is left", signal_name(told)));
-    let leave = Leave { told: Some(told), moments: budget.moments(since), overdue: Exit::INCOMPLETE };
+    // One who closes a terminal may send several SIGHUP, and SIGTERM after them: none of these hurries.
+    let told = Some(told).filter(|told| *told != Signal::HUP);
+    let leave = Leave { told, save: false, moments: budget.moments(since), overdue: Exit::INCOMPLETE };
     let closed = held.release(leave, &mut signals, &arrivals).await?;
     // To be told to stop is how it ends well.
     let exit = closed.exit;
     Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() })
+}
+
+/// Waits for a signal that ends a watch: also the one of a terminal that goes away.
+async fn stop_or_hangup(signals: &mut Signals) -> Signal {
+    loop {
+        let signal = signals.next().await;
+        if is_stop(signal) || signal == Signal::HUP {
+            return signal;
+        }
+    }
 }
 
 /// Says what was saved, as it is; what went wrong with it was said by whom it happened to.

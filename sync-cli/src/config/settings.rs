@@ -13,6 +13,7 @@ use super::Dirs;
 use crate::args::{Color, Conflict};
 use crate::errors::Failure;
 use crate::extract_limits::Limits;
+use crate::metrics;
 use crate::owner::Owner;
 
 /// Where a value came from.
@@ -91,6 +92,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Returns the files that the program writes beside its work, which never take part in it.
+    pub(crate) fn own_files(&self) -> Vec<PathBuf> {
+        let metrics = self.metrics_file.value.iter().flat_map(|file| [file.clone(), metrics::new_name(file)]);
+        metrics.chain(self.log_file.value.clone()).collect()
+    }
+
     /// Returns the options of a sync.
     ///
     /// # Errors
@@ -116,6 +123,7 @@ impl Settings {
             concurrency: self.concurrency.value,
             memory: self.memory.value,
             owner: self.chown.value.as_ref().map(Owner::ids),
+            own_files: self.own_files(),
             ..SyncOptions::default()
         })
     }

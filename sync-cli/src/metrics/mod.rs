@@ -101,14 +101,18 @@ impl Keeper {
     }
 }
 
+/// Returns the name under which the next text is written, beside the file. No collector takes a name that ends like
+/// this for metrics. It is always the same, so that one that was left behind is known as well.
+pub(crate) fn new_name(file: &Path) -> PathBuf {
+    let mut new = std::ffi::OsString::from(".");
+    new.push(file.file_name().unwrap_or_default());
+    new.push(".new");
+    file.with_file_name(new)
+}
+
 /// Replaces a file as a whole: whoever reads it finds the old text or the new one.
 fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let name = file.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    // No collector takes a name that ends like this for metrics.
-    let mut new = std::ffi::OsString::from(".");
-    new.push(name);
-    new.push(format!(".{}.new", std::process::id()));
-    let new = file.with_file_name(new);
+    let new = new_name(file);
     let written = fs::File::create(&new)
         .and_then(|mut file| file.write_all(text))
         .and_then(|()| fs::rename(&new, file));

@@ -19,6 +19,7 @@ pub(crate) use mount_dir::{
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
 pub(crate) use shelf::{NewFile, Shelf};
 pub(crate) use staging::{
-    Expected, InstallError, Staged, Staging, is_staging_name, names, recover, set_times, staged_prints,
+    Expected, InstallError, Staged, Staging, is_staging, is_staging_name, names, recover, set_times,
+    staged_prints,
 };
 pub(crate) use staging_dir::{StagedDir, move_over, remove_tree};

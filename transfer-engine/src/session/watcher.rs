@@ -300,7 +300,7 @@ mod tests {
 
     fn filter(policy: &str) -> Filter {
         let scope = Scope::new(&SyncPolicy::from_json(policy).unwrap(), b"/m").unwrap();
-        Filter { scope: Arc::new(scope), only: Vec::new(), never: Vec::new(), extract: None }
+        Filter { scope: Arc::new(scope), only: Vec::new(), own: Default::default(), extract: None }
     }
 
     #[test]

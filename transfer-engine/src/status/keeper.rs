@@ -22,7 +22,8 @@ const WINDOW_NANOS: i128 = 1_000_000_000;
 pub(crate) struct StatusKeeper<'a> {
     inner: &'a dyn Monitor,
     board: StatusBoard,
-    owner: u64,
+    /// The row that is kept; `None` for a sync that is only planned, and once it has ended.
+    owner: Option<u64>,
     began: Timestamp,
     /// When, and at how many bytes, the throughput was taken last.
     mark: Mutex<(Timestamp, u64)>,
@@ -46,14 +47,26 @@ impl<'a> StatusKeeper<'a> {
         };
         let owner = board.take_over(task);
         board.flush();
-        Self { inner, board: board.clone(), owner, began, mark: Mutex::new((began, 0)) }
+        Self { inner, board: board.clone(), owner: Some(owner), began, mark: Mutex::new((began, 0)) }
+    }
+
+    /// Passes everything on, and keeps no row: what is only planned is no sync.
+    pub(crate) fn of_plan(inner: &'a dyn Monitor, board: &StatusBoard) -> Self {
+        let began = board.now();
+        Self { inner, board: board.clone(), owner: None, began, mark: Mutex::new((began, 0)) }
+    }
+
+    fn update(&self, urgency: Urgency, change: impl FnOnce(&mut TaskStatus)) {
+        if let Some(owner) = self.owner {
+            self.board.update(owner, urgency, change);
+        }
     }
 
     /// Shows warnings that the user has been told already.
     #[must_use]
     pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
         for warning in warnings {
-            self.board.update(self.owner, Urgency::High, |task| keep(&mut task.warnings, || warning));
+            self.update(Urgency::High, |task| keep(&mut task.warnings, || warning));
         }
         self
     }
@@ -83,7 +96,7 @@ impl<'a> StatusKeeper<'a> {
     }
 
     fn end(&mut self, say: impl FnOnce(&mut TaskStatus)) {
-        let owner = std::mem::take(&mut self.owner);
+        let Some(owner) = self.owner.take() else { return };
         let (began, now) = (nanos(self.began), self.board.now());
         self.board.update(owner, Urgency::Final, |task| {
             task.finish_time = Some(rfc3339(now));
@@ -114,9 +127,7 @@ impl<'a> StatusKeeper<'a> {
 
 impl Drop for StatusKeeper<'_> {
     fn drop(&mut self) {
-        if self.owner != 0 {
-            self.end(|task| task.error_message = Some("interrupted".to_owned()));
-        }
+        self.end(|task| task.error_message = Some("interrupted".to_owned()));
     }
 }
 
@@ -146,13 +157,13 @@ fn rate(bytes: u64, nanos: i128) -> u64 {
 
 impl Monitor for StatusKeeper<'_> {
     fn phase(&self, phase: Phase) {
-        self.board.update(self.owner, Urgency::High, |task| task.phase = phase.to_string());
+        self.update(Urgency::High, |task| task.phase = phase.to_string());
         self.inner.phase(phase);
     }
 
     fn progress(&self, progress: &Progress) {
         let throughput = self.rate_now(progress.bytes_done);
-        self.board.update(self.owner, Urgency::Low, |task| {
+        self.update(Urgency::Low, |task| {
             task.files_done = progress.files_done;
             task.total_files = progress.total_files;
             task.bytes_done = progress.bytes_done;
@@ -167,12 +178,12 @@ impl Monitor for StatusKeeper<'_> {
     }
 
     fn warning(&self, warning: &str) {
-        self.board.update(self.owner, Urgency::High, |task| keep(&mut task.warnings, || warning.to_owned()));
+        self.update(Urgency::High, |task| keep(&mut task.warnings, || warning.to_owned()));
         self.inner.warning(warning);
     }
 
     fn problem(&self, problem: &PathProblem) {
-        self.board.update(self.owner, Urgency::Low, |task| {
+        self.update(Urgency::Low, |task| {
             keep(&mut task.errors, || format!("{}: {}", problem.path, problem.message));
         });
         self.inner.problem(problem);

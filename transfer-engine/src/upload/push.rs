@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy_core::{Digest, Towards};
+use policy_core::{Digest, Towards, TreePath};
 use tokio::time::{Instant, timeout_at};
 
 use super::aging::Aging;
@@ -16,7 +16,7 @@ use super::packs::PackSink;
 use super::walk::Walk;
 use crate::error::Error;
 use crate::format::{Kind, RecycleRules, Snapshot};
-use crate::local::{Flush, MountDir};
+use crate::local::{Flush, MountDir, is_staging};
 use crate::monitor::{Monitor, Phase};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
@@ -208,7 +208,12 @@ impl Mount {
                 match outcome {
                     Outcome::Done(report) => {
                         let mut report = *report;
-                        report.nothing_in_scope = in_scope_nothing;
+                        // What the context has in scope is only still to come.
+                        report.nothing_in_scope = in_scope_nothing && report.pending == 0;
+                        if report.nothing_in_scope {
+                            monitor
+                                .warning("no white list matches anything in the mount, which is not empty");
+                        }
                         let committed = report.parent.is_some();
                         let Some((cut, missing)) = cut else {
                             if !options.dry_run && !report.stopped_by_conflict {
@@ -402,20 +407,23 @@ impl Mount {
             ));
             attempt.hold = true;
         }
-        let nothing = stats.found == 0
+        stats.found == 0
             && stats.base == 0
             && attempt.options.only.is_empty()
-            && !self.scope.lists().is_empty()
-            && holds_something(dir);
-        if nothing {
-            attempt.monitor.warning("no white list matches anything in the mount, which is not empty");
-        }
-        nothing
+            && self.scope.names_parts()
+            && holds_something(dir, &attempt.filter)
     }
 }
 
-/// Whether the mount's directory has anything in it.
-fn holds_something(dir: &MountDir) -> bool {
-    rustix::fs::Dir::read_from(dir.root())
-        .is_ok_and(|entries| entries.flatten().any(|e| !matches!(e.file_name().to_bytes(), b"." | b"..")))
+/// Whether the mount's directory has anything in it that is not this program's own.
+fn holds_something(dir: &MountDir, filter: &Filter) -> bool {
+    let is_own = |name: &[u8]| {
+        let path = TreePath::new(name);
+        is_staging(dir.root(), name) || path.is_ok_and(|path| filter.own.holding(&path).is_some())
+    };
+    rustix::fs::Dir::read_from(dir.root()).is_ok_and(|entries| {
+        let mut entries = entries.flatten();
+        entries
+            .any(|e| !matches!(e.file_name().to_bytes(), b"." | b"..") && !is_own(e.file_name().to_bytes()))
+    })
 }
