@@ -44,6 +44,10 @@ histories seeds="1000":
 collections seeds="2000":
     CTXSYNC_SEEDS={{seeds}} cargo test --release -p ctxsync-tests --test collect
 
+# Flips each bit of what is remembered of a mount.
+flips:
+    CTXSYNC_FLIPS=all cargo test --release -p ctxsync-tests --test state_faults flipped
+
 # Kills the program at so many random moments of a push, and of a pull.
 kills rounds="100":
     CTXSYNC_KILLS={{rounds}} cargo test -p sync-cli --test kill -- --nocapture

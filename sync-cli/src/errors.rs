@@ -250,6 +250,10 @@ impl From<&Error> for Failure {
             }
             Error::Shared(_) => (Exit::FAILED, String::new()),
             Error::Remote { kind, hint, .. } => (Exit::of_kind(*kind), hint.clone()),
+            Error::Local { .. } if error.is_later_state() => (
+                Exit::FAILED,
+                "upgrade ctxsync; another --state-dir makes this mount new, which deletes nothing".to_owned(),
+            ),
             Error::Local { source, .. } => (
                 Exit::FAILED,
                 match source.kind() {

@@ -67,3 +67,43 @@ fn a_damaged_snapshot_is_named() {
     assert!(ended.err.starts_with("error: ") && ended.err.contains("contexts/c/"), "{}", ended.seen());
     assert!(ended.err.contains("hint: "), "{}", ended.seen());
 }
+
+/// What can't be read now is no new mount: the sync fails, and the next one finds everything as it was.
+#[test]
+fn s17_a_base_that_cannot_be_read_now_fails_the_push() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/f1", "1");
+    machine.write("work/f2", "2");
+    machine.done(&["push", "c", "work"]);
+    let base = machine.state_file("base");
+    let aside = base.with_file_name("aside");
+    std::fs::rename(&base, &aside).unwrap();
+    // A link to itself can't be opened, by root either.
+    std::os::unix::fs::symlink("base", &base).unwrap();
+    std::fs::remove_file(machine.path("work/f2")).unwrap();
+    insta::assert_snapshot!("s17_push", machine.call(&["push", "c", "work"]).seen());
+    for command in ["pull", "sync"] {
+        let ended = machine.call(&[command, "c", "work"]);
+        assert_eq!(ended.code, 1, "{}", ended.seen());
+    }
+    std::fs::rename(&aside, &base).unwrap();
+    let pushed = machine.done(&["push", "c", "work", "--json"]).summary();
+    assert_eq!((&pushed["deleted"], &pushed["snapshot"]), (&1.into(), &3.into()), "{pushed}");
+}
+
+/// Damage is told, and costs nothing but the knowledge of what was deleted.
+#[test]
+fn s17_a_damaged_base_is_told() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/f1", "1");
+    machine.write("work/f2", "2");
+    machine.done(&["push", "c", "work"]);
+    let base = machine.state_file("base");
+    let mut bytes = std::fs::read(&base).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(&base, bytes).unwrap();
+    std::fs::remove_file(machine.path("work/f2")).unwrap();
+    insta::assert_snapshot!("s17_damaged", machine.call(&["push", "c", "work"]).seen());
+}

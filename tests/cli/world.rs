@@ -69,6 +69,20 @@ impl Machine {
         self.path(below).symlink_metadata().is_ok()
     }
 
+    /// Returns the file of the state of its only mount that has this name.
+    pub(crate) fn state_file(&self, name: &str) -> PathBuf {
+        let mut dirs = vec![self.path("state")];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+                if entry.file_name() == name {
+                    return entry.path();
+                }
+                dirs.extend(entry.file_type().unwrap().is_dir().then(|| entry.path()));
+            }
+        }
+        panic!("no {name} in the state");
+    }
+
     /// Returns a call that is not started yet, in the machine's directory and with nothing of the
     /// environment that tests run in.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {

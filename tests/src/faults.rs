@@ -137,6 +137,42 @@ impl FileFaults for FailsOnce {
     }
 }
 
+/// Fails reads of what is remembered of a mount: one of them, or it and all after it.
+#[derive(Debug)]
+pub struct FailsReading {
+    nth: u64,
+    /// Whether only the first one fails.
+    once: bool,
+    calls: AtomicU64,
+    errno: i32,
+}
+
+impl FailsReading {
+    /// Fails read number `nth`, counted from 0; with `once` false, all that follow as well.
+    pub fn at(nth: u64, once: bool, errno: rustix::io::Errno) -> Arc<Self> {
+        Arc::new(Self { nth, once, calls: AtomicU64::new(0), errno: errno.raw_os_error() })
+    }
+
+    /// Whether it came to that.
+    pub fn has_failed(&self) -> bool {
+        self.calls.load(Ordering::SeqCst) > self.nth
+    }
+}
+
+impl FileFaults for FailsReading {
+    fn before(&self, _: &'static str, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn before_reading(&self, _: &'static str, _: &Path) -> io::Result<()> {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        if call == self.nth || !self.once && call > self.nth {
+            return Err(io::Error::from_raw_os_error(self.errno));
+        }
+        Ok(())
+    }
+}
+
 /// Fails one kind of call with one error, for paths of some kind.
 pub struct Fails<F> {
     operation: &'static str,

@@ -30,10 +30,15 @@ pub trait Spawn: Send + Sync {
     fn parallelism(&self) -> usize;
 }
 
-/// Decides whether a call that changes the local file system fails instead; for tests.
+/// Decides whether a call that changes the local file system, or reads the state, fails instead; for tests.
 pub trait FileFaults: Send + Sync {
     /// Is asked before `operation` (the system call's name) on `path`; an error is returned in its place.
     fn before(&self, operation: &'static str, path: &Path) -> io::Result<()>;
+
+    /// Is asked the same before what is remembered of a mount is read.
+    fn before_reading(&self, _operation: &'static str, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Everything that an engine takes from the machine it runs on.
@@ -121,6 +126,10 @@ impl Env {
 
     pub(crate) fn check_fault(&self, operation: &'static str, path: &Path) -> io::Result<()> {
         self.faults.as_ref().map_or(Ok(()), |f| f.before(operation, path))
+    }
+
+    pub(crate) fn check_reading(&self, operation: &'static str, path: &Path) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |f| f.before_reading(operation, path))
     }
 }
 

@@ -290,10 +290,22 @@ impl Error {
         }
     }
 
-    /// Whether it is the local state that can't be read.
+    /// Whether it is the local state that is damaged.
     pub(crate) fn is_damaged_state(&self) -> bool {
-        let Self::Local { source, .. } = self else { return false };
-        source.get_ref().and_then(|e| e.downcast_ref::<FormatError>()).is_some_and(FormatError::is_of_state)
+        self.state_format().is_some_and(FormatError::is_damaged_state)
+    }
+
+    /// Whether a later program wrote what was to be read of the local state.
+    pub fn is_later_state(&self) -> bool {
+        self.state_format().is_some_and(FormatError::is_of_later_program)
+    }
+
+    fn state_format(&self) -> Option<&FormatError> {
+        match self {
+            Self::Local { source, .. } => source.get_ref().and_then(|e| e.downcast_ref()),
+            Self::Shared(error) => error.state_format(),
+            _ => None,
+        }
     }
 
     pub(crate) fn store(

@@ -18,8 +18,8 @@ use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{
-    ArrivalsReader, Arriving, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, ContextState, MountState,
-    NextBase, Overlaid,
+    Arriving, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, ContextState, MountState, NextBase,
+    Overlaid,
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{Head, HeadKey, Store};
@@ -68,9 +68,10 @@ impl Mount {
         let path = absolute(&sync.path).map_err(|e| Error::local("find", &sync.path, e))?;
         let scope = Arc::new(mount_scope(&sync.policy, &sync.path)?);
         let state = MountState::lock(state_dir, &path)?;
-        let files = state.context(store.location(), &sync.context)?;
+        let files = state.context(store.location(), &sync.context, store.env())?;
         let own = OwnPlaces::find(&path, state_dir, local_path(store.location()), &[])?;
         let board = StatusBoard::open(store.env(), state.dir());
+        let board = board.map_err(|e| Error::local("read the status in", state.dir(), e))?;
         Ok(Self {
             store: store.clone(),
             context: sync.context,
@@ -123,15 +124,16 @@ impl Mount {
             .with_warnings(self.warnings())
     }
 
-    /// Drops the base if it is what a sync has failed on; says whether it did.
-    pub(crate) fn forget_damaged_base(
+    /// Forgets what is remembered of the mount if that is damaged and a sync has failed on it; says whether it did.
+    /// Needs the mount for itself. What can't be read now is no damage: then the sync has failed.
+    pub(crate) fn forget_damaged_state(
         &self,
         result: &Result<SyncReport, Error>,
         monitor: &dyn Monitor,
     ) -> Result<bool, Error> {
-        let damaged = result.as_ref().is_err_and(Error::is_damaged_state) && self.files.base().exists();
+        let damaged = result.as_ref().is_err_and(Error::is_damaged_state) && self.files.forget_damaged()?;
         if damaged {
-            self.files.drop_base()?;
+            self.arriving.end();
             monitor
                 .warning("the local state is damaged; the mount is treated as new, and nothing is deleted");
         }
@@ -188,7 +190,7 @@ impl Mount {
             Err(e) => return Err(Error::local("open the mount", &self.path, e)),
         };
         // An upload must not wait for a disk that others write to, nor fail with it: nothing gets safer by that.
-        if options.deadline.is_none() {
+        if options.deadline.is_none() && self.files.has_arrivals()? {
             match self.flush_arrivals(&dir).await {
                 Err(e) if towards == Towards::Store => monitor.warning(&may_lack(&e)),
                 flushed => flushed.map_err(|e| self.not_durable(e))?,
@@ -247,8 +249,8 @@ impl Mount {
         if header.is_none() {
             return Ok(None);
         }
-        let opened = BaseReader::open(&self.files.base());
-        Ok(opened.map_err(|e| Error::local("read", self.files.base(), e))?.map(|(_, rows)| rows))
+        let gone = || Error::local("read", self.files.base(), io::Error::from(io::ErrorKind::NotFound));
+        Ok(Some(self.files.read_base()?.ok_or_else(gone)?.1))
     }
 
     /// Returns the base's rows that this sync deals with, with what has arrived since the base was written.
@@ -257,8 +259,7 @@ impl Mount {
         filter: &Arc<Filter>,
     ) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
         use crate::local::ScanFilter;
-        let arrivals = self.files.arrivals();
-        let opened = ArrivalsReader::open(&arrivals).map_err(|e| Error::local("read", arrivals, e))?;
+        let opened = self.files.read_arrivals()?;
         let filter = filter.clone();
         let contains = move |row: &io::Result<BaseRow>| {
             row.as_ref().map_or(true, |row| !row.held && filter.contains(&row.path, row.entry.is_dir()))
@@ -271,7 +272,7 @@ impl Mount {
     }
 
     fn old_rows(&self, fresh: bool) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
-        let header = if fresh { None } else { self.files.header() };
+        let header = if fresh { None } else { self.files.header()? };
         let rows = self.all_base_rows(header.as_ref())?;
         Ok(rows.map_or_else(|| Box::new(std::iter::empty()) as Box<_>, |rows| Box::new(rows) as Box<_>))
     }
@@ -280,7 +281,7 @@ impl Mount {
     /// system, and must not know more than the mount's keeps through a loss of power: what it has and the mount has
     /// not counts as deleted.
     pub(crate) async fn flush_arrivals(&self, dir: &MountDir) -> io::Result<()> {
-        if self.files.arrivals().exists() { Flush::begin(dir).end().await } else { Ok(()) }
+        Flush::begin(dir).end().await
     }
 
     pub(crate) fn not_durable(&self, e: io::Error) -> Error {
@@ -295,13 +296,14 @@ impl Mount {
         header: Option<BaseHeader>,
     ) -> Result<(), Error> {
         self.arriving.end();
-        let path = self.files.arrivals();
-        let opened = ArrivalsReader::open(&path).map_err(|e| Error::local("read", &path, e))?;
-        let Some((begun, fresh, arrivals)) = opened else {
-            return if path.exists() { self.files.drop_arrivals() } else { Ok(()) };
+        let Some((begun, fresh, arrivals)) = self.files.read_arrivals()? else {
+            return self.files.drop_arrivals();
         };
+        if arrivals.is_torn() {
+            tracing::warn!("the journal of the last download was cut short; what came last is compared anew");
+        }
         // Of another life of the context, a row says nothing.
-        let other = self.files.header().is_some_and(|h| h.lineage != begun.lineage);
+        let other = self.files.header()?.is_some_and(|h| h.lineage != begun.lineage);
         let staged = dir.map_or(Ok(BTreeMap::new()), staged_prints);
         let staged = staged.map_err(|e| Error::local("look at", &self.path, e))?;
         let filter = self.filter(&SyncOptions::default());
@@ -364,7 +366,7 @@ impl Mount {
         monitor: &dyn Monitor,
     ) -> Result<(Option<HeadKey>, Option<BaseHeader>), Error> {
         monitor.phase(Phase::Opening);
-        let mut header = self.files.header();
+        let mut header = self.files.header()?;
         let key = match &header {
             Some(_) => self.store.find_head_key(&self.context).await?,
             // Nothing is remembered of the store: its description is asked for at the same time.
@@ -377,7 +379,7 @@ impl Mount {
                 key
             }
         };
-        if self.files.next_base().exists() {
+        if self.files.has_next_base()? {
             header = self.settle_next(key.as_ref()).await?.or(header);
         }
         let Some(key) = key else {
@@ -391,7 +393,7 @@ impl Mount {
 
     /// Adopts the next base if its commit turns out to have landed, and drops it if not.
     async fn settle_next(&self, key: Option<&HeadKey>) -> Result<Option<BaseHeader>, Error> {
-        let Some(next) = self.files.next_header() else {
+        let Some(next) = self.files.next_header()? else {
             self.files.drop_next()?;
             return Ok(None);
         };

@@ -49,7 +49,7 @@ impl Mount {
         let keeper = self.keep_status(options, monitor, TaskType::Download);
         let before = self.store.usage();
         let mut result = self.bring_all(options, &keeper, stop).await;
-        if self.forget_damaged_base(&result, &keeper)? {
+        if self.forget_damaged_state(&result, &keeper)? {
             result = self.bring_all(options, &keeper, stop).await;
         }
         keeper.finish(result, self.store.usage().since(&before))
@@ -206,6 +206,25 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
+        let result = self.fetch_once(paths, options, monitor).await;
+        // The journal of a download that is under way is in use.
+        let gate = match &result {
+            Err(e) if e.is_damaged_state() && self.arriving.head().is_none() => self.arriving.alone().await,
+            _ => return result,
+        };
+        if self.arriving.head().is_some() || !self.forget_damaged_state(&result, monitor)? {
+            return result;
+        }
+        drop(gate);
+        self.fetch_once(paths, options, monitor).await
+    }
+
+    async fn fetch_once(
+        &self,
+        paths: &[TreePath],
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
         let before = self.store.usage();
         let options = SyncOptions { only: paths.to_vec(), dry_run: false, ..options.clone() };
         let (_gate, head) = loop {
@@ -285,7 +304,10 @@ impl Mount {
         monitor: &dyn Monitor,
     ) -> Result<Option<Opened>, Error> {
         let dir = self.open_dir(Towards::Mount, options, monitor).await?;
-        let walk = dir.as_ref().zip(filter).and_then(|(dir, filter)| self.walk_early(dir, filter, options));
+        let walk = match dir.as_ref().zip(filter) {
+            Some((dir, filter)) => self.walk_early(dir, filter, options)?,
+            None => None,
+        };
         let (head, header) = self.find_live_head(monitor).await?;
         let mut header = self.check_base(header, &head, monitor)?;
         let dir = match dir {

@@ -99,12 +99,16 @@ impl FormatError {
         matches!(self, Self::Truncated { .. } | Self::Corrupt { .. })
     }
 
-    /// Whether it is about the local state, and not about the store.
-    pub(crate) fn is_of_state(&self) -> bool {
+    /// Whether a later program wrote it.
+    pub(crate) fn is_of_later_program(&self) -> bool {
+        matches!(self, Self::UnsupportedVersion { .. } | Self::UnknownField { .. })
+    }
+
+    /// Whether it is the local state that is damaged, and not something in the store.
+    pub(crate) fn is_damaged_state(&self) -> bool {
         match self {
-            Self::UnsupportedVersion { part, .. }
-            | Self::UnknownField { part, .. }
-            | Self::Truncated { part, .. }
+            Self::UnsupportedVersion { .. } | Self::UnknownField { .. } => false,
+            Self::Truncated { part, .. }
             | Self::Corrupt { part }
             | Self::Invalid { part, .. }
             | Self::TooLarge { part, .. } => *part == Part::State,

@@ -2,25 +2,29 @@
 //! when the download is cut short, and others can see it while it goes on.
 //!
 //! Each append is one frame of rows, sorted. A later row of a path replaces an earlier one. What is torn off
-//! at the end by a crash does not count.
+//! at the end by a crash does not count; what is damaged otherwise makes the whole journal worth nothing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::iter::Peekable;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy_core::TreePath;
 
 use super::base::{BaseHeader, HEADER};
+use super::file::{StateFile, damage};
 use super::rows::{Archive, BaseRow, Row, read_print, write_print};
 use super::spool::{FrameReader, FrameWriter};
 use crate::env::Env;
-use crate::format::FormatError;
 use crate::format::wire::{Reader, Writer};
+use crate::format::{FormatError, Part};
 use crate::local::Fingerprint;
+
+/// The header's own byte says as well whether the rows of the base count; no single bit makes the one of the other.
+/// Earlier programs wrote 0, and the byte after the header alone says it.
+const MARKS: [u8; 2] = [1, 2];
 
 /// What became of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +124,7 @@ impl ArrivalsWriter {
     pub(crate) fn create(path: &Path, header: &BaseHeader, fresh: bool, env: &Env) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let mut head = header.encode()?.to_vec();
+        let mut head = header.encode(MARKS[usize::from(fresh)])?.to_vec();
         head.push(u8::from(fresh));
         file.write_all(&head)?;
         Ok(Self { file, path: path.to_owned(), env: env.clone() })
@@ -147,7 +151,7 @@ impl ArrivalsWriter {
 /// A part of a file that others read as well.
 #[derive(Debug)]
 struct Section {
-    file: Arc<File>,
+    file: Arc<StateFile>,
     at: u64,
     end: u64,
 }
@@ -163,7 +167,7 @@ impl Read for Section {
 
 /// Frames whose rows, one after the other, are in order.
 struct Run {
-    file: Arc<File>,
+    file: Arc<StateFile>,
     /// Each with its begin and its end.
     frames: std::vec::IntoIter<(u64, u64)>,
     rows: std::vec::IntoIter<ArrivalRow>,
@@ -191,41 +195,57 @@ impl Run {
 /// The newest change of each path, in tree order.
 pub(crate) struct ArrivalsReader {
     runs: Vec<Run>,
+    is_torn: bool,
 }
 
 impl ArrivalsReader {
     /// Opens a journal, as far as it is written by now: what it leads to, and whether the base's own rows do
-    /// not count. `None` where there is none, or none that could be read.
-    pub(crate) fn open(path: &Path) -> io::Result<Option<(BaseHeader, bool, Self)>> {
-        let mut file = match File::open(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
+    /// not count. `None` where there is none, or one that was not even begun when the machine died.
+    pub(super) fn open(path: &Path, env: &Env) -> io::Result<Option<(BaseHeader, bool, Self)>> {
+        let Some(mut file) = StateFile::open(path, env)? else { return Ok(None) };
         let mut head = [0; HEADER + 1];
-        if file.read_exact(&mut head).is_err() {
+        match file.read_exact(&mut head) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        }
+        if head.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        let fresh = head[HEADER] != 0;
         let mut header = [0; HEADER];
         header.copy_from_slice(&head[..HEADER]);
-        let Ok(header) = BaseHeader::decode(&header) else { return Ok(None) };
+        let (header, mark) = BaseHeader::decode(&header).map_err(io::Error::other)?;
+        let fresh = match (mark, head[HEADER]) {
+            (0, fresh) => fresh != 0,
+            (mark, fresh @ (0 | 1)) if MARKS[usize::from(fresh)] == mark => fresh == 1,
+            _ => return Err(io::Error::other(FormatError::Corrupt { part: Part::State })),
+        };
         let file = Arc::new(file);
-        let runs = find_runs(&file)?;
-        Ok(Some((header, fresh, Self { runs })))
+        let (runs, is_torn) = find_runs(&file)?;
+        Ok(Some((header, fresh, Self { runs, is_torn })))
+    }
+
+    /// Whether the journal ends in the middle of what was being added to it.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.is_torn
     }
 }
 
-/// Finds the frames and deals them out to as few runs as their order allows.
-fn find_runs(file: &Arc<File>) -> io::Result<Vec<Run>> {
+/// Finds the frames and deals them out to as few runs as their order allows; says whether the last one is torn.
+fn find_runs(file: &Arc<StateFile>) -> io::Result<(Vec<Run>, bool)> {
     let mut at = HEADER as u64 + 1;
-    let end = file.metadata()?.len();
+    let end = file.len()?;
     let mut reader = FrameReader::<ArrivalRow, _>::new(io::BufReader::with_capacity(
         256 << 10,
         Section { file: file.clone(), at, end },
     ));
     let mut found: Vec<(TreePath, Vec<(u64, u64)>)> = Vec::new();
-    // A frame that is torn or damaged ends the journal.
-    while let Ok(Some((rows, len))) = reader.frame() {
+    let is_torn = loop {
+        let (rows, len) = match reader.frame() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break false,
+            Err(e) if matches!(damage(&e), Some(FormatError::Truncated { .. })) => break true,
+            Err(e) => return Err(e),
+        };
         let place = (at, at + len);
         at += len;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { continue };
@@ -236,14 +256,14 @@ fn find_runs(file: &Arc<File>) -> io::Result<Vec<Run>> {
             }
             None => found.push((last.path.clone(), vec![place])),
         }
-    }
+    };
     let runs = found.into_iter().map(|(_, frames)| {
         let (frames, rows) = (frames.into_iter(), Vec::new().into_iter());
         let mut run = Run { file: file.clone(), frames, rows, from: 0, next: None };
         run.advance()?;
         Ok(run)
     });
-    runs.collect()
+    Ok((runs.collect::<io::Result<_>>()?, is_torn))
 }
 
 impl Iterator for ArrivalsReader {
@@ -415,7 +435,7 @@ mod tests {
                     break;
                 }
             }
-            let (read, fresh, reader) = ArrivalsReader::open(&file).unwrap().unwrap();
+            let (read, fresh, reader) = ArrivalsReader::open(&file, &Env::real()).unwrap().unwrap();
             prop_assert_eq!((read, fresh), (header(), true));
             let found: Vec<(TreePath, Change)> =
                 reader.map(|row| row.map(|row| (row.path, row.change)).unwrap()).collect();
@@ -441,7 +461,7 @@ mod tests {
                     Change::Coming { .. } | Change::Came { .. } | Change::Void => {}
                 }
             }
-            let (_, _, reader) = ArrivalsReader::open(&file).unwrap().unwrap();
+            let (_, _, reader) = ArrivalsReader::open(&file, &Env::real()).unwrap().unwrap();
             let old = base.iter().map(|(path, size)| Ok(row(path, *size))).collect::<Vec<_>>();
             let overlaid: Vec<BaseRow> =
                 Overlaid::new(old.into_iter(), reader, staged).map(Result::unwrap).collect();

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use policy_core::{Digest, Entry, TreePath};
 
+use super::file::{StateFile, read_whole};
 use super::rows::BaseRow;
 use super::spool::{FrameReader, FrameWriter};
+use crate::env::Env;
 use crate::format::wire::{Reader, Writer};
 use crate::format::{FormatError, LineageId, Part, StoreId, StoreMeta, sha256};
 use crate::store::HeadKey;
@@ -15,6 +17,8 @@ use crate::store::HeadKey;
 const MAGIC: [u8; 4] = *b"CSba";
 const VERSION: u8 = 1;
 pub(super) const HEADER: usize = 512;
+/// Where the header's own fields end, and who keeps a header of his own has a byte.
+const FIELDS: usize = HEADER - 33;
 const MAX_E_TAG: usize = 256;
 
 /// What the base as a whole stands for.
@@ -37,7 +41,8 @@ pub(crate) struct BaseHeader {
 }
 
 impl BaseHeader {
-    pub(super) fn encode(&self) -> io::Result<[u8; HEADER]> {
+    /// Returns the header's bytes. `mark` is a byte of the file that it is for, 0 for a base.
+    pub(super) fn encode(&self, mark: u8) -> io::Result<[u8; HEADER]> {
         let mut w = Writer::with_capacity(HEADER);
         w.bytes(&MAGIC);
         w.u8(VERSION);
@@ -59,20 +64,22 @@ impl BaseHeader {
         w.varint(self.bytes);
         let mut header = [0; HEADER];
         let body = w.as_slice();
-        if body.len() > HEADER - 32 {
+        if body.len() > FIELDS {
             return Err(io::Error::other("the base's header is too long"));
         }
         header[..body.len()].copy_from_slice(body);
+        header[FIELDS] = mark;
         let digest = sha256(&header[..HEADER - 32]);
         header[HEADER - 32..].copy_from_slice(&digest.0);
         Ok(header)
     }
 
-    pub(super) fn decode(header: &[u8; HEADER]) -> Result<Self, FormatError> {
+    /// Reads a header, and the file's own byte.
+    pub(super) fn decode(header: &[u8; HEADER]) -> Result<(Self, u8), FormatError> {
         if sha256(&header[..HEADER - 32]).0 != header[HEADER - 32..] {
             return Err(FormatError::Corrupt { part: Part::State });
         }
-        let mut r = Reader::new(Part::State, &header[..HEADER - 32]);
+        let mut r = Reader::new(Part::State, &header[..FIELDS]);
         if r.array()? != MAGIC {
             return Err(r.invalid("it is no base"));
         }
@@ -87,7 +94,7 @@ impl BaseHeader {
         let (number, size, landed) = (r.varint()?, r.varint()?, r.zigzag()?);
         let len = r.count("a tag", 1)?;
         let e_tag = String::from_utf8(r.take(len)?.to_vec()).ok().filter(|t| !t.is_empty());
-        Ok(Self {
+        let decoded = Self {
             store,
             lineage,
             head: HeadKey { number, size, e_tag, landed },
@@ -97,32 +104,24 @@ impl BaseHeader {
             rows: r.varint()?,
             held: r.varint()?,
             bytes: r.varint()?,
-        })
+        };
+        Ok((decoded, header[FIELDS]))
     }
 }
 
 /// The rows of a base, in order.
 pub(crate) struct BaseReader {
-    frames: FrameReader<BaseRow, BufReader<File>>,
+    frames: FrameReader<BaseRow, BufReader<StateFile>>,
     left: u64,
 }
 
 impl BaseReader {
-    /// Reads only the header.
-    pub(crate) fn header(path: &Path) -> io::Result<Option<BaseHeader>> {
-        Ok(Self::open(path)?.map(|(header, _)| header))
-    }
-
     /// Opens a base; `None` where there is none.
-    pub(crate) fn open(path: &Path) -> io::Result<Option<(BaseHeader, Self)>> {
-        let mut file = match File::open(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
+    pub(super) fn open(path: &Path, env: &Env) -> io::Result<Option<(BaseHeader, Self)>> {
+        let Some(mut file) = StateFile::open(path, env)? else { return Ok(None) };
         let mut header = [0; HEADER];
-        let damaged = |_| io::Error::other(FormatError::Truncated { part: Part::State, offset: 0 });
-        file.read_exact(&mut header).map_err(damaged)?;
-        let header = BaseHeader::decode(&header).map_err(io::Error::other)?;
+        read_whole(&mut file, &mut header)?;
+        let (header, _) = BaseHeader::decode(&header).map_err(io::Error::other)?;
         let left = header.rows;
         let frames = FrameReader::new(BufReader::with_capacity(256 << 10, file));
         Ok(Some((header, Self { frames, left })))
@@ -134,12 +133,13 @@ impl Iterator for BaseReader {
 
     fn next(&mut self) -> Option<io::Result<BaseRow>> {
         match self.frames.next() {
-            Some(Ok(row)) => {
-                self.left = self.left.saturating_sub(1);
+            Some(Ok(row)) if self.left > 0 => {
+                self.left -= 1;
                 Some(Ok(row))
             }
-            // A base that ends early must not look like one from which things were deleted, or the other
-            // way round.
+            // A base that ends early, or late, must not look like one from which things were deleted, or the
+            // other way round.
+            Some(Ok(_)) => Some(Err(io::Error::other(FormatError::Corrupt { part: Part::State }))),
             None if self.left > 0 => {
                 self.left = 0;
                 Some(Err(io::Error::other(FormatError::Truncated { part: Part::State, offset: 0 })))
@@ -210,7 +210,7 @@ impl BaseWriter {
         let header = BaseHeader { rows: self.rows, held: self.held, bytes: self.bytes, ..header };
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&header.encode()?)?;
+        file.write_all(&header.encode(0)?)?;
         file.sync_all()?;
         if let Some(dir) = self.path.parent() {
             File::open(dir)?.sync_all()?;
@@ -253,9 +253,17 @@ impl NextBase {
     }
 }
 
+/// Whether a base was begun here and not finished: its header is written last.
+pub(super) fn is_unfinished(path: &Path, env: &Env) -> io::Result<bool> {
+    let Some(file) = StateFile::open(path, env)? else { return Ok(false) };
+    let mut header = Vec::with_capacity(HEADER);
+    file.take(HEADER as u64).read_to_end(&mut header)?;
+    Ok(header.len() < HEADER || header.iter().all(|byte| *byte == 0))
+}
+
 /// Replaces the header of a base that is in place.
 pub(crate) fn rewrite_header(path: &Path, header: &BaseHeader) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
-    file.write_all(&header.encode()?)?;
+    file.write_all(&header.encode(0)?)?;
     file.sync_all()
 }

@@ -6,8 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::base::{BaseHeader, BaseReader, rewrite_header};
+use super::arrivals::ArrivalsReader;
+use super::base::{BaseHeader, BaseReader, is_unfinished, rewrite_header};
 use super::cache::Cache;
+use super::file::damage;
+use crate::env::Env;
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
 
@@ -23,6 +26,7 @@ pub(crate) struct MountState {
 #[derive(Debug, Clone)]
 pub(crate) struct ContextState {
     dir: PathBuf,
+    env: Env,
 }
 
 /// Returns the directory of a mount's state.
@@ -82,14 +86,19 @@ impl MountState {
     }
 
     /// Returns the state of a context at this mount, making its directory.
-    pub(crate) fn context(&self, location: &str, context: &ContextName) -> Result<ContextState, Error> {
+    pub(crate) fn context(
+        &self,
+        location: &str,
+        context: &ContextName,
+        env: &Env,
+    ) -> Result<ContextState, Error> {
         let dir = self.dir.join(short_hash(format!("{location}\0{context}").as_bytes()));
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&dir)
             .map_err(|e| Error::local("use the state in", &dir, e))?;
-        Ok(ContextState { dir })
+        Ok(ContextState { dir, env: env.clone() })
     }
 }
 
@@ -129,10 +138,7 @@ impl ContextState {
 
     /// Forgets what arrived.
     pub(crate) fn drop_arrivals(&self) -> Result<(), Error> {
-        match fs::remove_file(self.arrivals()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local("remove", self.arrivals(), e)),
-            _ => Ok(()),
-        }
+        remove(self.arrivals())
     }
 
     /// The packs that were put and that no commit of this mount refers to yet.
@@ -157,32 +163,87 @@ impl ContextState {
 
     /// Drops the next base.
     pub(crate) fn drop_next(&self) -> Result<(), Error> {
-        match fs::remove_file(self.next_base()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local("remove", self.next_base(), e)),
-            _ => Ok(()),
+        remove(self.next_base())
+    }
+
+    /// Returns the header of the base; `None` where there is no base, and the mount is new.
+    pub(crate) fn header(&self) -> Result<Option<BaseHeader>, Error> {
+        Ok(self.read_base()?.map(|(header, _)| header))
+    }
+
+    /// Opens the base; `None` where there is none.
+    pub(crate) fn read_base(&self) -> Result<Option<(BaseHeader, BaseReader)>, Error> {
+        BaseReader::open(&self.base(), &self.env).map_err(|e| Error::local("read", self.base(), e))
+    }
+
+    /// Returns the header of the next base; `None` where there is none, or one that was never finished.
+    pub(crate) fn next_header(&self) -> Result<Option<BaseHeader>, Error> {
+        let next = self.next_base();
+        let read = || match is_unfinished(&next, &self.env)? {
+            true => Ok(None),
+            false => BaseReader::open(&next, &self.env),
+        };
+        let opened = read().map_err(|e| Error::local("read", &next, e))?;
+        Ok(opened.map(|(header, _)| header))
+    }
+
+    /// Whether a commit may have been under way when the last sync ended.
+    pub(crate) fn has_next_base(&self) -> Result<bool, Error> {
+        self.holds(&self.next_base())
+    }
+
+    /// Whether a download did not come to its end.
+    pub(crate) fn has_arrivals(&self) -> Result<bool, Error> {
+        self.holds(&self.arrivals())
+    }
+
+    /// Opens the journal of what arrived: see [`ArrivalsReader::open`].
+    pub(crate) fn read_arrivals(&self) -> Result<Option<(BaseHeader, bool, ArrivalsReader)>, Error> {
+        let path = self.arrivals();
+        ArrivalsReader::open(&path, &self.env).map_err(|e| Error::local("read", path, e))
+    }
+
+    /// Forgets what is remembered if any of it is damaged, and says whether it was. The parts of it lean on each
+    /// other: a base without what arrived since tells of files that are not there any more.
+    pub(crate) fn forget_damaged(&self) -> Result<bool, Error> {
+        match self.read_through() {
+            Ok(()) => return Ok(false),
+            Err((_, e)) if damage(&e).is_some() => {
+                tracing::warn!(error = %e, "the local state is damaged");
+            }
+            Err((path, e)) => return Err(Error::local("read", path, e)),
         }
+        self.drop_next()?;
+        self.drop_arrivals()?;
+        remove(self.base())?;
+        Ok(true)
     }
 
-    /// Drops a base that can't be read.
-    pub(crate) fn drop_base(&self) -> Result<(), Error> {
-        fs::remove_file(self.base()).map_err(|e| Error::local("remove", self.base(), e))
+    fn read_through(&self) -> Result<(), (PathBuf, io::Error)> {
+        let (base, next, arrivals) = (self.base(), self.next_base(), self.arrivals());
+        let unfinished = is_unfinished(&next, &self.env).map_err(|e| (next.clone(), e))?;
+        for path in [base].into_iter().chain((!unfinished).then_some(next)) {
+            let rows = BaseReader::open(&path, &self.env).map_err(|e| (path.clone(), e))?;
+            for row in rows.into_iter().flat_map(|(_, rows)| rows) {
+                row.map_err(|e| (path.clone(), e))?;
+            }
+        }
+        let opened = ArrivalsReader::open(&arrivals, &self.env).map_err(|e| (arrivals.clone(), e))?;
+        for row in opened.into_iter().flat_map(|(_, _, rows)| rows) {
+            row.map_err(|e| (arrivals.clone(), e))?;
+        }
+        Ok(())
     }
 
-    /// Returns the header of the base, or `None` where there is none that can be used: then the mount is
-    /// treated as new, which deletes nothing on either side.
-    pub(crate) fn header(&self) -> Option<BaseHeader> {
-        usable(BaseReader::header(&self.base()))
-    }
-
-    /// Returns the header of the next base.
-    pub(crate) fn next_header(&self) -> Option<BaseHeader> {
-        usable(BaseReader::header(&self.next_base()))
+    fn holds(&self, path: &Path) -> Result<bool, Error> {
+        let there = self.env.check_reading("stat", path).and_then(|()| path.try_exists());
+        there.map_err(|e| Error::local("look at", path, e))
     }
 }
 
-fn usable(header: io::Result<Option<BaseHeader>>) -> Option<BaseHeader> {
-    header.unwrap_or_else(|e| {
-        tracing::warn!(error = %e, "the local state can't be read; the mount is treated as new");
-        None
-    })
+fn remove(path: PathBuf) -> Result<(), Error> {
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local("remove", path, e)),
+        _ => Ok(()),
+    }
 }

@@ -15,12 +15,13 @@ mod arriving;
 mod base;
 mod cache;
 mod dir;
+mod file;
 mod pack_journal;
 mod rows;
 mod runs;
 mod spool;
 
-pub(crate) use arrivals::{ArrivalRow, ArrivalsReader, ArrivalsWriter, Change, Overlaid};
+pub(crate) use arrivals::{ArrivalRow, ArrivalsWriter, Change, Overlaid};
 pub(crate) use arriving::{Arriving, Lane};
 pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;

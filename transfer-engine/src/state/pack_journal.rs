@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::file::StateFile;
+use crate::env::Env;
 use crate::format::wire::{Reader, Writer};
 use crate::format::{PackId, Part, StoreId, sha256};
 
@@ -35,15 +37,17 @@ pub(crate) struct PackJournal {
 
 impl PackJournal {
     /// Returns the packs that the journal tells of, oldest first, as far as it can be believed: none where it
-    /// is damaged, of another format or of another store.
-    pub(crate) fn read(path: &Path, store: StoreId) -> Vec<NotedPack> {
-        let Ok(bytes) = fs::read(path) else { return Vec::new() };
-        let Some((header, records)) = bytes.split_at_checked(HEADER) else { return Vec::new() };
-        if header != encode_header(store) {
-            return Vec::new();
-        }
-        // A record that was torn is the last that counts.
-        records.chunks_exact(RECORD).take(MOST).map_while(decode).collect()
+    /// is damaged, of another format or of another store, which costs sending again. One that can't be read now
+    /// must not be replaced.
+    pub(crate) fn read(path: &Path, store: StoreId, env: &Env) -> io::Result<Vec<NotedPack>> {
+        let bytes = StateFile::read_all(path, env)?.unwrap_or_default();
+        Ok(match bytes.split_at_checked(HEADER) {
+            // A record that was torn is the last that counts.
+            Some((header, records)) if header == encode_header(store) => {
+                records.chunks_exact(RECORD).take(MOST).map_while(decode).collect()
+            }
+            _ => Vec::new(),
+        })
     }
 
     /// Begins a journal that tells of these packs, in place of the one that is there.
@@ -112,6 +116,10 @@ mod tests {
         NotedPack { id: PackId([n; 16]), size: 1000 + u64::from(n), footer_len: 100 }
     }
 
+    fn read(path: &Path, store: StoreId) -> Vec<NotedPack> {
+        PackJournal::read(path, store, &Env::real()).unwrap()
+    }
+
     fn written(dir: &Path) -> std::path::PathBuf {
         let path = dir.join("packs");
         let journal = PackJournal::begin(&path, STORE, &[pack(0)]).unwrap();
@@ -125,10 +133,10 @@ mod tests {
     fn tells_what_was_added_and_to_its_store_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = written(dir.path());
-        assert_eq!(PackJournal::read(&path, STORE), (0..4).map(pack).collect::<Vec<_>>());
-        assert_eq!(PackJournal::read(&path, StoreId([8; 16])), []);
+        assert_eq!(read(&path, STORE), (0..4).map(pack).collect::<Vec<_>>());
+        assert_eq!(read(&path, StoreId([8; 16])), []);
         PackJournal::drop_at(&path);
-        assert_eq!(PackJournal::read(&path, STORE), []);
+        assert_eq!(read(&path, STORE), []);
     }
 
     proptest! {
@@ -141,7 +149,7 @@ mod tests {
             bytes[at] ^= 1 << bit;
             bytes.truncate(cut);
             fs::write(&path, &bytes).unwrap();
-            let told = PackJournal::read(&path, STORE);
+            let told = read(&path, STORE);
             let whole: Vec<_> = (0..4).map(pack).collect();
             prop_assert!(whole.starts_with(&told));
         }

@@ -10,6 +10,7 @@ use std::path::Path;
 use policy_core::TreePath;
 use tempfile::SpooledTempFile;
 
+use super::file::read_whole;
 use super::rows::Row;
 use crate::format::wire::{Reader, Writer};
 use crate::format::{FormatError, Part, sha256};
@@ -78,14 +79,15 @@ impl<R: Row, F: Read> FrameReader<R, F> {
         Self { from, rows: Vec::new().into_iter(), body: Vec::new(), failed: false }
     }
 
-    /// Reads the rows of the next frame, and says how many bytes it has.
+    /// Reads the rows of the next frame, and says how many bytes it has. One that the end cuts off is
+    /// [`FormatError::Truncated`].
     pub(crate) fn frame(&mut self) -> io::Result<Option<(Vec<R>, u64)>> {
         let mut head = [0; HEAD];
         match self.from.read_exact(&mut head[..1]) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other?,
         }
-        self.from.read_exact(&mut head[1..]).map_err(|_| corrupt())?;
+        read_whole(&mut self.from, &mut head[1..])?;
         let mut r = Reader::new(Part::State, &head);
         let (len, count) = (r.u32().map_err(io::Error::other)?, r.u32().map_err(io::Error::other)?);
         if len > MAX_FRAME || count > len {
@@ -93,7 +95,10 @@ impl<R: Row, F: Read> FrameReader<R, F> {
         }
         self.body.clear();
         (&mut self.from).take(u64::from(len)).read_to_end(&mut self.body)?;
-        if self.body.len() != len as usize || sha256(&self.body).0[..16] != head[8..] {
+        if self.body.len() != len as usize {
+            return Err(io::Error::other(FormatError::Truncated { part: Part::State, offset: 0 }));
+        }
+        if sha256(&self.body).0[..16] != head[8..] {
             return Err(corrupt());
         }
         let rows = parse(&self.body, count).map_err(io::Error::other)?;
@@ -117,6 +122,8 @@ fn parse<R: Row>(body: &[u8], count: u32) -> Result<Vec<R>, FormatError> {
         let path = TreePath::new(last.as_slice()).map_err(|e| r.invalid(e.to_string()))?;
         rows.push(R::read(path, &mut r)?);
     }
+    // The digest does not speak for the count.
+    r.finish()?;
     Ok(rows)
 }
 

@@ -63,8 +63,13 @@ pub(super) enum Urgency {
 
 impl StatusBoard {
     /// Begins to keep the board of a mount that this process has locked.
-    pub(crate) fn open(env: &Env, dir: &Path) -> Self {
-        let mut tasks = tasks_of(&dir.join(FILE)).unwrap_or_default();
+    ///
+    /// # Errors
+    /// Where what the file tells can't be read now: it would be lost with the next task.
+    pub(crate) fn open(env: &Env, dir: &Path) -> io::Result<Self> {
+        let file = dir.join(FILE);
+        env.check_reading("openat", &file)?;
+        let mut tasks = tasks_of(&file)?;
         // Nobody else can keep it.
         tasks.iter_mut().for_each(TaskStatus::interrupt);
         let rows = Rows {
@@ -76,7 +81,7 @@ impl StatusBoard {
         };
         let inner =
             Inner { env: env.clone(), dir: dir.to_owned(), rows: Mutex::new(rows), behind: Notify::new() };
-        Self(Arc::new(inner))
+        Ok(Self(Arc::new(inner)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
@@ -254,7 +259,7 @@ pub(super) fn read(dir: &Path) -> io::Result<Vec<TaskStatus>> {
     let file = dir.join(FILE);
     let mut tasks = tasks_of(&file)?;
     let goes_on = |t: &TaskStatus| matches!(t.status, TaskState::Waiting | TaskState::Running);
-    if tasks.iter().any(goes_on) && !is_kept(&dir.join(KEPT)) {
+    if tasks.iter().any(goes_on) && !is_kept(&dir.join(KEPT))? {
         // It may have ended well between the two looks.
         tasks = tasks_of(&file)?;
         tasks.iter_mut().for_each(TaskStatus::interrupt);
@@ -262,10 +267,11 @@ pub(super) fn read(dir: &Path) -> io::Result<Vec<TaskStatus>> {
     Ok(tasks)
 }
 
-fn is_kept(path: &Path) -> bool {
+fn is_kept(path: &Path) -> io::Result<bool> {
     match File::open(path) {
-        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
-        Err(_) => false,
+        Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

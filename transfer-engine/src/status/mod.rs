@@ -180,7 +180,10 @@ pub fn status(state_dir: &Path, mount: Option<&Path>) -> Result<Vec<TaskStatus>,
             vec![mount_dir(state_dir, &mount)]
         }
         None => match fs::read_dir(state_dir.join("mounts")) {
-            Ok(entries) => entries.flatten().map(|e| e.path()).collect(),
+            Ok(entries) => entries
+                .map(|entry| Ok(entry?.path()))
+                .collect::<io::Result<_>>()
+                .map_err(|e| Error::local("read", state_dir, e))?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(Error::local("read", state_dir, e)),
         },

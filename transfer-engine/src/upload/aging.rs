@@ -111,11 +111,11 @@ impl Mount {
     }
 
     /// Begins to note the ages of files, where the policy lets any expire.
-    pub(super) fn aging(&self, options: &SyncOptions) -> Option<Aging> {
-        let rule = self.expiry().filter(|_| options.only.is_empty())?;
-        let landed = self.files.header().map_or(0, |header| header.head.landed);
+    pub(super) fn aging(&self, options: &SyncOptions) -> Result<Option<Aging>, Error> {
+        let Some(rule) = self.expiry().filter(|_| options.only.is_empty()) else { return Ok(None) };
+        let landed = self.files.header()?.map_or(0, |header| header.head.landed);
         let now = self.store.env().now().secs.max(landed);
-        Some(Aging { rule, now, expired: 0, first: None, next: None })
+        Ok(Some(Aging { rule, now, expired: 0, first: None, next: None }))
     }
 
     /// Recycles what is expired, if the upload that just ended has met something that is. That this fails is
@@ -129,12 +129,14 @@ impl Mount {
         let Some(rule) = self.expiry() else { return };
         let ended = options.dry_run || report.partial || report.stopped_by_conflict;
         let Some(next) = report.next_expiry.filter(|_| !ended) else { return };
-        // What was just committed tells the store's time; otherwise it is asked for only if it seems to be due.
-        let landed = report.parent.and(self.files.header()).map(|header| header.head.landed);
-        if next > landed.unwrap_or_else(|| self.store.env().now().secs) {
-            return;
-        }
+        let committed = report.parent.is_some();
         let recycle: BoxFuture<'_, Result<Option<Recycled>, Error>> = Box::pin(async {
+            // What was just committed tells the store's time; otherwise it is asked for only if it seems to be due.
+            let header = if committed { self.files.header()? } else { None };
+            let landed = header.map(|header| header.head.landed);
+            if next > landed.unwrap_or_else(|| self.store.env().now().secs) {
+                return Ok(None);
+            }
             let now = match landed {
                 Some(landed) => landed,
                 None => self.store.time().await?.0,

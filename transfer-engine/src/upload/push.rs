@@ -93,7 +93,7 @@ impl Mount {
         let keeper = self.keep_status(options, monitor, TaskType::Upload);
         let before = self.store.usage();
         let mut result = self.push_in_time(options, &keeper).await;
-        if self.forget_damaged_base(&result, &keeper)? {
+        if self.forget_damaged_state(&result, &keeper)? {
             result = self.push_in_time(options, &keeper).await;
         }
         if let Ok(report) = &mut result {
@@ -110,11 +110,14 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         let filter = self.filter(options);
         let dir = self.open_dir(Towards::Store, options, monitor).await?;
-        if dir.is_none() && self.files.header().is_none() {
+        if dir.is_none() && self.files.header()?.is_none() {
             let missing = io::Error::from(rustix::io::Errno::NOENT);
             return Err(Error::local("open the mount", &self.path, missing));
         }
-        let early = dir.as_ref().and_then(|dir| self.walk_early(dir, &filter, options));
+        let early = match &dir {
+            Some(dir) => self.walk_early(dir, &filter, options)?,
+            None => None,
+        };
         let (asked, before) = (Instant::now(), self.store.usage());
         let found = self.look_for_parent(options, monitor).await?;
         course.pace.note_trips(asked.elapsed(), self.store.usage().since(&before).requests);
@@ -160,7 +163,7 @@ impl Mount {
                 lost: false,
                 cut: None,
                 told,
-                aging: self.aging(options),
+                aging: self.aging(options)?,
             };
             let (walk, base) = (walk.take(), header.as_ref());
             let read = self.read_mount(&dir, &attempt, &head, base, walk, &chunks, &mut sink, in_rounds);
@@ -316,7 +319,7 @@ impl Mount {
             }
             _ if options.dry_run => self.nothing_yet(),
             _ => {
-                let remembered = self.files.header();
+                let remembered = self.files.header()?;
                 if remembered.is_some_and(|h| Some(h.store.store_id) != meta_id) {
                     return Err(Error::OtherStore { location: self.store.location().to_owned() });
                 }

@@ -35,7 +35,8 @@ pub(super) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
         let grace = Duration::from_secs(meta.grace_seconds);
         sending.sink.set_round(Some(grace / 8 * ROUND_EIGHTHS));
     }
-    let noted = PackJournal::read(sending.journal, meta.store_id);
+    let noted = PackJournal::read(sending.journal, meta.store_id, store.env());
+    let noted = noted.map_err(|e| Error::local("read", sending.journal, e))?;
     let trusted = if noted.is_empty() { Vec::new() } else { trust(sending, &meta, noted).await? };
     for pack in &trusted {
         for block in &pack.footer.blocks {

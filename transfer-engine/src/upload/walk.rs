@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::delta::DeltaOptions;
 use super::merge::{Batch, Merge};
 use crate::env::JobLost;
+use crate::error::Error;
 use crate::local::{MountDir, Scan};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
@@ -80,19 +81,19 @@ impl EarlyWalk {
 
 impl Mount {
     /// Starts a walk before it is known whether the base fits the head. `None` where the base may be replaced
-    /// on the way, or can't be read, of which who needs it will tell.
+    /// on the way.
     pub(crate) fn walk_early(
         &self,
         dir: &MountDir,
         filter: &Arc<Filter>,
         options: &SyncOptions,
-    ) -> Option<EarlyWalk> {
-        if self.files.next_base().exists() {
-            return None;
+    ) -> Result<Option<EarlyWalk>, Error> {
+        if self.files.has_next_base()? {
+            return Ok(None);
         }
-        let header = self.files.header();
-        let base = self.base_rows(header.as_ref(), filter, options).ok()?;
+        let header = self.files.header()?;
+        let base = self.base_rows(header.as_ref(), filter, options)?;
         let walk = Walk::start(&self.delta_options(dir, filter, options), base);
-        Some(EarlyWalk { header, walk })
+        Ok(Some(EarlyWalk { header, walk }))
     }
 }
