@@ -103,7 +103,7 @@ pub enum Reason {
     BothChanged,
     BothChangedLocalWins,
     BothChangedRemoteWins,
-    DirectoryModes,
+    Modes,
     Unreadable,
     NeedsDeletion,
     NotSentYet,
@@ -135,7 +135,7 @@ impl fmt::Display for Reason {
             Self::BothChanged => "changed on both sides",
             Self::BothChangedLocalWins => "changed on both sides; the local version is preferred",
             Self::BothChangedRemoteWins => "changed on both sides; the context's version is preferred",
-            Self::DirectoryModes => "both sides changed the directory's mode; the local one holds",
+            Self::Modes => "both sides changed it and differ in its mode alone; the local one holds",
             Self::Unreadable => "cannot be read here; left as it is on both sides",
             Self::NeedsDeletion => "needs a deletion that is not carried out",
             Self::NotSentYet => "changed here, not saved yet",
@@ -295,9 +295,9 @@ fn both_changed(here: Option<&Entry>, there: Option<&Entry>, rules: &Rules, towa
         }
         // A mode is no content that could be lost, and a directory that is only implied keeps none to be
         // preferred: whatever the strategy, modes alone are no conflict.
-        if h.is_dir() && t.is_dir() {
+        if h.node == t.node {
             let verdict = if towards == Towards::Store { Verdict::Write } else { Verdict::Keep };
-            return Decision::new(verdict, Reason::DirectoryModes);
+            return Decision::new(verdict, Reason::Modes);
         }
     }
     conflict(rules, towards)

@@ -33,12 +33,13 @@ impl What {
     }
 }
 
-/// Two contents, two modes, every kind.
-const WHATS: [What; 8] = [
+/// Three contents, three modes, every kind.
+const WHATS: [What; 9] = [
     File(1, 0o644),
     File(2, 0o644),
     File(3, 0o644),
     File(1, 0o755),
+    File(1, 0o600),
     Dir(0o755),
     Dir(0o700),
     Link(1),
@@ -75,19 +76,30 @@ enum Effect {
     Conflict,
 }
 
+/// How what is here stands to what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Against {
+    Equal,
+    /// It differs in its permission bits alone.
+    Modes,
+    Other,
+}
+
+use Against::{Equal, Modes, Other};
 use Effect::{Conflict, Loses, Settled, Stays, Takes};
 use Side::{Changed, Deleted, Same};
 
-/// The table: local, remote, whether L equals R, and with `syncLocalFile` true and then false, what an upload
+/// The table: local, remote, how L stands to R, and with `syncLocalFile` true and then false, what an upload
 /// does to the context and a download to the mount.
-type Row = (Side, Side, Option<bool>, [Effect; 2], [Effect; 2]);
+type Row = (Side, Side, Option<Against>, [Effect; 2], [Effect; 2]);
 #[rustfmt::skip]
-const TABLE: [Row; 10] = [
+const TABLE: [Row; 11] = [
     (Same,    Same,    None,        [Settled,  Settled],  [Settled,  Settled]),
     (Changed, Same,    None,        [Takes,    Stays],    [Takes,    Stays]),
     (Same,    Changed, None,        [Stays,    Takes],    [Stays,    Takes]),
-    (Changed, Changed, Some(true),  [Settled,  Settled],  [Settled,  Settled]),
-    (Changed, Changed, Some(false), [Conflict, Conflict], [Conflict, Conflict]),
+    (Changed, Changed, Some(Equal), [Settled,  Settled],  [Settled,  Settled]),
+    (Changed, Changed, Some(Modes), [Takes,    Stays],    [Takes,    Stays]),
+    (Changed, Changed, Some(Other), [Conflict, Conflict], [Conflict, Conflict]),
     (Deleted, Same,    None,        [Loses,    Stays],    [Stays,    Takes]),
     (Deleted, Changed, None,        [Stays,    Takes],    [Stays,    Takes]),
     (Changed, Deleted, None,        [Takes,    Stays],    [Takes,    Stays]),
@@ -111,6 +123,15 @@ fn side(base: Option<What>, now: Option<What>) -> Side {
     }
 }
 
+fn against(local: Option<What>, remote: Option<What>) -> Against {
+    match (local, remote) {
+        (local, remote) if local == remote => Equal,
+        (Some(File(here, _)), Some(File(there, _))) if here == there => Modes,
+        (Some(Dir(_)), Some(Dir(_))) => Modes,
+        _ => Other,
+    }
+}
+
 /// The verdict that the words of the specification ask for.
 fn expected(base: Option<What>, here: Here, remote: Option<What>, rules: Rules, towards: Towards) -> Verdict {
     let (base, local) = match here {
@@ -122,8 +143,9 @@ fn expected(base: Option<What>, here: Here, remote: Option<What>, rules: Rules, 
     };
     let at = if towards == Towards::Store { 0 } else { 1 };
     let (l, r) = (side(base, local), side(base, remote));
-    let row =
-        TABLE.iter().find(|row| row.0 == l && row.1 == r && row.2.is_none_or(|eq| eq == (local == remote)));
+    let row = TABLE
+        .iter()
+        .find(|row| row.0 == l && row.1 == r && row.2.is_none_or(|a| a == against(local, remote)));
     let row = row.unwrap();
     let effect = if rules.sync_local_file { row.3[at] } else { row.4[at] };
     let deletes = !rules.hold_deletions && (rules.sync_local_file || towards == Towards::Mount);
@@ -133,15 +155,10 @@ fn expected(base: Option<What>, here: Here, remote: Option<What>, rules: Rules, 
         Takes => Verdict::Write,
         Loses if rules.hold_deletions => Verdict::HoldBack,
         Loses => Verdict::Delete,
-        Conflict => match (local, remote, rules.conflict, towards) {
-            // Modes of directories are no content: whatever the strategy, the local one holds.
-            (Some(Dir(_)), Some(Dir(_)), _, Towards::Store) => Verdict::Write,
-            (Some(Dir(_)), Some(Dir(_)), _, Towards::Mount) => Verdict::Keep,
-            _ => {
-                let row = CONFLICTS.iter().find(|row| row.0 == rules.conflict).unwrap();
-                if towards == Towards::Store { row.1 } else { row.2 }
-            }
-        },
+        Conflict => {
+            let row = CONFLICTS.iter().find(|row| row.0 == rules.conflict).unwrap();
+            if towards == Towards::Store { row.1 } else { row.2 }
+        }
     };
     // "Kind changes are deletions and additions": of what stands in a directory's way.
     let (from, to) = if towards == Towards::Store { (remote, local) } else { (local, remote) };
@@ -199,7 +216,7 @@ fn follows_the_table_everywhere() {
             "base {base:?}, local {here:?}, remote {remote:?}, {rules:?}, {towards:?}: {decision:?}"
         );
     });
-    assert_eq!(count, 9 * 11 * 9 * 16 * 2);
+    assert_eq!(count, 10 * 12 * 10 * 16 * 2);
 }
 
 #[test]
@@ -212,7 +229,7 @@ fn every_row_of_the_table_is_met() {
             _ => return,
         };
         let (l, r) = (side(base, local), side(base, remote));
-        let fits = |row: &Row| row.0 == l && row.1 == r && row.2.is_none_or(|eq| eq == (local == remote));
+        let fits = |row: &Row| row.0 == l && row.1 == r && row.2.is_none_or(|a| a == against(local, remote));
         let rows: Vec<usize> = (0..TABLE.len()).filter(|&i| fits(&TABLE[i])).collect();
         assert_eq!(rows.len(), 1, "base {base:?}, local {here:?}, remote {remote:?}");
         met[rows[0]] += 1;
@@ -264,11 +281,9 @@ fn reasons_are_true() {
             Reason::ChangeHereBeatsDeletion => l == Changed && r == Deleted,
             Reason::ChangeThereBeatsDeletion => l == Deleted && r == Changed,
             Reason::BothChanged | Reason::BothChangedLocalWins | Reason::BothChangedRemoteWins => {
-                l == Changed && r == Changed && local != remote
+                l == Changed && r == Changed && against(local, remote) == Other
             }
-            Reason::DirectoryModes => {
-                local.is_some_and(What::is_dir) && remote.is_some_and(What::is_dir) && local != remote
-            }
+            Reason::Modes => l == Changed && r == Changed && against(local, remote) == Modes,
             Reason::NeedsDeletion => rules.hold_deletions || !rules.sync_local_file,
             // What was extracted before is nothing that three entries could tell.
             Reason::Extracted | Reason::ExtractedKept => false,

@@ -93,6 +93,7 @@ fn ok(result: Result<(), String>) -> Result<(), TestCaseError> {
     result.map_err(TestCaseError::fail)
 }
 
+const BITS: [u16; 4] = [0o644, 0o664, 0o600, 0o755];
 const UP: Towards = Towards::Store;
 const DOWN: Towards = Towards::Mount;
 
@@ -166,6 +167,38 @@ proptest! {
             steps.into_iter().filter_map(|s| Some((s.path, s.copy?))).collect::<Vec<_>>()
         };
         prop_assert_eq!(copies(UP), copies(DOWN));
+    }
+
+    /// Where both sides changed a file and differ in its mode alone, nobody makes a copy or stops, whatever the rules:
+    /// the bits of the last one to push come to stand everywhere, and all is settled.
+    #[test]
+    fn modes_alone_are_no_conflict_and_the_last_to_push_wins(
+        at in paths(),
+        base in proptest::option::of(prop_oneof![Just((1u32, 0o644u16)), Just((2, 0o644)), Just((2, 0o600))]),
+        bits in [proptest::sample::select(BITS.to_vec()), proptest::sample::select(BITS.to_vec())],
+        pulls_first in any::<bool>(),
+        rules in any_rules(),
+    ) {
+        let tree = |entry: Option<Entry>| entry.map(|entry| (at.clone(), entry)).into_iter().collect::<Tree>();
+        let base = tree(base.map(|(content, mode)| model::file(content, mode)));
+        let mount = |bits: u16| {
+            let files = expanded(&tree(Some(model::file(2, bits))));
+            Mount { files, base: base.clone(), unreadable: BTreeSet::new() }
+        };
+        let mut world = World { rules, store: base.clone(), mounts: [mount(bits[0]), mount(bits[1])] };
+        let mut syncs = vec![(0, UP)];
+        syncs.extend(pulls_first.then_some((1, DOWN)));
+        syncs.extend([(1, UP), (0, DOWN), (1, DOWN), (0, UP), (1, UP)]);
+        for (mount, towards) in syncs {
+            for step in ok_value(world.sync(mount, towards))? {
+                prop_assert!(!matches!(step.decision.verdict, Verdict::KeepBoth | Verdict::Stop), "{}", step);
+            }
+        }
+        // Who changed nothing takes what the other one pushed.
+        let b_is_unchanged = base.get(&at).is_some_and(|b| b.agrees_with(&model::file(2, bits[1])));
+        let wins = if b_is_unchanged { bits[0] } else { bits[1] };
+        prop_assert_eq!(&world.store[&at], &model::file(2, wins));
+        ok(world.expect_converged())?;
     }
 
     /// Two mounts that meet the same conflict make one copy of it, whichever way each of them goes.

@@ -288,3 +288,42 @@ async fn two_conflicts_on_one_file_keep_three_versions() {
     all.sort();
     assert_eq!(all, ["from 0", "from 1", "from 2"]);
 }
+
+/// The same bytes with other permission bits on each side are no conflict: the bits of who pushes hold, a pull leaves
+/// those that are here, and what was deleted after that stays deleted.
+#[tokio::test]
+async fn modes_alone_are_no_conflict_in_either_direction() {
+    for strategy in [ConflictPolicy::KeepBoth, ConflictPolicy::Fail, ConflictPolicy::PreferRemote] {
+        for pull_first in [false, true] {
+            let world = World::memory().await;
+            let (a, mut b) = (world.machine("a"), world.machine("b"));
+            b.options.conflict = Some(strategy);
+            a.mount.write("run.sh", "echo").write("gone", "g").write("d/f", "f").mode("run.sh", 0o644);
+            b.mount.write("run.sh", "echo").write("gone", "g").write("d/f", "f").mode("run.sh", 0o664);
+            a.mount.mode("gone", 0o600).mode("d", 0o750).mode("d/f", 0o600);
+            b.mount.mode("gone", 0o644).mode("d", 0o700).mode("d/f", 0o640);
+            a.push().await.clean();
+            if pull_first {
+                b.pull().await.clean();
+                assert_eq!(b.mount.mode_of("run.sh"), 0o664);
+                b.mount.remove("gone");
+                // Nor does a second one bring what was deleted here.
+                b.pull().await.clean();
+                assert!(!b.mount.has("gone"));
+            }
+            b.push().await.clean();
+            a.pull().await.clean();
+            assert_same_but_times(&a.mount.0, &b.mount.0);
+            assert_eq!(a.mount.mode_of("run.sh"), 0o664);
+            assert_eq!((a.mount.mode_of("d"), a.mount.mode_of("d/f")), (0o700, 0o640));
+            assert_eq!(a.mount.has("gone"), !pull_first);
+            let head = world.head().await.number;
+            for machine in [&a, &b, &a] {
+                let ended = machine.sync().await;
+                let report = ended.clean();
+                assert_eq!((report.added, report.changed, report.deleted), (0, 0, 0), "{:?}", ended.noted);
+            }
+            assert_eq!(world.head().await.number, head);
+        }
+    }
+}

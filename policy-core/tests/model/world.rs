@@ -52,6 +52,7 @@ fn update_base(base: &mut Tree, step: &PlanStep, towards: Towards) {
         {
             local
         }
+        (Verdict::Keep, Reason::Modes, Towards::Mount) if remote.as_ref().is_some_and(is_leaf) => remote,
         (Verdict::Delete, ..) | (Verdict::Nothing, Reason::DeletedOnBoth, _) => None,
         _ => return,
     };
@@ -66,7 +67,8 @@ fn place(tree: &mut Tree, path: &TreePath, copy: &TreePath, entry: &Entry) {
     let fits = |p: &TreePath| {
         ancestors(p).all(|a| tree.get(&a).is_none_or(Entry::is_dir))
             && match tree.get(p) {
-                Some(there) => there.agrees_with(entry) || (there.is_dir() && entry.is_dir()),
+                // Modes alone are no other version.
+                Some(there) => there.node == entry.node,
                 None => entry.is_dir() || !has_below(tree, p),
             }
     };
@@ -238,6 +240,14 @@ impl Laws<'_> {
         self.steps.iter().find(|s| s.path == *path)
     }
 
+    /// Whether the context's `entry` is still there in `now`. Of what both sides changed the bits that are here hold:
+    /// they are no content that could be lost.
+    fn stays(&self, path: &TreePath, now: &Entry, entry: &Entry) -> bool {
+        let (here, base) = (self.mount.files.get(path), self.mount.base.get(path));
+        let is_changed = here.is_some_and(|here| base.is_none_or(|base| !base.agrees_with(here)));
+        now.agrees_with(entry) || now.node == entry.node && is_changed
+    }
+
     /// Whether a copy of what the context has at `path` is in `tree`.
     fn is_copied(&self, path: &TreePath, tree: &Tree) -> bool {
         let Some((copy, entry)) =
@@ -247,7 +257,7 @@ impl Laws<'_> {
         };
         let mut names =
             std::iter::once(copy.clone()).chain((2..20).map(|n| numbered_copy_path(path, copy, n)));
-        names.any(|p| tree.get(&p).is_some_and(|e| e.agrees_with(entry)))
+        names.any(|p| tree.get(&p).is_some_and(|e| e.node == entry.node))
     }
 
     fn of_both(&self) -> Result<(), String> {
@@ -290,7 +300,7 @@ impl Laws<'_> {
 
     fn of_upload(&self, next: &Tree) -> Result<(), String> {
         for (p, entry) in self.store.iter().filter(|(_, e)| is_leaf(e)) {
-            let kept = next.get(p).is_some_and(|n| n.agrees_with(entry)) || self.is_copied(p, next);
+            let kept = next.get(p).is_some_and(|n| self.stays(p, n, entry)) || self.is_copied(p, next);
             let was_seen = self.mount.base.get(p).is_some_and(|b| b.agrees_with(entry));
             if self.keeps_both() && !kept && !was_seen {
                 return Err(format!("{p}: lost from the context, and the mount had never seen it"));
@@ -333,7 +343,7 @@ impl Laws<'_> {
         }
         for (p, entry) in self.store.iter().filter(|(_, e)| is_leaf(e)) {
             let new = self.mount.base.get(p).is_none_or(|b| !b.agrees_with(entry));
-            let here = next.get(p).is_some_and(|n| n.agrees_with(entry)) || self.is_copied(p, next);
+            let here = next.get(p).is_some_and(|n| self.stays(p, n, entry)) || self.is_copied(p, next);
             let frozen = !self.mount.unreadable.is_empty();
             if self.keeps_both() && self.deletes() && new && !here && !frozen {
                 return Err(format!("{p}: changed in the context, and not brought"));

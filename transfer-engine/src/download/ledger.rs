@@ -414,6 +414,13 @@ fn base_after(step: &PlanStep) -> Option<Option<BaseRow>> {
         (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
         (Verdict::Withhold, Reason::Recycled) => local().map(Some),
         (Verdict::HoldBack, Reason::DeletedThereHeld) if step.base.is_none() => local().map(Some),
+        // They agree on the content, so that its deletion is one; the mode that is here is a change against it, for
+        // which it has to be looked at again.
+        (Verdict::Keep, Reason::Modes) => {
+            let there = step.remote.as_ref().map(|r| &r.0.entry).filter(|there| !there.is_dir())?;
+            let row = BaseRow::new(step.path.clone(), there.clone(), None);
+            Some(Some(BaseRow { archive: archive_of(step, there), ..row }))
+        }
         _ => None,
     }
 }
