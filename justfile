@@ -52,6 +52,10 @@ flips:
 kills rounds="100":
     CTXSYNC_KILLS={{rounds}} cargo test -p sync-cli --test kill -- --nocapture
 
+# Saves databases of SQLite while they are written, so often for each kind, say `just databases 300`.
+databases rounds="300":
+    CTXSYNC_DATABASES={{rounds}} cargo test --profile quick -p ctxsync-tests --test databases -- --nocapture l27_a_database_that
+
 # Measures memory with 4 GiB and with 200,000 files, and what a small insertion sends. Needs 13 GB of disk.
 big:
     cargo test --profile quick -p sync-cli --test big -- --ignored --nocapture --test-threads 1

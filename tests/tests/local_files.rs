@@ -1,17 +1,17 @@
 //! Faults of local files (faults L and P).
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ctxsync_tests::compare::{assert_same, paths};
 use ctxsync_tests::faults::{Fails, Meanwhile};
 use ctxsync_tests::interrupt::BeforePut;
 use ctxsync_tests::machine::{World, changed};
 use ctxsync_tests::tree::{Tree, is_root};
-use futures::FutureExt;
+use futures::{FutureExt, TryStreamExt};
 use policy_core::Timestamp;
 use rustix::fs::{CWD, FileType, Mode};
 use transfer_engine::{Clock, Env, Spawn};
@@ -337,18 +337,80 @@ impl Spawn for Appending {
     }
 }
 
-/// Beside a file that is written to all the time, the others are saved.
+/// A log that is written to all the time is in every snapshot, as it was when it was opened; the next push brings the
+/// rest. So it is for one that is read at once, for one in steps, and for one that becomes long when it is to be read.
 #[tokio::test]
-async fn l2_an_endless_appender_holds_nothing_up() {
+async fn l2_l29_an_endless_appender_holds_nothing_up_and_is_saved() {
+    for len in [0, 1000, (4 << 20) - 50, 6 << 20] {
+        let world = World::memory().await;
+        let (mut a, b) = (world.machine("a"), world.machine("b"));
+        a.mount.write("log", vec![7; len]).write("other", "1");
+        a.env = Env::real().with_spawn(Arc::new(Appending(a.mount.at("log"))));
+        for number in 0..3 {
+            let before = a.mount.at("log").metadata().unwrap().len();
+            let pushed = a.push().await;
+            assert_eq!(
+                pushed.clean().added + pushed.clean().changed,
+                if number == 0 { 2 } else { 1 },
+                "{len}"
+            );
+            let after = a.mount.at("log").metadata().unwrap().len();
+            b.pull().await.clean();
+            let saved = std::fs::read(b.mount.at("log")).unwrap();
+            assert!(
+                (before..=after).contains(&(saved.len() as u64)) && saved.iter().all(|b| *b == 7),
+                "{len}"
+            );
+        }
+        a.env = Env::real();
+        assert_eq!(a.push().await.clean().changed, 1);
+        b.pull().await.clean();
+        assert_same(&a.mount.0, &b.mount.0);
+    }
+}
+
+/// Runs jobs on tokio's threads, and writes the beginning of a file anew before each.
+struct Rewriting(PathBuf, AtomicU64);
+
+impl Spawn for Rewriting {
+    fn blocking(&self, job: Box<dyn FnOnce() + Send>) {
+        let number = self.1.fetch_add(1, Ordering::SeqCst).to_le_bytes();
+        let file = std::fs::File::options().write(true).open(&self.0);
+        assert!(file.is_ok_and(|file| file.write_all_at(&number, 0).is_ok()));
+        tokio::task::spawn_blocking(job);
+    }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
+}
+
+/// What was sent for a file that then could not be saved is used by the next push.
+#[tokio::test]
+async fn l29_what_was_sent_for_a_file_that_failed_is_not_sent_again() {
     let world = World::memory().await;
     let mut a = world.machine("a");
-    a.mount.write("log", vec![7; 6 << 20]).write("other", "1");
-    a.env = Env::real().with_spawn(Arc::new(Appending(a.mount.at("log"))));
-    let pushed = a.push().await;
-    assert_eq!((pushed.report().failed, pushed.report().added), (1, 1), "{:?}", pushed.noted);
-    assert!(pushed.noted.problems[0].contains("log: it keeps changing"), "{:?}", pushed.noted.problems);
+    let mut random = Vec::new();
+    (0u64..1_500_000).for_each(|n| random.extend((n * n).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()));
+    a.mount.write("image", &random).write("other", "0");
+    a.env = Env::real().with_spawn(Arc::new(Rewriting(a.mount.at("image"), AtomicU64::new(0))));
+    let mut sizes = vec![0];
+    for number in 1..5 {
+        let pushed = a.push().await;
+        assert_eq!((pushed.report().failed, pushed.noted.problems.len()), (1, 1), "{:?}", pushed.noted);
+        assert!(pushed.noted.problems[0].contains("image: it keeps changing"), "{:?}", pushed.noted);
+        let stored = world.objects.list(None).map_ok(|object| object.size).try_collect::<Vec<u64>>();
+        sizes.push(stored.await.unwrap().into_iter().sum());
+        a.mount.write("other", format!("{number}"));
+    }
+    let grown: Vec<u64> = sizes.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(grown[0] > 11 << 20 && grown[1..].iter().all(|more| *more < grown[0] / 2), "{grown:?}");
     a.env = Env::real();
-    assert_eq!(a.push().await.clean().added, 1);
+    let sent = a.push().await.clean().bytes_stored;
+    assert!(sent < grown[0] / 4, "{sent} {grown:?}");
+    let b = world.machine("b");
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
 }
 
 #[tokio::test]

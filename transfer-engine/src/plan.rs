@@ -1,5 +1,6 @@
 //! The plan of a sync as a stream: base, local differences and head, merged and decided.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -122,6 +123,8 @@ pub(crate) struct Plan<'a> {
     towards: Towards,
     /// What can't be read in the mount.
     unread: Arc<[TreePath]>,
+    /// Files of databases that are gone because what they held is in the database.
+    folded: BTreeSet<TreePath>,
 }
 
 impl<'a> Plan<'a> {
@@ -134,12 +137,18 @@ impl<'a> Plan<'a> {
         filter: Arc<Filter>,
     ) -> Self {
         let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
-        Self { reconciler, base, local, remote, filter, towards, unread }
+        Self { reconciler, base, local, remote, filter, towards, unread, folded: BTreeSet::new() }
     }
 
     /// Returns the plan with what can't be read in the mount, and so is not uploaded.
     pub(crate) fn without(self, unread: Arc<[TreePath]>) -> Self {
         Self { unread, ..self }
+    }
+
+    /// Returns the plan with files of databases that are gone from the mount because what they held is in the database:
+    /// no rule keeps what would spoil it.
+    pub(crate) fn with_folded(self, folded: BTreeSet<TreePath>) -> Self {
+        Self { folded, ..self }
     }
 
     /// Whether an archive that was extracted here is still the only one in the context that has all of what
@@ -168,6 +177,18 @@ impl<'a> Plan<'a> {
         if self.towards == Towards::Store && step.decision.verdict == Verdict::Delete && self.withholds(&step)
         {
             step.decision = Decision { verdict: Verdict::Keep, reason: Reason::ExtractedKept };
+        }
+        if self.folded.contains(&step.path) {
+            let reason = step.decision.reason;
+            step.decision = match (self.towards, reason) {
+                (Towards::Store, Reason::DeletedHereKept | Reason::DeletedHereHeld) => {
+                    Decision { verdict: Verdict::Delete, reason: Reason::DeletedHere }
+                }
+                (Towards::Mount, Reason::BroughtAgain) => {
+                    Decision { verdict: Verdict::Keep, reason: Reason::DeletedHere }
+                }
+                _ => step.decision,
+            };
         }
         step
     }

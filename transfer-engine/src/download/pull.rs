@@ -259,11 +259,13 @@ impl Mount {
         let report = delta.stats.report(&head);
         let found_here = delta.stats.found;
         let mut ledger = Ledger::new(report, false, ListMarks::new(&self.scope));
+        let folded = delta.together.folded.clone();
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let remote = Remote::Segments(self.segments_within(&head, paths));
         let rules = self.rules(&options, true);
         let base = self.rows_by_now(&filter)?;
         let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
+        let plan = plan.with_folded(folded);
         apply(&applying, plan, &mut ledger).await?;
         let Ledger { mut report, met, recycled, .. } = ledger;
         if found_here == 0 && met == 0 {
@@ -368,6 +370,7 @@ impl Mount {
         options: &SyncOptions,
     ) -> Result<Plan<'a>, Error> {
         let filter = self.filter(options);
+        let folded = delta.together.folded.clone();
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let segments = match options.only.as_slice() {
             [] => self.segments(head, self.cache()),
@@ -375,7 +378,9 @@ impl Mount {
         };
         let base = self.base_rows(header, &filter, options)?;
         let rules = self.rules(options, hold);
-        Ok(Plan::new(rules, Towards::Mount, base, Box::new(local), Remote::Segments(segments), filter))
+        let remote = Remote::Segments(segments);
+        let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
+        Ok(plan.with_folded(folded))
     }
 
     fn segments<'a>(

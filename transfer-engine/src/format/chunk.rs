@@ -24,6 +24,9 @@ impl ChunkId {
     }
 }
 
+/// The chunk that zeros are cut into, as long as there are enough of them: [`CHUNK_MAX`] zeros, in which there is no cut.
+pub(crate) static ZEROS: LazyLock<ChunkId> = LazyLock::new(|| ChunkId::of(&vec![0; CHUNK_MAX]));
+
 impl fmt::Display for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Digest(self.0).fmt(f)

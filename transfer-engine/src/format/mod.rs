@@ -29,6 +29,7 @@ pub use block::{
     ARCHIVE_MODE_LEVEL, ARCHIVE_MODE_TARGET, BlockBuilder, BlockOpener, Codec, FILE_MODE_TARGET,
     MAX_BLOCK_CHUNKS, MAX_BLOCK_RAW, SealedBlock, open_block,
 };
+pub(crate) use chunk::ZEROS;
 pub use chunk::{CHUNK_AVG, CHUNK_MAX, CHUNK_MIN, ChunkId, cut, file_digest};
 pub use error::{FormatError, Part};
 pub use ids::{IdError, LineageId, PackId, StoreId};

@@ -4,15 +4,18 @@
 mod absolute;
 mod busy;
 mod fingerprint;
+mod holes;
 mod mount_dir;
 mod scan;
 mod shelf;
+pub(crate) mod sqlite;
 mod staging;
 mod staging_dir;
 
 pub(crate) use absolute::absolute;
 pub(crate) use busy::Busy;
 pub(crate) use fingerprint::Fingerprint;
+pub(crate) use holes::{data_from, is_sparse};
 pub(crate) use mount_dir::{
     Flush, MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable,
 };

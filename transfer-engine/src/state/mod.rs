@@ -27,6 +27,6 @@ pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;
 pub(crate) use dir::{ContextState, MountState, mount_dir};
 pub(crate) use pack_journal::{NotedPack, PackJournal};
-pub(crate) use rows::{Archive, BaseRow, Candidate, DeltaRow, DeltaState};
+pub(crate) use rows::{Archive, BaseRow, Candidate, DeltaRow, DeltaState, MemberRow};
 pub(crate) use runs::Runs;
 pub(crate) use spool::Spool;

@@ -5,6 +5,7 @@ use policy_core::{Digest, Entry, Local, LocalRow, Node, Timestamp, TreePath, Tre
 use crate::format::wire::{Reader, Writer};
 use crate::format::{ChunkId, FormatError};
 use crate::local::Fingerprint;
+use crate::local::sqlite::Member;
 
 /// A path of the base: what the mount last agreed on with the context.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -363,5 +364,61 @@ impl Row for Candidate {
             _ => Some(read_entry(r)?),
         };
         Ok(Self { path, print, base })
+    }
+}
+
+/// A file of a database that is to be read with the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemberRow {
+    pub(crate) path: TreePath,
+    pub(crate) member: Member,
+    /// The base's entry.
+    pub(crate) base: Option<Entry>,
+    /// The stat under which the base knows it.
+    pub(crate) known: Option<Fingerprint>,
+    /// Its length when it was found.
+    pub(crate) size: u64,
+}
+
+impl MemberRow {
+    /// Returns the database that it belongs to.
+    pub(crate) fn database(&self) -> &[u8] {
+        let path = self.path.as_bytes();
+        &path[..path.len().saturating_sub(self.member.suffix().len())]
+    }
+}
+
+impl Row for MemberRow {
+    fn path(&self) -> &TreePath {
+        &self.path
+    }
+
+    fn write(&self, w: &mut Writer) {
+        w.u8(match self.member {
+            Member::Database => 0,
+            Member::Journal => 1,
+            Member::Wal => 2,
+            Member::Shm => 3,
+        });
+        w.u8(u8::from(self.base.is_some()));
+        if let Some(base) = &self.base {
+            write_entry(base, w);
+        }
+        write_print(self.known.as_ref(), w);
+        w.varint(self.size);
+    }
+
+    fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError> {
+        let member = match r.u8()? {
+            0 => Member::Database,
+            1 => Member::Journal,
+            2 => Member::Wal,
+            _ => Member::Shm,
+        };
+        let base = match r.u8()? {
+            0 => None,
+            _ => Some(read_entry(r)?),
+        };
+        Ok(Self { path, member, base, known: read_print(r)?, size: r.varint()? })
     }
 }

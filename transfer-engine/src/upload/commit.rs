@@ -247,7 +247,7 @@ impl Mount {
         delta: &'a mut LocalDelta,
         as_base: bool,
     ) -> Result<Plan<'a>, Error> {
-        let unread = delta.stats.unread.as_slice().into();
+        let (unread, folded) = (delta.stats.unread.as_slice().into(), delta.together.folded.clone());
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let remote = if as_base {
             Remote::AsBase
@@ -257,7 +257,7 @@ impl Mount {
         let base = self.base_rows(header, &attempt.filter, attempt.options)?;
         let rules = self.rules(attempt.options, attempt.hold);
         let plan = Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.filter.clone());
-        Ok(plan.without(unread))
+        Ok(plan.without(unread).with_folded(folded))
     }
 }
 

@@ -24,6 +24,7 @@ use super::packs::PackSink;
 use super::reading::step_buffers;
 use super::resume::resume;
 use super::subtrees::Subtrees;
+use super::units::{Together, by_database};
 use super::unsent::Landed;
 use super::walk::Walk;
 use crate::env::JobLost;
@@ -32,7 +33,7 @@ use crate::format::PackId;
 use crate::local::{MountDir, ScanFilter};
 use crate::monitor::{Monitor, Progress};
 use crate::report::SyncReport;
-use crate::state::{DeltaRow, DeltaState, Runs, Spool};
+use crate::state::{DeltaRow, DeltaState, MemberRow, Runs, Spool};
 use crate::store::Head;
 use crate::tree::{ChunkIndex, Tree};
 
@@ -73,6 +74,9 @@ pub(crate) struct LocalDelta {
     pub(crate) stats: DeltaStats,
     /// The lists that met something.
     pub(crate) marks: ListMarks,
+    /// Short files that had grown long when they were read.
+    pub(super) grown: Vec<Work>,
+    pub(crate) together: Together,
     /// Whether reading ended before everything was read.
     pub(super) cut_short: bool,
     /// Whether the mount was looked through to its end.
@@ -98,6 +102,8 @@ pub(crate) struct DeltaStats {
     pub(crate) unread: Vec<TreePath>,
     pub(crate) found: u64,
     pub(crate) bytes_read: u64,
+    /// Whether something was sent that no row refers to: of a file that could not be read to its end.
+    pub(crate) sent_in_vain: bool,
 }
 
 impl DeltaStats {
@@ -153,6 +159,12 @@ where
     type Item = io::Result<DeltaRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        // What was read apart holds: a database may have been found to be one only then.
+        if let (Some(Ok(a)), Some(Ok(b))) = (self.in_order.peek(), self.others.peek())
+            && a.path == b.path
+        {
+            self.in_order.next();
+        }
         match (self.in_order.peek(), self.others.peek()) {
             (_, Some(Err(_))) | (None, Some(_)) => self.others.next(),
             (Some(Ok(a)), Some(Ok(b))) if b.path < a.path => self.others.next(),
@@ -174,6 +186,8 @@ pub(crate) async fn local_delta(
         others: Runs::new(options.spool_dir, |a, b| a.path.cmp(&b.path)),
         stats: DeltaStats::default(),
         marks: ListMarks::new(&options.scope),
+        grown: Vec::new(),
+        together: Together::default(),
         cut_short: false,
         is_whole: true,
         landed: None,
@@ -183,13 +197,17 @@ pub(crate) async fn local_delta(
         chunks: sending.as_ref().map(|s| (s.chunks.clone(), s.chunks.head())),
         mode: options.mode,
         scope: options.scope.clone(),
+        filter: options.filter.clone(),
+        spool_dir: options.spool_dir.into(),
         buffers: step_buffers(),
         allowance: u64::MAX,
     };
     let by_importance = sending.as_ref().is_some_and(|s| s.sink.pace().has_deadline());
     let progress = Progress::default();
     let sizes = options.max_upload.map(|_| Subtrees::default());
-    let mut reading = Reading { options, delta, readers, sending, progress, new_bytes: 0, sizes, monitor };
+    let units = Runs::new(options.spool_dir, by_database);
+    let mut reading =
+        Reading { options, delta, readers, sending, progress, new_bytes: 0, sizes, units, monitor };
     let (mut batches, marks) = walk.split();
     let consume = async {
         let consumed = if by_importance {
@@ -223,11 +241,13 @@ pub(super) struct Reading<'a, 'b, 'c> {
     pub(super) delta: LocalDelta,
     pub(super) readers: Readers,
     pub(super) sending: Option<Sending<'b, 'c>>,
-    progress: Progress,
-    new_bytes: u64,
+    pub(super) progress: Progress,
+    pub(super) new_bytes: u64,
     /// What may have to be sent, if there is a limit to it.
     pub(super) sizes: Option<Subtrees>,
-    monitor: &'a dyn Monitor,
+    /// The files of databases that are still to be read.
+    pub(super) units: Runs<MemberRow>,
+    pub(super) monitor: &'a dyn Monitor,
 }
 
 impl Reading<'_, '_, '_> {
@@ -261,14 +281,14 @@ impl Reading<'_, '_, '_> {
             }
         }
         self.delta.cut_short |= !self.delta.is_whole;
-        for work in long {
+        for work in long.into_iter().chain(std::mem::take(&mut self.delta.grown)) {
             if self.is_round_over() {
                 self.leave_out(work)?;
             } else {
                 self.read_long(work).await?;
             }
         }
-        Ok(())
+        self.read_units().await
     }
 
     fn is_round_over(&self) -> bool {
@@ -311,6 +331,12 @@ impl Reading<'_, '_, '_> {
         for row in read.rows {
             self.push(row, apart)?;
         }
+        self.delta.grown.extend(read.long);
+        self.delta.together.absorb(read.together);
+        for member in read.members {
+            let pushed = self.units.push(member);
+            pushed.map_err(|e| Error::local("write to", self.options.spool_dir, e))?;
+        }
         read.problems.iter().for_each(|p| self.monitor.problem(p));
         count(&mut self.delta.stats, &read.stats);
         self.progress.files_done = self.delta.stats.found;
@@ -331,7 +357,7 @@ impl Reading<'_, '_, '_> {
         self.push(row, true)
     }
 
-    fn push(&mut self, row: DeltaRow, apart: bool) -> Result<(), Error> {
+    pub(super) fn push(&mut self, row: DeltaRow, apart: bool) -> Result<(), Error> {
         let delta = &mut self.delta;
         let pushed = if apart { delta.others.push(row) } else { delta.rows.push(&row) };
         pushed.map_err(|e| Error::local("write to", self.options.spool_dir, e))
@@ -359,4 +385,5 @@ fn count(total: &mut DeltaStats, more: &DeltaStats) {
     }
     total.found += more.found;
     total.bytes_read += more.bytes_read;
+    total.sent_in_vain |= more.sent_in_vain;
 }

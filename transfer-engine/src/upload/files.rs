@@ -1,6 +1,7 @@
 //! Reading what may have changed: short files in batches, long ones in steps.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,17 +13,19 @@ use super::copy::detach;
 use super::delta::{DeltaStats, Sending};
 use super::dense::is_dense;
 use super::merge::{Batch, Work, count_row, hint_for};
-use super::reading::{LongFile, Parents, ReadError, read_whole};
+use super::reading::{LongFile, Parents, Piece, ReadError, read_whole};
+use super::units::Together;
 use crate::buffers::Buffers;
 use crate::env::{Env, JobLost};
 use crate::error::Error;
 use crate::format::{
-    ARCHIVE_MODE_LEVEL, ARCHIVE_MODE_TARGET, BlockBuilder, ChunkId, FILE_MODE_TARGET, SealedBlock, cut,
-    file_digest,
+    ARCHIVE_MODE_LEVEL, ARCHIVE_MODE_TARGET, BlockBuilder, CHUNK_MAX, ChunkId, FILE_MODE_TARGET, SealedBlock,
+    ZEROS, cut, file_digest,
 };
-use crate::local::{Fingerprint, MountDir};
+use crate::local::sqlite::Member;
+use crate::local::{Fingerprint, MountDir, ScanFilter};
 use crate::monitor::{Monitor, PathProblem, Progress};
-use crate::state::{DeltaRow, DeltaState};
+use crate::state::{DeltaRow, DeltaState, MemberRow};
 use crate::tree::ChunkIndex;
 
 /// A file above this is read in steps; below, whole and together with others.
@@ -36,6 +39,11 @@ const TOGETHER: usize = FILE_MODE_TARGET / 2;
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) rows: Vec<DeltaRow>,
+    /// Files that turned out to be long.
+    pub(super) long: Vec<Work>,
+    /// Files that turned out to be of a database.
+    pub(super) members: Vec<MemberRow>,
+    pub(super) together: Together,
     pub(super) blocks: Vec<SealedBlock>,
     pub(super) problems: Vec<PathProblem>,
     pub(super) stats: DeltaStats,
@@ -49,6 +57,9 @@ pub(super) struct Readers {
     pub(super) chunks: Option<(Arc<Chunks>, Option<Arc<ChunkIndex>>)>,
     pub(super) mode: UploadMode,
     pub(super) scope: Arc<Scope>,
+    pub(super) filter: Arc<dyn ScanFilter>,
+    /// Where copies are made of what can't be read in place.
+    pub(super) spool_dir: Arc<Path>,
     pub(super) buffers: Buffers,
     /// How many bytes of new content a long file may have.
     pub(super) allowance: u64,
@@ -56,7 +67,8 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn read(&self, batch: Batch) -> Read {
-        let mut read = Read { problems: batch.problems, stats: batch.stats, ..Read::default() };
+        let (problems, stats, members) = (batch.problems, batch.stats, batch.members);
+        let mut read = Read { problems, stats, members, ..Read::default() };
         let mut parents = Parents::new(&self.mount);
         let mut blocks = Blocks::new();
         for work in batch.work {
@@ -72,16 +84,20 @@ impl Readers {
                         let chunks = self.chunk(&path, whole.bytes, batch.after, &mut blocks, &mut read);
                         (whole.print, whole.trusted, chunks)
                     });
-                    finish_file(path, base, result, &mut read);
+                    match result {
+                        Err(ReadError::Long { print }) => read.long.push(Work::File { path, print, base }),
+                        Err(ReadError::Database) => read.members.push(database(path, base, print.size)),
+                        result => finish_file(path, base, result, &mut read),
+                    }
                 }
             }
         }
-        read.blocks = detach(blocks.finish(), read.stats.bytes_read);
+        read.blocks = blocks.finish_of(read.stats.bytes_read);
         read
     }
 
     /// Cuts and hashes a file that is in memory, and takes on what has to be sent.
-    fn chunk(
+    pub(super) fn chunk(
         &self,
         path: &TreePath,
         bytes: Bytes,
@@ -109,13 +125,20 @@ impl Readers {
     fn take_on(&self, bytes: Bytes, after: Option<u32>, send: impl FnOnce(ChunkId, Bytes)) -> (ChunkId, u32) {
         let id = ChunkId::of(&bytes);
         let len = bytes.len() as u32;
-        if let Some((chunks, head)) = &self.chunks
-            && chunks.claim(head.as_deref(), id, bytes.len(), after)
-        {
+        if self.claims(id, bytes.len(), after) {
             send(id, bytes);
         }
         (id, len)
     }
+
+    fn claims(&self, id: ChunkId, len: usize, after: Option<u32>) -> bool {
+        self.chunks.as_ref().is_some_and(|(chunks, head)| chunks.claim(head.as_deref(), id, len, after))
+    }
+}
+
+/// Returns the row of a file that turned out to be a database.
+fn database(path: TreePath, base: Option<Entry>, size: u64) -> MemberRow {
+    MemberRow { path, member: Member::Database, base, known: None, size }
 }
 
 pub(super) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead, read: &mut Read) {
@@ -157,7 +180,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             small: BlockBuilder::new(FILE_MODE_TARGET),
             large: BlockBuilder::new(ARCHIVE_MODE_TARGET).at_level(ARCHIVE_MODE_LEVEL),
@@ -195,6 +218,11 @@ impl Blocks {
         }
     }
 
+    /// Returns the blocks of a batch of which so many bytes were read.
+    pub(super) fn finish_of(self, bytes_read: u64) -> Vec<SealedBlock> {
+        detach(self.finish(), bytes_read)
+    }
+
     fn finish(mut self) -> Vec<SealedBlock> {
         for builder in [&mut self.small, &mut self.large] {
             builder.absorb(&mut self.dense, TOGETHER);
@@ -216,7 +244,7 @@ pub(super) async fn read_long(
     monitor: &dyn Monitor,
 ) -> Result<Read, Error> {
     let mut read = Read::default();
-    let Work::File { path, base, .. } = work else { return Ok(read) };
+    let Work::File { path, base, print } = work else { return Ok(read) };
     let lost = |e: JobLost| Error::local("read", readers.mount.show(&path), io::Error::from(e));
     let mut result = Err(ReadError::Unstable);
     for _ in 0..3 {
@@ -232,7 +260,11 @@ pub(super) async fn read_long(
             break;
         }
     }
-    finish_file(path, base, result, &mut read);
+    read.stats.sent_in_vain |= result.is_err() && read.new_bytes > 0;
+    match result {
+        Err(ReadError::Database) => read.members.push(database(path, base, print.size)),
+        result => finish_file(path, base, result, &mut read),
+    }
     Ok(read)
 }
 
@@ -261,10 +293,24 @@ pub(super) async fn read_long_once(
         let open = move || LongFile::open(&mount.parent(&path)?, path.name(), &buffers, &env_);
         env.blocking(open).await.map_err(LongError::Lost)?
     };
-    let file = match opened {
-        Ok(file) => file,
-        Err(e) => return Ok(Err(e)),
-    };
+    match opened {
+        Ok(file) => stream(readers, env, path, file, sending, read, progress, monitor).await,
+        Err(e) => Ok(Err(e)),
+    }
+}
+
+/// Reads an open file to its end, and sends what is new.
+#[expect(clippy::too_many_arguments, reason = "what is read, and all that it adds to")]
+pub(super) async fn stream(
+    readers: &Readers,
+    env: &Env,
+    path: &TreePath,
+    file: LongFile,
+    sending: &mut Option<&mut Sending<'_, '_>>,
+    read: &mut Read,
+    progress: &mut Progress,
+    monitor: &dyn Monitor,
+) -> Result<FileRead, LongError> {
     let size = file.size();
     let archived = readers.is_archived(path);
     // Each step is read once the one before is, while those before are hashed and compressed.
@@ -275,8 +321,8 @@ pub(super) async fn read_long_once(
             (next, file)
         });
         match step.await {
-            Ok((Ok(chunks), file)) if chunks.is_empty() => Some((Ok(Step::End(file)), (None, env))),
-            Ok((Ok(chunks), file)) => Some((Ok(Step::Chunks(chunks)), (Some(file), env))),
+            Ok((Ok(Piece::End), file)) => Some((Ok(Step::End(file)), (None, env))),
+            Ok((Ok(piece), file)) => Some((Ok(Step::Next(piece)), (Some(file), env))),
             Ok((Err(e), _)) => Some((Ok(Step::Failed(e)), (None, env))),
             Err(lost) => Some((Err(lost), (None, env))),
         }
@@ -286,8 +332,8 @@ pub(super) async fn read_long_once(
             let (readers, env) = (readers.clone(), env.clone());
             async move {
                 match step? {
-                    Step::Chunks(chunks) => {
-                        env.blocking(move || readers.read_step(chunks, archived)).await.map(Hashed::Chunks)
+                    Step::Next(piece) => {
+                        env.blocking(move || readers.read_step(piece, archived)).await.map(Hashed::Chunks)
                     }
                     Step::End(file) => Ok(Hashed::End(file)),
                     Step::Failed(e) => Ok(Hashed::Failed(e)),
@@ -300,18 +346,17 @@ pub(super) async fn read_long_once(
     let mut all = Vec::new();
     while let Some(step) = hashed.next().await {
         match step.map_err(LongError::Lost)? {
-            Hashed::Chunks((chunks, blocks, new_bytes)) => {
-                let len: u64 = chunks.iter().map(|(_, len)| u64::from(*len)).sum();
-                read.new_bytes += new_bytes;
-                read.stats.bytes_read += len;
-                progress.bytes_done += len;
+            Hashed::Chunks(step) => {
+                read.new_bytes += step.new_bytes;
+                read.stats.bytes_read += step.bytes_read;
+                progress.bytes_done += step.bytes_read;
                 monitor.progress(progress);
-                all.extend(chunks);
+                all.extend(step.chunks);
                 if read.new_bytes > readers.allowance {
                     return Err(LongError::TooMuch);
                 }
                 if let Some(sending) = sending {
-                    for block in blocks {
+                    for block in step.blocks {
                         sending.sink.add_block(block).await.map_err(LongError::Store)?;
                     }
                     if sending.sink.is_closed() {
@@ -320,39 +365,58 @@ pub(super) async fn read_long_once(
                 }
             }
             Hashed::Failed(e) => return Ok(Err(e)),
-            Hashed::End(file) => return Ok(file.finish().map(|(print, trusted)| (print, trusted, all))),
+            Hashed::End(file) => {
+                let finish = move || file.finish(&all).map(|(print, trusted)| (print, trusted, all));
+                return env.blocking(finish).await.map_err(LongError::Lost);
+            }
         }
     }
     Ok(Err(ReadError::Unstable))
 }
 
 pub(super) enum Step {
-    Chunks(Vec<Bytes>),
+    Next(Piece),
     End(LongFile),
     Failed(ReadError),
 }
 
 pub(super) enum Hashed {
-    Chunks((Vec<(ChunkId, u32)>, Vec<SealedBlock>, u64)),
+    Chunks(StepRead),
     End(LongFile),
     Failed(ReadError),
 }
 
+/// What one step of a long file comes to.
+pub(super) struct StepRead {
+    chunks: Vec<(ChunkId, u32)>,
+    blocks: Vec<SealedBlock>,
+    new_bytes: u64,
+    bytes_read: u64,
+}
+
 impl Readers {
-    fn read_step(&self, chunks: Vec<Bytes>, archived: bool) -> (Vec<(ChunkId, u32)>, Vec<SealedBlock>, u64) {
+    fn read_step(&self, piece: Piece, archived: bool) -> StepRead {
         let mut blocks = Blocks::of_long(archived);
         let mut new_bytes = 0;
-        let ids: Vec<_> = chunks
-            .into_iter()
-            .map(|bytes| {
-                self.take_on(bytes, None, |id, bytes| {
-                    new_bytes += bytes.len() as u64;
-                    blocks.push(id, bytes, false);
-                })
-            })
-            .collect();
-        let read = ids.iter().map(|(_, len)| u64::from(*len)).sum();
-        (ids, detach(blocks.finish(), read), new_bytes)
+        let mut send = |id, bytes: Bytes| {
+            new_bytes += bytes.len() as u64;
+            blocks.push(id, bytes, false);
+        };
+        let mut bytes_read = 0;
+        let chunks = match piece {
+            Piece::Chunks(chunks) => {
+                bytes_read = chunks.iter().map(|bytes| bytes.len() as u64).sum();
+                chunks.into_iter().map(|bytes| self.take_on(bytes, None, &mut send)).collect()
+            }
+            Piece::Zeros(count) => {
+                if self.claims(*ZEROS, CHUNK_MAX, None) {
+                    send(*ZEROS, vec![0; CHUNK_MAX].into());
+                }
+                vec![(*ZEROS, CHUNK_MAX as u32); count]
+            }
+            Piece::End => Vec::new(),
+        };
+        StepRead { chunks, blocks: detach(blocks.finish(), bytes_read), new_bytes, bytes_read }
     }
 }
 
@@ -374,6 +438,18 @@ mod tests {
         blocks.finish().into_iter().map(|block| (block.codec, block.raw_len as usize)).collect()
     }
 
+    struct All;
+
+    impl ScanFilter for All {
+        fn contains(&self, _: &TreePath, _: bool) -> bool {
+            true
+        }
+
+        fn may_hold(&self, _: &TreePath) -> bool {
+            true
+        }
+    }
+
     #[test]
     fn a_chunk_that_is_kept_alone_does_not_keep_what_was_read_with_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -384,6 +460,8 @@ mod tests {
             chunks: Some((chunks.clone(), None)),
             mode: UploadMode::File,
             scope: Arc::new(Scope::new(&policy_core::SyncPolicy::default(), b"/m").unwrap()),
+            filter: Arc::new(All),
+            spool_dir: dir.path().into(),
             buffers: buffers.clone(),
             allowance: u64::MAX,
         };
@@ -400,7 +478,8 @@ mod tests {
             for bytes in step.iter().take(known) {
                 assert!(chunks.claim(None, ChunkId::of(bytes), bytes.len(), None));
             }
-            let (ids, blocks, new_bytes) = readers.read_step(step, false);
+            let StepRead { chunks: ids, blocks, new_bytes, .. } =
+                readers.read_step(Piece::Chunks(step), false);
             assert_eq!((ids.len(), blocks.len(), new_bytes), (3, 3 - known, (3 - known as u64) * 300_000));
             let stored = blocks.iter().filter(|block| block.codec == Codec::Stored);
             assert_eq!(stored.clone().count(), 3 - known - texts);

@@ -7,10 +7,11 @@ use tokio::sync::mpsc;
 
 use super::delta::DeltaStats;
 use super::files::LONG;
+use super::units::Candidates;
 use crate::format::MAX_PATH_LEN;
 use crate::local::{Fingerprint, Found, FoundKind, MountDir, Scan};
 use crate::monitor::PathProblem;
-use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
+use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, MemberRow};
 
 /// A batch ends at this many bytes to be read, or at so many paths.
 const BATCH_BYTES: u64 = 4 << 20;
@@ -39,6 +40,8 @@ pub(super) struct Batch {
     pub(super) after: Option<u32>,
     /// Long files of this batch.
     pub(super) long: Vec<Work>,
+    /// Files of databases that are to be read together.
+    pub(super) members: Vec<MemberRow>,
     pub(super) problems: Vec<PathProblem>,
     pub(super) stats: DeltaStats,
 }
@@ -56,6 +59,8 @@ pub(super) struct Merge<'a> {
     pub(super) files: u32,
     /// The last file or link that was found.
     pub(super) leaf: Option<TreePath>,
+    /// The files that may be databases to which the next one belongs.
+    pub(super) candidates: Candidates,
 }
 
 impl Merge<'_> {
@@ -124,10 +129,16 @@ impl Merge<'_> {
         match &found.kind {
             FoundKind::File(print) => {
                 let same = row.print.is_some_and(|p| p == *print) && !self.checksum;
-                if same && matches!(row.entry.node, Node::File { .. }) {
-                    self.batch.stats.unchanged += 1;
+                let same = same && matches!(row.entry.node, Node::File { .. });
+                if self.is_member(&found.path, Some(print), Some(&row), !same) {
                     return;
                 }
+                if same {
+                    self.batch.stats.unchanged += 1;
+                    self.candidates.note(found.path, Some(row.entry), *print);
+                    return;
+                }
+                self.candidates.note(found.path.clone(), None, *print);
                 self.file(found.path, *print, Some(row.entry));
             }
             FoundKind::Symlink { .. } | FoundKind::Dir { .. } => {
@@ -147,7 +158,12 @@ impl Merge<'_> {
     fn only_found(&mut self, found: Found, base: Option<Entry>, frozen: &mut Option<TreePath>) {
         let found = self.note(found);
         match &found.kind {
-            FoundKind::File(print) => self.file(found.path, *print, base),
+            FoundKind::File(print) => {
+                if !self.is_member(&found.path, Some(print), None, true) {
+                    self.candidates.note(found.path.clone(), None, *print);
+                    self.file(found.path, *print, base);
+                }
+            }
             // What is in it is invisible, and must not show by its directory: one that a deletion in the
             // context left standing would come back as new.
             FoundKind::Dir { empty: true, hides: true, .. } => {}
@@ -181,6 +197,10 @@ impl Merge<'_> {
                 base: Some(row.entry),
                 state: DeltaState::Absent,
             }));
+            return;
+        } else if matches!(row.entry.node, Node::File { .. })
+            && self.is_member(&row.path, None, Some(&row), true)
+        {
             return;
         } else {
             // A file has taken the place of the directory that it was in: nobody lost that.
@@ -258,7 +278,7 @@ impl Merge<'_> {
         self.row(DeltaRow { path: found.path, base, state: DeltaState::Unreadable });
     }
 
-    fn row(&mut self, row: DeltaRow) {
+    pub(super) fn row(&mut self, row: DeltaRow) {
         count_row(&row, &mut self.batch.stats);
         self.batch.work.push(Work::Row(row));
     }

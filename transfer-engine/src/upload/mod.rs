@@ -19,6 +19,7 @@ mod reading;
 mod resume;
 mod subtrees;
 mod tally;
+mod units;
 mod unsent;
 mod walk;
 

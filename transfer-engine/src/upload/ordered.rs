@@ -61,7 +61,7 @@ impl Reading<'_, '_, '_> {
                     Err(_) => break,
                 }
             }
-            self.read_gathered(gathered).await?;
+            self.read_gathered(gathered, ended).await?;
             if !ended && self.is_closed() {
                 // What was not met counts as it did before.
                 incoming.close();
@@ -69,10 +69,10 @@ impl Reading<'_, '_, '_> {
                 break;
             }
         }
-        Ok(())
+        self.read_units().await
     }
 
-    fn is_closed(&mut self) -> bool {
+    pub(super) fn is_closed(&mut self) -> bool {
         self.sending.as_mut().is_some_and(|s| s.sink.is_closed() || s.sink.is_round_over())
     }
 
@@ -88,11 +88,13 @@ impl Reading<'_, '_, '_> {
                 }
             }
         }
-        let read = Read { rows, problems: batch.problems, stats: batch.stats, ..Read::default() };
+        let (problems, stats, members) = (batch.problems, batch.stats, batch.members);
+        let read = Read { rows, problems, stats, members, ..Read::default() };
         self.settle(Ok(read), false).await
     }
 
-    async fn read_gathered(&mut self, mut gathered: Runs<Candidate>) -> Result<(), Error> {
+    /// Reads what was gathered; `ended` says that nothing comes after it.
+    async fn read_gathered(&mut self, mut gathered: Runs<Candidate>, ended: bool) -> Result<(), Error> {
         if gathered.is_empty() {
             return Ok(());
         }
@@ -114,6 +116,10 @@ impl Reading<'_, '_, '_> {
             }
             if let Some(read) = reading.next().await {
                 self.settle(read, true).await?;
+                long.extend(std::mem::take(&mut self.delta.grown));
+            } else if ended && !self.units.is_empty() && !self.is_closed() {
+                // All that belongs to them was met, and they are small as a rule.
+                self.read_units().await?;
             } else if let Some(work) = long.pop_front() {
                 if self.is_closed() { self.leave_out(work)? } else { self.read_long(work).await? }
             } else if self.is_closed() {

@@ -31,6 +31,8 @@ use crate::tree::Tree;
 const ATTEMPTS: u32 = 100;
 /// How often everything is sent again because the commit landed too late.
 const LATE_ATTEMPTS: u32 = 3;
+/// How many packs are remembered for what is in them and in no snapshot: each costs a request.
+const IN_VAIN: usize = 16;
 /// After this long, a newer head is looked for before the tree is written.
 const STALE_SECS: i64 = 5;
 
@@ -220,7 +222,7 @@ impl Mount {
                         let committed = report.parent.is_some();
                         let Some((cut, missing)) = cut else {
                             if !options.dry_run && !report.stopped_by_conflict {
-                                PackJournal::drop_at(&self.files.packs());
+                                self.forget_packs(delta.stats.sent_in_vain).await?;
                             }
                             return Ok(course.add(report));
                         };
@@ -270,6 +272,23 @@ impl Mount {
                 return Err(Error::Beaten { name: self.context.clone(), attempts });
             }
         }
+    }
+
+    /// Forgets the packs of an upload that came to its end; the last ones are kept where they hold what was sent of a
+    /// file that failed then, which the next upload need not send again.
+    async fn forget_packs(&self, sent_in_vain: bool) -> Result<(), Error> {
+        let path = self.files.packs();
+        if !sent_in_vain {
+            PackJournal::drop_at(&path);
+            return Ok(());
+        }
+        let store = self.store.meta().await?.store_id;
+        let packs = PackJournal::read(&path, store);
+        let kept = PackJournal::begin(&path, store, &packs[packs.len().saturating_sub(IN_VAIN)..]);
+        if let Err(error) = kept {
+            tracing::debug!(%error, "no packs are noted");
+        }
+        Ok(())
     }
 
     /// Waits a little, longer each time, and not in step with the other writers.

@@ -1,8 +1,9 @@
 //! Reading files so that what was read is known to be one state of the file.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,13 +12,17 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::buffers::Buffers;
 use crate::env::Env;
-use crate::format::{CHUNK_MAX, cut};
-use crate::local::{Fingerprint, MountDir, open_file_at};
+use crate::format::{CHUNK_MAX, ChunkId, ZEROS, cut};
+use crate::local::{Fingerprint, MountDir, data_from, is_sparse, open_file_at, sqlite};
 
 /// How often a file that changes while it is read is tried again.
 const ATTEMPTS: u32 = 3;
 /// What one step of a long file reads.
 const STEP: usize = 4 << 20;
+/// What is compared at once with what was read before.
+const COMPARED: usize = 64 << 10;
+/// The most chunks of one file: its entry has to fit into one segment of a tree. Zeros come to 9.5 TiB.
+const MAX_FILE_CHUNKS: usize = 2_500_000;
 
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,16 @@ pub(crate) enum ReadError {
     Gone,
     #[error("it keeps changing while it is read")]
     Unstable,
+    /// It is to be read in steps.
+    #[error("it has grown long")]
+    Long {
+        /// The stat that says so.
+        print: Fingerprint,
+    },
+    #[error("it belongs to a database")]
+    Database,
+    #[error("it is cut into more chunks than an entry can name")]
+    TooLarge,
     #[error("there was no time to send it")]
     OutOfTime {
         /// Its length in bytes.
@@ -75,34 +90,75 @@ impl<'a> Parents<'a> {
     }
 }
 
-/// Reads a file of at most `limit` bytes at once. `expected` is its stat of a moment ago.
+/// Reads a file of at most `limit` bytes at once. `expected` is its stat of a moment ago. Of a file that grows
+/// meanwhile it is what there was when it was opened.
 pub(crate) fn read_whole(
     parent: &OwnedFd,
     name: &[u8],
-    mut expected: Fingerprint,
+    expected: Fingerprint,
     limit: u64,
     env: &Env,
 ) -> Result<Whole, ReadError> {
+    let mut expected = Some(expected);
     for _ in 0..ATTEMPTS {
         let moment = env.now();
+        if sqlite::is_held(parent, name) {
+            return Err(ReadError::Database);
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(io::Error::from)?;
         let mut file = File::from(fd);
-        let size = expected.size.min(limit);
+        // The scan's stat saves one; what is not as it says is read again by one of its own.
+        let (before, is_of_scan) = match expected.take() {
+            Some(print) => (print, true),
+            None => (print_of(&file)?, false),
+        };
+        if before.size > limit {
+            return Err(ReadError::Long { print: before });
+        }
         // One byte more than there should be: that it can't be had is the end of the file, for one call.
-        let mut bytes = Vec::with_capacity(size as usize + 1);
-        (&mut file).take(size + 1).read_to_end(&mut bytes)?;
-        let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(ReadError::Unstable);
+        let mut bytes = Vec::with_capacity(before.size as usize + 1);
+        (&mut file).take(before.size + 1).read_to_end(&mut bytes)?;
+        if sqlite::is_database(&bytes) {
+            sqlite::let_go(file);
+            return Err(ReadError::Database);
         }
-        let print = Fingerprint::of(&stat);
-        if print == expected && bytes.len() as u64 == print.size {
-            return Ok(Whole { bytes: bytes.into(), print, trusted: !print.is_racy(moment) });
+        let after = print_of(&file)?;
+        let is_as_it_was = after == before && bytes.len() as u64 == before.size;
+        let has_grown = !is_of_scan && after.size > before.size && bytes.len() as u64 > before.size;
+        bytes.truncate(before.size as usize);
+        if is_as_it_was || (has_grown && holds(&file, &bytes)?) {
+            return Ok(Whole { bytes: bytes.into(), print: before, trusted: !before.is_racy(moment) });
         }
-        expected = print;
     }
     Err(ReadError::Unstable)
+}
+
+/// Stats an open file; one that is no regular file any more is in the middle of a change.
+fn print_of(file: &File) -> Result<Fingerprint, ReadError> {
+    let stat = rustix::fs::fstat(file).map_err(io::Error::from)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(Fingerprint::of(&stat)),
+        _ => Err(ReadError::Unstable),
+    }
+}
+
+/// Whether a file still begins with these bytes. No stat tells one that was appended to from one that was written anew.
+fn holds(file: &File, bytes: &[u8]) -> io::Result<bool> {
+    let mut again = vec![0; COMPARED.min(bytes.len())];
+    let mut at = 0;
+    for part in bytes.chunks(COMPARED) {
+        let again = &mut again[..part.len()];
+        match file.read_exact_at(again, at) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            other => other?,
+        }
+        if again != part {
+            return Ok(false);
+        }
+        at += part.len() as u64;
+    }
+    Ok(true)
 }
 
 /// Returns buffers for the steps of long files.
@@ -115,11 +171,22 @@ pub(crate) struct LongFile {
     file: File,
     print: Fingerprint,
     trusted: bool,
-    /// Bytes that were read so far.
+    /// Whether it may have holes.
+    sparse: bool,
+    /// Bytes that were read so far, or skipped.
     read: u64,
     tail: Bytes,
-    ended: bool,
+    chunks: usize,
     buffers: Buffers,
+    is_copy: bool,
+}
+
+/// The next part of a long file.
+pub(crate) enum Piece {
+    Chunks(Vec<Bytes>),
+    /// So many chunks of [`CHUNK_MAX`] zeros, which nobody had to read.
+    Zeros(usize),
+    End,
 }
 
 impl LongFile {
@@ -129,49 +196,124 @@ impl LongFile {
         buffers: &Buffers,
         env: &Env,
     ) -> Result<Self, ReadError> {
+        if sqlite::stands_for_database(parent, name) {
+            return Err(ReadError::Database);
+        }
         let moment = env.now();
         let (file, stat) = open_file_at(parent, name)?;
         let print = Fingerprint::of(&stat);
-        let trusted = !print.is_racy(moment);
-        Ok(Self { file, print, trusted, read: 0, tail: Bytes::new(), ended: false, buffers: buffers.clone() })
+        let (trusted, sparse) = (!print.is_racy(moment), is_sparse(&stat));
+        let (tail, buffers) = (Bytes::new(), buffers.clone());
+        Ok(Self { file, print, trusted, sparse, read: 0, tail, chunks: 0, buffers, is_copy: false })
+    }
+
+    /// Reads a copy of a file, which nobody changes, in place of the file that had this stat.
+    pub(crate) fn of_copy(
+        mut copy: File,
+        print: Fingerprint,
+        trusted: bool,
+        buffers: &Buffers,
+    ) -> io::Result<Self> {
+        let sparse = is_sparse(&rustix::fs::fstat(&copy)?);
+        copy.seek(SeekFrom::Start(0))?;
+        let (tail, buffers) = (Bytes::new(), buffers.clone());
+        Ok(Self { file: copy, print, trusted, sparse, read: 0, tail, chunks: 0, buffers, is_copy: true })
     }
 
     pub(crate) fn size(&self) -> u64 {
         self.print.size
     }
 
-    /// Returns the next chunks, or none at the end of the file. One that has grown has no end: it may grow for ever,
-    /// and faster than it is sent.
-    pub(crate) fn next(&mut self) -> Result<Vec<Bytes>, ReadError> {
-        if self.ended {
-            return Ok(Vec::new());
+    /// Returns what comes next. What is added to the file from now on is not read: it may grow for ever, and faster
+    /// than it is sent.
+    pub(crate) fn next(&mut self) -> Result<Piece, ReadError> {
+        let piece = match self.skip_hole()? {
+            0 => {
+                let chunks = self.read_step()?;
+                self.chunks += chunks.len();
+                if chunks.is_empty() { Piece::End } else { Piece::Chunks(chunks) }
+            }
+            zeros => {
+                self.chunks = self.chunks.saturating_add(zeros);
+                Piece::Zeros(zeros)
+            }
+        };
+        if self.chunks > MAX_FILE_CHUNKS {
+            return Err(ReadError::TooLarge);
         }
+        Ok(piece)
+    }
+
+    /// Skips the chunks that lie wholly in a hole, and returns how many they are.
+    fn skip_hole(&mut self) -> Result<usize, ReadError> {
+        if !self.sparse {
+            return Ok(0);
+        }
+        let from = self.read - self.tail.len() as u64;
+        let zeros = (data_from(&self.file, from, self.print.size) - from) / CHUNK_MAX as u64;
+        if zeros > 0 {
+            self.read = from + zeros * CHUNK_MAX as u64;
+            self.tail = Bytes::new();
+        }
+        self.file.seek(SeekFrom::Start(self.read))?;
+        Ok(usize::try_from(zeros).unwrap_or(usize::MAX))
+    }
+
+    fn read_step(&mut self) -> Result<Vec<Bytes>, ReadError> {
         let mut buf = self.buffers.take();
         buf.extend_from_slice(&self.tail);
-        let wanted = (STEP + CHUNK_MAX - buf.len()) as u64;
+        let left = self.print.size - self.read;
+        let wanted = ((STEP + CHUNK_MAX - buf.len()) as u64).min(left);
         let read = (&mut self.file).take(wanted).read_to_end(&mut buf)? as u64;
-        self.read += read;
-        if self.read > self.print.size {
+        if read < wanted {
             return Err(ReadError::Unstable);
         }
-        self.ended = read < wanted;
+        self.read += read;
         let mut rest = self.buffers.share(buf);
         let mut chunks = Vec::new();
-        while let Some(len) = cut(&rest, self.ended).filter(|len| *len > 0) {
+        while let Some(len) = cut(&rest, read == left).filter(|len| *len > 0) {
             chunks.push(rest.split_to(len));
         }
         self.tail = rest;
         Ok(chunks)
     }
 
-    /// Returns the stat under which the whole file was read, if it was one state.
-    pub(crate) fn finish(self) -> Result<(Fingerprint, bool), ReadError> {
-        let stat = rustix::fs::fstat(&self.file).map_err(io::Error::from)?;
-        if Fingerprint::of(&stat) == self.print {
+    /// Returns the stat under which the file was these chunks, if it was one state: it is still as it was, or it has
+    /// grown and begins with them.
+    pub(crate) fn finish(self, chunks: &[(ChunkId, u32)]) -> Result<(Fingerprint, bool), ReadError> {
+        if self.is_copy {
+            return Ok((self.print, self.trusted));
+        }
+        let after = print_of(&self.file)?;
+        if after == self.print || (after.size > self.print.size && self.holds(chunks)?) {
             Ok((self.print, self.trusted))
         } else {
             Err(ReadError::Unstable)
         }
+    }
+
+    /// Whether the file still begins with these chunks.
+    fn holds(&self, chunks: &[(ChunkId, u32)]) -> io::Result<bool> {
+        let mut again = self.buffers.take();
+        let mut at = 0;
+        for (id, len) in chunks {
+            let end = at + u64::from(*len);
+            let is_hole = || self.sparse && *id == *ZEROS && data_from(&self.file, at, end) == end;
+            if !is_hole() {
+                again.resize(*len as usize, 0);
+                match self.file.read_exact_at(&mut again, at) {
+                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                    other => other?,
+                }
+                if ChunkId::of(&again) != *id {
+                    return Ok(false);
+                }
+            }
+            at = end;
+        }
+        // The buffer goes back to where it came from.
+        drop(self.buffers.share(again));
+        Ok(true)
     }
 }
 
@@ -190,37 +332,161 @@ mod tests {
         LongFile::open(mount.root(), name.as_bytes(), &step_buffers(), &env).unwrap()
     }
 
-    /// Reads to the end, and calls `meanwhile` before each step.
-    fn read(mut file: LongFile, mut meanwhile: impl FnMut()) -> Result<usize, ReadError> {
-        let mut len = 0;
+    /// Reads to the end, and calls `meanwhile` before each step. Returns the chunks, and how many bytes were not read.
+    fn read(
+        mut file: LongFile,
+        mut meanwhile: impl FnMut(),
+    ) -> Result<(Vec<(ChunkId, u32)>, u64), ReadError> {
+        let (mut chunks, mut skipped) = (Vec::new(), 0);
         loop {
             meanwhile();
-            let chunks = file.next()?;
-            if chunks.is_empty() {
-                return file.finish().map(|_| len);
+            match file.next()? {
+                Piece::Chunks(next) => chunks.extend(next.iter().map(|c| (ChunkId::of(c), c.len() as u32))),
+                Piece::Zeros(count) => {
+                    skipped += (count * CHUNK_MAX) as u64;
+                    chunks.extend(std::iter::repeat_n((*ZEROS, CHUNK_MAX as u32), count));
+                }
+                Piece::End => return file.finish(&chunks).map(|_| (chunks, skipped)),
             }
-            len += chunks.iter().map(Bytes::len).sum::<usize>();
+        }
+    }
+
+    fn chunks_of(bytes: &[u8]) -> Vec<(ChunkId, u32)> {
+        let (mut rest, mut chunks) = (bytes, Vec::new());
+        while let Some(len) = cut(rest, true) {
+            chunks.push((ChunkId::of(&rest[..len]), len as u32));
+            rest = &rest[len..];
+        }
+        chunks
+    }
+
+    fn append(path: &Path, bytes: &[u8]) {
+        File::options().append(true).open(path).unwrap().write_all(bytes).unwrap();
+    }
+
+    #[test]
+    fn l29_of_a_long_file_that_grows_what_was_there_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let first = SplitMix(1).bytes(12 << 20);
+        for grows in [0, 1, 3 * (STEP + CHUNK_MAX)] {
+            std::fs::write(&path, &first).unwrap();
+            let mut steps = 0;
+            let read = read(open(dir.path(), "log"), || {
+                steps += 1;
+                assert!(steps < 20, "it never ends");
+                append(&path, &vec![7; grows]);
+            });
+            assert_eq!(read.unwrap().0, chunks_of(&first));
+        }
+    }
+
+    /// It grew, but it is not what it was: the stat alone does not tell.
+    #[test]
+    fn l29_a_long_file_that_grows_and_changes_is_unstable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for at in [0, 7 << 20, (12 << 20) - 1] {
+            let mut bytes = SplitMix(2).bytes(12 << 20);
+            std::fs::write(&path, &bytes).unwrap();
+            let mut steps = 0;
+            let ended = read(open(dir.path(), "file"), || {
+                steps += 1;
+                if steps == 3 {
+                    bytes[at] ^= 1;
+                    bytes.push(1);
+                    std::fs::write(&path, &bytes).unwrap();
+                }
+            });
+            assert!(matches!(ended, Err(ReadError::Unstable)), "{at}: {ended:?}");
+        }
+    }
+
+    /// Runs something whenever it is asked for the time: before each reading.
+    struct Meanwhile<F>(F);
+
+    impl<F: Fn() + Send + Sync> crate::env::Clock for Meanwhile<F> {
+        fn now(&self) -> policy_core::Timestamp {
+            (self.0)();
+            policy_core::Timestamp::default()
         }
     }
 
     #[test]
-    fn l2_a_file_that_grows_as_fast_as_it_is_read_is_not_read_for_ever() {
+    fn l29_of_a_short_file_that_has_grown_what_was_there_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let first = SplitMix(1).bytes(20 << 20);
-        std::fs::write(&path, &first).unwrap();
-        assert_eq!(read(open(dir.path(), "log"), || ()).unwrap(), first.len());
-        for (grows, at_most) in [(STEP + CHUNK_MAX, 3), (1, 3)] {
-            std::fs::write(&path, &first).unwrap();
-            let file = open(dir.path(), "log");
-            let mut steps = 0;
-            let ended = read(file, || {
-                steps += 1;
-                assert!(steps < 20, "it never ends");
-                File::options().append(true).open(&path).unwrap().write_all(&vec![7; grows]).unwrap();
-            });
-            assert!(matches!(ended, Err(ReadError::Unstable)), "{ended:?}");
-            assert!(steps <= at_most, "{steps}");
+        std::fs::write(&path, "one\n").unwrap();
+        let mount = MountDir::open(dir.path(), &Env::real()).unwrap();
+        let seen = Fingerprint::of(&mount.stat(&"log".parse().unwrap()).unwrap().unwrap());
+        let log = path.clone();
+        let env = Env::real().with_clock(Arc::new(Meanwhile(move || append(&log, b"more\n"))));
+        let whole = read_whole(mount.root(), b"log", seen, 1000, &env).unwrap();
+        assert!(whole.bytes.starts_with(b"one\nmore\n") && whole.print.size == whole.bytes.len() as u64);
+        let long = read_whole(mount.root(), b"log", seen, 10, &env);
+        assert!(matches!(long, Err(ReadError::Long { print }) if print.size > 10));
+    }
+
+    #[test]
+    fn l29_what_grew_is_compared_with_what_was_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let bytes = SplitMix(3).bytes(3 * COMPARED + 9);
+        std::fs::write(&path, &bytes).unwrap();
+        append(&path, b"more");
+        let file = File::open(&path).unwrap();
+        assert!(holds(&file, &bytes).unwrap() && holds(&file, &[]).unwrap());
+        for at in [0, COMPARED - 1, COMPARED, bytes.len() - 1] {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            assert!(!holds(&file, &other).unwrap(), "{at}");
+        }
+        assert!(!holds(&file, &SplitMix(3).bytes(4 * COMPARED)).unwrap());
+    }
+
+    #[test]
+    fn l7_a_sparse_file_has_the_chunks_of_its_bytes_and_its_holes_are_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        const MIB: usize = 1 << 20;
+        // Where data is, in a file of so many bytes.
+        let cases: [(usize, &[(usize, usize)]); 5] = [
+            (16 * MIB, &[]),
+            (16 * MIB + 5, &[(0, 4096)]),
+            (20 * MIB, &[(9 * MIB + 8192, MIB + 77)]),
+            (24 * MIB, &[(MIB, 100), (16 * MIB - 50, 100), (24 * MIB - 9, 9)]),
+            (17 * MIB, &[(8 * MIB, MIB), (14 * MIB + 1, 1)]),
+        ];
+        for (case, (size, data)) in cases.into_iter().enumerate() {
+            let file = File::create(&path).unwrap();
+            file.set_len(size as u64).unwrap();
+            for (at, len) in data {
+                file.write_all_at(&SplitMix(*at as u64).bytes(*len), *at as u64).unwrap();
+            }
+            let whole = std::fs::read(&path).unwrap();
+            let (chunks, skipped) = read(open(dir.path(), "image"), || ()).unwrap();
+            assert_eq!(chunks, chunks_of(&whole), "{case}");
+            let islands = data.len() + 1;
+            assert!(skipped as usize + islands * (STEP + 2 * CHUNK_MAX) >= size, "{case}: {skipped}");
+            if case > 2 {
+                let (grown, _) = read(open(dir.path(), "image"), || append(&path, b"more")).unwrap();
+                assert_eq!(grown, chunks, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn l7_a_file_of_more_chunks_than_an_entry_can_have_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("endless");
+        let most = (MAX_FILE_CHUNKS * CHUNK_MAX) as u64;
+        for (len, fits) in [(most, true), (most + 1, false)] {
+            // Some file systems have no files of that length.
+            if File::create(&path).unwrap().set_len(len).is_err() {
+                return;
+            }
+            let ended = read(open(dir.path(), "endless"), || ());
+            assert_eq!(ended.is_ok(), fits);
         }
     }
 

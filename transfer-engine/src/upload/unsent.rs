@@ -1,5 +1,6 @@
 //! What an upload had no time for: found, counted and named.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -14,17 +15,22 @@ use crate::tree::ChunkIndex;
 const NAMED: usize = 3;
 
 /// The chunks that may be referred to, once it is settled which packs landed.
-pub(super) struct Landed(Arc<Chunks>);
+pub(super) struct Landed {
+    chunks: Arc<Chunks>,
+    /// The paths of databases of which not everything is there.
+    broken: Arc<BTreeSet<TreePath>>,
+}
 
 /// Judges rows by what has landed.
 pub(super) struct Judge {
     chunks: Arc<Chunks>,
     head: Option<Arc<ChunkIndex>>,
+    broken: Arc<BTreeSet<TreePath>>,
 }
 
 impl Landed {
     pub(super) fn judge(&self) -> Judge {
-        Judge { chunks: self.0.clone(), head: self.0.head() }
+        Judge { chunks: self.chunks.clone(), head: self.chunks.head(), broken: self.broken.clone() }
     }
 }
 
@@ -32,8 +38,12 @@ impl Judge {
     /// Returns the row; a file of which something is not in the store is one that was not sent.
     pub(super) fn settle(&self, row: DeltaRow) -> DeltaRow {
         match &row.state {
+            DeltaState::Absent if self.broken.contains(&row.path) => {
+                DeltaRow { state: DeltaState::Unreadable, ..row }
+            }
             DeltaState::Present { entry, chunks, .. }
-                if !chunks.iter().all(|(id, _)| self.chunks.holds(self.head.as_deref(), id)) =>
+                if self.broken.contains(&row.path)
+                    || !chunks.iter().all(|(id, _)| self.chunks.holds(self.head.as_deref(), id)) =>
             {
                 let state = DeltaState::Unsent { size: entry.size() };
                 DeltaRow { state, ..row }
@@ -59,7 +69,9 @@ pub(super) struct Missing {
 impl LocalDelta {
     /// From now on takes only what is in the store as sent, and says what is missing.
     pub(super) fn settle_for(&mut self, chunks: &Arc<Chunks>) -> io::Result<Missing> {
-        self.landed = Some(Landed(chunks.clone()));
+        self.landed = Some(Landed { chunks: chunks.clone(), broken: Arc::default() });
+        let broken = Arc::new(self.broken_units()?);
+        self.landed = Some(Landed { chunks: chunks.clone(), broken });
         let mut missing = Missing { unseen: !self.is_whole, ..Missing::default() };
         for row in self.read()? {
             let row = row?;
@@ -70,6 +82,28 @@ impl LocalDelta {
             }
         }
         Ok(missing)
+    }
+}
+
+impl LocalDelta {
+    /// Returns the paths of databases of which some file was not sent: they are left out whole.
+    fn broken_units(&mut self) -> io::Result<BTreeSet<TreePath>> {
+        let units = std::mem::take(&mut self.together.units);
+        let unit_of: BTreeMap<&TreePath, usize> = (0..)
+            .zip(&units)
+            .flat_map(|(number, unit)| unit.iter().map(move |path| (path, number)))
+            .collect();
+        let mut broken = BTreeSet::new();
+        if !units.is_empty() {
+            for row in self.read()? {
+                let row = row?;
+                if let (DeltaState::Unsent { .. }, Some(number)) = (&row.state, unit_of.get(&row.path)) {
+                    broken.extend(units[*number].iter().cloned());
+                }
+            }
+        }
+        self.together.units = units;
+        Ok(broken)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::delta::DeltaOptions;
 use super::merge::{Batch, Merge};
+use super::units::Candidates;
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::local::{MountDir, Scan};
@@ -48,6 +49,7 @@ impl Walk {
                 batch: Batch { after: Some(0), ..Batch::default() },
                 files: 0,
                 leaf: None,
+                candidates: Candidates::default(),
             };
             merge.run(scan, base)?;
             Ok(merge.marks)

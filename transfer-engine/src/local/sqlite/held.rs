@@ -1,0 +1,92 @@
+//! Databases that stay open because somebody else in this process has them open: whoever closes a descriptor of a file
+//! drops all locks that the process has on it, and SQLite would lose its own.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, fstat, statat};
+
+use super::super::mount_dir::{open_file_at, stat_at};
+
+/// Those that are not being read.
+static HELD: Mutex<Vec<(Id, File)>> = Mutex::new(Vec::new());
+
+/// Which file it is.
+type Id = (u64, u64);
+
+fn held() -> MutexGuard<'static, Vec<(Id, File)>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn id(stat: &Stat) -> Id {
+    (stat.st_dev, stat.st_ino)
+}
+
+fn find(dir: &OwnedFd, name: &[u8], held: &[(Id, File)]) -> Option<usize> {
+    if held.is_empty() {
+        return None;
+    }
+    let wanted = id(&stat_at(dir, name).ok()??);
+    held.iter().position(|(id, _)| *id == wanted)
+}
+
+/// Whether the file `name` in `dir` is one of those; it must not be opened once more.
+pub(crate) fn is_held(dir: &OwnedFd, name: &[u8]) -> bool {
+    find(dir, name, &held()).is_some()
+}
+
+/// Opens a file for reading, or takes the one that was held.
+pub(super) fn open(dir: &OwnedFd, name: &[u8]) -> io::Result<File> {
+    let mut held = held();
+    match find(dir, name, &held) {
+        Some(at) => Ok(held.swap_remove(at).1),
+        None => open_file_at(dir, name).map(|(file, _)| file),
+    }
+}
+
+/// Closes a file once nobody else in this process has it open.
+pub(crate) fn let_go(file: File) {
+    let Ok(stat) = fstat(&file) else { return };
+    let mut held = held();
+    held.push((id(&stat), file));
+    // Without the list nobody can tell, and they would become ever more.
+    let Ok(open) = open_files() else { return held.clear() };
+    held.retain(|(wanted, _)| open.iter().filter(|id| *id == wanted).count() > 1);
+}
+
+/// Lists the files that this process has open.
+fn open_files() -> io::Result<Vec<Id>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
+    let mut open = Vec::new();
+    for entry in Dir::read_from(&dir)? {
+        // What is closed meanwhile is not open.
+        if let Ok(stat) = statat(&dir, entry?.file_name(), AtFlags::empty()) {
+            open.push(id(&stat));
+        }
+    }
+    Ok(open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_stays_open_as_long_as_somebody_else_has_it_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        std::fs::write(&path, "x").unwrap();
+        let parent: OwnedFd = File::open(dir.path()).unwrap().into();
+        let other = File::open(&path).unwrap();
+        let_go(open(&parent, b"db").unwrap());
+        assert!(is_held(&parent, b"db"));
+        let file = open(&parent, b"db").unwrap();
+        assert!(!is_held(&parent, b"db"));
+        drop(other);
+        let_go(file);
+        assert!(!is_held(&parent, b"db"));
+    }
+}

@@ -1,0 +1,72 @@
+//! Locks of byte ranges that belong to an open file: closing another descriptor of it, here or elsewhere in this
+//! process, does not drop them, as it does those of the process.
+
+use std::fs::File;
+use std::io;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+/// Bytes that are locked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range {
+    start: libc::off_t,
+    len: libc::off_t,
+}
+
+/// Held by who is about to write the database, so that no new readers come.
+pub(super) const PENDING: Range = Range { start: 0x4000_0000, len: 1 };
+/// Held by who has begun a transaction, and writes its journal.
+pub(super) const RESERVED: Range = Range { start: 0x4000_0001, len: 1 };
+/// Held by readers together, and by who writes the database alone.
+pub(super) const SHARED: Range = Range { start: 0x4000_0002, len: 510 };
+/// Held by who copies the log into the database; in the log's index.
+pub(super) const CHECKPOINT: Range = Range { start: 121, len: 1 };
+
+/// Takes a range as readers do; false where a writer has it.
+pub(super) fn share(file: &File, range: Range) -> io::Result<bool> {
+    set(file, range, libc::F_RDLCK)
+}
+
+pub(super) fn free(file: &File, range: Range) -> io::Result<()> {
+    set(file, range, libc::F_UNLCK).map(drop)
+}
+
+fn set(file: &File, range: Range, kind: i32) -> io::Result<bool> {
+    let lock = lock(range, kind);
+    let set = match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+        Err(e) if is_unknown(e) => fcntl(file, FcntlArg::F_SETLK(&lock)),
+        set => set,
+    };
+    match set {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether a writer has the range.
+pub(super) fn is_taken(file: &File, range: Range) -> io::Result<bool> {
+    let mut lock = lock(range, libc::F_RDLCK);
+    match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
+        Err(e) if is_unknown(e) => fcntl(file, FcntlArg::F_GETLK(&mut lock))?,
+        got => got?,
+    };
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+/// Some sandboxes have only the locks of processes, and nobody else in this one has the file open as a rule.
+fn is_unknown(e: Errno) -> bool {
+    matches!(e, Errno::EINVAL | Errno::ENOSYS)
+}
+
+fn lock(range: Range, kind: i32) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: range.start,
+        l_len: range.len,
+        l_pid: 0,
+    }
+}

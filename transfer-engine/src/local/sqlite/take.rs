@@ -1,0 +1,274 @@
+//! A database as it was at one moment.
+//!
+//! The shared lock of the database keeps who writes it with a rollback journal from touching it, and keeps the last
+//! connection from folding the write-ahead log into it. The lock of the log's index keeps everybody else from that, and
+//! holds up nobody who only writes: new transactions are appended to the log. Where all of the log is in the database
+//! already it may be begun anew, which its header tells.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::fs::{Mode, OFlags, fstat, ioctl_ficlone};
+
+use super::super::fingerprint::Fingerprint;
+use super::super::mount_dir::stat_at;
+use super::held::{self, let_go};
+use super::locks::{CHECKPOINT, PENDING, RESERVED, SHARED, free, is_taken, share};
+use super::{HEADER, Member, is_database};
+use crate::env::Env;
+
+/// How often a log is read that is begun anew meanwhile. Without a checkpoint that happens once.
+const ATTEMPTS: u32 = 5;
+/// The length of a log's header.
+const WAL_HEADER: usize = 32;
+/// What is copied before it is looked whether somebody waits.
+const STEP: u64 = 16 << 20;
+/// How long a writer may have to wait while a database is copied; many give up after five seconds.
+const WRITERS_WAIT: Duration = Duration::from_secs(3);
+
+/// Why a database could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("it vanished")]
+    Gone,
+    #[error("another program has it locked")]
+    Locked,
+    #[error("it keeps changing while it is read")]
+    Moving,
+    #[error("a program that writes to it would have to wait too long while it is copied")]
+    TooLong,
+    #[error("cannot be read: {0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(e: io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
+            io::ErrorKind::UnexpectedEof => Self::Moving,
+            _ => Self::Io(e),
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for Trouble {
+    fn from(e: rustix::io::Errno) -> Self {
+        io::Error::from(e).into()
+    }
+}
+
+/// The bytes of a file of a database.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Its stat is the one that was expected.
+    Unchanged,
+    Short(Bytes),
+    /// A copy.
+    Long(File),
+}
+
+/// A file of a database, and the stat under which it was read.
+#[derive(Debug)]
+pub(crate) struct TakenFile {
+    pub(crate) print: Fingerprint,
+    pub(crate) trusted: bool,
+    pub(crate) content: Content,
+}
+
+/// The files of a database at one moment, those that are there.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) files: Vec<(Member, TakenFile)>,
+}
+
+/// How a database is to be read.
+pub(crate) struct Wanted<'a> {
+    /// Its directory and name.
+    pub(crate) dir: &'a OwnedFd,
+    pub(crate) name: &'a [u8],
+    /// The stats under which its files are known already.
+    pub(crate) known: &'a dyn Fn(Member) -> Option<Fingerprint>,
+    /// Up to this length a file is read into memory; a longer one is copied to a file here.
+    pub(crate) short: u64,
+    pub(crate) spool_dir: &'a Path,
+    pub(crate) env: &'a Env,
+}
+
+/// Reads a database with what belongs to it. Does not wait for locks: [`Trouble::Locked`] and [`Trouble::Moving`] are
+/// worth trying again a moment later.
+pub(crate) fn take(wanted: &Wanted<'_>) -> Result<Taken, Trouble> {
+    let mut locked = Locked::open(wanted)?;
+    let taken = locked.read(wanted);
+    drop(locked);
+    taken
+}
+
+/// A database under the locks of a reader.
+struct Locked {
+    database: Option<File>,
+    index: Option<File>,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // A file that is held keeps its locks.
+        for (file, range) in [(self.index.take(), CHECKPOINT), (self.database.take(), SHARED)] {
+            if let Some(file) = file {
+                let _ = free(&file, range);
+                let_go(file);
+            }
+        }
+    }
+}
+
+impl Locked {
+    fn open(wanted: &Wanted<'_>) -> Result<Self, Trouble> {
+        let mut locked = Self { database: None, index: None };
+        let database = locked.database.insert(held::open(wanted.dir, wanted.name)?);
+        // Who waits for the readers to end has this one; no new reader comes before.
+        if !share(database, PENDING)? {
+            return Err(Trouble::Locked);
+        }
+        let shared = share(database, SHARED);
+        free(database, PENDING)?;
+        if !shared? {
+            return Err(Trouble::Locked);
+        }
+        if let Some(index) = open_member(wanted, Member::Shm)?
+            && !share(locked.index.insert(index), CHECKPOINT)?
+        {
+            return Err(Trouble::Locked);
+        }
+        Ok(locked)
+    }
+
+    fn read(&mut self, wanted: &Wanted<'_>) -> Result<Taken, Trouble> {
+        let Some(database) = &self.database else { return Err(Trouble::Gone) };
+        let mut taken = Taken::default();
+        let mut begin = [0; HEADER];
+        database.read_exact_at(&mut begin, 0)?;
+        if !is_database(&begin) {
+            return Err(Trouble::Moving);
+        }
+        let before = Fingerprint::of(&fstat(database)?);
+        taken.files.push((Member::Database, copy(wanted, Member::Database, database, database)?));
+        // The journal of a transaction that is under way is of no use: the database is as it was before.
+        if !is_taken(database, RESERVED)?
+            && let Some(journal) = open_member(wanted, Member::Journal)?
+        {
+            taken.files.push((Member::Journal, copy(wanted, Member::Journal, &journal, database)?));
+        }
+        if let Some(log) = open_member(wanted, Member::Wal)? {
+            taken.files.push((Member::Wal, read_log(wanted, &log, database)?));
+        }
+        // Without an index nobody had the log open. Whoever has come since may have changed the database.
+        let came = self.index.is_none() && stat_at(wanted.dir, &name_of(wanted, Member::Shm))?.is_some();
+        let still = stat_at(wanted.dir, wanted.name)?.map(|stat| Fingerprint::of(&stat));
+        if came || still != Some(before) {
+            return Err(Trouble::Moving);
+        }
+        Ok(taken)
+    }
+}
+
+fn name_of(wanted: &Wanted<'_>, member: Member) -> Vec<u8> {
+    [wanted.name, member.suffix().as_bytes()].concat()
+}
+
+fn open_member(wanted: &Wanted<'_>, member: Member) -> Result<Option<File>, Trouble> {
+    match held::open(wanted.dir, &name_of(wanted, member)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other?)),
+    }
+}
+
+/// Reads a log up to its end of now, again where it was begun anew.
+fn read_log(wanted: &Wanted<'_>, log: &File, database: &File) -> Result<TakenFile, Trouble> {
+    for _ in 0..ATTEMPTS {
+        let before = header_of(log)?;
+        match copy(wanted, Member::Wal, log, database) {
+            // It was cut off.
+            Err(Trouble::Moving) => {}
+            Ok(taken) if header_of(log)? == before => return Ok(taken),
+            Err(trouble) => return Err(trouble),
+            Ok(_) => {}
+        }
+    }
+    Err(Trouble::Moving)
+}
+
+fn header_of(log: &File) -> io::Result<Vec<u8>> {
+    let mut header = vec![0; WAL_HEADER];
+    let mut len = 0;
+    while len < header.len() {
+        match log.read_at(&mut header[len..], len as u64)? {
+            0 => break,
+            more => len += more,
+        }
+    }
+    header.truncate(len);
+    Ok(header)
+}
+
+/// Reads a file as long as it is now.
+fn copy(wanted: &Wanted<'_>, member: Member, file: &File, database: &File) -> Result<TakenFile, Trouble> {
+    let moment = wanted.env.now();
+    let print = Fingerprint::of(&fstat(file)?);
+    let content = if (wanted.known)(member) == Some(print) {
+        Content::Unchanged
+    } else if print.size <= wanted.short {
+        let mut bytes = vec![0; print.size as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Content::Short(bytes.into())
+    } else {
+        Content::Long(copy_long(wanted, file, print.size, database)?)
+    };
+    Ok(TakenFile { print, trusted: !print.is_racy(moment), content })
+}
+
+/// Copies a long file, so that its locks need not be held while it is sent.
+fn copy_long(wanted: &Wanted<'_>, file: &File, size: u64, database: &File) -> Result<File, Trouble> {
+    let copy = tempfile::tempfile_in(wanted.spool_dir)?;
+    match ioctl_ficlone(&copy, file) {
+        Ok(()) => {
+            copy.set_len(size)?;
+            return Ok(copy);
+        }
+        // A file without a name beside it, which nobody sees.
+        Err(rustix::io::Errno::XDEV) => {
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            let beside = rustix::fs::openat(wanted.dir, ".", flags, Mode::RUSR | Mode::WUSR);
+            if let Ok(beside) = beside
+                && ioctl_ficlone(&beside, file).is_ok()
+            {
+                let beside = File::from(beside);
+                beside.set_len(size)?;
+                return Ok(beside);
+            }
+        }
+        Err(_) => {}
+    }
+    let (mut from, mut to) = (file, &copy);
+    from.seek(SeekFrom::Start(0))?;
+    let (mut left, mut waits) = (size, None);
+    while left > 0 {
+        let copied = io::copy(&mut io::Read::take(&mut from, STEP.min(left)), &mut to)?;
+        if copied == 0 {
+            return Err(Trouble::Moving);
+        }
+        left -= copied;
+        waits = match is_taken(database, PENDING)? {
+            true => waits.or_else(|| Some(Instant::now())),
+            false => None,
+        };
+        if waits.is_some_and(|since| since.elapsed() > WRITERS_WAIT) {
+            return Err(Trouble::TooLong);
+        }
+    }
+    Ok(copy)
+}

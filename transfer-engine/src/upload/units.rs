@@ -1,0 +1,443 @@
+//! Databases of SQLite: files that mean something only together are found together, and read at one moment.
+//!
+//! The walk meets the members one after the other, and unchanged ones leave no row. So it hands over all members of a
+//! database of which one changed, and their rows come apart from the others.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::iter::Peekable;
+use std::time::Duration;
+
+use policy_core::{Entry, TreePath};
+use tokio::time::Instant;
+
+use super::delta::Reading;
+use super::files::{Blocks, FileRead, LongError, Read, Readers, finish_file, stream};
+use super::merge::{Merge, count_row};
+use super::reading::{LongFile, Parents, ReadError};
+use crate::env::JobLost;
+use crate::error::Error;
+use crate::local::Fingerprint;
+use crate::local::sqlite::{self, Content, Member, Taken, Trouble, Wanted};
+use crate::monitor::PathProblem;
+use crate::state::{BaseRow, DeltaRow, DeltaState, MemberRow, Runs};
+
+/// A group of databases that are read in one job ends at this many bytes, or at so many databases.
+const GROUP_BYTES: u64 = 4 << 20;
+const GROUP: usize = 256;
+/// How long locks of others are waited for, in one push.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+
+/// A file that the walk has met, whose members may follow: their names begin with its own.
+struct Candidate {
+    path: TreePath,
+    base: Option<Entry>,
+    known: Option<Fingerprint>,
+    size: u64,
+    /// Whether it is read, and so found to be a database, without being asked for.
+    changed: bool,
+    is_database: Option<bool>,
+    /// Members that did not change.
+    waiting: Vec<MemberRow>,
+    is_wanted: bool,
+}
+
+/// The files whose names the path that is being looked at begins with.
+#[derive(Default)]
+pub(super) struct Candidates(Vec<Candidate>);
+
+impl Candidates {
+    /// Notes a file that was found; `base` is what it is if it did not change.
+    pub(super) fn note(&mut self, path: TreePath, base: Option<Entry>, print: Fingerprint) {
+        while self.0.last().is_some_and(|last| !path.as_bytes().starts_with(last.path.as_bytes())) {
+            self.0.pop();
+        }
+        let changed = base.is_none();
+        let (known, size) = (Some(print).filter(|_| !changed), print.size);
+        let (waiting, is_database, is_wanted) = (Vec::new(), None, false);
+        self.0.push(Candidate { path, base, known, size, changed, is_database, waiting, is_wanted });
+    }
+
+    fn find(&mut self, database: &[u8]) -> Option<&mut Candidate> {
+        self.0.iter_mut().rev().find(|c| c.path.as_bytes() == database)
+    }
+}
+
+impl Merge<'_> {
+    /// Takes a file that belongs to a database, if it does: it is read with it. `found` is its stat in the mount.
+    pub(super) fn is_member(
+        &mut self,
+        path: &TreePath,
+        found: Option<&Fingerprint>,
+        base: Option<&BaseRow>,
+        changed: bool,
+    ) -> bool {
+        let Some((member, _)) = Member::of(path.name()) else { return false };
+        let row = MemberRow {
+            path: path.clone(),
+            member,
+            base: base.map(|row| row.entry.clone()),
+            known: base.and_then(|row| row.print).filter(|_| !self.checksum),
+            size: found.map_or(0, |print| print.size),
+        };
+        let Some(database) = self.candidates.find(row.database()) else { return false };
+        if !changed && !database.changed && !database.is_wanted {
+            database.waiting.push(row);
+            return false;
+        }
+        let mount = self.mount;
+        let stands = |path: &TreePath| {
+            mount.parent(path).is_ok_and(|dir| sqlite::stands_for_database(&dir, path.name()))
+        };
+        if !*database.is_database.get_or_insert_with(|| stands(&database.path)) {
+            return false;
+        }
+        if member == Member::Shm {
+            // Nobody needs it elsewhere, and here it tells of locks.
+            if let Some(base) = row.base {
+                self.row(DeltaRow { path: row.path, base: Some(base), state: DeltaState::Absent });
+            }
+            return true;
+        }
+        if !database.changed && !database.is_wanted {
+            let known = database.known.filter(|_| !self.checksum);
+            let (path, base, size) = (database.path.clone(), database.base.clone(), database.size);
+            self.batch.members.push(MemberRow { path, member: Member::Database, base, known, size });
+        }
+        database.is_wanted = true;
+        self.batch.members.append(&mut database.waiting);
+        self.batch.members.push(row);
+        true
+    }
+}
+
+/// A database with what is known of its files.
+#[derive(Debug)]
+pub(super) struct Unit {
+    database: TreePath,
+    members: Vec<MemberRow>,
+}
+
+impl Unit {
+    fn member(&self, member: Member) -> Option<&MemberRow> {
+        self.members.iter().find(|row| row.member == member)
+    }
+
+    fn path(&self, member: Member) -> Option<TreePath> {
+        TreePath::new([self.database.as_bytes(), member.suffix().as_bytes()].concat()).ok()
+    }
+
+    fn size(&self) -> u64 {
+        self.members.iter().map(|row| row.size).sum()
+    }
+
+    /// Returns a row for each file of which something is known.
+    fn rows(self, state: impl Fn(&MemberRow) -> DeltaState) -> impl Iterator<Item = DeltaRow> {
+        self.members.into_iter().map(move |row| DeltaRow {
+            state: state(&row),
+            path: row.path,
+            base: row.base,
+        })
+    }
+}
+
+/// The order in which members come together.
+pub(super) fn by_database(a: &MemberRow, b: &MemberRow) -> std::cmp::Ordering {
+    a.database().cmp(b.database()).then(a.member.cmp(&b.member)).then(b.base.is_some().cmp(&a.base.is_some()))
+}
+
+/// What of a delta belongs together.
+#[derive(Debug, Default)]
+pub(crate) struct Together {
+    /// The paths of each database that has more than one row: one is of no use without the others.
+    pub(super) units: Vec<Vec<TreePath>>,
+    /// Files of databases that are not there any more: what they held is in the database, and beside that they do
+    /// harm. Their deletion is none that a policy or a guard could hold back.
+    pub(crate) folded: BTreeSet<TreePath>,
+}
+
+impl Together {
+    pub(super) fn absorb(&mut self, mut more: Self) {
+        self.units.append(&mut more.units);
+        self.folded.append(&mut more.folded);
+    }
+}
+
+/// What a group of databases comes to.
+#[derive(Default)]
+pub(super) struct UnitsRead {
+    read: Read,
+    /// Those that have long files.
+    long: Vec<(Unit, Taken)>,
+    /// Those that somebody had locked.
+    again: Vec<(Unit, Trouble)>,
+}
+
+type MemberRead = (Member, Option<(Fingerprint, bool, Vec<(crate::format::ChunkId, u32)>)>);
+
+impl Readers {
+    fn read_units(&self, units: Vec<Unit>, short: u64) -> UnitsRead {
+        let mut result = UnitsRead::default();
+        let mut parents = Parents::new(&self.mount);
+        let mut blocks = Blocks::new();
+        for unit in units {
+            let known = |member| unit.member(member).and_then(|row| row.known);
+            let taken = parents.of(&unit.database).map_err(Trouble::from).and_then(|dir| {
+                sqlite::take(&Wanted {
+                    dir: &dir,
+                    name: unit.database.name(),
+                    known: &known,
+                    short,
+                    spool_dir: &self.spool_dir,
+                    env: self.mount.env(),
+                })
+            });
+            match taken {
+                Ok(taken) if taken.files.iter().any(|(_, f)| matches!(f.content, Content::Long(_))) => {
+                    result.long.push((unit, taken));
+                }
+                Ok(taken) => {
+                    let files = self.chunk_short(&unit, taken, &mut blocks, &mut result.read);
+                    self.finish_unit(unit, files, &mut result.read);
+                }
+                Err(trouble @ (Trouble::Locked | Trouble::Moving)) => result.again.push((unit, trouble)),
+                Err(trouble) => fail(unit, &trouble, &mut result.read),
+            }
+        }
+        result.read.blocks = blocks.finish_of(result.read.stats.bytes_read);
+        result
+    }
+
+    /// Cuts and hashes the files that are in memory.
+    fn chunk_short(
+        &self,
+        unit: &Unit,
+        taken: Taken,
+        blocks: &mut Blocks,
+        read: &mut Read,
+    ) -> Vec<MemberRead> {
+        let mut files = Vec::new();
+        for (member, file) in taken.files {
+            let chunks = match (file.content, unit.path(member)) {
+                (Content::Short(bytes), Some(path)) => {
+                    read.stats.bytes_read += bytes.len() as u64;
+                    Some((file.print, file.trusted, self.chunk(&path, bytes, None, blocks, read)))
+                }
+                _ => None,
+            };
+            files.push((member, chunks));
+        }
+        files
+    }
+
+    /// Makes the rows of a database whose files were read; those without chunks did not change.
+    fn finish_unit(&self, unit: Unit, files: Vec<MemberRead>, read: &mut Read) {
+        let mut rows = Vec::new();
+        let mut files: Vec<(Member, Option<_>)> = files.into_iter().map(|(m, f)| (m, Some(f))).collect();
+        for member in [Member::Database, Member::Journal, Member::Wal] {
+            let Some(path) = unit.path(member) else { continue };
+            let base = unit.member(member).and_then(|row| row.base.clone());
+            let file = files.iter_mut().find(|(m, _)| *m == member).and_then(|(_, file)| file.take());
+            match file {
+                Some(_) if member != Member::Database && !self.filter.contains(&path, false) => {}
+                Some(None) => read.stats.unchanged += 1,
+                Some(Some(file)) => {
+                    rows.push(path.clone());
+                    finish_file(path, base, Ok(file), read);
+                }
+                None if base.is_some() => {
+                    rows.push(path.clone());
+                    read.together.folded.insert(path.clone());
+                    push_row(DeltaRow { path, base, state: DeltaState::Absent }, read);
+                }
+                None => {}
+            }
+        }
+        if rows.len() > 1 {
+            read.together.units.push(rows);
+        }
+    }
+}
+
+/// Reports a database that could not be had: it stays as the context has it.
+fn fail(unit: Unit, trouble: &Trouble, read: &mut Read) {
+    if !matches!(trouble, Trouble::Gone) {
+        read.problems.push(PathProblem {
+            path: unit.database.clone(),
+            message: format!("the database can't be saved: {trouble}"),
+            hint: "the context keeps the version that it has; the next sync tries it again".to_owned(),
+        });
+        read.stats.failed += 1;
+    }
+    let is_gone = matches!(trouble, Trouble::Gone);
+    for row in unit.rows(|row| match row.member {
+        Member::Database if is_gone => DeltaState::Absent,
+        _ => DeltaState::Unreadable,
+    }) {
+        if row.state == DeltaState::Unreadable {
+            read.stats.note_unread(row.path.clone());
+        } else if row.base.is_none() {
+            continue;
+        }
+        push_row(row, read);
+    }
+}
+
+fn push_row(row: DeltaRow, read: &mut Read) {
+    count_row(&row, &mut read.stats);
+    read.rows.push(row);
+}
+
+/// Returns the databases of these rows.
+struct Units<I: Iterator<Item = io::Result<MemberRow>>>(Peekable<I>);
+
+impl<I: Iterator<Item = io::Result<MemberRow>>> Units<I> {
+    fn next(&mut self) -> io::Result<Option<Unit>> {
+        let Some(first) = self.0.next().transpose()? else { return Ok(None) };
+        let mut unit = Unit {
+            database: TreePath::new(first.database()).map_err(io::Error::other)?,
+            members: vec![first],
+        };
+        let belongs = |row: &io::Result<MemberRow>| {
+            row.as_ref().map_or(true, |row| row.database() == unit.database.as_bytes())
+        };
+        while let Some(row) = self.0.next_if(belongs) {
+            let row = row?;
+            // One that was met twice is known best by the row that has a base.
+            if unit.members.last().is_none_or(|last| last.member != row.member) {
+                unit.members.push(row);
+            }
+        }
+        Ok(Some(unit))
+    }
+
+    fn next_group(&mut self) -> io::Result<Vec<Unit>> {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while group.len() < GROUP && bytes < GROUP_BYTES {
+            let Some(unit) = self.next()? else { break };
+            bytes += unit.size();
+            group.push(unit);
+        }
+        Ok(group)
+    }
+}
+
+impl Reading<'_, '_, '_> {
+    /// Reads the databases that were met so far.
+    pub(super) async fn read_units(&mut self) -> Result<(), Error> {
+        if self.units.is_empty() {
+            return Ok(());
+        }
+        self.learn_chunks().await?;
+        let cannot_read = |e: io::Error| Error::local("read", self.options.spool_dir, e);
+        let mut rows = std::mem::replace(&mut self.units, Runs::new(self.options.spool_dir, by_database));
+        let mut units = Units(rows.read().map_err(cannot_read)?.peekable());
+        let mut patience = None;
+        loop {
+            let group = units.next_group().map_err(cannot_read)?;
+            if group.is_empty() {
+                return Ok(());
+            }
+            let mut wait = Duration::from_millis(2);
+            let mut again = self.read_group(group).await?;
+            while !again.is_empty() {
+                let until = *patience.get_or_insert_with(|| Instant::now() + PATIENCE);
+                if Instant::now() >= until || self.is_closed() {
+                    let mut read = Read::default();
+                    again.into_iter().for_each(|(unit, trouble)| fail(unit, &trouble, &mut read));
+                    self.settle(Ok(read), true).await?;
+                    break;
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+                again = self.read_group(again.into_iter().map(|(unit, _)| unit).collect()).await?;
+            }
+        }
+    }
+
+    /// Reads some databases, and returns those that are worth another attempt.
+    async fn read_group(&mut self, group: Vec<Unit>) -> Result<Vec<(Unit, Trouble)>, Error> {
+        if self.is_closed() {
+            group.into_iter().try_for_each(|unit| self.leave_out_unit(unit))?;
+            return Ok(Vec::new());
+        }
+        let (readers, env) = (self.readers.clone(), self.options.mount.env().clone());
+        let short = super::files::LONG;
+        let result = env.blocking(move || readers.read_units(group, short)).await;
+        let UnitsRead { read, long, again } = result.map_err(|e| self.lost(e))?;
+        self.settle(Ok(read), true).await?;
+        for (unit, taken) in long {
+            self.read_long_unit(unit, taken).await?;
+        }
+        Ok(again)
+    }
+
+    /// Sends a database of which a file is long, from its copy.
+    async fn read_long_unit(&mut self, unit: Unit, taken: Taken) -> Result<(), Error> {
+        if let Some(limit) = self.options.max_upload {
+            self.readers.allowance = limit.saturating_sub(self.new_bytes);
+        }
+        let env = self.options.mount.env().clone();
+        let mut read = Read::default();
+        let mut files = Vec::new();
+        let (mut short, mut long) = (Taken::default(), Vec::new());
+        for (member, file) in taken.files {
+            match file.content {
+                Content::Long(copy) => long.push((member, file.print, file.trusted, copy)),
+                content => short.files.push((member, sqlite::TakenFile { content, ..file })),
+            }
+        }
+        for (member, print, trusted, copy) in long {
+            let Some(path) = unit.path(member) else { continue };
+            let opened = LongFile::of_copy(copy, print, trusted, &self.readers.buffers);
+            let result: Result<FileRead, LongError> = match opened {
+                Ok(file) => {
+                    let sending = &mut self.sending.as_mut();
+                    let (progress, monitor) = (&mut self.progress, self.monitor);
+                    stream(&self.readers, &env, &path, file, sending, &mut read, progress, monitor).await
+                }
+                Err(e) => Ok(Err(ReadError::from(e))),
+            };
+            match result {
+                Ok(Ok(file)) => files.push((member, Some(file))),
+                Ok(Err(ReadError::OutOfTime { .. })) => {
+                    self.settle(Ok(read), true).await?;
+                    return self.leave_out_unit(unit);
+                }
+                Ok(Err(error)) => {
+                    read.stats.sent_in_vain = true;
+                    fail(unit, &Trouble::Io(io::Error::other(error.to_string())), &mut read);
+                    return self.settle(Ok(read), true).await;
+                }
+                Err(LongError::Lost(e)) => return Err(self.lost(e)),
+                Err(LongError::Store(e)) => return Err(e),
+                // Whoever adds it up finds that it is too much.
+                Err(LongError::TooMuch) => return self.settle(Ok(read), true).await,
+            }
+        }
+        let readers = self.readers.clone();
+        let finish = move || {
+            let mut blocks = Blocks::new();
+            let (so_far, mut shorts) = (read.stats.bytes_read, Read::default());
+            files.extend(readers.chunk_short(&unit, short, &mut blocks, &mut shorts));
+            read.blocks = blocks.finish_of(shorts.stats.bytes_read);
+            read.new_bytes += shorts.new_bytes;
+            read.stats.bytes_read = so_far + shorts.stats.bytes_read;
+            readers.finish_unit(unit, files, &mut read);
+            read
+        };
+        let read = env.blocking(finish).await;
+        self.settle(read, true).await
+    }
+
+    fn lost(&self, e: JobLost) -> Error {
+        Error::local("read", self.options.mount.path(), io::Error::from(e))
+    }
+
+    /// Notes a database for which there is no time.
+    fn leave_out_unit(&mut self, unit: Unit) -> Result<(), Error> {
+        self.delta.cut_short = true;
+        unit.rows(|row| DeltaState::Unsent { size: row.size }).try_for_each(|row| self.push(row, true))
+    }
+}
