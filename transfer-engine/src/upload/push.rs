@@ -283,8 +283,9 @@ impl Mount {
             return Ok(());
         }
         let store = self.store.meta().await?.store_id;
-        let packs = PackJournal::read(&path, store);
-        let kept = PackJournal::begin(&path, store, &packs[packs.len().saturating_sub(IN_VAIN)..]);
+        let kept = PackJournal::read(&path, store, self.store.env()).and_then(|packs| {
+            PackJournal::begin(&path, store, &packs[packs.len().saturating_sub(IN_VAIN)..])
+        });
         if let Err(error) = kept {
             tracing::debug!(%error, "no packs are noted");
         }
