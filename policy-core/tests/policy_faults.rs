@@ -48,7 +48,6 @@ fn y2_wrong_type_with_its_place() {
         errors(&[
             r#"{"uploadPolicy": {"autoUpload": "yes"}}"#,
             r#"{"uploadPolicy": {"autoUpload": 1}}"#,
-            r#"{"upload_policy": {"auto_upload": null}}"#,
             r#"{"uploadPolicy": []}"#,
             r#"{"bwList": {"whiteLists": {"path": ""}}}"#,
             r#"{"bwList": {"whiteLists": ["src"]}}"#,

@@ -130,7 +130,7 @@ fn the_guides_policies_load_as_they_stand() {
 
 const EVERYTHING: &str = r#"{
   "upload_policy": {"auto_upload": false, "upload_strategy": {"UPLOAD_ON_CHANGE": {"debounce_ms": 250}},
-    "upload_mode": "ARCHIVE", "archive_exclude_paths": ["models"]},
+    "upload_mode": "ARCHIVE", "archive_exclude_paths": ["models"], "period": 30},
   "download_policy": {"auto_download": false, "download_strategy": "DOWNLOAD_BEFORE_START"},
   "delete_policy": {"sync_local_file": false, "max_delete_percent": 30},
   "extract_policy": {"extract": false, "delete_src_file": false, "extract_to_current_folder": true,
@@ -149,6 +149,7 @@ fn everything() -> SyncPolicy {
             upload_strategy: UploadStrategy::UploadOnChange { debounce_ms: 250 },
             upload_mode: UploadMode::Archive,
             archive_exclude_paths: vec!["models".into()],
+            period: Some(30),
         },
         download_policy: DownloadPolicy {
             auto_download: false,
@@ -196,6 +197,7 @@ fn toml_reads_the_same() {
         uploadMode = "Archive"
         uploadStrategy = { UploadOnChange = { debounceMs = 250 } }
         archiveExcludePaths = ["models"]
+        period = 30
         [downloadPolicy]
         autoDownload = false
         downloadStrategy = "DownloadBeforeStart"
@@ -222,11 +224,57 @@ fn toml_reads_the_same() {
 }
 
 #[test]
-fn null_is_left_out_for_parts_lists_and_options() {
+fn null_is_left_out_whatever_the_field() {
     let text = r#"{"uploadPolicy": null, "extract_policy": null, "bwList": {"white_lists": null},
         "recyclePolicy": {"paths": null}, "deletePolicy": {"maxDeletePercent": null}}"#;
     assert_eq!(json(text), SyncPolicy::default());
-    assert!(SyncPolicy::from_json(r#"{"deletePolicy": {"syncLocalFile": null}}"#).is_err());
+    // Every field of every part, one by one and all together, by what the default writes.
+    let given = SyncPolicy { extract_policy: Some(ExtractPolicy::default()), ..SyncPolicy::default() };
+    let given: serde_json::Value = serde_json::from_str(&given.to_json()).unwrap();
+    for (part, value) in given.as_object().unwrap() {
+        assert_eq!(json(&format!(r#"{{"{part}": null}}"#)), SyncPolicy::default(), "{part}");
+        let Some(fields) = value.as_object() else { continue };
+        let nulls: Vec<String> = fields.keys().map(|field| format!(r#""{field}": null"#)).collect();
+        for fields in nulls.iter().map(String::as_str).chain([&*nulls.join(", ")]) {
+            let read = json(&format!(r#"{{"{part}": {{{fields}}}}}"#));
+            let extract_policy = (part == "extractPolicy").then(ExtractPolicy::default);
+            assert_eq!(read, SyncPolicy { extract_policy, ..SyncPolicy::default() }, "{part} {fields}");
+        }
+    }
+    let list =
+        json(r#"{"bw_list": {"white_lists": [{"path": "a", "exclude_paths": null, "isPathRegex": null}]}}"#);
+    assert_eq!(list, json(r#"{"bwList": {"whiteLists": [{"path": "a"}]}}"#));
+    let schema = json(r#"{"$schema": null, "downloadPolicy": {"downloadStrategy": null}}"#);
+    assert_eq!(schema, SyncPolicy::default());
+    // An item of a list is no field, and what a strategy needs is not left out.
+    for bad in [
+        r#"{"bwList": {"whiteLists": [null]}}"#,
+        r#"{"uploadPolicy": {"uploadStrategy": {"UploadPeriodically": {"seconds": null}}}}"#,
+        r#"{"uploadPolicy": {"uploadStrategy": {"UploadPeriodically": null}}}"#,
+        r#"{"uploadPolicys": null}"#,
+    ] {
+        assert!(SyncPolicy::from_json(bad).is_err(), "{bad}");
+    }
+}
+
+/// What the guide's other SDKs send beside the strategy is kept, and changes nothing else.
+#[test]
+fn the_period_of_other_sdks_is_kept() {
+    for text in [
+        r#"{"uploadPolicy": {"autoUpload": true, "period": 30}}"#,
+        r#"{"upload_policy": {"auto_upload": true, "period": 30}}"#,
+    ] {
+        let policy = json(text);
+        assert_eq!(policy.upload_policy.period, Some(30));
+        assert_eq!(json(&policy.to_json()), policy);
+        let upload_policy = UploadPolicy { period: None, ..policy.upload_policy.clone() };
+        assert_eq!(SyncPolicy { upload_policy, ..policy }, SyncPolicy::default());
+    }
+    // The digest of a policy without one is what it was.
+    assert!(!SyncPolicy::default().digest_input().contains("period"));
+    let error = SyncPolicy::from_json(r#"{"uploadPolicy": {"periode": 30}}"#).unwrap_err().to_string();
+    assert!(error.contains("did you mean `period`"), "{error}");
+    assert!(SyncPolicy::from_json(r#"{"uploadPolicy": {"period": "30"}}"#).is_err());
 }
 
 #[test]
@@ -284,13 +332,15 @@ fn any_policy() -> impl Strategy<Value = SyncPolicy> {
         (1u32..).prop_map(|seconds| UploadStrategy::UploadPeriodically { seconds }),
         (1u32..).prop_map(|debounce_ms| UploadStrategy::UploadOnChange { debounce_ms }),
     ];
-    let upload =
-        (any::<[bool; 2]>(), strategy, paths()).prop_map(|(b, upload_strategy, paths)| UploadPolicy {
+    let upload = (any::<[bool; 2]>(), strategy, paths(), any::<Option<u32>>()).prop_map(
+        |(b, upload_strategy, paths, period)| UploadPolicy {
             auto_upload: b[0],
             upload_strategy,
             upload_mode: if b[1] { UploadMode::File } else { UploadMode::Archive },
             archive_exclude_paths: paths,
-        });
+            period,
+        },
+    );
     let extract = proptest::option::of((any::<[bool; 3]>(), paths()).prop_map(|(b, paths)| ExtractPolicy {
         extract: b[0],
         delete_src_file: b[1],

@@ -45,6 +45,56 @@ fn check_shows_what_the_lists_are_read_as() {
     insta::assert_snapshot!([there.seen(), nowhere.seen()].join("\n"));
 }
 
+/// What the guide's other SDKs send loads: a field of their own, and null for whatever nobody set.
+#[test]
+fn policies_of_other_sdks_load() {
+    let machine = World::new().machine("a");
+    machine.write("work/a", "x");
+    for policy in [
+        r#"{"uploadPolicy": {"autoUpload": true, "period": 30}}"#,
+        r#"{"downloadPolicy": {"downloadStrategy": null}, "extractPolicy": null, "$schema": null}"#,
+        r#"{"upload_policy": {"auto_upload": null, "upload_mode": null}, "bw_list": {"white_lists": null}}"#,
+    ] {
+        machine.write("p.json", policy);
+        for args in [&["policy", "check", "p.json"][..], &["push", "c", "work", "-p", "p.json"]] {
+            let ended = machine.done(args);
+            assert!(!ended.err.contains("warning"), "{policy}: {}", ended.err);
+        }
+        let shown = machine.done(&["policy", "show", "p.json"]).out;
+        assert_eq!(shown.contains("\"period\": 30"), policy.contains("period"), "{shown}");
+        machine.write("q.json", &shown);
+        assert_eq!(machine.done(&["policy", "show", "q.json"]).out, shown);
+    }
+}
+
+/// A leading slash is as people write paths of a mount: no reason to warn where something is there, on either side.
+#[test]
+fn a_leading_slash_is_no_warning_where_something_is_there() {
+    let world = World::new();
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    let policy = r#"{"bwList": {"whiteLists": [{"path": "/src", "excludePaths": ["/src/out"]}, {"path": "/notes.txt"}]}}"#;
+    for machine in [&a, &b] {
+        machine.write("p.json", policy);
+    }
+    a.write("work/src/main.rs", "x");
+    a.write("work/src/out/o", "x");
+    a.write("work/notes.txt", "x");
+    for machine in [&a, &b] {
+        for command in ["sync", "push", "pull"] {
+            let ended = machine.done(&[command, "c", "work", "-p", "p.json"]);
+            assert!(!ended.err.contains("warning"), "{command}: {}", ended.err);
+        }
+        let ended = machine.done(&["run", "-c", "c", "-p", "p.json", "work", "--", "true"]);
+        assert!(!ended.err.contains("warning"), "{}", ended.err);
+    }
+    assert!(b.has("work/src/main.rs") && !b.has("work/src/out"));
+    // Where nothing is there, it is named at once, and told again what came of it.
+    a.write("p.json", r#"{"bwList": {"whiteLists": [{"path": "/srv"}, {"path": "/src"}]}}"#);
+    let ended = a.done(&["push", "c", "work", "-p", "p.json"]);
+    assert_eq!(ended.err.matches("/srv").count(), 2, "{}", ended.err);
+    assert!(ended.err.contains("is neither under the mount"), "{}", ended.err);
+}
+
 #[test]
 fn check_names_the_place_of_each_fault() {
     let machine = World::new().machine("a");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy_core::{
-    ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, looks_lost,
+    ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, TreePath, looks_lost,
 };
 
 use crate::error::Error;
@@ -91,9 +91,15 @@ impl Mount {
         &self.path
     }
 
-    /// Returns what the policy's paths give reason to warn of, whatever is in the mount.
+    /// Returns what the policy's paths give reason to warn of before anything is synced. An absolute path that is read
+    /// as one below the mount is none where something is there, nor where nothing is in the mount yet: whether the
+    /// context has it is found out by the sync, which tells.
     pub fn warnings(&self) -> Vec<String> {
-        self.scope.warnings().iter().map(ToString::to_string).collect()
+        let is_empty = std::fs::read_dir(&self.path)
+            .map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |mut entries| entries.next().is_none());
+        let is_plain = |place: &TreePath| is_empty || holds(&self.path, place);
+        let warnings = self.scope.warnings().iter();
+        warnings.filter(|w| !w.read_as_relative().is_some_and(is_plain)).map(ToString::to_string).collect()
     }
 
     /// Downloads, then uploads.
@@ -535,6 +541,12 @@ pub fn mount_scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Error> {
     }
     let real = Scope::new(policy, real.as_os_str().as_bytes())?;
     Ok(if real.warnings().len() < given.warnings().len() { real } else { given })
+}
+
+/// Whether something is at a place below `mount`.
+fn holds(mount: &Path, place: &TreePath) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    mount.join(std::ffi::OsStr::from_bytes(place.as_bytes())).symlink_metadata().is_ok()
 }
 
 /// Returns the directory of a store that is one.

@@ -139,7 +139,7 @@ impl Checker {
                 self.fault(&below, FaultKind::Duplicate { field: key.clone(), also });
                 continue;
             }
-            if *value == Value::Null && field.shape.takes_null() {
+            if *value == Value::Null && field.takes_null() {
                 continue;
             }
             if let Some(value) = self.value(&field.shape, value, &below) {

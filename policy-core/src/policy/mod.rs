@@ -71,7 +71,7 @@ impl SyncPolicy {
     /// Reads a JSON document.
     ///
     /// The camelCase names are the wire format; the guide's snake_case names and SCREAMING_CASE values mean
-    /// the same. `null` in the place of a part, or of a list, reads as left out.
+    /// the same. `null` in the place of a part or a field reads as left out.
     ///
     /// # Errors
     ///

@@ -107,6 +107,7 @@ fn upload(o: Object<'_>) -> UploadPolicy {
             _ => UploadMode::File,
         },
         archive_exclude_paths: o.texts("archiveExcludePaths", default.archive_exclude_paths),
+        period: o.number("period"),
     }
 }
 

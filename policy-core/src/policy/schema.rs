@@ -31,7 +31,7 @@ fn object(of: &Struct, defaults: &Value, at: &str) -> Value {
     let mut all_of = Vec::new();
     for field in of.fields {
         let mut property = shape(&field.shape);
-        if field.shape.takes_null() {
+        if field.takes_null() {
             property = json!({"anyOf": [property, {"type": "null"}]});
         }
         property["description"] = json!(field.doc);
@@ -70,7 +70,7 @@ fn field_rules(field: &Field, of: &Struct) -> Vec<Value> {
         rules.push(json!({"anyOf": each}));
     }
     let (flag, literal) = match &field.shape {
-        Shape::PathUnless(flag) => (flag, path()),
+        Shape::PathUnless(flag) => (flag, json!({"anyOf": [path(), {"type": "null"}]})),
         Shape::List(Shape::PathUnless(flag)) => (flag, json!({"items": path()})),
         _ => return rules,
     };

@@ -14,7 +14,6 @@ pub(super) enum Shape {
     Number {
         min: u32,
         max: u32,
-        optional: bool,
     },
     Choice(&'static [Choice]),
     List(&'static Shape),
@@ -22,12 +21,6 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// Whether `null` in its place reads as left out. The guide's SDK writes parts and lists that nobody set
-    /// so; a flag or a name that is null is more likely a mistake, and `syncLocalFile` no place to guess.
-    pub(super) fn takes_null(&self) -> bool {
-        matches!(self, Self::Object(_) | Self::List(_) | Self::Number { optional: true, .. })
-    }
-
     /// Returns what an error says is expected.
     pub(super) fn describe(&self) -> String {
         match self {
@@ -103,6 +96,11 @@ impl Field {
         names
     }
 
+    /// Whether `null` in its place reads as left out: SDKs write what nobody set so.
+    pub(super) fn takes_null(&self) -> bool {
+        !self.required
+    }
+
     /// Whether `key` names this field.
     pub(super) fn is_named(&self, key: &str) -> bool {
         key == self.name || self.aliases().iter().any(|alias| alias == key)
@@ -161,6 +159,12 @@ static UPLOAD: Struct = Struct {
             Shape::List(&Shape::Path),
             "Path prefixes, read as white list paths, that `Archive` mode stores as `File` mode does.",
         ),
+        field(
+            "period",
+            Shape::Number { min: 0, max: u32::MAX },
+            "What SDKs of the guide send beside the strategy. It is kept and has no effect: `UploadPeriodically` has \
+             an interval of its own.",
+        ),
     ],
 };
 
@@ -176,7 +180,7 @@ static PERIODICALLY: Struct = Struct {
     fields: &[Field {
         name: "seconds",
         aliases: &[],
-        shape: Shape::Number { min: 1, max: u32::MAX, optional: false },
+        shape: Shape::Number { min: 1, max: u32::MAX },
         required: true,
         doc: "The seconds from one checkpoint to the next.",
     }],
@@ -188,7 +192,7 @@ static ON_CHANGE: Struct = Struct {
     fields: &[Field {
         name: "debounceMs",
         aliases: &[],
-        shape: Shape::Number { min: 1, max: u32::MAX, optional: false },
+        shape: Shape::Number { min: 1, max: u32::MAX },
         required: true,
         doc: "The quiet time in milliseconds.",
     }],
@@ -215,7 +219,7 @@ static DELETE: Struct = Struct {
         field("syncLocalFile", Shape::Bool, "Whether a local deletion is uploaded."),
         field(
             "maxDeletePercent",
-            Shape::Number { min: 0, max: 100, optional: true },
+            Shape::Number { min: 0, max: 100 },
             "The share of the files above which an upload holds its deletions back.",
         ),
     ],

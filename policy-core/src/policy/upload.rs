@@ -16,6 +16,9 @@ pub struct UploadPolicy {
     /// Path prefixes, read as white list paths, that [`UploadMode::Archive`] stores as
     /// [`UploadMode::File`] does.
     pub archive_exclude_paths: Vec<String>,
+    /// What SDKs of the guide send beside the strategy. It is kept and has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period: Option<u32>,
 }
 
 impl Default for UploadPolicy {
@@ -25,6 +28,7 @@ impl Default for UploadPolicy {
             upload_strategy: UploadStrategy::default(),
             upload_mode: UploadMode::default(),
             archive_exclude_paths: Vec::new(),
+            period: None,
         }
     }
 }

@@ -58,6 +58,17 @@ pub enum ScopeWarning {
     },
 }
 
+impl ScopeWarning {
+    /// Returns the place below the mount as which an absolute path was read that is neither under the mount nor under
+    /// the mapping. Where something is there, it is what was meant.
+    pub fn read_as_relative(&self) -> Option<&TreePath> {
+        match self {
+            Self::OutsideMount { read_as, .. } => Some(read_as),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for ScopeWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |text: &str| escape(text.as_bytes());

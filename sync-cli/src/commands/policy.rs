@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use policy_core::TreePath;
+
 use super::explain::scope;
 use super::{Means, Outcome};
 use crate::args::{PolicyCheckArgs, PolicyShowArgs};
@@ -40,7 +42,8 @@ pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome,
                 ));
             }
         }
-        for warning in scope.warnings() {
+        let is_there = |place: &TreePath| mount.join(os_path(place)).symlink_metadata().is_ok();
+        for warning in scope.warnings().iter().filter(|w| !w.read_as_relative().is_some_and(is_there)) {
             ui.warning(&warning.to_string());
         }
     }
