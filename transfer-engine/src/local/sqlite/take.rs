@@ -272,3 +272,153 @@ fn copy_long(wanted: &Wanted<'_>, file: &File, size: u64, database: &File) -> Re
     }
     Ok(copy)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
+    use policy_core::Timestamp;
+
+    use super::*;
+
+    /// Runs something each time before a file is read.
+    struct Meanwhile<F>(F);
+
+    impl<F: Fn() + Send + Sync> crate::env::Clock for Meanwhile<F> {
+        fn now(&self) -> Timestamp {
+            (self.0)();
+            Timestamp::default()
+        }
+    }
+
+    /// A database of nothing but its header, with a log, its index and a journal.
+    fn make() -> (tempfile::TempDir, OwnedFd) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut header = vec![0; 4096];
+        header[..16].copy_from_slice(b"SQLite format 3\0");
+        (header[16], header[18], header[19]) = (0x10, 1, 1);
+        std::fs::write(dir.path().join("db"), header).unwrap();
+        for member in [Member::Journal, Member::Wal, Member::Shm] {
+            let name = format!("db{}", member.suffix());
+            std::fs::write(dir.path().join(name), format!("{member:?} {}", "x".repeat(200))).unwrap();
+        }
+        let fd = File::open(dir.path()).unwrap().into();
+        (dir, fd)
+    }
+
+    fn take_with(dir: &OwnedFd, env: &Env) -> Result<Taken, Trouble> {
+        let spool_dir = std::env::temp_dir();
+        take(&Wanted { dir, name: b"db", known: &|_| None, short: 1 << 20, spool_dir: &spool_dir, env })
+    }
+
+    fn members(taken: &Taken) -> Vec<Member> {
+        taken.files.iter().map(|(member, _)| *member).collect()
+    }
+
+    /// Tries to take a byte as a writer does; it is free again when what is returned is dropped.
+    fn write_lock(path: &Path, start: i64, len: i64) -> Option<File> {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: start,
+            l_len: len,
+            l_pid: 0,
+        };
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)).is_ok().then_some(file)
+    }
+
+    #[test]
+    fn l27_nobody_writes_the_database_while_it_is_read() {
+        let (dir, fd) = make();
+        let [db, shm] = ["db", "db-shm"].map(|name| dir.path().join(name));
+        let free = |want: bool| {
+            assert_eq!(write_lock(&db, 0x4000_0002, 510).is_some(), want, "the readers");
+            assert_eq!(write_lock(&shm, 121, 1).is_some(), want, "the checkpoint");
+            // Who wants to write may say so.
+            assert!(write_lock(&db, 0x4000_0000, 1).is_some() && write_lock(&db, 0x4000_0001, 1).is_some());
+        };
+        let asked = Arc::new(AtomicU32::new(0));
+        let (count, locked) = (asked.clone(), {
+            let (db, shm) = (db.clone(), shm.clone());
+            move || {
+                assert!(write_lock(&db, 0x4000_0002, 510).is_none() && write_lock(&shm, 121, 1).is_none());
+            }
+        });
+        let env = Env::real().with_clock(Arc::new(Meanwhile(move || {
+            locked();
+            count.fetch_add(1, Ordering::SeqCst);
+        })));
+        free(true);
+        let taken = take_with(&fd, &env).unwrap();
+        assert_eq!(members(&taken), [Member::Database, Member::Journal, Member::Wal]);
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        free(true);
+    }
+
+    #[test]
+    fn l27_a_writer_keeps_the_database_from_being_read() {
+        let (dir, fd) = make();
+        let [db, shm] = ["db", "db-shm"].map(|name| dir.path().join(name));
+        for (path, start, len) in [(&db, 0x4000_0000, 1), (&db, 0x4000_0002, 510), (&shm, 121, 1)] {
+            let lock = write_lock(path, start, len);
+            assert!(lock.is_some());
+            assert!(matches!(take_with(&fd, &Env::real()), Err(Trouble::Locked)), "{start}");
+        }
+        // One that has only begun leaves the database as it is; its journal is of no use.
+        let lock = write_lock(&db, 0x4000_0001, 1);
+        assert_eq!(members(&take_with(&fd, &Env::real()).unwrap()), [Member::Database, Member::Wal]);
+        drop(lock);
+        assert!(members(&take_with(&fd, &Env::real()).unwrap()).contains(&Member::Journal));
+    }
+
+    #[test]
+    fn l27_a_log_that_is_begun_anew_is_read_again() {
+        for (times, sound) in [(1, true), (100, false)] {
+            let (dir, fd) = make();
+            let wal = dir.path().join("db-wal");
+            let (asked, path) = (AtomicU32::new(0), wal.clone());
+            // The database and the journal are read first.
+            let env = Env::real().with_clock(Arc::new(Meanwhile(move || {
+                let asked = asked.fetch_add(1, Ordering::SeqCst);
+                if (2..2 + times).contains(&asked) {
+                    let log = File::options().write(true).open(&path).unwrap();
+                    log.write_all_at(format!("begun {asked}").as_bytes(), 0).unwrap();
+                }
+            })));
+            match take_with(&fd, &env) {
+                Ok(taken) => {
+                    assert!(sound);
+                    let Some((Member::Wal, TakenFile { content: Content::Short(bytes), .. })) =
+                        taken.files.last()
+                    else {
+                        panic!("{taken:?}")
+                    };
+                    assert_eq!(bytes[..], std::fs::read(&wal).unwrap()[..]);
+                }
+                Err(trouble) => assert!(!sound && matches!(trouble, Trouble::Moving), "{trouble:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn l27_who_comes_while_there_is_no_index_is_noticed() {
+        let (dir, fd) = make();
+        let shm = dir.path().join("db-shm");
+        std::fs::remove_file(&shm).unwrap();
+        assert!(take_with(&fd, &Env::real()).is_ok());
+        let came = shm.clone();
+        let env = Env::real().with_clock(Arc::new(Meanwhile(move || std::fs::write(&came, "").unwrap())));
+        assert!(matches!(take_with(&fd, &env), Err(Trouble::Moving)));
+        // And who changes the database without its locks.
+        let db = dir.path().join("db");
+        let env = Env::real().with_clock(Arc::new(Meanwhile(move || {
+            let file = File::options().append(true).open(&db).unwrap();
+            std::io::Write::write_all(&mut &file, b"more").unwrap();
+        })));
+        assert!(matches!(take_with(&fd, &env), Err(Trouble::Moving)));
+    }
+}
