@@ -15,6 +15,8 @@ pub enum Local<'a> {
     Pending,
     /// Something may be there, but it can't be read now.
     Unreadable,
+    /// It was on a file system that is not there now, so that its absence says nothing.
+    Unmounted,
 }
 
 /// The side that a sync writes.
@@ -105,6 +107,7 @@ pub enum Reason {
     BothChangedRemoteWins,
     Modes,
     Unreadable,
+    Unmounted,
     NeedsDeletion,
     NotSentYet,
     Extracted,
@@ -137,6 +140,7 @@ impl fmt::Display for Reason {
             Self::BothChangedRemoteWins => "changed on both sides; the context's version is preferred",
             Self::Modes => "both sides changed it and differ in its mode alone; the local one holds",
             Self::Unreadable => "cannot be read here; left as it is on both sides",
+            Self::Unmounted => "on a file system that is not mounted here now; left as it is on both sides",
             Self::NeedsDeletion => "needs a deletion that is not carried out",
             Self::NotSentYet => "changed here, not saved yet",
             Self::Extracted => "extracted before; the archive itself is not needed here",
@@ -192,6 +196,7 @@ pub fn decide(
 ) -> Decision {
     let (base, here) = match local {
         Local::Unreadable => return Decision::new(Verdict::Withhold, Reason::Unreadable),
+        Local::Unmounted => return Decision::new(Verdict::Withhold, Reason::Unmounted),
         // A pending path has no base: whatever the context holds there is still to come.
         Local::Pending => (None, None),
         Local::Absent => (base, None),

@@ -238,6 +238,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
             _ => {
                 self.cover = match local.as_ref().map(L::local) {
                     Some(Local::Unreadable) => Some((path.clone(), Unlisted::Unreadable)),
+                    Some(Local::Unmounted) => Some((path.clone(), Unlisted::Unmounted)),
                     Some(Local::Present(entry)) if !entry.is_dir() => Some((path.clone(), Unlisted::Absent)),
                     _ => None,
                 };

@@ -52,6 +52,7 @@ enum Here {
     Holds(What),
     Pending,
     Unreadable,
+    Unmounted,
 }
 
 /// How a side stands to the base.
@@ -135,7 +136,7 @@ fn against(local: Option<What>, remote: Option<What>) -> Against {
 /// The verdict that the words of the specification ask for.
 fn expected(base: Option<What>, here: Here, remote: Option<What>, rules: Rules, towards: Towards) -> Verdict {
     let (base, local) = match here {
-        Here::Unreadable => return Verdict::Withhold,
+        Here::Unreadable | Here::Unmounted => return Verdict::Withhold,
         // "A pending path has no base."
         Here::Pending => (None, None),
         Here::Absent => (base, None),
@@ -183,7 +184,8 @@ fn every(mut check: impl FnMut(Option<What>, Here, Option<What>, Rules, Towards,
     let mut count = 0;
     for base in somewhere() {
         let holds = WHATS.into_iter().map(Here::Holds);
-        for here in [Here::Absent, Here::Pending, Here::Unreadable].into_iter().chain(holds) {
+        for here in [Here::Absent, Here::Pending, Here::Unreadable, Here::Unmounted].into_iter().chain(holds)
+        {
             for remote in somewhere() {
                 for rules in all_rules() {
                     for towards in [Towards::Store, Towards::Mount] {
@@ -195,6 +197,7 @@ fn every(mut check: impl FnMut(Option<What>, Here, Option<What>, Rules, Towards,
                             Here::Holds(_) => Local::Present(&entry),
                             Here::Pending => Local::Pending,
                             Here::Unreadable => Local::Unreadable,
+                            Here::Unmounted => Local::Unmounted,
                         };
                         let decision = decide(b.as_ref(), local, r.as_ref(), &rules, towards);
                         check(base, here, remote, rules, towards, decision);
@@ -216,7 +219,7 @@ fn follows_the_table_everywhere() {
             "base {base:?}, local {here:?}, remote {remote:?}, {rules:?}, {towards:?}: {decision:?}"
         );
     });
-    assert_eq!(count, 10 * 12 * 10 * 16 * 2);
+    assert_eq!(count, 10 * 13 * 10 * 16 * 2);
 }
 
 #[test]
@@ -241,7 +244,7 @@ fn every_row_of_the_table_is_met() {
 #[test]
 fn only_what_is_known_is_touched() {
     every(|_, here, _, _, towards, decision| match here {
-        Here::Unreadable => assert_eq!(decision.verdict, Verdict::Withhold),
+        Here::Unreadable | Here::Unmounted => assert_eq!(decision.verdict, Verdict::Withhold),
         Here::Pending => {
             assert!(!matches!(decision.verdict, Verdict::Delete | Verdict::HoldBack | Verdict::KeepBoth));
             assert!(towards == Towards::Mount || decision.verdict != Verdict::Write);
@@ -263,6 +266,7 @@ fn reasons_are_true() {
         let (l, r) = (side(base, local), side(base, remote));
         let holds = match reason {
             Reason::Unreadable => here == Here::Unreadable,
+            Reason::Unmounted => here == Here::Unmounted,
             Reason::Unchanged => l == Same && r == Same,
             Reason::SameChange => local == remote && l == Changed && r == Changed,
             Reason::DeletedOnBoth => l == Deleted && r == Deleted,
@@ -302,7 +306,8 @@ fn recycled_paths_follow_their_table() {
     let was = WHATS[0];
     for base in std::iter::once(None).chain(WHATS.into_iter().map(Some)) {
         let holds = WHATS.into_iter().map(Here::Holds);
-        for here in [Here::Absent, Here::Pending, Here::Unreadable].into_iter().chain(holds) {
+        for here in [Here::Absent, Here::Pending, Here::Unreadable, Here::Unmounted].into_iter().chain(holds)
+        {
             for rules in all_rules() {
                 for towards in [Towards::Store, Towards::Mount] {
                     let (b, w) = (base.map(|b| b.entry(1)), was.entry(3));
@@ -312,6 +317,7 @@ fn recycled_paths_follow_their_table() {
                         Here::Holds(_) => Local::Present(&entry),
                         Here::Pending => Local::Pending,
                         Here::Unreadable => Local::Unreadable,
+                        Here::Unmounted => Local::Unmounted,
                     };
                     let Decision { verdict, reason } =
                         decide_recycled(b.as_ref(), local, &w, &rules, towards);
@@ -320,7 +326,9 @@ fn recycled_paths_follow_their_table() {
                     match here {
                         // Nothing is brought, and the placeholder stays.
                         Here::Absent | Here::Pending => assert_eq!(verdict, Verdict::Nothing, "{told}"),
-                        Here::Unreadable => assert_eq!(verdict, Verdict::Withhold, "{told}"),
+                        Here::Unreadable | Here::Unmounted => {
+                            assert_eq!(verdict, Verdict::Withhold, "{told}");
+                        }
                         // The bits of a file's mode are not its content.
                         Here::Holds(File(content, _)) if File(content, 0o644) == was => {
                             assert_eq!((verdict, reason), (Verdict::Withhold, Reason::Recycled), "{told}");

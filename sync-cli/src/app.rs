@@ -174,6 +174,11 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
         };
         ui.note(&format!("hint: if the deletions are meant, allow them by {by}"));
     }
+    if report.unmounted > 0 {
+        ui.note(
+            "hint: mount the file system again; if what was in it is meant to be gone, say --allow-empty-mount",
+        );
+    }
     if report.conflicts > 0 && !report.stopped_by_conflict {
         ui.note("hint: the other version of each path in conflict is beside it, as NAME.conflict-DIGEST.EXT");
     }

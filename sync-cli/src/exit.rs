@@ -42,7 +42,7 @@ impl Exit {
             Self::INCOMPLETE
         } else if report.conflicts > 0 || report.stopped_by_conflict {
             Self::CONFLICTS
-        } else if report.held_back > 0 {
+        } else if report.held_back > 0 || report.unmounted > 0 {
             Self::HELD_BACK
         } else {
             Self::DONE

@@ -136,7 +136,8 @@ fn incomplete_comes_before_conflicts_and_these_before_what_is_held_back() {
             two.write("work/d", "ours");
         }
         if unreadable {
-            let fifo = two.path("work/fifo");
+            let fifo = two.path("work/c");
+            std::fs::remove_file(&fifo).unwrap();
             assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
         }
         for name in ["a", "b"] {

@@ -155,14 +155,38 @@ fn exit_code_3_one_bad_path_does_not_stop_the_rest() {
     let world = World::new();
     let machine = world.machine("a");
     machine.write("work/good", "x");
-    let _socket = std::os::unix::net::UnixListener::bind(machine.path("work/socket")).unwrap();
+    machine.write("work/bad", "x");
+    machine.done(&["push", "c", "work"]);
+    std::fs::remove_file(machine.path("work/bad")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(machine.path("work/bad")).unwrap();
+    machine.write("work/more", "x");
     let ended = machine.call(&["push", "c", "work"]);
     assert_eq!(ended.code, 3, "{}", ended.seen());
-    assert!(ended.err.contains("error: socket"), "{}", ended.seen());
-    assert!(machine.done(&["ls", "c"]).out.contains(" good"));
+    assert!(ended.err.contains("error: bad"), "{}", ended.seen());
+    let listed = machine.done(&["ls", "c"]).out;
+    assert!(listed.contains(" bad") && listed.contains(" more"), "{listed}");
     let json = machine.call(&["--json", "push", "c", "work"]);
-    assert_eq!(json.of_type("error")[0]["path"], "socket");
+    assert_eq!(json.of_type("error")[0]["path"], "bad");
     assert_eq!(json.summary()["failed"], 1);
+}
+
+#[test]
+fn l10_a_socket_that_the_context_does_not_have_is_incomplete_only_with_strict() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/good", "x");
+    let _socket = std::os::unix::net::UnixListener::bind(machine.path("work/socket")).unwrap();
+    insta::assert_snapshot!("socket", machine.done(&["push", "c", "work"]).seen());
+    let json = machine.done(&["--json", "push", "c", "work"]);
+    assert_eq!(json.of_type("warning").len(), 1, "{}", json.out);
+    machine.done(&["pull", "c", "work", "--strict"]);
+    for ended in [
+        machine.call(&["push", "c", "work", "--strict"]),
+        machine.call_with(&[("CTXSYNC_STRICT", "1")], &["push", "c", "work"]),
+    ] {
+        assert_eq!(ended.code, 3, "{}", ended.seen());
+        assert!(ended.err.contains("error: socket"), "{}", ended.seen());
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod faults;
 pub mod guide;
 pub mod interrupt;
 pub mod machine;
+pub mod mounts;
 pub mod notes;
 pub mod random;
 pub mod s3;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use policy_core::{
     ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, TreePath, looks_lost,
@@ -11,7 +11,7 @@ use policy_core::{
 
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
-use crate::local::{Flush, MountDir, absolute, recover, staged_prints};
+use crate::local::{FileSystems, Flush, MountDir, absolute, recover, staged_prints};
 use crate::monitor::{Monitor, Phase};
 use crate::options::SyncOptions;
 use crate::own_places::OwnPlaces;
@@ -57,6 +57,17 @@ pub struct Mount {
     pub(crate) board: StatusBoard,
     pub(crate) arriving: Arc<Arriving>,
     own: OwnPlaces,
+    /// What was last warned of.
+    warned: Mutex<BTreeMap<Topic, String>>,
+}
+
+/// What a warning is about that each sync of a session would repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Topic {
+    /// What no context can hold.
+    Specials,
+    /// File systems that are not there.
+    Unmounted,
 }
 
 impl Mount {
@@ -83,6 +94,7 @@ impl Mount {
             board,
             arriving: Arc::default(),
             own,
+            warned: Mutex::default(),
         })
     }
 
@@ -154,6 +166,8 @@ impl Mount {
             scope: self.scope.clone(),
             only: options.only.clone(),
             own: self.own.clone().and(files),
+            one_file_system: options.one_file_system,
+            closed: FileSystems::default(),
             extract: self.policy.extract_policy.clone().filter(|e| e.extract),
         })
     }
@@ -226,6 +240,8 @@ impl Mount {
             filter: filter.clone(),
             spool_dir: self.files.dir(),
             checksum: options.checksum,
+            allow_empty_mount: options.allow_empty_mount,
+            is_of_all: options.only.is_empty(),
             mode: self.policy.upload_policy.upload_mode,
             max_upload: options.max_upload,
         }
@@ -489,6 +505,19 @@ impl Mount {
     /// Whether nothing that was brought is there any more: a lost mount, not a deletion of everything.
     pub(crate) fn looks_lost(options: &SyncOptions, stats: &DeltaStats) -> bool {
         options.only.is_empty() && !options.allow_empty_mount && looks_lost(stats.base, stats.present)
+    }
+
+    /// Warns of something, unless that was the last that was said about it.
+    pub(crate) fn warn_of(&self, topic: Topic, warning: Option<String>, monitor: &dyn Monitor) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        match warning {
+            Some(warning) if warned.get(&topic) == Some(&warning) => {}
+            Some(warning) => {
+                monitor.warning(&warning);
+                warned.insert(topic, warning);
+            }
+            None => _ = warned.remove(&topic),
+        }
     }
 
     /// Warns of white lists that match nothing here or in the context.

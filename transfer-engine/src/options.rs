@@ -20,8 +20,13 @@ pub struct SyncOptions {
     pub conflict: Option<ConflictPolicy>,
     /// Stands in for the policy's `maxDeletePercent`.
     pub max_delete: Option<MaxDelete>,
-    /// Lets the deletions of an emptied or missing mount, or of an emptied context, through.
+    /// Lets the deletions of an emptied or missing mount, of a file system below it that is gone, or of an
+    /// emptied context, through.
     pub allow_empty_mount: bool,
+    /// Stays out of file systems that are mounted below the mount: what is in them is out of scope.
+    pub one_file_system: bool,
+    /// Counts what a context can't hold, such as a socket, as a path that failed.
+    pub strict: bool,
     /// Refuses to send more than this many bytes of content.
     pub max_upload: Option<u64>,
     /// Creates the context where it is missing.
@@ -53,6 +58,8 @@ impl Default for SyncOptions {
             conflict: None,
             max_delete: None,
             allow_empty_mount: false,
+            one_file_system: false,
+            strict: false,
             max_upload: None,
             create: false,
             concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),

@@ -14,7 +14,7 @@ use policy_core::{
 use crate::error::Error;
 use crate::extract::ArchiveKind;
 use crate::format::TreeEntry;
-use crate::local::ScanFilter;
+use crate::local::{FileSystems, ScanFilter};
 use crate::own_places::OwnPlaces;
 use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
 
@@ -72,6 +72,9 @@ pub(crate) struct Filter {
     pub(crate) only: Vec<TreePath>,
     /// Our own state, store and files, should they lie inside the mount.
     pub(crate) own: OwnPlaces,
+    /// Whether other file systems are out of scope, and those that a scan has met so far.
+    pub(crate) one_file_system: bool,
+    pub(crate) closed: FileSystems,
     /// How archives that are brought are extracted, where they are.
     pub(crate) extract: Option<ExtractPolicy>,
 }
@@ -81,6 +84,7 @@ impl Filter {
     pub(crate) fn in_scope(&self, path: &TreePath, is_dir: bool) -> bool {
         self.scope.contains(&self.scope.standing_for(path, is_dir), is_dir)
             && self.own.holding(path).is_none()
+            && (self.closed.is_empty() || self.closed.begin_of(path).is_root())
     }
 
     /// Whether the policy extracts an archive of this name when it is brought.
@@ -108,6 +112,13 @@ impl ScanFilter for Filter {
         (self.only.is_empty() || self.only.iter().any(|o| dir.is_within(o) || o.is_within(dir)))
             && (self.scope.may_hold(dir) || self.scope.may_hold(&self.scope.standing_for(dir, true)))
             && self.own.holding(dir).is_none()
+    }
+
+    fn enters(&self, place: &TreePath) -> bool {
+        if self.one_file_system {
+            self.closed.note(place.clone());
+        }
+        !self.one_file_system
     }
 }
 

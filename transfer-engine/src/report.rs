@@ -47,6 +47,8 @@ pub struct SyncReport {
     pub unsettled: u64,
     /// Deletions that a guard held back.
     pub held_back: u64,
+    /// Paths that were on file systems below the mount which are not there now: neither deleted nor brought.
+    pub unmounted: u64,
     /// Files here that the context has recycled: they stay, and are not uploaded until they are changed.
     pub withheld: u64,
     /// Files that left the context by age, in a snapshot of their own, or would.
@@ -104,6 +106,7 @@ impl SyncReport {
         self.pending = later.pending;
         self.unsettled = later.unsettled;
         self.held_back += later.held_back;
+        self.unmounted = later.unmounted;
         self.withheld = later.withheld;
         self.recycled += later.recycled;
         self.next_expiry = later.next_expiry;

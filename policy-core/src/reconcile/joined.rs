@@ -26,6 +26,8 @@ pub(super) enum Unlisted {
     Absent,
     /// Below something that can't be read, where nobody can tell.
     Unreadable,
+    /// On a file system that is not there now.
+    Unmounted,
 }
 
 /// The side that something comes from.
@@ -57,6 +59,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
                 Unlisted::AsBase => self.base_entry().map_or(Local::Absent, Local::Present),
                 Unlisted::Absent => Local::Absent,
                 Unlisted::Unreadable => Local::Unreadable,
+                Unlisted::Unmounted => Local::Unmounted,
             },
         }
     }
@@ -153,7 +156,9 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             (_, Towards::Mount) => Side::Local,
         };
         let something = match side {
-            Side::Local => matches!(self.local(), Local::Present(_) | Local::Unreadable),
+            Side::Local => {
+                matches!(self.local(), Local::Present(_) | Local::Unreadable | Local::Unmounted)
+            }
             Side::Remote => self.remote_entry().is_some(),
         };
         something.then_some(side)

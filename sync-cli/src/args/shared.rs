@@ -63,9 +63,19 @@ pub(crate) struct Shared {
     #[arg(long, global = true, value_name = "N|N%", help_heading = SYNC, hide_short_help = true)]
     pub(crate) max_delete: Option<Deletions>,
 
-    /// Let the deletions of an emptied or missing mount, or of an emptied context, through
+    /// Let the deletions of an emptied or missing mount or file system, or of an emptied context, through
     #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
     pub(crate) allow_empty_mount: bool,
+
+    /// Stay out of file systems that are mounted below DIR
+    ///
+    /// What is in them is out of scope: neither saved, nor brought, nor deleted.
+    #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
+    pub(crate) one_file_system: bool,
+
+    /// Count what cannot be kept, such as a socket, as incomplete
+    #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
+    pub(crate) strict: bool,
 
     /// Refuse to send more than this
     #[arg(long, global = true, value_name = "SIZE", help_heading = SYNC, hide_short_help = true)]

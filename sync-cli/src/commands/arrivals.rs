@@ -31,6 +31,8 @@ struct Found {
     failed_paths: u64,
     /// Deletions in the context that were held back.
     held_back: u64,
+    /// Paths that are on file systems which are not there.
+    unmounted: u64,
     /// The mounts at which it failed.
     failed: Vec<MountResult>,
 }
@@ -93,6 +95,7 @@ impl Arrivals {
         advise(&self.ui, report);
         found.failed_paths += report.failed;
         found.held_back += report.held_back;
+        found.unmounted += report.unmounted;
         if report.stopped_by_conflict {
             return Err(Failure::new(Exit::CONFLICTS, "a conflict stopped the files from being brought")
                 .at_mount(shown)
@@ -109,6 +112,7 @@ impl Arrivals {
             report.failed = found.failed_paths;
         }
         report.held_back = found.held_back;
+        report.unmounted = found.unmounted;
         let rows = self.session.context().info().context_status_data;
         let came_since = |mount: &&MountResult| {
             rows.iter().any(|row| {

@@ -49,6 +49,8 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("conflict", &s.conflict, |how| how.map(conflict)),
         row("max-delete", &s.max_delete, |most| most.map(|most| Deletions(most).to_string())),
         row("allow-empty-mount", &s.allow_empty_mount, yes),
+        row("one-file-system", &s.one_file_system, yes),
+        row("strict", &s.strict, yes),
         row("max-upload", &s.max_upload, |size| size.map(|size| Size(size).to_string())),
         row("extract-limits", &s.extract_limits, |limits| Some(limits.to_string())),
         row("chown", &s.chown, |owner| owner.as_ref().map(ToString::to_string)),

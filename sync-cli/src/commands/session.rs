@@ -219,6 +219,7 @@ pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
     total.failed += report.failed;
     total.pending += report.pending;
     total.held_back += report.held_back;
+    total.unmounted += report.unmounted;
     total.withheld += report.withheld;
     total.recycled += report.recycled;
     total.next_expiry = total.next_expiry.into_iter().chain(report.next_expiry).min();

@@ -118,6 +118,13 @@ impl Settings {
                 |_| None,
                 false,
             ),
+            one_file_system: from.pick(
+                "one_file_system",
+                some(shared.one_file_system),
+                |v| v.one_file_system,
+                false,
+            ),
+            strict: from.pick("strict", some(shared.strict), |v| v.strict, false),
             max_upload: from.pick("max_upload", size(shared.max_upload), |v| size(v.max_upload), None),
             extract_limits: from.pick(
                 "extract_limits",

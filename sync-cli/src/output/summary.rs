@@ -25,6 +25,8 @@ pub(crate) struct Summary {
     pub(crate) failed: u64,
     pub(crate) pending: u64,
     pub(crate) held_back: u64,
+    /// Paths on file systems that are not there.
+    pub(crate) unmounted: u64,
     /// Files here that the context has recycled.
     pub(crate) withheld: u64,
     /// Files that left the context by age.
@@ -91,6 +93,7 @@ impl Summary {
             failed: report.failed,
             pending: report.pending,
             held_back: report.held_back,
+            unmounted: report.unmounted,
             withheld: report.withheld,
             recycled: report.recycled,
             next_expiry: report.next_expiry.map(|secs| text::time(Timestamp { secs, nanos: 0 })),
@@ -168,6 +171,7 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
         (report.failed, "failed"),
         (report.unsettled, "to be settled by the next push"),
         (report.held_back, "not deleted (held back)"),
+        (report.unmounted, "not there (file system not mounted)"),
         (report.pending, "pending"),
     ];
     for (n, what) in others.into_iter().filter(|(n, _)| *n > 0) {

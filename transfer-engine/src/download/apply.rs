@@ -21,7 +21,9 @@ use super::place::has_vanished;
 use super::recent::Recent;
 use crate::error::Error;
 use crate::format::ChunkRef;
-use crate::local::{Expected, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable};
+use crate::local::{
+    Expected, FileSystems, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable,
+};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
@@ -56,6 +58,8 @@ pub(crate) struct Applying<'a> {
     /// What is brought.
     pub(crate) head: &'a Head,
     pub(crate) cache: Cache,
+    /// Where other file systems begin.
+    pub(crate) file_systems: Arc<FileSystems>,
     /// Whether what is removed here goes from the context as well.
     pub(crate) drops_deleted: bool,
 }
@@ -172,6 +176,7 @@ async fn carry_out(
             continue;
         }
         let mut told = told(&step, &applying.filter);
+        told.row = told.row.map(|row| row.among(&applying.file_systems));
         if matches!(step.decision.verdict, Verdict::Delete) {
             if is_local_dir(&step) || expecting(&step).is_some() {
                 removals.push(Removal { path: step.path.clone(), expected: expecting(&step), told });
@@ -405,7 +410,7 @@ pub(super) fn has_same_content(step: &PlanStep) -> bool {
     let local = match &step.local {
         Some(row) => match &row.state {
             DeltaState::Present { entry, .. } => Some(entry),
-            DeltaState::Absent | DeltaState::Unreadable | DeltaState::Unsent { .. } => None,
+            _ => None,
         },
         None => step.base.as_ref().map(|b| &b.entry),
     };

@@ -15,6 +15,7 @@ use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason}
 use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
 use crate::report::SyncReport;
 use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState, Lane};
+use crate::upload::{special_of, tell_if_in_the_way};
 
 /// Rows that are noted together.
 const ROWS: usize = 1024;
@@ -63,7 +64,7 @@ impl Ledger {
             return Ok(());
         }
         tell(step, &applying.filter, applying.monitor, &mut self.report);
-        let row = base_after(step);
+        let row = base_after(step).map(|row| row.map(|row| row.among(&applying.file_systems)));
         let base = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.entry);
         let there = step.remote.as_ref().map(|r| &r.0.entry);
         self.agrees &= !step.recycled;
@@ -378,6 +379,12 @@ fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut Sy
             });
         }
         _ => {}
+    }
+    if tell_if_in_the_way(step, monitor) {
+        report.failed += 1;
+    } else if special_of(step).is_some() {
+        // Nothing is to be brought there.
+        return;
     }
     if is_worth_telling(step.decision.reason) {
         let told = told(step, filter);

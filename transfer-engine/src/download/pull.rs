@@ -11,7 +11,7 @@ use super::ledger::{Ledger, tell_copy, tell_planned};
 use crate::error::Error;
 use crate::local::MountDir;
 use crate::monitor::{Monitor, Phase, Progress};
-use crate::mount::Mount;
+use crate::mount::{Mount, Topic};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, Remote};
 use crate::report::SyncReport;
@@ -99,6 +99,7 @@ impl Mount {
             let walk = Walk::start(&read, self.base_rows(None, &filter, options)?);
             delta = local_delta(&read, walk, None, monitor).await?;
         }
+        self.warn_of(Topic::Unmounted, delta.away.warning(), monitor);
         let stats = delta.stats.clone();
         let mut report = stats.report(&head);
         let as_base = Self::is_same_head(header.as_ref(), &head.key)
@@ -114,7 +115,7 @@ impl Mount {
         let guarded = options.max_delete.is_some() || self.policy.delete_policy.max_delete_percent.is_some();
         let may_be_lost = self.may_be_lost(&head, &stats, options);
         if options.dry_run || guarded || may_be_lost || conflict == ConflictPolicy::Fail {
-            let counted = self.count(&head, header.as_ref(), &mut delta, false, options).await?;
+            let counted = self.count(&head, header.as_ref(), &mut delta, &filter, options).await?;
             if may_be_lost && counted.there == 0 && counted.deleted > 0 {
                 hold = true;
                 monitor.warning("nothing of what was brought is in the context any more: it is taken as lost, and deletions are held back");
@@ -127,7 +128,8 @@ impl Mount {
                 ));
             }
             if options.dry_run || counted.stopped {
-                let mut plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
+                let mut plan =
+                    self.download_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
                 while let Some(step) = plan.next().await? {
                     tell_planned(&step, &filter, monitor, &mut report);
                     if step.decision.verdict == Verdict::KeepBoth
@@ -163,10 +165,15 @@ impl Mount {
             stop: stop.clone(),
             head: &head,
             cache: self.cache(),
+            file_systems: delta.file_systems.clone(),
             drops_deleted: self.policy.delete_policy.sync_local_file,
         };
-        let mut ledger = Ledger::new(report, options.only.is_empty(), ListMarks::new(&self.scope));
-        let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, options)?;
+        let mut ledger = Ledger::new(
+            report,
+            options.only.is_empty() && filter.closed.is_empty(),
+            ListMarks::new(&self.scope),
+        );
+        let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
         let applied = apply(&applying, plan, &mut ledger).await;
         drop(gate);
         applied?;
@@ -242,6 +249,7 @@ impl Mount {
         let read = self.delta_options(&dir, &filter, &options);
         let mut delta =
             local_delta(&read, Walk::start(&read, self.rows_by_now(&filter)?), None, monitor).await?;
+        self.warn_of(Topic::Unmounted, delta.away.warning(), monitor);
         let applying = Applying {
             store: &self.store,
             dir,
@@ -254,6 +262,7 @@ impl Mount {
             stop: CancellationToken::new(),
             head: &head,
             cache: self.cache(),
+            file_systems: delta.file_systems.clone(),
             drops_deleted: self.policy.delete_policy.sync_local_file,
         };
         let report = delta.stats.report(&head);
@@ -367,19 +376,19 @@ impl Mount {
         header: Option<&BaseHeader>,
         delta: &'a mut LocalDelta,
         hold: bool,
+        filter: &Arc<Filter>,
         options: &SyncOptions,
     ) -> Result<Plan<'a>, Error> {
-        let filter = self.filter(options);
         let folded = delta.together.folded.clone();
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let segments = match options.only.as_slice() {
             [] => self.segments(head, self.cache()),
             only => self.segments_within(head, only),
         };
-        let base = self.base_rows(header, &filter, options)?;
+        let base = self.base_rows(header, filter, options)?;
         let rules = self.rules(options, hold);
         let remote = Remote::Segments(segments);
-        let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
+        let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter.clone());
         Ok(plan.with_folded(folded))
     }
 
@@ -411,11 +420,11 @@ impl Mount {
         head: &Head,
         header: Option<&BaseHeader>,
         delta: &mut LocalDelta,
-        hold: bool,
+        filter: &Arc<Filter>,
         options: &SyncOptions,
     ) -> Result<Counted, Error> {
         let mut counted = Counted { base: delta.stats.base, ..Counted::default() };
-        let mut plan = self.download_plan(head, header, delta, hold, options)?;
+        let mut plan = self.download_plan(head, header, delta, false, filter, options)?;
         while let Some(step) = plan.next().await? {
             counted.there += u64::from(step.remote.is_some());
             match step.decision.verdict {

@@ -1,7 +1,7 @@
 //! What a stat says about a file, to tell later without reading whether it was touched.
 
 use policy_core::Timestamp;
-use rustix::fs::Stat;
+use rustix::fs::{Stat, Statx, StatxTimestamp};
 
 /// The part of a stat that changes when a file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,17 @@ impl Fingerprint {
             ctime: timestamp(stat.st_ctime, stat.st_ctime_nsec),
             inode: stat.st_ino,
             mode: (stat.st_mode & 0o7777) as u16,
+        }
+    }
+
+    pub(crate) fn of_statx(stat: &Statx) -> Self {
+        let time = |time: StatxTimestamp| timestamp(time.tv_sec, time.tv_nsec);
+        Self {
+            size: stat.stx_size,
+            mtime: time(stat.stx_mtime),
+            ctime: time(stat.stx_ctime),
+            inode: stat.stx_ino,
+            mode: stat.stx_mode & 0o7777,
         }
     }
 

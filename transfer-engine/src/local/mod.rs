@@ -3,17 +3,20 @@
 
 mod absolute;
 mod busy;
+mod file_systems;
 mod fingerprint;
 mod holes;
 mod mount_dir;
 mod scan;
 mod shelf;
+mod special;
 pub(crate) mod sqlite;
 mod staging;
 mod staging_dir;
 
 pub(crate) use absolute::absolute;
 pub(crate) use busy::Busy;
+pub(crate) use file_systems::{FileSystems, Looked, prefix};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use holes::{data_from, is_sparse};
 pub(crate) use mount_dir::{
@@ -21,6 +24,7 @@ pub(crate) use mount_dir::{
 };
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
 pub(crate) use shelf::{NewFile, Shelf};
+pub(crate) use special::Special;
 pub(crate) use staging::{
     Expected, InstallError, Staged, Staging, is_staging, is_staging_name, names, recover, set_times,
     staged_prints,

@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use policy_core::{Entry, Node, TreePath};
-use rustix::fs::{AtFlags, Dir, FileType, Stat};
-use rustix::io::Errno;
+use rustix::fs::{Dir, FileType};
 
+use super::file_systems::{FileSystems, Looked};
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, read_link_at};
+use super::special::Special;
 
 /// Which paths a scan looks at.
 pub(crate) trait ScanFilter: Send + Sync {
@@ -24,6 +25,8 @@ pub(crate) trait ScanFilter: Send + Sync {
     fn contains(&self, path: &TreePath, is_dir: bool) -> bool;
     /// Whether anything below the directory may take part.
     fn may_hold(&self, dir: &TreePath) -> bool;
+    /// Whether what is in the file system that begins at this place takes part.
+    fn enters(&self, place: &TreePath) -> bool;
 }
 
 /// One path that a scan met.
@@ -48,7 +51,7 @@ pub(crate) enum FoundKind {
         hides: bool,
     },
     /// A socket, FIFO or device: never opened.
-    Unsupported(&'static str),
+    Unsupported(Special),
     /// What is here can't be told; with `whole_dir`, nor what is below.
     Unreadable {
         error: io::Error,
@@ -99,6 +102,7 @@ struct Shared {
     /// How many handles are open.
     handles: Arc<AtomicUsize>,
     filter: Arc<dyn ScanFilter>,
+    file_systems: Arc<FileSystems>,
     stack: Mutex<Stack>,
     wake: Condvar,
     ahead: AtomicUsize,
@@ -146,6 +150,7 @@ impl Scan {
             mount: mount.clone(),
             handles: Arc::default(),
             filter,
+            file_systems: Arc::default(),
             stack: Mutex::new(Stack { slots: Vec::new(), closed: false }),
             wake: Condvar::new(),
             ahead: AtomicUsize::new(0),
@@ -162,6 +167,11 @@ impl Scan {
         }
         let frames = vec![Frame { path: root, items: items.into_iter() }];
         Ok(Self { shared, frames, pending: None, ready: VecDeque::new() })
+    }
+
+    /// Returns where other file systems begin, as far as the walk has come: what it has yielded is known.
+    pub(crate) fn file_systems(&self) -> Arc<FileSystems> {
+        self.shared.file_systems.clone()
     }
 
     fn step(&mut self) -> Option<Found> {
@@ -335,6 +345,7 @@ impl Shared {
     fn list(&self, path: &TreePath, handle: &Arc<Handle>) -> io::Result<Listing> {
         let dir = &handle.dir;
         let keep = self.handles.load(Ordering::Relaxed) <= MAX_HANDLES;
+        let here = Looked::of_dir(dir)?.place;
         let mut items = Vec::new();
         let mut hides = false;
         for entry in Dir::read_from(dir)? {
@@ -346,7 +357,7 @@ impl Shared {
             let Ok(child) = path.join(name) else { continue };
             // The type decides before anything else is asked: what is out of scope costs no stat.
             let stat = match entry.file_type() {
-                FileType::Unknown => match stat(dir, name) {
+                FileType::Unknown => match Looked::at(dir, name) {
                     Ok(stat) => stat,
                     Err(e) => {
                         items.extend(unreadable(name, e));
@@ -356,7 +367,7 @@ impl Shared {
                 _ => None,
             };
             let is_dir = match &stat {
-                Some(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+                Some(stat) => stat.kind == FileType::Directory,
                 None => entry.file_type() == FileType::Directory,
             };
             let in_scope = self.filter.contains(&child, is_dir);
@@ -365,7 +376,7 @@ impl Shared {
                 hides = true;
                 continue;
             }
-            let stat = match stat.map_or_else(|| self::stat(dir, name), |s| Ok(Some(s))) {
+            let stat = match stat.map_or_else(|| Looked::at(dir, name), |s| Ok(Some(s))) {
                 Ok(Some(stat)) => stat,
                 Ok(None) => continue,
                 Err(e) => {
@@ -373,8 +384,15 @@ impl Shared {
                     continue;
                 }
             };
-            let print = Fingerprint::of(&stat);
-            let kind = match FileType::from_raw_mode(stat.st_mode) {
+            if stat.begins(&here) {
+                if !self.filter.enters(&child) {
+                    hides = true;
+                    continue;
+                }
+                self.file_systems.note(child.clone());
+            }
+            let print = stat.print;
+            let kind = match stat.kind {
                 FileType::Directory => {
                     let listing = walk.then(|| {
                         Arc::new(Slot {
@@ -391,7 +409,7 @@ impl Shared {
                     Ok(target) => ItemKind::Leaf(FoundKind::Symlink { target, print }),
                     Err(error) => ItemKind::Leaf(FoundKind::Unreadable { error, whole_dir: false }),
                 },
-                kind if in_scope => ItemKind::Leaf(FoundKind::Unsupported(describe(kind))),
+                kind if in_scope => ItemKind::Leaf(FoundKind::Unsupported(Special::of(kind))),
                 // It was a directory a moment ago, and as what it is now it is out of scope.
                 _ => continue,
             };
@@ -402,28 +420,9 @@ impl Shared {
     }
 }
 
-fn stat(dir: &OwnedFd, name: &[u8]) -> io::Result<Option<Stat>> {
-    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
-        // It vanished between the listing and now.
-        Err(Errno::NOENT) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
-}
-
 fn unreadable(name: &[u8], error: io::Error) -> Option<Item> {
     let kind = FoundKind::Unreadable { error, whole_dir: true };
     Some(Item { name: name.into(), kind: ItemKind::Leaf(kind) })
-}
-
-fn describe(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Socket => "a socket",
-        FileType::Fifo => "a FIFO",
-        FileType::BlockDevice => "a block device",
-        FileType::CharacterDevice => "a character device",
-        _ => "of an unknown kind",
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

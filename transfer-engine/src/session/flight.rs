@@ -76,8 +76,8 @@ pub(super) fn adds_nothing(earlier: &SyncReport, later: &SyncReport) -> bool {
     did == 0
         && later.parent.is_none()
         && later.snapshot == earlier.snapshot
-        && (later.failed, later.pending, later.held_back)
-            == (earlier.failed, earlier.pending, earlier.held_back)
+        && (later.failed, later.pending, later.held_back, later.unmounted)
+            == (earlier.failed, earlier.pending, earlier.held_back, earlier.unmounted)
         && (later.is_incomplete(), later.stopped_by_conflict)
             == (earlier.is_incomplete(), earlier.stopped_by_conflict)
 }

@@ -300,7 +300,14 @@ mod tests {
 
     fn filter(policy: &str) -> Filter {
         let scope = Scope::new(&SyncPolicy::from_json(policy).unwrap(), b"/m").unwrap();
-        Filter { scope: Arc::new(scope), only: Vec::new(), own: Default::default(), extract: None }
+        Filter {
+            scope: Arc::new(scope),
+            only: Vec::new(),
+            own: Default::default(),
+            one_file_system: false,
+            closed: Default::default(),
+            extract: None,
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::format::{FormatError, LineageId, Part, StoreId, StoreMeta, sha256};
 use crate::store::HeadKey;
 
 const MAGIC: [u8; 4] = *b"CSba";
-const VERSION: u8 = 1;
+/// Version 1 does not say on which file system something was; otherwise it is the same.
+const VERSION: u8 = 2;
 pub(super) const HEADER: usize = 512;
 /// Where the header's own fields end, and who keeps a header of his own has a byte.
 const FIELDS: usize = HEADER - 33;
@@ -84,7 +85,7 @@ impl BaseHeader {
             return Err(r.invalid("it is no base"));
         }
         let version = r.u8()?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             let (found, supported) = (u32::from(version), u32::from(VERSION));
             return Err(FormatError::UnsupportedVersion { part: Part::State, found, supported });
         }

@@ -4,8 +4,8 @@ use policy_core::{Digest, Entry, Local, LocalRow, Node, Timestamp, TreePath, Tre
 
 use crate::format::wire::{Reader, Writer};
 use crate::format::{ChunkId, FormatError};
-use crate::local::Fingerprint;
 use crate::local::sqlite::Member;
+use crate::local::{FileSystems, Fingerprint, Special};
 
 /// A path of the base: what the mount last agreed on with the context.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,12 +18,20 @@ pub(crate) struct BaseRow {
     /// somebody says that the deletion is meant.
     pub(crate) held: bool,
     pub(crate) archive: Archive,
+    /// How many components of its path lead to the file system that it was on: 0 where that is the mount's own.
+    /// `None` where the state was written by a version that did not look.
+    pub(crate) depth: Option<u32>,
 }
 
 impl BaseRow {
     /// A path that both sides hold alike.
     pub(crate) fn new(path: TreePath, entry: Entry, print: Option<Fingerprint>) -> Self {
-        Self { path, entry, print, held: false, archive: Archive::No }
+        Self { path, entry, print, held: false, archive: Archive::No, depth: None }
+    }
+
+    /// Returns the row of something that is on one of these file systems.
+    pub(crate) fn among(self, file_systems: &FileSystems) -> Self {
+        Self { depth: Some(file_systems.depth_of(&self.path)), ..self }
     }
 
     /// Returns what is known of the archive, if `entry` is still the same one.
@@ -95,6 +103,10 @@ pub(crate) enum DeltaState {
     },
     /// It is there and can't be read, or nobody can tell whether it is.
     Unreadable,
+    /// It is there, and no context can hold it.
+    Special(Special),
+    /// It was on a file system that is not there, or over which another one is mounted.
+    Unmounted,
     /// It is there, with so many bytes, and what is in it is not in the store yet.
     Unsent {
         size: u64,
@@ -110,7 +122,8 @@ impl LocalRow for DeltaRow {
         match &self.state {
             DeltaState::Absent => Local::Absent,
             DeltaState::Present { entry, .. } => Local::Present(entry),
-            DeltaState::Unreadable | DeltaState::Unsent { .. } => Local::Unreadable,
+            DeltaState::Unreadable | DeltaState::Special(_) | DeltaState::Unsent { .. } => Local::Unreadable,
+            DeltaState::Unmounted => Local::Unmounted,
         }
     }
 
@@ -130,7 +143,13 @@ impl DeltaRow {
     /// Whether the mount really differs here, and not only its fingerprint.
     pub(crate) fn is_change(&self) -> bool {
         match (&self.state, &self.base) {
-            (DeltaState::Unreadable | DeltaState::Unsent { .. }, _) => false,
+            (
+                DeltaState::Unreadable
+                | DeltaState::Special(_)
+                | DeltaState::Unmounted
+                | DeltaState::Unsent { .. },
+                _,
+            ) => false,
             (DeltaState::Absent, base) => base.is_some(),
             (DeltaState::Present { entry, empty_dir, .. }, Some(base)) => {
                 *empty_dir || !entry.agrees_with(base)
@@ -156,6 +175,10 @@ const HELD: u8 = 1;
 const PENDING: u8 = 2;
 const EXTRACTED: u8 = 4;
 const DROP: u8 = 8;
+/// It is on the mount's own file system.
+const ON_MOUNT: u8 = 16;
+/// It is on one below, and its depth follows.
+const BELOW_MOUNT: u8 = 32;
 
 const FILE: u8 = 0;
 const DIR: u8 = 1;
@@ -244,9 +267,17 @@ impl Row for BaseRow {
             Archive::Pending => PENDING,
             Archive::Extracted { drop, .. } => EXTRACTED | if *drop { DROP } else { 0 },
         };
-        w.u8(u8::from(self.held) | archive);
+        let place = match self.depth {
+            None => 0,
+            Some(0) => ON_MOUNT,
+            Some(_) => BELOW_MOUNT,
+        };
+        w.u8(u8::from(self.held) | archive | place);
         if let Archive::Extracted { at, .. } = &self.archive {
             w.blob(at.as_ref().map_or(&[], TreePath::as_bytes));
+        }
+        if let Some(depth) = self.depth.filter(|depth| *depth > 0) {
+            w.varint(depth.into());
         }
     }
 
@@ -261,7 +292,12 @@ impl Row for BaseRow {
         } else {
             Archive::No
         };
-        Ok(Self { path, entry, print, held: flags & HELD != 0, archive })
+        let depth = match flags & (ON_MOUNT | BELOW_MOUNT) {
+            0 => None,
+            ON_MOUNT => Some(0),
+            _ => Some(r.varint32("a depth", u32::MAX)?),
+        };
+        Ok(Self { path, entry, print, held: flags & HELD != 0, archive, depth })
     }
 }
 
@@ -278,6 +314,11 @@ impl Row for DeltaRow {
         match &self.state {
             DeltaState::Absent => w.u8(0),
             DeltaState::Unreadable => w.u8(1),
+            DeltaState::Unmounted => w.u8(5),
+            DeltaState::Special(special) => {
+                w.u8(4);
+                w.u8(special.number());
+            }
             DeltaState::Unsent { size } => {
                 w.u8(3);
                 w.varint(*size);
@@ -305,6 +346,8 @@ impl Row for DeltaRow {
             0 => DeltaState::Absent,
             1 => DeltaState::Unreadable,
             3 => DeltaState::Unsent { size: r.varint()? },
+            5 => DeltaState::Unmounted,
+            4 => DeltaState::Special(Special::of_number(r.u8()?)),
             _ => {
                 let entry = read_entry(r)?;
                 let seen = read_print(r)?;

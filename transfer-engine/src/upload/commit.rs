@@ -12,14 +12,16 @@ use super::deadline::{Course, Cut};
 use super::delta::LocalDelta;
 use super::packs::PackSink;
 use super::push::{Attempt, Outcome};
+use super::specials::Specials;
 use super::tally::Tally;
 use crate::commit::{Committed, written_here};
 use crate::error::Error;
 use crate::format::{Kind, Snapshot, StoreKey};
 use crate::local::Flush;
 use crate::monitor::{PathProblem, Phase};
-use crate::mount::{Mount, may_lack};
+use crate::mount::{Mount, Topic, may_lack};
 use crate::plan::{Plan, Remote};
+use crate::report::SyncReport;
 use crate::state::BaseHeader;
 use crate::store::{Head, HeadKey, unusable};
 use crate::tree::Tree;
@@ -50,6 +52,7 @@ impl Mount {
             report.next_expiry = aging.first();
         }
         if as_base && !delta.has_rows() {
+            self.tell_specials(&stats.specials, attempt, &mut report);
             return Ok(Outcome::Done(Box::new(report)));
         }
 
@@ -64,6 +67,7 @@ impl Mount {
             let_others_run(&mut steps).await;
         }
         drop(plan);
+        self.tell_specials(&stats.specials.without(&tally.in_the_way), attempt, &mut report);
         if let Some(aging) = &attempt.aging {
             (report.recycled, report.next_expiry) =
                 if options.dry_run { (aging.expired(), aging.next()) } else { (0, aging.first()) };
@@ -237,6 +241,20 @@ impl Mount {
         report.total_bytes = updated.totals.bytes;
         report.bytes_stored = sink.stored + new_head.bytes.len() as u64;
         Ok(Outcome::Done(Box::new(report)))
+    }
+
+    /// Tells of what no context can hold, and of which nothing is in the way of anything.
+    fn tell_specials(&self, specials: &Specials, attempt: &Attempt<'_>, report: &mut SyncReport) {
+        if attempt.options.strict {
+            report.failed += specials.total;
+        }
+        if attempt.told {
+            return;
+        }
+        if attempt.options.strict {
+            specials.tell_failed(attempt.monitor);
+        }
+        self.warn_of(Topic::Specials, specials.warning(), attempt.monitor);
     }
 
     pub(super) fn plan<'a>(

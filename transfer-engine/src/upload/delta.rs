@@ -17,20 +17,22 @@ use futures::StreamExt;
 use policy_core::{ListMarks, Scope, TreePath, UploadMode};
 use tokio::sync::mpsc;
 
+use super::away::AwayOnes;
 use super::chunks::Chunks;
 use super::files::{Read, Readers, read_long};
 use super::merge::{Batch, Work};
 use super::packs::PackSink;
 use super::reading::step_buffers;
 use super::resume::resume;
+use super::specials::Specials;
 use super::subtrees::Subtrees;
 use super::units::{Together, by_database};
 use super::unsent::Landed;
-use super::walk::Walk;
+use super::walk::{Walk, Walked};
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::format::PackId;
-use crate::local::{MountDir, ScanFilter};
+use crate::local::{FileSystems, MountDir, ScanFilter};
 use crate::monitor::{Monitor, Progress};
 use crate::report::SyncReport;
 use crate::state::{DeltaRow, DeltaState, MemberRow, Runs, Spool};
@@ -45,6 +47,10 @@ pub(crate) struct DeltaOptions<'a> {
     pub(crate) spool_dir: &'a Path,
     /// Reads every file, trusting no fingerprint.
     pub(crate) checksum: bool,
+    /// Believes that what was on file systems which are gone was deleted.
+    pub(crate) allow_empty_mount: bool,
+    /// Whether all in scope is dealt with, and not only what was asked for.
+    pub(crate) is_of_all: bool,
     pub(crate) mode: UploadMode,
     /// The most bytes of new content; more is an error.
     pub(crate) max_upload: Option<u64>,
@@ -77,6 +83,10 @@ pub(crate) struct LocalDelta {
     /// Short files that had grown long when they were read.
     pub(super) grown: Vec<Work>,
     pub(crate) together: Together,
+    /// Where other file systems begin.
+    pub(crate) file_systems: Arc<FileSystems>,
+    /// What was on file systems that are not there.
+    pub(crate) away: AwayOnes,
     /// Whether reading ended before everything was read.
     pub(super) cut_short: bool,
     /// Whether the mount was looked through to its end.
@@ -98,8 +108,12 @@ pub(crate) struct DeltaStats {
     pub(crate) changed: u64,
     pub(crate) unchanged: u64,
     pub(crate) failed: u64,
+    /// Rows of the base on file systems that are not there; they are counted nowhere else.
+    pub(crate) unmounted: u64,
     /// What can't be read; the root alone where that is too much to name.
     pub(crate) unread: Vec<TreePath>,
+    /// What no context can hold, at paths that the base does not have.
+    pub(crate) specials: Specials,
     pub(crate) found: u64,
     pub(crate) bytes_read: u64,
     /// Whether something was sent that no row refers to: of a file that could not be read to its end.
@@ -121,6 +135,7 @@ impl DeltaStats {
             snapshot: Some(head.key.number),
             unchanged: self.unchanged,
             failed: self.failed,
+            unmounted: self.unmounted,
             bytes_read: self.bytes_read,
             total_bytes: head.snapshot.totals.bytes,
             ..SyncReport::default()
@@ -129,9 +144,9 @@ impl DeltaStats {
 }
 
 impl LocalDelta {
-    /// Whether there are rows at all.
+    /// Whether there are rows that say more than that something can't be held.
     pub(crate) fn has_rows(&self) -> bool {
-        self.rows.len() > 0 || !self.others.is_empty()
+        self.rows.len() > self.stats.specials.total || !self.others.is_empty()
     }
 
     /// Reads all rows in order. A file of which something is not in the store is one that was not sent.
@@ -139,10 +154,14 @@ impl LocalDelta {
         let landed = self.landed.as_ref().map(Landed::judge);
         let others = self.others.read()?.peekable();
         let rows = MergedRows { in_order: self.rows.read()?.peekable(), others };
-        Ok(rows.map(move |row| match &landed {
+        let rows = rows.map(move |row| match &landed {
             Some(judge) => row.map(|row| judge.settle(row)),
             None => row,
-        }))
+        });
+        let stays = self.away.without();
+        let rows = rows.filter(move |row| row.as_ref().map_or(true, &stays));
+        let tops = self.away.tops().into_iter().map(Ok).peekable();
+        Ok(MergedRows { in_order: rows.peekable(), others: tops })
     }
 }
 
@@ -188,6 +207,8 @@ pub(crate) async fn local_delta(
         marks: ListMarks::new(&options.scope),
         grown: Vec::new(),
         together: Together::default(),
+        file_systems: Arc::default(),
+        away: AwayOnes::default(),
         cut_short: false,
         is_whole: true,
         landed: None,
@@ -208,7 +229,7 @@ pub(crate) async fn local_delta(
     let units = Runs::new(options.spool_dir, by_database);
     let mut reading =
         Reading { options, delta, readers, sending, progress, new_bytes: 0, sizes, units, monitor };
-    let (mut batches, marks) = walk.split();
+    let (mut batches, walked) = walk.split();
     let consume = async {
         let consumed = if by_importance {
             reading.by_importance(&mut batches).await
@@ -228,10 +249,21 @@ pub(crate) async fn local_delta(
         drop(batches);
         ended
     };
-    let (marks, consumed) = tokio::join!(marks, consume);
+    let (walked, consumed) = tokio::join!(walked, consume);
     consumed?;
     let mut delta = reading.delta;
-    delta.marks = marks.map_err(|e| Error::local("scan", mount.path(), e))?;
+    let Walked { marks, file_systems, mut away } =
+        walked.map_err(|e| Error::local("scan", mount.path(), e))?;
+    let looking = mount.clone();
+    let looked = mount.blocking(move || {
+        away.look_again(&looking);
+        away
+    });
+    let away = looked.await.map_err(|e| Error::local("look at", mount.path(), io::Error::from(e)))?;
+    delta.stats.base -= away.rows_of_empty();
+    delta.stats.deleted -= away.rows_of_empty();
+    delta.stats.unmounted = away.rows();
+    (delta.marks, delta.file_systems, delta.away) = (marks, file_systems, away);
     Ok(delta)
 }
 
@@ -383,6 +415,7 @@ fn count(total: &mut DeltaStats, more: &DeltaStats) {
     for path in &more.unread {
         total.note_unread(path.clone());
     }
+    total.specials.add(&more.specials);
     total.found += more.found;
     total.bytes_read += more.bytes_read;
     total.sent_in_vain |= more.sent_in_vain;

@@ -448,6 +448,10 @@ mod tests {
         fn may_hold(&self, _: &TreePath) -> bool {
             true
         }
+
+        fn enters(&self, _: &TreePath) -> bool {
+            true
+        }
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::io;
 use policy_core::{Entry, ListMarks, Node, Scope, TreePath, UploadMode};
 use tokio::sync::mpsc;
 
+use super::away::{Reach, Reaching};
 use super::delta::DeltaStats;
 use super::files::LONG;
+use super::specials::{EXCLUDE_IT, in_the_way};
 use super::units::Candidates;
 use crate::format::MAX_PATH_LEN;
-use crate::local::{Fingerprint, Found, FoundKind, MountDir, Scan};
+use crate::local::{Fingerprint, Found, FoundKind, MountDir, Scan, ScanFilter, Special};
 use crate::monitor::PathProblem;
 use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, MemberRow};
 
@@ -50,6 +52,7 @@ pub(super) struct Batch {
 pub(super) struct Merge<'a> {
     pub(super) mount: &'a MountDir,
     pub(super) scope: &'a Scope,
+    pub(super) filter: &'a dyn ScanFilter,
     pub(super) marks: ListMarks,
     pub(super) checksum: bool,
     pub(super) mode: UploadMode,
@@ -57,6 +60,8 @@ pub(super) struct Merge<'a> {
     pub(super) batch: Batch,
     /// Files to be read so far.
     pub(super) files: u32,
+    /// What is on which file system.
+    pub(super) reaching: Reaching,
     /// The last file or link that was found.
     pub(super) leaf: Option<TreePath>,
     /// The files that may be databases to which the next one belongs.
@@ -88,8 +93,6 @@ impl Merge<'_> {
                 (None, None) => break,
                 (Some(found), Some(row)) if found == row => {
                     if let (Some(found), Some(Ok(row))) = (scan.next(), base.next()) {
-                        self.batch.stats.base += 1;
-                        self.batch.stats.present += 1;
                         self.both(found, row, &mut frozen);
                     }
                 }
@@ -102,7 +105,6 @@ impl Merge<'_> {
                 (found, _) => {
                     let below = |row: &BaseRow| found.is_some_and(|f| f.is_below(&row.path));
                     if let Some(Ok(row)) = base.next() {
-                        self.batch.stats.base += 1;
                         let implied = below(&row);
                         self.only_base(row, implied, frozen.as_ref());
                     }
@@ -125,10 +127,20 @@ impl Merge<'_> {
     }
 
     fn both(&mut self, found: Found, row: BaseRow, frozen: &mut Option<TreePath>) {
+        if matches!(self.reaching.of(&row), Reach::Unmounted) {
+            // What stands here was below the file system, and says nothing of what was on it.
+            self.marks.note(self.scope, &row.path);
+            self.reaching.note_unmounted(&row);
+            return;
+        }
+        self.batch.stats.base += 1;
+        self.batch.stats.present += 1;
+        self.reaching.count(&row, true);
         let found = self.note(found);
+        let stayed = row.depth.unwrap_or(0) == self.reaching.depth_of(&row.path);
         match &found.kind {
             FoundKind::File(print) => {
-                let same = row.print.is_some_and(|p| p == *print) && !self.checksum;
+                let same = row.print.is_some_and(|p| p == *print) && stayed && !self.checksum;
                 let same = same && matches!(row.entry.node, Node::File { .. });
                 if self.is_member(&found.path, Some(print), Some(&row), !same) {
                     return;
@@ -143,7 +155,7 @@ impl Merge<'_> {
             }
             FoundKind::Symlink { .. } | FoundKind::Dir { .. } => {
                 let Some(entry) = found.kind.entry() else { return };
-                if entry.agrees_with(&row.entry) {
+                if entry.agrees_with(&row.entry) && (stayed || entry.is_dir()) {
                     self.batch.stats.unchanged += 1;
                     return;
                 }
@@ -172,43 +184,74 @@ impl Merge<'_> {
                     self.bare(found.path, entry, &found.kind, base);
                 }
             }
-            FoundKind::Unsupported(_) | FoundKind::Unreadable { .. } => self.unreadable(found, base, frozen),
+            FoundKind::Unsupported(special) => self.special(found.path, *special, base),
+            FoundKind::Unreadable { .. } => self.unreadable(found, base, frozen),
         }
     }
 
     fn only_base(&mut self, row: BaseRow, implied: bool, frozen: Option<&TreePath>) {
-        self.marks.note(self.scope, &row.path);
-        let state = if frozen.is_some_and(|f| row.path.is_within(f)) {
-            self.batch.stats.present += 1;
-            DeltaState::Unreadable
-        } else if implied {
-            // Something is below it, so it is there: a directory of the mode that needs no row.
-            self.batch.stats.present += 1;
-            if row.entry.agrees_with(&Entry::IMPLIED_DIR) {
-                self.batch.stats.unchanged += 1;
-                return;
-            }
-            present(Entry::IMPLIED_DIR, None, false)
-        } else if self.came_out(&row) {
-            // Not the user deleted it: what was in it is here in its place.
-            self.batch.stats.present += 1;
-            self.batch.work.push(Work::Row(DeltaRow {
-                path: row.path,
-                base: Some(row.entry),
-                state: DeltaState::Absent,
-            }));
+        // The scan may have found only now that it is out of scope, with its file system.
+        if !self.filter.contains(&row.path, row.entry.is_dir()) {
             return;
-        } else if matches!(row.entry.node, Node::File { .. })
+        }
+        self.marks.note(self.scope, &row.path);
+        let is_frozen = frozen.is_some_and(|f| row.path.is_within(f));
+        let reach = if is_frozen { Reach::There } else { self.reaching.of(&row) };
+        match reach {
+            Reach::There => {}
+            Reach::Unmounted => return self.reaching.note_unmounted(&row),
+            Reach::Covered(_) if implied => {}
+            Reach::Covered(place) => {
+                self.reaching.note_covered(place);
+                return self.row(DeltaRow {
+                    path: row.path,
+                    base: Some(row.entry),
+                    state: DeltaState::Unmounted,
+                });
+            }
+        }
+        let (present, state) = self.state_of_absent(&row, implied, is_frozen);
+        self.batch.stats.base += 1;
+        self.batch.stats.present += u64::from(present);
+        self.reaching.count(&row, present);
+        if matches!(state, Some((DeltaState::Absent, true)))
+            && matches!(row.entry.node, Node::File { .. })
             && self.is_member(&row.path, None, Some(&row), true)
         {
             return;
-        } else {
-            // A file has taken the place of the directory that it was in: nobody lost that.
-            let gave_way = self.leaf.as_ref().is_some_and(|leaf| row.path.is_below(leaf));
-            self.batch.stats.present += u64::from(gave_way);
-            DeltaState::Absent
-        };
-        self.row(DeltaRow { path: row.path, base: Some(row.entry), state });
+        }
+        match state {
+            None => self.batch.stats.unchanged += 1,
+            Some((state, true)) => self.row(DeltaRow { path: row.path, base: Some(row.entry), state }),
+            Some((state, false)) => {
+                self.batch.work.push(Work::Row(DeltaRow { path: row.path, base: Some(row.entry), state }));
+            }
+        }
+    }
+
+    /// Returns what a path of the base is that the scan has not met: whether something counts as being there, and its
+    /// state with whether it is counted; none where it is as it was.
+    fn state_of_absent(
+        &self,
+        row: &BaseRow,
+        implied: bool,
+        is_frozen: bool,
+    ) -> (bool, Option<(DeltaState, bool)>) {
+        if is_frozen {
+            return (true, Some((DeltaState::Unreadable, true)));
+        }
+        if implied {
+            // Something is below it, so it is there: a directory of the mode that needs no row.
+            let is_same = row.entry.agrees_with(&Entry::IMPLIED_DIR);
+            return (true, (!is_same).then(|| (present(Entry::IMPLIED_DIR, None, false), true)));
+        }
+        if self.came_out(row) {
+            // Not the user deleted it: what was in it is here in its place.
+            return (true, Some((DeltaState::Absent, false)));
+        }
+        // A file has taken the place of the directory that it was in: nobody lost that.
+        let gave_way = self.leaf.as_ref().is_some_and(|leaf| row.path.is_below(leaf));
+        (gave_way, Some((DeltaState::Absent, true)))
     }
 
     /// Whether the row is an archive that was removed when it was extracted, and what came out is there.
@@ -262,9 +305,7 @@ impl Merge<'_> {
             FoundKind::Unreadable { error, whole_dir } => {
                 (format!("cannot be read: {error}"), hint_for(error), *whole_dir)
             }
-            FoundKind::Unsupported(kind) => {
-                (format!("it is {kind}, which a context can't hold"), "exclude it in the white list", false)
-            }
+            FoundKind::Unsupported(kind) => (in_the_way(*kind), EXCLUDE_IT, false),
             _ => return,
         };
         self.batch.problems.push(PathProblem { path: found.path.clone(), message, hint: hint.to_owned() });
@@ -278,6 +319,13 @@ impl Merge<'_> {
         self.row(DeltaRow { path: found.path, base, state: DeltaState::Unreadable });
     }
 
+    /// Notes what no context can hold, where the base has nothing. Whether it is in the way of anything shows when
+    /// the head is known.
+    fn special(&mut self, path: TreePath, special: Special, base: Option<Entry>) {
+        self.batch.stats.specials.note(&path, special);
+        self.row(DeltaRow { path, base, state: DeltaState::Special(special) });
+    }
+
     pub(super) fn row(&mut self, row: DeltaRow) {
         count_row(&row, &mut self.batch.stats);
         self.batch.work.push(Work::Row(row));
@@ -289,7 +337,10 @@ pub(super) fn count_row(row: &DeltaRow, stats: &mut DeltaStats) {
         DeltaState::Absent => stats.deleted += u64::from(row.base.is_some()),
         DeltaState::Present { .. } if row.is_change() => stats.changed += 1,
         DeltaState::Present { .. } => stats.unchanged += 1,
-        DeltaState::Unreadable | DeltaState::Unsent { .. } => {}
+        DeltaState::Unreadable
+        | DeltaState::Special(_)
+        | DeltaState::Unmounted
+        | DeltaState::Unsent { .. } => {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the mount to the store.
 
 mod aging;
+mod away;
 mod chunks;
 mod commit;
 mod conflict_copies;
@@ -17,6 +18,7 @@ mod packs;
 mod push;
 mod reading;
 mod resume;
+mod specials;
 mod subtrees;
 mod tally;
 mod units;
@@ -27,4 +29,5 @@ pub(crate) use chunks::Chunks;
 pub(crate) use copy::{detach, seal};
 pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, local_delta};
 pub(crate) use packs::PackSink;
+pub(crate) use specials::{special_of, tell_if_in_the_way};
 pub(crate) use walk::{EarlyWalk, Walk};

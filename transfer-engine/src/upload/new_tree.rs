@@ -14,6 +14,7 @@ use super::packs::PackSink;
 use super::push::Attempt;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
+use crate::local::FileSystems;
 use crate::mount::Mount;
 use crate::plan::{PlanStep, archive_of};
 use crate::state::{Archive, BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase};
@@ -56,7 +57,8 @@ impl Mount {
         let mut agrees = match (as_base, attempt.options.only.is_empty()) {
             (true, _) => true,
             (false, only_is_empty) => only_is_empty,
-        };
+        } && attempt.filter.closed.is_empty();
+        let file_systems = delta.file_systems.clone();
         let mut plan = self.plan(attempt, tree, header, delta, as_base)?;
         let mut steps = 0u64;
         while let Some(mut step) = plan.next().await? {
@@ -69,7 +71,7 @@ impl Mount {
             }
             let withheld = plan.withholds(&step);
             agrees &= !withheld;
-            let base_after = base_after(&step, uploaded);
+            let base_after = base_after(&step, uploaded, &file_systems);
             // With a placeholder, a new file may have to be withheld.
             agrees &= agrees_after(&step, base_after.as_ref()) && !step.recycled;
             // A pending archive is something to do for the next download.
@@ -145,7 +147,7 @@ impl Mount {
 pub(super) fn present(row: &DeltaRow) -> Option<(&Entry, &[(ChunkId, u32)])> {
     match &row.state {
         DeltaState::Present { entry, chunks, .. } => Some((entry, chunks)),
-        DeltaState::Absent | DeltaState::Unreadable | DeltaState::Unsent { .. } => None,
+        _ => None,
     }
 }
 
@@ -156,7 +158,7 @@ fn archive_extracted(step: &PlanStep) -> bool {
 }
 
 /// Returns the row that the base has after the step: `None` leaves it as it was.
-fn base_after(step: &PlanStep, now: i64) -> Option<Option<BaseRow>> {
+fn base_after(step: &PlanStep, now: i64, file_systems: &FileSystems) -> Option<Option<BaseRow>> {
     let writes = matches!(step.decision.verdict, Verdict::Write | Verdict::KeepBoth);
     let uploaded = step.remote.as_ref().filter(|_| !writes).map_or(now, |r| r.0.entry.uploaded);
     let local = || {
@@ -164,9 +166,9 @@ fn base_after(step: &PlanStep, now: i64) -> Option<Option<BaseRow>> {
             DeltaState::Present { entry, seen, trusted, .. } => {
                 let print = seen.filter(|_| *trusted);
                 let kept = BaseRow::new(row.path.clone(), Entry { uploaded, ..entry.clone() }, print);
-                Some(BaseRow { archive: archive_of(step, entry), ..kept })
+                Some(BaseRow { archive: archive_of(step, entry), ..kept.among(file_systems) })
             }
-            DeltaState::Absent | DeltaState::Unreadable | DeltaState::Unsent { .. } => None,
+            _ => None,
         })
     };
     match (step.decision.verdict, step.decision.reason) {

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::format::{Kind, RecycleRules, Snapshot};
 use crate::local::{Flush, MountDir, is_staging};
 use crate::monitor::{Monitor, Phase};
-use crate::mount::Mount;
+use crate::mount::{Mount, Topic};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::SyncReport;
@@ -418,6 +418,7 @@ impl Mount {
     /// Looks at the mount as a whole: was it lost, is too much deleted, is nothing in scope?
     fn check_mount(&self, dir: &MountDir, attempt: &mut Attempt<'_>, delta: &LocalDelta) -> bool {
         let stats = &delta.stats;
+        self.warn_of(Topic::Unmounted, delta.away.warning(), attempt.monitor);
         if Self::looks_lost(attempt.options, stats) {
             attempt.monitor.warning("nothing of what was brought is in the mount any more: it is taken as lost, and deletions are held back");
             attempt.hold = true;

@@ -1,11 +1,12 @@
 //! What an upload's plan comes to: what is told of it, and counted.
 
-use policy_core::{Entry, Reason, Verdict};
+use policy_core::{Entry, Reason, TreePath, Verdict};
 
 use super::conflict_copies::Copied;
 use super::deadline::{Cut, tell_unsent};
 use super::new_tree::present;
 use super::push::Attempt;
+use super::specials::{in_the_way, special_of, tell_if_in_the_way};
 use crate::format::TreeEntry;
 use crate::monitor::{Action, PathEvent, PathProblem, Side};
 use crate::plan::PlanStep;
@@ -21,6 +22,8 @@ pub(super) struct Tally {
     pub(super) stopped: bool,
     pub(super) copies: Vec<Copied>,
     pub(super) marks: Option<policy_core::ListMarks>,
+    /// Where something that no context can hold is in the way of an entry.
+    pub(super) in_the_way: Vec<TreePath>,
 }
 
 impl Tally {
@@ -90,8 +93,13 @@ impl Tally {
                 (Action::Skip, size)
             }
         };
+        let special = special_of(step);
+        if tell_if_in_the_way(step, attempt.monitor) {
+            report.failed += 1;
+            self.in_the_way.push(step.path.clone());
+        }
         if !attempt.told {
-            let reason = step.decision.reason.to_string();
+            let reason = special.map_or_else(|| step.decision.reason.to_string(), in_the_way);
             attempt.monitor.path(&PathEvent {
                 path: &step.path,
                 action,

@@ -78,7 +78,10 @@ impl LocalDelta {
             match row.state {
                 DeltaState::Unsent { size } => missing.note(row.path, size),
                 DeltaState::Present { .. } => missing.leaves_something |= row.is_change(),
-                DeltaState::Absent | DeltaState::Unreadable => {}
+                DeltaState::Absent
+                | DeltaState::Unreadable
+                | DeltaState::Special(_)
+                | DeltaState::Unmounted => {}
             }
         }
         Ok(missing)

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use policy_core::ListMarks;
 use tokio::sync::{mpsc, oneshot};
 
+use super::away::{AwayOnes, Reaching};
 use super::delta::DeltaOptions;
 use super::merge::{Batch, Merge};
 use super::units::Candidates;
 use crate::env::JobLost;
 use crate::error::Error;
-use crate::local::{MountDir, Scan};
+use crate::local::{FileSystems, MountDir, Scan};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
 use crate::plan::Filter;
@@ -24,7 +25,15 @@ const BATCHES_AHEAD: usize = 8;
 /// A walk that is under way. It ends soon after this is dropped.
 pub(crate) struct Walk {
     batches: mpsc::Receiver<Batch>,
-    marks: oneshot::Receiver<io::Result<ListMarks>>,
+    walked: oneshot::Receiver<io::Result<Walked>>,
+}
+
+/// What is known at the end of a walk.
+pub(super) struct Walked {
+    /// The lists that met something.
+    pub(super) marks: ListMarks,
+    pub(super) file_systems: Arc<FileSystems>,
+    pub(super) away: AwayOnes,
 }
 
 impl Walk {
@@ -34,37 +43,42 @@ impl Walk {
         base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
     ) -> Self {
         let (out, batches) = mpsc::channel(BATCHES_AHEAD);
-        let (done, marks) = oneshot::channel();
+        let (done, walked) = oneshot::channel();
         let (mount, filter, scope) = (options.mount.clone(), options.filter.clone(), options.scope.clone());
         let (checksum, mode) = (options.checksum, options.mode);
+        let (is_meant, is_of_all) = (options.allow_empty_mount, options.is_of_all);
         let walk = move || {
-            let scan = Scan::start(&mount, filter)?;
+            let scan = Scan::start(&mount, filter.clone())?;
+            let file_systems = scan.file_systems();
             let mut merge = Merge {
                 mount: &mount,
                 scope: &scope,
+                filter: &*filter,
                 marks: ListMarks::new(&scope),
                 checksum,
                 mode,
                 out: &out,
                 batch: Batch { after: Some(0), ..Batch::default() },
                 files: 0,
+                reaching: Reaching::new(file_systems.clone(), is_meant),
                 leaf: None,
                 candidates: Candidates::default(),
             };
             merge.run(scan, base)?;
-            Ok(merge.marks)
+            let is_whole = is_of_all && !out.is_closed();
+            Ok(Walked { marks: merge.marks, file_systems, away: merge.reaching.finish(&mount, is_whole) })
         };
         options.mount.env().spawn_detached(move || {
             // Without a receiver nobody wants to know any more.
             let _ = done.send(walk());
         });
-        Self { batches, marks }
+        Self { batches, walked }
     }
 
-    /// Returns the batches, and the lists that met something once there are no more of them.
-    pub(super) fn split(self) -> (mpsc::Receiver<Batch>, impl Future<Output = io::Result<ListMarks>>) {
-        let marks = self.marks;
-        (self.batches, async move { marks.await.map_err(|_| io::Error::from(JobLost))? })
+    /// Returns the batches, and what is known once there are no more of them.
+    pub(super) fn split(self) -> (mpsc::Receiver<Batch>, impl Future<Output = io::Result<Walked>>) {
+        let walked = self.walked;
+        (self.batches, async move { walked.await.map_err(|_| io::Error::from(JobLost))? })
     }
 }
 

@@ -26,7 +26,7 @@ const GREETING: Duration = Duration::from_secs(10);
 /// A session that holds a mount, in this process or another. What is asked of it, it carries out.
 ///
 /// Its own options count, but for those that are a caller's to choose: `only`, `dry_run`, `checksum`,
-/// `conflict`, `max_delete`, `allow_empty_mount`, and for uploads `max_upload` and `deadline`. A caller that
+/// `conflict`, `max_delete`, `allow_empty_mount`, `one_file_system`, `strict`, and for uploads `max_upload` and `deadline`. A caller that
 /// goes away does not stop what it asked for.
 #[derive(Debug)]
 pub struct RunningSession {

@@ -55,6 +55,10 @@ pub(super) struct Request {
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) allow_empty_mount: bool,
     #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) one_file_system: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) strict: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) max_upload: Option<u64>,
     /// How long an upload may take, in milliseconds from now.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -171,6 +175,8 @@ impl Request {
             conflict: None,
             max_delete: None,
             allow_empty_mount: false,
+            one_file_system: false,
+            strict: false,
             max_upload: None,
             deadline_ms: None,
         }
@@ -190,6 +196,8 @@ impl Request {
             conflict,
             max_delete,
             allow_empty_mount: options.allow_empty_mount,
+            one_file_system: options.one_file_system,
+            strict: options.strict,
             max_upload: options.max_upload,
             deadline_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             ..Self::new(verb, &options.only)
@@ -224,6 +232,8 @@ impl Request {
             conflict: conflict.or(session.conflict),
             max_delete: max_delete.or(session.max_delete),
             allow_empty_mount: self.allow_empty_mount || session.allow_empty_mount,
+            one_file_system: self.one_file_system || session.one_file_system,
+            strict: self.strict || session.strict,
             max_upload: self.max_upload.or(session.max_upload),
             deadline: left.and_then(|left| Instant::now().checked_add(left)),
             ..session.clone()
@@ -291,6 +301,8 @@ mod tests {
             conflict: Some(ConflictPolicy::PreferRemote),
             max_delete: Some(MaxDelete::Percent(10)),
             allow_empty_mount: true,
+            one_file_system: true,
+            strict: true,
             max_upload: Some(7),
             ..SyncOptions::default()
         };

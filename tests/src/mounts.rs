@@ -1,0 +1,66 @@
+//! File systems that a test mounts, in a mount namespace of its own: nothing of it is seen outside, or stays.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Set in the process that is in a namespace of its own.
+const INSIDE: &str = "CTXSYNC_TEST_INSIDE";
+
+/// Runs a test of this program once more where it may mount things, and says whether this is that run. Where that is
+/// not permitted, it says so and does not run it.
+#[must_use]
+#[expect(clippy::print_stdout, reason = "who runs the tests has to see what was not tested")]
+pub fn may_mount(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let may = in_namespace().args(["mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !may.is_ok_and(|may| may.status.success()) {
+        println!("skipped: mounting is not permitted here");
+        return false;
+    }
+    let ran = in_namespace()
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = [&ran.stdout[..], &ran.stderr[..]].map(String::from_utf8_lossy).concat();
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+fn in_namespace() -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private"]);
+    if !rustix::process::geteuid().is_root() {
+        unshare.arg("--map-root-user");
+    }
+    unshare
+}
+
+fn run(command: &mut Command) {
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Mounts an empty file system in memory.
+pub fn tmpfs(at: impl AsRef<Path>) {
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "none"]).arg(at.as_ref()));
+}
+
+/// Mounts one so small.
+pub fn small_tmpfs(at: impl AsRef<Path>, size: &str) {
+    let size = format!("mode=755,size={size}");
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(at.as_ref()));
+}
+
+/// Shows a directory or file at another place, too, where it then is a file system of its own.
+pub fn bind(from: impl AsRef<Path>, at: impl AsRef<Path>) {
+    run(Command::new("mount").arg("--bind").args([from.as_ref(), at.as_ref()]));
+}
+
+/// Unmounts what is there.
+pub fn unmount(at: impl AsRef<Path>) {
+    run(Command::new("umount").arg(at.as_ref()));
+}

@@ -1,0 +1,390 @@
+//! File systems that are mounted below a mount (faults D7, L20).
+
+use std::fs;
+use std::path::PathBuf;
+
+use ctxsync_tests::compare::{assert_same, paths};
+use ctxsync_tests::faults::Meanwhile;
+use ctxsync_tests::machine::{Ended, Machine, World};
+use ctxsync_tests::mounts::{bind, may_mount, tmpfs, unmount};
+use transfer_engine::Env;
+
+/// Expects a push or pull to have withheld so many paths and to have named the place, and nothing else.
+#[track_caller]
+fn withheld(ended: &Ended, paths: u64, place: &str) {
+    let report = ended.report();
+    assert_eq!((report.unmounted, report.deleted, report.failed), (paths, 0, 0), "{:?}", ended.noted);
+    assert!(ended.warned(&format!("`{place}`")), "{:?}", ended.noted);
+}
+
+/// Expects a push to have withheld so many paths, and to have deleted others.
+#[track_caller]
+fn withheld_but(ended: &Ended, paths: u64, deleted: u64) {
+    let report = ended.report();
+    assert_eq!((report.unmounted, report.deleted, report.failed), (paths, deleted, 0), "{:?}", ended.noted);
+}
+
+/// Expects nothing to be left to withhold.
+#[track_caller]
+fn all_there(ended: &Ended) {
+    assert_eq!(ended.clean().unmounted, 0, "{:?}", ended.noted);
+}
+
+/// A world with a machine whose mount has a directory `data` on another file system, with two files in it, which
+/// another machine has as a plain directory.
+struct Mounted {
+    world: World,
+    a: Machine,
+    b: Machine,
+    disk: PathBuf,
+}
+
+impl Mounted {
+    /// `bound`: it is on the device of the mount all the same.
+    async fn new(bound: bool) -> Self {
+        let world = World::memory().await;
+        let (a, b) = (world.machine("a"), world.machine("b"));
+        let disk = world.outside().dir("disk").at("disk");
+        if !bound {
+            tmpfs(&disk);
+        }
+        a.mount.write("keep", "k").dir("data");
+        let mounted = Self { world, a, b, disk };
+        mounted.mount();
+        mounted.a.mount.write("data/f", "f").write("data/sub/g", "g").time("data/f", 5, 5).time(
+            "data/sub/g",
+            5,
+            5,
+        );
+        all_there(&mounted.a.push().await);
+        all_there(&mounted.b.pull().await);
+        mounted
+    }
+
+    fn mount(&self) {
+        bind(&self.disk, self.a.mount.at("data"));
+    }
+
+    fn unmount(&self) {
+        unmount(self.a.mount.at("data"));
+    }
+}
+
+#[tokio::test]
+async fn d7_what_was_on_an_unmounted_file_system_is_withheld_on_both_sides() {
+    if !may_mount("d7_what_was_on_an_unmounted_file_system_is_withheld_on_both_sides") {
+        return;
+    }
+    for bound in [false, true] {
+        let all = Mounted::new(bound).await;
+        let (a, b) = (&all.a, &all.b);
+        all.unmount();
+        for _ in 0..2 {
+            withheld(&a.push().await, 2, "data");
+            assert_eq!(all.world.head().await.number, 2);
+        }
+        // Not its deletions alone: nothing of the context comes into the place that it had.
+        b.mount.write("data/f", "changed").write("data/new", "n").remove("data/sub/g").write("more", "m");
+        b.push().await.clean();
+        withheld(&a.pull().await, 2, "data");
+        assert_eq!(paths(&a.mount.0), ["data", "keep", "more"]);
+        // What is new here is saved.
+        a.mount.write("data/here", "h").write("keep", "changed");
+        let ended = a.push().await;
+        withheld(&ended, 2, "data");
+        assert_eq!((ended.report().added, ended.report().changed), (1, 1));
+        withheld(&a.sync().await, 2, "data");
+        b.pull().await.clean();
+        assert_eq!(
+            (b.mount.read("data/f"), b.mount.read("data/here")),
+            ("changed".to_owned(), "h".to_owned())
+        );
+        // It is back, and all goes on as if it had never been gone, but that it hides what was made in its place.
+        a.mount.remove("data/here");
+        withheld_but(&a.push().await, 2, 1);
+        all.mount();
+        all_there(&a.push().await);
+    }
+}
+
+#[tokio::test]
+async fn d7_the_place_is_missing_a_file_or_holds_what_was_hidden() {
+    if !may_mount("d7_the_place_is_missing_a_file_or_holds_what_was_hidden") {
+        return;
+    }
+    let all = Mounted::new(false).await;
+    let a = &all.a;
+    all.unmount();
+    a.mount.remove("data");
+    withheld(&a.push().await, 2, "data");
+    withheld(&a.pull().await, 2, "data");
+    assert!(!a.mount.has("data"));
+    a.mount.write("data", "a file");
+    withheld(&a.push().await, 2, "data");
+    a.mount.remove("data").dir("data").mode("data", 0o700);
+    withheld(&a.push().await, 2, "data");
+    // An older version of what was on it, as an image has it below a volume, is not a change of it.
+    a.mount.write("data/f", "older");
+    withheld(&a.push().await, 2, "data");
+    withheld(&a.pull().await, 2, "data");
+    assert_eq!((all.world.head().await.number, a.mount.read("data/f")), (2, "older".to_owned()));
+    all.mount();
+    all_there(&a.push().await);
+    assert_eq!(all.world.head().await.number, 2);
+}
+
+#[tokio::test]
+async fn d7_a_fresh_file_system_in_its_place_is_a_lost_one() {
+    if !may_mount("d7_a_fresh_file_system_in_its_place_is_a_lost_one") {
+        return;
+    }
+    let all = Mounted::new(false).await;
+    let a = &all.a;
+    all.unmount();
+    tmpfs(a.mount.at("data"));
+    for _ in 0..2 {
+        withheld(&a.push().await, 2, "data");
+        withheld(&a.pull().await, 2, "data");
+    }
+    a.mount.write("data/other", "o").dir("data/sub");
+    let ended = a.push().await;
+    withheld(&ended, 2, "data");
+    assert_eq!(ended.report().added, 1, "the directory is there for what was in it");
+    // Only a part of it is asked for: what is not in it is no sign of anything.
+    let mut part = a.clone();
+    part.options.only = vec!["data/f".parse().unwrap()];
+    part.push().await.clean();
+    assert_eq!(paths(&a.mount.0), ["data", "data/other", "data/sub", "keep"]);
+}
+
+#[tokio::test]
+async fn d7_allow_empty_mount_says_that_it_was_meant() {
+    if !may_mount("d7_allow_empty_mount_says_that_it_was_meant") {
+        return;
+    }
+    for fresh in [false, true] {
+        let all = Mounted::new(false).await;
+        let mut a = all.a.clone();
+        all.unmount();
+        if fresh {
+            tmpfs(a.mount.at("data"));
+        }
+        withheld(&a.push().await, 2, "data");
+        a.options.allow_empty_mount = true;
+        assert_eq!(a.pull().await.clean().unmounted, 0);
+        assert!(!a.mount.has("data/f"));
+        assert_eq!(a.push().await.clean().deleted, 2);
+        a.options.allow_empty_mount = false;
+        all_there(&a.push().await);
+        all_there(&all.b.pull().await);
+        assert!(!all.b.mount.has("data/f"));
+        // What is there from now on is on what is there now.
+        a.mount.write("data/g", "g").write("data/h", "h");
+        all_there(&a.push().await);
+        a.mount.remove("data/g");
+        assert_eq!(a.push().await.clean().deleted, 1);
+    }
+}
+
+#[tokio::test]
+async fn d7_deletions_on_a_file_system_that_is_there_are_deletions() {
+    if !may_mount("d7_deletions_on_a_file_system_that_is_there_are_deletions") {
+        return;
+    }
+    for bound in [false, true] {
+        let all = Mounted::new(bound).await;
+        let (a, b) = (&all.a, &all.b);
+        a.mount.remove("data/f").rename("data/sub", "data/moved");
+        a.mount.write("data/sub/g", "stays");
+        assert_eq!(a.push().await.clean().deleted, 1);
+        b.pull().await.clean();
+        assert_eq!(paths(&a.mount.0), paths(&b.mount.0));
+        // A machine that has no such file system has nothing to lose with it.
+        b.mount.remove("data/moved/g").remove("data/moved");
+        assert_eq!(b.push().await.clean().deleted, 1);
+    }
+}
+
+#[tokio::test]
+async fn d7_what_a_file_system_is_mounted_over_is_withheld() {
+    if !may_mount("d7_what_a_file_system_is_mounted_over_is_withheld") {
+        return;
+    }
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("keep", "k").write("data/f", "f").write("data/d/g", "g");
+    all_there(&a.push().await);
+    tmpfs(a.mount.at("data"));
+    a.mount.write("data/d/new", "n");
+    let ended = a.push().await;
+    withheld(&ended, 2, "data");
+    assert_eq!(ended.report().added, 1);
+    withheld(&a.pull().await, 2, "data");
+    a.mount.write("data/f", "another");
+    withheld(&a.push().await, 1, "data");
+    b.pull().await.clean();
+    assert_eq!((b.mount.read("data/f"), b.mount.read("data/d/g")), ("another".to_owned(), "g".to_owned()));
+    unmount(a.mount.at("data"));
+    // Now it is the other way round.
+    withheld(&a.push().await, 2, "data");
+    tmpfs(a.mount.at("data"));
+    a.mount.write("data/f", "another").write("data/d/new", "n");
+    withheld(&a.push().await, 1, "data");
+    assert_eq!(world.head().await.number, 4);
+}
+
+#[tokio::test]
+async fn d7_several_file_systems_one_in_another() {
+    if !may_mount("d7_several_file_systems_one_in_another") {
+        return;
+    }
+    let world = World::memory().await;
+    let a = world.machine("a");
+    let disks: Vec<PathBuf> = ["one", "two", "three"].map(|name| world.outside().dir(name).at(name)).into();
+    for disk in &disks {
+        tmpfs(disk);
+    }
+    a.mount.write("keep", "k").dir("a").dir("b");
+    bind(&disks[0], a.mount.at("a"));
+    a.mount.dir("a/x");
+    bind(&disks[1], a.mount.at("a/x"));
+    bind(&disks[2], a.mount.at("b"));
+    a.mount.write("a/f", "f").write("a/x/g", "g").write("a/y", "y").write("b/h", "h").mode("b", 0o700);
+    all_there(&a.push().await);
+    unmount(a.mount.at("a/x"));
+    withheld(&a.push().await, 1, "a/x");
+    bind(&disks[1], a.mount.at("a/x"));
+    all_there(&a.push().await);
+    unmount(a.mount.at("a/x"));
+    unmount(a.mount.at("a"));
+    let ended = a.push().await;
+    withheld(&ended, 3, "a");
+    assert!(ended.warned("`a/x`"), "{:?}", ended.noted);
+    unmount(a.mount.at("b"));
+    // With its directory, which was one of its own by its mode.
+    let ended = a.pull().await;
+    withheld(&ended, 5, "b");
+    bind(&disks[0], a.mount.at("a"));
+    bind(&disks[1], a.mount.at("a/x"));
+    bind(&disks[2], a.mount.at("b"));
+    all_there(&a.sync().await);
+    assert_eq!(world.head().await.number, 2);
+}
+
+#[tokio::test]
+async fn d7_the_mount_itself_is_lost_with_all_below() {
+    if !may_mount("d7_the_mount_itself_is_lost_with_all_below") {
+        return;
+    }
+    let all = Mounted::new(true).await;
+    let a = &all.a;
+    all.unmount();
+    let away = a.mount.0.with_file_name("away");
+    fs::rename(&a.mount.0, &away).unwrap();
+    fs::create_dir(&a.mount.0).unwrap();
+    // Another directory stands there now, with a handful of files of its own.
+    a.mount.write("fresh", "1").write("other/fresh", "2");
+    let ended = a.push().await;
+    assert!(ended.warned("taken as lost") && ended.warned("`data`"), "{:?}", ended.noted);
+    let report = ended.report();
+    assert_eq!((report.added, report.deleted, report.held_back, report.unmounted), (2, 0, 1, 2));
+    withheld(&a.pull().await, 2, "data");
+    assert_eq!(paths(&a.mount.0), ["fresh", "keep", "other", "other/fresh"]);
+    // A download that finds nothing at all brings everything, as to a machine that never had any of it.
+    a.mount.clear();
+    a.pull().await.clean();
+    assert_same(&all.b.mount.at("data"), &a.mount.at("data"));
+    all_there(&a.push().await);
+}
+
+#[tokio::test]
+async fn d7_a_file_that_is_mounted_over_a_file() {
+    if !may_mount("d7_a_file_that_is_mounted_over_a_file") {
+        return;
+    }
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    let config = world.outside().write("config", "config").at("config");
+    a.mount.write("keep", "k").write("config", "");
+    bind(&config, a.mount.at("config"));
+    all_there(&a.push().await);
+    b.pull().await.clean();
+    assert_eq!(b.mount.read("config"), "config");
+    a.mount.write("config", "edited");
+    all_there(&a.push().await);
+    // Beneath it is the empty file that had to be there to mount over it.
+    unmount(a.mount.at("config"));
+    withheld(&a.push().await, 1, "config");
+    withheld(&a.pull().await, 1, "config");
+    assert_eq!(a.mount.read("config"), "");
+    b.pull().await.clean();
+    assert_eq!(b.mount.read("config"), "edited");
+    bind(&config, a.mount.at("config"));
+    all_there(&a.push().await);
+}
+
+#[tokio::test]
+async fn d7_a_file_system_goes_away_in_the_middle_of_a_push() {
+    if !may_mount("d7_a_file_system_goes_away_in_the_middle_of_a_push") {
+        return;
+    }
+    let all = Mounted::new(false).await;
+    let mut a = all.a.clone();
+    a.mount.write("data/f", "changed").write("data/sub/g", "changed as well");
+    let at = a.mount.at("data");
+    // The first read of a file there finds it gone.
+    a.env = Env::real().with_file_faults(Meanwhile::new(move |_, path| {
+        if path.starts_with(&at) && path.is_file() {
+            unmount(&at);
+        }
+    }));
+    let ended = a.push().await;
+    assert_eq!(ended.report().deleted, 0, "{:?}", ended.noted);
+    all.b.pull().await.clean();
+    assert!(all.b.mount.has("data/f") && all.b.mount.has("data/sub/g"));
+}
+
+#[tokio::test]
+async fn l20_one_file_system_stays_out_in_both_directions() {
+    if !may_mount("l20_one_file_system_stays_out_in_both_directions") {
+        return;
+    }
+    for bound in [false, true] {
+        let all = Mounted::new(bound).await;
+        let (mut a, b) = (all.a.clone(), &all.b);
+        a.options.one_file_system = true;
+        a.mount
+            .remove("data/f")
+            .write("data/sub/g", "changed")
+            .write("data/here", "h")
+            .write("keep", "changed");
+        let ended = a.push().await;
+        assert_eq!((ended.clean().changed, ended.report().added, ended.report().deleted), (1, 0, 0));
+        assert_eq!(a.push().await.clean().parent, None);
+        b.pull().await.clean();
+        b.mount.write("data/f", "there").write("data/new", "n").remove("data/sub/g").write("more", "m");
+        b.push().await.clean();
+        assert_eq!(a.pull().await.clean().added, 1);
+        assert_eq!(paths(&a.mount.0), ["data", "data/here", "data/sub", "data/sub/g", "keep", "more"]);
+        assert_eq!(a.mount.read("data/sub/g"), "changed");
+        // When it is gone, it is no loss.
+        all.unmount();
+        all_there(&a.push().await);
+        all.mount();
+    }
+}
+
+#[tokio::test]
+async fn l20_a_fresh_machine_gets_a_plain_directory_and_deletes_nothing() {
+    if !may_mount("l20_a_fresh_machine_gets_a_plain_directory_and_deletes_nothing") {
+        return;
+    }
+    let all = Mounted::new(false).await;
+    let fresh = all.world.machine("fresh");
+    fresh.pull().await.clean();
+    assert_same(&all.b.mount.0, &fresh.mount.0);
+    assert_eq!(fresh.push().await.clean().parent, None);
+    fresh.lose_state();
+    assert_eq!(fresh.push().await.clean().deleted, 0);
+    all_there(&all.a.push().await);
+}

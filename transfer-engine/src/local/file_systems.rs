@@ -1,0 +1,127 @@
+//! File systems that are mounted below a mount: where they begin.
+//!
+//! Which one it is that begins at a place nobody can tell for sure: device numbers change with each boot. What can
+//! be told is that one does, by what the kernel says of a directory and of the one that holds it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{PoisonError, RwLock};
+
+use policy_core::TreePath;
+use rustix::fs::{AtFlags, FileType, Stat, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::fingerprint::Fingerprint;
+use super::mount_dir::stat_at;
+
+/// The mount of the kernel, and the device, that something is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Old kernels don't tell it.
+    mount: Option<u64>,
+    device: (u32, u32),
+}
+
+/// What is to be known of a name in a directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Looked {
+    pub(crate) kind: FileType,
+    pub(crate) print: Fingerprint,
+    pub(crate) place: Place,
+}
+
+impl Looked {
+    /// Looks at `name` in `dir`, not through a link; `None` where nothing is.
+    pub(crate) fn at(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Self>> {
+        match statx(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Self::of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            // Some sandboxes don't know the call.
+            Err(Errno::NOSYS | Errno::PERM) => Ok(stat_at(dir, name)?.map(|stat| Self::of_stat(&stat))),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Looks at an open directory.
+    pub(crate) fn of_dir(dir: impl AsFd) -> io::Result<Self> {
+        match statx(&dir, b"", AtFlags::EMPTY_PATH) {
+            Err(Errno::NOSYS | Errno::PERM) => Ok(Self::of_stat(&rustix::fs::fstat(dir)?)),
+            other => Ok(Self::of(&other?)),
+        }
+    }
+
+    fn of_stat(stat: &Stat) -> Self {
+        let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        Self { kind, print: Fingerprint::of(stat), place: Place { mount: None, device } }
+    }
+
+    fn of(stat: &Statx) -> Self {
+        let mount = (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id);
+        let device = (stat.stx_dev_major, stat.stx_dev_minor);
+        Self {
+            kind: FileType::from_raw_mode(stat.stx_mode.into()),
+            print: Fingerprint::of_statx(stat),
+            place: Place { mount, device },
+        }
+    }
+
+    /// Whether another file system begins here, in a directory that is at `above`.
+    pub(crate) fn begins(&self, above: &Place) -> bool {
+        let other_mount = self.place.mount != above.mount;
+        // A device may be another without a mount (a subvolume), and nothing can be moved across. Of what is no
+        // directory, overlays show the devices of their layers.
+        other_mount || self.kind == FileType::Directory && self.place.device != above.device
+    }
+}
+
+fn statx(dir: impl AsFd, name: &[u8], flags: AtFlags) -> rustix::io::Result<Statx> {
+    let what = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, what)
+}
+
+/// The places at which file systems were found to begin.
+#[derive(Debug, Default)]
+pub(crate) struct FileSystems(RwLock<BTreeSet<TreePath>>);
+
+impl FileSystems {
+    pub(crate) fn note(&self, path: TreePath) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(path);
+    }
+
+    /// Returns the place where the file system begins that `path` is on; the root for the mount's own.
+    pub(crate) fn begin_of(&self, path: &TreePath) -> TreePath {
+        let begins = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut at = Some(path.clone()).filter(|_| !begins.is_empty());
+        while let Some(path) = at {
+            if begins.contains(&path) {
+                return path;
+            }
+            at = path.parent();
+        }
+        TreePath::root()
+    }
+
+    /// Returns how many components of a path lead to the file system that it is on.
+    pub(crate) fn depth_of(&self, path: &TreePath) -> u32 {
+        depth(&self.begin_of(path))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+fn depth(path: &TreePath) -> u32 {
+    if path.is_root() { 0 } else { u32::try_from(path.components().count()).unwrap_or(u32::MAX) }
+}
+
+/// Returns the first `depth` components of a path.
+pub(crate) fn prefix(path: &TreePath, depth: u32) -> TreePath {
+    let mut at = path.clone();
+    while self::depth(&at) > depth {
+        at = at.parent().unwrap_or_default();
+    }
+    at
+}

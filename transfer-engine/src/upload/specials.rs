@@ -1,0 +1,89 @@
+//! Sockets, FIFOs and devices: nobody was promised that they are kept, but who has some should know.
+
+use policy_core::TreePath;
+
+use crate::local::Special;
+use crate::monitor::{Monitor, PathProblem};
+use crate::plan::PlanStep;
+use crate::state::DeltaState;
+
+/// How many are named.
+const NAMED: usize = 5;
+/// What to do about one.
+pub(super) const EXCLUDE_IT: &str = "exclude it in the white list";
+
+/// What no context can hold, at paths at which the base has nothing.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Specials {
+    pub(super) total: u64,
+    named: Vec<(TreePath, Special)>,
+}
+
+impl Specials {
+    pub(super) fn note(&mut self, path: &TreePath, special: Special) {
+        self.total += 1;
+        if self.named.len() < NAMED {
+            self.named.push((path.clone(), special));
+        }
+    }
+
+    pub(super) fn add(&mut self, more: &Self) {
+        self.total += more.total;
+        let room = NAMED - self.named.len();
+        self.named.extend(more.named.iter().take(room).cloned());
+    }
+
+    /// Leaves those out that were told of as being in the way.
+    pub(super) fn without(&self, told: &[TreePath]) -> Self {
+        let named = self.named.iter().filter(|(path, _)| !told.contains(path)).cloned().collect();
+        Self { total: self.total.saturating_sub(told.len() as u64), named }
+    }
+
+    /// Returns one line about all of them; `None` where there are none.
+    pub(super) fn warning(&self) -> Option<String> {
+        let mut names: Vec<String> =
+            self.named.iter().map(|(path, special)| format!("`{path}` is {special}")).collect();
+        let more = self.total.saturating_sub(names.len() as u64);
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        let names = names.join(", ");
+        (self.total > 0).then(|| format!("left out, because a context can't hold it: {names}"))
+    }
+
+    /// Tells of each that is named as of a path that failed.
+    pub(super) fn tell_failed(&self, monitor: &dyn Monitor) {
+        for (path, special) in &self.named {
+            tell_in_the_way(path, *special, monitor);
+        }
+    }
+}
+
+/// Returns why a path fails at which there is something special.
+pub(super) fn in_the_way(special: Special) -> String {
+    format!("it is {special}, which a context can't hold")
+}
+
+fn tell_in_the_way(path: &TreePath, special: Special, monitor: &dyn Monitor) {
+    let (message, hint) = (in_the_way(special), EXCLUDE_IT.to_owned());
+    monitor.problem(&PathProblem { path: path.clone(), message, hint });
+}
+
+/// Returns what stands at the step's path if no context can hold it and the base has nothing there.
+pub(crate) fn special_of(step: &PlanStep) -> Option<Special> {
+    match step.local.as_ref()?.state {
+        DeltaState::Special(special) if step.base.is_none() => Some(special),
+        _ => None,
+    }
+}
+
+/// Tells of something special where the context has an entry; says whether it is so.
+pub(crate) fn tell_if_in_the_way(step: &PlanStep, monitor: &dyn Monitor) -> bool {
+    match special_of(step) {
+        Some(special) if step.remote.is_some() => {
+            tell_in_the_way(&step.path, special, monitor);
+            true
+        }
+        _ => false,
+    }
+}
