@@ -48,7 +48,7 @@ pub use conflict::{MAX_COPIES, MAX_NAME, copy_path, cut_at_char, numbered_copy_p
 pub use decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide, decide_recycled};
 pub use entry::{Digest, Entry, Node, Timestamp};
 pub use guard::{MaxDelete, looks_lost};
-pub use path::{PathError, TreePath, escape, tree_order};
+pub use path::{PathError, TreePath, escape, escape_text, tree_order};
 pub use policy::{
     BwList, ConflictPolicy, DeletePolicy, DownloadPolicy, DownloadStrategy, ExtractPolicy, FaultKind,
     Lifecycle, MappingPolicy, PathReason, PolicyError, PolicyFault, RecyclePolicy, SyncPolicy, UploadMode,

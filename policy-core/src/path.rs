@@ -1,6 +1,6 @@
 //! Paths inside a context's tree.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -189,23 +189,69 @@ impl fmt::Debug for TreePath {
     }
 }
 
-/// Returns `bytes` as text in which control characters and bytes that are not UTF-8 are escaped.
+/// Returns `bytes` as text in which bytes that are not UTF-8 are escaped, and what [`escape_text`] escapes.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            // The bidirectional controls are not `char::is_control`, yet can reorder what a person sees.
-            if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-                out.extend(c.escape_default());
-            } else {
-                out.push(c);
-            }
-        }
+        out.push_str(&escape_text(chunk.valid()));
         for b in chunk.invalid() {
             out.push_str(&format!("\\x{b:02x}"));
         }
     }
     out
+}
+
+/// Returns text in which everything is escaped that could forge what a person sees: control characters, line and
+/// paragraph separators, and what has no shape of its own but reorders or hides what is beside it. Letters of any
+/// script and emoji stay.
+pub fn escape_text(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_format) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut before = None;
+    for c in text.chars() {
+        let joins = c == ZERO_WIDTH_JOINER && before.is_some_and(is_pictograph);
+        if is_format(c) && !joins {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        before = Some(c);
+    }
+    Cow::Owned(out)
+}
+
+const ZERO_WIDTH_JOINER: char = '\u{200d}';
+
+/// Whether a character is followed by a joiner where several make one picture.
+fn is_pictograph(c: char) -> bool {
+    matches!(c, '\u{2190}'..='\u{2bff}' | '\u{fe0f}' | '\u{1f000}'..='\u{1faff}')
+}
+
+/// Whether a character is a control character, or of the general categories Cf, Zl and Zp of Unicode 16.
+fn is_format(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -246,6 +292,16 @@ mod tests {
         assert_eq!(escape(b"a\nb\x1b[1m\xff"), "a\\nb\\u{1b}[1m\\xff");
         assert_eq!(escape("x\u{202e}y".as_bytes()), "x\\u{202e}y");
         assert_eq!(escape("naïve".as_bytes()), "naïve");
+        assert_eq!(
+            escape_text("a\u{2028}b\u{feff}\u{e0041}\u{200b}c"),
+            "a\\u{2028}b\\u{feff}\\u{e0041}\\u{200b}c"
+        );
+        assert_eq!(escape_text("a\u{200d}b"), "a\\u{200d}b");
+        for stays in
+            ["", "файл", "文件 名", "é e\u{301}", "👩\u{200d}💻", "❤\u{fe0f}\u{200d}🔥", "שלום", "\u{a0}"]
+        {
+            assert_eq!(escape_text(stays), stays);
+        }
     }
 
     fn any_path() -> impl Strategy<Value = TreePath> {

@@ -1,10 +1,11 @@
 //! From arguments to an exit code.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
 use clap::{ArgMatches, FromArgMatches};
 use transfer_engine::SyncReport;
 
@@ -16,32 +17,83 @@ use crate::exit::Exit;
 use crate::output::json::Line;
 use crate::output::summary::{Summary, sentence};
 use crate::output::{Manner, Ui, note_usage};
+use crate::run::{self, Signals};
 
 /// Runs the program.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    say_panics();
     let args: Vec<_> = args.into_iter().collect();
     let parsed = args::command()
         .try_get_matches_from(&args)
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return not_understood(&error, &args).into(),
+        Err(error) => return not_understood(escaped(error), &args).into(),
     };
     let name = name(&cli.command);
+    let early_ui = Arc::new(Ui::new(early_manner(&cli)));
+    // Whatever is read from here on may not answer.
+    run::raise_open_files();
+    let signals = look_for_randomness().and_then(|()| Signals::listen());
+    speak(&signals, &early_ui, name);
     let settings = match Settings::resolve(&cli.shared, &cli.command, innermost(&matches)) {
         Ok(settings) => settings,
-        Err(failure) => {
-            let ui = Ui::new(early_manner(&cli));
-            return end(&ui, name, Err(failure), false).into();
-        }
+        Err(failure) => return end(&early_ui, name, Err(failure), false).into(),
     };
     let ui = Arc::new(Ui::new(manner(&settings, &cli.command)));
+    speak(&signals, &ui, name);
     let outcome = match init_log(&settings) {
-        Ok(()) => commands::execute(&cli.command, &settings, &ui),
+        Ok(()) => commands::execute(&cli.command, &settings, &ui, signals),
         Err(failure) => Err(failure),
     };
     let document = cli.command.is_document();
     end(&ui, name, outcome, document).into()
+}
+
+/// Without random numbers neither a hash table nor a snapshot can be made, and it is told late and badly.
+fn look_for_randomness() -> Result<(), Failure> {
+    getrandom::fill(&mut [0; 16]).map_err(|error| {
+        Failure::new(Exit::FAILED, "the system gives no random numbers")
+            .caused_by(&error)
+            .hint("something keeps getrandom(2) from working, such as the filter of a sandbox")
+    })
+}
+
+/// Lets the last words of a program that has to be ended be spoken by `ui`.
+fn speak(signals: &Result<Signals, Failure>, ui: &Arc<Ui>, command: &'static str) {
+    if let Ok(signals) = signals {
+        let ui = Arc::clone(ui);
+        signals.speak_through(Box::new(move |failure| last_words(&ui, command, failure)));
+    }
+}
+
+/// Ends the output of a program that has no time left.
+fn last_words(ui: &Ui, command: &str, failure: &Failure) {
+    ui.failure(failure);
+    if ui.is_json() {
+        let (context, report) = (ui.known().context(), ui.known().report());
+        ui.object(&Line::Summary(&Summary::new(command, context, &report, false, ui.took(), failure.exit)));
+    }
+}
+
+/// Has a panic end like any failure. There should be none, but the standard library panics where the system refuses
+/// what nobody refuses.
+fn say_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        if run::is_refusal() {
+            return;
+        }
+        let what = panic.payload_as_str().unwrap_or("it does not say what");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = format!(
+            "error: an internal error: {what}\ncaused by: {place}\nhint: nothing is left half done; run the same again, and report it if it stays\n"
+        );
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        if std::thread::current().name() == Some("main") {
+            // Nobody is left to wait for what still runs.
+            std::process::exit(Exit::FAILED.0.into());
+        }
+    }));
 }
 
 /// Returns the matches of the command itself, where the shared options are known too.
@@ -77,12 +129,14 @@ fn early_manner(cli: &Cli) -> Manner {
 }
 
 /// Says what is wrong with the arguments; also shows what was asked for by `--help` and `--version`.
-fn not_understood(error: &clap::Error, args: &[OsString]) -> Exit {
-    // Nothing can be done about a reader that went away.
-    let _ = error.print();
+fn not_understood(error: clap::Error, args: &[OsString]) -> Exit {
     if error.exit_code() == 0 {
-        return Exit::DONE;
+        return shown(&error);
     }
+    let harmless = |text: &str| text.lines().map(policy_core::escape_text).collect::<Vec<_>>().join("\n");
+    let text = harmless(&error.to_string());
+    // Nothing can be done about a reader that went away.
+    let _ = writeln!(std::io::stderr(), "{text}");
     // The flags did not parse, but who reads JSON needs its last line.
     let before_command = args.iter().skip(1).take_while(|arg| *arg != "--");
     let json = before_command.clone().any(|arg| arg == "--json")
@@ -100,6 +154,45 @@ fn not_understood(error: &clap::Error, args: &[OsString]) -> Exit {
         return end(&Ui::new(manner), &command, Err(Failure::usage(message)), false);
     }
     Exit::USAGE
+}
+
+/// Shows what was asked for by `--help` or `--version`.
+fn shown(error: &clap::Error) -> Exit {
+    match error.print().and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let manner = Manner {
+                json: false,
+                quiet: true,
+                verbose: 0,
+                progress: false,
+                color: Color::Auto,
+                stderr_only: true,
+            };
+            Ui::new(manner).failure(&no_output(&error));
+            Exit::FAILED
+        }
+        _ => Exit::DONE,
+    }
+}
+
+fn no_output(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::FAILED, "cannot write the output").caused_by(error)
+}
+
+/// Returns an error in which what was typed can't be taken for words of ours.
+fn escaped(error: clap::Error) -> clap::Error {
+    let typed: Vec<_> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) => Some((kind, text.clone())),
+            _ => None,
+        })
+        .collect();
+    let mut error = error;
+    for (kind, text) in typed {
+        error.insert(kind, ContextValue::String(policy_core::escape_text(&text).into_owned()));
+    }
+    error
 }
 
 /// Returns the command that arguments are meant for, as far as it can be told although they are wrong.
@@ -152,7 +245,7 @@ fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool
     if let Err(error) = ui.finish()
         && exit == Exit::DONE
     {
-        ui.failure(&Failure::new(Exit::FAILED, "cannot write the output").caused_by(&error));
+        ui.failure(&no_output(&error));
         exit = Exit::FAILED;
     }
     exit

@@ -7,6 +7,7 @@ mod config;
 mod errors;
 mod exit;
 mod extract_limits;
+mod input;
 mod metrics;
 mod open_store;
 mod output;

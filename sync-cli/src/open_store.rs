@@ -9,10 +9,11 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use storage_backends::layer::Bandwidth;
 use storage_backends::{Capabilities, StoreOptions, open, probe};
-use transfer_engine::{Env, Store};
+use transfer_engine::Store;
 
 use crate::commands::Means;
 use crate::errors::Failure;
+use crate::input::read_text;
 
 /// The grace period of a store that is made on the way.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -45,12 +46,12 @@ pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Fa
     if let Some(text) = aws_file("AWS_CONFIG_FILE", home, ".aws/config") {
         options = options.with_aws_config(text);
     }
-    let opened = open(&settings.store.value, &options)?;
+    let opened = open(settings.store()?, &options)?;
     let objects = match settings.bwlimit.value {
         Some(rate) => Arc::new(Bandwidth::new(opened.store, Some(rate), Some(rate))),
         None => opened.store,
     };
-    let mut store = Store::new(Arc::clone(&objects), opened.url, Env::real());
+    let mut store = Store::new(Arc::clone(&objects), opened.url, means.env.clone());
     if opened.local_dir.is_some() {
         store = store.listed_in_order();
     }
@@ -61,8 +62,8 @@ pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Fa
 /// Returns an empty store in memory in the place of one that is not there, for who only wants to know what
 /// would be.
 pub(crate) async fn imagined_store(means: Means<'_>) -> Result<Store, Failure> {
-    let location = means.settings.store.value.to_string();
-    let store = Store::new(Arc::new(InMemory::new()), location, Env::real());
+    let location = means.settings.store()?.to_string();
+    let store = Store::new(Arc::new(InMemory::new()), location, means.env.clone());
     store.init(DEFAULT_GRACE).await?;
     Ok(store)
 }
@@ -70,7 +71,7 @@ pub(crate) async fn imagined_store(means: Means<'_>) -> Result<Store, Failure> {
 /// Reads one of AWS's files; one that is missing or unreadable says nothing.
 fn aws_file(variable: &str, home: Option<&Path>, default: &str) -> Option<String> {
     let path = env::var_os(variable).map(PathBuf::from).or_else(|| home.map(|home| home.join(default)))?;
-    std::fs::read_to_string(path).ok()
+    read_text(&path).ok()
 }
 
 impl OpenStore {

@@ -6,6 +6,7 @@ use policy_core::SyncPolicy;
 
 use crate::config::Settings;
 use crate::errors::Failure;
+use crate::input::read_text;
 
 /// Reads the policy that the settings name; without one, the default.
 pub(crate) fn chosen(settings: &Settings) -> Result<SyncPolicy, Failure> {
@@ -14,7 +15,7 @@ pub(crate) fn chosen(settings: &Settings) -> Result<SyncPolicy, Failure> {
 
 /// Reads a policy file: TOML by its name, or JSON.
 pub(crate) fn read(path: &Path) -> Result<SyncPolicy, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_text(path).map_err(|error| {
         Failure::usage(format!("cannot read the policy {}", path.display())).caused_by(&error)
     })?;
     let toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));

@@ -122,5 +122,5 @@ fn no_home_at_all() {
     }
     let ended = machine.ended(command.output().unwrap());
     assert_eq!(ended.code, 2);
-    assert!(ended.err.contains("hint: name a store with --store"), "{}", ended.err);
+    assert!(ended.err.contains("hint: name a directory with --state-dir"), "{}", ended.err);
 }

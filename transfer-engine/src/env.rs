@@ -3,6 +3,7 @@
 //! of what arrives.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -44,6 +45,7 @@ pub trait FileFaults: Send + Sync {
 /// Everything that an engine takes from the machine it runs on.
 #[derive(Clone)]
 pub struct Env {
+    parallelism: Option<NonZeroUsize>,
     pub(crate) clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     spawn: Arc<dyn Spawn>,
@@ -59,7 +61,21 @@ impl std::fmt::Debug for Env {
 impl Env {
     /// Returns the real machine: its clock, its kernel's randomness, and tokio's threads.
     pub fn real() -> Self {
-        Self { clock: Arc::new(SystemClock), random: Arc::new(Kernel), spawn: Arc::new(Tokio), faults: None }
+        Self {
+            parallelism: None,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(Kernel),
+            spawn: Arc::new(Tokio),
+            faults: None,
+        }
+    }
+
+    /// Has no more than so many jobs that block run at once, where there are fewer threads than cores. Still, two of
+    /// them may wait for others in each mount that is worked on.
+    #[must_use]
+    pub fn with_parallelism(mut self, parallelism: NonZeroUsize) -> Self {
+        self.parallelism = Some(parallelism);
+        self
     }
 
     /// Replaces the clock.
@@ -103,7 +119,8 @@ impl Env {
     }
 
     pub(crate) fn parallelism(&self) -> usize {
-        self.spawn.parallelism().max(1)
+        let most = self.parallelism.map_or(usize::MAX, NonZeroUsize::get);
+        self.spawn.parallelism().clamp(1, most)
     }
 
     /// Runs `job` where blocking is allowed and returns what it returns.

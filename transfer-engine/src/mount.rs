@@ -80,7 +80,7 @@ impl Mount {
         let scope = Arc::new(mount_scope(&sync.policy, &sync.path)?);
         let state = MountState::lock(state_dir, &path)?;
         let files = state.context(store.location(), &sync.context, store.env())?;
-        let own = OwnPlaces::find(&path, state_dir, local_path(store.location()), &[])?;
+        let own = OwnPlaces::find(&path, Some(state_dir), local_path(store.location()), &[])?;
         let board = StatusBoard::open(store.env(), state.dir());
         let board = board.map_err(|e| Error::local("read the status in", state.dir(), e))?;
         Ok(Self {
@@ -160,7 +160,7 @@ impl Mount {
 
     pub(crate) fn filter(&self, options: &SyncOptions) -> Arc<Filter> {
         // Only a directory can be the mount itself.
-        let files = OwnPlaces::find(&self.path, &self.path.join(".."), None, &options.own_files);
+        let files = OwnPlaces::find(&self.path, None, None, &options.own_files);
         let files = files.unwrap_or_default();
         Arc::new(Filter {
             scope: self.scope.clone(),

@@ -24,12 +24,12 @@ impl OwnPlaces {
     /// [`Error::OwnPlace`] where the mount itself is the state's or the store's directory.
     pub fn find(
         mount: &Path,
-        state_dir: &Path,
+        state_dir: Option<&Path>,
         store_dir: Option<&Path>,
         files: &[PathBuf],
     ) -> Result<Self, Error> {
         let mount = absolute(mount).map_err(|e| Error::local("find", mount, e))?;
-        let dirs = [(Some(state_dir), STATE), (store_dir, STORE)];
+        let dirs = [(state_dir, STATE), (store_dir, STORE)];
         let dirs = dirs.into_iter().filter_map(|(dir, what)| Some((dir?, what)));
         let mut places = Self::default();
         for (place, what) in dirs.chain(files.iter().map(|file| (file.as_path(), FILE))) {
@@ -95,7 +95,7 @@ mod tests {
         std::fs::write(mount.join("logs/real"), "").unwrap();
         let files = [mount.join("log"), mount.join("logs/../new")];
         let store = mount.join("s\tt\u{e9}");
-        let own = OwnPlaces::find(&mount, &top.join("way"), Some(&store), &files).unwrap();
+        let own = OwnPlaces::find(&mount, Some(&top.join("way")), Some(&store), &files).unwrap();
         for (text, what) in [
             ("state/mounts/x", Some(STATE)),
             ("log", Some(FILE)),
@@ -108,7 +108,7 @@ mod tests {
         ] {
             assert_eq!(own.holding(&path(text)), what, "{text}");
         }
-        let outside = OwnPlaces::find(&mount, &top, None, &[]).unwrap();
+        let outside = OwnPlaces::find(&mount, Some(&top), None, &[]).unwrap();
         assert_eq!(outside.holding(&path("state")), None);
     }
 
@@ -116,7 +116,7 @@ mod tests {
     fn a_mount_is_not_the_place_of_the_store() {
         let dir = tempfile::tempdir().unwrap();
         symlink(dir.path(), dir.path().join("self")).unwrap();
-        let found = OwnPlaces::find(&dir.path().join("self"), Path::new("/nowhere"), Some(dir.path()), &[]);
+        let found = OwnPlaces::find(&dir.path().join("self"), None, Some(dir.path()), &[]);
         assert!(matches!(found, Err(Error::OwnPlace { what: STORE, .. })), "{found:?}");
     }
 }

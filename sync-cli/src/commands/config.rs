@@ -35,14 +35,14 @@ fn rows(settings: &Settings) -> Vec<Row> {
     let mut rows = vec![
         row("config", &s.config, |path| path.as_ref().map(|path| path.display().to_string())),
         ("profile".to_owned(), s.profile.clone(), profile_origin(s)),
-        row("store", &s.store, |url| Some(url.to_string())),
+        row("store", &s.store, |url| url.as_ref().map(ToString::to_string)),
     ];
     for (key, _, origin) in &s.store_options {
         // Which of a backend's settings are secret is for the backend to know: none is shown.
         rows.push((format!("store-option.{key}"), Some("(set, not shown)".into()), origin.clone()));
     }
     rows.extend([
-        row("state-dir", &s.state_dir, |path| Some(path.display().to_string())),
+        row("state-dir", &s.state_dir, |path| path.as_ref().map(|path| path.display().to_string())),
         row("policy", &s.policy, |path| path.as_ref().map(|path| path.display().to_string())),
         row("dry-run", &s.dry_run, yes),
         row("checksum", &s.checksum, yes),

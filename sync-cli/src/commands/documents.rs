@@ -8,12 +8,12 @@ use crate::args::{self, ManArgs};
 use crate::errors::Failure;
 
 pub(super) fn default_policy(means: Means<'_>) -> Result<Outcome, Failure> {
-    means.ui.line(&SyncPolicy::default().to_json());
+    means.ui.document(&SyncPolicy::default().to_json());
     Ok(Outcome::default())
 }
 
 pub(super) fn schema(means: Means<'_>) -> Result<Outcome, Failure> {
-    means.ui.line(&SyncPolicy::json_schema());
+    means.ui.document(&SyncPolicy::json_schema());
     Ok(Outcome::default())
 }
 

@@ -21,8 +21,8 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
     let settings = means.settings;
     let own = OwnPlaces::find(
         mount.typed(),
-        &settings.state_dir.value,
-        settings.store.value.local_dir(),
+        settings.state_dir.value.as_deref(),
+        settings.store.value.as_ref().and_then(|url| url.local_dir()),
         &settings.own_files(),
     )?;
     for warning in scope.warnings() {

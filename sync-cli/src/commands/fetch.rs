@@ -20,7 +20,7 @@ use crate::place::{MountPath, os_path};
 use crate::policy;
 
 pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
+    let Means { settings, ui, .. } = means;
     let cwd = env::current_dir().map_err(|error| Failure::local("find", Path::new("."), &error))?;
     let mount = match &args.mount {
         Some(dir) => MountPath::new(dir)?,
@@ -47,7 +47,7 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome,
             options.only.clone_from(&paths);
             let store = open_store(means, false)?.store;
             let sync = ContextSync::new(context.clone(), mount.typed(), policy::chosen(settings)?);
-            let mut open = Mount::open(&store, sync, &settings.state_dir.value)?;
+            let mut open = Mount::open(&store, sync, settings.state_dir()?)?;
             let report = open.pull(&options, &watch).await?;
             if missing(&paths, &mount, &context, &report).is_err() {
                 refuse_recycled(&store, &context, &paths).await?;
@@ -70,7 +70,7 @@ async fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
     if let Some(session) = running::around(cwd, means).await {
         return MountPath::new(session.mount());
     }
-    let rows = tasks(&means.settings.state_dir.value, None)?;
+    let rows = tasks(means.settings.state_dir()?, None)?;
     let holds = rows.iter().map(TaskStatus::mount).filter(|path| cwd.starts_with(path));
     match holds.max_by_key(|path| path.as_os_str().len()) {
         Some(path) => MountPath::new(&path),
@@ -81,7 +81,7 @@ async fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
 
 /// Returns the context that was worked on at a mount, if it is one.
 fn only_context(mount: &MountPath, means: Means<'_>) -> Result<ContextName, Failure> {
-    let rows = tasks(&means.settings.state_dir.value, Some(mount.typed()))?;
+    let rows = tasks(means.settings.state_dir()?, Some(mount.typed()))?;
     let mut names: Vec<&str> = rows.iter().map(|row| row.context.as_str()).collect();
     names.sort_unstable();
     names.dedup();

@@ -25,7 +25,7 @@ use crate::text;
 use crate::values::Span;
 
 pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
+    let Means { settings, ui, .. } = means;
     let dry_run = settings.dry_run.value;
     let options = CollectOptions {
         retention: Retention { last: args.keep_last, within: args.keep_within.map(|span| span.0) },

@@ -23,11 +23,13 @@ mod store;
 mod sync;
 mod watch;
 
+use std::ffi::OsString;
 use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use rustix::process::Signal;
-use transfer_engine::{ContextName, SyncReport};
+use transfer_engine::{ContextName, Env, SyncReport};
 
 use crate::args::{Command, ContextCommand, PlanDirection, PolicyCommand};
 use crate::config::{Origin, Settings};
@@ -35,7 +37,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::Ui;
 use crate::output::summary::{Collected, Deed};
-use crate::run::{Signals, signal_name};
+use crate::run::{Signals, Threads, signal_name};
 
 /// What a command came to.
 #[derive(Debug, Default)]
@@ -63,10 +65,17 @@ impl Outcome {
 pub(crate) struct Means<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) ui: &'a Arc<Ui>,
+    /// What the engine takes from this machine.
+    pub(crate) env: &'a Env,
 }
 
 /// Does what was asked for.
-pub(crate) fn execute(command: &Command, settings: &Settings, ui: &Arc<Ui>) -> Result<Outcome, Failure> {
+pub(crate) fn execute(
+    command: &Command,
+    settings: &Settings,
+    ui: &Arc<Ui>,
+    signals: Result<Signals, Failure>,
+) -> Result<Outcome, Failure> {
     // Exported once for all commands, it does no harm to one that changes nothing anyway.
     let meant = command.changes_something() || settings.dry_run.origin == Origin::Flag;
     if settings.dry_run.value && !command.takes_dry_run() && meant {
@@ -76,7 +85,8 @@ pub(crate) fn execute(command: &Command, settings: &Settings, ui: &Arc<Ui>) -> R
     if let Some(context) = context_of(command) {
         ui.known().note_context(context);
     }
-    let means = Means { settings, ui };
+    let env = Env::real();
+    let means = Means { settings, ui, env: &env };
     match command {
         Command::Explain(args) => explain::explain(args, means),
         Command::Policy(PolicyCommand::Default) => documents::default_policy(means),
@@ -86,7 +96,7 @@ pub(crate) fn execute(command: &Command, settings: &Settings, ui: &Arc<Ui>) -> R
         Command::Config => config::config(means),
         Command::Completions { shell } => documents::completions(*shell, means),
         Command::Man(args) => documents::man(args, means),
-        _ => on_runtime(command, means),
+        _ => on_runtime(command, means, signals?),
     }
 }
 
@@ -113,17 +123,40 @@ fn context_of(command: &Command) -> Option<&ContextName> {
     }
 }
 
-fn on_runtime(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::FAILED, "cannot start threads").caused_by(&error))?;
+/// Threads of a session beside those of the runtime: one waits for the command, one for changes of the mount, one writes
+/// metrics.
+const OTHERS: usize = 3;
+
+/// Returns how many mounts a command works on.
+fn mounts_of(command: &Command) -> usize {
+    match command {
+        Command::Run(args) => {
+            // In the variable, a text may hold several.
+            let of = |text: &OsString| text.as_bytes().split(|byte| *byte == b';').count();
+            usize::from(args.context.is_some()) + args.mounts.iter().map(of).sum::<usize>()
+        }
+        Command::Watch(_)
+        | Command::Push(_)
+        | Command::Pull(_)
+        | Command::Sync(_)
+        | Command::Plan(_)
+        | Command::Fetch(_)
+        | Command::Restore(_) => 1,
+        _ => 0,
+    }
+}
+
+fn on_runtime(command: &Command, means: Means<'_>, mut signals: Signals) -> Result<Outcome, Failure> {
+    let others = if matches!(command, Command::Run(_) | Command::Watch(_)) { OTHERS } else { 0 };
+    let Threads { runtime, parallelism } = Threads::start(mounts_of(command), others)?;
+    let env = means.env.clone().with_parallelism(parallelism);
+    let means = Means { env: &env, ..means };
     let outcome = runtime.block_on(async {
         match command {
             // It deals with signals itself.
-            Command::Run(args) => run::run(args, means).await,
-            Command::Watch(args) => watch::watch(args, means).await,
-            _ => unless_told(talk(command, means)).await,
+            Command::Run(args) => run::run(args, means, &mut signals).await,
+            Command::Watch(args) => watch::watch(args, means, &mut signals).await,
+            _ => unless_told(talk(command, means), &mut signals).await,
         }
     });
     // Work that was given up must not hold up the end; whatever it leaves is found by the next run.
@@ -159,8 +192,10 @@ async fn talk(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
 }
 
 /// Does `work` until SIGTERM or SIGINT.
-async fn unless_told(work: impl Future<Output = Result<Outcome, Failure>>) -> Result<Outcome, Failure> {
-    let mut signals = Signals::stopping()?;
+async fn unless_told(
+    work: impl Future<Output = Result<Outcome, Failure>>,
+    signals: &mut Signals,
+) -> Result<Outcome, Failure> {
     tokio::select! {
         outcome = work => outcome,
         signal = signals.next_stop() => Err(interrupted(signal)),

@@ -55,7 +55,7 @@ pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome,
 
 pub(super) fn show(args: &PolicyShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let policy = policy::read(&file(args.file.as_ref(), means)?)?;
-    means.ui.line(&policy.to_json());
+    means.ui.document(&policy.to_json());
     Ok(Outcome::default())
 }
 

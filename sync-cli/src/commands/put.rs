@@ -1,8 +1,11 @@
 //! `put`: a file of a context from a local file or the standard input.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use policy_core::Timestamp;
+use rustix::fs::OFlags;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use transfer_engine::{SyncReport, WriteOptions};
 
 use super::rm::service;
@@ -28,7 +31,8 @@ pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Outcome, Fai
     let report = match from {
         None => {
             let options = WriteOptions { mode: args.mode, mtime: None };
-            service.write_file(&context.name, path, tokio::io::stdin(), &options).await?
+            let content = standard_input(args.file.is_some()).await?;
+            service.write_file(&context.name, path, content, &options).await?
         }
         Some(file) => {
             let (content, options) = open(file, args.mode).await?;
@@ -39,6 +43,35 @@ pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Outcome, Fai
         means.ui.line(&told(&format!("{}:{path}", context.name), &report, means));
     }
     Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
+}
+
+/// Returns the standard input, unless nothing is in it that anyone meant.
+///
+/// What is run without one, by a scheduler or by mistake, or behind a program that failed, would empty a file.
+async fn standard_input(asked_for: bool) -> Result<impl AsyncRead + Send + Unpin, Failure> {
+    if is_closed(std::io::stdin()) {
+        return Err(Failure::usage("the standard input is closed").hint(NO_INPUT));
+    }
+    let mut stdin = tokio::io::stdin();
+    let mut first = Vec::with_capacity(1);
+    let read = (&mut stdin).take(1).read_to_end(&mut first).await;
+    let read = read.map_err(|error| Failure::local("read", Path::new("the standard input"), &error))?;
+    if read == 0 && !asked_for {
+        return Err(Failure::usage("there is nothing in the standard input").hint(NO_INPUT));
+    }
+    Ok(std::io::Cursor::new(first).chain(stdin))
+}
+
+const NO_INPUT: &str = "name the FILE to write, or say `-` for a standard input that may be empty; /dev/null as FILE \
+                        makes an empty file";
+
+/// Whether a descriptor was closed when the program began. In its place the standard library opens /dev/null, also for
+/// writing, which for reading nobody does but who wants something to be there.
+fn is_closed(stdin: impl AsFd) -> bool {
+    let null =
+        |stat: rustix::fs::Stat| rustix::fs::stat("/dev/null").is_ok_and(|null| null.st_rdev == stat.st_rdev);
+    rustix::fs::fstat(&stdin).is_ok_and(null)
+        && rustix::fs::fcntl_getfl(&stdin).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
 /// Opens a local file, whose mode and time go with it.

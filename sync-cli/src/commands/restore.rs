@@ -13,7 +13,7 @@ use crate::output::summary::Deed;
 use crate::place::tree_path;
 
 pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
+    let Means { settings, ui, .. } = means;
     let paths = args.paths.iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
     let store = open_store(means, false)?.store;

@@ -29,22 +29,23 @@ struct End {
     since: Instant,
 }
 
-pub(super) async fn run(args: &RunArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
+pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals) -> Result<Outcome, Failure> {
+    let Means { settings, ui, .. } = means;
     // From here on no signal ends this program by itself.
-    let mut signals = Signals::all()?;
+    signals.listen_for_all()?;
     let mounts = Mounts::of_run(args, means)?;
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
-        held = open("run", mounts.syncs, means) => held?,
+        held = open(mounts.syncs, means) => held?,
         signal = signals.next_stop() => return Err(interrupted(signal)),
     };
+    signals.hold(true);
     let arrivals = Arrivals::of(&held, ui);
-    let end = work(args, &mounts.dir, &held, &arrivals, &mut signals, budget, means).await;
+    let end = work(args, &mounts.dir, &held, &arrivals, signals, budget, means).await;
 
     let overdue = final_exit(&end, Exit::INCOMPLETE);
     let leave = Leave { told: end.told, save: args.save, moments: budget.moments(end.since), overdue };
-    let saved = held.release(leave, &mut signals, &arrivals).await;
+    let saved = held.release(leave, signals, &arrivals).await;
     let closed = match saved {
         Ok(closed) => closed,
         // How the command ended is what the caller asked for; that saving failed is said all the same.
@@ -93,7 +94,9 @@ async fn work(
     }
     // An editor or a shell that has the terminal must not be written into.
     ui.rest(child.has_terminal());
+    signals.guard(Some(child.group()));
     let Supervised { ended, told, since } = supervise(child, signals, budget, ui).await;
+    signals.guard(None);
     ui.resume();
     End { command: Some(ended), failure: None, told, since }
 }
@@ -103,8 +106,8 @@ async fn work(
 fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
     let mut variables: Vec<Variable> = vec![
         ("CTXSYNC_SESSION", Some(session.into())),
-        ("CTXSYNC_STATE_DIR", Some(settings.state_dir.value.clone().into())),
-        ("CTXSYNC_STORE", Some(settings.store.value.to_string().into())),
+        ("CTXSYNC_STATE_DIR", settings.state_dir.value.clone().map(Into::into)),
+        ("CTXSYNC_STORE", settings.store.value.as_ref().map(|url| url.to_string().into())),
     ];
     // What was said of this very call is not meant for those inside it.
     let own = [

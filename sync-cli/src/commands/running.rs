@@ -14,7 +14,7 @@ use crate::output::summary::Deed;
 
 /// Finds the session that holds a mount, in another process.
 pub(super) async fn connect(mount: &Path, means: Means<'_>) -> Result<Option<RunningSession>, Failure> {
-    RunningSession::connect(&means.settings.state_dir.value, mount).await.map_err(|error| {
+    RunningSession::connect(means.settings.state_dir()?, mount).await.map_err(|error| {
         Failure::new(Exit::FAILED, format!("cannot reach the session that holds {}", mount.display()))
             .caused_by(&error)
             .hint("it may belong to another user; `ctxsync status` shows whose it is")
@@ -25,8 +25,9 @@ pub(super) async fn connect(mount: &Path, means: Means<'_>) -> Result<Option<Run
 ///
 /// One that can't be asked is none: it is somebody else's.
 pub(super) async fn around(dir: &Path, means: Means<'_>) -> Option<RunningSession> {
+    let state_dir = means.settings.state_dir().ok()?;
     for mount in dir.ancestors() {
-        if let Ok(Some(session)) = RunningSession::connect(&means.settings.state_dir.value, mount).await {
+        if let Ok(Some(session)) = RunningSession::connect(state_dir, mount).await {
             return Some(session);
         }
     }

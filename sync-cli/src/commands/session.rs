@@ -19,17 +19,14 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::metrics::Metrics;
 use crate::open_store::open_store;
-use crate::output::json::Line;
-use crate::output::summary::{Deed, Summary, sentence};
-use crate::output::{SessionWatch, Tally, Ui, note_usage};
-use crate::run::{HardStop, Moments, Signals, is_stop, signal_name};
+use crate::output::summary::{Deed, sentence};
+use crate::output::{SessionWatch, Tally, note_usage};
+use crate::run::{Moments, Signals, is_stop, signal_name};
 
 /// A session, with what its end needs.
 pub(super) struct Held<'a> {
     pub(super) session: Session,
     means: Means<'a>,
-    /// The command, for a summary.
-    name: &'static str,
     /// Whether there are several mounts to tell apart.
     pub(super) several: bool,
     /// What the downloads count themselves by.
@@ -39,12 +36,8 @@ pub(super) struct Held<'a> {
 }
 
 /// Opens a session on these mounts. Store and contexts are made where they are missing.
-pub(super) async fn open<'a>(
-    name: &'static str,
-    syncs: Vec<ContextSync>,
-    means: Means<'a>,
-) -> Result<Held<'a>, Failure> {
-    let Means { settings, ui } = means;
+pub(super) async fn open<'a>(syncs: Vec<ContextSync>, means: Means<'a>) -> Result<Held<'a>, Failure> {
+    let Means { settings, ui, .. } = means;
     let several = syncs.len() > 1;
     if several {
         let names: Vec<_> = syncs.iter().map(|sync| sync.context.as_str()).collect();
@@ -55,7 +48,7 @@ pub(super) async fn open<'a>(
     let mut options = settings.sync_options()?;
     options.create = false;
     let open = open_store(means, true)?;
-    let state_dir = &settings.state_dir.value;
+    let state_dir = settings.state_dir()?;
     let paths: Vec<PathBuf> = syncs.iter().map(|sync| sync.path.clone()).collect();
     let monitor = Arc::new(SessionWatch::new(ui, several));
     let mut made = false;
@@ -87,7 +80,7 @@ pub(super) async fn open<'a>(
         Some(file) => Some(Metrics::start(file, state_dir, paths)?),
         None => None,
     };
-    Ok(Held { session, means, name, several, brought: monitor.brought(), _metrics: metrics })
+    Ok(Held { session, means, several, brought: monitor.brought(), _metrics: metrics })
 }
 
 /// How a release is to go.
@@ -120,7 +113,9 @@ impl Held<'_> {
     ) -> Result<Closed, Failure> {
         let ui = self.means.ui;
         let Leave { mut told, save, moments, overdue: code } = leave;
-        let _hard_stop = moments.map(|moments| self.hard_stop(moments.exit, code));
+        if let Some(moments) = moments {
+            signals.end_at(moments.exit, overdue().ending_with(code));
+        }
         let began = ui.took();
         let deadline = moments.map(|moments| moments.commit);
         let options = ReleaseOptions { sync_context: save, deadline };
@@ -135,6 +130,7 @@ impl Held<'_> {
                         continue;
                     }
                     if told.is_some() {
+                        signals.end_soon(interrupted(signal));
                         return Err(interrupted(signal));
                     }
                     told = Some(signal);
@@ -142,6 +138,7 @@ impl Held<'_> {
                 }
             }
         };
+        signals.hold(false);
         let took = ui.took().saturating_sub(began);
         Ok(self.close(released?.mounts, arrivals.end(), took))
     }
@@ -182,24 +179,6 @@ impl Held<'_> {
         }
         note_usage(&mut total, ui.known().usage());
         Closed { exit: failed.unwrap_or_else(|| Exit::of(&total)), report: total }
-    }
-
-    /// Makes sure that the program is gone by `at`, whatever hangs.
-    fn hard_stop(&self, at: Instant, code: Exit) -> HardStop {
-        let (ui, name) = (Arc::clone(self.means.ui), self.name);
-        let last_words = move || last_words(&ui, name, code);
-        HardStop::arm(at.into_std(), code.0, last_words)
-    }
-}
-
-/// Ends the output of a program that has no time left.
-fn last_words(ui: &Ui, name: &str, code: Exit) {
-    ui.failure(&overdue());
-    if ui.is_json() {
-        let known = ui.known();
-        let (context, report) = (known.context(), known.report());
-        let summary = Summary::new(name, context, &report, false, ui.took(), code);
-        ui.object(&Line::Summary(&summary));
     }
 }
 

@@ -35,9 +35,9 @@ impl Standing {
 }
 
 pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
+    let Means { settings, ui, .. } = means;
     let mount = args.dir.as_deref().map(absolute).transpose()?;
-    let mut rows = match tasks(&settings.state_dir.value, mount.as_deref()) {
+    let mut rows = match tasks(settings.state_dir()?, mount.as_deref()) {
         Ok(rows) => rows,
         // Who may not read the state may still ask the session that runs here.
         Err(error) => {
@@ -53,7 +53,7 @@ pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcom
     rows.sort_by(|a, b| (&a.path, &a.context, b.task_type).cmp(&(&b.path, &b.context, a.task_type)));
     // The rows of a mount's context follow each other.
     for group in rows.chunk_by(|a, b| (&a.path, &a.context) == (&b.path, &b.context)) {
-        let standing = standing(group, &settings.state_dir.value).await;
+        let standing = standing(group, settings.state_dir()?).await;
         if !ui.is_json() {
             ui.line(&headline(group, standing));
         }

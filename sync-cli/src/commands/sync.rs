@@ -1,10 +1,11 @@
 //! `push`, `pull`, `sync`, and `plan`, which is any of them as a dry run.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use policy_core::TreePath;
-use transfer_engine::{ContextSync, Error, Mount, SyncOptions, SyncReport};
+use transfer_engine::{ContextName, ContextSync, Error, Mount, Store, SyncOptions, SyncReport};
 
 use super::{Means, Outcome, running};
 use crate::args::SyncArgs;
@@ -13,7 +14,7 @@ use crate::exit::Exit;
 use crate::open_store::{OpenStore, imagined_store, open_store};
 use crate::output::Watch;
 use crate::output::summary::Deed;
-use crate::place::MountPath;
+use crate::place::{MountPath, os_path};
 use crate::{config::Origin, policy};
 
 pub(super) async fn sync(
@@ -22,13 +23,14 @@ pub(super) async fn sync(
     dry_run: bool,
     means: Means<'_>,
 ) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
+    let Means { settings, ui, .. } = means;
     let policy = policy::chosen(settings)?;
     let mut options = settings.sync_options()?;
     options.dry_run = dry_run;
     options.only = only(args, means)?;
     options.create = deed != Deed::Pull;
     let sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy);
+    refuse_missing(&options.only, &sync, means).await?;
     let watch = Watch::new(ui, dry_run);
     let report = match running::connect(&sync.path, means).await? {
         Some(mut session) => {
@@ -55,7 +57,7 @@ async fn by_hand(
     watch: &Watch,
     means: Means<'_>,
 ) -> Result<SyncReport, Failure> {
-    let Means { settings, ui } = means;
+    let Means { settings, ui, .. } = means;
     let makes = deed != Deed::Pull;
     let open = match open_store(means, makes && !options.dry_run) {
         Err(failure) if failure.exit == Exit::NOT_FOUND && makes => {
@@ -63,7 +65,7 @@ async fn by_hand(
         }
         opened => opened?,
     };
-    let mut mount = Mount::open(&open.store, sync.clone(), &settings.state_dir.value)?;
+    let mut mount = Mount::open(&open.store, sync.clone(), settings.state_dir()?)?;
     for warning in mount.warnings() {
         ui.warning(&warning);
     }
@@ -91,7 +93,7 @@ async fn imagine(
 ) -> Result<SyncReport, Failure> {
     let store = imagined_store(means).await?;
     means.ui.note(&format!("there is no store at {} yet: it would be made", store.location()));
-    let mut mount = Mount::open(&store, sync, &means.settings.state_dir.value)?;
+    let mut mount = Mount::open(&store, sync, means.settings.state_dir()?)?;
     let mut report = once(deed, &mut mount, options, watch).await?;
     // Nothing was asked of anyone.
     crate::output::note_usage(&mut report, Default::default());
@@ -120,6 +122,39 @@ pub(super) async fn make(open: &OpenStore, ui: &crate::output::Ui) -> Result<(),
 
 pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
     Ok(MountPath::new(dir)?.typed().to_owned())
+}
+
+/// Refuses a path that neither side has: there is a slip in it, and a sync of nothing would look like success.
+async fn refuse_missing(only: &[TreePath], sync: &ContextSync, means: Means<'_>) -> Result<(), Failure> {
+    let is_here = |path: &TreePath| match sync.path.join(os_path(path)).symlink_metadata() {
+        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        Ok(_) => true,
+    };
+    for path in only.iter().filter(|path| !is_here(path)) {
+        let is_there = match open_store(means, false) {
+            Ok(open) => has(&open.store, &sync.context, path).await?,
+            Err(failure) if failure.exit == Exit::NOT_FOUND => false,
+            Err(failure) => return Err(failure),
+        };
+        if !is_there {
+            let place = sync.path.display();
+            let message = format!("no `{path}` in context {} or in {place}", sync.context);
+            return Err(Failure::new(Exit::NOT_FOUND, message)
+                .hint("--only takes paths relative to the mount, or absolute ones below it"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path, or something below it, is in a context.
+async fn has(store: &Store, context: &ContextName, path: &TreePath) -> Result<bool, Failure> {
+    let snapshot = match store.snapshot(context, None).await {
+        Err(Error::NoStore { .. } | Error::NoContext { .. }) => return Ok(false),
+        found => found?,
+    };
+    let mut found = false;
+    store.entries(&snapshot, path, |_| found = true).await?;
+    Ok(found)
 }
 
 /// Returns the paths that the sync is restricted to: relative to the mount, or absolute and below it.

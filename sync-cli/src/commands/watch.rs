@@ -21,9 +21,13 @@ use crate::run::{Budget, Signals, is_stop, reap_orphans, signal_name};
 /// How often it is looked whether something was saved.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome, Failure> {
-    let Means { settings, ui } = means;
-    let mut signals = Signals::all()?;
+pub(super) async fn watch(
+    args: &WatchArgs,
+    means: Means<'_>,
+    signals: &mut Signals,
+) -> Result<Outcome, Failure> {
+    let Means { settings, ui, .. } = means;
+    signals.listen_for_all()?;
     reap_orphans();
     let mut sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy::chosen(settings)?);
     if !sync.policy.upload_policy.auto_upload {
@@ -32,9 +36,10 @@ pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome,
     with_checkpoints(&mut sync);
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
-        held = open("watch", vec![sync], means) => held?,
-        signal = stop_or_hangup(&mut signals) => return Err(interrupted(signal)),
+        held = open(vec![sync], means) => held?,
+        signal = stop_or_hangup(signals) => return Err(interrupted(signal)),
     };
+    signals.hold(true);
     ui.note(&format!(
         "watching {} for context {}; SIGTERM, SIGINT or SIGHUP ends it",
         args.dir.display(),
@@ -43,7 +48,7 @@ pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome,
     let arrivals = Arrivals::of(&held, ui);
     drop(arrivals.follow());
     let told: Signal = tokio::select! {
-        told = stop_or_hangup(&mut signals) => told,
+        told = stop_or_hangup(signals) => told,
         never = tell_of_checkpoints(&held.session, ui) => match never {},
     };
     let since = Instant::now();
@@ -51,7 +56,7 @@ pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome,
     // One who closes a terminal may send several SIGHUP, and SIGTERM after them: none of these hurries.
     let told = Some(told).filter(|told| *told != Signal::HUP);
     let leave = Leave { told, save: false, moments: budget.moments(since), overdue: Exit::INCOMPLETE };
-    let closed = held.release(leave, &mut signals, &arrivals).await?;
+    let closed = held.release(leave, signals, &arrivals).await?;
     // To be told to stop is how it ends well.
     let exit = closed.exit;
     Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() })

@@ -3,8 +3,6 @@
 use std::env;
 use std::path::PathBuf;
 
-use crate::errors::Failure;
-
 /// Where the user keeps config, data and state.
 #[derive(Debug, Clone)]
 pub(crate) struct Dirs {
@@ -38,19 +36,12 @@ impl Dirs {
     }
 
     /// Returns the directory of the embedded store.
-    pub(crate) fn store(&self) -> Result<PathBuf, Failure> {
-        let dir = self.data.as_ref().map(|dir| dir.join("store"));
-        dir.ok_or_else(|| {
-            Failure::usage("there is no place for the embedded store: neither HOME nor XDG_DATA_HOME is set")
-                .hint("name a store with --store")
-        })
+    pub(crate) fn store(&self) -> Option<PathBuf> {
+        self.data.as_ref().map(|dir| dir.join("store"))
     }
 
     /// Returns the directory in which the mounts' state is kept.
-    pub(crate) fn state(&self) -> Result<PathBuf, Failure> {
-        self.state.clone().ok_or_else(|| {
-            Failure::usage("there is no place for local state: neither HOME nor XDG_STATE_HOME is set")
-                .hint("name a directory with --state-dir")
-        })
+    pub(crate) fn state(&self) -> Option<PathBuf> {
+        self.state.clone()
     }
 }

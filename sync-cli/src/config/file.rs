@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::args::{Color, Conflict};
 use crate::errors::Failure;
 use crate::extract_limits::Limits;
+use crate::input::read_text;
 use crate::owner::Owner;
 use crate::values::{Deletions, Size, Span};
 
@@ -96,7 +97,7 @@ impl ConfigFile {
     /// Reads the file at `path`; one that is not `required` may be missing. Relative paths in it are
     /// below its own directory.
     pub(crate) fn read(path: &Path, required: bool, profile: Option<&str>) -> Result<Self, Failure> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match read_text(path) {
             Ok(text) => text,
             // A command that has given up its user's rights may still have that user's home directory.
             Err(error)

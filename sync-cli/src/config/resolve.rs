@@ -1,7 +1,7 @@
 //! Flag over variable over profile over default, with where each value came from.
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -74,8 +74,8 @@ impl Settings {
         let some = |flag: bool| Some(flag);
         let store = from.pick("store", shared.store.clone().map(Some), |v| v.store.clone().map(Some), None);
         let store = match store.value {
-            None => Setting { value: StoreUrl::local(dirs.store()?), origin: Origin::Default },
-            Some(text) => Setting { value: parse_store(&text)?, origin: store.origin },
+            None => Setting { value: dirs.store().map(StoreUrl::local), origin: Origin::Default },
+            Some(text) => Setting { value: Some(parse_store(&text)?), origin: store.origin },
         };
         let state_dir = from.pick(
             "state_dir",
@@ -84,8 +84,8 @@ impl Settings {
             None,
         );
         let state_dir = match state_dir.value {
-            None => Setting { value: dirs.state()?, origin: Origin::Default },
-            Some(value) => Setting { value: absolute(value)?, origin: state_dir.origin },
+            None => Setting { value: dirs.state(), origin: Origin::Default },
+            Some(value) => Setting { value: Some(absolute(value)?), origin: state_dir.origin },
         };
         Ok(Self {
             store,
@@ -190,10 +190,21 @@ fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
 }
 
 fn parse_store(text: &str) -> Result<StoreUrl, Failure> {
-    StoreUrl::parse(text, &absolute(PathBuf::from("."))?).map_err(|error| {
-        Failure::usage(error.to_string())
-            .hint("a store is a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
-    })
+    let parse = |base: &Path| {
+        StoreUrl::parse(text, base).map_err(|error| {
+            Failure::usage(error.to_string()).hint(
+                "a store is a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX",
+            )
+        })
+    };
+    match absolute(PathBuf::from(".")) {
+        Ok(dir) => parse(&dir),
+        // The current directory may be gone: only a relative path needs it.
+        Err(failure) => {
+            let url = parse(Path::new("/"))?;
+            if url == parse(Path::new("/elsewhere"))? { Ok(url) } else { Err(failure) }
+        }
+    }
 }
 
 /// Returns the time that `run` gives its command.

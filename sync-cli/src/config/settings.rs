@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use policy_core::ConflictPolicy;
@@ -53,14 +53,16 @@ pub(crate) struct Setting<T> {
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub(crate) store: Setting<StoreUrl>,
+    /// `None` where there is no place for the embedded one.
+    pub(crate) store: Setting<Option<StoreUrl>>,
     /// Settings of the backend; a later one of the same name wins.
     pub(crate) store_options: Vec<(String, String, Origin)>,
     pub(crate) config: Setting<Option<PathBuf>>,
     pub(crate) profile: Option<String>,
     /// Where the profile was named, unless in the file itself.
     pub(crate) profile_origin: Option<Origin>,
-    pub(crate) state_dir: Setting<PathBuf>,
+    /// `None` where there is no place for it.
+    pub(crate) state_dir: Setting<Option<PathBuf>>,
     pub(crate) policy: Setting<Option<PathBuf>>,
     pub(crate) dry_run: Setting<bool>,
     pub(crate) checksum: Setting<bool>,
@@ -98,6 +100,28 @@ impl Settings {
     pub(crate) fn own_files(&self) -> Vec<PathBuf> {
         let metrics = self.metrics_file.value.iter().flat_map(|file| [file.clone(), metrics::new_name(file)]);
         metrics.chain(self.log_file.value.clone()).collect()
+    }
+
+    /// Returns the store.
+    ///
+    /// # Errors
+    /// None is named, and there is no place for the embedded one.
+    pub(crate) fn store(&self) -> Result<&StoreUrl, Failure> {
+        self.store.value.as_ref().ok_or_else(|| {
+            Failure::usage("there is no place for the embedded store: neither HOME nor XDG_DATA_HOME is set")
+                .hint("name a store with --store")
+        })
+    }
+
+    /// Returns the directory in which the mounts' state is kept.
+    ///
+    /// # Errors
+    /// None is named, and there is no home.
+    pub(crate) fn state_dir(&self) -> Result<&Path, Failure> {
+        self.state_dir.value.as_deref().ok_or_else(|| {
+            Failure::usage("there is no place for local state: neither HOME nor XDG_STATE_HOME is set")
+                .hint("name a directory with --state-dir")
+        })
     }
 
     /// Returns the options of a sync.

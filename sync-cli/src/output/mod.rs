@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use policy_core::escape_text as harmless;
 
 use crate::args::Color;
 use crate::errors::Failure;
@@ -93,7 +94,12 @@ impl Ui {
 
     /// Prints a line of the result, for people.
     pub(crate) fn line(&self, text: &str) {
-        self.meter.aside(|| self.results.line(text));
+        self.meter.aside(|| self.results.line(&harmless(text)));
+    }
+
+    /// Prints a document that is text, as it is.
+    pub(crate) fn document(&self, text: &str) {
+        self.results.line(text);
     }
 
     /// Prints an object of the result, for programs.
@@ -119,7 +125,7 @@ impl Ui {
     /// Says something that is neither result nor warning; `-q` silences it.
     pub(crate) fn note(&self, text: &str) {
         if !self.manner.quiet && !self.manner.json {
-            self.meter.aside(|| self.notes.line(text));
+            self.meter.aside(|| self.notes.line(&harmless(text)));
         }
     }
 
@@ -128,7 +134,7 @@ impl Ui {
             self.object(&Line::Warning { message });
         } else {
             let head = self.paint("warning:", "33");
-            self.meter.aside(|| self.notes.line(&format!("{head} {message}")));
+            self.meter.aside(|| self.notes.line(&format!("{head} {}", harmless(message))));
         }
     }
 
@@ -146,12 +152,14 @@ impl Ui {
             }));
             return;
         }
-        let mut text = format!("{} {}", self.paint("error:", "1;31"), failure.headline());
+        let mut text = format!("{} {}", self.paint("error:", "1;31"), harmless(&failure.headline()));
         for cause in &failure.causes {
+            // A parser shows where in a file it is wrong.
+            let cause = cause.lines().map(harmless).collect::<Vec<_>>().join("\n");
             text.push_str(&format!("\n{} {cause}", self.paint("caused by:", "31")));
         }
         if let Some(hint) = &failure.hint {
-            text.push_str(&format!("\n{} {hint}", self.paint("hint:", "36")));
+            text.push_str(&format!("\n{} {}", self.paint("hint:", "36"), harmless(hint)));
         }
         self.meter.aside(|| self.notes.line(&text));
     }
@@ -165,7 +173,7 @@ impl Ui {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
-        self.notes.bytes(format!("{question} [y/N] ").as_bytes());
+        self.notes.bytes(format!("{} [y/N] ", harmless(question)).as_bytes());
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim(), "y" | "Y" | "yes"))

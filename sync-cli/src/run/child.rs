@@ -11,8 +11,10 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 use tokio::sync::mpsc;
 
 use super::group::Group;
+use super::limits::with_limit_before;
 use super::strays::Strays;
 use super::terminal::Terminal;
+use super::threads::refused;
 use crate::errors::Failure;
 use crate::exit::Exit;
 
@@ -67,6 +69,16 @@ impl Child {
             tracing::debug!("not made the reaper of orphans: {error}");
         }
         let strays = Strays::none_yet();
+        // Without a thread to wait for it, it must not be started.
+        let (outgoing, events) = mpsc::unbounded_channel();
+        let (started, is_started) = std::sync::mpsc::channel();
+        let wait = move || {
+            if let Ok(pid) = is_started.recv() {
+                reap(pid, &outgoing);
+            }
+        };
+        let reaper = std::thread::Builder::new().name("reaper".into()).spawn(wait);
+        reaper.map_err(|error| refused(&error))?;
         let mut starting = Command::new(program);
         starting.args(args).current_dir(dir).process_group(0);
         for (name, value) in variables {
@@ -75,7 +87,8 @@ impl Child {
                 None => starting.env_remove(name),
             };
         }
-        let child = starting.spawn().map_err(|error| failed_to_start(program, &error))?;
+        let child =
+            with_limit_before(|| starting.spawn()).map_err(|error| failed_to_start(program, &error))?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let Some(pid) = pid else {
             return Err(Failure::new(Exit::FAILED, "the command has no usable process id"));
@@ -86,18 +99,18 @@ impl Child {
             // It may have asked for the terminal before it had it, and been stopped for that.
             group.send(Signal::CONT);
         }
-        let (outgoing, events) = mpsc::unbounded_channel();
-        std::thread::Builder::new().name("reaper".into()).spawn(move || reap(pid, &outgoing)).map_err(
-            |error| {
-                group.send(Signal::KILL);
-                Failure::new(Exit::FAILED, "cannot wait for the command").caused_by(&error)
-            },
-        )?;
+        // It waits for this as long as this thread lives.
+        let _ = started.send(pid);
         Ok(Self { group, events, terminal, strays })
     }
 }
 
 impl Child {
+    /// Returns its process group.
+    pub(crate) fn group(&self) -> Group {
+        self.group
+    }
+
     /// Whether the terminal is the command's.
     pub(crate) fn has_terminal(&self) -> bool {
         self.terminal.is_some()
@@ -109,9 +122,11 @@ fn failed_to_start(program: &OsString, error: &io::Error) -> Failure {
         io::ErrorKind::NotFound => Exit::NO_COMMAND,
         _ => Exit::NOT_EXECUTABLE,
     };
-    Failure::new(exit, format!("cannot run {}", program.display()))
-        .caused_by(error)
-        .hint("what follows `--` is a program and its arguments; for a shell's words, `-- sh -c '...'`")
+    let failure = Failure::new(exit, format!("cannot run {}", program.display())).caused_by(error);
+    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) {
+        return failure.hint("the system has no room for one more process: raise its limits, or end others");
+    }
+    failure.hint("what follows `--` is a program and its arguments; for a shell's words, `-- sh -c '...'`")
 }
 
 /// Reaps every child until there is none, and tells of the one with this id.

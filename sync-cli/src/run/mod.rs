@@ -3,16 +3,19 @@
 mod budget;
 mod child;
 mod group;
-mod hard_stop;
+mod limits;
 mod orphans;
+mod sentry;
 mod signals;
 mod strays;
 mod supervise;
 mod terminal;
+mod threads;
 
 pub(crate) use budget::{Budget, Moments};
 pub(crate) use child::{Child, Ended, Variable};
-pub(crate) use hard_stop::HardStop;
+pub(crate) use limits::raise_open_files;
 pub(crate) use orphans::reap_orphans;
 pub(crate) use signals::{Signals, is_stop, name as signal_name};
 pub(crate) use supervise::{Supervised, supervise};
+pub(crate) use threads::{Threads, is_refusal};

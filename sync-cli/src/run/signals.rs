@@ -2,39 +2,50 @@
 
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
+use super::group::Group;
+use super::sentry::{self, Orders, Speaker};
 use crate::errors::Failure;
 use crate::exit::Exit;
 
 /// A stream of signals, from the moment it is made.
+///
+/// A stop signal ends the program within two seconds, whatever hangs, unless a session is held: that takes each signal
+/// as one to be answered, and ends when it is done with saving.
 pub(crate) struct Signals {
     incoming: mpsc::UnboundedReceiver<Signal>,
+    outgoing: mpsc::UnboundedSender<Signal>,
+    orders: watch::Sender<Orders>,
 }
 
 /// Those that end what is going on.
-const STOPPING: [Signal; 2] = [Signal::TERM, Signal::INT];
+pub(super) const STOPPING: [Signal; 2] = [Signal::TERM, Signal::INT];
 /// Those that a command is told of, and that mean nothing to this program itself.
 const PASSED_ON: [Signal; 5] = [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
 
 impl Signals {
     /// Listens for SIGTERM and SIGINT.
-    pub(crate) fn stopping() -> Result<Self, Failure> {
-        Self::listen(&STOPPING)
-    }
-
-    /// Listens for these, and for those that are passed on to a command.
-    pub(crate) fn all() -> Result<Self, Failure> {
-        Self::listen(&[&STOPPING[..], &PASSED_ON[..]].concat())
-    }
-
-    fn listen(which: &[Signal]) -> Result<Self, Failure> {
+    pub(crate) fn listen() -> Result<Self, Failure> {
         let (outgoing, incoming) = mpsc::unbounded_channel();
-        for &which in which {
+        let orders = watch::Sender::default();
+        sentry::start(orders.clone(), outgoing.clone())?;
+        Ok(Self { incoming, outgoing, orders })
+    }
+
+    /// Says by whom the last words are spoken if the program has to be ended.
+    pub(crate) fn speak_through(&self, speaker: Speaker) {
+        self.orders.send_modify(|orders| orders.speaker = Some(speaker));
+    }
+
+    /// Listens also for those that are passed on to a command.
+    pub(crate) fn listen_for_all(&mut self) -> Result<(), Failure> {
+        for which in PASSED_ON {
             let mut stream = signal(SignalKind::from_raw(which.as_raw())).map_err(|error| {
                 Failure::new(Exit::FAILED, format!("cannot listen for {}", name(which))).caused_by(&error)
             })?;
-            let outgoing = outgoing.clone();
+            let outgoing = self.outgoing.clone();
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
                     if outgoing.send(which).is_err() {
@@ -43,16 +54,37 @@ impl Signals {
                 }
             });
         }
-        Ok(Self { incoming })
+        Ok(())
+    }
+
+    /// Says whether a session is held, which is saved before the program ends.
+    pub(crate) fn hold(&self, held: bool) {
+        self.orders.send_modify(|orders| orders.held = held);
+    }
+
+    /// Says which group must not outlive this program.
+    pub(crate) fn guard(&self, group: Option<Group>) {
+        self.orders.send_modify(|orders| orders.group = group);
+    }
+
+    /// Ends the program at `at` with this failure, whatever hangs.
+    pub(crate) fn end_at(&self, at: Instant, failure: Failure) {
+        self.orders.send_modify(|orders| orders.end_at(at, failure));
+    }
+
+    /// Ends the program soon, whatever hangs.
+    pub(crate) fn end_soon(&self, failure: Failure) {
+        self.orders.send_modify(|orders| orders.end_soon(failure));
     }
 
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) -> Signal {
-        match self.incoming.recv().await {
-            Some(signal) => signal,
-            // The senders live as long as the runtime: there will be none any more.
-            None => std::future::pending().await,
+        // This has a sender itself: the stream does not end.
+        let Some(signal) = self.incoming.recv().await else { std::future::pending().await };
+        if self.orders.borrow().held {
+            self.orders.send_modify(Orders::answer);
         }
+        signal
     }
 
     /// Waits for the next one that ends what is going on; others are dropped.

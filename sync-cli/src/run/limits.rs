@@ -1,0 +1,37 @@
+//! How many files this program may have open: as many as it can get, while a command gets what was there before.
+
+use std::sync::OnceLock;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// More than this program ever needs.
+const ENOUGH: u64 = 1 << 16;
+
+/// The limit that this program was started with, if it was raised.
+static BEFORE: OnceLock<Rlimit> = OnceLock::new();
+
+/// Raises the soft limit as far as the hard one allows.
+pub(crate) fn raise_open_files() {
+    let before = getrlimit(Resource::Nofile);
+    let wanted = before.maximum.unwrap_or(ENOUGH).min(ENOUGH);
+    let Some(current) = before.current.filter(|current| *current < wanted) else { return };
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: before.maximum }) {
+        Ok(()) => drop(BEFORE.set(before)),
+        Err(error) => tracing::debug!("no more than {current} files can be open: {error}"),
+    }
+}
+
+/// Starts something that gets the limit that this program was started with.
+///
+/// Nothing but unsafe code could change it in the new process alone. Who opens a file in just that moment may have to
+/// try it again, as with any lack of descriptors.
+pub(super) fn with_limit_before<T>(start: impl FnOnce() -> T) -> T {
+    let Some(before) = BEFORE.get() else { return start() };
+    let raised = getrlimit(Resource::Nofile);
+    let lowered = setrlimit(Resource::Nofile, *before).is_ok();
+    let started = start();
+    if lowered && let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("the limit of open files stays at what it was: {error}");
+    }
+    started
+}

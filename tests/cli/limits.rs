@@ -1,0 +1,145 @@
+//! Limits of the system: fewer threads, files and random numbers than a program likes (faults P8, P16, P17).
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::world::{Ended, Machine, World, noise};
+
+/// Returns the same call behind another program: `prlimit --nproc=3 ctxsync ...`.
+fn behind(machine: &Machine, before: &[&str], args: &[&str]) -> Command {
+    behind_program(machine, before, PathBuf::from(env!("CARGO_BIN_EXE_ctxsync")), args)
+}
+
+fn behind_program(machine: &Machine, before: &[&str], program: PathBuf, args: &[&str]) -> Command {
+    let like = machine.command([""; 0]);
+    // Whatever happens, no test waits for ever.
+    let mut command = Command::new("timeout");
+    command.args(["-k", "1", "60"]).args(before).arg(program).args(args);
+    command.current_dir(machine.path("")).env_clear();
+    command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
+fn ended(machine: &Machine, mut command: Command) -> Ended {
+    machine.ended(command.output().unwrap())
+}
+
+#[track_caller]
+fn no_panic(ended: &Ended) {
+    assert!(!ended.err.contains("panicked") && !ended.err.contains("internal error"), "{}", ended.err);
+    assert!(![101, 124, 134, 137].contains(&ended.code), "{}: {}", ended.code, ended.err);
+}
+
+#[test]
+fn p16_with_few_threads_it_works_or_says_so_before_the_command() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become a user of whom no other process is there");
+        return;
+    }
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/f", "x");
+    // Everyone may work here, also one who may not look into the directory of the build.
+    let program = machine.path("ctxsync");
+    std::fs::copy(env!("CARGO_BIN_EXE_ctxsync"), &program).unwrap();
+    let root = machine.path("").parent().unwrap().to_owned();
+    for dir in [&root, &machine.path(""), &machine.path("work")] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let user = (50_000 + std::process::id() % 10_000).to_string();
+    let mut done = 0;
+    for limit in 1..=12 {
+        let limit = format!("--nproc={limit}");
+        let before = ["setpriv", "--reuid", &user, "--clear-groups", "prlimit", &limit];
+        let push =
+            ended(&machine, behind_program(&machine, &before, program.clone(), &["push", "c", "work"]));
+        no_panic(&push);
+        if push.code != 0 {
+            assert_eq!((push.code, done), (1, 0), "{}", push.err);
+            assert!(push.err.contains("cannot start the threads"), "{}", push.err);
+        }
+        let run = ["run", "-c", "r", "work", "--", "touch", "ran"];
+        let run = ended(&machine, behind_program(&machine, &before, program.clone(), &run));
+        no_panic(&run);
+        assert_eq!(run.code == 0, machine.has("work/ran"), "{}: {}", run.code, run.err);
+        let _ = std::fs::remove_file(machine.path("work/ran"));
+        done += usize::from(push.code == 0);
+    }
+    assert!(done >= 7, "a handful of threads is enough: {done}");
+}
+
+/// Whether system calls can be made to fail here.
+fn can_inject() -> bool {
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
+    traced.is_ok_and(|output| output.status.success())
+}
+
+/// Runs a session of which the `when`-th of these system calls fails.
+fn session_without(machine: &Machine, calls: &str, when: &str) -> Ended {
+    machine.write("work/f", when);
+    let inject = format!("inject={calls}:when={when}");
+    let before = ["strace", "-f", "-o", "/dev/null", "-e", &inject];
+    ended(machine, behind(machine, &before, &["run", "-c", "c", "work", "--", "touch", "ran"]))
+}
+
+#[test]
+fn p16_a_thread_that_is_refused_at_any_moment() {
+    if !can_inject() {
+        eprintln!("skipped: strace does not work here");
+        return;
+    }
+    let machine = World::new().machine("a");
+    // The first is the one that hears signals; then it is tried how many can be had, and then they are started.
+    for when in (1..=26).map(|n| n.to_string()).chain(["2+", "5+", "13+"].map(String::from)) {
+        let ended = session_without(&machine, "clone,clone3,vfork:error=EAGAIN", &when);
+        no_panic(&ended);
+        let ran = machine.has("work/ran");
+        assert_eq!(ended.code == 0, ran, "{when}: {} {}", ended.code, ended.err);
+        assert!([0, 1, 126].contains(&ended.code), "{when}: {} {}", ended.code, ended.err);
+        let _ = std::fs::remove_file(machine.path("work/ran"));
+    }
+}
+
+#[test]
+fn p17_without_random_numbers_nothing_begins() {
+    if !can_inject() {
+        eprintln!("skipped: strace does not work here");
+        return;
+    }
+    let machine = World::new().machine("a");
+    let ended = session_without(&machine, "getrandom:error=EIO", "1+");
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains("the system gives no random numbers"), "{}", ended.err);
+    assert!(!machine.has("work/ran"));
+    no_panic(&ended);
+}
+
+#[test]
+fn p16_a_file_that_gets_too_long_is_an_error_and_no_signal() {
+    let machine = World::new().machine("a");
+    machine.write("work/big", noise(3_000_000));
+    let before = ["prlimit", "--fsize=1000000"];
+    let push = ended(&machine, behind(&machine, &before, &["push", "c", "work"]));
+    assert_eq!(push.code, 1, "{}", push.err);
+    assert!(push.err.contains("File too large"), "{}", push.err);
+    // The command has the signal as it would have it without this program.
+    let script = "grep SigIgn: /proc/self/status; head -c 2000000 /dev/zero > long";
+    let args = ["run", "-c", "d", "empty", "--", "sh", "-c", script];
+    let run = ended(&machine, behind(&machine, &before, &args));
+    assert_eq!(run.code, 128 + 25, "{}", run.err);
+    let ignored = run.out.split_whitespace().nth(1).unwrap();
+    assert_eq!(u64::from_str_radix(ignored, 16).unwrap() & (1 << 24), 0, "{ignored}");
+}
+
+#[test]
+fn p8_the_limit_of_files_is_raised_and_the_command_has_its_own() {
+    let machine = World::new().machine("a");
+    let script = "ulimit -n; grep 'open files' /proc/$PPID/limits";
+    let before = ["prlimit", "--nofile=100:4000"];
+    let run =
+        ended(&machine, behind(&machine, &before, &["run", "-c", "c", "work", "--", "sh", "-c", script]));
+    assert_eq!(run.code, 0, "{}", run.err);
+    let words: Vec<_> = run.out.split_whitespace().collect();
+    assert_eq!((words[0], words[4], words[5]), ("100", "4000", "4000"), "{}", run.out);
+}
