@@ -33,6 +33,18 @@ fn what_is_brought_belongs_to_them() {
     let args = ["run", "-c", "c", "--wait", "--chown", "54321:54322", "work", "--", "sh", "-c"];
     two.done(&[&args[..], &["echo mine > mine; test -z \"$CTXSYNC_CHOWN\""]].concat());
     assert_eq!((owner(&two, "work/dir/f"), owner(&two, "work/mine")), ((54321, 54322), (0, 0)));
+    // What was there stays whose it was.
+    assert_eq!((owner(&two, "work"), owner(&one, "work")), ((0, 0), (0, 0)));
+    one.done(&["pull", "c", "elsewhere", "--chown", "54321:54322"]);
+    assert_eq!(owner(&one, "elsewhere"), (54321, 54322));
+    for args in [["run", "-c", "new", "new/mount"], ["run", "-c", "c", "known/mount"]] {
+        two.done(&[&args[..], &["--chown", "54321:54322", "--", "true"]].concat());
+        let made = std::path::Path::new(args[3]);
+        assert_eq!(owner(&two, args[3]), (54321, 54322), "{args:?}");
+        assert_eq!(owner(&two, made.parent().unwrap().to_str().unwrap()), (54321, 54322), "{args:?}");
+    }
+    two.done(&["restore", "c@-0", "restored", "--chown", "54321:54322"]);
+    assert_eq!(owner(&two, "restored"), (54321, 54322));
 }
 
 #[test]

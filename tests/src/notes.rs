@@ -16,6 +16,8 @@ pub struct Noted {
     pub warnings: Vec<String>,
     /// Problems, each as `path: message`.
     pub problems: Vec<String>,
+    /// What was said to help against each of them.
+    pub hints: Vec<String>,
     /// What was done with which path.
     pub events: Vec<(TreePath, Action)>,
 }
@@ -41,6 +43,8 @@ impl Monitor for Notes {
     }
 
     fn problem(&self, problem: &PathProblem) {
-        self.lock().problems.push(format!("{}: {}", problem.path, problem.message));
+        let mut noted = self.lock();
+        noted.problems.push(format!("{}: {}", problem.path, problem.message));
+        noted.hints.push(problem.hint.clone());
     }
 }

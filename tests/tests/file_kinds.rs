@@ -1,8 +1,11 @@
 //! A path that was a file becomes a directory, and the other way round (faults L4).
 
 use ctxsync_tests::compare::{assert_same, assert_same_but_times, list, paths};
-use ctxsync_tests::machine::{Machine, World};
+use ctxsync_tests::faults::Fails;
+use ctxsync_tests::machine::{Machine, World, changed};
 use ctxsync_tests::tree::Tree;
+use std::path::Path;
+use transfer_engine::Env;
 
 type Change = fn(&Tree);
 
@@ -113,6 +116,62 @@ async fn emptied_and_renamed_directories_follow() {
     for (before, change) in cases {
         follows(before, change).await;
     }
+}
+
+/// What stands in the way of a change of kind is no second version of anything: its cause is named, and the next pull
+/// goes on.
+#[tokio::test]
+async fn l4_a_failed_removal_is_no_conflict() {
+    let file: Change = |t| drop(t.write("x", "file").at(""));
+    let dir: Change = |t| drop(t.write("x/y/z", "deep").at(""));
+    let clear: Change = |t| drop(t.remove("x").at(""));
+    let cases = [
+        (dir, file, "rmdir", "x/y", rustix::io::Errno::BUSY, "`x/y` cannot be removed"),
+        (dir, file, "rmdir", "x", rustix::io::Errno::ACCESS, "`x` cannot be removed"),
+        (dir, file, "unlinkat", "x/y/z", rustix::io::Errno::PERM, "cannot be removed"),
+        (file, dir, "unlinkat", "x", rustix::io::Errno::IO, "cannot be removed"),
+    ];
+    for (before, after, operation, at, errno, said) in cases {
+        let world = World::memory().await;
+        let (a, mut b) = (world.machine("a"), world.machine("b"));
+        before(&a.mount);
+        a.mount.write("other", "x");
+        a.push().await.clean();
+        b.pull().await.clean();
+        clear(&a.mount);
+        after(&a.mount);
+        a.push().await.clean();
+        let place = b.mount.at(at);
+        b.env = Env::real().with_file_faults(Fails::new(operation, errno, move |path: &Path| path == place));
+        let ended = b.pull().await;
+        let report = ended.report();
+        assert_eq!((report.conflicts, report.unsettled), (0, 0), "{operation} {at}: {:?}", ended.noted);
+        assert!(report.failed > 0 && report.is_incomplete(), "{operation} {at}");
+        let cause = std::io::Error::from(errno).to_string();
+        let told = |problem: &String| problem.contains(said) && problem.contains(&cause);
+        assert!(ended.noted.problems.iter().any(told), "{operation} {at}: {:?}", ended.noted);
+        assert!(ended.noted.warnings.is_empty(), "{:?}", ended.noted);
+        b.env = Env::real();
+        assert_eq!(b.push().await.clean().added, 0, "{operation} {at}: nothing of it is its user's");
+        b.pull().await.clean();
+        assert_same(&a.mount.0, &b.mount.0);
+    }
+}
+
+/// A directory that can't be removed is tried again, and is not its user's meanwhile.
+#[tokio::test]
+async fn l4_an_emptied_directory_that_cannot_be_removed_goes_later() {
+    let (_world, a, mut b) =
+        changed(|t| drop(t.write("x/y/z", "1").at("")), |t| drop(t.remove("x").at(""))).await;
+    let busy = rustix::io::Errno::BUSY;
+    b.env = Env::real().with_file_faults(Fails::new("rmdir", busy, |path: &Path| path.ends_with("y")));
+    let ended = b.pull().await;
+    assert_eq!((ended.report().failed, ended.report().deleted), (1, 1), "{:?}", ended.noted);
+    assert!(ended.noted.problems[0].contains("`x/y` cannot be removed"), "{:?}", ended.noted);
+    b.env = Env::real();
+    assert_eq!(b.push().await.clean().added, 0);
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
 }
 
 /// Changes one machine each way, syncs in both orders, and returns what both come to.

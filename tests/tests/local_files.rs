@@ -289,6 +289,71 @@ async fn l24_a_file_that_was_moved_aside_is_kept_also_where_its_name_is_taken() 
     assert!(b.mount.has("ctxsync-recovered-x") && b.mount.has("ctxsync-recovered-x-3"));
 }
 
+/// A mount inside a directory that is synced as well: what a killed pull left in the inner one is nobody's.
+#[tokio::test]
+async fn p1_staging_is_passed_over_at_any_depth() {
+    let world = World::memory().await;
+    let (outer, mut inner) = (world.machine("outer"), world.machine("inner"));
+    outer.mount.write("sub/f", "f").write("sub/deep/g", "g");
+    inner.mount = Tree(outer.mount.at("sub/deep"));
+    let left = "sub/deep/.ctxsync-stage-0123456789abcdef";
+    outer.mount.write(format!("{left}/.ctxsync-stage"), "").write(format!("{left}/s-1/n-1"), "half a file");
+    outer.mount.dir("sub/.ctxsync-stage-0000456789abcdef");
+    outer.push().await.clean();
+    let fresh = world.machine("fresh");
+    fresh.pull().await.clean();
+    assert_eq!(paths(&fresh.mount.0), ["sub", "sub/deep", "sub/deep/g", "sub/f"]);
+    // The next sync of the inner one clears it.
+    inner.push().await.clean();
+    assert!(!outer.mount.has(left));
+}
+
+/// What git and others that go by its rules see of a sync: nothing.
+#[tokio::test]
+async fn staging_hides_itself_from_git() {
+    let (_world, a, mut b) =
+        changed(|t| drop(t.write("f", "1").at("")), |t| drop(t.write("f", "2").at(""))).await;
+    let (mount, seen) = (b.mount.clone(), Arc::new(AtomicU64::new(0)));
+    let count = seen.clone();
+    b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
+        if operation == "renameat2" {
+            let ours: Vec<String> =
+                mount.files().into_iter().filter(|path| path.ends_with("/.gitignore")).collect();
+            assert!(ours.len() == 1 && ours[0].starts_with(".ctxsync-stage-"), "{ours:?}");
+            assert_eq!(mount.read(&ours[0]), "*\n");
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    }));
+    b.pull().await.clean();
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+/// The cause is named, and what can't work by itself is not promised to be tried again.
+#[tokio::test]
+async fn p5_p10_why_a_path_was_not_brought_is_said() {
+    let cases = [
+        (rustix::io::Errno::NOSPC, "No space left on device", "make room on the mount's disk"),
+        (rustix::io::Errno::ROFS, "Read-only file system", "make the mount's disk writable"),
+        (rustix::io::Errno::ACCESS, "Permission denied", "the right to write there"),
+        (rustix::io::Errno::IO, "Input/output error", "the next pull tries it again"),
+    ];
+    for (errno, cause, help) in cases {
+        let world = World::memory().await;
+        let (a, mut b) = (world.machine("a"), world.machine("b"));
+        a.mount.write("d/f", "1").write("g", "2");
+        a.push().await.clean();
+        let at_d: fn(&Path) -> bool = |path| path.ends_with("d");
+        b.env = Env::real().with_file_faults(Fails::new("mkdirat", errno, at_d));
+        let ended = b.pull().await;
+        assert_eq!(ended.report().failed, 1, "{errno}");
+        let [problem] = &ended.noted.problems[..] else { panic!("{:?}", ended.noted) };
+        assert!(problem.contains(cause), "{problem}");
+        assert!(ended.noted.hints[0].contains(help), "{:?}", ended.noted);
+        assert_eq!(b.mount.read("g"), "2");
+    }
+}
+
 #[tokio::test]
 async fn p5_p6_p7_a_failing_disk_stops_a_pull_and_leaves_nothing_half_done() {
     let anywhere: fn(&Path) -> bool = |_| true;

@@ -18,7 +18,7 @@ use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{
-    Arriving, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, ContextState, MountState, NextBase,
+    Arriving, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, Change, ContextState, MountState, NextBase,
     Overlaid,
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
@@ -219,12 +219,8 @@ impl Mount {
         // First what an interrupted download left: its staging directory tells how far it came.
         self.fold_arrivals(Some(&dir), None)?;
         let recovered = recover(&dir).map_err(|e| Error::local("clear up", &self.path, e))?;
+        recovered.tell(monitor);
         self.arriving.leave(recovered.left);
-        for name in recovered.rescued {
-            monitor.warning(&format!(
-                "an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`"
-            ));
-        }
         Ok(Some(dir))
     }
 
@@ -317,7 +313,11 @@ impl Mount {
         dir: Option<&MountDir>,
         header: Option<BaseHeader>,
     ) -> Result<(), Error> {
+        let is_ours = self.arriving.head().is_some();
         self.arriving.end();
+        if !is_ours {
+            self.note_half_done()?;
+        }
         let Some((begun, fresh, arrivals)) = self.files.read_arrivals()? else {
             return self.files.drop_arrivals();
         };
@@ -343,6 +343,23 @@ impl Mount {
         };
         fold().map_err(|e| Error::local("write", &folded, e))?;
         self.files.adopt_folded()
+    }
+
+    /// Notes in which directories the download of this journal changed something, which was killed and may not have
+    /// come to set their times.
+    fn note_half_done(&self) -> Result<(), Error> {
+        let Some((.., rows)) = self.files.read_arrivals()? else { return Ok(()) };
+        let cannot = |e| Error::local("read", self.files.arrivals(), e);
+        let mut last = None;
+        for row in rows {
+            let row = row.map_err(cannot)?;
+            let parent = row.path.parent().filter(|_| !matches!(row.change, Change::Set(_) | Change::Void));
+            if let Some(dir) = parent.filter(|parent| last.as_ref() != Some(parent)) {
+                self.arriving.note_half_done(&dir);
+                last = Some(dir);
+            }
+        }
+        Ok(())
     }
 
     /// Begins the base that follows the one of `header`: its rows, but for those that left the scope, so that

@@ -1,14 +1,14 @@
 //! The plan of a sync as a stream: base, local differences and head, merged and decided.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use policy_core::{
-    Decision, Entry, ExtractPolicy, Next, Reason, Reconciler, Rules, Scope, Source, Step, Towards, TreePath,
-    TreeRow, Verdict,
+    Decision, Entry, ExtractPolicy, Next, Reason, Reconciler, Rules, Scope, Source, Step, Timestamp, Towards,
+    TreePath, TreeRow, Verdict,
 };
 
 use crate::error::Error;
@@ -87,6 +87,14 @@ impl Filter {
             && (self.closed.is_empty() || self.closed.begin_of(path).is_root())
     }
 
+    /// Whether this lies in a directory that leads to what was asked for, and was not asked for itself.
+    fn is_beside(&self, entry: &TreeEntry) -> bool {
+        let parent = entry.path.parent().unwrap_or_default();
+        !entry.recycled
+            && self.only.iter().any(|only| only.is_below(&parent))
+            && self.in_scope(&entry.path, entry.entry.is_dir())
+    }
+
     /// Whether the policy extracts an archive of this name when it is brought.
     pub(crate) fn extracts(&self, path: &TreePath) -> bool {
         self.extract.is_some()
@@ -136,6 +144,8 @@ pub(crate) struct Plan<'a> {
     unread: Arc<[TreePath]>,
     /// Files of databases that are gone because what they held is in the database.
     folded: BTreeSet<TreePath>,
+    /// What was met beside the paths that were asked for, and its time.
+    beside: VecDeque<(TreePath, Timestamp)>,
 }
 
 impl<'a> Plan<'a> {
@@ -148,7 +158,8 @@ impl<'a> Plan<'a> {
         filter: Arc<Filter>,
     ) -> Self {
         let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
-        Self { reconciler, base, local, remote, filter, towards, unread, folded: BTreeSet::new() }
+        let (folded, beside) = (BTreeSet::new(), VecDeque::new());
+        Self { reconciler, base, local, remote, filter, towards, unread, folded, beside }
     }
 
     /// Returns the plan with what can't be read in the mount, and so is not uploaded.
@@ -204,6 +215,13 @@ impl<'a> Plan<'a> {
         step
     }
 
+    /// Returns what the context has before `path` beside what was asked for, in order, with its time. It is
+    /// known as soon as the step at `path` is.
+    pub(crate) fn beside_before(&mut self, path: Option<&TreePath>) -> Vec<(TreePath, Timestamp)> {
+        let end = path.map_or(self.beside.len(), |path| self.beside.partition_point(|(p, _)| p < path));
+        self.beside.drain(..end).collect()
+    }
+
     /// Returns the next decided path.
     pub(crate) async fn next(&mut self) -> Result<Option<PlanStep>, Error> {
         let state = |e: io::Error| Error::local("read", "the local state", e);
@@ -241,6 +259,8 @@ impl<'a> Plan<'a> {
                         for entry in entries {
                             if self.filter.contains(&entry.path, entry.entry.is_dir()) {
                                 self.reconciler.push_remote(Some(RemoteRow(entry)));
+                            } else if self.filter.is_beside(&entry) {
+                                self.beside.push_back((entry.path, entry.entry.mtime));
                             }
                         }
                     }

@@ -8,10 +8,12 @@ mod place;
 mod working;
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use ctxsync_tests::compare::{Listing, assert_same, differences, list};
 
-use crate::place::{Place, rounds, time};
+use crate::place::{Place, end, rounds, time};
 
 #[test]
 fn p1_a_push_that_is_killed_leaves_the_old_snapshot_or_the_new_one() {
@@ -48,6 +50,39 @@ fn is_between(mount: &Path, old: &Listing, new: &Listing) -> Result<(), String> 
         }
     }
     Ok(())
+}
+
+#[test]
+fn p1_a_restore_that_is_killed_leaves_nothing_that_the_next_does_not_clear() {
+    let mut place = Place::new();
+    let a = place.mount("a");
+    place.change(&a);
+    let snapshot = place.run("push", "a")["snapshot"].to_string();
+    let args = ["restore".to_owned(), format!("work@{snapshot}"), "restored".to_owned(), "--json".to_owned()];
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let restore = |place: &Place| {
+        let output = place.program("a", &args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    };
+    let mut whole = time(|| restore(&place));
+    let restored = place.path("a").join("restored");
+    let (mut killed, mut left) = (0, 0);
+    for round in 0..rounds() {
+        std::fs::remove_dir_all(&restored).unwrap();
+        let mut child =
+            place.program("a", &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let nanos = place.random.below(whole.as_nanos() as usize);
+        std::thread::sleep(Duration::from_nanos(nanos as u64));
+        killed += u64::from(child.try_wait().unwrap().is_none());
+        end(&mut child);
+        is_between(&restored, &Listing::new(), &list(&a.0)).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        left +=
+            u64::from(list(&restored).keys().any(|path| path.to_string_lossy().contains(".ctxsync-stage")));
+        whole = whole.max(time(|| restore(&place)));
+        assert_same(&a.0, &restored);
+    }
+    println!("{} rounds: killed in time {killed}, left something {left}", rounds());
+    assert!(killed > 0 && left > 0, "{killed} {left}");
 }
 
 #[test]

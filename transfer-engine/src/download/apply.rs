@@ -14,11 +14,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{free_copy_path, link_print};
+use super::dir_times::set_all;
 use super::fetch::{Fetcher, Item, LONG, Outcome, Told, range_buffers};
 use super::jobs::Jobs;
 use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
 use super::recent::Recent;
+use super::trouble::Trouble;
 use crate::error::Error;
 use crate::format::ChunkRef;
 use crate::local::{
@@ -42,6 +44,9 @@ const WINDOWS_AHEAD: usize = 2;
 pub(super) const KEPT: u64 = 8;
 /// How much larger each window is than the one before.
 const WINDOW_GROWTH: u64 = 4;
+
+/// What helps where trying again does.
+pub(super) const RETRY: &str = "the next pull tries it again";
 
 /// What applying needs besides the plan.
 pub(crate) struct Applying<'a> {
@@ -120,12 +125,15 @@ pub(crate) async fn apply(
         recent: Arc::new(Mutex::new(Recent::new(options.memory / KEPT))),
         monitor: *monitor,
         progress: Mutex::new(applying.total),
-        hint: "the next pull tries it again",
+        hint: RETRY,
         sharing: Some((applying.arriving.clone(), applying.lane)),
         stop: applying.stop.clone(),
     };
     let done = carry_out(applying, &fetcher, &staging, &mut plan, ledger).await;
     drop(fetcher);
+    let (times, root_time) = ledger.times.finish();
+    let job_dir = dir.clone();
+    let timed = dir.blocking(move || set_all(&job_dir, &times)).await;
     let noted = ledger.flush(applying);
     // With a journal that lacks something, what is still in staging is how the next sync knows what came.
     if !applying.arriving.is_torn()
@@ -133,7 +141,11 @@ pub(crate) async fn apply(
     {
         staging.finish(done.is_err() || ledger.stopped);
     }
-    done.and(noted)
+    if let Some(time) = root_time {
+        // It was changed last by the staging directory.
+        set_all(dir, &[(TreePath::root(), time)]);
+    }
+    done.and(timed.map_err(|e| Error::local("set the times in", dir.path(), io::Error::from(e)))).and(noted)
 }
 
 async fn carry_out(
@@ -160,11 +172,12 @@ async fn carry_out(
             ledger.stopped = true;
             break;
         }
+        ledger.times.see_beside(plan.beside_before(Some(&step.path)));
         ledger.meet(applying, &step)?;
         if let Some(archive) = unfinished(&step, &applying.filter)
             && (applying.lane == Lane::Asked || !applying.arriving.asked().covers(&step.path))
         {
-            ledger.archives.push_back(archive);
+            ledger.queue_archive(archive);
         }
         // In a conflict it is the local version that keeps the path.
         let keeps = !has_outcome(&step) || step.decision.verdict == Verdict::KeepBoth;
@@ -177,6 +190,7 @@ async fn carry_out(
         }
         let mut told = told(&step, &applying.filter);
         told.row = told.row.map(|row| row.among(&applying.file_systems));
+        ledger.expect(&told);
         if matches!(step.decision.verdict, Verdict::Delete) {
             if is_local_dir(&step) || expecting(&step).is_some() {
                 removals.push(Removal { path: step.path.clone(), expected: expecting(&step), told });
@@ -226,7 +240,7 @@ async fn carry_out(
                     continue;
                 }
                 Err(e) => {
-                    problem(*monitor, &step.path, format!("no place for a conflict copy: {e}"));
+                    problem(*monitor, &step.path, Trouble::local("no place for a conflict copy", &e));
                     ledger.settle(applying, &told, Outcome::Failed)?;
                     continue;
                 }
@@ -248,7 +262,7 @@ async fn carry_out(
             (_, Some(Expecting::Link(target))) => match look_at_link(dir, &path, &target).await? {
                 Some(print) => Expected::Leaf(print),
                 None => {
-                    problem(*monitor, &path, InstallError::Changed.to_string());
+                    problem(*monitor, &path, Trouble::passing(InstallError::Changed.to_string()));
                     ledger.settle(applying, &told, Outcome::Failed)?;
                     continue;
                 }
@@ -301,6 +315,8 @@ async fn carry_out(
             jobs.settle(ledger, WINDOWS_AHEAD).await?;
         }
     }
+    ledger.times.see_beside(plan.beside_before(None));
+    ledger.times.end();
     if !window.is_empty() && !ledger.stopped {
         jobs.fetch(window);
     }
@@ -316,14 +332,33 @@ async fn carry_out(
             .blocking(move || remove_all(&dir2, &staging2, removals, standing, making_room, &filter))
             .await;
         let removed = removed.map_err(|e| Error::local("remove from", dir.path(), io::Error::from(e)))?;
+        let (removed, stuck, full) = removed;
         for (told, result) in removed {
             match result {
                 Ok(()) => ledger.settle(applying, &told, Outcome::Removed)?,
-                Err((path, message)) => {
-                    problem(*monitor, &path, message);
+                Err((path, trouble)) => {
+                    problem(*monitor, &path, trouble);
                     ledger.settle(applying, &told, Outcome::Failed)?;
                 }
             }
+        }
+        for Stuck { path, mode, trouble } in stuck {
+            // To the next sync an empty directory would be its user's.
+            ledger.keep_dir(applying, &path, mode)?;
+            let mut in_the_way = blocked.extract_if(.., |item| path.is_within(&item.path)).peekable();
+            if in_the_way.peek().is_none() {
+                problem(*monitor, &path, trouble.clone());
+                ledger.note_failed();
+            }
+            for item in in_the_way {
+                problem(*monitor, &item.path, trouble.clone());
+                ledger.settle(applying, &item.told, Outcome::Failed)?;
+            }
+        }
+        for item in blocked.extract_if(.., |item| full.contains(&item.path)) {
+            let e = io::ErrorKind::DirectoryNotEmpty.into();
+            problem(*monitor, &item.path, Trouble::local("the directory in its place cannot be removed", &e));
+            ledger.settle(applying, &item.told, Outcome::Failed)?;
         }
         if !blocked.is_empty() {
             jobs.fetch(blocked);
@@ -337,8 +372,8 @@ async fn carry_out(
     for (told, result) in modes.map_err(|e| Error::local("change", dir.path(), io::Error::from(e)))? {
         match result {
             Ok(outcome) => ledger.settle(applying, &told, outcome)?,
-            Err(message) => {
-                problem(*monitor, &told.path, message);
+            Err(trouble) => {
+                problem(*monitor, &told.path, trouble);
                 ledger.settle(applying, &told, Outcome::Failed)?;
             }
         }
@@ -363,9 +398,17 @@ async fn bring_long<'a>(
     Ok(())
 }
 
-fn problem(monitor: &dyn Monitor, path: &TreePath, message: String) {
-    let hint = "the next pull tries it again".to_owned();
-    monitor.problem(&PathProblem { path: path.clone(), message, hint });
+fn problem(monitor: &dyn Monitor, path: &TreePath, trouble: Trouble) {
+    let hint = trouble.hint_or(RETRY);
+    monitor.problem(&PathProblem { path: path.clone(), message: trouble.message, hint });
+}
+
+/// Says why something was not removed.
+fn not_removed(e: &InstallError) -> Trouble {
+    match e {
+        InstallError::Changed => Trouble::passing(e.to_string()),
+        InstallError::Io(e) => Trouble::local("cannot be removed", e),
+    }
 }
 
 /// Sets an item aside that is directly above `path`.
@@ -438,7 +481,7 @@ fn change_mode(
 }
 
 /// Whether the mount has a directory at the step's path that a row speaks of.
-fn is_local_dir(step: &PlanStep) -> bool {
+pub(super) fn is_local_dir(step: &PlanStep) -> bool {
     match &step.local {
         Some(row) => matches!(&row.state, DeltaState::Present { entry, .. } if entry.is_dir()),
         None => step.base.as_ref().is_some_and(|b| b.entry.is_dir()),
@@ -488,7 +531,7 @@ async fn remove_now(
     match removed.await.map_err(|e| Error::local("remove", dir.show(path), io::Error::from(e)))? {
         Ok(()) => Ok(Outcome::Removed),
         Err(e) => {
-            problem(monitor, path, e.to_string());
+            problem(monitor, path, not_removed(&e));
             Ok(Outcome::Failed)
         }
     }
@@ -509,16 +552,23 @@ async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Outcome, E
     match made.await.map_err(|e| Error::local("make", applying.dir.show(path), io::Error::from(e)))? {
         Ok(outcome) => Ok(outcome),
         Err(e) => {
-            problem(applying.monitor, path, format!("the directory cannot be made: {e}"));
+            problem(applying.monitor, path, Trouble::local("the directory cannot be made", &e));
             Ok(Outcome::Failed)
         }
     }
 }
 
-type Removed = (Told, Result<(), (TreePath, String)>);
+/// A directory that is empty and can't be removed.
+struct Stuck {
+    path: TreePath,
+    mode: u16,
+    trouble: Trouble,
+}
+
+type Removed = (Told, Result<(), (TreePath, Trouble)>);
 
 /// Removes files, then the directories that nothing is left in and that the context does not hold: those of
-/// the files, and `emptied`.
+/// the files, and `emptied`. Returns as well which of them can't be removed, and in which something is left.
 fn remove_all(
     dir: &MountDir,
     staging: &Staging,
@@ -526,13 +576,13 @@ fn remove_all(
     standing: BTreeSet<TreePath>,
     mut emptied: BTreeSet<TreePath>,
     filter: &Filter,
-) -> Vec<Removed> {
+) -> (Vec<Removed>, Vec<Stuck>, BTreeSet<TreePath>) {
     let mut done = Vec::with_capacity(removals.len());
     // In reverse tree order what is below a directory comes before it.
     for Removal { path, expected, told } in removals.into_iter().rev() {
         let result = match &expected {
             Some(expected) => {
-                remove_leaf(dir, staging, &path, expected).map_err(|e| (path.clone(), e.to_string()))
+                remove_leaf(dir, staging, &path, expected).map_err(|e| (path.clone(), not_removed(&e)))
             }
             None => {
                 emptied.insert(path.clone());
@@ -544,22 +594,36 @@ fn remove_all(
         }
         done.push((told, result));
     }
+    let (mut stuck, mut full) = (Vec::new(), BTreeSet::new());
     while let Some(path) = emptied.pop_last() {
         if path.is_root() || standing.contains(&path) || !filter.in_scope(&path, true) {
             continue;
         }
-        let Ok(parent) = dir.parent(&path) else { continue };
-        let _writable = writable(&parent);
-        // Whatever is still in it, in scope or not, keeps it.
-        if rustix::fs::unlinkat(&parent, path.name(), AtFlags::REMOVEDIR).is_ok() {
-            emptied.extend(path.parent());
+        match remove_dir(dir, &path) {
+            Ok(()) => emptied.extend(path.parent()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            // Whatever is still in it, in scope or not, keeps it.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => _ = full.insert(path),
+            Err(e) => {
+                let mode =
+                    dir.stat(&path).ok().flatten().map_or(0o755, |stat| (stat.st_mode & 0o7777) as u16);
+                let trouble = Trouble::local(&format!("the directory `{path}` cannot be removed"), &e);
+                stuck.push(Stuck { path, mode, trouble });
+            }
         }
     }
-    done
+    (done, stuck, full)
+}
+
+fn remove_dir(dir: &MountDir, path: &TreePath) -> io::Result<()> {
+    let parent = dir.parent(path)?;
+    let _writable = writable(&parent);
+    dir.env().check_fault("rmdir", &dir.show(path))?;
+    Ok(rustix::fs::unlinkat(&parent, path.name(), AtFlags::REMOVEDIR)?)
 }
 
 /// Gives directories their modes, deepest first: one that can't be written to takes no more files.
-fn set_modes(dir: &MountDir, dirs: Vec<NewDir>) -> Vec<(Told, Result<Outcome, String>)> {
+fn set_modes(dir: &MountDir, dirs: Vec<NewDir>) -> Vec<(Told, Result<Outcome, Trouble>)> {
     let set = |path: &TreePath, mode, mtime| -> io::Result<Outcome> {
         let fd = match dir.dir(path) {
             // Whoever removed it meant it.
@@ -573,7 +637,8 @@ fn set_modes(dir: &MountDir, dirs: Vec<NewDir>) -> Vec<(Told, Result<Outcome, St
         Ok(Outcome::Made)
     };
     let set = dirs.into_iter().rev().map(|NewDir { path, mode, mtime, told }| {
-        let result = set(&path, mode, mtime).map_err(|e| format!("the directory's mode cannot be set: {e}"));
+        let result =
+            set(&path, mode, mtime).map_err(|e| Trouble::local("the directory's mode cannot be set", &e));
         (told, result)
     });
     set.collect()

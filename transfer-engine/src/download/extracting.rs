@@ -14,6 +14,7 @@ use policy_core::TreePath;
 use super::apply::Applying;
 use super::folder::{Folder, find_folder, next_folder, spoken_for};
 use super::members::{LeftOut, place_members};
+use super::trouble::Trouble;
 use crate::error::Error;
 use crate::extract::{ArchiveKind, ExtractError, Extracted, Extraction};
 use crate::local::{Fingerprint, InstallError, MountDir, StagedDir, Staging, is_staging_name, writable};
@@ -42,7 +43,7 @@ pub(super) enum Fate {
     /// It is left as it is, because of what is in it.
     Refused(String),
     /// It is left as it is, because the machine did not do what was asked.
-    Failed(String),
+    Failed(Trouble),
 }
 
 /// What came out of an archive.
@@ -52,7 +53,7 @@ pub(super) struct Out {
     /// Members that were left out because something else is in their place.
     pub(super) left_out: LeftOut,
     /// Why the archive itself is still there, though the policy drops it.
-    pub(super) stays: Option<String>,
+    pub(super) stays: Option<Trouble>,
 }
 
 type Done<T> = Result<T, Stop>;
@@ -69,8 +70,8 @@ impl From<io::Error> for Stop {
     }
 }
 
-fn failed<T>(why: impl Into<String>) -> Done<T> {
-    Err(Stop::Fate(Fate::Failed(why.into())))
+fn failed<T>(what: &str, e: &io::Error) -> Done<T> {
+    Err(Stop::Fate(Fate::Failed(Trouble::local(what, e))))
 }
 
 /// Extracts an archive. One whose folder is in the way of nothing but what may still be deleted waits for
@@ -151,7 +152,7 @@ async fn run(
 /// Trouble with one archive's place is no trouble of the others.
 fn failed_here(e: Error) -> Result<Fate, Error> {
     match e {
-        Error::Local { .. } if !e.is_damaged_state() => Ok(Fate::Failed(crate::error::chain(&e))),
+        Error::Local { .. } if !e.is_damaged_state() => Ok(Fate::Failed(Trouble::from(&e))),
         e => Err(e),
     }
 }
@@ -216,7 +217,7 @@ impl Job {
     fn decode(&self) -> Done<Decoded> {
         let (file, stat) = match self.dir.open_file(self.path()) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Stop::Fate(Fate::Left)),
-            Err(e) => return failed(format!("the archive cannot be read: {e}")),
+            Err(e) => return failed("the archive cannot be read", &e),
             Ok(opened) => opened,
         };
         if !Fingerprint::of(&stat).same_but_moved(&self.brought.print) {
@@ -226,7 +227,7 @@ impl Job {
         let mut begin = [0; ArchiveKind::BEGIN];
         let len = match read_begin(&file, &mut begin) {
             Ok(len) => len,
-            Err(e) => return failed(format!("the archive cannot be read: {e}")),
+            Err(e) => return failed("the archive cannot be read", &e),
         };
         let Some(kind) = ArchiveKind::of(self.path().name(), &begin[..len]) else {
             self.note(Archive::No)?;
@@ -234,7 +235,7 @@ impl Job {
         };
         let staged = match self.staging.new_dir() {
             Ok(staged) => staged,
-            Err(e) => return failed(format!("the archive cannot be extracted: {e}")),
+            Err(e) => return failed("the archive cannot be extracted", &e),
         };
         let extraction = Extraction {
             archive: &file,
@@ -251,7 +252,7 @@ impl Job {
                 self.staging.discard_dir(&staged);
                 Err(Stop::Fate(match e {
                     ExtractError::Stopped => Fate::Stopped,
-                    ExtractError::Local { .. } => Fate::Failed(crate::error::chain(&e)),
+                    ExtractError::Local { .. } => Fate::Failed(Trouble::from(&e)),
                     e => Fate::Refused(crate::error::chain(&e)),
                 }))
             }
@@ -261,7 +262,7 @@ impl Job {
     /// Whether a member takes part in the sync where it comes out.
     fn keeps(&self, member: &TreePath, is_dir: bool) -> bool {
         let Some(path) = member.rebase(&TreePath::root(), &self.into) else { return false };
-        let is_ours = path.components().next().is_some_and(is_staging_name);
+        let is_ours = path.components().any(is_staging_name);
         path.as_bytes().len() <= crate::format::MAX_PATH_LEN
             && !is_ours
             && self.filter.in_scope(&path, is_dir)
@@ -287,7 +288,7 @@ impl Job {
         self.staging.sync()?;
         let parent = match self.dir.parent(&self.into) {
             Ok(parent) => parent,
-            Err(e) => return failed(format!("what is in it cannot be put in place: {e}")),
+            Err(e) => return failed("what is in it cannot be put in place", &e),
         };
         let _writable = writable(&parent);
         let swaps = self.into == *self.path();
@@ -307,7 +308,7 @@ impl Job {
                 self.note(Archive::Pending)?;
                 return match e {
                     InstallError::Changed => Ok(Fate::Later),
-                    InstallError::Io(e) => failed(format!("what is in it cannot be put in place: {e}")),
+                    InstallError::Io(e) => failed("what is in it cannot be put in place", &e),
                 };
             }
         }
@@ -325,7 +326,7 @@ impl Job {
         self.staging.discard_dir(&staged);
         let placed = match placed {
             Ok(placed) => placed,
-            Err(e) => return failed(format!("what is in it cannot be put in place: {e}")),
+            Err(e) => return failed("what is in it cannot be put in place", &e),
         };
         let drop = self.drops(&extracted) && placed.left_out.total == 0;
         self.note(Archive::Extracted { at: placed.at.clone(), drop })?;
@@ -333,7 +334,7 @@ impl Job {
         Ok(self.out(extracted, placed.left_out, stays))
     }
 
-    fn out(&self, extracted: Extracted, left_out: LeftOut, stays: Option<String>) -> Fate {
+    fn out(&self, extracted: Extracted, left_out: LeftOut, stays: Option<Trouble>) -> Fate {
         Fate::Out(Box::new(Out { into: self.into.clone(), extracted, left_out, stays }))
     }
 
@@ -344,13 +345,13 @@ impl Job {
 
     fn remove(&self, at: Option<TreePath>) -> Done<Fate> {
         match self.drop_source(at.as_ref())? {
-            Some(why) => failed(why),
+            Some(why) => Err(Stop::Fate(Fate::Failed(why))),
             None => Ok(Fate::Left),
         }
     }
 
     /// Removes the archive, once what came out of it is safe; says why if it can't.
-    fn drop_source(&self, at: Option<&TreePath>) -> Done<Option<String>> {
+    fn drop_source(&self, at: Option<&TreePath>) -> Done<Option<Trouble>> {
         let removed = self.staging.sync().map_err(InstallError::Io).and_then(|()| {
             let parent = self.dir.parent(self.path())?;
             let _writable = writable(&parent);
@@ -362,7 +363,7 @@ impl Job {
                 self.note(Archive::Extracted { at: at.cloned(), drop: false })?;
                 Ok(None)
             }
-            Err(InstallError::Io(e)) => Ok(Some(format!("the archive cannot be removed: {e}"))),
+            Err(InstallError::Io(e)) => Ok(Some(Trouble::local("the archive cannot be removed", &e))),
         }
     }
 

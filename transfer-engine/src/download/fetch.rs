@@ -2,7 +2,6 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,10 +15,11 @@ use super::place::Placing;
 use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
 use super::recent::Recent;
 use super::resume;
+use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::{Error, chain};
-use crate::format::{BlockOpener, ChunkId, StoreKey, TreeEntry};
-use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Staged, Staging};
+use crate::format::{BlockOpener, ChunkId, ChunkRef, StoreKey, TreeEntry};
+use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Staged, Staging, write_sparse};
 use crate::monitor::{Action, Monitor, PathProblem, Progress};
 use crate::state::{Arriving, BaseRow, Lane};
 use crate::store::{MAX_RANGE, Store};
@@ -93,7 +93,7 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) recent: Arc<Mutex<Recent>>,
     pub(crate) monitor: &'a dyn Monitor,
     pub(crate) progress: Mutex<Progress>,
-    /// What a user can do about a path that failed.
+    /// What a user can do about a path that failed, where it is worth to try it again.
     pub(crate) hint: &'static str,
     /// What shares the mount, and as whom.
     pub(crate) sharing: Option<(Arc<Arriving>, Lane)>,
@@ -105,6 +105,10 @@ pub(crate) struct Fetcher<'a> {
 #[derive(Default)]
 pub(super) struct Slot {
     pub(super) file: Option<NewFile>,
+    /// Whether something may be in the file that is not of this download.
+    is_resumed: bool,
+    /// Whether the file may have to be made as long as it should be.
+    ends_in_hole: bool,
     /// Chunks that are still missing.
     left: usize,
     pub(super) staged: Option<Staged>,
@@ -186,6 +190,7 @@ impl Fetcher<'_> {
                         let mut written = Written { bytes: here.sum(), ..Written::default() };
                         slot.left -= begun.present.iter().filter(|here| **here).count();
                         slot.file = Some(begun.file);
+                        (slot.is_resumed, slot.ends_in_hole) = (begun.is_resumed, begun.ends_in_hole);
                         match seal_if_whole(&mut slot, item, &staging) {
                             Ok(whole) => written.files = u64::from(whole),
                             Err(e) => slot.failed = Some(Failure::Local(e)),
@@ -311,13 +316,13 @@ impl Fetcher<'_> {
         self.monitor.progress(&progress);
     }
 
-    fn report(&self, items: &[Item], placed: Vec<Result<Outcome, String>>) -> Vec<Outcome> {
+    fn report(&self, items: &[Item], placed: Vec<Result<Outcome, Trouble>>) -> Vec<Outcome> {
         let outcomes = items.iter().zip(placed).map(|(item, placed)| {
-            placed.unwrap_or_else(|message| {
+            placed.unwrap_or_else(|trouble| {
                 self.monitor.problem(&PathProblem {
                     path: item.path.clone(),
-                    message,
-                    hint: self.hint.to_owned(),
+                    hint: trouble.hint_or(self.hint),
+                    message: trouble.message,
                 });
                 Outcome::Failed
             })
@@ -375,8 +380,7 @@ fn write_blocks(
             continue;
         };
         // All chunks first: then a block is written whole or not at all, and can be fetched again.
-        let chunks: Option<Vec<&[u8]>> = needs.iter().map(|need| verified(raw, need)).collect();
-        let Some(chunks) = chunks else {
+        let Some(chunks) = all_verified(raw, needs) else {
             written.bad.push(index);
             continue;
         };
@@ -395,6 +399,20 @@ fn write_blocks(
         }
     }
     written
+}
+
+/// Returns the chunks of a block. One that is needed many times, such as that of zeros, is hashed once.
+fn all_verified<'a>(raw: &'a [u8], needs: &[Need]) -> Option<Vec<&'a [u8]>> {
+    let mut last: Option<(ChunkRef, &[u8])> = None;
+    let chunks = needs.iter().map(|need| match last {
+        Some((chunk, bytes)) if chunk == need.chunk => Some(bytes),
+        _ => {
+            let bytes = verified(raw, need)?;
+            last = Some((need.chunk, bytes));
+            Some(bytes)
+        }
+    });
+    chunks.collect()
 }
 
 /// Returns a chunk out of the block that it is in, if it is what it should be.
@@ -417,7 +435,7 @@ fn write_chunk(
         Some(new) => new,
         none => none.insert(shelf.new_file()?),
     };
-    new.file.write_all_at(chunk, need.at)?;
+    slot.ends_in_hole |= write_sparse(&new.file, chunk, need.at, !slot.is_resumed)?;
     if chunk.len() >= WORTH_WRITING_OUT {
         // The disk begins with it, or it would have everything to do at the end, when everybody waits. Linux
         // writes out at once what it is told that nobody needs. It is made durable in any case.
@@ -435,6 +453,9 @@ fn seal_if_whole(slot: &mut Slot, item: &Item, staging: &Staging) -> io::Result<
     }
     if let Some(new) = slot.file.take() {
         let entry = &item.entry.entry;
+        if slot.ends_in_hole {
+            new.file.set_len(entry.size())?;
+        }
         slot.staged = Some(staging.seal(new, entry.mode, entry.mtime)?);
     }
     Ok(true)

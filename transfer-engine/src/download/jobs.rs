@@ -1,5 +1,6 @@
 //! What a download has under way: windows that are fetched, and beside them one archive that is extracted.
 
+use std::io;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -7,6 +8,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
 use super::apply::Applying;
+use super::dir_times::set_all;
 use super::extracting::{Brought, Fate, extract};
 use super::fetch::{Fetched, Fetcher, Item};
 use super::ledger::Ledger;
@@ -30,6 +32,7 @@ pub(super) struct Jobs<'a> {
 enum Job {
     Fetched(Fetched),
     Extracted(Box<(Brought, Fate)>),
+    Timed,
 }
 
 impl<'a> Jobs<'a> {
@@ -124,6 +127,21 @@ impl<'a> Jobs<'a> {
         Ok(())
     }
 
+    /// Gives the directories their times into which nothing more comes.
+    fn set_times(&mut self, ledger: &mut Ledger) {
+        let times = ledger.times.take_ready();
+        if times.is_empty() {
+            return;
+        }
+        let dir = self.applying.dir.clone();
+        let job = async move {
+            let (job_dir, cannot) = (dir.clone(), |e| Error::local("set the times in", dir.path(), e));
+            dir.blocking(move || set_all(&job_dir, &times)).await.map_err(|e| cannot(io::Error::from(e)))?;
+            Ok(Job::Timed)
+        };
+        self.running.push(job.boxed());
+    }
+
     async fn next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         match self.running.next().await {
             Some(done) => self.take(ledger, done?),
@@ -136,7 +154,9 @@ impl<'a> Jobs<'a> {
             Job::Fetched(fetched) => {
                 self.windows -= 1;
                 ledger.settle_all(self.applying, &fetched)?;
+                self.set_times(ledger);
             }
+            Job::Timed => {}
             Job::Extracted(extracted) => {
                 let (archive, fate) = *extracted;
                 self.extracting = false;

@@ -5,7 +5,8 @@ use std::io;
 
 use policy_core::{Entry, ListMarks, Node, Reason, TreePath, Verdict};
 
-use super::apply::{Applying, has_outcome, has_same_content};
+use super::apply::{Applying, RETRY, has_outcome, has_same_content, is_local_dir};
+use super::dir_times::DirTimes;
 use super::extracting::{Brought, Fate, Out};
 use super::fetch::{Fetched, Outcome, Told};
 use super::place::with_print;
@@ -35,11 +36,13 @@ pub(crate) struct Ledger {
     pub(crate) met: u64,
     /// Whether one of them is of a path that the context has recycled.
     pub(crate) recycled: bool,
+    /// The times that directories get.
+    pub(super) times: DirTimes,
     rows: Vec<ArrivalRow>,
 }
 
 impl Ledger {
-    pub(crate) fn new(report: SyncReport, agrees: bool, marks: ListMarks) -> Self {
+    pub(super) fn new(report: SyncReport, agrees: bool, marks: ListMarks, times: DirTimes) -> Self {
         Self {
             report,
             agrees,
@@ -48,12 +51,15 @@ impl Ledger {
             archives: VecDeque::new(),
             met: 0,
             recycled: false,
+            times,
             rows: Vec::new(),
         }
     }
 
     /// Takes note of a step; one without an outcome is settled with that.
     pub(crate) fn meet(&mut self, applying: &Applying<'_>, step: &PlanStep) -> Result<(), Error> {
+        let (there, dir_stood) = (step.remote.as_ref().map(|r| &r.0.entry), is_local_dir(step));
+        self.times.see(&step.path, dir_stood, stands(step) && !dir_stood, there);
         // What was recycled can't be brought.
         self.met += u64::from(!step.recycled);
         self.recycled |= step.recycled;
@@ -98,6 +104,17 @@ impl Ledger {
         }
     }
 
+    /// Takes note of a step that is carried out: it is settled once.
+    pub(super) fn expect(&mut self, told: &Told) {
+        self.times.expect(&told.path, concerns_dir(told));
+    }
+
+    /// Takes note of an archive that is to be extracted.
+    pub(super) fn queue_archive(&mut self, archive: Brought) {
+        self.times.expect(&archive.row.path, false);
+        self.archives.push_back(archive);
+    }
+
     /// Settles the items of a fetch; what was put in place is noted already.
     pub(crate) fn settle_all(&mut self, applying: &Applying<'_>, done: &Fetched) -> Result<(), Error> {
         for (item, outcome) in done.each() {
@@ -106,7 +123,7 @@ impl Ledger {
                 && row.path == item.path
             {
                 let row = with_print(row, item, &print, applying.dir.env().now());
-                self.archives.push_back(Brought { row, print });
+                self.queue_archive(Brought { row, print });
             }
             self.settle(applying, &item.told, outcome)?;
         }
@@ -120,6 +137,8 @@ impl Ledger {
         told: &Told,
         outcome: Outcome,
     ) -> Result<(), Error> {
+        let is_done = matches!(outcome, Outcome::Installed(_) | Outcome::Made | Outcome::Removed);
+        self.times.settle(&told.path, concerns_dir(told), is_done);
         let report = &mut self.report;
         match outcome {
             Outcome::Failed => {
@@ -179,6 +198,7 @@ impl Ledger {
         Brought { row, .. }: &Brought,
         fate: Fate,
     ) {
+        self.times.settle(&row.path, false, matches!(fate, Fate::Out(_)));
         let report = &mut self.report;
         let failed = |message: String, hint: &str| {
             applying.monitor.problem(&PathProblem { path: row.path.clone(), message, hint: hint.to_owned() });
@@ -199,13 +219,14 @@ impl Ledger {
                 self.agrees = false;
                 return failed(
                     "something else came to be where what is in it was to come out".to_owned(),
-                    "the next pull tries it again",
+                    RETRY,
                 );
             }
-            Fate::Failed(message) => {
+            Fate::Failed(trouble) => {
                 report.failed += 1;
                 self.agrees = false;
-                return failed(message, "the next pull tries it again");
+                let hint = trouble.hint_or(RETRY);
+                return failed(trouble.message, &hint);
             }
             Fate::Refused(message) => {
                 report.failed += 1;
@@ -242,7 +263,8 @@ impl Ledger {
         }
         if let Some(why) = stays {
             report.failed += 1;
-            failed(why, "the next pull tries it again");
+            let hint = why.hint_or(RETRY);
+            failed(why.message, &hint);
         }
         report.failed += left_out.total;
         for path in left_out.named {
@@ -269,6 +291,23 @@ impl Ledger {
         self.note(applying, ArrivalRow { path: told.path.clone(), change })
     }
 
+    /// Notes a directory that should have been removed: what the base has and the context has not is deleted there.
+    pub(super) fn keep_dir(
+        &mut self,
+        applying: &Applying<'_>,
+        path: &TreePath,
+        mode: u16,
+    ) -> Result<(), Error> {
+        let row = BaseRow::new(path.clone(), Entry { mode, ..Entry::IMPLIED_DIR }, None);
+        self.agrees = false;
+        self.note(applying, ArrivalRow { path: path.clone(), change: Change::Set(row) })
+    }
+
+    /// Counts a path that is in no step.
+    pub(super) fn note_failed(&mut self) {
+        self.report.failed += 1;
+    }
+
     fn note(&mut self, applying: &Applying<'_>, row: ArrivalRow) -> Result<(), Error> {
         self.rows.push(row);
         if self.rows.len() < ROWS { Ok(()) } else { self.flush(applying) }
@@ -279,6 +318,11 @@ impl Ledger {
         let noted = applying.arriving.note(std::mem::take(&mut self.rows));
         noted.map_err(|e: io::Error| Error::local("note what arrived in", "the local state", e))
     }
+}
+
+/// Whether it is a directory that is brought, or gets another mode.
+fn concerns_dir(told: &Told) -> bool {
+    told.action != Action::Delete && told.row.as_ref().is_some_and(|row| row.entry.is_dir())
 }
 
 /// Returns what is to be told and remembered of a step that has an outcome.

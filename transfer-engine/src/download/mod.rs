@@ -2,6 +2,7 @@
 
 mod apply;
 mod compare;
+mod dir_times;
 mod extracting;
 mod fetch;
 mod folder;
@@ -15,6 +16,7 @@ mod read;
 mod recent;
 mod restore;
 mod resume;
+mod trouble;
 
 pub(crate) use fetch::verified;
 #[cfg(test)]

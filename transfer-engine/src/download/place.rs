@@ -12,6 +12,7 @@ use policy_core::{Node, TreePath};
 
 use super::compare::stands_already;
 use super::fetch::{Failure, Item, Outcome, Slot, Slots, lock};
+use super::trouble::Trouble;
 use crate::error::Error;
 use crate::local::{
     Expected, Fingerprint, InstallError, MountDir, Shelf, Staged, Staging, Writable, writable,
@@ -30,12 +31,12 @@ pub(super) struct Placing<'a> {
 /// How far a file has come.
 enum Ready {
     Staged(Staged),
-    Settled(Result<Outcome, String>),
+    Settled(Result<Outcome, Trouble>),
 }
 
 impl Placing<'_> {
     /// Makes what needs no content, makes all durable, and puts everything in its place.
-    pub(super) fn all(&self, items: &[Item], slots: &Slots) -> Result<Vec<Result<Outcome, String>>, Error> {
+    pub(super) fn all(&self, items: &[Item], slots: &Slots) -> Result<Vec<Result<Outcome, Trouble>>, Error> {
         let (mut full, mut shelf) = (None, self.staging.shelf());
         for (item, slot) in items.iter().zip(slots.iter()) {
             let mut slot = lock(slot);
@@ -70,7 +71,7 @@ impl Placing<'_> {
         full.map_or(Ok(placed), Err)
     }
 
-    fn place(&self, items: &[Item], slots: &Slots) -> io::Result<Vec<Result<Outcome, String>>> {
+    fn place(&self, items: &[Item], slots: &Slots) -> io::Result<Vec<Result<Outcome, Trouble>>> {
         let arriving = self.sharing.as_ref().map(|(arriving, lane)| (&**arriving, *lane));
         // From here on nobody can ask for one of these, and find it half in place.
         let asked = arriving.map(|(arriving, lane)| (arriving.asked(), lane));
@@ -102,7 +103,7 @@ impl Placing<'_> {
         let mut parents = Parents { dir: self.dir, vanished, last: None };
         let now = self.dir.env().now();
         let mut came = Vec::with_capacity(items.len());
-        let placed: Vec<Result<Outcome, String>> = items
+        let placed: Vec<Result<Outcome, Trouble>> = items
             .iter()
             .zip(ready)
             .map(|(item, ready)| {
@@ -148,15 +149,15 @@ impl Placing<'_> {
             return Ready::Settled(Ok(Outcome::Left));
         }
         match (slot.failed.take(), slot.staged.take()) {
-            (Some(Failure::Store(message)), _) => Ready::Settled(Err(message)),
-            (Some(Failure::Local(e)), _) => Ready::Settled(Err(format!("cannot be written: {e}"))),
+            (Some(Failure::Store(message)), _) => Ready::Settled(Err(Trouble::store(message))),
+            (Some(Failure::Local(e)), _) => Ready::Settled(Err(Trouble::local("cannot be written", &e))),
             (None, Some(staged)) => Ready::Staged(staged),
             (None, None) if self.stopped => Ready::Settled(Ok(Outcome::Left)),
-            (None, None) => Ready::Settled(Err("a part of it is missing in the store".to_owned())),
+            (None, None) => Ready::Settled(Err(Trouble::store("a part of it is missing in the store"))),
         }
     }
 
-    fn put(&self, parents: &mut Parents<'_>, item: &Item, ready: Ready) -> Result<Outcome, String> {
+    fn put(&self, parents: &mut Parents<'_>, item: &Item, ready: Ready) -> Result<Outcome, Trouble> {
         let staged = match ready {
             Ready::Staged(staged) => staged,
             Ready::Settled(outcome) => return outcome,
@@ -164,7 +165,7 @@ impl Placing<'_> {
         let parent = match parents.make(&item.path) {
             Ok(Some(parent)) => parent,
             Ok(None) => return Ok(Outcome::Withheld),
-            Err(e) => return Err(format!("its directory cannot be made: {e}")),
+            Err(e) => return Err(Trouble::local("its directory cannot be made", &e)),
         };
         let placed = self.staging.install(&staged, &parent, &item.path, &item.expected);
         if matches!(placed, Err(InstallError::Changed))
@@ -186,10 +187,10 @@ impl Placing<'_> {
         }
         placed.map(Outcome::Installed).map_err(|e| match e {
             InstallError::Changed if item.expected == Expected::Absent => {
-                "something else is there; it is left as it is".to_owned()
+                Trouble::passing("something else is there; it is left as it is")
             }
-            InstallError::Changed => e.to_string(),
-            InstallError::Io(e) => format!("cannot be put in place: {e}"),
+            InstallError::Changed => Trouble::passing(e.to_string()),
+            InstallError::Io(e) => Trouble::local("cannot be put in place", &e),
         })
     }
 }

@@ -7,9 +7,10 @@ use policy_core::{BwList, ConflictPolicy, ListMarks, Towards, TreePath, Verdict}
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applying, apply, place_of_copy};
+use super::dir_times::DirTimes;
 use super::ledger::{Ledger, tell_copy, tell_planned};
 use crate::error::Error;
-use crate::local::MountDir;
+use crate::local::{MountDir, make_all};
 use crate::monitor::{Monitor, Phase, Progress};
 use crate::mount::{Mount, Topic};
 use crate::options::SyncOptions;
@@ -172,6 +173,7 @@ impl Mount {
             report,
             options.only.is_empty() && filter.closed.is_empty(),
             ListMarks::new(&self.scope),
+            DirTimes::new(self.arriving.take_half_done()),
         );
         let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
         let applied = apply(&applying, plan, &mut ledger).await;
@@ -244,7 +246,7 @@ impl Mount {
             self.open_for_asking(&options, monitor).await?;
         };
         let asking = self.arriving.ask(paths).await;
-        let dir = self.make_dir()?.owned_by(options.owner);
+        let dir = self.make_dir(&options)?.owned_by(options.owner);
         let filter = self.filter(&options);
         let read = self.delta_options(&dir, &filter, &options);
         let mut delta =
@@ -267,8 +269,8 @@ impl Mount {
         };
         let report = delta.stats.report(&head);
         let found_here = delta.stats.found;
-        let mut ledger = Ledger::new(report, false, ListMarks::new(&self.scope));
         let folded = delta.together.folded.clone();
+        let mut ledger = Ledger::new(report, false, ListMarks::new(&self.scope), DirTimes::default());
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let remote = Remote::Segments(self.segments_within(&head, paths));
         let rules = self.rules(&options, true);
@@ -332,7 +334,7 @@ impl Mount {
                 if options.dry_run {
                     return Ok(None);
                 }
-                self.make_dir()?
+                self.make_dir(options)?
             }
         };
         Ok(Some(Opened { dir, head, header, walk }))
@@ -357,8 +359,8 @@ impl Mount {
     }
 
     /// Opens the mount's directory, making it where it is missing.
-    fn make_dir(&self) -> Result<MountDir, Error> {
-        std::fs::create_dir_all(&self.path).map_err(|e| Error::local("make the mount", &self.path, e))?;
+    fn make_dir(&self, options: &SyncOptions) -> Result<MountDir, Error> {
+        make_all(&self.path, options.owner).map_err(|e| Error::local("make the mount", &self.path, e))?;
         let dir = MountDir::open(&self.path, self.store.env());
         let dir = dir.map_err(|e| Error::local("open the mount", &self.path, e))?;
         Ok(dir.with_busy(self.arriving.busy.clone()))

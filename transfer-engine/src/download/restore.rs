@@ -1,5 +1,6 @@
 //! Writing a snapshot's files to a directory, without a base.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -11,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::KEPT;
 use super::compare::stands_already;
+use super::dir_times::{DirTimes, set_all};
 use super::fetch::{Fetcher, Item, LONG, Outcome, Told, range_buffers};
 use super::recent::Recent;
+use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
-use crate::local::{Expected, MountDir, Staging, set_times};
+use crate::local::{Expected, MountDir, Staging, make_all, recover, set_times};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
@@ -37,136 +40,201 @@ impl Store {
     ) -> Result<SyncReport, Error> {
         let before = self.usage();
         monitor.phase(Phase::Downloading);
-        let mut report = SyncReport {
+        let report = SyncReport {
             snapshot: Some(snapshot.number),
             total_bytes: snapshot.totals.bytes,
             ..SyncReport::default()
         };
-        if !options.dry_run {
-            std::fs::create_dir_all(dir).map_err(|e| Error::local("make", dir, e))?;
-        }
+        let target = if options.dry_run { None } else { Some(open_target(self, dir, options, monitor)?) };
         let root = TreePath::root();
         let paths = if paths.is_empty() { std::slice::from_ref(&root) } else { paths };
-        let target = if options.dry_run { None } else { Some(open_target(self, dir, options)?) };
-        let mut dirs: Vec<(TreePath, u16, Timestamp)> = Vec::new();
+        let tree = Tree { store: self, snapshot, cache: None };
+        let mut restoring = Restoring {
+            target: target.as_ref(),
+            tree,
+            options,
+            monitor,
+            report,
+            dirs: Vec::new(),
+            window: Vec::new(),
+            weight: 0,
+            root_time: None,
+        };
+        let mut done = Ok(());
         for path in paths {
-            let tree = Tree { store: self, snapshot, cache: None };
-            let mut segments = std::pin::pin!(tree.segments(tree.segments_within(path)));
-            let mut window = Vec::new();
-            let (mut weight, mut found, mut recycled) = (0, false, false);
-            while let Some((_, entries)) = segments.try_next().await? {
-                for entry in entries.into_iter().filter(|e| e.path.is_within(path)) {
-                    if entry.recycled {
-                        recycled = true;
-                        continue;
-                    }
-                    found = true;
-                    let event = PathEvent {
-                        path: &entry.path,
-                        action: Action::Add,
-                        side: Side::Local,
-                        reason: "in the snapshot",
-                        size: entry.entry.size(),
-                    };
-                    monitor.path(&event);
-                    report.added += 1;
-                    let Some(target) = &target else { continue };
-                    if entry.entry.is_dir() {
-                        let made = target.dir.make_dirs(&entry.path).map(drop);
-                        if let Err(e) = made {
-                            report.added -= 1;
-                            report.failed += 1;
-                            monitor.problem(&PathProblem {
-                                path: entry.path.clone(),
-                                message: format!("the directory cannot be made: {e}"),
-                                hint: String::new(),
-                            });
-                        } else {
-                            dirs.push((entry.path, entry.entry.mode, entry.entry.mtime));
-                        }
-                        continue;
-                    }
-                    if is_there(self, target, &entry).await {
-                        report.added -= 1;
-                        report.unchanged += 1;
-                        continue;
-                    }
-                    let size = entry.entry.size();
-                    weight += size + 4096;
-                    let told = Told {
-                        path: entry.path.clone(),
-                        action: Action::Add,
-                        reason: Reason::NewThere,
-                        size,
-                        row: None,
-                        copy: None,
-                    };
-                    let item = Item { path: entry.path.clone(), entry, expected: Expected::Absent, told };
-                    if size > LONG {
-                        self.write_items(target, vec![item], options, monitor, &mut report).await?;
-                        continue;
-                    }
-                    window.push(item);
-                    if weight > options.memory / 4 {
-                        weight = 0;
-                        self.write_items(target, std::mem::take(&mut window), options, monitor, &mut report)
-                            .await?;
-                    }
-                }
-            }
-            if !found && !path.is_root() {
-                return Err(if recycled { tree.recycled(path) } else { tree.no_path(path) });
-            }
-            if let Some(target) = &target {
-                self.write_items(target, window, options, monitor, &mut report).await?;
+            done = restoring.below(path).await;
+            if done.is_err() {
+                break;
             }
         }
+        let set = restoring.set_modes();
+        let Restoring { mut report, root_time, .. } = restoring;
         if let Some(target) = target {
-            for (path, mode, mtime) in dirs.into_iter().rev() {
-                if let Ok(fd) = target.dir.dir(&path) {
-                    let set = rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)));
-                    set.map_err(Into::into)
-                        .and_then(|()| set_times(&fd, mtime))
-                        .map_err(|e| Error::local("set the mode of", target.dir.show(&path), e))?;
-                }
-            }
             if let Some(staging) = Arc::into_inner(target.staging) {
-                staging.finish(false);
+                staging.finish(done.is_err());
+            }
+            if let Some(time) = root_time {
+                set_all(&target.dir, &[(TreePath::root(), time)]);
             }
         }
+        done.and(set)?;
         report.note_usage(self.usage().since(&before));
         monitor.phase(Phase::Done);
         Ok(report)
     }
+}
 
-    async fn write_items(
-        &self,
-        target: &Target,
-        items: Vec<Item>,
-        options: &SyncOptions,
-        monitor: &dyn Monitor,
-        report: &mut SyncReport,
-    ) -> Result<(), Error> {
-        if items.is_empty() {
+/// What helps where trying again does.
+const RETRY: &str = "restore into another directory, or move away what is there";
+
+/// A restore under way.
+struct Restoring<'a> {
+    /// `None` if it is only told what would be restored.
+    target: Option<&'a Target>,
+    tree: Tree<'a>,
+    options: &'a SyncOptions,
+    monitor: &'a dyn Monitor,
+    report: SyncReport,
+    /// Directories that get their mode when everything is in them.
+    dirs: Vec<(TreePath, u16, Timestamp)>,
+    window: Vec<Item>,
+    weight: u64,
+    root_time: Option<Timestamp>,
+}
+
+impl Restoring<'_> {
+    /// Restores what is at `path` and below.
+    async fn below(&mut self, path: &TreePath) -> Result<(), Error> {
+        let mut segments = std::pin::pin!(self.tree.segments(self.tree.segments_within(path)));
+        let mut times = DirTimes::default();
+        let (mut found, mut recycled) = (false, false);
+        while let Some((_, entries)) = segments.try_next().await? {
+            for entry in entries {
+                let is_within = entry.path.is_within(path);
+                recycled |= entry.recycled && is_within;
+                if entry.recycled {
+                    continue;
+                }
+                if is_within {
+                    found = true;
+                    self.entry(entry, &mut times).await?;
+                } else if entry.path.parent().is_some_and(|parent| path.is_below(&parent)) {
+                    times.see_beside([(entry.path, entry.entry.mtime)]);
+                }
+            }
+        }
+        if !found && !path.is_root() {
+            return Err(if recycled { self.tree.recycled(path) } else { self.tree.no_path(path) });
+        }
+        self.write_window(&mut times).await?;
+        let (times, root_time) = times.finish();
+        self.root_time = self.root_time.max(root_time);
+        if let Some(target) = self.target {
+            let dir = target.dir.clone();
+            let set = target.dir.blocking(move || set_all(&dir, &times)).await;
+            set.map_err(|e| Error::local("set the times in", target.dir.path(), io::Error::from(e)))?;
+        }
+        Ok(())
+    }
+
+    async fn entry(&mut self, entry: TreeEntry, times: &mut DirTimes) -> Result<(), Error> {
+        let event = PathEvent {
+            path: &entry.path,
+            action: Action::Add,
+            side: Side::Local,
+            reason: "in the snapshot",
+            size: entry.entry.size(),
+        };
+        self.monitor.path(&event);
+        self.report.added += 1;
+        let Some(target) = self.target else { return Ok(()) };
+        if entry.entry.is_dir() {
+            times.see(&entry.path, false, false, Some(&entry.entry));
+            times.expect(&entry.path, true);
+            self.make_dir(target, entry, times);
             return Ok(());
         }
+        let stands = is_there(target, &entry).await;
+        times.see(&entry.path, false, stands, Some(&entry.entry));
+        if stands {
+            self.report.added -= 1;
+            self.report.unchanged += 1;
+            return Ok(());
+        }
+        times.expect(&entry.path, false);
+        let size = entry.entry.size();
+        let told = Told {
+            path: entry.path.clone(),
+            action: Action::Add,
+            reason: Reason::NewThere,
+            size,
+            row: None,
+            copy: None,
+        };
+        let item = Item { path: entry.path.clone(), entry, expected: Expected::Absent, told };
+        if size > LONG {
+            return self.write(vec![item], times).await;
+        }
+        self.weight += size + 4096;
+        self.window.push(item);
+        if self.weight > self.options.memory / 4 { self.write_window(times).await } else { Ok(()) }
+    }
+
+    fn make_dir(&mut self, target: &Target, entry: TreeEntry, times: &mut DirTimes) {
+        let made = target.dir.make_dirs(&entry.path).map(drop);
+        times.settle(&entry.path, true, made.is_ok());
+        match made {
+            Ok(()) => self.dirs.push((entry.path, entry.entry.mode, entry.entry.mtime)),
+            Err(e) => {
+                self.report.added -= 1;
+                self.report.failed += 1;
+                let trouble = Trouble::local("the directory cannot be made", &e);
+                let hint = trouble.hint_or(RETRY);
+                self.monitor.problem(&PathProblem { path: entry.path, message: trouble.message, hint });
+            }
+        }
+    }
+
+    async fn write_window(&mut self, times: &mut DirTimes) -> Result<(), Error> {
+        self.weight = 0;
+        let window = std::mem::take(&mut self.window);
+        self.write(window, times).await
+    }
+
+    async fn write(&mut self, items: Vec<Item>, times: &mut DirTimes) -> Result<(), Error> {
+        let Some(target) = self.target.filter(|_| !items.is_empty()) else { return Ok(()) };
         let fetcher = Fetcher {
-            store: self,
+            store: self.tree.store,
             dir: target.dir.clone(),
             staging: target.staging.clone(),
-            ranges: Semaphore::new(options.concurrency.get().min(4)),
+            ranges: Semaphore::new(self.options.concurrency.get().min(4)),
             buffers: target.buffers.clone(),
             recent: target.recent.clone(),
-            monitor,
+            monitor: self.monitor,
             progress: Mutex::new(Progress::default()),
-            hint: "restore into another directory, or move away what is there",
+            hint: RETRY,
             sharing: None,
             stop: CancellationToken::new(),
         };
-        for (_, outcome) in fetcher.fetch(items).await?.each() {
+        for (item, outcome) in fetcher.fetch(items).await?.each() {
+            times.settle(&item.path, false, matches!(outcome, Outcome::Installed(_)));
             if outcome == Outcome::Failed {
-                report.added -= 1;
-                report.failed += 1;
+                self.report.added -= 1;
+                self.report.failed += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the listed directories their modes and times, deepest first.
+    fn set_modes(&mut self) -> Result<(), Error> {
+        let Some(target) = self.target else { return Ok(()) };
+        for (path, mode, mtime) in std::mem::take(&mut self.dirs).into_iter().rev() {
+            if let Ok(fd) = target.dir.dir(&path) {
+                let set = rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)));
+                set.map_err(Into::into)
+                    .and_then(|()| set_times(&fd, mtime))
+                    .map_err(|e| Error::local("set the mode of", target.dir.show(&path), e))?;
             }
         }
         Ok(())
@@ -174,9 +242,9 @@ impl Store {
 }
 
 /// Whether a file or link of this content is in its place already, from an earlier restore perhaps.
-async fn is_there(store: &Store, target: &Target, entry: &TreeEntry) -> bool {
+async fn is_there(target: &Target, entry: &TreeEntry) -> bool {
     let (dir, path, entry) = (target.dir.clone(), entry.path.clone(), entry.entry.clone());
-    store.env().blocking(move || stands_already(&dir, &path, &entry).is_some()).await.unwrap_or(false)
+    target.dir.blocking(move || stands_already(&dir, &path, &entry).is_some()).await.unwrap_or(false)
 }
 
 struct Target {
@@ -186,11 +254,24 @@ struct Target {
     buffers: Buffers,
 }
 
-fn open_target(store: &Store, dir: &Path, options: &SyncOptions) -> Result<Target, Error> {
+/// Opens the directory to restore into, which is made where it is missing, and clears away what a restore that was
+/// killed has left there.
+fn open_target(
+    store: &Store,
+    dir: &Path,
+    options: &SyncOptions,
+    monitor: &dyn Monitor,
+) -> Result<Target, Error> {
+    make_all(dir, options.owner).map_err(|e| Error::local("make", dir, e))?;
     let opened = MountDir::open(dir, store.env()).map_err(|e| Error::local("open", dir, e))?;
     let opened = opened.owned_by(options.owner);
+    let recovered = recover(&opened).map_err(|e| Error::local("clear up", dir, e))?;
+    recovered.tell(monitor);
     let staging =
         Staging::create(&opened).map_err(|e| Error::local("make a staging directory in", dir, e))?;
+    if let Err(e) = staging.take_over(&recovered.left) {
+        tracing::debug!(error = %e, "what was left of an earlier restore is fetched again");
+    }
     let recent = Arc::new(Mutex::new(Recent::new(options.memory / KEPT)));
     Ok(Target { dir: opened, staging: Arc::new(staging), recent, buffers: range_buffers() })
 }

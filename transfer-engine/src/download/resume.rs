@@ -5,14 +5,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
 
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::Item;
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, cut, sha256};
-use crate::local::{Expected, Fingerprint, MountDir, NewFile, Staging};
+use crate::local::{Expected, Fingerprint, MountDir, NewFile, Staging, is_hole, write_sparse};
 
 /// A file of at least this size is worth going on with.
 pub(super) const RESUMED: u64 = 64 << 20;
@@ -24,6 +25,10 @@ pub(super) struct Begun {
     pub(super) file: NewFile,
     /// Which chunks it holds already.
     pub(super) present: Vec<bool>,
+    /// Whether something may be in it that is not of this download.
+    pub(super) is_resumed: bool,
+    /// Whether it may have to be made as long as it should be.
+    pub(super) ends_in_hole: bool,
 }
 
 /// Opens the staged file of a long item, and finds out what it need not be sent.
@@ -38,17 +43,31 @@ pub(super) fn begin(
     let size = item.entry.entry.size();
     let mut present = vec![false; item.entry.chunks.len()];
     let new = if size >= RESUMED {
-        let new = staging.resumable_file(&resumable_name(item))?;
-        note_present(&new.file, &item.entry.chunks, &mut present, stop)?;
-        new
+        staging.resumable_file(&resumable_name(item))?
     } else {
         staging.shelf().new_file()?
     };
+    let is_resumed = new.file.metadata()?.len() > 0;
+    if is_resumed {
+        note_present(&new.file, &item.entry.chunks, &mut present, stop)?;
+    } else {
+        // A file is zeros until something is written to it.
+        for (chunk, present) in item.entry.chunks.iter().zip(&mut present) {
+            *present = is_zero_chunk(chunk);
+        }
+    }
     if matches!(item.expected, Expected::Leaf(_)) && present.contains(&false) {
         // That it can't be read, or is no longer there, only means that everything is fetched.
         let _ = copy_from_old(dir, &new.file, item, &mut present, stop);
     }
-    Ok(Begun { file: new, present })
+    let ends_in_hole = present.last() == Some(&true);
+    Ok(Begun { file: new, present, is_resumed, ends_in_hole })
+}
+
+/// Whether a chunk is what is cut from endless zeros: a file with large holes has many of them.
+fn is_zero_chunk(chunk: &ChunkRef) -> bool {
+    static ID: LazyLock<ChunkId> = LazyLock::new(|| ChunkId::of(&vec![0; CHUNK_MAX]));
+    chunk.len as usize == CHUNK_MAX && chunk.id == *ID
 }
 
 /// A name that a later download of the same content to the same path comes to, and no other one.
@@ -75,6 +94,11 @@ fn note_present(
         if at + len as u64 > written || stop.is_cancelled() {
             break;
         }
+        if is_zero_chunk(chunk) && is_hole(file, at, len as u64) {
+            *present = true;
+            at += len as u64;
+            continue;
+        }
         buf.resize(len, 0);
         file.read_exact_at(&mut buf, at)?;
         *present = ChunkId::of(&buf) == chunk.id;
@@ -100,23 +124,50 @@ fn copy_from_old(
         at += u64::from(chunk.len);
     }
     let (old, stat) = dir.open_file(&item.path)?;
-    // It may grow for ever.
-    let mut old = old.take(Fingerprint::of(&stat).size);
+    copy_chunks(&old, Fingerprint::of(&stat).size, &mut wanted, stop, |chunk, (index, at)| {
+        // What an earlier download has left where this goes is no chunk of the file.
+        write_sparse(to, chunk, at, false)?;
+        present[index] = true;
+        Ok(())
+    })
+}
+
+/// Cuts the first `size` bytes of a file into chunks, and gives each that is wanted to those who want it.
+fn copy_chunks(
+    old: &File,
+    size: u64,
+    wanted: &mut HashMap<ChunkId, Vec<(usize, u64)>>,
+    stop: &CancellationToken,
+    mut give: impl FnMut(&[u8], (usize, u64)) -> io::Result<()>,
+) -> io::Result<()> {
+    // What was read begins at this place of the file, and what is not used of it at `from` in the buffer.
+    let (mut begin, mut from) = (0, 0);
     let mut buf: Vec<u8> = Vec::with_capacity(STEP + CHUNK_MAX);
-    let mut ended = false;
-    while !ended && !stop.is_cancelled() {
-        let room = STEP + CHUNK_MAX - buf.len();
-        ended = (&mut old).take(room as u64).read_to_end(&mut buf)? < room;
-        let mut from = 0;
-        while let Some(len) = cut(&buf[from..], ended).filter(|len| *len > 0) {
-            let chunk = &buf[from..from + len];
-            for (index, at) in wanted.remove(&ChunkId::of(chunk)).unwrap_or_default() {
-                to.write_all_at(chunk, at)?;
-                present[index] = true;
-            }
-            from += len;
+    while !wanted.is_empty() && !stop.is_cancelled() {
+        let at = begin + from as u64;
+        if at + CHUNK_MAX as u64 <= size && is_hole(old, at, CHUNK_MAX as u64) {
+            // Such chunks are in the new file already, or are not wanted.
+            (begin, from) = (at + CHUNK_MAX as u64, 0);
+            buf.clear();
+            continue;
         }
-        buf.drain(..from);
+        if buf.len() - from < CHUNK_MAX && begin + (buf.len() as u64) < size {
+            buf.drain(..from);
+            (begin, from) = (at, 0);
+            // It may have grown since, for ever.
+            let left = size - begin - buf.len() as u64;
+            let room = left.min((STEP + CHUNK_MAX - buf.len()) as u64) as usize;
+            let filled = buf.len();
+            buf.resize(filled + room, 0);
+            old.read_exact_at(&mut buf[filled..], begin + filled as u64)?;
+        }
+        let ended = begin + buf.len() as u64 == size;
+        let Some(len) = cut(&buf[from..], ended).filter(|len| *len > 0) else { break };
+        let chunk = &buf[from..from + len];
+        for place in wanted.remove(&ChunkId::of(chunk)).unwrap_or_default() {
+            give(chunk, place)?;
+        }
+        from += len;
     }
     Ok(())
 }

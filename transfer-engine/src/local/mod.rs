@@ -6,10 +6,13 @@ mod busy;
 mod file_systems;
 mod fingerprint;
 mod holes;
+mod make_all;
 mod mount_dir;
+mod recover;
 mod scan;
 mod shelf;
 mod special;
+mod sparse;
 pub(crate) mod sqlite;
 mod staging;
 mod staging_dir;
@@ -19,14 +22,16 @@ pub(crate) use busy::Busy;
 pub(crate) use file_systems::{FileSystems, Looked, prefix};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use holes::{data_from, is_sparse};
+pub(crate) use make_all::make_all;
 pub(crate) use mount_dir::{
     Flush, MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
+pub(crate) use recover::recover;
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
 pub(crate) use shelf::{NewFile, Shelf};
 pub(crate) use special::Special;
+pub(crate) use sparse::{is_hole, write_sparse};
 pub(crate) use staging::{
-    Expected, InstallError, Staged, Staging, is_staging, is_staging_name, names, recover, set_times,
-    staged_prints,
+    Expected, InstallError, Staged, Staging, is_staging, is_staging_name, names, set_times, staged_prints,
 };
 pub(crate) use staging_dir::{StagedDir, move_over, remove_tree};

@@ -351,7 +351,8 @@ impl Shared {
         for entry in Dir::read_from(dir)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." || (path.is_root() && super::staging::is_staging(dir, name)) {
+            // Also one of a mount or restore further in.
+            if name == b"." || name == b".." || super::staging::is_staging(dir, name) {
                 continue;
             }
             let Ok(child) = path.join(name) else { continue };

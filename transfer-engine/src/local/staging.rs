@@ -3,7 +3,7 @@
 //! New files are written in a directory of our own at the mount's root (the same file system, so that a
 //! rename moves them) and renamed into place. What is replaced or removed is first moved in here, looked
 //! at, and moved back if it is not what was expected. A crash leaves such a directory behind; its names
-//! tell [`recover`] which of its files are ours to delete and which may hold a user's only copy.
+//! tell [`super::recover`] which of its files are ours to delete and which may hold a user's only copy.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,26 +11,22 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use policy_core::{MAX_NAME, Timestamp, TreePath, cut_at_char, escape};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
+use policy_core::{Timestamp, TreePath};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, stat_at};
+use super::recover::clear;
 use super::shelf::{NewFile, SHELF};
-use super::staging_dir::{DIR, move_over, remove_tree};
+use super::staging_dir::DIR;
 
 const PREFIX: &[u8] = b".ctxsync-stage-";
 /// Stands in each staging directory, so that a user's directory of such a name is not taken for one.
-const MARKER: &str = ".ctxsync-stage";
+pub(super) const MARKER: &str = ".ctxsync-stage";
+pub(super) const IGNORED: &str = ".gitignore";
 /// Begins the name of a file that a later sync may go on with.
-const RESUMABLE: &str = "p-";
-/// Begins the name of a file that is kept for its user.
-const RESCUED: &str = "ctxsync-recovered-";
-/// How many names are tried for it.
-const RESCUE_NAMES: u32 = 1000;
-/// Bytes that are not worth to be fetched twice.
-const WORTH_KEEPING: u64 = 8 << 20;
+pub(super) const RESUMABLE: &str = "p-";
 
 /// What must be at a path for it to be replaced or removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +78,10 @@ pub(crate) struct Staging {
     pub(super) shelves: Mutex<Vec<Arc<OwnedFd>>>,
     /// Whether something here may not be on the disk, whatever a later flush says.
     failed: AtomicBool,
+    /// The time of the mount's root before and after the staging directory was made in it.
+    root_times: Option<[Timestamp; 2]>,
+    /// Held as long as somebody works here.
+    _marker: OwnedFd,
 }
 
 impl Staging {
@@ -90,9 +90,12 @@ impl Staging {
         let random: [u8; 8] = mount.env().random()?;
         let name = format!("{}{:016x}", String::from_utf8_lossy(PREFIX), u64::from_le_bytes(random));
         mount.env().check_fault("mkdirat", &mount.path().join(&name))?;
+        let before = root_time(mount);
         rustix::fs::mkdirat(mount.root(), name.as_str(), Mode::RWXU)?;
         let dir = Arc::new(open_dir(mount.root(), name.as_bytes())?);
-        mark(&dir)?;
+        let marker = mark(&dir)?;
+        hide(&dir)?;
+        let root_times = before.zip(root_time(mount)).map(Into::into);
         let (mount, next) = (mount.clone(), AtomicU64::new(0));
         Ok(Self {
             mount,
@@ -102,6 +105,8 @@ impl Staging {
             turn: Mutex::default(),
             shelves: Mutex::default(),
             failed: AtomicBool::new(false),
+            root_times,
+            _marker: marker,
         })
     }
 
@@ -292,11 +297,23 @@ impl Staging {
     /// Removes the staging directory and what a failed sync left in it, but for files to go on with later.
     pub(crate) fn finish(self, keep_resumable: bool) {
         let keep_resumable = keep_resumable && !self.failed.load(Ordering::Relaxed);
+        // Our own coming and going is no change of the mount.
+        let root_time = self
+            .root_times
+            .and_then(|[before, after]| (root_time(&self.mount) == Some(after)).then_some(before));
         // What can't be removed now, the next sync removes.
         if let Err(e) = clear(self.mount.root(), self.name.as_bytes(), keep_resumable) {
             tracing::debug!(error = %e, "a staging directory is left behind");
         }
+        if let Some(time) = root_time {
+            let _ = set_times(self.mount.root(), time);
+        }
     }
+}
+
+/// The time of the mount's root, if it can be told.
+fn root_time(mount: &MountDir) -> Option<Timestamp> {
+    Some(Fingerprint::of(&rustix::fs::fstat(mount.root()).ok()?).mtime)
 }
 
 fn is_still(parent: &OwnedFd, name: &[u8], print: &Fingerprint) -> io::Result<bool> {
@@ -323,8 +340,8 @@ pub(super) fn exchange_name(own: u64, old: &Fingerprint, fresh: &str) -> String 
 }
 
 /// Whether the file of this stat may be deleted, by what its name says of it.
-fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
-    if name.starts_with("n-") || name.starts_with(RESUMABLE) || name == MARKER {
+pub(super) fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
+    if name.starts_with("n-") || name.starts_with(RESUMABLE) {
         return true;
     }
     let fields: Vec<&str> = name.split('-').collect();
@@ -338,17 +355,17 @@ fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
             && hex(nanos, u64::from(print.mtime.nanos)))
 }
 
-/// Whether `name` in the mount's root is such as staging directories have.
+/// Whether a name is such as staging directories have.
 pub(crate) fn is_staging_name(name: &[u8]) -> bool {
     let digits = name.strip_prefix(PREFIX);
     digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// Whether `name` in the mount's root is a staging directory: ours by its marker, or empty, as it is for a
+/// Whether `name` in a directory is a staging directory: ours by its marker, or empty, as it is for a
 /// moment when it is made and when it is removed.
-pub(crate) fn is_staging(root: &OwnedFd, name: &[u8]) -> bool {
+pub(crate) fn is_staging(dir: &OwnedFd, name: &[u8]) -> bool {
     is_staging_name(name)
-        && open_dir(root, name).is_ok_and(|dir| {
+        && open_dir(dir, name).is_ok_and(|dir| {
             let marked = stat_at(&dir, MARKER.as_bytes()).is_ok_and(|s| s.is_some());
             marked || names(&dir).is_ok_and(|names| names.is_empty())
         })
@@ -392,98 +409,18 @@ pub(crate) fn staged_prints(mount: &MountDir) -> io::Result<BTreeMap<u64, Finger
     Ok(prints)
 }
 
-/// What was found of interrupted syncs.
-#[derive(Debug, Default)]
-pub(crate) struct Recovered {
-    /// Names in the mount's root under which files are kept that somebody may have been editing.
-    pub(crate) rescued: Vec<String>,
-    /// Staging directories that hold nothing but files to go on with.
-    pub(crate) left: Vec<Vec<u8>>,
+/// Makes the marker, and says by a lock on it that somebody works here. Where there are no locks it is nobody's
+/// as soon as the next sync comes.
+pub(super) fn mark(dir: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let marker = rustix::fs::openat(dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?;
+    let _ = rustix::fs::flock(&marker, FlockOperation::NonBlockingLockExclusive);
+    Ok(marker)
 }
 
-/// Removes what an interrupted sync left in the mount. A file that a user may have edited in the very moment
-/// of the crash is not deleted but moved to the mount's root.
-pub(crate) fn recover(mount: &MountDir) -> io::Result<Recovered> {
-    let mut recovered = Recovered::default();
-    for name in names(mount.root())? {
-        if is_staging(mount.root(), &name) {
-            recovered.rescued.extend(clear(mount.root(), &name, true)?);
-            if stat_at(mount.root(), &name)?.is_some() {
-                recovered.left.push(name);
-            }
-        }
-    }
-    Ok(recovered)
-}
-
-/// Removes a staging directory, the marker only when nothing but it is left: without it the directory would
-/// be taken for a user's.
-fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<String>> {
-    let mut rescued = Vec::new();
-    let mut keeps = false;
-    let dir = open_dir(root, name)?;
-    for file in names(&dir)? {
-        let Some(stat) = stat_at(&dir, &file)? else { continue };
-        if file == MARKER.as_bytes() {
-            continue;
-        }
-        let text = String::from_utf8_lossy(&file);
-        if keep_resumable
-            && text.starts_with(RESUMABLE)
-            && stat.st_blocks.cast_unsigned() * 512 >= WORTH_KEEPING
-        {
-            keeps = true;
-            continue;
-        }
-        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_dir && (text.starts_with(DIR) || text.starts_with(SHELF) || is_disposable(&text, &stat)) {
-            remove_tree(&dir, &file)?;
-            continue;
-        }
-        if !is_dir && is_disposable(&text, &stat) {
-            rustix::fs::unlinkat(&dir, &*file, AtFlags::empty())?;
-            continue;
-        }
-        rescued.push(rescue(&dir, &file, root)?);
-    }
-    if keeps {
-        return Ok(rescued);
-    }
-    match rustix::fs::unlinkat(&dir, MARKER, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(e) => return Err(e.into()),
-    }
-    match rustix::fs::unlinkat(root, name, AtFlags::REMOVEDIR) {
-        Ok(()) => Ok(rescued),
-        // Somebody still writes here. Without its marker it would be taken for a user's.
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {
-            mark(&dir)?;
-            Ok(rescued)
-        }
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Moves a file to the mount's root, under a name that nothing has there.
-fn rescue(dir: &OwnedFd, file: &[u8], root: &OwnedFd) -> io::Result<String> {
-    for number in 1..=RESCUE_NAMES {
-        let number = if number > 1 { format!("-{number}") } else { String::new() };
-        let room = MAX_NAME - RESCUED.len() - number.len();
-        let name = [RESCUED.as_bytes(), cut_at_char(file, room), number.as_bytes()].concat();
-        match move_over(dir, file, root, &name) {
-            Ok(()) => return Ok(escape(&name)),
-            Err(InstallError::Changed) => {}
-            Err(InstallError::Io(e)) => return Err(e),
-        }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::AlreadyExists,
-        "every name for what an interrupted sync moved aside is taken",
-    ))
-}
-
-fn mark(dir: &OwnedFd) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?;
-    Ok(())
+/// Keeps git, and what goes by its rules, away from what is here.
+fn hide(dir: &OwnedFd) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat(dir, IGNORED, flags, Mode::RUSR | Mode::WUSR)?;
+    io::Write::write_all(&mut std::fs::File::from(file), b"*\n")
 }

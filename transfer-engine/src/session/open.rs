@@ -9,7 +9,7 @@ use super::socket::{Door, barrier};
 use super::worker::Worker;
 use super::{Shared, owned, params};
 use crate::error::Error;
-use crate::local::absolute;
+use crate::local::{absolute, make_all};
 use crate::mount::{ContextSync, Mount};
 use crate::report::Direction;
 use crate::status::TaskType;
@@ -99,7 +99,7 @@ impl Worker {
             }
             Err(e) => return Err(owned(e)),
         }
-        std::fs::create_dir_all(&self.path).map_err(|e| Error::local("make the mount", &self.path, e))
+        make_all(&self.path, self.options.owner).map_err(|e| Error::local("make the mount", &self.path, e))
     }
 
     /// Begins what goes on while the session lives.

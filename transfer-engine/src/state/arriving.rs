@@ -43,6 +43,8 @@ pub(crate) struct Arriving {
     head: Mutex<Option<Head>>,
     /// Directories in which something was placed, as hashes.
     used: Mutex<HashSet<u64>>,
+    /// Directories in which a download that was cut short placed something, as hashes.
+    half_done: Mutex<HashSet<u64>>,
     answered: Notify,
     /// Staging directories with files to go on with.
     left: Mutex<Vec<Vec<u8>>>,
@@ -154,6 +156,16 @@ impl Arriving {
         std::mem::take(&mut *lock(&self.left))
     }
 
+    /// Notes that a download was cut short that placed something in this directory.
+    pub(crate) fn note_half_done(&self, dir: &TreePath) {
+        lock(&self.half_done).insert(hash_path(dir));
+    }
+
+    /// Returns the hashes of those directories to who goes on with them.
+    pub(crate) fn take_half_done(&self) -> HashSet<u64> {
+        std::mem::take(&mut lock(&self.half_done))
+    }
+
     /// Returns what is asked for; as long as the answer is held, nobody can ask for more.
     pub(crate) fn asked(&self) -> RwLockReadGuard<'_, Asked> {
         self.asked.read().unwrap_or_else(PoisonError::into_inner)
@@ -203,7 +215,7 @@ impl Arriving {
         let mut used = lock(&self.used);
         let mut dir = Some(dir.clone());
         while let Some(path) = dir.filter(|p| !p.is_root()) {
-            if !used.insert(hash(&path)) {
+            if !used.insert(hash_path(&path)) {
                 break;
             }
             dir = path.parent();
@@ -212,11 +224,12 @@ impl Arriving {
 
     /// Whether something was placed in this directory, or below it.
     pub(crate) fn was_used(&self, dir: &TreePath) -> bool {
-        lock(&self.used).contains(&hash(dir))
+        lock(&self.used).contains(&hash_path(dir))
     }
 }
 
-fn hash(path: &TreePath) -> u64 {
+/// A short stand-in for a path.
+pub(crate) fn hash_path(path: &TreePath) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
     hasher.finish()

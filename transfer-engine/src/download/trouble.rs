@@ -1,0 +1,118 @@
+//! Why a path was not brought, and what helps.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::extract::ExtractError;
+
+/// What is wrong with one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) message: String,
+    /// What to do; `None` where it is worth to try it again.
+    pub(super) hint: Option<&'static str>,
+}
+
+impl Trouble {
+    /// Trouble that may be over next time.
+    pub(super) fn passing(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// What the file system has refused.
+    pub(super) fn local(what: &str, e: &io::Error) -> Self {
+        Self { message: format!("{what}: {e}"), hint: hint(e) }
+    }
+
+    /// What the store lacks.
+    pub(super) fn store(message: impl Into<String>) -> Self {
+        let hint = "push it again from a machine that still has it, or restore it from another snapshot";
+        Self { message: message.into(), hint: Some(hint) }
+    }
+
+    /// Returns the hint, or what to do about trouble that may be over next time.
+    pub(super) fn hint_or(&self, retry: &str) -> String {
+        self.hint.unwrap_or(retry).to_owned()
+    }
+}
+
+impl From<&Error> for Trouble {
+    fn from(e: &Error) -> Self {
+        let hint = match e {
+            Error::Local { source, .. } => hint(source),
+            _ => None,
+        };
+        Self { message: crate::error::chain(e), hint }
+    }
+}
+
+impl From<&ExtractError> for Trouble {
+    fn from(e: &ExtractError) -> Self {
+        let hint = match e {
+            ExtractError::Local { source, .. } => hint(source),
+            _ => None,
+        };
+        Self { message: crate::error::chain(e), hint }
+    }
+}
+
+/// Returns what helps against an error of the file system; `None` where trying again does.
+fn hint(e: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind;
+    match e.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NAMETOOLONG | Errno::ILSEQ) => {
+            return Some("this file system takes no such name; leave the path out by the policy");
+        }
+        Some(Errno::FBIG) => {
+            return Some("it is larger than this file system, or a limit such as `ulimit -f`, allows");
+        }
+        _ => {}
+    }
+    match e.kind() {
+        ErrorKind::StorageFull => Some("make room on the mount's disk, then pull again"),
+        ErrorKind::QuotaExceeded => Some("make room within the quota of the mount's disk, then pull again"),
+        ErrorKind::ReadOnlyFilesystem => Some("make the mount's disk writable, then pull again"),
+        ErrorKind::PermissionDenied => {
+            Some("give the user who runs this the right to write there, then pull again")
+        }
+        ErrorKind::DirectoryNotEmpty => Some("move away what is in it, then pull again"),
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
+            Some("move away what is in its place, then pull again")
+        }
+        ErrorKind::ResourceBusy => Some("unmount or end what uses it, then pull again"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_worth_another_try() {
+        let trouble = |errno: Errno| Trouble::local("cannot be written", &errno.into());
+        let full = trouble(Errno::NOSPC);
+        assert_eq!(full.message, "cannot be written: No space left on device (os error 28)");
+        let lasting = [
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::ROFS,
+            Errno::ACCESS,
+            Errno::PERM,
+            Errno::NOTEMPTY,
+            Errno::NOTDIR,
+            Errno::BUSY,
+            Errno::FBIG,
+            Errno::NAMETOOLONG,
+        ];
+        for errno in lasting {
+            assert!(!trouble(errno).hint_or("again").contains("tries"), "{errno}");
+            assert_ne!(trouble(errno).hint_or("again"), "again", "{errno}");
+        }
+        for errno in [Errno::IO, Errno::MFILE, Errno::INTR] {
+            assert_eq!(trouble(errno).hint_or("again"), "again", "{errno}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Making a directory that the user named, with all that leads to it.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{CWD, Gid, Uid};
+
+/// Makes a directory and those above it that are missing, and gives what it makes to a user and a group. What is there
+/// keeps its owner.
+pub(crate) fn make_all(dir: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    let Some((user, group)) = owner else { return std::fs::create_dir_all(dir) };
+    // From the first that is missing down. What appears meanwhile is somebody else's.
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        match std::fs::create_dir(dir) {
+            Ok(()) => {
+                let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+                rustix::fs::chownat(
+                    CWD,
+                    dir,
+                    Some(user),
+                    Some(group),
+                    rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+                )?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    // Says what is wrong where something else is in its place.
+    std::fs::create_dir_all(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_given_away_and_what_is_there_is_not() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        make_all(&dir.path().join("a/b"), Some((1234, 1235))).unwrap();
+        make_all(&dir.path().join("a/b/c"), Some((1236, 1237))).unwrap();
+        let owner = |path: &str| {
+            let stat = dir.path().join(path).metadata().unwrap();
+            (stat.uid(), stat.gid())
+        };
+        assert_eq!([owner("a"), owner("a/b"), owner("a/b/c")], [(1234, 1235), (1234, 1235), (1236, 1237)]);
+        assert_ne!(owner(""), (1234, 1235));
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(make_all(&dir.path().join("file/x"), Some((1, 1))).is_err());
+        assert!(make_all(&dir.path().join("file"), Some((1, 1))).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! What syncs that were interrupted have left in a mount, and what becomes of it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use policy_core::{MAX_NAME, cut_at_char, escape};
+use rustix::fs::{AtFlags, FileType, FlockOperation};
+use rustix::io::Errno;
+
+use super::mount_dir::{MountDir, open_dir, open_file_at, stat_at};
+use super::shelf::SHELF;
+use super::staging::{IGNORED, InstallError, MARKER, RESUMABLE, is_disposable, is_staging, mark, names};
+use super::staging_dir::{DIR, move_over, remove_tree};
+use crate::monitor::Monitor;
+
+/// Bytes that are not worth to be fetched twice.
+const WORTH_KEEPING: u64 = 8 << 20;
+/// Begins the name of a file that is kept for its user.
+const RESCUED: &str = "ctxsync-recovered-";
+/// How many names are tried for it.
+const RESCUE_NAMES: u32 = 1000;
+
+/// What was found of interrupted syncs.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Names in the mount's root under which files are kept that somebody may have been editing.
+    pub(crate) rescued: Vec<String>,
+    /// Staging directories that hold nothing but files to go on with.
+    pub(crate) left: Vec<Vec<u8>>,
+}
+
+impl Recovered {
+    /// Warns of the files that were kept.
+    pub(crate) fn tell(&self, monitor: &dyn Monitor) {
+        for name in &self.rescued {
+            monitor.warning(&format!(
+                "an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`"
+            ));
+        }
+    }
+}
+
+/// Removes what an interrupted sync left in the mount. A file that a user may have edited in the very moment
+/// of the crash is not deleted but moved to the mount's root.
+pub(crate) fn recover(mount: &MountDir) -> io::Result<Recovered> {
+    let mut recovered = Recovered::default();
+    for name in names(mount.root())? {
+        if is_staging(mount.root(), &name) && !is_in_use(mount.root(), &name) {
+            recovered.rescued.extend(clear(mount.root(), &name, true)?);
+            if stat_at(mount.root(), &name)?.is_some() {
+                recovered.left.push(name);
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+/// Whether somebody works in a staging directory: a restore into a mount, say, which nothing else keeps apart from
+/// its syncs.
+fn is_in_use(root: &OwnedFd, name: &[u8]) -> bool {
+    let marker = open_dir(root, name).and_then(|dir| open_file_at(dir, MARKER.as_bytes()));
+    marker.is_ok_and(|(marker, _)| {
+        rustix::fs::flock(marker, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    })
+}
+
+/// Removes a staging directory, the marker only when nothing but it is left: without it the directory would
+/// be taken for a user's.
+pub(super) fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<String>> {
+    let mut rescued = Vec::new();
+    let mut keeps = false;
+    let dir = open_dir(root, name)?;
+    for file in names(&dir)? {
+        let Some(stat) = stat_at(&dir, &file)? else { continue };
+        if [MARKER, IGNORED].map(str::as_bytes).contains(&&*file) {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&file);
+        if keep_resumable
+            && text.starts_with(RESUMABLE)
+            && stat.st_blocks.cast_unsigned() * 512 >= WORTH_KEEPING
+        {
+            keeps = true;
+            continue;
+        }
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_dir && (text.starts_with(DIR) || text.starts_with(SHELF) || is_disposable(&text, &stat)) {
+            remove_tree(&dir, &file)?;
+            continue;
+        }
+        if !is_dir && is_disposable(&text, &stat) {
+            rustix::fs::unlinkat(&dir, &*file, AtFlags::empty())?;
+            continue;
+        }
+        rescued.push(rescue(&dir, &file, root)?);
+    }
+    if keeps {
+        return Ok(rescued);
+    }
+    for last in [IGNORED, MARKER] {
+        match rustix::fs::unlinkat(&dir, last, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    match rustix::fs::unlinkat(root, name, AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(rescued),
+        // Somebody still writes here. Without its marker it would be taken for a user's.
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {
+            mark(&dir)?;
+            Ok(rescued)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Moves a file to the mount's root, under a name that nothing has there.
+fn rescue(dir: &OwnedFd, file: &[u8], root: &OwnedFd) -> io::Result<String> {
+    for number in 1..=RESCUE_NAMES {
+        let number = if number > 1 { format!("-{number}") } else { String::new() };
+        let room = MAX_NAME - RESCUED.len() - number.len();
+        let name = [RESCUED.as_bytes(), cut_at_char(file, room), number.as_bytes()].concat();
+        match move_over(dir, file, root, &name) {
+            Ok(()) => return Ok(escape(&name)),
+            Err(InstallError::Changed) => {}
+            Err(InstallError::Io(e)) => return Err(e),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "every name for what an interrupted sync moved aside is taken",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Env;
+    use crate::local::Staging;
+
+    #[test]
+    fn what_somebody_works_in_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = MountDir::open(dir.path(), &Env::real()).unwrap();
+        let staging = Staging::create(&mount).unwrap();
+        recover(&mount).unwrap();
+        assert_eq!(names(mount.root()).unwrap().len(), 1);
+        // As if it were killed.
+        drop(staging);
+        recover(&mount).unwrap();
+        assert!(names(mount.root()).unwrap().is_empty());
+    }
+}
