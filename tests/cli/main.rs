@@ -27,6 +27,7 @@ mod secrets;
 mod session;
 mod signals;
 mod status;
+mod stores;
 mod sync;
 mod terminal;
 mod usage;
