@@ -51,4 +51,5 @@ pub use options::{SettingError, StoreOptions, parse_setting};
 pub use patience::{Listener, Notice, Patience};
 pub use probe::{Capabilities, ProbeError, probe, writable};
 pub use profile::ProfileError;
+pub use settings::is_public_setting;
 pub use url::{Backend, Cloud, StoreUrl, UrlError};

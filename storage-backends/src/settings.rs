@@ -69,6 +69,40 @@ fn known_names(cloud: Cloud) -> &'static [&'static str] {
     }
 }
 
+/// Settings that say where a store is and how it is spoken to, and never who may; without their cloud's prefix.
+const PUBLIC: [&str; 21] = [
+    "region",
+    "default_region",
+    "endpoint",
+    "endpoint_url",
+    "endpoint_url_s3",
+    "base_url",
+    "allow_http",
+    "allow_invalid_certificates",
+    "virtual_hosted_style_request",
+    "unsigned_payload",
+    "skip_signature",
+    "request_payer",
+    "server_side_encryption",
+    "checksum_algorithm",
+    "conditional_put",
+    "disable_bulk_delete",
+    "s3_express",
+    "account_name",
+    "use_emulator",
+    "use_azure_cli",
+    "user_agent",
+];
+
+/// Whether a setting holds no secret, so that it may be passed on to others: only what is known to be harmless does.
+pub fn is_public_setting(key: &str, value: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let prefixes = ["aws_", "google_", "azure_storage_", "azure_"];
+    let bare = prefixes.iter().find_map(|prefix| key.strip_prefix(prefix)).unwrap_or(&key);
+    // User info and queries of an address may be secrets.
+    PUBLIC.contains(&bare) && !value.contains(['@', '?'])
+}
+
 /// The bucket comes from the URL, and two answers to one question would be a trap.
 const PLACE: [&str; 3] = ["aws_bucket", "google_bucket", "azure_container_name"];
 /// Keys of one credential: a stronger source's replace a weaker one's as a whole, or a session token of

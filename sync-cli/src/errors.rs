@@ -18,7 +18,7 @@ const NO_KEYS: &str = "give the keys by the variables of the cloud's own tools, 
                        AWS_SECRET_ACCESS_KEY or AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_KEY";
 
 /// Why a command, or one path of it, failed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     pub(crate) message: String,
@@ -254,6 +254,13 @@ impl From<&Error> for Failure {
             Error::Overlap { .. } => {
                 (Exit::USAGE, "give each mount a directory of its own, outside the others".to_owned())
             }
+            Error::Exchanged { .. } => {
+                (Exit::FAILED, "nothing was saved; run the same again when the directory stays".to_owned())
+            }
+            Error::Quiesce { .. } => (
+                Exit::FAILED,
+                "nothing was read or saved; look at --quiesce, which runs in the mount, and at --quiesce-timeout".to_owned(),
+            ),
             Error::OwnPlace { .. } => (
                 Exit::USAGE,
                 "name another directory, or look at --store and --state-dir".to_owned(),
@@ -277,6 +284,10 @@ impl From<&Error> for Failure {
                     std::io::ErrorKind::NotADirectory => "a mount is a directory",
                     std::io::ErrorKind::PermissionDenied => "give the user who runs this the right to it",
                     std::io::ErrorKind::StorageFull => "make room on the disk, and run the same again",
+                    std::io::ErrorKind::QuotaExceeded => "make room in the user's quota, and run the same again",
+                    std::io::ErrorKind::ReadOnlyFilesystem => {
+                        "mount the file system for writing, or name a directory on another one"
+                    }
                     _ => "run the same again: nothing is half done",
                 }
                 .to_owned(),

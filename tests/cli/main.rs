@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod alarms;
+mod background;
 mod config;
 mod conflicts;
 mod contexts;
@@ -19,8 +20,10 @@ mod limits;
 mod own_places;
 mod owner;
 mod policy;
+mod quiesce;
 mod recycling;
 mod refused;
+mod renamed;
 mod run;
 mod running;
 mod secrets;

@@ -35,3 +35,31 @@ fn k1_no_line_shows_a_key() {
         assert!(!text.contains(CANARY), "{}", dir.display());
     }
 }
+
+#[test]
+fn k1_the_command_sees_no_secret_that_was_given_by_an_option() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    let server = ctxsync_tests::s3::S3Server::start().unwrap();
+    let endpoint = format!("endpoint={}", server.endpoint());
+    let key = |name: &str| server.env().into_iter().find(|(n, _)| n == name).unwrap().1;
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(key);
+    let secrets = [format!("access_key_id={}", keys[0]), format!("secret_access_key={}", keys[1])];
+    let url = server.url("prefix");
+    let mut args = vec!["--store", &url];
+    for option in [&endpoint, "region=eu-north-1", "allow_http=true", &secrets[0], &secrets[1]] {
+        args.extend(["--store-option", option]);
+    }
+    args.extend(["run", "-c", "c", "work", "--quiesce", "env >../seen.quiesce", "--", "sh", "-c"]);
+    // What the session does needs no secret.
+    let script = "env >../seen.command; \"$PROGRAM\" push c . && \"$PROGRAM\" status .";
+    args.push(script);
+    let ended = machine.call(&args);
+    assert_eq!(ended.code, 0, "{}", ended.seen());
+    for seen in ["seen.command", "seen.quiesce"] {
+        let seen = machine.read(seen);
+        assert!(keys.iter().all(|key| !seen.contains(key)), "{seen}");
+        // Where the store is, and how to speak to it, the command may know.
+        assert!(seen.contains(&endpoint) && seen.contains("region=eu-north-1"), "{seen}");
+    }
+}

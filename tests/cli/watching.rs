@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::running::{Running, is_saved, until};
-use crate::world::World;
+use crate::world::{Machine, World};
 
 #[test]
 fn what_changes_is_saved_until_it_is_told_to_stop() {
@@ -64,4 +64,89 @@ fn figures_for_prometheus() {
     }
     let ended = machine.call(&["watch", "c", "work", "--metrics-file", "missing/dir/file"]);
     assert_eq!(ended.code, 2, "{}", ended.seen());
+}
+
+/// Waits until a file of the context has this content.
+fn until_saved(machine: &Machine, file: &str, content: &str) {
+    until(&format!("{file} is saved"), || machine.call(&["cat", &format!("c:{file}")]).out == content);
+}
+
+fn watch<'m>(machine: &'m Machine, dir: &str, every: &str) -> Running<'m> {
+    machine.done(&["context", "create", "c"]);
+    let running = Running::spawn(machine, machine.command(["watch", "c", dir, "--safety-scan", every]));
+    until_saved(machine, "f", "1");
+    running
+}
+
+#[test]
+fn l31_another_directory_in_the_place_of_the_root_is_watched_and_saved() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "1");
+    machine.write("new/f", "1");
+    machine.write("new/g", "2");
+    let running = watch(&machine, "work", "0");
+    let (work, new) = (machine.path("work"), machine.path("new"));
+    rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        &new,
+        rustix::fs::CWD,
+        &work,
+        rustix::fs::RenameFlags::EXCHANGE,
+    )
+    .unwrap();
+    until_saved(&machine, "g", "2");
+    machine.write("work/deep/h", "3");
+    until_saved(&machine, "deep/h", "3");
+    // An empty one is no deletion of everything.
+    std::fs::rename(&work, machine.path("old")).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    let before = machine.done(&["log", "c"]).out;
+    running.send(Signal::SIGHUP);
+    let ended = running.end();
+    assert_eq!(ended.code, 8, "{}", ended.err);
+    assert!(ended.err.contains("was exchanged for another one"), "{}", ended.err);
+    assert_eq!(machine.done(&["log", "c"]).out, before);
+}
+
+#[test]
+fn d4_a_root_that_is_renamed_away_or_made_a_file_deletes_nothing() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "1");
+    let running = watch(&machine, "work", "0");
+    std::fs::rename(machine.path("work"), machine.path("aside")).unwrap();
+    machine.write("work", "a file");
+    // When it is back, everything goes on.
+    std::fs::remove_file(machine.path("work")).unwrap();
+    std::fs::rename(machine.path("aside"), machine.path("work")).unwrap();
+    machine.write("work/g", "2");
+    until_saved(&machine, "g", "2");
+    std::fs::rename(machine.path("work"), machine.path("aside")).unwrap();
+    machine.write("work", "a file");
+    running.send(Signal::SIGTERM);
+    let ended = running.end();
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains("a mount is a directory"), "{}", ended.err);
+    assert!(is_saved(&machine, "f") && is_saved(&machine, "g"));
+}
+
+#[test]
+fn a_safety_scan_finds_what_no_event_tells_of() {
+    let machine = World::new().machine("a");
+    machine.write("top/work/f", "1");
+    std::fs::hard_link(machine.path("top/work/f"), machine.path("outside")).unwrap();
+    let running = watch(&machine, "top/work", "200ms");
+    // By another name of the file, as by a mapping of it: nobody tells the directory.
+    machine.write("outside", "12");
+    until_saved(&machine, "f", "12");
+    // A parent is exchanged, and the directory itself is not touched.
+    machine.write("other/work/f", "123");
+    std::fs::rename(machine.path("top"), machine.path("before")).unwrap();
+    std::fs::rename(machine.path("other"), machine.path("top")).unwrap();
+    until_saved(&machine, "f", "123");
+    // What is there now is watched.
+    machine.write("top/work/g", "4");
+    until_saved(&machine, "g", "4");
+    running.send(Signal::SIGTERM);
+    let ended = running.end();
+    assert_eq!(ended.code, 0, "{}", ended.err);
 }

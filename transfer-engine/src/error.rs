@@ -194,6 +194,20 @@ pub enum Error {
         /// The store's address, without secrets.
         location: String,
     },
+    /// The mount's path led to another directory when the mount had been read, again and again.
+    #[error("{} was exchanged for another directory while it was read", mount.display())]
+    Exchanged {
+        /// The mount.
+        mount: PathBuf,
+    },
+    /// What writes to the mount could not be made to hold still, so that nothing was read.
+    #[error("cannot quiesce {}", mount.display())]
+    Quiesce {
+        /// The mount.
+        mount: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// What should be a mount is a directory that this program keeps for itself.
     #[error("{} can't be a mount: it is {what}", mount.display())]
     OwnPlace {
@@ -285,7 +299,9 @@ impl Error {
             | Self::TooLate { .. }
             | Self::OutOfTime { .. }
             | Self::Locked { .. }
-            | Self::CommitUnknown { .. } => true,
+            | Self::CommitUnknown { .. }
+            | Self::Exchanged { .. }
+            | Self::Quiesce { .. } => true,
             Self::Store { source, .. } => !matches!(
                 source,
                 object_store::Error::NotFound { .. }

@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::extract::ExtractLimits;
+use crate::quiesce::Quiesce;
 
 use policy_core::{ConflictPolicy, MaxDelete, TreePath};
 
@@ -47,6 +49,10 @@ pub struct SyncOptions {
     pub owner: Option<(u32, u32)>,
     /// Files that the caller writes, such as a log: where they lie in the mount, they never take part.
     pub own_files: Vec<PathBuf>,
+    /// Makes what writes to the mount hold still while an upload reads it.
+    pub quiesce: Option<Arc<dyn Quiesce>>,
+    /// Saves also where that failed, and reports it: the last upload of a session does, as there is no later one.
+    pub save_unquiesced: bool,
 }
 
 impl Default for SyncOptions {
@@ -69,6 +75,8 @@ impl Default for SyncOptions {
             extract: ExtractLimits::default(),
             owner: None,
             own_files: Vec::new(),
+            quiesce: None,
+            save_unquiesced: false,
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct SyncReport {
     pub partial: bool,
     /// Whether a white list that holds nothing made the sync incomplete.
     pub nothing_in_scope: bool,
+    /// Whether what writes to the mount could not be made to hold still, or not be resumed.
+    pub quiesce_failed: bool,
     /// Whether `conflictPolicy: Fail` stopped the sync before it wrote anything.
     pub stopped_by_conflict: bool,
 }
@@ -86,7 +88,12 @@ pub struct SyncReport {
 impl SyncReport {
     /// Whether something that should have been synced was not.
     pub fn is_incomplete(&self) -> bool {
-        self.failed > 0 || self.unsettled > 0 || self.lost_packs > 0 || self.partial || self.nothing_in_scope
+        self.failed > 0
+            || self.unsettled > 0
+            || self.lost_packs > 0
+            || self.partial
+            || self.nothing_in_scope
+            || self.quiesce_failed
     }
 
     pub(crate) fn note_usage(&mut self, usage: Usage) {
@@ -124,6 +131,7 @@ impl SyncReport {
         self.unsent_bytes = later.unsent_bytes;
         self.partial |= later.partial;
         self.nothing_in_scope |= later.nothing_in_scope;
+        self.quiesce_failed |= later.quiesce_failed;
         self.stopped_by_conflict |= later.stopped_by_conflict;
     }
 }

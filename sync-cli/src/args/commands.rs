@@ -21,9 +21,9 @@ pub(crate) enum Command {
     /// Bring what changed in a context into a directory
     Pull(SyncArgs),
     /// Save what changed in a directory to a context
-    Push(SyncArgs),
+    Push(PushArgs),
     /// Pull, then push
-    Sync(SyncArgs),
+    Sync(PushArgs),
     /// Bring paths that have not arrived yet, now
     Fetch(FetchArgs),
     /// Show what a push or a pull would do, and why, one line a path
@@ -126,6 +126,29 @@ pub(crate) struct EndingArgs {
     /// Keep the session's figures in this file, for Prometheus
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics_file: Option<PathBuf>,
+
+    /// Look over the mount this often for what the system tells nothing of; 0: never [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) safety_scan: Option<Span>,
+
+    #[command(flatten)]
+    pub(crate) quiesce: QuiesceArgs,
+}
+
+/// Commands round each reading of a mount.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct QuiesceArgs {
+    /// Have a shell run this in the mount before it is read
+    #[arg(long, value_name = "CMD")]
+    pub(crate) quiesce: Option<OsString>,
+
+    /// Have a shell run this when the mount has been read, whatever came of it
+    #[arg(long, value_name = "CMD")]
+    pub(crate) resume: Option<OsString>,
+
+    /// Time for each of the two [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) quiesce_timeout: Option<Span>,
 }
 
 /// Arguments of `fetch`.
@@ -144,7 +167,7 @@ pub(crate) struct FetchArgs {
     pub(crate) context: Option<ContextName>,
 }
 
-/// Arguments of `push`, `pull` and `sync`.
+/// Arguments of `pull`, and of others.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SyncArgs {
     /// The context
@@ -159,6 +182,16 @@ pub(crate) struct SyncArgs {
     /// In the variable, several are separated by commas.
     #[arg(long, value_name = "PATH")]
     pub(crate) only: Vec<OsString>,
+}
+
+/// Arguments of `push` and `sync`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) sync: SyncArgs,
+
+    #[command(flatten)]
+    pub(crate) quiesce: QuiesceArgs,
 }
 
 /// Arguments of `plan`.
@@ -458,6 +491,14 @@ impl Command {
                 | Self::Store(StoreCommand::Init(_))
                 | Self::Man(_)
         )
+    }
+
+    /// Returns the commands round each reading, where there is any.
+    pub(crate) fn quiesce(&self) -> Option<&QuiesceArgs> {
+        match self {
+            Self::Push(args) | Self::Sync(args) => Some(&args.quiesce),
+            _ => self.ending().map(|ending| &ending.quiesce),
+        }
     }
 
     /// Returns what `run` and `watch` have in common.

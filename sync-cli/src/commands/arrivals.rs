@@ -1,7 +1,7 @@
 //! What became of the files that come by themselves while a session is open.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -34,7 +34,16 @@ struct Found {
     /// Paths that are on file systems which are not there.
     unmounted: u64,
     /// The mounts at which it failed.
-    failed: Vec<MountResult>,
+    failed: Vec<Lost>,
+}
+
+/// A mount to which its files could not be brought.
+struct Lost {
+    mount: MountResult,
+    failure: Failure,
+    /// Whether the session does not try it again.
+    is_final: bool,
+    was_told: bool,
 }
 
 impl Arrivals {
@@ -52,8 +61,9 @@ impl Arrivals {
     pub(super) fn follow(self: &Arc<Self>) -> JoinHandle<()> {
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            // What failed is told in its own words when it is tried again.
-            let _ = this.wait().await;
+            // What is tried again is told in the words of that.
+            let _ = this.look().await;
+            this.tell(|lost| lost.is_final);
         })
     }
 
@@ -62,6 +72,27 @@ impl Arrivals {
     /// # Errors
     /// The files of a mount can't be brought, or a conflict stopped them.
     pub(super) async fn wait(&self) -> Result<(), Failure> {
+        let looked = self.look().await;
+        if looked.is_err() {
+            // By whoever waited.
+            self.found().failed.iter_mut().for_each(|lost| lost.was_told = true);
+        }
+        looked
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells why files could not be brought, where nobody has yet.
+    fn tell(&self, which: impl Fn(&Lost) -> bool) {
+        for lost in self.found().failed.iter_mut().filter(|lost| !lost.was_told && which(lost)) {
+            lost.was_told = true;
+            self.ui.failure(&lost.failure);
+        }
+    }
+
+    async fn look(&self) -> Result<(), Failure> {
         let began = self.ui.took();
         let results = self.session.wait_for(&Arrival::All).await?;
         let took = self.ui.took().saturating_sub(began);
@@ -71,21 +102,22 @@ impl Arrivals {
                 first.get_or_insert(failure);
             }
         }
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).is_complete = first.is_none();
+        self.found().is_complete = first.is_none();
         first.map_or(Ok(()), Err)
     }
 
     fn note(&self, mount: MountResult, took: Duration) -> Result<(), Failure> {
         let path = mount.path.to_string_lossy().into_owned();
         let shown = self.several.then_some(&*path);
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.found();
         if let Some(error) = &mount.error {
             // It was stopped for the release: what had not come is pending, and nothing failed.
             if error.kind() == FailureKind::Ended {
                 return Ok(());
             }
             let failure = Failure::from(&**error).at_mount(shown);
-            found.failed.push(mount);
+            let is_final = !error.is_retryable();
+            found.failed.push(Lost { failure: failure.clone(), is_final, was_told: false, mount });
             return Err(failure);
         }
         // Nothing comes by itself where the policy has autoDownload off.
@@ -107,22 +139,23 @@ impl Arrivals {
     /// Returns what came, when nothing more will. What failed and has come since is no failure any more.
     pub(super) fn end(&self) -> SyncReport {
         let mut report = self.tally.report();
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = self.session.context().info().context_status_data;
+        let mut found = self.found();
         if found.is_complete {
             report.failed = found.failed_paths;
         }
         report.held_back = found.held_back;
         report.unmounted = found.unmounted;
-        let rows = self.session.context().info().context_status_data;
-        let came_since = |mount: &&MountResult| {
-            rows.iter().any(|row| {
+        found.failed.retain(|lost| {
+            !rows.iter().any(|row| {
                 row.task_type == TaskType::Download
-                    && Path::new(&row.path) == mount.path
+                    && Path::new(&row.path) == lost.mount.path
                     && row.status == TaskState::Success
             })
-        };
-        let still_failed = found.failed.iter().filter(|mount| !came_since(mount)).count();
-        report.failed += u64::try_from(still_failed).unwrap_or(u64::MAX);
+        });
+        report.failed += u64::try_from(found.failed.len()).unwrap_or(u64::MAX);
+        drop(found);
+        self.tell(|_| true);
         report
     }
 }

@@ -27,6 +27,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use transfer_engine::{ContextName, Env, SyncReport};
@@ -37,7 +38,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::Ui;
 use crate::output::summary::{Collected, Deed};
-use crate::run::{Signals, Threads, signal_name};
+use crate::run::{Commands, Signals, Threads, signal_name};
 
 /// What a command came to.
 #[derive(Debug, Default)]
@@ -67,6 +68,14 @@ pub(crate) struct Means<'a> {
     pub(crate) ui: &'a Arc<Ui>,
     /// What the engine takes from this machine.
     pub(crate) env: &'a Env,
+}
+
+impl Means<'_> {
+    /// Returns what is run round each reading of a mount.
+    fn quiesce(&self) -> Option<Arc<Commands>> {
+        let Settings { quiesce, resume, quiesce_timeout, .. } = self.settings;
+        Commands::new(quiesce.value.clone(), resume.value.clone(), quiesce_timeout.value)
+    }
 }
 
 /// Does what was asked for.
@@ -105,7 +114,8 @@ fn context_of(command: &Command) -> Option<&ContextName> {
     match command {
         Command::Run(args) => args.context.as_ref(),
         Command::Watch(args) => Some(&args.context),
-        Command::Push(args) | Command::Pull(args) | Command::Sync(args) => Some(&args.context),
+        Command::Push(args) | Command::Sync(args) => Some(&args.sync.context),
+        Command::Pull(args) => Some(&args.context),
         Command::Plan(args) => Some(&args.sync.context),
         Command::Fetch(args) => args.context.as_ref(),
         Command::Context(ContextCommand::Create(args)) => Some(&args.name),
@@ -156,7 +166,15 @@ fn on_runtime(command: &Command, means: Means<'_>, mut signals: Signals) -> Resu
             // It deals with signals itself.
             Command::Run(args) => run::run(args, means, &mut signals).await,
             Command::Watch(args) => watch::watch(args, means, &mut signals).await,
-            _ => unless_told(talk(command, means), &mut signals).await,
+            _ => {
+                let quiesce = command.quiesce().and_then(|_| means.quiesce());
+                let outcome = unless_told(talk(command, quiesce.as_ref(), means), &mut signals).await;
+                if let Some(quiesce) = quiesce {
+                    // A push that was stopped may have left something quiesced.
+                    quiesce.settle(RESUMED_WITHIN).await;
+                }
+                outcome
+            }
         }
     });
     // Work that was given up must not hold up the end; whatever it leaves is found by the next run.
@@ -164,17 +182,25 @@ fn on_runtime(command: &Command, means: Means<'_>, mut signals: Signals) -> Resu
     outcome
 }
 
-async fn talk(command: &Command, means: Means<'_>) -> Result<Outcome, Failure> {
+/// How long `--resume` may take when a push is stopped; what takes longer goes on by itself.
+const RESUMED_WITHIN: Duration = Duration::from_millis(1500);
+
+async fn talk(
+    command: &Command,
+    quiesce: Option<&Arc<Commands>>,
+    means: Means<'_>,
+) -> Result<Outcome, Failure> {
+    let dry_run = means.settings.dry_run.value;
     match command {
-        Command::Push(args) => sync::sync(Deed::Push, args, means.settings.dry_run.value, means).await,
-        Command::Pull(args) => sync::sync(Deed::Pull, args, means.settings.dry_run.value, means).await,
-        Command::Sync(args) => sync::sync(Deed::Sync, args, means.settings.dry_run.value, means).await,
+        Command::Push(args) => sync::sync(Deed::Push, &args.sync, dry_run, quiesce, means).await,
+        Command::Pull(args) => sync::sync(Deed::Pull, args, dry_run, None, means).await,
+        Command::Sync(args) => sync::sync(Deed::Sync, &args.sync, dry_run, quiesce, means).await,
         Command::Plan(plan) => {
             let deed = match plan.direction {
                 PlanDirection::Push => Deed::Push,
                 PlanDirection::Pull => Deed::Pull,
             };
-            sync::sync(deed, &plan.sync, true, means).await
+            sync::sync(deed, &plan.sync, true, None, means).await
         }
         Command::Fetch(args) => fetch::fetch(args, means).await,
         Command::Status(args) => status::status(args, means).await,

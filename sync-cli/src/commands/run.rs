@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::Signal;
+use storage_backends::is_public_setting;
 use tokio::time::Instant;
 
 use super::arrivals::Arrivals;
@@ -103,7 +104,7 @@ async fn work(
 
 /// Returns what the command's environment says of the session, so that `ctxsync` finds it from inside,
 /// whatever this one was told by options and whatever directory it is called in.
-fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
+pub(super) fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
     let mut variables: Vec<Variable> = vec![
         ("CTXSYNC_SESSION", Some(session.into())),
         ("CTXSYNC_STATE_DIR", settings.state_dir.value.clone().map(Into::into)),
@@ -119,6 +120,10 @@ fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
         "CTXSYNC_KILL_AFTER",
         "CTXSYNC_RELEASE_TIMEOUT",
         "CTXSYNC_METRICS_FILE",
+        "CTXSYNC_SAFETY_SCAN",
+        "CTXSYNC_QUIESCE",
+        "CTXSYNC_RESUME",
+        "CTXSYNC_QUIESCE_TIMEOUT",
     ];
     variables.extend(own.map(|name| (name, None)));
     let files = [
@@ -141,10 +146,11 @@ fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
     variables
 }
 
-/// Returns the store's settings that were given by options, as the variable has them. The command can read
-/// its parent's arguments anyway.
+/// Returns the store's settings that were given by options, as the variable has them, but for all that may be secret:
+/// push, pull, fetch and status need none of it, because the session does their work.
 fn store_options(settings: &Settings) -> Option<OsString> {
     let typed = settings.store_options.iter().filter(|(_, _, origin)| *origin == Origin::Flag);
+    let typed = typed.filter(|(key, value, _)| is_public_setting(key, value));
     let pairs: Vec<String> = typed.map(|(key, value, _)| format!("{key}={value}")).collect();
     // A comma would split a value in two.
     (!pairs.is_empty() && !pairs.iter().any(|pair| pair.contains(','))).then(|| pairs.join(",").into())

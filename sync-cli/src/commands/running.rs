@@ -48,6 +48,12 @@ pub(super) async fn sync(
             session.id()
         ));
     }
+    if options.quiesce.is_some() && means.settings.quiesce.origin == Origin::Flag {
+        means.ui.warning(&format!(
+            "session {} holds this mount: what it runs round each reading counts, and --quiesce does not",
+            session.id()
+        ));
+    }
     let done = match deed {
         Deed::Push => session.push(options, watch).await,
         Deed::Sync => session.sync(options, watch).await,
@@ -63,7 +69,7 @@ pub(super) fn refuse_other(
     mount: &Path,
 ) -> Result<(), Failure> {
     let held = session.context();
-    if held == wanted {
+    if session.works_on(wanted) {
         return Ok(());
     }
     Err(Failure::usage(format!(

@@ -14,8 +14,9 @@ use transfer_engine::{
 };
 
 use super::arrivals::Arrivals;
+use super::run::variables;
 use super::sync::make;
-use super::{Means, interrupted};
+use super::{Means, RESUMED_WITHIN, interrupted};
 use crate::app::advise;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -24,7 +25,7 @@ use crate::open_store::{OpenStore, open_store};
 use crate::output::json::Line;
 use crate::output::summary::{Deed, Summary, sentence};
 use crate::output::{SessionWatch, Tally, Ui, note_usage};
-use crate::run::{Moments, Signals, is_stop, signal_name};
+use crate::run::{Commands, Moments, Signals, is_stop, signal_name};
 
 /// A session, with what its end needs.
 pub(super) struct Held<'a> {
@@ -36,6 +37,8 @@ pub(super) struct Held<'a> {
     pub(super) brought: Arc<Tally>,
     /// How long the store is waited for.
     patience: Patience,
+    /// What is run round each reading.
+    quiesce: Option<Arc<Commands>>,
     /// Writes the last figures when it is dropped, after the release.
     _metrics: Option<Metrics>,
 }
@@ -60,12 +63,16 @@ pub(super) async fn open<'a>(
     options.create = false;
     let open = open_store(means, true)?;
     let monitor = Arc::new(SessionWatch::new(ui, several));
+    let quiesce = means.quiesce();
+    if let Some(quiesce) = &quiesce {
+        options.quiesce = Some(quiesce.clone());
+    }
     // At the same time: whoever may not save is told before any work is done.
     let saves = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
     let writable = async { if saves { open.prove_writable().await } else { Ok(()) } };
     let ((session, metrics), ()) = tokio::try_join!(begin(&open, syncs, options, &monitor, means), writable)?;
     let (brought, patience) = (monitor.brought(), open.patience);
-    Ok(Held { session, means, name, several, brought, patience, _metrics: metrics })
+    Ok(Held { session, means, name, several, brought, patience, quiesce, _metrics: metrics })
 }
 
 /// Opens the mounts, and makes what is missing. Only here: what is missing later has vanished.
@@ -84,6 +91,7 @@ async fn begin(
         let mut params = CreateSessionParams::new(syncs.clone(), state_dir);
         params.options = options.clone();
         params.monitor = Arc::<SessionWatch>::clone(monitor);
+        params.safety_scan = Some(settings.safety_scan.value).filter(|every| !every.is_zero());
         match Session::create(&open.store, params).await {
             Ok(session) => break session,
             Err(error) if error.kind() == FailureKind::NoStore && !made => {
@@ -104,6 +112,9 @@ async fn begin(
             Err(error) => return Err(error.into()),
         }
     };
+    if let Some(quiesce) = &quiesce {
+        quiesce.set_variables(variables(session.id(), settings));
+    }
     let metrics = match &settings.metrics_file.value {
         Some(file) => Some(Metrics::start(file, state_dir, paths)?),
         None => None,
@@ -154,13 +165,17 @@ impl Held<'_> {
         let released = loop {
             tokio::select! {
                 released = &mut release => break released,
-                () = until(moments.map(|moments| moments.give_up)) => return Err(overdue()),
+                () = until(moments.map(|moments| moments.give_up)) => {
+                    self.quiesce.iter().for_each(|quiesce| quiesce.resume_now());
+                    return Err(overdue());
+                }
                 signal = signals.next() => {
                     if !is_stop(signal) {
                         continue;
                     }
                     if told.is_some() {
                         signals.end_soon(interrupted(signal));
+                        self.quiesce.iter().for_each(|quiesce| quiesce.resume_now());
                         return Err(interrupted(signal));
                     }
                     told = Some(signal);
@@ -169,6 +184,10 @@ impl Held<'_> {
             }
         };
         signals.hold(false);
+        if let Some(quiesce) = &self.quiesce {
+            // A checkpoint that was broken off may have left something quiesced.
+            quiesce.settle(RESUMED_WITHIN).await;
+        }
         let took = ui.took().saturating_sub(began);
         Ok(self.close(released?.mounts, arrivals.end(), took))
     }
@@ -178,6 +197,9 @@ impl Held<'_> {
         let ui = self.means.ui;
         let mut total = brought;
         let mut failed = None;
+        // Where one was renamed meanwhile, by its new name.
+        let names: Vec<_> = mounts.iter().map(|mount| mount.context_id.as_str()).collect();
+        ui.known().note_context(&names.join(","));
         let own = mounts.first().and_then(|mount| mount.report.as_ref());
         if let Some(own) = own {
             (total.snapshot, total.parent) = (own.snapshot, own.parent);
@@ -238,6 +260,7 @@ pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
     total.partial |= report.partial;
     total.lost_packs += report.lost_packs;
     total.nothing_in_scope |= report.nothing_in_scope;
+    total.quiesce_failed |= report.quiesce_failed;
     total.stopped_by_conflict |= report.stopped_by_conflict;
 }
 

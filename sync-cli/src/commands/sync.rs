@@ -3,9 +3,10 @@
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use policy_core::TreePath;
-use transfer_engine::{ContextName, ContextSync, Error, Mount, Store, SyncOptions, SyncReport};
+use transfer_engine::{ContextName, ContextSync, Error, Mount, Quiesce, Store, SyncOptions, SyncReport};
 
 use super::{Means, Outcome, running};
 use crate::args::SyncArgs;
@@ -15,18 +16,21 @@ use crate::open_store::{OpenStore, imagined_store, open_store};
 use crate::output::Watch;
 use crate::output::summary::Deed;
 use crate::place::{MountPath, os_path};
+use crate::run::Commands;
 use crate::{config::Origin, policy};
 
 pub(super) async fn sync(
     deed: Deed,
     args: &SyncArgs,
     dry_run: bool,
+    quiesce: Option<&Arc<Commands>>,
     means: Means<'_>,
 ) -> Result<Outcome, Failure> {
     let Means { settings, ui, .. } = means;
     let policy = policy::chosen(settings)?;
     let mut options = settings.sync_options()?;
     options.dry_run = dry_run;
+    options.quiesce = quiesce.map(|quiesce| Arc::<Commands>::clone(quiesce) as Arc<dyn Quiesce>);
     options.only = only(args, means)?;
     options.create = deed != Deed::Pull;
     let sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy);

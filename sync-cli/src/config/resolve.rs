@@ -1,5 +1,6 @@
 //! Flag over variable over profile over default, with where each value came from.
 
+use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -173,6 +174,15 @@ impl Settings {
             kill_after: kill_after(command, &from)?,
             release_timeout: release_timeout(command, &from)?,
             metrics_file: metrics_file(command, &from),
+            safety_scan: safety_scan(command, &from)?,
+            quiesce: shell_command(
+                "quiesce",
+                command.quiesce().map(|args| &args.quiesce),
+                |v| &v.quiesce,
+                &from,
+            ),
+            resume: shell_command("resume", command.quiesce().map(|args| &args.resume), |v| &v.resume, &from),
+            quiesce_timeout: quiesce_timeout(command, &from)?,
             json: from.pick("json", some(shared.json), |_| None, false),
             quiet: from.pick("quiet", some(shared.quiet), |v| v.quiet, false),
             verbose: from.pick("verbose", Some(shared.verbose), |v| v.verbose, 0),
@@ -251,6 +261,41 @@ fn metrics_file(command: &Command, from: &Sources<'_>) -> Setting<Option<PathBuf
         Some(path) => Setting { value: Some(path.into()), origin: Origin::Variable(name) },
         None => setting,
     }
+}
+
+/// Returns how often `run` and `watch` look over their mounts.
+fn safety_scan(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration>, Failure> {
+    let ending = command.ending();
+    let given = |span: Option<Span>| span.map(|span| span.0);
+    let typed = given(ending.and_then(|ending| ending.safety_scan));
+    let setting = from.pick("safety_scan", typed, |v| given(v.safety_scan), Duration::from_secs(30));
+    if ending.is_some() { Ok(setting) } else { exported("safety-scan", setting, |span: Span| span.0) }
+}
+
+/// Returns a command that is run round each reading.
+fn shell_command(
+    option: &str,
+    typed: Option<&Option<OsString>>,
+    stored: impl Fn(&Values) -> &Option<String>,
+    from: &Sources<'_>,
+) -> Setting<Option<OsString>> {
+    let given = typed.cloned().flatten().map(Some);
+    let setting = from.pick(option, given, |v| stored(v).clone().map(|text| Some(text.into())), None);
+    let name = variable(option);
+    match std::env::var_os(&name).filter(|_| typed.is_none()) {
+        Some(text) => Setting { value: Some(text), origin: Origin::Variable(name) },
+        None => setting,
+    }
+}
+
+/// Returns the time that each of those has.
+fn quiesce_timeout(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration>, Failure> {
+    let args = command.quiesce();
+    let given = |span: Option<Span>| span.map(|span| span.0);
+    let typed = given(args.and_then(|args| args.quiesce_timeout));
+    let default = Duration::from_secs(60);
+    let setting = from.pick("quiesce_timeout", typed, |v| given(v.quiesce_timeout), default);
+    if args.is_some() { Ok(setting) } else { exported("quiesce-timeout", setting, |span: Span| span.0) }
 }
 
 /// Returns what a variable says to a command that has no such option: it shows the setting all the same.

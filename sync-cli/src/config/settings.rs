@@ -1,5 +1,6 @@
 //! Everything that can be set, each value with where it came from.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -83,6 +84,10 @@ pub(crate) struct Settings {
     pub(crate) kill_after: Setting<Duration>,
     pub(crate) release_timeout: Setting<Option<Duration>>,
     pub(crate) metrics_file: Setting<Option<PathBuf>>,
+    pub(crate) safety_scan: Setting<Duration>,
+    pub(crate) quiesce: Setting<Option<OsString>>,
+    pub(crate) resume: Setting<Option<OsString>>,
+    pub(crate) quiesce_timeout: Setting<Duration>,
     pub(crate) json: Setting<bool>,
     pub(crate) quiet: Setting<bool>,
     pub(crate) verbose: Setting<u8>,

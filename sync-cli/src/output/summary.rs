@@ -41,6 +41,8 @@ pub(crate) struct Summary {
     pub(crate) requests: u64,
     pub(crate) seconds: f64,
     pub(crate) partial: bool,
+    /// Whether `--quiesce` or `--resume` failed, and the mount was read all the same.
+    pub(crate) quiesce_failed: bool,
     pub(crate) dry_run: bool,
     pub(crate) exit_code: u8,
     /// What `gc` has to add.
@@ -107,6 +109,7 @@ impl Summary {
             // Milliseconds are what a reader can use.
             seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
             partial: report.partial,
+            quiesce_failed: report.quiesce_failed,
             dry_run,
             exit_code: exit.0,
             collected: None,
@@ -180,6 +183,9 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
     }
     if report.partial {
         line.push_str(", partial");
+    }
+    if report.quiesce_failed {
+        line.push_str(", not quiesced or not resumed");
     }
     if let Some(secs) = report.next_expiry.filter(|_| dry_run) {
         line.push_str(&format!("; the next file expires at {}", text::time(Timestamp { secs, nanos: 0 })));

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 use tokio::sync::mpsc;
 
 use super::group::Group;
+use super::helper::reaped;
 use super::limits::with_limit_before;
 use super::strays::Strays;
 use super::terminal::Terminal;
@@ -131,7 +132,7 @@ fn failed_to_start(program: &OsString, error: &io::Error) -> Failure {
 
 /// Reaps every child until there is none, and tells of the one with this id.
 ///
-/// This program starts no other process while the command runs, so nothing is taken from anyone.
+/// What this program starts beside it is told of its own end.
 fn reap(command: Pid, outgoing: &mpsc::UnboundedSender<Event>) {
     loop {
         match wait(WaitOptions::UNTRACED) {
@@ -142,19 +143,21 @@ fn reap(command: Pid, outgoing: &mpsc::UnboundedSender<Event>) {
                     return;
                 }
             }
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok(Some((pid, status))) => reaped(pid, status),
+            Ok(None) | Err(Errno::INTR) => {}
             Err(_) => return,
         }
     }
 }
 
 fn event(status: WaitStatus) -> Option<Event> {
-    if let Some(code) = status.exit_status() {
-        // The system keeps eight bits of it.
-        return Some(Event::Ended(Ended::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX))));
-    }
-    if let Some(signal) = status.terminating_signal() {
-        return Some(Event::Ended(Ended::Signal(signal)));
-    }
-    status.stopping_signal().map(|signal| Event::Stopped(Signal::from_named_raw(signal)))
+    let stopped = || status.stopping_signal().map(|signal| Event::Stopped(Signal::from_named_raw(signal)));
+    ended_by(status).map(Event::Ended).or_else(stopped)
+}
+
+/// Returns how a process ended, if it did.
+pub(super) fn ended_by(status: WaitStatus) -> Option<Ended> {
+    // The system keeps eight bits of the code.
+    let code = status.exit_status().map(|code| Ended::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
+    code.or_else(|| status.terminating_signal().map(Ended::Signal))
 }

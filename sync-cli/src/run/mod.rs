@@ -3,8 +3,10 @@
 mod budget;
 mod child;
 mod group;
+mod helper;
 mod limits;
 mod orphans;
+mod quiesce;
 mod sentry;
 mod signals;
 mod strays;
@@ -16,6 +18,7 @@ pub(crate) use budget::{Budget, Moments};
 pub(crate) use child::{Child, Ended, Variable};
 pub(crate) use limits::raise_open_files;
 pub(crate) use orphans::reap_orphans;
+pub(crate) use quiesce::Commands;
 pub(crate) use signals::{Signals, is_stop, name as signal_name};
 pub(crate) use supervise::{Supervised, supervise};
 pub(crate) use threads::{Threads, is_refusal};

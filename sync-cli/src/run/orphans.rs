@@ -1,5 +1,6 @@
 //! The duty of a container's first process that runs no command: to reap what others leave behind.
 
+use super::helper::reaped;
 use rustix::process::{WaitOptions, getpid, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,7 +13,9 @@ pub(crate) fn reap_orphans() {
     tokio::spawn(async move {
         loop {
             // One signal may stand for several deaths.
-            while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+                reaped(pid, status);
+            }
             if deaths.recv().await.is_none() {
                 return;
             }

@@ -6,6 +6,8 @@ use std::fs;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
 
+use super::helper::is_helper;
+
 /// A process, told apart from a later one of the same number by when it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Process {
@@ -81,7 +83,7 @@ fn below(top: Pid, except: &BTreeSet<Process>) -> BTreeSet<Process> {
     let mut next = vec![top.as_raw_nonzero().get()];
     while let Some(parent) = next.pop() {
         for found in children.remove(&parent).unwrap_or_default() {
-            if !except.contains(&found.process) {
+            if !except.contains(&found.process) && !is_helper(found.process.id) {
                 next.push(found.process.id);
                 // A dead one does nothing any more; it waits to be reaped.
                 if !found.is_dead {

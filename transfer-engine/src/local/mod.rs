@@ -24,7 +24,7 @@ pub(crate) use fingerprint::Fingerprint;
 pub(crate) use holes::{data_from, is_sparse};
 pub(crate) use make_all::make_all;
 pub(crate) use mount_dir::{
-    Flush, MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable,
+    Flush, MountDir, Writable, identity, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
 pub(crate) use recover::recover;
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};

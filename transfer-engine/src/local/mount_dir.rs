@@ -110,6 +110,12 @@ impl MountDir {
         &self.path
     }
 
+    /// Whether this is still the directory that its path leads to.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let own = rustix::fs::fstat(&self.root).map(|stat| (stat.st_dev, stat.st_ino));
+        own.is_ok_and(|own| identity(&self.path) == Some(own))
+    }
+
     pub(crate) fn env(&self) -> &Env {
         &self.env
     }
@@ -199,6 +205,12 @@ impl MountDir {
     pub(crate) fn open_file(&self, path: &TreePath) -> io::Result<(std::fs::File, Stat)> {
         open_file_at(&self.parent(path)?, path.name())
     }
+}
+
+/// Device and inode of the directory that a path leads to; `None` where it leads to none.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::stat(path).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::Directory).then_some((stat.st_dev, stat.st_ino))
 }
 
 /// The flush of a mount's file system, under way.

@@ -150,6 +150,16 @@ enum SlotState {
 impl Scan {
     /// Starts a walk over `mount`. Fails only if the mount itself can't be listed.
     pub(crate) fn start(mount: &MountDir, filter: Arc<dyn ScanFilter>) -> io::Result<Self> {
+        // The pass itself is one thread; one more for each further core lists ahead of it.
+        Self::with_helpers(mount, filter, mount.env().parallelism() - 1)
+    }
+
+    /// Starts a walk for which no other thread works.
+    pub(crate) fn alone(mount: &MountDir, filter: Arc<dyn ScanFilter>) -> io::Result<Self> {
+        Self::with_helpers(mount, filter, 0)
+    }
+
+    fn with_helpers(mount: &MountDir, filter: Arc<dyn ScanFilter>, helpers: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             mount: mount.clone(),
             handles: Arc::default(),
@@ -158,14 +168,13 @@ impl Scan {
             stack: Mutex::new(Stack { slots: Vec::new(), closed: false }),
             wake: Condvar::new(),
             ahead: AtomicUsize::new(0),
-            has_helpers: mount.env().parallelism() > 1,
+            has_helpers: helpers > 0,
         });
         let root = TreePath::root();
         let handle = shared.handle(mount.root().try_clone()?);
         let Listing { items, .. } = shared.list(&root, &handle)?;
         shared.offer(&items);
-        // The pass itself is one thread; one more for each further core lists ahead of it.
-        for _ in 1..mount.env().parallelism() {
+        for _ in 0..helpers {
             let shared = shared.clone();
             mount.env().spawn_detached(move || shared.help());
         }

@@ -8,7 +8,8 @@ use policy_core::UploadStrategy;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::flight::Flight;
-use super::watcher::{Blind, MountWatch};
+use super::safety::{SafetyScans, look_over};
+use super::watcher::{Blind, MountWatch, Root};
 use super::worker::Worker;
 use crate::report::Direction;
 use crate::status::TaskType;
@@ -25,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Makes checkpoints by the policy until the session ends.
-    pub(super) async fn keep_saving(self: Arc<Self>) {
+    pub(super) async fn keep_saving(self: Arc<Self>, safety_scan: Option<Duration>) {
         let upload = &self.sync.policy.upload_policy;
         if !upload.auto_upload {
             return;
@@ -38,7 +39,7 @@ impl Worker {
             UploadStrategy::UploadOnChange { debounce_ms } => {
                 let quiet = Duration::from_millis(u64::from(debounce_ms.max(1)));
                 tokio::select! {
-                    Err(blind) = Arc::clone(&self).save_on_change(quiet) => {
+                    Err(blind) = Arc::clone(&self).save_on_change(quiet, safety_scan) => {
                         self.warn(
                             TaskType::Upload,
                             &format!(
@@ -84,13 +85,22 @@ impl Worker {
 
     /// Saves whenever the mount was changed and has then been quiet, until changes can't be learnt of any
     /// more.
-    async fn save_on_change(self: Arc<Self>, quiet: Duration) -> Result<Infallible, Blind> {
-        let worker = Arc::clone(&self);
-        let watch = self.blocking(move || MountWatch::start(worker)).await?;
-        let watch = Arc::new(watch);
+    async fn save_on_change(
+        self: Arc<Self>,
+        quiet: Duration,
+        safety_scan: Option<Duration>,
+    ) -> Result<Infallible, Blind> {
+        let mut watch = self.watch().await?;
+        let mut scans = SafetyScans::new(safety_scan);
         let mut pause = FIRST_PAUSE;
         loop {
-            self.wait_for_quiet(&watch, quiet).await?;
+            while self.wait_for_quiet(&watch, quiet, &mut scans).await? == Root::Exchanged {
+                self.warn(
+                    TaskType::Upload,
+                    "the mount's directory was exchanged for another one, which is watched and saved from now on",
+                );
+                watch = self.watch().await?;
+            }
             watch.forget();
             if self.checkpoint(pause).await {
                 pause = FIRST_PAUSE;
@@ -102,21 +112,54 @@ impl Worker {
         }
     }
 
-    /// Waits until there is something to save, and a good moment for it.
-    async fn wait_for_quiet(&self, watch: &Arc<MountWatch>, quiet: Duration) -> Result<(), Blind> {
+    async fn watch(self: &Arc<Self>) -> Result<Arc<MountWatch>, Blind> {
+        let worker = Arc::clone(self);
+        self.blocking(move || MountWatch::start(worker)).await.map(Arc::new)
+    }
+
+    /// Looks over everything in scope, in case that something changed of which no event told.
+    async fn scan_for_safety(&self, watch: &MountWatch, scans: &mut SafetyScans) {
+        if self.lanes.is_bringing() {
+            return scans.postpone();
+        }
+        let (path, env, filter) = (self.path.clone(), self.store.env().clone(), self.filter.clone());
+        let look = self.store.env().blocking(move || look_over(&path, &env, filter)).await;
+        if scans.take(look.unwrap_or_else(|e| Err(e.into()))) {
+            watch.distrust();
+        }
+    }
+
+    /// Waits until there is something to save, and a good moment for it; or until the mount is another directory.
+    async fn wait_for_quiet(
+        &self,
+        watch: &Arc<MountWatch>,
+        quiet: Duration,
+        scans: &mut SafetyScans,
+    ) -> Result<Root, Blind> {
         let patience = PATIENCE.max(quiet * 10);
         let mut there = true;
+        // When it will have been quiet, where nobody told when something was changed.
+        let mut calm = None;
         loop {
+            if scans.due().is_some_and(|due| due <= Instant::now()) {
+                self.scan_for_safety(watch, scans).await;
+            }
             if watch.is_behind() {
                 let watch = Arc::clone(watch);
-                there = self.blocking(move || watch.catch_up()).await?;
+                let root = self.blocking(move || watch.catch_up()).await?;
+                if root == Root::Exchanged {
+                    return Ok(root);
+                }
+                there = root == Root::There;
             }
             let (changed, stirred) = watch.state();
             // What a download may have done itself waits until it is over.
             let download = self.latest(Direction::Download).filter(|flight| stirred && flight.is_open());
             let due = match changed {
                 Some((first, last)) => Some((last + quiet).min(first + patience)),
-                None if stirred && download.is_none() => Some(Instant::now() + quiet),
+                None if stirred && download.is_none() => {
+                    Some(*calm.get_or_insert_with(|| Instant::now() + quiet))
+                }
                 None => None,
             };
             let news = tokio::select! {
@@ -124,10 +167,12 @@ impl Worker {
                 () = sleep_until(due) => false,
                 () = landing(download) => true,
                 () = tokio::time::sleep(LOOK_AGAIN), if !there => true,
+                () = sleep_until(scans.due()) => continue,
             };
             if !news {
-                return Ok(());
+                return Ok(Root::There);
             }
+            calm = None;
         }
     }
 

@@ -29,7 +29,7 @@ impl<'a> SessionContext<'a> {
     /// Returns how the session's tasks stand. It asks nobody and waits for nothing.
     pub fn info(&self) -> ContextInfo {
         let workers = self.shared.workers();
-        let rows = workers.iter().flat_map(|w| w.board.tasks(w.sync.context.as_str()));
+        let rows = workers.iter().flat_map(|w| w.board.tasks(w.context().as_str()));
         // Of an earlier session there may be rows that this one has no task for.
         let rows = rows.filter(|task| task.session == self.shared.id);
         ContextInfo { context_status_data: rows.collect() }
@@ -75,7 +75,7 @@ impl Shared {
         let path = params.path.as_ref().map(|path| absolute(path).map_err(|e| Error::local("find", path, e)));
         let path = path.transpose()?;
         let fits = |worker: &&Arc<Worker>| {
-            params.context_id.as_ref().is_none_or(|id| *id == worker.sync.context)
+            params.context_id.as_ref().is_none_or(|id| *id == worker.sync.context || *id == worker.context())
                 && path.as_ref().is_none_or(|path| *path == worker.path)
         };
         let workers: Vec<_> = self.workers().iter().filter(fits).cloned().collect();

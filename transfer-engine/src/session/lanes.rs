@@ -63,6 +63,11 @@ impl Alone<'_> {
         self.0.as_ref()
     }
 
+    /// Returns the mount, to be changed; `None` if it was let go.
+    pub(super) fn mount_mut(&mut self) -> Option<&mut Mount> {
+        self.0.as_mut()
+    }
+
     /// Lets the mount go: its lock is free.
     pub(super) fn let_go(mut self) {
         self.0.take();

@@ -16,12 +16,14 @@ mod open;
 mod params;
 mod relay;
 mod release;
+mod safety;
 mod socket;
 mod watcher;
 mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use policy_core::TreePath;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +68,7 @@ struct Shared {
     store: Store,
     state_dir: PathBuf,
     options: SyncOptions,
+    safety_scan: Option<Duration>,
     monitor: Arc<dyn SessionMonitor>,
     workers: Mutex<Vec<Arc<Worker>>>,
     /// One at a time opens mounts.
@@ -95,6 +98,7 @@ impl Session {
             id,
             store: store.clone(),
             state_dir: params.state_dir,
+            safety_scan: params.safety_scan,
             monitor: params.monitor,
             workers: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
@@ -204,7 +208,7 @@ impl Worker {
     /// Waits until what comes by itself is there.
     async fn arrival(self: &Arc<Self>) -> MountResult {
         if !self.sync.policy.download_policy.auto_download {
-            let (context_id, path) = (self.sync.context.clone(), self.path.clone());
+            let (context_id, path) = (self.context(), self.path.clone());
             return MountResult { context_id, path, report: None, error: None };
         }
         let outcome = match self.latest(Direction::Download) {

@@ -35,7 +35,7 @@ impl Shared {
             Ok(())
         });
         match result {
-            Ok(()) => opened.iter().for_each(Worker::begin_tasks),
+            Ok(()) => opened.iter().for_each(|worker| worker.begin_tasks(self.safety_scan)),
             Err(_) => {
                 let abandoned = opened.iter().map(|worker| worker.abandon());
                 futures::future::join_all(abandoned).await;
@@ -106,12 +106,12 @@ impl Worker {
     }
 
     /// Begins what goes on while the session lives.
-    fn begin_tasks(self: &Arc<Self>) {
+    fn begin_tasks(self: &Arc<Self>, safety_scan: Option<Duration>) {
         if self.sync.policy.download_policy.auto_download {
             tokio::spawn(Arc::clone(self).keep_downloading());
         }
         tokio::spawn(Arc::clone(self).keep_status());
-        tokio::spawn(Arc::clone(self).keep_saving());
+        tokio::spawn(Arc::clone(self).keep_saving(safety_scan));
         match Door::open(&self.state, self.options.owner) {
             Ok(door) => drop(tokio::spawn(door.serve(Arc::clone(self)))),
             Err(e) => self.warn(

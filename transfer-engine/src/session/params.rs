@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use policy_core::TreePath;
 use tokio::time::Instant;
@@ -26,6 +27,9 @@ pub struct CreateSessionParams {
     pub options: SyncOptions,
     /// The session's id; a random one without.
     pub session_id: Option<String>,
+    /// With `UploadOnChange`, how often everything is looked over for what the system tells nothing of, such as a
+    /// mapping that is written to. Less often where that would take more than a hundredth of one core. `None`: never.
+    pub safety_scan: Option<Duration>,
     /// Is told what the session's syncs do.
     pub monitor: Arc<dyn SessionMonitor>,
 }
@@ -38,6 +42,7 @@ impl CreateSessionParams {
             state_dir: state_dir.into(),
             options: SyncOptions { create: true, ..SyncOptions::default() },
             session_id: None,
+            safety_scan: Some(Duration::from_secs(30)),
             monitor: Arc::new(Silent),
         }
     }
@@ -50,6 +55,7 @@ impl std::fmt::Debug for CreateSessionParams {
             .field("state_dir", &self.state_dir)
             .field("options", &self.options)
             .field("session_id", &self.session_id)
+            .field("safety_scan", &self.safety_scan)
             .finish_non_exhaustive()
     }
 }
@@ -132,6 +138,9 @@ impl MountResult {
                 "the deadline came before everything was saved".to_owned()
             }
             (None, Some(report)) if report.nothing_in_scope => "the white lists match nothing".to_owned(),
+            (None, Some(report)) if report.quiesce_failed => {
+                "what writes to the mount was not quiesced, or not resumed".to_owned()
+            }
             (None, report) => format!("{} paths failed", report.as_ref().map_or(0, |r| r.failed)),
         };
         Some(format!("{}: {what}", self.path.display()))

@@ -58,19 +58,19 @@ impl Worker {
             // It knows of no deadline; what it has sent so far is not sent again.
             self.ends.uploads.cancel();
         }
-        let alone = self.alone_in_time(how).await;
+        let mut alone = self.alone_in_time(how).await;
         let wanted = how.sync_context || self.sync.policy.upload_policy.auto_upload;
-        let result = match alone.mount().filter(|_| wanted) {
-            Some(mount) => {
+        let result = match alone.mount().filter(|_| wanted).is_some() {
+            true => {
                 let options = self.last_options(how);
-                let saved = mount.save(&options, &*self.uploads).await;
+                let saved = self.save_alone(&mut alone, &options).await;
                 // Conflicts that checkpoints have kept are the session's, too.
                 let kept = self.conflicts.load(Ordering::Relaxed);
                 let saved = saved.map(|report| SyncReport { conflicts: report.conflicts + kept, ..report });
                 self.result(saved.map_err(Arc::new))
             }
-            None => {
-                let (context_id, path) = (self.sync.context.clone(), self.path.clone());
+            false => {
+                let (context_id, path) = (self.context(), self.path.clone());
                 MountResult { context_id, path, report: None, error: None }
             }
         };
@@ -92,7 +92,8 @@ impl Worker {
     }
 
     fn last_options(&self, how: ReleaseOptions) -> SyncOptions {
-        let mut options = SyncOptions { deadline: how.deadline, ..self.options.clone() };
+        let mut options =
+            SyncOptions { deadline: how.deadline, save_unquiesced: true, ..self.options.clone() };
         // A dying machine can't wait for anybody to settle a conflict.
         if options.conflict.unwrap_or(self.sync.policy.conflict_policy) == ConflictPolicy::Fail {
             options.conflict = Some(ConflictPolicy::KeepBoth);

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::worker::Worker;
-use crate::local::{ScanFilter, is_staging_name};
+use crate::local::{ScanFilter, identity, is_staging_name};
 
 /// New directories that are remembered one by one; of more, all are looked through.
 const MAX_NEW: usize = 10_000;
@@ -53,9 +53,22 @@ pub(super) struct MountWatch {
     ear: Arc<Ear>,
 }
 
+/// What is at the mount's path, compared with the directory that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Root {
+    /// That directory.
+    There,
+    /// No directory.
+    Gone,
+    /// Another one, which nobody watches yet.
+    Exchanged,
+}
+
 /// What events are told to.
 struct Ear {
     worker: Arc<Worker>,
+    /// Which directory is watched as the mount's.
+    root: Option<(u64, u64)>,
     learnt: Mutex<Learnt>,
     news: Notify,
 }
@@ -67,7 +80,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl MountWatch {
     /// Begins to watch; blocks.
     pub(super) fn start(worker: Arc<Worker>) -> Result<Self, Blind> {
-        let ear = Arc::new(Ear { worker, learnt: Mutex::default(), news: Notify::new() });
+        let root = identity(&worker.path);
+        let ear = Arc::new(Ear { worker, root, learnt: Mutex::default(), news: Notify::new() });
         let listener = Arc::clone(&ear);
         let watcher = notify::recommended_watcher(move |event| listener.hear(event));
         let watcher = watcher.map_err(|e| blind(e).unwrap_or_else(|e| Blind::Unable(e.to_string())))?;
@@ -101,8 +115,13 @@ impl MountWatch {
         lock(&self.ear.learnt).stirred = true;
     }
 
-    /// Watches directories that have come to be; blocks. Says whether the mount itself is there.
-    pub(super) fn catch_up(&self) -> Result<bool, Blind> {
+    /// Notes that there is something of which no event told: everything is watched anew, and saved.
+    pub(super) fn distrust(&self) {
+        lock(&self.ear.learnt).rescan = true;
+    }
+
+    /// Watches directories that have come to be; blocks. Says what became of the mount itself.
+    pub(super) fn catch_up(&self) -> Result<Root, Blind> {
         let (new, rescan) = {
             let mut learnt = lock(&self.ear.learnt);
             if let Some(blind) = learnt.blind.take() {
@@ -112,16 +131,22 @@ impl MountWatch {
         };
         let root = self.ear.worker.path.clone();
         if rescan {
-            self.cover(&root)?;
-            let there = root.is_dir();
+            let found = match identity(&root) {
+                None => Root::Gone,
+                now if now == self.ear.root => Root::There,
+                Some(_) => Root::Exchanged,
+            };
+            if found == Root::There {
+                self.cover(&root)?;
+            }
             let mut learnt = lock(&self.ear.learnt);
-            (learnt.stirred, learnt.rescan) = (true, !there);
-            return Ok(there);
+            (learnt.stirred, learnt.rescan) = (true, found == Root::Gone);
+            return Ok(found);
         }
         for dir in &new {
             self.cover(dir)?;
         }
-        Ok(true)
+        Ok(Root::There)
     }
 
     /// Whether there are directories to catch up with.
@@ -206,7 +231,8 @@ impl Ear {
         let below = tree_path(&worker.path, path)?;
         let meta = fs::symlink_metadata(path).ok();
         if below.is_root() {
-            return meta.is_none().then_some(Sight { by_user: true, is_new_dir: false, is_root_gone: true });
+            let is_gone = identity(path).is_none_or(|now| Some(now) != self.root);
+            return is_gone.then_some(Sight { by_user: true, is_new_dir: false, is_root_gone: true });
         }
         let is_dir = meta.as_ref().is_some_and(fs::Metadata::is_dir);
         let filter = &worker.filter;

@@ -9,10 +9,11 @@ use policy_core::TreePath;
 use tokio_util::sync::CancellationToken;
 
 use super::flight::{Flight, Flights, Outcome, Pilot, adds_nothing};
-use super::lanes::Lanes;
+use super::lanes::{Alone, Lanes};
 use super::params::MountResult;
 use super::relay::{Onset, Relay};
 use crate::error::Error;
+use crate::format::ContextName;
 use crate::monitor::Monitor;
 use crate::mount::{ContextSync, Mount};
 use crate::options::SyncOptions;
@@ -23,6 +24,8 @@ use crate::store::Store;
 
 /// How long a download that is told to stop is waited for.
 const GRACE: Duration = Duration::from_secs(10);
+/// How often a context is followed that is renamed again and again.
+const RENAMES: usize = 5;
 
 /// One mount of a session.
 pub(super) struct Worker {
@@ -30,6 +33,8 @@ pub(super) struct Worker {
     pub(super) store: Store,
     /// The context, the path as it was given, and the policy.
     pub(super) sync: ContextSync,
+    /// The name that the context has by now.
+    context: Mutex<ContextName>,
     /// The mount's path, absolute and without links.
     pub(super) path: PathBuf,
     /// Where the mount's state lies.
@@ -98,6 +103,7 @@ impl Worker {
             filter: mount.filter(&options),
             board: mount.board.clone(),
             lanes: Lanes::new(session.to_owned(), mount),
+            context: Mutex::new(sync.context.clone()),
             sync,
             options,
             uploads,
@@ -106,6 +112,58 @@ impl Worker {
             flights: Default::default(),
             conflicts: AtomicU64::new(0),
         })
+    }
+
+    /// Returns the context's name, which may have changed since the session was opened.
+    pub(super) fn context(&self) -> ContextName {
+        self.context.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does what needs the context, and does it again where that has another name by now.
+    async fn following<W: Future<Output = Result<SyncReport, Error>>>(
+        &self,
+        work: impl Fn() -> W,
+    ) -> Result<SyncReport, Error> {
+        for _ in 0..RENAMES {
+            match work().await {
+                Err(Error::Moved { to, .. }) => self.follow(&mut self.lanes.alone().await, &to).await?,
+                done => return done,
+            }
+        }
+        work().await
+    }
+
+    /// Saves, with the mount alone, under the name that the context has by now.
+    pub(super) async fn save_alone(
+        &self,
+        alone: &mut Alone<'_>,
+        options: &SyncOptions,
+    ) -> Result<SyncReport, Error> {
+        for _ in 0..RENAMES {
+            let mount = alone.mount().ok_or_else(|| self.lanes.ended())?;
+            match mount.save(options, &*self.uploads).await {
+                Err(Error::Moved { to, .. }) => self.follow(alone, &to).await?,
+                done => return done,
+            }
+        }
+        let mount = alone.mount().ok_or_else(|| self.lanes.ended())?;
+        mount.save(options, &*self.uploads).await
+    }
+
+    async fn follow(&self, alone: &mut Alone<'_>, to: &ContextName) -> Result<(), Error> {
+        let mount = alone.mount_mut().ok_or_else(|| self.lanes.ended())?;
+        // Somebody else may just have done so.
+        if mount.context != *to {
+            mount.follow(to).await?;
+            let mut name = self.context.lock().unwrap_or_else(PoisonError::into_inner);
+            let from = std::mem::replace(&mut *name, to.clone());
+            drop(name);
+            self.warn(
+                TaskType::Upload,
+                &format!("context `{from}` was renamed to `{to}`, and is saved under that name from now on"),
+            );
+        }
+        Ok(())
     }
 
     fn flights(&self, direction: Direction) -> MutexGuard<'_, Flights> {
@@ -178,7 +236,7 @@ impl Worker {
 
     async fn upload(&self, options: &SyncOptions, monitor: Onset) -> Outcome {
         tokio::select! {
-            saved = self.lanes.save(options, &monitor) => self.note(saved).map_err(Arc::new),
+            saved = self.following(|| self.lanes.save(options, &monitor)) => self.note(saved).map_err(Arc::new),
             () = self.ends.uploads.cancelled() => Err(Arc::new(self.lanes.ended())),
         }
     }
@@ -196,7 +254,7 @@ impl Worker {
     async fn download(&self, options: &SyncOptions, monitor: Onset) -> Outcome {
         let end = &self.ends.downloads;
         tokio::select! {
-            brought = self.lanes.bring(options, &monitor, end) => brought.map_err(Arc::new),
+            brought = self.following(|| self.lanes.bring(options, &monitor, end)) => brought.map_err(Arc::new),
             () = self.overdue() => Err(Arc::new(self.lanes.ended())),
         }
     }
@@ -222,7 +280,7 @@ impl Worker {
         let mut report = SyncReport::default();
         if direction != Direction::Upload {
             let brought = tokio::select! {
-                brought = self.lanes.bring_alone(options, &*self.downloads, end) => brought,
+                brought = self.following(|| self.lanes.bring_alone(options, &*self.downloads, end)) => brought,
                 () = self.overdue() => Err(self.lanes.ended()),
             };
             match brought {
@@ -232,7 +290,7 @@ impl Worker {
         }
         if direction != Direction::Download && !report.stopped_by_conflict {
             let saved = tokio::select! {
-                saved = self.lanes.save(options, &*self.uploads) => self.note(saved),
+                saved = self.following(|| self.lanes.save(options, &*self.uploads)) => self.note(saved),
                 () = self.ends.uploads.cancelled() => Err(self.lanes.ended()),
             };
             report.absorb(&saved.map_err(Arc::new)?);
@@ -246,7 +304,7 @@ impl Worker {
         self.detached(async move {
             let end = &worker.ends.downloads;
             let fetched = tokio::select! {
-                fetched = worker.lanes.fetch(&paths, &worker.options, &*worker.downloads) => fetched,
+                fetched = worker.following(|| worker.lanes.fetch(&paths, &worker.options, &*worker.downloads)) => fetched,
                 () = end.cancelled() => Err(worker.lanes.ended()),
             };
             fetched.map_err(Arc::new)
@@ -276,7 +334,7 @@ impl Worker {
             Ok(report) => (Some(report), None),
             Err(error) => (None, Some(error)),
         };
-        MountResult { context_id: self.sync.context.clone(), path: self.path.clone(), report, error }
+        MountResult { context_id: self.context(), path: self.path.clone(), report, error }
     }
 
     pub(super) fn warn(&self, task: TaskType, warning: &str) {

@@ -161,6 +161,18 @@ impl ContextState {
         adopt().map_err(|e| Error::local("replace", base.clone(), e))
     }
 
+    /// Takes the base of another context's state, under a header of its own.
+    pub(crate) fn take_base(&self, from: &Self, header: &BaseHeader) -> Result<(), Error> {
+        let new = self.folded_base();
+        let take = || {
+            fs::copy(from.base(), &new)?;
+            rewrite_header(&new, header)?;
+            fs::rename(&new, self.base())?;
+            File::open(&self.dir)?.sync_all()
+        };
+        take().map_err(|e| Error::local("replace", self.base(), e))
+    }
+
     /// Drops the next base.
     pub(crate) fn drop_next(&self) -> Result<(), Error> {
         remove(self.next_base())

@@ -139,6 +139,8 @@ fn shortcoming(report: &SyncReport) -> Option<String> {
         Some("the deadline came before everything was saved; the snapshot is partial".to_owned())
     } else if report.nothing_in_scope {
         Some("the white lists match nothing, although there are files".to_owned())
+    } else if report.quiesce_failed {
+        Some("what writes to the mount was not quiesced, or not resumed".to_owned())
     } else if report.failed > 0 {
         Some(format!("{} paths failed", report.failed))
     } else if report.unsettled > 0 {

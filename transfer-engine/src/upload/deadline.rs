@@ -1,7 +1,8 @@
 //! An upload that has to end in time: what is cut short, and what is said when time is over.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
@@ -18,6 +19,7 @@ use crate::format::PackId;
 use crate::monitor::{Action, Monitor, PathEvent, Side};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
+use crate::quiesce::Still;
 use crate::report::SyncReport;
 use crate::state::DeltaState;
 use crate::store::Head;
@@ -39,9 +41,39 @@ pub(super) struct Course {
     saved: Mutex<Option<SyncReport>>,
     /// The number of the snapshot that is being put; 0 for none.
     committing: AtomicU64,
+    /// Whether what writes to the mount was not made to hold still, or not resumed.
+    quiesce_failed: AtomicBool,
 }
 
 impl Course {
+    /// Makes what writes to the mount hold still until it has been read.
+    pub(super) async fn quiesce(
+        &self,
+        mount: &Path,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<Still>, Error> {
+        let Some(hook) = options.quiesce.as_ref().filter(|_| !options.dry_run) else { return Ok(None) };
+        match Still::begin(hook, mount, options.deadline).await {
+            Ok(still) => Ok(Some(still)),
+            Err(e) if options.save_unquiesced => {
+                monitor.warning(&format!("not quiesced, and saved as it is: {e}"));
+                self.quiesce_failed.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(source) => Err(Error::Quiesce { mount: mount.to_owned(), source }),
+        }
+    }
+
+    /// Lets it go on.
+    pub(super) async fn resume(&self, still: Option<Still>, monitor: &dyn Monitor) {
+        let Some(still) = still else { return };
+        if let Err(e) = still.end().await {
+            monitor.warning(&format!("what was quiesced was not resumed: {e}"));
+            self.quiesce_failed.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn committing(&self, number: Option<u64>) {
         self.committing.store(number.unwrap_or(0), Ordering::Relaxed);
     }
@@ -52,7 +84,8 @@ impl Course {
         let mut whole = saved.take().unwrap_or_default();
         // What the rounds before have committed is found unchanged by this one.
         let unchanged = round.unchanged.saturating_sub(whole.added + whole.changed);
-        whole.absorb(&SyncReport { unchanged, ..round });
+        let quiesce_failed = self.quiesce_failed.load(Ordering::Relaxed);
+        whole.absorb(&SyncReport { unchanged, quiesce_failed, ..round });
         saved.insert(whole).clone()
     }
 
@@ -76,6 +109,7 @@ impl Mount {
             pace: Arc::new(Pace::new(options.deadline)),
             saved: Mutex::default(),
             committing: AtomicU64::new(0),
+            quiesce_failed: AtomicBool::new(false),
         };
         let push: BoxFuture<'_, Result<SyncReport, Error>> =
             Box::pin(self.push_all(options, &course, monitor));

@@ -29,6 +29,8 @@ use crate::tree::Tree;
 
 /// How often a commit is tried against ever newer heads before giving up.
 const ATTEMPTS: u32 = 100;
+/// How often a mount is read that is exchanged for another directory meanwhile.
+const EXCHANGES: u32 = 3;
 /// How often everything is sent again because the commit landed too late.
 const LATE_ATTEMPTS: u32 = 3;
 /// How many packs are remembered for what is in them and in no snapshot: each costs a request.
@@ -98,6 +100,12 @@ impl Mount {
         if self.forget_damaged_state(&result, &keeper)? {
             result = self.push_in_time(options, &keeper).await;
         }
+        for _ in 1..EXCHANGES {
+            if !matches!(result, Err(Error::Exchanged { .. })) {
+                break;
+            }
+            result = self.push_in_time(options, &keeper).await;
+        }
         if let Ok(report) = &mut result {
             self.recycle_after(report, options, &keeper).await;
         }
@@ -117,8 +125,9 @@ impl Mount {
             return Err(Error::local("open the mount", &self.path, missing));
         }
         let early = match &dir {
-            Some(dir) => self.walk_early(dir, &filter, options)?,
-            None => None,
+            // What has to hold still for it does so for no longer than it must.
+            Some(dir) if options.quiesce.is_none() => self.walk_early(dir, &filter, options)?,
+            _ => None,
         };
         let (asked, before) = (Instant::now(), self.store.usage());
         let found = self.look_for_parent(options, monitor).await?;
@@ -168,7 +177,13 @@ impl Mount {
                 aging: self.aging(options)?,
             };
             let (walk, base) = (walk.take(), header.as_ref());
+            let still = course.quiesce(&self.path, options, monitor).await?;
             let read = self.read_mount(&dir, &attempt, &head, base, walk, &chunks, &mut sink, in_rounds);
+            let read = async {
+                let read = read.await;
+                course.resume(still, monitor).await;
+                read
+            };
             let mut delta = if is_to_be_made {
                 is_to_be_made = false;
                 let (made, delta) = tokio::try_join!(self.make_context(), read)?;
@@ -177,6 +192,10 @@ impl Mount {
             } else {
                 read.await?
             };
+            // What was read last of a directory that was moved away may have been its end, not the mount's.
+            if !dir.is_in_place() && stand_in.is_none() {
+                return Err(Error::Exchanged { mount: self.path.clone() });
+            }
             // Not against a deadline: it may have to wait for whatever others write to the same file system.
             if delta.has_rows() && !options.dry_run && !course.pace.has_deadline() {
                 attempt.flush = Some(Flush::begin(&dir));

@@ -33,6 +33,8 @@ pub struct RunningSession {
     stream: BufReader<UnixStream>,
     session: String,
     context: ContextName,
+    /// The context's name when the session was opened.
+    was: ContextName,
     mount: PathBuf,
 }
 
@@ -70,9 +72,11 @@ impl RunningSession {
         };
         let odd = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         match serde_json::from_slice(&line).map_err(|e| odd(e.to_string()))? {
-            Event::Hello { session, context } => {
-                let context = context.parse::<ContextName>().map_err(|e| odd(e.to_string()))?;
-                Ok(Some(Self { stream, session, context, mount }))
+            Event::Hello { session, context, was } => {
+                let parse = |name: &str| name.parse::<ContextName>().map_err(|e| odd(e.to_string()));
+                let was = parse(was.as_ref().unwrap_or(&context))?;
+                let context = parse(&context)?;
+                Ok(Some(Self { stream, session, context, was, mount }))
             }
             other => Err(odd(format!("the session began with {other:?}"))),
         }
@@ -86,6 +90,11 @@ impl RunningSession {
     /// Returns the context that the session works on at this mount.
     pub fn context(&self) -> &ContextName {
         &self.context
+    }
+
+    /// Whether that is this context, by its name or by the one that it had when the session was opened.
+    pub fn works_on(&self, name: &ContextName) -> bool {
+        [&self.context, &self.was].contains(&name)
     }
 
     /// Returns the mount's path, absolute and without links.

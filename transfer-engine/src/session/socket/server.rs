@@ -130,8 +130,10 @@ async fn converse(stream: UnixStream, worker: Arc<Worker>) {
     let (out, lines) = mpsc::channel(QUEUE);
     let writer = tokio::spawn(write_lines(to, lines));
     let mut from = BufReader::new(from);
-    let (session, context) = (worker.session.clone(), worker.sync.context.to_string());
-    let mut answer = Some(Event::Hello { session, context });
+    let (session, name) = (worker.session.clone(), worker.context());
+    let was = (name != worker.sync.context).then(|| worker.sync.context.to_string());
+    let context = name.to_string();
+    let mut answer = Some(Event::Hello { session, context, was });
     loop {
         if let Some(event) = answer.take()
             && out.send(event.line()).await.is_err()
@@ -176,7 +178,7 @@ async fn write_lines(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<Vec<u8>>)
 async fn answer_to(request: &Request, worker: &Arc<Worker>, out: &mpsc::Sender<Vec<u8>>) -> Event {
     if request.request == Verb::Status {
         return match request.is_plain() {
-            true => Event::Status { tasks: worker.board.tasks(worker.sync.context.as_str()) },
+            true => Event::Status { tasks: worker.board.tasks(worker.context().as_str()) },
             false => Event::bad_request("status takes no options"),
         };
     }

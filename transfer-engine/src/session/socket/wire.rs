@@ -103,6 +103,9 @@ pub(super) enum Event {
     Hello {
         session: String,
         context: String,
+        /// The name that the context had when the session was opened, if that was another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<String>,
     },
     Phase {
         phase: Phase,

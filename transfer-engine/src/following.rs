@@ -1,0 +1,56 @@
+//! A mount follows its context to the name that somebody gave it meanwhile.
+
+use crate::error::Error;
+use crate::format::{ContextName, Snapshot};
+use crate::local::MountDir;
+use crate::mount::Mount;
+use crate::state::BaseHeader;
+use crate::store::Head;
+
+impl Mount {
+    /// Works on the context under its new name from now on. What both sides agreed on last is taken along, where the
+    /// history under the new name has the snapshot that it stands for; otherwise the mount is new there. Needs the
+    /// mount for itself.
+    pub(crate) async fn follow(&mut self, to: &ContextName) -> Result<(), Error> {
+        let dir = MountDir::open(&self.path, self.store.env()).ok();
+        self.fold_arrivals(dir.as_ref(), None)?;
+        let files = self.state.context(self.store.location(), to, self.store.env())?;
+        if files.header()?.is_none()
+            && let Some(header) = self.files.header()?
+            && let Some(copy) = self.copy_of(&header, to).await?
+        {
+            let renamed = BaseHeader {
+                lineage: copy.snapshot.lineage,
+                head: copy.key.clone(),
+                digest: copy.digest,
+                ..header
+            };
+            files.take_base(&self.files, &renamed)?;
+        }
+        self.context = to.clone();
+        self.files = files;
+        Ok(())
+    }
+
+    /// Finds the copy, under the new name, of the snapshot that the base stands for. A copy has its original's nonce,
+    /// and a number that is higher by that of the claim (`docs/design/004-moving-a-context.md`).
+    async fn copy_of(&self, base: &BaseHeader, to: &ContextName) -> Result<Option<Head>, Error> {
+        let Some(original) = self.cache().get(&base.digest) else { return Ok(None) };
+        let Ok((original, _)) = Snapshot::decode(&original) else { return Ok(None) };
+        let mut numbers: Vec<u64> =
+            self.store.list_snapshots(to).await?.into_iter().map(|(number, _)| number).collect();
+        numbers.sort_unstable();
+        for claim in &numbers {
+            let number = claim.saturating_add(base.head.number);
+            if numbers.binary_search(&number).is_err() {
+                continue;
+            }
+            match self.store.read_snapshot(to, number).await {
+                Ok(copy) if copy.is_live() && copy.snapshot.nonce == original.nonce => return Ok(Some(copy)),
+                Ok(_) | Err(Error::Format { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+}
