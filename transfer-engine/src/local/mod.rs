@@ -11,8 +11,8 @@ mod mount_dir;
 mod recover;
 mod scan;
 mod shelf;
-mod special;
 mod sparse;
+mod special;
 pub(crate) mod sqlite;
 mod staging;
 mod staging_dir;
@@ -29,8 +29,8 @@ pub(crate) use mount_dir::{
 pub(crate) use recover::recover;
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
 pub(crate) use shelf::{NewFile, Shelf};
-pub(crate) use special::Special;
 pub(crate) use sparse::{is_hole, write_sparse};
+pub(crate) use special::Special;
 pub(crate) use staging::{
     Expected, InstallError, Staged, Staging, is_staging, is_staging_name, names, set_times, staged_prints,
 };
