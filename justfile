@@ -48,6 +48,10 @@ collections seeds="2000":
 flips:
     CTXSYNC_FLIPS=all cargo test --release -p ctxsync-tests --test state_faults flipped
 
+# Pushes a git repository so many times while it commits and repacks, and checks each snapshot with git.
+git-checkpoints count="300":
+    CTXSYNC_CHECKPOINTS={{count}} cargo test --release -p ctxsync-tests --test live_git -- --nocapture
+
 # Kills the program at so many random moments of a push, and of a pull.
 kills rounds="100":
     CTXSYNC_KILLS={{rounds}} cargo test -p sync-cli --test kill -- --nocapture

@@ -94,6 +94,7 @@ pub enum Reason {
     DeletedHere,
     DeletedHereKept,
     DeletedHereHeld,
+    DeletedHereInDoubt,
     NewThere,
     ChangedThere,
     DeletedThere,
@@ -127,6 +128,9 @@ impl fmt::Display for Reason {
             Self::DeletedHere => "deleted here",
             Self::DeletedHereKept => "deleted here; kept, because syncLocalFile is false",
             Self::DeletedHereHeld => "deleted here; held back by the deletion guard",
+            Self::DeletedHereInDoubt => {
+                "not found while its directory was changing; held back until a later push"
+            }
             Self::NewThere => "new in the context",
             Self::ChangedThere => "changed in the context",
             Self::DeletedThere => "deleted in the context",

@@ -50,6 +50,10 @@ pub trait LocalRow {
     fn local(&self) -> Local<'_>;
     /// Whether this is a directory in which nothing in scope is left.
     fn is_empty_dir(&self) -> bool;
+    /// Whether the path was not found, and nobody can tell that it is not there: its deletion is held back.
+    fn is_in_doubt(&self) -> bool {
+        false
+    }
 }
 
 /// The three sources of a [`Reconciler`].

@@ -289,8 +289,8 @@ fn reasons_are_true() {
             }
             Reason::Modes => l == Changed && r == Changed && against(local, remote) == Modes,
             Reason::NeedsDeletion => rules.hold_deletions || !rules.sync_local_file,
-            // What was extracted before is nothing that three entries could tell.
-            Reason::Extracted | Reason::ExtractedKept => false,
+            // What was extracted before, or may have moved, is nothing that three entries could tell.
+            Reason::Extracted | Reason::ExtractedKept | Reason::DeletedHereInDoubt => false,
             // Of a path that was recycled, which none here is.
             Reason::Recycled | Reason::ReplacesRecycled => false,
         };

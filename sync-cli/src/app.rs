@@ -256,7 +256,7 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
     if report.nothing_in_scope {
         ui.note("hint: no white list holds anything here; `ctxsync explain` shows how its paths are read");
     }
-    if report.held_back > 0 {
+    if report.held_back > report.in_doubt {
         let guards = ui.known().guards();
         let all = "--allow-empty-mount";
         let by = match (guards.lost_mount, guards.too_many) {

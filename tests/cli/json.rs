@@ -11,7 +11,7 @@ fn fields(object: &Value) -> BTreeSet<&str> {
 }
 
 /// The contract: these fields at least.
-const SUMMARY: [&str; 20] = [
+const SUMMARY: [&str; 21] = [
     "message_type",
     "command",
     "context",
@@ -31,6 +31,7 @@ const SUMMARY: [&str; 20] = [
     "requests",
     "seconds",
     "partial",
+    "unsettled",
     "exit_code",
 ];
 const STATUS: [&str; 8] = [
@@ -90,7 +91,18 @@ fn every_line_has_its_fields() {
     for row in machine.done(&["--json", "log", "c"]).of_type("snapshot") {
         has(
             &row,
-            &["snapshot", "time", "added", "changed", "deleted", "files", "bytes", "partial", "session"],
+            &[
+                "snapshot",
+                "time",
+                "added",
+                "changed",
+                "deleted",
+                "files",
+                "bytes",
+                "partial",
+                "unsettled",
+                "session",
+            ],
         );
         assert_eq!(row["writer"], concat!("ctxsync ", env!("CARGO_PKG_VERSION")));
     }

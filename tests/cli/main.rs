@@ -17,6 +17,7 @@ mod guide;
 mod help;
 mod json;
 mod limits;
+mod live;
 mod own_places;
 mod owner;
 mod policy;

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that fails ends its test")]
 
 pub mod archive;
+pub mod busy;
 pub mod clock;
 pub mod compare;
 pub mod document;

@@ -229,6 +229,7 @@ impl Mount {
         dir: &'a MountDir,
         filter: &Arc<Filter>,
         options: &SyncOptions,
+        towards: Towards,
     ) -> DeltaOptions<'a> {
         DeltaOptions {
             mount: dir,
@@ -240,6 +241,9 @@ impl Mount {
             is_of_all: options.only.is_empty(),
             mode: self.policy.upload_policy.upload_mode,
             max_upload: options.max_upload,
+            from: policy_core::TreePath::root(),
+            file_systems: Arc::default(),
+            leaves_passing: towards == Towards::Store && !options.at_rest,
         }
     }
 

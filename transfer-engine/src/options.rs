@@ -42,6 +42,9 @@ pub struct SyncOptions {
     /// When an upload must have ended: what is in the store shortly before is committed as a partial
     /// snapshot.
     pub deadline: Option<tokio::time::Instant>,
+    /// Whether nothing works in the mount any more, as at the end of a session: then an upload stores also what is
+    /// there only while something works, such as the lock files of git repositories.
+    pub at_rest: bool,
     /// How much an archive may hold to be extracted.
     pub extract: ExtractLimits,
     /// The user and the group that files brought into the mount are given to; the process must be allowed
@@ -72,6 +75,7 @@ impl Default for SyncOptions {
             memory: 256 << 20,
             session: String::new(),
             deadline: None,
+            at_rest: false,
             extract: ExtractLimits::default(),
             owner: None,
             own_files: Vec::new(),

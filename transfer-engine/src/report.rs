@@ -45,8 +45,11 @@ pub struct SyncReport {
     /// upload settles the conflict.
     #[serde(default)]
     pub unsettled: u64,
-    /// Deletions that a guard held back.
+    /// Deletions that were held back: by a guard, or because their directories kept changing.
     pub held_back: u64,
+    /// Those of them that were held back because their directories kept changing: a later upload decides them.
+    #[serde(default)]
+    pub in_doubt: u64,
     /// Paths that were on file systems below the mount which are not there now: neither deleted nor brought.
     pub unmounted: u64,
     /// Files here that the context has recycled: they stay, and are not uploaded until they are changed.
@@ -77,6 +80,9 @@ pub struct SyncReport {
     pub unsent_bytes: u64,
     /// Whether the snapshot is partial: the deadline came before the work was done.
     pub partial: bool,
+    /// Whether the mount kept changing while it was read; the snapshot is marked.
+    #[serde(default)]
+    pub mount_unsettled: bool,
     /// Whether a white list that holds nothing made the sync incomplete.
     pub nothing_in_scope: bool,
     /// Whether what writes to the mount could not be made to hold still, or not be resumed.
@@ -117,6 +123,7 @@ impl SyncReport {
         self.unsettled = later.unsettled;
         self.held_back += later.held_back;
         self.unmounted = later.unmounted;
+        self.in_doubt += later.in_doubt;
         self.withheld = later.withheld;
         self.recycled += later.recycled;
         self.next_expiry = later.next_expiry;
@@ -130,6 +137,7 @@ impl SyncReport {
         self.unsent = later.unsent;
         self.unsent_bytes = later.unsent_bytes;
         self.partial |= later.partial;
+        self.mount_unsettled |= later.mount_unsettled;
         self.nothing_in_scope |= later.nothing_in_scope;
         self.quiesce_failed |= later.quiesce_failed;
         self.stopped_by_conflict |= later.stopped_by_conflict;

@@ -108,7 +108,11 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         {
             remote = base;
         }
-        let decision = decide(base, local, remote, rules, towards);
+        let mut decision = decide(base, local, remote, rules, towards);
+        let in_doubt = self.local.as_ref().is_some_and(L::is_in_doubt);
+        if in_doubt && decision.verdict == Verdict::Delete {
+            decision = Decision::new(Verdict::HoldBack, Reason::DeletedHereInDoubt);
+        }
         // What was emptied there has to be in the base, so that it outlives what was in it.
         let settled = decision.verdict == Verdict::Nothing;
         if towards == Towards::Mount && settled && self.is_emptied_there() {

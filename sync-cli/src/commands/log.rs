@@ -30,13 +30,14 @@ fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot) {
             files: totals.files,
             bytes: totals.bytes,
             partial: snapshot.partial,
+            unsettled: snapshot.is_unsettled(),
             session: &snapshot.session,
             writer: snapshot.writer(),
         }));
         return;
     }
     ui.line(&format!(
-        "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}",
+        "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}{}",
         snapshot.number,
         text::time_to_seconds(snapshot.created),
         changes.added,
@@ -45,5 +46,6 @@ fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot) {
         text::count(totals.files, "file"),
         text::bytes(totals.bytes),
         if snapshot.partial { "  partial" } else { "" },
+        if snapshot.is_unsettled() { "  unsettled" } else { "" },
     ));
 }

@@ -2,6 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt;
 
+use transfer_engine::Monitor;
+
 use super::sync::absolute;
 use super::{Means, Outcome};
 use crate::args::RestoreArgs;
@@ -20,6 +22,12 @@ pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Outc
     let snapshot = store.snapshot(&args.context.name, args.context.at).await?;
     let options = settings.sync_options()?;
     let watch = Watch::new(ui, options.dry_run);
+    if snapshot.is_unsettled() {
+        watch.warning(&format!(
+            "snapshot {} is unsettled: its files were changing while they were read, and may not fit together",
+            snapshot.number
+        ));
+    }
     let report = store.restore(&snapshot, &absolute(&args.dir)?, &paths, &options, &watch).await?;
     Ok(Outcome {
         exit: Exit::of(&report),

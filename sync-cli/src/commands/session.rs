@@ -251,6 +251,7 @@ pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
     total.pending += report.pending;
     total.held_back += report.held_back;
     total.unmounted += report.unmounted;
+    total.in_doubt += report.in_doubt;
     total.withheld += report.withheld;
     total.recycled += report.recycled;
     total.next_expiry = total.next_expiry.into_iter().chain(report.next_expiry).min();
@@ -259,6 +260,7 @@ pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
     total.bytes_stored += report.bytes_stored;
     total.partial |= report.partial;
     total.lost_packs += report.lost_packs;
+    total.mount_unsettled |= report.mount_unsettled;
     total.nothing_in_scope |= report.nothing_in_scope;
     total.quiesce_failed |= report.quiesce_failed;
     total.stopped_by_conflict |= report.stopped_by_conflict;

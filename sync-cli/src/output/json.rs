@@ -141,6 +141,8 @@ pub(crate) struct SnapshotLine<'a> {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
     pub(crate) partial: bool,
+    /// Whether the mount was changing all the while that it was read.
+    pub(crate) unsettled: bool,
     pub(crate) session: &'a str,
     /// The program that made it, where it says so.
     pub(crate) writer: Option<&'a str>,

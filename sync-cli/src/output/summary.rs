@@ -43,6 +43,8 @@ pub(crate) struct Summary {
     pub(crate) partial: bool,
     /// Whether `--quiesce` or `--resume` failed, and the mount was read all the same.
     pub(crate) quiesce_failed: bool,
+    /// Whether the mount kept changing while it was read.
+    pub(crate) unsettled: bool,
     pub(crate) dry_run: bool,
     pub(crate) exit_code: u8,
     /// What `gc` has to add.
@@ -110,6 +112,7 @@ impl Summary {
             seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
             partial: report.partial,
             quiesce_failed: report.quiesce_failed,
+            unsettled: report.mount_unsettled,
             dry_run,
             exit_code: exit.0,
             collected: None,
@@ -186,6 +189,9 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
     }
     if report.quiesce_failed {
         line.push_str(", not quiesced or not resumed");
+    }
+    if report.mount_unsettled {
+        line.push_str(", unsettled");
     }
     if let Some(secs) = report.next_expiry.filter(|_| dry_run) {
         line.push_str(&format!("; the next file expires at {}", text::time(Timestamp { secs, nanos: 0 })));

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ctxsync_tests::busy::push_while;
 use ctxsync_tests::compare::{Content, differences, list, without_times};
 use ctxsync_tests::faults::Death;
 use ctxsync_tests::interrupt::BeforePut;
@@ -15,7 +16,7 @@ use policy_core::SyncPolicy;
 use storage_backends::layer::{Fault, Faulty, Rule};
 use transfer_engine::Env;
 
-use crate::operation::{PINNED, change, contents};
+use crate::operation::{Meanwhile, PINNED, change, contents};
 
 pub(crate) struct History {
     seed: u64,
@@ -58,7 +59,7 @@ impl History {
     /// Does one thing on one machine.
     pub(crate) async fn step(&mut self) {
         let who = self.random.below(self.machines.len());
-        let what = self.random.below(24);
+        let what = self.random.below(25);
         let said = match what {
             0..=11 => {
                 self.written += 1;
@@ -73,6 +74,7 @@ impl History {
             21 => self.dies_in_a_pull(who).await,
             22 if self.random.below(3) == 0 => self.lose_state(who),
             23 if self.random.below(3) == 0 => self.replace(who),
+            24 => self.push_while_busy(who).await,
             _ => return,
         };
         self.trace.push(format!("m{who}: {said}"));
@@ -100,6 +102,34 @@ impl History {
                 format!("{what}: {e}")
             }
         }
+    }
+
+    /// Something moves and grows in the mount while it is pushed. What both the context and the mount had all the
+    /// while, wherever, is in the snapshot.
+    async fn push_while_busy(&mut self, who: usize) -> String {
+        let machine = self.machines[who].clone();
+        let before = self.in_context().await;
+        let meanwhile = Meanwhile::plan(&machine.mount, &mut self.random);
+        let said = meanwhile.to_string();
+        let (deeds, mount) = (Arc::clone(&meanwhile), machine.mount.0.clone());
+        let ended = push_while(&machine, move |asked| deeds.act(&mount, asked)).await;
+        self.given_up.extend(meanwhile.given_up());
+        let after = self.in_context().await;
+        let here = contents(&machine.mount, Path::new(""));
+        let lost: Vec<_> = before.intersection(&here).filter(|c| !after.contains(*c)).collect();
+        let told = self.tell(&format!("push, and meanwhile {said}"), ended, false);
+        assert!(lost.is_empty(), "{}\n{told}\ncommitted as deleted: {lost:?}", self.told());
+        told
+    }
+
+    /// Returns what the context holds.
+    async fn in_context(&self) -> BTreeSet<String> {
+        let looker = self.world.machine("looker");
+        looker.pull().await.report();
+        let there = contents(&looker.mount, Path::new(""));
+        looker.mount.clear();
+        looker.lose_state();
+        there
     }
 
     /// Another machine commits in the very moment in which this one wants to.

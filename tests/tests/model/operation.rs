@@ -1,8 +1,10 @@
 //! What a user does in a mount, with a note of what is knowingly given up.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use ctxsync_tests::compare::{Content, Node, list};
 use ctxsync_tests::random::Random;
@@ -39,7 +41,13 @@ pub(crate) fn change(
     let existing: Vec<PathBuf> =
         users(tree).map(|(path, _)| path).filter(|path| path.as_os_str() != PINNED).collect();
     let some = random.of(&existing).cloned();
-    match (random.below(10), some) {
+    match (random.below(11), some) {
+        (10, Some(path)) if tree.at(&path).is_file() => {
+            let old = tree.read(&path);
+            tree.write(&path, format!("{old} {fresh}"));
+            given_up.insert(old);
+            format!("append to {} {fresh}, which has more", path.display())
+        }
         (0..=2, _) => {
             let path = place(random);
             make_room(tree, &path, given_up);
@@ -90,6 +98,66 @@ pub(crate) fn change(
             format!("link {} {fresh}", path.display())
         }
         _ => "nothing".to_owned(),
+    }
+}
+
+/// What another program does while a mount is pushed.
+pub(crate) struct Meanwhile {
+    /// What moves, where to, and when.
+    moves: Vec<(usize, PathBuf, PathBuf)>,
+    /// What grows, from when on.
+    grows: Option<(usize, PathBuf)>,
+    given_up: Mutex<BTreeSet<String>>,
+}
+
+impl fmt::Display for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "moves {:?}, grows {:?}", self.moves, self.grows)
+    }
+}
+
+impl Meanwhile {
+    pub(crate) fn plan(tree: &Tree, random: &mut Random) -> Arc<Self> {
+        let existing: Vec<PathBuf> =
+            users(tree).map(|(path, _)| path).filter(|path| path.as_os_str() != PINNED).collect();
+        let mut moves = Vec::new();
+        for _ in 0..random.below(4) {
+            let (Some(from), to) = (random.of(&existing).cloned(), place(random)) else { continue };
+            let moment = random.below(12);
+            moves.push((moment, from.clone(), to.clone()));
+            if random.below(3) == 0 {
+                moves.push((moment + 1 + random.below(4), to, from));
+            }
+        }
+        let grown = random.of(&existing).cloned().filter(|path| tree.at(path).is_file());
+        let grows = grown.filter(|_| random.below(2) == 0).map(|path| (random.below(12), path));
+        Arc::new(Self { moves, grows, given_up: Mutex::default() })
+    }
+
+    /// Does what is due, where it is possible and takes nothing away.
+    pub(crate) fn act(&self, mount: &Path, asked: usize) {
+        for (_, from, to) in self.moves.iter().filter(|(moment, ..)| *moment == asked) {
+            if !mount.join(to).is_symlink() && !mount.join(to).exists() {
+                // It may be gone, or have no place there.
+                let _ = std::fs::rename(mount.join(from), mount.join(to));
+            }
+        }
+        if let Some((from, path)) = &self.grows
+            && asked >= *from
+            && asked.is_multiple_of(3)
+            && !mount.join(path).is_symlink()
+            && let Ok(old) = std::fs::read_to_string(mount.join(path))
+        {
+            use std::io::Write;
+            let file = std::fs::File::options().append(true).open(mount.join(path));
+            self.given_up.lock().unwrap().insert(old);
+            write!(file.unwrap(), " and {asked}").unwrap();
+        }
+    }
+
+    /// Returns the contents that were replaced.
+    pub(crate) fn given_up(&self) -> BTreeSet<String> {
+        self.given_up.lock().unwrap().clone()
     }
 }
 

@@ -85,7 +85,7 @@ impl Mount {
             return self.plan_into_nothing(&head, options, monitor).await;
         };
         let dir = dir.owned_by(options.owner);
-        let read = self.delta_options(&dir, &filter, options);
+        let read = self.delta_options(&dir, &filter, options, Towards::Mount);
         monitor.phase(Phase::Scanning);
         let walk = match walk.and_then(|early| early.over(header.as_ref())) {
             Some(walk) => walk,
@@ -248,7 +248,7 @@ impl Mount {
         let asking = self.arriving.ask(paths).await;
         let dir = self.make_dir(&options)?.owned_by(options.owner);
         let filter = self.filter(&options);
-        let read = self.delta_options(&dir, &filter, &options);
+        let read = self.delta_options(&dir, &filter, &options, Towards::Mount);
         let mut delta =
             local_delta(&read, Walk::start(&read, self.rows_by_now(&filter)?), None, monitor).await?;
         self.warn_of(Topic::Unmounted, delta.away.warning(), monitor);
@@ -318,7 +318,7 @@ impl Mount {
     ) -> Result<Option<Opened>, Error> {
         let dir = self.open_dir(Towards::Mount, options, monitor).await?;
         let walk = match dir.as_ref().zip(filter) {
-            Some((dir, filter)) => self.walk_early(dir, filter, options)?,
+            Some((dir, filter)) => self.walk_early(dir, filter, options, Towards::Mount)?,
             None => None,
         };
         let (head, header) = self.find_live_head(monitor).await?;

@@ -5,7 +5,9 @@ mod absolute;
 mod busy;
 mod file_systems;
 mod fingerprint;
+mod git_dir;
 mod holes;
+mod look;
 mod make_all;
 mod mount_dir;
 mod recover;
@@ -21,13 +23,15 @@ pub(crate) use absolute::absolute;
 pub(crate) use busy::Busy;
 pub(crate) use file_systems::{FileSystems, Looked, prefix};
 pub(crate) use fingerprint::Fingerprint;
+pub(crate) use git_dir::GitPart;
 pub(crate) use holes::{data_from, is_sparse};
+pub(crate) use look::Look;
 pub(crate) use make_all::make_all;
 pub(crate) use mount_dir::{
     Flush, MountDir, Writable, identity, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
 pub(crate) use recover::recover;
-pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter};
+pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter, ScanPlan};
 pub(crate) use shelf::{NewFile, Shelf};
 pub(crate) use sparse::{is_hole, write_sparse};
 pub(crate) use special::Special;

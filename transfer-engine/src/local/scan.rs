@@ -16,6 +16,8 @@ use rustix::fs::{Dir, FileType};
 
 use super::file_systems::{FileSystems, Looked};
 use super::fingerprint::Fingerprint;
+use super::git_dir::{GitMarks, is_passing};
+use super::look::Look;
 use super::mount_dir::{MountDir, open_dir, read_link_at};
 use super::special::Special;
 
@@ -54,6 +56,8 @@ pub(crate) enum FoundKind {
         /// Whether something out of scope is in it.
         hides: bool,
     },
+    /// A file that is there only while git works on it: left out, and not missing.
+    Passing,
     /// A socket, FIFO or device: never opened.
     Unsupported(Special),
     /// What is here can't be told; with `whole_dir`, nor what is below.
@@ -76,6 +80,20 @@ pub(crate) struct Scan {
     /// A directory that is held back until it is known whether something follows below it.
     pending: Option<Found>,
     ready: VecDeque<Found>,
+    /// What is passing in the directory that is held back.
+    passing: Vec<Found>,
+}
+
+/// Where a scan begins, and what it leaves out.
+pub(crate) struct ScanPlan {
+    pub(crate) filter: Arc<dyn ScanFilter>,
+    pub(crate) look: Arc<Look>,
+    /// The directory that is walked.
+    pub(crate) from: TreePath,
+    /// Whether files are passed over that are there only while git works on them.
+    pub(crate) leaves_passing: bool,
+    /// Where other file systems begin, as far as that is known before.
+    pub(crate) file_systems: Arc<FileSystems>,
 }
 
 struct Frame {
@@ -107,6 +125,8 @@ struct Shared {
     handles: Arc<AtomicUsize>,
     filter: Arc<dyn ScanFilter>,
     file_systems: Arc<FileSystems>,
+    look: Arc<Look>,
+    leaves_passing: bool,
     stack: Mutex<Stack>,
     wake: Condvar,
     ahead: AtomicUsize,
@@ -136,6 +156,10 @@ struct Slot {
     path: TreePath,
     /// The directory that holds it; `None` when so many are open that it is to be found by its path.
     parent: Option<Arc<Handle>>,
+    /// Which directory it was when its parent was listed.
+    inode: u64,
+    /// Whether it lies in a directory of git's.
+    in_git: bool,
     state: Mutex<SlotState>,
     done: Condvar,
 }
@@ -148,38 +172,47 @@ enum SlotState {
 }
 
 impl Scan {
-    /// Starts a walk over `mount`. Fails only if the mount itself can't be listed.
-    pub(crate) fn start(mount: &MountDir, filter: Arc<dyn ScanFilter>) -> io::Result<Self> {
+    /// Starts a walk over `mount`. Fails only if the directory in which it begins can't be listed.
+    pub(crate) fn start(mount: &MountDir, plan: ScanPlan) -> io::Result<Self> {
         // The pass itself is one thread; one more for each further core lists ahead of it.
-        Self::with_helpers(mount, filter, mount.env().parallelism() - 1)
+        Self::with_helpers(mount, plan, mount.env().parallelism() - 1)
     }
 
-    /// Starts a walk for which no other thread works.
+    /// Starts a walk over all of `mount` for which no other thread works.
     pub(crate) fn alone(mount: &MountDir, filter: Arc<dyn ScanFilter>) -> io::Result<Self> {
-        Self::with_helpers(mount, filter, 0)
+        let look = Arc::new(Look::begin(mount.env()));
+        let (from, file_systems) = (TreePath::root(), Arc::default());
+        let plan = ScanPlan { filter, look, from, leaves_passing: false, file_systems };
+        Self::with_helpers(mount, plan, 0)
     }
 
-    fn with_helpers(mount: &MountDir, filter: Arc<dyn ScanFilter>, helpers: usize) -> io::Result<Self> {
+    fn with_helpers(mount: &MountDir, plan: ScanPlan, helpers: usize) -> io::Result<Self> {
+        let ScanPlan { filter, look, from, leaves_passing, file_systems } = plan;
         let shared = Arc::new(Shared {
             mount: mount.clone(),
             handles: Arc::default(),
             filter,
-            file_systems: Arc::default(),
+            file_systems,
+            look,
+            leaves_passing,
             stack: Mutex::new(Stack { slots: Vec::new(), closed: false }),
             wake: Condvar::new(),
             ahead: AtomicUsize::new(0),
             has_helpers: helpers > 0,
         });
-        let root = TreePath::root();
-        let handle = shared.handle(mount.root().try_clone()?);
-        let Listing { items, .. } = shared.list(&root, &handle)?;
+        let handle = shared.handle(mount.dir(&from)?);
+        let Listing { items, hides } = shared.list(&from, &handle, false)?;
+        let print = Fingerprint::of(&rustix::fs::fstat(&handle.dir)?);
+        let is_found = !from.is_root() && shared.filter.contains(&from, true);
+        let pending = is_found
+            .then(|| Found { path: from.clone(), kind: FoundKind::Dir { print, empty: true, hides } });
         shared.offer(&items);
         for _ in 0..helpers {
             let shared = shared.clone();
             mount.env().spawn_detached(move || shared.help());
         }
-        let frames = vec![Frame { path: root, items: items.into_iter() }];
-        Ok(Self { shared, frames, pending: None, ready: VecDeque::new() })
+        let frames = vec![Frame { path: from, items: items.into_iter() }];
+        Ok(Self { shared, frames, pending, ready: VecDeque::new(), passing: Vec::new() })
     }
 
     /// Returns where other file systems begin, as far as the walk has come: what it has yielded is known.
@@ -207,7 +240,10 @@ impl Scan {
                                 self.frames.push(Frame { path: path.clone(), items: items.into_iter() });
                             }
                             // It vanished in the meantime, with everything below it.
-                            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                            Err(e) if is_gone(&e) => {
+                                self.shared.look.note_gone(&frame.path);
+                                continue;
+                            }
                             Err(error) => {
                                 return Some(Found {
                                     path,
@@ -234,10 +270,23 @@ impl Iterator for Scan {
                 return Some(found);
             }
             let next = self.step();
+            // Nothing shows by it, nor the directory that it is in.
+            if let (Some(dir), Some(Found { kind: FoundKind::Passing, path })) = (&mut self.pending, &next)
+                && path.is_below(&dir.path)
+            {
+                if let FoundKind::Dir { hides, .. } = &mut dir.kind {
+                    *hides = true;
+                }
+                self.passing.extend(next);
+                continue;
+            }
             let held = self.pending.take();
             match (held, next) {
                 (None, None) => return None,
-                (Some(held), None) => return Some(held),
+                (Some(held), None) => {
+                    self.ready.extend(self.passing.drain(..));
+                    return Some(held);
+                }
                 (held, Some(found)) => {
                     if let Some(mut dir) = held {
                         let below = found.path.is_below(&dir.path);
@@ -247,6 +296,7 @@ impl Iterator for Scan {
                             self.ready.push_back(dir);
                         }
                     }
+                    self.ready.extend(self.passing.drain(..));
                     if matches!(found.kind, FoundKind::Dir { .. }) {
                         self.pending = Some(found);
                     } else {
@@ -345,9 +395,16 @@ impl Shared {
     fn list_slot(&self, slot: &Slot) -> io::Result<Listing> {
         let dir = match &slot.parent {
             Some(parent) => open_dir(&parent.dir, slot.path.name())?,
-            None => self.mount.dir(&slot.path)?,
+            // Another directory may have taken the place of one above it.
+            None => {
+                let dir = self.mount.dir(&slot.path)?;
+                if rustix::fs::fstat(&dir)?.st_ino != slot.inode {
+                    self.look.note_gone(&slot.path);
+                }
+                dir
+            }
         };
-        self.list(&slot.path, &self.handle(dir))
+        self.list(&slot.path, &self.handle(dir), slot.in_git)
     }
 
     fn handle(&self, dir: OwnedFd) -> Arc<Handle> {
@@ -355,8 +412,9 @@ impl Shared {
         Arc::new(Handle { dir, open: self.handles.clone() })
     }
 
-    fn list(&self, path: &TreePath, handle: &Arc<Handle>) -> io::Result<Listing> {
+    fn list(&self, path: &TreePath, handle: &Arc<Handle>, in_git: bool) -> io::Result<Listing> {
         let dir = &handle.dir;
+        let mut marks = GitMarks::default();
         let keep = self.handles.load(Ordering::Relaxed) <= MAX_HANDLES;
         let here = Looked::of_dir(dir)?.place;
         let mut items = Vec::new();
@@ -384,6 +442,7 @@ impl Shared {
                 Some(stat) => stat.kind == FileType::Directory,
                 None => entry.file_type() == FileType::Directory,
             };
+            marks.note(name, is_dir);
             let in_scope = self.filter.contains(&child, is_dir);
             let walk = is_dir && self.filter.may_hold(&child);
             if !in_scope && !walk {
@@ -392,7 +451,10 @@ impl Shared {
             }
             let stat = match stat.map_or_else(|| Looked::at(dir, name), |s| Ok(Some(s))) {
                 Ok(Some(stat)) => stat,
-                Ok(None) => continue,
+                Ok(None) => {
+                    self.look.note_gone(path);
+                    continue;
+                }
                 Err(e) => {
                     items.extend(unreadable(name, e));
                     continue;
@@ -416,6 +478,8 @@ impl Shared {
                         Arc::new(Slot {
                             path: child,
                             parent: keep.then(|| handle.clone()),
+                            inode: print.inode,
+                            in_git,
                             state: Mutex::new(SlotState::Waiting),
                             done: Condvar::new(),
                         })
@@ -434,8 +498,39 @@ impl Shared {
             items.push(Item { name: name.into(), kind });
         }
         items.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        if in_git || marks.are_all_there() {
+            self.enter_git(path, &mut items);
+        }
+        self.look.note_dir(path, &Fingerprint::of(&rustix::fs::fstat(dir)?));
         Ok(Listing { items, hides })
     }
+}
+
+impl Shared {
+    /// Looks through what is in a directory of git's, or below one.
+    fn enter_git(&self, path: &TreePath, items: &mut [Item]) {
+        self.look.note_git(path);
+        for item in items {
+            match &mut item.kind {
+                ItemKind::Dir { listing: Some(slot), .. } => {
+                    // Nobody else has it yet.
+                    if let Some(slot) = Arc::get_mut(slot) {
+                        slot.in_git = true;
+                    }
+                }
+                ItemKind::Leaf(kind) if self.leaves_passing && is_passing(path, &item.name) => {
+                    *kind = FoundKind::Passing;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a directory that was listed a moment ago is none any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 fn unreadable(name: &[u8], error: io::Error) -> Option<Item> {

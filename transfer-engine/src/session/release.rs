@@ -92,8 +92,12 @@ impl Worker {
     }
 
     fn last_options(&self, how: ReleaseOptions) -> SyncOptions {
-        let mut options =
-            SyncOptions { deadline: how.deadline, save_unquiesced: true, ..self.options.clone() };
+        let mut options = SyncOptions {
+            deadline: how.deadline,
+            save_unquiesced: true,
+            at_rest: true,
+            ..self.options.clone()
+        };
         // A dying machine can't wait for anybody to settle a conflict.
         if options.conflict.unwrap_or(self.sync.policy.conflict_policy) == ConflictPolicy::Fail {
             options.conflict = Some(ConflictPolicy::KeepBoth);

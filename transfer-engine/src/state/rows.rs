@@ -90,6 +90,12 @@ pub(crate) struct DeltaRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeltaState {
     Absent,
+    /// It was not found where the mount was being changed, or only just vanished: it may have been moved past the
+    /// look that was taken.
+    InDoubt {
+        /// Whether an earlier look of the same sync has met it.
+        met: bool,
+    },
     Present {
         entry: Entry,
         /// The stat under which it was read.
@@ -120,7 +126,7 @@ impl LocalRow for DeltaRow {
 
     fn local(&self) -> Local<'_> {
         match &self.state {
-            DeltaState::Absent => Local::Absent,
+            DeltaState::Absent | DeltaState::InDoubt { .. } => Local::Absent,
             DeltaState::Present { entry, .. } => Local::Present(entry),
             DeltaState::Unreadable | DeltaState::Special(_) | DeltaState::Unsent { .. } => Local::Unreadable,
             DeltaState::Unmounted => Local::Unmounted,
@@ -129,6 +135,10 @@ impl LocalRow for DeltaRow {
 
     fn is_empty_dir(&self) -> bool {
         matches!(self.state, DeltaState::Present { empty_dir: true, .. })
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        matches!(self.state, DeltaState::InDoubt { .. })
     }
 }
 
@@ -150,7 +160,7 @@ impl DeltaRow {
                 | DeltaState::Unsent { .. },
                 _,
             ) => false,
-            (DeltaState::Absent, base) => base.is_some(),
+            (DeltaState::Absent | DeltaState::InDoubt { .. }, base) => base.is_some(),
             (DeltaState::Present { entry, empty_dir, .. }, Some(base)) => {
                 *empty_dir || !entry.agrees_with(base)
             }
@@ -313,6 +323,7 @@ impl Row for DeltaRow {
         }
         match &self.state {
             DeltaState::Absent => w.u8(0),
+            DeltaState::InDoubt { met } => w.u8(6 + u8::from(*met)),
             DeltaState::Unreadable => w.u8(1),
             DeltaState::Unmounted => w.u8(5),
             DeltaState::Special(special) => {
@@ -348,6 +359,7 @@ impl Row for DeltaRow {
             3 => DeltaState::Unsent { size: r.varint()? },
             5 => DeltaState::Unmounted,
             4 => DeltaState::Special(Special::of_number(r.u8()?)),
+            tag @ (6 | 7) => DeltaState::InDoubt { met: tag == 7 },
             _ => {
                 let entry = read_entry(r)?;
                 let seen = read_print(r)?;

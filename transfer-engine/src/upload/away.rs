@@ -163,6 +163,14 @@ impl AwayOnes {
         }
     }
 
+    /// Takes on what is out of reach in a part of the mount that was read on its own.
+    pub(super) fn absorb(&mut self, more: Self) {
+        for (place, away) in more.away {
+            let rows = away.rows;
+            self.away.entry(place).and_modify(|known| known.rows += rows).or_insert(away);
+        }
+    }
+
     /// Paths of the base that are out of reach.
     pub(crate) fn rows(&self) -> u64 {
         self.away.values().map(|away| away.rows).sum()

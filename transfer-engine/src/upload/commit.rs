@@ -200,6 +200,7 @@ impl Mount {
             segments: listed.segments,
             inline: listed.inline,
         };
+        let snapshot = if delta.unsettled { snapshot.marked_unsettled() } else { snapshot };
         let land_by = snapshot.packs.iter().filter_map(|p| p.land_by).min();
         let key = StoreKey::Snapshot { context: self.context.clone(), number }.path();
         let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
@@ -248,6 +249,7 @@ impl Mount {
         report.added = updated.changes.added;
         report.changed = updated.changes.changed;
         report.deleted = updated.changes.deleted;
+        report.mount_unsettled = delta.unsettled;
         report.total_bytes = updated.totals.bytes;
         report.bytes_stored = sink.stored + new_head.bytes.len() as u64;
         Ok(Outcome::Done(Box::new(report)))

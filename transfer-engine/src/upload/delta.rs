@@ -32,7 +32,7 @@ use super::walk::{Walk, Walked};
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::format::PackId;
-use crate::local::{FileSystems, MountDir, ScanFilter};
+use crate::local::{FileSystems, Look, MountDir, ScanFilter};
 use crate::monitor::{Monitor, Progress};
 use crate::report::SyncReport;
 use crate::state::{DeltaRow, DeltaState, MemberRow, Runs, Spool};
@@ -54,6 +54,12 @@ pub(crate) struct DeltaOptions<'a> {
     pub(crate) mode: UploadMode,
     /// The most bytes of new content; more is an error.
     pub(crate) max_upload: Option<u64>,
+    /// The directory that is walked: the root, or one that is read on its own.
+    pub(crate) from: TreePath,
+    /// Where other file systems begin, as far as that is known before.
+    pub(crate) file_systems: Arc<FileSystems>,
+    /// Whether files are passed over that are there only while git works on them.
+    pub(crate) leaves_passing: bool,
 }
 
 /// Where new chunks go; without it they are only counted.
@@ -70,6 +76,21 @@ pub(crate) struct Sending<'a, 'b> {
     pub(crate) in_rounds: bool,
     /// Requests under way at once.
     pub(crate) concurrency: usize,
+}
+
+impl<'b> Sending<'_, 'b> {
+    /// Returns the same for one of several readings.
+    pub(super) fn once(&mut self) -> Sending<'_, 'b> {
+        Sending {
+            sink: &mut *self.sink,
+            chunks: self.chunks.clone(),
+            head: self.head.clone(),
+            absent: self.absent,
+            journal: self.journal,
+            in_rounds: self.in_rounds,
+            concurrency: self.concurrency,
+        }
+    }
 }
 
 /// The local differences, and what was counted on the way.
@@ -93,6 +114,15 @@ pub(crate) struct LocalDelta {
     pub(super) is_whole: bool,
     /// What is in the store, where not everything is.
     pub(super) landed: Option<Landed>,
+    /// What is known of the moment at which the mount was looked through.
+    pub(super) look: Arc<Look>,
+    /// What the look before this one came to.
+    pub(super) before: Option<Box<LocalDelta>>,
+    /// Whether the mount was still changing when it was looked at last. Then what is in doubt is not taken as
+    /// deleted.
+    pub(crate) unsettled: bool,
+    /// What is read on its own, each a part of the mount that nothing else here is about.
+    pub(super) parts: Vec<LocalDelta>,
 }
 
 /// How many paths that can't be read are named.
@@ -105,11 +135,15 @@ pub(crate) struct DeltaStats {
     /// Those at whose path something still is.
     pub(crate) present: u64,
     pub(crate) deleted: u64,
+    /// Those of them that are in doubt.
+    pub(crate) in_doubt: u64,
     pub(crate) changed: u64,
     pub(crate) unchanged: u64,
     pub(crate) failed: u64,
     /// Rows of the base on file systems that are not there; they are counted nowhere else.
     pub(crate) unmounted: u64,
+    /// Files that vanished before they were read.
+    pub(crate) gone: u64,
     /// What can't be read; the root alone where that is too much to name.
     pub(crate) unread: Vec<TreePath>,
     /// What no context can hold, at paths that the base does not have.
@@ -144,26 +178,97 @@ impl DeltaStats {
 }
 
 impl LocalDelta {
+    pub(super) fn new(options: &DeltaOptions<'_>, look: Arc<Look>) -> Self {
+        Self {
+            rows: Spool::new(options.spool_dir),
+            others: Runs::new(options.spool_dir, |a, b| a.path.cmp(&b.path)),
+            stats: DeltaStats::default(),
+            marks: ListMarks::new(&options.scope),
+            grown: Vec::new(),
+            together: Together::default(),
+            file_systems: Arc::default(),
+            away: AwayOnes::default(),
+            cut_short: false,
+            is_whole: true,
+            landed: None,
+            look,
+            before: None,
+            unsettled: false,
+            parts: Vec::new(),
+        }
+    }
+
     /// Whether there are rows that say more than that something can't be held.
     pub(crate) fn has_rows(&self) -> bool {
-        self.rows.len() > self.stats.specials.total || !self.others.is_empty()
+        self.rows.len() > self.stats.specials.total
+            || !self.others.is_empty()
+            || self.parts.iter().any(Self::has_rows)
+    }
+
+    /// Adds what was read of a part of the mount on its own.
+    pub(super) fn add_part(&mut self, mut part: LocalDelta) {
+        self.together.absorb(std::mem::take(&mut part.together));
+        count(&mut self.stats, &part.stats);
+        self.away.absorb(std::mem::take(&mut part.away));
+        self.stats.unmounted = self.away.rows();
+        self.marks.merge(&part.marks);
+        self.cut_short |= part.cut_short;
+        self.is_whole &= part.is_whole;
+        self.parts.push(part);
+    }
+
+    /// Decides, after the last look, what is in doubt.
+    pub(super) fn settle_doubts(&mut self) {
+        self.before = None;
+        if self.unsettled {
+            let stats = &mut self.stats;
+            stats.deleted = stats.deleted.saturating_sub(stats.in_doubt);
+            stats.present += stats.in_doubt;
+        } else {
+            self.stats.in_doubt = 0;
+        }
     }
 
     /// Reads all rows in order. A file of which something is not in the store is one that was not sent.
-    pub(crate) fn read(&mut self) -> io::Result<impl Iterator<Item = io::Result<DeltaRow>>> {
+    pub(crate) fn read(&mut self) -> io::Result<impl Iterator<Item = io::Result<DeltaRow>> + Send> {
         let landed = self.landed.as_ref().map(Landed::judge);
-        let others = self.others.read()?.peekable();
-        let rows = MergedRows { in_order: self.rows.read()?.peekable(), others };
-        let rows = rows.map(move |row| match &landed {
+        let stays = self.away.without();
+        let tops = self.away.tops().into_iter().map(Ok).peekable();
+        let rows = self.decided()?.map(move |row| match &landed {
             Some(judge) => row.map(|row| judge.settle(row)),
             None => row,
         });
-        let stays = self.away.without();
         let rows = rows.filter(move |row| row.as_ref().map_or(true, &stays));
-        let tops = self.away.tops().into_iter().map(Ok).peekable();
         Ok(MergedRows { in_order: rows.peekable(), others: tops })
     }
+
+    /// Reads all rows in order, those of the parts as well, with what became of those in doubt.
+    fn decided(&mut self) -> io::Result<Decided<'_>> {
+        let believes = !self.unsettled;
+        let found =
+            MergedRows { in_order: self.rows.read()?.peekable(), others: self.others.read()?.peekable() };
+        let mut all: Decided<'_> = Box::new(found.map(move |row| {
+            let mut row = row?;
+            if believes && matches!(row.state, DeltaState::InDoubt { .. }) {
+                row.state = DeltaState::Absent;
+            }
+            Ok(row)
+        }));
+        for part in &mut self.parts {
+            let part = part.decided()?.peekable();
+            all = Box::new(MergedRows { in_order: all.peekable(), others: part });
+        }
+        Ok(all)
+    }
+
+    /// Reads all rows in order, as they were found.
+    pub(super) fn found(&mut self) -> io::Result<impl Iterator<Item = io::Result<DeltaRow>>> {
+        let others = self.others.read()?.peekable();
+        Ok(MergedRows { in_order: self.rows.read()?.peekable(), others })
+    }
 }
+
+type Decided<'a> = Box<dyn Iterator<Item = io::Result<DeltaRow>> + Send + 'a>;
 
 struct MergedRows<A: Iterator, B: Iterator> {
     in_order: Peekable<A>,
@@ -200,19 +305,7 @@ pub(crate) async fn local_delta(
     monitor: &dyn Monitor,
 ) -> Result<LocalDelta, Error> {
     let mount = options.mount;
-    let delta = LocalDelta {
-        rows: Spool::new(options.spool_dir),
-        others: Runs::new(options.spool_dir, |a, b| a.path.cmp(&b.path)),
-        stats: DeltaStats::default(),
-        marks: ListMarks::new(&options.scope),
-        grown: Vec::new(),
-        together: Together::default(),
-        file_systems: Arc::default(),
-        away: AwayOnes::default(),
-        cut_short: false,
-        is_whole: true,
-        landed: None,
-    };
+    let delta = LocalDelta::new(options, walk.look().clone());
     let readers = Readers {
         mount: mount.clone(),
         chunks: sending.as_ref().map(|s| (s.chunks.clone(), s.chunks.head())),
@@ -252,7 +345,7 @@ pub(crate) async fn local_delta(
     let (walked, consumed) = tokio::join!(walked, consume);
     consumed?;
     let mut delta = reading.delta;
-    let Walked { marks, file_systems, mut away } =
+    let Walked { marks, before, file_systems, mut away } =
         walked.map_err(|e| Error::local("scan", mount.path(), e))?;
     let looking = mount.clone();
     let looked = mount.blocking(move || {
@@ -263,7 +356,7 @@ pub(crate) async fn local_delta(
     delta.stats.base -= away.rows_of_empty();
     delta.stats.deleted -= away.rows_of_empty();
     delta.stats.unmounted = away.rows();
-    (delta.marks, delta.file_systems, delta.away) = (marks, file_systems, away);
+    (delta.marks, delta.before, delta.file_systems, delta.away) = (marks, before, file_systems, away);
     Ok(delta)
 }
 
@@ -409,9 +502,11 @@ fn count(total: &mut DeltaStats, more: &DeltaStats) {
     total.base += more.base;
     total.present += more.present;
     total.deleted += more.deleted;
+    total.in_doubt += more.in_doubt;
     total.changed += more.changed;
     total.unchanged += more.unchanged;
     total.failed += more.failed;
+    total.gone += more.gone;
     for path in &more.unread {
         total.note_unread(path.clone());
     }

@@ -151,8 +151,13 @@ pub(super) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead,
             let entry = Entry { node, mode: print.mode, mtime: print.mtime, uploaded: 0 };
             DeltaState::Present { entry, seen: Some(print), trusted, chunks, empty_dir: false }
         }
-        Err(ReadError::Gone) if base.is_none() => return,
-        Err(ReadError::Gone) => DeltaState::Absent,
+        Err(ReadError::Gone) => {
+            read.stats.gone += 1;
+            if base.is_none() {
+                return;
+            }
+            DeltaState::InDoubt { met: true }
+        }
         Err(ReadError::OutOfTime { size }) => DeltaState::Unsent { size },
         Err(error) => {
             let (message, hint) = match &error {

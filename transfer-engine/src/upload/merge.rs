@@ -1,17 +1,19 @@
 //! The merge of a scan with the base, in batches for the readers of files.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::iter::Peekable;
 
 use policy_core::{Entry, ListMarks, Node, Scope, TreePath, UploadMode};
 use tokio::sync::mpsc;
 
 use super::away::{Reach, Reaching};
-use super::delta::DeltaStats;
+use super::delta::{DeltaStats, LocalDelta};
 use super::files::LONG;
 use super::specials::{EXCLUDE_IT, in_the_way};
 use super::units::Candidates;
 use crate::format::MAX_PATH_LEN;
-use crate::local::{Fingerprint, Found, FoundKind, MountDir, Scan, ScanFilter, Special};
+use crate::local::{Fingerprint, Found, FoundKind, Look, MountDir, Scan, ScanFilter, Special};
 use crate::monitor::PathProblem;
 use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, MemberRow};
 
@@ -48,6 +50,33 @@ pub(super) struct Batch {
     pub(super) stats: DeltaStats,
 }
 
+/// What the walk before this one came to, for who asks in the order of the tree.
+pub(super) struct Before<'a> {
+    rows: Peekable<Box<dyn Iterator<Item = io::Result<DeltaRow>> + 'a>>,
+    /// The files of databases, of which none is read without the others.
+    members: BTreeSet<TreePath>,
+    failed: Option<io::Error>,
+}
+
+impl<'a> Before<'a> {
+    pub(super) fn of(before: &'a mut LocalDelta) -> io::Result<Self> {
+        let members = before.together.members.clone();
+        let rows: Box<dyn Iterator<Item = _> + 'a> = Box::new(before.found()?);
+        Ok(Self { rows: rows.peekable(), members, failed: None })
+    }
+
+    /// Returns the row of a path, which comes after all that were asked for before.
+    fn at(&mut self, path: &TreePath) -> Option<DeltaRow> {
+        loop {
+            match self.rows.next_if(|row| row.as_ref().map_or(true, |row| row.path <= *path))? {
+                Ok(row) if row.path == *path => return Some(row),
+                Ok(_) => {}
+                Err(e) => self.failed = Some(e),
+            }
+        }
+    }
+}
+
 /// The merge of scan and base.
 pub(super) struct Merge<'a> {
     pub(super) mount: &'a MountDir,
@@ -62,8 +91,10 @@ pub(super) struct Merge<'a> {
     pub(super) files: u32,
     /// What is on which file system.
     pub(super) reaching: Reaching,
-    /// The last file or link that was found.
-    pub(super) leaf: Option<TreePath>,
+    pub(super) look: &'a Look,
+    pub(super) before: Option<Before<'a>>,
+    /// What was found last, and whether it is a file or link.
+    pub(super) last: Option<(TreePath, bool)>,
     /// The files that may be databases to which the next one belongs.
     pub(super) candidates: Candidates,
 }
@@ -106,9 +137,13 @@ impl Merge<'_> {
                     let below = |row: &BaseRow| found.is_some_and(|f| f.is_below(&row.path));
                     if let Some(Ok(row)) = base.next() {
                         let implied = below(&row);
-                        self.only_base(row, implied, frozen.as_ref());
+                        let next = scan.peek().map(|found| &found.path);
+                        self.only_base(row, implied, next, frozen.as_ref());
                     }
                 }
+            }
+            if let Some(error) = self.before.as_mut().and_then(|before| before.failed.take()) {
+                return Err(error);
             }
             if (self.batch.bytes >= BATCH_BYTES || self.batch.work.len() >= batch_paths(self.mode))
                 && !self.send()
@@ -146,6 +181,7 @@ impl Merge<'_> {
                     return;
                 }
                 if same {
+                    self.look.note_leaf(&found.path, print);
                     self.batch.stats.unchanged += 1;
                     self.candidates.note(found.path, Some(row.entry), *print);
                     return;
@@ -161,6 +197,7 @@ impl Merge<'_> {
                 }
                 self.bare(found.path, entry, &found.kind, Some(row.entry));
             }
+            FoundKind::Passing => self.batch.stats.unchanged += 1,
             FoundKind::Unsupported(_) | FoundKind::Unreadable { .. } => {
                 self.unreadable(found, Some(row.entry), frozen);
             }
@@ -178,7 +215,7 @@ impl Merge<'_> {
             }
             // What is in it is invisible, and must not show by its directory: one that a deletion in the
             // context left standing would come back as new.
-            FoundKind::Dir { empty: true, hides: true, .. } => {}
+            FoundKind::Dir { empty: true, hides: true, .. } | FoundKind::Passing => {}
             FoundKind::Symlink { .. } | FoundKind::Dir { .. } => {
                 if let Some(entry) = found.kind.entry() {
                     self.bare(found.path, entry, &found.kind, base);
@@ -189,7 +226,7 @@ impl Merge<'_> {
         }
     }
 
-    fn only_base(&mut self, row: BaseRow, implied: bool, frozen: Option<&TreePath>) {
+    fn only_base(&mut self, row: BaseRow, implied: bool, next: Option<&TreePath>, frozen: Option<&TreePath>) {
         // The scan may have found only now that it is out of scope, with its file system.
         if !self.filter.contains(&row.path, row.entry.is_dir()) {
             return;
@@ -220,6 +257,10 @@ impl Merge<'_> {
         {
             return;
         }
+        let state = match state {
+            Some((DeltaState::Absent, true)) => Some((self.missing(&row.path, next), true)),
+            state => state,
+        };
         match state {
             None => self.batch.stats.unchanged += 1,
             Some((state, true)) => self.row(DeltaRow { path: row.path, base: Some(row.entry), state }),
@@ -250,8 +291,27 @@ impl Merge<'_> {
             return (true, Some((DeltaState::Absent, false)));
         }
         // A file has taken the place of the directory that it was in: nobody lost that.
-        let gave_way = self.leaf.as_ref().is_some_and(|leaf| row.path.is_below(leaf));
+        let gave_way = self.last.as_ref().is_some_and(|(last, leaf)| *leaf && row.path.is_below(last));
         (gave_way, Some((DeltaState::Absent, true)))
+    }
+
+    /// What is to be thought of something that was not found. It may be there all the same if the directory where it
+    /// should be was changing, or if an earlier walk has met it. `next` is what is found next.
+    fn missing(&mut self, path: &TreePath, next: Option<&TreePath>) -> DeltaState {
+        let before = self.before.as_mut().map(|before| before.at(path).map(|row| row.state));
+        let met = match before {
+            None | Some(Some(DeltaState::Absent)) => false,
+            Some(Some(DeltaState::InDoubt { met })) => met,
+            Some(_) => true,
+        };
+        let last = self.last.as_ref().map(|(last, _)| last);
+        let holder =
+            [last, next].into_iter().flatten().map(|near| common_dir(near, path)).max_by_key(Vec::len);
+        let holder = TreePath::new(holder.unwrap_or_default()).unwrap_or_default();
+        match met || self.look.is_moving(&holder) {
+            true => DeltaState::InDoubt { met },
+            false => DeltaState::Absent,
+        }
     }
 
     /// Whether the row is an archive that was removed when it was extracted, and what came out is there.
@@ -262,8 +322,10 @@ impl Merge<'_> {
 
     /// Counts what was found; a path that a tree can't hold counts as one that can't be read.
     fn note(&mut self, found: Found) -> Found {
-        if matches!(found.kind, FoundKind::File(_) | FoundKind::Symlink { .. }) {
-            self.leaf = Some(found.path.clone());
+        let is_leaf = matches!(found.kind, FoundKind::File(_) | FoundKind::Symlink { .. });
+        self.last = Some((found.path.clone(), is_leaf));
+        if let FoundKind::Symlink { print, .. } = &found.kind {
+            self.look.note_leaf(&found.path, print);
         }
         self.batch.stats.found += 1;
         self.marks.note(self.scope, &found.path);
@@ -280,6 +342,13 @@ impl Merge<'_> {
     }
 
     fn file(&mut self, path: TreePath, print: Fingerprint, base: Option<Entry>) {
+        if let Some(before) = &mut self.before
+            && let Some(row) = before.at(&path)
+            && !before.members.contains(&path)
+            && matches!(row.state, DeltaState::Present { seen, trusted: true, .. } if seen == Some(print))
+        {
+            return self.row(DeltaRow { path, base, state: row.state });
+        }
         let size = print.size;
         let work = Work::File { path, print, base };
         if size > LONG {
@@ -332,9 +401,20 @@ impl Merge<'_> {
     }
 }
 
+/// Returns the directory that holds both, which is there if the first is.
+fn common_dir(there: &TreePath, other: &TreePath) -> Vec<u8> {
+    let shared = there.components().zip(other.components()).take_while(|(a, b)| a == b);
+    let shared: Vec<&[u8]> = shared.map(|(a, _)| a).collect();
+    shared.join(&b'/')
+}
+
 pub(super) fn count_row(row: &DeltaRow, stats: &mut DeltaStats) {
     match &row.state {
         DeltaState::Absent => stats.deleted += u64::from(row.base.is_some()),
+        DeltaState::InDoubt { .. } => {
+            stats.deleted += 1;
+            stats.in_doubt += 1;
+        }
         DeltaState::Present { .. } if row.is_change() => stats.changed += 1,
         DeltaState::Present { .. } => stats.unchanged += 1,
         DeltaState::Unreadable

@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use super::aging::Aging;
 use super::chunks::Chunks;
 use super::deadline::{Course, Cut};
-use super::delta::{LocalDelta, Sending, local_delta};
+use super::delta::{LocalDelta, Sending};
 use super::packs::PackSink;
+use super::settling::delta_at_rest;
 use super::walk::Walk;
 use crate::error::Error;
 use crate::format::{Kind, RecycleRules, Snapshot};
@@ -126,7 +127,9 @@ impl Mount {
         }
         let early = match &dir {
             // What has to hold still for it does so for no longer than it must.
-            Some(dir) if options.quiesce.is_none() => self.walk_early(dir, &filter, options)?,
+            Some(dir) if options.quiesce.is_none() => {
+                self.walk_early(dir, &filter, options, Towards::Store)?
+            }
             _ => None,
         };
         let (asked, before) = (Instant::now(), self.store.usage());
@@ -418,12 +421,13 @@ impl Mount {
         let cache = self.cache();
         let absent = head.late_packs();
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
-        let mut read = self.delta_options(dir, &attempt.filter, attempt.options);
+        let mut read = self.delta_options(dir, &attempt.filter, attempt.options, Towards::Store);
         // What lies in packs that don't count has to be sent again, so it has to be read again.
         read.checksum |= !absent.is_empty();
+        let base = || self.base_rows(header, &attempt.filter, attempt.options);
         let walk = match walk.filter(|_| absent.is_empty()) {
             Some(walk) => walk,
-            None => Walk::start(&read, self.base_rows(header, &attempt.filter, attempt.options)?),
+            None => Walk::start(&read, base()?),
         };
         let journal = self.files.packs();
         let concurrency = attempt.options.concurrency.get();
@@ -431,7 +435,7 @@ impl Mount {
         let sending =
             Sending { sink, chunks, head: tree, absent: &absent, journal: &journal, in_rounds, concurrency };
         let sending = (!attempt.options.dry_run).then_some(sending);
-        local_delta(&read, walk, sending, attempt.monitor).await
+        delta_at_rest(&read, walk, base, sending, attempt.monitor).await
     }
 
     /// Looks at the mount as a whole: was it lost, is too much deleted, is nothing in scope?
@@ -449,6 +453,12 @@ impl Mount {
                 stats.deleted, stats.base
             ));
             attempt.hold = true;
+        }
+        if stats.in_doubt > 0 && self.policy.delete_policy.sync_local_file {
+            attempt.monitor.warning(&format!(
+                "{} paths were not found where the mount kept changing; their deletions are held back until a later push",
+                stats.in_doubt
+            ));
         }
         stats.found == 0
             && stats.base == 0

@@ -60,6 +60,7 @@ impl Tally {
             }
             Verdict::HoldBack => {
                 report.held_back += 1;
+                report.in_doubt += u64::from(step.decision.reason == Reason::DeletedHereInDoubt);
                 (Action::Keep, size)
             }
             Verdict::Keep => {

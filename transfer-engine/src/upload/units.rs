@@ -152,6 +152,8 @@ pub(super) fn by_database(a: &MemberRow, b: &MemberRow) -> std::cmp::Ordering {
 pub(crate) struct Together {
     /// The paths of each database that has more than one row: one is of no use without the others.
     pub(super) units: Vec<Vec<TreePath>>,
+    /// The files that were read at one moment with the others of their database.
+    pub(super) members: BTreeSet<TreePath>,
     /// Files of databases that are not there any more: what they held is in the database, and beside that they do
     /// harm. Their deletion is none that a policy or a guard could hold back.
     pub(crate) folded: BTreeSet<TreePath>,
@@ -160,6 +162,7 @@ pub(crate) struct Together {
 impl Together {
     pub(super) fn absorb(&mut self, mut more: Self) {
         self.units.append(&mut more.units);
+        self.members.append(&mut more.members);
         self.folded.append(&mut more.folded);
     }
 }
@@ -254,6 +257,7 @@ impl Readers {
                 None => {}
             }
         }
+        read.together.members.extend(rows.iter().cloned());
         if rows.len() > 1 {
             read.together.units.push(rows);
         }
@@ -272,7 +276,7 @@ fn fail(unit: Unit, trouble: &Trouble, read: &mut Read) {
     }
     let is_gone = matches!(trouble, Trouble::Gone);
     for row in unit.rows(|row| match row.member {
-        Member::Database if is_gone => DeltaState::Absent,
+        Member::Database if is_gone => DeltaState::InDoubt { met: true },
         _ => DeltaState::Unreadable,
     }) {
         if row.state == DeltaState::Unreadable {

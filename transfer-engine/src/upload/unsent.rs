@@ -79,6 +79,7 @@ impl LocalDelta {
                 DeltaState::Unsent { size } => missing.note(row.path, size),
                 DeltaState::Present { .. } => missing.leaves_something |= row.is_change(),
                 DeltaState::Absent
+                | DeltaState::InDoubt { .. }
                 | DeltaState::Unreadable
                 | DeltaState::Special(_)
                 | DeltaState::Unmounted => {}

@@ -3,21 +3,25 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use policy_core::ListMarks;
+use policy_core::{ListMarks, Towards};
 use tokio::sync::{mpsc, oneshot};
 
 use super::away::{AwayOnes, Reaching};
-use super::delta::DeltaOptions;
-use super::merge::{Batch, Merge};
+use super::delta::{DeltaOptions, LocalDelta};
+use super::merge::{Batch, Before, Merge};
 use super::units::Candidates;
 use crate::env::JobLost;
 use crate::error::Error;
-use crate::local::{FileSystems, MountDir, Scan};
+use crate::local::{FileSystems, Look, MountDir, Scan, ScanPlan};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::state::{BaseHeader, BaseRow};
+
+/// The base's rows, in tree order.
+pub(super) type Rows = Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>;
 
 /// Batches that may lie ready: what of the mount is held in memory before anything is read.
 const BATCHES_AHEAD: usize = 8;
@@ -25,61 +29,103 @@ const BATCHES_AHEAD: usize = 8;
 /// A walk that is under way. It ends soon after this is dropped.
 pub(crate) struct Walk {
     batches: mpsc::Receiver<Batch>,
-    walked: oneshot::Receiver<io::Result<Walked>>,
+    done: oneshot::Receiver<io::Result<Walked>>,
+    look: Arc<Look>,
 }
 
-/// What is known at the end of a walk.
+/// A walk that has come to its end.
 pub(super) struct Walked {
     /// The lists that met something.
     pub(super) marks: ListMarks,
+    /// What the walk before this one came to.
+    pub(super) before: Option<Box<LocalDelta>>,
     pub(super) file_systems: Arc<FileSystems>,
     pub(super) away: AwayOnes,
 }
 
 impl Walk {
     /// Starts a walk; the rows of `base` come in tree order.
-    pub(crate) fn start(
+    pub(crate) fn start(options: &DeltaOptions<'_>, base: Rows) -> Self {
+        Self::begin(options, base, Look::begin(options.mount.env()), None)
+    }
+
+    /// Starts a walk after another one: what that has read and finds unchanged is not read again.
+    pub(super) fn again(options: &DeltaOptions<'_>, base: Rows, before: LocalDelta) -> Self {
+        let look = before.look.again();
+        Self::begin(options, base, look, Some(Box::new(before)))
+    }
+
+    fn begin(
         options: &DeltaOptions<'_>,
-        base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
+        base: Rows,
+        look: Look,
+        mut before: Option<Box<LocalDelta>>,
     ) -> Self {
+        let look = Arc::new(look);
+        let shared = look.clone();
         let (out, batches) = mpsc::channel(BATCHES_AHEAD);
-        let (done, walked) = oneshot::channel();
-        let (mount, filter, scope) = (options.mount.clone(), options.filter.clone(), options.scope.clone());
+        let (tell, done) = oneshot::channel();
+        let (mount, scope) = (options.mount.clone(), options.scope.clone());
+        let plan = ScanPlan {
+            filter: options.filter.clone(),
+            look: look.clone(),
+            from: options.from.clone(),
+            leaves_passing: options.leaves_passing,
+            file_systems: options.file_systems.clone(),
+        };
+        let filter = options.filter.clone();
         let (checksum, mode) = (options.checksum, options.mode);
         let (is_meant, is_of_all) = (options.allow_empty_mount, options.is_of_all);
         let walk = move || {
-            let scan = Scan::start(&mount, filter.clone())?;
+            let scan = Scan::start(&mount, plan)?;
             let file_systems = scan.file_systems();
-            let mut merge = Merge {
-                mount: &mount,
-                scope: &scope,
-                filter: &*filter,
-                marks: ListMarks::new(&scope),
-                checksum,
-                mode,
-                out: &out,
-                batch: Batch { after: Some(0), ..Batch::default() },
-                files: 0,
-                reaching: Reaching::new(file_systems.clone(), is_meant),
-                leaf: None,
-                candidates: Candidates::default(),
+            let (marks, away) = {
+                let before = before.as_mut().map(|before| Before::of(before)).transpose()?;
+                let mut merge = Merge {
+                    mount: &mount,
+                    scope: &scope,
+                    filter: &*filter,
+                    marks: ListMarks::new(&scope),
+                    checksum,
+                    mode,
+                    out: &out,
+                    batch: Batch { after: Some(0), ..Batch::default() },
+                    files: 0,
+                    reaching: Reaching::new(file_systems.clone(), is_meant),
+                    look: &look,
+                    before,
+                    last: None,
+                    candidates: Candidates::default(),
+                };
+                merge.run(scan, base)?;
+                let is_whole = is_of_all && !out.is_closed();
+                (merge.marks, merge.reaching.finish(&mount, is_whole))
             };
-            merge.run(scan, base)?;
-            let is_whole = is_of_all && !out.is_closed();
-            Ok(Walked { marks: merge.marks, file_systems, away: merge.reaching.finish(&mount, is_whole) })
+            Ok(Walked { marks, before, file_systems, away })
         };
         options.mount.env().spawn_detached(move || {
             // Without a receiver nobody wants to know any more.
-            let _ = done.send(walk());
+            let _ = tell.send(walk());
         });
-        Self { batches, walked }
+        Self { batches, done, look: shared }
     }
 
-    /// Returns the batches, and what is known once there are no more of them.
-    pub(super) fn split(self) -> (mpsc::Receiver<Batch>, impl Future<Output = io::Result<Walked>>) {
-        let walked = self.walked;
-        (self.batches, async move { walked.await.map_err(|_| io::Error::from(JobLost))? })
+    /// Returns what the walk knows of its moment.
+    pub(super) fn look(&self) -> &Arc<Look> {
+        &self.look
     }
+
+    /// Returns the batches, and how it ended once there are no more of them.
+    pub(super) fn split(self) -> (mpsc::Receiver<Batch>, impl Future<Output = io::Result<Walked>>) {
+        let done = self.done;
+        (self.batches, async move { done.await.map_err(|_| io::Error::from(JobLost))? })
+    }
+}
+
+/// Waits in the time of the file system, whose clock has to go on, and not in that of the runtime.
+pub(super) async fn pause(mount: &MountDir, pause: Duration) -> Result<(), Error> {
+    let slept = mount.env().blocking(move || std::thread::sleep(pause)).await;
+    slept.map_err(|e| Error::local("look at", mount.path(), io::Error::from(e)))
 }
 
 /// A walk for which the base was taken that is there.
@@ -103,13 +149,14 @@ impl Mount {
         dir: &MountDir,
         filter: &Arc<Filter>,
         options: &SyncOptions,
+        towards: Towards,
     ) -> Result<Option<EarlyWalk>, Error> {
         if self.files.has_next_base()? {
             return Ok(None);
         }
         let header = self.files.header()?;
         let base = self.base_rows(header.as_ref(), filter, options)?;
-        let walk = Walk::start(&self.delta_options(dir, filter, options), base);
+        let walk = Walk::start(&self.delta_options(dir, filter, options, towards), base);
         Ok(Some(EarlyWalk { header, walk }))
     }
 }

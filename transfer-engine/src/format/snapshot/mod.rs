@@ -30,6 +30,8 @@ const MAX_EXTENSIONS: usize = 64;
 const MAX_EXTENSIONS_LEN: usize = 64 << 10;
 /// The extension that names the program that made the snapshot.
 const WRITER: u64 = 2;
+/// The extension that a snapshot has whose mount was changing while it was read.
+const UNSETTLED: u64 = 4;
 
 const VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"CSsn";
@@ -222,6 +224,20 @@ impl Snapshot {
     pub fn writer(&self) -> Option<&str> {
         let (_, program) = self.extensions.iter().find(|(tag, _)| *tag == WRITER)?;
         str::from_utf8(program).ok()
+    }
+
+    /// Notes that what the snapshot holds may not have stood in the mount at one moment.
+    #[must_use]
+    pub(crate) fn marked_unsettled(mut self) -> Self {
+        let at = self.extensions.partition_point(|(tag, _)| *tag < UNSETTLED);
+        self.extensions.insert(at, (UNSETTLED, Bytes::new()));
+        self
+    }
+
+    /// Whether the mount was changing all the while that it was read: what the snapshot holds may not have stood
+    /// there at one moment.
+    pub fn is_unsettled(&self) -> bool {
+        self.extensions.iter().any(|(tag, _)| *tag == UNSETTLED)
     }
 
     /// Returns the bytes of an embedded segment; `None` where it lies in a pack.

@@ -1,0 +1,98 @@
+//! Git repositories that are written while they are pushed (fault L28): what the context holds passes `git fsck`.
+//!
+//! `CTXSYNC_CHECKPOINTS=300` makes so many snapshots of a repository that commits and repacks all the time.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use ctxsync_tests::compare::paths;
+use ctxsync_tests::machine::World;
+
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(std::env::vars().filter(|(name, _)| name == "PATH"));
+    let settings = [("user.name", "A"), ("user.email", "a@b"), ("gc.auto", "0"), ("safe.directory", "*")];
+    command.env("HOME", "/nonexistent").env("GIT_CONFIG_NOSYSTEM", "1");
+    command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+    for (at, (key, value)) in settings.iter().enumerate() {
+        command.env(format!("GIT_CONFIG_KEY_{at}"), key).env(format!("GIT_CONFIG_VALUE_{at}"), value);
+    }
+    command
+}
+
+#[track_caller]
+fn must(dir: &Path, args: &[&str]) -> String {
+    let output = command("git").arg("-C").arg(dir).args(args).output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "git {args:?}: {said}");
+    said
+}
+
+/// A shell's loop that goes on until it is dropped. It is a process of its own: what forks here would for a moment hold
+/// the locks of this one.
+struct Loop(Child, PathBuf);
+
+impl Loop {
+    fn start(dir: &Path, name: &str, body: &str) -> Self {
+        let end = dir.with_file_name(format!("{name}.end"));
+        let script = format!("n=0; while [ ! -e '{}' ]; do n=$((n+1)); {body}; done", end.display());
+        let shell =
+            command("sh").current_dir(dir).args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();
+        Self(shell, end)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        std::fs::write(&self.1, "").unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l28_a_repository_that_commits_and_repacks_is_sound_in_each_snapshot() {
+    let count = std::env::var("CTXSYNC_CHECKPOINTS").map_or(4, |count| count.parse().unwrap());
+    let world = World::quick().await;
+    let machine = world.machine("m");
+    let tree = machine.mount.0.clone();
+    for i in 0..200 {
+        machine.mount.write(format!("src/{}/{i}", i % 20), format!("line {i}\n"));
+    }
+    must(&tree, &["init", "-q", "-b", "main"]);
+    must(&tree, &["add", "-A"]);
+    must(&tree, &["commit", "-qm", "first"]);
+    let edit = "echo changed $n >src/$((n%20))/$((n%20)); git commit -qam $n; sleep 0.05";
+    let commits = Loop::start(&tree, "commits", edit);
+    let repacks = Loop::start(&tree, "repacks", "git repack -adq; sleep 0.06");
+    let (mut kept, mut unsettled) = (0, 0);
+    for checkpoint in 0..count {
+        let head = must(&tree, &["rev-parse", "HEAD"]);
+        let ended = machine.push().await;
+        let report = ended.report();
+        let whole = report.failed == 0;
+        assert!(ended.noted.problems.iter().all(|problem| problem.starts_with(".git: ")), "{ended:?}");
+        (kept, unsettled) = (kept + u32::from(!whole), unsettled + u32::from(report.mount_unsettled));
+        let fresh = world.machine("fresh");
+        fresh.pull().await.report();
+        if !fresh.mount.has(".git") {
+            assert!(!whole, "{checkpoint}: {ended:?}");
+            continue;
+        }
+        let said = must(&fresh.mount.0, &["fsck", "--full", "--strict"]);
+        assert!(!said.contains("missing") && !said.contains("error"), "{checkpoint}: {said}");
+        must(&fresh.mount.0, &["status", "--porcelain"]);
+        if whole {
+            must(&fresh.mount.0, &["merge-base", "--is-ancestor", head.trim(), "HEAD"]);
+        }
+        assert!(!paths(&fresh.mount.0).iter().any(|path| path.ends_with(".lock")));
+        fresh.mount.clear();
+        fresh.lose_state();
+    }
+    eprintln!(
+        "{count} checkpoints: all sound, {kept} kept the repository of the one before, {unsettled} unsettled"
+    );
+    drop((commits, repacks));
+    machine.push().await.clean();
+}
