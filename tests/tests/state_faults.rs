@@ -3,14 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ctxsync_tests::compare::{assert_same, list};
 use ctxsync_tests::faults::{Death, FailsReading};
-use ctxsync_tests::machine::{Ended, Machine, World};
+use ctxsync_tests::machine::{Ended, Machine, World, context};
+use object_store::ObjectStoreExt;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
-use transfer_engine::Env;
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
+use transfer_engine::format::StoreKey;
+use transfer_engine::{Env, Error};
 
 /// The files of the state that a sync leans on.
 const FILES: [&str; 4] = ["base", "base.next", "arrivals", "packs"];
@@ -236,4 +240,29 @@ async fn s5_a_state_that_a_later_program_wrote_is_left_alone() {
         assert_eq!(stage.world.head().await.number, head, "{name}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes, "{name}");
     }
+}
+
+/// Whether an interrupted commit landed is not known as long as the store can't be read: what it would give stays.
+#[tokio::test]
+async fn s17_what_an_interrupted_commit_came_to_is_asked_again_where_the_store_does_not_say() {
+    let stage = Stage::new(Scene::PushAfterCommit).await;
+    let committed = stage.world.head().await.number;
+    stage.a.pull().await.clean();
+    stage.a.mount.write("after", "x");
+    stage.a.push().await.clean();
+    // It was collected since; the one after it names it.
+    let key = |number| StoreKey::Snapshot { context: context(), number }.path();
+    stage.world.objects.delete(&key(committed)).await.unwrap();
+    let faulty = Faulty::new(Arc::clone(&stage.world.objects), 1);
+    let next = key(committed + 1);
+    let is_next = move |key: &object_store::path::Path| *key == next;
+    faulty.add(Rule::new(Fault::FailBefore).on(Operation::Get).with_key(is_next).times(1));
+    let mut b = stage.b.clone();
+    b.objects = Arc::new(faulty);
+    let next_base = || stage.b.state_file("base.next");
+    assert!(matches!(b.push().await.error(), Error::Store { .. }));
+    assert!(next_base().is_some(), "it was taken for one that did not land");
+    b.push().await.clean();
+    assert!(next_base().is_none());
+    stage.converge("then").await;
 }

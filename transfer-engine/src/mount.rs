@@ -460,8 +460,15 @@ impl Mount {
             Err(Error::Store { source: object_store::Error::NotFound { .. }, .. } | Error::Format { .. })
                 if key.number > number =>
             {
-                let after = self.store.read_snapshot(&self.context, number + 1).await;
-                after.ok().filter(|s| s.snapshot.parent == Some(next.digest)).map(|_| next.head.clone())
+                match self.store.read_snapshot(&self.context, number + 1).await {
+                    Ok(after) => (after.snapshot.parent == Some(next.digest)).then(|| next.head.clone()),
+                    Err(
+                        Error::Store { source: object_store::Error::NotFound { .. }, .. }
+                        | Error::Format { .. },
+                    ) => None,
+                    // That it could not be read says nothing of what landed.
+                    Err(e) => return Err(e),
+                }
             }
             Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => None,
             Err(e) => return Err(e),
