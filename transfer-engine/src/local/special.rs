@@ -5,7 +5,7 @@ use std::fmt;
 use rustix::fs::FileType;
 
 /// A kind of file that is never opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Special {
     Socket,
     Fifo,

@@ -85,6 +85,7 @@ fn note(found: &Found, hasher: &mut DefaultHasher) {
         // What is in it is found by itself, and its own time says no more.
         FoundKind::Dir { print, empty, .. } => (print.mode, empty).hash(hasher),
         FoundKind::Unsupported(what) => what.hash(hasher),
+        FoundKind::Passing => {}
         FoundKind::Unreadable { error, .. } => error.raw_os_error().hash(hasher),
     }
 }
@@ -122,6 +123,8 @@ mod tests {
             scope: Arc::new(scope),
             only: Vec::new(),
             own: Default::default(),
+            one_file_system: false,
+            closed: Default::default(),
             extract: None,
         });
         let mut last = None;
