@@ -37,7 +37,7 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals)
     let mounts = Mounts::of_run(args, means)?;
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
-        held = open("run", mounts.syncs, args.save, means) => held?,
+        held = open(mounts.syncs, args.save, means) => held?,
         signal = signals.next_stop() => return Err(interrupted(signal)),
     };
     signals.hold(true);

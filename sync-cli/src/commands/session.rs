@@ -22,9 +22,8 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::metrics::Metrics;
 use crate::open_store::{OpenStore, open_store};
-use crate::output::json::Line;
-use crate::output::summary::{Deed, Summary, sentence};
-use crate::output::{SessionWatch, Tally, Ui, note_usage};
+use crate::output::summary::{Deed, sentence};
+use crate::output::{SessionWatch, Tally, note_usage};
 use crate::run::{Commands, Moments, Signals, is_stop, signal_name};
 
 /// A session, with what its end needs.
@@ -46,7 +45,6 @@ pub(super) struct Held<'a> {
 /// Opens a session on these mounts, which are saved at its end by their policies or in any case (`save`). Store and
 /// contexts are made where they are missing.
 pub(super) async fn open<'a>(
-    name: &'static str,
     syncs: Vec<ContextSync>,
     save: bool,
     means: Means<'a>,
@@ -71,8 +69,11 @@ pub(super) async fn open<'a>(
     let saves = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
     let writable = async { if saves { open.prove_writable().await } else { Ok(()) } };
     let ((session, metrics), ()) = tokio::try_join!(begin(&open, syncs, options, &monitor, means), writable)?;
+    if let Some(quiesce) = &quiesce {
+        quiesce.set_variables(variables(session.id(), settings));
+    }
     let (brought, patience) = (monitor.brought(), open.patience);
-    Ok(Held { session, means, name, several, brought, patience, quiesce, _metrics: metrics })
+    Ok(Held { session, means, several, brought, patience, quiesce, _metrics: metrics })
 }
 
 /// Opens the mounts, and makes what is missing. Only here: what is missing later has vanished.
@@ -112,9 +113,6 @@ async fn begin(
             Err(error) => return Err(error.into()),
         }
     };
-    if let Some(quiesce) = &quiesce {
-        quiesce.set_variables(variables(session.id(), settings));
-    }
     let metrics = match &settings.metrics_file.value {
         Some(file) => Some(Metrics::start(file, state_dir, paths)?),
         None => None,
