@@ -32,7 +32,10 @@ async fn open_store(place: &Path) -> Result<Store, Box<dyn Error>> {
     let mut options = StoreOptions::default();
     options.create = true; // the directory of a local store
     let opened = storage_backends::open(&url, &options)?;
-    let store = Store::new(opened.store, opened.url, Env::real());
+    let mut store = Store::new(opened.store, opened.url, Env::real());
+    if let Some(dir) = opened.local_dir {
+        store = store.listed_in_order().in_directory(dir); // never saved itself, should it lie in a mount
+    }
     store.init(Duration::from_secs(24 * 60 * 60)).await?; // a store that is there stays as it is
     Ok(store)
 }

@@ -30,15 +30,20 @@ pub struct BucketMissing {
 impl BucketMissing {
     /// Finds a `BucketMissing` in the chain of an error's sources.
     pub fn find(error: &Error) -> Option<&Self> {
-        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref::<Self>() {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
+        find(error)
     }
+}
+
+/// Finds an error of this type among the causes of an error.
+pub(crate) fn find<E: StdError + 'static>(error: &Error) -> Option<&E> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// Values that must not be printed; `Debug` shows how many.

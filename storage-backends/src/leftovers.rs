@@ -38,6 +38,8 @@ pub fn leftovers(
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            // `lost+found` and the like: no put of ours went there.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => continue,
             Err(e) => return Err(e),
         };
         for entry in entries {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path as FsPath, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
@@ -16,8 +17,10 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::guard::{Guarded, Secrets};
-use crate::http::Watching;
+use crate::http::{Target, Watching};
+use crate::local::Local;
 use crate::options::StoreOptions;
+use crate::patience::Patience;
 use crate::profile::{self, ProfileError};
 use crate::settings::Settings;
 use crate::sorted::Sorted;
@@ -36,6 +39,8 @@ pub struct Opened {
     pub backend: Backend,
     /// The directory of a local store.
     pub local_dir: Option<PathBuf>,
+    /// How long failed requests are sent again.
+    pub patience: Patience,
 }
 
 impl fmt::Debug for Opened {
@@ -129,8 +134,9 @@ pub enum OpenError {
 /// # Errors
 /// An [`OpenError`]. Whether the store can be reached and written is for [`crate::probe`] to find out.
 pub fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Opened, OpenError> {
+    let patience = options.patience();
     let store = match url.place() {
-        Place::Local(dir) => open_local(url, dir, options)?,
+        Place::Local(dir) => open_local(url, dir, options, &patience)?,
         Place::Memory(prefix) => {
             no_settings(options, "memory")?;
             below(InMemory::new(), prefix)
@@ -138,14 +144,14 @@ pub fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Opened, OpenError>
         Place::Cloud { cloud, bucket, prefix } => {
             let name = url.to_string();
             match cloud {
-                Cloud::S3 => open_s3(name, bucket, prefix, options)?,
-                Cloud::Gcs => open_gcs(name, bucket, prefix, options)?,
-                Cloud::Azure => open_azure(name, bucket, prefix, options)?,
+                Cloud::S3 => open_s3(name, bucket, prefix, options, &patience)?,
+                Cloud::Gcs => open_gcs(name, bucket, prefix, options, &patience)?,
+                Cloud::Azure => open_azure(name, bucket, prefix, options, &patience)?,
             }
         }
     };
     let local_dir = url.local_dir().map(FsPath::to_owned);
-    Ok(Opened { store, url: url.to_string(), backend: url.backend(), local_dir })
+    Ok(Opened { store, url: url.to_string(), backend: url.backend(), local_dir, patience })
 }
 
 fn below<S: ObjectStore>(store: S, prefix: &Path) -> Arc<dyn ObjectStore> {
@@ -163,6 +169,7 @@ fn open_local(
     url: &StoreUrl,
     dir: &FsPath,
     options: &StoreOptions,
+    patience: &Patience,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     no_settings(options, "local")?;
     let unusable = |source| OpenError::Directory { url: url.to_string(), source };
@@ -185,15 +192,20 @@ fn open_local(
     // Directories that deletions leave empty would be walked by every listing.
     let store = store.with_fsync(options.fsync).with_automatic_cleanup(true);
     let root = dir.canonicalize().map_err(unusable)?;
-    Ok(Arc::new(Sorted::new(store, root)))
+    Ok(Arc::new(Local::new(Sorted::new(store, root.clone()), root, patience.clone())))
 }
+
+/// How often an answer is resumed that breaks off, and a put is repeated that the store was too busy to order: all else
+/// is seen to by [`Watching`].
+const RESUMED: usize = 10;
 
 fn retry(options: &StoreOptions) -> RetryConfig {
     let init_backoff = options.backoff_min.min(options.backoff_max);
     RetryConfig {
         backoff: BackoffConfig { init_backoff, max_backoff: options.backoff_max, base: 2.0 },
-        max_retries: options.retries,
-        retry_timeout: options.retry_timeout,
+        max_retries: options.retries.unwrap_or(RESUMED),
+        // How long a body takes to be read is nobody's business.
+        retry_timeout: Duration::MAX,
     }
 }
 
@@ -228,6 +240,7 @@ fn open_s3(
     bucket: &str,
     prefix: &Path,
     options: &StoreOptions,
+    patience: &Patience,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let mut settings = Settings::new(Cloud::S3);
     lay_profile(&mut settings, &url, options)?;
@@ -237,8 +250,10 @@ fn open_s3(
     let http = settings.allow_http()?;
     let proxied = settings.get("proxy_url").is_some() || options.has_proxy();
     let safe = settings.is_way_safe(&["aws_endpoint_url_s3", "aws_endpoint"], proxied);
+    let target = Target::new(settings.get("aws_endpoint_url_s3").or(settings.get("aws_endpoint")), bucket);
+    let watching = Watching::new(options.timeout, patience.clone(), target);
     let builder = AmazonS3Builder::new()
-        .with_http_connector(Watching { timeout: options.timeout })
+        .with_http_connector(watching)
         .with_client_options(client(options, http))
         .with_retry(retry(options))
         .with_unsigned_payload(safe)
@@ -280,14 +295,17 @@ fn open_gcs(
     bucket: &str,
     prefix: &Path,
     options: &StoreOptions,
+    patience: &Patience,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let mut settings = Settings::new(Cloud::Gcs);
     settings.lay(env_of(options, "GOOGLE_"));
     settings.lay_strict(&options.settings)?;
     let secrets = settings.secrets();
     let http = settings.allow_http()?;
+    let target = Target::new(settings.get("google_base_url"), bucket);
+    let watching = Watching::new(options.timeout, patience.clone(), target);
     let builder = GoogleCloudStorageBuilder::new()
-        .with_http_connector(Watching { timeout: options.timeout })
+        .with_http_connector(watching)
         .with_client_options(client(options, http))
         .with_retry(retry(options));
     settings.remove(&["allow_http"]);
@@ -300,6 +318,7 @@ fn open_azure(
     container: &str,
     prefix: &Path,
     options: &StoreOptions,
+    patience: &Patience,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let mut settings = Settings::new(Cloud::Azure);
     settings.lay(env_of(options, "AZURE_").chain(env_of(options, "IDENTITY_ENDPOINT")));
@@ -307,8 +326,10 @@ fn open_azure(
     let secrets = settings.secrets();
     // The emulator speaks plain HTTP on this machine.
     let http = settings.allow_http()? || settings.is_true("azure_storage_use_emulator");
+    let target = Target::new(settings.get("azure_storage_endpoint"), container);
+    let watching = Watching::new(options.timeout, patience.clone(), target);
     let builder = MicrosoftAzureBuilder::new()
-        .with_http_connector(Watching { timeout: options.timeout })
+        .with_http_connector(watching)
         .with_client_options(client(options, http))
         .with_retry(retry(options));
     settings.remove(&["allow_http"]);

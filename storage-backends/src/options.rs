@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::patience::{Bounds, Listener, Patience};
+
 /// Variables of the environment that name a proxy for requests over plain HTTP.
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
@@ -18,10 +20,13 @@ pub struct StoreOptions {
     /// Flushes each object of a local store to the disk before a put returns. Only tests and
     /// measurements turn this off.
     pub fsync: bool,
-    /// How often a request is sent again after a failure that may pass.
-    pub retries: usize,
-    /// How long after its start a request may still be sent again.
-    pub retry_timeout: Duration,
+    /// How long a request is sent again after a failure that may pass, and how long a store is waited for that
+    /// answers nobody.
+    pub retry_time: Duration,
+    /// The most times that one request is sent again, if there is such a bound besides the time.
+    pub retries: Option<usize>,
+    /// Is told when a store does not answer and requests are sent again, and when it answers again.
+    pub listener: Option<Listener>,
     /// The longest time until an answer begins, and as long again for each MiB that is sent; and the longest
     /// without a byte while the answer is read.
     pub timeout: Duration,
@@ -45,12 +50,13 @@ impl Default for StoreOptions {
         Self {
             create: false,
             fsync: true,
-            retries: 10,
-            retry_timeout: Duration::from_secs(180),
+            retry_time: Duration::from_mins(2),
+            retries: None,
+            listener: None,
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(5),
             connections: 32,
             settings: Vec::new(),
             env: Vec::new(),
@@ -98,6 +104,16 @@ impl StoreOptions {
         self
     }
 
+    pub(crate) fn patience(&self) -> Patience {
+        let bounds = Bounds {
+            time: self.retry_time,
+            retries: self.retries,
+            shortest: self.backoff_min.min(self.backoff_max),
+            longest: self.backoff_max,
+        };
+        Patience::new(bounds, self.listener.clone())
+    }
+
     /// Says whether the environment names a proxy for plain HTTP.
     pub(crate) fn has_proxy(&self) -> bool {
         PROXIES.iter().any(|name| self.env(name).is_some())
@@ -115,8 +131,8 @@ impl fmt::Debug for StoreOptions {
         f.debug_struct("StoreOptions")
             .field("create", &self.create)
             .field("fsync", &self.fsync)
+            .field("retry_time", &self.retry_time)
             .field("retries", &self.retries)
-            .field("retry_timeout", &self.retry_timeout)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("backoff_min", &self.backoff_min)

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -148,6 +149,27 @@ async fn examine(store: &dyn ObjectStore, key: &Path, name: &str) -> Result<Capa
         return Err(ProbeError::NotVisible { what: "an object that was put is not in the listing" });
     }
     Ok(Capabilities { store_time, deletes: true, first_put, round_trip })
+}
+
+/// Proves by one put that the store can be written, without a question that takes time: whatever else is wrong, who asks
+/// for more will find out.
+///
+/// What is put is removed again, unless that is not allowed: then the next one finds it there, which proves as much.
+///
+/// # Errors
+/// [`ProbeError::NoWritePermission`].
+pub async fn writable(store: &Arc<dyn ObjectStore>) -> Result<(), ProbeError> {
+    let key = Path::from("probe/writable");
+    match create(store, &key, &Bytes::new()).await {
+        Ok(()) => {
+            let store = Arc::clone(store);
+            // Nobody has to wait for it.
+            tokio::spawn(async move { store.delete(&key).await });
+            Ok(())
+        }
+        Err(source) if is_denied(&source) => Err(ProbeError::NoWritePermission { source }),
+        Err(_) => Ok(()),
+    }
 }
 
 async fn create(store: &dyn ObjectStore, key: &Path, body: &Bytes) -> Result<(), Error> {

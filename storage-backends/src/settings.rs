@@ -94,8 +94,9 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
     pub(crate) fn lay<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let parsed = pairs.into_iter().filter_map(|(name, value)| {
             let name = name.to_ascii_lowercase();
-            // What Azure's own tools call these.
+            // What each cloud's own tools call these.
             let name = match name.as_str() {
+                "aws_ec2_metadata_service_endpoint" => "aws_metadata_endpoint",
                 "azure_storage_account" => "azure_storage_account_name",
                 "azure_storage_key" => "azure_storage_account_key",
                 other => other,

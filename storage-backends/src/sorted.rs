@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use object_store::path::{Error as PathError, Path};
+use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
@@ -58,7 +58,8 @@ impl<S> Sorted<S> {
     }
 }
 
-/// Returns the keys below `prefix` and after `offset`, sorted: those that `LocalFileSystem` lists.
+/// Returns the keys below `prefix` and after `offset`, sorted: those that `LocalFileSystem` lists, which
+/// fails at names that can't be keys.
 fn names(root: &std::path::Path, prefix: Option<&Path>, offset: Option<&Path>) -> Result<Vec<Path>> {
     let top = prefix.map_or_else(|| root.to_owned(), |prefix| root.join(prefix.as_ref()));
     let mut names = Vec::new();
@@ -68,22 +69,57 @@ fn names(root: &std::path::Path, prefix: Option<&Path>, offset: Option<&Path>) -
             Ok(_) => continue,
             // Gone meanwhile, a link to nothing, or nothing there at all.
             Err(e) if e.io_error().is_some_and(|e| e.kind() == ErrorKind::NotFound) => continue,
+            // A name that can't be a part of a key is nobody's here, whatever is below it.
+            Err(e) if e.path().is_some_and(|path| key_of(root, path).is_none()) => continue,
             Err(e) => return Err(failed(e)),
         };
         // What a put is writing still.
         if entry.file_name().to_str().is_some_and(|name| put_of(name).is_some()) {
             continue;
         }
-        let below = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        let name = str::from_utf8(below.as_os_str().as_encoded_bytes());
-        let name = name.map_err(|source| PathError::NonUnicode { path: below.display().to_string(), source });
-        let key = Path::parse(name?)?;
+        // What no put has named is not listed.
+        let Some(key) = key_of(root, entry.path()) else { continue };
         if offset.is_none_or(|offset| key > *offset) {
             names.push(key);
         }
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Returns the key of a file; none where its name, or that of a directory above it, is none that a key can have.
+fn key_of(root: &std::path::Path, file: &std::path::Path) -> Option<Path> {
+    let below = file.strip_prefix(root).ok()?;
+    Path::parse(str::from_utf8(below.as_os_str().as_encoded_bytes()).ok()?).ok()
+}
+
+/// Returns the directories and files that are directly below `prefix`, sorted.
+fn level(root: &std::path::Path, prefix: Option<&Path>) -> Result<ListResult> {
+    let top = prefix.map_or_else(|| root.to_owned(), |prefix| root.join(prefix.as_ref()));
+    let (mut common_prefixes, mut objects) = (Vec::new(), Vec::new());
+    for entry in WalkDir::new(top).min_depth(1).max_depth(1).follow_links(true) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(e) if e.io_error().is_some_and(|e| e.kind() == ErrorKind::NotFound) => continue,
+            Err(e) if e.path().is_some_and(|path| key_of(root, path).is_none()) => continue,
+            Err(e) => return Err(failed(e)),
+        };
+        let Some(key) = key_of(root, entry.path()) else { continue };
+        if entry.file_type().is_dir() {
+            common_prefixes.push(key);
+        } else if entry.file_type().is_file()
+            && entry.file_name().to_str().is_none_or(|name| put_of(name).is_none())
+        {
+            match entry.metadata() {
+                Ok(found) => objects.push(meta(key, &found)?),
+                Err(e) if e.io_error().is_some_and(|e| e.kind() == ErrorKind::NotFound) => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+    }
+    objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+    common_prefixes.sort_unstable();
+    Ok(ListResult { common_prefixes, objects, extensions: Default::default() })
 }
 
 /// Takes the stats of keys, in order: of one at first, and of more at once the longer it is listened to.
@@ -170,10 +206,8 @@ impl<S: ObjectStore> ObjectStore for Sorted<S> {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let mut listing = self.inner.list_with_delimiter(prefix).await?;
-        listing.objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
-        listing.common_prefixes.sort_unstable();
-        Ok(listing)
+        let (root, prefix) = (self.root.clone(), prefix.cloned());
+        spawn_blocking(move || level(&root, prefix.as_ref())).await?
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -240,9 +274,30 @@ mod tests {
                 assert_eq!(store.head(&meta.location).await.unwrap(), meta);
             }
         }
-        fs::write(dir.path().join(std::ffi::OsStr::new("bad\\")), "").unwrap();
-        let ours: Result<Vec<ObjectMeta>> = store.list(None).try_collect().await;
-        let theirs: Result<Vec<ObjectMeta>> = inner.list(None).try_collect().await;
-        assert_eq!(ours.is_ok(), theirs.is_ok());
+    }
+
+    #[tokio::test]
+    async fn s16_names_that_are_not_ours_are_left_alone() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sorted::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap(), dir.path().to_owned());
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/b/c"), "x").unwrap();
+        for stray in [&b"\x1b[31m"[..], b"\xff\xfe", b"new\nline", b"back\\slash", b"q?"] {
+            let stray = OsStr::from_bytes(stray);
+            for below in [dir.path().join(stray), dir.path().join("a").join(stray)] {
+                fs::create_dir_all(&below).unwrap();
+                fs::write(below.join("c"), "x").unwrap();
+            }
+            fs::write(dir.path().join("a/b").join(stray), "x").unwrap();
+        }
+        let listed: Vec<ObjectMeta> = store.list(None).try_collect().await.unwrap();
+        let plain = |keys: Vec<&Path>| keys.iter().all(|key| !key.as_ref().contains(char::is_control));
+        assert!(listed.iter().any(|meta| meta.location.as_ref() == "a/b/c"));
+        assert!(plain(listed.iter().map(|meta| &meta.location).collect()), "{listed:?}");
+        let level = store.list_with_delimiter(Some(&Path::from("a"))).await.unwrap();
+        assert!(level.common_prefixes.contains(&Path::from("a/b")));
+        assert!(plain(level.common_prefixes.iter().collect()), "{level:?}");
     }
 }

@@ -30,7 +30,7 @@ fn store_at(
     let settings = [("endpoint", endpoint.as_str()), ("access_key_id", "a"), ("secret_access_key", "b")];
     let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let mut options = StoreOptions::default().with_settings(settings);
-    (options.timeout, options.retries) = (timeout, 0);
+    (options.timeout, options.retries) = (timeout, Some(0));
     open(&StoreUrl::parse("s3://b", Path::new("/")).unwrap(), &options).unwrap().store
 }
 

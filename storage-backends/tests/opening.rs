@@ -193,7 +193,7 @@ async fn a_payload_is_signed_where_it_could_be_changed_on_its_way() {
         [(here, false), (asked, true), (far, true), (proxied, true), (environment, true)]
     {
         let mut options = options.with_env(pairs(keys));
-        options.retries = 0;
+        options.retries = Some(0);
         let store = at("s3://b", &options).unwrap().store;
         let request = printed(&store.put(&Key::from("x"), "x".into()).await.unwrap_err());
         assert!(request.contains("x-amz-content-sha256"), "{request}");
@@ -210,7 +210,7 @@ async fn k1_a_server_that_repeats_a_token_does_not_get_it_printed() {
         ("AWS_SECRET_ACCESS_KEY", "secret-secret"),
         ("AWS_SESSION_TOKEN", CANARY),
     ]);
-    options.retries = 0;
+    options.retries = Some(0);
     options.timeout = Duration::from_secs(5);
     let opened = at("s3://b/p", &options).unwrap();
     assert_eq!(

@@ -7,11 +7,15 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use policy_core::{PolicyError, TreePath};
-use storage_backends::{OpenError, ProbeError};
+use storage_backends::{NoCredentials, OpenError, ProbeError};
 use transfer_engine::{Error, PathProblem, SyncReport};
 
 use crate::exit::Exit;
 use crate::text::bytes;
+
+/// What to do where no credentials were given.
+const NO_KEYS: &str = "give the keys by the variables of the cloud's own tools, such as AWS_ACCESS_KEY_ID and \
+                       AWS_SECRET_ACCESS_KEY or AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_KEY";
 
 /// Why a command, or one path of it, failed.
 #[derive(Debug)]
@@ -209,6 +213,17 @@ impl From<&Error> for Failure {
                     format!("leave out what is large by `bwList` in the policy, or raise --max-upload{parts}"),
                 )
             }
+            Error::StoreGone { .. } => (
+                Exit::FAILED,
+                "look whether its disk is mounted, and at --store; another --state-dir makes this mount new to the store"
+                    .to_owned(),
+            ),
+            Error::BadListing { .. } => (
+                Exit::FAILED,
+                "nothing was deleted; run the same again later, and if it stays, look at what is between here and the \
+                 store, such as a proxy or a cache"
+                    .to_owned(),
+            ),
             Error::OtherStore { .. } => (
                 Exit::FAILED,
                 "look at --store; another --state-dir makes this mount new to the store".to_owned(),
@@ -221,6 +236,7 @@ impl From<&Error> for Failure {
                 Exit::FAILED,
                 "`ctxsync log` shows older snapshots, which may be whole; `ctxsync restore NAME@N DIR` brings one".to_owned(),
             ),
+            Error::Store { source, .. } if NoCredentials::find(source).is_some() => (Exit::FAILED, NO_KEYS.to_owned()),
             Error::Store { source, .. } if storage_backends::BucketMissing::find(source).is_some() => {
                 (Exit::FAILED, "look at --store: a bucket has to be made with its provider's own tools".to_owned())
             }
@@ -305,6 +321,7 @@ impl From<ProbeError> for Failure {
             ProbeError::IgnoresPreconditions | ProbeError::NoPutIfAbsent { .. } => {
                 "this store can't keep two writers apart; use another, or a newer version of it"
             }
+            ProbeError::Failed { source, .. } if NoCredentials::find(source).is_some() => NO_KEYS,
             ProbeError::Missing { .. } => "create the bucket first, or correct --store",
             ProbeError::NoWritePermission { .. } | ProbeError::NoReadPermission { .. } => {
                 "correct the credentials, or what they are allowed to do"

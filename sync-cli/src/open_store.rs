@@ -3,16 +3,19 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use policy_core::Timestamp;
 use storage_backends::layer::Bandwidth;
-use storage_backends::{Capabilities, StoreOptions, open, probe};
+use storage_backends::{Capabilities, Listener, Notice, Patience, StoreOptions, open, probe, writable};
 use transfer_engine::{Env, Store};
 
 use crate::commands::Means;
 use crate::errors::Failure;
+use crate::output::Ui;
+use crate::text;
 
 /// The grace period of a store that is made on the way.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,6 +25,8 @@ pub(crate) struct OpenStore {
     pub(crate) store: Store,
     /// The directory of a local store.
     pub(crate) local_dir: Option<PathBuf>,
+    /// How long the store is waited for.
+    pub(crate) patience: Patience,
     objects: Arc<dyn ObjectStore>,
 }
 
@@ -35,7 +40,9 @@ pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Fa
         )
         .with_settings(settings.store_options.iter().map(|(key, value, _)| (key.clone(), value.clone())));
     options.create = create;
+    options.retry_time = settings.retry_time.value;
     options.retries = settings.retries.value;
+    options.listener = Some(listener(means.ui));
     options.timeout = settings.timeout.value;
     options.connections = options.connections.max(settings.concurrency.value.get());
     let home = settings.dirs.home.as_deref();
@@ -51,11 +58,33 @@ pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Fa
         None => opened.store,
     };
     let mut store = Store::new(Arc::clone(&objects), opened.url, Env::real());
-    if opened.local_dir.is_some() {
-        store = store.listed_in_order();
+    if let Some(dir) = &opened.local_dir {
+        store = store.listed_in_order().in_directory(dir);
     }
     means.ui.known().note_store(&store);
-    Ok(OpenStore { store, local_dir: opened.local_dir, objects })
+    Ok(OpenStore { store, local_dir: opened.local_dir, patience: opened.patience, objects })
+}
+
+/// Tells of a store that does not answer, on the terminal and in the log.
+fn listener(ui: &Arc<Ui>) -> Listener {
+    let ui = Arc::clone(ui);
+    Arc::new(move |notice| match notice {
+        Notice::Waiting { cause, left } => {
+            let until = SystemTime::now() + *left;
+            let since_1970 = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            let until = text::time(Timestamp { secs: since_1970.cast_signed(), nanos: 0 });
+            let cause = policy_core::escape(cause.as_bytes());
+            let message = format!("the store does not answer ({cause}); trying again until {until}");
+            tracing::warn!("{message}");
+            ui.warning(&message);
+        }
+        Notice::Back { after } => {
+            let message = format!("the store answers again, after {}", text::span(*after));
+            tracing::info!("{message}");
+            ui.note(&message);
+        }
+        _ => {}
+    })
 }
 
 /// Returns an empty store in memory in the place of one that is not there, for who only wants to know what
@@ -77,6 +106,11 @@ impl OpenStore {
     /// Proves what a commit relies on.
     pub(crate) async fn probe(&self) -> Result<Capabilities, Failure> {
         Ok(probe(&self.objects).await?)
+    }
+
+    /// Proves that the store can be written, if that can be told now.
+    pub(crate) async fn prove_writable(&self) -> Result<(), Failure> {
+        Ok(writable(&self.objects).await?)
     }
 
     /// Makes the store where it is missing, once it is proven.

@@ -24,6 +24,7 @@ mod running;
 mod secrets;
 mod session;
 mod status;
+mod stores;
 mod sync;
 mod usage;
 mod watching;

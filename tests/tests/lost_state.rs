@@ -362,8 +362,8 @@ async fn s14_another_store_without_the_context_is_refused_as_well() {
 async fn n17_a_store_that_is_gone_is_no_empty_context() {
     let (_world, _, mut b) = two(6).await;
     b.objects = Arc::new(InMemory::new());
-    assert!(matches!(b.pull().await.error(), Error::NoStore { .. }));
-    assert!(matches!(b.push().await.error(), Error::NoStore { .. }));
+    assert!(matches!(b.pull().await.error(), Error::StoreGone { .. }));
+    assert!(matches!(b.push().await.error(), Error::StoreGone { .. }));
     assert!(snapshots(&b.objects).await.is_empty());
     assert!(b.mount.has("d1/f1"));
 }

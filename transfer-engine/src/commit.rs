@@ -1,5 +1,6 @@
 //! The commit: one put-if-absent, settled by what stands under the key afterwards.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,10 @@ use policy_core::Digest;
 use crate::error::Error;
 use crate::format::{ContextName, MAX_SNAPSHOT_LEN, Snapshot, StoreKey};
 use crate::store::{HeadKey, Store, bare_tag};
+
+/// How often a commit is tried whose put has no clear answer, and is not there. A store that does not answer at all is
+/// waited for by who sends the requests.
+const ATTEMPTS: u32 = 5;
 
 /// How a commit's put ended.
 pub(crate) enum Committed {
@@ -51,7 +56,16 @@ impl Store {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let answer = match self.put_new(&key, vec![bytes.clone()]).await {
+            // A put says nothing of where it went.
+            let (put, there) = tokio::join!(self.put_new(&key, vec![bytes.clone()]), self.confirm());
+            match there {
+                Ok(_) => {}
+                Err(Error::Store { source, .. }) => {
+                    return Err(Error::CommitUnknown { name: name.clone(), number, source });
+                }
+                Err(gone) => return Err(gone),
+            }
+            let answer = match put {
                 Ok(put) => {
                     if let (Some(by), Some((_, landed)), Some(tag)) = (land_by, put.landed, &put.e_tag)
                         && self.believes(landed).await?
@@ -87,7 +101,7 @@ impl Store {
                 Err(Error::Store { source, .. }) => Some(source),
                 Err(e) => return Err(e),
             };
-            if attempts == 5 {
+            if attempts == ATTEMPTS {
                 return Err(match last {
                     None => Error::store("write", &key, answer),
                     Some(source) => Error::CommitUnknown { name: name.clone(), number, source },
@@ -107,6 +121,9 @@ impl Store {
 /// Whether an object store's error may pass.
 pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
     use object_store::Error as E;
+    if is_of_disk(error) {
+        return false;
+    }
     matches!(
         error,
         E::Generic { .. }
@@ -115,4 +132,24 @@ pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
             | E::NotFound { .. }
             | E::JoinError { .. }
     )
+}
+
+/// Whether a disk can't take what it is given: full, or not to be written.
+fn is_of_disk(error: &object_store::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            use io::ErrorKind as K;
+            return matches!(
+                error.kind(),
+                K::StorageFull
+                    | K::QuotaExceeded
+                    | K::FileTooLarge
+                    | K::ReadOnlyFilesystem
+                    | K::PermissionDenied
+            );
+        }
+        next = error.source();
+    }
+    false
 }

@@ -87,9 +87,10 @@ impl Store {
     }
 
     async fn create_anew(&self, name: &ContextName, though_moved: bool) -> Result<(Head, bool), Error> {
-        let meta = self.meta().await?;
         for _ in 0..10 {
-            let last = match self.find_head(name).await? {
+            // Nothing is made in the place of a store that has vanished.
+            let (head, meta) = tokio::try_join!(self.find_head(name), self.confirm())?;
+            let last = match head {
                 Some(head) => Some(self.settled(name, head).await?),
                 None => None,
             };

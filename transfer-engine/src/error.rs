@@ -202,6 +202,20 @@ pub enum Error {
         /// What it is.
         what: &'static str,
     },
+    /// The store that was here is not any more: a disk may not be mounted, or a bucket may have been emptied.
+    #[error("the store at {location} is gone: there was one, and its description is missing")]
+    StoreGone {
+        /// The store's address, without secrets.
+        location: String,
+    },
+    /// Listings of the store contradict each other, or what an object says: one of them is not complete.
+    #[error("a listing of {location} is not complete: {what}")]
+    BadListing {
+        /// The store's address, without secrets.
+        location: String,
+        /// What does not fit together.
+        what: String,
+    },
     /// Two mounts of one session contain each other.
     #[error("{} and {} contain each other, and can't both be mounts of one session", mount.display(), other.display())]
     Overlap {

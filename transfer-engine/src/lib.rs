@@ -60,6 +60,7 @@ mod error;
 mod extract;
 mod failure;
 mod local;
+mod lost;
 mod monitor;
 mod mount;
 mod moves;
@@ -77,7 +78,9 @@ mod tree;
 mod upload;
 mod usage;
 
-pub use collect::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Retention, Unreadable, Why};
+pub use collect::{
+    CollectMonitor, CollectOptions, CollectReport, Forgotten, LostPack, Retention, Unreadable, Why,
+};
 pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;

@@ -80,7 +80,7 @@ impl Mount {
         let scope = Arc::new(mount_scope(&sync.policy, &sync.path)?);
         let state = MountState::lock(state_dir, &path)?;
         let files = state.context(store.location(), &sync.context, store.env())?;
-        let own = OwnPlaces::find(&path, state_dir, local_path(store.location()), &[])?;
+        let own = OwnPlaces::find(&path, state_dir, store.place(), &[])?;
         let board = StatusBoard::open(store.env(), state.dir());
         let board = board.map_err(|e| Error::local("read the status in", state.dir(), e))?;
         Ok(Self {
@@ -390,7 +390,16 @@ impl Mount {
         monitor.phase(Phase::Opening);
         let mut header = self.files.header()?;
         let key = match &header {
-            Some(_) => self.store.find_head_key(&self.context).await?,
+            Some(header) => {
+                // Whatever is there must be of the store that the mount was synced with.
+                self.store.expect_id(header.store.store_id)?;
+                let key = self.store.find_head_key(&self.context).await?;
+                if key.is_none() {
+                    // It may be the context that is gone, or the store.
+                    self.store.confirm().await?;
+                }
+                key
+            }
             // Nothing is remembered of the store: its description is asked for at the same time.
             None => {
                 let (key, meta) = tokio::join!(self.store.find_head_key(&self.context), self.store.meta());
@@ -576,10 +585,4 @@ pub fn mount_scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Error> {
 fn holds(mount: &Path, place: &TreePath) -> bool {
     use std::os::unix::ffi::OsStrExt;
     mount.join(std::ffi::OsStr::from_bytes(place.as_bytes())).symlink_metadata().is_ok()
-}
-
-/// Returns the directory of a store that is one.
-fn local_path(location: &str) -> Option<&Path> {
-    let path = location.strip_prefix("file://").unwrap_or(location);
-    path.starts_with('/').then(|| Path::new(path))
 }

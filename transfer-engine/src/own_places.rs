@@ -2,6 +2,7 @@
 //! part in a sync, wherever in a mount it lies.
 
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use policy_core::TreePath;
@@ -15,7 +16,11 @@ const FILE: &str = "a file that ctxsync writes";
 
 /// The places of a mount that never take part, whatever a policy says.
 #[derive(Debug, Clone, Default)]
-pub struct OwnPlaces(Vec<(TreePath, &'static str)>);
+pub struct OwnPlaces {
+    places: Vec<(TreePath, &'static str)>,
+    /// Device and inode of the directories that are there: by a bind mount one has a second path.
+    inodes: Vec<(u64, u64)>,
+}
 
 impl OwnPlaces {
     /// Finds the places that lie in a mount. The paths may be relative, and may lead through links.
@@ -33,11 +38,14 @@ impl OwnPlaces {
         let dirs = dirs.into_iter().filter_map(|(dir, what)| Some((dir?, what)));
         let mut places = Self::default();
         for (place, what) in dirs.chain(files.iter().map(|file| (file.as_path(), FILE))) {
+            if what != FILE {
+                places.inodes.extend(inode(place));
+            }
             for place in names_of(place) {
                 if place == mount {
                     return Err(Error::OwnPlace { mount, what });
                 }
-                places.0.extend(below(&mount, &place).map(|path| (path, what)));
+                places.places.extend(below(&mount, &place).map(|path| (path, what)));
             }
         }
         Ok(places)
@@ -45,14 +53,24 @@ impl OwnPlaces {
 
     /// Returns what a path belongs to; `None` where it may take part.
     pub fn holding(&self, path: &TreePath) -> Option<&'static str> {
-        self.0.iter().find(|(place, _)| path.is_within(place)).map(|(_, what)| *what)
+        self.places.iter().find(|(place, _)| path.is_within(place)).map(|(_, what)| *what)
+    }
+
+    /// Whether the directory of this device and inode is one of the places, by whatever path it was met.
+    pub(crate) fn is_one(&self, dev: u64, inode: u64) -> bool {
+        self.inodes.contains(&(dev, inode))
     }
 
     /// Adds the places of `more`.
     pub(crate) fn and(mut self, more: Self) -> Self {
-        self.0.extend(more.0);
+        self.places.extend(more.places);
+        self.inodes.extend(more.inodes);
         self
     }
+}
+
+fn inode(dir: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(dir).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Returns a place under its own name, and, where that is a link, what the link leads to.

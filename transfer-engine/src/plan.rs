@@ -120,6 +120,10 @@ impl ScanFilter for Filter {
         }
         !self.one_file_system
     }
+
+    fn is_ours(&self, (dev, inode): (u64, u64)) -> bool {
+        self.own.is_one(dev, inode)
+    }
 }
 
 type Rows<'a, T> = Box<dyn Iterator<Item = io::Result<T>> + Send + 'a>;

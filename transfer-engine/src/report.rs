@@ -68,6 +68,9 @@ pub struct SyncReport {
     pub bytes_stored: u64,
     /// Requests made to the store.
     pub requests: u64,
+    /// Packs that the context refers to and that are not in the store any more, as far as an upload looked.
+    #[serde(default)]
+    pub lost_packs: u64,
     /// Paths that were not sent before the deadline.
     pub unsent: u64,
     /// Their bytes, as far as they were looked at.
@@ -83,7 +86,7 @@ pub struct SyncReport {
 impl SyncReport {
     /// Whether something that should have been synced was not.
     pub fn is_incomplete(&self) -> bool {
-        self.failed > 0 || self.unsettled > 0 || self.partial || self.nothing_in_scope
+        self.failed > 0 || self.unsettled > 0 || self.lost_packs > 0 || self.partial || self.nothing_in_scope
     }
 
     pub(crate) fn note_usage(&mut self, usage: Usage) {
@@ -116,6 +119,7 @@ impl SyncReport {
         self.bytes_received += later.bytes_received;
         self.bytes_stored += later.bytes_stored;
         self.requests += later.requests;
+        self.lost_packs = self.lost_packs.max(later.lost_packs);
         self.unsent = later.unsent;
         self.unsent_bytes = later.unsent_bytes;
         self.partial |= later.partial;

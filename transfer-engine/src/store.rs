@@ -2,7 +2,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -34,9 +35,13 @@ pub struct Store {
 struct Inner {
     objects: Arc<dyn ObjectStore>,
     location: String,
+    /// The directory of a local store.
+    place: OnceLock<PathBuf>,
     env: Env,
     meter: Meter,
     meta: OnceCell<StoreMeta>,
+    /// The store's id, once something has told it.
+    id: OnceLock<StoreId>,
 }
 
 impl std::fmt::Debug for Store {
@@ -125,8 +130,15 @@ impl Store {
     /// Returns a store on `objects`, without a request. `location` is its address for messages, without
     /// secrets; local state is kept under it.
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<String>, env: Env) -> Self {
-        let inner =
-            Inner { objects, location: location.into(), env, meter: Meter::default(), meta: OnceCell::new() };
+        let inner = Inner {
+            objects,
+            location: location.into(),
+            place: OnceLock::new(),
+            env,
+            meter: Meter::default(),
+            meta: OnceCell::new(),
+            id: OnceLock::new(),
+        };
         Self { inner: Arc::new(inner), in_order: false }
     }
 
@@ -136,6 +148,19 @@ impl Store {
     #[must_use]
     pub fn listed_in_order(self) -> Self {
         Self { in_order: true, ..self }
+    }
+
+    /// Says that the objects lie in this directory, which then takes part in no sync. It may be anywhere, also in a
+    /// mount. The first to say so counts.
+    #[must_use]
+    pub fn in_directory(self, dir: impl Into<PathBuf>) -> Self {
+        let _ = self.inner.place.set(dir.into());
+        self
+    }
+
+    /// Returns the directory in which the objects lie, if they do in one.
+    pub(crate) fn place(&self) -> Option<&std::path::Path> {
+        self.inner.place.get().map(PathBuf::as_path)
     }
 
     /// Returns the store's address.
@@ -192,22 +217,50 @@ impl Store {
 
     /// Returns the store's description; asks for it once.
     pub(crate) async fn meta(&self) -> Result<StoreMeta, Error> {
-        let meta = self.inner.meta.get_or_try_init(|| async {
-            let key = StoreKey::Meta.path();
-            let bytes = match self.get(&key, 1 << 16).await {
-                Ok((bytes, _)) => bytes,
-                Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
-                    return Err(Error::NoStore { location: self.inner.location.clone() });
-                }
-                Err(e) => return Err(e),
-            };
-            StoreMeta::decode(&bytes).map_err(|source| Error::Format { key: key.to_string(), source })
-        });
+        let meta = self.inner.meta.get_or_try_init(|| self.read_meta());
         meta.await.cloned()
+    }
+
+    async fn read_meta(&self) -> Result<StoreMeta, Error> {
+        let key = StoreKey::Meta.path();
+        let bytes = match self.get(&key, 1 << 16).await {
+            Ok((bytes, _)) => bytes,
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
+                let location = self.inner.location.clone();
+                // What is missing from the begin on can be made; what was there can't be.
+                return Err(match self.inner.id.get() {
+                    None => Error::NoStore { location },
+                    Some(_) => Error::StoreGone { location },
+                });
+            }
+            Err(e) => return Err(e),
+        };
+        let meta =
+            StoreMeta::decode(&bytes).map_err(|source| Error::Format { key: key.to_string(), source })?;
+        self.expect_id(meta.store_id)?;
+        Ok(meta)
+    }
+
+    /// Reads the description again, and expects it to be that of the store that was there before. Between two requests
+    /// a disk may be unmounted, or a bucket exchanged.
+    pub(crate) async fn confirm(&self) -> Result<StoreMeta, Error> {
+        match self.inner.meta.initialized() {
+            true => self.read_meta().await,
+            false => self.meta().await,
+        }
+    }
+
+    /// Expects whatever tells the store's id to tell the same; the first to do so is believed.
+    pub(crate) fn expect_id(&self, id: StoreId) -> Result<(), Error> {
+        match *self.inner.id.get_or_init(|| id) == id {
+            true => Ok(()),
+            false => Err(Error::OtherStore { location: self.inner.location.clone() }),
+        }
     }
 
     /// Takes the description as known from an earlier sync, to save its request.
     pub(crate) fn assume_meta(&self, meta: StoreMeta) {
+        let _ = self.expect_id(meta.store_id);
         // Already asked for: then that answer is the newer one.
         let _ = self.inner.meta.set(meta);
     }
@@ -254,7 +307,7 @@ impl Store {
             Some(head) if head.is_live() => Ok(head),
             head => {
                 // Whether it is the context that is missing or the whole store makes another message.
-                self.meta().await?;
+                self.confirm().await?;
                 Err(self.missing(name, head.as_ref()))
             }
         }
@@ -330,6 +383,7 @@ impl Store {
                 what: format!("it says that it is snapshot {} of {}", snapshot.number, snapshot.context),
             });
         }
+        self.expect_id(snapshot.store_id)?;
         Ok(Head { key, digest, snapshot: Arc::new(snapshot), bytes })
     }
 

@@ -101,6 +101,10 @@ pub(crate) struct Shared {
     #[arg(long, global = true, value_name = "SIZE", help_heading = TRANSFER, hide_short_help = true)]
     pub(crate) memory: Option<Size>,
 
+    /// Send failed requests again for so long; a release does until its deadline
+    #[arg(long, global = true, value_name = "TIME", help_heading = TRANSFER, hide_short_help = true)]
+    pub(crate) retry_time: Option<Span>,
+
     /// Send a failed request again at most this often
     #[arg(long, global = true, value_name = "N", help_heading = TRANSFER, hide_short_help = true)]
     pub(crate) retries: Option<usize>,

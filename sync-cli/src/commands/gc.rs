@@ -9,8 +9,8 @@ use storage_backends::{Leftover, leftovers};
 use transfer_engine::format::StoreKey;
 use transfer_engine::recycle::Recycled;
 use transfer_engine::{
-    CollectMonitor, CollectOptions, CollectReport, ContextName, Forgotten, Gathering, Retention, SyncReport,
-    Unreadable, Why,
+    CollectMonitor, CollectOptions, CollectReport, ContextName, Forgotten, Gathering, LostPack, Retention,
+    SyncReport, Unreadable, Why,
 };
 
 use super::{Means, Outcome};
@@ -40,7 +40,7 @@ pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Outcome, Failu
     let report = open.store.collect(&options, &watch).await?;
     let mut outcome = Outcome { dry_run, ..Outcome::default() };
     let mut cleared = Vec::new();
-    if report.unreadable > 0 {
+    if report.unreadable > 0 || report.packs_lost > 0 {
         outcome.exit = Exit::FAILED;
     } else {
         if report.failed > 0 {
@@ -105,6 +105,7 @@ fn collected(report: &CollectReport, leftovers: usize) -> Collected {
         bytes_kept: report.bytes_kept,
         packs_waiting: report.packs_waiting,
         bytes_waiting: report.bytes_waiting,
+        packs_lost: report.packs_lost,
         packs_deleted: report.packs_deleted,
         bytes_deleted: report.bytes_deleted,
         leftovers_deleted: leftovers as u64,
@@ -140,6 +141,9 @@ fn sentence(report: &CollectReport, cleared: &[Leftover], dry_run: bool, took: D
         let grace = Span(Duration::from_secs(report.grace));
         let (count, bytes) = (text::count(report.packs_waiting, "pack"), text::bytes(report.bytes_waiting));
         line.push_str(&format!("; {count} ({bytes}) younger than the grace period of {grace}"));
+    }
+    if report.packs_lost > 0 {
+        line.push_str(&format!("; {} lost", text::count(report.packs_lost, "pack")));
     }
     if report.failed > 0 {
         line.push_str(&format!("; {} not deleted", text::count(report.failed, "pack")));
@@ -214,6 +218,16 @@ impl CollectMonitor for GcWatch {
             ),
             None => failure.hint("it was erased meanwhile: another collection runs; run this one again later"),
         });
+    }
+
+    fn lost(&self, lost: &LostPack) {
+        let (context, number) = (lost.context.as_str(), lost.number);
+        let snapshot = if lost.is_head { context.to_owned() } else { format!("{context}@{number}") };
+        let message = format!("{} is not in the store any more, and {snapshot} needs it", lost.key);
+        self.ui.failure(&Failure::new(Exit::FAILED, message).hint(
+            "no pack is deleted, for what is lost may be in another; put the object back from a copy of the store; what \
+             can't be brought for want of it, `ctxsync pull` names, and a machine that has it can save it again, changed",
+        ));
     }
 
     fn warning(&self, message: &str) {

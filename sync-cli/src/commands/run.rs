@@ -36,7 +36,7 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>) -> Result<Outcome, Fai
     let mounts = Mounts::of_run(args, means)?;
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
-        held = open("run", mounts.syncs, means) => held?,
+        held = open("run", mounts.syncs, args.save, means) => held?,
         signal = signals.next_stop() => return Err(interrupted(signal)),
     };
     let arrivals = Arrivals::of(&held, ui);

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use policy_core::UploadStrategy;
 use rustix::process::Signal;
+use storage_backends::Patience;
 use tokio::time::{Instant, sleep_until};
 use transfer_engine::{
-    ContextSync, CreateSessionParams, Error, FailureKind, MountResult, ReleaseOptions, Session, SyncReport,
+    ContextSync, CreateSessionParams, Error, FailureKind, MountResult, ReleaseOptions, Session, SyncOptions,
+    SyncReport,
 };
 
 use super::arrivals::Arrivals;
@@ -18,7 +20,7 @@ use crate::app::advise;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::metrics::Metrics;
-use crate::open_store::open_store;
+use crate::open_store::{OpenStore, open_store};
 use crate::output::json::Line;
 use crate::output::summary::{Deed, Summary, sentence};
 use crate::output::{SessionWatch, Tally, Ui, note_usage};
@@ -34,14 +36,18 @@ pub(super) struct Held<'a> {
     pub(super) several: bool,
     /// What the downloads count themselves by.
     pub(super) brought: Arc<Tally>,
+    /// How long the store is waited for.
+    patience: Patience,
     /// Writes the last figures when it is dropped, after the release.
     _metrics: Option<Metrics>,
 }
 
-/// Opens a session on these mounts. Store and contexts are made where they are missing.
+/// Opens a session on these mounts, which are saved at its end by their policies or in any case (`save`). Store and
+/// contexts are made where they are missing.
 pub(super) async fn open<'a>(
     name: &'static str,
     syncs: Vec<ContextSync>,
+    save: bool,
     means: Means<'a>,
 ) -> Result<Held<'a>, Failure> {
     let Means { settings, ui } = means;
@@ -55,19 +61,36 @@ pub(super) async fn open<'a>(
     let mut options = settings.sync_options()?;
     options.create = false;
     let open = open_store(means, true)?;
+    let monitor = Arc::new(SessionWatch::new(ui, several));
+    // At the same time: whoever may not save is told before any work is done.
+    let saves = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
+    let writable = async { if saves { open.prove_writable().await } else { Ok(()) } };
+    let ((session, metrics), ()) = tokio::try_join!(begin(&open, syncs, options, &monitor, means), writable)?;
+    let (brought, patience) = (monitor.brought(), open.patience);
+    Ok(Held { session, means, name, several, brought, patience, _metrics: metrics })
+}
+
+/// Opens the mounts, and makes what is missing. Only here: what is missing later has vanished.
+async fn begin(
+    open: &OpenStore,
+    syncs: Vec<ContextSync>,
+    mut options: SyncOptions,
+    monitor: &Arc<SessionWatch>,
+    means: Means<'_>,
+) -> Result<(Session, Option<Metrics>), Failure> {
+    let Means { settings, ui } = means;
     let state_dir = &settings.state_dir.value;
     let paths: Vec<PathBuf> = syncs.iter().map(|sync| sync.path.clone()).collect();
-    let monitor = Arc::new(SessionWatch::new(ui, several));
     let mut made = false;
     let session = loop {
         let mut params = CreateSessionParams::new(syncs.clone(), state_dir);
         params.options = options.clone();
-        params.monitor = monitor.clone();
+        params.monitor = Arc::<SessionWatch>::clone(monitor);
         match Session::create(&open.store, params).await {
             Ok(session) => break session,
             Err(error) if error.kind() == FailureKind::NoStore && !made => {
                 made = true;
-                make(&open, ui).await?;
+                make(open, ui).await?;
             }
             // A name with a slip in it should not become a context without a word.
             Err(error) if error.kind() == FailureKind::NoContext && !options.create => {
@@ -87,7 +110,7 @@ pub(super) async fn open<'a>(
         Some(file) => Some(Metrics::start(file, state_dir, paths)?),
         None => None,
     };
-    Ok(Held { session, means, name, several, brought: monitor.brought(), _metrics: metrics })
+    Ok((session, metrics))
 }
 
 /// How a release is to go.
@@ -124,6 +147,8 @@ impl Held<'_> {
         let began = ui.took();
         let deadline = moments.map(|moments| moments.commit);
         let options = ReleaseOptions { sync_context: save, deadline };
+        // A store that is away now is waited for as long as there is time, however long it was away before.
+        self.patience.renew(options.deadline);
         let release = self.session.release(options);
         tokio::pin!(release);
         let released = loop {
@@ -227,6 +252,7 @@ pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
     total.bytes_read += report.bytes_read;
     total.bytes_stored += report.bytes_stored;
     total.partial |= report.partial;
+    total.lost_packs += report.lost_packs;
     total.nothing_in_scope |= report.nothing_in_scope;
     total.stopped_by_conflict |= report.stopped_by_conflict;
 }

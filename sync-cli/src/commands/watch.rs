@@ -32,7 +32,7 @@ pub(super) async fn watch(args: &WatchArgs, means: Means<'_>) -> Result<Outcome,
     with_checkpoints(&mut sync);
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
-        held = open("watch", vec![sync], means) => held?,
+        held = open("watch", vec![sync], false, means) => held?,
         signal = stop_or_hangup(&mut signals) => return Err(interrupted(signal)),
     };
     ui.note(&format!(

@@ -152,7 +152,18 @@ impl Settings {
                 |v| v.memory.map(|s| s.0),
                 defaults.memory,
             ),
-            retries: from.pick("retries", shared.retries, |v| v.retries, store_defaults.retries),
+            retry_time: from.pick(
+                "retry_time",
+                shared.retry_time.map(|s| s.0),
+                |v| v.retry_time.map(|s| s.0),
+                store_defaults.retry_time,
+            ),
+            retries: from.pick(
+                "retries",
+                shared.retries.map(Some),
+                |v| v.retries.map(Some),
+                store_defaults.retries,
+            ),
             timeout: from.pick(
                 "timeout",
                 shared.timeout.map(|s| s.0),

@@ -64,6 +64,7 @@ pub(crate) struct Collected {
     pub(crate) bytes_kept: u64,
     pub(crate) packs_waiting: u64,
     pub(crate) bytes_waiting: u64,
+    pub(crate) packs_lost: u64,
     pub(crate) packs_deleted: u64,
     pub(crate) bytes_deleted: u64,
     pub(crate) leftovers_deleted: u64,

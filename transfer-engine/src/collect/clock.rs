@@ -65,6 +65,11 @@ impl PassTime {
         put <= self.now
     }
 
+    /// Whether something may have been put since the pass began, by somebody else.
+    pub(super) fn may_be_later(&self, put: i64) -> bool {
+        !self.exclusive && put >= self.now
+    }
+
     /// Expects that something was not put in the future.
     pub(super) fn check(&self, put: i64, store: &Store) -> Result<(), Error> {
         let since = store.env().now().secs.saturating_sub(self.begun).max(0);

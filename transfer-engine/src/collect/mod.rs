@@ -16,6 +16,7 @@ mod roots;
 mod settle;
 mod survey;
 mod sweep;
+mod witness;
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
@@ -111,6 +112,19 @@ pub struct Unreadable {
     pub error: Option<Error>,
 }
 
+/// A pack that a snapshot needs and that is not in the store: because of it no pack is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostPack {
+    /// The pack's key.
+    pub key: String,
+    /// A context that needs it.
+    pub context: ContextName,
+    /// The newest of its snapshots that do.
+    pub number: u64,
+    /// Whether that is the head.
+    pub is_head: bool,
+}
+
 /// What a pass came to; with `dry_run`, what it would come to.
 #[derive(Debug, Default)]
 pub struct CollectReport {
@@ -148,6 +162,8 @@ pub struct CollectReport {
     pub packs_deleted: u64,
     /// Their bytes.
     pub bytes_deleted: u64,
+    /// Packs that are needed and not there; if there are any, no pack was deleted.
+    pub packs_lost: u64,
     /// Packs that the store did not delete although it was asked to.
     pub failed: u64,
     /// What was asked of the store.
@@ -172,6 +188,10 @@ pub trait CollectMonitor: Send + Sync {
     fn unreadable(&self, unreadable: &Unreadable) {
         let _ = unreadable;
     }
+    /// A pack is needed and not there.
+    fn lost(&self, lost: &LostPack) {
+        let _ = lost;
+    }
     /// Something went wrong that does not stop the pass.
     fn warning(&self, message: &str) {
         let _ = message;
@@ -186,7 +206,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NoStore`]; [`Error::ClockSkew`] where the store's clock and this machine's differ so much
-    /// that one of them is wrong; whatever the store says. A pass that ended early is made good by the next.
+    /// that one of them is wrong; [`Error::BadListing`] where what the store lists can't be all that there is;
+    /// whatever the store says. A pass that ended early is made good by the next.
     pub async fn collect(
         &self,
         options: &CollectOptions,
@@ -208,8 +229,8 @@ impl Store {
         // Before the first listing: whatever this does not list has landed later than this.
         let time = PassTime::take(self, options).await?;
         (report.time, report.grace) = (time.now(), time.grace());
-        self.settle_all(&time, options, report, monitor).await?;
-        let survey = Survey::make(self, &time, options, monitor).await?;
+        let known = self.settle_all(&time, options, report, monitor).await?;
+        let mut survey = Survey::make(self, &time, options, &known, monitor).await?;
         survey.describe(report);
         if report.unreadable > 0 {
             return Ok(());
@@ -219,6 +240,6 @@ impl Store {
             self.mark_all(&survey.forget, options).await?;
             self.erase_all(&survey.erase, options).await?;
         }
-        self.sweep(&survey.roots, &time, options, report, monitor).await
+        self.sweep(&mut survey.roots, &time, options, report, monitor).await
     }
 }

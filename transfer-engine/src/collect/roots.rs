@@ -8,6 +8,8 @@ pub(super) struct PackSet {
     ids: Vec<PackId>,
     /// So many at the begin are sorted, each once.
     sorted: usize,
+    /// Which of them were met, once one was.
+    met: Vec<bool>,
 }
 
 /// So many ids are taken before they are sorted.
@@ -32,10 +34,21 @@ impl PackSet {
         self.ids
     }
 
-    /// Whether the set, which is sorted, holds a pack.
-    pub(super) fn holds(&self, id: &PackId) -> bool {
+    /// Whether the set, which is sorted, holds a pack; notes that it was met.
+    pub(super) fn meet(&mut self, id: &PackId) -> bool {
         debug_assert_eq!(self.sorted, self.ids.len());
-        self.ids.binary_search(id).is_ok()
+        self.met.resize(self.ids.len(), false);
+        let found = self.ids.binary_search(id);
+        if let Ok(at) = found {
+            self.met[at] = true;
+        }
+        found.is_ok()
+    }
+
+    /// Returns the packs that were not met.
+    pub(super) fn not_met(&self) -> impl Iterator<Item = PackId> {
+        let met = self.met.iter().copied().chain(std::iter::repeat(false));
+        self.ids.iter().zip(met).filter(|(_, met)| !met).map(|(id, _)| *id)
     }
 }
 
@@ -53,6 +66,8 @@ mod tests {
         }
         set.sort();
         assert_eq!(set.ids.len(), 1000);
-        assert!((0..1000).all(|n| set.holds(&id(n))) && !set.holds(&id(1000)));
+        assert_eq!(set.not_met().count(), 1000);
+        assert!((1..1000).all(|n| set.meet(&id(n))) && !set.meet(&id(1000)));
+        assert_eq!(set.not_met().collect::<Vec<_>>(), [id(0)]);
     }
 }

@@ -24,15 +24,17 @@ struct Settled {
 }
 
 impl Store {
-    /// Finishes what was begun in all contexts, recycles, and gathers. Trouble with one of them is told.
+    /// Finishes what was begun in all contexts, recycles, and gathers. Trouble with one of them is told. Returns the
+    /// names that were there.
     pub(super) async fn settle_all(
         &self,
         time: &PassTime,
         options: &CollectOptions,
         report: &mut CollectReport,
         monitor: &dyn CollectMonitor,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<ContextName>, Error> {
         let names = self.names().await?;
+        let known = names.clone();
         // Data moves in one context after the other: it takes the memory of an upload.
         let turn = &Semaphore::new(1);
         let mut settled = std::pin::pin!(
@@ -63,7 +65,7 @@ impl Store {
                 Ok(()) => (),
             }
         }
-        Ok(())
+        Ok(known)
     }
 
     /// Settles one context, and tells what was done to it also where the rest fails.

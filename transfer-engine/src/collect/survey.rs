@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::clock::PassTime;
 use super::roots::PackSet;
+use super::witness::Witness;
 use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Unreadable, Why};
 use crate::contexts::Listed;
 use crate::error::Error;
@@ -80,14 +81,17 @@ impl Survey {
         store: &Store,
         time: &PassTime,
         options: &CollectOptions,
+        known: &[ContextName],
         monitor: &dyn CollectMonitor,
     ) -> Result<Self, Error> {
         let surveyor = Surveyor { store, time, options, monitor, limits: Limits::new(options) };
         // Later than what `settle` has moved: without a grace period, a copy must not be missed.
+        let witness = Witness::take(store, time).await?;
         let names = store.names().await?;
-        let surveyor = &surveyor;
+        witness.agrees_on(store, known, &names)?;
+        let (surveyor, witness) = (&surveyor, &witness);
         let contexts = stream::iter(names)
-            .map(|name| async move { surveyor.context(name).await }.boxed())
+            .map(|name| async move { surveyor.context(name, witness).await }.boxed())
             .buffered(options.concurrency.get());
         let mut contexts = pin!(contexts);
         let mut all = Self::default();
@@ -115,9 +119,10 @@ impl Survey {
 }
 
 impl Surveyor<'_> {
-    async fn context(&self, name: ContextName) -> Result<Survey, Error> {
+    async fn context(&self, name: ContextName, witness: &Witness) -> Result<Survey, Error> {
         let mut survey = Survey::default();
         let listed = self.store.listing(&name).await?;
+        witness.confirms(self.store, &name, &listed, self.time).await?;
         for object in listed.values() {
             let times = object.snapshot.as_ref().map(|key| key.landed).into_iter().chain(object.gone);
             times.into_iter().try_for_each(|put| self.time.check(put, self.store))?;

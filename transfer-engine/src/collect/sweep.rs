@@ -1,6 +1,6 @@
 //! Doing what a survey found to be due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -8,7 +8,8 @@ use object_store::{PutMode, PutOptions, PutPayload};
 
 use super::clock::PassTime;
 use super::roots::PackSet;
-use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten};
+use super::witness::bad;
+use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, LostPack};
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
 use crate::format::{ContextName, StoreKey, packs_prefix};
@@ -56,10 +57,10 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the packs that are in no root and older than the grace period.
+    /// Deletes the packs that are in no root and older than the grace period, unless one that is in a root is lost.
     pub(super) async fn sweep(
         &self,
-        roots: &PackSet,
+        roots: &mut PackSet,
         time: &PassTime,
         options: &CollectOptions,
         report: &mut CollectReport,
@@ -67,13 +68,13 @@ impl Store {
     ) -> Result<(), Error> {
         let prefix = packs_prefix();
         let mut listed = self.objects().list(Some(&prefix));
-        let mut batch = BTreeMap::new();
+        let mut unused = Vec::new();
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             let put = meta.last_modified.timestamp();
             time.check(put, self)?;
             match StoreKey::parse(&meta.location) {
-                Some(StoreKey::Pack(id)) if roots.holds(&id) => {
+                Some(StoreKey::Pack(id)) if roots.meet(&id) => {
                     report.packs_kept += 1;
                     report.bytes_kept += meta.size;
                 }
@@ -81,21 +82,83 @@ impl Store {
                     report.packs_waiting += 1;
                     report.bytes_waiting += meta.size;
                 }
-                Some(StoreKey::Pack(_)) if options.dry_run => {
-                    report.packs_deleted += 1;
-                    report.bytes_deleted += meta.size;
-                }
-                Some(StoreKey::Pack(_)) => {
-                    batch.insert(meta.location, meta.size);
-                }
+                Some(StoreKey::Pack(id)) => unused.push((id, meta.size)),
                 // Nobody knows whose that is.
                 _ => {}
             }
-            if batch.len() == BATCH {
-                self.delete_all(std::mem::take(&mut batch), report, monitor).await?;
+        }
+        if report.contexts == 0 && !unused.is_empty() {
+            let what = "there are packs and no context; even one that was deleted leaves a mark".to_owned();
+            return Err(bad(self, what));
+        }
+        // What is lost may be in what nobody needs.
+        report.packs_lost = self.tell_lost(roots, options, monitor).await?;
+        if report.packs_lost > 0 {
+            return Ok(());
+        }
+        for batch in unused.chunks(BATCH) {
+            if options.dry_run {
+                report.packs_deleted += batch.len() as u64;
+                report.bytes_deleted += batch.iter().map(|(_, size)| size).sum::<u64>();
+                continue;
+            }
+            let batch = batch.iter().map(|(id, size)| (StoreKey::Pack(*id).path(), *size)).collect();
+            self.delete_all(batch, report, monitor).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells of packs that are needed and were not listed, and returns how many there are.
+    ///
+    /// # Errors
+    /// [`Error::BadListing`] where one of them is there all the same.
+    async fn tell_lost(
+        &self,
+        roots: &PackSet,
+        options: &CollectOptions,
+        monitor: &dyn CollectMonitor,
+    ) -> Result<u64, Error> {
+        let mut lost = BTreeSet::new();
+        for id in roots.not_met() {
+            let key = StoreKey::Pack(id).path();
+            match self.stat(&key).await {
+                Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => lost.insert(id),
+                Ok(_) => return Err(bad(self, format!("it lacks {key}, which is there"))),
+                Err(e) => return Err(e),
+            };
+        }
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        // Whoever needs a pack that is not there is looked for again: nobody wants to remember it for all of them.
+        let mut told = BTreeSet::new();
+        for name in self.names().await? {
+            let kept = self.list_snapshots(&name).await?.into_iter().filter(|(_, gone)| !gone);
+            let mut mine = lost.clone();
+            let head = kept.clone().next().map(|(number, _)| number);
+            let of = &name;
+            let mut read = stream::iter(kept)
+                .map(|(number, _)| async move { self.read_snapshot(of, number).await })
+                .buffered(options.concurrency.get());
+            while let Some(snapshot) = read.try_next().await? {
+                // What landed late counts as absent anyway.
+                let late = snapshot.late_packs();
+                for pack in snapshot.snapshot.packs.iter().filter(|pack| !late.contains(&pack.id)) {
+                    if mine.remove(&pack.id) {
+                        told.insert(pack.id);
+                        let number = snapshot.key.number;
+                        monitor.lost(&LostPack {
+                            key: StoreKey::Pack(pack.id).path().to_string(),
+                            context: name.clone(),
+                            number,
+                            is_head: Some(number) == head,
+                        });
+                    }
+                }
             }
         }
-        self.delete_all(batch, report, monitor).await
+        // What only forgotten snapshots need is not missed.
+        Ok(told.len() as u64)
     }
 
     async fn delete_all(

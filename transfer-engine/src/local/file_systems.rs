@@ -67,6 +67,12 @@ impl Looked {
         }
     }
 
+    /// Returns device and inode, as other ways of asking tell them.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        let (major, minor) = self.place.device;
+        (rustix::fs::makedev(major, minor), self.print.inode)
+    }
+
     /// Whether another file system begins here, in a directory that is at `above`.
     pub(crate) fn begins(&self, above: &Place) -> bool {
         let other_mount = self.place.mount != above.mount;

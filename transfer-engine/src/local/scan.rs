@@ -27,6 +27,10 @@ pub(crate) trait ScanFilter: Send + Sync {
     fn may_hold(&self, dir: &TreePath) -> bool;
     /// Whether what is in the file system that begins at this place takes part.
     fn enters(&self, place: &TreePath) -> bool;
+    /// Whether the directory of this device and inode is one of our own, by whatever path it was met.
+    fn is_ours(&self, _identity: (u64, u64)) -> bool {
+        false
+    }
 }
 
 /// One path that a scan met.
@@ -393,6 +397,10 @@ impl Shared {
             }
             let print = stat.print;
             let kind = match stat.kind {
+                FileType::Directory if self.filter.is_ours(stat.identity()) => {
+                    hides = true;
+                    continue;
+                }
                 FileType::Directory => {
                     let listing = walk.then(|| {
                         Arc::new(Slot {

@@ -11,6 +11,7 @@ use super::{Shared, owned, params};
 use crate::error::Error;
 use crate::local::absolute;
 use crate::mount::{ContextSync, Mount};
+use crate::options::SyncOptions;
 use crate::report::Direction;
 use crate::status::TaskType;
 
@@ -53,12 +54,14 @@ impl Shared {
             let mount = Mount::open(&self.store, sync.clone(), &self.state_dir)?;
             let warnings = mount.warnings();
             let monitors = [TaskType::Upload, TaskType::Download].map(|task| self.monitor.of(&sync, task));
-            let worker = Worker::new(&self.id, mount, sync, self.options.clone(), monitors, &self.end);
+            // What is missing later was there, and has vanished.
+            let options = SyncOptions { create: false, ..self.options.clone() };
+            let worker = Worker::new(&self.id, mount, sync, options, monitors, &self.end);
             warnings.iter().for_each(|warning| worker.warn(TaskType::Download, warning));
             worker.announce();
             opened.push(worker);
         }
-        futures::future::try_join_all(opened.iter().map(|worker| worker.begin())).await?;
+        futures::future::try_join_all(opened.iter().map(|worker| worker.begin(self.options.create))).await?;
         Ok(())
     }
 }
@@ -74,7 +77,7 @@ impl Worker {
     }
 
     /// Finds the context, or makes it, and begins to bring its files.
-    async fn begin(self: &Arc<Self>) -> Result<(), Error> {
+    async fn begin(self: &Arc<Self>, create: bool) -> Result<(), Error> {
         let policy = self.sync.policy.download_policy.clone();
         let download = if policy.auto_download { self.join(Direction::Download) } else { None };
         let found = match download {
@@ -94,7 +97,7 @@ impl Worker {
         };
         match found {
             Ok(()) => {}
-            Err(e) if self.options.create && matches!(*e, Error::NoContext { .. }) => {
+            Err(e) if create && matches!(*e, Error::NoContext { .. }) => {
                 self.store.create(&self.sync.context).await?;
             }
             Err(e) => return Err(owned(e)),

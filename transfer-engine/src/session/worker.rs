@@ -202,13 +202,7 @@ impl Worker {
     }
 
     async fn both(self: &Arc<Self>) -> Outcome {
-        let brought = self.sync(Direction::Download).await;
-        let mut report = match brought {
-            Ok(report) => report,
-            // Nothing to bring yet: the upload makes the context.
-            Err(e) if self.options.create && matches!(*e, Error::NoContext { .. }) => SyncReport::default(),
-            Err(e) => return Err(e),
-        };
+        let mut report = self.sync(Direction::Download).await?;
         if !report.stopped_by_conflict {
             report.absorb(&self.sync(Direction::Upload).await?);
         }
@@ -218,6 +212,8 @@ impl Worker {
     /// Syncs with options of its own, which nobody joins, and with the mount alone.
     pub(super) async fn sync_alone(self: &Arc<Self>, direction: Direction, options: SyncOptions) -> Outcome {
         let worker = Arc::clone(self);
+        // The context was there when the session was opened.
+        let options = SyncOptions { create: false, ..options };
         self.detached(async move { worker.alone(direction, &options).await }).await
     }
 
@@ -231,7 +227,6 @@ impl Worker {
             };
             match brought {
                 Ok(brought) => report = brought,
-                Err(Error::NoContext { .. }) if options.create && direction == Direction::Both => {}
                 Err(e) => return Err(Arc::new(e)),
             }
         }

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use policy_core::{Towards, TreePath};
+use tokio::time::timeout;
 
 use super::chunks::Chunks;
 use super::conflict_copies::Copies;
@@ -16,15 +18,18 @@ use super::specials::Specials;
 use super::tally::Tally;
 use crate::commit::{Committed, written_here};
 use crate::error::Error;
-use crate::format::{Kind, Snapshot, StoreKey};
+use crate::format::{Kind, PackId, Snapshot, StoreKey};
 use crate::local::Flush;
-use crate::monitor::{PathProblem, Phase};
+use crate::monitor::{Monitor, PathProblem, Phase};
 use crate::mount::{Mount, Topic, may_lack};
 use crate::plan::{Plan, Remote};
 use crate::report::SyncReport;
 use crate::state::BaseHeader;
 use crate::store::{Head, HeadKey, unusable};
 use crate::tree::Tree;
+
+/// How long it is looked for packs that are lost.
+const LOOK: Duration = Duration::from_secs(2);
 
 impl Mount {
     #[expect(clippy::too_many_arguments, reason = "the one place where everything of an upload meets")]
@@ -215,7 +220,10 @@ impl Mount {
         // Without new packs there is nothing for which it could be late.
         let by = Some(land_by.unwrap_or(i64::MAX));
         let (bytes, digest) = (encoded.bytes.clone(), encoded.digest);
-        let committed = self.store.commit_by(&self.context, number, bytes, digest, by).await;
+        let (committed, lost) = tokio::join!(
+            self.store.commit_by(&self.context, number, bytes, digest, by),
+            self.look_for_lost(course, head),
+        );
         course.committing(None);
         let committed = committed?;
         let Committed::Ours(key) = committed else {
@@ -233,6 +241,8 @@ impl Mount {
         let new_head =
             Head { key, digest: encoded.digest, snapshot: Arc::new(snapshot), bytes: encoded.bytes };
         self.trim_cache(&new_head);
+        self.tell_lost(&lost, monitor);
+        report.lost_packs = lost.len() as u64;
         report.snapshot = Some(number);
         report.parent = Some(head.key.number);
         report.added = updated.changes.added;
@@ -255,6 +265,25 @@ impl Mount {
             specials.tell_failed(attempt.monitor);
         }
         self.warn_of(Topic::Specials, specials.warning(), attempt.monitor);
+    }
+
+    /// Looks for packs of the head that are lost. Nobody waits for that: a release has something better to do.
+    async fn look_for_lost(&self, course: &Course, head: &Head) -> Vec<PackId> {
+        if course.pace.has_deadline() {
+            return Vec::new();
+        }
+        timeout(LOOK, self.store.lost_packs(head)).await.unwrap_or_default()
+    }
+
+    fn tell_lost(&self, lost: &[PackId], monitor: &dyn Monitor) {
+        for id in lost {
+            monitor.warning(&format!(
+                "{} is not in the store any more, and files of {} lie in it, which can't be brought; put the object back \
+                 from a copy of the store, or save those files again, changed, from a machine that has them",
+                StoreKey::Pack(*id).path(),
+                self.context,
+            ));
+        }
     }
 
     pub(super) fn plan<'a>(

@@ -21,6 +21,9 @@ const FIRST_WINDOW: u64 = 8 * MIN_PACK;
 const WINDOW: Duration = Duration::from_secs(2);
 /// After so long a time of sending, what was measured before counts half.
 const MEMORY: Duration = Duration::from_secs(4);
+/// What takes longer is no trip: the store was away, and is back. To keep as much time free for each request of the
+/// commit would be the end of a release that was saved by waiting.
+const LONGEST_TRIP: Duration = Duration::from_secs(1);
 /// A tree entry with a chunk or two, in bytes of the segments.
 const ENTRY: u64 = 120;
 /// Segments up to this many bytes go with the snapshot, in one put.
@@ -155,7 +158,7 @@ impl Pace {
     pub(crate) fn note_trips(&self, took: Duration, requests: u64) {
         let Ok(requests @ 1..) = u32::try_from(requests) else { return };
         let mut measured = self.measured();
-        let trip = took / requests;
+        let trip = (took / requests).min(LONGEST_TRIP);
         // Slower at once, faster by and by.
         measured.trip = trip.max((measured.trip * 3 + trip) / 4);
     }
@@ -214,6 +217,14 @@ mod tests {
         let pack = pace.send(size);
         tokio::time::sleep(takes).await;
         pack.landed();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn n19_a_store_that_was_away_leaves_time_to_send() {
+        let pace = Arc::new(Pace::new(Some(Instant::now() + Duration::from_secs(60))));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        pace.note_trips(Duration::from_secs(10), 1);
+        assert!(pace.cutoff().unwrap() > Instant::now() + Duration::from_secs(30));
     }
 
     #[tokio::test(start_paused = true)]

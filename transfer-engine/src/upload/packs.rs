@@ -26,6 +26,8 @@ const WORTH_SENDING_AHEAD: u64 = 4 << 20;
 
 /// A pack is put again until this has passed: over a slow line one attempt takes minutes.
 const PATIENCE: Duration = Duration::from_mins(30);
+/// How often a pack is put whose put has no clear answer, and that is not there.
+const ATTEMPTS: u32 = 5;
 
 /// Takes blocks and segments, and puts packs.
 pub(crate) struct PackSink {
@@ -417,7 +419,7 @@ async fn put_pack(
         match store.stat(key).await {
             Ok(meta) if meta.size == size && !in_dir => return Ok(Some(meta.last_modified.timestamp())),
             Ok(_) if in_dir => return Err(Error::store("write", key, source)),
-            _ if attempts < 5 && began.elapsed() < PATIENCE && is_worth_retrying(&source) => {
+            _ if attempts < ATTEMPTS && began.elapsed() < PATIENCE && is_worth_retrying(&source) => {
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }

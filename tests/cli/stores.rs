@@ -1,0 +1,193 @@
+//! Stores that vanish, that lose something, that lie where they should not, and in which others have left their names.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+use ctxsync_tests::s3::{PutFault, S3Server};
+
+use crate::world::World;
+
+/// The only object of a kind that a local store has.
+fn only_pack(store: &std::path::Path) -> std::path::PathBuf {
+    let mut packs: Vec<_> =
+        fs::read_dir(store.join("packs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    packs.sort();
+    packs.remove(0)
+}
+
+#[test]
+fn a_run_whose_store_vanishes_ends_badly() {
+    for stand_in in ["", "mkdir disk/store;"] {
+        let world = World::new();
+        let machine = world.machine("a");
+        fs::create_dir(machine.path("disk")).unwrap();
+        let store = machine.path("disk/store");
+        let (disk, off) = (machine.path("disk"), machine.path("off"));
+        let script = format!(
+            "echo w >p; cd ..; mv {} {}; mkdir {}; {stand_in}",
+            disk.display(),
+            off.display(),
+            disk.display()
+        );
+        let store = store.to_str().unwrap();
+        let args = [
+            "run",
+            "--store",
+            store,
+            "--retry-time",
+            "200ms",
+            "-c",
+            "new",
+            "work",
+            "--",
+            "sh",
+            "-c",
+            &script,
+        ];
+        let ended = machine.call(&args);
+        assert_eq!(ended.code, 1, "{}", ended.err);
+        assert!(ended.err.contains("gone"), "{}", ended.err);
+        // Nothing was made in its place.
+        assert!(!machine.has("disk/store/contexts"));
+        fs::remove_dir_all(&disk).unwrap();
+        fs::rename(&off, &disk).unwrap();
+        machine.done(&["push", "--store", store, "new", "work"]);
+        assert!(machine.done(&["ls", "--store", store, "new"]).out.contains('p'));
+    }
+}
+
+#[test]
+fn n14_credentials_that_may_only_read_are_found_before_the_command_runs() {
+    let (world, server) = (World::new(), S3Server::start().unwrap());
+    let machine = world.machine("a");
+    let (store, env) = (server.url("p"), server.env());
+    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let run = |more: &[&str]| {
+        let args = ["run", "--store", &store, "-c", "c", "work"];
+        let args: Vec<_> = args.iter().chain(more).chain(&["--", "touch", "ran"]).copied().collect();
+        machine.call_with(&env, &args)
+    };
+    assert_eq!(run(&[]).code, 0);
+    fs::remove_file(machine.path("work/ran")).unwrap();
+    server.fail_put(PutFault::Answered(403));
+    let ended = run(&[]);
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains("can't be written") && !machine.has("work/ran"), "{}", ended.err);
+    // Whoever saves nothing need not be allowed to.
+    let policy = machine.write("none.json", r#"{"uploadPolicy": {"autoUpload": false}}"#);
+    server.fail_put(PutFault::Answered(403));
+    let ended = run(&["-p", policy.to_str().unwrap()]);
+    assert_eq!((ended.code, machine.has("work/ran")), (0, true), "{}", ended.err);
+}
+
+#[test]
+fn s15_a_lost_pack_is_named_with_what_to_do() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/f", "content");
+    machine.done(&["push", "c", "work"]);
+    let lost = only_pack(&world.store());
+    fs::remove_file(&lost).unwrap();
+    let name = lost.file_name().unwrap().to_str().unwrap().to_owned();
+    let ended = machine.call(&["gc"]);
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains(&name) && ended.err.contains("c needs it") && ended.err.contains("hint:"));
+    assert!(machine.call(&["gc", "--json"]).summary()["packs_lost"] == 1);
+    machine.write("work/g", "more");
+    let ended = machine.call(&["push", "c", "work"]);
+    assert_eq!(ended.code, 3, "{}", ended.err);
+    assert!(ended.err.contains(&name), "{}", ended.err);
+}
+
+#[test]
+fn n18_gc_without_a_context_deletes_nothing() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/f", "content");
+    machine.done(&["push", "c", "work"]);
+    let pack = only_pack(&world.store());
+    fs::rename(world.store().join("contexts"), world.store().join("elsewhere")).unwrap();
+    let ended = machine.call(&["gc", "--exclusive"]);
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(pack.exists());
+}
+
+#[test]
+fn s16_names_that_are_not_ours_are_ignored_and_not_shown() {
+    let world = World::new();
+    let (machine, other) = (world.machine("a"), world.machine("b"));
+    machine.write("work/f", "1");
+    machine.done(&["push", "c", "work"]);
+    let store = world.store();
+    let strays: [&[u8]; 9] = [
+        b"\x1b[31mred",
+        b"\xff\xfe",
+        b"new\nline",
+        b"ctxsync.json~",
+        b".ctxsync.json.swp",
+        b"#ctxsync.json#",
+        b".DS_Store",
+        b"lost+found",
+        b"back\\slash",
+    ];
+    for (n, stray) in strays.into_iter().enumerate() {
+        let stray = OsStr::from_bytes(stray);
+        for below in ["", "contexts", "contexts/c", "packs"] {
+            let place = store.join(below).join(stray);
+            if n % 2 == 0 && below != "packs" {
+                fs::create_dir_all(place.join("x")).unwrap();
+            } else {
+                fs::write(place, "x").unwrap();
+            }
+        }
+    }
+    machine.write("work/f", "2");
+    for (machine, args) in [
+        (&machine, &["push", "c", "work"][..]),
+        (&other, &["pull", "c", "work"]),
+        (&machine, &["context", "list"]),
+        (&machine, &["log", "c"]),
+        (&machine, &["gc"]),
+        (&machine, &["gc", "--exclusive", "--keep-last", "1"]),
+        (&other, &["push", "c", "work"]),
+    ] {
+        let ended = machine.done(args);
+        assert!(
+            !ended.out.contains('\x1b') && !ended.err.contains('\x1b'),
+            "{args:?} {}{}",
+            ended.out,
+            ended.err
+        );
+    }
+    assert_eq!(other.read("work/f"), "2");
+    for stray in strays {
+        assert!(store.join(OsStr::from_bytes(stray)).symlink_metadata().is_ok());
+    }
+}
+
+#[test]
+fn a_store_below_the_mount_is_never_saved_into_itself() {
+    // As a path that is shown differs from the path, it must not be read back.
+    for name in ["tab\there", "caf\u{e9} \u{202e}x", "plain"] {
+        for linked in [false, true] {
+            let world = World::new();
+            let machine = world.machine("a");
+            machine.write("work/f", "1");
+            let place = machine.path("work/in").join(name);
+            fs::create_dir_all(&place).unwrap();
+            let mut store = place.clone();
+            if linked {
+                store = machine.path("link");
+                std::os::unix::fs::symlink(&place, &store).unwrap();
+            }
+            for _ in 0..3 {
+                machine.done(&["push", "--store", store.to_str().unwrap(), "c", "work"]);
+            }
+            let listed = machine.done(&["ls", "--store", store.to_str().unwrap(), "c", "--json"]);
+            assert!(!listed.out.contains("packs") && !listed.out.contains("ctxsync.json"), "{}", listed.out);
+            let log = machine.done(&["log", "--store", store.to_str().unwrap(), "c", "--json"]);
+            assert!(log.of_type("snapshot").len() <= 2, "{}", log.out);
+        }
+    }
+}

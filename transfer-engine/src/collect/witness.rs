@@ -1,0 +1,106 @@
+//! Whether what the store lists is all that there is. A pass deletes what no snapshot needs, so a snapshot that is not
+//! listed costs data: a listing may come from a cache, end too soon, or be of another place.
+//!
+//! What helps: nothing below `contexts/` ever vanishes, since a tombstone takes the place of what is forgotten; and
+//! whether one object is there can be asked in another way than by a listing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt;
+
+use super::clock::PassTime;
+use crate::contexts::Listed;
+use crate::error::Error;
+use crate::format::{ContextName, StoreKey, contexts_prefix};
+use crate::store::Store;
+
+/// What was listed before, in one go.
+pub(super) struct Witness {
+    /// Of each context how many snapshots and tombstones there were, and the newest number.
+    contexts: BTreeMap<ContextName, (u64, u64)>,
+}
+
+impl Witness {
+    /// Lists everything below `contexts/`.
+    pub(super) async fn take(store: &Store, time: &PassTime) -> Result<Self, Error> {
+        let prefix = contexts_prefix();
+        let mut contexts: BTreeMap<ContextName, (u64, u64)> = BTreeMap::new();
+        let (mut listed, mut last) = (store.objects().list(Some(&prefix)), None);
+        while let Some(meta) = listed.next().await {
+            let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
+            if let Some(StoreKey::Snapshot { context, number }) = StoreKey::parse(&meta.location) {
+                let (count, newest) = contexts.entry(context).or_default();
+                (*count, *newest) = (*count + 1, number.max(*newest));
+            }
+            last = last.max(Some(meta.location));
+        }
+        // A server that ends each listing after a page, without a word, gives the rest when it is asked for that.
+        let Some(last) = last else { return Ok(Self { contexts }) };
+        match store.objects().list_with_offset(Some(&prefix), &last).next().await {
+            None => Ok(Self { contexts }),
+            Some(Ok(more)) if time.may_be_later(more.last_modified.timestamp()) => Ok(Self { contexts }),
+            Some(Ok(more)) => {
+                Err(bad(store, format!("it ends at {last}, and {} comes after that", more.location)))
+            }
+            Some(Err(e)) => Err(Error::store("list", &prefix, e)),
+        }
+    }
+
+    /// Expects all contexts to be listed that were listed before, in whatever way.
+    pub(super) fn agrees_on(
+        &self,
+        store: &Store,
+        known: &[ContextName],
+        names: &[ContextName],
+    ) -> Result<(), Error> {
+        let names: BTreeSet<_> = names.iter().collect();
+        match known.iter().chain(self.contexts.keys()).find(|name| !names.contains(name)) {
+            Some(name) => {
+                Err(bad(store, format!("it lacks the context {name}, which was listed a moment before")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Expects the listing of a context to hold all snapshots and tombstones that were listed before, and none to be
+    /// there that it lacks: after the newest, and where numbers are missing, as they are in a context that was moved.
+    pub(super) async fn confirms(
+        &self,
+        store: &Store,
+        name: &ContextName,
+        listed: &BTreeMap<u64, Listed>,
+        time: &PassTime,
+    ) -> Result<(), Error> {
+        let numbers: Vec<u64> = listed
+            .iter()
+            .filter(|(_, object)| object.snapshot.is_some())
+            .map(|(number, _)| *number)
+            .collect();
+        let newest = numbers.last().copied().unwrap_or(0);
+        let (count, before) = self.contexts.get(name).copied().unwrap_or_default();
+        if (numbers.len() as u64) < count || newest < before {
+            let what = format!("it lacks snapshots of {name} that were listed a moment before");
+            return Err(bad(store, what));
+        }
+        let mut absent: Vec<u64> = newest.checked_add(1).into_iter().collect();
+        let mut expected = 1;
+        for number in numbers {
+            absent.extend((number > expected).then(|| number - 1));
+            expected = number.saturating_add(1);
+        }
+        for number in absent {
+            let key = StoreKey::Snapshot { context: name.clone(), number }.path();
+            match store.stat(&key).await {
+                Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {}
+                Ok(found) if time.may_be_later(found.last_modified.timestamp()) => {}
+                Ok(_) => return Err(bad(store, format!("it lacks {key}, which is there"))),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn bad(store: &Store, what: String) -> Error {
+    Error::BadListing { location: store.location().to_owned(), what }
+}

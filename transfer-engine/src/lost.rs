@@ -1,0 +1,38 @@
+//! Packs that a snapshot refers to and that are not in the store any more.
+
+use futures::{StreamExt, stream};
+
+use crate::error::Error;
+use crate::format::{PackId, StoreKey};
+use crate::store::{Head, Store};
+
+/// Packs that a push looks at, each with a request of its own beside that of its commit.
+const AMONG_MANY: usize = 4;
+/// The same where they are files of this machine.
+const AMONG_FILES: usize = 256;
+/// Looks under way at once.
+const AT_ONCE: usize = 16;
+
+impl Store {
+    /// Returns which of a snapshot's packs are lost, as far as it looks: at all of a few, and of many at some that lie
+    /// together at a place that is drawn anew each time. What it can't find out now is for another time.
+    pub(crate) async fn lost_packs(&self, head: &Head) -> Vec<PackId> {
+        // What landed late counts as absent anyway.
+        let late = head.late_packs();
+        let packs: Vec<_> = head.snapshot.packs.iter().filter(|pack| !late.contains(&pack.id)).collect();
+        let most = if self.place().is_some() { AMONG_FILES } else { AMONG_MANY };
+        let drawn = self.random::<4>().map_or(0, u32::from_le_bytes) as usize;
+        let begin = if packs.len() > most { drawn % packs.len() } else { 0 };
+        let looked_at = packs.iter().cycle().skip(begin).take(most.min(packs.len()));
+        stream::iter(looked_at.map(|pack| pack.id).collect::<Vec<_>>())
+            .map(|id| async move {
+                let found = self.stat(&StoreKey::Pack(id).path()).await;
+                matches!(found, Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }))
+                    .then_some(id)
+            })
+            .buffer_unordered(AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await
+    }
+}
