@@ -38,6 +38,7 @@ pub struct RunningSession {
     mount: PathBuf,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, for a moment")]
 enum Last {
     Report(SyncReport),
     Status(Vec<TaskStatus>),
