@@ -107,7 +107,7 @@ async fn filled() -> (World, Machine) {
     let a = world.machine("a");
     let mut random = Random::new(3);
     for round in 0..3 {
-        a.mount.write(&format!("file{round}"), random.bytes(50_000));
+        a.mount.write(format!("file{round}"), random.bytes(50_000));
         a.push().await.clean();
     }
     world.store().create_context(&"zz".parse().unwrap()).await.unwrap();
