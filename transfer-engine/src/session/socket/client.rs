@@ -38,9 +38,8 @@ pub struct RunningSession {
     mount: PathBuf,
 }
 
-#[expect(clippy::large_enum_variant, reason = "one at a time, for a moment")]
 enum Last {
-    Report(SyncReport),
+    Report(Box<SyncReport>),
     Status(Vec<TaskStatus>),
 }
 
@@ -133,7 +132,7 @@ impl RunningSession {
     /// As [`push`](Self::push).
     pub async fn fetch(&mut self, paths: &[TreePath], monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         match self.ask(&Request::new(Verb::Fetch, paths), monitor).await? {
-            Last::Report(report) => Ok(report),
+            Last::Report(report) => Ok(*report),
             Last::Status(_) => Err(self.unheard(io::ErrorKind::InvalidData.into())),
         }
     }
@@ -161,7 +160,7 @@ impl RunningSession {
             (request.max_upload, request.deadline_ms) = (None, None);
         }
         match self.ask(&request, monitor).await? {
-            Last::Report(report) => Ok(report),
+            Last::Report(report) => Ok(*report),
             Last::Status(_) => Err(self.unheard(io::ErrorKind::InvalidData.into())),
         }
     }
@@ -176,7 +175,7 @@ impl RunningSession {
             // What a later version tells on the way can be done without.
             let Ok(event) = serde_json::from_slice(&line) else { continue };
             match event {
-                Event::Report { report } => return Ok(Last::Report(*report)),
+                Event::Report { report } => return Ok(Last::Report(report)),
                 Event::Status { tasks } => return Ok(Last::Status(tasks)),
                 Event::Error { kind, message, hint, causes } => {
                     return Err(remote(kind, message, hint, causes));
