@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use ctxsync_tests::compare::{assert_same, paths};
-use ctxsync_tests::faults::Meanwhile;
+use ctxsync_tests::faults::{Death, Meanwhile};
 use ctxsync_tests::machine::{Ended, Machine, World};
-use ctxsync_tests::mounts::{bind, may_mount, tmpfs, unmount};
+use ctxsync_tests::mounts::{bind, may_mount, small_tmpfs, tmpfs, unmount};
 use transfer_engine::Env;
 
 /// Expects a push or pull to have withheld so many paths and to have named the place, and nothing else.
@@ -104,6 +104,13 @@ async fn d7_what_was_on_an_unmounted_file_system_is_withheld_on_both_sides() {
         withheld_but(&a.push().await, 2, 1);
         all.mount();
         all_there(&a.push().await);
+        let ended = a.pull().await;
+        all_there(&ended);
+        assert_eq!((a.mount.read("data/f"), a.mount.has("data/new")), ("changed".to_owned(), true));
+        assert!(!a.mount.has("data/sub/g"));
+        all_there(&a.push().await);
+        all_there(&b.pull().await);
+        assert_eq!(paths(&b.mount.at("data")), paths(&a.mount.at("data")));
     }
 }
 
@@ -387,4 +394,76 @@ async fn l20_a_fresh_machine_gets_a_plain_directory_and_deletes_nothing() {
     fresh.lose_state();
     assert_eq!(fresh.push().await.clean().deleted, 0);
     all_there(&all.a.push().await);
+}
+
+#[tokio::test]
+async fn l20_what_is_on_another_file_system_is_brought_changed_and_removed() {
+    if !may_mount("l20_what_is_on_another_file_system_is_brought_changed_and_removed") {
+        return;
+    }
+    for bound in [false, true] {
+        let all = Mounted::new(bound).await;
+        let (a, b) = (&all.a, &all.b);
+        b.mount
+            .write("data/f", "changed")
+            .write("data/deep/er/new", "n")
+            .link("data/link", "f")
+            .dir("data/void");
+        b.mount.remove("data/sub").write("data/sub", "a file now").write("data/big", vec![7; 9 << 20]);
+        b.mount.mode("data/deep/er/new", 0o600).write("data/empty", "").write("keep", "changed");
+        b.push().await.clean();
+        a.pull().await.clean();
+        assert_same(&a.mount.0, &b.mount.0);
+        assert_eq!(a.push().await.clean().parent, None);
+        // Both change it.
+        a.mount.write("data/f", "here");
+        b.mount.write("data/f", "there");
+        b.push().await.clean();
+        assert_eq!(a.pull().await.report().conflicts, 1);
+        assert_eq!(paths(&a.mount.at("data")).iter().filter(|path| path.contains(".conflict-")).count(), 1);
+        assert!(!paths(&a.mount.0).iter().any(|path| path.contains("ctxsync-stage")));
+    }
+}
+
+#[tokio::test]
+async fn l20_a_download_that_dies_leaves_nothing_on_another_file_system() {
+    if !may_mount("l20_a_download_that_dies_leaves_nothing_on_another_file_system") {
+        return;
+    }
+    let all = Mounted::new(false).await;
+    let (a, b) = (&all.a, &all.b);
+    b.mount.write("data/f", "changed").write("data/new", "n").write("keep", "changed").remove("data/sub/g");
+    b.push().await.clean();
+    for lives in 0.. {
+        let mut dying = a.clone();
+        let death = Death::after(lives);
+        dying.env = Env::real().with_file_faults(death.clone());
+        let ended = dying.pull().await;
+        let done = ended.result.is_ok_and(|report| !report.is_incomplete());
+        // What was brought by then is nothing that was deleted here.
+        let push = a.push().await;
+        assert_eq!((push.report().deleted, push.report().unmounted), (0, 0), "{lives}: {:?}", push.noted);
+        if done {
+            break;
+        }
+    }
+    a.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn p5_a_full_file_system_below_holds_up_nothing_else() {
+    if !may_mount("p5_a_full_file_system_below_holds_up_nothing_else") {
+        return;
+    }
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("data/large", vec![1; 3 << 20]).write("data/small", "s").write("other", "o");
+    a.push().await.clean();
+    b.mount.dir("data");
+    small_tmpfs(b.mount.at("data"), "1m");
+    let ended = b.pull().await;
+    assert!(ended.report().failed > 0, "{:?}", ended.noted);
+    assert!(ended.noted.problems[0].starts_with("data/large"), "{:?}", ended.noted.problems);
+    assert!(b.mount.has("other"));
 }

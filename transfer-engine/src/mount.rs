@@ -11,7 +11,7 @@ use policy_core::{
 
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
-use crate::local::{FileSystems, Flush, MountDir, absolute, recover, staged_prints};
+use crate::local::{FileSystems, Flush, MountDir, Recovered, absolute, recover, staged_prints};
 use crate::monitor::{Monitor, Phase};
 use crate::options::SyncOptions;
 use crate::own_places::OwnPlaces;
@@ -218,10 +218,27 @@ impl Mount {
         }
         // First what an interrupted download left: its staging directory tells how far it came.
         self.fold_arrivals(Some(&dir), None)?;
-        let recovered = recover(&dir).map_err(|e| Error::local("clear up", &self.path, e))?;
+        let recovered = recover(&dir, true).map_err(|e| Error::local("clear up", &self.path, e))?;
         recovered.tell(monitor);
         self.arriving.leave(recovered.left);
         Ok(Some(dir))
+    }
+
+    /// Clears away what a crash left on file systems below the mount. Needs the mount for itself.
+    pub(crate) fn clear_below(&self, dir: &MountDir, file_systems: &FileSystems, monitor: &dyn Monitor) {
+        for place in file_systems.all() {
+            // A file may be mounted as well.
+            let Ok(below) = dir.dir(&place).map(|below| dir.inside(below, dir.show(&place))) else {
+                continue;
+            };
+            let recovered = recover(&below, false).unwrap_or_else(|e| {
+                monitor
+                    .warning(&format!("what an interrupted sync left at `{place}` cannot be removed: {e}"));
+                Default::default()
+            });
+            let rescued = recovered.rescued.into_iter().map(|name| format!("{place}/{name}")).collect();
+            Recovered { rescued, ..recovered }.tell(monitor);
+        }
     }
 
     pub(crate) fn delta_options<'a>(
@@ -303,7 +320,7 @@ impl Mount {
     /// system, and must not know more than the mount's keeps through a loss of power: what it has and the mount has
     /// not counts as deleted.
     pub(crate) async fn flush_arrivals(&self, dir: &MountDir) -> io::Result<()> {
-        Flush::begin(dir).end().await
+        Flush::begin(dir, Vec::new()).end().await
     }
 
     pub(crate) fn not_durable(&self, e: io::Error) -> Error {

@@ -24,7 +24,7 @@ use super::trouble::Trouble;
 use crate::error::Error;
 use crate::format::ChunkRef;
 use crate::local::{
-    Expected, FileSystems, Fingerprint, InstallError, MountDir, Staging, set_times, stat_at, writable,
+    Expected, FileSystems, Fingerprint, InstallError, MountDir, Stagings, set_times, stat_at, writable,
 };
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
@@ -105,10 +105,10 @@ pub(crate) async fn apply(
     ledger: &mut Ledger,
 ) -> Result<(), Error> {
     let Applying { dir, options, monitor, .. } = applying;
-    let staging =
-        Staging::create(dir).map_err(|e| Error::local("make a staging directory in", dir.path(), e))?;
+    let staging = Stagings::create(dir, applying.file_systems.clone())
+        .map_err(|e| Error::local("make a staging directory in", dir.path(), e))?;
     if applying.lane == Lane::All
-        && let Err(e) = staging.take_over(&applying.arriving.take_left())
+        && let Err(e) = staging.main().take_over(&applying.arriving.take_left())
     {
         tracing::debug!(error = %e, "what was left of an earlier download is fetched again");
     }
@@ -151,7 +151,7 @@ pub(crate) async fn apply(
 async fn carry_out(
     applying: &Applying<'_>,
     fetcher: &Fetcher<'_>,
-    staging: &Arc<Staging>,
+    staging: &Arc<Stagings>,
     plan: &mut Plan<'_>,
     ledger: &mut Ledger,
 ) -> Result<(), Error> {
@@ -496,7 +496,7 @@ async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<
 
 fn remove_leaf(
     dir: &MountDir,
-    staging: &Staging,
+    staging: &Stagings,
     path: &TreePath,
     expected: &Expecting,
 ) -> Result<(), InstallError> {
@@ -513,12 +513,12 @@ fn remove_leaf(
             None => return Err(InstallError::Changed),
         },
     };
-    staging.remove(&parent, path, &print)
+    staging.of(path)?.remove(&parent, path, &print)
 }
 
 async fn remove_now(
     dir: &MountDir,
-    staging: &Arc<Staging>,
+    staging: &Arc<Stagings>,
     path: &TreePath,
     expected: Option<Expecting>,
     monitor: &dyn Monitor,
@@ -571,7 +571,7 @@ type Removed = (Told, Result<(), (TreePath, Trouble)>);
 /// the files, and `emptied`. Returns as well which of them can't be removed, and in which something is left.
 fn remove_all(
     dir: &MountDir,
-    staging: &Staging,
+    staging: &Stagings,
     removals: Vec<Removal>,
     standing: BTreeSet<TreePath>,
     mut emptied: BTreeSet<TreePath>,

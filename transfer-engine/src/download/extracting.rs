@@ -17,7 +17,9 @@ use super::members::{LeftOut, place_members};
 use super::trouble::Trouble;
 use crate::error::Error;
 use crate::extract::{ArchiveKind, ExtractError, Extracted, Extraction};
-use crate::local::{Fingerprint, InstallError, MountDir, StagedDir, Staging, is_staging_name, writable};
+use crate::local::{
+    Fingerprint, InstallError, MountDir, StagedDir, Staging, Stagings, is_staging_name, writable,
+};
 use crate::plan::Filter;
 use crate::state::{Archive, ArrivalRow, Arriving, BaseRow, Change};
 
@@ -78,7 +80,7 @@ fn failed<T>(what: &str, e: &io::Error) -> Done<T> {
 /// that, unless it `waited` already.
 pub(super) async fn extract(
     applying: &Applying<'_>,
-    staging: &Arc<Staging>,
+    stagings: &Arc<Stagings>,
     brought: Brought,
     waited: bool,
 ) -> Result<(Brought, Fate), Error> {
@@ -86,7 +88,11 @@ pub(super) async fn extract(
     if !done.insert(brought.row.path.clone()) {
         return Ok((brought, Fate::Left));
     }
-    let fate = run(applying, staging, &brought, waited).await?;
+    // What comes out is beside it, and so on the same file system.
+    let fate = match stagings.of(&brought.row.path) {
+        Ok(staging) => run(applying, &staging, &brought, waited).await?,
+        Err(e) => Fate::Failed(Trouble::local("the archive cannot be extracted", &e)),
+    };
     if !matches!(fate, Fate::Out(_)) {
         done.remove(&brought.row.path);
     }

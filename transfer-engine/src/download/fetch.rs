@@ -19,7 +19,7 @@ use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::{Error, chain};
 use crate::format::{BlockOpener, ChunkId, ChunkRef, StoreKey, TreeEntry};
-use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Staged, Staging, write_sparse};
+use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelves, Staged, Stagings, write_sparse};
 use crate::monitor::{Action, Monitor, PathProblem, Progress};
 use crate::state::{Arriving, BaseRow, Lane};
 use crate::store::{MAX_RANGE, Store};
@@ -83,7 +83,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Fetcher<'a> {
     pub(crate) store: &'a Store,
     pub(crate) dir: MountDir,
-    pub(crate) staging: Arc<Staging>,
+    pub(crate) staging: Arc<Stagings>,
     /// A permit for each range that may be under way, of all that is fetched together: what was begun first is
     /// asked for first.
     pub(crate) ranges: Semaphore,
@@ -364,11 +364,11 @@ fn write_blocks(
     blocks: &[BlockNeeds],
     items: &[Item],
     slots: &Slots,
-    staging: &Staging,
+    staging: &Stagings,
 ) -> Written {
     let mut written = Written::default();
     let mut opener = BlockOpener::new();
-    let mut shelf = staging.shelf();
+    let mut shelves = Shelves::new(staging);
     for (index, BlockNeeds { block, needs }) in blocks.iter().enumerate() {
         let from = (u64::from(block.offset) - start) as usize;
         let Some(stored) = bytes.get(from..from + block.stored_len as usize) else {
@@ -390,7 +390,7 @@ fn write_blocks(
             if slot.failed.is_some() {
                 continue;
             }
-            match write_chunk(&mut slot, need, chunk, item, staging, &mut shelf) {
+            match write_chunk(&mut slot, need, chunk, item, staging, &mut shelves) {
                 Ok(true) => written.files += 1,
                 Ok(false) => {}
                 Err(e) => slot.failed = Some(Failure::Local(e)),
@@ -428,12 +428,12 @@ fn write_chunk(
     need: &Need,
     chunk: &[u8],
     item: &Item,
-    staging: &Staging,
-    shelf: &mut Shelf<'_>,
+    staging: &Stagings,
+    shelves: &mut Shelves<'_>,
 ) -> io::Result<bool> {
     let new = match &mut slot.file {
         Some(new) => new,
-        none => none.insert(shelf.new_file()?),
+        none => none.insert(shelves.of(&item.path)?.new_file()?),
     };
     slot.ends_in_hole |= write_sparse(&new.file, chunk, need.at, !slot.is_resumed)?;
     if chunk.len() >= WORTH_WRITING_OUT {
@@ -447,7 +447,7 @@ fn write_chunk(
 }
 
 /// Makes a file ready to be put in place once nothing of it is missing; true if it is.
-fn seal_if_whole(slot: &mut Slot, item: &Item, staging: &Staging) -> io::Result<bool> {
+fn seal_if_whole(slot: &mut Slot, item: &Item, staging: &Stagings) -> io::Result<bool> {
     if slot.left > 0 {
         return Ok(false);
     }
@@ -456,7 +456,7 @@ fn seal_if_whole(slot: &mut Slot, item: &Item, staging: &Staging) -> io::Result<
         if slot.ends_in_hole {
             new.file.set_len(entry.size())?;
         }
-        slot.staged = Some(staging.seal(new, entry.mode, entry.mtime)?);
+        slot.staged = Some(staging.main().seal(new, entry.mode, entry.mtime)?);
     }
     Ok(true)
 }

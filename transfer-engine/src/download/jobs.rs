@@ -13,14 +13,14 @@ use super::extracting::{Brought, Fate, extract};
 use super::fetch::{Fetched, Fetcher, Item};
 use super::ledger::Ledger;
 use crate::error::Error;
-use crate::local::Staging;
+use crate::local::Stagings;
 use crate::monitor::Phase;
 
 /// What is under way at once: windows being fetched, and one archive being extracted.
 pub(super) struct Jobs<'a> {
     applying: &'a Applying<'a>,
     fetcher: &'a Fetcher<'a>,
-    staging: &'a Arc<Staging>,
+    staging: &'a Arc<Stagings>,
     running: FuturesUnordered<BoxFuture<'a, Result<Job, Error>>>,
     windows: usize,
     extracting: bool,
@@ -39,7 +39,7 @@ impl<'a> Jobs<'a> {
     pub(super) fn new(
         applying: &'a Applying<'a>,
         fetcher: &'a Fetcher<'a>,
-        staging: &'a Arc<Staging>,
+        staging: &'a Arc<Stagings>,
     ) -> Self {
         Self {
             applying,

@@ -15,14 +15,14 @@ use super::fetch::{Failure, Item, Outcome, Slot, Slots, lock};
 use super::trouble::Trouble;
 use crate::error::Error;
 use crate::local::{
-    Expected, Fingerprint, InstallError, MountDir, Shelf, Staged, Staging, Writable, writable,
+    Expected, Fingerprint, InstallError, MountDir, Shelves, Staged, Stagings, Writable, writable,
 };
 use crate::state::{ArrivalRow, Arriving, BaseRow, Change, Lane};
 
 /// Puts the files of one window in place.
 pub(super) struct Placing<'a> {
     pub(super) dir: &'a MountDir,
-    pub(super) staging: &'a Staging,
+    pub(super) staging: &'a Stagings,
     pub(super) sharing: Option<(Arc<Arriving>, Lane)>,
     /// Whether the fetch was cut short, so that files are missing for no fault of their own.
     pub(super) stopped: bool,
@@ -37,17 +37,18 @@ enum Ready {
 impl Placing<'_> {
     /// Makes what needs no content, makes all durable, and puts everything in its place.
     pub(super) fn all(&self, items: &[Item], slots: &Slots) -> Result<Vec<Result<Outcome, Trouble>>, Error> {
-        let (mut full, mut shelf) = (None, self.staging.shelf());
+        let (mut full, mut shelves) = (None, Shelves::new(self.staging));
         for (item, slot) in items.iter().zip(slots.iter()) {
             let mut slot = lock(slot);
             if item.entry.chunks.is_empty() && slot.failed.is_none() {
-                match stage_bare(item, self.staging, &mut shelf) {
+                match stage_bare(item, self.staging, &mut shelves) {
                     Ok(staged) => slot.staged = Some(staged),
                     Err(e) => slot.failed = Some(Failure::Local(e)),
                 }
             }
             // A full disk is not one file's trouble; but what has found room is brought.
             if let Some(Failure::Local(e)) = &slot.failed
+                && !self.staging.is_below(&item.path)
                 && matches!(
                     e.kind(),
                     io::ErrorKind::StorageFull
@@ -63,7 +64,7 @@ impl Placing<'_> {
         self.staging
             .sync()
             .map_err(|e| Error::local("make durable what was written to", self.dir.path(), e))?;
-        let turn = self.staging.turn();
+        let turn = self.staging.main().turn();
         let placed = self
             .place(items, slots)
             .map_err(|e| Error::local("note what arrived in", "the local state", e))?;
@@ -132,7 +133,15 @@ impl Placing<'_> {
                 placed
             })
             .collect();
+        // The journal is believed in what came there: nothing looks into their staging after a crash.
+        let durable = self.staging.sync_below();
+        if durable.is_err() {
+            for row in came.iter_mut().filter(|row| self.staging.is_below(&row.path)) {
+                row.change = Change::Void;
+            }
+        }
         arriving.note(came)?;
+        durable?;
         Ok(placed)
     }
 
@@ -140,11 +149,11 @@ impl Placing<'_> {
         let unfinished = slot.file.take();
         // What a later download can go on with is kept, if this one does not end well.
         if let Some(new) = unfinished.filter(|_| slot.failed.is_some()) {
-            self.staging.discard(&new);
+            self.staging.main().discard(&new);
         }
         if is_anothers {
             if let Some(staged) = slot.staged.take() {
-                self.staging.abandon(&staged);
+                self.staging.main().abandon(&staged);
             }
             return Ready::Settled(Ok(Outcome::Left));
         }
@@ -167,7 +176,9 @@ impl Placing<'_> {
             Ok(None) => return Ok(Outcome::Withheld),
             Err(e) => return Err(Trouble::local("its directory cannot be made", &e)),
         };
-        let placed = self.staging.install(&staged, &parent, &item.path, &item.expected);
+        let staging =
+            self.staging.of(&item.path).map_err(|e| Trouble::local("cannot be put in place", &e))?;
+        let placed = staging.install(&staged, &parent, &item.path, &item.expected);
         if matches!(placed, Err(InstallError::Changed))
             && let Some(print) = stands_already(self.dir, &item.path, &item.entry.entry)
         {
@@ -215,13 +226,14 @@ pub(super) fn with_print(
     BaseRow { print: known.then_some(*print), ..row.clone() }
 }
 
-fn stage_bare(item: &Item, staging: &Staging, shelf: &mut Shelf<'_>) -> io::Result<Staged> {
+fn stage_bare(item: &Item, staging: &Stagings, shelves: &mut Shelves<'_>) -> io::Result<Staged> {
+    let shelf = shelves.of(&item.path)?;
     let entry = &item.entry.entry;
     match &entry.node {
         Node::Symlink { target } => shelf.new_symlink(target, entry.mtime),
         Node::File { .. } | Node::Dir => {
             let new = shelf.new_file()?;
-            staging.seal(new, entry.mode, entry.mtime)
+            staging.main().seal(new, entry.mode, entry.mtime)
         }
     }
 }

@@ -149,6 +149,7 @@ impl Mount {
             }
         }
 
+        self.clear_below(&dir, &delta.file_systems, monitor);
         let as_begun = self.header_of(&head, false).await?;
         self.arriving.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         // From here on others may ask for paths, and get them first.

@@ -19,7 +19,7 @@ use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
-use crate::local::{Expected, MountDir, Staging, make_all, recover, set_times};
+use crate::local::{Expected, MountDir, Stagings, make_all, recover, set_times};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
@@ -249,7 +249,7 @@ async fn is_there(target: &Target, entry: &TreeEntry) -> bool {
 
 struct Target {
     dir: MountDir,
-    staging: Arc<Staging>,
+    staging: Arc<Stagings>,
     recent: Arc<Mutex<Recent>>,
     buffers: Buffers,
 }
@@ -265,11 +265,11 @@ fn open_target(
     make_all(dir, options.owner).map_err(|e| Error::local("make", dir, e))?;
     let opened = MountDir::open(dir, store.env()).map_err(|e| Error::local("open", dir, e))?;
     let opened = opened.owned_by(options.owner);
-    let recovered = recover(&opened).map_err(|e| Error::local("clear up", dir, e))?;
+    let recovered = recover(&opened, true).map_err(|e| Error::local("clear up", dir, e))?;
     recovered.tell(monitor);
-    let staging =
-        Staging::create(&opened).map_err(|e| Error::local("make a staging directory in", dir, e))?;
-    if let Err(e) = staging.take_over(&recovered.left) {
+    let staging = Stagings::create(&opened, Arc::default())
+        .map_err(|e| Error::local("make a staging directory in", dir, e))?;
+    if let Err(e) = staging.main().take_over(&recovered.left) {
         tracing::debug!(error = %e, "what was left of an earlier restore is fetched again");
     }
     let recent = Arc::new(Mutex::new(Recent::new(options.memory / KEPT)));

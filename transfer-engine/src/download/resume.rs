@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::Item;
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, cut, sha256};
-use crate::local::{Expected, Fingerprint, MountDir, NewFile, Staging, is_hole, write_sparse};
+use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Stagings, is_hole, write_sparse};
 
 /// A file of at least this size is worth going on with.
 pub(super) const RESUMED: u64 = 64 << 20;
@@ -36,16 +36,17 @@ pub(super) struct Begun {
 /// Told to stop, it looks no further.
 pub(super) fn begin(
     dir: &MountDir,
-    staging: &Staging,
+    stagings: &Stagings,
     item: &Item,
     stop: &CancellationToken,
 ) -> io::Result<Begun> {
     let size = item.entry.entry.size();
+    let staging = stagings.of(&item.path)?;
     let mut present = vec![false; item.entry.chunks.len()];
     let new = if size >= RESUMED {
         staging.resumable_file(&resumable_name(item))?
     } else {
-        staging.shelf().new_file()?
+        Shelf::of(staging).new_file()?
     };
     let is_resumed = new.file.metadata()?.len() > 0;
     if is_resumed {

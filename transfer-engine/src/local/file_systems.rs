@@ -114,6 +114,11 @@ impl FileSystems {
         depth(&self.begin_of(path))
     }
 
+    /// Returns the places, in order.
+    pub(crate) fn all(&self) -> Vec<TreePath> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }

@@ -18,6 +18,7 @@ mod special;
 pub(crate) mod sqlite;
 mod staging;
 mod staging_dir;
+mod stagings;
 
 pub(crate) use absolute::absolute;
 pub(crate) use busy::Busy;
@@ -30,7 +31,7 @@ pub(crate) use make_all::make_all;
 pub(crate) use mount_dir::{
     Flush, MountDir, Writable, identity, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
-pub(crate) use recover::recover;
+pub(crate) use recover::{Recovered, recover};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter, ScanPlan};
 pub(crate) use shelf::{NewFile, Shelf};
 pub(crate) use sparse::{is_hole, write_sparse};
@@ -39,3 +40,4 @@ pub(crate) use staging::{
     Expected, InstallError, Staged, Staging, is_staging, is_staging_name, names, set_times, staged_prints,
 };
 pub(crate) use staging_dir::{StagedDir, move_over, remove_tree};
+pub(crate) use stagings::{Shelves, Stagings};

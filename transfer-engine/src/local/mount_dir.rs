@@ -218,12 +218,18 @@ pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
 pub(crate) struct Flush(oneshot::Receiver<io::Result<()>>);
 
 impl Flush {
-    pub(crate) fn begin(dir: &MountDir) -> Self {
+    /// Begins it, with those of the file systems that begin at these places below.
+    pub(crate) fn begin(dir: &MountDir, below: Vec<TreePath>) -> Self {
         let (done, result) = oneshot::channel();
         let job_dir = dir.clone();
         dir.env.spawn_detached(move || {
             // Who began it may not want to know any more.
-            let _ = done.send(job_dir.sync());
+            let flushed = below.iter().try_for_each(|place| match job_dir.dir(place) {
+                Ok(dir) => Ok(rustix::fs::syncfs(dir)?),
+                // It is gone, or a file.
+                Err(_) => Ok(()),
+            });
+            let _ = done.send(flushed.and_then(|()| job_dir.sync()));
         });
         Self(result)
     }

@@ -42,11 +42,11 @@ impl Recovered {
 
 /// Removes what an interrupted sync left in the mount. A file that a user may have edited in the very moment
 /// of the crash is not deleted but moved to the mount's root.
-pub(crate) fn recover(mount: &MountDir) -> io::Result<Recovered> {
+pub(crate) fn recover(mount: &MountDir, keep_resumable: bool) -> io::Result<Recovered> {
     let mut recovered = Recovered::default();
     for name in names(mount.root())? {
         if is_staging(mount.root(), &name) && !is_in_use(mount.root(), &name) {
-            recovered.rescued.extend(clear(mount.root(), &name, true)?);
+            recovered.rescued.extend(clear(mount.root(), &name, keep_resumable)?);
             if stat_at(mount.root(), &name)?.is_some() {
                 recovered.left.push(name);
             }
@@ -143,11 +143,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mount = MountDir::open(dir.path(), &Env::real()).unwrap();
         let staging = Staging::create(&mount).unwrap();
-        recover(&mount).unwrap();
+        recover(&mount, true).unwrap();
         assert_eq!(names(mount.root()).unwrap().len(), 1);
         // As if it were killed.
         drop(staging);
-        recover(&mount).unwrap();
+        recover(&mount, true).unwrap();
         assert!(names(mount.root()).unwrap().is_empty());
     }
 }

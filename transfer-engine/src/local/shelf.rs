@@ -29,18 +29,13 @@ pub(crate) struct NewFile {
 
 /// A place for new files, for one who makes them at a time.
 #[derive(Debug)]
-pub(crate) struct Shelf<'a> {
-    staging: &'a Staging,
+pub(crate) struct Shelf {
+    staging: Arc<Staging>,
     dir: Option<Arc<OwnedFd>>,
     room: usize,
 }
 
 impl Staging {
-    /// Returns a place for new files; it is made with the first of them.
-    pub(crate) fn shelf(&self) -> Shelf<'_> {
-        Shelf { staging: self, dir: None, room: 0 }
-    }
-
     /// Finds a directory from which all files were moved out, or makes another.
     fn free_shelf(&self) -> io::Result<Arc<OwnedFd>> {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +74,12 @@ impl Staging {
     }
 }
 
-impl Shelf<'_> {
+impl Shelf {
+    /// Returns a place for new files; it is made with the first of them.
+    pub(crate) fn of(staging: Arc<Staging>) -> Self {
+        Self { staging, dir: None, room: 0 }
+    }
+
     /// Makes an empty file, open for writing and readable by its owner only.
     pub(crate) fn new_file(&mut self) -> io::Result<NewFile> {
         let (dir, name) = self.place()?;

@@ -70,7 +70,10 @@ impl Staged {
 /// A staging directory in use.
 #[derive(Debug)]
 pub(crate) struct Staging {
+    /// The directory that it is in.
     pub(super) mount: MountDir,
+    /// The mount, by which paths are shown.
+    pub(super) shown: MountDir,
     pub(super) dir: Arc<OwnedFd>,
     pub(super) name: String,
     next: AtomicU64,
@@ -96,9 +99,10 @@ impl Staging {
         let marker = mark(&dir)?;
         hide(&dir)?;
         let root_times = before.zip(root_time(mount)).map(Into::into);
-        let (mount, next) = (mount.clone(), AtomicU64::new(0));
+        let next = AtomicU64::new(0);
         Ok(Self {
-            mount,
+            mount: mount.clone(),
+            shown: mount.clone(),
             dir,
             name,
             next,
@@ -108,6 +112,11 @@ impl Staging {
             root_times,
             _marker: marker,
         })
+    }
+
+    /// Says where things are by their paths below `mount`, though the directory lies deeper.
+    pub(super) fn shown_by(self, mount: &MountDir) -> Self {
+        Self { shown: mount.clone(), ..self }
     }
 
     /// Waits for the turn to move things to other directories. The kernel lets one at a time do that on a file
@@ -180,7 +189,7 @@ impl Staging {
         path: &TreePath,
         expected: &Expected,
     ) -> Result<(), InstallError> {
-        let fault = |operation| self.mount.env().check_fault(operation, &self.mount.show(path));
+        let fault = |operation| self.mount.env().check_fault(operation, &self.shown.show(path));
         match expected {
             Expected::Absent => {
                 fault("renameat2")?;
@@ -246,7 +255,7 @@ impl Staging {
         path: &TreePath,
         expected: &Fingerprint,
     ) -> Result<(), InstallError> {
-        let (name, fault) = (path.name(), |op| self.mount.env().check_fault(op, &self.mount.show(path)));
+        let (name, fault) = (path.name(), |op| self.mount.env().check_fault(op, &self.shown.show(path)));
         fault("fstatat")?;
         match stat_at(parent, name)? {
             None => return Ok(()),

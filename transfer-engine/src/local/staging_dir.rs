@@ -57,7 +57,7 @@ impl Staging {
         parent: &OwnedFd,
         path: &TreePath,
     ) -> Result<(), InstallError> {
-        self.mount.env().check_fault("renameat2", &self.mount.show(path))?;
+        self.mount.env().check_fault("renameat2", &self.shown.show(path))?;
         move_over(&self.dir, staged.name.as_bytes(), parent, path.name())
     }
 
@@ -69,7 +69,7 @@ impl Staging {
         path: &TreePath,
         expected: &Fingerprint,
     ) -> Result<(), InstallError> {
-        self.mount.env().check_fault("renameat2", &self.mount.show(path))?;
+        self.mount.env().check_fault("renameat2", &self.shown.show(path))?;
         if !stat_at(parent, path.name())?.is_some_and(|stat| Fingerprint::of(&stat) == *expected) {
             return Err(InstallError::Changed);
         }

@@ -320,6 +320,15 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
             let old = self.base.next_if(of_path);
             match arrived.change {
                 Change::Set(row) => return Some(Ok(row)),
+                // Of what was put on a file system below the mount, staging is not looked at: it may be gone. What was
+                // only about to come is compared again.
+                Change::Coming { ref row, .. } if row.depth.is_some_and(|depth| depth > 0) => match old {
+                    Some(old) => return Some(old),
+                    None => continue,
+                },
+                Change::Extracting { row, .. } if row.depth.is_some_and(|depth| depth > 0) => {
+                    return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
+                }
                 Change::Coming { row, inode } | Change::Extracting { row, inode }
                     if !self.staged.contains_key(&inode) =>
                 {

@@ -163,7 +163,7 @@ impl Mount {
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
         if !copies.made.is_empty() && !course.pace.has_deadline() {
             // They were put there since.
-            attempt.flush = Some(Flush::begin(attempt.dir));
+            attempt.flush = Some(Flush::begin(attempt.dir, delta.file_systems.all()));
         }
         let (sent, noted) = tokio::join!(sink.flush(), may_be_noted(attempt));
         sent?;

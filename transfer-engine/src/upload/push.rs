@@ -201,7 +201,7 @@ impl Mount {
             }
             // Not against a deadline: it may have to wait for whatever others write to the same file system.
             if delta.has_rows() && !options.dry_run && !course.pace.has_deadline() {
-                attempt.flush = Some(Flush::begin(&dir));
+                attempt.flush = Some(Flush::begin(&dir, delta.file_systems.all()));
             }
             let in_scope_nothing = delta.is_whole && self.check_mount(&dir, &mut attempt, &delta);
             let cut = self.settle(&mut delta, &chunks, &mut sink, &head).await?;

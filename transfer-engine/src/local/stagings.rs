@@ -1,0 +1,108 @@
+//! The staging directories of one download: one on each file system that something is put on, for a rename can't lead
+//! from one to another.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use policy_core::TreePath;
+
+use super::file_systems::FileSystems;
+use super::mount_dir::MountDir;
+use super::shelf::Shelf;
+use super::staging::Staging;
+
+/// Staging directories below one mount; all but the first are made when they are needed.
+#[derive(Debug)]
+pub(crate) struct Stagings {
+    mount: MountDir,
+    file_systems: Arc<FileSystems>,
+    main: Arc<Staging>,
+    below: Mutex<Vec<(TreePath, Arc<Staging>)>>,
+}
+
+impl Stagings {
+    /// Makes the one in the mount's root.
+    pub(crate) fn create(mount: &MountDir, file_systems: Arc<FileSystems>) -> io::Result<Self> {
+        let main = Arc::new(Staging::create(mount)?);
+        Ok(Self { mount: mount.clone(), file_systems, main, below: Mutex::default() })
+    }
+
+    /// Returns the one in the mount's root.
+    pub(crate) fn main(&self) -> &Arc<Staging> {
+        &self.main
+    }
+
+    fn begin_of(&self, path: &TreePath) -> TreePath {
+        self.file_systems.begin_of(&path.parent().unwrap_or_default())
+    }
+
+    /// Whether what is put at `path` is on a file system below the mount.
+    pub(crate) fn is_below(&self, path: &TreePath) -> bool {
+        !self.file_systems.is_empty() && !self.begin_of(path).is_root()
+    }
+
+    /// Returns the one from which something can be put at `path`.
+    pub(crate) fn of(&self, path: &TreePath) -> io::Result<Arc<Staging>> {
+        if !self.is_below(path) {
+            return Ok(self.main.clone());
+        }
+        let begin = self.begin_of(path);
+        let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, staging)) = below.iter().find(|(place, _)| *place == begin) {
+            return Ok(staging.clone());
+        }
+        let place = self.mount.inside(self.mount.dir(&begin)?, self.mount.show(&begin));
+        let staging = Arc::new(Staging::create(&place)?.shown_by(&self.mount));
+        below.push((begin, staging.clone()));
+        Ok(staging)
+    }
+
+    /// Makes everything that was done so far durable, with one call for each file system.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.main.sync()?;
+        self.sync_below()
+    }
+
+    /// The same, for file systems below the mount only.
+    pub(crate) fn sync_below(&self) -> io::Result<()> {
+        let below = self.below.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        below.iter().try_for_each(|(_, staging)| staging.sync())
+    }
+
+    /// Removes the staging directories and what a failed sync left in them, but for files to go on with later in the
+    /// mount's root.
+    pub(crate) fn finish(self, keep_resumable: bool) {
+        for (_, staging) in self.below.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(staging) = Arc::into_inner(staging) {
+                staging.finish(false);
+            }
+        }
+        if let Some(main) = Arc::into_inner(self.main) {
+            main.finish(keep_resumable);
+        }
+    }
+}
+
+/// Places for new files on each file system, for one who makes them at a time.
+pub(crate) struct Shelves<'a> {
+    stagings: &'a Stagings,
+    made: Vec<(Arc<Staging>, Shelf)>,
+}
+
+impl<'a> Shelves<'a> {
+    pub(crate) fn new(stagings: &'a Stagings) -> Self {
+        Self { stagings, made: Vec::new() }
+    }
+
+    /// Returns the one for what is put at `path`.
+    pub(crate) fn of(&mut self, path: &TreePath) -> io::Result<&mut Shelf> {
+        let staging = self.stagings.of(path)?;
+        let known = self.made.iter().position(|(made, _)| Arc::ptr_eq(made, &staging));
+        let at = known.unwrap_or(self.made.len());
+        if known.is_none() {
+            let shelf = Shelf::of(staging.clone());
+            self.made.push((staging, shelf));
+        }
+        Ok(&mut self.made[at].1)
+    }
+}
