@@ -269,6 +269,7 @@ fn open_target(
     recovered.tell(monitor);
     let staging = Stagings::create(&opened, Arc::default())
         .map_err(|e| Error::local("make a staging directory in", dir, e))?;
+    staging.main().claim();
     if let Err(e) = staging.main().take_over(&recovered.left) {
         tracing::debug!(error = %e, "what was left of an earlier restore is fetched again");
     }

@@ -143,6 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mount = MountDir::open(dir.path(), &Env::real()).unwrap();
         let staging = Staging::create(&mount).unwrap();
+        staging.claim();
         recover(&mount, true).unwrap();
         assert_eq!(names(mount.root()).unwrap().len(), 1);
         // As if it were killed.

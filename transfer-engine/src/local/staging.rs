@@ -84,7 +84,7 @@ pub(crate) struct Staging {
     /// The time of the mount's root before and after the staging directory was made in it.
     root_times: Option<[Timestamp; 2]>,
     /// Held as long as somebody works here.
-    _marker: OwnedFd,
+    marker: OwnedFd,
 }
 
 impl Staging {
@@ -110,13 +110,19 @@ impl Staging {
             shelves: Mutex::default(),
             failed: AtomicBool::new(false),
             root_times,
-            _marker: marker,
+            marker,
         })
     }
 
     /// Says where things are by their paths below `mount`, though the directory lies deeper.
     pub(super) fn shown_by(self, mount: &MountDir) -> Self {
         Self { shown: mount.clone(), ..self }
+    }
+
+    /// Locks the marker, so that a sync of the mount that begins meanwhile leaves this alone. A sync needs no such
+    /// lock: it has the mount's. Where the file system has no locks, the next sync clears this away.
+    pub(crate) fn claim(&self) {
+        let _ = rustix::fs::flock(&self.marker, FlockOperation::NonBlockingLockExclusive);
     }
 
     /// Waits for the turn to move things to other directories. The kernel lets one at a time do that on a file
@@ -418,13 +424,10 @@ pub(crate) fn staged_prints(mount: &MountDir) -> io::Result<BTreeMap<u64, Finger
     Ok(prints)
 }
 
-/// Makes the marker, and says by a lock on it that somebody works here. Where there are no locks it is nobody's
-/// as soon as the next sync comes.
+/// Makes the marker.
 pub(super) fn mark(dir: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let marker = rustix::fs::openat(dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?;
-    let _ = rustix::fs::flock(&marker, FlockOperation::NonBlockingLockExclusive);
-    Ok(marker)
+    Ok(rustix::fs::openat(dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?)
 }
 
 /// Keeps git, and what goes by its rules, away from what is here.
