@@ -43,7 +43,7 @@ fn what_is_brought_belongs_to_them() {
         assert_eq!(owner(&two, args[3]), (54321, 54322), "{args:?}");
         assert_eq!(owner(&two, made.parent().unwrap().to_str().unwrap()), (54321, 54322), "{args:?}");
     }
-    two.done(&["restore", "c@-0", "restored", "--chown", "54321:54322"]);
+    two.done(&["restore", "c", "restored", "--chown", "54321:54322"]);
     assert_eq!(owner(&two, "restored"), (54321, 54322));
 }
 

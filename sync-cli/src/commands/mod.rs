@@ -182,8 +182,9 @@ fn on_runtime(command: &Command, means: Means<'_>, mut signals: Signals) -> Resu
     outcome
 }
 
-/// How long `--resume` may take when a push is stopped; what takes longer goes on by itself.
-const RESUMED_WITHIN: Duration = Duration::from_millis(1500);
+/// How long `--resume` may take when a push is stopped; what takes longer goes on by itself. Less than what an orderly
+/// end may take after a signal, or the program would end before the command was started.
+const RESUMED_WITHIN: Duration = Duration::from_millis(800);
 
 async fn talk(
     command: &Command,

@@ -133,7 +133,10 @@ pub(crate) async fn apply(
     drop(fetcher);
     let (times, root_time) = ledger.times.finish();
     let job_dir = dir.clone();
-    let timed = dir.blocking(move || set_all(&job_dir, &times)).await;
+    let timed = match times.is_empty() {
+        true => Ok(()),
+        false => dir.blocking(move || set_all(&job_dir, &times)).await,
+    };
     let noted = ledger.flush(applying);
     // With a journal that lacks something, what is still in staging is how the next sync knows what came.
     if !applying.arriving.is_torn()
