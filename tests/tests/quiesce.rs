@@ -1,5 +1,4 @@
 //! What is called before a mount is read and after it, and what becomes of the mount meanwhile.
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::future::Future;
 use std::io;

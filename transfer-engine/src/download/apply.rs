@@ -24,7 +24,7 @@ use super::trouble::Trouble;
 use crate::error::Error;
 use crate::format::ChunkRef;
 use crate::local::{
-    Expected, FileSystems, Fingerprint, InstallError, MountDir, Stagings, set_times, stat_at, writable,
+    Expected, FileSystems, Fingerprint, InstallError, MountDir, Stagings, names, set_times, stat_at, writable,
 };
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
@@ -607,6 +607,10 @@ fn remove_all(
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             // Whatever is still in it, in scope or not, keeps it.
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => _ = full.insert(path),
+            // Of a place where another file system begins the kernel says that first.
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && holds_something(dir, &path) => {
+                full.insert(path);
+            }
             Err(e) => {
                 let mode =
                     dir.stat(&path).ok().flatten().map_or(0o755, |stat| (stat.st_mode & 0o7777) as u16);
@@ -616,6 +620,10 @@ fn remove_all(
         }
     }
     (done, stuck, full)
+}
+
+fn holds_something(dir: &MountDir, path: &TreePath) -> bool {
+    dir.dir(path).and_then(|dir| names(&dir)).is_ok_and(|names| !names.is_empty())
 }
 
 fn remove_dir(dir: &MountDir, path: &TreePath) -> io::Result<()> {

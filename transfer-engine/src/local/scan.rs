@@ -69,9 +69,18 @@ pub(crate) enum FoundKind {
 
 /// Listings that helpers may hold in advance, counted in entries.
 const MAX_AHEAD: usize = 50_000;
-/// Directory handles that are kept open to find subdirectories by; with more, they are found by their path,
-/// which costs time and no descriptor.
+/// Directory handles that are kept open to find subdirectories by, at the most; with more, they are found by their
+/// path, which costs time and no descriptor.
 const MAX_HANDLES: usize = 128;
+/// This part of the descriptors that the process may open is for them.
+const HANDLES_PART: u64 = 8;
+
+/// Returns how many directory handles are kept open here.
+fn max_handles() -> usize {
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let part = allowed.map_or(u64::MAX, |allowed| allowed / HANDLES_PART);
+    usize::try_from(part).unwrap_or(usize::MAX).min(MAX_HANDLES)
+}
 
 /// A walk under way; yields what it finds in tree order.
 pub(crate) struct Scan {
@@ -121,6 +130,8 @@ struct Listing {
 
 struct Shared {
     mount: MountDir,
+    /// How many handles may be kept open.
+    max_handles: usize,
     /// How many handles are open.
     handles: Arc<AtomicUsize>,
     filter: Arc<dyn ScanFilter>,
@@ -190,6 +201,7 @@ impl Scan {
         let ScanPlan { filter, look, from, leaves_passing, file_systems } = plan;
         let shared = Arc::new(Shared {
             mount: mount.clone(),
+            max_handles: max_handles(),
             handles: Arc::default(),
             filter,
             file_systems,
@@ -415,7 +427,7 @@ impl Shared {
     fn list(&self, path: &TreePath, handle: &Arc<Handle>, in_git: bool) -> io::Result<Listing> {
         let dir = &handle.dir;
         let mut marks = GitMarks::default();
-        let keep = self.handles.load(Ordering::Relaxed) <= MAX_HANDLES;
+        let keep = self.handles.load(Ordering::Relaxed) <= self.max_handles;
         let here = Looked::of_dir(dir)?.place;
         let mut items = Vec::new();
         let mut hides = false;
