@@ -154,6 +154,11 @@ pub(crate) struct AwayOnes {
 }
 
 impl AwayOnes {
+    /// Whether the base has paths on a file system below the mount that is there.
+    pub(super) fn has_file_systems(&self) -> bool {
+        !self.counts.is_empty()
+    }
+
     /// Looks once more, after files were read, whether the file systems are still there.
     pub(super) fn look_again(&mut self, mount: &MountDir) {
         for (place, rows) in std::mem::take(&mut self.counts) {

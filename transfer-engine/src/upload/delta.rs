@@ -347,12 +347,14 @@ pub(crate) async fn local_delta(
     let mut delta = reading.delta;
     let Walked { marks, before, file_systems, mut away } =
         walked.map_err(|e| Error::local("scan", mount.path(), e))?;
-    let looking = mount.clone();
-    let looked = mount.blocking(move || {
-        away.look_again(&looking);
-        away
-    });
-    let away = looked.await.map_err(|e| Error::local("look at", mount.path(), io::Error::from(e)))?;
+    if away.has_file_systems() {
+        let looking = mount.clone();
+        let looked = mount.blocking(move || {
+            away.look_again(&looking);
+            away
+        });
+        away = looked.await.map_err(|e| Error::local("look at", mount.path(), io::Error::from(e)))?;
+    }
     delta.stats.base -= away.rows_of_empty();
     delta.stats.deleted -= away.rows_of_empty();
     delta.stats.unmounted = away.rows();

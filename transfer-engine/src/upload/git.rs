@@ -56,13 +56,14 @@ impl Part {
 
     /// Returns how a part is read of what `whole` is about.
     pub(super) fn of<'a>(&self, whole: &DeltaOptions<'a>) -> DeltaOptions<'a> {
-        let (from, file_systems) = match self {
-            Self::Outside(_) => (whole.from.clone(), Arc::default()),
+        let (from, file_systems, is_of_all) = match self {
+            // What is left out is left out of the base as well: a file system without any of it may be a fresh one.
+            Self::Outside(_) => (whole.from.clone(), Arc::default(), whole.is_of_all),
             // Those above it are not met again.
-            Self::Inside(unit, _) => (unit.clone(), whole.file_systems.clone()),
+            Self::Inside(unit, _) => (unit.clone(), whole.file_systems.clone(), false),
         };
         let filter = Arc::new(PartFilter { all: whole.filter.clone(), part: self.clone() });
-        DeltaOptions { scope: whole.scope.clone(), filter, from, file_systems, is_of_all: false, ..*whole }
+        DeltaOptions { scope: whole.scope.clone(), filter, from, file_systems, is_of_all, ..*whole }
     }
 
     /// Returns the base's rows of the part.
