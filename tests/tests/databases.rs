@@ -177,7 +177,7 @@ impl Drop for Writer {
 
 /// Not a test: the process that [`Writer::process`] starts. It ends when its input does.
 #[test]
-#[ignore = "is started by the others"]
+#[ignore = "not a test: a process that the tests of this file start"]
 fn writer_of_its_own_process() {
     let Ok(told) = std::env::var(WRITER) else { return };
     let mut told = told.splitn(3, ' ');
@@ -276,7 +276,7 @@ async fn l27_a_database_that_this_process_writes_is_sound_in_each_snapshot() {
 
 /// Not a test: another process, for which the database is locked.
 #[test]
-#[ignore = "is started by the others"]
+#[ignore = "not a test: a process that the tests of this file start"]
 fn who_finds_it_locked() {
     let Some(path) = std::env::var_os(WRITER) else { return };
     let db = Connection::open(path).unwrap();

@@ -37,7 +37,9 @@ struct Loop(Child, PathBuf);
 impl Loop {
     fn start(dir: &Path, name: &str, body: &str) -> Self {
         let end = dir.with_file_name(format!("{name}.end"));
-        let script = format!("n=0; while [ ! -e '{}' ]; do n=$((n+1)); {body}; done", end.display());
+        // A test that is killed makes no such file.
+        let going_on = format!("[ ! -e '{}' ] && kill -0 {}", end.display(), std::process::id());
+        let script = format!("n=0; while {going_on}; do n=$((n+1)); {body}; done");
         let shell =
             command("sh").current_dir(dir).args(["-c", &script]).stderr(Stdio::null()).spawn().unwrap();
         Self(shell, end)

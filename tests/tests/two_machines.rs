@@ -289,7 +289,7 @@ async fn two_conflicts_on_one_file_keep_three_versions() {
     assert_eq!(all, ["from 0", "from 1", "from 2"]);
 }
 
-/// The same bytes with other permission bits on each side are no conflict: the bits of who pushes hold, a pull leaves
+/// The same bytes with other permission bits on each side are no conflict: a push saves the local bits, a pull leaves
 /// those that are here, and what was deleted after that stays deleted.
 #[tokio::test]
 async fn modes_alone_are_no_conflict_in_either_direction() {

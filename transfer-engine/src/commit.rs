@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::format::{ContextName, MAX_SNAPSHOT_LEN, Snapshot, StoreKey};
 use crate::store::{HeadKey, Store, bare_tag};
 
-/// How often a commit is tried whose put has no clear answer, and is not there. A store that does not answer at all is
-/// waited for by who sends the requests.
+/// How often a commit is tried whose put has no clear answer, and is not there. Waiting for
+/// a store that does not answer at all is left to the store itself, which sends a request again.
 const ATTEMPTS: u32 = 5;
 
 /// How a commit's put ended.

@@ -91,7 +91,7 @@ impl Asked {
             return Ok(Err(no_answer("it is a page for people (HTML)")));
         }
         match self {
-            // What an object holds is checked by who reads it.
+            // Whoever reads an object checks what it holds.
             Self::Object if tagged || dated => return Ok(Ok(answer)),
             Self::Object => return Ok(Err(no_answer("it has neither tag nor time of an object"))),
             Self::Put { .. } if !tagged => return Ok(Err(no_answer("it has no tag of what was put"))),

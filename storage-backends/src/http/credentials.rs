@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(500);
     "there are no credentials: none were given, and {asked}, which was asked for them, does not answer ({cause})"
 )]
 pub struct NoCredentials {
-    /// Host and port of who was asked.
+    /// Host and port that the request went to.
     pub asked: String,
     /// What the last request failed by.
     cause: String,

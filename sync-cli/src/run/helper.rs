@@ -28,7 +28,7 @@ fn living() -> MutexGuard<'static, BTreeMap<i32, watch::Sender<Option<Ended>>>> 
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the end of a process that was reaped by who reaps all.
+/// Takes the end of a process that the reaper of orphans has reaped.
 pub(super) fn reaped(pid: Pid, status: WaitStatus) {
     // Whoever starts one holds the lock meanwhile, so that none ends before it is known.
     let mut living = living();

@@ -19,7 +19,7 @@ const COARSE_TICK: i128 = 2_100_000_000;
 /// So many directories that change are told apart; of more, every directory counts as one.
 const MAX_DIRS: usize = 10_000;
 
-/// A look at a mount, shared by who lists and who reads.
+/// A look at a mount; the walk and the readers of files share it.
 #[derive(Debug)]
 pub(crate) struct Look {
     env: Env,

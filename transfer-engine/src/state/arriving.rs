@@ -151,7 +151,7 @@ impl Arriving {
         *lock(&self.left) = left;
     }
 
-    /// Returns those directories to who goes on with them.
+    /// Takes those directories, for a download that goes on with them.
     pub(crate) fn take_left(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *lock(&self.left))
     }
@@ -161,7 +161,7 @@ impl Arriving {
         lock(&self.half_done).insert(hash_path(dir));
     }
 
-    /// Returns the hashes of those directories to who goes on with them.
+    /// Takes the hashes of those directories, for a download that goes on with them.
     pub(crate) fn take_half_done(&self) -> HashSet<u64> {
         std::mem::take(&mut lock(&self.half_done))
     }

@@ -15,13 +15,13 @@ pub(super) struct Range {
     len: libc::off_t,
 }
 
-/// Held by who is about to write the database, so that no new readers come.
+/// A writer holds it before it writes the database, so that no new readers come.
 pub(super) const PENDING: Range = Range { start: 0x4000_0000, len: 1 };
-/// Held by who has begun a transaction, and writes its journal.
+/// A writer holds it during a transaction, while it writes the journal.
 pub(super) const RESERVED: Range = Range { start: 0x4000_0001, len: 1 };
-/// Held by readers together, and by who writes the database alone.
+/// Readers share it; a writer holds it alone while it writes the database.
 pub(super) const SHARED: Range = Range { start: 0x4000_0002, len: 510 };
-/// Held by who copies the log into the database; in the log's index.
+/// A checkpoint holds it while it copies the log into the database. It is a byte of the log's index.
 pub(super) const CHECKPOINT: Range = Range { start: 121, len: 1 };
 
 /// Takes a range as readers do; false where a writer has it.
