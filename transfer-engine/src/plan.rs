@@ -80,6 +80,19 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
+    /// Returns the filter of a sync of everything in scope, without places of our own.
+    #[cfg(test)]
+    pub(crate) fn of(scope: Scope) -> Self {
+        Self {
+            scope: Arc::new(scope),
+            only: Vec::new(),
+            own: OwnPlaces::default(),
+            one_file_system: false,
+            closed: FileSystems::default(),
+            extract: None,
+        }
+    }
+
     /// Whether the path is in scope; a conflict copy is where its original is.
     pub(crate) fn in_scope(&self, path: &TreePath, is_dir: bool) -> bool {
         self.scope.contains(&self.scope.standing_for(path, is_dir), is_dir)

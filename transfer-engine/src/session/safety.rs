@@ -119,14 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let env = Env::real();
         let scope = policy_core::Scope::new(&policy_core::SyncPolicy::default(), b"/m").unwrap();
-        let filter = Arc::new(crate::plan::Filter {
-            scope: Arc::new(scope),
-            only: Vec::new(),
-            own: Default::default(),
-            one_file_system: false,
-            closed: Default::default(),
-            extract: None,
-        });
+        let filter = Arc::new(crate::plan::Filter::of(scope));
         let mut last = None;
         let mut look = |changes: bool| {
             let now = look_over(dir.path(), &env, filter.clone()).unwrap().print;

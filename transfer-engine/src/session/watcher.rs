@@ -325,15 +325,7 @@ mod tests {
     use policy_core::{Scope, SyncPolicy};
 
     fn filter(policy: &str) -> Filter {
-        let scope = Scope::new(&SyncPolicy::from_json(policy).unwrap(), b"/m").unwrap();
-        Filter {
-            scope: Arc::new(scope),
-            only: Vec::new(),
-            own: Default::default(),
-            one_file_system: false,
-            closed: Default::default(),
-            extract: None,
-        }
+        Filter::of(Scope::new(&SyncPolicy::from_json(policy).unwrap(), b"/m").unwrap())
     }
 
     #[test]
