@@ -1,50 +1,41 @@
 //! Carries out a download's plan.
 //!
-//! Order: short files in windows, long files (sooner, where their chunks would take too much memory), deletions
-//! (deepest first), what takes the place of a removed directory, modes of directories. A file that stands where a
-//! directory must come is removed first.
+//! Order: files as [`Windows`] says, deletions (deepest first), what takes the place of a removed directory, modes of
+//! directories. A file that stands where a directory must come is removed first.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use policy_core::{Entry, Node, Timestamp, TreePath, Verdict};
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::Mode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{free_copy_path, link_print};
+use super::contents::{Contents, Source};
 use super::dir_times::set_all;
-use super::fetch::{Fetcher, Item, LONG, Outcome, Told, range_buffers};
+use super::fetch::{Fetcher, Item, Outcome, Told, range_buffers};
 use super::jobs::Jobs;
 use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
 use super::recent::Recent;
+use super::removing::{Removal, Stuck, remove_all, remove_now};
 use super::trouble::Trouble;
+use super::windows::Windows;
 use crate::error::Error;
-use crate::format::ChunkRef;
-use crate::local::{
-    Expected, FileSystems, Fingerprint, InstallError, MountDir, Stagings, names, set_times, stat_at, writable,
-};
+use crate::format::TreeEntry;
+use crate::local::{Expected, FileSystems, Fingerprint, InstallError, MountDir, Stagings, set_times};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, PlanStep};
 use crate::state::{Arriving, Cache, DeltaState, Lane};
 use crate::store::{Head, MAX_RANGE, Store};
 
-/// Paths in a window at most.
-const WINDOW_PATHS: usize = 4096;
-/// The first window's bytes: the first files are there soon, and later windows share more of the cost.
-const FIRST_WINDOW: u64 = 1 << 20;
-/// This part of the memory may be the chunks of long files that wait for the windows.
-const WAITING: u64 = 16;
 /// Windows that may be under way while the next one is planned: most of them wait for the disk.
 const WINDOWS_AHEAD: usize = 2;
 /// This part of the memory keeps what was fetched last.
 pub(super) const KEPT: u64 = 8;
-/// How much larger each window is than the one before.
-const WINDOW_GROWTH: u64 = 4;
-
 /// What helps where trying again does.
 pub(super) const RETRY: &str = "the next pull tries it again";
 
@@ -67,14 +58,6 @@ pub(crate) struct Applying<'a> {
     pub(crate) file_systems: Arc<FileSystems>,
     /// Whether what is removed here goes from the context as well.
     pub(crate) drops_deleted: bool,
-}
-
-/// A path to be removed.
-struct Removal {
-    path: TreePath,
-    /// `None` for a directory.
-    expected: Option<Expecting>,
-    told: Told,
 }
 
 /// A directory that gets its mode when everything is in it.
@@ -101,7 +84,8 @@ pub(crate) fn has_outcome(step: &PlanStep) -> bool {
 /// Applies a plan, and notes and tells what becomes of it.
 pub(crate) async fn apply(
     applying: &Applying<'_>,
-    mut plan: Plan<'_>,
+    plan: Plan<'_>,
+    contents: Contents,
     ledger: &mut Ledger,
 ) -> Result<(), Error> {
     let Applying { dir, options, monitor, .. } = applying;
@@ -129,7 +113,17 @@ pub(crate) async fn apply(
         sharing: Some((applying.arriving.clone(), applying.lane)),
         stop: applying.stop.clone(),
     };
-    let done = carry_out(applying, &fetcher, &staging, &mut plan, ledger).await;
+    let carrying = Carrying {
+        applying,
+        staging: &staging,
+        jobs: Jobs::new(applying, &fetcher, &staging),
+        windows: Windows::new(options.memory),
+        contents,
+        removals: Vec::new(),
+        dirs: Vec::new(),
+        standing: BTreeSet::new(),
+    };
+    let done = carrying.carry_out(plan, ledger).await;
     drop(fetcher);
     let (times, root_time) = ledger.times.finish();
     let job_dir = dir.clone();
@@ -151,187 +145,221 @@ pub(crate) async fn apply(
     done.and(timed.map_err(|e| Error::local("set the times in", dir.path(), io::Error::from(e)))).and(noted)
 }
 
-async fn carry_out(
-    applying: &Applying<'_>,
-    fetcher: &Fetcher<'_>,
-    staging: &Arc<Stagings>,
-    plan: &mut Plan<'_>,
-    ledger: &mut Ledger,
-) -> Result<(), Error> {
-    let Applying { dir, options, monitor, .. } = applying;
-    let largest_window = (options.memory / 4).max(1 << 20);
-    let mut window_bytes = FIRST_WINDOW.min(largest_window);
-    let mut window: Vec<Item> = Vec::new();
-    let mut weight = 0;
-    let (mut long, mut long_chunks) = (Vec::new(), 0);
-    let mut removals: Vec<Removal> = Vec::new();
-    let mut blocked: Vec<Item> = Vec::new();
-    let mut dirs: Vec<NewDir> = Vec::new();
-    let mut standing: BTreeSet<TreePath> = BTreeSet::new();
-    let mut jobs = Jobs::new(applying, fetcher, staging);
+/// A download's plan being carried out.
+struct Carrying<'a> {
+    applying: &'a Applying<'a>,
+    staging: &'a Arc<Stagings>,
+    jobs: Jobs<'a>,
+    windows: Windows,
+    contents: Contents,
+    removals: Vec<Removal>,
+    dirs: Vec<NewDir>,
+    /// Directories that stay, or that the context has.
+    standing: BTreeSet<TreePath>,
+}
 
-    while let Some(step) = jobs.beside(ledger, plan.next()).await?? {
-        if applying.stop.is_cancelled() {
-            ledger.stopped = true;
-            break;
+impl<'a> Carrying<'a> {
+    async fn carry_out(mut self, mut plan: Plan<'_>, ledger: &mut Ledger) -> Result<(), Error> {
+        let applying = self.applying;
+        while let Some(step) = self.jobs.beside(ledger, plan.next()).await?? {
+            if applying.stop.is_cancelled() {
+                ledger.stopped = true;
+                break;
+            }
+            ledger.times.see_beside(plan.beside_before(Some(&step.path)));
+            self.meet(&step, ledger)?;
+            if !has_outcome(&step) || !ledger.takes(applying, &step) {
+                continue;
+            }
+            let mut told = told(&step, &applying.filter);
+            told.row = told.row.map(|row| row.among(&applying.file_systems));
+            ledger.expect(&told);
+            match step.decision.verdict {
+                Verdict::Delete => self.note_removal(&step, told, ledger)?,
+                _ => self.put(step, told, ledger).await?,
+            }
         }
-        ledger.times.see_beside(plan.beside_before(Some(&step.path)));
-        ledger.meet(applying, &step)?;
-        if let Some(archive) = unfinished(&step, &applying.filter)
+        ledger.times.see_beside(plan.beside_before(None));
+        ledger.times.end();
+        self.bring_rest(ledger).await?;
+        ledger.stopped |= applying.stop.is_cancelled();
+        if !ledger.stopped {
+            self.remove(ledger).await?;
+            ledger.stopped |= applying.stop.is_cancelled();
+        }
+        self.set_modes(ledger).await
+    }
+
+    /// Takes note of a step, whether or not anything is to be done.
+    fn meet(&mut self, step: &PlanStep, ledger: &mut Ledger) -> Result<(), Error> {
+        let applying = self.applying;
+        ledger.meet(applying, step)?;
+        if let Some(archive) = unfinished(step, &applying.filter)
             && (applying.lane == Lane::Asked || !applying.arriving.asked().covers(&step.path))
         {
             ledger.queue_archive(archive);
         }
         // In a conflict it is the local version that keeps the path.
-        let keeps = !has_outcome(&step) || step.decision.verdict == Verdict::KeepBoth;
-        let stays = is_local_dir(&step) && keeps;
+        let keeps = !has_outcome(step) || step.decision.verdict == Verdict::KeepBoth;
+        let stays = is_local_dir(step) && keeps;
         if stays || step.remote.as_ref().is_some_and(|r| r.0.entry.is_dir()) {
-            standing.insert(step.path.clone());
+            self.standing.insert(step.path.clone());
         }
-        if !has_outcome(&step) || !ledger.takes(applying, &step) {
-            continue;
+        Ok(())
+    }
+
+    fn note_removal(&mut self, step: &PlanStep, told: Told, ledger: &mut Ledger) -> Result<(), Error> {
+        if is_local_dir(step) || expecting(step).is_some() {
+            self.removals.push(Removal { path: step.path.clone(), expected: expecting(step), told });
+        } else {
+            ledger.settle(self.applying, &told, Outcome::Failed)?;
         }
-        let mut told = told(&step, &applying.filter);
-        told.row = told.row.map(|row| row.among(&applying.file_systems));
-        ledger.expect(&told);
-        if matches!(step.decision.verdict, Verdict::Delete) {
-            if is_local_dir(&step) || expecting(&step).is_some() {
-                removals.push(Removal { path: step.path.clone(), expected: expecting(&step), told });
-            } else {
-                ledger.settle(applying, &told, Outcome::Failed)?;
-            }
-            // A file that was to be put here waits until the directory is empty.
-            park(&step.path, &mut window, &mut long, &mut blocked);
-            continue;
-        }
-        // A file stands where a directory comes: it goes first.
-        if let Some(last) = removals.pop_if(|r| r.expected.is_some() && step.path.is_below(&r.path)) {
-            let outcome = remove_now(dir, staging, &last.path, last.expected, *monitor).await?;
-            ledger.settle(applying, &last.told, outcome)?;
-        }
-        let comes_dir = step.remote.as_ref().is_none_or(|r| r.0.entry.is_dir());
-        if comes_dir && step.decision.verdict == Verdict::Write && expecting(&step).is_some() {
-            let removed = remove_now(dir, staging, &step.path, expecting(&step), *monitor).await?;
-            if removed == Outcome::Failed {
-                ledger.settle(applying, &told, Outcome::Failed)?;
-                continue;
-            }
+        // A file that was to be put here waits until the directory is empty.
+        self.windows.park(&step.path);
+        Ok(())
+    }
+
+    /// Puts what the context has in the mount: at its path, or beside it where they conflict.
+    async fn put(&mut self, step: PlanStep, mut told: Told, ledger: &mut Ledger) -> Result<(), Error> {
+        let (applying, verdict) = (self.applying, step.decision.verdict);
+        if !self.make_way(&step, &told, ledger).await? {
+            return Ok(());
         }
         let Some(remote) = &step.remote else {
             // Only an implied directory has no row: what is changed about it is its mode. Beside a conflict
             // it is what lies below it that is brought.
-            if step.decision.verdict == Verdict::Write {
+            if verdict == Verdict::Write {
                 let (mode, mtime) = (Entry::IMPLIED_DIR.mode, Timestamp::default());
-                dirs.push(NewDir { path: step.path.clone(), mode, mtime, told });
-            } else {
-                ledger.settle(applying, &told, Outcome::Made)?;
+                self.dirs.push(NewDir { path: step.path.clone(), mode, mtime, told });
+                return Ok(());
             }
-            continue;
+            return ledger.settle(applying, &told, Outcome::Made);
         };
         let mut entry = remote.0.clone();
-        let mut path = step.path.clone();
-        if step.decision.verdict == Verdict::KeepBoth {
-            let Some(copy) = step.copy.clone() else { continue };
-            match place_of_copy(dir, &step.path, &copy, &entry.entry).await? {
-                Ok(Some(free)) => {
+        if verdict == Verdict::KeepBoth {
+            match free_place(applying, &step, &entry, &told, ledger).await? {
+                Some(free) => {
                     told.copy = Some(free.clone());
-                    path = free;
+                    entry.path = free;
                 }
-                // The same conflict was met before: its copy is there.
-                Ok(None) => {
-                    ledger.settle(applying, &told, Outcome::Made)?;
-                    continue;
-                }
-                Err(e) => {
-                    problem(*monitor, &step.path, Trouble::local("no place for a conflict copy", &e));
-                    ledger.settle(applying, &told, Outcome::Failed)?;
-                    continue;
-                }
+                None => return Ok(()),
             }
         }
         if entry.entry.is_dir() {
-            match make_dir(applying, &path).await? {
+            return match make_dir(applying, &entry.path).await? {
                 Outcome::Made => {
                     let (mode, mtime) = (entry.entry.mode, entry.entry.mtime);
-                    dirs.push(NewDir { path, mode, mtime, told });
+                    self.dirs.push(NewDir { path: entry.path, mode, mtime, told });
+                    Ok(())
                 }
-                other => ledger.settle(applying, &told, other)?,
-            }
-            continue;
+                other => ledger.settle(applying, &told, other),
+            };
         }
-        let expected = match (step.decision.verdict, expecting(&step)) {
-            (Verdict::KeepBoth, _) | (_, None) => Expected::Absent,
-            (_, Some(Expecting::Stat(print))) => Expected::Leaf(print),
-            (_, Some(Expecting::Link(target))) => match look_at_link(dir, &path, &target).await? {
-                Some(print) => Expected::Leaf(print),
-                None => {
-                    problem(*monitor, &path, Trouble::passing(InstallError::Changed.to_string()));
-                    ledger.settle(applying, &told, Outcome::Failed)?;
-                    continue;
-                }
-            },
-        };
+        match expected_at(applying, &step, &entry).await? {
+            Some(expected) => self.put_file(&step, entry, expected, told, ledger).await,
+            None => {
+                problem(applying.monitor, &entry.path, Trouble::passing(InstallError::Changed.to_string()));
+                ledger.settle(applying, &told, Outcome::Failed)
+            }
+        }
+    }
+
+    /// Removes a file that stands where a directory comes; false if that failed.
+    async fn make_way(&mut self, step: &PlanStep, told: &Told, ledger: &mut Ledger) -> Result<bool, Error> {
+        let Applying { dir, monitor, .. } = self.applying;
+        if let Some(last) = self.removals.pop_if(|r| r.expected.is_some() && step.path.is_below(&r.path)) {
+            let outcome = remove_now(dir, self.staging, &last.path, last.expected, *monitor).await?;
+            ledger.settle(self.applying, &last.told, outcome)?;
+        }
+        let comes_dir = step.remote.as_ref().is_none_or(|r| r.0.entry.is_dir());
+        if comes_dir && step.decision.verdict == Verdict::Write && expecting(step).is_some() {
+            let removed = remove_now(dir, self.staging, &step.path, expecting(step), *monitor).await?;
+            if removed == Outcome::Failed {
+                ledger.settle(self.applying, told, Outcome::Failed)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn put_file(
+        &mut self,
+        step: &PlanStep,
+        entry: TreeEntry,
+        expected: Expected,
+        told: Told,
+        ledger: &mut Ledger,
+    ) -> Result<(), Error> {
+        let applying = self.applying;
         if step.decision.verdict == Verdict::Write
             && let Expected::Leaf(print) = expected
-            && has_same_content(&step)
+            && has_same_content(step)
         {
-            let (job_dir, job_path) = (dir.clone(), path.clone());
+            let (job_dir, job_path) = (applying.dir.clone(), entry.path.clone());
             let (mode, mtime) = (entry.entry.mode, entry.entry.mtime);
             let changed =
                 applying.dir.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
             if let Ok(Ok(Some(print))) = changed {
                 ledger.settle(applying, &told, Outcome::Installed(print))?;
                 // Setting its time may have hidden an edit of this very moment: it is read again.
-                ledger.set(applying, &told, None)?;
-                continue;
+                return ledger.set(applying, &told, None);
             }
         }
-        entry.path = path.clone();
-        let size = entry.entry.size();
-        let item = Item { path, entry, expected, told };
-        if step.decision.verdict == Verdict::Write && is_local_dir(&step) {
+        let mut item = Item { path: entry.path.clone(), entry, expected, source: None, told };
+        if step.decision.verdict == Verdict::Write && is_local_dir(step) {
             // The directory goes first, with the deletions.
-            blocked.push(item);
-            continue;
+            self.windows.blocked.push(item);
+            return Ok(());
         }
-        if size > LONG {
-            long_chunks += item.entry.chunks.len() as u64;
-            long.push(item);
-            if long_chunks * size_of::<ChunkRef>() as u64 > options.memory / WAITING {
-                // As with windows.
-                let last = long.pop();
-                bring_long(applying, &mut jobs, ledger, std::mem::take(&mut long)).await?;
-                long_chunks = last.as_ref().map_or(0, |last| last.entry.chunks.len() as u64);
-                long.extend(last);
+        let found = self.contents.find(&item.path, &item.entry.entry);
+        let begun = match found.map_err(|e| Error::local("read", "the local state", e))? {
+            Some(Source::Coming(path)) => {
+                item.source = Some(path);
+                self.windows.add_copy(item)
             }
-            continue;
-        }
-        weight += size + 4096;
-        window.push(item);
-        if weight >= window_bytes || window.len() == WINDOW_PATHS {
-            // The last item stays: what follows may show that a directory is in its way.
-            let last = window.pop();
-            jobs.fetch(std::mem::take(&mut window));
-            window.extend(last);
-            weight = 0;
-            window_bytes = (window_bytes * WINDOW_GROWTH).min(largest_window);
-            jobs.settle(ledger, WINDOWS_AHEAD).await?;
-        }
+            Some(Source::Here(path)) => {
+                item.source = Some(path);
+                self.windows.add(item)
+            }
+            None => self.windows.add(item),
+        };
+        self.begin(begun, ledger).await
     }
-    ledger.times.see_beside(plan.beside_before(None));
-    ledger.times.end();
-    if !window.is_empty() && !ledger.stopped {
-        jobs.fetch(window);
-    }
-    bring_long(applying, &mut jobs, ledger, long).await?;
-    jobs.finish(ledger).await?;
-    ledger.stopped |= applying.stop.is_cancelled();
 
-    if !ledger.stopped {
-        let (dir2, staging2, filter) = (dir.clone(), staging.clone(), applying.filter.clone());
+    /// Brings what was planned and not begun yet: nothing that waits before the small files are there, and no copy
+    /// before what it is made from.
+    async fn bring_rest(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        let small = self.windows.small();
+        self.begin(small, ledger).await?;
+        self.jobs.settle(ledger, 0).await?;
+        let waiting = self.windows.waiting();
+        self.begin(waiting, ledger).await?;
+        self.jobs.finish(ledger).await?;
+        let copies = self.windows.copies();
+        self.begin(copies, ledger).await?;
+        self.jobs.finish(ledger).await
+    }
+
+    /// Begins to bring these, a few at once: while one window is made durable, the next is on its way.
+    async fn begin(&mut self, windows: Vec<Vec<Item>>, ledger: &mut Ledger) -> Result<(), Error> {
+        for window in windows {
+            self.jobs.settle(ledger, WINDOWS_AHEAD).await?;
+            if ledger.stopped || self.applying.stop.is_cancelled() {
+                break;
+            }
+            self.jobs.fetch(window);
+        }
+        Ok(())
+    }
+
+    /// Removes what is to be removed, and puts what comes in its place.
+    async fn remove(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        let (applying, dir) = (self.applying, &self.applying.dir);
+        let (dir2, staging2, filter) = (dir.clone(), self.staging.clone(), applying.filter.clone());
+        let mut blocked = std::mem::take(&mut self.windows.blocked);
         let making_room = blocked.iter().map(|item| item.path.clone()).collect();
-        let removed = applying
-            .dir
+        let (removals, standing) = (std::mem::take(&mut self.removals), std::mem::take(&mut self.standing));
+        let removed = dir
             .blocking(move || remove_all(&dir2, &staging2, removals, standing, making_room, &filter))
             .await;
         let removed = removed.map_err(|e| Error::local("remove from", dir.path(), io::Error::from(e)))?;
@@ -340,7 +368,7 @@ async fn carry_out(
             match result {
                 Ok(()) => ledger.settle(applying, &told, Outcome::Removed)?,
                 Err((path, trouble)) => {
-                    problem(*monitor, &path, trouble);
+                    problem(applying.monitor, &path, trouble);
                     ledger.settle(applying, &told, Outcome::Failed)?;
                 }
             }
@@ -350,75 +378,85 @@ async fn carry_out(
             ledger.keep_dir(applying, &path, mode)?;
             let mut in_the_way = blocked.extract_if(.., |item| path.is_within(&item.path)).peekable();
             if in_the_way.peek().is_none() {
-                problem(*monitor, &path, trouble.clone());
+                problem(applying.monitor, &path, trouble.clone());
                 ledger.note_failed();
             }
             for item in in_the_way {
-                problem(*monitor, &item.path, trouble.clone());
+                problem(applying.monitor, &item.path, trouble.clone());
                 ledger.settle(applying, &item.told, Outcome::Failed)?;
             }
         }
         for item in blocked.extract_if(.., |item| full.contains(&item.path)) {
             let e = io::ErrorKind::DirectoryNotEmpty.into();
-            problem(*monitor, &item.path, Trouble::local("the directory in its place cannot be removed", &e));
+            let trouble = Trouble::local("the directory in its place cannot be removed", &e);
+            problem(applying.monitor, &item.path, trouble);
             ledger.settle(applying, &item.told, Outcome::Failed)?;
         }
         if !blocked.is_empty() {
-            jobs.fetch(blocked);
+            self.jobs.fetch(blocked);
         }
         // What was in the way of an archive's folder may be gone now.
-        jobs.finish_late(ledger).await?;
-        ledger.stopped |= applying.stop.is_cancelled();
+        self.jobs.finish_late(ledger).await
     }
-    let dir2 = dir.clone();
-    let modes = applying.dir.blocking(move || set_modes(&dir2, dirs)).await;
-    for (told, result) in modes.map_err(|e| Error::local("change", dir.path(), io::Error::from(e)))? {
-        match result {
-            Ok(outcome) => ledger.settle(applying, &told, outcome)?,
-            Err(trouble) => {
-                problem(*monitor, &told.path, trouble);
-                ledger.settle(applying, &told, Outcome::Failed)?;
+
+    async fn set_modes(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+        let (applying, dirs) = (self.applying, std::mem::take(&mut self.dirs));
+        let dir = applying.dir.clone();
+        let modes = applying.dir.blocking(move || set_modes(&dir, dirs)).await;
+        let lost = |e| Error::local("change", applying.dir.path(), io::Error::from(e));
+        for (told, result) in modes.map_err(lost)? {
+            match result {
+                Ok(outcome) => ledger.settle(applying, &told, outcome)?,
+                Err(trouble) => {
+                    problem(applying.monitor, &told.path, trouble);
+                    ledger.settle(applying, &told, Outcome::Failed)?;
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
-/// Begins to bring long files, one after the other: while one is made durable, the next one is on its way.
-async fn bring_long<'a>(
+/// Finds a free name for a conflict copy; where there is none, the step is settled.
+async fn free_place(
     applying: &Applying<'_>,
-    jobs: &mut Jobs<'a>,
+    step: &PlanStep,
+    entry: &TreeEntry,
+    told: &Told,
     ledger: &mut Ledger,
-    long: Vec<Item>,
-) -> Result<(), Error> {
-    for item in long {
-        jobs.settle(ledger, WINDOWS_AHEAD).await?;
-        if applying.stop.is_cancelled() {
-            break;
+) -> Result<Option<TreePath>, Error> {
+    let Some(copy) = &step.copy else { return Ok(None) };
+    match place_of_copy(&applying.dir, &step.path, copy, &entry.entry).await? {
+        Ok(Some(free)) => return Ok(Some(free)),
+        // The same conflict was met before: its copy is there.
+        Ok(None) => ledger.settle(applying, told, Outcome::Made)?,
+        Err(e) => {
+            let trouble = Trouble::local("no place for a conflict copy", &e);
+            problem(applying.monitor, &step.path, trouble);
+            ledger.settle(applying, told, Outcome::Failed)?;
         }
-        jobs.fetch(vec![item]);
     }
-    Ok(())
+    Ok(None)
 }
 
-fn problem(monitor: &dyn Monitor, path: &TreePath, trouble: Trouble) {
+/// Returns what must be at a file's place when it is put there; `None` if that is already different.
+async fn expected_at(
+    applying: &Applying<'_>,
+    step: &PlanStep,
+    entry: &TreeEntry,
+) -> Result<Option<Expected>, Error> {
+    Ok(match (step.decision.verdict, expecting(step)) {
+        (Verdict::KeepBoth, _) | (_, None) => Some(Expected::Absent),
+        (_, Some(Expecting::Stat(print))) => Some(Expected::Leaf(print)),
+        (_, Some(Expecting::Link(target))) => {
+            look_at_link(&applying.dir, &entry.path, &target).await?.map(Expected::Leaf)
+        }
+    })
+}
+
+pub(super) fn problem(monitor: &dyn Monitor, path: &TreePath, trouble: Trouble) {
     let hint = trouble.hint_or(RETRY);
     monitor.problem(&PathProblem { path: path.clone(), message: trouble.message, hint });
-}
-
-/// Says why something was not removed.
-fn not_removed(e: &InstallError) -> Trouble {
-    match e {
-        InstallError::Changed => Trouble::passing(e.to_string()),
-        InstallError::Io(e) => Trouble::local("cannot be removed", e),
-    }
-}
-
-/// Sets an item aside that is directly above `path`.
-fn park(path: &TreePath, window: &mut Vec<Item>, long: &mut Vec<Item>, blocked: &mut Vec<Item>) {
-    for list in [window, long] {
-        blocked.extend(list.pop_if(|item| path.is_below(&item.path)));
-    }
 }
 
 /// Returns what the plan saw of a file or link; `None` where there was nothing, or a directory.
@@ -497,49 +535,6 @@ async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<
     seen.map_err(|e| Error::local("look at", dir.show(path), io::Error::from(e)))
 }
 
-fn remove_leaf(
-    dir: &MountDir,
-    staging: &Stagings,
-    path: &TreePath,
-    expected: &Expecting,
-) -> Result<(), InstallError> {
-    let parent = match dir.parent(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    let _writable = writable(&parent);
-    let print = match expected {
-        Expecting::Stat(print) => *print,
-        Expecting::Link(target) => match link_print(dir, path, target) {
-            Some(print) => print,
-            None if stat_at(&parent, path.name())?.is_none() => return Ok(()),
-            None => return Err(InstallError::Changed),
-        },
-    };
-    staging.of(path)?.remove(&parent, path, &print)
-}
-
-async fn remove_now(
-    dir: &MountDir,
-    staging: &Arc<Stagings>,
-    path: &TreePath,
-    expected: Option<Expecting>,
-    monitor: &dyn Monitor,
-) -> Result<Outcome, Error> {
-    let (job_dir, job_staging, job_path) = (dir.clone(), staging.clone(), path.clone());
-    let removed = dir.blocking(move || match &expected {
-        Some(expected) => remove_leaf(&job_dir, &job_staging, &job_path, expected),
-        None => Ok(()),
-    });
-    match removed.await.map_err(|e| Error::local("remove", dir.show(path), io::Error::from(e)))? {
-        Ok(()) => Ok(Outcome::Removed),
-        Err(e) => {
-            problem(monitor, path, not_removed(&e));
-            Ok(Outcome::Failed)
-        }
-    }
-}
-
 /// Makes a directory, unless it was there and is no more.
 async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Outcome, Error> {
     let (dir, job_path, arriving) = (applying.dir.clone(), path.clone(), applying.arriving.clone());
@@ -559,78 +554,6 @@ async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Outcome, E
             Ok(Outcome::Failed)
         }
     }
-}
-
-/// A directory that is empty and can't be removed.
-struct Stuck {
-    path: TreePath,
-    mode: u16,
-    trouble: Trouble,
-}
-
-type Removed = (Told, Result<(), (TreePath, Trouble)>);
-
-/// Removes files, then the directories that nothing is left in and that the context does not hold: those of
-/// the files, and `emptied`. Returns as well which of them can't be removed, and in which something is left.
-fn remove_all(
-    dir: &MountDir,
-    staging: &Stagings,
-    removals: Vec<Removal>,
-    standing: BTreeSet<TreePath>,
-    mut emptied: BTreeSet<TreePath>,
-    filter: &Filter,
-) -> (Vec<Removed>, Vec<Stuck>, BTreeSet<TreePath>) {
-    let mut done = Vec::with_capacity(removals.len());
-    // In reverse tree order what is below a directory comes before it.
-    for Removal { path, expected, told } in removals.into_iter().rev() {
-        let result = match &expected {
-            Some(expected) => {
-                remove_leaf(dir, staging, &path, expected).map_err(|e| (path.clone(), not_removed(&e)))
-            }
-            None => {
-                emptied.insert(path.clone());
-                Ok(())
-            }
-        };
-        if result.is_ok() {
-            emptied.extend(path.parent());
-        }
-        done.push((told, result));
-    }
-    let (mut stuck, mut full) = (Vec::new(), BTreeSet::new());
-    while let Some(path) = emptied.pop_last() {
-        if path.is_root() || standing.contains(&path) || !filter.in_scope(&path, true) {
-            continue;
-        }
-        match remove_dir(dir, &path) {
-            Ok(()) => emptied.extend(path.parent()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            // Whatever is still in it, in scope or not, keeps it.
-            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => _ = full.insert(path),
-            // Of a place where another file system begins the kernel says that first.
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && holds_something(dir, &path) => {
-                full.insert(path);
-            }
-            Err(e) => {
-                let mode =
-                    dir.stat(&path).ok().flatten().map_or(0o755, |stat| (stat.st_mode & 0o7777) as u16);
-                let trouble = Trouble::local(&format!("the directory `{path}` cannot be removed"), &e);
-                stuck.push(Stuck { path, mode, trouble });
-            }
-        }
-    }
-    (done, stuck, full)
-}
-
-fn holds_something(dir: &MountDir, path: &TreePath) -> bool {
-    dir.dir(path).and_then(|dir| names(&dir)).is_ok_and(|names| !names.is_empty())
-}
-
-fn remove_dir(dir: &MountDir, path: &TreePath) -> io::Result<()> {
-    let parent = dir.parent(path)?;
-    let _writable = writable(&parent);
-    dir.env().check_fault("rmdir", &dir.show(path))?;
-    Ok(rustix::fs::unlinkat(&parent, path.name(), AtFlags::REMOVEDIR)?)
 }
 
 /// Gives directories their modes, deepest first: one that can't be written to takes no more files.

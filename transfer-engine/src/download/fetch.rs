@@ -43,7 +43,16 @@ pub(crate) struct Item {
     pub(crate) path: TreePath,
     pub(crate) entry: TreeEntry,
     pub(crate) expected: Expected,
+    /// A file of the mount that may have the same content.
+    pub(crate) source: Option<TreePath>,
     pub(crate) told: Told,
+}
+
+impl Item {
+    /// Whether some of its chunks may be here already.
+    fn may_be_here(&self) -> bool {
+        self.entry.entry.size() > LONG || self.source.is_some()
+    }
 }
 
 /// What is told and remembered of a step once it is done.
@@ -138,7 +147,7 @@ impl Fetcher<'_> {
                 .map(|i| Mutex::new(Slot { left: i.entry.chunks.len(), ..Slot::default() }))
                 .collect(),
         );
-        let here = self.begin_long(&items, &slots).await?;
+        let here = self.begin_known(&items, &slots).await?;
         let fetched = tokio::select! {
             fetched = self.fetch_content(&items, &slots, &here) => fetched,
             () = self.stop.cancelled() => Ok(()),
@@ -169,9 +178,9 @@ impl Fetcher<'_> {
         self.dir.blocking(job).await.map_err(lost)
     }
 
-    /// Begins the long files with what of them is here, and says which of their chunks that is.
-    async fn begin_long(&self, items: &Arc<Vec<Item>>, slots: &Slots) -> Result<Vec<Vec<bool>>, Error> {
-        if items.iter().all(|item| item.entry.entry.size() <= LONG) {
+    /// Begins the files of which chunks are here already, and says which chunks those are.
+    async fn begin_known(&self, items: &Arc<Vec<Item>>, slots: &Slots) -> Result<Vec<Vec<bool>>, Error> {
+        if !items.iter().any(Item::may_be_here) {
             return Ok(Vec::new());
         }
         let (dir, staging) = (self.dir.clone(), self.staging.clone());
@@ -180,7 +189,7 @@ impl Fetcher<'_> {
         let begun = self.blocking(move || {
             let begun = items.iter().zip(slots.iter()).map(|(item, slot)| {
                 let mut slot = lock(slot);
-                if item.entry.entry.size() <= LONG {
+                if !item.may_be_here() {
                     return (Vec::new(), Written::default());
                 }
                 match resume::begin(&dir, &staging, item, &stop) {
@@ -231,7 +240,7 @@ impl Fetcher<'_> {
         let mut ranges = lock(&self.recent).split(&mut needs);
         ranges.extend(plan_ranges(needs));
         // What a long file is made of is hardly needed again.
-        let keeps = here.is_empty();
+        let keeps = items.iter().all(|item| item.entry.entry.size() <= LONG);
         futures::stream::iter(ranges)
             .map(|range| self.fetch_range(range, keeps, items, slots).boxed())
             .buffer_unordered(QUEUED)

@@ -2,6 +2,7 @@
 
 mod apply;
 mod compare;
+mod contents;
 mod dir_times;
 mod extracting;
 mod fetch;
@@ -14,9 +15,11 @@ mod pull;
 mod ranges;
 mod read;
 mod recent;
+mod removing;
 mod restore;
 mod resume;
 mod trouble;
+mod windows;
 
 pub(crate) use fetch::verified;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use policy_core::{BwList, ConflictPolicy, ListMarks, Towards, TreePath, Verdict}
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applying, apply, place_of_copy};
+use super::contents::Contents;
 use super::dir_times::DirTimes;
 use super::ledger::{Ledger, tell_copy, tell_planned};
 use crate::error::Error;
@@ -20,7 +21,7 @@ use crate::state::{BaseHeader, Lane};
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
-use crate::upload::{DeltaStats, EarlyWalk, LocalDelta, Walk, local_delta};
+use crate::upload::{DeltaStats, EarlyWalk, HeadPaths, LocalDelta, Purpose, Walk, local_delta};
 
 /// A download about to be planned.
 struct Opened {
@@ -91,22 +92,26 @@ impl Mount {
             Some(walk) => walk,
             None => Walk::start(&read, self.base_rows(header.as_ref(), &filter, options)?),
         };
-        let mut delta = local_delta(&read, walk, None, monitor).await?;
+        let as_base = Self::is_same_head(header.as_ref(), &head.key)
+            && header.as_ref().is_some_and(|h| h.agrees && h.scope == self.scope_digest());
+        let cache = self.cache();
+        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
+        let is_known = as_base && header.as_ref().is_some_and(|header| header.held == 0);
+        let paths = if is_known { HeadPaths::as_base() } else { HeadPaths::of(tree.clone()) };
+        let mut delta = local_delta(&read, walk, Purpose::Download(paths), monitor).await?;
         if Self::looks_lost(options, &delta.stats) {
             monitor.warning(
                 "nothing of what was brought is in the mount any more: it is taken as lost, and everything is brought again",
             );
             header = None;
             let walk = Walk::start(&read, self.base_rows(None, &filter, options)?);
-            delta = local_delta(&read, walk, None, monitor).await?;
+            delta = local_delta(&read, walk, Purpose::Download(HeadPaths::of(tree)), monitor).await?;
         }
         self.warn_of(Topic::Unmounted, delta.away.warning(), monitor);
         let stats = delta.stats.clone();
         let mut report = stats.report(&head);
-        let as_base = Self::is_same_head(header.as_ref(), &head.key)
-            && header.as_ref().is_some_and(|h| h.agrees && h.scope == self.scope_digest());
         let nothing_to_bring = stats.deleted == 0 || self.policy.delete_policy.sync_local_file;
-        if as_base && nothing_to_bring && !options.dry_run {
+        if as_base && header.is_some() && nothing_to_bring && !options.dry_run {
             return Ok(report);
         }
 
@@ -177,7 +182,8 @@ impl Mount {
             DirTimes::new(self.arriving.take_half_done()),
         );
         let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
-        let applied = apply(&applying, plan, &mut ledger).await;
+        let contents = Contents::new(self.base_rows(header.as_ref(), &filter, options)?, options.memory);
+        let applied = apply(&applying, plan, contents, &mut ledger).await;
         drop(gate);
         applied?;
         let Ledger { mut report, agrees, marks: mut there, stopped, .. } = ledger;
@@ -250,8 +256,11 @@ impl Mount {
         let dir = self.make_dir(&options)?.owned_by(options.owner);
         let filter = self.filter(&options);
         let read = self.delta_options(&dir, &filter, &options, Towards::Mount);
-        let mut delta =
-            local_delta(&read, Walk::start(&read, self.rows_by_now(&filter)?), None, monitor).await?;
+        let cache = self.cache();
+        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
+        let walk = Walk::start(&read, self.rows_by_now(&filter)?);
+        let purpose = Purpose::Download(HeadPaths::of(tree));
+        let mut delta = local_delta(&read, walk, purpose, monitor).await?;
         self.warn_of(Topic::Unmounted, delta.away.warning(), monitor);
         let applying = Applying {
             store: &self.store,
@@ -276,9 +285,10 @@ impl Mount {
         let remote = Remote::Segments(self.segments_within(&head, paths));
         let rules = self.rules(&options, true);
         let base = self.rows_by_now(&filter)?;
+        let contents = Contents::new(self.rows_by_now(&filter)?, options.memory);
         let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
         let plan = plan.with_folded(folded);
-        apply(&applying, plan, &mut ledger).await?;
+        apply(&applying, plan, contents, &mut ledger).await?;
         let Ledger { mut report, met, recycled, .. } = ledger;
         if found_here == 0 && met == 0 {
             let path = paths.first().map(ToString::to_string).unwrap_or_default();

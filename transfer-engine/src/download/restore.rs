@@ -171,7 +171,7 @@ impl Restoring<'_> {
             row: None,
             copy: None,
         };
-        let item = Item { path: entry.path.clone(), entry, expected: Expected::Absent, told };
+        let item = Item { path: entry.path.clone(), entry, expected: Expected::Absent, source: None, told };
         if size > LONG {
             return self.write(vec![item], times).await;
         }

@@ -1,5 +1,5 @@
-//! What of a long file is here already: from a download that was cut short, or in the version that it
-//! replaces. Those chunks are not fetched.
+//! What of a file is here already: from a download that was cut short, in a file of the same content, or in the
+//! version that it replaces. Those chunks are not fetched.
 //!
 //! Nothing is remembered of a file that is half there: its chunks are found again by their digests.
 
@@ -9,9 +9,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
 
+use policy_core::TreePath;
 use tokio_util::sync::CancellationToken;
 
-use super::fetch::Item;
+use super::fetch::{Item, LONG};
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, cut, sha256};
 use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Stagings, is_hole, write_sparse};
 
@@ -31,7 +32,7 @@ pub(super) struct Begun {
     pub(super) ends_in_hole: bool,
 }
 
-/// Opens the staged file of a long item, and finds out what it need not be sent.
+/// Opens the staged file of an item, and finds out what it need not be sent.
 ///
 /// Told to stop, it looks no further.
 pub(super) fn begin(
@@ -57,8 +58,11 @@ pub(super) fn begin(
             *present = is_zero_chunk(chunk);
         }
     }
-    if matches!(item.expected, Expected::Leaf(_)) && present.contains(&false) {
-        // That it can't be read, or is no longer there, only means that everything is fetched.
+    // That one of them can't be read, or is no longer there, only means that more is fetched.
+    if let Some(source) = &item.source {
+        let _ = copy_same(dir, source, &new.file, item, &mut present, stop);
+    }
+    if size > LONG && matches!(item.expected, Expected::Leaf(_)) && present.contains(&false) {
         let _ = copy_from_old(dir, &new.file, item, &mut present, stop);
     }
     let ends_in_hole = present.last() == Some(&true);
@@ -104,6 +108,35 @@ fn note_present(
         file.read_exact_at(&mut buf, at)?;
         *present = ChunkId::of(&buf) == chunk.id;
         at += len as u64;
+    }
+    Ok(())
+}
+
+/// Copies the chunks of a file that may have the same content.
+fn copy_same(
+    dir: &MountDir,
+    source: &TreePath,
+    to: &File,
+    item: &Item,
+    present: &mut [bool],
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let (from, _) = dir.open_file(source)?;
+    let mut buf = Vec::new();
+    let mut at = 0;
+    for (chunk, present) in item.entry.chunks.iter().zip(present) {
+        if stop.is_cancelled() {
+            break;
+        }
+        if !*present {
+            buf.resize(chunk.len as usize, 0);
+            from.read_exact_at(&mut buf, at)?;
+            if ChunkId::of(&buf) == chunk.id {
+                write_sparse(to, &buf, at, false)?;
+                *present = true;
+            }
+        }
+        at += u64::from(chunk.len);
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::away::AwayOnes;
 use super::chunks::Chunks;
 use super::files::{Read, Readers, read_long};
+use super::head_paths::HeadPaths;
 use super::merge::{Batch, Work};
 use super::packs::PackSink;
 use super::reading::step_buffers;
@@ -297,13 +298,34 @@ where
     }
 }
 
+/// What the local differences are for.
+pub(crate) enum Purpose<'a, 'b> {
+    /// They are only counted.
+    Count,
+    /// They are sent.
+    Upload(Sending<'a, 'b>),
+    /// They are compared with a head.
+    Download(HeadPaths<'a>),
+}
+
+impl<'a, 'b> From<Option<Sending<'a, 'b>>> for Purpose<'a, 'b> {
+    fn from(sending: Option<Sending<'a, 'b>>) -> Self {
+        sending.map_or(Self::Count, Self::Upload)
+    }
+}
+
 /// Compares the mount with the base that the walk was started with.
 pub(crate) async fn local_delta(
     options: &DeltaOptions<'_>,
     walk: Walk,
-    sending: Option<Sending<'_, '_>>,
+    purpose: Purpose<'_, '_>,
     monitor: &dyn Monitor,
 ) -> Result<LocalDelta, Error> {
+    let (sending, head) = match purpose {
+        Purpose::Count => (None, None),
+        Purpose::Upload(sending) => (Some(sending), None),
+        Purpose::Download(head) => (None, Some(head)),
+    };
     let mount = options.mount;
     let delta = LocalDelta::new(options, walk.look().clone());
     let readers = Readers {
@@ -321,7 +343,7 @@ pub(crate) async fn local_delta(
     let sizes = options.max_upload.map(|_| Subtrees::default());
     let units = Runs::new(options.spool_dir, by_database);
     let mut reading =
-        Reading { options, delta, readers, sending, progress, new_bytes: 0, sizes, units, monitor };
+        Reading { options, delta, readers, sending, head, progress, new_bytes: 0, sizes, units, monitor };
     let (mut batches, walked) = walk.split();
     let consume = async {
         let consumed = if by_importance {
@@ -368,6 +390,8 @@ pub(super) struct Reading<'a, 'b, 'c> {
     pub(super) delta: LocalDelta,
     pub(super) readers: Readers,
     pub(super) sending: Option<Sending<'b, 'c>>,
+    /// The head of a download.
+    pub(super) head: Option<HeadPaths<'b>>,
     pub(super) progress: Progress,
     pub(super) new_bytes: u64,
     /// What may have to be sent, if there is a limit to it.
@@ -397,6 +421,9 @@ impl Reading<'_, '_, '_> {
                 batch = incoming.recv(), if open && reading.len() < width => {
                     let Some(mut batch) = batch else { open = false; continue };
                     self.sizes.iter_mut().for_each(|sizes| sizes.note(&batch));
+                    if let Some(head) = &mut self.head {
+                        head.spare(&mut batch).await?;
+                    }
                     let needs_chunks = batch.bytes > 0 || !batch.long.is_empty();
                     if needs_chunks {
                         self.learn_chunks().await?;
@@ -409,10 +436,10 @@ impl Reading<'_, '_, '_> {
         }
         self.delta.cut_short |= !self.delta.is_whole;
         for work in long.into_iter().chain(std::mem::take(&mut self.delta.grown)) {
-            if self.is_round_over() {
-                self.leave_out(work)?;
-            } else {
-                self.read_long(work).await?;
+            match work {
+                Work::Row(row) => self.push(row, true)?,
+                work if self.is_round_over() => self.leave_out(work)?,
+                work => self.read_long(work).await?,
             }
         }
         self.read_units().await

@@ -176,7 +176,7 @@ impl<B: Fn() -> Result<Rows, Error>> Unit<'_, '_, '_, '_, B> {
             Some(before) => Walk::again(&options, rows, before),
             None => Walk::start(&options, rows),
         };
-        local_delta(&options, walk, self.sending.as_mut().map(Sending::once), self.monitor).await
+        local_delta(&options, walk, self.sending.as_mut().map(Sending::once).into(), self.monitor).await
     }
 
     /// Leaves the repository as the context has it.

@@ -11,6 +11,7 @@ mod delta;
 mod dense;
 mod files;
 mod git;
+mod head_paths;
 mod holding;
 mod merge;
 mod new_tree;
@@ -30,7 +31,8 @@ mod walk;
 
 pub(crate) use chunks::Chunks;
 pub(crate) use copy::{detach, seal};
-pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, local_delta};
+pub(crate) use delta::{DeltaOptions, DeltaStats, LocalDelta, Purpose, local_delta};
+pub(crate) use head_paths::HeadPaths;
 pub(crate) use packs::PackSink;
 pub(crate) use specials::{special_of, tell_if_in_the_way};
 pub(crate) use walk::{EarlyWalk, Walk};

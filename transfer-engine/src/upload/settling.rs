@@ -47,7 +47,7 @@ pub(super) async fn delta_at_rest(
 ) -> Result<LocalDelta, Error> {
     let holding = Holding::new(monitor);
     let sends = sending.as_mut().map(Sending::once);
-    let mut delta = local_delta(options, walk, sends, &holding).await?;
+    let mut delta = local_delta(options, walk, sends.into(), &holding).await?;
     // Repositories that are written meanwhile, and what was read of them before that was known.
     let (mut units, mut units_before) = (Vec::new(), None);
     for number in 1.. {
@@ -81,7 +81,7 @@ pub(super) async fn delta_at_rest(
         let outside = part.of(options);
         let walk = Walk::again(&outside, part.rows(base()?), delta);
         let sends = sending.as_mut().map(Sending::once);
-        let mut next = local_delta(&outside, walk, sends, &holding).await?;
+        let mut next = local_delta(&outside, walk, sends.into(), &holding).await?;
         // Under a deadline what the look before has come to is better than half of this one.
         if next.cut_short
             && let Some(before) = next.before.take()

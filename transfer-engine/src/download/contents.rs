@@ -1,0 +1,158 @@
+//! Which contents are in the mount already, or on their way: a file that was renamed or copied in the context is
+//! made from one of them, and not received again.
+
+use std::collections::HashMap;
+use std::io;
+
+use policy_core::{Digest, Entry, Node, TreePath};
+
+use crate::state::BaseRow;
+
+/// This part of the memory may be what is known of contents.
+const KNOWN: u64 = 16;
+/// So many bytes are brought before the base is read: a small pull is quicker without.
+const BEFORE_BASE: u64 = 2 << 20;
+/// What an entry takes in memory beside its path, about.
+const ENTRY: u64 = 128;
+
+type Rows = Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>;
+
+/// Where files of which content are, as the base and the plan say. Whoever copies one verifies what it reads.
+pub(crate) struct Contents {
+    known: HashMap<Digest, Known>,
+    /// The base's rows, until they are read.
+    base: Option<Rows>,
+    /// Bytes that were to be brought so far.
+    brought: u64,
+    held: u64,
+    most: u64,
+    /// Smaller files are not kept: where there are too many, the large ones count.
+    least: u64,
+}
+
+struct Known {
+    path: TreePath,
+    size: u64,
+    comes: bool,
+}
+
+/// A file to copy from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// It is in the mount.
+    Here(TreePath),
+    /// It comes with the same download.
+    Coming(TreePath),
+}
+
+impl Contents {
+    /// Begins, with the rows of the base and the bytes of memory that the whole download may take.
+    pub(crate) fn new(base: Rows, memory: u64) -> Self {
+        Self { known: HashMap::new(), base: Some(base), brought: 0, held: 0, most: memory / KNOWN, least: 1 }
+    }
+
+    /// Returns where the content of a file that is to be brought is found. Where it is nowhere, the file itself
+    /// counts from then on as one that comes.
+    pub(super) fn find(&mut self, path: &TreePath, entry: &Entry) -> io::Result<Option<Source>> {
+        let Node::File { size, digest } = &entry.node else { return Ok(None) };
+        if *size < self.least {
+            return Ok(None);
+        }
+        self.brought += size;
+        if self.brought > BEFORE_BASE {
+            self.read_base()?;
+        }
+        match self.known.get(digest) {
+            Some(known) if known.path == *path => Ok(None),
+            Some(known) if known.comes => Ok(Some(Source::Coming(known.path.clone()))),
+            Some(known) => Ok(Some(Source::Here(known.path.clone()))),
+            None => {
+                self.keep(*digest, Known { path: path.clone(), size: *size, comes: true });
+                Ok(None)
+            }
+        }
+    }
+
+    fn read_base(&mut self) -> io::Result<()> {
+        for row in self.base.take().into_iter().flatten() {
+            let row = row?;
+            if let Node::File { size, digest } = row.entry.node
+                && size >= self.least
+                && !row.held
+            {
+                self.keep(digest, Known { path: row.path, size, comes: false });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps where a content is; what is in the mount is better than what comes.
+    fn keep(&mut self, digest: Digest, known: Known) {
+        self.held += known.weight();
+        if let Some(before) = self.known.insert(digest, known) {
+            self.held -= before.weight();
+        }
+        while self.held > self.most && !self.known.is_empty() {
+            self.least *= 4;
+            self.known.retain(|_, known| known.size >= self.least);
+            self.held = self.known.values().map(Known::weight).sum();
+        }
+    }
+}
+
+impl Known {
+    fn weight(&self) -> u64 {
+        ENTRY + self.path.as_bytes().len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_core::Timestamp;
+
+    use super::*;
+
+    fn at(path: &str) -> TreePath {
+        TreePath::new(path.as_bytes()).unwrap()
+    }
+
+    fn file(content: u8, size: u64) -> Entry {
+        let node = Node::File { size, digest: Digest([content; 32]) };
+        Entry { node, mode: 0o644, mtime: Timestamp::default(), uploaded: 0 }
+    }
+
+    fn base(rows: &[(&str, u8, u64)]) -> Rows {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(path, content, size)| Ok(BaseRow::new(at(path), file(*content, *size), None)))
+            .collect();
+        Box::new(rows.into_iter())
+    }
+
+    #[test]
+    fn a_copy_is_made_from_what_comes_and_better_from_what_is_here() {
+        let mut contents = Contents::new(base(&[("old", 2, BEFORE_BASE)]), 256 << 20);
+        let mut find = |path: &str, content, size| contents.find(&at(path), &file(content, size)).unwrap();
+        assert_eq!(find("a", 1, 10), None);
+        assert_eq!(find("b", 1, 10), Some(Source::Coming(at("a"))));
+        // The base is read only now.
+        assert_eq!(find("c", 2, BEFORE_BASE), Some(Source::Here(at("old"))));
+        assert_eq!(find("empty", 3, 0), None);
+        // What fails is planned once more by the next pull: a file is not its own source.
+        assert_eq!(find("a", 1, 10), None);
+    }
+
+    #[test]
+    fn where_there_are_too_many_the_large_ones_are_known() {
+        let mut contents = Contents::new(base(&[]), KNOWN * 10 * (ENTRY + 2));
+        for content in 0..100 {
+            let (path, size) = (format!("{content:02}"), if content % 20 == 0 { 1 << 20 } else { 100 });
+            assert_eq!(contents.find(&at(&path), &file(content, size)).unwrap(), None);
+        }
+        assert!(contents.known.len() <= 10 && contents.held <= contents.most, "{}", contents.known.len());
+        for content in (0..100).step_by(20) {
+            let found = contents.find(&at("copy"), &file(content, 1 << 20)).unwrap();
+            assert_eq!(found, Some(Source::Coming(at(&format!("{content:02}")))));
+        }
+    }
+}

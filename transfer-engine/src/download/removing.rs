@@ -1,0 +1,148 @@
+//! Removing what the context no longer has: files first, then the directories that nothing is left in.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use policy_core::TreePath;
+use rustix::fs::AtFlags;
+
+use super::apply::{Expecting, problem};
+use super::compare::link_print;
+use super::fetch::{Outcome, Told};
+use super::trouble::Trouble;
+use crate::error::Error;
+use crate::local::{InstallError, MountDir, Stagings, names, stat_at, writable};
+use crate::monitor::Monitor;
+use crate::plan::Filter;
+
+/// A path to be removed.
+pub(super) struct Removal {
+    pub(super) path: TreePath,
+    /// `None` for a directory.
+    pub(super) expected: Option<Expecting>,
+    pub(super) told: Told,
+}
+
+/// Says why something was not removed.
+fn not_removed(e: &InstallError) -> Trouble {
+    match e {
+        InstallError::Changed => Trouble::passing(e.to_string()),
+        InstallError::Io(e) => Trouble::local("cannot be removed", e),
+    }
+}
+
+fn remove_leaf(
+    dir: &MountDir,
+    staging: &Stagings,
+    path: &TreePath,
+    expected: &Expecting,
+) -> Result<(), InstallError> {
+    let parent = match dir.parent(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let _writable = writable(&parent);
+    let print = match expected {
+        Expecting::Stat(print) => *print,
+        Expecting::Link(target) => match link_print(dir, path, target) {
+            Some(print) => print,
+            None if stat_at(&parent, path.name())?.is_none() => return Ok(()),
+            None => return Err(InstallError::Changed),
+        },
+    };
+    staging.of(path)?.remove(&parent, path, &print)
+}
+
+pub(super) async fn remove_now(
+    dir: &MountDir,
+    staging: &Arc<Stagings>,
+    path: &TreePath,
+    expected: Option<Expecting>,
+    monitor: &dyn Monitor,
+) -> Result<Outcome, Error> {
+    let (job_dir, job_staging, job_path) = (dir.clone(), staging.clone(), path.clone());
+    let removed = dir.blocking(move || match &expected {
+        Some(expected) => remove_leaf(&job_dir, &job_staging, &job_path, expected),
+        None => Ok(()),
+    });
+    match removed.await.map_err(|e| Error::local("remove", dir.show(path), io::Error::from(e)))? {
+        Ok(()) => Ok(Outcome::Removed),
+        Err(e) => {
+            problem(monitor, path, not_removed(&e));
+            Ok(Outcome::Failed)
+        }
+    }
+}
+
+/// A directory that is empty and can't be removed.
+pub(super) struct Stuck {
+    pub(super) path: TreePath,
+    pub(super) mode: u16,
+    pub(super) trouble: Trouble,
+}
+
+type Removed = (Told, Result<(), (TreePath, Trouble)>);
+
+/// Removes files, then the directories that nothing is left in and that the context does not hold: those of
+/// the files, and `emptied`. Returns as well which of them can't be removed, and in which something is left.
+pub(super) fn remove_all(
+    dir: &MountDir,
+    staging: &Stagings,
+    removals: Vec<Removal>,
+    standing: BTreeSet<TreePath>,
+    mut emptied: BTreeSet<TreePath>,
+    filter: &Filter,
+) -> (Vec<Removed>, Vec<Stuck>, BTreeSet<TreePath>) {
+    let mut done = Vec::with_capacity(removals.len());
+    // In reverse tree order what is below a directory comes before it.
+    for Removal { path, expected, told } in removals.into_iter().rev() {
+        let result = match &expected {
+            Some(expected) => {
+                remove_leaf(dir, staging, &path, expected).map_err(|e| (path.clone(), not_removed(&e)))
+            }
+            None => {
+                emptied.insert(path.clone());
+                Ok(())
+            }
+        };
+        if result.is_ok() {
+            emptied.extend(path.parent());
+        }
+        done.push((told, result));
+    }
+    let (mut stuck, mut full) = (Vec::new(), BTreeSet::new());
+    while let Some(path) = emptied.pop_last() {
+        if path.is_root() || standing.contains(&path) || !filter.in_scope(&path, true) {
+            continue;
+        }
+        match remove_dir(dir, &path) {
+            Ok(()) => emptied.extend(path.parent()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            // Whatever is still in it, in scope or not, keeps it.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => _ = full.insert(path),
+            // Of a place where another file system begins the kernel says that first.
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && holds_something(dir, &path) => {
+                full.insert(path);
+            }
+            Err(e) => {
+                let mode =
+                    dir.stat(&path).ok().flatten().map_or(0o755, |stat| (stat.st_mode & 0o7777) as u16);
+                let trouble = Trouble::local(&format!("the directory `{path}` cannot be removed"), &e);
+                stuck.push(Stuck { path, mode, trouble });
+            }
+        }
+    }
+    (done, stuck, full)
+}
+
+fn holds_something(dir: &MountDir, path: &TreePath) -> bool {
+    dir.dir(path).and_then(|dir| names(&dir)).is_ok_and(|names| !names.is_empty())
+}
+
+fn remove_dir(dir: &MountDir, path: &TreePath) -> io::Result<()> {
+    let parent = dir.parent(path)?;
+    let _writable = writable(&parent);
+    dir.env().check_fault("rmdir", &dir.show(path))?;
+    Ok(rustix::fs::unlinkat(&parent, path.name(), AtFlags::REMOVEDIR)?)
+}

@@ -1,0 +1,98 @@
+//! Which new files of the mount a download need not read: those at whose paths the head has nothing, nor above or
+//! below them. Nothing is compared with what is in them.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use policy_core::{Digest, Entry, Node, TreePath};
+
+use super::merge::{Batch, Work, count_row, present};
+use crate::error::Error;
+use crate::format::TreeEntry;
+use crate::state::DeltaRow;
+use crate::tree::Tree;
+
+/// So many segments are read past rather than beginning anew.
+const READ_PAST: usize = 8;
+
+/// The paths of a head, for one who asks for some of them, in the order of the tree.
+pub(crate) struct HeadPaths<'a> {
+    /// `None` where the base has every path that the head has.
+    tree: Option<Tree<'a>>,
+    segments: BoxStream<'a, Result<(usize, Vec<TreeEntry>), Error>>,
+    /// The segment that was read last.
+    here: Option<(usize, Vec<TreeEntry>)>,
+}
+
+impl<'a> HeadPaths<'a> {
+    /// Asks the segments of a tree; none of them are read before they are needed.
+    pub(crate) fn of(tree: Tree<'a>) -> Self {
+        Self { tree: Some(tree), segments: futures::stream::empty().boxed(), here: None }
+    }
+
+    /// Knows that the head has no path that the base has not.
+    pub(crate) fn as_base() -> Self {
+        Self { tree: None, segments: futures::stream::empty().boxed(), here: None }
+    }
+
+    /// Takes the files out of a batch that need not be read.
+    pub(super) async fn spare(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let Batch { work, long, stats, .. } = batch;
+        let mut new: Vec<&mut Work> = work.iter_mut().chain(long).filter(|work| is_new(work)).collect();
+        new.sort_unstable_by(|a, b| path_of(a).cmp(path_of(b)));
+        for work in new {
+            if !self.concerns(path_of(work)).await?
+                && let Work::File { path, print, .. } = &*work
+            {
+                let node = Node::File { size: print.size, digest: Digest([0; 32]) };
+                let entry = Entry { node, mode: print.mode, mtime: print.mtime, uploaded: 0 };
+                let row =
+                    DeltaRow { path: path.clone(), base: None, state: present(entry, Some(*print), false) };
+                count_row(&row, stats);
+                *work = Work::Row(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the head has something at a path, below it, or a file or link above it.
+    async fn concerns(&mut self, path: &TreePath) -> Result<bool, Error> {
+        let Some(tree) = &self.tree else { return Ok(false) };
+        let all = &tree.snapshot.segments;
+        let Some(index) = all.partition_point(|s| s.first <= *path).checked_sub(1) else {
+            return Ok(all.first().is_some_and(|first| first.first.is_below(path)));
+        };
+        if self.here.as_ref().is_none_or(|(here, _)| *here != index) {
+            let near =
+                self.here.as_ref().is_some_and(|(here, _)| (*here..=*here + READ_PAST).contains(&index));
+            if !near {
+                self.segments = tree.segments(index..all.len()).boxed();
+            }
+            while let Some(segment) = self.segments.next().await.transpose()? {
+                let found = segment.0;
+                self.here = Some(segment);
+                if found == index {
+                    break;
+                }
+            }
+        }
+        let entries = self.here.as_ref().map_or(&[][..], |(_, entries)| entries);
+        let at = entries.partition_point(|entry| entry.path < *path);
+        let next = entries.get(at).map(|entry| &entry.path);
+        let next = next.or_else(|| all.get(index + 1).map(|segment| &segment.first));
+        // Whatever the head had below a leaf would come between the two.
+        let above = at.checked_sub(1).map(|before| &entries[before]);
+        let is_leaf_above = |entry: &TreeEntry| !entry.entry.is_dir() && path.is_below(&entry.path);
+        Ok(next.is_some_and(|next| next.is_within(path)) || above.is_some_and(is_leaf_above))
+    }
+}
+
+fn is_new(work: &Work) -> bool {
+    matches!(work, Work::File { base: None, .. })
+}
+
+fn path_of(work: &Work) -> &TreePath {
+    match work {
+        Work::File { path, .. } => path,
+        Work::Row(row) => &row.path,
+    }
+}
