@@ -50,6 +50,7 @@
 pub mod format;
 
 mod buffers;
+mod changes;
 mod collect;
 mod commit;
 mod contexts;
@@ -67,6 +68,7 @@ mod mount;
 mod moves;
 mod options;
 mod own_places;
+mod packing;
 mod plan;
 mod quiesce;
 pub mod recycle;

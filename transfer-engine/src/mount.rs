@@ -9,6 +9,7 @@ use policy_core::{
     ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, TreePath, looks_lost,
 };
 
+use crate::changes::{DeltaOptions, DeltaStats, EarlyWalk};
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
 use crate::local::{FileSystems, Flush, MountDir, Recovered, absolute, recover, staged_prints};
@@ -23,7 +24,6 @@ use crate::state::{
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{Head, HeadKey, Store};
-use crate::upload::{DeltaOptions, DeltaStats};
 
 /// A context, the path at which it is worked on, and the policy of its sync.
 #[derive(Debug, Clone)]
@@ -262,6 +262,23 @@ impl Mount {
             file_systems: Arc::default(),
             leaves_passing: towards == Towards::Store && !options.at_rest,
         }
+    }
+
+    /// Starts a walk before it is known whether the base fits the head. `None` where the base may be replaced
+    /// on the way.
+    pub(crate) fn walk_early(
+        &self,
+        dir: &MountDir,
+        filter: &Arc<Filter>,
+        options: &SyncOptions,
+        towards: Towards,
+    ) -> Result<Option<EarlyWalk>, Error> {
+        if self.files.has_next_base()? {
+            return Ok(None);
+        }
+        let header = self.files.header()?;
+        let base = self.base_rows(header.as_ref(), filter, options)?;
+        Ok(Some(EarlyWalk::start(&self.delta_options(dir, filter, options, towards), header, base)))
     }
 
     /// Returns the base's rows that this sync deals with; none without a usable base.

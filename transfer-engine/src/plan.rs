@@ -147,6 +147,9 @@ impl ScanFilter for Filter {
     }
 }
 
+/// After so many steps, timers and the rest of the runtime have their turn.
+const TURN: u64 = 512;
+
 type Rows<'a, T> = Box<dyn Iterator<Item = io::Result<T>> + Send + 'a>;
 
 /// A plan being made.
@@ -163,6 +166,8 @@ pub(crate) struct Plan<'a> {
     folded: BTreeSet<TreePath>,
     /// What was met beside the paths that were asked for, and its time.
     beside: VecDeque<(TreePath, Timestamp)>,
+    /// Steps so far.
+    steps: u64,
 }
 
 impl<'a> Plan<'a> {
@@ -176,7 +181,7 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
         let (folded, beside) = (BTreeSet::new(), VecDeque::new());
-        Self { reconciler, base, local, remote, filter, towards, unread, folded, beside }
+        Self { reconciler, base, local, remote, filter, towards, unread, folded, beside, steps: 0 }
     }
 
     /// Returns the plan with what can't be read in the mount, and so is not uploaded.
@@ -241,6 +246,11 @@ impl<'a> Plan<'a> {
 
     /// Returns the next decided path.
     pub(crate) async fn next(&mut self) -> Result<Option<PlanStep>, Error> {
+        self.steps += 1;
+        if self.steps.is_multiple_of(TURN) {
+            // A deadline holds for a plan as well.
+            tokio::task::yield_now().await;
+        }
         let state = |e: io::Error| Error::local("read", "the local state", e);
         loop {
             let source = match self.reconciler.next() {

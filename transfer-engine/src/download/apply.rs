@@ -7,15 +7,18 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use policy_core::{Entry, Node, Timestamp, TreePath, Verdict};
+use policy_core::{Entry, Timestamp, TreePath, Verdict};
 use rustix::fs::Mode;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
+use super::applying::{
+    Applying, Expecting, KEPT, RETRY, expecting, has_outcome, has_same_content, is_local_dir, problem,
+};
 use super::compare::{free_copy_path, link_print};
 use super::contents::{Contents, Source};
 use super::dir_times::set_all;
-use super::fetch::{Fetcher, Item, Outcome, Told, range_buffers};
+use super::fetch::{Fetcher, range_buffers};
+use super::item::{Item, Outcome, Told};
 use super::jobs::Jobs;
 use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
@@ -25,60 +28,19 @@ use super::trouble::Trouble;
 use super::windows::Windows;
 use crate::error::Error;
 use crate::format::TreeEntry;
-use crate::local::{Expected, FileSystems, Fingerprint, InstallError, MountDir, Stagings, set_times};
-use crate::monitor::{Monitor, PathProblem, Progress};
-use crate::options::SyncOptions;
-use crate::plan::{Filter, Plan, PlanStep};
-use crate::state::{Arriving, Cache, DeltaState, Lane};
-use crate::store::{Head, MAX_RANGE, Store};
+use crate::local::{Expected, Fingerprint, InstallError, MountDir, Stagings, set_times};
+use crate::plan::{Plan, PlanStep};
+use crate::state::Lane;
+use crate::store::MAX_RANGE;
 
 /// Windows that may be under way while the next one is planned: most of them wait for the disk.
 const WINDOWS_AHEAD: usize = 2;
-/// This part of the memory keeps what was fetched last.
-pub(super) const KEPT: u64 = 8;
-/// What helps where trying again does.
-pub(super) const RETRY: &str = "the next pull tries it again";
-
-/// What applying needs besides the plan.
-pub(crate) struct Applying<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) dir: MountDir,
-    pub(crate) filter: Arc<Filter>,
-    pub(crate) options: &'a SyncOptions,
-    pub(crate) monitor: &'a dyn Monitor,
-    /// What there will be to do, for the progress.
-    pub(crate) total: Progress,
-    pub(crate) arriving: Arc<Arriving>,
-    pub(crate) lane: Lane,
-    pub(crate) stop: CancellationToken,
-    /// What is brought.
-    pub(crate) head: &'a Head,
-    pub(crate) cache: Cache,
-    /// Where other file systems begin.
-    pub(crate) file_systems: Arc<FileSystems>,
-    /// Whether what is removed here goes from the context as well.
-    pub(crate) drops_deleted: bool,
-}
-
 /// A directory that gets its mode when everything is in it.
 struct NewDir {
     path: TreePath,
     mode: u16,
     mtime: Timestamp,
     told: Told,
-}
-
-/// What the plan saw at a path, as far as it can be told without looking again.
-#[derive(Clone)]
-pub(crate) enum Expecting {
-    Stat(Fingerprint),
-    /// A link, of which the base keeps no stat.
-    Link(Box<[u8]>),
-}
-
-/// Whether a step changes something on disk.
-pub(crate) fn has_outcome(step: &PlanStep) -> bool {
-    matches!(step.decision.verdict, Verdict::Write | Verdict::Delete | Verdict::KeepBoth)
 }
 
 /// Applies a plan, and notes and tells what becomes of it.
@@ -454,29 +416,6 @@ async fn expected_at(
     })
 }
 
-pub(super) fn problem(monitor: &dyn Monitor, path: &TreePath, trouble: Trouble) {
-    let hint = trouble.hint_or(RETRY);
-    monitor.problem(&PathProblem { path: path.clone(), message: trouble.message, hint });
-}
-
-/// Returns what the plan saw of a file or link; `None` where there was nothing, or a directory.
-pub(crate) fn expecting(step: &PlanStep) -> Option<Expecting> {
-    match &step.local {
-        Some(row) => match &row.state {
-            DeltaState::Present { entry, seen, .. } if !entry.is_dir() => seen.map(Expecting::Stat),
-            _ => None,
-        },
-        None => {
-            let base = step.base.as_ref()?;
-            match (&base.entry.node, base.print) {
-                (Node::Symlink { target }, _) => Some(Expecting::Link(target.clone())),
-                (Node::File { .. }, Some(print)) => Some(Expecting::Stat(print)),
-                _ => None,
-            }
-        }
-    }
-}
-
 /// Finds where the context's version of `of` is kept; `None` if it is there already.
 pub(super) async fn place_of_copy(
     dir: &MountDir,
@@ -487,19 +426,6 @@ pub(super) async fn place_of_copy(
     let (job_dir, of, copy, entry) = (dir.clone(), of.clone(), copy.clone(), entry.clone());
     let free = dir.blocking(move || free_copy_path(&job_dir, &of, &copy, &entry)).await;
     free.map_err(|e| Error::local("look at", dir.path(), io::Error::from(e)))
-}
-
-/// Whether the mount's file has the content that the context's has, so that only the mode differs.
-pub(super) fn has_same_content(step: &PlanStep) -> bool {
-    let local = match &step.local {
-        Some(row) => match &row.state {
-            DeltaState::Present { entry, .. } => Some(entry),
-            _ => None,
-        },
-        None => step.base.as_ref().map(|b| &b.entry),
-    };
-    let there = step.remote.as_ref().map(|r| &r.0.entry.node);
-    matches!(there, Some(Node::File { .. })) && local.map(|l| &l.node) == there
 }
 
 /// Changes a file's mode where it stands; `None` if it is not what was expected, or has other names, which
@@ -519,14 +445,6 @@ fn change_mode(
     rustix::fs::fchmod(&file, Mode::from_raw_mode(u32::from(mode)))?;
     set_times(&file, mtime)?;
     Ok(Some(Fingerprint::of(&rustix::fs::fstat(&file).map_err(io::Error::from)?)))
-}
-
-/// Whether the mount has a directory at the step's path that a row speaks of.
-pub(super) fn is_local_dir(step: &PlanStep) -> bool {
-    match &step.local {
-        Some(row) => matches!(&row.state, DeltaState::Present { entry, .. } if entry.is_dir()),
-        None => step.base.as_ref().is_some_and(|b| b.entry.is_dir()),
-    }
 }
 
 async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<Option<Fingerprint>, Error> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use policy_core::TreePath;
 
-use super::apply::Applying;
+use super::applying::Applying;
 use super::folder::{Folder, find_folder, next_folder, spoken_for};
 use super::members::{LeftOut, place_members};
 use super::trouble::Trouble;

@@ -2,30 +2,28 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use policy_core::{Reason, TreePath};
 use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::item::{Failure, Item, LONG, Outcome, Slot, Slots, lock};
 use super::place::Placing;
-use super::ranges::{BlockNeeds, Need, PackRange, plan_ranges};
 use super::recent::Recent;
 use super::resume;
 use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::{Error, chain};
-use crate::format::{BlockOpener, ChunkId, ChunkRef, StoreKey, TreeEntry};
-use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelves, Staged, Stagings, write_sparse};
-use crate::monitor::{Action, Monitor, PathProblem, Progress};
-use crate::state::{Arriving, BaseRow, Lane};
+use crate::format::{BlockOpener, ChunkRef, StoreKey};
+use crate::local::{MountDir, Shelves, Stagings, write_sparse};
+use crate::monitor::{Monitor, PathProblem, Progress};
+use crate::packing::{BlockNeeds, Need, PackRange, plan_ranges, verified};
+use crate::state::{Arriving, Lane};
 use crate::store::{MAX_RANGE, Store};
 
-/// A file above this is brought on its own, piece by piece.
-pub(crate) const LONG: u64 = 4 << 20;
 /// A chunk of this many bytes is written out at once.
 const WORTH_WRITING_OUT: usize = 128 << 10;
 
@@ -35,57 +33,6 @@ const QUEUED: usize = 64;
 /// Returns buffers for the ranges of one download.
 pub(crate) fn range_buffers() -> Buffers {
     Buffers::new(MAX_RANGE as usize)
-}
-
-/// Something to be brought.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) path: TreePath,
-    pub(crate) entry: TreeEntry,
-    pub(crate) expected: Expected,
-    /// A file of the mount that may have the same content.
-    pub(crate) source: Option<TreePath>,
-    pub(crate) told: Told,
-}
-
-impl Item {
-    /// Whether some of its chunks may be here already.
-    fn may_be_here(&self) -> bool {
-        self.entry.entry.size() > LONG || self.source.is_some()
-    }
-}
-
-/// What is told and remembered of a step once it is done.
-#[derive(Debug, Clone)]
-pub(crate) struct Told {
-    /// The path that was decided; a conflict copy is put elsewhere.
-    pub(crate) path: TreePath,
-    pub(crate) action: Action,
-    pub(crate) reason: Reason,
-    pub(crate) size: u64,
-    /// The base's row from then on.
-    pub(crate) row: Option<BaseRow>,
-    /// Where the context's version is kept.
-    pub(crate) copy: Option<TreePath>,
-}
-
-/// What became of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It was not touched, and the base stays as it is.
-    Failed,
-    /// It was left to somebody else, or to another time.
-    Left,
-    /// Something else came to be there while it was on its way, and stays.
-    Taken,
-    /// Its directory was removed while it was still to come: it is neither brought nor deleted.
-    Withheld,
-    /// It is in place, and this is its stat.
-    Installed(Fingerprint),
-    /// A directory stands.
-    Made,
-    /// It is gone.
-    Removed,
 }
 
 /// Brings files into one mount.
@@ -108,32 +55,6 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) sharing: Option<(Arc<Arriving>, Lane)>,
     /// Ends it early: what is ready by then is put in place.
     pub(crate) stop: CancellationToken,
-}
-
-/// A file on its way.
-#[derive(Default)]
-pub(super) struct Slot {
-    pub(super) file: Option<NewFile>,
-    /// Whether something may be in the file that is not of this download.
-    is_resumed: bool,
-    /// Whether the file may have to be made as long as it should be.
-    ends_in_hole: bool,
-    /// Chunks that are still missing.
-    left: usize,
-    pub(super) staged: Option<Staged>,
-    pub(super) failed: Option<Failure>,
-}
-
-pub(super) enum Failure {
-    /// The store has lost or damaged a part of it.
-    Store(String),
-    Local(io::Error),
-}
-
-pub(super) type Slots = Arc<Vec<Mutex<Slot>>>;
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Fetcher<'_> {
@@ -422,13 +343,6 @@ fn all_verified<'a>(raw: &'a [u8], needs: &[Need]) -> Option<Vec<&'a [u8]>> {
         }
     });
     chunks.collect()
-}
-
-/// Returns a chunk out of the block that it is in, if it is what it should be.
-pub(crate) fn verified<'a>(raw: &'a [u8], need: &Need) -> Option<&'a [u8]> {
-    let (from, len) = (need.chunk.offset as usize, need.chunk.len as usize);
-    let chunk = raw.get(from..from.checked_add(len)?)?;
-    (ChunkId::of(chunk) == need.chunk.id).then_some(chunk)
 }
 
 /// Writes a chunk; true if it was the file's last.

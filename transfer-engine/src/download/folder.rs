@@ -10,7 +10,7 @@ use futures::StreamExt;
 use policy_core::{MAX_NAME, Node, TreePath, cut_at_char};
 use rustix::fs::FileType;
 
-use super::apply::Applying;
+use super::applying::Applying;
 use super::compare::{has_content, is_link_to};
 use crate::error::Error;
 use crate::extract::ArchiveKind;

@@ -7,10 +7,11 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
-use super::apply::Applying;
+use super::applying::Applying;
 use super::dir_times::set_all;
 use super::extracting::{Brought, Fate, extract};
-use super::fetch::{Fetched, Fetcher, Item};
+use super::fetch::{Fetched, Fetcher};
+use super::item::Item;
 use super::ledger::Ledger;
 use crate::error::Error;
 use crate::local::Stagings;

@@ -5,18 +5,19 @@ use std::io;
 
 use policy_core::{Entry, ListMarks, Node, Reason, TreePath, Verdict};
 
-use super::apply::{Applying, RETRY, has_outcome, has_same_content, is_local_dir};
+use super::applying::{Applying, RETRY, has_outcome, has_same_content, is_local_dir};
 use super::dir_times::DirTimes;
 use super::extracting::{Brought, Fate, Out};
-use super::fetch::{Fetched, Outcome, Told};
+use super::fetch::Fetched;
+use super::item::{Outcome, Told};
 use super::place::with_print;
+use crate::changes::{special_of, tell_if_in_the_way};
 use crate::error::Error;
 use crate::local::Fingerprint;
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason};
 use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
 use crate::report::SyncReport;
 use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState, Lane};
-use crate::upload::{special_of, tell_if_in_the_way};
 
 /// Rows that are noted together.
 const ROWS: usize = 1024;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use policy_core::{Node, TreePath};
 
 use super::compare::stands_already;
-use super::fetch::{Failure, Item, Outcome, Slot, Slots, lock};
+use super::item::{Failure, Item, Outcome, Slot, Slots, lock};
 use super::trouble::Trouble;
 use crate::error::Error;
 use crate::local::{

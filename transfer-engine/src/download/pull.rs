@@ -6,10 +6,12 @@ use std::sync::Arc;
 use policy_core::{BwList, ConflictPolicy, ListMarks, Towards, TreePath, Verdict};
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Applying, apply, place_of_copy};
+use super::apply::{apply, place_of_copy};
+use super::applying::Applying;
 use super::contents::Contents;
 use super::dir_times::DirTimes;
 use super::ledger::{Ledger, tell_copy, tell_planned};
+use crate::changes::{DeltaStats, EarlyWalk, HeadPaths, LocalDelta, Purpose, Walk, local_delta};
 use crate::error::Error;
 use crate::local::{MountDir, make_all};
 use crate::monitor::{Monitor, Phase, Progress};
@@ -21,7 +23,6 @@ use crate::state::{BaseHeader, Lane};
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
-use crate::upload::{DeltaStats, EarlyWalk, HeadPaths, LocalDelta, Purpose, Walk, local_delta};
 
 /// A download about to be planned.
 struct Opened {

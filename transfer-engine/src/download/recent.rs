@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::ranges::{Need, PackRange, plan_ranges};
 use crate::format::PackId;
+use crate::packing::{Need, PackRange, plan_ranges};
 
 /// The ranges used last, up to a number of bytes.
 #[derive(Debug)]

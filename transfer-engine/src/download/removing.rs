@@ -7,9 +7,9 @@ use std::sync::Arc;
 use policy_core::TreePath;
 use rustix::fs::AtFlags;
 
-use super::apply::{Expecting, problem};
+use super::applying::{Expecting, problem};
 use super::compare::link_print;
-use super::fetch::{Outcome, Told};
+use super::item::{Outcome, Told};
 use super::trouble::Trouble;
 use crate::error::Error;
 use crate::local::{InstallError, MountDir, Stagings, names, stat_at, writable};

@@ -10,10 +10,11 @@ use rustix::fs::Mode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::KEPT;
+use super::applying::KEPT;
 use super::compare::stands_already;
 use super::dir_times::{DirTimes, set_all};
-use super::fetch::{Fetcher, Item, LONG, Outcome, Told, range_buffers};
+use super::fetch::{Fetcher, range_buffers};
+use super::item::{Item, LONG, Outcome, Told};
 use super::recent::Recent;
 use super::trouble::Trouble;
 use crate::buffers::Buffers;

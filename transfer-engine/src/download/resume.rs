@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use policy_core::TreePath;
 use tokio_util::sync::CancellationToken;
 
-use super::fetch::{Item, LONG};
+use super::item::{Item, LONG};
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, cut, sha256};
 use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Stagings, is_hole, write_sparse};
 

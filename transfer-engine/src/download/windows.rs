@@ -6,7 +6,7 @@
 
 use policy_core::TreePath;
 
-use super::fetch::{Item, LONG};
+use super::item::{Item, LONG};
 use crate::format::ChunkRef;
 
 /// A file up to this many bytes comes with the first.
@@ -152,7 +152,7 @@ fn weight(item: &Item) -> u64 {
 mod tests {
     use policy_core::{Digest, Entry, Node, Reason, Timestamp};
 
-    use super::super::fetch::Told;
+    use super::super::item::Told;
     use super::*;
     use crate::format::TreeEntry;
     use crate::local::Expected;

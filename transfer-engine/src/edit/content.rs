@@ -13,9 +13,9 @@ use super::Edit;
 use crate::env::Env;
 use crate::error::Error;
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, PackId, SealedBlock, TreeEntry, cut};
+use crate::packing::{Chunks, detach, seal};
 use crate::store::Head;
 use crate::tree::{ChunkIndex, SegmentSink, Tree};
-use crate::upload::{Chunks, detach, seal};
 
 /// What is read at once.
 const STEP: usize = 4 << 20;

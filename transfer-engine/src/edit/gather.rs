@@ -7,13 +7,13 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::Edit;
-use crate::download::{Need, PackRange, plan_ranges, verified};
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::format::{BlockOpener, ChunkId, PackId, PackUse, Snapshot, StoreKey};
+use crate::packing::seal;
+use crate::packing::{Need, PackRange, plan_ranges, verified};
 use crate::store::Store;
 use crate::tree::Tree;
-use crate::upload::seal;
 
 /// When a collection moves the data of a context to new packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,8 +157,8 @@ fn open(bytes: &Bytes, range: &PackRange) -> Result<Vec<(ChunkId, Bytes)>, u32> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::download::BlockNeeds;
     use crate::format::{BlockRef, Codec};
+    use crate::packing::BlockNeeds;
 
     #[test]
     fn a_range_is_divided_by_what_it_holds_unpacked() {

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use crate::commit::{Committed, written_here};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, PackId, Snapshot, StoreKey, TreeEntry};
+use crate::packing::{Chunks, PackSink};
 use crate::report::SyncReport;
 use crate::state::Cache;
 use crate::store::{Head, Store, unusable};
 use crate::tree::Tree;
-use crate::upload::{Chunks, PackSink};
 
 pub(crate) use apply::free_for_file;
 pub(crate) use content::Content;

@@ -16,6 +16,7 @@
 //! of one name, and believes one of two headers that disagree; `tar` ends the extended headers at the first
 //! empty line and reads them into memory at any size. What is compressed is decoded by libraries alone.
 
+mod blocks;
 mod budget;
 mod error;
 mod folders;

@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 use policy_core::escape;
 
+use super::blocks::{BLOCK, Blocks, HEADERS};
 use super::error::ExtractError;
 use super::place::{Member, Placer};
-use super::tar::{BLOCK, Blocks, HEADERS};
 
 /// Writes a sparse file of GNU's old form: a map of where its data belong, and the data.
 pub(super) fn place_gnu(

@@ -150,6 +150,14 @@ impl DeltaRow {
             if entry.agrees_with(base))
     }
 
+    /// Returns what is there, with the chunks of a file, if it was read.
+    pub(crate) fn present(&self) -> Option<(&Entry, &[(ChunkId, u32)])> {
+        match &self.state {
+            DeltaState::Present { entry, chunks, .. } => Some((entry, chunks)),
+            _ => None,
+        }
+    }
+
     /// Whether the mount really differs here, and not only its fingerprint.
     pub(crate) fn is_change(&self) -> bool {
         match (&self.state, &self.base) {

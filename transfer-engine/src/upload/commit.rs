@@ -8,20 +8,20 @@ use std::time::Duration;
 use policy_core::{Towards, TreePath};
 use tokio::time::timeout;
 
-use super::chunks::Chunks;
 use super::conflict_copies::Copies;
 use super::deadline::{Course, Cut};
-use super::delta::LocalDelta;
-use super::packs::PackSink;
 use super::push::{Attempt, Outcome};
-use super::specials::Specials;
 use super::tally::Tally;
+use crate::changes::LocalDelta;
+use crate::changes::Specials;
 use crate::commit::{Committed, written_here};
 use crate::error::Error;
 use crate::format::{Kind, PackId, Snapshot, StoreKey};
 use crate::local::Flush;
 use crate::monitor::{Monitor, PathProblem, Phase};
 use crate::mount::{Mount, Topic, may_lack};
+use crate::packing::Chunks;
+use crate::packing::PackSink;
 use crate::plan::{Plan, Remote};
 use crate::report::SyncReport;
 use crate::state::BaseHeader;
@@ -66,10 +66,8 @@ impl Mount {
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
         let mut tally = Tally::default();
         let mut plan = self.plan(attempt, &tree, header, delta, as_base)?;
-        let mut steps = 0u64;
         while let Some(step) = plan.next().await? {
             tally.note(&step, attempt, &mut report);
-            let_others_run(&mut steps).await;
         }
         drop(plan);
         self.tell_specials(&stats.specials.without(&tally.in_the_way), attempt, &mut report);
@@ -316,12 +314,4 @@ async fn may_be_noted(attempt: &mut Attempt<'_>) -> bool {
     let Some(flush) = attempt.flush.take() else { return true };
     let flushed = flush.end().await.inspect_err(|e| attempt.monitor.warning(&may_lack(e)));
     flushed.is_ok()
-}
-
-/// Lets timers and the rest of the runtime have their turn now and then: a deadline holds for a plan, too.
-pub(super) async fn let_others_run(steps: &mut u64) {
-    *steps += 1;
-    if steps.is_multiple_of(512) {
-        tokio::task::yield_now().await;
-    }
 }

@@ -5,9 +5,8 @@ use std::io;
 
 use policy_core::{Entry, MAX_COPIES, TreePath, numbered_copy_path};
 
-use super::delta::LocalDelta;
-use super::new_tree::present;
 use super::push::Attempt;
+use crate::changes::LocalDelta;
 use crate::error::Error;
 use crate::format::{MAX_PATH_LEN, TreeEntry};
 use crate::monitor::{Action, PathEvent, PathProblem, Side, copy_reason};
@@ -132,7 +131,7 @@ impl Mount {
         let mut found: BTreeMap<TreePath, Standing> = BTreeMap::new();
         for row in delta.read().map_err(cannot_read)? {
             let row = row.map_err(cannot_read)?;
-            let Some((entry, _)) = present(&row) else { continue };
+            let Some((entry, _)) = row.present() else { continue };
             if !entry.is_dir() {
                 let below = open.range(row.path.clone()..).map(|(path, _)| path);
                 for path in below.take_while(|p| p.is_within(&row.path)).filter(|p| **p != row.path) {

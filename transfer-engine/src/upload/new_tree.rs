@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use policy_core::{Decision, Entry, Reason, TreePath, Verdict};
 
-use super::chunks::Chunks;
-use super::commit::let_others_run;
 use super::conflict_copies::Copied;
-use super::delta::LocalDelta;
-use super::packs::PackSink;
 use super::push::Attempt;
+use crate::changes::LocalDelta;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
 use crate::local::FileSystems;
 use crate::mount::Mount;
+use crate::packing::Chunks;
+use crate::packing::PackSink;
 use crate::plan::{PlanStep, archive_of};
 use crate::state::{Archive, BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase};
 use crate::tree::{ChunkIndex, Lookup, Resolved, Tree, TreeUpdate, UpdatedTree};
@@ -60,9 +59,7 @@ impl Mount {
         } && attempt.filter.closed.is_empty();
         let file_systems = delta.file_systems.clone();
         let mut plan = self.plan(attempt, tree, header, delta, as_base)?;
-        let mut steps = 0u64;
         while let Some(mut step) = plan.next().await? {
-            let_others_run(&mut steps).await;
             if left_out.contains(&step.path) {
                 step.decision = Decision { verdict: Verdict::Withhold, reason: Reason::NeedsDeletion };
             }
@@ -84,7 +81,7 @@ impl Mount {
                     .as_ref()
                     .is_some_and(|r| r.0.chunks.iter().any(|c| late.contains(&c.block.pack)));
             match step.decision.verdict {
-                Verdict::Write | Verdict::KeepBoth => match step.local.as_ref().and_then(present) {
+                Verdict::Write | Verdict::KeepBoth => match step.local.as_ref().and_then(DeltaRow::present) {
                     Some((entry, ids)) => {
                         let Some(put) = finder.resolve(&step, entry, ids, uploaded).await? else {
                             return Ok(None);
@@ -106,7 +103,7 @@ impl Mount {
                 },
                 Verdict::Delete => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
                 _ if sends_again => {
-                    if let Some((entry, ids)) = step.local.as_ref().and_then(present)
+                    if let Some((entry, ids)) = step.local.as_ref().and_then(DeltaRow::present)
                         && let Some(put) = finder.resolve(&step, entry, ids, uploaded).await?
                     {
                         update.apply(Resolved::Put(put), sink).await?;
@@ -141,13 +138,6 @@ impl Mount {
             update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
         }
         Ok(Some((update.finish(sink).await?, next, agrees)))
-    }
-}
-
-pub(super) fn present(row: &DeltaRow) -> Option<(&Entry, &[(ChunkId, u32)])> {
-    match &row.state {
-        DeltaState::Present { entry, chunks, .. } => Some((entry, chunks)),
-        _ => None,
     }
 }
 

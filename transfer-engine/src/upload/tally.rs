@@ -4,14 +4,13 @@ use policy_core::{Entry, Reason, TreePath, Verdict};
 
 use super::conflict_copies::Copied;
 use super::deadline::{Cut, tell_unsent};
-use super::new_tree::present;
 use super::push::Attempt;
-use super::specials::{in_the_way, special_of, tell_if_in_the_way};
+use crate::changes::{in_the_way, special_of, tell_if_in_the_way};
 use crate::format::TreeEntry;
 use crate::monitor::{Action, PathEvent, PathProblem, Side};
 use crate::plan::PlanStep;
 use crate::report::SyncReport;
-use crate::state::DeltaState;
+use crate::state::{DeltaRow, DeltaState};
 
 /// What a plan comes to.
 #[derive(Default)]
@@ -36,7 +35,7 @@ impl Tally {
             let scope = &attempt.filter.scope;
             self.marks.get_or_insert_with(|| policy_core::ListMarks::new(scope)).note(scope, &step.path);
         }
-        let local = step.local.as_ref().and_then(present).map(|(entry, _)| entry);
+        let local = step.local.as_ref().and_then(DeltaRow::present).map(|(entry, _)| entry);
         let there = step.remote.as_ref().map(|r| &r.0.entry);
         let size = local.or(there).map_or(0, Entry::size);
         if let (Some(cut), Verdict::Withhold | Verdict::HoldBack) = (attempt.cut, step.decision.verdict)

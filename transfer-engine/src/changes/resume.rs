@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
-use super::delta::Sending;
+use super::options::Sending;
 use crate::error::Error;
 use crate::format::{BlockRef, Footer, FooterBlock, PackId, StoreKey, StoreMeta, parse_footer};
 use crate::state::{NotedPack, PackJournal};
@@ -28,7 +28,7 @@ struct Trusted {
 }
 
 /// Takes on the packs that the journal tells of and the store still keeps, and begins a new journal.
-pub(super) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
+pub(crate) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
     let store = sending.head.store;
     let meta = store.meta().await?;
     if sending.in_rounds {

@@ -13,9 +13,9 @@ use futures::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
+use super::batch::{Batch, LONG, Work};
 use super::delta::Reading;
-use super::files::{LONG, Read};
-use super::merge::{Batch, Work};
+use super::files::Read;
 use crate::error::Error;
 use crate::state::{Candidate, Runs};
 
@@ -29,7 +29,7 @@ const BATCH_PATHS: usize = 256;
 
 /// Small files before large ones, as a short time saves more of them; among those of a class the newest
 /// first.
-pub(super) fn by_importance(a: &Candidate, b: &Candidate) -> Ordering {
+pub(crate) fn by_importance(a: &Candidate, b: &Candidate) -> Ordering {
     let key = |c: &Candidate| (size_class(c.print.size), Reverse(c.print.mtime));
     key(a).cmp(&key(b)).then_with(|| a.path.cmp(&b.path))
 }
@@ -39,7 +39,7 @@ fn size_class(size: u64) -> u32 {
 }
 
 impl Reading<'_, '_, '_> {
-    pub(super) async fn by_importance(&mut self, incoming: &mut mpsc::Receiver<Batch>) -> Result<(), Error> {
+    pub(crate) async fn by_importance(&mut self, incoming: &mut mpsc::Receiver<Batch>) -> Result<(), Error> {
         let mut ended = false;
         while !ended {
             let mut gathered = Runs::new(self.options.spool_dir, by_importance);
@@ -72,7 +72,7 @@ impl Reading<'_, '_, '_> {
         self.read_units().await
     }
 
-    pub(super) fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         self.sending.as_mut().is_some_and(|s| s.sink.is_closed() || s.sink.is_round_over())
     }
 

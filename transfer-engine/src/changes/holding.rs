@@ -8,7 +8,7 @@ use crate::monitor::{Monitor, PathEvent, PathProblem, Phase, Progress};
 const MAX_HELD: usize = 10_000;
 
 /// A monitor that hears of problems once it is known that they last, and of progress once.
-pub(super) struct Holding<'m> {
+pub(crate) struct Holding<'m> {
     to: &'m dyn Monitor,
     held: Mutex<Held>,
 }
@@ -20,7 +20,7 @@ struct Held {
 }
 
 impl<'m> Holding<'m> {
-    pub(super) fn new(to: &'m dyn Monitor) -> Self {
+    pub(crate) fn new(to: &'m dyn Monitor) -> Self {
         Self { to, held: Mutex::default() }
     }
 
@@ -29,11 +29,11 @@ impl<'m> Holding<'m> {
     }
 
     /// Begins one more look, which meets anew what lasts.
-    pub(super) fn look_again(&self) {
+    pub(crate) fn look_again(&self) {
         *self.held() = Held { again: true, problems: Vec::new() };
     }
 
-    pub(super) fn tell(&self) {
+    pub(crate) fn tell(&self) {
         std::mem::take(&mut self.held().problems).iter().for_each(|problem| self.to.problem(problem));
     }
 }

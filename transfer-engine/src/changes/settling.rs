@@ -16,9 +16,11 @@ use std::time::Duration;
 use policy_core::TreePath;
 use tokio::time::Instant;
 
-use super::delta::{DeltaOptions, LocalDelta, Sending, local_delta};
+use super::delta::local_delta;
+use super::differences::LocalDelta;
 use super::git::{Part, read_units};
 use super::holding::Holding;
+use super::options::{DeltaOptions, Sending};
 use super::reading::Parents;
 use super::walk::{Rows, Walk, pause};
 use crate::error::Error;
@@ -38,7 +40,7 @@ const LOOK_TIME: Duration = Duration::from_millis(500);
 const PATH_TIME: Duration = Duration::from_micros(20);
 
 /// Compares the mount with the base, and looks at it again until it is at rest.
-pub(super) async fn delta_at_rest(
+pub(crate) async fn delta_at_rest(
     options: &DeltaOptions<'_>,
     walk: Walk,
     base: impl Fn() -> Result<Rows, Error>,

@@ -123,7 +123,7 @@ impl Chunks {
     }
 
     /// Returns where a chunk lies in a pack that counts.
-    pub(super) fn sent_in(&self, id: &ChunkId, counts: impl Fn(&PackId) -> bool) -> Option<ChunkRef> {
+    pub(crate) fn sent_in(&self, id: &ChunkId, counts: impl Fn(&PackId) -> bool) -> Option<ChunkRef> {
         let part = self.part(id);
         let blocks = lock(&self.blocks);
         part.places(id)
@@ -156,7 +156,7 @@ impl Chunks {
     }
 
     /// Notes that a block has its place in a pack.
-    pub(super) fn place(&self, block: BlockRef, chunks: &[(ChunkId, u32)]) {
+    pub(crate) fn place(&self, block: BlockRef, chunks: &[(ChunkId, u32)]) {
         let block = {
             let mut blocks = lock(&self.blocks);
             blocks.push(block);

@@ -31,10 +31,10 @@ pub(crate) enum Why {
 /// A place below the mount of which paths of the base are out of reach.
 #[derive(Debug, Clone)]
 pub(crate) struct Away {
-    pub(super) place: TreePath,
-    pub(super) why: Why,
+    pub(crate) place: TreePath,
+    pub(crate) why: Why,
     /// Paths of the base.
-    pub(super) rows: u64,
+    pub(crate) rows: u64,
 }
 
 /// Rows of the base on one file system.
@@ -45,7 +45,7 @@ struct Count {
 }
 
 /// Where a row of the base is, as seen from the file systems that are there now.
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// Where it was.
     There,
     /// On a file system that is not there.
@@ -55,7 +55,7 @@ pub(super) enum Reach {
 }
 
 /// Takes note of what is out of reach while a scan is merged with the base.
-pub(super) struct Reaching {
+pub(crate) struct Reaching {
     file_systems: Arc<FileSystems>,
     /// Whether somebody said that what is gone is meant to be.
     meant: bool,
@@ -64,17 +64,17 @@ pub(super) struct Reaching {
 }
 
 impl Reaching {
-    pub(super) fn new(file_systems: Arc<FileSystems>, meant: bool) -> Self {
+    pub(crate) fn new(file_systems: Arc<FileSystems>, meant: bool) -> Self {
         Self { file_systems, meant, away: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
     /// Returns how many components of the path lead to the file system that it is on now.
-    pub(super) fn depth_of(&self, path: &TreePath) -> u32 {
+    pub(crate) fn depth_of(&self, path: &TreePath) -> u32 {
         self.file_systems.depth_of(path)
     }
 
     /// Says where a row is that the scan has come to.
-    pub(super) fn of(&self, row: &BaseRow) -> Reach {
+    pub(crate) fn of(&self, row: &BaseRow) -> Reach {
         let Some(depth) =
             row.depth.filter(|depth| !self.meant && (*depth > 0 || !self.file_systems.is_empty()))
         else {
@@ -92,12 +92,12 @@ impl Reaching {
     }
 
     /// Counts a row that is on an unmounted file system.
-    pub(super) fn note_unmounted(&mut self, row: &BaseRow) {
+    pub(crate) fn note_unmounted(&mut self, row: &BaseRow) {
         self.note(prefix(&row.path, row.depth.unwrap_or(0)), Why::Unmounted);
     }
 
     /// Counts a row that is not there and may be below what was mounted at `place`.
-    pub(super) fn note_covered(&mut self, place: TreePath) {
+    pub(crate) fn note_covered(&mut self, place: TreePath) {
         self.note(place, Why::Covered);
     }
 
@@ -106,7 +106,7 @@ impl Reaching {
     }
 
     /// Counts a row whose file system is there.
-    pub(super) fn count(&mut self, row: &BaseRow, present: bool) {
+    pub(crate) fn count(&mut self, row: &BaseRow, present: bool) {
         if let Some(depth) = row.depth.filter(|depth| *depth > 0) {
             let place = prefix(&row.path, depth);
             // A directory at which a file system begins is there with it.
@@ -119,7 +119,7 @@ impl Reaching {
     }
 
     /// Ends it. `whole` says whether all of the mount was looked at.
-    pub(super) fn finish(mut self, mount: &MountDir, whole: bool) -> AwayOnes {
+    pub(crate) fn finish(mut self, mount: &MountDir, whole: bool) -> AwayOnes {
         for (place, count) in self.counts.iter().filter(|_| !self.meant) {
             if looks_lost(count.base, count.present) && (whole || is_empty(mount, place)) {
                 let away = Away { place: place.clone(), why: Why::Empty, rows: count.base };
@@ -155,12 +155,12 @@ pub(crate) struct AwayOnes {
 
 impl AwayOnes {
     /// Whether the base has paths on a file system below the mount that is there.
-    pub(super) fn has_file_systems(&self) -> bool {
+    pub(crate) fn has_file_systems(&self) -> bool {
         !self.counts.is_empty()
     }
 
     /// Looks once more, after files were read, whether the file systems are still there.
-    pub(super) fn look_again(&mut self, mount: &MountDir) {
+    pub(crate) fn look_again(&mut self, mount: &MountDir) {
         for (place, rows) in std::mem::take(&mut self.counts) {
             if !self.away.contains_key(&place) && !begins(mount, &place) {
                 self.away.insert(place.clone(), Away { place, why: Why::Vanished, rows });
@@ -169,7 +169,7 @@ impl AwayOnes {
     }
 
     /// Takes on what is out of reach in a part of the mount that was read on its own.
-    pub(super) fn absorb(&mut self, more: Self) {
+    pub(crate) fn absorb(&mut self, more: Self) {
         for (place, away) in more.away {
             let rows = away.rows;
             self.away.entry(place).and_modify(|known| known.rows += rows).or_insert(away);
@@ -182,13 +182,13 @@ impl AwayOnes {
     }
 
     /// Paths of these that were counted as deleted before that was known.
-    pub(super) fn rows_of_empty(&self) -> u64 {
+    pub(crate) fn rows_of_empty(&self) -> u64 {
         self.away.values().filter(|away| away.why == Why::Empty).map(|away| away.rows).sum()
     }
 
     /// Returns what is left of the rows of the mount: one stands for all that was on a file system. What is there in
     /// its place keeps its own.
-    pub(super) fn without(&self) -> impl Fn(&DeltaRow) -> bool + use<> {
+    pub(crate) fn without(&self) -> impl Fn(&DeltaRow) -> bool + use<> {
         let tops: Vec<(TreePath, Why)> =
             self.away.values().map(|away| (away.place.clone(), away.why)).collect();
         move |row| {
@@ -202,7 +202,7 @@ impl AwayOnes {
     }
 
     /// Returns the places that stand for all below them, as rows in tree order.
-    pub(super) fn tops(&self) -> Vec<DeltaRow> {
+    pub(crate) fn tops(&self) -> Vec<DeltaRow> {
         let tops = self.away.values().filter(|away| away.why != Why::Covered);
         tops.map(|away| DeltaRow { path: away.place.clone(), base: None, state: DeltaState::Unmounted })
             .collect()

@@ -3,24 +3,25 @@
 //! The walk meets the members one after the other, and unchanged ones leave no row. So it hands over all members of a
 //! database of which one changed, and their rows come apart from the others.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::iter::Peekable;
 use std::time::Duration;
 
-use policy_core::{Entry, TreePath};
+use policy_core::TreePath;
 use tokio::time::Instant;
 
+use super::batch::LONG;
 use super::delta::Reading;
 use super::files::{Blocks, FileRead, LongError, Read, Readers, finish_file, stream};
-use super::merge::{Merge, count_row};
 use super::reading::{LongFile, Parents, ReadError};
+use super::stats::count_row;
+use super::together::by_database;
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::local::Fingerprint;
 use crate::local::sqlite::{self, Content, Member, Taken, Trouble, Wanted};
 use crate::monitor::PathProblem;
-use crate::state::{BaseRow, DeltaRow, DeltaState, MemberRow, Runs};
+use crate::state::{DeltaRow, DeltaState, MemberRow, Runs};
 
 /// A group of databases that are read in one job ends at this many bytes, or at so many databases.
 const GROUP_BYTES: u64 = 4 << 20;
@@ -29,92 +30,9 @@ const GROUP: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
-/// A file that the walk has met, whose members may follow: their names begin with its own.
-struct Candidate {
-    path: TreePath,
-    base: Option<Entry>,
-    known: Option<Fingerprint>,
-    size: u64,
-    /// Whether it is read, and so found to be a database, without being asked for.
-    changed: bool,
-    is_database: Option<bool>,
-    /// Members that did not change.
-    waiting: Vec<MemberRow>,
-    is_wanted: bool,
-}
-
-/// The files whose names the path that is being looked at begins with.
-#[derive(Default)]
-pub(super) struct Candidates(Vec<Candidate>);
-
-impl Candidates {
-    /// Notes a file that was found; `base` is what it is if it did not change.
-    pub(super) fn note(&mut self, path: TreePath, base: Option<Entry>, print: Fingerprint) {
-        while self.0.last().is_some_and(|last| !path.as_bytes().starts_with(last.path.as_bytes())) {
-            self.0.pop();
-        }
-        let changed = base.is_none();
-        let (known, size) = (Some(print).filter(|_| !changed), print.size);
-        let (waiting, is_database, is_wanted) = (Vec::new(), None, false);
-        self.0.push(Candidate { path, base, known, size, changed, is_database, waiting, is_wanted });
-    }
-
-    fn find(&mut self, database: &[u8]) -> Option<&mut Candidate> {
-        self.0.iter_mut().rev().find(|c| c.path.as_bytes() == database)
-    }
-}
-
-impl Merge<'_> {
-    /// Takes a file that belongs to a database, if it does: it is read with it. `found` is its stat in the mount.
-    pub(super) fn is_member(
-        &mut self,
-        path: &TreePath,
-        found: Option<&Fingerprint>,
-        base: Option<&BaseRow>,
-        changed: bool,
-    ) -> bool {
-        let Some((member, _)) = Member::of(path.name()) else { return false };
-        let row = MemberRow {
-            path: path.clone(),
-            member,
-            base: base.map(|row| row.entry.clone()),
-            known: base.and_then(|row| row.print).filter(|_| !self.checksum),
-            size: found.map_or(0, |print| print.size),
-        };
-        let Some(database) = self.candidates.find(row.database()) else { return false };
-        if !changed && !database.changed && !database.is_wanted {
-            database.waiting.push(row);
-            return false;
-        }
-        let mount = self.mount;
-        let stands = |path: &TreePath| {
-            mount.parent(path).is_ok_and(|dir| sqlite::stands_for_database(&dir, path.name()))
-        };
-        if !*database.is_database.get_or_insert_with(|| stands(&database.path)) {
-            return false;
-        }
-        if member == Member::Shm {
-            // Nobody needs it elsewhere, and here it tells of locks.
-            if let Some(base) = row.base {
-                self.row(DeltaRow { path: row.path, base: Some(base), state: DeltaState::Absent });
-            }
-            return true;
-        }
-        if !database.changed && !database.is_wanted {
-            let known = database.known.filter(|_| !self.checksum);
-            let (path, base, size) = (database.path.clone(), database.base.clone(), database.size);
-            self.batch.members.push(MemberRow { path, member: Member::Database, base, known, size });
-        }
-        database.is_wanted = true;
-        self.batch.members.append(&mut database.waiting);
-        self.batch.members.push(row);
-        true
-    }
-}
-
 /// A database with what is known of its files.
 #[derive(Debug)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     database: TreePath,
     members: Vec<MemberRow>,
 }
@@ -142,34 +60,9 @@ impl Unit {
     }
 }
 
-/// The order in which members come together.
-pub(super) fn by_database(a: &MemberRow, b: &MemberRow) -> std::cmp::Ordering {
-    a.database().cmp(b.database()).then(a.member.cmp(&b.member)).then(b.base.is_some().cmp(&a.base.is_some()))
-}
-
-/// What of a delta belongs together.
-#[derive(Debug, Default)]
-pub(crate) struct Together {
-    /// The paths of each database that has more than one row: one is of no use without the others.
-    pub(super) units: Vec<Vec<TreePath>>,
-    /// The files that were read at one moment with the others of their database.
-    pub(super) members: BTreeSet<TreePath>,
-    /// Files of databases that are not there any more: what they held is in the database, and beside that they do
-    /// harm. Their deletion is none that a policy or a guard could hold back.
-    pub(crate) folded: BTreeSet<TreePath>,
-}
-
-impl Together {
-    pub(super) fn absorb(&mut self, mut more: Self) {
-        self.units.append(&mut more.units);
-        self.members.append(&mut more.members);
-        self.folded.append(&mut more.folded);
-    }
-}
-
 /// What a group of databases comes to.
 #[derive(Default)]
-pub(super) struct UnitsRead {
+pub(crate) struct UnitsRead {
     read: Read,
     /// Those that have long files.
     long: Vec<(Unit, Taken)>,
@@ -329,7 +222,7 @@ impl<I: Iterator<Item = io::Result<MemberRow>>> Units<I> {
 
 impl Reading<'_, '_, '_> {
     /// Reads the databases that were met so far.
-    pub(super) async fn read_units(&mut self) -> Result<(), Error> {
+    pub(crate) async fn read_units(&mut self) -> Result<(), Error> {
         if self.units.is_empty() {
             return Ok(());
         }
@@ -367,7 +260,7 @@ impl Reading<'_, '_, '_> {
             return Ok(Vec::new());
         }
         let (readers, env) = (self.readers.clone(), self.options.mount.env().clone());
-        let short = super::files::LONG;
+        let short = LONG;
         let result = env.blocking(move || readers.read_units(group, short)).await;
         let UnitsRead { read, long, again } = result.map_err(|e| self.lost(e))?;
         self.settle(Ok(read), true).await?;

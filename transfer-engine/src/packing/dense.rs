@@ -11,7 +11,7 @@ const LEAST: usize = 512;
 ///
 /// The measure is how often two of them are the same: `n + n²/256` ordered pairs in random bytes, `n + n²/20` or so
 /// in text. Repetitions are not looked for: who repeats random bytes in a short file is rare.
-pub(super) fn is_dense(bytes: &[u8]) -> bool {
+pub(crate) fn is_dense(bytes: &[u8]) -> bool {
     if bytes.len() < LEAST {
         return false;
     }

@@ -10,37 +10,37 @@ use crate::state::DeltaState;
 /// How many are named.
 const NAMED: usize = 5;
 /// What to do about one.
-pub(super) const EXCLUDE_IT: &str = "exclude it in the white list";
+pub(crate) const EXCLUDE_IT: &str = "exclude it in the white list";
 
 /// What no context can hold, at paths at which the base has nothing.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Specials {
-    pub(super) total: u64,
+    pub(crate) total: u64,
     named: Vec<(TreePath, Special)>,
 }
 
 impl Specials {
-    pub(super) fn note(&mut self, path: &TreePath, special: Special) {
+    pub(crate) fn note(&mut self, path: &TreePath, special: Special) {
         self.total += 1;
         if self.named.len() < NAMED {
             self.named.push((path.clone(), special));
         }
     }
 
-    pub(super) fn add(&mut self, more: &Self) {
+    pub(crate) fn add(&mut self, more: &Self) {
         self.total += more.total;
         let room = NAMED - self.named.len();
         self.named.extend(more.named.iter().take(room).cloned());
     }
 
     /// Leaves those out that were told of as being in the way.
-    pub(super) fn without(&self, told: &[TreePath]) -> Self {
+    pub(crate) fn without(&self, told: &[TreePath]) -> Self {
         let named = self.named.iter().filter(|(path, _)| !told.contains(path)).cloned().collect();
         Self { total: self.total.saturating_sub(told.len() as u64), named }
     }
 
     /// Returns one line about all of them; `None` where there are none.
-    pub(super) fn warning(&self) -> Option<String> {
+    pub(crate) fn warning(&self) -> Option<String> {
         let mut names: Vec<String> =
             self.named.iter().map(|(path, special)| format!("`{path}` is {special}")).collect();
         let more = self.total.saturating_sub(names.len() as u64);
@@ -52,7 +52,7 @@ impl Specials {
     }
 
     /// Tells of each that is named as of a path that failed.
-    pub(super) fn tell_failed(&self, monitor: &dyn Monitor) {
+    pub(crate) fn tell_failed(&self, monitor: &dyn Monitor) {
         for (path, special) in &self.named {
             tell_in_the_way(path, *special, monitor);
         }
@@ -60,7 +60,7 @@ impl Specials {
 }
 
 /// Returns why a path fails at which there is something special.
-pub(super) fn in_the_way(special: Special) -> String {
+pub(crate) fn in_the_way(special: Special) -> String {
     format!("it is {special}, which a context can't hold")
 }
 

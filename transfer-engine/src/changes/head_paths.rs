@@ -5,7 +5,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use policy_core::{Digest, Entry, Node, TreePath};
 
-use super::merge::{Batch, Work, count_row, present};
+use super::batch::{Batch, Work, present};
+use super::stats::count_row;
 use crate::error::Error;
 use crate::format::TreeEntry;
 use crate::state::DeltaRow;
@@ -35,7 +36,7 @@ impl<'a> HeadPaths<'a> {
     }
 
     /// Takes the files out of a batch that need not be read.
-    pub(super) async fn spare(&mut self, batch: &mut Batch) -> Result<(), Error> {
+    pub(crate) async fn spare(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let Batch { work, long, stats, .. } = batch;
         let mut new: Vec<&mut Work> = work.iter_mut().chain(long).filter(|work| is_new(work)).collect();
         new.sort_unstable_by(|a, b| path_of(a).cmp(path_of(b)));

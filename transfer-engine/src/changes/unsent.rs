@@ -6,69 +6,30 @@ use std::sync::Arc;
 
 use policy_core::TreePath;
 
-use super::chunks::Chunks;
-use super::delta::LocalDelta;
-use crate::state::{DeltaRow, DeltaState};
-use crate::tree::ChunkIndex;
+use super::differences::LocalDelta;
+use super::landed::Landed;
+use crate::packing::Chunks;
+use crate::state::DeltaState;
 
 /// How many of what is missing are named in a warning.
 const NAMED: usize = 3;
 
-/// The chunks that may be referred to, once it is settled which packs landed.
-pub(super) struct Landed {
-    chunks: Arc<Chunks>,
-    /// The paths of databases of which not everything is there.
-    broken: Arc<BTreeSet<TreePath>>,
-}
-
-/// Judges rows by what has landed.
-pub(super) struct Judge {
-    chunks: Arc<Chunks>,
-    head: Option<Arc<ChunkIndex>>,
-    broken: Arc<BTreeSet<TreePath>>,
-}
-
-impl Landed {
-    pub(super) fn judge(&self) -> Judge {
-        Judge { chunks: self.chunks.clone(), head: self.chunks.head(), broken: self.broken.clone() }
-    }
-}
-
-impl Judge {
-    /// Returns the row; a file of which something is not in the store is one that was not sent.
-    pub(super) fn settle(&self, row: DeltaRow) -> DeltaRow {
-        match &row.state {
-            DeltaState::Absent if self.broken.contains(&row.path) => {
-                DeltaRow { state: DeltaState::Unreadable, ..row }
-            }
-            DeltaState::Present { entry, chunks, .. }
-                if self.broken.contains(&row.path)
-                    || !chunks.iter().all(|(id, _)| self.chunks.holds(self.head.as_deref(), id)) =>
-            {
-                let state = DeltaState::Unsent { size: entry.size() };
-                DeltaRow { state, ..row }
-            }
-            _ => row,
-        }
-    }
-}
-
 /// What is missing in a partial snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Missing {
-    pub(super) files: u64,
-    pub(super) bytes: u64,
+pub(crate) struct Missing {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
     /// The largest, with their sizes.
     largest: Vec<(u64, TreePath)>,
     /// Whether there is something that can be committed all the same.
-    pub(super) leaves_something: bool,
+    pub(crate) leaves_something: bool,
     /// Whether part of the mount was not even looked at.
     unseen: bool,
 }
 
 impl LocalDelta {
     /// From now on takes only what is in the store as sent, and says what is missing.
-    pub(super) fn settle_for(&mut self, chunks: &Arc<Chunks>) -> io::Result<Missing> {
+    pub(crate) fn settle_for(&mut self, chunks: &Arc<Chunks>) -> io::Result<Missing> {
         self.landed = Some(Landed { chunks: chunks.clone(), broken: Arc::default() });
         let broken = Arc::new(self.broken_units()?);
         self.landed = Some(Landed { chunks: chunks.clone(), broken });
@@ -124,12 +85,12 @@ impl Missing {
     }
 
     /// Whether nothing is missing after all.
-    pub(super) fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         self.files == 0 && !self.unseen
     }
 
     /// Says it in words.
-    pub(super) fn warning(&self) -> String {
+    pub(crate) fn warning(&self) -> String {
         let mut text = format!("the deadline came before everything was sent: {}", self.count());
         for (i, (size, path)) in self.largest.iter().enumerate() {
             let before = match i {

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use policy_core::{Entry, TreePath};
 
-use super::delta::{DeltaOptions, DeltaStats, LocalDelta, Sending, local_delta};
+use super::delta::local_delta;
+use super::differences::LocalDelta;
 use super::holding::Holding;
+use super::options::{DeltaOptions, Sending};
+use super::stats::DeltaStats;
 use super::walk::{Rows, Walk, pause};
 use crate::error::Error;
 use crate::local::{Fingerprint, GitPart, Look, MountDir, ScanFilter};
@@ -24,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(13);
 
 /// A part of the mount that is read on its own.
 #[derive(Debug, Clone)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// All but these repositories.
     Outside(Arc<[TreePath]>),
     /// A part of one of them.
@@ -32,7 +35,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    pub(super) fn holds(&self, path: &TreePath) -> bool {
+    pub(crate) fn holds(&self, path: &TreePath) -> bool {
         match self {
             Self::Outside(units) => !units.iter().any(|unit| path.is_within(unit)),
             Self::Inside(unit, part) => path.is_within(unit) && GitPart::of(unit, path) == *part,
@@ -55,7 +58,7 @@ impl Part {
     }
 
     /// Returns how a part is read of what `whole` is about.
-    pub(super) fn of<'a>(&self, whole: &DeltaOptions<'a>) -> DeltaOptions<'a> {
+    pub(crate) fn of<'a>(&self, whole: &DeltaOptions<'a>) -> DeltaOptions<'a> {
         let (from, file_systems, is_of_all) = match self {
             // What is left out is left out of the base as well: a file system without any of it may be a fresh one.
             Self::Outside(_) => (whole.from.clone(), Arc::default(), whole.is_of_all),
@@ -67,7 +70,7 @@ impl Part {
     }
 
     /// Returns the base's rows of the part.
-    pub(super) fn rows(&self, base: Rows) -> Rows {
+    pub(crate) fn rows(&self, base: Rows) -> Rows {
         let part = self.clone();
         Box::new(base.filter(move |row| row.as_ref().map_or(true, |row| part.holds(&row.path))))
     }
@@ -94,7 +97,7 @@ impl ScanFilter for PartFilter {
 
 /// Reads repositories, one after the other; what they come to are parts of the whole. `before` is what an earlier
 /// look has read of them.
-pub(super) async fn read_units(
+pub(crate) async fn read_units(
     options: &DeltaOptions<'_>,
     units: &[TreePath],
     base: &impl Fn() -> Result<Rows, Error>,

@@ -105,19 +105,19 @@ impl PackSink {
     }
 
     /// Notes each pack that is put from now on.
-    pub(super) fn keep_journal(&mut self, journal: PackJournal) {
+    pub(crate) fn keep_journal(&mut self, journal: PackJournal) {
         self.journal = Some(Arc::new(journal));
     }
 
     /// Takes a pack that an earlier upload has put, so long ago by the store's clock, as one of its own.
-    pub(super) fn take_over(&mut self, id: PackId, put: PutPack, age: Duration) {
+    pub(crate) fn take_over(&mut self, id: PackId, put: PutPack, age: Duration) {
         self.put.insert(id, put);
         self.mine.insert(id);
         self.begin_round(age);
     }
 
     /// Lets a round of the upload end before its packs are older than this.
-    pub(super) fn set_round(&mut self, longest: Option<Duration>) {
+    pub(crate) fn set_round(&mut self, longest: Option<Duration>) {
         self.round = longest;
     }
 
@@ -128,12 +128,12 @@ impl PackSink {
     }
 
     /// Whether what was put has to be committed before more is sent.
-    pub(super) fn is_round_over(&self) -> bool {
+    pub(crate) fn is_round_over(&self) -> bool {
         self.round_ends.is_some_and(|end| Instant::now() >= end)
     }
 
     /// Whether the time for sending is over; what is added then is dropped.
-    pub(super) fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         self.closed |= self.paced && self.pace.is_over();
         self.closed
     }
@@ -160,12 +160,12 @@ impl PackSink {
         if len >= self.pace.pack_target() { self.send().await } else { Ok(()) }
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Returns where a chunk lies in a pack of this upload.
-    pub(super) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
+    pub(crate) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
         self.chunks.sent_in(id, |pack| self.mine.contains(pack))
     }
 
@@ -188,7 +188,7 @@ impl PackSink {
 
     /// Sends what has gathered, if that takes so long that it is worth a request of its own: the tree is made
     /// meanwhile.
-    pub(super) async fn send_ahead(&mut self) -> Result<(), Error> {
+    pub(crate) async fn send_ahead(&mut self) -> Result<(), Error> {
         if self.filling.as_ref().is_some_and(|pack| pack.len() >= WORTH_SENDING_AHEAD) && !self.is_closed() {
             self.send().await?;
         }
@@ -302,7 +302,7 @@ impl PackSink {
 
     /// Puts what is left, and waits until everything is in the store or the time for it is over. Says whether
     /// everything is.
-    pub(super) async fn flush_in_time(&mut self) -> Result<bool, Error> {
+    pub(crate) async fn flush_in_time(&mut self) -> Result<bool, Error> {
         if !self.is_closed() {
             self.send().await?;
         }
@@ -318,7 +318,7 @@ impl PackSink {
     }
 
     /// From now on counts only on what has landed, and on packs that the head has.
-    pub(super) fn count_on_landed(&mut self, in_head: impl Fn(&PackId) -> bool) -> Result<(), Error> {
+    pub(crate) fn count_on_landed(&mut self, in_head: impl Fn(&PackId) -> bool) -> Result<(), Error> {
         while let Some(ended) = self.uploads.try_join_next() {
             self.note(ended)?;
         }
@@ -333,13 +333,13 @@ impl PackSink {
     }
 
     /// Gives up what has not landed, so that the line is free for the commit.
-    pub(super) async fn let_go(&mut self) {
+    pub(crate) async fn let_go(&mut self) {
         (self.filling, self.refused) = (None, None);
         self.uploads.shutdown().await;
     }
 
     /// Lets what was begun land, until `end`: nothing refers to it, but the next upload can.
-    pub(super) async fn land_until(&mut self, end: Instant) {
+    pub(crate) async fn land_until(&mut self, end: Instant) {
         let rest = self.refused.take().into_iter().chain(self.filling.take().map(PackBuilder::finish));
         let land = async {
             for pack in rest {

@@ -8,13 +8,11 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use policy_core::{Entry, Node, Scope, TreePath, UploadMode};
 
-use super::chunks::Chunks;
-use super::copy::detach;
-use super::delta::{DeltaStats, Sending};
-use super::dense::is_dense;
-use super::merge::{Batch, Work, count_row, hint_for};
+use super::batch::{Batch, LONG, Work, hint_for};
+use super::options::Sending;
 use super::reading::{LongFile, Parents, Piece, ReadError, read_whole};
-use super::units::Together;
+use super::stats::{DeltaStats, count_row};
+use super::together::Together;
 use crate::buffers::Buffers;
 use crate::env::{Env, JobLost};
 use crate::error::Error;
@@ -25,11 +23,11 @@ use crate::format::{
 use crate::local::sqlite::Member;
 use crate::local::{Fingerprint, MountDir, ScanFilter};
 use crate::monitor::{Monitor, PathProblem, Progress};
+use crate::packing::Chunks;
+use crate::packing::detach;
+use crate::packing::is_dense;
 use crate::state::{DeltaRow, DeltaState, MemberRow};
 use crate::tree::ChunkIndex;
-
-/// A file above this is read in steps; below, whole and together with others.
-pub(super) const LONG: u64 = 4 << 20;
 
 /// What compresses and what does not share a block up to so many bytes. A small push would have two otherwise, of
 /// which each may be asked for on its own.
@@ -37,36 +35,36 @@ const TOGETHER: usize = FILE_MODE_TARGET / 2;
 
 /// What a batch comes to once it is read.
 #[derive(Default)]
-pub(super) struct Read {
-    pub(super) rows: Vec<DeltaRow>,
+pub(crate) struct Read {
+    pub(crate) rows: Vec<DeltaRow>,
     /// Files that turned out to be long.
-    pub(super) long: Vec<Work>,
+    pub(crate) long: Vec<Work>,
     /// Files that turned out to be of a database.
-    pub(super) members: Vec<MemberRow>,
-    pub(super) together: Together,
-    pub(super) blocks: Vec<SealedBlock>,
-    pub(super) problems: Vec<PathProblem>,
-    pub(super) stats: DeltaStats,
-    pub(super) new_bytes: u64,
+    pub(crate) members: Vec<MemberRow>,
+    pub(crate) together: Together,
+    pub(crate) blocks: Vec<SealedBlock>,
+    pub(crate) problems: Vec<PathProblem>,
+    pub(crate) stats: DeltaStats,
+    pub(crate) new_bytes: u64,
 }
 
 /// What the readers of files share.
 #[derive(Clone)]
-pub(super) struct Readers {
-    pub(super) mount: MountDir,
-    pub(super) chunks: Option<(Arc<Chunks>, Option<Arc<ChunkIndex>>)>,
-    pub(super) mode: UploadMode,
-    pub(super) scope: Arc<Scope>,
-    pub(super) filter: Arc<dyn ScanFilter>,
+pub(crate) struct Readers {
+    pub(crate) mount: MountDir,
+    pub(crate) chunks: Option<(Arc<Chunks>, Option<Arc<ChunkIndex>>)>,
+    pub(crate) mode: UploadMode,
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) filter: Arc<dyn ScanFilter>,
     /// Where copies are made of what can't be read in place.
-    pub(super) spool_dir: Arc<Path>,
-    pub(super) buffers: Buffers,
+    pub(crate) spool_dir: Arc<Path>,
+    pub(crate) buffers: Buffers,
     /// How many bytes of new content a long file may have.
-    pub(super) allowance: u64,
+    pub(crate) allowance: u64,
 }
 
 impl Readers {
-    pub(super) fn read(&self, batch: Batch) -> Read {
+    pub(crate) fn read(&self, batch: Batch) -> Read {
         let (problems, stats, members) = (batch.problems, batch.stats, batch.members);
         let mut read = Read { problems, stats, members, ..Read::default() };
         let mut parents = Parents::new(&self.mount);
@@ -97,7 +95,7 @@ impl Readers {
     }
 
     /// Cuts and hashes a file that is in memory, and takes on what has to be sent.
-    pub(super) fn chunk(
+    pub(crate) fn chunk(
         &self,
         path: &TreePath,
         bytes: Bytes,
@@ -141,7 +139,7 @@ fn database(path: TreePath, base: Option<Entry>, size: u64) -> MemberRow {
     MemberRow { path, member: Member::Database, base, known: None, size }
 }
 
-pub(super) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead, read: &mut Read) {
+pub(crate) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead, read: &mut Read) {
     let state = match result {
         Ok((print, trusted, chunks)) => {
             let node = Node::File {
@@ -177,7 +175,7 @@ pub(super) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead,
 
 /// The blocks of one batch: files as the mode wants them, those that are excepted from it, and what would not get
 /// smaller.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     small: BlockBuilder,
     large: BlockBuilder,
     dense: BlockBuilder,
@@ -185,7 +183,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             small: BlockBuilder::new(FILE_MODE_TARGET),
             large: BlockBuilder::new(ARCHIVE_MODE_TARGET).at_level(ARCHIVE_MODE_LEVEL),
@@ -224,7 +222,7 @@ impl Blocks {
     }
 
     /// Returns the blocks of a batch of which so many bytes were read.
-    pub(super) fn finish_of(self, bytes_read: u64) -> Vec<SealedBlock> {
+    pub(crate) fn finish_of(self, bytes_read: u64) -> Vec<SealedBlock> {
         detach(self.finish(), bytes_read)
     }
 
@@ -240,7 +238,7 @@ impl Blocks {
 }
 
 /// Reads a long file: one step after the other, each hashed and compressed while the next is read.
-pub(super) async fn read_long(
+pub(crate) async fn read_long(
     readers: &Readers,
     env: &Env,
     work: Work,
@@ -273,7 +271,7 @@ pub(super) async fn read_long(
     Ok(read)
 }
 
-pub(super) enum LongError {
+pub(crate) enum LongError {
     Lost(JobLost),
     Store(Error),
     /// There is more new content than is allowed.
@@ -281,9 +279,9 @@ pub(super) enum LongError {
 }
 
 /// What a file was found to be: its stat, whether that can be trusted later, its chunks.
-pub(super) type FileRead = Result<(Fingerprint, bool, Vec<(ChunkId, u32)>), ReadError>;
+pub(crate) type FileRead = Result<(Fingerprint, bool, Vec<(ChunkId, u32)>), ReadError>;
 
-pub(super) async fn read_long_once(
+pub(crate) async fn read_long_once(
     readers: &Readers,
     env: &Env,
     path: &TreePath,
@@ -306,7 +304,7 @@ pub(super) async fn read_long_once(
 
 /// Reads an open file to its end, and sends what is new.
 #[expect(clippy::too_many_arguments, reason = "what is read, and all that it adds to")]
-pub(super) async fn stream(
+pub(crate) async fn stream(
     readers: &Readers,
     env: &Env,
     path: &TreePath,
@@ -379,20 +377,20 @@ pub(super) async fn stream(
     Ok(Err(ReadError::Unstable))
 }
 
-pub(super) enum Step {
+pub(crate) enum Step {
     Next(Piece),
     End(LongFile),
     Failed(ReadError),
 }
 
-pub(super) enum Hashed {
+pub(crate) enum Hashed {
     Chunks(StepRead),
     End(LongFile),
     Failed(ReadError),
 }
 
 /// What one step of a long file comes to.
-pub(super) struct StepRead {
+pub(crate) struct StepRead {
     chunks: Vec<(ChunkId, u32)>,
     blocks: Vec<SealedBlock>,
     new_bytes: u64,

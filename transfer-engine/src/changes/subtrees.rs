@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use policy_core::TreePath;
 
-use super::merge::{Batch, Work};
+use super::batch::{Batch, Work};
 
 /// How far down is looked.
 const DEPTH: usize = 8;
@@ -16,10 +16,10 @@ const NAMED: usize = 5;
 
 /// The bytes of directories, and of large files.
 #[derive(Debug, Default)]
-pub(super) struct Subtrees(BTreeMap<TreePath, u64>);
+pub(crate) struct Subtrees(BTreeMap<TreePath, u64>);
 
 impl Subtrees {
-    pub(super) fn note(&mut self, batch: &Batch) {
+    pub(crate) fn note(&mut self, batch: &Batch) {
         for work in batch.work.iter().chain(&batch.long) {
             if let Work::File { path, print, .. } = work {
                 self.add(path, print.size);
@@ -38,7 +38,7 @@ impl Subtrees {
     }
 
     /// Returns the largest parts, largest first: of the whole, or of the part that nearly all of it is in.
-    pub(super) fn largest(&self) -> Vec<(TreePath, u64)> {
+    pub(crate) fn largest(&self) -> Vec<(TreePath, u64)> {
         let mut whole = TreePath::root();
         let mut named = Vec::new();
         loop {

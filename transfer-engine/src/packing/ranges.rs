@@ -1,6 +1,6 @@
 //! Which bytes of which packs hold the chunks that are wanted, in as few requests as makes sense.
 
-use crate::format::{BlockRef, ChunkRef, PackId};
+use crate::format::{BlockRef, ChunkId, ChunkRef, PackId};
 use crate::store::MAX_RANGE;
 
 /// Blocks this far apart are fetched together: the bytes between cost less than a request.
@@ -60,10 +60,17 @@ pub(crate) fn plan_ranges(mut needs: Vec<Need>) -> Vec<PackRange> {
     ranges
 }
 
+/// Returns a chunk out of the block that it is in, if it is what it should be.
+pub(crate) fn verified<'a>(raw: &'a [u8], need: &Need) -> Option<&'a [u8]> {
+    let (from, len) = (need.chunk.offset as usize, need.chunk.len as usize);
+    let chunk = raw.get(from..from.checked_add(len)?)?;
+    (ChunkId::of(chunk) == need.chunk.id).then_some(chunk)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{ChunkId, Codec};
+    use crate::format::Codec;
 
     fn need(pack: u8, offset: u32, stored_len: u32, chunk: u32) -> Need {
         let block =

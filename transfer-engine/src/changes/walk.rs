@@ -5,23 +5,22 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy_core::{ListMarks, Towards};
+use policy_core::ListMarks;
 use tokio::sync::{mpsc, oneshot};
 
 use super::away::{AwayOnes, Reaching};
-use super::delta::{DeltaOptions, LocalDelta};
-use super::merge::{Batch, Before, Merge};
-use super::units::Candidates;
+use super::batch::Batch;
+use super::candidates::Candidates;
+use super::differences::LocalDelta;
+use super::merge::{Before, Merge};
+use super::options::DeltaOptions;
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::local::{FileSystems, Look, MountDir, Scan, ScanPlan};
-use crate::mount::Mount;
-use crate::options::SyncOptions;
-use crate::plan::Filter;
 use crate::state::{BaseHeader, BaseRow};
 
 /// The base's rows, in tree order.
-pub(super) type Rows = Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>;
+pub(crate) type Rows = Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>;
 
 /// Batches that may lie ready: what of the mount is held in memory before anything is read.
 const BATCHES_AHEAD: usize = 8;
@@ -34,13 +33,13 @@ pub(crate) struct Walk {
 }
 
 /// A walk that has come to its end.
-pub(super) struct Walked {
+pub(crate) struct Walked {
     /// The lists that met something.
-    pub(super) marks: ListMarks,
+    pub(crate) marks: ListMarks,
     /// What the walk before this one came to.
-    pub(super) before: Option<Box<LocalDelta>>,
-    pub(super) file_systems: Arc<FileSystems>,
-    pub(super) away: AwayOnes,
+    pub(crate) before: Option<Box<LocalDelta>>,
+    pub(crate) file_systems: Arc<FileSystems>,
+    pub(crate) away: AwayOnes,
 }
 
 impl Walk {
@@ -50,7 +49,7 @@ impl Walk {
     }
 
     /// Starts a walk after another one: what that has read and finds unchanged is not read again.
-    pub(super) fn again(options: &DeltaOptions<'_>, base: Rows, before: LocalDelta) -> Self {
+    pub(crate) fn again(options: &DeltaOptions<'_>, base: Rows, before: LocalDelta) -> Self {
         let look = before.look.again();
         Self::begin(options, base, look, Some(Box::new(before)))
     }
@@ -111,19 +110,19 @@ impl Walk {
     }
 
     /// Returns what the walk knows of its moment.
-    pub(super) fn look(&self) -> &Arc<Look> {
+    pub(crate) fn look(&self) -> &Arc<Look> {
         &self.look
     }
 
     /// Returns the batches, and how it ended once there are no more of them.
-    pub(super) fn split(self) -> (mpsc::Receiver<Batch>, impl Future<Output = io::Result<Walked>>) {
+    pub(crate) fn split(self) -> (mpsc::Receiver<Batch>, impl Future<Output = io::Result<Walked>>) {
         let done = self.done;
         (self.batches, async move { done.await.map_err(|_| io::Error::from(JobLost))? })
     }
 }
 
 /// Waits in the time of the file system, whose clock has to go on, and not in that of the runtime.
-pub(super) async fn pause(mount: &MountDir, pause: Duration) -> Result<(), Error> {
+pub(crate) async fn pause(mount: &MountDir, pause: Duration) -> Result<(), Error> {
     let slept = mount.env().blocking(move || std::thread::sleep(pause)).await;
     slept.map_err(|e| Error::local("look at", mount.path(), io::Error::from(e)))
 }
@@ -135,28 +134,13 @@ pub(crate) struct EarlyWalk {
 }
 
 impl EarlyWalk {
+    /// Starts a walk with the rows of the base that has this header.
+    pub(crate) fn start(options: &DeltaOptions<'_>, header: Option<BaseHeader>, base: Rows) -> Self {
+        Self { header, walk: Walk::start(options, base) }
+    }
+
     /// Returns the walk, if this turned out to be the base.
     pub(crate) fn over(self, header: Option<&BaseHeader>) -> Option<Walk> {
         (self.header.as_ref() == header).then_some(self.walk)
-    }
-}
-
-impl Mount {
-    /// Starts a walk before it is known whether the base fits the head. `None` where the base may be replaced
-    /// on the way.
-    pub(crate) fn walk_early(
-        &self,
-        dir: &MountDir,
-        filter: &Arc<Filter>,
-        options: &SyncOptions,
-        towards: Towards,
-    ) -> Result<Option<EarlyWalk>, Error> {
-        if self.files.has_next_base()? {
-            return Ok(None);
-        }
-        let header = self.files.header()?;
-        let base = self.base_rows(header.as_ref(), filter, options)?;
-        let walk = Walk::start(&self.delta_options(dir, filter, options, towards), base);
-        Ok(Some(EarlyWalk { header, walk }))
     }
 }

@@ -162,7 +162,7 @@ fn holds(file: &File, bytes: &[u8]) -> io::Result<bool> {
 }
 
 /// Returns buffers for the steps of long files.
-pub(super) fn step_buffers() -> Buffers {
+pub(crate) fn step_buffers() -> Buffers {
     Buffers::new(STEP + CHUNK_MAX)
 }
 

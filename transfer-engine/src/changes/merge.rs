@@ -8,14 +8,15 @@ use policy_core::{Entry, ListMarks, Node, Scope, TreePath, UploadMode};
 use tokio::sync::mpsc;
 
 use super::away::{Reach, Reaching};
-use super::delta::{DeltaStats, LocalDelta};
-use super::files::LONG;
+use super::batch::{Batch, LONG, Work, hint_for, present};
+use super::candidates::Candidates;
+use super::differences::LocalDelta;
 use super::specials::{EXCLUDE_IT, in_the_way};
-use super::units::Candidates;
+use super::stats::count_row;
 use crate::format::MAX_PATH_LEN;
 use crate::local::{Fingerprint, Found, FoundKind, Look, MountDir, Scan, ScanFilter, Special};
 use crate::monitor::PathProblem;
-use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, MemberRow};
+use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
 
 /// A batch ends at this many bytes to be read, or at so many paths.
 const BATCH_BYTES: u64 = 4 << 20;
@@ -28,30 +29,8 @@ fn batch_paths(mode: UploadMode) -> usize {
     }
 }
 
-/// A path to be looked at.
-pub(super) enum Work {
-    /// Nothing has to be read.
-    Row(DeltaRow),
-    /// A file that may have changed.
-    File { path: TreePath, print: Fingerprint, base: Option<Entry> },
-}
-
-#[derive(Default)]
-pub(super) struct Batch {
-    pub(super) work: Vec<Work>,
-    pub(super) bytes: u64,
-    /// How many files were to be read before, where they come in the order of the tree.
-    pub(super) after: Option<u32>,
-    /// Long files of this batch.
-    pub(super) long: Vec<Work>,
-    /// Files of databases that are to be read together.
-    pub(super) members: Vec<MemberRow>,
-    pub(super) problems: Vec<PathProblem>,
-    pub(super) stats: DeltaStats,
-}
-
 /// What the walk before this one came to, for who asks in the order of the tree.
-pub(super) struct Before<'a> {
+pub(crate) struct Before<'a> {
     rows: Peekable<Box<dyn Iterator<Item = io::Result<DeltaRow>> + 'a>>,
     /// The files of databases, of which none is read without the others.
     members: BTreeSet<TreePath>,
@@ -59,7 +38,7 @@ pub(super) struct Before<'a> {
 }
 
 impl<'a> Before<'a> {
-    pub(super) fn of(before: &'a mut LocalDelta) -> io::Result<Self> {
+    pub(crate) fn of(before: &'a mut LocalDelta) -> io::Result<Self> {
         let members = before.together.members.clone();
         let rows: Box<dyn Iterator<Item = _> + 'a> = Box::new(before.found()?);
         Ok(Self { rows: rows.peekable(), members, failed: None })
@@ -78,29 +57,29 @@ impl<'a> Before<'a> {
 }
 
 /// The merge of scan and base.
-pub(super) struct Merge<'a> {
-    pub(super) mount: &'a MountDir,
-    pub(super) scope: &'a Scope,
-    pub(super) filter: &'a dyn ScanFilter,
-    pub(super) marks: ListMarks,
-    pub(super) checksum: bool,
-    pub(super) mode: UploadMode,
-    pub(super) out: &'a mpsc::Sender<Batch>,
-    pub(super) batch: Batch,
+pub(crate) struct Merge<'a> {
+    pub(crate) mount: &'a MountDir,
+    pub(crate) scope: &'a Scope,
+    pub(crate) filter: &'a dyn ScanFilter,
+    pub(crate) marks: ListMarks,
+    pub(crate) checksum: bool,
+    pub(crate) mode: UploadMode,
+    pub(crate) out: &'a mpsc::Sender<Batch>,
+    pub(crate) batch: Batch,
     /// Files to be read so far.
-    pub(super) files: u32,
+    pub(crate) files: u32,
     /// What is on which file system.
-    pub(super) reaching: Reaching,
-    pub(super) look: &'a Look,
-    pub(super) before: Option<Before<'a>>,
+    pub(crate) reaching: Reaching,
+    pub(crate) look: &'a Look,
+    pub(crate) before: Option<Before<'a>>,
     /// What was found last, and whether it is a file or link.
-    pub(super) last: Option<(TreePath, bool)>,
+    pub(crate) last: Option<(TreePath, bool)>,
     /// The files that may be databases to which the next one belongs.
-    pub(super) candidates: Candidates,
+    pub(crate) candidates: Candidates,
 }
 
 impl Merge<'_> {
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         scan: Scan,
         base: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
@@ -395,7 +374,7 @@ impl Merge<'_> {
         self.row(DeltaRow { path, base, state: DeltaState::Special(special) });
     }
 
-    pub(super) fn row(&mut self, row: DeltaRow) {
+    pub(crate) fn row(&mut self, row: DeltaRow) {
         count_row(&row, &mut self.batch.stats);
         self.batch.work.push(Work::Row(row));
     }
@@ -406,31 +385,4 @@ fn common_dir(there: &TreePath, other: &TreePath) -> Vec<u8> {
     let shared = there.components().zip(other.components()).take_while(|(a, b)| a == b);
     let shared: Vec<&[u8]> = shared.map(|(a, _)| a).collect();
     shared.join(&b'/')
-}
-
-pub(super) fn count_row(row: &DeltaRow, stats: &mut DeltaStats) {
-    match &row.state {
-        DeltaState::Absent => stats.deleted += u64::from(row.base.is_some()),
-        DeltaState::InDoubt { .. } => {
-            stats.deleted += 1;
-            stats.in_doubt += 1;
-        }
-        DeltaState::Present { .. } if row.is_change() => stats.changed += 1,
-        DeltaState::Present { .. } => stats.unchanged += 1,
-        DeltaState::Unreadable
-        | DeltaState::Special(_)
-        | DeltaState::Unmounted
-        | DeltaState::Unsent { .. } => {}
-    }
-}
-
-pub(super) fn present(entry: Entry, seen: Option<Fingerprint>, empty_dir: bool) -> DeltaState {
-    DeltaState::Present { entry, seen, trusted: false, chunks: Vec::new(), empty_dir }
-}
-
-pub(super) fn hint_for(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "give the user who runs this the right to read it, or exclude it",
-        _ => "",
-    }
 }

@@ -1,0 +1,46 @@
+//! What is handed from the walk to the readers of files.
+
+use std::io;
+
+use policy_core::{Entry, TreePath};
+
+use super::stats::DeltaStats;
+use crate::local::Fingerprint;
+use crate::monitor::PathProblem;
+use crate::state::{DeltaRow, DeltaState, MemberRow};
+
+/// A file above this is read in steps; below, whole and together with others.
+pub(crate) const LONG: u64 = 4 << 20;
+
+/// A path to be looked at.
+pub(crate) enum Work {
+    /// Nothing has to be read.
+    Row(DeltaRow),
+    /// A file that may have changed.
+    File { path: TreePath, print: Fingerprint, base: Option<Entry> },
+}
+
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) work: Vec<Work>,
+    pub(crate) bytes: u64,
+    /// How many files were to be read before, where they come in the order of the tree.
+    pub(crate) after: Option<u32>,
+    /// Long files of this batch.
+    pub(crate) long: Vec<Work>,
+    /// Files of databases that are to be read together.
+    pub(crate) members: Vec<MemberRow>,
+    pub(crate) problems: Vec<PathProblem>,
+    pub(crate) stats: DeltaStats,
+}
+
+pub(crate) fn present(entry: Entry, seen: Option<Fingerprint>, empty_dir: bool) -> DeltaState {
+    DeltaState::Present { entry, seen, trusted: false, chunks: Vec::new(), empty_dir }
+}
+
+pub(crate) fn hint_for(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "give the user who runs this the right to read it, or exclude it",
+        _ => "",
+    }
+}

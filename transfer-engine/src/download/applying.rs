@@ -1,0 +1,97 @@
+//! What carrying out a download's plan needs, and what it asks of each step.
+
+use std::sync::Arc;
+
+use policy_core::{Node, TreePath, Verdict};
+use tokio_util::sync::CancellationToken;
+
+use super::trouble::Trouble;
+use crate::local::{FileSystems, Fingerprint, MountDir};
+use crate::monitor::{Monitor, PathProblem, Progress};
+use crate::options::SyncOptions;
+use crate::plan::{Filter, PlanStep};
+use crate::state::{Arriving, Cache, DeltaState, Lane};
+use crate::store::{Head, Store};
+
+/// This part of the memory keeps what was fetched last.
+pub(super) const KEPT: u64 = 8;
+/// What helps where trying again does.
+pub(super) const RETRY: &str = "the next pull tries it again";
+
+/// What applying needs besides the plan.
+pub(crate) struct Applying<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) dir: MountDir,
+    pub(crate) filter: Arc<Filter>,
+    pub(crate) options: &'a SyncOptions,
+    pub(crate) monitor: &'a dyn Monitor,
+    /// What there will be to do, for the progress.
+    pub(crate) total: Progress,
+    pub(crate) arriving: Arc<Arriving>,
+    pub(crate) lane: Lane,
+    pub(crate) stop: CancellationToken,
+    /// What is brought.
+    pub(crate) head: &'a Head,
+    pub(crate) cache: Cache,
+    /// Where other file systems begin.
+    pub(crate) file_systems: Arc<FileSystems>,
+    /// Whether what is removed here goes from the context as well.
+    pub(crate) drops_deleted: bool,
+}
+
+/// What the plan saw at a path, as far as it can be told without looking again.
+#[derive(Clone)]
+pub(crate) enum Expecting {
+    Stat(Fingerprint),
+    /// A link, of which the base keeps no stat.
+    Link(Box<[u8]>),
+}
+
+/// Whether a step changes something on disk.
+pub(crate) fn has_outcome(step: &PlanStep) -> bool {
+    matches!(step.decision.verdict, Verdict::Write | Verdict::Delete | Verdict::KeepBoth)
+}
+
+/// Whether the mount has a directory at the step's path that a row speaks of.
+pub(super) fn is_local_dir(step: &PlanStep) -> bool {
+    match &step.local {
+        Some(row) => matches!(&row.state, DeltaState::Present { entry, .. } if entry.is_dir()),
+        None => step.base.as_ref().is_some_and(|b| b.entry.is_dir()),
+    }
+}
+
+/// Whether the mount's file has the content that the context's has, so that only the mode differs.
+pub(super) fn has_same_content(step: &PlanStep) -> bool {
+    let local = match &step.local {
+        Some(row) => match &row.state {
+            DeltaState::Present { entry, .. } => Some(entry),
+            _ => None,
+        },
+        None => step.base.as_ref().map(|b| &b.entry),
+    };
+    let there = step.remote.as_ref().map(|r| &r.0.entry.node);
+    matches!(there, Some(Node::File { .. })) && local.map(|l| &l.node) == there
+}
+
+/// Returns what the plan saw of a file or link; `None` where there was nothing, or a directory.
+pub(crate) fn expecting(step: &PlanStep) -> Option<Expecting> {
+    match &step.local {
+        Some(row) => match &row.state {
+            DeltaState::Present { entry, seen, .. } if !entry.is_dir() => seen.map(Expecting::Stat),
+            _ => None,
+        },
+        None => {
+            let base = step.base.as_ref()?;
+            match (&base.entry.node, base.print) {
+                (Node::Symlink { target }, _) => Some(Expecting::Link(target.clone())),
+                (Node::File { .. }, Some(print)) => Some(Expecting::Stat(print)),
+                _ => None,
+            }
+        }
+    }
+}
+
+pub(super) fn problem(monitor: &dyn Monitor, path: &TreePath, trouble: Trouble) {
+    let hint = trouble.hint_or(RETRY);
+    monitor.problem(&PathProblem { path: path.clone(), message: trouble.message, hint });
+}

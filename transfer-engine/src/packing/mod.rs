@@ -1,0 +1,15 @@
+//! From chunks to packs in the store, and from packs to the ranges that are read of them.
+
+mod chunks;
+mod copy;
+mod dense;
+mod pace;
+mod packs;
+mod ranges;
+
+pub(crate) use chunks::Chunks;
+pub(crate) use copy::{detach, seal};
+pub(crate) use dense::is_dense;
+pub(crate) use pace::Pace;
+pub(crate) use packs::PackSink;
+pub(crate) use ranges::{BlockNeeds, Need, PackRange, plan_ranges, verified};
