@@ -15,6 +15,7 @@ mod files;
 mod gc;
 mod guide;
 mod help;
+mod hostile;
 mod json;
 mod limits;
 mod live;

@@ -22,7 +22,7 @@ use crate::report::SyncReport;
 use crate::state::{BaseHeader, Lane};
 use crate::status::TaskType;
 use crate::store::Head;
-use crate::tree::Tree;
+use crate::tree::{OwnTree, Tree};
 
 /// A download about to be planned.
 struct Opened {
@@ -411,10 +411,8 @@ impl Mount {
         head: &'a Head,
         cache: crate::state::Cache,
     ) -> futures::stream::BoxStream<'a, Result<(usize, Vec<crate::format::TreeEntry>), Error>> {
-        use futures::StreamExt;
-        let store = self.store.clone();
-        let all: Vec<usize> = (0..head.snapshot.segments.len()).collect();
-        async_stream(head, &all, store, cache).boxed()
+        let tree = OwnTree { store: self.store.clone(), snapshot: head.snapshot.clone(), cache };
+        Box::pin(tree.segments((0..head.snapshot.segments.len()).collect()))
     }
 
     /// The segments that may hold these paths.
@@ -423,10 +421,11 @@ impl Mount {
         head: &'a Head,
         paths: &[TreePath],
     ) -> futures::stream::BoxStream<'a, Result<(usize, Vec<crate::format::TreeEntry>), Error>> {
-        use futures::StreamExt;
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
         let wanted: BTreeSet<usize> = paths.iter().flat_map(|path| tree.segments_within(path)).collect();
-        async_stream(head, &wanted.into_iter().collect::<Vec<_>>(), self.store.clone(), self.cache()).boxed()
+        let tree =
+            OwnTree { store: self.store.clone(), snapshot: head.snapshot.clone(), cache: self.cache() };
+        Box::pin(tree.segments(wanted.into_iter().collect()))
     }
 
     async fn count(
@@ -485,31 +484,4 @@ struct Counted {
     there: u64,
     deleted: u64,
     stopped: bool,
-}
-
-/// These segments of a head, in their order, read with a store and a cache of the stream's own.
-fn async_stream(
-    head: &Head,
-    segments: &[usize],
-    store: crate::store::Store,
-    cache: crate::state::Cache,
-) -> impl futures::Stream<Item = Result<(usize, Vec<crate::format::TreeEntry>), Error>> + Send + use<> {
-    use futures::{FutureExt, StreamExt, TryStreamExt};
-    let snapshot = head.snapshot.clone();
-    // A window of segments at a time, each read together and ahead; a small one first, so that there is soon
-    // something to plan with.
-    let (first, rest) = segments.split_at(segments.len().min(2));
-    let windows = std::iter::once(first).chain(rest.chunks(16)).map(<[_]>::to_vec);
-    futures::stream::iter(windows.collect::<Vec<_>>())
-        .map(move |window| {
-            let (snapshot, store, cache) = (snapshot.clone(), store.clone(), cache.clone());
-            async move {
-                let tree = Tree { store: &store, snapshot: &snapshot, cache: Some(&cache) };
-                tree.segments(window).try_collect::<Vec<_>>().await
-            }
-            .boxed()
-        })
-        .buffered(2)
-        .map_ok(|segments| futures::stream::iter(segments.into_iter().map(Ok)))
-        .try_flatten()
 }

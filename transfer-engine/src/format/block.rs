@@ -301,6 +301,9 @@ fn wrong_length(declared: u32, found: usize) -> FormatError {
     }
 }
 
+/// What a byte of zstd can unpack to at most: a block of 4 bytes to 128 KiB of the same.
+const MOST_FROM_A_BYTE: usize = 32 << 10;
+
 /// Unpacks one zstd frame to exactly `raw_len` bytes in `out`; the caller has bounded `raw_len`.
 pub(crate) fn unpack(
     context: &mut Decompressor<'static>,
@@ -310,9 +313,13 @@ pub(crate) fn unpack(
     out: &mut Vec<u8>,
 ) -> Result<(), FormatError> {
     out.clear();
-    out.reserve_exact(raw_len);
-    // A buffer that is used again may be larger than this block: what it gives beyond is refused below.
     let invalid = |what: String| FormatError::Invalid { part, offset: 0, what };
+    // No memory is taken for what so few bytes can't be.
+    if raw_len > stored.len().saturating_mul(MOST_FROM_A_BYTE) {
+        return Err(invalid(format!("{} bytes can't unpack to {raw_len}", stored.len())));
+    }
+    out.try_reserve_exact(raw_len).map_err(|e| invalid(format!("no memory for {raw_len} bytes: {e}")))?;
+    // A buffer that is used again may be larger than this block: what it gives beyond is refused below.
     context
         .decompress_to_buffer(stored, out)
         .map_err(|e| invalid(format!("it does not unpack to {raw_len} bytes: {e}")))?;

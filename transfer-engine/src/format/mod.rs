@@ -44,6 +44,7 @@ pub use segment::{
     ChunkRef, EncodedSegment, MAX_PATH_LEN, MAX_SEGMENT_ENTRIES, MAX_SEGMENT_LEN, SegmentCutter, TreeEntry,
     check_order, decode_segment, encode_segment,
 };
+pub(crate) use segment::{claimed_memory, memory_of};
 pub use snapshot::{
     Changes, EncodedSnapshot, Kind, MAX_INLINE, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN, PackUse, Place,
     RecycleRules, SegmentRef, Snapshot, Totals,

@@ -1,20 +1,30 @@
 //! Reading the segments of a snapshot.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use policy_core::TreePath;
 
+use super::budget::{Budget, Room};
 use crate::error::Error;
-use crate::format::{PackId, Place, SegmentRef, Snapshot, StoreKey, TreeEntry, decode_segment};
+use crate::format::{
+    FormatError, PackId, Part, Place, SegmentRef, Snapshot, StoreKey, TreeEntry, claimed_memory,
+    decode_segment, memory_of,
+};
 use crate::state::Cache;
 use crate::store::Store;
 
 /// Segments that lie together are fetched together, up to this many bytes.
 const MAX_FETCH: u64 = 4 << 20;
-/// Fetches under way at once.
+/// Fetches under way at once, and likewise segments that are unpacked.
 const AHEAD: usize = 4;
+/// Bytes of segments that are fetched and not unpacked yet. A segment that is longer goes alone.
+const FETCHED: u32 = AHEAD as u32 * MAX_FETCH as u32;
+/// Memory of what is being unpacked, and of unpacked segments that nobody has taken yet. A segment that claims more is
+/// unpacked alone.
+const UNPACKED: u32 = 64 << 20;
 
 /// The tree of one snapshot.
 #[derive(Clone)]
@@ -24,6 +34,31 @@ pub(crate) struct Tree<'a> {
     pub(crate) cache: Option<&'a Cache>,
 }
 
+/// A tree that borrows nothing.
+#[derive(Clone)]
+pub(crate) struct OwnTree {
+    pub(crate) store: Store,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) cache: Cache,
+}
+
+/// What a stream of segments is read from.
+trait Source: Clone + Send + Sync {
+    fn tree(&self) -> Tree<'_>;
+}
+
+impl Source for Tree<'_> {
+    fn tree(&self) -> Tree<'_> {
+        self.clone()
+    }
+}
+
+impl Source for OwnTree {
+    fn tree(&self) -> Tree<'_> {
+        Tree { store: &self.store, snapshot: &self.snapshot, cache: Some(&self.cache) }
+    }
+}
+
 /// Segments that one request brings, or that need none.
 struct Fetch {
     segments: Range<usize>,
@@ -31,8 +66,91 @@ struct Fetch {
 }
 
 enum From {
-    Here,
-    Pack { id: PackId, start: u64, end: u64 },
+    /// The snapshot or the cache, which hold so many bytes of it.
+    Here {
+        len: u32,
+    },
+    Pack {
+        id: PackId,
+        start: u64,
+        end: u64,
+    },
+}
+
+impl From {
+    /// Returns the bytes that are read, apart from the snapshot.
+    fn len(&self) -> u64 {
+        match self {
+            From::Here { len } => u64::from(*len),
+            From::Pack { start, end, .. } => end - start,
+        }
+    }
+}
+
+/// A segment as it is stored.
+struct Found {
+    index: usize,
+    bytes: Bytes,
+    /// It was in the cache, which may hold anything.
+    cached: bool,
+    /// Shared by all that one request brought.
+    room: Arc<Room>,
+}
+
+impl OwnTree {
+    /// Reads segments, in ascending order, ahead of who takes them; few at first, so that there is soon something to
+    /// work with.
+    pub(crate) fn segments(
+        self,
+        indexes: Vec<usize>,
+    ) -> impl Stream<Item = Result<(usize, Vec<TreeEntry>), Error>> + Send + use<> {
+        let fetches = self.tree().fetches(indexes, 2);
+        read(self, fetches)
+    }
+}
+
+/// Reads segments in their order. However much they claim to unpack to, what is held at once is bounded.
+fn read<'s, S: Source + 's>(
+    source: S,
+    fetches: Vec<Fetch>,
+) -> impl Stream<Item = Result<(usize, Vec<TreeEntry>), Error>> + Send + use<'s, S> {
+    let (fetched, unpacked) = (Budget::new(FETCHED), Budget::new(UNPACKED));
+    let (fetching, unpacking) = (source.clone(), source);
+    futures::stream::iter(fetches)
+        .then(move |fetch| {
+            let fetched = fetched.clone();
+            async move {
+                let room = fetched.room(fetch.from.len()).await;
+                (fetch, room)
+            }
+        })
+        .map(move |(fetch, room)| {
+            let source = fetching.clone();
+            async move { source.tree().fetch(fetch, Arc::new(room)).await }.boxed()
+        })
+        .buffered(AHEAD)
+        .map_ok(|found| futures::stream::iter(found.into_iter().map(Ok::<_, Error>)))
+        .try_flatten()
+        .and_then(move |found| {
+            let unpacked = unpacked.clone();
+            async move {
+                let room = unpacked.room(claimed_memory(&found.bytes)).await;
+                Ok((found, room))
+            }
+        })
+        .map(move |next| {
+            let source = unpacking.clone();
+            async move {
+                let (found, mut room) = next?;
+                let index = found.index;
+                let entries = source.tree().unpack(found).await?;
+                room.shrink_to(memory_of(&entries));
+                Ok((index, entries, room))
+            }
+            .boxed()
+        })
+        .buffered(AHEAD)
+        .map_ok(|(index, entries, _room)| (index, entries))
 }
 
 impl<'a> Tree<'a> {
@@ -49,16 +167,7 @@ impl<'a> Tree<'a> {
         &self,
         indexes: I,
     ) -> impl Stream<Item = Result<(usize, Vec<TreeEntry>), Error>> + Send + use<'a, I> {
-        let tree = self.clone();
-        let fetches = self.fetches(indexes);
-        futures::stream::iter(fetches)
-            .map(move |fetch| {
-                let tree = tree.clone();
-                async move { tree.fetch(fetch).await }.boxed()
-            })
-            .buffered(AHEAD)
-            .map_ok(|segments| futures::stream::iter(segments.into_iter().map(Ok)))
-            .try_flatten()
+        read(self.clone(), self.fetches(indexes, usize::MAX))
     }
 
     /// Reads one segment.
@@ -70,25 +179,29 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn fetches(&self, indexes: impl IntoIterator<Item = usize>) -> Vec<Fetch> {
+    /// Groups segments into requests; the first of these has no more than `first`.
+    fn fetches(&self, indexes: impl IntoIterator<Item = usize>, first: usize) -> Vec<Fetch> {
         let mut fetches: Vec<Fetch> = Vec::new();
         for index in indexes {
             let segment = &self.snapshot.segments[index];
+            let here = From::Here { len: segment.len };
             let Some((id, start)) = self.in_pack(segment) else {
-                fetches.push(Fetch { segments: index..index + 1, from: From::Here });
+                fetches.push(Fetch { segments: index..index + 1, from: here });
                 continue;
             };
+            let most = if fetches.len() == 1 { first } else { usize::MAX };
             if self.cache.is_some_and(|c| c.holds(&segment.digest)) {
-                fetches.push(Fetch { segments: index..index + 1, from: From::Here });
+                fetches.push(Fetch { segments: index..index + 1, from: here });
                 continue;
             }
             let end = start + u64::from(segment.len);
-            if let Some(Fetch { segments, from: From::Pack { id: last, start: first, end: until } }) =
+            if let Some(Fetch { segments, from: From::Pack { id: last, start: begin, end: until } }) =
                 fetches.last_mut()
                 && *last == id
                 && segments.end == index
                 && *until == start
-                && end - *first <= MAX_FETCH
+                && end - *begin <= MAX_FETCH
+                && segments.len() < most
             {
                 segments.end = index + 1;
                 *until = end;
@@ -109,79 +222,72 @@ impl<'a> Tree<'a> {
         }
     }
 
-    async fn fetch(&self, fetch: Fetch) -> Result<Vec<(usize, Vec<TreeEntry>)>, Error> {
-        let (id, start, end) = match fetch.from {
-            From::Here => {
-                let index = fetch.segments.start;
-                let segment = &self.snapshot.segments[index];
-                let bytes = match segment.place {
-                    Place::Inline { .. } => self.snapshot.inline_segment(segment),
-                    Place::Pack { .. } => self.cache.and_then(|c| c.get(&segment.digest)),
-                };
-                if let Some(bytes) = bytes
-                    && let Ok(entries) = self.decode(index, bytes).await
-                {
-                    return Ok(vec![(index, entries)]);
-                }
-                // The cache lost it or holds something else: the store has it.
-                match self.in_pack(segment) {
-                    Some((id, start)) => (id, start, start + u64::from(segment.len)),
-                    None => {
-                        let key = StoreKey::Snapshot {
-                            context: self.snapshot.context.clone(),
-                            number: self.snapshot.number,
-                        };
-                        let what = format!("its embedded segment {index} is damaged");
-                        return Err(Error::Corrupt { key: key.path().to_string(), what });
-                    }
-                }
-            }
+    async fn fetch(&self, fetch: Fetch, room: Arc<Room>) -> Result<Vec<Found>, Error> {
+        let Fetch { segments, from } = fetch;
+        let (id, start, end) = match from {
             From::Pack { id, start, end } => (id, start, end),
+            From::Here { .. } => {
+                let index = segments.start;
+                let segment = &self.snapshot.segments[index];
+                let Some((id, start)) = self.in_pack(segment) else {
+                    let bytes = self.snapshot.inline_segment(segment).unwrap_or_default();
+                    return Ok(vec![Found { index, bytes, cached: false, room }]);
+                };
+                if let Some(bytes) = self.cache.and_then(|c| c.get(&segment.digest)) {
+                    return Ok(vec![Found { index, bytes, cached: true, room }]);
+                }
+                // The cache lost it: the store has it.
+                (id, start, start + u64::from(segment.len))
+            }
         };
-        match self.fetch_from(id, start, end, fetch.segments.clone()).await {
-            // A bit may have flipped on the way: once more.
-            Err(Error::Format { source, .. }) if source.is_retryable() => {
-                self.fetch_from(id, start, end, fetch.segments).await
-            }
-            other => other,
-        }
-    }
-
-    async fn fetch_from(
-        &self,
-        id: PackId,
-        start: u64,
-        end: u64,
-        segments: Range<usize>,
-    ) -> Result<Vec<(usize, Vec<TreeEntry>)>, Error> {
         let bytes = self.store.get_range(id, start, end).await?;
-        let mut decoded = Vec::with_capacity(segments.len());
         let mut at = 0;
-        for index in segments {
-            let segment = &self.snapshot.segments[index];
-            let part = bytes.slice(at..at + segment.len as usize);
-            at += segment.len as usize;
-            let entries = self
-                .decode(index, part.clone())
-                .await
-                .map_err(|source| Error::Format { key: StoreKey::Pack(id).path().to_string(), source })?;
-            if let Some(cache) = self.cache {
-                cache.put(&segment.digest, &part);
-            }
-            decoded.push((index, entries));
-        }
-        Ok(decoded)
+        let part = |index: usize| {
+            let from = at;
+            at += self.snapshot.segments[index].len as usize;
+            Found { index, bytes: bytes.slice(from..at), cached: false, room: Arc::clone(&room) }
+        };
+        Ok(segments.map(part).collect())
     }
 
-    async fn decode(&self, index: usize, bytes: Bytes) -> Result<Vec<TreeEntry>, crate::format::FormatError> {
+    async fn unpack(&self, found: Found) -> Result<Vec<TreeEntry>, Error> {
+        let Found { index, mut bytes, mut cached, room: _room } = found;
+        let segment = &self.snapshot.segments[index];
+        let Some((id, start)) = self.in_pack(segment) else {
+            let decoded = self.decode(index, bytes).await;
+            return decoded.map_err(|_| {
+                let (context, number) = (self.snapshot.context.clone(), self.snapshot.number);
+                let key = StoreKey::Snapshot { context, number };
+                let what = format!("its embedded segment {index} is damaged");
+                Error::Corrupt { key: key.path().to_string(), what }
+            });
+        };
+        let mut again = true;
+        loop {
+            match self.decode(index, bytes.clone()).await {
+                Ok(entries) => {
+                    if let Some(cache) = self.cache.filter(|_| !cached) {
+                        cache.put(&segment.digest, &bytes);
+                    }
+                    return Ok(entries);
+                }
+                // The cache holds something else: the store has it.
+                Err(_) if cached => cached = false,
+                // A bit may have flipped on the way: once more.
+                Err(source) if again && source.is_retryable() => again = false,
+                Err(source) => {
+                    return Err(Error::Format { key: StoreKey::Pack(id).path().to_string(), source });
+                }
+            }
+            bytes = self.store.get_range(id, start, start + u64::from(segment.len)).await?;
+        }
+    }
+
+    async fn decode(&self, index: usize, bytes: Bytes) -> Result<Vec<TreeEntry>, FormatError> {
         let digest = self.snapshot.segments[index].digest;
         let decoded = self.store.env().blocking(move || decode_segment(&bytes, digest)).await;
         let entries = decoded.unwrap_or_else(|lost| {
-            Err(crate::format::FormatError::Invalid {
-                part: crate::format::Part::Segment,
-                offset: 0,
-                what: lost.to_string(),
-            })
+            Err(FormatError::Invalid { part: Part::Segment, offset: 0, what: lost.to_string() })
         })?;
         // A segment that stands elsewhere than its snapshot says would hide or double paths.
         let segments = &self.snapshot.segments;
@@ -193,8 +299,8 @@ impl<'a> Tree<'a> {
         if entries.len() == segments[index].entries as usize && starts_right && ends_right {
             Ok(entries)
         } else {
-            Err(crate::format::FormatError::Invalid {
-                part: crate::format::Part::Segment,
+            Err(FormatError::Invalid {
+                part: Part::Segment,
                 offset: 0,
                 what: "it is not the segment that its snapshot speaks of".to_owned(),
             })
@@ -211,3 +317,6 @@ impl<'a> Tree<'a> {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,34 +23,8 @@ pub fn decode_segment(bytes: &[u8], digest: Digest) -> Result<Vec<TreeEntry>, Fo
         return Err(FormatError::Corrupt { part: Part::Segment });
     }
     let mut r = Reader::new(Part::Segment, bytes);
-    if r.array()? != MAGIC {
-        return Err(r.invalid("no segment begins like this"));
-    }
-    let version = r.u8()?;
-    check_version(Part::Segment, version.into(), VERSION.into())?;
-    let codec = r.u8()?;
-    let Some(codec) = Codec::from_code(codec) else {
-        return Err(r.invalid(format!("no codec has the number {codec}")));
-    };
-    let entries = r.varint_max("a number of entries", MAX_SEGMENT_ENTRIES as u64)? as usize;
-    if entries == 0 {
-        return Err(r.invalid("a segment without entries"));
-    }
-    let chunks = r.varint_max("a number of chunks", MAX_CHUNKS as u64)? as usize;
-    let recycled = r.varint_max("a number of recycled files", entries as u64)? as usize;
-    let packs = r.varint_max("a number of packs", chunks as u64)? as usize;
-    let blocks = r.varint_max("a number of blocks", chunks as u64)? as usize;
-    let mut lens = [0; column::COUNT];
-    let mut raw_len = 0;
-    for len in &mut lens {
-        *len = r.varint_max("a length of metadata", MAX_SEGMENT_LEN as u64)? as usize;
-        raw_len += *len;
-    }
-    at_most(Part::Segment, "a length of metadata", raw_len as u64, MAX_SEGMENT_LEN as u64)?;
-    // Each block and chunk takes at least a byte of its column, so these bound what is reserved for them.
-    at_most(Part::Segment, "a number of blocks", blocks as u64, lens[column::BLOCKS] as u64)?;
-    at_most(Part::Segment, "a number of chunks", chunks as u64, lens[column::CHUNKS] as u64)?;
-
+    let Header { codec, entries, chunks, recycled, packs, blocks, lens } = Header::read(&mut r)?;
+    let raw_len = lens.iter().sum();
     let ids = r.take(chunks * 32)?;
     let digests = r.take(recycled * 32)?;
     let packs = r.take(packs * 16)?;
@@ -77,6 +51,81 @@ pub fn decode_segment(bytes: &[u8], digest: Digest) -> Result<Vec<TreeEntry>, Fo
     let decoded = decoder.entries(entries)?;
     decoder.finish()?;
     Ok(decoded)
+}
+
+/// Returns the most memory that decoding a segment can take, by what it says of itself: its metadata unpacked, and its
+/// entries. 0 for one that says what none may say, and is refused before any is taken.
+pub(crate) fn claimed_memory(bytes: &[u8]) -> u64 {
+    Header::read(&mut Reader::new(Part::Segment, bytes)).map_or(0, |header| header.memory())
+}
+
+/// Returns the memory that decoded entries take.
+pub(crate) fn memory_of(entries: &[TreeEntry]) -> u64 {
+    let of = |entry: &TreeEntry| {
+        let target = match &entry.entry.node {
+            Node::Symlink { target } => target.len(),
+            Node::File { .. } | Node::Dir => 0,
+        };
+        size_of::<TreeEntry>()
+            + entry.path.as_bytes().len()
+            + target
+            + entry.chunks.len() * size_of::<ChunkRef>()
+    };
+    entries.iter().map(of).sum::<usize>() as u64
+}
+
+/// What a segment says before its ids and its metadata; each number is within its limit.
+struct Header {
+    codec: Codec,
+    entries: usize,
+    chunks: usize,
+    recycled: usize,
+    packs: usize,
+    blocks: usize,
+    lens: [usize; column::COUNT],
+}
+
+impl Header {
+    fn read(r: &mut Reader<'_>) -> Result<Self, FormatError> {
+        if r.array()? != MAGIC {
+            return Err(r.invalid("no segment begins like this"));
+        }
+        let version = r.u8()?;
+        check_version(Part::Segment, version.into(), VERSION.into())?;
+        let codec = r.u8()?;
+        let Some(codec) = Codec::from_code(codec) else {
+            return Err(r.invalid(format!("no codec has the number {codec}")));
+        };
+        let entries = r.varint_max("a number of entries", MAX_SEGMENT_ENTRIES as u64)? as usize;
+        if entries == 0 {
+            return Err(r.invalid("a segment without entries"));
+        }
+        let chunks = r.varint_max("a number of chunks", MAX_CHUNKS as u64)? as usize;
+        let recycled = r.varint_max("a number of recycled files", entries as u64)? as usize;
+        let packs = r.varint_max("a number of packs", chunks as u64)? as usize;
+        let blocks = r.varint_max("a number of blocks", chunks as u64)? as usize;
+        let mut lens = [0; column::COUNT];
+        let mut raw_len = 0;
+        for len in &mut lens {
+            *len = r.varint_max("a length of metadata", MAX_SEGMENT_LEN as u64)? as usize;
+            raw_len += *len;
+        }
+        at_most(Part::Segment, "a length of metadata", raw_len as u64, MAX_SEGMENT_LEN as u64)?;
+        // Each block and chunk takes at least a byte of its column, so these bound what is reserved for them.
+        at_most(Part::Segment, "a number of blocks", blocks as u64, lens[column::BLOCKS] as u64)?;
+        at_most(Part::Segment, "a number of chunks", chunks as u64, lens[column::CHUNKS] as u64)?;
+        Ok(Self { codec, entries, chunks, recycled, packs, blocks, lens })
+    }
+
+    fn memory(&self) -> u64 {
+        // A path can share all but a byte with the one before, so few names can be many long paths.
+        let path = self.lens[column::NAMES].min(MAX_PATH_LEN);
+        let decoded = self.entries * (size_of::<TreeEntry>() + path)
+            + self.lens[column::TARGETS]
+            + self.blocks * size_of::<BlockRef>()
+            + self.chunks * size_of::<ChunkRef>();
+        (self.lens.iter().sum::<usize>() + decoded) as u64
+    }
 }
 
 /// A reader for each column.

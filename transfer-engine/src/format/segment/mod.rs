@@ -14,6 +14,7 @@ use super::{BlockRef, ChunkId, Codec, file_digest};
 
 pub use cutter::SegmentCutter;
 pub use decode::decode_segment;
+pub(crate) use decode::{claimed_memory, memory_of};
 pub use encode::{EncodedSegment, encode_segment};
 
 /// The most entries in a segment.
