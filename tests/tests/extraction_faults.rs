@@ -24,7 +24,7 @@ struct Case {
 impl Case {
     /// A context with two archives, and a machine that has files of its own.
     async fn begin(&self) -> (World, Machine) {
-        let world = World::memory().await;
+        let world = World::quick().await;
         let maker = world.machine("maker");
         for (source, _) in self.folders {
             maker.mount.write(source, Self::bytes(source));
