@@ -36,6 +36,7 @@
 
 mod conflict;
 mod decide;
+mod document;
 mod entry;
 mod guard;
 mod path;

@@ -29,6 +29,7 @@
 //! reads the environment or a home directory; the one exception is `object_store`'s own search for Google
 //! credentials where none are given.
 
+mod error;
 mod guard;
 mod http;
 pub mod layer;
@@ -43,10 +44,11 @@ mod settings;
 mod sorted;
 mod url;
 
+pub use error::OpenError;
 pub use guard::BucketMissing;
 pub use http::NoCredentials;
 pub use leftovers::{Leftover, leftovers};
-pub use open::{OpenError, Opened, open};
+pub use open::{Opened, open};
 pub use options::{SettingError, StoreOptions, parse_setting};
 pub use patience::{Listener, Notice, Patience};
 pub use probe::{Capabilities, ProbeError, probe, writable};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use crate::open::OpenError;
+use crate::error::OpenError;
 use crate::url::{Cloud, nearest};
 
 /// The settings of one cloud by canonical name, the strongest source's value for each.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use clap::error::{ContextValue, ErrorKind};
 use clap::{ArgMatches, FromArgMatches};
-use transfer_engine::SyncReport;
 
 use crate::args::{self, Cli, Color, Command};
 use crate::commands::{self, Outcome};
@@ -16,7 +15,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::json::Line;
 use crate::output::summary::{Summary, sentence};
-use crate::output::{Manner, Ui, note_usage};
+use crate::output::{Manner, Ui, advise, note_usage};
 use crate::run::{self, Signals};
 
 /// Runs the program.
@@ -249,32 +248,6 @@ fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool
         exit = Exit::FAILED;
     }
     exit
-}
-
-/// Says what to do about a result that is not what was hoped for.
-pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
-    if report.nothing_in_scope {
-        ui.note("hint: no white list holds anything here; `ctxsync explain` shows how its paths are read");
-    }
-    if report.held_back > report.in_doubt {
-        let guards = ui.known().guards();
-        let all = "--allow-empty-mount";
-        let by = match (guards.lost_mount, guards.too_many) {
-            (true, Some(many)) => format!("{all} and --max-delete {many}"),
-            (false, Some(many)) => format!("--max-delete {many}"),
-            // Those of an earlier push are still held by what held them then.
-            (_, None) => all.to_owned(),
-        };
-        ui.note(&format!("hint: if the deletions are meant, allow them by {by}"));
-    }
-    if report.unmounted > 0 {
-        ui.note(
-            "hint: mount the file system again; if what was in it is meant to be gone, say --allow-empty-mount",
-        );
-    }
-    if report.conflicts > 0 && !report.stopped_by_conflict {
-        ui.note("hint: the other version of each path in conflict is beside it, as NAME.conflict-DIGEST.EXT");
-    }
 }
 
 /// Sends the log to a file. Without one nothing is logged: warnings and errors reach the user anyway.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use transfer_engine::ExtractLimits;
 
-use crate::values::Size;
+use crate::values::{Size, in_config};
 
 /// The limits, as in `bytes=100G,ratio=1000`; those that are not named keep their defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ impl fmt::Display for Limits {
         write!(f, "bytes={},members={members},levels={levels},ratio={ratio}", Size(total_bytes))
     }
 }
+
+in_config!(Limits);
 
 #[cfg(test)]
 mod tests {

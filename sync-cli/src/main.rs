@@ -8,6 +8,7 @@ mod errors;
 mod exit;
 mod extract_limits;
 mod input;
+mod means;
 mod metrics;
 mod open_store;
 mod output;

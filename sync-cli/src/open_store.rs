@@ -12,9 +12,9 @@ use storage_backends::layer::Bandwidth;
 use storage_backends::{Capabilities, Listener, Notice, Patience, StoreOptions, open, probe, writable};
 use transfer_engine::Store;
 
-use crate::commands::Means;
 use crate::errors::Failure;
 use crate::input::read_text;
+use crate::means::Means;
 use crate::output::Ui;
 use crate::text;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::de::{Deserializer, Error as _, Visitor};
 use transfer_engine::MaxDelete;
 
 use crate::text;
@@ -162,7 +162,9 @@ impl ByteRange {
 }
 
 /// Reads a value of the config file as the same text that its flag takes; a bare number will do.
-fn from_config<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(from: D) -> Result<T, D::Error> {
+pub(crate) fn from_config<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(
+    from: D,
+) -> Result<T, D::Error> {
     struct Text;
     impl Visitor<'_> for Text {
         type Value = String;
@@ -188,14 +190,16 @@ fn from_config<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(from: D) -> 
 
 macro_rules! in_config {
     ($($name:ty),*) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                from_config(from)
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                $crate::values::from_config(from)
             }
         }
     )*};
 }
-in_config!(Size, Span, Deletions, crate::extract_limits::Limits);
+pub(crate) use in_config;
+
+in_config!(Size, Span, Deletions);
 
 #[cfg(test)]
 mod tests {

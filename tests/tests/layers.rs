@@ -13,13 +13,15 @@ fn workspace() -> PathBuf {
 
 /// Returns the names of the modules of a directory, files and directories.
 fn modules(dir: &Path) -> BTreeSet<String> {
-    let names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    let names = names.filter_map(|name| match name.strip_suffix(".rs") {
-        Some("lib" | "main" | "mod" | "tests") => None,
-        Some(name) => Some(name.to_owned()),
-        None => (name != "tests").then_some(name),
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let names = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        match name.strip_suffix(".rs") {
+            Some(name) => Some(name.to_owned()),
+            None => entry.path().is_dir().then_some(name),
+        }
     });
-    names.collect()
+    names.filter(|name| !matches!(name.as_str(), "lib" | "main" | "mod" | "tests")).collect()
 }
 
 /// Returns the code of a module, all its files together, without comments and tests. A file in a directory of its own
@@ -31,7 +33,8 @@ fn code(dir: &Path, module: &str) -> String {
     }
     let mut code = String::new();
     for inner in modules(&dir.join(module)) {
-        code += &self::code(&dir.join(module), &inner).replace("super::super::", "\u{0}").replace("super::", "");
+        code +=
+            &self::code(&dir.join(module), &inner).replace("super::super::", "\u{0}").replace("super::", "");
     }
     let own = std::fs::read_to_string(dir.join(module).join("mod.rs")).unwrap_or_default();
     (code + &without_tests(&own)).replace('\u{0}', "super::")
@@ -115,7 +118,9 @@ fn no_arrow_runs_up() {
     let layer_of = |module: &String| layers.iter().position(|layer| layer.contains(module));
     let mut up = Vec::new();
     for (module, used) in &uses {
-        up.extend(used.iter().filter(|u| layer_of(u) <= layer_of(module)).map(|u| format!("{module} -> {u}")));
+        up.extend(
+            used.iter().filter(|u| layer_of(u) <= layer_of(module)).map(|u| format!("{module} -> {u}")),
+        );
     }
     assert!(up.is_empty(), "these arrows run up, or within a layer: {up:#?}");
 }

@@ -7,15 +7,15 @@ use super::shape::{Choice, Field, ROOT, STRUCTS, Shape, Struct};
 use super::value::Value;
 
 /// A document that has the shape of a policy.
-pub(super) struct Checked {
+pub(crate) struct Checked {
     /// The document with canonical names only, and without what `null` leaves out.
-    pub(super) canonical: Value,
+    pub(crate) canonical: Value,
     /// From canonical pointers to those of the document, where the two differ.
-    pub(super) written: BTreeMap<String, String>,
+    pub(crate) written: BTreeMap<String, String>,
 }
 
 /// Checks names, types, values and ranges. All faults are reported at once.
-pub(super) fn check(value: &Value) -> Result<Checked, PolicyError> {
+pub(crate) fn check(value: &Value) -> Result<Checked, PolicyError> {
     let mut checker = Checker { faults: Vec::new(), written: BTreeMap::new() };
     let canonical = checker.object(&ROOT, value, &Place::default()).unwrap_or(Value::Null);
     PolicyError::unless(checker.faults, Checked { canonical, written: checker.written })

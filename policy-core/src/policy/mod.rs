@@ -1,7 +1,7 @@
 //! What a user asks for: the policies of one mount, as the wire format carries them.
 
 mod bw_list;
-mod check;
+pub(crate) mod check;
 mod conflict;
 mod delete;
 mod download;
@@ -9,14 +9,14 @@ mod error;
 mod extract;
 mod lifecycle;
 mod mapping;
-mod read;
+pub(crate) mod read;
 mod recycle;
 mod schema;
 mod shape;
 mod upload;
-mod value;
+pub(crate) mod value;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 
 pub use bw_list::{BwList, WhiteList};
 pub use conflict::ConflictPolicy;
@@ -28,8 +28,6 @@ pub use lifecycle::Lifecycle;
 pub use mapping::MappingPolicy;
 pub use recycle::RecyclePolicy;
 pub use upload::{UploadMode, UploadPolicy, UploadStrategy};
-
-use crate::scope::Scope;
 
 /// Everything that says how one mount is synced.
 ///
@@ -68,37 +66,6 @@ pub struct SyncPolicy {
 }
 
 impl SyncPolicy {
-    /// Reads a JSON document.
-    ///
-    /// The camelCase names are the wire format; the guide's snake_case names and SCREAMING_CASE values mean
-    /// the same. `null` in the place of a part or a field reads as left out.
-    ///
-    /// # Errors
-    ///
-    /// Every fault of the document, each with its JSON pointer. A fault of syntax comes alone.
-    pub fn from_json(text: &str) -> Result<Self, PolicyError> {
-        Self::from_value(&value::from_json(text)?)
-    }
-
-    /// Reads a TOML document with the same names as in JSON.
-    ///
-    /// # Errors
-    ///
-    /// As [`from_json`](Self::from_json).
-    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
-        Self::from_value(&value::from_toml(text)?)
-    }
-
-    fn from_value(value: &value::Value) -> Result<Self, PolicyError> {
-        let checked = check::check(value)?;
-        let policy = read::policy(&checked.canonical);
-        // What a path or an expression may hold does not depend on the mount: any will do to find out.
-        match Scope::new(&policy, b"/") {
-            Ok(_) => Ok(policy),
-            Err(error) => Err(error.relocated(&checked.written)),
-        }
-    }
-
     /// Returns the normalised form: every field, canonical names, indented.
     pub fn to_json(&self) -> String {
         // Neither maps with odd keys nor failing writers are involved: there is no error to report.
@@ -116,12 +83,5 @@ impl SyncPolicy {
     /// well formed, and that a key stands only once.
     pub fn json_schema() -> String {
         serde_json::to_string_pretty(&schema::schema()).unwrap_or_default()
-    }
-}
-
-impl<'de> Deserialize<'de> for SyncPolicy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = value::Value::deserialize(deserializer)?;
-        Self::from_value(&value).map_err(serde::de::Error::custom)
     }
 }

@@ -62,7 +62,7 @@ impl<'v> Object<'v> {
 }
 
 /// Returns the policy that `value` is.
-pub(super) fn policy(value: &Value) -> SyncPolicy {
+pub(crate) fn policy(value: &Value) -> SyncPolicy {
     let o = Object::new(value);
     SyncPolicy {
         upload_policy: o.part("uploadPolicy", upload),

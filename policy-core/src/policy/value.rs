@@ -8,7 +8,7 @@ use super::error::{FaultKind, PolicyError};
 
 /// What JSON and TOML can say.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     Int(i128),
@@ -23,7 +23,7 @@ const TOML_DATE: &str = "$__toml_private_datetime";
 
 impl Value {
     /// Returns a short description for an error.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Self::Null => "null".into(),
             Self::Bool(b) => b.to_string(),
@@ -38,7 +38,7 @@ impl Value {
 }
 
 /// Parses JSON text.
-pub(super) fn from_json(text: &str) -> Result<Value, PolicyError> {
+pub(crate) fn from_json(text: &str) -> Result<Value, PolicyError> {
     let text = refuse_empty(text)?;
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
@@ -49,7 +49,7 @@ pub(super) fn from_json(text: &str) -> Result<Value, PolicyError> {
 }
 
 /// Parses TOML text.
-pub(super) fn from_toml(text: &str) -> Result<Value, PolicyError> {
+pub(crate) fn from_toml(text: &str) -> Result<Value, PolicyError> {
     let text = refuse_empty(text)?;
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);

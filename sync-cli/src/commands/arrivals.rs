@@ -7,12 +7,10 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use transfer_engine::{Arrival, FailureKind, MountResult, Session, SyncReport, TaskState, TaskType};
 
-use super::session::Held;
-use crate::app::advise;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::output::summary::{Deed, sentence};
-use crate::output::{Tally, Ui};
+use crate::output::{Tally, Ui, advise};
 
 /// The files of a session that come by themselves.
 pub(super) struct Arrivals {
@@ -47,14 +45,9 @@ struct Lost {
 }
 
 impl Arrivals {
-    pub(super) fn of(held: &Held<'_>, ui: &Arc<Ui>) -> Arc<Self> {
-        Arc::new(Self {
-            session: held.session.clone(),
-            ui: Arc::clone(ui),
-            several: held.several,
-            tally: Arc::clone(&held.brought),
-            found: Mutex::default(),
-        })
+    /// Begins with the files of a session, counted by `tally`; `several` says whether it has more than one mount.
+    pub(super) fn of(session: Session, tally: Arc<Tally>, several: bool, ui: Arc<Ui>) -> Arc<Self> {
+        Arc::new(Self { session, ui, several, tally, found: Mutex::default() })
     }
 
     /// Tells of them as they come, in the background.

@@ -6,10 +6,11 @@ use policy_core::{Node, TreePath};
 use transfer_engine::format::Snapshot;
 use transfer_engine::{Error, Store, SyncReport};
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::CatArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::open_store::open_store;
 
 pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Failure> {

@@ -1,9 +1,10 @@
 //! `config`: each setting and where it came from.
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::{Color, Conflict};
 use crate::config::{Origin, Setting, Settings};
 use crate::errors::Failure;
+use crate::means::Means;
 use crate::output::json::{Line, SettingLine};
 use crate::values::{Deletions, Size, Span};
 

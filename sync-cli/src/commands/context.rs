@@ -3,12 +3,13 @@
 use transfer_engine::format::Snapshot;
 use transfer_engine::{ContextName, Error, SyncReport};
 
+use super::Outcome;
 use super::rm::{clear, rename};
 use super::sync::make;
-use super::{Means, Outcome};
 use crate::args::{ContextCommand, DeleteArgs, ShowArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::json::{ContextLine, Line};
 use crate::text;

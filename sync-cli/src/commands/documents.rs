@@ -3,9 +3,10 @@
 use clap_complete::Shell;
 use policy_core::SyncPolicy;
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::{self, ManArgs};
 use crate::errors::Failure;
+use crate::means::Means;
 
 pub(super) fn default_policy(means: Means<'_>) -> Result<Outcome, Failure> {
     means.ui.document(&SyncPolicy::default().to_json());

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use policy_core::{Scope, SyncPolicy};
 use transfer_engine::{ContextName, OwnPlaces};
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::ExplainArgs;
 use crate::errors::Failure;
+use crate::means::Means;
 use crate::output::json::{Line, RuleLine};
 use crate::place::{MountPath, os_path};
 use crate::policy;

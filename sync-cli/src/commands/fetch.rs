@@ -9,10 +9,11 @@ use transfer_engine::{
     ContextName, ContextSync, Error, Mount, Store, SyncReport, TaskStatus, status as tasks,
 };
 
-use super::{Means, Outcome, running};
+use super::{Outcome, running};
 use crate::args::FetchArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Watch;
 use crate::output::summary::Deed;

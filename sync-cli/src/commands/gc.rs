@@ -13,10 +13,11 @@ use transfer_engine::{
     SyncReport, Unreadable, Why,
 };
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::GcArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
 use crate::output::json::{ForgottenLine, GatheredLine, Line, PacksLine, RecycledLine};

@@ -2,9 +2,10 @@
 
 use transfer_engine::format::Snapshot;
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::LogArgs;
 use crate::errors::Failure;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
 use crate::output::json::{Line, SnapshotLine};

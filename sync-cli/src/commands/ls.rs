@@ -3,9 +3,10 @@
 use policy_core::{Entry, Node, TreePath, escape};
 use transfer_engine::{Error, SyncReport};
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::LsArgs;
 use crate::errors::Failure;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
 use crate::output::json::{EntryLine, Line};

@@ -21,6 +21,7 @@ mod session;
 mod status;
 mod store;
 mod sync;
+mod variables;
 mod watch;
 
 use std::ffi::OsString;
@@ -29,16 +30,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use transfer_engine::{ContextName, Env, SyncReport};
 
 use crate::args::{Command, ContextCommand, PlanDirection, PolicyCommand};
 use crate::config::{Origin, Settings};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::output::Ui;
 use crate::output::summary::{Collected, Deed};
-use crate::run::{Commands, Signals, Threads, signal_name};
+use crate::run::{Commands, Signals, Threads, interrupted};
 
 /// What a command came to.
 #[derive(Debug, Default)]
@@ -58,23 +59,6 @@ impl Outcome {
     /// Returns the outcome of a command that did what it should on `context`.
     pub(crate) fn of_context(context: impl ToString) -> Self {
         Self { context: Some(context.to_string()), ..Self::default() }
-    }
-}
-
-/// What all commands work with.
-#[derive(Clone, Copy)]
-pub(crate) struct Means<'a> {
-    pub(crate) settings: &'a Settings,
-    pub(crate) ui: &'a Arc<Ui>,
-    /// What the engine takes from this machine.
-    pub(crate) env: &'a Env,
-}
-
-impl Means<'_> {
-    /// Returns what is run round each reading of a mount.
-    fn quiesce(&self) -> Option<Arc<Commands>> {
-        let Settings { quiesce, resume, quiesce_timeout, .. } = self.settings;
-        Commands::new(quiesce.value.clone(), resume.value.clone(), quiesce_timeout.value)
     }
 }
 
@@ -227,10 +211,4 @@ async fn unless_told(
         outcome = work => outcome,
         signal = signals.next_stop() => Err(interrupted(signal)),
     }
-}
-
-/// Returns the failure of work that was told to stop.
-pub(crate) fn interrupted(signal: Signal) -> Failure {
-    Failure::new(Exit::signal(signal.as_raw()), format!("stopped by {}", signal_name(signal)))
-        .hint("nothing is left half done; run the same again to go on from here")
 }

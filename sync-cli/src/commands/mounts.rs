@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use transfer_engine::{ContextName, ContextSync};
 
-use super::Means;
 use super::sync::absolute;
 use crate::args::RunArgs;
 use crate::config::Origin;
 use crate::errors::Failure;
+use crate::means::Means;
 use crate::place::MountPath;
 use crate::policy;
 

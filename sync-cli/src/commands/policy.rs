@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use policy_core::TreePath;
 
+use super::Outcome;
 use super::explain::scope;
-use super::{Means, Outcome};
 use crate::args::{PolicyCheckArgs, PolicyShowArgs};
 use crate::errors::Failure;
+use crate::means::Means;
 use crate::output::json::{Line, ListLine};
 use crate::place::{MountPath, os_path};
 use crate::policy;

@@ -8,11 +8,12 @@ use rustix::fs::OFlags;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use transfer_engine::{SyncReport, WriteOptions};
 
+use super::Outcome;
 use super::rm::service;
-use super::{Means, Outcome};
 use crate::args::PutArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::text;
 

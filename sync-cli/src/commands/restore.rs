@@ -4,11 +4,12 @@ use std::os::unix::ffi::OsStrExt;
 
 use transfer_engine::Monitor;
 
+use super::Outcome;
 use super::sync::absolute;
-use super::{Means, Outcome};
 use crate::args::RestoreArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Watch;
 use crate::output::summary::Deed;

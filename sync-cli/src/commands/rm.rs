@@ -3,10 +3,11 @@
 use policy_core::TreePath;
 use transfer_engine::{ContextName, ContextService, Store, SyncReport};
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::{ClearArgs, RenameArgs, RmArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::text;
 

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use transfer_engine::{ContextName, RunningSession, SyncOptions, SyncReport};
 
-use super::Means;
 use crate::config::Origin;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::output::Watch;
 use crate::output::summary::Deed;
 

@@ -13,17 +13,18 @@ use transfer_engine::{
     SyncReport,
 };
 
+use super::RESUMED_WITHIN;
 use super::arrivals::Arrivals;
-use super::run::variables;
 use super::sync::make;
-use super::{Means, RESUMED_WITHIN, interrupted};
-use crate::app::advise;
+use super::variables::variables;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::metrics::Metrics;
 use crate::open_store::{OpenStore, open_store};
 use crate::output::summary::{Deed, sentence};
-use crate::output::{SessionWatch, Tally, note_usage};
+use crate::output::{SessionWatch, Tally, Ui, advise, note_usage};
+use crate::run::interrupted;
 use crate::run::{Commands, Moments, Signals, is_stop, signal_name};
 
 /// A session, with what its end needs.
@@ -141,6 +142,11 @@ pub(super) struct Closed {
 }
 
 impl Held<'_> {
+    /// Begins to follow the files that come by themselves.
+    pub(super) fn arrivals(&self, ui: &Arc<Ui>) -> Arc<Arrivals> {
+        Arrivals::of(self.session.clone(), Arc::clone(&self.brought), self.several, Arc::clone(ui))
+    }
+
     /// Releases the session. Being told to stop is no reason to lose what was done; being told twice is.
     pub(super) async fn release(
         self,

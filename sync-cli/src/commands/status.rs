@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 use transfer_engine::{RunningSession, TaskState, TaskStatus, TaskType, status as tasks};
 
 use super::sync::absolute;
-use super::{Means, Outcome, running};
+use super::{Outcome, running};
 use crate::args::StatusArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::text;
 
 /// How the session of a mount stands.

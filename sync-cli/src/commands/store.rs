@@ -2,9 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::{Means, Outcome};
+use super::Outcome;
 use crate::args::StoreCommand;
 use crate::errors::Failure;
+use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::json::{Line, StoreLine};
 use crate::values::Span;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use policy_core::TreePath;
 use transfer_engine::{ContextName, ContextSync, Error, Mount, Quiesce, Store, SyncOptions, SyncReport};
 
-use super::{Means, Outcome, running};
+use super::{Outcome, running};
 use crate::args::SyncArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::open_store::{OpenStore, imagined_store, open_store};
 use crate::output::Watch;
 use crate::output::summary::Deed;

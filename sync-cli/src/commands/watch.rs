@@ -7,15 +7,16 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 use transfer_engine::{ContextSync, Session, TaskState, TaskType};
 
-use super::arrivals::Arrivals;
+use super::Outcome;
 use super::session::{Leave, open, with_checkpoints};
 use super::sync::absolute;
-use super::{Means, Outcome, interrupted};
 use crate::args::WatchArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
+use crate::means::Means;
 use crate::output::Ui;
 use crate::policy;
+use crate::run::interrupted;
 use crate::run::{Budget, Signals, is_stop, reap_orphans, signal_name};
 
 /// How often it is looked whether something was saved.
@@ -45,7 +46,7 @@ pub(super) async fn watch(
         args.dir.display(),
         args.context
     ));
-    let arrivals = Arrivals::of(&held, ui);
+    let arrivals = held.arrivals(ui);
     drop(arrivals.follow());
     let told: Signal = tokio::select! {
         told = stop_or_hangup(signals) => told,

@@ -1,5 +1,6 @@
 //! What the program says, and where: results on one stream, everything else on the other.
 
+mod advice;
 pub(crate) mod json;
 mod known;
 mod progress;
@@ -15,6 +16,7 @@ use policy_core::escape_text as harmless;
 
 use crate::args::Color;
 use crate::errors::Failure;
+pub(crate) use advice::advise;
 use json::{ErrorLine, Line};
 pub(crate) use known::{Known, note_usage};
 use progress::{Meter, Style};

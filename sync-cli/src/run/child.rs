@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 use tokio::sync::mpsc;
 
+use super::ended::{Ended, Variable, ended_by};
 use super::group::Group;
 use super::helper::reaped;
 use super::limits::with_limit_before;
@@ -18,25 +19,6 @@ use super::terminal::Terminal;
 use super::threads::refused;
 use crate::errors::Failure;
 use crate::exit::Exit;
-
-/// How the command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// By itself, with this code.
-    Code(u8),
-    /// By this signal.
-    Signal(i32),
-}
-
-impl Ended {
-    /// Returns the code by which a shell would know it.
-    pub(crate) fn exit(self) -> Exit {
-        match self {
-            Self::Code(code) => Exit(code),
-            Self::Signal(number) => Exit::signal(number),
-        }
-    }
-}
 
 /// What becomes of the command.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +35,6 @@ pub(crate) struct Child {
     pub(super) terminal: Option<Terminal>,
     pub(super) strays: Strays,
 }
-
-/// A variable of the command's environment; without a value, it is taken away.
-pub(crate) type Variable = (&'static str, Option<OsString>);
 
 impl Child {
     /// Starts the command in `dir`, with these changes to its environment.
@@ -153,11 +132,4 @@ fn reap(command: Pid, outgoing: &mpsc::UnboundedSender<Event>) {
 fn event(status: WaitStatus) -> Option<Event> {
     let stopped = || status.stopping_signal().map(|signal| Event::Stopped(Signal::from_named_raw(signal)));
     ended_by(status).map(Event::Ended).or_else(stopped)
-}
-
-/// Returns how a process ended, if it did.
-pub(super) fn ended_by(status: WaitStatus) -> Option<Ended> {
-    // The system keeps eight bits of the code.
-    let code = status.exit_status().map(|code| Ended::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
-    code.or_else(|| status.terminating_signal().map(Ended::Signal))
 }

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, waitpid};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::child::{Ended, Variable, ended_by};
+use super::ended::{Ended, Variable, ended_by};
 use super::group::Group;
 
 /// How often it is looked whether one has ended.

@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 use transfer_engine::Quiesce;
 
-use super::child::{Ended, Variable};
+use super::ended::{Ended, Variable};
 use super::helper::Helper;
 
 /// How long a command that took too long has to end when it is asked to.

@@ -14,8 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::group::Group;
-use super::signals::STOPPING;
-use crate::commands::interrupted;
+use super::stop::{STOPPING, interrupted};
 use crate::errors::Failure;
 use crate::exit::Exit;
 

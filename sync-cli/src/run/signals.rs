@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::group::Group;
 use super::sentry::{self, Orders, Speaker};
+use super::stop::{is_stop, signal_name};
 use crate::errors::Failure;
 use crate::exit::Exit;
 
@@ -20,8 +21,6 @@ pub(crate) struct Signals {
     orders: watch::Sender<Orders>,
 }
 
-/// Those that end what is going on.
-pub(super) const STOPPING: [Signal; 2] = [Signal::TERM, Signal::INT];
 /// Those that a command is told of, and that mean nothing to this program itself.
 const PASSED_ON: [Signal; 5] = [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
 
@@ -43,7 +42,8 @@ impl Signals {
     pub(crate) fn listen_for_all(&mut self) -> Result<(), Failure> {
         for which in PASSED_ON {
             let mut stream = signal(SignalKind::from_raw(which.as_raw())).map_err(|error| {
-                Failure::new(Exit::FAILED, format!("cannot listen for {}", name(which))).caused_by(&error)
+                Failure::new(Exit::FAILED, format!("cannot listen for {}", signal_name(which)))
+                    .caused_by(&error)
             })?;
             let outgoing = self.outgoing.clone();
             tokio::spawn(async move {
@@ -95,21 +95,5 @@ impl Signals {
                 return signal;
             }
         }
-    }
-}
-
-/// Whether this one tells the program to come to an end.
-pub(crate) fn is_stop(signal: Signal) -> bool {
-    STOPPING.contains(&signal)
-}
-
-/// Returns a signal's name.
-pub(crate) fn name(signal: Signal) -> String {
-    match signal {
-        Signal::TERM => "SIGTERM".into(),
-        Signal::INT => "SIGINT".into(),
-        Signal::HUP => "SIGHUP".into(),
-        Signal::QUIT => "SIGQUIT".into(),
-        other => format!("signal {}", other.as_raw()),
     }
 }

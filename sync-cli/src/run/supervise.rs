@@ -6,8 +6,10 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::budget::Budget;
-use super::child::{Child, Ended, Event};
-use super::signals::{self, Signals};
+use super::child::{Child, Event};
+use super::ended::Ended;
+use super::signals::Signals;
+use super::stop::{is_stop, signal_name};
 use crate::output::Ui;
 
 /// How often it is looked whether what was told to end is gone.
@@ -88,10 +90,10 @@ pub(crate) async fn supervise(
                 None => ended = Some(Ended::Signal(Signal::KILL.as_raw())),
             },
             signal = signals.next() => {
-                if !signals::is_stop(signal) {
+                if !is_stop(signal) {
                     child.group.send(signal);
                 } else if told.is_none() && ended.is_none() {
-                    ui.note(&format!("{}: ending the command", signals::name(signal)));
+                    ui.note(&format!("{}: ending the command", signal_name(signal)));
                     told = Some(signal);
                     since = Some(Instant::now());
                     child.group.terminate();

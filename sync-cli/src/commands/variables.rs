@@ -1,0 +1,62 @@
+//! What the environment of a session's command says.
+
+use std::ffi::OsString;
+
+use storage_backends::is_public_setting;
+
+use crate::config::{Origin, Settings};
+use crate::run::Variable;
+
+/// Returns what the command's environment says of the session, so that `ctxsync` finds it from inside,
+/// whatever this one was told by options and whatever directory it is called in.
+pub(super) fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
+    let mut variables: Vec<Variable> = vec![
+        ("CTXSYNC_SESSION", Some(session.into())),
+        ("CTXSYNC_STATE_DIR", settings.state_dir.value.clone().map(Into::into)),
+        ("CTXSYNC_STORE", settings.store.value.as_ref().map(|url| url.to_string().into())),
+    ];
+    // What was said of this very call is not meant for those inside it.
+    let own = [
+        "CTXSYNC_CONTEXT",
+        "CTXSYNC_MOUNTS",
+        "CTXSYNC_WAIT",
+        "CTXSYNC_SAVE",
+        "CTXSYNC_CHOWN",
+        "CTXSYNC_KILL_AFTER",
+        "CTXSYNC_RELEASE_TIMEOUT",
+        "CTXSYNC_METRICS_FILE",
+        "CTXSYNC_SAFETY_SCAN",
+        "CTXSYNC_QUIESCE",
+        "CTXSYNC_RESUME",
+        "CTXSYNC_QUIESCE_TIMEOUT",
+    ];
+    variables.extend(own.map(|name| (name, None)));
+    let files = [
+        ("CTXSYNC_CONFIG", &settings.config),
+        ("CTXSYNC_POLICY", &settings.policy),
+        ("CTXSYNC_LOG_FILE", &settings.log_file),
+    ];
+    for (name, file) in files {
+        if let (Some(path), Origin::Flag | Origin::Variable(_)) = (&file.value, &file.origin) {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            variables.push((name, Some(path.into())));
+        }
+    }
+    if let (Some(profile), Some(_)) = (&settings.profile, &settings.profile_origin) {
+        variables.push(("CTXSYNC_PROFILE", Some(profile.into())));
+    }
+    if let Some(options) = store_options(settings) {
+        variables.push(("CTXSYNC_STORE_OPTION", Some(options)));
+    }
+    variables
+}
+
+/// Returns the store's settings that were given by options, as the variable has them, but for all that may be secret:
+/// push, pull, fetch and status need none of it, because the session does their work.
+fn store_options(settings: &Settings) -> Option<OsString> {
+    let typed = settings.store_options.iter().filter(|(_, _, origin)| *origin == Origin::Flag);
+    let typed = typed.filter(|(key, value, _)| is_public_setting(key, value));
+    let pairs: Vec<String> = typed.map(|(key, value, _)| format!("{key}={value}")).collect();
+    // A comma would split a value in two.
+    (!pairs.is_empty() && !pairs.iter().any(|pair| pair.contains(','))).then(|| pairs.join(",").into())
+}

@@ -1,0 +1,31 @@
+//! What to do about a result that is not what was hoped for.
+
+use transfer_engine::SyncReport;
+
+use super::Ui;
+
+/// Says what to do about a result that is not what was hoped for.
+pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
+    if report.nothing_in_scope {
+        ui.note("hint: no white list holds anything here; `ctxsync explain` shows how its paths are read");
+    }
+    if report.held_back > report.in_doubt {
+        let guards = ui.known().guards();
+        let all = "--allow-empty-mount";
+        let by = match (guards.lost_mount, guards.too_many) {
+            (true, Some(many)) => format!("{all} and --max-delete {many}"),
+            (false, Some(many)) => format!("--max-delete {many}"),
+            // Those of an earlier push are still held by what held them then.
+            (_, None) => all.to_owned(),
+        };
+        ui.note(&format!("hint: if the deletions are meant, allow them by {by}"));
+    }
+    if report.unmounted > 0 {
+        ui.note(
+            "hint: mount the file system again; if what was in it is meant to be gone, say --allow-empty-mount",
+        );
+    }
+    if report.conflicts > 0 && !report.stopped_by_conflict {
+        ui.note("hint: the other version of each path in conflict is beside it, as NAME.conflict-DIGEST.EXT");
+    }
+}

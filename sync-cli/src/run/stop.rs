@@ -1,0 +1,30 @@
+//! The signals by which somebody tells the program to stop.
+
+use rustix::process::Signal;
+
+use crate::errors::Failure;
+use crate::exit::Exit;
+
+/// Those that end what is going on.
+pub(super) const STOPPING: [Signal; 2] = [Signal::TERM, Signal::INT];
+/// Whether this one tells the program to come to an end.
+pub(crate) fn is_stop(signal: Signal) -> bool {
+    STOPPING.contains(&signal)
+}
+
+/// Returns a signal's name.
+pub(crate) fn signal_name(signal: Signal) -> String {
+    match signal {
+        Signal::TERM => "SIGTERM".into(),
+        Signal::INT => "SIGINT".into(),
+        Signal::HUP => "SIGHUP".into(),
+        Signal::QUIT => "SIGQUIT".into(),
+        other => format!("signal {}", other.as_raw()),
+    }
+}
+
+/// Returns the failure of work that was told to stop.
+pub(crate) fn interrupted(signal: Signal) -> Failure {
+    Failure::new(Exit::signal(signal.as_raw()), format!("stopped by {}", signal_name(signal)))
+        .hint("nothing is left half done; run the same again to go on from here")
+}
