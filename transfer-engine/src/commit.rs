@@ -1,6 +1,8 @@
-//! The commit: one put-if-absent, settled by what stands under the key afterwards.
+//! The commit: one put-if-absent, settled by what stands under the key afterwards. And what everybody does who
+//! commits: prepares a snapshot, puts it, judges whether it landed in time, and tries again on a newer head.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +10,120 @@ use policy_core::Digest;
 
 use crate::error::Error;
 use crate::format::{ContextName, MAX_SNAPSHOT_LEN, Snapshot, StoreKey};
-use crate::store::{HeadKey, Store, bare_tag};
+use crate::store::{Head, HeadKey, Store, bare_tag, unusable};
 
 /// How often a commit is tried whose put has no clear answer, and is not there. Waiting for
 /// a store that does not answer at all is left to the store itself, which sends a request again.
 const ATTEMPTS: u32 = 5;
+
+/// How often a change is committed on ever newer heads before giving up.
+const HEADS: u32 = 100;
+/// How often everything is sent again because the commit landed too late.
+pub(crate) const LATE_ATTEMPTS: u32 = 3;
+
+/// Counts the attempts of one change of a context.
+pub(crate) struct Attempts<'a> {
+    store: &'a Store,
+    name: &'a ContextName,
+    made: u32,
+    most: u32,
+    late: u32,
+}
+
+impl<'a> Attempts<'a> {
+    pub(crate) fn new(store: &'a Store, name: &'a ContextName) -> Self {
+        Self { store, name, made: 0, most: HEADS, late: 0 }
+    }
+
+    /// Returns the same, with so many attempts at the most.
+    pub(crate) fn at_most(self, most: u32) -> Self {
+        Self { most, ..self }
+    }
+
+    /// Returns how many attempts were made in vain.
+    pub(crate) fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// Whether a commit of this change has landed too late.
+    pub(crate) fn was_late(&self) -> bool {
+        self.late > 0
+    }
+
+    /// Counts an attempt that came to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Beaten`] if there were too many.
+    pub(crate) fn again(&mut self) -> Result<(), Error> {
+        self.made += 1;
+        if self.made >= self.most {
+            return Err(Error::Beaten { name: self.name.clone(), attempts: self.made });
+        }
+        Ok(())
+    }
+
+    /// Counts an attempt in which another writer was first, and waits a little.
+    ///
+    /// # Errors
+    /// As for [`Attempts::again`].
+    pub(crate) async fn beaten(&mut self) -> Result<(), Error> {
+        self.again()?;
+        self.store.back_off(self.made).await
+    }
+
+    /// Counts a commit that landed too late, under this number.
+    ///
+    /// # Errors
+    /// [`Error::TooLate`] if there were too many.
+    pub(crate) fn late(&mut self, number: u64) -> Result<(), Error> {
+        self.late += 1;
+        if self.late == LATE_ATTEMPTS {
+            return Err(Error::TooLate { name: self.name.clone(), number });
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot that is about to be committed.
+pub(crate) struct Prepared {
+    snapshot: Snapshot,
+    bytes: Bytes,
+    digest: Digest,
+    /// The store's time by which it has to land, because of its packs.
+    land_by: Option<i64>,
+}
+
+impl Prepared {
+    /// Encodes a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for one that is too large to be stored.
+    pub(crate) fn of(snapshot: Snapshot) -> Result<Self, Error> {
+        let key = StoreKey::Snapshot { context: snapshot.context.clone(), number: snapshot.number }.path();
+        let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
+        let land_by = snapshot.packs.iter().filter_map(|p| p.land_by).min();
+        Ok(Self { snapshot, bytes: encoded.bytes, digest: encoded.digest, land_by })
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Returns the length of what is stored, in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// What a prepared snapshot came to.
+pub(crate) enum Published {
+    /// It is the head.
+    Ours(Head),
+    /// Another writer's is.
+    Theirs,
+    /// It is the head, and landed too late for its packs to count.
+    Late(Head),
+}
 
 /// How a commit's put ended.
 pub(crate) enum Committed {
@@ -28,6 +139,37 @@ pub(crate) fn written_here() -> Vec<(u64, Bytes)> {
 }
 
 impl Store {
+    /// Commits a snapshot whose packs are there.
+    pub(crate) async fn publish(&self, prepared: Prepared) -> Result<Published, Error> {
+        let Prepared { snapshot, bytes, digest, land_by } = prepared;
+        // Without new packs there is nothing for which it could be late.
+        let by = Some(land_by.unwrap_or(i64::MAX));
+        let committed = self.commit_by(&snapshot.context, snapshot.number, bytes.clone(), digest, by).await?;
+        let Committed::Ours(key) = committed else { return Ok(Published::Theirs) };
+        let is_late = land_by.is_some_and(|by| key.landed >= by);
+        let head = Head { key, digest, snapshot: Arc::new(snapshot), bytes };
+        Ok(if is_late { Published::Late(head) } else { Published::Ours(head) })
+    }
+
+    /// Commits a snapshot for which no pack had to be put; `None` if another writer was first. When it landed is known
+    /// exactly: what follows may have to land within some time of that.
+    pub(crate) async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
+        let Prepared { snapshot, bytes, digest, .. } = Prepared::of(snapshot)?;
+        match self.commit(&snapshot.context, snapshot.number, bytes.clone(), digest).await? {
+            Committed::Ours(key) => Ok(Some(Head { key, digest, snapshot: Arc::new(snapshot), bytes })),
+            Committed::Theirs => Ok(None),
+        }
+    }
+
+    /// Waits a little, longer each time, and not in step with other writers.
+    pub(crate) async fn back_off(&self, attempts: u32) -> Result<(), Error> {
+        let random: [u8; 4] = self.random()?;
+        let most = 20 * (1u64 << attempts.min(6));
+        let millis = u64::from(u32::from_le_bytes(random)) % most;
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok(())
+    }
+
     /// Puts a snapshot: the commit. Whatever the answer, what stands under the key afterwards decides.
     ///
     /// When it landed is known exactly.
@@ -43,7 +185,7 @@ impl Store {
 
     /// The same for a snapshot that has to land by some time of the store's. Where the answer shows that it
     /// did, with much to spare, the exact time is not asked for.
-    pub(crate) async fn commit_by(
+    async fn commit_by(
         &self,
         name: &ContextName,
         number: u64,

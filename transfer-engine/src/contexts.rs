@@ -7,13 +7,13 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use policy_core::Digest;
 
-use crate::commit::{Committed, written_here};
+use crate::commit::{Attempts, written_here};
 use crate::error::Error;
 use crate::format::{
     ContextName, Kind, LineageId, RecycleRules, Snapshot, StoreKey, context_prefix, contexts_prefix,
     parse_context_prefix,
 };
-use crate::store::{Head, HeadKey, Store, unusable};
+use crate::store::{Head, HeadKey, Store};
 
 /// What a listing shows of one number of a context.
 #[derive(Debug, Default)]
@@ -134,11 +134,12 @@ impl Store {
     /// stay until they are collected.
     pub async fn delete_context(&self, name: &ContextName) -> Result<(), Error> {
         self.meta().await?;
-        for attempt in 1..=10 {
+        let mut attempts = Attempts::new(self, name).at_most(10);
+        loop {
             let head = self.require_head(name).await?;
             let snapshot = head.ended(Kind::Terminal { moved_to: None }, self)?;
             let Some(last) = self.commit_bare(snapshot).await? else {
-                self.back_off(attempt).await?;
+                attempts.beaten().await?;
                 continue;
             };
             let keys = self.list_snapshots(name).await?;
@@ -149,7 +150,6 @@ impl Store {
             }
             return Ok(());
         }
-        Err(Error::Beaten { name: name.clone(), attempts: 10 })
     }
 
     /// Returns all snapshots of a context that are not forgotten, newest first. Together they may take much
@@ -215,21 +215,6 @@ impl Store {
             }
         }
         Ok(found)
-    }
-
-    /// Commits a snapshot for which no pack had to be put; `None` if another writer was first.
-    pub(crate) async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
-        let key = StoreKey::Snapshot { context: snapshot.context.clone(), number: snapshot.number }.path();
-        let encoded = snapshot.encode().map_err(|e| unusable(&key, e))?;
-        match self.commit(&snapshot.context, snapshot.number, encoded.bytes.clone(), encoded.digest).await? {
-            Committed::Ours(key) => Ok(Some(Head {
-                key,
-                digest: encoded.digest,
-                snapshot: Arc::new(snapshot),
-                bytes: encoded.bytes,
-            })),
-            Committed::Theirs => Ok(None),
-        }
     }
 }
 

@@ -16,13 +16,13 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::commit::{Committed, written_here};
+use crate::commit::{Attempts, Prepared, Published, written_here};
 use crate::error::Error;
-use crate::format::{ContextName, Kind, PackId, Snapshot, StoreKey, TreeEntry};
+use crate::format::{ContextName, Kind, PackId, Snapshot, TreeEntry};
 use crate::packing::{Chunks, PackSink};
 use crate::report::SyncReport;
 use crate::state::Cache;
-use crate::store::{Head, Store, unusable};
+use crate::store::{Head, Store};
 use crate::tree::Tree;
 
 pub(crate) use apply::free_for_file;
@@ -31,11 +31,6 @@ pub use gather::Gathering;
 pub(crate) use gather::scattered;
 pub(crate) use look::{NameIs, names_in};
 pub(crate) use remove::Removal;
-
-/// How often a commit is tried against ever newer heads before giving up.
-const ATTEMPTS: u32 = 100;
-/// How often everything is sent again because the commit landed too late.
-const LATE_ATTEMPTS: u32 = 3;
 
 /// Replaces entries of a tree. Where another writer commits first, it is asked again, about all entries of the new
 /// head.
@@ -126,32 +121,24 @@ impl<'a> Edit<'a> {
     /// Makes a change on top of the head, or of the one after it, and so on.
     pub(crate) async fn commit(mut self, change: &mut Change<'_>, head: Head) -> Result<SyncReport, Error> {
         let mut parent = Parent::of(head);
-        let (mut attempts, mut late) = (0, 0);
+        let mut attempts = Attempts::new(self.store, self.name);
         loop {
             let outcome = match self.attempt(change, &parent).await {
                 // What landed late has removed it already, and somebody has gone on from there.
-                Err(Error::NoPath { .. }) if late > 0 => {
+                Err(Error::NoPath { .. }) if attempts.was_late() => {
                     let snapshot = Some(parent.on.key.number);
                     return Ok(SyncReport { snapshot, ..SyncReport::default() });
                 }
                 outcome => outcome?,
             };
-            attempts += 1;
             match outcome {
                 Outcome::Done(report) => return Ok(*report),
-                Outcome::Beaten if attempts == ATTEMPTS => {
-                    return Err(Error::Beaten { name: self.name.clone(), attempts });
-                }
                 Outcome::Beaten => {
-                    self.store.back_off(attempts).await?;
+                    attempts.beaten().await?;
                     parent = Parent::of(self.store.require_head(self.name).await?);
                 }
                 Outcome::Late(landed) => {
-                    late += 1;
-                    let number = landed.key.number;
-                    if late == LATE_ATTEMPTS {
-                        return Err(Error::TooLate { name: self.name.clone(), number });
-                    }
+                    attempts.late(landed.key.number)?;
                     if let Change::Write(content) = change {
                         content.unsend(&self.chunks);
                     }
@@ -197,25 +184,20 @@ impl<'a> Edit<'a> {
             inline: made.listed.inline,
             ..(*on.snapshot).clone()
         };
-        let land_by = snapshot.packs.iter().filter_map(|p| p.land_by).min();
-        let key = StoreKey::Snapshot { context: self.name.clone(), number }.path();
-        let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
-        let by = Some(land_by.unwrap_or(i64::MAX));
-        let (bytes, digest) = (encoded.bytes.clone(), encoded.digest);
-        let committed = self.store.commit_by(self.name, number, bytes, digest, by).await?;
-        let Committed::Ours(key) = committed else { return Ok(Outcome::Beaten) };
-        if land_by.is_some_and(|by| key.landed >= by) {
-            let (digest, bytes) = (encoded.digest, encoded.bytes);
-            return Ok(Outcome::Late(Box::new(Head { key, digest, snapshot: Arc::new(snapshot), bytes })));
-        }
+        let head = match self.store.publish(Prepared::of(snapshot)?).await? {
+            Published::Ours(head) => head,
+            Published::Theirs => return Ok(Outcome::Beaten),
+            Published::Late(head) => return Ok(Outcome::Late(Box::new(head))),
+        };
+        let Snapshot { changes, totals, .. } = &*head.snapshot;
         Ok(Outcome::Done(Box::new(SyncReport {
             snapshot: Some(number),
             parent: Some(on.key.number),
-            added: snapshot.changes.added,
-            changed: snapshot.changes.changed,
-            deleted: snapshot.changes.deleted,
-            total_bytes: snapshot.totals.bytes,
-            bytes_stored: self.sink.stored + encoded.bytes.len() as u64,
+            added: changes.added,
+            changed: changes.changed,
+            deleted: changes.deleted,
+            total_bytes: totals.bytes,
+            bytes_stored: self.sink.stored + head.bytes.len() as u64,
             ..SyncReport::default()
         })))
     }

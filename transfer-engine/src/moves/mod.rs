@@ -18,15 +18,13 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use policy_core::Digest;
 
-use crate::commit::{is_worth_retrying, written_here};
+use crate::commit::{Attempts, LATE_ATTEMPTS, is_worth_retrying, written_here};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, LineageId, PackId, PackUse, Snapshot, StoreKey, sha256};
 use crate::store::{Head, HeadKey, Store};
 
 /// How often a move is tried against what other processes do meanwhile.
 const ATTEMPTS: u32 = 20;
-/// How often something is committed again because it landed too late.
-const LATE_ATTEMPTS: u32 = 3;
 /// Marks under way at once.
 const AT_ONCE: usize = 16;
 
@@ -71,7 +69,8 @@ impl Store {
         if from == to {
             return Err(taken());
         }
-        for attempt in 1..=ATTEMPTS {
+        let mut attempts = Attempts::new(self, from).at_most(ATTEMPTS);
+        loop {
             let Some(head) = self.find_head(from).await? else { return Err(self.missing(from, None)) };
             if head.moved_to() == Some(to) {
                 return match self.finish_move(from, &head, to).await? {
@@ -91,11 +90,11 @@ impl Store {
                 return Err(taken());
             }
             let last = head.ended(Kind::Terminal { moved_to: Some(to.clone()) }, self)?;
-            if self.commit_bare(last).await?.is_none() {
-                self.back_off(attempt).await?;
+            match self.commit_bare(last).await? {
+                Some(_) => attempts.again()?,
+                None => attempts.beaten().await?,
             }
         }
-        Err(Error::Beaten { name: from.clone(), attempts: ATTEMPTS })
     }
 
     /// Finishes the move that a terminal snapshot speaks of, and returns the head as it is then.
@@ -131,15 +130,6 @@ impl Store {
         }
     }
 
-    /// Waits a little, longer each time, and not in step with other writers.
-    pub(crate) async fn back_off(&self, attempts: u32) -> Result<(), Error> {
-        let random: [u8; 4] = self.random()?;
-        let most = 20 * (1u64 << attempts.min(6));
-        let millis = u64::from(u32::from_le_bytes(random)) % most;
-        tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
-        Ok(())
-    }
-
     /// Finishes a move. In a box, because moves may wait for one another, so that this comes round to itself.
     fn finish_move<'a>(
         &'a self,
@@ -167,7 +157,8 @@ impl Store {
 
 impl Move<'_> {
     async fn finish(&self) -> Result<Finish, Error> {
-        for attempt in 1..=ATTEMPTS {
+        let mut attempts = Attempts::new(self.store, self.to).at_most(ATTEMPTS);
+        loop {
             let there = self.store.find_head(self.to).await?;
             match there {
                 Some(claim) if self.is_ours(&claim) && claim.claimed_for().is_some() => {
@@ -177,7 +168,7 @@ impl Move<'_> {
                     self.copy_head(&claim).await?;
                 }
                 Some(head) if self.is_ours(&head) && head.is_live() && self.is_late(&head) => {
-                    self.renew(&head, attempt).await?;
+                    self.renew(&head, attempts.made()).await?;
                 }
                 Some(head) if self.is_ours(&head) => {
                     return self.complete(&head).await;
@@ -203,11 +194,13 @@ impl Move<'_> {
                 }
                 free => self.claim(free.as_ref()).await?,
             }
-            if attempt > 2 {
-                self.store.back_off(attempt).await?;
+            // The first two looks are those of a move that nobody else is at.
+            if attempts.made() < 2 {
+                attempts.again()?;
+            } else {
+                attempts.beaten().await?;
             }
         }
-        Err(Error::Beaten { name: self.to.clone(), attempts: ATTEMPTS })
     }
 
     /// Whether a snapshot of the new name is one of the context that moves.
@@ -256,8 +249,8 @@ impl Move<'_> {
 
     /// Commits the same once more, because the copy landed later than what it refers to may wait. The source
     /// is there still, so that nothing is lost.
-    async fn renew(&self, head: &Head, attempt: u32) -> Result<(), Error> {
-        if attempt > LATE_ATTEMPTS + 2 {
+    async fn renew(&self, head: &Head, attempts: u32) -> Result<(), Error> {
+        if attempts > LATE_ATTEMPTS + 1 {
             return Err(Error::TooLate { name: self.to.clone(), number: head.key.number });
         }
         if self.store.is_forgotten(self.from, self.source.key.number).await? {

@@ -14,7 +14,7 @@ use super::push::{Attempt, Outcome};
 use super::tally::Tally;
 use crate::changes::LocalDelta;
 use crate::changes::Specials;
-use crate::commit::{Committed, written_here};
+use crate::commit::{Prepared, Published, written_here};
 use crate::error::Error;
 use crate::format::{Kind, PackId, Snapshot, StoreKey};
 use crate::local::Flush;
@@ -25,7 +25,7 @@ use crate::packing::PackSink;
 use crate::plan::{Plan, Remote};
 use crate::report::SyncReport;
 use crate::state::BaseHeader;
-use crate::store::{Head, HeadKey, unusable};
+use crate::store::{Head, HeadKey};
 use crate::tree::Tree;
 
 /// How long it is looked for packs that are lost.
@@ -199,13 +199,11 @@ impl Mount {
             inline: listed.inline,
         };
         let snapshot = if delta.unsettled { snapshot.marked_unsettled() } else { snapshot };
-        let land_by = snapshot.packs.iter().filter_map(|p| p.land_by).min();
-        let key = StoreKey::Snapshot { context: self.context.clone(), number }.path();
-        let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
+        let prepared = Prepared::of(snapshot)?;
         // From here on a crash leaves the choice between the base and the next one, and the store decides.
         let header = BaseHeader {
-            head: HeadKey { number, size: encoded.bytes.len() as u64, e_tag: None, landed: 0 },
-            digest: encoded.digest,
+            head: HeadKey { number, size: prepared.len(), e_tag: None, landed: 0 },
+            digest: prepared.digest(),
             ..as_now
         };
         let header = if noted {
@@ -216,29 +214,23 @@ impl Mount {
             header
         };
         course.committing(Some(number));
-        // Without new packs there is nothing for which it could be late.
-        let by = Some(land_by.unwrap_or(i64::MAX));
-        let (bytes, digest) = (encoded.bytes.clone(), encoded.digest);
-        let (committed, lost) = tokio::join!(
-            self.store.commit_by(&self.context, number, bytes, digest, by),
-            self.look_for_lost(course, head),
-        );
+        let (published, lost) = tokio::join!(self.store.publish(prepared), self.look_for_lost(course, head));
         course.committing(None);
-        let committed = committed?;
-        let Committed::Ours(key) = committed else {
-            self.files.drop_next()?;
-            return Ok(Outcome::Beaten);
+        let (new_head, is_late) = match published? {
+            Published::Ours(head) => (head, false),
+            Published::Late(head) => (head, true),
+            Published::Theirs => {
+                self.files.drop_next()?;
+                return Ok(Outcome::Beaten);
+            }
         };
-        let landed_late = land_by.is_some_and(|by| key.landed >= by);
-        cache.put(&encoded.digest, &encoded.bytes);
+        cache.put(&new_head.digest, &new_head.bytes);
         if noted {
-            self.files.adopt_next(&BaseHeader { head: key.clone(), ..header })?;
+            self.files.adopt_next(&BaseHeader { head: new_head.key.clone(), ..header })?;
         }
-        if landed_late {
+        if is_late {
             return Ok(Outcome::Late);
         }
-        let new_head =
-            Head { key, digest: encoded.digest, snapshot: Arc::new(snapshot), bytes: encoded.bytes };
         self.trim_cache(&new_head);
         self.tell_lost(&lost, monitor);
         report.lost_packs = lost.len() as u64;

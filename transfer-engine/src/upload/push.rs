@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use policy_core::{Digest, Towards, TreePath};
 use tokio::time::{Instant, timeout_at};
@@ -13,6 +12,7 @@ use super::deadline::{Course, Cut};
 use crate::changes::Walk;
 use crate::changes::delta_at_rest;
 use crate::changes::{LocalDelta, Sending};
+use crate::commit::Attempts;
 use crate::error::Error;
 use crate::format::{Kind, RecycleRules, Snapshot};
 use crate::local::{Flush, MountDir, is_staging};
@@ -28,12 +28,8 @@ use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
 
-/// How often a commit is tried against ever newer heads before giving up.
-const ATTEMPTS: u32 = 100;
 /// How often a mount is read that is exchanged for another directory meanwhile.
 const EXCHANGES: u32 = 3;
-/// How often everything is sent again because the commit landed too late.
-const LATE_ATTEMPTS: u32 = 3;
 /// How many packs are remembered for what is in them and in no snapshot: each costs a request.
 const IN_VAIN: usize = 16;
 /// After this long, a newer head is looked for before the tree is written.
@@ -161,7 +157,8 @@ impl Mount {
         };
 
         let mut walk = early.and_then(|early| early.over(header.as_ref()));
-        let (mut attempts, mut late, mut told, mut in_rounds) = (0, 0, false, true);
+        let (mut told, mut in_rounds) = (false, true);
+        let mut attempts = Attempts::new(&self.store, &self.context);
         'reading: loop {
             let chunks = Arc::new(Chunks::default());
             let pace = course.pace.clone();
@@ -271,28 +268,17 @@ impl Mount {
                     Outcome::Beaten => {}
                     Outcome::Rehash => break,
                     Outcome::Late => {
-                        late += 1;
-                        if late == LATE_ATTEMPTS {
-                            let number = head.key.number + 1;
-                            return Err(Error::TooLate { name: self.context.clone(), number });
-                        }
+                        attempts.late(head.key.number + 1)?;
                         monitor.warning("the commit landed too late to count; everything is sent again");
                         PackJournal::drop_at(&self.files.packs());
                         (head, header) = self.find_parent(options, monitor).await?;
                         break;
                     }
                 }
-                attempts += 1;
-                if attempts == ATTEMPTS {
-                    return Err(Error::Beaten { name: self.context.clone(), attempts });
-                }
-                self.back_off(attempts).await?;
+                attempts.beaten().await?;
             }
             told = attempt.told;
-            attempts += 1;
-            if attempts >= ATTEMPTS {
-                return Err(Error::Beaten { name: self.context.clone(), attempts });
-            }
+            attempts.again()?;
         }
     }
 
@@ -311,15 +297,6 @@ impl Mount {
         if let Err(error) = kept {
             tracing::debug!(%error, "no packs are noted");
         }
-        Ok(())
-    }
-
-    /// Waits a little, longer each time, and not in step with the other writers.
-    async fn back_off(&self, attempts: u32) -> Result<(), Error> {
-        let random: [u8; 4] = self.store.random()?;
-        let most = 20 * (1u64 << attempts.min(6));
-        let millis = u64::from(u32::from_le_bytes(random)) % most;
-        tokio::time::sleep(Duration::from_millis(millis)).await;
         Ok(())
     }
 
