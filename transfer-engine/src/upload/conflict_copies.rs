@@ -5,7 +5,7 @@ use std::io;
 
 use policy_core::{Entry, MAX_COPIES, TreePath, numbered_copy_path};
 
-use super::push::Attempt;
+use super::attempt::Attempt;
 use crate::changes::LocalDelta;
 use crate::error::Error;
 use crate::format::{MAX_PATH_LEN, TreeEntry};
@@ -41,7 +41,7 @@ impl Copies {
 
     /// Lets a path in conflict wait, for its copy has no place.
     fn leave_out(&mut self, copied: Copied, why: &str, attempt: &Attempt<'_>) {
-        attempt.monitor.problem(&PathProblem {
+        attempt.job.monitor.problem(&PathProblem {
             path: copied.of.clone(),
             message: format!("changed on both sides, and {why}"),
             hint: "rename it, or choose a side with --conflict".to_owned(),
@@ -55,7 +55,7 @@ impl Copies {
             let (path, size) = (&entry.path, entry.entry.size());
             let reason = copy_reason(of);
             let event = PathEvent { path, action: Action::Add, side: Side::Store, reason: &reason, size };
-            attempt.monitor.path(&event);
+            attempt.job.monitor.path(&event);
         }
     }
 }

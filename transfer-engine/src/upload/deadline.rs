@@ -9,16 +9,13 @@ use futures::future::BoxFuture;
 use policy_core::TreePath;
 use tokio::time::timeout_at;
 
-use crate::changes::LocalDelta;
-use crate::changes::Missing;
+use crate::changes::{LocalDelta, Missing};
 use crate::error::Error;
 use crate::format::PackId;
 use crate::monitor::{Action, Monitor, PathEvent, Side};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
-use crate::packing::Chunks;
-use crate::packing::Pace;
-use crate::packing::PackSink;
+use crate::packing::{Chunks, Pace, PackSink};
 use crate::quiesce::Still;
 use crate::report::SyncReport;
 use crate::state::DeltaState;

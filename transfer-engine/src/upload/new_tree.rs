@@ -6,138 +6,194 @@ use std::sync::Arc;
 
 use policy_core::{Decision, Entry, Reason, TreePath, Verdict};
 
-use super::conflict_copies::Copied;
-use super::push::Attempt;
+use super::attempt::{Attempt, Made, Onto};
+use super::conflict_copies::Copies;
 use crate::changes::LocalDelta;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
 use crate::local::FileSystems;
 use crate::mount::Mount;
-use crate::packing::Chunks;
-use crate::packing::PackSink;
+use crate::packing::{Chunks, PackSink};
 use crate::plan::{PlanStep, archive_of};
-use crate::state::{Archive, BaseHeader, BaseRow, DeltaRow, DeltaState, NextBase};
-use crate::tree::{ChunkIndex, Lookup, Resolved, Tree, TreeUpdate, UpdatedTree};
+use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, NextBase};
+use crate::tree::{ChunkIndex, Lookup, Resolved, TreeUpdate};
+
+/// What a new tree is made with, beside the plan.
+pub(super) struct TreeOrder<'s> {
+    /// The conflict copies that it gets.
+    pub(super) copies: Copies,
+    /// The time of what is written, by the store's clock, in seconds since 1970.
+    pub(super) uploaded: i64,
+    pub(super) sink: &'s mut PackSink,
+}
 
 impl Mount {
-    /// Makes the new tree and the base that goes with it; `None` if a chunk is not where it was expected.
-    #[expect(clippy::too_many_arguments, reason = "the one place where everything of an upload meets")]
-    pub(super) async fn make_tree<'t>(
+    /// Makes the new tree and the base that goes with it, without the paths that are left out; `None` if a chunk is
+    /// not where it was expected.
+    pub(super) async fn make_tree<'a>(
         &self,
         attempt: &Attempt<'_>,
-        tree: &Tree<'t>,
-        header: Option<&BaseHeader>,
+        onto: &'a Onto<'a>,
         delta: &mut LocalDelta,
-        as_base: bool,
-        chunks: &Arc<Chunks>,
-        sink: &mut PackSink,
-        copies: &[Copied],
+        order: &mut TreeOrder<'_>,
         left_out: &BTreeSet<TreePath>,
-        late: &[PackId],
-        uploaded: i64,
-    ) -> Result<Option<(UpdatedTree, NextBase, bool)>, Error> {
-        let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
-        let mut next = self.next_base(header, &attempt.filter)?;
-        let index = match chunks.head() {
-            Some(index) if index.is_of(tree.snapshot) => index,
-            // Another writer was first, and chunks are looked for in what it wrote.
-            Some(_) => {
-                let index = Arc::new(ChunkIndex::build(tree, late).await?);
-                chunks.set_head(index.clone());
-                sink.count_on_own(|id| tree.snapshot.packs.iter().any(|p| p.id == *id));
-                index
-            }
-            None => Arc::new(ChunkIndex::default()),
+    ) -> Result<Option<Made<'a>>, Error> {
+        let index = index_of(attempt, onto, order.sink).await?;
+        let lookup = Lookup::new(onto.tree.clone(), &index);
+        let mut making = Making {
+            attempt,
+            late: &onto.late,
+            finder: Finder { chunks: &attempt.chunks, near: 0, lookup },
+            update: TreeUpdate::new(onto.tree.clone()).without(onto.late.iter().copied()),
+            next: self.next_base(onto.header, &attempt.job.filter)?,
+            // With a part of the scope only, nothing is known about the rest but what the base says.
+            agrees: (onto.as_base || attempt.job.options.only.is_empty())
+                && attempt.job.filter.closed.is_empty(),
+            uploaded: order.uploaded,
+            file_systems: delta.file_systems.clone(),
         };
-        let mut finder = Finder { chunks, near: 0, lookup: Lookup::new(tree.clone(), &index) };
-        let mut update = TreeUpdate::new(tree.clone()).without(late.iter().copied());
-        let mut copies = copies.iter().peekable();
-        // With a part of the scope only, nothing is known about the rest but what the base says.
-        let mut agrees = match (as_base, attempt.options.only.is_empty()) {
-            (true, _) => true,
-            (false, only_is_empty) => only_is_empty,
-        } && attempt.filter.closed.is_empty();
-        let file_systems = delta.file_systems.clone();
-        let mut plan = self.plan(attempt, tree, header, delta, as_base)?;
+        let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
+        let sink = &mut *order.sink;
+        let mut copies = order.copies.made.iter().peekable();
+        let mut plan = self.plan(attempt, onto, delta)?;
         while let Some(mut step) = plan.next().await? {
             if left_out.contains(&step.path) {
                 step.decision = Decision { verdict: Verdict::Withhold, reason: Reason::NeedsDeletion };
             }
             while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
-                update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
+                making.update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
             }
             let withheld = plan.withholds(&step);
-            agrees &= !withheld;
-            let base_after = base_after(&step, uploaded, &file_systems);
-            // With a placeholder, a new file may have to be withheld.
-            agrees &= agrees_after(&step, base_after.as_ref()) && !step.recycled;
-            // A pending archive is something to do for the next download.
-            let row_after = base_after.as_ref().map_or(step.base.as_ref(), Option::as_ref);
-            agrees &= row_after.is_none_or(|row| row.archive != Archive::Pending);
-            let sends_again = !late.is_empty()
-                && step.decision.verdict == Verdict::Nothing
-                && step
-                    .remote
-                    .as_ref()
-                    .is_some_and(|r| r.0.chunks.iter().any(|c| late.contains(&c.block.pack)));
-            match step.decision.verdict {
-                Verdict::Write | Verdict::KeepBoth => match step.local.as_ref().and_then(DeltaRow::present) {
-                    Some((entry, ids)) => {
-                        let Some(put) = finder.resolve(&step, entry, ids, uploaded).await? else {
-                            return Ok(None);
-                        };
-                        update.apply(Resolved::Put(put), sink).await?;
-                    }
-                    // Without a row of its own the mount holds what the base says: a directory, which
-                    // keeps its mode while what is below it moves.
-                    None => {
-                        let kept = step.base.as_ref().filter(|b| step.local.is_none() && b.entry.is_dir());
-                        let change = match kept {
-                            Some(base) => {
-                                Resolved::Put(TreeEntry::bare(step.path.clone(), base.entry.clone()))
-                            }
-                            None => Resolved::Delete(step.path.clone()),
-                        };
-                        update.apply(change, sink).await?;
-                    }
-                },
-                Verdict::Delete => update.apply(Resolved::Delete(step.path.clone()), sink).await?,
-                _ if sends_again => {
-                    if let Some((entry, ids)) = step.local.as_ref().and_then(DeltaRow::present)
-                        && let Some(put) = finder.resolve(&step, entry, ids, uploaded).await?
-                    {
-                        update.apply(Resolved::Put(put), sink).await?;
-                    }
-                }
-                // What was extracted says so from now on, to machines that come later. A snapshot that may
-                // lack what came out of it does not.
-                _ if attempt.cut.is_none()
-                    && late.is_empty()
-                    && !withheld
-                    && archive_extracted(&step)
-                    && let Some(there) = &step.remote =>
-                {
-                    let marked = TreeEntry { extracted: true, ..there.0.clone() };
-                    update.apply(Resolved::Put(marked), sink).await?;
-                }
-                _ => agrees &= !archive_extracted(&step),
+            let row = making.note(&step, withheld);
+            match making.change(&step, withheld).await? {
+                Changed::Lost => return Ok(None),
+                Changed::To(change) => making.update.apply(change, sink).await?,
+                Changed::Not => {}
             }
-            if let Some(row) = base_after {
-                next.set(&step.path, row).map_err(cannot_write)?;
-            } else if attempt.lost
-                && step.decision.verdict == Verdict::HoldBack
-                && let Some(base) = &step.base
-            {
-                // With what is added now the mount will not look lost again: the row has to remember it.
-                agrees = false;
-                next.set(&step.path, Some(BaseRow { held: true, ..base.clone() })).map_err(cannot_write)?;
-            }
+            making.set(&step, row).map_err(cannot_write)?;
         }
         drop(plan);
         for copy in copies {
-            update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
+            making.update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
         }
-        Ok(Some((update.finish(sink).await?, next, agrees)))
+        let Making { update, next, agrees, .. } = making;
+        Ok(Some(Made { tree: update.finish(sink).await?, next, agrees, onto }))
+    }
+}
+
+/// Returns the index of the chunks that the head has, as far as one is needed.
+async fn index_of(
+    attempt: &Attempt<'_>,
+    onto: &Onto<'_>,
+    sink: &mut PackSink,
+) -> Result<Arc<ChunkIndex>, Error> {
+    let snapshot = onto.tree.snapshot;
+    match attempt.chunks.head() {
+        Some(index) if index.is_of(snapshot) => Ok(index),
+        // Another writer was first, and chunks are looked for in what it wrote.
+        Some(_) => {
+            let index = Arc::new(ChunkIndex::build(&onto.tree, &onto.late).await?);
+            attempt.chunks.set_head(index.clone());
+            sink.count_on_own(|id| snapshot.packs.iter().any(|p| p.id == *id));
+            Ok(index)
+        }
+        None => Ok(Arc::default()),
+    }
+}
+
+/// A new tree and base, as far as they are made.
+struct Making<'a> {
+    attempt: &'a Attempt<'a>,
+    late: &'a [PackId],
+    finder: Finder<'a>,
+    update: TreeUpdate<'a>,
+    next: NextBase,
+    agrees: bool,
+    uploaded: i64,
+    file_systems: Arc<FileSystems>,
+}
+
+/// What a step changes in the tree.
+enum Changed {
+    Not,
+    To(Resolved),
+    /// It refers to a chunk that is not where it was expected.
+    Lost,
+}
+
+impl Making<'_> {
+    /// Returns the row that the base has after a step, if another one, and notes whether it agrees with the tree.
+    fn note(&mut self, step: &PlanStep, withheld: bool) -> Option<Option<BaseRow>> {
+        let row = base_after(step, self.uploaded, &self.file_systems);
+        // With a placeholder, a new file may have to be withheld.
+        self.agrees &= !withheld && agrees_after(step, row.as_ref()) && !step.recycled;
+        // A pending archive is something to do for the next download.
+        let row_after = row.as_ref().map_or(step.base.as_ref(), Option::as_ref);
+        self.agrees &= row_after.is_none_or(|row| row.archive != Archive::Pending);
+        row
+    }
+
+    async fn change(&mut self, step: &PlanStep, withheld: bool) -> Result<Changed, Error> {
+        let local = step.local.as_ref().and_then(DeltaRow::present);
+        Ok(match step.decision.verdict {
+            Verdict::Write | Verdict::KeepBoth => match local {
+                Some((entry, ids)) => {
+                    let put = self.finder.resolve(step, entry, ids, self.uploaded).await?;
+                    put.map_or(Changed::Lost, |put| Changed::To(Resolved::Put(put)))
+                }
+                // Without a row of its own the mount holds what the base says: a directory, which keeps its
+                // mode while what is below it moves.
+                None => {
+                    let kept = step.base.as_ref().filter(|b| step.local.is_none() && b.entry.is_dir());
+                    Changed::To(match kept {
+                        Some(base) => Resolved::Put(TreeEntry::bare(step.path.clone(), base.entry.clone())),
+                        None => Resolved::Delete(step.path.clone()),
+                    })
+                }
+            },
+            Verdict::Delete => Changed::To(Resolved::Delete(step.path.clone())),
+            _ if self.sends_again(step) => match local {
+                Some((entry, ids)) => {
+                    let put = self.finder.resolve(step, entry, ids, self.uploaded).await?;
+                    put.map_or(Changed::Not, |put| Changed::To(Resolved::Put(put)))
+                }
+                None => Changed::Not,
+            },
+            // What was extracted says so from now on, to machines that come later. A snapshot that may lack
+            // what came out of it does not.
+            _ if archive_extracted(step) => match &step.remote {
+                Some(there) if self.attempt.cut.is_none() && self.late.is_empty() && !withheld => {
+                    Changed::To(Resolved::Put(TreeEntry { extracted: true, ..there.0.clone() }))
+                }
+                _ => {
+                    self.agrees = false;
+                    Changed::Not
+                }
+            },
+            _ => Changed::Not,
+        })
+    }
+
+    /// Whether something that did not change lies in packs that do not count.
+    fn sends_again(&self, step: &PlanStep) -> bool {
+        let is_late = |entry: &TreeEntry| entry.chunks.iter().any(|c| self.late.contains(&c.block.pack));
+        step.decision.verdict == Verdict::Nothing && step.remote.as_ref().is_some_and(|r| is_late(&r.0))
+    }
+
+    /// Sets the row that the base has after a step.
+    fn set(&mut self, step: &PlanStep, row: Option<Option<BaseRow>>) -> io::Result<()> {
+        if let Some(row) = row {
+            return self.next.set(&step.path, row);
+        }
+        if self.attempt.lost
+            && step.decision.verdict == Verdict::HoldBack
+            && let Some(base) = &step.base
+        {
+            // With what is added now the mount will not look lost again: the row has to remember it.
+            self.agrees = false;
+            return self.next.set(&step.path, Some(BaseRow { held: true, ..base.clone() }));
+        }
+        Ok(())
     }
 }
 

@@ -5,13 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use policy_core::{Digest, Towards, TreePath};
+use tempfile::TempDir;
 use tokio::time::{Instant, timeout_at};
 
-use super::aging::Aging;
+use super::attempt::{Attempt, Job, Outcome};
 use super::deadline::{Course, Cut};
-use crate::changes::Walk;
-use crate::changes::delta_at_rest;
-use crate::changes::{LocalDelta, Sending};
+use crate::changes::{LocalDelta, Missing, Sending, Walk, delta_at_rest};
 use crate::commit::Attempts;
 use crate::error::Error;
 use crate::format::{Kind, RecycleRules, Snapshot};
@@ -19,8 +18,7 @@ use crate::local::{Flush, MountDir, is_staging};
 use crate::monitor::{Monitor, Phase};
 use crate::mount::{Mount, Topic};
 use crate::options::SyncOptions;
-use crate::packing::Chunks;
-use crate::packing::PackSink;
+use crate::packing::{Chunks, PackSink};
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{BaseHeader, PackJournal};
@@ -34,36 +32,6 @@ const EXCHANGES: u32 = 3;
 const IN_VAIN: usize = 16;
 /// After this long, a newer head is looked for before the tree is written.
 const STALE_SECS: i64 = 5;
-
-/// What the attempts of one push share.
-pub(super) struct Attempt<'a> {
-    pub(super) dir: &'a MountDir,
-    /// The flush of what was read of the mount.
-    pub(super) flush: Option<Flush>,
-    pub(super) filter: Arc<Filter>,
-    pub(super) options: &'a SyncOptions,
-    pub(super) monitor: &'a dyn Monitor,
-    /// Whether deletions are held back.
-    pub(super) hold: bool,
-    /// Whether that is because the mount was found lost.
-    pub(super) lost: bool,
-    /// Why not everything was sent, if so; then deletions are held back as well.
-    pub(super) cut: Option<Cut>,
-    /// Whether what is planned has been told already.
-    pub(super) told: bool,
-    /// What the policy says of the age of files.
-    pub(super) aging: Option<Aging>,
-}
-
-pub(super) enum Outcome {
-    Done(Box<SyncReport>),
-    /// Another writer was first.
-    Beaten,
-    /// A chunk that was counted on is not in the new head: everything must be looked at again.
-    Rehash,
-    /// The commit landed, but too late for its packs to count.
-    Late,
-}
 
 impl Mount {
     /// Uploads what changed in the mount, and commits it as a new snapshot; nothing changed, nothing is
@@ -132,154 +100,55 @@ impl Mount {
         let found = self.look_for_parent(options, monitor).await?;
         course.pace.note_trips(asked.elapsed(), self.store.usage().since(&before).requests);
         // For who says that the deletions are meant, a mount that is gone is an empty one.
-        let stand_in = (dir.is_none() && options.allow_empty_mount)
-            .then(|| tempfile::Builder::new().prefix("nothing-").tempdir_in(self.files.dir()))
-            .transpose()
-            .map_err(|e| Error::local("write", self.files.dir(), e))?;
-        let dir = match &stand_in {
-            Some(nothing) => Some(
-                MountDir::open(nothing.path(), self.store.env())
-                    .map_err(|e| Error::local("open", nothing.path(), e))?,
-            ),
-            None => dir,
+        let stand_in = (dir.is_none() && options.allow_empty_mount).then(|| self.stand_in()).transpose()?;
+        let Some(dir) = stand_in.as_ref().map(|(_, dir)| dir).or(dir.as_ref()) else {
+            return self.without_mount(found, monitor).await;
         };
-        let (mut head, mut header, mut is_to_be_made) = match found {
-            Some((head, header)) => (head, header, false),
-            // It is made while the mount is read.
-            None if dir.is_some() => (self.nothing_yet(), None, true),
-            None => (self.make_context().await?, None, false),
-        };
+        let is_to_be_made = found.is_none();
+        // A context that is missing is made while the mount is read.
+        let (head, header) = found.unwrap_or_else(|| (self.nothing_yet(), None));
         course.pace.note_head(head.bytes.len() as u64);
-        let Some(dir) = dir else {
-            monitor.warning("the mount is gone; its deletions are held back");
-            let held_back = header.as_ref().map_or(0, |h| h.rows);
-            return Ok(SyncReport { snapshot: Some(head.key.number), held_back, ..SyncReport::default() });
+        let mut pushing = Pushing {
+            mount: self,
+            job: &Job { dir, filter, options, monitor, course },
+            walk: early.and_then(|early| early.over(header.as_ref())),
+            head,
+            header,
+            is_to_be_made,
+            is_stand_in: stand_in.is_some(),
+            attempts: Attempts::new(&self.store, &self.context),
+            told: false,
+            in_rounds: true,
         };
-
-        let mut walk = early.and_then(|early| early.over(header.as_ref()));
-        let (mut told, mut in_rounds) = (false, true);
-        let mut attempts = Attempts::new(&self.store, &self.context);
-        'reading: loop {
-            let chunks = Arc::new(Chunks::default());
-            let pace = course.pace.clone();
-            let concurrency = options.concurrency.get();
-            let mut sink = PackSink::new(&self.store, chunks.clone(), pace, options.memory, concurrency);
-            let mut attempt = Attempt {
-                dir: &dir,
-                flush: None,
-                filter: filter.clone(),
-                options,
-                monitor,
-                hold: false,
-                lost: false,
-                cut: None,
-                told,
-                aging: self.aging(options)?,
-            };
-            let (walk, base) = (walk.take(), header.as_ref());
-            let still = course.quiesce(&self.path, options, monitor).await?;
-            let read = self.read_mount(&dir, &attempt, &head, base, walk, &chunks, &mut sink, in_rounds);
-            let read = async {
-                let read = read.await;
-                course.resume(still, monitor).await;
-                read
-            };
-            let mut delta = if is_to_be_made {
-                is_to_be_made = false;
-                let (made, delta) = tokio::try_join!(self.make_context(), read)?;
-                head = made;
-                delta
-            } else {
-                read.await?
-            };
-            // What was read last of a directory that was moved away may have been its end, not the mount's.
-            if !dir.is_in_place() && stand_in.is_none() {
-                return Err(Error::Exchanged { mount: self.path.clone() });
+        loop {
+            if let Some(report) = pushing.round().await? {
+                return Ok(report);
             }
-            // Not against a deadline: it may have to wait for whatever others write to the same file system.
-            if delta.has_rows() && !options.dry_run && !course.pace.has_deadline() {
-                attempt.flush = Some(Flush::begin(&dir, delta.file_systems.all()));
-            }
-            let in_scope_nothing = delta.is_whole && self.check_mount(&dir, &mut attempt, &delta);
-            let cut = self.settle(&mut delta, &chunks, &mut sink, &head).await?;
-            if let Some((cut, missing)) = &cut {
-                attempt.cut = Some(*cut);
-                attempt.hold = true;
-                if *cut == Cut::Deadline && !missing.leaves_something {
-                    self.tell_missing(&mut delta, monitor)?;
-                    monitor.warning(&missing.warning());
-                    if let Some(end) = course.pace.end() {
-                        sink.land_until(end).await;
-                    }
-                    return self.out_of_time(course, monitor);
-                }
-            }
-            if cut.is_some() {
-                sink.let_go().await;
-            } else {
-                sink.send_ahead().await?;
-            }
-            let read_at = self.store.env().now().secs;
-            let mut first = true;
-            loop {
-                if !first || self.store.env().now().secs - read_at > STALE_SECS {
-                    (head, header) = self.find_parent(options, monitor).await?;
-                }
-                first = false;
-                let outcome = self
-                    .commit(&mut attempt, course, &head, header.as_ref(), &mut delta, &chunks, &mut sink)
-                    .await?;
-                match outcome {
-                    Outcome::Done(report) => {
-                        let mut report = *report;
-                        // What the context has in scope is only still to come.
-                        report.nothing_in_scope = in_scope_nothing && report.pending == 0;
-                        if report.nothing_in_scope {
-                            monitor
-                                .warning("no white list matches anything in the mount, which is not empty");
-                        }
-                        let committed = report.parent.is_some();
-                        let Some((cut, missing)) = cut else {
-                            if !options.dry_run && !report.stopped_by_conflict {
-                                self.forget_packs(delta.stats.sent_in_vain).await?;
-                            }
-                            return Ok(course.add(report));
-                        };
-                        if report.stopped_by_conflict {
-                            return Ok(course.add(report));
-                        }
-                        if cut == Cut::Deadline {
-                            monitor.warning(&missing.warning());
-                            if !committed {
-                                return self.out_of_time(course, monitor);
-                            }
-                            return Ok(SyncReport { partial: true, ..course.add(report) });
-                        }
-                        // What this round has committed need not be noted, and the rest comes next. One that
-                        // committed nothing would not end otherwise by being tried again.
-                        in_rounds = committed;
-                        if committed {
-                            PackJournal::drop_at(&self.files.packs());
-                            course.add(report);
-                        }
-                        (head, header) = self.find_parent(options, monitor).await?;
-                        continue 'reading;
-                    }
-                    Outcome::Beaten => {}
-                    Outcome::Rehash => break,
-                    Outcome::Late => {
-                        attempts.late(head.key.number + 1)?;
-                        monitor.warning("the commit landed too late to count; everything is sent again");
-                        PackJournal::drop_at(&self.files.packs());
-                        (head, header) = self.find_parent(options, monitor).await?;
-                        break;
-                    }
-                }
-                attempts.beaten().await?;
-            }
-            told = attempt.told;
-            attempts.again()?;
         }
+    }
+
+    /// Makes an empty directory to stand for the mount.
+    fn stand_in(&self) -> Result<(TempDir, MountDir), Error> {
+        let nothing = tempfile::Builder::new().prefix("nothing-").tempdir_in(self.files.dir());
+        let nothing = nothing.map_err(|e| Error::local("write", self.files.dir(), e))?;
+        let dir = MountDir::open(nothing.path(), self.store.env());
+        let dir = dir.map_err(|e| Error::local("open", nothing.path(), e))?;
+        Ok((nothing, dir))
+    }
+
+    /// Ends a push of a mount that is gone.
+    async fn without_mount(
+        &self,
+        found: Option<(Head, Option<BaseHeader>)>,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
+        let (head, header) = match found {
+            Some(found) => found,
+            None => (self.make_context().await?, None),
+        };
+        monitor.warning("the mount is gone; its deletions are held back");
+        let held_back = header.as_ref().map_or(0, |h| h.rows);
+        Ok(SyncReport { snapshot: Some(head.key.number), held_back, ..SyncReport::default() })
     }
 
     /// Forgets the packs of an upload that came to its end; the last ones are kept where they hold what was sent of a
@@ -382,66 +251,229 @@ impl Mount {
         Head { key, digest: Digest([0; 32]), snapshot: Arc::new(snapshot), bytes: bytes::Bytes::new() }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is read, against what, and where it goes")]
     async fn read_mount(
         &self,
-        dir: &MountDir,
         attempt: &Attempt<'_>,
         head: &Head,
         header: Option<&BaseHeader>,
         walk: Option<Walk>,
-        chunks: &Arc<Chunks>,
         sink: &mut PackSink,
         in_rounds: bool,
     ) -> Result<LocalDelta, Error> {
-        attempt.monitor.phase(Phase::Scanning);
+        attempt.job.monitor.phase(Phase::Scanning);
         let cache = self.cache();
         let absent = head.late_packs();
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
-        let mut read = self.delta_options(dir, &attempt.filter, attempt.options, Towards::Store);
+        let mut read =
+            self.delta_options(attempt.job.dir, &attempt.job.filter, attempt.job.options, Towards::Store);
         // What lies in packs that don't count has to be sent again, so it has to be read again.
         read.checksum |= !absent.is_empty();
-        let base = || self.base_rows(header, &attempt.filter, attempt.options);
+        let base = || self.base_rows(header, &attempt.job.filter, attempt.job.options);
         let walk = match walk.filter(|_| absent.is_empty()) {
             Some(walk) => walk,
             None => Walk::start(&read, base()?),
         };
         let journal = self.files.packs();
-        let concurrency = attempt.options.concurrency.get();
-        let chunks = chunks.clone();
+        let concurrency = attempt.job.options.concurrency.get();
+        let chunks = attempt.chunks.clone();
         let sending =
             Sending { sink, chunks, head: tree, absent: &absent, journal: &journal, in_rounds, concurrency };
-        let sending = (!attempt.options.dry_run).then_some(sending);
-        delta_at_rest(&read, walk, base, sending, attempt.monitor).await
+        let sending = (!attempt.job.options.dry_run).then_some(sending);
+        delta_at_rest(&read, walk, base, sending, attempt.job.monitor).await
     }
 
     /// Looks at the mount as a whole: was it lost, is too much deleted, is nothing in scope?
-    fn check_mount(&self, dir: &MountDir, attempt: &mut Attempt<'_>, delta: &LocalDelta) -> bool {
+    fn check_mount(&self, attempt: &mut Attempt<'_>, delta: &LocalDelta) -> bool {
         let stats = &delta.stats;
-        self.warn_of(Topic::Unmounted, delta.away.warning(), attempt.monitor);
-        if Self::looks_lost(attempt.options, stats) {
-            attempt.monitor.warning("nothing of what was brought is in the mount any more: it is taken as lost, and deletions are held back");
+        self.warn_of(Topic::Unmounted, delta.away.warning(), attempt.job.monitor);
+        if Self::looks_lost(attempt.job.options, stats) {
+            attempt.job.monitor.warning("nothing of what was brought is in the mount any more: it is taken as lost, and deletions are held back");
             attempt.hold = true;
             attempt.lost = true;
         }
-        if self.guards(attempt.options, stats.deleted, stats.base) {
-            attempt.monitor.warning(&format!(
+        if self.guards(attempt.job.options, stats.deleted, stats.base) {
+            attempt.job.monitor.warning(&format!(
                 "{} of {} paths are deleted, more than the guard allows; deletions are held back",
                 stats.deleted, stats.base
             ));
             attempt.hold = true;
         }
         if stats.in_doubt > 0 && self.policy.delete_policy.sync_local_file {
-            attempt.monitor.warning(&format!(
+            attempt.job.monitor.warning(&format!(
                 "{} paths were not found where the mount kept changing; their deletions are held back until a later push",
                 stats.in_doubt
             ));
         }
         stats.found == 0
             && stats.base == 0
-            && attempt.options.only.is_empty()
+            && attempt.job.options.only.is_empty()
             && self.scope.names_parts()
-            && holds_something(dir, &attempt.filter)
+            && holds_something(attempt.job.dir, &attempt.job.filter)
+    }
+}
+
+/// A push between its readings of the mount.
+struct Pushing<'a> {
+    mount: &'a Mount,
+    job: &'a Job<'a>,
+    head: Head,
+    /// The base, if it fits the head.
+    header: Option<BaseHeader>,
+    /// Whether the context is made while the mount is read.
+    is_to_be_made: bool,
+    /// Whether an empty directory is read in the place of a mount that is gone.
+    is_stand_in: bool,
+    /// A walk that was begun before the head was known.
+    walk: Option<Walk>,
+    attempts: Attempts<'a>,
+    /// Whether what is planned has been told already.
+    told: bool,
+    /// Whether a long upload is committed in rounds.
+    in_rounds: bool,
+}
+
+impl Pushing<'_> {
+    /// Reads the mount and commits what changed. `None` if it has to be read again: there is more to send, or what was
+    /// read does not fit the head any more.
+    async fn round(&mut self) -> Result<Option<SyncReport>, Error> {
+        let (mount, job) = (self.mount, self.job);
+        let Job { options, monitor, course, .. } = *job;
+        let chunks = Arc::new(Chunks::default());
+        let (pace, concurrency) = (course.pace.clone(), options.concurrency.get());
+        let mut sink = PackSink::new(&mount.store, chunks.clone(), pace, options.memory, concurrency);
+        let (flush, aging) = (None, mount.aging(options)?);
+        let (hold, lost, cut, told) = (false, false, None, self.told);
+        let mut attempt = Attempt { job, chunks, flush, hold, lost, cut, told, aging };
+        let mut delta = self.read(&attempt, &mut sink).await?;
+        // Not against a deadline: it may have to wait for whatever others write to the same file system.
+        if delta.has_rows() && !options.dry_run && !course.pace.has_deadline() {
+            attempt.flush = Some(Flush::begin(job.dir, delta.file_systems.all()));
+        }
+        let nothing_in_scope = delta.is_whole && mount.check_mount(&mut attempt, &delta);
+        let cut = mount.settle(&mut delta, &attempt.chunks, &mut sink, &self.head).await?;
+        if let Some((cut, missing)) = &cut {
+            (attempt.cut, attempt.hold) = (Some(*cut), true);
+            if *cut == Cut::Deadline && !missing.leaves_something {
+                mount.tell_missing(&mut delta, monitor)?;
+                monitor.warning(&missing.warning());
+                if let Some(end) = course.pace.end() {
+                    sink.land_until(end).await;
+                }
+                return mount.out_of_time(course, monitor).map(Some);
+            }
+            sink.let_go().await;
+        } else {
+            sink.send_ahead().await?;
+        }
+        let Some(mut report) = self.commit(&mut attempt, &mut delta, &mut sink).await? else {
+            self.told = attempt.told;
+            self.attempts.again()?;
+            return Ok(None);
+        };
+        // What the context has in scope is only still to come.
+        report.nothing_in_scope = nothing_in_scope && report.pending == 0;
+        if report.nothing_in_scope {
+            monitor.warning("no white list matches anything in the mount, which is not empty");
+        }
+        self.end(report, cut, delta.stats.sent_in_vain).await
+    }
+
+    /// Reads the mount, while what writes to it holds still.
+    async fn read(&mut self, attempt: &Attempt<'_>, sink: &mut PackSink) -> Result<LocalDelta, Error> {
+        let (mount, Job { dir, options, monitor, course, .. }) = (self.mount, self.job);
+        let walk = self.walk.take();
+        let still = course.quiesce(&mount.path, options, *monitor).await?;
+        let (head, header) = (&self.head, self.header.as_ref());
+        let read = async {
+            let read = mount.read_mount(attempt, head, header, walk, sink, self.in_rounds).await;
+            course.resume(still, *monitor).await;
+            read
+        };
+        let delta = if std::mem::take(&mut self.is_to_be_made) {
+            let (made, delta) = tokio::try_join!(mount.make_context(), read)?;
+            self.head = made;
+            delta
+        } else {
+            read.await?
+        };
+        // What was read last of a directory that was moved away may have been its end, not the mount's.
+        if !dir.is_in_place() && !self.is_stand_in {
+            return Err(Error::Exchanged { mount: mount.path.clone() });
+        }
+        Ok(delta)
+    }
+
+    /// Commits what was read on the head, or on the one after it, and so on. `None` if it has to be read again.
+    async fn commit(
+        &mut self,
+        attempt: &mut Attempt<'_>,
+        delta: &mut LocalDelta,
+        sink: &mut PackSink,
+    ) -> Result<Option<SyncReport>, Error> {
+        let mount = self.mount;
+        let read_at = mount.store.env().now().secs;
+        let mut is_first = true;
+        loop {
+            if !is_first || mount.store.env().now().secs - read_at > STALE_SECS {
+                self.find_parent().await?;
+            }
+            is_first = false;
+            match mount.commit(attempt, &self.head, self.header.as_ref(), delta, sink).await? {
+                Outcome::Done(report) => return Ok(Some(*report)),
+                Outcome::Beaten => self.attempts.beaten().await?,
+                Outcome::Rehash => return Ok(None),
+                Outcome::Late => {
+                    self.attempts.late(self.head.key.number + 1)?;
+                    let warning = "the commit landed too late to count; everything is sent again";
+                    attempt.job.monitor.warning(warning);
+                    PackJournal::drop_at(&mount.files.packs());
+                    self.find_parent().await?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Ends the push, or a round of it: then `None` is returned.
+    async fn end(
+        &mut self,
+        report: SyncReport,
+        cut: Option<(Cut, Missing)>,
+        sent_in_vain: bool,
+    ) -> Result<Option<SyncReport>, Error> {
+        let (mount, Job { options, monitor, course, .. }) = (self.mount, self.job);
+        let committed = report.parent.is_some();
+        let Some((cut, missing)) = cut else {
+            if !options.dry_run && !report.stopped_by_conflict {
+                mount.forget_packs(sent_in_vain).await?;
+            }
+            return Ok(Some(course.add(report)));
+        };
+        if report.stopped_by_conflict {
+            return Ok(Some(course.add(report)));
+        }
+        if cut == Cut::Deadline {
+            monitor.warning(&missing.warning());
+            if !committed {
+                return mount.out_of_time(course, *monitor).map(Some);
+            }
+            return Ok(Some(SyncReport { partial: true, ..course.add(report) }));
+        }
+        // What this round has committed need not be noted, and the rest comes next. One that committed nothing
+        // would not end otherwise by being tried again.
+        self.in_rounds = committed;
+        if committed {
+            PackJournal::drop_at(&mount.files.packs());
+            course.add(report);
+        }
+        self.find_parent().await?;
+        Ok(None)
+    }
+
+    /// Finds the head anew, and whether the base fits it.
+    async fn find_parent(&mut self) -> Result<(), Error> {
+        (self.head, self.header) = self.mount.find_parent(self.job.options, self.job.monitor).await?;
+        Ok(())
     }
 }
 

@@ -2,9 +2,9 @@
 
 use policy_core::{Entry, Reason, TreePath, Verdict};
 
+use super::attempt::Attempt;
 use super::conflict_copies::Copied;
 use super::deadline::{Cut, tell_unsent};
-use super::push::Attempt;
 use crate::changes::{in_the_way, special_of, tell_if_in_the_way};
 use crate::format::TreeEntry;
 use crate::monitor::{Action, PathEvent, PathProblem, Side};
@@ -28,11 +28,11 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn note(&mut self, step: &PlanStep, attempt: &mut Attempt<'_>, report: &mut SyncReport) {
         if let Some(aging) = &mut attempt.aging {
-            aging.note(step, attempt.options.dry_run.then_some(attempt.monitor));
+            aging.note(step, attempt.job.options.dry_run.then_some(attempt.job.monitor));
         }
         let attempt = &*attempt;
         if step.remote.is_some() {
-            let scope = &attempt.filter.scope;
+            let scope = &attempt.job.filter.scope;
             self.marks.get_or_insert_with(|| policy_core::ListMarks::new(scope)).note(scope, &step.path);
         }
         let local = step.local.as_ref().and_then(DeltaRow::present).map(|(entry, _)| entry);
@@ -84,7 +84,7 @@ impl Tally {
                 report.withheld += u64::from(step.decision.reason == Reason::Recycled);
                 if step.decision.reason == Reason::NeedsDeletion {
                     report.failed += 1;
-                    attempt.monitor.problem(&PathProblem {
+                    attempt.job.monitor.problem(&PathProblem {
                         path: step.path.clone(),
                         message: step.decision.reason.to_string(),
                         hint: "let the deletion through, or move the new file".to_owned(),
@@ -94,13 +94,13 @@ impl Tally {
             }
         };
         let special = special_of(step);
-        if tell_if_in_the_way(step, attempt.monitor) {
+        if tell_if_in_the_way(step, attempt.job.monitor) {
             report.failed += 1;
             self.in_the_way.push(step.path.clone());
         }
         if !attempt.told {
             let reason = special.map_or_else(|| step.decision.reason.to_string(), in_the_way);
-            attempt.monitor.path(&PathEvent {
+            attempt.job.monitor.path(&PathEvent {
                 path: &step.path,
                 action,
                 side: Side::Store,
@@ -129,7 +129,7 @@ impl Tally {
             report.unsent += 1;
             report.unsent_bytes += size;
             if !attempt.told {
-                tell_unsent(&step.path, size, attempt.monitor);
+                tell_unsent(&step.path, size, attempt.job.monitor);
             }
         }
         true
