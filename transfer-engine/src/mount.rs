@@ -12,7 +12,7 @@ use policy_core::{
 use crate::changes::{DeltaOptions, DeltaStats, EarlyWalk};
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
-use crate::local::{FileSystems, Flush, MountDir, Recovered, absolute, recover, staged_prints};
+use crate::local::{FileSystems, Flush, MountDir, absolute, recover, recover_below, staged_prints};
 use crate::monitor::{Monitor, Phase};
 use crate::options::SyncOptions;
 use crate::own_places::OwnPlaces;
@@ -226,19 +226,7 @@ impl Mount {
 
     /// Clears away what a crash left on file systems below the mount. Needs the mount for itself.
     pub(crate) fn clear_below(&self, dir: &MountDir, file_systems: &FileSystems, monitor: &dyn Monitor) {
-        for place in file_systems.all() {
-            // A file may be mounted as well.
-            let Ok(below) = dir.dir(&place).map(|below| dir.inside(below, dir.show(&place))) else {
-                continue;
-            };
-            let recovered = recover(&below, false).unwrap_or_else(|e| {
-                monitor
-                    .warning(&format!("what an interrupted sync left at `{place}` cannot be removed: {e}"));
-                Default::default()
-            });
-            let rescued = recovered.rescued.into_iter().map(|name| format!("{place}/{name}")).collect();
-            Recovered { rescued, ..recovered }.tell(monitor);
-        }
+        recover_below(dir, &file_systems.all()).iter().for_each(|warning| monitor.warning(warning));
     }
 
     pub(crate) fn delta_options<'a>(

@@ -13,7 +13,7 @@ use policy_core::TreePath;
 
 use super::applying::Applying;
 use super::folder::{Folder, find_folder, next_folder, spoken_for};
-use super::members::{LeftOut, place_members};
+use super::members::{LeftOut, Placing};
 use super::trouble::Trouble;
 use crate::error::Error;
 use crate::extract::{ArchiveKind, ExtractError, Extracted, Extraction};
@@ -90,7 +90,9 @@ pub(super) async fn extract(
     }
     // What comes out is beside it, and so on the same file system.
     let fate = match stagings.of(&brought.row.path) {
-        Ok(staging) => run(applying, &staging, &brought, waited).await?,
+        Ok(staging) => {
+            run(applying, &Places { stagings: stagings.clone(), staging }, &brought, waited).await?
+        }
         Err(e) => Fate::Failed(Trouble::local("the archive cannot be extracted", &e)),
     };
     if !matches!(fate, Fate::Out(_)) {
@@ -99,32 +101,41 @@ pub(super) async fn extract(
     Ok((brought, fate))
 }
 
+/// Where what comes out is put first.
+#[derive(Clone)]
+struct Places {
+    /// On the archive's own file system.
+    staging: Arc<Staging>,
+    /// On those that begin below its folder, too.
+    stagings: Arc<Stagings>,
+}
+
 async fn run(
     applying: &Applying<'_>,
-    staging: &Arc<Staging>,
+    places: &Places,
     brought: &Brought,
     waited: bool,
 ) -> Result<Fate, Error> {
     if let Archive::Extracted { at, .. } = &brought.row.archive {
         // Only its removal was missing.
-        let job = Job::new(applying, staging, brought, brought.row.path.clone());
+        let job = Job::new(applying, places, brought, brought.row.path.clone());
         let at = at.clone();
         return blocking(applying, move || job.remove(at)).await;
     }
     let Some(policy) = &applying.filter.extract else { return Ok(Fate::Left) };
     if policy.extract_to_current_folder {
         let into = brought.row.path.parent().unwrap_or_default();
-        let job = Job::new(applying, staging, brought, into.clone());
+        let job = Job::new(applying, places, brought, into.clone());
         let decoded = match blocking_done(applying, move || job.decode()).await? {
             Ok(decoded) => decoded,
             Err(fate) => return Ok(fate),
         };
         let spoken_for = spoken_for(applying, &decoded.staged.dir, &into, &brought.row.path).await;
-        let job = Job::new(applying, staging, brought, into);
+        let job = Job::new(applying, places, brought, into);
         return match spoken_for {
             Ok(spoken_for) => blocking(applying, move || job.place_members(decoded, &spoken_for)).await,
             Err(e) => {
-                staging.discard_dir(&decoded.staged);
+                places.staging.discard_dir(&decoded.staged);
                 failed_here(e)
             }
         };
@@ -134,7 +145,7 @@ async fn run(
         Ok(Folder::Later) => return Ok(Fate::Later),
         Err(e) => return failed_here(e),
     };
-    let job = Job::new(applying, staging, brought, folder.clone());
+    let job = Job::new(applying, places, brought, folder.clone());
     let decoded = match blocking_done(applying, move || job.decode()).await? {
         Ok(decoded) => decoded,
         Err(fate) => return Ok(fate),
@@ -144,14 +155,14 @@ async fn run(
         match next_folder(applying, &folder).await {
             Ok(folder) => folder,
             Err(e) => {
-                staging.discard_dir(&decoded.staged);
+                places.staging.discard_dir(&decoded.staged);
                 return failed_here(e);
             }
         }
     } else {
         folder
     };
-    let job = Job::new(applying, staging, brought, folder);
+    let job = Job::new(applying, places, brought, folder);
     blocking(applying, move || job.place_folder(decoded)).await
 }
 
@@ -192,6 +203,7 @@ struct Decoded {
 struct Job {
     dir: MountDir,
     staging: Arc<Staging>,
+    stagings: Arc<Stagings>,
     arriving: Arc<Arriving>,
     filter: Arc<Filter>,
     limits: crate::extract::ExtractLimits,
@@ -202,10 +214,11 @@ struct Job {
 }
 
 impl Job {
-    fn new(applying: &Applying<'_>, staging: &Arc<Staging>, brought: &Brought, into: TreePath) -> Self {
+    fn new(applying: &Applying<'_>, places: &Places, brought: &Brought, into: TreePath) -> Self {
         Self {
             dir: applying.dir.clone(),
-            staging: staging.clone(),
+            staging: places.staging.clone(),
+            stagings: places.stagings.clone(),
             arriving: applying.arriving.clone(),
             filter: applying.filter.clone(),
             limits: applying.options.extract.clone(),
@@ -327,8 +340,8 @@ impl Job {
     /// something that is still to come, and whether it is the same.
     fn place_members(&self, decoded: Decoded, spoken_for: &[(TreePath, bool)]) -> Done<Fate> {
         let Decoded { staged, extracted } = decoded;
-        let placed =
-            self.staging.sync().and_then(|()| place_members(&staged.dir, &self.dir, &self.into, spoken_for));
+        let placing = Placing { dir: &self.dir, stagings: &self.stagings };
+        let placed = self.staging.sync().and_then(|()| placing.members(&staged.dir, &self.into, spoken_for));
         self.staging.discard_dir(&staged);
         let placed = match placed {
             Ok(placed) => placed,

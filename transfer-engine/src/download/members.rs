@@ -7,8 +7,8 @@ use policy_core::TreePath;
 use rustix::fs::{AtFlags, FileType};
 
 use crate::local::{
-    InstallError, MountDir, move_over, names, open_dir, open_file_at, read_link_at, remove_tree, stat_at,
-    writable,
+    InstallError, MountDir, Stagings, move_over, names, open_dir, open_file_at, read_link_at, remove_tree,
+    stat_at, writable,
 };
 
 /// How many are named.
@@ -30,28 +30,36 @@ pub(super) struct Placed {
     pub(super) at: Option<TreePath>,
 }
 
-/// Moves what is in `staged` into `into` below `dir`. A member that is there already stays as it is.
-pub(super) fn place_members(
-    staged: &MountDir,
-    dir: &MountDir,
-    into: &TreePath,
-    spoken_for: &[(TreePath, bool)],
-) -> io::Result<Placed> {
-    let mut placed = Placed::default();
-    for (member, same) in spoken_for {
-        let parent = staged.parent(member)?;
-        let _writable = writable(&parent);
-        let count = take_out(&parent, member.name())?;
-        let path = member.rebase(&TreePath::root(), into).unwrap_or_default();
-        if *same {
-            placed.at.get_or_insert(path);
-        } else {
-            placed.leave_out(path, count)
+/// Where members are put.
+pub(super) struct Placing<'a> {
+    pub(super) dir: &'a MountDir,
+    pub(super) stagings: &'a Stagings,
+}
+
+impl Placing<'_> {
+    /// Moves what is in `staged` into `into`. A member that is there already stays as it is.
+    pub(super) fn members(
+        &self,
+        staged: &MountDir,
+        into: &TreePath,
+        spoken_for: &[(TreePath, bool)],
+    ) -> io::Result<Placed> {
+        let mut placed = Placed::default();
+        for (member, same) in spoken_for {
+            let parent = staged.parent(member)?;
+            let _writable = writable(&parent);
+            let count = take_out(&parent, member.name())?;
+            let path = member.rebase(&TreePath::root(), into).unwrap_or_default();
+            if *same {
+                placed.at.get_or_insert(path);
+            } else {
+                placed.leave_out(path, count)
+            }
         }
+        let target = self.dir.dir(into)?;
+        placed.merge(self, staged.root(), &target, into)?;
+        Ok(placed)
     }
-    let target = dir.dir(into)?;
-    placed.merge(dir, staged.root(), &target, into)?;
-    Ok(placed)
 }
 
 impl Placed {
@@ -62,13 +70,42 @@ impl Placed {
         }
     }
 
-    fn merge(&mut self, dir: &MountDir, from: &OwnedFd, to: &OwnedFd, at: &TreePath) -> io::Result<()> {
+    fn merge(
+        &mut self,
+        placing: &Placing<'_>,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        at: &TreePath,
+    ) -> io::Result<()> {
+        match self.move_all(placing, from, to, at) {
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
+            moved => return moved,
+        }
+        // Another file system begins here: they are made whole on it first.
+        let staging = placing.stagings.in_dir(at)?;
+        let staged = staging.new_dir()?;
+        let moved = staged
+            .fill(from)
+            .and_then(|()| staging.sync())
+            .and_then(|()| self.move_all(placing, staged.dir.root(), to, at))
+            .and_then(|()| staging.sync());
+        staging.discard_dir(&staged);
+        moved
+    }
+
+    fn move_all(
+        &mut self,
+        placing: &Placing<'_>,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        at: &TreePath,
+    ) -> io::Result<()> {
         let (_from_writable, _to_writable) = (writable(from), writable(to));
         let mut members = names(from)?;
         members.sort();
         for name in members {
             let path = at.join(&name).map_err(io::Error::other)?;
-            dir.env().check_fault("renameat2", &dir.show(&path))?;
+            placing.dir.env().check_fault("renameat2", &placing.dir.show(&path))?;
             match move_over(from, &name, to, &name) {
                 Ok(()) => {
                     self.at.get_or_insert(path);
@@ -81,7 +118,7 @@ impl Placed {
             let kind = |stat: Option<rustix::fs::Stat>| stat.map(|s| FileType::from_raw_mode(s.st_mode));
             let same = match (kind(member), kind(there)) {
                 (Some(FileType::Directory), Some(FileType::Directory)) => {
-                    self.merge(dir, &open_dir(from, &name)?, &open_dir(to, &name)?, &path)?;
+                    self.merge(placing, &open_dir(from, &name)?, &open_dir(to, &name)?, &path)?;
                     continue;
                 }
                 (Some(FileType::RegularFile), Some(FileType::RegularFile)) => is_same_file(from, to, &name)?,

@@ -20,7 +20,7 @@ use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
-use crate::local::{Expected, MountDir, Stagings, make_all, recover, set_times};
+use crate::local::{Expected, FileSystems, MountDir, Stagings, make_all, recover, recover_below, set_times};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
@@ -60,6 +60,7 @@ impl Store {
             window: Vec::new(),
             weight: 0,
             root_time: None,
+            last_dir: None,
         };
         let mut done = Ok(());
         for path in paths {
@@ -101,6 +102,8 @@ struct Restoring<'a> {
     window: Vec<Item>,
     weight: u64,
     root_time: Option<Timestamp>,
+    /// The directory of which was last looked on which file system it is.
+    last_dir: Option<TreePath>,
 }
 
 impl Restoring<'_> {
@@ -149,6 +152,7 @@ impl Restoring<'_> {
         self.monitor.path(&event);
         self.report.added += 1;
         let Some(target) = self.target else { return Ok(()) };
+        self.look_at_dir(target, &entry.path).await?;
         if entry.entry.is_dir() {
             times.see(&entry.path, false, false, Some(&entry.entry));
             times.expect(&entry.path, true);
@@ -179,6 +183,28 @@ impl Restoring<'_> {
         self.weight += size + 4096;
         self.window.push(item);
         if self.weight > self.options.memory / 4 { self.write_window(times).await } else { Ok(()) }
+    }
+
+    /// Finds out on which file system the directory of `path` is, and clears away what a restore that was killed has
+    /// left there.
+    async fn look_at_dir(&mut self, target: &Target, path: &TreePath) -> Result<(), Error> {
+        let parent = path.parent().unwrap_or_default();
+        if self.last_dir.as_ref() == Some(&parent) {
+            return Ok(());
+        }
+        let (dir, file_systems, job_parent) =
+            (target.dir.clone(), target.file_systems.clone(), parent.clone());
+        let look = move || {
+            let known = file_systems.all();
+            file_systems.look(&dir, &job_parent)?;
+            let new: Vec<_> = file_systems.all().into_iter().filter(|place| !known.contains(place)).collect();
+            Ok(recover_below(&dir, &new))
+        };
+        let looked = target.dir.blocking(look).await.unwrap_or_else(|e| Err(io::Error::from(e)));
+        let warnings = looked.map_err(|e| Error::local("look at", target.dir.show(&parent), e))?;
+        warnings.iter().for_each(|warning| self.monitor.warning(warning));
+        self.last_dir = Some(parent);
+        Ok(())
     }
 
     fn make_dir(&mut self, target: &Target, entry: TreeEntry, times: &mut DirTimes) {
@@ -250,6 +276,7 @@ async fn is_there(target: &Target, entry: &TreeEntry) -> bool {
 
 struct Target {
     dir: MountDir,
+    file_systems: Arc<FileSystems>,
     staging: Arc<Stagings>,
     recent: Arc<Mutex<Recent>>,
     buffers: Buffers,
@@ -268,12 +295,13 @@ fn open_target(
     let opened = opened.owned_by(options.owner);
     let recovered = recover(&opened, true).map_err(|e| Error::local("clear up", dir, e))?;
     recovered.tell(monitor);
-    let staging = Stagings::create(&opened, Arc::default())
-        .map_err(|e| Error::local("make a staging directory in", dir, e))?;
-    staging.main().claim();
+    let file_systems = Arc::<FileSystems>::default();
+    let staging = Stagings::create(&opened, file_systems.clone())
+        .map_err(|e| Error::local("make a staging directory in", dir, e))?
+        .claim();
     if let Err(e) = staging.main().take_over(&recovered.left) {
         tracing::debug!(error = %e, "what was left of an earlier restore is fetched again");
     }
     let recent = Arc::new(Mutex::new(Recent::new(options.memory / KEPT)));
-    Ok(Target { dir: opened, staging: Arc::new(staging), recent, buffers: range_buffers() })
+    Ok(Target { dir: opened, file_systems, staging: Arc::new(staging), recent, buffers: range_buffers() })
 }

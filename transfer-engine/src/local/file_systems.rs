@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Stat, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
-use super::mount_dir::stat_at;
+use super::mount_dir::{MountDir, stat_at};
 
 /// The mount of the kernel, and the device, that something is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,28 @@ pub(crate) struct FileSystems(RwLock<BTreeSet<TreePath>>);
 impl FileSystems {
     pub(crate) fn note(&self, path: TreePath) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(path);
+    }
+
+    /// Notes where the file systems begin on which a directory of the mount is, or what there is of it. For who reads
+    /// no whole tree.
+    pub(crate) fn look(&self, mount: &MountDir, dir: &TreePath) -> io::Result<()> {
+        let own = Looked::of_dir(mount.root())?.place;
+        let mut at = dir.clone();
+        let mut below: Option<(TreePath, Looked)> = None;
+        loop {
+            // Whoever puts something there tells what is wrong with it.
+            let here = mount.dir(&at).and_then(Looked::of_dir).ok();
+            if let (Some(here), Some((path, below))) = (&here, below)
+                && below.begins(&here.place)
+            {
+                self.note(path);
+            }
+            let Some(parent) = at.parent().filter(|_| here.is_none_or(|here| here.begins(&own))) else {
+                return Ok(());
+            };
+            below = here.map(|here| (at, here));
+            at = parent;
+        }
     }
 
     /// Returns the place where the file system begins that `path` is on; the root for the mount's own.

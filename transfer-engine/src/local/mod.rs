@@ -31,7 +31,7 @@ pub(crate) use make_all::make_all;
 pub(crate) use mount_dir::{
     Flush, MountDir, Writable, identity, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
-pub(crate) use recover::{Recovered, recover};
+pub(crate) use recover::{recover, recover_below};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter, ScanPlan};
 pub(crate) use shelf::{NewFile, Shelf};
 pub(crate) use sparse::{is_hole, write_sparse};

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use policy_core::{MAX_NAME, cut_at_char, escape};
+use policy_core::{MAX_NAME, TreePath, cut_at_char, escape};
 use rustix::fs::{AtFlags, FileType, FlockOperation};
 use rustix::io::Errno;
 
@@ -33,9 +33,7 @@ impl Recovered {
     /// Warns of the files that were kept.
     pub(crate) fn tell(&self, monitor: &dyn Monitor) {
         for name in &self.rescued {
-            monitor.warning(&format!(
-                "an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`"
-            ));
+            monitor.warning(&rescued_warning(name));
         }
     }
 }
@@ -53,6 +51,31 @@ pub(crate) fn recover(mount: &MountDir, keep_resumable: bool) -> io::Result<Reco
         }
     }
     Ok(recovered)
+}
+
+/// Removes what interrupted syncs left on file systems that begin at these places below the mount. Returns what their
+/// user has to know of it.
+pub(crate) fn recover_below(mount: &MountDir, places: &[TreePath]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for place in places {
+        // A file may be mounted as well.
+        let Ok(below) = mount.dir(place).map(|below| mount.inside(below, mount.show(place))) else {
+            continue;
+        };
+        match recover(&below, false) {
+            Ok(found) => {
+                warnings.extend(found.rescued.iter().map(|name| rescued_warning(&format!("{place}/{name}"))));
+            }
+            Err(e) => {
+                warnings.push(format!("what an interrupted sync left at `{place}` cannot be removed: {e}"))
+            }
+        }
+    }
+    warnings
+}
+
+fn rescued_warning(name: &str) -> String {
+    format!("an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`")
 }
 
 /// Whether somebody works in a staging directory: a restore into a mount, say, which nothing else keeps apart from

@@ -1,15 +1,16 @@
 //! Whole directories in staging: what comes out of an archive, until it is put in its place.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use policy_core::TreePath;
-use rustix::fs::{AtFlags, FileType, Mode, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
-use super::mount_dir::{MountDir, open_dir, stat_at, writable};
-use super::staging::{InstallError, Staging, exchange_name, names};
+use super::mount_dir::{MountDir, open_dir, open_file_at, read_link_at, stat_at, writable};
+use super::staging::{InstallError, Staging, exchange_name, names, only_mtime, set_times};
 
 /// Begins the name of a directory that nothing but a staging directory's own is in.
 pub(super) const DIR: &str = "e-";
@@ -26,6 +27,47 @@ impl StagedDir {
     pub(crate) fn inode(&self) -> u64 {
         self.inode
     }
+
+    /// Copies what is in a directory of another file system into it. That one is of our own, and goes.
+    pub(crate) fn fill(&self, from: &OwnedFd) -> io::Result<()> {
+        self.dir.env().check_fault("write", self.dir.path())?;
+        copy_all(&self.dir, from, self.dir.root())
+    }
+}
+
+/// Copies what is in a directory, with modes and times, and gives it to the owner of what is new in `mount`.
+fn copy_all(mount: &MountDir, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+    for name in names(from)? {
+        let Some(stat) = stat_at(from, &name)? else { continue };
+        let (mode, mtime) = (Mode::from_raw_mode(stat.st_mode & 0o7777), Fingerprint::of(&stat).mtime);
+        let made = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => {
+                rustix::fs::symlinkat(&*read_link_at(from, &name)?, to, &*name)?;
+                mount.give_link(to, &*name)?;
+                rustix::fs::utimensat(to, &*name, &only_mtime(mtime), AtFlags::SYMLINK_NOFOLLOW)?;
+                continue;
+            }
+            FileType::Directory => {
+                rustix::fs::chmodat(from, &*name, Mode::RWXU, AtFlags::empty())?;
+                rustix::fs::mkdirat(to, &*name, Mode::RWXU)?;
+                let made = open_dir(to, &name)?;
+                copy_all(mount, &open_dir(from, &name)?, &made)?;
+                made
+            }
+            _ => {
+                rustix::fs::chmodat(from, &*name, Mode::RUSR, AtFlags::empty())?;
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let mut made = File::from(rustix::fs::openat(to, &*name, flags, Mode::RUSR | Mode::WUSR)?);
+                io::copy(&mut open_file_at(from, &name)?.0, &mut made)?;
+                made.into()
+            }
+        };
+        // First the owner: a change of it takes mode bits away.
+        mount.give(&made)?;
+        rustix::fs::fchmod(&made, mode)?;
+        set_times(&made, mtime)?;
+    }
+    Ok(())
 }
 
 impl Staging {

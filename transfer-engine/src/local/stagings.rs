@@ -18,13 +18,21 @@ pub(crate) struct Stagings {
     file_systems: Arc<FileSystems>,
     main: Arc<Staging>,
     below: Mutex<Vec<(TreePath, Arc<Staging>)>>,
+    /// Whether each is locked, as [`Staging::claim`] does.
+    claims: bool,
 }
 
 impl Stagings {
     /// Makes the one in the mount's root.
     pub(crate) fn create(mount: &MountDir, file_systems: Arc<FileSystems>) -> io::Result<Self> {
         let main = Arc::new(Staging::create(mount)?);
-        Ok(Self { mount: mount.clone(), file_systems, main, below: Mutex::default() })
+        Ok(Self { mount: mount.clone(), file_systems, main, below: Mutex::default(), claims: false })
+    }
+
+    /// Locks each of them, for who does not have the mount's lock.
+    pub(crate) fn claim(self) -> Self {
+        self.main.claim();
+        Self { claims: true, ..self }
     }
 
     /// Returns the one in the mount's root.
@@ -32,27 +40,31 @@ impl Stagings {
         &self.main
     }
 
-    fn begin_of(&self, path: &TreePath) -> TreePath {
-        self.file_systems.begin_of(&path.parent().unwrap_or_default())
-    }
-
     /// Whether what is put at `path` is on a file system below the mount.
     pub(crate) fn is_below(&self, path: &TreePath) -> bool {
-        !self.file_systems.is_empty() && !self.begin_of(path).is_root()
+        !self.file_systems.begin_of(&path.parent().unwrap_or_default()).is_root()
     }
 
     /// Returns the one from which something can be put at `path`.
     pub(crate) fn of(&self, path: &TreePath) -> io::Result<Arc<Staging>> {
-        if !self.is_below(path) {
+        self.in_dir(&path.parent().unwrap_or_default())
+    }
+
+    /// Returns the one from which something can be put into a directory.
+    pub(crate) fn in_dir(&self, dir: &TreePath) -> io::Result<Arc<Staging>> {
+        let begin = self.file_systems.begin_of(dir);
+        if begin.is_root() {
             return Ok(self.main.clone());
         }
-        let begin = self.begin_of(path);
         let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, staging)) = below.iter().find(|(place, _)| *place == begin) {
             return Ok(staging.clone());
         }
         let place = self.mount.inside(self.mount.dir(&begin)?, self.mount.show(&begin));
         let staging = Arc::new(Staging::create(&place)?.shown_by(&self.mount));
+        if self.claims {
+            staging.claim();
+        }
         below.push((begin, staging.clone()));
         Ok(staging)
     }

@@ -349,6 +349,9 @@ impl Pushing<'_> {
         if delta.has_rows() && !options.dry_run && !course.pace.has_deadline() {
             attempt.flush = Some(Flush::begin(job.dir, delta.file_systems.all()));
         }
+        if !options.dry_run {
+            mount.clear_below(job.dir, &delta.file_systems, monitor);
+        }
         let nothing_in_scope = delta.is_whole && mount.check_mount(&mut attempt, &delta);
         let cut = mount.settle(&mut delta, &attempt.chunks, &mut sink, &self.head).await?;
         if let Some((cut, missing)) = &cut {

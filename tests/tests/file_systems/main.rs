@@ -1,5 +1,7 @@
 //! File systems that are mounted below a mount (faults D7, L20).
 
+mod placed;
+
 use std::fs;
 use std::path::PathBuf;
 
