@@ -219,6 +219,17 @@ async fn s14_a_snapshot_of_another_store_is_refused_before_anything_is_placed() 
     assert!(matches!(b.pull().await.error(), Error::OtherStore { .. }));
     assert!(matches!(b.push().await.error(), Error::OtherStore { .. }));
     assert_eq!(paths(&b.mount.0), Vec::<String>::new());
+    // Nor is one shown, listed or restored.
+    let fresh = || Store::new(Arc::clone(&other.objects), "test:", Env::real());
+    let refused = [
+        fresh().head(&context()).await.map(drop),
+        fresh().snapshot(&context(), Some(2)).await.map(drop),
+        fresh().snapshot(&context(), Some(-1)).await.map(drop),
+        fresh().log(&context()).await.map(drop),
+    ];
+    for result in refused {
+        assert!(matches!(result, Err(Error::OtherStore { .. })), "{result:?}");
+    }
 }
 
 fn empty() -> Arc<dyn ObjectStore> {

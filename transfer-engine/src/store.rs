@@ -357,7 +357,14 @@ impl Store {
     /// Reads and checks one snapshot.
     pub(crate) async fn read_snapshot(&self, name: &ContextName, number: u64) -> Result<Head, Error> {
         let key = StoreKey::Snapshot { context: name.clone(), number }.path();
-        let (bytes, meta) = self.get(&key, MAX_SNAPSHOT_LEN as u64).await?;
+        // A snapshot can't vouch for itself: another store's may lie here.
+        let id_known = async {
+            match self.inner.id.get() {
+                Some(_) => Ok(()),
+                None => self.meta().await.map(drop),
+            }
+        };
+        let ((bytes, meta), ()) = tokio::try_join!(self.get(&key, MAX_SNAPSHOT_LEN as u64), id_known)?;
         match self.check_snapshot(name, number, bytes, HeadKey::new(number, &meta)) {
             // A bit may have flipped on the way: once more.
             Err(Error::Format { source, .. }) if source.is_retryable() && meta.size > 0 => {}
