@@ -3,6 +3,9 @@
 //! Each directory `tests/fixtures/store-v*` holds one: its objects as they lay in the store, and a manifest of
 //! what they must hold. `CTXSYNC_FIXTURE=store-v2 cargo test -p ctxsync-tests --test stored_formats` makes
 //! another, with the program of today; none is ever written again.
+//!
+//! `tests/fixtures/base-v1` is what a program that wrote version 1 of the local state remembered after a pull of the
+//! context `work` of `store-v1`.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod made;
@@ -344,4 +347,42 @@ async fn a_later_programs_store_is_told_apart() {
     let error = store(&world).collect(&CollectOptions::default(), &Silent).await.unwrap_err();
     assert!(chain(&error).ends_with(words), "{error:?}");
     assert_eq!(made::objects_of(&world).await, made.objects.keys().cloned().collect::<Vec<_>>());
+}
+
+/// A machine that pulled `work` with a program that wrote version 1 of the local state.
+async fn of_base_version_1(world: &World, work: &ContextName) -> Machine {
+    let machine = world.machine("old");
+    pull(world, work, &machine).await;
+    let base = std::fs::read(place("base-v1")).unwrap();
+    assert_eq!((&base[..4], base[4]), (&b"CSba"[..], 1));
+    std::fs::write(machine.state_file("base").unwrap(), base).unwrap();
+    machine
+}
+
+#[tokio::test]
+async fn local_state_of_version_1_is_read_as_before() {
+    let work: ContextName = "work".parse().unwrap();
+    let Unpacked { world, .. } = Made::read(&place("store-v1")).unpack();
+    let machine = of_base_version_1(&world, &work).await;
+    let files = machine.mount.files();
+    // What it lists and is not here was deleted: a new mount would delete nothing.
+    machine.mount.remove("plain.txt").write("new", "n");
+    let pushed = push(&world, &work, &machine).await.unwrap();
+    assert_eq!((pushed.added, pushed.changed, pushed.deleted), (1, 0, 1), "{pushed:?}");
+    assert_eq!((pushed.conflicts, pushed.unmounted, pushed.held_back), (0, 0, 0), "{pushed:?}");
+    let other = world.machine("other");
+    pull(&world, &work, &other).await;
+    assert_is(&list(&other.mount.0), &list(&machine.mount.0), "after a push");
+    assert_eq!(other.mount.files().len(), files.len());
+
+    // And what another machine deleted is deleted here.
+    let Unpacked { world, .. } = Made::read(&place("store-v1")).unpack();
+    let machine = of_base_version_1(&world, &work).await;
+    let other = world.machine("other");
+    pull(&world, &work, &other).await;
+    other.mount.remove("plain.txt");
+    push(&world, &work, &other).await.unwrap();
+    let pulled = pull(&world, &work, &machine).await;
+    assert_eq!((pulled.deleted, pulled.conflicts, pulled.failed), (1, 0, 0), "{pulled:?}");
+    assert_is(&list(&machine.mount.0), &list(&other.mount.0), "after a pull");
 }
