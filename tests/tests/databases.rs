@@ -12,10 +12,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ctxsync_tests::compare::assert_same;
-use ctxsync_tests::machine::{Machine, World};
+use ctxsync_tests::machine::{Machine, World, context};
 use policy_core::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use transfer_engine::{Clock, Env};
+use transfer_engine::{Clock, ContextSync, CreateSessionParams, Env, ReleaseOptions, Session, Store};
 
 /// What the writer of its own process is told: the database, its journal mode and its pause in milliseconds.
 const WRITER: &str = "CTXSYNC_TEST_WRITER";
@@ -423,4 +423,35 @@ async fn l27_names_alone_make_no_database() {
     assert_eq!((report.changed, report.deleted), (2, 1));
     b.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn l27_a_database_that_is_asked_for_comes_with_its_log() {
+    let world = world().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    let mut db = connect(&a.mount.at("app.db"), "WAL");
+    fill(&mut db, 1..2);
+    a.mount.write("app.db-walrus", "another file").write("other", "o");
+    a.push().await.clean();
+    assert!(world.head().await.totals.files >= 4);
+    let mut part = b.clone();
+    part.options.only = vec!["app.db".parse().unwrap()];
+    part.pull().await.clean();
+    assert_eq!(b.mount.files(), ["app.db", "app.db-wal"]);
+    assert_eq!(check(&b.mount.at("app.db")), 1);
+    // In a session, and the other way round.
+    let c = world.machine("c");
+    let store = Store::new(Arc::clone(&c.objects), "test:", Env::real());
+    let sync = ContextSync::new(context(), &c.mount.0, c.policy.clone());
+    let session = Session::create(&store, CreateSessionParams::new(vec![sync], &c.state)).await.unwrap();
+    session.fetch(&c.mount.0, &["app.db".parse().unwrap()]).await.unwrap();
+    assert_eq!(check(&c.mount.at("app.db")), 1);
+    session.release(ReleaseOptions::default()).await.unwrap();
+    fill(&mut db, 2..3);
+    let mut part = a.clone();
+    part.options.only = vec!["app.db".parse().unwrap()];
+    part.push().await.clean();
+    let d = world.machine("d");
+    d.pull().await.clean();
+    assert_eq!(check(&d.mount.at("app.db")), 2);
 }

@@ -14,7 +14,7 @@ use policy_core::{
 use crate::error::Error;
 use crate::extract::ArchiveKind;
 use crate::format::TreeEntry;
-use crate::local::{FileSystems, ScanFilter};
+use crate::local::{FileSystems, ScanFilter, sqlite};
 use crate::own_places::OwnPlaces;
 use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
 
@@ -126,7 +126,9 @@ impl Filter {
 
 impl ScanFilter for Filter {
     fn contains(&self, path: &TreePath, is_dir: bool) -> bool {
-        (self.only.is_empty() || self.only.iter().any(|o| path.is_within(o))) && self.in_scope(path, is_dir)
+        let database = sqlite::database_of(path).filter(|_| !is_dir && !self.only.is_empty());
+        let is_asked = |asked: &TreePath| path.is_within(asked) || database.as_ref() == Some(asked);
+        (self.only.is_empty() || self.only.iter().any(is_asked)) && self.in_scope(path, is_dir)
     }
 
     fn may_hold(&self, dir: &TreePath) -> bool {

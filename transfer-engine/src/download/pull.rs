@@ -13,7 +13,7 @@ use super::dir_times::DirTimes;
 use super::ledger::{Ledger, tell_copy, tell_planned};
 use crate::changes::{DeltaStats, EarlyWalk, HeadPaths, LocalDelta, Purpose, Walk, local_delta};
 use crate::error::Error;
-use crate::local::{MountDir, make_all};
+use crate::local::{MountDir, make_all, sqlite};
 use crate::monitor::{Monitor, Phase, Progress};
 use crate::mount::{Mount, Topic};
 use crate::options::SyncOptions;
@@ -422,7 +422,9 @@ impl Mount {
         paths: &[TreePath],
     ) -> futures::stream::BoxStream<'a, Result<(usize, Vec<crate::format::TreeEntry>), Error>> {
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
-        let wanted: BTreeSet<usize> = paths.iter().flat_map(|path| tree.segments_within(path)).collect();
+        let with_companions =
+            paths.iter().flat_map(|path| std::iter::once(path.clone()).chain(sqlite::companions(path)));
+        let wanted: BTreeSet<usize> = with_companions.flat_map(|path| tree.segments_within(&path)).collect();
         let tree =
             OwnTree { store: self.store.clone(), snapshot: head.snapshot.clone(), cache: self.cache() };
         Box::pin(tree.segments(wanted.into_iter().collect()))

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
 use crate::env::Env;
 use crate::error::Error;
-use crate::local::Busy;
+use crate::local::{Busy, sqlite};
 use crate::store::Head;
 
 /// Which download it is.
@@ -65,7 +65,14 @@ pub(crate) struct Asked {
 impl Asked {
     /// Whether somebody else brings this path, or has brought it.
     pub(crate) fn covers(&self, path: &TreePath) -> bool {
-        if self.active.iter().any(|(_, asked)| path.is_within(asked)) {
+        if self.active.is_empty() && self.done.is_empty() {
+            return false;
+        }
+        let database = sqlite::database_of(path);
+        let is_asked = |asked: &TreePath| path.is_within(asked) || database.as_ref() == Some(asked);
+        if self.active.iter().any(|(_, asked)| is_asked(asked))
+            || database.as_ref().is_some_and(|database| self.done.contains(database))
+        {
             return true;
         }
         let mut above = Some(path.clone()).filter(|_| !self.done.is_empty());

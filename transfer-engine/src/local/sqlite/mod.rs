@@ -11,6 +11,8 @@ pub(crate) use take::{Content, Taken, TakenFile, Trouble, Wanted, take};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
+use policy_core::TreePath;
+
 use super::mount_dir::open_file_at;
 
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -45,6 +47,21 @@ impl Member {
         let of = |member: Self| Some((member, name.strip_suffix(member.suffix().as_bytes())?.len()));
         Self::SUFFIXED.into_iter().find_map(of).filter(|(_, len)| *len > 0)
     }
+}
+
+/// Returns the file whose log or journal `path` is, by its name. Who asks for that one gets both: a database without them
+/// is another one.
+pub(crate) fn database_of(path: &TreePath) -> Option<TreePath> {
+    let (member, _) = Member::of(path.name()).filter(|(member, _)| *member != Member::Shm)?;
+    TreePath::new(path.as_bytes().strip_suffix(member.suffix().as_bytes())?).ok()
+}
+
+/// Returns the paths of which [`database_of`] returns this one.
+pub(crate) fn companions(asked: &TreePath) -> impl Iterator<Item = TreePath> {
+    [Member::Journal, Member::Wal]
+        .into_iter()
+        .filter_map(|member| TreePath::new([asked.as_bytes(), member.suffix().as_bytes()].concat()).ok())
+        .filter(|path| Member::of(path.name()).is_some())
 }
 
 /// Whether a file that begins with these bytes is a database. One whose header says what no version of SQLite writes
