@@ -16,6 +16,7 @@ mod shelf;
 mod sparse;
 mod special;
 pub(crate) mod sqlite;
+mod staged;
 mod staging;
 mod staging_dir;
 mod stagings;
@@ -33,11 +34,13 @@ pub(crate) use mount_dir::{
 };
 pub(crate) use recover::{recover, recover_below};
 pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter, ScanPlan};
-pub(crate) use shelf::{NewFile, Shelf};
+pub(crate) use shelf::Shelf;
 pub(crate) use sparse::{is_hole, write_sparse};
 pub(crate) use special::Special;
-pub(crate) use staging::{
-    Expected, InstallError, Staged, Staging, is_staging, is_staging_name, names, set_times, staged_prints,
+pub(crate) use staged::{
+    Expected, InstallError, NewFile, Staged, is_staging, is_staging_name, move_over, names, remove_tree,
+    set_times, staged_prints,
 };
-pub(crate) use staging_dir::{StagedDir, move_over, remove_tree};
+pub(crate) use staging::Staging;
+pub(crate) use staging_dir::StagedDir;
 pub(crate) use stagings::{Shelves, Stagings};

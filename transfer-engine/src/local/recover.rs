@@ -8,9 +8,10 @@ use rustix::fs::{AtFlags, FileType, FlockOperation};
 use rustix::io::Errno;
 
 use super::mount_dir::{MountDir, open_dir, open_file_at, stat_at};
-use super::shelf::SHELF;
-use super::staging::{IGNORED, InstallError, MARKER, RESUMABLE, is_disposable, is_staging, mark, names};
-use super::staging_dir::{DIR, move_over, remove_tree};
+use super::staged::{
+    DIR, IGNORED, InstallError, MARKER, RESUMABLE, SHELF, is_disposable, is_staging, mark, move_over, names,
+    remove_tree,
+};
 use crate::monitor::Monitor;
 
 /// Bytes that are not worth to be fetched twice.

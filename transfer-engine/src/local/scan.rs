@@ -435,7 +435,7 @@ impl Shared {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             // Also one of a mount or restore further in.
-            if name == b"." || name == b".." || super::staging::is_staging(dir, name) {
+            if name == b"." || name == b".." || super::staged::is_staging(dir, name) {
                 continue;
             }
             let Ok(child) = path.join(name) else { continue };

@@ -3,7 +3,6 @@
 //! In one directory for all, each new file would be searched for among thousands, and who makes files would
 //! wait for who moves others out.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
@@ -12,21 +11,11 @@ use policy_core::Timestamp;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::mount_dir::{open_dir, stat_at};
-use super::staging::{Staged, Staging, only_mtime};
+use super::staged::{NewFile, SHELF, Staged, only_mtime};
+use super::staging::Staging;
 
 /// Files in one directory.
 const ROOM: usize = 128;
-/// Begins the name of a directory in which nothing but our own new files is.
-pub(super) const SHELF: &str = "s-";
-
-/// A file that is being written.
-#[derive(Debug)]
-pub(crate) struct NewFile {
-    pub(crate) file: File,
-    pub(super) dir: Arc<OwnedFd>,
-    pub(super) name: String,
-}
-
 /// A place for new files, for one who makes them at a time.
 #[derive(Debug)]
 pub(crate) struct Shelf {

@@ -2,18 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use policy_core::TreePath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
-use super::mount_dir::{MountDir, open_dir, open_file_at, read_link_at, stat_at, writable};
-use super::staging::{InstallError, Staging, exchange_name, names, only_mtime, set_times};
-
-/// Begins the name of a directory that nothing but a staging directory's own is in.
-pub(super) const DIR: &str = "e-";
+use super::mount_dir::{MountDir, open_dir, open_file_at, read_link_at, stat_at};
+use super::staged::{DIR, InstallError, exchange_name, move_over, names, only_mtime, remove_tree, set_times};
+use super::staging::Staging;
 
 /// A directory in the staging directory.
 #[derive(Debug)]
@@ -138,48 +136,4 @@ impl Staging {
             Err(e) => Err(e.into()),
         }
     }
-}
-
-/// Moves a file, link or directory to a place where nothing is.
-pub(crate) fn move_over(
-    from: impl AsFd,
-    name: &[u8],
-    to: impl AsFd,
-    new_name: &[u8],
-) -> Result<(), InstallError> {
-    // A directory that gets another parent is written to: its `..` changes.
-    let _writable = open_dir(&from, name).ok().and_then(writable);
-    match rustix::fs::renameat_with(&from, name, &to, new_name, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(()),
-        Err(Errno::EXIST) => Err(InstallError::Changed),
-        // No such rename on this file system. A plain one replaces nothing but an empty directory.
-        Err(Errno::INVAL | Errno::NOSYS) => match stat_at(&to, new_name)? {
-            Some(_) => Err(InstallError::Changed),
-            None => Ok(rustix::fs::renameat(&from, name, &to, new_name)?),
-        },
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Removes a directory of our own with all that is in it, whatever its modes say.
-pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
-    let dir = match open_dir(&parent, name) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            rustix::fs::chmodat(&parent, name, Mode::RWXU, AtFlags::empty())?;
-            open_dir(&parent, name)?
-        }
-        other => other?,
-    };
-    // Its mode need not come back.
-    let _writable = writable(&dir);
-    for inner in names(&dir)? {
-        let is_dir = stat_at(&dir, &inner)?
-            .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
-        if is_dir {
-            remove_tree(&dir, &inner)?;
-        } else {
-            rustix::fs::unlinkat(&dir, &*inner, AtFlags::empty())?;
-        }
-    }
-    Ok(rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
 }
