@@ -54,7 +54,7 @@ fn look_for_randomness() -> Result<(), Failure> {
     getrandom::fill(&mut [0; 16]).map_err(|error| {
         Failure::new(Exit::FAILED, "the system gives no random numbers")
             .caused_by(&error)
-            .hint("something keeps getrandom(2) from working, such as the filter of a sandbox")
+            .hint("getrandom(2) is blocked, for example by a sandbox's filter")
     })
 }
 
@@ -85,7 +85,7 @@ fn say_panics() {
         let what = panic.payload_as_str().unwrap_or("it does not say what");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let text = format!(
-            "error: an internal error: {what}\ncaused by: {place}\nhint: nothing is left half done; run the same again, and report it if it stays\n"
+            "error: an internal error: {what}\ncaused by: {place}\nhint: no partial change remains; run the command again, and report the error if it persists\n"
         );
         let _ = std::io::stderr().write_all(text.as_bytes());
         if std::thread::current().name() == Some("main") {

@@ -79,7 +79,7 @@ async fn p1_a_user_goes_on_where_a_download_died() {
         let report = synced.report();
         assert_eq!((report.conflicts, report.failed), (0, 0), "after {lives}: {:?}", synced.noted);
         // With nothing left of what was brought the mount may look lost: then all of it comes again.
-        if report.held_back == 0 && !synced.warned("taken as lost") {
+        if report.held_back == 0 && !synced.warned("treating it as lost") {
             for path in &deleted {
                 assert!(!b.mount.0.join(path).exists(), "after {lives}: {path} is back; {:?}", synced.noted);
             }

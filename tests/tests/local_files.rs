@@ -336,7 +336,7 @@ async fn p5_p10_why_a_path_was_not_brought_is_said() {
         (rustix::io::Errno::NOSPC, "No space left on device", "make room on the mount's disk"),
         (rustix::io::Errno::ROFS, "Read-only file system", "make the mount's disk writable"),
         (rustix::io::Errno::ACCESS, "Permission denied", "the right to write there"),
-        (rustix::io::Errno::IO, "Input/output error", "the next pull tries it again"),
+        (rustix::io::Errno::IO, "Input/output error", "the next pull tries again"),
     ];
     for (errno, cause, help) in cases {
         let world = World::memory().await;

@@ -90,7 +90,7 @@ async fn d6_a_head_that_is_suddenly_empty_deletes_nothing() {
         for _ in 0..2 {
             let held = b.pull().await;
             assert_eq!((held.report().held_back, held.report().deleted), (count, 0), "{:?}", held.noted);
-            assert!(held.warned("taken as lost"), "{:?}", held.noted);
+            assert!(held.warned("treating it as lost"), "{:?}", held.noted);
             assert!(b.mount.has("d1/f1"));
             // Nor is anything brought back there that was deleted.
             assert_eq!(b.push().await.report().added, 0);

@@ -152,7 +152,7 @@ pub enum Error {
         source: object_store::Error,
     },
     /// The commit landed, but each time so late that its packs could have been collected before.
-    #[error("snapshot {number} of `{name}` landed later than its data may wait for it")]
+    #[error("snapshot {number} of `{name}` reached the store too late to count")]
     TooLate {
         /// The context.
         name: ContextName,
@@ -170,13 +170,13 @@ pub enum Error {
     },
     /// The deadline came before anything could be committed. What was sent by then is in the store, and the
     /// next upload from this mount goes on from there.
-    #[error("the deadline came before anything could be committed to `{name}`")]
+    #[error("the deadline passed before anything was committed to `{name}`")]
     OutOfTime {
         /// The context.
         name: ContextName,
     },
     /// More would be sent than `max_upload` allows.
-    #[error("at least {bytes} bytes would be sent, and {limit} are allowed")]
+    #[error("the push would send at least {bytes} bytes, more than the limit of {limit}")]
     UploadTooLarge {
         /// The bytes of changed content met before it stopped.
         bytes: u64,
@@ -189,13 +189,13 @@ pub enum Error {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The context's objects belong to another store than this mount knows.
-    #[error("{location} is another store than the one that this mount was synced with")]
+    #[error("{location} is not the store that this mount was synced with")]
     OtherStore {
         /// The store's address, without secrets.
         location: String,
     },
     /// The mount's path led to another directory when the mount had been read, again and again.
-    #[error("{} was exchanged for another directory while it was read", mount.display())]
+    #[error("{} was replaced by another directory during the push", mount.display())]
     Exchanged {
         /// The mount.
         mount: PathBuf,
@@ -217,7 +217,7 @@ pub enum Error {
         what: &'static str,
     },
     /// The store that was here is not any more: a disk may not be mounted, or a bucket may have been emptied.
-    #[error("the store at {location} is gone: there was one, and its description is missing")]
+    #[error("the store at {location} is gone: its description file is missing")]
     StoreGone {
         /// The store's address, without secrets.
         location: String,

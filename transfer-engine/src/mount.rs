@@ -458,7 +458,9 @@ impl Mount {
         }
         let Some(key) = key else {
             if header.is_some() {
-                monitor.warning("the context that this mount was synced with is gone; nothing is deleted");
+                monitor.warning(
+                    "the context that this mount was synced with no longer exists; nothing is deleted",
+                );
             }
             return Ok((None, None));
         };

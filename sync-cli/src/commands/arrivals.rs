@@ -124,7 +124,7 @@ impl Arrivals {
         if report.stopped_by_conflict {
             return Err(Failure::new(Exit::CONFLICTS, "a conflict stopped the files from being brought")
                 .at_mount(shown)
-                .hint("settle it by hand, or choose another --conflict; keep-both loses nothing"));
+                .hint("resolve it by hand, or choose another --conflict; keep-both loses nothing"));
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Fai
     let ui = means.ui;
     let (context, path) = (&args.place.context, &args.place.path);
     if path.is_root() {
-        return Err(Failure::usage("which file?").hint("a file of a context is written NAME:PATH"));
+        return Err(Failure::usage("no file was given").hint("a file of a context is written NAME:PATH"));
     }
     let store = open_store(means, false)?.store;
     let snapshot = store.snapshot(&context.name, context.at).await?;

@@ -104,7 +104,7 @@ async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Outcome, Failure>
             Some(false) => return Err(Failure::new(Exit::FAILED, "nothing was deleted")),
             None => {
                 return Err(Failure::usage(format!("context {} is deleted only by consent", args.name))
-                    .hint("there is no terminal to ask on: say --yes"));
+                    .hint("there is no terminal to confirm on; pass --yes"));
             }
         }
     }

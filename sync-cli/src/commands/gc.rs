@@ -217,7 +217,7 @@ impl CollectMonitor for GcWatch {
             Some(error) => failure.caused_by(error).hint(
                 "which data it needs is not known, so nothing is deleted; bring the object back from a copy, or delete its context",
             ),
-            None => failure.hint("it was erased meanwhile: another collection runs; run this one again later"),
+            None => failure.hint("another collection deleted it meanwhile; run this one again later"),
         });
     }
 

@@ -59,7 +59,7 @@ impl Mounts {
             }
         }
         if syncs.is_empty() {
-            return Err(Failure::usage("there is nothing to work on").hint("name a context: --context NAME"));
+            return Err(Failure::usage("no context was given").hint("give one with --context NAME"));
         }
         refuse_overlaps(&syncs)?;
         Ok(Self { syncs, dir })

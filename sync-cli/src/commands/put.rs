@@ -20,7 +20,7 @@ use crate::text;
 pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let (context, path) = (&args.place.context, &args.place.path);
     if path.is_root() {
-        return Err(Failure::usage("which file?").hint("a file of a context is written NAME:PATH"));
+        return Err(Failure::usage("no file was given").hint("a file of a context is written NAME:PATH"));
     }
     if context.at.is_some() {
         return Err(Failure::usage(format!("{context} is history, which stays as it is"))
@@ -83,7 +83,7 @@ async fn open(file: &Path, mode: Option<u16>) -> Result<(tokio::fs::File, WriteO
     let stat = tokio::fs::metadata(file).await.map_err(failed)?;
     if stat.is_dir() {
         return Err(Failure::new(Exit::FAILED, format!("{} is a directory, not a file", file.display()))
-            .hint("`ctxsync push` saves directories"));
+            .hint("use `ctxsync push` for directories"));
     }
     let content = tokio::fs::File::open(file).await.map_err(failed)?;
     if !stat.is_file() {

@@ -23,7 +23,7 @@ pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Outcome, Failu
     for place in &args.places {
         if place.context.at.is_some() {
             return Err(Failure::usage(format!("{} is history, which stays as it is", place.context))
-                .hint("what is removed is gone from the newest snapshot only"));
+                .hint("older snapshots keep the removed files"));
         }
         let name = &place.context.name;
         if place.path.is_root() {
@@ -38,7 +38,7 @@ pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Outcome, Failu
         context = Some(name);
         paths.push(place.path.clone());
     }
-    let Some(context) = context else { return Err(Failure::usage("which file?")) };
+    let Some(context) = context else { return Err(Failure::usage("no file was given")) };
     let store = open_store(means, false)?.store;
     let report = service(&store, means)?.delete_files(context, &paths, args.recursive).await?;
     if !means.ui.is_json() {
@@ -59,7 +59,7 @@ pub(super) async fn clear(args: &ClearArgs, means: Means<'_>) -> Result<Outcome,
             Some(false) => return Err(Failure::new(Exit::FAILED, "nothing was removed")),
             None => {
                 return Err(Failure::usage(format!("context {name} is cleared only by consent"))
-                    .hint("there is no terminal to ask on: say --yes"));
+                    .hint("there is no terminal to confirm on; pass --yes"));
             }
         }
     }

@@ -32,7 +32,7 @@ pub(super) async fn watch(
     reap_orphans();
     let mut sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy::chosen(settings)?);
     if !sync.policy.upload_policy.auto_upload {
-        ui.warning("the policy has autoUpload off: nothing is saved but by `ctxsync push`");
+        ui.warning("autoUpload is off in the policy: only `ctxsync push` saves");
     }
     with_checkpoints(&mut sync);
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };

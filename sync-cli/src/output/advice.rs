@@ -7,7 +7,7 @@ use super::Ui;
 /// Says what to do about a result that is not what was hoped for.
 pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
     if report.nothing_in_scope {
-        ui.note("hint: no white list holds anything here; `ctxsync explain` shows how its paths are read");
+        ui.note("hint: no white list matches any file here; `ctxsync explain` shows how its paths are read");
     }
     if report.held_back > report.in_doubt {
         let guards = ui.known().guards();
@@ -18,11 +18,11 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
             // Those of an earlier push are still held by what held them then.
             (_, None) => all.to_owned(),
         };
-        ui.note(&format!("hint: if the deletions are meant, allow them by {by}"));
+        ui.note(&format!("hint: if the deletions are intended, pass {by}"));
     }
     if report.unmounted > 0 {
         ui.note(
-            "hint: mount the file system again; if what was in it is meant to be gone, say --allow-empty-mount",
+            "hint: mount the file system again; if its files are meant to be deleted, pass --allow-empty-mount",
         );
     }
     if report.conflicts > 0 && !report.stopped_by_conflict {

@@ -44,8 +44,9 @@ impl Known {
     /// Notes what a warning says of guards: a report counts what they held back, and not which it was.
     pub(super) fn note_warning(&self, warning: &str) {
         let mut facts = self.lock();
-        facts.guards.lost_mount |= warning.contains("taken as lost") || warning.contains("the mount is gone");
-        if warning.contains("more than the guard allows") {
+        facts.guards.lost_mount |=
+            warning.contains("treating it as lost") || warning.contains("the mount directory is gone");
+        if warning.contains("more than the deletion guard allows") {
             let digits: String = warning.chars().skip_while(|c| !c.is_ascii_digit()).collect();
             let count = digits.split(' ').next().and_then(|count| count.parse().ok());
             facts.guards.too_many = facts.guards.too_many.max(count);

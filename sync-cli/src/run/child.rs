@@ -104,7 +104,7 @@ fn failed_to_start(program: &OsString, error: &io::Error) -> Failure {
     };
     let failure = Failure::new(exit, format!("cannot run {}", program.display())).caused_by(error);
     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) {
-        return failure.hint("the system has no room for one more process: raise its limits, or end others");
+        return failure.hint("the process limit is reached; raise it, or stop other processes");
     }
     failure.hint("what follows `--` is a program and its arguments; for a shell's words, `-- sh -c '...'`")
 }

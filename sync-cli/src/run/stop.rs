@@ -26,5 +26,5 @@ pub(crate) fn signal_name(signal: Signal) -> String {
 /// Returns the failure of work that was told to stop.
 pub(crate) fn interrupted(signal: Signal) -> Failure {
     Failure::new(Exit::signal(signal.as_raw()), format!("stopped by {}", signal_name(signal)))
-        .hint("nothing is left half done; run the same again to go on from here")
+        .hint("no partial change remains; run the command again to continue")
 }

@@ -109,7 +109,7 @@ pub(crate) async fn supervise(
                     ending = Ending::Killed(Instant::now() + budget.burial());
                 }
                 Ending::Killed(_) => {
-                    ui.warning("some processes of the command can't be ended; what they still write may be missed");
+                    ui.warning("some processes of the command could not be stopped; later writes by them are not saved");
                     break finish(&child, ended.unwrap_or(Ended::Signal(Signal::KILL.as_raw())), told, since);
                 }
             },

@@ -294,7 +294,7 @@ async fn d7_the_mount_itself_is_lost_with_all_below() {
     // Another directory stands there now, with a handful of files of its own.
     a.mount.write("fresh", "1").write("other/fresh", "2");
     let ended = a.push().await;
-    assert!(ended.warned("taken as lost") && ended.warned("`data`"), "{:?}", ended.noted);
+    assert!(ended.warned("treating it as lost") && ended.warned("`data`"), "{:?}", ended.noted);
     let report = ended.report();
     assert_eq!((report.added, report.deleted, report.held_back, report.unmounted), (2, 0, 1, 2));
     withheld(&a.pull().await, 2, "data");

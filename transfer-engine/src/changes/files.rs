@@ -160,7 +160,7 @@ pub(crate) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead,
         Err(error) => {
             let (message, hint) = match &error {
                 ReadError::Io(e) => (format!("cannot be read: {e}"), hint_for(e)),
-                other => (other.to_string(), "the next sync tries it again"),
+                other => (other.to_string(), "the next sync tries again"),
             };
             read.problems.push(PathProblem { path: path.clone(), message, hint: hint.to_owned() });
             read.stats.failed += 1;

@@ -188,7 +188,7 @@ impl<B: Fn() -> Result<Rows, Error>> Unit<'_, '_, '_, '_, B> {
             path: self.unit.clone(),
             message: "this git repository kept changing while it was read; the context keeps it as it was"
                 .to_owned(),
-            hint: "push again; if it fails each time, push when git does less, or with --quiesce".to_owned(),
+            hint: "push again; if it keeps failing, push while git is idle, or with --quiesce".to_owned(),
         });
         let cannot_read = |e: io::Error| Error::local("read", "the local state", e);
         let mut stats = DeltaStats { failed: 1, ..DeltaStats::default() };

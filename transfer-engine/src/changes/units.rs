@@ -163,7 +163,7 @@ fn fail(unit: Unit, trouble: &Trouble, read: &mut Read) {
         read.problems.push(PathProblem {
             path: unit.database.clone(),
             message: format!("the database can't be saved: {trouble}"),
-            hint: "the context keeps the version that it has; the next sync tries it again".to_owned(),
+            hint: "the context keeps its last version; the next sync tries again".to_owned(),
         });
         read.stats.failed += 1;
     }

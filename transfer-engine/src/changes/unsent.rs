@@ -91,7 +91,7 @@ impl Missing {
 
     /// Says it in words.
     pub(crate) fn warning(&self) -> String {
-        let mut text = format!("the deadline came before everything was sent: {}", self.count());
+        let mut text = format!("the deadline passed before everything was sent: {}", self.count());
         for (i, (size, path)) in self.largest.iter().enumerate() {
             let before = match i {
                 0 if self.files as usize <= NAMED => ": ",

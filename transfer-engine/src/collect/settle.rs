@@ -61,7 +61,8 @@ impl Store {
             }
             match result {
                 Err(error) if is_passing(&error) => return Err(error),
-                Err(error) => monitor.warning(&format!("context {name} can't be settled: {error}")),
+                Err(error) => monitor
+                    .warning(&format!("cannot complete the interrupted rename of context {name}: {error}")),
                 Ok(()) => (),
             }
         }

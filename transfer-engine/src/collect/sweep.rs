@@ -185,7 +185,7 @@ impl Store {
                     report.failed += 1;
                     // One is enough to know the reason.
                     if report.failed == 1 {
-                        monitor.warning(&format!("a pack is not deleted: {e}"));
+                        monitor.warning(&format!("cannot delete a pack: {e}"));
                     }
                 }
             }

@@ -16,7 +16,7 @@ use crate::store::{Head, Store};
 /// This part of the memory keeps what was fetched last.
 pub(super) const KEPT: u64 = 8;
 /// What helps where trying again does.
-pub(super) const RETRY: &str = "the next pull tries it again";
+pub(super) const RETRY: &str = "the next pull tries again";
 
 /// What applying needs besides the plan.
 pub(crate) struct Applying<'a> {

@@ -420,7 +420,7 @@ fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut Sy
             monitor.problem(&PathProblem {
                 path: step.path.clone(),
                 message: step.decision.reason.to_string(),
-                hint: "let the deletion through, or move what is in the way".to_owned(),
+                hint: "allow the deletion, or move the path that is in the way".to_owned(),
             });
         }
         _ => {}

@@ -24,6 +24,22 @@ use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::{OwnTree, Tree};
 
+/// What stays the same for a whole download.
+struct Job<'a> {
+    dir: &'a MountDir,
+    filter: &'a Arc<Filter>,
+    options: &'a SyncOptions,
+    monitor: &'a dyn Monitor,
+}
+
+/// What going through a plan without doing anything has shown.
+enum Foreseen {
+    /// It can be carried out, maybe without its deletions.
+    Goes { hold: bool },
+    /// Nothing is done, and this is what would be.
+    Ends(Box<SyncReport>),
+}
+
 /// A download about to be planned.
 struct Opened {
     dir: MountDir,
@@ -82,79 +98,25 @@ impl Mount {
         let gate = self.arriving.alone().await;
         let filter = self.filter(options);
         let opened = self.open_for_download(Some(&filter), options, monitor).await?;
-        let Some(Opened { dir, head, mut header, walk }) = opened else {
+        let Some(Opened { dir, head, header, walk }) = opened else {
             let (head, _) = self.find_live_head(monitor).await?;
             return self.plan_into_nothing(&head, options, monitor).await;
         };
         let dir = dir.owned_by(options.owner);
-        let read = self.delta_options(&dir, &filter, options, Towards::Mount);
+        let as_base = self.is_as_base(header.as_ref(), &head);
+        let job = Job { dir: &dir, filter: &filter, options, monitor };
         monitor.phase(Phase::Scanning);
-        let walk = match walk.and_then(|early| early.over(header.as_ref())) {
-            Some(walk) => walk,
-            None => Walk::start(&read, self.base_rows(header.as_ref(), &filter, options)?),
-        };
-        let as_base = Self::is_same_head(header.as_ref(), &head.key)
-            && header.as_ref().is_some_and(|h| h.agrees && h.scope == self.scope_digest());
-        let cache = self.cache();
-        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
-        let is_known = as_base && header.as_ref().is_some_and(|header| header.held == 0);
-        let paths = if is_known { HeadPaths::as_base() } else { HeadPaths::of(tree.clone()) };
-        let mut delta = local_delta(&read, walk, Purpose::Download(paths), monitor).await?;
-        if Self::looks_lost(options, &delta.stats) {
-            monitor.warning(
-                "nothing of what was brought is in the mount any more: it is taken as lost, and everything is brought again",
-            );
-            header = None;
-            let walk = Walk::start(&read, self.base_rows(None, &filter, options)?);
-            delta = local_delta(&read, walk, Purpose::Download(HeadPaths::of(tree)), monitor).await?;
-        }
-        self.warn_of(Topic::Unmounted, delta.away.warning(), monitor);
-        let stats = delta.stats.clone();
-        let mut report = stats.report(&head);
-        let nothing_to_bring = stats.deleted == 0 || self.policy.delete_policy.sync_local_file;
+        let (mut delta, header) = self.compare(&job, &head, header, walk).await?;
+        let report = delta.stats.report(&head);
+        let nothing_to_bring = delta.stats.deleted == 0 || self.policy.delete_policy.sync_local_file;
         if as_base && header.is_some() && nothing_to_bring && !options.dry_run {
             return Ok(report);
         }
-
         monitor.phase(Phase::Planning);
-        let mut hold = false;
-        let conflict = self.conflict_policy(options);
-        let guarded = options.max_delete.is_some() || self.policy.delete_policy.max_delete_percent.is_some();
-        let may_be_lost = self.may_be_lost(&head, &stats, options);
-        if options.dry_run || guarded || may_be_lost || conflict == ConflictPolicy::Fail {
-            let counted = self.count(&head, header.as_ref(), &mut delta, &filter, options).await?;
-            if may_be_lost && counted.there == 0 && counted.deleted > 0 {
-                hold = true;
-                monitor.warning("nothing of what was brought is in the context any more: it is taken as lost, and deletions are held back");
-            }
-            if self.guards(options, counted.deleted, counted.base) {
-                hold = true;
-                monitor.warning(&format!(
-                    "{} of {} paths would be deleted, more than the guard allows; deletions are held back",
-                    counted.deleted, counted.base
-                ));
-            }
-            if options.dry_run || counted.stopped {
-                let mut plan =
-                    self.download_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
-                while let Some(step) = plan.next().await? {
-                    tell_planned(&step, &filter, monitor, &mut report);
-                    if step.decision.verdict == Verdict::KeepBoth
-                        && let (Some(copy), Some(remote)) = (&step.copy, &step.remote)
-                        && let Ok(Some(copy)) = place_of_copy(&dir, &step.path, copy, &remote.0.entry).await?
-                    {
-                        report.added += 1;
-                        tell_copy(monitor, &step.path, &copy, remote.0.entry.size());
-                    }
-                }
-                if counted.stopped {
-                    report.stopped_by_conflict = true;
-                    (report.added, report.changed, report.deleted, report.extracted) = (0, 0, 0, 0);
-                }
-                return Ok(report);
-            }
-        }
-
+        let hold = match self.foresee(&job, &head, header.as_ref(), &mut delta, &report).await? {
+            Foreseen::Goes { hold } => hold,
+            Foreseen::Ends(report) => return Ok(*report),
+        };
         self.clear_below(&dir, &delta.file_systems, monitor);
         let as_begun = self.header_of(&head, false).await?;
         self.arriving.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
@@ -163,11 +125,11 @@ impl Mount {
         monitor.phase(Phase::Downloading);
         let applying = Applying {
             store: &self.store,
-            dir,
+            dir: dir.clone(),
             filter: filter.clone(),
             options,
             monitor,
-            total: self.expected_progress(&head, &stats),
+            total: self.expected_progress(&head, &delta.stats),
             arriving: self.arriving.clone(),
             lane: Lane::All,
             stop: stop.clone(),
@@ -176,30 +138,131 @@ impl Mount {
             file_systems: delta.file_systems.clone(),
             drops_deleted: self.policy.delete_policy.sync_local_file,
         };
-        let mut ledger = Ledger::new(
-            report,
-            options.only.is_empty() && filter.closed.is_empty(),
-            ListMarks::new(&self.scope),
-            DirTimes::new(self.arriving.take_half_done()),
-        );
+        let knows_all = options.only.is_empty() && filter.closed.is_empty();
+        let times = DirTimes::new(self.arriving.take_half_done());
+        let mut ledger = Ledger::new(report, knows_all, ListMarks::new(&self.scope), times);
         let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
         let contents = Contents::new(self.base_rows(header.as_ref(), &filter, options)?, options.memory);
         let applied = apply(&applying, plan, contents, &mut ledger).await;
         drop(gate);
         applied?;
-        let Ledger { mut report, agrees, marks: mut there, stopped, .. } = ledger;
+        if options.only.is_empty() && !ledger.stopped {
+            let mut met = ledger.marks.clone();
+            met.merge(&delta.marks);
+            self.warn_unmatched(&met, monitor);
+        }
+        self.end_pull(&applying, ledger, as_begun).await
+    }
+
+    /// Whether the base says of each path in scope exactly what the head says.
+    fn is_as_base(&self, header: Option<&BaseHeader>, head: &Head) -> bool {
+        Self::is_same_head(header, &head.key)
+            && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
+    }
+
+    /// Compares the mount with its base, and returns the base's header with what differs; none where the mount looks
+    /// lost and everything is brought again.
+    async fn compare(
+        &self,
+        job: &Job<'_>,
+        head: &Head,
+        header: Option<BaseHeader>,
+        walk: Option<EarlyWalk>,
+    ) -> Result<(LocalDelta, Option<BaseHeader>), Error> {
+        let Job { dir, filter, options, monitor } = *job;
+        let read = self.delta_options(dir, filter, options, Towards::Mount);
+        let walk = match walk.and_then(|early| early.over(header.as_ref())) {
+            Some(walk) => walk,
+            None => Walk::start(&read, self.base_rows(header.as_ref(), filter, options)?),
+        };
+        let cache = self.cache();
+        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
+        let has_all = self.is_as_base(header.as_ref(), head) && header.as_ref().is_some_and(|h| h.held == 0);
+        let paths = if has_all { HeadPaths::as_base() } else { HeadPaths::of(tree.clone()) };
+        let mut delta = local_delta(&read, walk, Purpose::Download(paths), monitor).await?;
+        let mut header = header;
+        if Self::looks_lost(options, &delta.stats) {
+            monitor.warning(
+                "every synced file is missing from the mount; treating it as lost, all files are pulled again",
+            );
+            header = None;
+            let walk = Walk::start(&read, self.base_rows(None, filter, options)?);
+            delta = local_delta(&read, walk, Purpose::Download(HeadPaths::of(tree)), monitor).await?;
+        }
+        self.warn_of(Topic::Unmounted, delta.away.warning(), monitor);
+        Ok((delta, header))
+    }
+
+    /// Goes through the plan without doing anything, where a guard, a conflict or a dry run may keep it from being
+    /// carried out.
+    async fn foresee(
+        &self,
+        job: &Job<'_>,
+        head: &Head,
+        header: Option<&BaseHeader>,
+        delta: &mut LocalDelta,
+        report: &SyncReport,
+    ) -> Result<Foreseen, Error> {
+        let Job { dir, filter, options, monitor } = *job;
+        let mut hold = false;
+        let stops = self.conflict_policy(options) == ConflictPolicy::Fail;
+        let guarded = options.max_delete.is_some() || self.policy.delete_policy.max_delete_percent.is_some();
+        let may_be_lost = self.may_be_lost(head, &delta.stats, options);
+        if !(options.dry_run || guarded || may_be_lost || stops) {
+            return Ok(Foreseen::Goes { hold });
+        }
+        let counted = self.count(head, header, delta, filter, options).await?;
+        if may_be_lost && counted.there == 0 && counted.deleted > 0 {
+            hold = true;
+            monitor.warning(
+                "every synced file is missing from the context; treating it as lost, deletions are held back",
+            );
+        }
+        if self.guards(options, counted.deleted, counted.base) {
+            hold = true;
+            monitor.warning(&format!(
+                "{} of {} paths would be deleted, more than the deletion guard allows; deletions are held back",
+                counted.deleted, counted.base
+            ));
+        }
+        if !options.dry_run && !counted.stopped {
+            return Ok(Foreseen::Goes { hold });
+        }
+        let mut report = report.clone();
+        let mut plan = self.download_plan(head, header, delta, hold, filter, options)?;
+        while let Some(step) = plan.next().await? {
+            tell_planned(&step, filter, monitor, &mut report);
+            if step.decision.verdict == Verdict::KeepBoth
+                && let (Some(copy), Some(remote)) = (&step.copy, &step.remote)
+                && let Ok(Some(copy)) = place_of_copy(dir, &step.path, copy, &remote.0.entry).await?
+            {
+                report.added += 1;
+                tell_copy(monitor, &step.path, &copy, remote.0.entry.size());
+            }
+        }
+        if counted.stopped {
+            report.stopped_by_conflict = true;
+            (report.added, report.changed, report.deleted, report.extracted) = (0, 0, 0, 0);
+        }
+        Ok(Foreseen::Ends(Box::new(report)))
+    }
+
+    /// Makes what arrived the base, or says what is still to come where the pull was stopped.
+    async fn end_pull(
+        &self,
+        applying: &Applying<'_>,
+        ledger: Ledger,
+        as_begun: BaseHeader,
+    ) -> Result<SyncReport, Error> {
+        let Ledger { mut report, agrees, stopped, .. } = ledger;
         if stopped {
             let arrived = report.added + report.unchanged;
-            let totals = &head.snapshot.totals;
+            let totals = &applying.head.snapshot.totals;
             let left = (totals.files + totals.symlinks).saturating_sub(arrived);
             // What has arrived counts directories as well, so this may be too few, but never none: one that
             // was stopped is not through, and has to be gone on with.
             report.pending = report.pending.max(left).max(1);
             return Ok(report);
-        }
-        if options.only.is_empty() {
-            there.merge(&delta.marks);
-            self.warn_unmatched(&there, monitor);
         }
         let _gate = self.arriving.alone().await;
         // What was extracted for somebody who asked for it is to be marked in the context as well.
@@ -207,7 +270,7 @@ impl Mount {
         let agrees = agrees && none_extracted && !self.arriving.missed();
         self.flush_arrivals(&applying.dir).await.map_err(|e| self.not_durable(e))?;
         self.fold_arrivals(Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
-        self.trim_cache(&head);
+        self.trim_cache(applying.head);
         Ok(report)
     }
 
@@ -339,7 +402,7 @@ impl Mount {
             Some(dir) => dir,
             None => {
                 if header.take().is_some() {
-                    monitor.warning("the mount is gone; everything is brought again");
+                    monitor.warning("the mount directory is gone; all files are pulled again");
                 }
                 // A dry run looks at the nearest directory that there is, through a filter that finds
                 // nothing: only what is not there can be planned.

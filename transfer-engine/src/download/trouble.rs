@@ -28,7 +28,7 @@ impl Trouble {
 
     /// What the store lacks.
     pub(super) fn store(message: impl Into<String>) -> Self {
-        let hint = "push it again from a machine that still has it, or restore it from another snapshot";
+        let hint = "push it again from a machine that has it, or restore it from another snapshot";
         Self { message: message.into(), hint: Some(hint) }
     }
 

@@ -32,7 +32,7 @@ pub(crate) enum Expected {
 /// Why something was not put in place or removed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstallError {
-    #[error("it changed while the sync was under way; it is left as it is")]
+    #[error("it changed during the sync; it is left as it is")]
     Changed,
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -162,8 +162,7 @@ impl Mount {
             }
             Ok(None) => {}
             Err(e) => {
-                monitor
-                    .warning(&format!("what is expired was not recycled now, and is to be next time: {e}"));
+                monitor.warning(&format!("expired files were not recycled; the next push tries again: {e}"));
             }
         }
     }

@@ -130,7 +130,7 @@ impl Mount {
         report.pending = report.pending.saturating_sub(held);
         if held > 0 && !attempt.told && !attempt.lost {
             monitor.warning(&format!(
-                "{held} deletions are still held back, since the mount was taken as lost by an earlier upload"
+                "{held} deletions are still held back, because an earlier push found the mount lost"
             ));
         }
         if !attempt.told {
@@ -317,8 +317,8 @@ impl Mount {
     fn tell_lost(&self, lost: &[PackId], monitor: &dyn Monitor) {
         for id in lost {
             monitor.warning(&format!(
-                "{} is not in the store any more, and files of {} lie in it, which can't be brought; put the object back \
-                 from a copy of the store, or save those files again, changed, from a machine that has them",
+                "{} is missing from the store and holds files of {}, which can't be pulled; restore the object \
+                 from a backup, or change those files on a machine that has them and push again",
                 StoreKey::Pack(*id).path(),
                 self.context,
             ));

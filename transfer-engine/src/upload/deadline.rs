@@ -54,7 +54,7 @@ impl Course {
         match Still::begin(hook, mount, options.deadline).await {
             Ok(still) => Ok(Some(still)),
             Err(e) if options.save_unquiesced => {
-                monitor.warning(&format!("not quiesced, and saved as it is: {e}"));
+                monitor.warning(&format!("quiescing failed; the mount is saved as it is: {e}"));
                 self.quiesce_failed.store(true, Ordering::Relaxed);
                 Ok(None)
             }
@@ -66,7 +66,7 @@ impl Course {
     pub(super) async fn resume(&self, still: Option<Still>, monitor: &dyn Monitor) {
         let Some(still) = still else { return };
         if let Err(e) = still.end().await {
-            monitor.warning(&format!("what was quiesced was not resumed: {e}"));
+            monitor.warning(&format!("resuming failed: {e}"));
             self.quiesce_failed.store(true, Ordering::Relaxed);
         }
     }
@@ -128,7 +128,7 @@ impl Mount {
         let Some(saved) = course.saved() else {
             return Err(Error::OutOfTime { name: self.context.clone() });
         };
-        monitor.warning("the deadline came before everything was saved; the next push goes on from here");
+        monitor.warning("the deadline passed before everything was saved; the next push continues from here");
         Ok(SyncReport { partial: true, ..saved })
     }
 

@@ -146,7 +146,7 @@ impl Mount {
             Some(found) => found,
             None => (self.make_context().await?, None),
         };
-        monitor.warning("the mount is gone; its deletions are held back");
+        monitor.warning("the mount directory is gone; deletions are held back");
         let held_back = header.as_ref().map_or(0, |h| h.rows);
         Ok(SyncReport { snapshot: Some(head.key.number), held_back, ..SyncReport::default() })
     }
@@ -287,20 +287,22 @@ impl Mount {
         let stats = &delta.stats;
         self.warn_of(Topic::Unmounted, delta.away.warning(), attempt.job.monitor);
         if Self::looks_lost(attempt.job.options, stats) {
-            attempt.job.monitor.warning("nothing of what was brought is in the mount any more: it is taken as lost, and deletions are held back");
+            attempt.job.monitor.warning(
+                "every synced file is missing from the mount; treating it as lost, deletions are held back",
+            );
             attempt.hold = true;
             attempt.lost = true;
         }
         if self.guards(attempt.job.options, stats.deleted, stats.base) {
             attempt.job.monitor.warning(&format!(
-                "{} of {} paths are deleted, more than the guard allows; deletions are held back",
+                "{} of {} paths are deleted, more than the deletion guard allows; deletions are held back",
                 stats.deleted, stats.base
             ));
             attempt.hold = true;
         }
         if stats.in_doubt > 0 && self.policy.delete_policy.sync_local_file {
             attempt.job.monitor.warning(&format!(
-                "{} paths were not found where the mount kept changing; their deletions are held back until a later push",
+                "{} paths are missing from directories that kept changing; their deletions are held back until a later push",
                 stats.in_doubt
             ));
         }
@@ -376,7 +378,7 @@ impl Pushing<'_> {
         // What the context has in scope is only still to come.
         report.nothing_in_scope = nothing_in_scope && report.pending == 0;
         if report.nothing_in_scope {
-            monitor.warning("no white list matches anything in the mount, which is not empty");
+            monitor.warning("no white list matches any file in the mount");
         }
         self.end(report, cut, delta.stats.sent_in_vain).await
     }

@@ -87,7 +87,7 @@ impl Tally {
                     attempt.job.monitor.problem(&PathProblem {
                         path: step.path.clone(),
                         message: step.decision.reason.to_string(),
-                        hint: "let the deletion through, or move the new file".to_owned(),
+                        hint: "allow the deletion, or move the new file".to_owned(),
                     });
                 }
                 (Action::Skip, size)
