@@ -33,7 +33,7 @@ pub fn copy_path(path: &TreePath, tag: &str, number: u32) -> TreePath {
 /// Returns the path whose conflict copy `path` is, or lies in, where its name says that it is one. Of a name
 /// that was too long for a copy it is the shortened one.
 ///
-/// A copy is in scope where its original is: see [`Scope::standing_for`](crate::Scope::standing_for).
+/// A copy is in scope where its original is: see [`Scope::contains`](crate::Scope::contains).
 pub fn original_path(path: &TreePath) -> Option<TreePath> {
     if !holds_mark(path.as_bytes()) {
         return None;

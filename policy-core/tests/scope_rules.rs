@@ -50,6 +50,19 @@ fn rule_1_the_whole_mount() {
     check(&scope(&[whole]), &["", "a/b"], &[]);
 }
 
+/// A list names a file, and its conflict copy is another path.
+#[test]
+fn a_conflict_copy_takes_part_where_its_original_does() {
+    let scope = scope(&[list("notes.txt", &[]), list("src", &["src/gen"])]);
+    check(
+        &scope,
+        &["notes.conflict-0123abcd.txt", "src/a.conflict-0123abcd.rs", "src.conflict-0123abcd/a"],
+        &["other.conflict-0123abcd.txt", "src/gen.conflict-0123abcd/x"],
+    );
+    assert!(scope.may_hold(&path("src.conflict-0123abcd")));
+    assert!(!scope.may_hold(&path("lib.conflict-0123abcd")));
+}
+
 #[test]
 fn rule_2_under_the_mount_then_the_mapping_then_relative() {
     for spelling in ["/home/wuying/project/src", "/src", "src", "./src", "src/.", "//src"] {

@@ -56,6 +56,7 @@ mod commit;
 mod contexts;
 mod download;
 mod edit;
+mod effect;
 mod env;
 mod error;
 mod extract;

@@ -93,9 +93,9 @@ impl Filter {
         }
     }
 
-    /// Whether the path is in scope; a conflict copy is where its original is.
+    /// Whether the path is in scope, and on no file system and in no place that is left out.
     pub(crate) fn in_scope(&self, path: &TreePath, is_dir: bool) -> bool {
-        self.scope.contains(&self.scope.standing_for(path, is_dir), is_dir)
+        self.scope.contains(path, is_dir)
             && self.own.holding(path).is_none()
             && (self.closed.is_empty() || self.closed.begin_of(path).is_root())
     }
@@ -133,7 +133,7 @@ impl ScanFilter for Filter {
 
     fn may_hold(&self, dir: &TreePath) -> bool {
         (self.only.is_empty() || self.only.iter().any(|o| dir.is_within(o) || o.is_within(dir)))
-            && (self.scope.may_hold(dir) || self.scope.may_hold(&self.scope.standing_for(dir, true)))
+            && self.scope.may_hold(dir)
             && self.own.holding(dir).is_none()
     }
 

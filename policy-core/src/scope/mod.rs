@@ -92,15 +92,16 @@ impl ScopeList {
 }
 
 impl Scope {
-    /// Says whether `path` takes part, and which rule decides. `is_dir` is false for a link to a directory.
+    /// Says whether `path` takes part, and which rule decides. `is_dir` is false for a link to a directory. A conflict
+    /// copy takes part where its original does.
     pub fn decide(&self, path: &TreePath, is_dir: bool) -> ScopeDecision<'_> {
-        let verdict = self.verdict(path, is_dir);
+        let verdict = self.verdict(&self.standing_for(path, is_dir), is_dir);
         ScopeDecision { in_scope: verdict.in_scope(), rule: self.rule(verdict) }
     }
 
-    /// Whether `path` takes part.
+    /// Whether `path` takes part; a conflict copy does where its original does.
     pub fn contains(&self, path: &TreePath, is_dir: bool) -> bool {
-        self.verdict(path, is_dir).in_scope()
+        self.takes(&self.standing_for(path, is_dir), is_dir)
     }
 
     /// Returns the path by whose place in scope that of `path` is decided: a conflict copy is in scope where
@@ -108,14 +109,11 @@ impl Scope {
     ///
     /// A copy of what has a very long name does not tell the whole of it; then the name is one that a rule
     /// knows, if that brings it into scope.
-    pub fn standing_for<'p>(&self, path: &'p TreePath, is_dir: bool) -> Cow<'p, TreePath> {
+    fn standing_for<'p>(&self, path: &'p TreePath, is_dir: bool) -> Cow<'p, TreePath> {
         let Some(original) = original_path(path) else { return Cow::Borrowed(path) };
         let of_rules = self.rules.iter().filter_map(|rule| rule.uncut(path, &original));
-        match of_rules
-            .into_iter()
-            .find(|named| self.contains(named, is_dir) || is_dir && self.may_hold(named))
-        {
-            Some(named) if !self.contains(&original, is_dir) => Cow::Owned(named),
+        match of_rules.into_iter().find(|named| self.takes(named, is_dir) || is_dir && self.leads_on(named)) {
+            Some(named) if !self.takes(&original, is_dir) => Cow::Owned(named),
             _ => Cow::Owned(original),
         }
     }
@@ -123,8 +121,19 @@ impl Scope {
     /// Whether anything strictly below the directory `dir` can be in scope.
     ///
     /// It never says no where the answer is yes. It is exact for plain lists and excludes; with expressions
-    /// and patterns it may say yes for a directory in which nothing is.
+    /// and patterns it may say yes for a directory in which nothing is. In the copy of a directory lies what lies in
+    /// its original.
     pub fn may_hold(&self, dir: &TreePath) -> bool {
+        self.leads_on(dir) || self.leads_on(&self.standing_for(dir, true))
+    }
+
+    /// Whether the rules take a path by this very name.
+    fn takes(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.verdict(path, is_dir).in_scope()
+    }
+
+    /// Whether the rules take anything below a directory of this very name.
+    fn leads_on(&self, dir: &TreePath) -> bool {
         let by_lists = self.lists.is_empty() || self.rules.may_hold(dir, !self.expressions.is_empty());
         by_lists && self.patterns.ignoring(dir.as_bytes(), true).is_none()
     }

@@ -35,9 +35,7 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
         let is_dir = path.is_root()
             || typed.as_bytes().ends_with(b"/")
             || mount.resolved.join(os_path(&path)).symlink_metadata().is_ok_and(|found| found.is_dir());
-        // A conflict copy is in scope where its original is.
-        let subject = scope.standing_for(&path, is_dir);
-        let decision = scope.decide(&subject, is_dir);
+        let decision = scope.decide(&path, is_dir);
         // Whatever a policy says: what this program keeps for itself is no part of the work.
         let own = own.holding(&path);
         let in_scope = decision.in_scope && own.is_none();

@@ -42,7 +42,7 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals)
     };
     signals.hold(true);
     let arrivals = held.arrivals(ui);
-    let end = work(args, &mounts.dir, &held, &arrivals, signals, budget, means).await;
+    let end = work(args, &mounts.dir, &held, &arrivals, signals, budget).await;
 
     let overdue = final_exit(&end, Exit::INCOMPLETE);
     let leave = Leave { told: end.told, save: args.save, moments: budget.moments(end.since), overdue };
@@ -70,9 +70,8 @@ async fn work(
     arrivals: &Arc<Arrivals>,
     signals: &mut Signals,
     budget: Budget,
-    means: Means<'_>,
 ) -> End {
-    let ui = means.ui;
+    let Means { settings, ui, .. } = held.means;
     let not_run =
         |failure: Option<Failure>, told| End { command: None, failure, told, since: Instant::now() };
     if args.wait {
@@ -85,7 +84,7 @@ async fn work(
         }
     }
     let started = create_dir(dir)
-        .and_then(|()| Child::start(&args.command, dir, &variables(held.session.id(), means.settings)));
+        .and_then(|()| Child::start(&args.command, dir, &variables(held.session.id(), settings)));
     let child = match started {
         Ok(child) => child,
         Err(failure) => return not_run(Some(failure), None),

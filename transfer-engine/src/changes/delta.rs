@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::batch::{Batch, Work};
 use super::differences::LocalDelta;
-use super::files::{Read, Readers, read_long};
+use super::files::{Read, Readers, Told, read_long};
 use super::head_paths::HeadPaths;
 use super::options::{DeltaOptions, Sending};
 use super::reading::step_buffers;
@@ -28,6 +28,7 @@ use super::walk::{Walk, Walked};
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::monitor::{Monitor, Progress};
+use crate::packing::Added;
 use crate::state::{DeltaRow, DeltaState, MemberRow, Runs};
 use crate::tree::ChunkIndex;
 
@@ -195,12 +196,12 @@ impl Reading<'_, '_, '_> {
     }
 
     pub(crate) async fn read_long(&mut self, work: Work) -> Result<(), Error> {
-        let env = self.options.mount.env();
         if let Some(limit) = self.options.max_upload {
             self.readers.allowance = limit.saturating_sub(self.new_bytes);
         }
         let sending = self.sending.as_mut();
-        let read = read_long(&self.readers, env, work, sending, &mut self.progress, self.monitor).await?;
+        let told = Told { progress: &mut self.progress, monitor: self.monitor };
+        let read = read_long(&self.readers, work, sending, told).await?;
         self.settle(Ok(read), true).await
     }
 
@@ -212,7 +213,8 @@ impl Reading<'_, '_, '_> {
         if let Some(sending) = &mut self.sending {
             sending.sink.pace().note_rows(read.rows.len() as u64);
             for block in read.blocks {
-                sending.sink.add_block(block).await?;
+                // Then the rows below count as not sent, once it is settled what has landed.
+                self.delta.cut_short |= sending.sink.add_block(block).await? == Added::TooLate;
             }
         }
         for row in read.rows {

@@ -14,7 +14,7 @@ use super::reading::{LongFile, Parents, Piece, ReadError, read_whole};
 use super::stats::{DeltaStats, count_row};
 use super::together::Together;
 use crate::buffers::Buffers;
-use crate::env::{Env, JobLost};
+use crate::env::JobLost;
 use crate::error::Error;
 use crate::format::{
     ARCHIVE_MODE_LEVEL, ARCHIVE_MODE_TARGET, BlockBuilder, CHUNK_MAX, ChunkId, FILE_MODE_TARGET, SealedBlock,
@@ -23,9 +23,9 @@ use crate::format::{
 use crate::local::sqlite::Member;
 use crate::local::{Fingerprint, MountDir, ScanFilter};
 use crate::monitor::{Monitor, PathProblem, Progress};
-use crate::packing::Chunks;
 use crate::packing::detach;
 use crate::packing::is_dense;
+use crate::packing::{Added, Chunks};
 use crate::state::{DeltaRow, DeltaState, MemberRow};
 use crate::tree::ChunkIndex;
 
@@ -237,21 +237,25 @@ impl Blocks {
     }
 }
 
+/// Who is told how far it has come.
+pub(crate) struct Told<'a> {
+    pub(crate) progress: &'a mut Progress,
+    pub(crate) monitor: &'a dyn Monitor,
+}
+
 /// Reads a long file: one step after the other, each hashed and compressed while the next is read.
 pub(crate) async fn read_long(
     readers: &Readers,
-    env: &Env,
     work: Work,
     mut sending: Option<&mut Sending<'_, '_>>,
-    progress: &mut Progress,
-    monitor: &dyn Monitor,
+    mut told: Told<'_>,
 ) -> Result<Read, Error> {
     let mut read = Read::default();
     let Work::File { path, base, print } = work else { return Ok(read) };
     let lost = |e: JobLost| Error::local("read", readers.mount.show(&path), io::Error::from(e));
     let mut result = Err(ReadError::Unstable);
     for _ in 0..3 {
-        let once = read_long_once(readers, env, &path, &mut sending, &mut read, progress, monitor).await;
+        let once = read_long_once(readers, &path, &mut sending, &mut read, &mut told).await;
         result = match once {
             Ok(result) => result,
             Err(LongError::Lost(e)) => return Err(lost(e)),
@@ -283,38 +287,32 @@ pub(crate) type FileRead = Result<(Fingerprint, bool, Vec<(ChunkId, u32)>), Read
 
 pub(crate) async fn read_long_once(
     readers: &Readers,
-    env: &Env,
     path: &TreePath,
     sending: &mut Option<&mut Sending<'_, '_>>,
     read: &mut Read,
-    progress: &mut Progress,
-    monitor: &dyn Monitor,
+    told: &mut Told<'_>,
 ) -> Result<FileRead, LongError> {
     let opened = {
-        let (mount, env_, path) = (readers.mount.clone(), env.clone(), path.clone());
-        let buffers = readers.buffers.clone();
-        let open = move || LongFile::open(&mount.parent(&path)?, path.name(), &buffers, &env_);
-        env.blocking(open).await.map_err(LongError::Lost)?
+        let (mount, path, buffers) = (readers.mount.clone(), path.clone(), readers.buffers.clone());
+        let open = move || LongFile::open(&mount.parent(&path)?, path.name(), &buffers, mount.env());
+        readers.mount.env().blocking(open).await.map_err(LongError::Lost)?
     };
     match opened {
-        Ok(file) => stream(readers, env, path, file, sending, read, progress, monitor).await,
+        Ok(file) => stream(readers, path, file, sending, read, told).await,
         Err(e) => Ok(Err(e)),
     }
 }
 
 /// Reads an open file to its end, and sends what is new.
-#[expect(clippy::too_many_arguments, reason = "what is read, and all that it adds to")]
 pub(crate) async fn stream(
     readers: &Readers,
-    env: &Env,
     path: &TreePath,
     file: LongFile,
     sending: &mut Option<&mut Sending<'_, '_>>,
     read: &mut Read,
-    progress: &mut Progress,
-    monitor: &dyn Monitor,
+    told: &mut Told<'_>,
 ) -> Result<FileRead, LongError> {
-    let size = file.size();
+    let (env, size) = (readers.mount.env(), file.size());
     let archived = readers.is_archived(path);
     // Each step is read once the one before is, while those before are hashed and compressed.
     let steps = futures::stream::unfold((Some(file), env.clone()), |(file, env)| async move {
@@ -352,15 +350,18 @@ pub(crate) async fn stream(
             Hashed::Chunks(step) => {
                 read.new_bytes += step.new_bytes;
                 read.stats.bytes_read += step.bytes_read;
-                progress.bytes_done += step.bytes_read;
-                monitor.progress(progress);
+                told.progress.bytes_done += step.bytes_read;
+                told.monitor.progress(told.progress);
                 all.extend(step.chunks);
                 if read.new_bytes > readers.allowance {
                     return Err(LongError::TooMuch);
                 }
                 if let Some(sending) = sending {
                     for block in step.blocks {
-                        sending.sink.add_block(block).await.map_err(LongError::Store)?;
+                        let added = sending.sink.add_block(block).await.map_err(LongError::Store)?;
+                        if added == Added::TooLate {
+                            return Ok(Err(ReadError::OutOfTime { size }));
+                        }
                     }
                     if sending.sink.is_closed() {
                         return Ok(Err(ReadError::OutOfTime { size }));
@@ -426,6 +427,7 @@ impl Readers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::Env;
     use crate::format::Codec;
     use crate::format::fixture::{SplitMix, text};
 

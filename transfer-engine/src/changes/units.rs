@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::batch::LONG;
 use super::delta::Reading;
-use super::files::{Blocks, FileRead, LongError, Read, Readers, finish_file, stream};
+use super::files::{Blocks, FileRead, LongError, Read, Readers, Told, finish_file, stream};
 use super::reading::{LongFile, Parents, ReadError};
 use super::stats::count_row;
 use super::together::by_database;
@@ -291,8 +291,8 @@ impl Reading<'_, '_, '_> {
             let result: Result<FileRead, LongError> = match opened {
                 Ok(file) => {
                     let sending = &mut self.sending.as_mut();
-                    let (progress, monitor) = (&mut self.progress, self.monitor);
-                    stream(&self.readers, &env, &path, file, sending, &mut read, progress, monitor).await
+                    let mut told = Told { progress: &mut self.progress, monitor: self.monitor };
+                    stream(&self.readers, &path, file, sending, &mut read, &mut told).await
                 }
                 Err(e) => Ok(Err(ReadError::from(e))),
             };

@@ -11,9 +11,7 @@ use policy_core::{Entry, Timestamp, TreePath, Verdict};
 use rustix::fs::Mode;
 use tokio::sync::Semaphore;
 
-use super::applying::{
-    Applying, Expecting, KEPT, RETRY, expecting, has_outcome, has_same_content, is_local_dir, problem,
-};
+use super::applying::{Applying, Expecting, KEPT, RETRY, expecting, has_outcome, is_local_dir, problem};
 use super::compare::{free_copy_path, link_print};
 use super::contents::{Contents, Source};
 use super::dir_times::set_all;
@@ -26,6 +24,7 @@ use super::recent::Recent;
 use super::removing::{Removal, Stuck, remove_all, remove_now};
 use super::trouble::Trouble;
 use super::windows::Windows;
+use crate::effect::has_same_content;
 use crate::error::Error;
 use crate::format::TreeEntry;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Stagings, set_times};

@@ -60,19 +60,6 @@ pub(super) fn is_local_dir(step: &PlanStep) -> bool {
     }
 }
 
-/// Whether the mount's file has the content that the context's has, so that only the mode differs.
-pub(super) fn has_same_content(step: &PlanStep) -> bool {
-    let local = match &step.local {
-        Some(row) => match &row.state {
-            DeltaState::Present { entry, .. } => Some(entry),
-            _ => None,
-        },
-        None => step.base.as_ref().map(|b| &b.entry),
-    };
-    let there = step.remote.as_ref().map(|r| &r.0.entry.node);
-    matches!(there, Some(Node::File { .. })) && local.map(|l| &l.node) == there
-}
-
 /// Returns what the plan saw of a file or link; `None` where there was nothing, or a directory.
 pub(crate) fn expecting(step: &PlanStep) -> Option<Expecting> {
     match &step.local {

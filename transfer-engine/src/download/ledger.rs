@@ -3,15 +3,16 @@
 use std::collections::VecDeque;
 use std::io;
 
-use policy_core::{Entry, ListMarks, Node, Reason, TreePath, Verdict};
+use policy_core::{Entry, ListMarks, Node, Reason, Towards, TreePath, Verdict};
 
-use super::applying::{Applying, RETRY, has_outcome, has_same_content, is_local_dir};
+use super::applying::{Applying, RETRY, has_outcome, is_local_dir};
 use super::dir_times::DirTimes;
 use super::extracting::{Brought, Fate, Out};
 use super::fetch::Fetched;
 use super::item::{Outcome, Told};
 use super::place::with_print;
 use crate::changes::{special_of, tell_if_in_the_way};
+use crate::effect::{Effect, effect, has_same_content};
 use crate::error::Error;
 use crate::local::Fingerprint;
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason};
@@ -71,16 +72,9 @@ impl Ledger {
             return Ok(());
         }
         tell(step, &applying.filter, applying.monitor, &mut self.report);
-        let row = base_after(step).map(|row| row.map(|row| row.among(&applying.file_systems)));
-        let base = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.entry);
-        let there = step.remote.as_ref().map(|r| &r.0.entry);
-        self.agrees &= !step.recycled;
-        self.agrees &= match (base, there) {
-            (None, None) => true,
-            (Some(base), Some(there)) => base.agrees_with(there),
-            (Some(entry), None) => step.remote_implied && entry.agrees_with(&Entry::IMPLIED_DIR),
-            (None, Some(_)) => false,
-        };
+        let Effect { base: row, agrees, .. } = effect(step, Towards::Mount, 0);
+        let row = row.map(|row| row.map(|row| row.among(&applying.file_systems)));
+        self.agrees &= agrees;
         let archive = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.archive);
         let awaits_mark = match archive {
             Some(Archive::Pending) => applying.filter.extracts(&step.path),
@@ -193,88 +187,79 @@ impl Ledger {
     }
 
     /// Counts and tells what became of an archive.
-    pub(super) fn settle_archive(
-        &mut self,
-        applying: &Applying<'_>,
-        Brought { row, .. }: &Brought,
-        fate: Fate,
-    ) {
+    pub(super) fn settle_archive(&mut self, applying: &Applying<'_>, archive: &Brought, fate: Fate) {
+        let row = &archive.row;
         self.times.settle(&row.path, false, matches!(fate, Fate::Out(_)));
-        let report = &mut self.report;
-        let failed = |message: String, hint: &str| {
-            applying.monitor.problem(&PathProblem { path: row.path.clone(), message, hint: hint.to_owned() });
-        };
-        let Out { into, extracted, left_out, stays } = match fate {
-            Fate::Out(out) => *out,
+        let (message, hint) = match fate {
             Fate::NoArchive => return,
-            Fate::Left => {
-                self.agrees = false;
-                return;
-            }
             Fate::Stopped => {
                 self.stopped = true;
                 return;
             }
-            Fate::Later => {
-                report.failed += 1;
+            Fate::Left => {
                 self.agrees = false;
-                return failed(
-                    "something else came to be where what is in it was to come out".to_owned(),
-                    RETRY,
-                );
+                return;
+            }
+            Fate::Out(out) => {
+                self.agrees = false;
+                return self.settle_out(applying, &row.path, *out);
+            }
+            Fate::Later => {
+                ("something else came to be where what is in it was to come out".to_owned(), RETRY.to_owned())
             }
             Fate::Failed(trouble) => {
-                report.failed += 1;
-                self.agrees = false;
                 let hint = trouble.hint_or(RETRY);
-                return failed(trouble.message, &hint);
+                (trouble.message, hint)
             }
             Fate::Refused(message) => {
-                report.failed += 1;
-                self.agrees = false;
-                return failed(
-                    message,
-                    "it is left as it is; remove it, or leave it out by extractPolicy.paths",
-                );
+                let hint = "it is left as it is; remove it, or leave it out by extractPolicy.paths";
+                (message, hint.to_owned())
             }
         };
         self.agrees = false;
+        self.report.failed += 1;
+        applying.monitor.problem(&PathProblem { path: row.path.clone(), message, hint });
+    }
+
+    /// Counts and tells what came out of an archive.
+    fn settle_out(&mut self, applying: &Applying<'_>, archive: &TreePath, out: Out) {
+        let Out { into, extracted, left_out, stays } = out;
+        let (report, monitor) = (&mut self.report, applying.monitor);
         report.extracted += u64::from(extracted.members > 0 || extracted.left_out_total == 0);
         let members = match extracted.members {
             1 => "1 member".to_owned(),
             n => format!("{n} members"),
         };
         let place = if into.is_root() { "the mount".to_owned() } else { format!("`{into}`") };
-        applying.monitor.path(&PathEvent {
-            path: &row.path,
+        monitor.path(&PathEvent {
+            path: archive,
             action: Action::Extract,
             side: Side::Local,
             reason: &format!("{members} into {place}"),
             size: extracted.bytes,
         });
         for warning in &extracted.warnings {
-            applying.monitor.warning(&format!("`{}`: {warning}", row.path));
+            monitor.warning(&format!("`{archive}`: {warning}"));
         }
         if extracted.left_out_total > 0 {
             let first = extracted.left_out.first().map(|p| format!(", such as `{p}`")).unwrap_or_default();
-            applying.monitor.warning(&format!(
-                "`{}` stays: of what is in it {} take no part here{first}",
-                row.path, extracted.left_out_total
+            monitor.warning(&format!(
+                "`{archive}` stays: of what is in it {} take no part here{first}",
+                extracted.left_out_total
             ));
         }
         if let Some(why) = stays {
             report.failed += 1;
             let hint = why.hint_or(RETRY);
-            failed(why.message, &hint);
+            monitor.problem(&PathProblem { path: archive.clone(), message: why.message, hint });
         }
         report.failed += left_out.total;
         for path in left_out.named {
-            applying.monitor.problem(&PathProblem {
+            monitor.problem(&PathProblem {
                 message: format!(
-                    "it is in `{}` as well, and is something else there; it is left as it is",
-                    row.path
+                    "it is in `{archive}` as well, and is something else there; it is left as it is"
                 ),
-                hint: format!("look into `{}`, which stays", row.path),
+                hint: format!("look into `{archive}`, which stays"),
                 path,
             });
         }
@@ -329,16 +314,13 @@ fn concerns_dir(told: &Told) -> bool {
 /// Returns what is to be told and remembered of a step that has an outcome.
 pub(crate) fn told(step: &PlanStep, filter: &Filter) -> Told {
     let there = step.remote.as_ref().map(|r| &r.0.entry);
-    let entry = there.cloned().or_else(|| step.remote_implied.then_some(Entry::IMPLIED_DIR));
+    let Effect { action, base, .. } = effect(step, Towards::Mount, 0);
     Told {
         path: step.path.clone(),
-        action: action_of(step),
+        action,
         reason: step.decision.reason,
         size: there.or(step.base.as_ref().map(|b| &b.entry)).map_or(0, Entry::size),
-        row: entry.map(|entry| BaseRow {
-            archive: archive_after(step, &entry, filter),
-            ..BaseRow::new(step.path.clone(), entry, None)
-        }),
+        row: base.flatten().map(|row| BaseRow { archive: archive_after(step, &row.entry, filter), ..row }),
         copy: None,
     }
 }
@@ -377,17 +359,6 @@ pub(super) fn unfinished(step: &PlanStep, filter: &Filter) -> Option<Brought> {
         },
     };
     Some(Brought { row: base.clone(), print })
-}
-
-fn action_of(step: &PlanStep) -> Action {
-    match step.decision.verdict {
-        Verdict::Write if stands(step) => Action::Change,
-        Verdict::Write => Action::Add,
-        Verdict::Delete => Action::Delete,
-        Verdict::Nothing | Verdict::HoldBack | Verdict::Keep => Action::Keep,
-        Verdict::KeepBoth | Verdict::Stop => Action::Conflict,
-        Verdict::Withhold => Action::Skip,
-    }
 }
 
 /// Tells the monitor of a step that is planned and not carried out, and counts it.
@@ -450,29 +421,4 @@ pub(crate) fn tell_copy(monitor: &dyn Monitor, of: &TreePath, copy: &TreePath, s
 /// Whether a step's reason is one that a person wants to read of.
 fn is_worth_telling(reason: Reason) -> bool {
     !matches!(reason, Reason::Unchanged | Reason::SameChange | Reason::DeletedOnBoth)
-}
-
-/// Returns the row that the base has after a step without an outcome: `None` leaves it as it was.
-fn base_after(step: &PlanStep) -> Option<Option<BaseRow>> {
-    let local = || match &step.local.as_ref()?.state {
-        DeltaState::Present { entry, seen, trusted, .. } => Some(BaseRow {
-            archive: archive_of(step, entry),
-            ..BaseRow::new(step.path.clone(), entry.clone(), seen.filter(|_| *trusted))
-        }),
-        _ => None,
-    };
-    match (step.decision.verdict, step.decision.reason) {
-        (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
-        (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
-        (Verdict::Withhold, Reason::Recycled) => local().map(Some),
-        (Verdict::HoldBack, Reason::DeletedThereHeld) if step.base.is_none() => local().map(Some),
-        // They agree on the content, so that its deletion is one; the mode that is here is a change against it, for
-        // which it has to be looked at again.
-        (Verdict::Keep, Reason::Modes) => {
-            let there = step.remote.as_ref().map(|r| &r.0.entry).filter(|there| !there.is_dir())?;
-            let row = BaseRow::new(step.path.clone(), there.clone(), None);
-            Some(Some(BaseRow { archive: archive_of(step, there), ..row }))
-        }
-        _ => None,
-    }
 }

@@ -95,7 +95,7 @@ impl Edit<'_> {
                 Some(sealed) = sealing.next(), if !sealing.is_empty() => {
                     let sealed: Result<Vec<SealedBlock>, crate::env::JobLost> = sealed;
                     for block in sealed.map_err(|e| cannot_read(e.into()))? {
-                        self.sink.add_block(block).await?;
+                        self.add(block).await?;
                     }
                 }
                 step = hashing.next(), if open && sealing.len() <= width => {

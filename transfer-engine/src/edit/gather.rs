@@ -93,7 +93,7 @@ impl Edit<'_> {
                 held_bytes = 0;
                 let chunks = std::mem::take(&mut held);
                 for block in env.blocking(move || seal(chunks)).await.map_err(lost)? {
-                    self.sink.add_block(block).await?;
+                    self.add(block).await?;
                 }
             }
             if is_end {

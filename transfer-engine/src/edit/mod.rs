@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use crate::commit::{Attempts, Prepared, Published, written_here};
 use crate::error::Error;
-use crate::format::{ContextName, Kind, PackId, Snapshot, TreeEntry};
-use crate::packing::{Chunks, PackSink};
+use crate::format::{ContextName, Kind, PackId, SealedBlock, Snapshot, TreeEntry};
+use crate::packing::{Added, Chunks, PackSink};
 use crate::report::SyncReport;
 use crate::state::Cache;
 use crate::store::{Head, Store};
@@ -151,6 +151,14 @@ impl<'a> Edit<'a> {
                     };
                 }
             }
+        }
+    }
+
+    /// Adds a block to what is sent.
+    async fn add(&mut self, block: SealedBlock) -> Result<(), Error> {
+        match self.sink.add_block(block).await? {
+            Added::Taken => Ok(()),
+            Added::TooLate => Err(Error::OutOfTime { name: self.name.clone() }),
         }
     }
 

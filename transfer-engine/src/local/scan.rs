@@ -182,6 +182,25 @@ enum SlotState {
     Taken,
 }
 
+impl Slot {
+    fn waiting(path: TreePath, parent: Option<Arc<Handle>>, inode: u64, in_git: bool) -> Self {
+        let (state, done) = (Mutex::new(SlotState::Waiting), Condvar::new());
+        Self { path, parent, inode, in_git, state, done }
+    }
+}
+
+/// Returns what something that is no directory was found to be.
+fn leaf(dir: &OwnedFd, name: &[u8], kind: FileType, print: Fingerprint) -> FoundKind {
+    match kind {
+        FileType::RegularFile => FoundKind::File(print),
+        FileType::Symlink => match read_link_at(dir, name) {
+            Ok(target) => FoundKind::Symlink { target, print },
+            Err(error) => FoundKind::Unreadable { error, whole_dir: false },
+        },
+        kind => FoundKind::Unsupported(Special::of(kind)),
+    }
+}
+
 impl Scan {
     /// Starts a walk over `mount`. Fails only if the directory in which it begins can't be listed.
     pub(crate) fn start(mount: &MountDir, plan: ScanPlan) -> io::Result<Self> {
@@ -486,26 +505,13 @@ impl Shared {
                     continue;
                 }
                 FileType::Directory => {
-                    let listing = walk.then(|| {
-                        Arc::new(Slot {
-                            path: child,
-                            parent: keep.then(|| handle.clone()),
-                            inode: print.inode,
-                            in_git,
-                            state: Mutex::new(SlotState::Waiting),
-                            done: Condvar::new(),
-                        })
-                    });
+                    let parent = keep.then(|| handle.clone());
+                    let listing = walk.then(|| Arc::new(Slot::waiting(child, parent, print.inode, in_git)));
                     ItemKind::Dir { print, in_scope, listing }
                 }
-                FileType::RegularFile if in_scope => ItemKind::Leaf(FoundKind::File(print)),
-                FileType::Symlink if in_scope => match read_link_at(dir, name) {
-                    Ok(target) => ItemKind::Leaf(FoundKind::Symlink { target, print }),
-                    Err(error) => ItemKind::Leaf(FoundKind::Unreadable { error, whole_dir: false }),
-                },
-                kind if in_scope => ItemKind::Leaf(FoundKind::Unsupported(Special::of(kind))),
                 // It was a directory a moment ago, and as what it is now it is out of scope.
-                _ => continue,
+                _ if !in_scope => continue,
+                kind => ItemKind::Leaf(leaf(dir, name, kind, print)),
             };
             items.push(Item { name: name.into(), kind });
         }

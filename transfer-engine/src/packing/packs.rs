@@ -21,6 +21,16 @@ use crate::state::{NotedPack, PackJournal};
 use crate::store::{Store, unusable};
 use crate::tree::{PutPack, SegmentSink};
 
+/// What became of a block.
+#[must_use = "a block that came too late has to be sent again"]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It goes with a pack.
+    Taken,
+    /// The time for sending is over: its chunks are in no pack, and files that need them count as not sent.
+    TooLate,
+}
+
 /// A pack of less waits for the tree, to share its request.
 const WORTH_SENDING_AHEAD: u64 = 4 << 20;
 
@@ -132,15 +142,16 @@ impl PackSink {
         self.round_ends.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Whether the time for sending is over; what is added then is dropped.
+    /// Whether the time for sending is over; what is added then is given back.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.closed |= self.paced && self.pace.is_over();
         self.closed
     }
 
-    pub(crate) async fn add_block(&mut self, block: SealedBlock) -> Result<(), Error> {
+    /// Adds a block to the pack that is being filled.
+    pub(crate) async fn add_block(&mut self, block: SealedBlock) -> Result<Added, Error> {
         if self.is_closed() {
-            return Ok(());
+            return Ok(Added::TooLate);
         }
         // Against a deadline, what is small must not wait for what is large.
         let full = self.filling.as_ref().is_some_and(|pack| {
@@ -157,7 +168,10 @@ impl PackSink {
         let place = pack.append(block).map_err(|e| unusable(key, e))?;
         let len = pack.len();
         self.chunks.place(place, &chunks);
-        if len >= self.pace.pack_target() { self.send().await } else { Ok(()) }
+        if len >= self.pace.pack_target() {
+            self.send().await?;
+        }
+        Ok(Added::Taken)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -390,7 +404,8 @@ impl SegmentSink for PackSink {
         let sealed = self.store().env().blocking(move || seal(vec![(id, bytes)])).await;
         let sealed = sealed.map_err(|e| Error::local("compress", "a chunk", io::Error::from(e)))?;
         for block in sealed {
-            self.add_block(block).await?;
+            // One that came too late is found nowhere.
+            let _added: Added = self.add_block(block).await?;
         }
         let what = || "a chunk was sent nowhere".to_owned();
         self.sent(&id).ok_or_else(|| Error::Corrupt { key: id.to_string(), what: what() })

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use policy_core::{Decision, Entry, Reason, TreePath, Verdict};
+use policy_core::{Decision, Entry, Reason, Towards, TreePath, Verdict};
 
 use super::attempt::{Attempt, Made, Onto};
 use super::conflict_copies::Copies;
 use crate::changes::LocalDelta;
+use crate::effect::{Effect, effect};
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
 use crate::local::FileSystems;
 use crate::mount::Mount;
 use crate::packing::{Chunks, PackSink};
 use crate::plan::{PlanStep, archive_of};
-use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, NextBase};
+use crate::state::{Archive, BaseRow, DeltaRow, NextBase};
 use crate::tree::{ChunkIndex, Lookup, Resolved, TreeUpdate};
 
 /// What a new tree is made with, beside the plan.
@@ -124,9 +125,9 @@ enum Changed {
 impl Making<'_> {
     /// Returns the row that the base has after a step, if another one, and notes whether it agrees with the tree.
     fn note(&mut self, step: &PlanStep, withheld: bool) -> Option<Option<BaseRow>> {
-        let row = base_after(step, self.uploaded, &self.file_systems);
-        // With a placeholder, a new file may have to be withheld.
-        self.agrees &= !withheld && agrees_after(step, row.as_ref()) && !step.recycled;
+        let Effect { base: row, agrees, .. } = effect(step, Towards::Store, self.uploaded);
+        let row = row.map(|row| row.map(|row| row.among(&self.file_systems)));
+        self.agrees &= agrees && !withheld;
         // A pending archive is something to do for the next download.
         let row_after = row.as_ref().map_or(step.base.as_ref(), Option::as_ref);
         self.agrees &= row_after.is_none_or(|row| row.archive != Archive::Pending);
@@ -201,54 +202,6 @@ impl Making<'_> {
 fn archive_extracted(step: &PlanStep) -> bool {
     let came_out = |there: &TreeEntry| archive_of(step, &there.entry).came_out();
     step.remote.as_ref().is_some_and(|there| !there.0.extracted && came_out(&there.0))
-}
-
-/// Returns the row that the base has after the step: `None` leaves it as it was.
-fn base_after(step: &PlanStep, now: i64, file_systems: &FileSystems) -> Option<Option<BaseRow>> {
-    let writes = matches!(step.decision.verdict, Verdict::Write | Verdict::KeepBoth);
-    let uploaded = step.remote.as_ref().filter(|_| !writes).map_or(now, |r| r.0.entry.uploaded);
-    let local = || {
-        step.local.as_ref().and_then(|row| match &row.state {
-            DeltaState::Present { entry, seen, trusted, .. } => {
-                let print = seen.filter(|_| *trusted);
-                let kept = BaseRow::new(row.path.clone(), Entry { uploaded, ..entry.clone() }, print);
-                Some(BaseRow { archive: archive_of(step, entry), ..kept.among(file_systems) })
-            }
-            _ => None,
-        })
-    };
-    match (step.decision.verdict, step.decision.reason) {
-        (Verdict::KeepBoth, _) if step.local.is_none() => None,
-        // A directory that was implied, and that the context dropped: what implied it leaves the base, and
-        // it must not look new afterwards.
-        (_, Reason::DeletedThere | Reason::ChangedThere) if step.base.is_none() => local().map(Some),
-        (Verdict::Write | Verdict::KeepBoth, _) => Some(local()),
-        (Verdict::Delete, _) | (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
-        (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
-        // So that it need not be read each time to know that it is what was recycled.
-        (Verdict::Withhold, Reason::Recycled) => local().map(Some),
-        _ => None,
-    }
-}
-
-/// Whether the tree says after the step what the base says.
-fn agrees_after(step: &PlanStep, base_after: Option<&Option<BaseRow>>) -> bool {
-    let base = match base_after {
-        Some(row) => row.as_ref().map(|r| &r.entry),
-        None => step.base.as_ref().map(|r| &r.entry),
-    };
-    let tree = match step.decision.verdict {
-        Verdict::Write | Verdict::Delete => return true,
-        Verdict::KeepBoth => return false,
-        _ => step.remote.as_ref().map(|r| &r.0.entry),
-    };
-    match (base, tree) {
-        (None, None) => true,
-        (Some(base), Some(tree)) => base.agrees_with(tree),
-        // One of them lists a directory that the other implies.
-        (Some(entry), None) => step.remote_implied && entry.agrees_with(&Entry::IMPLIED_DIR),
-        (None, Some(_)) => false,
-    }
 }
 
 /// Finds where the chunks of a file lie.

@@ -1,11 +1,12 @@
 //! What an upload's plan comes to: what is told of it, and counted.
 
-use policy_core::{Entry, Reason, TreePath, Verdict};
+use policy_core::{Entry, Reason, Towards, TreePath, Verdict};
 
 use super::attempt::Attempt;
 use super::conflict_copies::Copied;
 use super::deadline::{Cut, tell_unsent};
 use crate::changes::{in_the_way, special_of, tell_if_in_the_way};
+use crate::effect::effect;
 use crate::format::TreeEntry;
 use crate::monitor::{Action, PathEvent, PathProblem, Side};
 use crate::plan::PlanStep;
@@ -43,56 +44,12 @@ impl Tally {
         {
             return;
         }
-        let (action, size) = match step.decision.verdict {
-            Verdict::Nothing => return,
-            Verdict::Write if there.is_some() => {
-                self.changed += 1;
-                (Action::Change, size)
-            }
-            Verdict::Write => {
-                self.added += 1;
-                (Action::Add, size)
-            }
-            Verdict::Delete => {
-                self.deleted += 1;
-                (Action::Delete, there.map_or(0, Entry::size))
-            }
-            Verdict::HoldBack => {
-                report.held_back += 1;
-                report.in_doubt += u64::from(step.decision.reason == Reason::DeletedHereInDoubt);
-                (Action::Keep, size)
-            }
-            Verdict::Keep => {
-                report.pending += u64::from(step.decision.reason == Reason::NotYetBrought);
-                (Action::Keep, size)
-            }
-            Verdict::KeepBoth => {
-                report.conflicts += 1;
-                self.changed += u64::from(local.is_some() && there.is_some());
-                if let (Some(copy), Some(remote)) = (&step.copy, &step.remote) {
-                    let entry = TreeEntry { path: copy.clone(), ..remote.0.clone() };
-                    self.copies.push(Copied { of: step.path.clone(), entry });
-                }
-                (Action::Conflict, size)
-            }
-            Verdict::Stop => {
-                report.conflicts += 1;
-                self.stopped = true;
-                (Action::Conflict, size)
-            }
-            Verdict::Withhold => {
-                report.withheld += u64::from(step.decision.reason == Reason::Recycled);
-                if step.decision.reason == Reason::NeedsDeletion {
-                    report.failed += 1;
-                    attempt.job.monitor.problem(&PathProblem {
-                        path: step.path.clone(),
-                        message: step.decision.reason.to_string(),
-                        hint: "allow the deletion, or move the new file".to_owned(),
-                    });
-                }
-                (Action::Skip, size)
-            }
-        };
+        if step.decision.verdict == Verdict::Nothing {
+            return;
+        }
+        self.count(step, attempt, report);
+        let action = effect(step, Towards::Store, 0).action;
+        let size = if action == Action::Delete { there.map_or(0, Entry::size) } else { size };
         let special = special_of(step);
         if tell_if_in_the_way(step, attempt.job.monitor) {
             report.failed += 1;
@@ -107,6 +64,44 @@ impl Tally {
                 reason: &reason,
                 size,
             });
+        }
+    }
+
+    fn count(&mut self, step: &PlanStep, attempt: &Attempt<'_>, report: &mut SyncReport) {
+        match step.decision.verdict {
+            Verdict::Nothing => {}
+            Verdict::Write if step.remote.is_some() => self.changed += 1,
+            Verdict::Write => self.added += 1,
+            Verdict::Delete => self.deleted += 1,
+            Verdict::HoldBack => {
+                report.held_back += 1;
+                report.in_doubt += u64::from(step.decision.reason == Reason::DeletedHereInDoubt);
+            }
+            Verdict::Keep => report.pending += u64::from(step.decision.reason == Reason::NotYetBrought),
+            Verdict::KeepBoth => {
+                report.conflicts += 1;
+                let is_here = step.local.as_ref().is_some_and(|row| row.present().is_some());
+                self.changed += u64::from(is_here && step.remote.is_some());
+                if let (Some(copy), Some(remote)) = (&step.copy, &step.remote) {
+                    let entry = TreeEntry { path: copy.clone(), ..remote.0.clone() };
+                    self.copies.push(Copied { of: step.path.clone(), entry });
+                }
+            }
+            Verdict::Stop => {
+                report.conflicts += 1;
+                self.stopped = true;
+            }
+            Verdict::Withhold => {
+                report.withheld += u64::from(step.decision.reason == Reason::Recycled);
+                if step.decision.reason == Reason::NeedsDeletion {
+                    report.failed += 1;
+                    attempt.job.monitor.problem(&PathProblem {
+                        path: step.path.clone(),
+                        message: step.decision.reason.to_string(),
+                        hint: "allow the deletion, or move the new file".to_owned(),
+                    });
+                }
+            }
         }
     }
 

@@ -38,7 +38,9 @@ pub(super) fn extract(
     let starts = check(&directory, source, trouble, placer)?;
     let mut records = directory.records(source, trouble);
     while let Some(record) = records.next()? {
-        place(&record, &directory, &starts, source, limits, trouble, placer)?;
+        let next = starts.partition_point(|start| *start <= record.at);
+        let end = starts.get(next).copied().unwrap_or(directory.at);
+        place(&record, end, source, limits, trouble, placer)?;
     }
     if let Some(n) = directory.left_over {
         placer.warn(format!("{n} bytes after the archive's end were left alone"));
@@ -75,10 +77,10 @@ fn check(
     Ok(ranges.into_iter().map(|(begin, _)| begin).collect())
 }
 
+/// Places a member, which has to end before `end`, in bytes from the archive's begin.
 fn place(
     record: &Record,
-    directory: &Directory,
-    starts: &[u64],
+    end: u64,
     source: &Source<'_>,
     limits: &ExtractLimits,
     trouble: &Trouble,
@@ -86,9 +88,7 @@ fn place(
 ) -> Result<(), ExtractError> {
     let shown = escape(&record.name);
     let local = Local::read(record, source)?;
-    let next = starts.partition_point(|start| *start <= record.at);
-    let end = local.data.saturating_add(record.packed);
-    if end > starts.get(next).copied().unwrap_or(directory.at) {
+    if local.data.saturating_add(record.packed) > end {
         return Err(ExtractError::damaged(format!("`{shown}` reaches into the next member")));
     }
     let member = Member { name: &record.name, mode: record.mode, mtime: record.mtime };
