@@ -9,11 +9,11 @@ use crate::store::Head;
 
 impl Mount {
     /// Works on the context under its new name from now on. What both sides agreed on last is taken along, where the
-    /// history under the new name has the snapshot that it stands for; otherwise the mount is new there. Needs the
-    /// mount for itself.
+    /// history under the new name has the snapshot that it stands for; otherwise the mount is new there.
     pub(crate) async fn follow(&mut self, to: &ContextName) -> Result<(), Error> {
         let dir = MountDir::open(&self.path, self.store.env()).ok();
-        self.fold_arrivals(dir.as_ref(), None)?;
+        let arriving = self.arriving.clone();
+        self.fold_arrivals(&arriving.alone().await, dir.as_ref(), None)?;
         let files = self.state.context(self.store.location(), to, self.store.env())?;
         if files.header()?.is_none()
             && let Some(header) = self.files.header()?

@@ -19,8 +19,8 @@ use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{
-    Arriving, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, Change, ContextState, MountState, NextBase,
-    Overlaid,
+    Alone, Arriving, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, Change, ContextState, MountState,
+    NextBase, Overlaid,
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{Head, HeadKey, Store};
@@ -143,15 +143,16 @@ impl Mount {
     }
 
     /// Forgets what is remembered of the mount if that is damaged and a sync has failed on it; says whether it did.
-    /// Needs the mount for itself. What can't be read now is no damage: then the sync has failed.
+    /// What can't be read now is no damage: then the sync has failed.
     pub(crate) fn forget_damaged_state(
         &self,
+        alone: &Alone<'_>,
         result: &Result<SyncReport, Error>,
         monitor: &dyn Monitor,
     ) -> Result<bool, Error> {
         let damaged = result.as_ref().is_err_and(Error::is_damaged_state) && self.files.forget_damaged()?;
         if damaged {
-            self.arriving.end();
+            alone.end();
             monitor
                 .warning("the local state is damaged; the mount is treated as new, and nothing is deleted");
         }
@@ -194,9 +195,9 @@ impl Mount {
     }
 
     /// Opens the mount's directory and clears away what a crash left in it; `None` where it does not exist.
-    /// Needs the mount for itself.
     pub(crate) async fn open_dir(
         &self,
+        alone: &Alone<'_>,
         towards: Towards,
         options: &SyncOptions,
         monitor: &dyn Monitor,
@@ -204,7 +205,7 @@ impl Mount {
         let dir = match MountDir::open(&self.path, self.store.env()) {
             Ok(dir) => dir.with_busy(self.arriving.busy.clone()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.fold_arrivals(None, None)?;
+                self.fold_arrivals(alone, None, None)?;
                 return Ok(None);
             }
             Err(e) => return Err(Error::local("open the mount", &self.path, e)),
@@ -217,15 +218,21 @@ impl Mount {
             }
         }
         // First what an interrupted download left: its staging directory tells how far it came.
-        self.fold_arrivals(Some(&dir), None)?;
+        self.fold_arrivals(alone, Some(&dir), None)?;
         let recovered = recover(&dir, true).map_err(|e| Error::local("clear up", &self.path, e))?;
         recovered.tell(monitor);
         self.arriving.leave(recovered.left);
         Ok(Some(dir))
     }
 
-    /// Clears away what a crash left on file systems below the mount. Needs the mount for itself.
-    pub(crate) fn clear_below(&self, dir: &MountDir, file_systems: &FileSystems, monitor: &dyn Monitor) {
+    /// Clears away what a crash left on file systems below the mount.
+    pub(crate) fn clear_below(
+        &self,
+        _: &Alone<'_>,
+        dir: &MountDir,
+        file_systems: &FileSystems,
+        monitor: &dyn Monitor,
+    ) {
         recover_below(dir, &file_systems.all()).iter().for_each(|warning| monitor.warning(warning));
     }
 
@@ -333,14 +340,15 @@ impl Mount {
     }
 
     /// Writes into the base what a download has put in place, and ends its journal. `header` is what the base
-    /// stands for then, should the download be complete. Needs the mount for itself.
+    /// stands for then, should the download be complete.
     pub(crate) fn fold_arrivals(
         &self,
+        alone: &Alone<'_>,
         dir: Option<&MountDir>,
         header: Option<BaseHeader>,
     ) -> Result<(), Error> {
         let is_ours = self.arriving.head().is_some();
-        self.arriving.end();
+        alone.end();
         if !is_ours {
             self.note_half_done()?;
         }

@@ -19,7 +19,7 @@ use crate::mount::{Mount, Topic};
 use crate::options::SyncOptions;
 use crate::plan::{Filter, Plan, Remote};
 use crate::report::SyncReport;
-use crate::state::{BaseHeader, Lane};
+use crate::state::{Alone, BaseHeader, Lane};
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::{OwnTree, Tree};
@@ -68,7 +68,9 @@ impl Mount {
         let keeper = self.keep_status(options, monitor, TaskType::Download);
         let before = self.store.usage();
         let mut result = self.bring_all(options, &keeper, stop).await;
-        if self.forget_damaged_state(&result, &keeper)? {
+        if result.as_ref().is_err_and(Error::is_damaged_state)
+            && self.forget_damaged_state(&self.arriving.alone().await, &result, &keeper)?
+        {
             result = self.bring_all(options, &keeper, stop).await;
         }
         keeper.finish(result, self.store.usage().since(&before))
@@ -95,9 +97,9 @@ impl Mount {
         monitor: &dyn Monitor,
         stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
-        let gate = self.arriving.alone().await;
+        let alone = self.arriving.alone().await;
         let filter = self.filter(options);
-        let opened = self.open_for_download(Some(&filter), options, monitor).await?;
+        let opened = self.open_for_download(&alone, Some(&filter), options, monitor).await?;
         let Some(Opened { dir, head, header, walk }) = opened else {
             let (head, _) = self.find_live_head(monitor).await?;
             return self.plan_into_nothing(&head, options, monitor).await;
@@ -117,11 +119,11 @@ impl Mount {
             Foreseen::Goes { hold } => hold,
             Foreseen::Ends(report) => return Ok(*report),
         };
-        self.clear_below(&dir, &delta.file_systems, monitor);
+        self.clear_below(&alone, &dir, &delta.file_systems, monitor);
         let as_begun = self.header_of(&head, false).await?;
-        self.arriving.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
+        alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         // From here on others may ask for paths, and get them first.
-        let gate = gate.downgrade();
+        let gate = alone.share();
         monitor.phase(Phase::Downloading);
         let applying = Applying {
             store: &self.store,
@@ -264,12 +266,12 @@ impl Mount {
             report.pending = report.pending.max(left).max(1);
             return Ok(report);
         }
-        let _gate = self.arriving.alone().await;
+        let alone = self.arriving.alone().await;
         // What was extracted for somebody who asked for it is to be marked in the context as well.
         let none_extracted = self.arriving.extracting.lock().await.is_empty();
         let agrees = agrees && none_extracted && !self.arriving.missed();
         self.flush_arrivals(&applying.dir).await.map_err(|e| self.not_durable(e))?;
-        self.fold_arrivals(Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
+        self.fold_arrivals(&alone, Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
         self.trim_cache(applying.head);
         Ok(report)
     }
@@ -288,14 +290,14 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         let result = self.fetch_once(paths, options, monitor).await;
         // The journal of a download that is under way is in use.
-        let gate = match &result {
+        let alone = match &result {
             Err(e) if e.is_damaged_state() && self.arriving.head().is_none() => self.arriving.alone().await,
             _ => return result,
         };
-        if self.arriving.head().is_some() || !self.forget_damaged_state(&result, monitor)? {
+        if self.arriving.head().is_some() || !self.forget_damaged_state(&alone, &result, monitor)? {
             return result;
         }
-        drop(gate);
+        drop(alone);
         self.fetch_once(paths, options, monitor).await
     }
 
@@ -309,7 +311,7 @@ impl Mount {
         let options = SyncOptions { only: paths.to_vec(), dry_run: false, ..options.clone() };
         let (_gate, head) = loop {
             // A download that is just beginning is waited for, and one that is under way shares its head.
-            let gate = self.arriving.gate.read().await;
+            let gate = self.arriving.among_others().await;
             if let Some(head) = self.arriving.head() {
                 break (gate, head);
             }
@@ -372,13 +374,15 @@ impl Mount {
 
     /// Finds the head and begins to note what arrives of it, unless that was done in the meantime.
     async fn open_for_asking(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<(), Error> {
-        let _gate = self.arriving.alone().await;
+        let alone = self.arriving.alone().await;
         if self.arriving.head().is_some() {
             return Ok(());
         }
-        if let Some(Opened { head, header, .. }) = self.open_for_download(None, options, monitor).await? {
+        if let Some(Opened { head, header, .. }) =
+            self.open_for_download(&alone, None, options, monitor).await?
+        {
             let as_begun = self.header_of(&head, false).await?;
-            self.arriving.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
+            alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         }
         Ok(())
     }
@@ -387,11 +391,12 @@ impl Mount {
     /// filter, a walk through the mount is started as well.
     async fn open_for_download(
         &self,
+        alone: &Alone<'_>,
         filter: Option<&Arc<Filter>>,
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<Option<Opened>, Error> {
-        let dir = self.open_dir(Towards::Mount, options, monitor).await?;
+        let dir = self.open_dir(alone, Towards::Mount, options, monitor).await?;
         let walk = match dir.as_ref().zip(filter) {
             Some((dir, filter)) => self.walk_early(dir, filter, options, Towards::Mount)?,
             None => None,

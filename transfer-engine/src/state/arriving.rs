@@ -8,10 +8,10 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{self, Arc, Mutex, MutexGuard, PoisonError};
 
 use policy_core::TreePath;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
 use crate::env::Env;
@@ -30,13 +30,13 @@ pub(crate) enum Lane {
 
 #[derive(Debug, Default)]
 pub(crate) struct Arriving {
-    /// Held for writing by what needs the mount for itself: an upload, the begin and the end of a download.
-    pub(crate) gate: tokio::sync::RwLock<()>,
+    /// Held for writing by who is [`Alone`]: a push, the begin and the end of a pull.
+    gate: RwLock<()>,
     /// The jobs that write to the mount.
     pub(crate) busy: Arc<Busy>,
     /// Held while an archive is extracted; the archives that were, since the download of everything began.
     pub(crate) extracting: tokio::sync::Mutex<HashSet<TreePath>>,
-    asked: RwLock<Asked>,
+    asked: sync::RwLock<Asked>,
     journal: Mutex<Option<ArrivalsWriter>>,
     /// Whether something could not be noted, so that the staging directories are needed to tell what came.
     is_torn: AtomicBool,
@@ -97,40 +97,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Arriving {
     /// Waits until nobody else works on the mount, nor a job of somebody who gave up.
-    pub(crate) async fn alone(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+    pub(crate) async fn alone(&self) -> Alone<'_> {
         let gate = self.gate.write().await;
         self.busy.quiet().await;
-        gate
+        Alone { arriving: self, gate }
     }
 
-    /// Begins to note what arrives of this head, unless that goes on already. Needs the gate.
-    pub(crate) fn begin(
-        &self,
-        files: &ContextState,
-        head: &Head,
-        header: &BaseHeader,
-        fresh: bool,
-        env: &Env,
-    ) -> Result<(), Error> {
-        let path = files.arrivals();
-        let journal = ArrivalsWriter::create(&path, header, fresh, env);
-        *lock(&self.journal) = Some(journal.map_err(|e| Error::local("write", path, e))?);
-        *lock(&self.head) = Some(head.clone());
-        self.is_torn.store(false, Ordering::Relaxed);
-        let mut asked = self.asked.write().unwrap_or_else(PoisonError::into_inner);
-        asked.done.clear();
-        asked.missed = false;
-        // Whoever has the gate has this as well.
-        if let Ok(mut extracted) = self.extracting.try_lock() {
-            extracted.clear();
-        }
-        Ok(())
-    }
-
-    /// Ends it: what was noted is in the base now. Needs the gate.
-    pub(crate) fn end(&self) {
-        *lock(&self.journal) = None;
-        *lock(&self.head) = None;
+    /// Waits until nobody is alone, and keeps it so.
+    pub(crate) async fn among_others(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().await
     }
 
     /// Returns the head of which things arrive.
@@ -174,7 +149,7 @@ impl Arriving {
     }
 
     /// Returns what is asked for; as long as the answer is held, nobody can ask for more.
-    pub(crate) fn asked(&self) -> RwLockReadGuard<'_, Asked> {
+    pub(crate) fn asked(&self) -> sync::RwLockReadGuard<'_, Asked> {
         self.asked.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -232,6 +207,51 @@ impl Arriving {
     /// Whether something was placed in this directory, or below it.
     pub(crate) fn was_used(&self, dir: &TreePath) -> bool {
         lock(&self.used).contains(&hash_path(dir))
+    }
+}
+
+/// Says that nobody else works on the mount. Who changes what all share (the base, the journal, what a crash left in
+/// the mount) shows it.
+#[must_use = "others may come as soon as this is gone"]
+pub(crate) struct Alone<'a> {
+    arriving: &'a Arriving,
+    gate: RwLockWriteGuard<'a, ()>,
+}
+
+impl<'a> Alone<'a> {
+    /// Begins to note what arrives of this head, unless that goes on already.
+    pub(crate) fn begin(
+        &self,
+        files: &ContextState,
+        head: &Head,
+        header: &BaseHeader,
+        fresh: bool,
+        env: &Env,
+    ) -> Result<(), Error> {
+        let path = files.arrivals();
+        let journal = ArrivalsWriter::create(&path, header, fresh, env);
+        *lock(&self.arriving.journal) = Some(journal.map_err(|e| Error::local("write", path, e))?);
+        *lock(&self.arriving.head) = Some(head.clone());
+        self.arriving.is_torn.store(false, Ordering::Relaxed);
+        let mut asked = self.arriving.asked.write().unwrap_or_else(PoisonError::into_inner);
+        asked.done.clear();
+        asked.missed = false;
+        // Who is alone has this as well.
+        if let Ok(mut extracted) = self.arriving.extracting.try_lock() {
+            extracted.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends it: what was noted is in the base now.
+    pub(crate) fn end(&self) {
+        *lock(&self.arriving.journal) = None;
+        *lock(&self.arriving.head) = None;
+    }
+
+    /// Lets those in who bring what is asked for.
+    pub(crate) fn share(self) -> RwLockReadGuard<'a, ()> {
+        self.gate.downgrade()
     }
 }
 

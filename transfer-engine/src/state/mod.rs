@@ -22,7 +22,7 @@ mod runs;
 mod spool;
 
 pub(crate) use arrivals::{ArrivalRow, ArrivalsWriter, Change, Overlaid};
-pub(crate) use arriving::{Arriving, Lane, hash_path};
+pub(crate) use arriving::{Alone, Arriving, Lane, hash_path};
 pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;
 pub(crate) use dir::{ContextState, MountState, mount_dir};

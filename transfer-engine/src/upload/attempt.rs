@@ -11,12 +11,13 @@ use crate::options::SyncOptions;
 use crate::packing::Chunks;
 use crate::plan::Filter;
 use crate::report::SyncReport;
-use crate::state::{BaseHeader, NextBase};
+use crate::state::{Alone, BaseHeader, NextBase};
 use crate::store::Head;
 use crate::tree::{Tree, UpdatedTree};
 
 /// What stays the same for a whole push.
 pub(super) struct Job<'a> {
+    pub(super) alone: &'a Alone<'a>,
     pub(super) dir: &'a MountDir,
     pub(super) filter: Arc<Filter>,
     pub(super) options: &'a SyncOptions,

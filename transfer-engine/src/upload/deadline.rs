@@ -18,7 +18,7 @@ use crate::options::SyncOptions;
 use crate::packing::{Chunks, Pace, PackSink};
 use crate::quiesce::Still;
 use crate::report::SyncReport;
-use crate::state::DeltaState;
+use crate::state::{Alone, DeltaState};
 use crate::store::Head;
 
 /// Why an upload is committed before everything was sent.
@@ -100,6 +100,7 @@ impl Mount {
     pub(super) async fn push_in_time(
         &self,
         options: &SyncOptions,
+        alone: &Alone<'_>,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
         let course = Course {
@@ -109,7 +110,7 @@ impl Mount {
             quiesce_failed: AtomicBool::new(false),
         };
         let push: BoxFuture<'_, Result<SyncReport, Error>> =
-            Box::pin(self.push_all(options, &course, monitor));
+            Box::pin(self.push_all(options, alone, &course, monitor));
         let Some(end) = course.pace.end() else { return push.await };
         if let Ok(result) = timeout_at(end, push).await {
             return result;

@@ -21,7 +21,7 @@ use crate::options::SyncOptions;
 use crate::packing::{Chunks, PackSink};
 use crate::plan::Filter;
 use crate::report::SyncReport;
-use crate::state::{BaseHeader, PackJournal};
+use crate::state::{Alone, BaseHeader, PackJournal};
 use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
@@ -52,7 +52,7 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
-        let _gate = match options.deadline {
+        let alone = match options.deadline {
             None => self.arriving.alone().await,
             // Somebody may still be at a job that does not end in time.
             Some(deadline) => timeout_at(deadline, self.arriving.alone())
@@ -61,15 +61,15 @@ impl Mount {
         };
         let keeper = self.keep_status(options, monitor, TaskType::Upload);
         let before = self.store.usage();
-        let mut result = self.push_in_time(options, &keeper).await;
-        if self.forget_damaged_state(&result, &keeper)? {
-            result = self.push_in_time(options, &keeper).await;
+        let mut result = self.push_in_time(options, &alone, &keeper).await;
+        if self.forget_damaged_state(&alone, &result, &keeper)? {
+            result = self.push_in_time(options, &alone, &keeper).await;
         }
         for _ in 1..EXCHANGES {
             if !matches!(result, Err(Error::Exchanged { .. })) {
                 break;
             }
-            result = self.push_in_time(options, &keeper).await;
+            result = self.push_in_time(options, &alone, &keeper).await;
         }
         if let Ok(report) = &mut result {
             self.recycle_after(report, options, &keeper).await;
@@ -80,11 +80,12 @@ impl Mount {
     pub(super) async fn push_all(
         &self,
         options: &SyncOptions,
+        alone: &Alone<'_>,
         course: &Course,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
         let filter = self.filter(options);
-        let dir = self.open_dir(Towards::Store, options, monitor).await?;
+        let dir = self.open_dir(alone, Towards::Store, options, monitor).await?;
         if dir.is_none() && self.files.header()?.is_none() {
             let missing = io::Error::from(rustix::io::Errno::NOENT);
             return Err(Error::local("open the mount", &self.path, missing));
@@ -110,7 +111,7 @@ impl Mount {
         course.pace.note_head(head.bytes.len() as u64);
         let mut pushing = Pushing {
             mount: self,
-            job: &Job { dir, filter, options, monitor, course },
+            job: &Job { alone, dir, filter, options, monitor, course },
             walk: early.and_then(|early| early.over(header.as_ref())),
             head,
             header,
@@ -352,7 +353,7 @@ impl Pushing<'_> {
             attempt.flush = Some(Flush::begin(job.dir, delta.file_systems.all()));
         }
         if !options.dry_run {
-            mount.clear_below(job.dir, &delta.file_systems, monitor);
+            mount.clear_below(job.alone, job.dir, &delta.file_systems, monitor);
         }
         let nothing_in_scope = delta.is_whole && mount.check_mount(&mut attempt, &delta);
         let cut = mount.settle(&mut delta, &attempt.chunks, &mut sink, &self.head).await?;
