@@ -283,7 +283,8 @@ fn what_each_guard_comes_to() {
                 name => two.call(&[&[name, "c", "work", "-p", "p.json"], more].concat()),
             };
             let ended = go(&[], script);
-            let hint = ended.err.lines().find_map(|line| line.split_once("allow them by ")).map(|(_, by)| by);
+            let hint =
+                ended.err.lines().find_map(|line| line.split_once("intended, pass ")).map(|(_, by)| by);
             let (here, there) = (files(&two), in_context(&world));
             let held = match ended.code {
                 8 => "yes",

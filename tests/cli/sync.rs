@@ -209,7 +209,7 @@ fn exit_code_8_d2_an_emptied_mount_is_not_a_deletion_of_everything() {
     std::fs::create_dir(machine.path("work")).unwrap();
     let ended = machine.call(&["push", "c", "work"]);
     assert_eq!(ended.code, 8, "{}", ended.seen());
-    let hint = "allow them by --allow-empty-mount\n";
+    let hint = "intended, pass --allow-empty-mount\n";
     assert!(ended.err.contains(hint), "{}", ended.seen());
     machine.done(&["pull", "c", "work"]);
     assert_eq!(machine.read("work/src/main.rs"), "fn main() {}\n");
@@ -227,7 +227,7 @@ fn exit_code_8_d3_more_deletions_than_allowed() {
     }
     let ended = machine.call(&["push", "c", "work", "--max-delete", "1"]);
     assert_eq!(ended.code, 8, "{}", ended.seen());
-    assert!(ended.err.contains("allow them by --max-delete 2\n"), "{}", ended.seen());
+    assert!(ended.err.contains("intended, pass --max-delete 2\n"), "{}", ended.seen());
     assert_eq!(machine.call(&["push", "c", "work", "--max-delete", "25%"]).code, 8);
     let ended = machine.done(&["push", "c", "work", "--max-delete", "2"]);
     assert!(ended.out.contains("2 deleted"), "{}", ended.seen());

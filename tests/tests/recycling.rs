@@ -396,7 +396,7 @@ async fn who_dies_before_forgetting_is_finished_by_the_next() {
     a.objects = Arc::new(faulty);
     let ended = a.push().await;
     // The upload itself is done; that the rest is not is told.
-    assert!(ended.warned("was not recycled now"), "{:?}", ended.noted);
+    assert!(ended.warned("expired files were not recycled"), "{:?}", ended.noted);
     assert_eq!(yard.files().await, gone(&["old", "old2"], &[]));
     assert!(yard.log().await.len() > 2, "it died too late");
     let finished = yard.recycle().await.unwrap();

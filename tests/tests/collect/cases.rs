@@ -345,5 +345,5 @@ async fn what_cannot_be_read_is_not_gathered() {
     assert_eq!((report.packs_gathered, report.unreadable), (3, 0));
     assert_eq!(place.store().head(&name("c")).await.unwrap().number, head.number);
     assert_eq!(place.store().head(&name("d")).await.unwrap().packs.len(), 1);
-    assert!(told.2.lock().unwrap()[0].contains("c can't be settled"), "{:?}", told.2.lock().unwrap());
+    assert!(told.2.lock().unwrap()[0].contains("cannot process context c"), "{:?}", told.2.lock().unwrap());
 }

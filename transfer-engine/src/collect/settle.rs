@@ -61,8 +61,9 @@ impl Store {
             }
             match result {
                 Err(error) if is_passing(&error) => return Err(error),
-                Err(error) => monitor
-                    .warning(&format!("cannot complete the interrupted rename of context {name}: {error}")),
+                Err(error) => {
+                    monitor.warning(&format!("cannot process context {name}: {error}; it is left as it is"))
+                }
                 Ok(()) => (),
             }
         }
