@@ -30,7 +30,7 @@ use crate::run::{Commands, Moments, Signals, is_stop, signal_name};
 /// A session, with what its end needs.
 pub(super) struct Held<'a> {
     pub(super) session: Session,
-    means: Means<'a>,
+    pub(super) means: Means<'a>,
     /// Whether there are several mounts to tell apart.
     pub(super) several: bool,
     /// What the downloads count themselves by.
