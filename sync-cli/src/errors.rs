@@ -150,31 +150,31 @@ impl From<&Error> for Failure {
         let (exit, hint) = match error {
             Error::NoStore { .. } => (
                 Exit::NOT_FOUND,
-                "look at --store; `ctxsync push`, `run` and `store init` make a store, `pull` does not".to_owned(),
+                "check --store; `ctxsync push`, `run` and `store init` create a store, `pull` does not".to_owned(),
             ),
             Error::NoContext { .. } => (
                 Exit::NOT_FOUND,
-                "`ctxsync context list` shows which there are; `push` and `run` create one, `pull` does not".to_owned(),
+                "list contexts with `ctxsync context list`; `push` and `run` create one, `pull` does not".to_owned(),
             ),
             Error::NoSnapshot { name, .. } => {
-                (Exit::NOT_FOUND, format!("`ctxsync log {name}` shows which there are"))
+                (Exit::NOT_FOUND, format!("list snapshots with `ctxsync log {name}`"))
             }
             Error::NoPath { name, number, .. } => {
-                (Exit::NOT_FOUND, format!("`ctxsync ls {name}@{number}` shows which there are"))
+                (Exit::NOT_FOUND, format!("list files with `ctxsync ls {name}@{number}`"))
             }
             Error::Recycled { name, .. } => (
                 Exit::NOT_FOUND,
                 format!(
-                    "it was not uploaded for longer than the recycle policy keeps it; a machine that still has it \
-                     keeps it there, and `ctxsync log {name}` shows older snapshots, if any were kept"
+                    "the recycle policy removed it because of its age; machines that have the file keep it, and older \
+                     snapshots may hold it (`ctxsync log {name}`)"
                 ),
             ),
             Error::ContextExists { name } => {
-                (Exit::FAILED, format!("take another name, or `ctxsync context delete {name}` first"))
+                (Exit::FAILED, format!("choose another name, or run `ctxsync context delete {name}` first"))
             }
-            Error::Moved { to, .. } => (Exit::NOT_FOUND, format!("say `{to}` in its place")),
+            Error::Moved { to, .. } => (Exit::NOT_FOUND, format!("use `{to}` instead")),
             Error::IsDirectory { .. } => {
-                (Exit::FAILED, "name a file; `ctxsync rm -r` removes a directory with all that is in it".to_owned())
+                (Exit::FAILED, "give a file; `ctxsync rm -r` removes a directory and its contents".to_owned())
             }
             Error::NotADirectory { name, number, .. } => {
                 (Exit::FAILED, format!("`ctxsync ls {name}@{number}` shows what is there"))
@@ -184,111 +184,111 @@ impl From<&Error> for Failure {
                 "nothing was written; try again when fewer machines write to this context at once".to_owned(),
             ),
             Error::Locked { .. } => {
-                (Exit::FAILED, "wait until it is done, or end it; one process at a time works on a mount".to_owned())
+                (Exit::FAILED, "wait for it, or stop it; only one process can work on a mount".to_owned())
             }
             Error::CommitUnknown { name, .. } => (
                 Exit::FAILED,
-                format!("run the same again: it finds out, and commits nothing twice; `ctxsync log {name}` shows it too"),
+                format!("run the command again: it finds out and never commits twice; `ctxsync log {name}` shows it too"),
             ),
             Error::ClockSkew { .. } => (
                 Exit::FAILED,
-                "nothing was deleted: what was written a moment ago could look old; set this machine's clock right, \
-                 or the store's"
+                "nothing was deleted, because new objects could look old; correct the clock of this machine or \
+                 of the store"
                     .to_owned(),
             ),
             Error::OutOfTime { .. } => (
                 Exit::INCOMPLETE,
-                "nothing of this push is committed; what was sent stays in the store for a while, and the next push \
-                 from this mount goes on from there: run it again, or give it more time"
+                "nothing was committed; the next push from this mount reuses what was sent: run it again, or give \
+                 it more time"
                     .to_owned(),
             ),
             Error::UploadTooLarge { largest, .. } => {
                 let parts = largest.iter().map(|(path, size)| format!("`{path}` with {}", bytes(*size)));
                 let parts = match parts.collect::<Vec<_>>().join(", ") {
                     parts if parts.is_empty() => parts,
-                    parts => format!("; the largest of what is new or may have changed: {parts}"),
+                    parts => format!("; the largest new or changed paths: {parts}"),
                 };
                 (
                     Exit::FAILED,
-                    format!("leave out what is large by `bwList` in the policy, or raise --max-upload{parts}"),
+                    format!("exclude large files with `bwList` in the policy, or raise --max-upload{parts}"),
                 )
             }
             Error::StoreGone { .. } => (
                 Exit::FAILED,
-                "look whether its disk is mounted, and at --store; another --state-dir makes this mount new to the store"
+                "check --store, and that its disk is mounted; with another --state-dir the mount is new to the store"
                     .to_owned(),
             ),
             Error::BadListing { .. } => (
                 Exit::FAILED,
-                "nothing was deleted; run the same again later, and if it stays, look at what is between here and the \
-                 store, such as a proxy or a cache"
+                "nothing was deleted; run the command again later, and if the error persists, check for a proxy or \
+                 a cache in front of the store"
                     .to_owned(),
             ),
             Error::OtherStore { .. } => (
                 Exit::FAILED,
-                "look at --store; another --state-dir makes this mount new to the store".to_owned(),
+                "check --store; with another --state-dir the mount is new to the store".to_owned(),
             ),
             Error::Format { .. } => (
                 Exit::FAILED,
-                "an object of a newer format needs a newer ctxsync; a damaged one spoils only what refers to it".to_owned(),
+                "an object of a newer format needs a newer ctxsync; a damaged object affects only the snapshots that refer to it".to_owned(),
             ),
             Error::Corrupt { .. } => (
                 Exit::FAILED,
-                "`ctxsync log` shows older snapshots, which may be whole; `ctxsync restore NAME@N DIR` brings one".to_owned(),
+                "older snapshots may be intact: list them with `ctxsync log`, restore one with `ctxsync restore NAME@N DIR`".to_owned(),
             ),
             Error::Store { source, .. } if NoCredentials::find(source).is_some() => (Exit::FAILED, NO_KEYS.to_owned()),
             Error::Store { source, .. } if storage_backends::BucketMissing::find(source).is_some() => {
-                (Exit::FAILED, "look at --store: a bucket has to be made with its provider's own tools".to_owned())
+                (Exit::FAILED, "check --store; create the bucket with its provider's tools".to_owned())
             }
             Error::TooLate { .. } => (
                 Exit::FAILED,
-                "the store's grace period is shorter than an upload takes: `ctxsync store init --grace` sets it for a new store".to_owned(),
+                "the store's grace period is shorter than this push took; `ctxsync store init --grace` sets it for a new store".to_owned(),
             ),
             Error::Store { .. } if error.is_retryable() => {
-                (Exit::FAILED, "run the same again: what the store has already is not sent twice".to_owned())
+                (Exit::FAILED, "run the command again; data that the store already has is not sent again".to_owned())
             }
             Error::Store { .. } => {
-                (Exit::FAILED, "`ctxsync store check` proves the store's address and credentials".to_owned())
+                (Exit::FAILED, "check the store's address and credentials with `ctxsync store check`".to_owned())
             }
             Error::Policy(_) => (Exit::USAGE, String::new()),
             Error::Overlap { .. } => {
                 (Exit::USAGE, "give each mount a directory of its own, outside the others".to_owned())
             }
             Error::Exchanged { .. } => {
-                (Exit::FAILED, "nothing was saved; run the same again when the directory stays".to_owned())
+                (Exit::FAILED, "nothing was saved; run the command again when the directory is no longer being replaced".to_owned())
             }
             Error::Quiesce { .. } => (
                 Exit::FAILED,
-                "nothing was read or saved; look at --quiesce, which runs in the mount, and at --quiesce-timeout".to_owned(),
+                "nothing was read or saved; check --quiesce (it runs in the mount) and --quiesce-timeout".to_owned(),
             ),
             Error::OwnPlace { .. } => (
                 Exit::USAGE,
-                "name another directory, or look at --store and --state-dir".to_owned(),
+                "choose another directory, or check --store and --state-dir".to_owned(),
             ),
             Error::NoMount { .. } => {
                 (Exit::NOT_FOUND, "`ctxsync status` shows the mounts of a session".to_owned())
             }
             Error::Ended { .. } => {
-                (Exit::FAILED, "what it saved is in the context; begin another session".to_owned())
+                (Exit::FAILED, "its files are saved in the context; start another session".to_owned())
             }
             Error::Shared(_) => (Exit::FAILED, String::new()),
             Error::Remote { kind, hint, .. } => (Exit::of_kind(*kind), hint.clone()),
             Error::Local { .. } if error.is_later_state() => (
                 Exit::FAILED,
-                "upgrade ctxsync; another --state-dir makes this mount new, which deletes nothing".to_owned(),
+                "upgrade ctxsync; with another --state-dir the mount is new, and nothing is deleted".to_owned(),
             ),
             Error::Local { source, .. } => (
                 Exit::FAILED,
                 match source.kind() {
-                    std::io::ErrorKind::NotFound => "look at the path: `push` needs a directory that is there",
-                    std::io::ErrorKind::NotADirectory => "a mount is a directory",
-                    std::io::ErrorKind::PermissionDenied => "give the user who runs this the right to it",
-                    std::io::ErrorKind::StorageFull => "make room on the disk, and run the same again",
-                    std::io::ErrorKind::QuotaExceeded => "make room in the user's quota, and run the same again",
+                    std::io::ErrorKind::NotFound => "check the path: `push` needs an existing directory",
+                    std::io::ErrorKind::NotADirectory => "a mount must be a directory",
+                    std::io::ErrorKind::PermissionDenied => "give your user access to it",
+                    std::io::ErrorKind::StorageFull => "free space on the disk and run the command again",
+                    std::io::ErrorKind::QuotaExceeded => "free space in your quota and run the command again",
                     std::io::ErrorKind::ReadOnlyFilesystem => {
-                        "mount the file system for writing, or name a directory on another one"
+                        "remount it read-write, or choose a directory on another file system"
                     }
-                    _ => "run the same again: nothing is half done",
+                    _ => "run the command again; no partial change remains",
                 }
                 .to_owned(),
             ),
@@ -310,17 +310,17 @@ impl From<OpenError> for Failure {
         let (exit, hint) = match &error {
             OpenError::Missing { .. } => (
                 Exit::NOT_FOUND,
-                "look at --store; `ctxsync push`, `run` and `store init` make a store, `pull` does not",
+                "check --store; `ctxsync push`, `run` and `store init` create a store, `pull` does not",
             ),
             OpenError::UnknownOption { .. } | OpenError::BadOption { .. } => (
                 Exit::USAGE,
                 "--store-option KEY=VALUE takes the backend's own settings, such as region=eu-north-1",
             ),
-            OpenError::PlainHttp { .. } => (Exit::USAGE, "use https, or say that plain HTTP is meant"),
+            OpenError::PlainHttp { .. } => (Exit::USAGE, "use https, or allow plain HTTP"),
             OpenError::Profile { .. } | OpenError::Settings { .. } => {
                 (Exit::USAGE, "`ctxsync config` shows where each setting came from")
             }
-            _ => (Exit::FAILED, "look at --store"),
+            _ => (Exit::FAILED, "check --store"),
         };
         Self::new(exit, error.to_string()).caused_below(&error).hint(hint)
     }
@@ -337,7 +337,7 @@ impl From<ProbeError> for Failure {
             ProbeError::NoWritePermission { .. } | ProbeError::NoReadPermission { .. } => {
                 "correct the credentials, or what they are allowed to do"
             }
-            _ => "look at --store and the network, then `ctxsync store check`",
+            _ => "check --store and the network, then run `ctxsync store check`",
         };
         Self::new(Exit::FAILED, error.to_string()).caused_below(&error).hint(hint)
     }

@@ -271,7 +271,7 @@ fn max_upload_stops_before_the_commit() {
     }
     let ended = machine.call(&["push", "c", "work", "--max-upload", "10K"]);
     assert_eq!(ended.code, 1, "{}", ended.seen());
-    let named = "raise --max-upload; the largest of what is new or may have changed: `models` with 3.0 MiB, `data` \
+    let named = "raise --max-upload; the largest new or changed paths: `models` with 3.0 MiB, `data` \
                  with 1.0 MiB, `src` with 2.0 KiB";
     assert!(ended.err.contains(named), "{}", ended.seen());
     machine.done(&["push", "c", "work", "--max-upload", "10M"]);

@@ -125,7 +125,7 @@ fn d4_a_root_that_is_renamed_away_or_made_a_file_deletes_nothing() {
     running.send(Signal::SIGTERM);
     let ended = running.end();
     assert_eq!(ended.code, 1, "{}", ended.err);
-    assert!(ended.err.contains("a mount is a directory"), "{}", ended.err);
+    assert!(ended.err.contains("a mount must be a directory"), "{}", ended.err);
     assert!(is_saved(&machine, "f") && is_saved(&machine, "g"));
 }
 

@@ -333,9 +333,9 @@ async fn staging_hides_itself_from_git() {
 #[tokio::test]
 async fn p5_p10_why_a_path_was_not_brought_is_said() {
     let cases = [
-        (rustix::io::Errno::NOSPC, "No space left on device", "make room on the mount's disk"),
+        (rustix::io::Errno::NOSPC, "No space left on device", "free space on the mount's disk"),
         (rustix::io::Errno::ROFS, "Read-only file system", "make the mount's disk writable"),
-        (rustix::io::Errno::ACCESS, "Permission denied", "the right to write there"),
+        (rustix::io::Errno::ACCESS, "Permission denied", "write access there"),
         (rustix::io::Errno::IO, "Input/output error", "the next pull tries again"),
     ];
     for (errno, cause, help) in cases {

@@ -76,7 +76,7 @@ async fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
     match holds.max_by_key(|path| path.as_os_str().len()) {
         Some(path) => MountPath::new(&path),
         None => Err(Failure::usage(format!("no mount is known that holds {}", cwd.display()))
-            .hint("name one by --mount; `ctxsync status` shows which there are")),
+            .hint("give one with --mount; `ctxsync status` lists them")),
     }
 }
 

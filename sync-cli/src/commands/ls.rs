@@ -38,7 +38,7 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Outcome, Failu
             Exit::NOT_FOUND,
             format!("no `{within}` in `{}@{}`", context.name, snapshot.number),
         )
-        .hint(format!("`ctxsync ls {}@{}` shows which there are", context.name, snapshot.number)));
+        .hint(format!("list files with `ctxsync ls {}@{}`", context.name, snapshot.number)));
     }
     let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
     Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })

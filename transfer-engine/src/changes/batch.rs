@@ -40,7 +40,7 @@ pub(crate) fn present(entry: Entry, seen: Option<Fingerprint>, empty_dir: bool) 
 
 pub(crate) fn hint_for(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "give the user who runs this the right to read it, or exclude it",
+        io::ErrorKind::PermissionDenied => "give your user read access to it, or exclude it",
         _ => "",
     }
 }

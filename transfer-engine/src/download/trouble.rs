@@ -71,12 +71,10 @@ fn hint(e: &io::Error) -> Option<&'static str> {
         _ => {}
     }
     match e.kind() {
-        ErrorKind::StorageFull => Some("make room on the mount's disk, then pull again"),
-        ErrorKind::QuotaExceeded => Some("make room within the quota of the mount's disk, then pull again"),
+        ErrorKind::StorageFull => Some("free space on the mount's disk, then pull again"),
+        ErrorKind::QuotaExceeded => Some("free space in the quota of the mount's disk, then pull again"),
         ErrorKind::ReadOnlyFilesystem => Some("make the mount's disk writable, then pull again"),
-        ErrorKind::PermissionDenied => {
-            Some("give the user who runs this the right to write there, then pull again")
-        }
+        ErrorKind::PermissionDenied => Some("give your user write access there, then pull again"),
         ErrorKind::DirectoryNotEmpty => Some("move away what is in it, then pull again"),
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
             Some("move away what is in its place, then pull again")
