@@ -7,11 +7,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ctxsync_tests::compare::assert_same;
+use ctxsync_tests::faults::Meanwhile;
 use ctxsync_tests::machine::{Machine, World, context};
 use policy_core::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -454,4 +455,55 @@ async fn l27_a_database_that_is_asked_for_comes_with_its_log() {
     let d = world.machine("d");
     d.pull().await.clean();
     assert_eq!(check(&d.mount.at("app.db")), 2);
+}
+
+/// A database beside the log of another version of it is a damaged one.
+#[tokio::test]
+async fn l27_a_pull_shows_no_database_beside_the_log_of_another_version() {
+    let world = world().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    let path = a.mount.at("app.db");
+    let files =
+        |machine: &Machine| ["app.db", "app.db-wal"].map(|name| std::fs::read(machine.mount.at(name)).ok());
+    let mut db = Some(connect(&path, "WAL"));
+    fill(db.as_mut().unwrap(), 1..2);
+    a.push().await.clean();
+    b.pull().await.clean();
+    let mut versions = vec![files(&b)];
+    for (numbers, is_closed) in [(2..300, true), (300..301, false), (302..700, false)] {
+        let mut next = connect(&path, "WAL");
+        fill(&mut next, numbers.clone());
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        assert_eq!(next.query_row(checkpoint, (), |row| row.get::<_, u64>(0)).unwrap(), 0);
+        if !is_closed {
+            fill(&mut next, numbers.end..numbers.end + 1);
+        }
+        // Whoever closes it last takes the log away.
+        drop(std::mem::replace(&mut db, (!is_closed).then_some(next)));
+        // Something that comes before the database, and something after it.
+        a.mount.write("app", numbers.end.to_string()).write("zz", vec![numbers.end as u8; 3 << 20]);
+        a.push().await.clean();
+        let c = world.machine(&format!("c{}", numbers.end));
+        c.pull().await.clean();
+        let (old, new) = (versions.last().unwrap().clone(), files(&c));
+        versions.push(new.clone());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (noted, mount) = (seen.clone(), b.mount.0.clone());
+        let mut watched = b.clone();
+        watched.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
+            let now = ["app.db", "app.db-wal"].map(|name| std::fs::read(mount.join(name)).ok());
+            noted.lock().unwrap().push((operation, now));
+        }));
+        watched.pull().await.clean();
+        assert_eq!(files(&b), new);
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        assert!(seen.len() > 5, "{} operations", seen.len());
+        for (operation, [database, log]) in seen {
+            let of = |version: &[Option<Vec<u8>>; 2]| {
+                database == version[0] && (log.is_none() || log == version[1])
+            };
+            assert!(of(&old) || of(&new), "before {operation}, {numbers:?}");
+        }
+        check(&c.mount.at("app.db"));
+    }
 }

@@ -175,6 +175,9 @@ impl<'a> Carrying<'a> {
         } else {
             ledger.settle(self.applying, &told, Outcome::Failed)?;
         }
+        if let Some(Expecting::Stat(print)) = expecting(step) {
+            self.windows.clear(&step.path, print);
+        }
         // A file that was to be put here waits until the directory is empty.
         self.windows.park(&step.path);
         Ok(())
@@ -266,24 +269,18 @@ impl<'a> Carrying<'a> {
                 return ledger.set(applying, &told, None);
             }
         }
-        let mut item = Item { path: entry.path.clone(), entry, expected, source: None, told };
+        let mut item =
+            Item { path: entry.path.clone(), entry, expected, source: None, clears: Vec::new(), told };
         if step.decision.verdict == Verdict::Write && is_local_dir(step) {
             // The directory goes first, with the deletions.
             self.windows.blocked.push(item);
             return Ok(());
         }
         let found = self.contents.find(&item.path, &item.entry.entry);
-        let begun = match found.map_err(|e| Error::local("read", "the local state", e))? {
-            Some(Source::Coming(path)) => {
-                item.source = Some(path);
-                self.windows.add_copy(item)
-            }
-            Some(Source::Here(path)) => {
-                item.source = Some(path);
-                self.windows.add(item)
-            }
-            None => self.windows.add(item),
-        };
+        let found = found.map_err(|e| Error::local("read", "the local state", e))?;
+        let is_copy = matches!(found, Some(Source::Coming(_)));
+        item.source = found.map(|(Source::Coming(path) | Source::Here(path))| path);
+        let begun = self.windows.add(item, is_copy);
         self.begin(begun, ledger).await
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Item {
     pub(crate) expected: Expected,
     /// A file of the mount that may have the same content.
     pub(crate) source: Option<TreePath>,
+    /// The log and journal that an older version of this database has beside it: they go right before it comes.
+    pub(crate) clears: Vec<(TreePath, Fingerprint)>,
     pub(crate) told: Told,
 }
 

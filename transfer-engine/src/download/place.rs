@@ -166,6 +166,10 @@ impl Placing<'_> {
         }
     }
 
+    fn clear(&self, path: &TreePath, print: &Fingerprint) -> Result<(), InstallError> {
+        self.staging.of(path)?.remove(&self.dir.parent(path)?, path, print)
+    }
+
     fn put(&self, parents: &mut Parents<'_>, item: &Item, ready: Ready) -> Result<Outcome, Trouble> {
         let staged = match ready {
             Ready::Staged(staged) => staged,
@@ -178,6 +182,12 @@ impl Placing<'_> {
         };
         let staging =
             self.staging.of(&item.path).map_err(|e| Trouble::local("cannot be put in place", &e))?;
+        for (path, print) in &item.clears {
+            // One that is another by now stays: whoever wrote it has the database open.
+            if let Err(error) = self.clear(path, print) {
+                tracing::debug!(%error, %path, "what an older version of a database left is still there");
+            }
+        }
         let placed = staging.install(&staged, &parent, &item.path, &item.expected);
         if matches!(placed, Err(InstallError::Changed))
             && let Some(print) = stands_already(self.dir, &item.path, &item.entry.entry)

@@ -176,7 +176,14 @@ impl Restoring<'_> {
             row: None,
             copy: None,
         };
-        let item = Item { path: entry.path.clone(), entry, expected: Expected::Absent, source: None, told };
+        let item = Item {
+            path: entry.path.clone(),
+            entry,
+            expected: Expected::Absent,
+            source: None,
+            clears: Vec::new(),
+            told,
+        };
         if size > LONG {
             return self.write(vec![item], times).await;
         }

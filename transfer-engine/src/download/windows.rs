@@ -8,6 +8,7 @@ use policy_core::TreePath;
 
 use super::item::{Item, LONG};
 use crate::format::ChunkRef;
+use crate::local::{Expected, Fingerprint, sqlite};
 
 /// A file up to this many bytes comes with the first.
 const SMALL: u64 = 256 << 10;
@@ -23,14 +24,19 @@ const PATH_COST: u64 = 4096;
 const WAITING: u64 = 16;
 
 /// Files that are to be brought, until they are begun.
+///
+/// The files of a database (NAME, NAME-journal, NAME-wal) are put in place together: a database beside the log of
+/// another version of it is a damaged one.
 pub(super) struct Windows {
+    /// Files whose companions may still come: the path of each begins with that of the one before it.
+    open: Vec<Group>,
     small: Vec<Item>,
     weight: u64,
     /// The bytes of the next window.
     room: u64,
     largest: u64,
-    waiting: Vec<Item>,
-    copies: Vec<Item>,
+    waiting: Vec<Group>,
+    copies: Vec<Group>,
     /// What the two take in memory.
     held: u64,
     most: u64,
@@ -38,10 +44,32 @@ pub(super) struct Windows {
     pub(super) blocked: Vec<Item>,
 }
 
+/// Files that are put in place together, mostly one.
+struct Group {
+    items: Vec<Item>,
+    /// Whether the content of one of them comes with another file.
+    is_copy: bool,
+}
+
+impl Group {
+    fn path(&self) -> Option<&TreePath> {
+        self.items.first().map(|item| &item.path)
+    }
+
+    fn size(&self) -> u64 {
+        self.items.iter().map(|item| item.entry.entry.size()).sum()
+    }
+
+    fn weight(&self) -> u64 {
+        self.items.iter().map(weight).sum()
+    }
+}
+
 impl Windows {
     pub(super) fn new(memory: u64) -> Self {
         let largest = (memory / 4).max(FIRST_WINDOW);
         Self {
+            open: Vec::new(),
             small: Vec::new(),
             weight: 0,
             room: FIRST_WINDOW,
@@ -54,55 +82,51 @@ impl Windows {
         }
     }
 
-    /// Takes in a file, in the order of the tree, and returns what is to be begun now, in this order.
-    pub(super) fn add(&mut self, item: Item) -> Vec<Vec<Item>> {
-        let size = item.entry.entry.size();
-        if size > SMALL {
-            self.held += weight(&item);
-            self.waiting.push(item);
-            return if self.held > self.most { self.begin_waiting() } else { Vec::new() };
+    /// Takes in a file, in the order of the tree, and returns what is to be begun now, in this order. `is_copy` says
+    /// whether its content comes with another file.
+    pub(super) fn add(&mut self, mut item: Item, is_copy: bool) -> Vec<Vec<Item>> {
+        let begun = self.close(Some(&item.path));
+        let database = sqlite::database_of(&item.path);
+        if let Some(database) = database.as_ref().and_then(|path| group_of(&mut self.open, path)) {
+            // The old one goes before the database comes, and leaves its place to this one.
+            if let (Some(first), Expected::Leaf(print)) = (database.items.first_mut(), item.expected) {
+                first.clears.push((item.path.clone(), print));
+                item.expected = Expected::Absent;
+            }
+            database.is_copy |= is_copy;
+            database.items.push(item);
+        } else {
+            self.open.push(Group { items: vec![item], is_copy });
         }
-        self.weight += size + PATH_COST;
-        self.small.push(item);
-        if self.weight < self.room && self.small.len() < WINDOW_PATHS {
-            return Vec::new();
-        }
-        self.room = (self.room * WINDOW_GROWTH).min(self.largest);
-        self.weight = 0;
-        // The last one stays: what follows may show that a directory is in its way.
-        let last = self.small.pop();
-        let window = std::mem::replace(&mut self.small, last.into_iter().collect());
-        vec![window]
+        begun
     }
 
-    /// Takes in a file whose content comes with another one. Where too many wait, it is brought like any other.
-    pub(super) fn add_copy(&mut self, item: Item) -> Vec<Vec<Item>> {
-        let weight = weight(&item);
-        if self.held + weight > self.most / 2 {
-            return self.add(item);
+    /// Takes note of a file that is to be removed: one that belongs to a database which comes goes right before that.
+    pub(super) fn clear(&mut self, path: &TreePath, print: Fingerprint) {
+        let database = sqlite::database_of(path).and_then(|database| group_of(&mut self.open, &database));
+        if let Some(first) = database.and_then(|group| group.items.first_mut()) {
+            first.clears.push((path.clone(), print));
         }
-        self.held += weight;
-        self.copies.push(item);
-        Vec::new()
     }
 
     /// Sets aside the file that is directly above `path`, which comes next in the order of the tree.
     pub(super) fn park(&mut self, path: &TreePath) {
-        for list in [&mut self.small, &mut self.waiting, &mut self.copies] {
-            self.blocked.extend(list.pop_if(|item| path.is_below(&item.path)));
-        }
+        let above = |group: &mut Group| group.path().is_some_and(|above| path.is_below(above));
+        self.blocked.extend(self.open.pop_if(above).into_iter().flat_map(|group| group.items));
     }
 
     /// Returns the small files that are left.
     pub(super) fn small(&mut self) -> Vec<Vec<Item>> {
+        let mut windows = self.close(None);
         let small = std::mem::take(&mut self.small);
-        (!small.is_empty()).then_some(small).into_iter().collect()
+        windows.extend((!small.is_empty()).then_some(small));
+        windows
     }
 
     /// Returns the files that wait, by size.
     pub(super) fn waiting(&mut self) -> Vec<Vec<Item>> {
         let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.sort_by_key(|item| item.entry.entry.size());
+        waiting.sort_by_key(Group::size);
         in_windows(waiting, self.largest)
     }
 
@@ -111,31 +135,69 @@ impl Windows {
         in_windows(std::mem::take(&mut self.copies), self.largest)
     }
 
+    /// Closes the groups to which `next` can't belong, and returns what is to be begun.
+    fn close(&mut self, next: Option<&TreePath>) -> Vec<Vec<Item>> {
+        let mut begun = Vec::new();
+        let may_follow =
+            |path: &TreePath| next.is_some_and(|next| next.as_bytes().starts_with(path.as_bytes()));
+        while let Some(group) = self.open.pop_if(|group| !group.path().is_some_and(may_follow)) {
+            begun.extend(self.take(group));
+        }
+        begun
+    }
+
+    /// Puts a group where it belongs.
+    fn take(&mut self, group: Group) -> Vec<Vec<Item>> {
+        let (size, weight) = (group.size(), group.weight());
+        // Where too many copies wait, they are brought like any other file.
+        if group.is_copy && self.held + weight <= self.most / 2 {
+            self.held += weight;
+            self.copies.push(group);
+            return Vec::new();
+        }
+        if size > SMALL {
+            self.held += weight;
+            self.waiting.push(group);
+            return if self.held > self.most { self.begin_waiting() } else { Vec::new() };
+        }
+        self.weight += size + PATH_COST * group.items.len() as u64;
+        self.small.extend(group.items);
+        if self.weight < self.room && self.small.len() < WINDOW_PATHS {
+            return Vec::new();
+        }
+        self.room = (self.room * WINDOW_GROWTH).min(self.largest);
+        self.weight = 0;
+        vec![std::mem::take(&mut self.small)]
+    }
+
     /// Begins with what takes too much memory while it waits.
     fn begin_waiting(&mut self) -> Vec<Vec<Item>> {
-        let last = self.waiting.pop();
         let windows = self.waiting();
-        self.waiting.extend(last);
-        self.held = self.waiting.iter().chain(&self.copies).map(weight).sum();
+        self.held = self.copies.iter().map(Group::weight).sum();
         windows
     }
 }
 
-/// Puts files together, up to so many bytes; each long one comes on its own.
-fn in_windows(items: Vec<Item>, largest: u64) -> Vec<Vec<Item>> {
+/// Returns the open group of a database.
+fn group_of<'g>(open: &'g mut [Group], database: &TreePath) -> Option<&'g mut Group> {
+    open.iter_mut().rev().find(|group| group.path() == Some(database))
+}
+
+/// Puts groups together, up to so many bytes; each long one comes on its own.
+fn in_windows(groups: Vec<Group>, largest: u64) -> Vec<Vec<Item>> {
     let mut windows: Vec<Vec<Item>> = Vec::new();
     let mut room = 0;
-    for item in items {
-        let size = item.entry.entry.size();
-        let cost = size + PATH_COST;
+    for group in groups {
+        let size = group.size();
+        let cost = size + PATH_COST * group.items.len() as u64;
         match windows.last_mut().filter(|_| size <= LONG && cost <= room) {
             Some(window) if window.len() < WINDOW_PATHS => {
-                window.push(item);
+                window.extend(group.items);
                 room -= cost;
             }
             _ => {
                 room = if size > LONG { 0 } else { largest.saturating_sub(cost) };
-                windows.push(vec![item]);
+                windows.push(group.items);
             }
         }
     }
@@ -155,7 +217,6 @@ mod tests {
     use super::super::item::Told;
     use super::*;
     use crate::format::TreeEntry;
-    use crate::local::Expected;
     use crate::monitor::Action;
 
     fn at(path: &str) -> TreePath {
@@ -169,7 +230,7 @@ mod tests {
         let (action, reason) = (Action::Add, Reason::NewThere);
         let told = Told { path: path.clone(), action, reason, size, row: None, copy: None };
         let entry = TreeEntry::bare(path.clone(), entry);
-        Item { path, entry, expected: Expected::Absent, source: None, told }
+        Item { path, entry, expected: Expected::Absent, source: None, clears: Vec::new(), told }
     }
 
     fn names(windows: Vec<Vec<Item>>) -> Vec<Vec<String>> {
@@ -183,9 +244,9 @@ mod tests {
         for (path, size) in
             [("a/weights", 9 << 20), ("a/x", 1), ("b/cache", 5 << 20), ("b/y", 1), ("c/z", SMALL + 1)]
         {
-            assert!(windows.add(item(path, size)).is_empty());
+            assert!(windows.add(item(path, size), false).is_empty());
         }
-        assert!(windows.add_copy(item("d/copy", 1)).is_empty());
+        assert!(windows.add(item("d/copy", 1), true).is_empty());
         assert_eq!(names(windows.small()), [["a/x", "b/y"]]);
         assert_eq!(names(windows.waiting()), [["c/z"], ["b/cache"], ["a/weights"]]);
         assert_eq!(names(windows.copies()), [["d/copy"]]);
@@ -198,9 +259,9 @@ mod tests {
         let mut windows = Windows::new(memory);
         let mut begun = Vec::new();
         for number in 0..9000 {
-            begun.extend(windows.add(item(&format!("s{number:04}"), 1)));
-            begun.extend(windows.add(item(&format!("t{number:04}"), SMALL + 1)));
-            begun.extend(windows.add_copy(item(&format!("u{number:04}"), 1)));
+            begun.extend(windows.add(item(&format!("s{number:04}"), 1), false));
+            begun.extend(windows.add(item(&format!("t{number:04}"), SMALL + 1), false));
+            begun.extend(windows.add(item(&format!("u{number:04}"), 1), true));
             assert!(windows.held <= windows.most);
         }
         for rest in [windows.small(), windows.waiting(), windows.copies()] {
@@ -214,12 +275,52 @@ mod tests {
     fn what_a_directory_is_in_the_way_of_is_set_aside() {
         for size in [1, SMALL + 1] {
             let mut windows = Windows::new(256 << 20);
-            assert!(windows.add(item("a", size)).is_empty());
+            assert!(windows.add(item("a", size), false).is_empty());
             windows.park(&at("ab"));
             windows.park(&at("a/b"));
             windows.park(&at("a/c"));
             assert_eq!(names(vec![std::mem::take(&mut windows.blocked)]), [["a"]]);
             assert!(windows.small().is_empty() && windows.waiting().is_empty());
+        }
+    }
+
+    /// Whatever their sizes, and whatever lies between them in the order of the tree.
+    #[test]
+    fn l27_the_files_of_a_database_come_in_one_window_and_its_old_log_goes_before() {
+        for (size, log_size) in [(1, 1), (1, 9 << 20), (9 << 20, 1), (1, SMALL + 1)] {
+            let mut windows = Windows::new(256 << 20);
+            let print = Fingerprint::of(&rustix::fs::stat("/").unwrap());
+            let mut log = item("d/app.db-wal", log_size);
+            log.expected = Expected::Leaf(print);
+            let mut begun = Vec::new();
+            for (item, is_copy) in [
+                (item("d/app", 1), false),
+                (item("d/app.db", size), false),
+                (item("d/app.db-journal", 1), true),
+                (item("d/app.db-old", 9 << 20), false),
+                (log, false),
+                (item("d/app.dc", 1), false),
+                (item("d/z-wal", 1), false),
+            ] {
+                begun.extend(windows.add(item, is_copy));
+            }
+            windows.clear(&at("d/app.dc-wal"), print);
+            windows.clear(&at("d/app.db-shm"), print);
+            for rest in [windows.small(), windows.waiting(), windows.copies()] {
+                begun.extend(rest);
+            }
+            let unit = ["d/app.db", "d/app.db-journal", "d/app.db-wal"];
+            let window = begun.iter().find(|window| window.iter().any(|item| item.path == at(unit[0])));
+            let window = window.unwrap();
+            let of_unit: Vec<&Item> =
+                window.iter().filter(|item| unit.iter().any(|path| item.path == at(path))).collect();
+            assert_eq!(of_unit.len(), 3, "{size} {log_size}");
+            assert_eq!(of_unit[0].clears, [(at("d/app.db-wal"), print)]);
+            assert!(of_unit.iter().all(|item| item.expected == Expected::Absent));
+            let all: Vec<&Item> = begun.iter().flatten().collect();
+            assert_eq!(all.len(), 7);
+            let other = all.iter().find(|item| item.path == at("d/app.dc")).unwrap();
+            assert_eq!(other.clears, [], "a file that is closed by then keeps nothing open");
         }
     }
 }
