@@ -135,15 +135,12 @@ impl Windows {
         in_windows(std::mem::take(&mut self.copies), self.largest)
     }
 
-    /// Closes the groups to which `next` can't belong, and returns what is to be begun.
+    /// Closes the groups to which `next` can't belong, in their order, and returns what is to be begun.
     fn close(&mut self, next: Option<&TreePath>) -> Vec<Vec<Item>> {
-        let mut begun = Vec::new();
         let may_follow =
             |path: &TreePath| next.is_some_and(|next| next.as_bytes().starts_with(path.as_bytes()));
-        while let Some(group) = self.open.pop_if(|group| !group.path().is_some_and(may_follow)) {
-            begun.extend(self.take(group));
-        }
-        begun
+        let still_open = self.open.iter().take_while(|group| group.path().is_some_and(may_follow)).count();
+        self.open.split_off(still_open).into_iter().flat_map(|group| self.take(group)).collect()
     }
 
     /// Puts a group where it belongs.
@@ -322,5 +319,15 @@ mod tests {
             let other = all.iter().find(|item| item.path == at("d/app.dc")).unwrap();
             assert_eq!(other.clears, [], "a file that is closed by then keeps nothing open");
         }
+    }
+
+    /// Two files may want one path, a conflict copy and another: the first one gets it.
+    #[test]
+    fn files_come_in_the_order_in_which_they_were_added() {
+        let mut windows = Windows::new(256 << 20);
+        for path in ["a", "a.b", "a.b", "a.b.c", "b"] {
+            assert!(windows.add(item(path, 1), false).is_empty());
+        }
+        assert_eq!(names(windows.small()), [["a", "a.b", "a.b", "a.b.c", "b"]]);
     }
 }
