@@ -1,5 +1,5 @@
-//! The commit: one put-if-absent, settled by what stands under the key afterwards. And what everybody does who
-//! commits: prepares a snapshot, puts it, judges whether it landed in time, and tries again on a newer head.
+//! The commit: one put-if-absent. Whatever the put's answer, the object under the key afterwards decides. The steps of
+//! every commit are here as well: prepare a snapshot, put it, judge whether it landed in time, try again on a newer head.
 
 use std::io;
 use std::sync::Arc;

@@ -100,7 +100,7 @@ fn local_row(step: &PlanStep, uploaded: i64) -> Option<BaseRow> {
 /// Whether the context says after the step what the base says.
 fn agrees(step: &PlanStep, towards: Towards, base_after: Option<&Option<BaseRow>>) -> bool {
     if step.recycled {
-        // With a placeholder, a new file may have to be withheld.
+        // The context keeps an entry without content for what it recycled: a new file there may have to be withheld.
         return false;
     }
     let base = match base_after {

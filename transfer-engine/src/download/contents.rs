@@ -17,7 +17,7 @@ const ENTRY: u64 = 128;
 
 type Rows = Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>;
 
-/// Where files of which content are, as the base and the plan say. Whoever copies one verifies what it reads.
+/// Where each content is found, as the base and the plan say. A copy verifies what it reads.
 pub(crate) struct Contents {
     known: HashMap<Digest, Known>,
     /// The base's rows, until they are read.

@@ -29,7 +29,7 @@ impl Stagings {
         Ok(Self { mount: mount.clone(), file_systems, main, below: Mutex::default(), claims: false })
     }
 
-    /// Locks each of them, for who does not have the mount's lock.
+    /// Locks each staging directory. A restore does so, because it does not hold the mount's lock.
     pub(crate) fn claim(self) -> Self {
         self.main.claim();
         Self { claims: true, ..self }

@@ -30,7 +30,7 @@ pub(crate) enum Lane {
 
 #[derive(Debug, Default)]
 pub(crate) struct Arriving {
-    /// Held for writing by who is [`Alone`]: a push, the begin and the end of a pull.
+    /// [`Alone`] holds it for writing: during a push, and at the begin and the end of a pull.
     gate: RwLock<()>,
     /// The jobs that write to the mount.
     pub(crate) busy: Arc<Busy>,
@@ -236,7 +236,7 @@ impl<'a> Alone<'a> {
         let mut asked = self.arriving.asked.write().unwrap_or_else(PoisonError::into_inner);
         asked.done.clear();
         asked.missed = false;
-        // Who is alone has this as well.
+        // No extraction is running while this is held for writing.
         if let Ok(mut extracted) = self.arriving.extracting.try_lock() {
             extracted.clear();
         }

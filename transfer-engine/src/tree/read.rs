@@ -98,8 +98,8 @@ struct Found {
 }
 
 impl OwnTree {
-    /// Reads segments, in ascending order, ahead of who takes them; few at first, so that there is soon something to
-    /// work with.
+    /// Reads segments in ascending order, ahead of the caller. The first reads are small, so that the caller can soon
+    /// begin.
     pub(crate) fn segments(
         self,
         indexes: Vec<usize>,
@@ -162,7 +162,7 @@ impl<'a> Tree<'a> {
         start..end
     }
 
-    /// Reads segments, in ascending order, ahead of who takes them.
+    /// Reads segments in ascending order, ahead of the caller.
     pub(crate) fn segments<I: IntoIterator<Item = usize>>(
         &self,
         indexes: I,

@@ -49,8 +49,8 @@ impl Member {
     }
 }
 
-/// Returns the file whose log or journal `path` is, by its name. Who asks for that one gets both: a database without them
-/// is another one.
+/// Returns the file whose log or journal `path` is, by its name. A request for a database includes both: without them it
+/// is another version.
 pub(crate) fn database_of(path: &TreePath) -> Option<TreePath> {
     let (member, _) = Member::of(path.name()).filter(|(member, _)| *member != Member::Shm)?;
     TreePath::new(path.as_bytes().strip_suffix(member.suffix().as_bytes())?).ok()
