@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ctxsync_tests::compare::assert_same;
-use ctxsync_tests::faults::Meanwhile;
+use ctxsync_tests::faults::{Fails, Meanwhile};
 use ctxsync_tests::machine::{Machine, World, context};
 use policy_core::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -506,4 +506,30 @@ async fn l27_a_pull_shows_no_database_beside_the_log_of_another_version() {
         }
         check(&c.mount.at("app.db"));
     }
+}
+
+#[tokio::test]
+async fn l27_the_log_of_a_database_that_can_not_be_put_in_place_stays_away() {
+    let world = world().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    let mut db = connect(&a.mount.at("app.db"), "WAL");
+    fill(&mut db, 1..2);
+    a.push().await.clean();
+    b.pull().await.clean();
+    let files = || ["app.db", "app.db-wal"].map(|name| std::fs::read(b.mount.at(name)).ok());
+    let old = files();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, u64>(0)).unwrap();
+    fill(&mut db, 2..3);
+    a.push().await.clean();
+    let mut failing = b.clone();
+    failing.env = Env::real()
+        .with_file_faults(Fails::new("renameat2", rustix::io::Errno::IO, |path| path.ends_with("app.db")));
+    let ended = failing.pull().await;
+    assert_eq!(ended.report().failed, 2, "{:?}", ended.noted);
+    assert_eq!(files()[0], old[0]);
+    assert!(files()[1].is_none() || files()[1] == old[1], "{:?}", ended.noted);
+    // The next pull brings both, and nothing of the old one goes up.
+    b.pull().await.clean();
+    assert_eq!(b.push().await.clean().changed, 0);
+    assert_eq!(check(&b.mount.at("app.db")), 2);
 }

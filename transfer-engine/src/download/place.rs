@@ -4,6 +4,7 @@
 //! afterwards. Whoever is killed in between leaves the answer in the staging directory: what is still in it
 //! was not put in place.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::item::{Failure, Item, Outcome, Slot, Slots, lock};
 use super::trouble::Trouble;
 use crate::error::Error;
 use crate::local::{
-    Expected, Fingerprint, InstallError, MountDir, Shelves, Staged, Stagings, Writable, writable,
+    Expected, Fingerprint, InstallError, MountDir, Shelves, Staged, Stagings, Writable, sqlite, writable,
 };
 use crate::state::{ArrivalRow, Arriving, BaseRow, Change, Lane};
 
@@ -85,7 +86,7 @@ impl Placing<'_> {
             .map(|(item, slot)| self.ready(&mut lock(slot), is_anothers(item)))
             .collect();
         let Some((arriving, lane)) = arriving else {
-            let mut parents = Parents { dir: self.dir, vanished: None, last: None };
+            let mut parents = Parents { dir: self.dir, vanished: None, last: None, units: Units::default() };
             return Ok(items
                 .iter()
                 .zip(ready)
@@ -101,7 +102,7 @@ impl Placing<'_> {
         });
         arriving.note(coming.collect())?;
         let vanished = (lane == Lane::All).then_some(arriving);
-        let mut parents = Parents { dir: self.dir, vanished, last: None };
+        let mut parents = Parents { dir: self.dir, vanished, last: None, units: Units::default() };
         let now = self.dir.env().now();
         let mut came = Vec::with_capacity(items.len());
         let placed: Vec<Result<Outcome, Trouble>> = items
@@ -170,11 +171,33 @@ impl Placing<'_> {
         self.staging.of(path)?.remove(&self.dir.parent(path)?, path, print)
     }
 
+    /// Puts a file in its place. The journal or log of a database that was not put in place stays away: beside another
+    /// version of the database it would damage that.
     fn put(&self, parents: &mut Parents<'_>, item: &Item, ready: Ready) -> Result<Outcome, Trouble> {
-        let staged = match ready {
-            Ready::Staged(staged) => staged,
-            Ready::Settled(outcome) => return outcome,
+        let placed = match ready {
+            Ready::Settled(outcome) => outcome,
+            Ready::Staged(staged) => {
+                let database = sqlite::database_of(&item.path);
+                if database.is_some_and(|database| parents.units.missing.contains(&database)) {
+                    self.staging.main().abandon(&staged);
+                    let failed = Trouble::passing("its database was not put in place");
+                    return if self.stopped { Ok(Outcome::Left) } else { Err(failed) };
+                }
+                self.put_staged(parents, item, &staged)
+            }
         };
+        if !matches!(placed, Ok(Outcome::Installed(_))) {
+            parents.units.missing.insert(item.path.clone());
+        }
+        placed
+    }
+
+    fn put_staged(
+        &self,
+        parents: &mut Parents<'_>,
+        item: &Item,
+        staged: &Staged,
+    ) -> Result<Outcome, Trouble> {
         let parent = match parents.make(&item.path) {
             Ok(Some(parent)) => parent,
             Ok(None) => return Ok(Outcome::Withheld),
@@ -183,12 +206,15 @@ impl Placing<'_> {
         let staging =
             self.staging.of(&item.path).map_err(|e| Trouble::local("cannot be put in place", &e))?;
         for (path, print) in &item.clears {
-            // One that is another by now stays: whoever wrote it has the database open.
-            if let Err(error) = self.clear(path, print) {
-                tracing::debug!(%error, %path, "what an older version of a database left is still there");
+            match self.clear(path, print) {
+                Ok(()) => _ = parents.units.cleared.insert(path.clone()),
+                // One that was changed since stays: another program has the database open.
+                Err(error) => tracing::debug!(%error, %path, "the log of an older database is still there"),
             }
         }
-        let placed = staging.install(&staged, &parent, &item.path, &item.expected);
+        let is_cleared = parents.units.cleared.contains(&item.path);
+        let expected = if is_cleared { Expected::Absent } else { item.expected };
+        let placed = staging.install(staged, &parent, &item.path, &expected);
         if matches!(placed, Err(InstallError::Changed))
             && let Some(print) = stands_already(self.dir, &item.path, &item.entry.entry)
         {
@@ -201,13 +227,13 @@ impl Placing<'_> {
             return Ok(Outcome::Withheld);
         }
         if self.sharing.is_some()
-            && item.expected == Expected::Absent
+            && expected == Expected::Absent
             && matches!(placed, Err(InstallError::Changed))
         {
             return Ok(Outcome::Taken);
         }
         placed.map(Outcome::Installed).map_err(|e| match e {
-            InstallError::Changed if item.expected == Expected::Absent => {
+            InstallError::Changed if expected == Expected::Absent => {
                 Trouble::passing("something else is there; it is left as it is")
             }
             InstallError::Changed => Trouble::passing(e.to_string()),
@@ -248,12 +274,22 @@ fn stage_bare(item: &Item, staging: &Stagings, shelves: &mut Shelves<'_>) -> io:
     }
 }
 
+/// What became of the files of databases in this window.
+#[derive(Default)]
+struct Units {
+    /// Files that were not put in place.
+    missing: BTreeSet<TreePath>,
+    /// Logs and journals of older databases that were removed.
+    cleared: BTreeSet<TreePath>,
+}
+
 /// Opens, and makes, the directories of files that come in tree order.
 struct Parents<'a> {
     dir: &'a MountDir,
     /// Knows the directories that are not to be made again.
     vanished: Option<&'a Arriving>,
     last: Option<(TreePath, Arc<OwnedFd>, Option<Writable>)>,
+    units: Units,
 }
 
 impl Parents<'_> {
