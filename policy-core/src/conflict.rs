@@ -3,37 +3,38 @@
 use crate::TreePath;
 
 const MARK: &[u8] = b".conflict-";
-/// How many hex digits follow the mark.
+/// Number of hexadecimal digits after the mark.
 const TAG_LEN: usize = 8;
 /// The longest name that common file systems take, in bytes.
 pub const MAX_NAME: usize = 255;
-/// How many names of a copy are tried before it counts as having no place.
+/// How many names are tried for a copy before the sync gives up on it.
 pub const MAX_COPIES: u32 = 1000;
-/// The longest extension that a copy keeps at its end; what is longer counts as part of the name.
+/// The longest extension that a copy keeps at its end. A longer one counts as part of the stem.
 const MAX_EXTENSION: usize = 64;
 
 /// Returns the path at which the remote version of `path` is kept: `dir/name.conflict-<tag>.ext`, or with
-/// `-<number>` after the tag when `number` is above 1. A name that would be too long loses its middle, and
-/// the copy of a copy is one of the original.
+/// `-<number>` after the tag if `number` is above 1. A name that would be too long loses its middle. A copy
+/// of a copy is named as a copy of the original.
 ///
-/// Each number gives another path, and none gives `path`.
+/// Each number gives another path, and no number gives `path` itself.
 pub fn copy_path(path: &TreePath, tag: &str, number: u32) -> TreePath {
     let original = original_name(path.name());
     let name = original.as_deref().unwrap_or(path.name());
     let number = number.max(1);
-    // What is a copy already may have one of the names that its own copy could have: that one is passed over.
+    // `path` may be a copy itself and already have one of the names that its copy could get. That name is
+    // skipped.
     let own = find_mark(path.name()).map(|mark| mark.number);
     let own = own.filter(|own| *own <= number && copy_name(name, tag.as_bytes(), *own) == path.name());
     let copy = copy_name(name, tag.as_bytes(), number.saturating_add(u32::from(own.is_some())));
     let parent = path.parent().unwrap_or_default();
-    // The name holds a mark, so it is neither empty nor a dot component, and its bytes were in a path.
+    // The name contains a mark, so it is neither empty nor a dot component. Its bytes come from a valid path.
     parent.join(&copy).unwrap_or_else(|_| path.clone())
 }
 
-/// Returns the path whose conflict copy `path` is, or lies in, where its name says that it is one. Of a name
-/// that was too long for a copy it is the shortened one.
+/// Returns the path of the original if the name of `path`, or of a directory above it, is that of a conflict
+/// copy. If the original's name was too long for a copy, the returned path has the shortened name.
 ///
-/// A copy is in scope where its original is: see [`Scope::contains`](crate::Scope::contains).
+/// A copy is in scope if its original is: see [`Scope::contains`](crate::Scope::contains).
 pub fn original_path(path: &TreePath) -> Option<TreePath> {
     if !holds_mark(path.as_bytes()) {
         return None;
@@ -48,9 +49,11 @@ pub fn original_path(path: &TreePath) -> Option<TreePath> {
     found.then_some(original)
 }
 
-/// Returns the copy's path with another number after its tag, for when the name is taken. `copy` is what
-/// [`copy_path`] made of `original` with the number 1, or lies below that as `original` does below what was
-/// copied. From number 2 on, each gives another path, and none gives `original` or `copy`.
+/// Returns the copy's path with another number after its tag, for the case that the name is taken.
+///
+/// `copy` is either what [`copy_path`] returned for `original` with number 1, or lies as far below such a
+/// copy as `original` lies below what was copied. From number 2 on, each number gives another path, and none
+/// gives `original` or `copy`.
 pub fn numbered_copy_path(original: &TreePath, copy: &TreePath, number: u32) -> TreePath {
     let mut top = TreePath::root();
     for (name, copied) in original.components().zip(copy.components()) {
@@ -65,21 +68,21 @@ pub fn numbered_copy_path(original: &TreePath, copy: &TreePath, number: u32) -> 
     copy.clone()
 }
 
-/// Whether the name `copy` may be that of a copy of `name`, which was too long to be kept whole.
+/// Whether `copy` may be the name of a copy of `name`, shortened because `name` was too long.
 pub(crate) fn is_cut_copy(copy: &[u8], name: &[u8]) -> bool {
     let Some(mark) = find_mark(copy) else { return false };
-    // What was cut is as long as a name may be, but for a character that would not have been whole.
+    // A shortened name has the maximum length, or up to 3 bytes less, so that no UTF-8 character is split.
     let was_cut = copy.len() + 3 >= MAX_NAME;
     let (stem, kept) = (&copy[..mark.at], mark.at + mark.rest.len());
     was_cut && name.len() > kept && name.starts_with(stem) && name.ends_with(mark.rest)
 }
 
-/// Whether there may be the name of a copy in these bytes.
+/// Whether these bytes may contain the name of a copy.
 pub(crate) fn holds_mark(bytes: &[u8]) -> bool {
     bytes.windows(MARK.len()).any(|w| w == MARK)
 }
 
-/// Makes the name of a copy of what has no mark.
+/// Makes the name of a copy of `name`, which has no mark.
 fn copy_name(name: &[u8], tag: &[u8], number: u32) -> Vec<u8> {
     let (stem, extension) = split_extension(name);
     let number = if number > 1 { format!("-{number}") } else { String::new() };
@@ -87,7 +90,7 @@ fn copy_name(name: &[u8], tag: &[u8], number: u32) -> Vec<u8> {
     [cut_at_char(stem, room), MARK, tag, number.as_bytes(), extension].concat()
 }
 
-/// Returns the name whose copy this one says it is, free of all marks.
+/// Returns the name of the original, free of all marks, if `name` is that of a copy.
 fn original_name(name: &[u8]) -> Option<Vec<u8>> {
     let mut original: Option<Vec<u8>> = None;
     while let Some(mark) = find_mark(original.as_deref().unwrap_or(name)) {
@@ -97,18 +100,18 @@ fn original_name(name: &[u8]) -> Option<Vec<u8>> {
     original
 }
 
-/// Where a name says that it is a copy's.
+/// The part of a name that marks it as a conflict copy's.
 struct Mark<'a> {
     /// Where the mark begins.
     at: usize,
     tag: &'a [u8],
-    /// 1 where none is written.
+    /// 1 if the name has no number.
     number: u32,
     /// What follows tag and number: nothing, or an extension.
     rest: &'a [u8],
 }
 
-/// Finds the last mark that makes sense.
+/// Finds the last valid mark.
 fn find_mark(name: &[u8]) -> Option<Mark<'_>> {
     let starts = (1..name.len().saturating_sub(MARK.len())).rev();
     starts.filter(|&at| name[at..].starts_with(MARK)).find_map(|at| {
@@ -129,14 +132,14 @@ fn find_mark(name: &[u8]) -> Option<Mark<'_>> {
                 digits.iter().fold(0u32, |n, d| n.saturating_mul(10).saturating_add(u32::from(d - b'0')));
             rest = after;
         }
-        // What `.` or `..` would be the original of is a name of its own.
+        // If removing the mark would leave `.` or `..`, this is an ordinary name and not a mark.
         let left = [&name[..at], rest].concat();
         let is_name = !matches!(left.as_slice(), b"." | b"..");
         (is_name && (rest.is_empty() || rest.starts_with(b"."))).then_some(Mark { at, tag, number, rest })
     })
 }
 
-/// Dots at the beginning begin no extension, however many.
+/// Leading dots do not begin an extension.
 fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     match name.iter().rposition(|&b| b == b'.') {
         Some(at) if name[..at].iter().any(|&b| b != b'.') && name.len() - at <= MAX_EXTENSION => {
@@ -152,7 +155,7 @@ pub fn cut_at_char(name: &[u8], room: usize) -> &[u8] {
         return name;
     }
     let mut end = room;
-    // A character has at most three bytes after its first.
+    // A UTF-8 character has at most three continuation bytes.
     while end > 0 && room - end < 3 && name[end] & 0xC0 == 0x80 {
         end -= 1;
     }
@@ -200,7 +203,8 @@ mod tests {
         {
             assert_eq!(original_path(&path(plain)), None, "{plain}");
         }
-        // No name is left without its mark: it belongs to nobody, but where it lies does.
+        // Without the mark no valid name would be left, so these are ordinary names. Their directory may
+        // still be a copy.
         for own in ["..conflict-0123abcd", "...conflict-0123abcd", "..conflict-0123abcd."] {
             assert_eq!(original_path(&path(own)), None, "{own}");
             let inside = path("d.conflict-0123abcd").join(own.as_bytes()).unwrap();
@@ -215,7 +219,7 @@ mod tests {
         assert_eq!(numbered_copy_path(&file, &copy, 3), path("d/b.conflict-0123abcd-3.txt"));
         let below = path("d.conflict-0123abcd/x");
         assert_eq!(numbered_copy_path(&dir, &below, 2), path("d.conflict-0123abcd-2/x"));
-        // What lies in a copy is copied inside of it.
+        // The copy of a file in a copied directory stays in that directory.
         let inside = path("d.conflict-0123abcd/b.txt");
         let copy = copy_path(&inside, "89abcdef", 1);
         assert_eq!(copy, path("d.conflict-0123abcd/b.conflict-89abcdef.txt"));
@@ -244,13 +248,13 @@ mod tests {
             assert!(copy.name().len() <= MAX_NAME && copy.name().len() > MAX_NAME - 4);
             assert!(std::str::from_utf8(copy.name()).is_ok());
         }
-        // Where there are no characters, there is nothing to be kept whole.
+        // Bytes that are not UTF-8 may be cut anywhere.
         let copy = copy_path(&TreePath::new(vec![0x80; 255]).unwrap(), "0123abcd", 1);
         assert!(copy.name().len() <= MAX_NAME && copy.name().len() > MAX_NAME - 4);
         assert!(is_cut_copy(copy.name(), &[0x80; 255]));
     }
 
-    /// Names as programs and people give them, and such as look like ours.
+    /// Names as programs and people choose them, and names that look like conflict copies.
     fn a_name() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             6 => "[a-z0-9.-]{1,8}".prop_map(String::into_bytes),
@@ -297,7 +301,7 @@ mod tests {
             start in prop_oneof![Just(1u32), 1u32..2000, Just(u32::MAX - 200)],
         ) {
             let plain = TreePath::root().join(&name).unwrap();
-            // What is in conflict may itself be any of the copies.
+            // The path in conflict may itself be one of the copies.
             let top = taken.map_or(plain.clone(), |number| copy_path(&plain, "00ff00ff", number));
             let path = below.map_or(top.clone(), |below| top.join(&below).unwrap());
             let copy = path.rebase(&top, &copy_path(&top, "00ff00ff", 1)).unwrap();
@@ -312,7 +316,7 @@ mod tests {
             }
         }
 
-        /// However many names are taken, one is found, or the search ends.
+        /// However many names are taken, a free one is found, or the search ends.
         #[test]
         fn a_free_name_is_found_among_any_that_are_taken(
             name in a_name(),

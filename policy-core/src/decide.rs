@@ -7,33 +7,33 @@ use crate::{ConflictPolicy, Entry};
 /// What the mount holds at a path. Only [`Local::Absent`] can ever become a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Local<'a> {
-    /// Nothing is there, and the place was looked at.
+    /// Nothing is there, and the scan has looked.
     Absent,
     /// This is there.
     Present(&'a Entry),
-    /// It was never brought, so its absence says nothing.
+    /// It was never pulled, so that it is missing is not a deletion.
     Pending,
     /// Something may be there, but it can't be read now.
     Unreadable,
-    /// It was on a file system that is not there now, so that its absence says nothing.
+    /// It was on a file system that is not mounted now, so that it is missing is not a deletion.
     Unmounted,
 }
 
 /// The side that a sync writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Towards {
-    /// An upload: the next snapshot.
+    /// A push: the next snapshot.
     Store,
-    /// A download: the mount.
+    /// A pull: the mount.
     Mount,
 }
 
-/// What of a policy the decision depends on.
+/// The part of a policy that the decision depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// Whether a local deletion is a deletion in the context (`deletePolicy.syncLocalFile`).
     pub sync_local_file: bool,
-    /// What becomes of a path that both sides changed.
+    /// What happens to a path that both sides changed.
     pub conflict: ConflictPolicy,
     /// Whether a guard holds deletions back.
     pub hold_deletions: bool,
@@ -46,24 +46,24 @@ impl Rules {
     }
 }
 
-/// What is to be done with a path on the side that is written.
+/// What is done with a path on the side that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing: it stands as it should.
+    /// Nothing: the path is as it should be.
     Nothing,
-    /// Nothing, although the sides differ; worth a line in a plan.
+    /// Nothing, although the sides differ. A plan lists the path.
     Keep,
     /// The other side's version is written.
     Write,
-    /// It is removed.
+    /// The path is removed.
     Delete,
-    /// A guard holds its removal back.
+    /// A guard holds the deletion back.
     HoldBack,
     /// The local version keeps the path, and the remote one is kept beside it.
     KeepBoth,
     /// The conflict stops the sync before anything is written.
     Stop,
-    /// It takes no part, in either direction, and is reported.
+    /// The path is left as it is on both sides, and the output says why.
     Withhold,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Why a [`Verdict`] was given; its `Display` is one line of words.
+/// Why a [`Verdict`] was given. Its `Display` is a phrase in one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the words of each are in its Display, just below")]
 pub enum Reason {
@@ -189,8 +189,8 @@ fn delta(base: Option<&Entry>, now: Option<&Entry>) -> Delta {
 
 /// Decides what a sync towards one side does with a path in scope.
 ///
-/// `base` is what the mount last agreed on with the context, `remote` what the head holds. Total: every
-/// combination has an answer, and equal arguments have equal answers.
+/// `base` is the state on which mount and context last agreed, `remote` the head's. The function is total:
+/// every combination has an answer, and equal arguments give equal answers.
 pub fn decide(
     base: Option<&Entry>,
     local: Local<'_>,
@@ -201,7 +201,7 @@ pub fn decide(
     let (base, here) = match local {
         Local::Unreadable => return Decision::new(Verdict::Withhold, Reason::Unreadable),
         Local::Unmounted => return Decision::new(Verdict::Withhold, Reason::Unmounted),
-        // A pending path has no base: whatever the context holds there is still to come.
+        // A pending path has no base: whatever the context has there is still to be pulled.
         Local::Pending => (None, None),
         Local::Absent => (base, None),
         Local::Present(entry) => (base, Some(entry)),
@@ -211,7 +211,7 @@ pub fn decide(
         Towards::Store => (remote, here),
         Towards::Mount => (here, remote),
     };
-    // A directory in the place of a file is the file's deletion.
+    // If a directory replaces a file, the file is deleted.
     let removes = from.is_some_and(|e| !e.is_dir()) && to.is_some_and(Entry::is_dir);
     if decision.verdict == Verdict::Write && removes && !rules.deletes(towards) {
         return Decision::new(Verdict::Withhold, Reason::NeedsDeletion);
@@ -219,11 +219,12 @@ pub fn decide(
     decision
 }
 
-/// Decides what a sync towards one side does with a path in scope that the context has recycled: its bytes are
-/// gone from the head, which remembers with `was` what stood there.
+/// Decides what a sync towards one side does with a path in scope that the context has recycled. The head no
+/// longer has the content, but remembers in `was` what it was.
 ///
-/// What was recycled stays where it is, and is not uploaded again until it is changed; so does a version that
-/// is older still and that nobody has changed here. For everything else it is as if the context had nothing.
+/// A file that was recycled stays in the mount, and is not pushed again until it changes. The same holds for
+/// an older version that has not changed locally. In all other cases the path is decided as if the context
+/// did not have it.
 pub fn decide_recycled(
     base: Option<&Entry>,
     local: Local<'_>,
@@ -246,7 +247,7 @@ pub fn decide_recycled(
     }
 }
 
-/// The table, for a path of which the local side is known.
+/// The decision table, for a path whose local side is known.
 fn decide_read(
     base: Option<&Entry>,
     here: Option<&Entry>,
@@ -302,8 +303,9 @@ fn both_changed(here: Option<&Entry>, there: Option<&Entry>, rules: &Rules, towa
         if h.agrees_with(t) {
             return Decision::new(Verdict::Nothing, Reason::SameChange);
         }
-        // A mode is no content that could be lost, and a directory that is only implied keeps none to be
-        // preferred: whatever the strategy, modes alone are no conflict.
+        // Conflicts protect content, and a mode is no content. An implied directory also has no mode of its
+        // own that could be preferred. So a difference in modes alone is never a conflict, whatever the
+        // policy.
         if h.node == t.node {
             let verdict = if towards == Towards::Store { Verdict::Write } else { Verdict::Keep };
             return Decision::new(verdict, Reason::Modes);
@@ -312,7 +314,7 @@ fn both_changed(here: Option<&Entry>, there: Option<&Entry>, rules: &Rules, towa
     conflict(rules, towards)
 }
 
-/// The decision for a path, or the top of a subtree, of which both sides hold something of their own.
+/// The decision for a path, or the top of a subtree, at which both sides have something of their own.
 pub(crate) fn conflict(rules: &Rules, towards: Towards) -> Decision {
     match (rules.conflict, towards) {
         (ConflictPolicy::KeepBoth, _) => Decision::new(Verdict::KeepBoth, Reason::BothChanged),

@@ -1,6 +1,6 @@
-//! Reading a policy from a document: JSON, TOML, or whatever serde reads.
+//! Reads a policy from a document: JSON, TOML, or any other format that serde reads.
 //!
-//! What is read is checked as a whole, its paths and expressions as well, which only the scope knows how to read.
+//! The whole document is checked, including its paths and expressions, which only the scope can parse.
 
 use serde::{Deserialize, Deserializer};
 
@@ -11,11 +11,11 @@ impl SyncPolicy {
     /// Reads a JSON document.
     ///
     /// The camelCase names are the wire format; the guide's snake_case names and SCREAMING_CASE values mean
-    /// the same. `null` in the place of a part or a field reads as left out.
+    /// the same. A part or a field that is `null` counts as left out.
     ///
     /// # Errors
     ///
-    /// Every fault of the document, each with its JSON pointer. A fault of syntax comes alone.
+    /// Lists every fault of the document, each with its JSON pointer. A syntax error is reported alone.
     pub fn from_json(text: &str) -> Result<Self, PolicyError> {
         Self::from_value(&value::from_json(text)?)
     }
@@ -24,7 +24,7 @@ impl SyncPolicy {
     ///
     /// # Errors
     ///
-    /// As [`from_json`](Self::from_json).
+    /// The same as those of [`from_json`](Self::from_json).
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         Self::from_value(&value::from_toml(text)?)
     }
@@ -32,7 +32,7 @@ impl SyncPolicy {
     fn from_value(value: &value::Value) -> Result<Self, PolicyError> {
         let checked = check::check(value)?;
         let policy = read::policy(&checked.canonical);
-        // What a path or an expression may hold does not depend on the mount: any will do to find out.
+        // Whether a path or an expression is valid does not depend on the mount, so any mount path will do.
         match Scope::new(&policy, b"/") {
             Ok(_) => Ok(policy),
             Err(error) => Err(error.relocated(&checked.written)),

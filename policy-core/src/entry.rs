@@ -1,4 +1,4 @@
-//! What stands at a path of a tree.
+//! What a tree has at a path.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Returns the first eight hexadecimal digits, as conflict copies carry them in their names.
+    /// Returns the first eight hexadecimal digits, as used in the names of conflict copies.
     pub fn short(&self) -> String {
         self.to_string()[..8].to_owned()
     }
@@ -25,7 +25,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The kind of an entry, with what makes its content.
+/// The kind of an entry, with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// A regular file.
@@ -39,7 +39,7 @@ pub enum Node {
     Dir,
     /// A symbolic link, never followed.
     Symlink {
-        /// The target's bytes as the file system gave them.
+        /// The target's bytes as the file system returns them.
         target: Box<[u8]>,
     },
 }
@@ -55,8 +55,8 @@ pub struct Timestamp {
 
 /// What a tree keeps of one path.
 ///
-/// Two entries *agree* when kind, content digest or target, and permission bits are equal. The times ride
-/// along: they never make a difference.
+/// Two entries *agree* when kind, content digest or target, and permission bits are equal. Times are kept,
+/// but never make a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Kind and content.
@@ -70,7 +70,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry that a directory has when the tree does not list it: it is implied by what is in it.
+    /// The entry of a directory that the tree does not list, because it is implied by what is in it.
     pub const IMPLIED_DIR: Entry =
         Entry { node: Node::Dir, mode: 0o755, mtime: Timestamp { secs: 0, nanos: 0 }, uploaded: 0 };
 

@@ -1,30 +1,30 @@
-//! Guards against the deletion of more than anybody meant to delete.
+//! Guards that hold deletions back when there are more than anyone is likely to have meant.
 
-/// The most deletions that a sync may carry out; more are held back, all of them.
+/// The most deletions that a sync may carry out. If there are more, all of them are held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxDelete {
     /// A number of entries.
     Count(u64),
-    /// A share of the entries that the mount last agreed with, in percent.
+    /// A share of the entries of the base, in percent.
     Percent(u8),
 }
 
 impl MaxDelete {
-    /// Whether `deletions` out of a base of `base` entries are too many.
+    /// Whether `deletions` are too many for a base of `base` entries.
     ///
-    /// The limit itself is still allowed. Of an empty base any deletion is too many, whatever the share.
+    /// Exactly the limit is still allowed. With an empty base, a limit in percent allows no deletion at all.
     pub fn is_exceeded(self, deletions: u64, base: u64) -> bool {
         match self {
             Self::Count(most) => deletions > most,
-            // In 128 bits neither product can overflow.
+            // In 128 bits, neither product overflows.
             Self::Percent(percent) => u128::from(deletions) * 100 > u128::from(percent) * u128::from(base),
         }
     }
 }
 
-/// Whether a mount is to be taken as lost: of `base` entries that were brought none is `present` any more.
+/// Whether the mount counts as lost: it should have `base` entries, and none of them is `present`.
 ///
-/// A mount to which nothing was ever brought has nothing to lose.
+/// A mount with an empty base has nothing to lose.
 pub fn looks_lost(base: u64, present: u64) -> bool {
     base > 0 && present == 0
 }

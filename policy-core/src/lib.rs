@@ -1,4 +1,4 @@
-//! Decides what a sync does: which paths take part, when, and what becomes of each.
+//! Decides what a sync does: which paths take part, when, and what happens to each.
 //!
 //! ```text
 //! JSON, TOML ──► SyncPolicy ──► Scope ──── which paths take part, and by which rule

@@ -36,7 +36,7 @@ impl TreePath {
         Self::default()
     }
 
-    /// Parses `bytes`, which must already have the form that the type promises.
+    /// Parses `bytes`, which must meet the conditions above; nothing is normalized.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, PathError> {
         let bytes = bytes.into();
         if bytes.is_empty() {
@@ -115,8 +115,7 @@ impl TreePath {
         self.0.len() > dir.0.len() && self.is_within(dir)
     }
 
-    /// Returns the path that takes the place of this one when `from`, which holds it, is renamed to `to`;
-    /// `None` where it does not lie within `from`.
+    /// Returns where this path is after `from` is renamed to `to`; `None` if the path is not within `from`.
     pub fn rebase(&self, from: &Self, to: &Self) -> Option<Self> {
         if !self.is_within(from) {
             return None;
@@ -132,7 +131,7 @@ impl TreePath {
     }
 }
 
-/// Whether the path `path` is `dir` or lies below it, both as bytes in the form of a [`TreePath`].
+/// Whether `path` is `dir` or lies below it, both as the bytes of [`TreePath`]s.
 pub(crate) fn within(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || (path.starts_with(dir) && (path.len() == dir.len() || path[dir.len()] == b'/'))
 }
@@ -176,7 +175,7 @@ impl std::str::FromStr for TreePath {
     }
 }
 
-/// Shows bytes that are not printable UTF-8 escaped, so that a name can't forge output.
+/// Escapes bytes that are not printable UTF-8, so that a name can't forge output.
 impl fmt::Display for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&escape(&self.0))
@@ -189,7 +188,8 @@ impl fmt::Debug for TreePath {
     }
 }
 
-/// Returns `bytes` as text in which bytes that are not UTF-8 are escaped, and what [`escape_text`] escapes.
+/// Returns `bytes` as text. Bytes that are not UTF-8 are escaped, and so is everything that [`escape_text`]
+/// escapes.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -201,8 +201,8 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
-/// Returns text in which everything is escaped that could forge what a person sees: control characters, line and
-/// paragraph separators, and what has no shape of its own but reorders or hides what is beside it. Letters of any
+/// Returns text in which everything is escaped that could forge what a person sees: control characters, line
+/// and paragraph separators, and invisible characters that reorder or hide their neighbours. Letters of any
 /// script and emoji stay.
 pub fn escape_text(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_format) {
@@ -224,12 +224,13 @@ pub fn escape_text(text: &str) -> Cow<'_, str> {
 
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
-/// Whether a character is followed by a joiner where several make one picture.
+/// Whether a character may be followed by a joiner, because several such characters make one emoji.
 fn is_pictograph(c: char) -> bool {
     matches!(c, '\u{2190}'..='\u{2bff}' | '\u{fe0f}' | '\u{1f000}'..='\u{1faff}')
 }
 
-/// Whether a character is a control character, or of the general categories Cf, Zl and Zp of Unicode 16.
+/// Whether a character is a control character, or belongs to the general categories Cf, Zl or Zp of Unicode
+/// 16.
 fn is_format(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -6,17 +6,18 @@
 //! remote ──┘
 //! ```
 //!
-//! The caller pushes rows, each source in tree order, whenever [`Next::Need`] asks for them; memory is two
-//! rows a source, plus one subtree where a file stands against a directory.
+//! The caller pushes rows, each source in tree order, whenever [`Next::Need`] asks for them. Memory is two
+//! rows per source, plus one subtree where one side has a file and another has a directory.
 //!
-//! Directories are implied by what is in them, on every side, and are rows only where a tree lists them. Who
-//! carries a plan out keeps to this:
-//! - a step without a local row has the base's entry here, also when it is written to the context;
-//! - a directory that is written to a tree and has something in it there is dropped again if its mode is the
-//!   usual one;
-//! - a write to the mount without a remote row is a directory of the usual mode, and takes the place of a file;
-//! - a deletion makes room before a file takes a directory's place, and takes with it the directories that it
-//!   leaves empty, unless their mode is another or the new base lists them.
+//! Directories are implied by what is in them, on every side, and have rows only where a tree lists them.
+//! Whoever carries a plan out relies on these rules:
+//! - If a step has no local row, the local entry is the base's, also when it is written to the context.
+//! - If a directory is written to a tree and is not empty there, its entry is dropped again if the mode is
+//!   the default one.
+//! - A write to the mount without a remote row is a directory of the default mode; it may replace a file.
+//! - A file that replaces a directory is written after what is in the directory has been deleted. A deletion
+//!   also removes the directories that it leaves empty, unless such a directory has another mode or the new
+//!   base lists it.
 
 mod clash;
 mod joined;
@@ -29,14 +30,14 @@ use self::joined::{Joined, Side, Unlisted};
 use crate::decide::{Decision, Local, Rules, Towards, Verdict};
 use crate::{Entry, TreePath};
 
-/// A row of the base or the remote: a tree entry, with whatever the caller wants to have at hand.
+/// A row of the base or the remote: a tree entry, with whatever the caller keeps beside it.
 pub trait TreeRow {
     /// The path; rows come in tree order, each path once.
     fn path(&self) -> &TreePath;
-    /// What stands there.
+    /// The entry at the path.
     fn entry(&self) -> &Entry;
-    /// Whether this is a placeholder of the remote side: nothing stands there any more, and the entry says what
-    /// was recycled.
+    /// Whether this is a placeholder of the remote side: the path was recycled, and the entry says what it
+    /// was.
     fn is_recycled(&self) -> bool {
         false
     }
@@ -50,7 +51,7 @@ pub trait LocalRow {
     fn local(&self) -> Local<'_>;
     /// Whether this is a directory in which nothing in scope is left.
     fn is_empty_dir(&self) -> bool;
-    /// Whether the path was not found, and nobody can tell that it is not there: its deletion is held back.
+    /// Whether the scan did not find the path, but can't be sure that it is gone. Its deletion is held back.
     fn is_in_doubt(&self) -> bool {
         false
     }
@@ -59,7 +60,7 @@ pub trait LocalRow {
 /// The three sources of a [`Reconciler`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// What the mount last agreed on.
+    /// The state on which mount and context last agreed.
     Base,
     /// Where the mount differs from the base.
     Local,
@@ -74,11 +75,11 @@ pub struct Step<B, L, R> {
     pub path: TreePath,
     /// The base's row.
     pub base: Option<B>,
-    /// The local row; `None`: as in the base.
+    /// The local row; `None` if the mount is as the base says.
     pub local: Option<L>,
-    /// The remote's row; none where the context has recycled what stood there.
+    /// The remote's row; `None` if the context has recycled the path.
     pub remote: Option<R>,
-    /// Whether the context has recycled what stood there.
+    /// Whether the context has recycled the path.
     pub recycled: bool,
     /// Whether the remote has a directory here that is implied by what is below it.
     pub remote_implied: bool,
@@ -88,7 +89,7 @@ pub struct Step<B, L, R> {
     pub copy: Option<TreePath>,
 }
 
-/// One line of words: the path, what is done, why, and where a copy is kept.
+/// One line: the path, what is done, why, and where a copy is kept.
 impl<B, L, R> fmt::Display for Step<B, L, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} ({})", self.path, self.decision.verdict, self.decision.reason)?;
@@ -96,18 +97,18 @@ impl<B, L, R> fmt::Display for Step<B, L, R> {
     }
 }
 
-/// What a [`Reconciler`] comes back with.
+/// What [`Reconciler::next`] returns.
 #[derive(Debug)]
 pub enum Next<B, L, R> {
     /// A decided path.
     Step(Step<B, L, R>),
-    /// The source must be given another row, or finished.
+    /// The source must be given its next row, or finished.
     Need(Source),
-    /// All sources are finished and everything is decided.
+    /// All sources are finished, and everything is decided.
     End,
 }
 
-/// Merges three sorted sequences and decides each path. See the module's description.
+/// Merges three sorted sequences and decides each path. See the module's documentation.
 #[derive(Debug)]
 pub struct Reconciler<B, L, R> {
     rules: Rules,
@@ -116,7 +117,7 @@ pub struct Reconciler<B, L, R> {
     local: Queue<L>,
     remote: Queue<R>,
     group: Option<Group<B, L, R>>,
-    /// What the local row above says of paths below it that have no row of their own.
+    /// What the local row above means for paths below it that have no row of their own.
     cover: Option<(TreePath, Unlisted)>,
     out: VecDeque<Step<B, L, R>>,
 }
@@ -174,7 +175,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
             if let Some(step) = self.out.pop_front() {
                 return Next::Step(step);
             }
-            // Two rows are needed of each: the one to take, and the one that tells what lies below it.
+            // Two rows of each source are needed: the one to take, and the next, which says whether anything
+            // lies below it.
             if self.base.is_short() {
                 return Next::Need(Source::Base);
             }
@@ -193,7 +195,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
                 }
                 (group, joined) => {
                     self.out.extend(group.into_iter().flat_map(Group::resolve));
-                    // What follows the group may itself begin one.
+                    // The row that follows the group may itself begin a group.
                     joined.into_iter().for_each(|joined| self.settle(joined));
                     if at_end && self.out.is_empty() {
                         return Next::End;
@@ -203,8 +205,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
         }
     }
 
-    /// Decides a path, or holds it back until it is known what lies below it: where a file or link will
-    /// stand, nothing of the other side can stay.
+    /// Decides a path, or starts a group and waits for what lies below: if the path becomes a file or link,
+    /// nothing that the other side has below it can stay.
     fn settle(&mut self, joined: Joined<B, L, R>) {
         let decision = joined.decide(&self.rules, self.towards);
         let below = |row: Option<&TreePath>| row.is_some_and(|p| p.is_below(&joined.path));

@@ -1,10 +1,10 @@
-//! What leaves a context by age.
+//! Which files leave a context because of their age.
 
 use crate::{PathSet, TreePath};
 
 const DAY: i64 = 86_400;
 
-/// A recycle policy as it is carried out: how long the files below some places stay after their last upload.
+/// A recycle policy in compiled form: how long files below some paths stay after their last push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
     days: u32,
@@ -12,23 +12,23 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// Returns the rule that files in `paths` stay `days` days.
+    /// Returns the rule that files in `paths` stay for `days` days.
     pub fn new(days: u32, paths: PathSet) -> Self {
         Self { days, paths }
     }
 
-    /// Returns the days that a file stays.
+    /// Returns the number of days that a file stays.
     pub fn days(&self) -> u32 {
         self.days
     }
 
-    /// Returns the places for which it holds.
+    /// Returns the paths to which the rule applies.
     pub fn paths(&self) -> &PathSet {
         &self.paths
     }
 
-    /// Returns the first moment at which a file is expired that was `uploaded` then, both in seconds since
-    /// 1970 by the store's clock; `None` where the rule does not hold for its path.
+    /// Returns the first moment at which a file that was last pushed at `uploaded` is expired; `None` if the
+    /// rule does not apply to its path. Both times are seconds since 1970 by the store's clock.
     pub fn moment(&self, path: &TreePath, uploaded: i64) -> Option<i64> {
         self.paths.contains(path).then(|| uploaded.saturating_add(i64::from(self.days) * DAY))
     }
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(all.paths().places(), [TreePath::root()]);
         assert!(all.is_expired(&path("x/y"), 0, DAY));
         assert!(!Expiry::new(1, PathSet::default()).is_expired(&path("x"), 0, i64::MAX));
-        // A time from the end of the world is no reason to wrap around.
+        // A time near the maximum must not overflow.
         assert!(!all.is_expired(&path("x"), i64::MAX - 1, i64::MAX - 1));
     }
 }

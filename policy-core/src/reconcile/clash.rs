@@ -1,4 +1,4 @@
-//! A file or link of one side against things of the other below it.
+//! Clashes: one side has a file or link where the other has things below it.
 
 use super::joined::{Joined, Side};
 use super::{LocalRow, Step, TreeRow};
@@ -8,14 +8,14 @@ use crate::{Node, TreePath};
 
 const NEEDS_DELETION: Decision = Decision::new(Verdict::Withhold, Reason::NeedsDeletion);
 
-/// A path, and everything that any side has below it, in order.
+/// A path, and everything that any side has below it, in tree order.
 #[derive(Debug)]
 pub(super) struct Group<B, L, R> {
     rows: Vec<Joined<B, L, R>>,
     decisions: Vec<Decision>,
     rules: Rules,
     towards: Towards,
-    /// Whose file or link stands at the top if nothing is in its way.
+    /// The side whose file or link is at the top if nothing is in its way.
     leaf: Side,
 }
 
@@ -41,7 +41,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
 
     /// Decides the clash, if there is one.
     pub(super) fn resolve(mut self) -> impl Iterator<Item = Step<B, L, R>> {
-        // What was recycled is in nobody's way, nor is the directory that it implies.
+        // Recycled paths are not in the way, nor is a directory that only they imply.
         if self.rows[0].remote_implied && self.rows[1..].iter().all(|j| j.remote_entry().is_none()) {
             self.rows[0].remote_implied = false;
             self.decisions[0] = self.rows[0].decide(&self.rules, self.towards);
@@ -68,11 +68,11 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
         })
     }
 
-    /// The mount's file or link at the top, `below` what the context would still hold under it.
+    /// The mount's file or link is at the top; `below` is what the context would still have under it.
     fn local_leaf(&mut self, below: &[usize]) {
         let held = matches!(self.decisions[0].verdict, Verdict::HoldBack | Verdict::Withhold);
-        // What the context holds of its own is a conflict; what is there only because a deletion is not
-        // carried out is in the way.
+        // If the context's paths below are its own, this is a conflict. If one is there only because a
+        // deletion is not carried out, it is in the way.
         if held || below.iter().any(|&i| !self.rows[i].remote_is_own()) {
             return self.withhold(Side::Local, below);
         }
@@ -89,7 +89,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
             }
             (_, true, Towards::Mount) => self.set(below, decision),
             (_, false, Towards::Store) => self.decisions[0] = decision,
-            // Writing a directory where the file is makes room for what comes below it.
+            // Writing a directory in the file's place makes room for what comes below it.
             (_, false, Towards::Mount) => match self.rules.deletes(self.towards) {
                 true => self.decisions[0] = decision,
                 false => self.withhold(Side::Local, below),
@@ -97,7 +97,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
         }
     }
 
-    /// The context's file or link at the top, `below` what the mount would still hold under it.
+    /// The context's file or link is at the top; `below` is what the mount would still have under it.
     fn remote_leaf(&mut self, below: &[usize]) {
         let held = match self.towards {
             Towards::Store => !self.rows[0].remote_is_own() || self.decisions[0].verdict == Verdict::Withhold,
@@ -124,12 +124,12 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
         }
     }
 
-    /// Where a side is preferred, whether it is the local one: in an upload it is the one that writes.
+    /// Whether the preferred side is the local one. In a push, that is the side that writes.
     fn local_wins(&self, decision: Decision) -> bool {
         (decision.verdict == Verdict::Write) == (self.towards == Towards::Store)
     }
 
-    /// Leaves the written side as it is: what would be written there, the leaf or what is below, waits.
+    /// Leaves the written side as it is: the leaf, or what is below it, is not written yet.
     fn withhold(&mut self, leaf: Side, below: &[usize]) {
         match (leaf, self.towards) {
             (Side::Local, Towards::Store) | (Side::Remote, Towards::Mount) => {
@@ -137,7 +137,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
             }
             (Side::Local, Towards::Mount) | (Side::Remote, Towards::Store) => self.set(below, NEEDS_DELETION),
         }
-        // Half a directory is no copy of it.
+        // A copy must not have only half of a directory.
         if self.decisions[0].verdict == Verdict::KeepBoth {
             self.decisions[0] = NEEDS_DELETION;
         }
@@ -149,8 +149,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
         }
     }
 
-    /// Where the context's version of the top goes, with all that is moved from below it. The name depends
-    /// on nothing but what the context holds, so that every machine and both directions find the same.
+    /// The path to which the context's version of the top, and of what is below it, is moved. The name
+    /// depends only on what the context has, so every machine finds the same one in both directions.
     fn copy_of_top(&self) -> TreePath {
         let top = &self.rows[0];
         if top.remote_entry().is_some_and(|e| !e.is_dir()) {
@@ -169,7 +169,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
     }
 }
 
-/// Where the context's version of a path is kept that has nothing below it.
+/// The path at which the context's version is kept, for a path that has nothing below it.
 pub(super) fn copy_of<B: TreeRow, L: LocalRow, R: TreeRow>(joined: &Joined<B, L, R>) -> TreePath {
     let tag = match joined.remote.as_ref().map(|r| &r.entry().node) {
         Some(Node::File { digest, .. }) => digest.short(),
@@ -181,7 +181,7 @@ pub(super) fn copy_of<B: TreeRow, L: LocalRow, R: TreeRow>(joined: &Joined<B, L,
 
 const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// FNV-1a: names a copy, proves nothing.
+/// FNV-1a. The hash names a copy and has no other use.
 fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,4 +1,4 @@
-//! The rows of one path, and what each side holds there once implied directories are counted in.
+//! The rows of one path, and what each side has there, implied directories included.
 
 use super::{LocalRow, Step, TreeRow};
 use crate::decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide, decide_recycled};
@@ -10,21 +10,21 @@ pub(super) struct Joined<B, L, R> {
     pub(super) base: Option<B>,
     pub(super) local: Option<L>,
     pub(super) remote: Option<R>,
-    /// The base has no row here, but some below.
+    /// The base has no row for the path, but has rows below it.
     pub(super) base_implied: bool,
-    /// The same of the remote.
+    /// The remote has no row for the path, but has rows below it.
     pub(super) remote_implied: bool,
     pub(super) unlisted: Unlisted,
 }
 
-/// What a path without a local row is.
+/// The local state of a path without a local row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unlisted {
     /// As in the base.
     AsBase,
     /// Not there: it would lie below a file or link.
     Absent,
-    /// Below something that can't be read, where nobody can tell.
+    /// Below something that can't be read, so nothing is known of it.
     Unreadable,
     /// On a file system that is not there now.
     Unmounted,
@@ -47,7 +47,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         entry_or_implied(row.map(R::entry), self.remote_implied)
     }
 
-    /// What stood here before the context recycled it.
+    /// What the path was before the context recycled it.
     fn recycled(&self) -> Option<&Entry> {
         self.remote.as_ref().filter(|r| r.is_recycled()).map(R::entry)
     }
@@ -64,32 +64,32 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         }
     }
 
-    /// The base that the remote is held against: what the mount knows of the path.
+    /// The base with which the remote is compared: what the mount knows of the path.
     fn known_base(&self) -> Option<&Entry> {
         match self.local() {
             Local::Present(entry) if entry.is_dir() => self.base_entry(),
             Local::Pending => None,
-            // The context emptied a directory: what implied it leaves the base with this sync, and it counts
-            // as new where no directory is here.
+            // The context emptied a directory. What implied it leaves the base with this sync, so the
+            // directory counts as new if the mount has none.
             _ if self.is_emptied_there() => None,
             _ => self.base_entry(),
         }
     }
 
-    /// Whether the context lists a directory that was implied by what was in it.
+    /// Whether the context now lists a directory that was implied by what was in it.
     fn is_emptied_there(&self) -> bool {
         self.base.is_none() && self.base_implied && self.remote.as_ref().is_some_and(|r| r.entry().is_dir())
     }
 
-    /// Whether the remote side holds something here that the mount has never agreed with.
+    /// Whether the remote has something here that the mount has never agreed on.
     pub(super) fn remote_is_own(&self) -> bool {
         self.remote_entry().is_some_and(|r| self.known_base().is_none_or(|b| !b.agrees_with(r)))
     }
 
-    /// Decides the path as far as it can be decided alone.
+    /// Decides the path as far as possible without looking at other paths.
     pub(super) fn decide(&self, rules: &Rules, towards: Towards) -> Decision {
         if let Some(was) = self.recycled() {
-            // Nobody else speaks of the path: at most it is a directory that others below it imply.
+            // No other side has a row: at most, the path is a directory that paths below it imply.
             if self.base.is_none() && self.local.is_none() {
                 return Decision::new(Verdict::Nothing, Reason::Unchanged);
             }
@@ -99,8 +99,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             return decision;
         }
         let (base, local, mut remote) = (self.known_base(), self.local(), self.remote_entry());
-        // An implied directory is there for what is in it, which has steps of its own: losing a mode is no
-        // change that could beat the directory's deletion.
+        // An implied directory exists only because of what is in it, which is decided by steps of its own. So
+        // losing its special mode is no change that could prevail over the deletion of the directory.
         if local == Local::Absent
             && self.remote.is_none()
             && remote.is_some()
@@ -113,7 +113,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         if in_doubt && decision.verdict == Verdict::Delete {
             decision = Decision::new(Verdict::HoldBack, Reason::DeletedHereInDoubt);
         }
-        // What was emptied there has to be in the base, so that it outlives what was in it.
+        // The emptied directory must get into the base: nothing else keeps it when its content is deleted.
         let settled = decision.verdict == Verdict::Nothing;
         if towards == Towards::Mount && settled && self.is_emptied_there() {
             return Decision::new(Verdict::Write, Reason::NewThere);
@@ -121,15 +121,16 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         decision
     }
 
-    /// The decision for a directory of the usual mode that no tree had to list so far. Either it is new, or
-    /// what was in it is gone from the mount and the directory is still there.
+    /// The decision for a directory of the default mode that is not in the base. Either the directory is new,
+    /// or its content is gone from the mount and the directory is still there.
     fn decide_unlisted_dir(&self, rules: &Rules, towards: Towards) -> Option<Decision> {
         let Local::Present(entry) = self.local.as_ref()?.local() else { return None };
         if self.base.is_some() || !entry.agrees_with(&Entry::IMPLIED_DIR) {
             return None;
         }
         let (verdict, reason) = match (&self.remote, self.remote_implied, towards) {
-            // It makes no claim to its mode, which whatever is put into it would take away again.
+            // The other side has a file or link. The default mode is no claim: it is what the directory would
+            // have anyway.
             (Some(row), ..) if !row.entry().is_dir() => {
                 return Some(decide(self.base_entry(), self.local(), Some(row.entry()), rules, towards));
             }
@@ -138,19 +139,19 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             }
             (Some(_), ..) => (Verdict::Nothing, Reason::SameChange),
             _ if !self.base_implied => return None,
-            // Whether the context still has something in it is not known yet. If so, who writes the tree
-            // drops the row, which says nothing new.
+            // Whether the context still has something in the directory is not known yet. If it has, the
+            // writer of the tree drops the redundant row.
             (None, true, Towards::Store) => (Verdict::Write, Reason::NewHere),
             (None, true, Towards::Mount) => (Verdict::Nothing, Reason::Unchanged),
-            // The directory itself is as it was, and the context has dropped it. That it is still here may be
-            // what a killed download left, or what holds a file out of scope.
+            // The directory itself has not changed, and the context has dropped it. It may be left over from
+            // a pull that was killed, or it may contain a file that is out of scope.
             (None, false, _) => return None,
         };
         Some(Decision::new(verdict, reason))
     }
 
-    /// The side whose entry stands here on the written side once `verdict` is carried out; `None` if nothing
-    /// does.
+    /// The side whose entry is at the path, on the written side, after `verdict` is carried out; `None` if
+    /// there is none.
     fn stands(&self, verdict: Verdict, towards: Towards) -> Option<Side> {
         let side = match (verdict, towards) {
             (Verdict::Delete, _) => return None,
@@ -172,7 +173,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         self.stands(verdict, towards) == Some(side)
     }
 
-    /// The side whose file or link stands here once `verdict` is carried out.
+    /// The side whose file or link is at the path after `verdict` is carried out.
     pub(super) fn leaf_after(&self, verdict: Verdict, towards: Towards) -> Option<Side> {
         let side = self.stands(verdict, towards)?;
         let entry = match side {

@@ -11,14 +11,14 @@ use crate::policy::{FaultKind, PolicyError, PolicyFault, WhiteList};
 use crate::{SyncPolicy, TreePath};
 
 impl Scope {
-    /// Compiles the scope of `policy` on the mount with the absolute path `mount`, which is taken as text
+    /// Compiles the scope of `policy` for the mount with the absolute path `mount`. The path is only parsed,
     /// and need not exist.
     ///
     /// # Errors
     ///
-    /// Every path that has `..`, a NUL character or a wildcard, and every expression and pattern that can't
-    /// be compiled; or a mount path that is not absolute. A policy that was read from a document has none of
-    /// the former.
+    /// Lists every path that has `..`, a NUL character or a wildcard, and every expression and pattern that
+    /// does not compile; or says that the mount path is not absolute. A policy that was read from a document
+    /// was already checked, so only the mount path can be wrong.
     pub fn new(policy: &SyncPolicy, mount: &[u8]) -> Result<Self, PolicyError> {
         let mut faults = Vec::new();
         check_paths(policy, &mut faults);
@@ -104,7 +104,7 @@ fn is_expression(list: &WhiteList) -> bool {
     list.is_path_regex && !matches!(list.path.as_str(), "" | "/")
 }
 
-/// Reads one list: notes its plain rules, and what is odd about it.
+/// Reads one list: adds its plain rules, and warns of what is odd about it.
 fn read_list(
     index: usize,
     list: &WhiteList,
@@ -129,7 +129,8 @@ fn read_list(
     if !list.is_exclude_regex {
         for (i, exclude) in list.exclude_paths.iter().enumerate() {
             let own = resolver.resolve(exclude);
-            // A list that is an expression has no place: its excludes are relative to the mount alone.
+            // A list whose path is an expression has no fixed path, so its excludes are relative to the
+            // mount.
             let read = place.as_ref().map_or_else(|| own.clone(), |p| resolver.resolve_within(exclude, p));
             let pointer = format!("/bwList/whiteLists/{index}/excludePaths/{i}");
             let (path, read_as) = (exclude.clone(), read.path.clone());
@@ -142,8 +143,9 @@ fn read_list(
                         read_as,
                     });
                 }
-                // `/node_modules` is the usual way to say what is relative to the list. Only what looks like
-                // a path of this machine was meant otherwise; and where its list was, that is said above.
+                // `/node_modules` is the usual way to write a path relative to the list. A warning is due
+                // only if the path looks like one of this machine, and if the list's own path did not cause
+                // the same warning.
                 Reading::Outside if !listed_outside && resolver.looks_local(exclude) => {
                     let mount = resolver.mount();
                     warnings.push(ScopeWarning::OutsideMount { pointer, path, mount, read_as });
@@ -156,7 +158,7 @@ fn read_list(
     ScopeList { index, path: list.path.clone(), excludes: list.exclude_paths.clone(), resolved: place }
 }
 
-/// Notes every path that is unfit to be read as one.
+/// Reports every path that is invalid.
 fn check_paths(policy: &SyncPolicy, faults: &mut Vec<PolicyFault>) {
     let mut check = |pointer: String, path: &str, flag: Option<&'static str>| {
         if let Some(reason) = unfit(path, flag) {

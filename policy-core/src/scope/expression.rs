@@ -6,27 +6,28 @@ use super::resolve::Resolver;
 use super::rules::Verdict;
 use crate::TreePath;
 
-/// The most that one compiled expression may take, in bytes.
+/// The largest size of one compiled expression, in bytes.
 const LARGEST: usize = 4 << 20;
 
 /// An expression that matches a path in full.
 ///
-/// `.` also matches a newline, which is a byte like any other in a name. A name that is text is matched by
-/// characters, any other by bytes.
+/// `.` also matches a newline, because a name may contain one. A name that is UTF-8 is matched by characters,
+/// any other by bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Expression {
     text: Regex,
-    /// None where the expression names characters beyond ASCII in a way that has no meaning for bytes.
+    /// `None` if the expression names characters beyond ASCII in a way that can't be applied to bytes.
     bytes: Option<Regex>,
 }
 
 impl Expression {
-    /// Compiles an expression; the error is in words.
+    /// Compiles an expression; the error is a message.
     pub(super) fn new(source: &str) -> Result<Self, String> {
         let build = |source: &str, unicode| {
             RegexBuilder::new(source).unicode(unicode).dot_matches_new_line(true).size_limit(LARGEST).build()
         };
-        // On its own first: `a)(b` is no expression, though it is one in the parentheses below.
+        // The expression is first compiled alone: `a)(b` is invalid, but would be valid in the parentheses
+        // below.
         build(source, true).map_err(|e| words(&e))?;
         let whole = format!(r"\A(?:{source})\z");
         let text = build(&whole, true).map_err(|e| words(&e))?;
@@ -46,7 +47,7 @@ fn words(error: &regex::Error) -> String {
         regex::Error::CompiledTooBig(limit) => {
             format!("it is too large: compiled it takes more than {limit} bytes")
         }
-        // Of a syntax error the last line says what is wrong; those before draw an arrow to it.
+        // The last line of a syntax error says what is wrong; the lines before it point to the position.
         error => {
             let text = error.to_string();
             text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
@@ -54,14 +55,14 @@ fn words(error: &regex::Error) -> String {
     }
 }
 
-/// What the expressions of one white list are.
+/// The expressions of one white list.
 #[derive(Debug, Clone)]
 pub(super) struct ListExpressions {
-    /// Which list.
+    /// The list's index.
     pub(super) list: usize,
-    /// The expression in place of its path.
+    /// The list's path, if it is an expression.
     pub(super) path: Option<Expression>,
-    /// Those among its excludes, by index.
+    /// The excludes that are expressions, each with its index.
     pub(super) excludes: Vec<(usize, Expression)>,
 }
 
@@ -78,7 +79,7 @@ impl Expressions {
         self.lists.iter().all(|l| l.path.is_none())
     }
 
-    /// Decides about a path of which no plain rule speaks. The expressions of lists are all equally long.
+    /// Decides a path that no plain rule matches. All list expressions count as equally long.
     pub(super) fn decide(&self, path: &TreePath) -> Verdict {
         let mut verdict = Verdict::Unlisted;
         if self.is_empty() {
@@ -115,7 +116,7 @@ impl Expressions {
     }
 }
 
-/// A path in both of its forms.
+/// A path in both of its forms: relative to the mount, and absolute.
 struct Subject<'p> {
     below: &'p [u8],
     absolute: Vec<u8>,

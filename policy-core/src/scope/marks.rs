@@ -1,21 +1,21 @@
-//! ListMarks: which white lists hold something.
+//! ListMarks: which white lists match something.
 
 use super::{Scope, ScopeList};
 use crate::TreePath;
 
-/// Notes, path by path, which white lists hold something, for a scan to say which hold nothing.
+/// Notes path by path which white lists match something, so that a scan can report those that match nothing.
 ///
-/// It belongs to one [`Scope`]; a scan in several threads keeps one each and merges them.
+/// Marks belong to one [`Scope`]. A scan with several threads keeps one set per thread and merges them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListMarks {
-    /// For each plain rule, whether a path was met of which it is the longest.
+    /// For each plain rule, whether it was the longest match of some path.
     rules: Vec<bool>,
-    /// For each list with an expression for its path, whether it matched.
+    /// For each list whose path is an expression, whether it matched.
     expressions: Vec<bool>,
 }
 
 impl ListMarks {
-    /// Returns marks of nothing.
+    /// Returns empty marks.
     pub fn new(scope: &Scope) -> Self {
         Self {
             rules: vec![false; scope.rules.len()],
@@ -34,7 +34,7 @@ impl ListMarks {
         }
     }
 
-    /// Adds what `other`, of the same scope, has noted.
+    /// Adds the marks of `other`, which belongs to the same scope.
     pub fn merge(&mut self, other: &Self) {
         let marks = self.rules.iter_mut().chain(&mut self.expressions);
         for (mark, other) in marks.zip(other.rules.iter().chain(&other.expressions)) {
@@ -42,7 +42,7 @@ impl ListMarks {
         }
     }
 
-    /// Returns the white lists that hold none of the paths noted.
+    /// Returns the white lists that match none of the noted paths.
     pub fn unmatched<'s>(&self, scope: &'s Scope) -> Vec<&'s ScopeList> {
         let mut matched = vec![false; scope.lists.len()];
         let mut mark = |list: usize| {
@@ -51,7 +51,7 @@ impl ListMarks {
             }
         };
         for place in (0..self.rules.len()).filter(|&i| self.rules[i]) {
-            // What the longest rule holds, those above it hold as well.
+            // A path that matches the longest rule also matches the rules above it.
             scope.rules.upwards(place).flat_map(|rule| rule.lists()).copied().for_each(&mut mark);
         }
         for (list, _) in scope.expressions.lists.iter().zip(&self.expressions).filter(|(_, m)| **m) {

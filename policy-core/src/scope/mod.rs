@@ -31,10 +31,10 @@ use rules::{Rules, Verdict};
 
 /// The compiled scope of a mount: says of each path whether it takes part, and by which rule.
 ///
-/// - Of the rules that hold a path, the longest decides; at equal length, exclusion.
-/// - What the lists leave out, nothing brings in; ignore patterns only take away.
-/// - What lies below an ignored directory is ignored.
-/// - An expression speaks of the paths that it matches in full, and not of what lies below them.
+/// - Of the rules that match a path, the longest decides. If two are equally long, exclusion wins.
+/// - What the lists leave out stays out; ignore patterns only take away.
+/// - Everything below an ignored directory is ignored.
+/// - An expression applies to the paths that it matches in full, and not to what lies below them.
 ///
 /// A directory that only leads to something in scope is not in scope itself: see
 /// [`may_hold`](Self::may_hold).
@@ -65,7 +65,7 @@ pub struct Scope {
     warnings: Vec<ScopeWarning>,
 }
 
-/// A white list as it was read against a mount.
+/// A white list, resolved for a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopeList {
     index: usize,
@@ -75,40 +75,40 @@ pub struct ScopeList {
 }
 
 impl ScopeList {
-    /// Returns its place among the white lists of the policy.
+    /// Returns the list's index among the white lists of the policy.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Returns its path as the policy has it.
+    /// Returns the list's path as written in the policy.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Returns the path below the mount that it was read as; `None` where it is an expression.
+    /// Returns the list's path relative to the mount; `None` if it is an expression.
     pub fn resolved(&self) -> Option<&TreePath> {
         self.resolved.as_ref()
     }
 }
 
 impl Scope {
-    /// Says whether `path` takes part, and which rule decides. `is_dir` is false for a link to a directory. A conflict
-    /// copy takes part where its original does.
+    /// Says whether `path` takes part, and which rule decides. `is_dir` is false for a link to a directory. A
+    /// conflict copy takes part if its original does.
     pub fn decide(&self, path: &TreePath, is_dir: bool) -> ScopeDecision<'_> {
         let verdict = self.verdict(&self.standing_for(path, is_dir), is_dir);
         ScopeDecision { in_scope: verdict.in_scope(), rule: self.rule(verdict) }
     }
 
-    /// Whether `path` takes part; a conflict copy does where its original does.
+    /// Whether `path` takes part. A conflict copy takes part if its original does.
     pub fn contains(&self, path: &TreePath, is_dir: bool) -> bool {
         self.takes(&self.standing_for(path, is_dir), is_dir)
     }
 
-    /// Returns the path by whose place in scope that of `path` is decided: a conflict copy is in scope where
-    /// its original is, everything else where it stands.
+    /// Returns the path that decides whether `path` is in scope: for a conflict copy that of its original,
+    /// for anything else the path itself.
     ///
-    /// A copy of what has a very long name does not tell the whole of it; then the name is one that a rule
-    /// knows, if that brings it into scope.
+    /// The name of a copy may have been shortened. Then the original's name is one that a rule has in full,
+    /// if that rule brings the copy into scope.
     fn standing_for<'p>(&self, path: &'p TreePath, is_dir: bool) -> Cow<'p, TreePath> {
         let Some(original) = original_path(path) else { return Cow::Borrowed(path) };
         let of_rules = self.rules.iter().filter_map(|rule| rule.uncut(path, &original));
@@ -120,43 +120,43 @@ impl Scope {
 
     /// Whether anything strictly below the directory `dir` can be in scope.
     ///
-    /// It never says no where the answer is yes. It is exact for plain lists and excludes; with expressions
-    /// and patterns it may say yes for a directory in which nothing is. In the copy of a directory lies what lies in
-    /// its original.
+    /// The answer is never no if something is in scope. It is exact for plain lists and excludes. With
+    /// expressions and patterns it may be yes for a directory in which nothing is in scope. The copy of a
+    /// directory may hold what its original may hold.
     pub fn may_hold(&self, dir: &TreePath) -> bool {
         self.leads_on(dir) || self.leads_on(&self.standing_for(dir, true))
     }
 
-    /// Whether the rules take a path by this very name.
+    /// Whether the rules include a path of exactly this name.
     fn takes(&self, path: &TreePath, is_dir: bool) -> bool {
         self.verdict(path, is_dir).in_scope()
     }
 
-    /// Whether the rules take anything below a directory of this very name.
+    /// Whether the rules include anything below a directory of exactly this name.
     fn leads_on(&self, dir: &TreePath) -> bool {
         let by_lists = self.lists.is_empty() || self.rules.may_hold(dir, !self.expressions.is_empty());
         by_lists && self.patterns.ignoring(dir.as_bytes(), true).is_none()
     }
 
-    /// Returns what is odd about the policy on this mount, though no error.
+    /// Returns what is odd about the policy on this mount, but no error.
     pub fn warnings(&self) -> &[ScopeWarning] {
         &self.warnings
     }
 
-    /// Returns the white lists with the paths that they were read as, in the order of the policy.
+    /// Returns the white lists with their paths relative to the mount, in the order of the policy.
     pub fn lists(&self) -> &[ScopeList] {
         &self.lists
     }
 
-    /// Whether the white lists name parts of the mount, which may not be there. The whole mount, which is also what
-    /// takes part where nobody wrote a list, is always there.
+    /// Whether the white lists name parts of the mount, which may be missing. The whole mount, which is also
+    /// the scope of a policy without lists, is never missing.
     pub fn names_parts(&self) -> bool {
         let whole = |list: &ScopeList| list.resolved.as_ref().is_some_and(TreePath::is_root);
         !self.lists.is_empty() && !self.lists.iter().any(whole)
     }
 
-    /// Returns the first white list that holds `path`, whether or not it is then left out. A scan that wants
-    /// to know which lists hold nothing at all uses [`ListMarks`].
+    /// Returns the first white list that matches `path`, whether or not the path is then left out. A scan
+    /// that wants to know which lists match nothing at all uses [`ListMarks`].
     pub fn list_matching(&self, path: &TreePath) -> Option<usize> {
         self.lists
             .iter()
@@ -167,17 +167,17 @@ impl Scope {
             .map(|list| list.index)
     }
 
-    /// Returns the paths that `Archive` mode stores as `File` mode does.
+    /// Returns the paths that are stored as in `File` mode even if the mode is `Archive`.
     pub fn archive_exclude_paths(&self) -> &PathSet {
         &self.archive_exclude_paths
     }
 
-    /// Returns where archives are extracted; nowhere without an extract policy.
+    /// Returns the paths below which archives are extracted; empty without an extract policy.
     pub fn extract_paths(&self) -> &PathSet {
         &self.extract_paths
     }
 
-    /// Returns where the recycle policy holds.
+    /// Returns the paths to which the recycle policy applies.
     pub fn recycle_paths(&self) -> &PathSet {
         &self.recycle_paths
     }

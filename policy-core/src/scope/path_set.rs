@@ -4,10 +4,10 @@ use super::resolve::{Reading, Resolver};
 use super::warning::ScopeWarning;
 use crate::{TreePath, tree_order};
 
-/// A set of places below a mount, each with all that lies below it.
+/// A set of paths below a mount, each with everything below it.
 ///
-/// It is what `extractPolicy.paths`, `recyclePolicy.paths` and `uploadPolicy.archiveExcludePaths` are. The
-/// path `""` is everything, and no path at all is nothing.
+/// `extractPolicy.paths`, `recyclePolicy.paths` and `uploadPolicy.archiveExcludePaths` are read as such sets.
+/// The path `""` means everything; an empty list of paths means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PathSet {
     /// In tree order, none within another.
@@ -15,7 +15,7 @@ pub struct PathSet {
 }
 
 impl PathSet {
-    /// Reads `paths`, which stand at `pointer` and are known to be fit to be read.
+    /// Reads `paths`, which are at `pointer` in the policy and were already checked.
     pub(super) fn new(
         paths: &[String],
         pointer: &str,
@@ -38,14 +38,14 @@ impl PathSet {
         Self::of_places(places)
     }
 
-    /// Returns the set of these places and all that lies below them.
+    /// Returns the set of these paths and everything below them.
     pub fn of_places(mut places: Vec<TreePath>) -> Self {
         places.sort();
         places.dedup_by(|next, before| next.is_within(before));
         Self { places }
     }
 
-    /// Returns the places that lie in both sets.
+    /// Returns the paths that are in both sets.
     #[must_use]
     pub fn within(&self, other: &Self) -> Self {
         let ours = self.places.iter().filter(|p| other.contains(p));
@@ -53,19 +53,19 @@ impl PathSet {
         Self::of_places(ours.chain(theirs).cloned().collect())
     }
 
-    /// Whether `path` is one of the places or lies below one.
+    /// Whether `path` is one of the set's paths or lies below one.
     pub fn contains(&self, path: &TreePath) -> bool {
         let after = self.places.partition_point(|p| tree_order(p.as_bytes(), path.as_bytes()).is_le());
-        // None of the places lies within another: only the last one before can hold the path.
+        // No path of the set lies within another, so only the last one at or before `path` can contain it.
         after.checked_sub(1).is_some_and(|i| path.is_within(&self.places[i]))
     }
 
-    /// Whether it holds nothing.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// Returns the places, in tree order, none within another.
+    /// Returns the set's paths, in tree order, none within another.
     pub fn places(&self) -> &[TreePath] {
         &self.places
     }

@@ -9,12 +9,12 @@ use crate::policy::{FaultKind, PolicyFault};
 #[derive(Debug, Clone)]
 pub(super) struct Patterns {
     matcher: Gitignore,
-    /// For each glob of the matcher, as it names itself, the last pattern that is it.
+    /// For each glob of the matcher, by its text, the index of the last pattern with that text.
     sources: Vec<(String, usize)>,
 }
 
 impl Patterns {
-    /// Compiles the patterns; faults go to `faults`.
+    /// Compiles the patterns, and adds what is wrong to `faults`.
     pub(super) fn new(patterns: &[String], faults: &mut Vec<PolicyFault>) -> Self {
         let mut builder = GitignoreBuilder::new("");
         builder.allow_unclosed_class(false);
@@ -43,15 +43,16 @@ impl Patterns {
             });
             Gitignore::empty()
         });
-        // Equal patterns mean the same, and of them the last is the one that decides.
+        // Equal patterns mean the same, and the last one decides.
         sources.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         sources.dedup_by(|a, b| a.0 == b.0);
         Self { matcher, sources }
     }
 
-    /// Returns the pattern that leaves out `path` or a directory that holds it.
+    /// Returns the pattern that excludes `path` or a directory above it.
     ///
-    /// As in git, the way goes down from the top: once a directory is ignored, nothing below it comes back.
+    /// As in git, the check goes from the top down: once a directory is ignored, nothing below it is included
+    /// again.
     pub(super) fn ignoring(&self, path: &[u8], is_dir: bool) -> Option<usize> {
         if self.matcher.is_empty() || path.is_empty() {
             return None;
@@ -74,7 +75,7 @@ impl Patterns {
     }
 }
 
-/// Returns the pattern with braces that stand for themselves, as they do for git; to the matcher they are
+/// Returns the pattern with its braces escaped. Git takes braces literally; the matcher would take them as
 /// alternatives.
 fn literal_braces(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());

@@ -1,38 +1,38 @@
-//! Reads the paths of a policy against a mount.
+//! Resolves the paths of a policy for a mount.
 
 use std::borrow::Cow;
 
 use crate::policy::{FaultKind, PathReason, PolicyError};
 use crate::{SyncPolicy, TreePath, escape};
 
-/// What a path of a policy was read as.
+/// A resolved path of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resolved {
-    /// The place below the mount.
+    /// The path relative to the mount.
     pub(super) path: TreePath,
-    /// By which of the readings.
+    /// How the path was read.
     pub(super) by: Reading,
 }
 
-/// The readings of a path, in the order in which they are tried.
+/// The ways to read a path, in the order in which they are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     /// It lies under the mount path.
     Mount,
     /// It lies under the mapping path.
     Mapping,
-    /// It is absolute, yet neither: relative to the mount all the same.
+    /// It is absolute, but under neither; it is read as relative to the mount.
     Outside,
     /// It is relative.
     Relative,
 }
 
-/// The mount and its alias, to read paths against.
+/// The mount and its mapping, for which paths are resolved.
 ///
-/// Windows paths: what begins with a drive (`C:\`, `C:/`) or with `\\` is one, and its components are
-/// separated by `\` as well as `/`. Where the mapping is one, `\` separates in every path of the policy,
-/// since its author works on Windows. Case is folded where a path is held against a Windows mount or
-/// mapping, and only for the components of that prefix; what follows is a name in the tree, byte for byte.
+/// A path that begins with a drive (`C:\`, `C:/`) or with `\\` is a Windows path, and both `\` and `/`
+/// separate its components. If the mapping is a Windows path, `\` separates in every path of the policy,
+/// since its author works on Windows. Case is ignored only when the components of a Windows mount or mapping
+/// are compared; the rest of the path is a name in the tree, byte for byte.
 #[derive(Debug, Clone)]
 pub(super) struct Resolver {
     mount: Place,
@@ -40,7 +40,7 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// Reads mount and mapping; of the mapping it is known that [`unfit`] has nothing against it.
+    /// Reads mount and mapping. [`unfit`] was already called on the mapping.
     pub(super) fn new(policy: &SyncPolicy, mount: &[u8]) -> Result<Self, PolicyError> {
         let place = Place::parse(mount, false);
         let bad = |reason| Err(PolicyError::one("", FaultKind::BadMount { mount: escape(mount), reason }));
@@ -58,7 +58,7 @@ impl Resolver {
         Ok(Self { mount: place, mapping })
     }
 
-    /// Reads a path; of it it is known that [`unfit`] has nothing against it.
+    /// Resolves a path. [`unfit`] was already called on it.
     pub(super) fn resolve(&self, text: &str) -> Resolved {
         let windows = self.mapping.as_ref().is_some_and(|m| m.windows);
         let place = Place::parse(text.as_bytes(), windows);
@@ -74,7 +74,7 @@ impl Resolver {
         }
     }
 
-    /// Reads an exclude of the list at `list`.
+    /// Resolves an exclude of the list at `list`.
     pub(super) fn resolve_within(&self, text: &str, list: &TreePath) -> Resolved {
         let Resolved { path, by } = self.resolve(text);
         if path.is_within(list) {
@@ -84,8 +84,8 @@ impl Resolver {
         Resolved { path, by }
     }
 
-    /// Whether an absolute path that is under neither looks like one of this machine: it begins with the
-    /// same component as the mount or the mapping does, or is a Windows path.
+    /// Whether an absolute path outside mount and mapping looks like one of this machine: it is a Windows
+    /// path, or its first component is that of the mount or the mapping.
     pub(super) fn looks_local(&self, text: &str) -> bool {
         let place = Place::parse(text.as_bytes(), false);
         let first = place.components.first();
@@ -114,13 +114,13 @@ impl Resolver {
         buffer
     }
 
-    /// Returns the mount path for people.
+    /// Returns the mount path, escaped for output.
     pub(super) fn mount(&self) -> String {
         escape(self.absolute(&TreePath::root(), &mut Vec::new()))
     }
 }
 
-/// A path in its components, without empty ones and `.`.
+/// A path as a list of components, without empty ones and `.`.
 #[derive(Debug, Clone)]
 struct Place {
     absolute: bool,
@@ -158,13 +158,13 @@ fn tree_path(components: &[Box<[u8]>]) -> Option<TreePath> {
     TreePath::new(components.join(&b'/')).ok()
 }
 
-/// Returns what makes `path` unfit to be read as a path, if anything. `flag` names the field that turns it
-/// into an expression, where there is one.
+/// Returns what is wrong with `path`, if anything. `flag` names the field that would make it an expression,
+/// if there is such a field.
 pub(super) fn unfit(path: &str, flag: Option<&'static str>) -> Option<PathReason> {
     if path.contains('\0') {
         return Some(PathReason::Nul);
     }
-    // Whether `\` separates is not known yet; a name that holds `\..\` is a mistake either way.
+    // Whether `\` separates is not known yet, but a name that contains `\..\` is a mistake either way.
     if path.split(['/', '\\']).any(|c| c == "..") {
         return Some(PathReason::Parent);
     }

@@ -1,4 +1,4 @@
-//! ScopeRule: what decided about a path, in plain words.
+//! ScopeRule: the rule that decides a path, in plain words.
 
 use std::fmt;
 
@@ -11,51 +11,51 @@ pub struct ScopeDecision<'s> {
     pub rule: ScopeRule<'s>,
 }
 
-/// The rule that decided about a path. Indices are the policy's, from 0; texts are as the policy has them.
+/// The rule that decides a path. Indices are the policy's, from 0; texts are as written in the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScopeRule<'s> {
-    /// No white list is given.
+    /// The policy has no white lists.
     WholeMount,
-    /// White lists are given, and none holds the path.
+    /// The policy has white lists, and none matches the path.
     Unlisted {
-        /// How many there are.
+        /// How many white lists there are.
         lists: usize,
     },
-    /// A white list holds it.
+    /// A white list matches the path.
     List {
-        /// Which list.
+        /// The list's index.
         list: usize,
         /// The list's path.
         path: &'s str,
     },
-    /// A white list's expression matches it.
+    /// A white list's expression matches the path.
     ListExpression {
-        /// Which list.
+        /// The list's index.
         list: usize,
         /// The list's expression.
         expression: &'s str,
     },
-    /// An exclude of a white list holds it.
+    /// An exclude of a white list matches the path.
     Exclude {
-        /// Which list.
+        /// The list's index.
         list: usize,
-        /// Which of the list's excludes.
+        /// The exclude's index in the list.
         exclude: usize,
         /// The exclude's path.
         path: &'s str,
     },
-    /// An exclude expression of a white list matches it.
+    /// An exclude expression of a white list matches the path.
     ExcludeExpression {
-        /// Which list.
+        /// The list's index.
         list: usize,
-        /// Which of the list's excludes.
+        /// The exclude's index in the list.
         exclude: usize,
         /// The expression.
         expression: &'s str,
     },
-    /// An ignore pattern matches it, or a directory that holds it.
+    /// An ignore pattern matches the path or a directory above it.
     IgnorePattern {
-        /// Which pattern.
+        /// The pattern's index.
         index: usize,
         /// The pattern.
         pattern: &'s str,

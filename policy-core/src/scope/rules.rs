@@ -1,10 +1,10 @@
-//! The plain rules, in tree order, so that the longest that holds a path is found without trying each.
+//! The plain rules in tree order, so that the longest match of a path is found without trying each rule.
 
 use crate::conflict::is_cut_copy;
 use crate::path::within;
 use crate::{TreePath, tree_order};
 
-/// Which rule decides. Indices are the policy's.
+/// The rule that decides. Indices are the policy's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     WholeMount,
@@ -22,7 +22,7 @@ impl Verdict {
     }
 }
 
-/// All that plain lists and excludes say of exactly one path.
+/// What all plain lists and excludes with the same path say.
 #[derive(Debug, Clone)]
 pub(super) struct PlainRule {
     path: TreePath,
@@ -30,14 +30,15 @@ pub(super) struct PlainRule {
     lists: Vec<usize>,
     /// The first exclude with this path.
     exclude: Option<(usize, usize)>,
-    /// Those of `lists` that have exclude expressions.
+    /// The members of `lists` that have exclude expressions.
     expression_lists: Vec<usize>,
-    /// The longest rule above this one, by its place in [`Rules`].
+    /// The longest rule above this one, by its index in [`Rules`].
     above: Option<usize>,
 }
 
 impl PlainRule {
-    /// Returns what this rule says of what it holds, expressions aside. At equal length exclusion wins.
+    /// Returns what this rule says, expressions aside. If list and exclude have the same path, exclusion
+    /// wins.
     pub(super) fn verdict(&self) -> Verdict {
         match (self.exclude, self.lists.first()) {
             (Some((list, exclude)), _) => Verdict::Exclude(list, exclude),
@@ -54,8 +55,8 @@ impl PlainRule {
         &self.lists
     }
 
-    /// Returns what `copy` is a copy of, where its name was cut and this rule knows the whole of it;
-    /// `original` is what the copy's name alone says.
+    /// Returns the original of `copy` if its name was shortened and this rule has the full name. `original`
+    /// is the original's path as far as the copy's name tells.
     pub(super) fn uncut(&self, copy: &TreePath, original: &TreePath) -> Option<TreePath> {
         let (mut copied, mut rest) = (copy.components(), original.components());
         let mut is_cut = false;
@@ -79,17 +80,17 @@ impl PlainRule {
 
 /// The plain rules of a scope: one per path, in tree order.
 ///
-/// In that order a path is followed directly by all that lies below it. The longest rule that holds a path
-/// is therefore the last one at or before the path, or one above that.
+/// In that order a path is directly followed by everything below it. So the longest rule that matches a path
+/// is the last one at or before the path, or a rule above that one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
     rules: Vec<PlainRule>,
-    /// How many of the rules before each place include.
+    /// How many of the rules before each index include.
     including: Vec<usize>,
 }
 
 impl Rules {
-    /// Makes rules of (path, list, exclude of the list).
+    /// Makes rules from tuples of (path, list, exclude of the list).
     pub(super) fn new(
         plain: impl IntoIterator<Item = (TreePath, usize, Option<usize>)>,
         has_expressions: impl Fn(usize) -> bool,
@@ -124,12 +125,12 @@ impl Rules {
         Self { rules, including }
     }
 
-    /// Returns the longest rule that holds `path`.
+    /// Returns the longest rule that matches `path`.
     pub(super) fn deciding(&self, path: &TreePath) -> Option<&PlainRule> {
         self.place_of(path).map(|i| &self.rules[i])
     }
 
-    /// Returns the place of the longest rule that holds `path`.
+    /// Returns the index of the longest rule that matches `path`.
     pub(super) fn place_of(&self, path: &TreePath) -> Option<usize> {
         let path = path.as_bytes();
         let after = self.rules.partition_point(|r| tree_order(r.path.as_bytes(), path).is_le());
@@ -140,8 +141,8 @@ impl Rules {
         place
     }
 
-    /// Whether anything strictly below `dir` can be included: by the rule that holds `dir`, because a rule
-    /// further down only speaks of names that it knows, or by one further down. Where no plain rule speaks,
+    /// Whether anything strictly below `dir` can be included: by the rule that matches `dir`, since a rule
+    /// further down excludes only what it names, or by a rule further down. If no plain rule matches `dir`,
     /// `expressions` says whether some expression might.
     pub(super) fn may_hold(&self, dir: &TreePath, expressions: bool) -> bool {
         if self.deciding(dir).map_or(expressions, PlainRule::includes) {
@@ -161,7 +162,7 @@ impl Rules {
         self.rules.len()
     }
 
-    /// Returns the rule at `place` and all above it.
+    /// Returns the rule at the index `place` and all rules above it.
     pub(super) fn upwards(&self, place: usize) -> impl Iterator<Item = &PlainRule> {
         std::iter::successors(self.rules.get(place), |rule| rule.above.map(|i| &self.rules[i]))
     }

@@ -1,4 +1,4 @@
-//! ScopeWarning: what is odd about a policy on a mount, though no error.
+//! ScopeWarning: what is odd about a policy on a mount, but no error.
 
 use std::fmt;
 
@@ -9,58 +9,58 @@ use crate::{TreePath, escape};
 pub enum ScopeWarning {
     /// An absolute path is neither under the mount nor under the mapping.
     OutsideMount {
-        /// Where it stands.
+        /// The path's pointer.
         pointer: String,
         /// The path.
         path: String,
         /// The mount.
         mount: String,
-        /// What it was read as, below the mount.
+        /// The path relative to the mount as which it was read.
         read_as: TreePath,
     },
-    /// An exclude names a place of the mount that is outside its white list.
+    /// An exclude names a path of the mount that is outside its white list.
     OutsideList {
-        /// Where it stands.
+        /// The exclude's pointer.
         pointer: String,
         /// The exclude.
         path: String,
         /// The white list's path.
         list: String,
-        /// What it was read as, below the mount.
+        /// The path relative to the mount as which it was read.
         read_as: TreePath,
     },
-    /// A white list and an exclude name the same place, so that the list holds nothing by itself.
+    /// A white list and an exclude have the same path, so the list by itself includes nothing.
     Excluded {
-        /// Where the list stands.
+        /// The list's pointer.
         pointer: String,
         /// The list's path.
         path: String,
-        /// Where the exclude stands.
+        /// The exclude's pointer.
         by: String,
     },
-    /// An ignore pattern leaves out a white list as a whole.
+    /// An ignore pattern excludes a whole white list.
     Ignored {
-        /// Where the list stands.
+        /// The list's pointer.
         pointer: String,
         /// The list's path.
         path: String,
-        /// Where the pattern stands.
+        /// The pattern's pointer.
         by: String,
         /// The pattern.
         pattern: String,
     },
     /// Nothing at all can be in scope.
     NothingInScope,
-    /// A part is switched on, yet its list of paths is empty.
+    /// A part of the policy is switched on, but its list of paths is empty.
     NoPaths {
-        /// Where the list stands.
+        /// The pointer of the list of paths.
         pointer: &'static str,
     },
 }
 
 impl ScopeWarning {
-    /// Returns the place below the mount as which an absolute path was read that is neither under the mount nor under
-    /// the mapping. Where something is there, it is what was meant.
+    /// Returns the path relative to the mount as which an absolute path outside mount and mapping was read.
+    /// If that path exists, it is what the user meant.
     pub fn read_as_relative(&self) -> Option<&TreePath> {
         match self {
             Self::OutsideMount { read_as, .. } => Some(read_as),
