@@ -1,31 +1,31 @@
-//! What keeps a store from being opened.
+//! Errors of opening a store.
 
 use std::io;
 
 use crate::profile::ProfileError;
 
-/// Why a store can't be opened. No message holds a secret.
+/// Why a store can't be opened. No message contains a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// There is no store at the place.
+    /// The store's directory does not exist.
     #[error("there is no store at {url}: the directory does not exist")]
     Missing {
-        /// The place.
+        /// The store's URL.
         url: String,
     },
-    /// Something that is not a directory is at the place of a local store.
+    /// The path of a local store is not a directory.
     #[error("{url} is not a directory")]
     NotADirectory {
-        /// The place.
+        /// The store's URL.
         url: String,
     },
-    /// The directory of a local store can't be made or used.
+    /// The directory of a local store can't be created or used.
     #[error("the directory {url} can't be used as a store")]
     Directory {
-        /// The place.
+        /// The store's URL.
         url: String,
-        /// What the file system says.
+        /// The error of the file system.
         source: io::Error,
     },
     /// The backend has no such setting.
@@ -38,10 +38,10 @@ pub enum OpenError {
         key: String,
         /// The scheme of the store's URL.
         scheme: &'static str,
-        /// The known key that is most like it.
+        /// The known key that is most similar.
         nearest: Option<&'static str>,
     },
-    /// A setting can't have the value that it was given, which is not shown.
+    /// A setting has a value that is not allowed. The message does not show the value.
     #[error("the option `{key}` can't be set so: {reason}")]
     BadOption {
         /// The key.
@@ -49,7 +49,7 @@ pub enum OpenError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// Credentials would cross a network in the clear.
+    /// Credentials would be sent over a network without encryption.
     #[error(
         "the endpoint {endpoint} is not encrypted and not on this machine; set AWS_ALLOW_HTTP=true or the \
          option allow_http=true if that is meant"
@@ -58,10 +58,10 @@ pub enum OpenError {
         /// The endpoint's address.
         endpoint: String,
     },
-    /// The profile that was asked for can't be used.
+    /// The named profile can't be used.
     #[error("the credentials for {url} can't be read")]
     Profile {
-        /// The place.
+        /// The store's URL.
         url: String,
         /// What is wrong with the profile.
         source: ProfileError,
@@ -69,9 +69,9 @@ pub enum OpenError {
     /// The backend refuses its settings.
     #[error("the settings for {url} are not usable")]
     Settings {
-        /// The place.
+        /// The store's URL.
         url: String,
-        /// What the backend says.
+        /// The backend's error.
         source: object_store::Error,
     },
 }

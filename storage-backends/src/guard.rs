@@ -1,5 +1,4 @@
-//! Keeps a cloud's errors honest: no secret in them, and no missing bucket that looks like a missing
-//! object.
+//! Corrects the errors of a cloud store: removes secrets, and tells a missing bucket from a missing object.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -16,25 +15,25 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
-/// The bucket or container does not exist: the source of an [`Error::Generic`] where `object_store` itself
-/// reports `NotFound`, which reads as "no such object".
+/// The bucket or container does not exist. This is the source of an [`Error::Generic`]. `object_store` itself
+/// reports `NotFound`, which would mean that an object is missing.
 #[derive(Debug, thiserror::Error)]
 #[error("the bucket of {url} does not exist")]
 pub struct BucketMissing {
-    /// The store's place.
+    /// The store's URL.
     pub url: String,
-    /// What the server said.
+    /// The server's answer.
     source: Box<dyn StdError + Send + Sync>,
 }
 
 impl BucketMissing {
-    /// Finds a `BucketMissing` in the chain of an error's sources.
+    /// Finds a `BucketMissing` among the sources of an error.
     pub fn find(error: &Error) -> Option<&Self> {
         find(error)
     }
 }
 
-/// Finds an error of this type among the causes of an error.
+/// Finds an error of type `E` among the sources of an error.
 pub(crate) fn find<E: StdError + 'static>(error: &Error) -> Option<&E> {
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = next {
@@ -46,22 +45,22 @@ pub(crate) fn find<E: StdError + 'static>(error: &Error) -> Option<&E> {
     None
 }
 
-/// Values that must not be printed; `Debug` shows how many.
+/// Values that must not be printed. `Debug` shows only how many there are.
 #[derive(Clone)]
 pub(crate) struct Secrets(Arc<[String]>);
 
-/// What stands in the place of an error that held a secret.
+/// Replaces an error that contained a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Cleaned(String);
 
-/// Shorter values would blot out words that mean nothing.
+/// Shorter values would also be found, and removed, in ordinary words.
 const SHORTEST_SECRET: usize = 6;
 
 impl Secrets {
     pub(crate) fn new(values: Vec<String>) -> Self {
         let mut values: Vec<_> = values.into_iter().filter(|value| value.len() >= SHORTEST_SECRET).collect();
-        // Where one holds another, the longer goes first, or its rest would stay.
+        // If one value contains another, the longer one is replaced first, so that nothing of it remains.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Self(values.into())
     }
@@ -74,7 +73,7 @@ impl Secrets {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 
-    /// Returns the error as it is, or where it shows a secret, one of the same kind that doesn't.
+    /// Returns the error unchanged if it shows no secret, otherwise one of the same kind without the secret.
     pub(crate) fn clean(&self, error: Error) -> Error {
         if self.0.is_empty() {
             return error;
@@ -125,7 +124,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// A store whose errors are cleaned; it shows its place and nothing of what is inside.
+/// A store whose errors are cleaned. `Display` and `Debug` show only its URL.
 #[derive(Clone)]
 pub(crate) struct Guarded {
     inner: Arc<dyn ObjectStore>,
@@ -141,12 +140,12 @@ struct Judge {
 impl Judge {
     /// Cleans an error of a request for one object.
     fn object(&self, error: Error) -> Error {
-        // What the three clouds answer, for an object of a bucket that isn't there.
+        // The answers of the three clouds to a request for an object in a missing bucket.
         let codes = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
         self.judge(error, |text| codes.iter().any(|code| text.contains(code)))
     }
 
-    /// Cleans an error of a listing, which finds nothing only where there is no bucket.
+    /// Cleans an error of a listing. A listing answers `NotFound` only if there is no bucket.
     fn listing(&self, error: Error) -> Error {
         match error {
             Error::NotFound { source, .. } => self.missing(source),
@@ -154,9 +153,9 @@ impl Judge {
         }
     }
 
-    /// Gives an error the kind that it should have: `object_store` has one for the status of most
-    /// requests, but a listing, a deletion of many keys and the start of an upload fail as `Generic`,
-    /// with the status in the text only.
+    /// Gives an error its proper kind. `object_store` sets the kind by the status of most requests, but a
+    /// failed listing, deletion of many keys or start of an upload is `Generic`, with the status only in the
+    /// text.
     fn judge(&self, error: Error, is_missing: impl Fn(&str) -> bool) -> Error {
         let (Error::NotFound { source, .. } | Error::Generic { source, .. }) = &error else {
             return self.secrets.clean(error);
@@ -185,7 +184,7 @@ impl Judge {
     }
 }
 
-/// Reads the status of an answer out of `object_store`'s words; its type for this is private.
+/// Reads the status of an answer from the text of an error: `object_store`'s type for it is private.
 fn status(text: &str) -> Option<u16> {
     let (_, after) = text.split_once("non-2xx status code: ")?;
     after.get(..3)?.parse().ok()

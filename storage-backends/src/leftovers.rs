@@ -1,4 +1,4 @@
-//! What puts leave behind in a local store when they are cut short.
+//! Files that interrupted puts leave behind in a local store.
 
 use std::fs;
 use std::io;
@@ -9,24 +9,24 @@ use object_store::path::Path;
 
 /// A file that a put was writing when its process died.
 ///
-/// `object_store` writes `KEY#1`, or a higher number, gives it its name when it is whole, and lists none of
-/// them.
+/// `object_store` writes `KEY#1`, or a higher number, and renames the file to `KEY` when it is complete. Its
+/// listings leave such files out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// The file.
+    /// The file's path.
     pub path: PathBuf,
     /// Its length in bytes.
     pub size: u64,
 }
 
-/// No key of a store has more components.
+/// The most components that a key of a store has.
 const DEPTH: usize = 4;
 
-/// Returns the leftovers in a local store's directory that were last written before a time. `is_key` says
-/// which keys may have been put: other files are nobody's business.
+/// Returns the leftovers in a local store's directory that were last written before the time `before`.
+/// `is_key` says which keys the program may have put; other files are left alone.
 ///
 /// # Errors
-/// What the file system says, but for what vanishes meanwhile.
+/// The error of the file system. Files that vanish meanwhile are no error.
 pub fn leftovers(
     dir: &FsPath,
     before: SystemTime,
@@ -38,7 +38,7 @@ pub fn leftovers(
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            // `lost+found` and the like: no put of ours went there.
+            // A directory such as `lost+found`: no put of this program wrote there.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => continue,
             Err(e) => return Err(e),
         };
@@ -71,7 +71,7 @@ pub fn leftovers(
     Ok(found)
 }
 
-/// Returns the name that a file was to get.
+/// Returns the final name of a file that a put is writing; `None` for other files.
 pub(crate) fn put_of(name: &str) -> Option<&str> {
     let (name, number) = name.split_once('#')?;
     (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(name)

@@ -1,4 +1,4 @@
-//! Opens object stores by URL, proves what they can do, and wraps them for tests.
+//! Opens object stores by URL, checks what they can do, and wraps them for tests.
 //!
 //! ```text
 //!  "s3://bucket/prefix"            environment, options, profile (given by the caller)
@@ -25,9 +25,9 @@
 //! # }
 //! ```
 //!
-//! Listings of an opened store come in the order of the keys' bytes, whatever the backend. Nothing here
-//! reads the environment or a home directory; the one exception is `object_store`'s own search for Google
-//! credentials where none are given.
+//! Listings of an opened store are in the order of the keys' bytes, whatever the backend. Nothing here reads
+//! the environment or a home directory, with one exception: `object_store` itself searches for Google
+//! credentials if none are given.
 
 mod error;
 mod guard;

@@ -1,7 +1,8 @@
-//! A directory as a store: waited for while it is not there, as a store is that does not answer.
+//! A directory as a store. If the directory is missing, requests are retried, as for a server that does not
+//! answer.
 //!
-//! What is missing as a whole must not be read as empty, nor be made again: a disk that was unmounted, a share whose
-//! server is away.
+//! A missing directory must not be read as empty, nor be created again: its disk may be unmounted, or the
+//! server of its share may be down.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -23,10 +24,10 @@ use tokio::task::spawn_blocking;
 
 use crate::patience::Patience;
 
-/// A directory rarely comes back by itself, and who waits should soon hear that it is gone.
+/// A missing directory rarely comes back by itself, so the user should soon hear of it.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// A store whose directory has to be there.
+/// A local store that fails if its directory is missing.
 #[derive(Clone)]
 pub(crate) struct Local<S> {
     inner: Arc<S>,
@@ -34,7 +35,7 @@ pub(crate) struct Local<S> {
     patience: Patience,
 }
 
-/// The directory is not there.
+/// The directory is missing.
 #[derive(Debug, thiserror::Error)]
 #[error("the store's directory {root} is gone; is its disk mounted?")]
 struct Gone {
@@ -43,12 +44,12 @@ struct Gone {
 }
 
 impl<S: ObjectStore> Local<S> {
-    /// Keeps watch over the directory `root` in which `inner` keeps its objects.
+    /// Checks for the directory `root`, in which `inner` keeps its objects.
     pub(crate) fn new(inner: S, root: PathBuf, patience: Patience) -> Self {
         Self { inner: Arc::new(inner), root: Arc::new(root), patience }
     }
 
-    /// Expects the directory to be there.
+    /// Fails if the directory is missing.
     async fn look(&self) -> Result<()> {
         let root = Arc::clone(&self.root);
         spawn_blocking(move || match std::fs::metadata(&*root) {
@@ -63,7 +64,7 @@ impl<S: ObjectStore> Local<S> {
         })
     }
 
-    /// Does something, and again while it fails by what may pass.
+    /// Runs `act`, and retries it while it fails with an error that may pass.
     async fn patiently<T, F: Future<Output = Result<T>>>(&self, act: impl Fn() -> F) -> Result<T> {
         let mut trial = self.patience.begin();
         trial.at_most(LONGEST);
@@ -87,7 +88,7 @@ impl<S: ObjectStore> Local<S> {
     }
 }
 
-/// Whether a directory, or the server of a share, may be back soon.
+/// Whether the error may pass, because the directory or the server of its share may come back.
 fn may_pass(error: &Error) -> bool {
     if crate::guard::find::<Gone>(error).is_some_and(|gone| gone.source.kind() != ErrorKind::PermissionDenied)
     {
@@ -106,7 +107,7 @@ fn may_pass(error: &Error) -> bool {
     })
 }
 
-/// Shows what is at the bottom of an error.
+/// Displays the innermost cause of an error.
 struct Cause<'a>(&'a Error);
 
 impl fmt::Display for Cause<'_> {

@@ -27,20 +27,20 @@ use crate::settings::Settings;
 use crate::sorted::Sorted;
 use crate::url::{Backend, Cloud, Place, StoreUrl};
 
-/// A store that was opened. `Debug` shows its place only.
+/// An opened store. `Debug` shows only its URL.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Opened {
-    /// The store; its keys are below the URL's prefix, and its listings come in the order of the keys'
+    /// The store. Its keys are relative to the URL's prefix, and its listings are in the order of the keys'
     /// bytes.
     pub store: Arc<dyn ObjectStore>,
-    /// The place, as it may be shown to anyone.
+    /// The store's URL, without secrets.
     pub url: String,
     /// The kind of backend.
     pub backend: Backend,
     /// The directory of a local store.
     pub local_dir: Option<PathBuf>,
-    /// How long failed requests are sent again.
+    /// How long failed requests are retried.
     pub patience: Patience,
 }
 
@@ -52,16 +52,17 @@ impl fmt::Debug for Opened {
 
 /// Opens the store at `url`, without sending a request.
 ///
-/// What a put to a cloud store gives back tells the store's time of the answer: a `SystemTime` among its
-/// extensions. S3 puts are conditional by `If-None-Match`, and their payloads are not signed where TLS
-/// protects them or they stay on this machine.
-/// A local store flushes what it writes. `memory:` is a new and empty store each time. Errors of a cloud
-/// store are cleaned of secrets, have the kind that the answer's status asks for, and where a bucket is
-/// missing they are not `NotFound`, so that it can't be taken for a missing object (see
-/// [`crate::BucketMissing`]). Only a HEAD can't tell the two apart: its answer has no body.
+/// - The result of a put to a cloud store has a `SystemTime` among its extensions: the store's time of the
+///   answer.
+/// - S3 puts are conditional by `If-None-Match`. Their payloads are not signed if TLS protects them, or if
+///   they stay on this machine.
+/// - A local store flushes what it writes. `memory:` is a new and empty store each time.
+/// - Errors of a cloud store contain no secrets, and have the kind that the status of the answer implies. If
+///   the bucket is missing, the error is not `NotFound`, which would mean a missing object (see
+///   [`crate::BucketMissing`]). Only a HEAD can't tell the two apart, because its answer has no body.
 ///
 /// # Errors
-/// An [`OpenError`]. Whether the store can be reached and written is for [`crate::probe`] to find out.
+/// An [`OpenError`]. Whether the store can be reached and written is checked by [`crate::probe`].
 pub fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Opened, OpenError> {
     let patience = options.patience();
     let store = match url.place() {
@@ -118,14 +119,14 @@ fn open_local(
     }
     let store = LocalFileSystem::new_with_prefix(dir)
         .map_err(|source| OpenError::Settings { url: url.to_string(), source })?;
-    // Directories that deletions leave empty would be walked by every listing.
+    // Every listing would have to walk the empty directories that deletions leave.
     let store = store.with_fsync(options.fsync).with_automatic_cleanup(true);
     let root = dir.canonicalize().map_err(unusable)?;
     Ok(Arc::new(Local::new(Sorted::new(store, root.clone()), root, patience.clone())))
 }
 
-/// How often an answer is resumed that breaks off, and a put is repeated that the store was too busy to order: all else
-/// is seen to by [`Watching`].
+/// How often `object_store` resumes an answer that breaks off, and repeats a put that fails because the store
+/// is too busy. All other retries are those of [`Watching`].
 const RESUMED: usize = 10;
 
 fn retry(options: &StoreOptions) -> RetryConfig {
@@ -133,7 +134,7 @@ fn retry(options: &StoreOptions) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig { init_backoff, max_backoff: options.backoff_max, base: 2.0 },
         max_retries: options.retries.unwrap_or(RESUMED),
-        // How long a body takes to be read is nobody's business.
+        // Reading a body may take any time.
         retry_timeout: Duration::MAX,
     }
 }
@@ -192,7 +193,7 @@ fn open_s3(
     guarded(url, prefix, secrets, builder.with_bucket_name(bucket).build())
 }
 
-/// Lays the profile that `AWS_PROFILE` names, or the default one where there is such, as the weakest
+/// Adds the profile that `AWS_PROFILE` names, or else the default profile if there is one, as the weakest
 /// source.
 fn lay_profile<K: FromStr + AsRef<str>>(
     settings: &mut Settings<K>,
@@ -206,12 +207,12 @@ fn lay_profile<K: FromStr + AsRef<str>>(
     let read = profile::read(named.unwrap_or("default"), credentials, options.aws_config.as_deref());
     let profile = match read {
         Ok(profile) => profile,
-        // Keys of a stronger source make it unimportant; and nobody has to have a default profile.
+        // A profile is not needed if a stronger source gives the keys, and the default profile is optional.
         Err(_) if named.is_none() || has_keys => return Ok(()),
         Err(source) => return Err(OpenError::Profile { url: url.to_owned(), source }),
     };
     settings.lay(profile.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    // AWS's tools prefer an identity that the environment gives to the keys of an unnamed profile.
+    // AWS's tools prefer an identity from the environment to the keys of the default profile.
     let identity = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"];
     if named.is_none() && identity.iter().any(|name| options.env(name).is_some()) {
         settings.remove(&["aws_access_key_id", "aws_secret_access_key", "aws_session_token"]);

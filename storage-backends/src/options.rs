@@ -1,43 +1,43 @@
-//! How a store is opened: settings, credentials and bounds, all given by the caller.
+//! How a store is opened: settings, credentials and limits, all given by the caller.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::patience::{Bounds, Listener, Patience};
 
-/// Variables of the environment that name a proxy for requests over plain HTTP.
+/// Environment variables that name a proxy for plain HTTP.
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// How a store is opened.
 ///
-/// Nothing here is read from the environment or from files: the caller passes what it wants to be used.
-/// `Debug` shows the names of settings and never their values.
+/// Nothing here is read from the environment or from files: the caller passes everything. `Debug` shows the
+/// names of settings and never their values.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StoreOptions {
-    /// Makes the directory of a local store where it is missing. A bucket is never made.
+    /// Creates the directory of a local store if it is missing. A bucket is never created.
     pub create: bool,
-    /// Flushes each object of a local store to the disk before a put returns. Only tests and
-    /// measurements turn this off.
+    /// Flushes each object of a local store to the disk before a put returns. Only tests and benchmarks turn
+    /// this off.
     pub fsync: bool,
-    /// How long a request is sent again after a failure that may pass, and how long a store is waited for that
-    /// answers nobody.
+    /// How long a request is retried after a failure that may pass, and how long the program waits for a
+    /// store that does not answer at all.
     pub retry_time: Duration,
-    /// The most times that one request is sent again, if there is such a bound besides the time.
+    /// The maximum number of retries of one request; `None` if only the time limits them.
     pub retries: Option<usize>,
-    /// Is told when a store does not answer and requests are sent again, and when it answers again.
+    /// Called when a store does not answer and requests are retried, and when it answers again.
     pub listener: Option<Listener>,
-    /// The longest time until an answer begins, and as long again for each MiB that is sent; and the longest
-    /// without a byte while the answer is read.
+    /// The longest time until an answer begins, plus the same time for each MiB that is sent; also the
+    /// longest time without a byte while an answer is read.
     pub timeout: Duration,
-    /// The longest time for connecting.
+    /// The longest time to connect.
     pub connect_timeout: Duration,
-    /// The first pause before a request is sent again; pauses grow from it, with jitter.
+    /// The first pause before a retry. Later pauses are longer, with jitter.
     pub backoff_min: Duration,
-    /// The longest pause before a request is sent again.
+    /// The longest pause before a retry.
     pub backoff_max: Duration,
-    /// How many idle connections are kept for the next requests. How many requests run at once is the
-    /// caller's decision.
+    /// How many idle connections are kept for later requests. The caller decides how many requests run at
+    /// once.
     pub connections: usize,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) env: Vec<(String, String)>,
@@ -67,8 +67,8 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Adds settings of the backend, which win over the environment (`--store-option`). The names are
-    /// those of `object_store`'s configuration, with or without the cloud's prefix: `region`,
+    /// Adds settings of the backend, which take precedence over the environment (`--store-option`). The names
+    /// are those of `object_store`'s configuration, with or without the cloud's prefix: `region`,
     /// `aws_region`, `endpoint`.
     #[must_use]
     pub fn with_settings(mut self, settings: impl IntoIterator<Item = (String, String)>) -> Self {
@@ -76,8 +76,8 @@ impl StoreOptions {
         self
     }
 
-    /// Adds environment variables, of which `AWS_*`, `GOOGLE_*` and `AZURE_*` are used for a store of
-    /// that cloud, and proxies' to know whether what is sent may leave this machine. Others are ignored, as
+    /// Adds environment variables. Those named `AWS_*`, `GOOGLE_*` and `AZURE_*` are used for stores of that
+    /// cloud. Those of proxies tell whether requests may leave this machine. All others are ignored, and so
     /// are empty values.
     #[must_use]
     pub fn with_env(mut self, env: impl IntoIterator<Item = (String, String)>) -> Self {
@@ -88,16 +88,15 @@ impl StoreOptions {
         self
     }
 
-    /// Gives the text of AWS's shared credentials file (`~/.aws/credentials`), in which `AWS_PROFILE`
-    /// is looked up.
+    /// Sets the text of AWS's shared credentials file (`~/.aws/credentials`), in which `AWS_PROFILE` is
+    /// looked up.
     #[must_use]
     pub fn with_aws_credentials(mut self, text: impl Into<String>) -> Self {
         self.aws_credentials = Some(text.into());
         self
     }
 
-    /// Gives the text of AWS's shared config file (`~/.aws/config`), in which `AWS_PROFILE` is looked
-    /// up.
+    /// Sets the text of AWS's shared config file (`~/.aws/config`), in which `AWS_PROFILE` is looked up.
     #[must_use]
     pub fn with_aws_config(mut self, text: impl Into<String>) -> Self {
         self.aws_config = Some(text.into());
@@ -114,7 +113,7 @@ impl StoreOptions {
         Patience::new(bounds, self.listener.clone())
     }
 
-    /// Says whether the environment names a proxy for plain HTTP.
+    /// Whether the environment names a proxy for plain HTTP.
     pub(crate) fn has_proxy(&self) -> bool {
         PROXIES.iter().any(|name| self.env(name).is_some())
     }
@@ -146,15 +145,15 @@ impl fmt::Debug for StoreOptions {
     }
 }
 
-/// A setting that is not of the form `KEY=VALUE`. The text is not shown: it may be a secret.
+/// A setting that is not of the form `KEY=VALUE`. The message does not show the text, which may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a store option is written KEY=VALUE")]
 pub struct SettingError;
 
-/// Splits `KEY=VALUE`, as it stands on a command line, at the first `=`.
+/// Splits `KEY=VALUE`, as given on a command line, at the first `=`.
 ///
 /// # Errors
-/// [`SettingError`] where there is no `=` or nothing before it.
+/// [`SettingError`] if there is no `=`, or nothing before it.
 pub fn parse_setting(text: &str) -> Result<(String, String), SettingError> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),

@@ -1,4 +1,4 @@
-//! How long a store that does not answer is waited for: a time, which all requests share.
+//! How long the program waits for a store that does not answer. All requests share one time limit.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,36 +6,36 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Trouble that passes sooner is not told.
+/// A failure that passes sooner is not reported.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
-/// The same trouble is told again no sooner than this.
+/// The same failure is not reported again before this time has passed.
 const TOLD_FOR: Duration = Duration::from_secs(30);
 
-/// What is told of a store that does not answer.
+/// What is reported of a store that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// Requests fail, and are sent again.
+    /// Requests fail and are retried.
     Waiting {
-        /// What the last one failed by.
+        /// Why the last request failed.
         cause: String,
-        /// How long they will be sent again, from now on.
+        /// How long requests will be retried from now on.
         left: Duration,
     },
     /// The store answers again.
     Back {
-        /// How long it did not.
+        /// How long the store did not answer.
         after: Duration,
     },
 }
 
-/// Is told of a store that does not answer.
+/// Is called with each [`Notice`].
 pub type Listener = Arc<dyn Fn(&Notice) + Send + Sync>;
 
-/// How long failed requests are sent again. Clones are the same.
+/// How long failed requests are retried. Clones share their state.
 ///
-/// A request is given up when the time has passed since it failed first, or since the store answered nobody any
-/// more: a command that sends a thousand requests does not wait a thousand times.
+/// A request is given up when the time limit has passed since its first failure, or since the store stopped
+/// answering any request. So a command that sends a thousand requests does not wait a thousand times.
 #[derive(Clone)]
 pub struct Patience(Arc<Shared>);
 
@@ -45,26 +45,26 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// How often and how long is tried.
+/// How often and how long requests are retried.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) time: Duration,
-    /// The most times that one request is sent again.
+    /// The maximum number of retries of one request.
     pub(crate) retries: Option<usize>,
     /// The first pause.
     pub(crate) shortest: Duration,
-    /// The longest.
+    /// The longest pause.
     pub(crate) longest: Duration,
 }
 
 #[derive(Default)]
 struct State {
-    /// When it began that nothing is answered.
+    /// Since when the store has not answered any request.
     since: Option<Instant>,
     told: Option<Instant>,
-    /// Until when everything is tried again, whatever else holds.
+    /// A deadline for all retries, which replaces the usual time limit.
     until: Option<Instant>,
-    /// Whether anything was ever answered.
+    /// Whether the store has ever answered.
     met: bool,
 }
 
@@ -73,8 +73,8 @@ impl Patience {
         Self(Arc::new(Shared { bounds, listener, state: Mutex::default() }))
     }
 
-    /// Begins anew: what failed so far does not count, and what fails from now on is tried again until `deadline`,
-    /// or as long as ever where there is none.
+    /// Starts over: earlier failures no longer count, and new ones are retried until `deadline`, or for the
+    /// usual time if it is `None`.
     pub fn renew(&self, deadline: Option<Instant>) {
         let mut state = self.state();
         (state.since, state.until) = (None, deadline);
@@ -89,7 +89,8 @@ impl Patience {
         self.state().met
     }
 
-    /// Returns how long one attempt may be silent, so that there is time for a few before a deadline.
+    /// Returns how long one attempt may wait for an answer. Before a deadline there must be time for a few
+    /// attempts.
     pub(crate) fn share(&self, timeout: Duration) -> Duration {
         const LEAST: Duration = Duration::from_secs(1);
         match self.state().until {
@@ -109,7 +110,7 @@ impl Patience {
         }
     }
 
-    /// Says that nothing has come for so long, although nothing has failed yet.
+    /// Notes that nothing has come for the time `silent`, although no request has failed yet.
     pub(crate) fn is_silent(&self, silent: Duration) {
         let began = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
         let mut state = self.state();
@@ -118,7 +119,7 @@ impl Patience {
         self.tell_once(state, format!("nothing came for {} s", silent.as_secs()), left);
     }
 
-    /// Begins to try one request.
+    /// Begins the attempts to send one request.
     pub(crate) fn begin(&self) -> Trial<'_> {
         Trial { patience: self, first: None, most: None, sent: 0 }
     }
@@ -154,18 +155,19 @@ impl fmt::Debug for Patience {
 pub(crate) struct Trial<'a> {
     patience: &'a Patience,
     first: Option<Instant>,
-    /// A shorter time than what is usual.
+    /// A time limit for this request that is shorter than the usual one.
     most: Option<Duration>,
     sent: u32,
 }
 
 impl Trial<'_> {
-    /// Gives up sooner, if this is shorter than what is usual.
+    /// Sets a time limit for this request; it has an effect only if it is shorter than the usual one.
     pub(crate) fn at_most(&mut self, time: Duration) {
         self.most = Some(time);
     }
 
-    /// Waits before the request, which has failed by `cause`, is sent again; false where it is given up.
+    /// Notes that the request failed because of `cause`, and waits for the next attempt. Returns false if the
+    /// request is given up.
     pub(crate) async fn again(&mut self, cause: &(dyn fmt::Display + Sync)) -> bool {
         let Bounds { retries, shortest, longest, .. } = self.patience.0.bounds;
         self.sent += 1;
@@ -183,7 +185,7 @@ impl Trial<'_> {
             }
             let grown = shortest.saturating_mul(1u32.checked_shl(self.sent - 1).unwrap_or(u32::MAX));
             let pause = grown.min(longest).mul_f64(jitter());
-            // Nothing is said of what the next attempt may well mend.
+            // A failure that the next attempt may well end is not reported.
             if pause.max(first.min(since).elapsed()) >= WORTH_TELLING {
                 self.patience.tell_once(state, cause.to_string(), left);
             }
@@ -198,10 +200,10 @@ fn far(from: Instant, time: Duration) -> Instant {
     from.checked_add(time).unwrap_or(from + Duration::from_hours(24 * 365))
 }
 
-/// Returns something between a half and one, so that many machines do not come back at the same moment.
+/// Returns a number from 0.5 to 1, so that many machines do not retry at the same moment.
 fn jitter() -> f64 {
     let mut byte = [0];
-    // Without randomness the pause is only longer.
+    // Without randomness the pause is just the longest.
     let drawn = getrandom::fill(&mut byte).map_or(u8::MAX, |()| byte[0]);
     0.5 + f64::from(drawn) / 510.0
 }
@@ -233,11 +235,11 @@ mod tests {
         let begun = Instant::now();
         assert!(fail(&patience).await > 20);
         assert_eq!(begun.elapsed().as_secs(), 120);
-        // The store is known to be away: others are tried once.
+        // The store is known not to answer, so other requests are tried only once.
         assert_eq!(fail(&patience).await, 1);
         assert!(matches!(&heard.lock().unwrap()[0], Notice::Waiting { cause, .. } if cause == "refused"));
         assert!(heard.lock().unwrap().len() < 6);
-        // A release has a time of its own, also after that.
+        // A release has its own deadline, even after the time limit has passed.
         let begun = Instant::now();
         patience.renew(Some(begun + Duration::from_secs(300)));
         fail(&patience).await;

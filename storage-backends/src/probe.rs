@@ -1,4 +1,4 @@
-//! Finds out whether a store keeps its promises, before anything depends on them.
+//! Checks whether a store keeps its promises, before anything depends on them.
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
@@ -14,18 +14,17 @@ use tokio::time::Instant;
 
 use crate::guard::BucketMissing;
 
-/// What a store can do, as [`probe`] found it. That it can put if absent goes without saying: any other
-/// store is refused.
+/// What a store can do, as found by [`probe`]. Every such store has put-if-absent, since others are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// The store's clock at the probe's put.
+    /// The time of the probe's put, by the store's clock.
     pub store_time: SystemTime,
-    /// Whether objects may be deleted. Without, nothing can be collected, and the probe's own object stays.
+    /// Whether objects may be deleted. If not, nothing can be collected, and the probe's own object stays.
     pub deletes: bool,
-    /// How long the first put took, which had to connect.
+    /// How long the first put took, including the time to connect.
     pub first_put: Duration,
-    /// How long the read after it took: about one round trip.
+    /// How long the read after that put took: about one round trip.
     pub round_trip: Duration,
 }
 
@@ -40,16 +39,16 @@ pub enum ProbeError {
          honours `If-None-Match: *`"
     )]
     IgnoresPreconditions,
-    /// The store says that it can't put if absent.
+    /// The store answers that it does not support put-if-absent.
     #[error("the store can't create an object only where there is none, and so it is not used")]
     NoPutIfAbsent {
-        /// What the store says.
+        /// The store's error.
         source: Error,
     },
     /// The credentials don't allow writing, or there are none.
     #[error("the store can't be written with these credentials")]
     NoWritePermission {
-        /// What the store says.
+        /// The store's error.
         source: Error,
     },
     /// The credentials allow writing, but not reading or listing.
@@ -57,19 +56,19 @@ pub enum ProbeError {
     NoReadPermission {
         /// What is not allowed: `read` or `listed`.
         action: &'static str,
-        /// What the store says.
+        /// The store's error.
         source: Error,
     },
-    /// There is no such bucket.
+    /// The bucket does not exist.
     #[error("the store's bucket does not exist")]
     Missing {
-        /// What the store says.
+        /// The store's error.
         source: Error,
     },
-    /// An object that was put is not there, is not what was put, or is not listed.
+    /// An object that was put is missing, differs from what was put, or is not listed.
     #[error("the store does not show what was written to it: {what}")]
     NotVisible {
-        /// What was expected and not seen.
+        /// What is wrong.
         what: &'static str,
     },
     /// A request failed for another reason, such as the network.
@@ -77,19 +76,19 @@ pub enum ProbeError {
     Failed {
         /// The request that failed.
         action: &'static str,
-        /// What the store says.
+        /// The store's error.
         source: Error,
     },
 }
 
-/// Puts, puts again, reads, lists and deletes one small object with a random name below `probe/`, five
-/// requests in all, and says whether the store may be used.
+/// Puts one small object with a random name below `probe/`, puts it again, and reads, lists and deletes it:
+/// five requests in all. Returns what the store can do, or why it can't be used.
 ///
-/// That a create is refused one after the other proves that conditions are looked at, not that they hold
-/// in a race; a store that ignores them is always found out.
+/// The probe's two puts are one after the other. That the second is refused proves that the store looks at
+/// conditions, but not that they hold in a race. A store that ignores conditions is always detected.
 ///
 /// # Errors
-/// A [`ProbeError`]; the object is removed whatever the outcome, as far as the store allows it.
+/// A [`ProbeError`]. The object is removed in any case, if the store allows it.
 pub async fn probe(store: &dyn ObjectStore) -> Result<Capabilities, ProbeError> {
     let name = random_name();
     let key = Path::from(format!("probe/{name}"));
@@ -97,7 +96,7 @@ pub async fn probe(store: &dyn ObjectStore) -> Result<Capabilities, ProbeError> 
     let mut deletes = true;
     match store.delete(&key).await {
         Ok(()) => {}
-        // A create that was refused for lack of permission left nothing to delete.
+        // If the first put was refused for lack of permission, there is nothing to delete.
         Err(Error::NotFound { .. }) => {}
         Err(error) if is_denied(&error) => deletes = false,
         Err(source) if outcome.is_ok() => return Err(ProbeError::Failed { action: "a delete", source }),
@@ -112,7 +111,8 @@ async fn examine(store: &dyn ObjectStore, key: &Path, name: &str) -> Result<Capa
 
     let begun = Instant::now();
     match create(store, key, &first).await {
-        // A reply that was lost and sent again is refused by our own object: reading it tells.
+        // If an answer was lost and the put was retried, our own object causes the refusal. The read below
+        // will tell.
         Ok(()) | Err(Error::AlreadyExists { .. }) => {}
         Err(source) => return Err(refused_write(source)),
     }
@@ -133,7 +133,7 @@ async fn examine(store: &dyn ObjectStore, key: &Path, name: &str) -> Result<Capa
         let store_time = SystemTime::from(result.meta.last_modified);
         Ok((store_time, result.bytes().await?, begun.elapsed()))
     };
-    // At the same time, as neither changes anything.
+    // Both run at the same time, as neither changes anything.
     let parent = Path::from("probe");
     let (read, listing) = tokio::join!(read, store.list(Some(&parent)).try_collect::<Vec<_>>());
     let (store_time, body, round_trip) = read.map_err(|source| refused_read("read", "a read", source))?;
@@ -151,10 +151,11 @@ async fn examine(store: &dyn ObjectStore, key: &Path, name: &str) -> Result<Capa
     Ok(Capabilities { store_time, deletes: true, first_put, round_trip })
 }
 
-/// Proves by one put that the store can be written, without a question that takes time: whatever else is wrong, who asks
-/// for more will find out.
+/// Checks with one put whether the store can be written, and waits for nothing else. Other problems are left
+/// for later requests to find.
 ///
-/// What is put is removed again, unless that is not allowed: then the next one finds it there, which proves as much.
+/// The object is deleted again. If deletion is not allowed, the next call finds the object there, which
+/// proves as much.
 ///
 /// # Errors
 /// [`ProbeError::NoWritePermission`].
@@ -163,7 +164,7 @@ pub async fn writable(store: &Arc<dyn ObjectStore>) -> Result<(), ProbeError> {
     match create(store, &key, &Bytes::new()).await {
         Ok(()) => {
             let store = Arc::clone(store);
-            // Nobody has to wait for it.
+            // The caller need not wait for the deletion.
             tokio::spawn(async move { store.delete(&key).await });
             Ok(())
         }
@@ -197,7 +198,7 @@ fn refused_read(allowed: &'static str, action: &'static str, source: Error) -> P
     }
 }
 
-/// Says whether credentials are lacking, or a local directory may not be written.
+/// Whether credentials are missing or insufficient, or a local directory is not writable.
 fn is_denied(error: &Error) -> bool {
     if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) {
         return true;
@@ -215,11 +216,11 @@ fn is_denied(error: &Error) -> bool {
     false
 }
 
-/// Returns 32 hexadecimal digits from the kernel: a cloned machine must not meet its twin's probe.
+/// Returns 32 hexadecimal digits from the kernel: the clone of a machine must not choose the same name.
 fn random_name() -> String {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {
-        // A clash only fails a probe; no store's content depends on this.
+        // A clash only fails a probe; no content of the store depends on the name.
         bytes = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos())

@@ -20,21 +20,21 @@ pub enum ProfileError {
     Unsupported {
         /// The profile's name.
         name: String,
-        /// The setting that asks for it.
+        /// The setting that requires it.
         key: &'static str,
     },
 }
 
-/// The ways to credentials that need another program or service.
+/// Settings for credentials that come from another program or service.
 const UNSUPPORTED: [&str; 5] =
     ["credential_process", "sso_session", "sso_start_url", "role_arn", "web_identity_token_file"];
 
-/// Returns a profile's settings by their lower-case names. The credentials file wins over the config
-/// file, as in AWS's own tools.
+/// Returns a profile's settings by their lower-case names. The credentials file takes precedence over the
+/// config file, as in AWS's own tools.
 ///
 /// # Errors
-/// [`ProfileError::Unsupported`] where there are no static keys but another way to get some;
-/// [`ProfileError::Missing`] where neither text has the profile.
+/// [`ProfileError::Unsupported`] if the profile has no static keys, but another source of credentials;
+/// [`ProfileError::Missing`] if neither text has the profile.
 pub(crate) fn read(
     name: &str,
     credentials: Option<&str>,
@@ -60,8 +60,8 @@ pub(crate) fn read(
     Ok(settings)
 }
 
-/// Returns the settings of the sections whose header fits, the last of equal names winning. Indented
-/// lines belong to nested settings (`s3 =`), which mean nothing here.
+/// Returns the settings of all sections whose header matches; a later setting replaces an earlier one.
+/// Indented lines belong to nested settings (`s3 =`), and are ignored.
 fn section(text: &str, fits: impl Fn(&str) -> bool) -> Option<BTreeMap<String, String>> {
     let mut found: Option<BTreeMap<String, String>> = None;
     let mut inside = false;
@@ -80,7 +80,7 @@ fn section(text: &str, fits: impl Fn(&str) -> bool) -> Option<BTreeMap<String, S
             && !line.starts_with([' ', '\t'])
             && let Some((key, value)) = trimmed.split_once('=')
         {
-            // A comment may follow a value after a space.
+            // A comment may follow the value, after a space.
             let value = value.split(" #").next().unwrap_or_default().trim();
             found.get_or_insert_default().insert(key.trim().to_ascii_lowercase(), value.to_owned());
         }

@@ -1,4 +1,4 @@
-//! Lays the sources of a cloud's settings over one another, and knows which of them are secret.
+//! Merges the sources of a cloud's settings, and knows which settings are secret.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 use crate::error::OpenError;
 use crate::url::{Cloud, nearest};
 
-/// The settings of one cloud by canonical name, the strongest source's value for each.
+/// The settings of one cloud by canonical name, each with the value of the strongest source.
 ///
-/// `K` is `object_store`'s key type of the cloud.
+/// `K` is `object_store`'s key type for the cloud.
 pub(crate) struct Settings<K> {
     values: BTreeMap<String, (K, String)>,
     cloud: Cloud,
 }
 
-/// Names that are offered when a setting is unknown; more are understood.
+/// Names to suggest when a setting is unknown. More names are understood.
 fn known_names(cloud: Cloud) -> &'static [&'static str] {
     match cloud {
         Cloud::S3 => &[
@@ -69,7 +69,8 @@ fn known_names(cloud: Cloud) -> &'static [&'static str] {
     }
 }
 
-/// Settings that say where a store is and how it is spoken to, and never who may; without their cloud's prefix.
+/// Settings that say where a store is and how to connect to it, but not with which credentials; without their
+/// cloud's prefix.
 const PUBLIC: [&str; 21] = [
     "region",
     "default_region",
@@ -94,21 +95,21 @@ const PUBLIC: [&str; 21] = [
     "user_agent",
 ];
 
-/// Whether a setting holds no secret, so that it may be passed on to others: only what is known to be harmless does.
+/// Whether a setting may be passed on to other programs: only if it is known not to be a secret.
 pub fn is_public_setting(key: &str, value: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let prefixes = ["aws_", "google_", "azure_storage_", "azure_"];
     let bare = prefixes.iter().find_map(|prefix| key.strip_prefix(prefix)).unwrap_or(&key);
-    // User info and queries of an address may be secrets.
+    // An address with user info or a query may contain a secret.
     PUBLIC.contains(&bare) && !value.contains(['@', '?'])
 }
 
-/// The bucket comes from the URL, and two answers to one question would be a trap.
+/// The bucket comes from the URL. It must not be given twice.
 const PLACE: [&str; 3] = ["aws_bucket", "google_bucket", "azure_container_name"];
-/// Keys of one credential: a stronger source's replace a weaker one's as a whole, or a session token of
-/// one account would be sent with the key of another.
+/// Keys of one credential. A stronger source replaces all of them together. Otherwise a session token of one
+/// account could be sent with the key of another.
 const AWS_KEYS: [&str; 3] = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
-/// A part of a value that is this long is as secret as the whole.
+/// A part of a secret value counts as secret itself from this length on.
 const LONG: usize = 16;
 const ENDPOINTS: [&str; 6] = [
     "aws_endpoint",
@@ -124,11 +125,11 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         Self { values: BTreeMap::new(), cloud }
     }
 
-    /// Lays environment variables or a profile over what is there; names that mean nothing are ignored.
+    /// Adds environment variables or a profile, which override what is there. Unknown names are ignored.
     pub(crate) fn lay<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let parsed = pairs.into_iter().filter_map(|(name, value)| {
             let name = name.to_ascii_lowercase();
-            // What each cloud's own tools call these.
+            // Names that differ in each cloud's own tools.
             let name = match name.as_str() {
                 "aws_ec2_metadata_service_endpoint" => "aws_metadata_endpoint",
                 "azure_storage_account" => "azure_storage_account_name",
@@ -142,11 +143,11 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         self.overlay(layer);
     }
 
-    /// Lays the caller's own settings over what is there.
+    /// Adds the caller's own settings, which override what is there.
     ///
     /// # Errors
-    /// [`OpenError::UnknownOption`] names a key that the backend doesn't have,
-    /// [`OpenError::BadOption`] one that can't be set.
+    /// [`OpenError::UnknownOption`] for a key that the backend does not have, [`OpenError::BadOption`] for
+    /// one that can't be set.
     pub(crate) fn lay_strict(&mut self, pairs: &[(String, String)]) -> Result<(), OpenError> {
         let mut layer = Vec::new();
         for (name, value) in pairs {
@@ -172,7 +173,7 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         if AWS_KEYS[..2].iter().any(|key| layer.contains_key(*key)) {
             self.remove(&AWS_KEYS);
         }
-        // The weaker name of the region in a stronger source wins over the stronger name in a weaker one.
+        // The region's weaker name, from a stronger source, overrides its stronger name from a weaker source.
         if layer.contains_key("aws_default_region") {
             self.remove(&["aws_region"]);
         }
@@ -203,7 +204,7 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
             words.iter().any(|word| name.contains(word)) && !harmless.iter().any(|end| name.ends_with(end))
         };
         let values = self.values.iter().filter(|(name, _)| secret(name)).map(|(_, (_, value))| value);
-        // The password of a proxy and the signature of a shared access token also show up alone.
+        // The password of a proxy and the signature of a shared access token are also secret by themselves.
         let pieces = |value: &String| {
             let pieces = value.split(['&', '=', '?', '@', ':', '/']).filter(|piece| piece.len() >= LONG);
             pieces.map(str::to_owned).chain([value.clone()]).collect::<Vec<_>>()
@@ -211,11 +212,11 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         values.flat_map(pieces).collect()
     }
 
-    /// Checks the addresses, and says whether requests without TLS are to be allowed: when asked for,
-    /// or when the server is on this machine.
+    /// Checks the addresses, and says whether requests without TLS are allowed: if a setting allows them, or
+    /// if the server is on this machine.
     ///
     /// # Errors
-    /// [`OpenError::BadOption`] for user info in an address, and [`OpenError::PlainHttp`] for one
+    /// [`OpenError::BadOption`] for an address with user info, and [`OpenError::PlainHttp`] for an address
     /// without TLS on another machine.
     pub(crate) fn allow_http(&self) -> Result<bool, OpenError> {
         let asked = self.is_true("allow_http");
@@ -244,9 +245,9 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         Ok(asked || loopback)
     }
 
-    /// Says whether nobody can change a request on its way, as it goes over TLS or does not leave this
-    /// machine: to the first of the named endpoints, or to the cloud's own. `proxied` says that there may be a
-    /// proxy on the way.
+    /// Whether nobody can change a request on its way, because it goes over TLS or does not leave this
+    /// machine. The request goes to the first of the named endpoints that is set, or else to the cloud's own.
+    /// `proxied` says that there may be a proxy on the way.
     pub(crate) fn is_way_safe(&self, endpoints: &[&str], proxied: bool) -> bool {
         let endpoint = endpoints.iter().find_map(|name| self.get(name));
         endpoint.is_none_or(|url| {
@@ -261,7 +262,7 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
     }
 }
 
-/// Says whether an address, from its host on, is on this machine.
+/// Whether an address, given from its host on, is on this machine.
 fn is_loopback(address: &str) -> bool {
     let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
     let host = match authority.strip_prefix('[') {

@@ -1,4 +1,5 @@
-//! A directory as a store: listed in the order that object stores promise, and not kept in memory.
+//! A directory as a store: its listings are sorted as object stores promise, without their metadata in
+//! memory.
 
 use std::fmt;
 use std::fs::{self, Metadata};
@@ -22,15 +23,15 @@ use walkdir::WalkDir;
 
 use crate::leftovers::put_of;
 
-/// The most keys whose stats are taken at once.
+/// The most keys whose metadata is read at once.
 const BATCH: usize = 1024;
 
-/// A local store whose listings come in the order of the keys' bytes.
+/// A local store whose listings are in the order of the keys' bytes.
 ///
-/// A directory is read in whatever order the file system keeps it, while "the first key of a listing" has
-/// a meaning in every object store. So the names of a listing are collected before its first item is given,
-/// which costs some 60 bytes of memory a key. The stat of a key is taken only when the listing gets there, or
-/// nearly so, for who wants no more than the first must not pay for all. What is gone by then is left out.
+/// A directory is read in the file system's order, but the first key of a listing has a meaning in every
+/// object store. So the names of a listing are collected before its first item is returned, which takes some
+/// 60 bytes of memory per key. The stat of a key is taken only shortly before its turn: a caller that wants
+/// only the first key must not pay for all. Keys that are gone by then are left out.
 #[derive(Debug, Clone)]
 pub(crate) struct Sorted<S> {
     inner: S,
@@ -38,7 +39,7 @@ pub(crate) struct Sorted<S> {
 }
 
 impl<S> Sorted<S> {
-    /// Takes the listings of `inner`, which keeps its objects below `root`, into its own hands.
+    /// Replaces the listings of `inner`, which keeps its objects below `root`.
     pub(crate) fn new(inner: S, root: PathBuf) -> Self {
         Self { inner, root }
     }
@@ -58,8 +59,8 @@ impl<S> Sorted<S> {
     }
 }
 
-/// Returns the keys below `prefix` and after `offset`, sorted: those that `LocalFileSystem` lists, which
-/// fails at names that can't be keys.
+/// Returns the keys below `prefix` and after `offset`, sorted: those that `LocalFileSystem` would list if it
+/// did not fail at names that can't be keys.
 fn names(root: &std::path::Path, prefix: Option<&Path>, offset: Option<&Path>) -> Result<Vec<Path>> {
     let top = prefix.map_or_else(|| root.to_owned(), |prefix| root.join(prefix.as_ref()));
     let mut names = Vec::new();
@@ -67,17 +68,17 @@ fn names(root: &std::path::Path, prefix: Option<&Path>, offset: Option<&Path>) -
         let entry = match entry {
             Ok(entry) if entry.file_type().is_file() => entry,
             Ok(_) => continue,
-            // Gone meanwhile, a link to nothing, or nothing there at all.
+            // The entry is gone meanwhile, is a dangling link, or never existed.
             Err(e) if e.io_error().is_some_and(|e| e.kind() == ErrorKind::NotFound) => continue,
-            // A name that can't be a part of a key is nobody's here, whatever is below it.
+            // A name that can't be part of a key does not belong to the store, nor does anything below it.
             Err(e) if e.path().is_some_and(|path| key_of(root, path).is_none()) => continue,
             Err(e) => return Err(failed(e)),
         };
-        // What a put is writing still.
+        // A put is still writing this file.
         if entry.file_name().to_str().is_some_and(|name| put_of(name).is_some()) {
             continue;
         }
-        // What no put has named is not listed.
+        // No put has made a file whose name is not a key.
         let Some(key) = key_of(root, entry.path()) else { continue };
         if offset.is_none_or(|offset| key > *offset) {
             names.push(key);
@@ -87,7 +88,7 @@ fn names(root: &std::path::Path, prefix: Option<&Path>, offset: Option<&Path>) -
     Ok(names)
 }
 
-/// Returns the key of a file; none where its name, or that of a directory above it, is none that a key can have.
+/// Returns the key of a file; `None` if its name, or that of a directory above it, can't be part of a key.
 fn key_of(root: &std::path::Path, file: &std::path::Path) -> Option<Path> {
     let below = file.strip_prefix(root).ok()?;
     Path::parse(str::from_utf8(below.as_os_str().as_encoded_bytes()).ok()?).ok()
@@ -122,7 +123,7 @@ fn level(root: &std::path::Path, prefix: Option<&Path>) -> Result<ListResult> {
     Ok(ListResult { common_prefixes, objects, extensions: Default::default() })
 }
 
-/// Takes the stats of keys, in order: of one at first, and of more at once the longer it is listened to.
+/// Takes the stats of keys, in order: one at first, and larger batches the longer the caller reads on.
 fn stats(root: PathBuf, names: Vec<Path>) -> impl Stream<Item = Result<ObjectMeta>> + Send {
     let batches = stream::try_unfold((names.into_iter(), 1), move |(mut names, size)| {
         let batch: Vec<Path> = names.by_ref().take(size).collect();
@@ -147,7 +148,7 @@ fn stats(root: PathBuf, names: Vec<Path>) -> impl Stream<Item = Result<ObjectMet
     batches.try_flatten()
 }
 
-/// Describes an object as `LocalFileSystem` does: its other answers have the same tag.
+/// Describes an object as `LocalFileSystem` does, so that the tag is the same as in its other answers.
 fn meta(location: Path, found: &Metadata) -> Result<ObjectMeta> {
     let modified = found.modified().map_err(failed)?;
     let micros = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
@@ -236,7 +237,7 @@ mod tests {
         }
         let mut listed = store.list(None);
         assert_eq!(listed.next().await.unwrap().unwrap().location.as_ref(), "00");
-        // The names are known by now, and nothing else is.
+        // The names are already collected, but no stat is taken yet.
         fs::write(dir.path().join("01"), "longer").unwrap();
         fs::write(dir.path().join("39"), "longer").unwrap();
         fs::remove_file(dir.path().join("20")).unwrap();

@@ -1,4 +1,4 @@
-//! Where a store is, as a value that can be printed safely.
+//! The location of a store, as a value that can be printed safely.
 
 use std::fmt;
 use std::path::{Path as FsPath, PathBuf};
@@ -7,15 +7,15 @@ use object_store::path::Path;
 
 const SCHEMES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
 
-/// Where a store is: a directory, a bucket with a prefix, or memory.
+/// The location of a store: a directory, a bucket with a prefix, or memory.
 ///
 /// A value that exists is valid:
 /// * a directory is absolute;
-/// * a bucket's name is not empty and holds only letters, digits, `.`, `-` and `_`;
-/// * a prefix has no empty, `.` or `..` part and is taken literally (nothing in it is decoded);
-/// * there is no user info and no query in it, so that it can't carry a secret.
+/// * a bucket's name is not empty and has only letters, digits, `.`, `-` and `_`;
+/// * a prefix has no empty, `.` or `..` part, and is taken literally (nothing in it is decoded);
+/// * it has no user info and no query, so it can't contain a secret.
 ///
-/// Both `Display` and `Debug` print what [`StoreUrl::parse`] reads back as the same place.
+/// If [`StoreUrl::parse`] reads what `Display` or `Debug` prints, the result is the same location.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoreUrl {
     place: Place,
@@ -61,23 +61,23 @@ impl Cloud {
     }
 }
 
-/// Why a text is not the place of a store. No message repeats user info or a query.
+/// Why a text is not the location of a store. No message repeats user info or a query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
     /// The text is empty.
     #[error("the store's URL is empty")]
     Empty,
-    /// The scheme is none of those that can be opened.
+    /// The scheme is unknown.
     #[error(
         "unknown scheme `{scheme}:` in the store's URL{} (known: file, s3, gs, az, memory; a directory \
          with a colon in its name is written `./NAME`)",
         nearest.map(|name| format!("; did you mean `{name}:`?")).unwrap_or_default()
     )]
     UnknownScheme {
-        /// The scheme as it was given.
+        /// The scheme as given.
         scheme: String,
-        /// The known scheme that is most like it.
+        /// The known scheme that is most similar.
         nearest: Option<&'static str>,
     },
     /// A URL of a cloud names no bucket or container.
@@ -86,25 +86,25 @@ pub enum UrlError {
         /// The URL's scheme.
         scheme: &'static str,
     },
-    /// The bucket's name has a character that no bucket's name has. The name is not shown, since what
-    /// stands there may be half of a password.
+    /// The bucket's name has a character that no bucket's name can have. The message does not show the name,
+    /// which may be half of a password.
     #[error("the {} in the store's URL may hold only letters, digits, `.`, `-` and `_`", bucket_word(scheme))]
     BadBucket {
         /// The URL's scheme.
         scheme: &'static str,
     },
-    /// Credentials stand before an `@`.
+    /// The URL has user info before an `@`.
     #[error(
         "the store's URL holds user info (`...@`); credentials come from the environment or from options"
     )]
     UserInfo,
-    /// Something follows a `?`.
+    /// The URL has a query after a `?`.
     #[error("the store's URL holds a query (`?...`); settings are given as options")]
     Query,
     /// A prefix has a part that is empty, `.` or `..`, or a control character.
     #[error("the prefix `{}` in the store's URL is not allowed: {reason}", prefix.escape_debug())]
     BadPrefix {
-        /// The prefix as it was given.
+        /// The prefix as given.
         prefix: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -112,7 +112,7 @@ pub enum UrlError {
     /// A `file:` URL names another machine, is relative, or is wrongly encoded.
     #[error("`{}` is not a usable file URL: {reason}", url.escape_debug())]
     BadFile {
-        /// The URL as it was given.
+        /// The URL as given.
         url: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -127,13 +127,13 @@ fn bucket_word(scheme: &str) -> &'static str {
 }
 
 impl StoreUrl {
-    /// Parses a URL or a plain path; a relative path is below `base`.
+    /// Parses a URL or a plain path. A relative path is below `base`.
     ///
-    /// Known are `file:///dir`, a plain path, `s3://bucket/prefix`, `gs://bucket/prefix`,
+    /// The forms are `file:///dir`, a plain path, `s3://bucket/prefix`, `gs://bucket/prefix`,
     /// `az://container/prefix` and `memory:`.
     ///
     /// # Errors
-    /// A [`UrlError`] says what is wrong, without repeating anything that may be a secret.
+    /// A [`UrlError`], which says what is wrong without repeating anything that may be a secret.
     pub fn parse(text: &str, base: &FsPath) -> Result<Self, UrlError> {
         if text.is_empty() {
             return Err(UrlError::Empty);
@@ -158,7 +158,7 @@ impl StoreUrl {
         parse_cloud(cloud, rest)
     }
 
-    /// Returns the place of a directory, which may have any name; it must be absolute to be of use.
+    /// Returns the location of a local store in `dir`, which may have any name and must be absolute.
     pub fn local(dir: impl Into<PathBuf>) -> Self {
         Self { place: Place::Local(dir.into()) }
     }
@@ -172,7 +172,7 @@ impl StoreUrl {
         }
     }
 
-    /// Returns the directory of a local store.
+    /// Returns the directory of a local store; `None` for other stores.
     pub fn local_dir(&self) -> Option<&FsPath> {
         match &self.place {
             Place::Local(dir) => Some(dir),
@@ -180,7 +180,7 @@ impl StoreUrl {
         }
     }
 
-    /// Returns the bucket or container of a store in a cloud.
+    /// Returns the bucket or container of a cloud store; `None` for other stores.
     pub fn bucket(&self) -> Option<&str> {
         match &self.place {
             Place::Cloud { bucket, .. } => Some(bucket),
@@ -217,8 +217,8 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// Splits at the colon when what stands before it can be a scheme; a single letter can't be, nor can
-/// anything that a `/` precedes, so that `./a:b` stays a path.
+/// Splits at the first colon if what comes before it can be a scheme. A single letter can't be one, nor can
+/// text with a `/`, so `./a:b` stays a path.
 fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let mut chars = scheme.chars();
@@ -235,7 +235,7 @@ fn unknown_scheme(scheme: &str) -> UrlError {
     UrlError::UnknownScheme { scheme: scheme.to_owned(), nearest }
 }
 
-/// Returns the name that is at most two edits, and less than half the name, away.
+/// Returns the name with the smallest edit distance: at most two, and less than half the name's length.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -310,7 +310,7 @@ fn parse_cloud(cloud: Cloud, rest: &str) -> Result<StoreUrl, UrlError> {
     if bucket.is_empty() {
         return Err(UrlError::MissingBucket { scheme });
     }
-    // A password with a slash in it ends the authority early: `key:se/cret@bucket`.
+    // A password that contains a slash seems to end the authority early: `key:se/cret@bucket`.
     if !bucket.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_')) {
         return Err(if rest.contains('@') { UrlError::UserInfo } else { UrlError::BadBucket { scheme } });
     }

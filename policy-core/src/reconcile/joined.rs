@@ -22,7 +22,7 @@ pub(super) struct Joined<B, L, R> {
 pub(super) enum Unlisted {
     /// As in the base.
     AsBase,
-    /// Not there: it would lie below a file or link.
+    /// Absent: the path would lie below a file or link.
     Absent,
     /// Below something that can't be read, so nothing is known of it.
     Unreadable,

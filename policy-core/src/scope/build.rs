@@ -99,7 +99,7 @@ impl Scope {
     }
 }
 
-/// Whether the list's path is an expression. The whole mount is the whole mount with the flag as well.
+/// Whether the list's path is an expression. `""` and `/` mean the whole mount even if the flag is set.
 fn is_expression(list: &WhiteList) -> bool {
     list.is_path_regex && !matches!(list.path.as_str(), "" | "/")
 }

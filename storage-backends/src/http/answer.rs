@@ -1,8 +1,8 @@
-//! Whether an answer is one: something between us and the store may answer in its place, with a status that says that
-//! all is well and a body that says nothing of the kind.
+//! Checks that an answer comes from the store. Something between the program and the store may answer
+//! instead, with a status that means success and an unrelated body.
 //!
-//! A page of a captive portal, an error document with status 200, an empty body, a listing that was cut off: none of
-//! them may be read as "nothing there" or "done".
+//! Such an answer may be the page of a captive portal, an error document with status 200, an empty body, or a
+//! truncated listing. None of them may be read as "nothing there" or "done".
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
@@ -10,35 +10,35 @@ use object_store::client::{HttpError, HttpRequest, HttpResponse, HttpResponseBod
 
 use super::Target;
 
-/// What a request asks for, as far as it decides what the answer looks like.
+/// What a request asks for, as far as it decides what a valid answer looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// A page of a listing, which is a document with this root.
+    /// A page of a listing: a document with this root element.
     Listing(&'static str),
     /// An object, a range of it, or its size and time.
     Object,
-    /// That an object is stored. With `create`, only where there is none: then it can't be asked twice.
+    /// To store an object. With `create`, only if the key is free; such a request must not be repeated.
     Put { create: bool },
-    /// That an object is removed.
+    /// To delete an object.
     Delete,
-    /// That many are, in a document with this root.
+    /// To delete many objects. The answer is a document with this root element.
     Deletions(&'static str),
-    /// Something else of the store, such as a copy.
+    /// Something else, such as a copy.
     Other,
-    /// Credentials, of somebody else than the store.
+    /// Credentials, which do not come from the store.
     Credentials,
 }
 
-/// An answer that is not one.
+/// An answer that does not come from the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer is not the store's: {what}; something on the way may have answered in its place")]
 pub(super) struct NoAnswer {
     what: String,
 }
 
-/// A page of a listing has a thousand keys of at most a KiB each; more is no listing.
+/// A page of a listing has at most a thousand keys of up to a KiB each. A longer body is no listing.
 const MOST: usize = 16 << 20;
-/// So much of what an answer says is shown.
+/// How many characters of an unexpected answer are shown.
 const SHOWN: usize = 200;
 
 impl Asked {
@@ -70,12 +70,12 @@ impl Asked {
         }
     }
 
-    /// Whether the request may be sent again although it may have been carried out.
+    /// Whether the request may be sent again although the store may have carried it out already.
     pub(super) fn may_repeat(self) -> bool {
         !matches!(self, Self::Put { create: true } | Self::Other)
     }
 
-    /// Returns an answer that says that all is well, if it is one.
+    /// Checks an answer whose status means success, and returns it if it is one of the store's.
     pub(super) async fn check(
         self,
         answer: HttpResponse,
@@ -91,7 +91,7 @@ impl Asked {
             return Ok(Err(no_answer("it is a page for people (HTML)")));
         }
         match self {
-            // Whoever reads an object checks what it holds.
+            // The reader of an object verifies its content.
             Self::Object if tagged || dated => return Ok(Ok(answer)),
             Self::Object => return Ok(Err(no_answer("it has neither tag nor time of an object"))),
             Self::Put { .. } if !tagged => return Ok(Err(no_answer("it has no tag of what was put"))),
@@ -122,7 +122,7 @@ impl Asked {
                 Ok(())
             }
             Self::Deletions(root) => document(text, root),
-            // What carries an object's fate has no body, or none that is a document.
+            // The answer to a put or a deletion has no body, or at least no document.
             Self::Put { .. } | Self::Delete if text.starts_with(['<', '{']) => {
                 Err(no_answer(&format!("it holds `{}`", start(text))))
             }
@@ -138,7 +138,7 @@ fn no_answer(what: &str) -> NoAnswer {
     NoAnswer { what: what.to_owned() }
 }
 
-/// Expects a whole document of this root.
+/// Fails unless `text` is a complete document with this root element.
 fn document(text: &str, root: &str) -> Result<(), NoAnswer> {
     if text.is_empty() {
         return Err(no_answer("it is empty"));
@@ -154,7 +154,7 @@ fn document(text: &str, root: &str) -> Result<(), NoAnswer> {
     if closed { Ok(()) } else { Err(no_answer("it is cut off")) }
 }
 
-/// Returns the name of a document's outermost element.
+/// Returns the name of a document's root element.
 fn root_of(text: &str) -> Option<&str> {
     let mut rest = text;
     loop {
@@ -172,19 +172,19 @@ fn root_of(text: &str) -> Option<&str> {
     name.get(..end)
 }
 
-/// Returns the text of the first element of a name.
+/// Returns the text of the first element with this name.
 fn inner<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, after) = text.split_once(&format!("<{name}>"))?;
     after.split_once("</").map(|(value, _)| value.trim())
 }
 
-/// Returns the beginning of what was answered, as it may be shown.
+/// Returns the beginning of an answer, escaped for output.
 pub(super) fn start(text: &str) -> String {
     let shown: String = text.chars().take(SHOWN).collect();
     shown.escape_debug().to_string()
 }
 
-/// Reads a body; `None` where it is longer than any that makes sense.
+/// Reads a body; `None` if it is too long to be a valid answer.
 pub(super) async fn whole(body: HttpResponseBody) -> Result<Option<Bytes>, HttpError> {
     let (mut pieces, mut read) = (body.bytes_stream(), BytesMut::new());
     while let Some(piece) = pieces.try_next().await? {

@@ -1,7 +1,8 @@
-//! Asking somebody else than the store for credentials: a metadata service, or a service for tokens.
+//! Requests for credentials to another server than the store: a metadata service, or a token service.
 //!
-//! On a machine that has none, nobody may be at the address, and it must not take minutes to say so. Once the store
-//! has answered, credentials were there before, and whoever gives them is waited for as the store is.
+//! On a machine without credentials there may be no such server, and it must not take minutes to find that
+//! out. Once the store has answered a request, there were credentials before. From then on, these servers are
+//! retried like the store.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,39 +12,39 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Failed, Watched, too_slow, whole};
 
-/// How long one request for credentials may take.
+/// The time limit of one request for credentials.
 const EACH: Duration = Duration::from_secs(4);
-/// How long all of them may, until one has succeeded.
+/// The time limit of all such requests together, until one succeeds.
 const ALL: Duration = Duration::from_secs(8);
-/// For so long after that, nobody is asked again.
+/// How long no further request is sent after that limit.
 const REST: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// There are no credentials: none were given, and whoever was asked for them does not answer.
+/// There are no credentials: none were given, and the server that was asked for them does not answer.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "there are no credentials: none were given, and {asked}, which was asked for them, does not answer ({cause})"
 )]
 pub struct NoCredentials {
-    /// Host and port that the request went to.
+    /// Host and port of the server that was asked.
     pub asked: String,
-    /// What the last request failed by.
+    /// Why the last request failed.
     cause: String,
 }
 
 impl NoCredentials {
-    /// Finds a `NoCredentials` in the chain of an error's sources.
+    /// Finds a `NoCredentials` among the sources of an error.
     pub fn find(error: &object_store::Error) -> Option<&Self> {
         crate::guard::find(error)
     }
 }
 
-/// Since when nobody has given credentials.
+/// Since when no request for credentials has been answered.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Strangers(Arc<Mutex<Option<Instant>>>);
 
 impl Strangers {
-    /// Returns when a request that is sent now has to be answered.
+    /// Returns the deadline of a request that is sent now.
     fn end(&self) -> Instant {
         let now = Instant::now();
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +91,7 @@ impl Watched {
     async fn ask_once(&self, request: HttpRequest) -> Result<HttpResponse, Failed> {
         let answer = self.client.execute(request).await.map_err(Failed::Http)?;
         let (head, body) = answer.into_parts();
-        // It is short, and must not be the part that takes for ever.
+        // The body is short. It is read within the time limit, as it could also take for ever.
         let body = whole(body).await.map_err(Failed::Http)?.unwrap_or_default();
         match head.status.as_u16() {
             status @ (408 | 429 | 500..) => Err(Failed::Status { status, said: String::new() }),

@@ -1,14 +1,16 @@
-//! How requests are sent: given up when they take too long for what they carry, sent again while there is time, and with
-//! the store's clock read from the answers.
+//! How requests are sent: given up when they take too long for their size, retried while there is time, and
+//! with the store's time read from the answers.
 //!
 //! ```text
-//! request ─────── body ───────► store: answered within the timeout, and as long again for each MiB
-//! answer  ◄─ date ── piece, piece ──┘  each piece within the timeout; the whole of it is what was asked for
+//! request ─────── body ───────► store: answered within the timeout, plus one timeout for each MiB
+//! answer  ◄─ date ── piece, piece ──┘  each piece within the timeout; the whole is what was asked for
 //! ```
-//! The client's own bounds would not do: that of a whole request can't be right for a line of which nobody knows how
-//! fast it is, and the one for reading (reqwest 0.13) runs while the body is sent as well. A peer that is gone while a
-//! body is sent is noticed by the kernel, as reqwest sets `TCP_USER_TIMEOUT`. Nor would `object_store`'s way of trying
-//! again, which counts, says nothing, and knows no deadline; it is left to resume a body that breaks off.
+//! The client's own timeouts are not suitable. One for a whole request can't fit a connection of unknown
+//! speed, and the one for reading (reqwest 0.13) also runs while the body is sent. If the peer is gone while
+//! a body is sent, the kernel notices, because reqwest sets `TCP_USER_TIMEOUT`.
+//!
+//! The retries of `object_store` are not suitable either: they are limited by number, report nothing, and
+//! know no deadline. They are only used to resume a body that breaks off.
 
 mod answer;
 mod credentials;
@@ -33,17 +35,18 @@ use answer::{Asked, NoAnswer, start, whole};
 pub use credentials::NoCredentials;
 use credentials::Strangers;
 
-/// What of a body is given a whole timeout to be sent.
+/// The bytes of a body that may take one timeout to send.
 const PER_TIMEOUT: u64 = 1 << 20;
-/// Longer than anyone waits, and no overflow.
+/// Longer than anyone waits, and small enough not to overflow.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
-/// After this long without an answer, or as many times it as there are MiB to be sent, it is said that there is none.
+/// If there is no answer for this long, once for each MiB to be sent, the store is reported as silent.
 const SILENCE: Duration = Duration::from_secs(8);
-/// An answer that is not one may pass, but not as a store does that is away: nobody restarts a captive portal.
+/// How long answers that do not come from the store are retried. That is shorter than for a store that is
+/// away, since nobody restarts a captive portal.
 const NO_ANSWER: Duration = Duration::from_secs(15);
 
-/// Connects so that requests are given up that take too long and sent again that failed, and that each answer's `Date`
-/// is among its extensions, as a [`SystemTime`]. What a put gives back has them too.
+/// A connector whose requests are given up when they take too long, and retried when they fail. Each answer
+/// has the time of its `Date` header among its extensions, as a [`SystemTime`]; so has the result of a put.
 #[derive(Debug, Clone)]
 pub(crate) struct Watching {
     pub(crate) timeout: Duration,
@@ -58,16 +61,16 @@ impl Watching {
     }
 }
 
-/// Which requests are the store's, and not of whoever gives credentials for it.
+/// Tells requests to the store from those for credentials.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// Host and port of the endpoint that was given.
+    /// Host and port of the endpoint, if one was given.
     endpoint: Option<String>,
     bucket: String,
 }
 
 impl Target {
-    /// Takes the endpoint that was given, if one was, and the name of the bucket.
+    /// Makes a target from the endpoint, if one was given, and the bucket's name.
     pub(crate) fn new(endpoint: Option<&str>, bucket: &str) -> Self {
         let authority = |url: &str| {
             let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -80,7 +83,7 @@ impl Target {
         let authority = uri.authority().map_or("", |authority| authority.as_str()).to_ascii_lowercase();
         match &self.endpoint {
             Some(endpoint) => authority == *endpoint,
-            // The bucket is in the path or in the host; an emulator has the account before it.
+            // The bucket is in the host or in the path; an emulator has the account before it.
             None => {
                 let host = authority.strip_prefix(self.bucket.to_ascii_lowercase().as_str());
                 host.is_some_and(|rest| rest.starts_with('.'))
@@ -169,13 +172,13 @@ fn as_float(bytes: u64) -> f64 {
     bytes as f64
 }
 
-/// Why a request has no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
-    /// It did not come to an answer.
+    /// There was no answer.
     #[error("{}", innermost(.0))]
     Http(HttpError),
-    /// The store, or who answers for it, can't at the moment.
+    /// The store, or a server in front of it, can't answer now.
     #[error("status {status}{}{said}", if said.is_empty() { "" } else { ": " })]
     Status { status: u16, said: String },
     #[error(transparent)]
@@ -183,26 +186,26 @@ enum Failed {
 }
 
 impl Failed {
-    /// Whether the request may fare better if it is sent again, and may be.
+    /// Whether another attempt may succeed, and may be made.
     fn may_pass(&self, asked: Asked) -> bool {
         match self {
             Self::Http(error) => match error.kind() {
-                // A name or a certificate that is wrong stays so.
+                // A wrong name or certificate does not become right.
                 _ if innermost(error).contains("certificate") => false,
-                // It was not sent.
+                // The request was not sent.
                 HttpErrorKind::Connect | HttpErrorKind::Request => true,
                 _ => asked.may_repeat(),
             },
-            // Not implemented, or not in this version of HTTP.
+            // The status means "not implemented", or "HTTP version not supported".
             Self::Status { status, .. } => !matches!(status, 501 | 505),
             Self::NoAnswer(_) => asked.may_repeat(),
         }
     }
 
-    /// Returns what `object_store` does not try again on its own account.
+    /// Returns an error that `object_store` does not retry by itself.
     fn into_error(self, asked: Asked) -> HttpError {
         match self {
-            // Whoever asked for it finds out what became of it.
+            // The caller finds out whether the request took effect.
             Self::Http(error)
                 if !asked.may_repeat()
                     && matches!(error.kind(), HttpErrorKind::Timeout | HttpErrorKind::Interrupted) =>
@@ -214,7 +217,7 @@ impl Failed {
     }
 }
 
-/// Returns what is at the bottom of an error: `Connection refused`, rather than that a request was not sent.
+/// Returns the text of the innermost source: `Connection refused`, and not that a request could not be sent.
 fn innermost(error: &HttpError) -> String {
     let mut deepest: &(dyn StdError + 'static) = error;
     while let Some(next) = deepest.source() {
@@ -223,7 +226,7 @@ fn innermost(error: &HttpError) -> String {
     deepest.to_string()
 }
 
-/// What was waited for did not come.
+/// There was no data within the time limit.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing came for {0:?}")]
 struct TooSlow(Duration);
@@ -232,12 +235,12 @@ fn too_slow(waited: Duration) -> HttpError {
     HttpError::new(HttpErrorKind::Timeout, TooSlow(waited))
 }
 
-/// The body of an answer, which fails when nothing of it comes for the timeout.
+/// The body of an answer. It fails if nothing comes for the duration of the timeout.
 #[derive(Debug)]
 struct WatchedBody {
     body: HttpResponseBody,
     timeout: Duration,
-    /// Runs while something is waited for.
+    /// The timer; it runs while the next piece is awaited.
     still: Option<Pin<Box<Sleep>>>,
 }
 

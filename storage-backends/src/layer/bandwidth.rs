@@ -1,4 +1,4 @@
-//! Bounds how many bytes a second go up and down.
+//! Limits the bytes per second in each direction.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -17,14 +17,14 @@ use object_store::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// Time that was not used may be caught up on, up to this much: timers are late by a millisecond or so, and
-/// without it each small piece would lose that for ever.
+/// How much unused time may be caught up on. Timers are late by a millisecond or so, and each small piece
+/// would lose that time otherwise.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// A layer that bounds the bytes of objects in each direction; all requests share the bound.
+/// A layer that limits the bytes of objects per second in each direction. All requests share the limit.
 ///
-/// A put waits until its bytes fit and then goes out as fast as the line allows, since the body of a
-/// request can't be slowed from here. Bodies that are read are slowed piece by piece.
+/// The body of a request can't be slowed down here. So a put waits until its bytes fit, and is then sent at
+/// full speed. Bodies that are read are slowed piece by piece.
 #[derive(Clone)]
 pub struct Bandwidth {
     inner: Arc<dyn ObjectStore>,
@@ -33,13 +33,13 @@ pub struct Bandwidth {
 }
 
 impl Bandwidth {
-    /// Bounds what goes up and what comes down, each in bytes a second; `None` is no bound.
+    /// Sets the limits for sending and receiving, in bytes per second; `None` means no limit.
     pub fn new(inner: Arc<dyn ObjectStore>, up: Option<NonZeroU64>, down: Option<NonZeroU64>) -> Self {
         Self { inner, up: up.map(Bucket::new), down: down.map(Bucket::new) }
     }
 }
 
-/// The moment at which the next byte fits, shared by all who send.
+/// The time at which the next byte fits, shared by all requests.
 #[derive(Clone)]
 struct Bucket {
     rate: NonZeroU64,
@@ -66,7 +66,7 @@ impl Bucket {
     }
 }
 
-/// A time of the line that is taken. One that is given up leaves to others what is left of it.
+/// A reserved period of the connection. If it is given up, others may use what is left of it.
 struct Turn<'a> {
     bucket: &'a Bucket,
     start: Instant,

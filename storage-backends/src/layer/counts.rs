@@ -1,4 +1,4 @@
-//! What a recording layer counts and notes.
+//! Counts and notes of a recording layer.
 
 use std::ops::Sub;
 
@@ -6,7 +6,7 @@ use object_store::path::Path;
 
 use super::Operation;
 
-/// How many requests of each kind were begun, and how many bytes they moved.
+/// How many requests of each kind were sent, and how many bytes they moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -14,7 +14,7 @@ pub struct Counts {
     pub puts: u64,
     /// Reads of objects or ranges.
     pub gets: u64,
-    /// Questions for size and time.
+    /// Requests for an object's size and time.
     pub heads: u64,
     /// Pages of listings.
     pub lists: u64,
@@ -24,11 +24,11 @@ pub struct Counts {
     pub copies: u64,
     /// Requests of uploads in parts.
     pub parts: u64,
-    /// Keys that were to be deleted.
+    /// Keys to be deleted.
     pub deleted_keys: u64,
-    /// Bytes of objects sent, in requests that were begun.
+    /// Bytes of objects in all requests that began to be sent.
     pub bytes_sent: u64,
-    /// Bytes of objects that answers promised.
+    /// Bytes of objects that answers announced.
     pub bytes_received: u64,
 }
 
@@ -42,7 +42,7 @@ impl Counts {
 impl Sub for Counts {
     type Output = Self;
 
-    /// Returns what happened between an earlier snapshot, on the right, and a later one.
+    /// Returns the difference between later counts, on the left, and earlier ones, on the right.
     fn sub(self, earlier: Self) -> Self {
         Self {
             puts: self.puts - earlier.puts,
@@ -63,13 +63,13 @@ impl Sub for Counts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// What was asked for.
+    /// The kind of request.
     pub operation: Operation,
     /// The object, or the prefix of a listing.
     pub key: Path,
-    /// Whether it was a put of an object that must not exist yet.
+    /// Whether it was a put with the condition that the object does not exist yet.
     pub create: bool,
-    /// Bytes of the object that were sent or promised.
+    /// Bytes of the object that were sent or announced.
     pub bytes: u64,
     /// How it ended.
     pub outcome: Outcome,
@@ -78,10 +78,10 @@ pub struct Request {
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has not ended, or whoever waited for it gave up.
+    /// The request has not ended, or the caller gave it up.
     Pending,
-    /// It was answered.
+    /// The request was answered.
     Done,
-    /// It failed.
+    /// The request failed.
     Failed,
 }

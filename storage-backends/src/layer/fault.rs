@@ -1,4 +1,4 @@
-//! The faults that a store can be made to have.
+//! The faults that a layer can inject.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use object_store::path::Path;
 
 use super::Operation;
 
-/// What goes wrong with a request. A fault that means nothing for the kind of request it meets acts as
+/// What goes wrong with a request. A fault that does not apply to the kind of request acts as
 /// [`Fault::FailBefore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The request fails and had no effect.
+    /// The request fails and has no effect.
     FailBefore,
-    /// The request takes effect, and fails all the same: its reply was lost.
+    /// The request takes effect, but fails: its answer is lost.
     FailAfter,
-    /// A put takes effect in a directory, and fails all the same: the disk has not confirmed it.
+    /// A put takes effect in a directory, but fails: the disk has not confirmed it.
     Unflushed,
-    /// A put takes effect and is reported as `AlreadyExists`: the reply was lost, and a second try met the
-    /// first one's object.
+    /// A put takes effect, but is reported as `AlreadyExists`: the answer was lost, and a retry found the
+    /// object of the first attempt.
     AlreadyExistsThoughStored,
     /// A put is reported as `AlreadyExists` although there is no such object: a 409 on create.
     AlreadyExistsThoughAbsent,
@@ -28,26 +28,26 @@ pub enum Fault {
     NotFound,
     /// The request is refused for lack of permission.
     Denied,
-    /// A body, or the items of a listing, end after this many bytes or items as if they were whole.
+    /// A body, or a listing, ends after this many bytes or items as if it were complete.
     Truncate(u64),
-    /// A body, or the items of a listing, end in an error after this many bytes or items.
+    /// A body, or a listing, ends with an error after this many bytes or items.
     Break(u64),
-    /// One bit of a body that is read is wrong, in the byte with this number (modulo the length).
+    /// One bit of a body is wrong, in the byte with this number (modulo the length).
     FlipBit(u64),
-    /// A listing leaves out the newest objects, this many, that were put through this layer.
+    /// A listing lacks this many of the newest objects that were put through this layer.
     StaleList(usize),
     /// The request takes longer, by tokio's clock.
     Delay(Duration),
-    /// This request and all later ones fail: the machine is gone, or its line is.
+    /// This request and all later ones fail without effect: the machine is gone, or its connection.
     CrashBefore,
     /// This request takes effect, and it and all later ones fail.
     CrashAfter,
 }
 
-/// The source of each error that a [`super::Faulty`] layer makes up.
+/// The source of each error that a [`super::Faulty`] layer injects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InjectedFault {
-    /// The request that it befell.
+    /// The kind of the request.
     pub operation: Operation,
     /// The object, or the prefix of a listing.
     pub key: Path,

@@ -1,4 +1,4 @@
-//! Makes requests fail, by script or by seed.
+//! Makes requests fail, by rules and a seed.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,10 +20,10 @@ use super::plan::{Injection, Plan};
 use super::spoil::{cut_piece, cut_short, flip, spoil};
 use super::{Operation, Rule};
 
-/// A layer in which requests fail as rules say.
+/// A layer in which requests fail according to rules.
 ///
-/// Rules are asked in the order in which they were added, and the first that fits decides. All choices come
-/// from one seed, so that the same calls in the same order meet the same faults. Copies share everything.
+/// Rules are tried in the order in which they were added; the first that matches decides. All random choices
+/// come from one seed, so the same calls in the same order have the same faults. Clones share their state.
 #[derive(Clone)]
 pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
@@ -31,12 +31,12 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    /// Makes a layer without a fault.
+    /// Makes a layer without rules.
     pub fn new(inner: Arc<dyn ObjectStore>, seed: u64) -> Self {
         Self { inner, plan: Plan::new(seed) }
     }
 
-    /// Adds a rule after those that are there.
+    /// Adds a rule after the existing ones.
     pub fn add(&self, rule: Rule) {
         self.plan.lock().rules.push(rule);
     }
@@ -51,17 +51,17 @@ impl Faulty {
         self.plan.lock().crashed = true;
     }
 
-    /// Ends a crash; the rules stay as they are.
+    /// Ends a crash; the rules do not change.
     pub fn revive(&self) {
         self.plan.lock().crashed = false;
     }
 
-    /// Says whether a crash is in force.
+    /// Whether the layer is in a crash.
     pub fn is_crashed(&self) -> bool {
         self.plan.lock().crashed
     }
 
-    /// Returns the faults so far, in their order; requests that fail after a crash are not among them.
+    /// Returns the injected faults in order, without the requests that failed because of an earlier crash.
     pub fn injections(&self) -> Vec<Injection> {
         self.plan.lock().injections.clone()
     }
@@ -133,14 +133,14 @@ impl ObjectStore for Faulty {
         })
     }
 
-    /// Reads each run of ranges by a request of its own, as an S3 client does, so that each can fail.
+    /// Sends a request of its own for each run of ranges, as an S3 client does, so that each can fail.
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let read = |range: Range<u64>| async move {
             let options = GetOptions::new().with_range(Some(range));
             let result = self.get_opts(location, options).await?;
             let promised = result.range.end - result.range.start;
             let body = result.bytes().await?;
-            // `coalesce_ranges` cuts pieces out of what it gets, and would panic on less.
+            // `coalesce_ranges` cuts its pieces out of the result, and would panic if it were shorter.
             if (body.len() as u64) < promised {
                 let error = InjectedFault { operation: Operation::Get, key: location.clone() };
                 return Err(error.generic());
@@ -150,7 +150,7 @@ impl ObjectStore for Faulty {
         coalesce_ranges(ranges, read, OBJECT_STORE_COALESCE_DEFAULT).await
     }
 
-    /// Lets each key meet its own fault; the keys before one that fails are deleted.
+    /// Decides a fault for each key. The keys before one that fails are deleted.
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let this = self.clone();
         locations

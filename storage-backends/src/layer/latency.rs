@@ -23,7 +23,7 @@ const RANGES_AT_ONCE: usize = 10;
 
 /// A layer that waits before it passes a request on.
 ///
-/// It waits by tokio's clock: where that is paused, time passes as soon as everybody waits.
+/// It uses tokio's clock: if that is paused, time passes as soon as all tasks wait.
 #[derive(Clone)]
 pub struct Latency {
     inner: Arc<dyn ObjectStore>,

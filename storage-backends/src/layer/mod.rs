@@ -1,11 +1,11 @@
-//! Layers: a store round a store, each with one purpose.
+//! Layers: stores that wrap another store, each with one purpose.
 //!
 //! ```text
 //! caller -> Recording -> Faulty -> Latency -> Bandwidth -> any store
 //! ```
-//! They can be put in any order; a layer outside another sees what the inner one makes of a request.
-//! Requests are counted as an S3 server would see them: a listing is one for each 1000 keys, a deletion
-//! of many keys one for each 1000, and ranges that lie less than a MiB apart are one.
+//! They can be combined in any order; an outer layer sees the results of the inner one. Requests are counted
+//! as an S3 server would see them: one per 1000 keys of a listing, one per 1000 keys of a deletion, and one
+//! for ranges that are less than a MiB apart.
 
 use std::fmt;
 use std::ops::Range;
@@ -55,9 +55,9 @@ pub enum Operation {
     StartUpload,
     /// Sends a part.
     Part,
-    /// Makes an object of the parts that were sent.
+    /// Makes an object of the parts sent.
     CompleteUpload,
-    /// Gives an upload in parts up.
+    /// Aborts an upload in parts.
     AbortUpload,
 }
 
@@ -82,17 +82,17 @@ impl fmt::Display for Operation {
 /// How many keys an S3 server puts on one page of a listing, or takes in one deletion.
 pub(crate) const PAGE: usize = 1000;
 
-/// Says whether the item with this number, counted from zero, is the first of a page other than the first.
+/// Whether the item with this index, from 0, is the first of a page other than the first page.
 pub(crate) fn starts_page(index: usize) -> bool {
     index > 0 && index.is_multiple_of(PAGE)
 }
 
-/// Returns how many pages hold this many items; even nothing takes one.
+/// Returns how many pages hold this many items; no items also take one page.
 pub(crate) fn pages(items: usize) -> usize {
     items.div_ceil(PAGE).max(1)
 }
 
-/// Returns what would be requested for these ranges: those that lie close together as one, in order.
+/// Returns the ranges that are actually requested, in order: ranges that are close together become one.
 pub(crate) fn coalesced(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut sorted: Vec<_> = ranges.to_vec();
     sorted.sort_unstable_by_key(|range| range.start);
@@ -108,7 +108,7 @@ pub(crate) fn coalesced(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     merged
 }
 
-/// Runs `begin` when a stream is first asked for an item, and not if it never is.
+/// Runs `begin` when the stream is first polled, and never if it is not polled.
 pub(crate) fn lazily<T: Send + 'static>(
     begin: impl Future<Output = BoxStream<'static, Result<T>>> + Send + 'static,
 ) -> BoxStream<'static, Result<T>> {

@@ -1,4 +1,4 @@
-//! Chooses a fault for each request, and remembers what it chose.
+//! Chooses a fault for each request, and remembers the choices.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use super::fault::{Fault, InjectedFault};
 use super::spoil::cut_short;
 use super::{Operation, Rule, lazily};
 
-/// A fault that befell a request.
+/// An injected fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Injection {
@@ -36,7 +36,7 @@ pub(super) struct State {
 #[derive(Clone)]
 pub(super) struct Plan(Arc<Mutex<State>>);
 
-/// What a request has to do about the fault that was chosen for it.
+/// What a request does about the fault chosen for it.
 pub(super) struct Doom {
     pub(super) fault: Option<Fault>,
     pub(super) error: InjectedFault,
@@ -53,7 +53,7 @@ impl Doom {
         }
     }
 
-    /// Replaces the result of a request that took effect: success or refusal, its reply was lost.
+    /// Replaces the result of a request that took effect. Even a refusal is replaced: its answer is lost.
     pub(super) fn after<T>(&self, result: Result<T>) -> Result<T> {
         match self.fault {
             Some(Fault::FailAfter | Fault::CrashAfter) => Err(self.error.clone().generic()),
@@ -79,7 +79,7 @@ impl Plan {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Chooses a fault, and waits where that is the fault.
+    /// Chooses a fault, and waits if the fault is a delay.
     pub(super) async fn choose(&self, operation: Operation, key: &Path) -> Result<Doom> {
         let doom = self.decide(operation, key)?;
         if let Some(Fault::Delay(time)) = doom.fault {
@@ -136,7 +136,7 @@ impl Plan {
                 Some(Fault::Truncate(keep)) => cut_short(inner(), keep, one, None),
                 Some(Fault::Break(keep)) => cut_short(inner(), keep, one, Some(doom.error)),
                 None | Some(Fault::Delay(_)) => inner(),
-                // A listing has no effect, so that before and after are the same.
+                // A listing has no effect, so failing before and after it are the same.
                 Some(Fault::Denied) => stream::iter([Err(doom.error.denied())]).boxed(),
                 Some(_) => stream::iter([Err(doom.error.generic())]).boxed(),
             }

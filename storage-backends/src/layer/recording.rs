@@ -1,4 +1,4 @@
-//! Counts and notes every request.
+//! Counts requests, and can note each.
 
 use std::fmt;
 use std::ops::Range;
@@ -23,9 +23,9 @@ struct State {
     requests: Option<Vec<Request>>,
 }
 
-/// A layer that counts requests, and notes them where it was asked to.
+/// A layer that counts requests, and notes each if asked to.
 ///
-/// Copies of it share what they count.
+/// Clones share the counts.
 #[derive(Clone)]
 pub struct Recording {
     inner: Arc<dyn ObjectStore>,
@@ -36,7 +36,7 @@ pub struct Recording {
 struct Log(Arc<Mutex<State>>);
 
 impl Recording {
-    /// Counts requests and keeps a note of each, which takes memory for as long as the layer lives.
+    /// Counts requests and notes each of them, which takes memory as long as the layer lives.
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
         let state = State { requests: Some(Vec::new()), ..State::default() };
         Self { inner, log: Log(Arc::new(Mutex::new(state))) }
@@ -47,18 +47,17 @@ impl Recording {
         Self { inner, log: Log(Arc::default()) }
     }
 
-    /// Returns the counts as they are now.
+    /// Returns the current counts.
     pub fn counts(&self) -> Counts {
         self.log.lock().counts
     }
 
-    /// Returns the notes so far in the order in which the requests were begun; none where only counts
-    /// are kept.
+    /// Returns the notes so far in the order in which the requests began; empty if only counts are kept.
     pub fn requests(&self) -> Vec<Request> {
         self.log.lock().requests.clone().unwrap_or_default()
     }
 
-    /// Forgets all counts and notes.
+    /// Clears all counts and notes.
     pub fn clear(&self) {
         let mut state = self.log.lock();
         state.counts = Counts::default();
@@ -68,13 +67,13 @@ impl Recording {
     }
 }
 
-/// The place of a note in the log, to say later how the request ended.
+/// The index of a note in the log, used to add later how the request ended.
 #[derive(Clone, Copy)]
 struct Note(Option<usize>);
 
 impl Log {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The counts are whole after each statement, so that a panic elsewhere spoils nothing.
+        // The counts are consistent after each statement, so a poisoned lock is harmless.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,4 +1,4 @@
-//! Says which requests a fault befalls.
+//! Which requests have a fault.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::{Fault, Operation};
 
 type KeyPredicate = Arc<dyn Fn(&Path) -> bool + Send + Sync>;
 
-/// Which requests a fault befalls: by kind, by key, and by their number among those.
+/// Which requests have a fault: by kind, by key, and by their number among those that match.
 ///
 /// ```
 /// use storage_backends::layer::{Fault, Operation, Rule};
@@ -29,33 +29,33 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Makes a rule for each and every request.
+    /// Makes a rule for every request.
     pub fn new(fault: Fault) -> Self {
         Self { fault, operation: None, key: None, first: 1, times: u64::MAX, chance: 1.0, seen: 0 }
     }
 
-    /// Restricts it to requests of one kind.
+    /// Restricts the rule to requests of one kind.
     #[must_use]
     pub fn on(mut self, operation: Operation) -> Self {
         self.operation = Some(operation);
         self
     }
 
-    /// Restricts it to keys for which `fits` is true; a listing's key is its prefix.
+    /// Restricts the rule to keys for which `fits` is true; a listing's key is its prefix.
     #[must_use]
     pub fn with_key(mut self, fits: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
         self.key = Some(Arc::new(fits));
         self
     }
 
-    /// Restricts it to keys that are `prefix` or lie below it, by whole parts.
+    /// Restricts the rule to the key `prefix` and keys below it, by whole components.
     #[must_use]
     pub fn below(self, prefix: &str) -> Self {
         let prefix = Path::from(prefix);
         self.with_key(move |key| key.prefix_matches(&prefix))
     }
 
-    /// Restricts it to the request with this number, from one, among those that fit otherwise.
+    /// Restricts the rule to the request with this number, from 1, among those that match otherwise.
     #[must_use]
     pub fn nth(mut self, number: u64) -> Self {
         self.first = number;
@@ -63,22 +63,23 @@ impl Rule {
         self
     }
 
-    /// Restricts it to the first so many requests that fit otherwise.
+    /// Restricts the rule to this many requests, the first that match otherwise.
     #[must_use]
     pub fn times(mut self, times: u64) -> Self {
         self.times = times;
         self
     }
 
-    /// Lets it befall a request that fits with this probability, from 0 to 1, as the layer's seed decides.
+    /// Lets the rule apply to a matching request with this probability, from 0 to 1, as the layer's seed
+    /// decides.
     #[must_use]
     pub fn chance(mut self, chance: f64) -> Self {
         self.chance = chance;
         self
     }
 
-    /// Says whether this fault befalls this request, and counts it. `random` is only asked where there is
-    /// a choice.
+    /// Whether the fault applies to this request; counts the request if it matches. `random` is only called
+    /// if the rule has a probability.
     pub(super) fn befalls(
         &mut self,
         operation: Operation,

@@ -1,4 +1,4 @@
-//! Cuts, breaks and falsifies what a store answers.
+//! Truncates, breaks and corrupts what a store answers.
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
@@ -7,8 +7,8 @@ use object_store::{GetResult, GetResultPayload, Result};
 
 use super::fault::InjectedFault;
 
-/// Cuts a stream after `keep` of the units that `size` counts, cutting the piece that holds the border in
-/// two with `cut`, and ends it with `error` if there is one.
+/// Ends a stream after `keep` units, as counted by `size`. The piece at the boundary is cut in two with
+/// `cut`. The stream ends with `error`, if there is one.
 pub(super) fn cut_short<T: Send + 'static>(
     items: BoxStream<'static, Result<T>>,
     keep: u64,
@@ -31,13 +31,13 @@ pub(super) fn cut_short<T: Send + 'static>(
     kept.chain(end).boxed()
 }
 
-/// Takes so many bytes from the front of a piece.
+/// Takes this many bytes from the front of a piece.
 pub(super) fn cut_piece(piece: Bytes, left: u64) -> (u64, Option<Bytes>) {
     let used = left.min(piece.len() as u64);
     (used, Some(piece.slice(..usize::try_from(used).unwrap_or(usize::MAX))))
 }
 
-/// Turns the lowest bit of the byte with this number.
+/// Flips the lowest bit of the byte with this number.
 pub(super) fn flip(body: BoxStream<'static, Result<Bytes>>, at: u64) -> BoxStream<'static, Result<Bytes>> {
     let mut passed = 0_u64;
     let flipped = body.map_ok(move |piece| {
@@ -55,7 +55,7 @@ pub(super) fn flip(body: BoxStream<'static, Result<Bytes>>, at: u64) -> BoxStrea
     flipped.boxed()
 }
 
-/// Changes the body of an answer and leaves all else as it is.
+/// Changes the body of an answer and nothing else.
 pub(super) fn spoil(
     result: GetResult,
     change: impl FnOnce(BoxStream<'static, Result<Bytes>>) -> BoxStream<'static, Result<Bytes>>,
