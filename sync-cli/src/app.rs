@@ -31,7 +31,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let name = name(&cli.command);
     let early_ui = Arc::new(Ui::new(early_manner(&cli)));
-    // Whatever is read from here on may not answer.
+    // Signals are handled from here on, because reading the config file may already hang.
     run::raise_open_files();
     let signals = look_for_randomness().and_then(|()| Signals::listen());
     speak(&signals, &early_ui, name);
@@ -49,7 +49,8 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     end(&ui, name, outcome, document).into()
 }
 
-/// Without random numbers neither a hash table nor a snapshot can be made, and it is told late and badly.
+/// Checks that the system has random numbers. Hash tables and snapshots need them, and would fail later with
+/// a worse message.
 fn look_for_randomness() -> Result<(), Failure> {
     getrandom::fill(&mut [0; 16]).map_err(|error| {
         Failure::new(Exit::FAILED, "the system gives no random numbers")
@@ -58,7 +59,7 @@ fn look_for_randomness() -> Result<(), Failure> {
     })
 }
 
-/// Lets the last words of a program that has to be ended be spoken by `ui`.
+/// Lets `ui` print the final message when the program is killed.
 fn speak(signals: &Result<Signals, Failure>, ui: &Arc<Ui>, command: &'static str) {
     if let Ok(signals) = signals {
         let ui = Arc::clone(ui);
@@ -66,7 +67,7 @@ fn speak(signals: &Result<Signals, Failure>, ui: &Arc<Ui>, command: &'static str
     }
 }
 
-/// Ends the output of a program that has no time left.
+/// Prints the failure, and the summary, of a program that has no time left.
 fn last_words(ui: &Ui, command: &str, failure: &Failure) {
     ui.failure(failure);
     if ui.is_json() {
@@ -75,8 +76,8 @@ fn last_words(ui: &Ui, command: &str, failure: &Failure) {
     }
 }
 
-/// Has a panic end like any failure. There should be none, but the standard library panics where the system refuses
-/// what nobody refuses.
+/// Makes a panic end like any failure. This code should not panic, but the standard library does in rare
+/// cases, for example when the system refuses a thread.
 fn say_panics() {
     std::panic::set_hook(Box::new(|panic| {
         if run::is_refusal() {
@@ -89,13 +90,13 @@ fn say_panics() {
         );
         let _ = std::io::stderr().write_all(text.as_bytes());
         if std::thread::current().name() == Some("main") {
-            // Nobody is left to wait for what still runs.
+            // Other threads may still run, and nobody would wait for them.
             std::process::exit(Exit::FAILED.0.into());
         }
     }));
 }
 
-/// Returns the matches of the command itself, where the shared options are known too.
+/// Returns the matches of the innermost subcommand, which has the shared options too.
 fn innermost(matches: &ArgMatches) -> &ArgMatches {
     let mut inner = matches;
     while let Some((_, below)) = inner.subcommand() {
@@ -115,7 +116,7 @@ fn manner(settings: &Settings, command: &Command) -> Manner {
     }
 }
 
-/// Returns how to speak of settings that can't be used.
+/// Returns how to print if the settings are invalid.
 fn early_manner(cli: &Cli) -> Manner {
     Manner {
         json: cli.shared.json,
@@ -127,16 +128,16 @@ fn early_manner(cli: &Cli) -> Manner {
     }
 }
 
-/// Says what is wrong with the arguments; also shows what was asked for by `--help` and `--version`.
+/// Reports invalid arguments. Also prints what `--help` and `--version` ask for.
 fn not_understood(error: clap::Error, args: &[OsString]) -> Exit {
     if error.exit_code() == 0 {
         return shown(&error);
     }
     let harmless = |text: &str| text.lines().map(policy_core::escape_text).collect::<Vec<_>>().join("\n");
     let text = harmless(&error.to_string());
-    // Nothing can be done about a reader that went away.
+    // If the reader is gone, there is nothing left to do.
     let _ = writeln!(std::io::stderr(), "{text}");
-    // The flags did not parse, but who reads JSON needs its last line.
+    // The flags could not be parsed, but a caller that reads JSON still needs the last line.
     let before_command = args.iter().skip(1).take_while(|arg| *arg != "--");
     let json = before_command.clone().any(|arg| arg == "--json")
         || std::env::var("CTXSYNC_JSON").is_ok_and(|v| matches!(v.as_str(), "1" | "true" | "yes" | "on"));
@@ -146,7 +147,7 @@ fn not_understood(error: clap::Error, args: &[OsString]) -> Exit {
         let manner =
             Manner { json: true, quiet: true, verbose: 0, progress: false, color: Color::Never, stderr_only };
         let text = error.to_string();
-        // What is missing stands on lines of its own.
+        // Clap lists missing arguments on lines of their own.
         let lines: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let message = lines.join(" ");
         let message = message.trim_start_matches("error: ");
@@ -155,7 +156,7 @@ fn not_understood(error: clap::Error, args: &[OsString]) -> Exit {
     Exit::USAGE
 }
 
-/// Shows what was asked for by `--help` or `--version`.
+/// Prints what `--help` or `--version` asks for.
 fn shown(error: &clap::Error) -> Exit {
     match error.print().and_then(|()| std::io::stdout().flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -178,7 +179,7 @@ fn no_output(error: &std::io::Error) -> Failure {
     Failure::new(Exit::FAILED, "cannot write the output").caused_by(error)
 }
 
-/// Returns an error in which what was typed can't be taken for words of ours.
+/// Returns the error with the typed text escaped, so that it can't pass for text of the program.
 fn escaped(error: clap::Error) -> clap::Error {
     let typed: Vec<_> = error
         .context()
@@ -194,7 +195,7 @@ fn escaped(error: clap::Error) -> clap::Error {
     error
 }
 
-/// Returns the command that arguments are meant for, as far as it can be told although they are wrong.
+/// Returns the name of the command, as far as it can be told from invalid arguments.
 fn meant(args: &[OsString]) -> String {
     let Ok(matches) = args::command().ignore_errors(true).try_get_matches_from(args) else {
         return String::new();
@@ -208,7 +209,7 @@ fn meant(args: &[OsString]) -> String {
     names.join(" ")
 }
 
-/// Prints the end of it, and returns the code.
+/// Prints the result, and returns the exit code.
 fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool) -> Exit {
     let (mut exit, outcome) = match outcome {
         Ok(outcome) => (outcome.exit, outcome),
@@ -224,12 +225,12 @@ fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool
     };
     let took = ui.took();
     if ui.is_json() {
-        // A document is itself; only its failure has something to add.
+        // A document needs no summary, unless it failed.
         if !document || outcome.failed {
             let context = outcome.context.clone().or_else(|| ui.known().context());
             let mut report = outcome.report.clone().unwrap_or_default();
             if outcome.deed.is_none() {
-                // What is no sync counts nothing itself.
+                // Commands other than syncs do not count requests themselves.
                 note_usage(&mut report, ui.known().usage());
             }
             let mut summary = Summary::new(command, context, &report, outcome.dry_run, took, exit);
@@ -250,11 +251,12 @@ fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool
     exit
 }
 
-/// Sends the log to a file. Without one nothing is logged: warnings and errors reach the user anyway.
+/// Writes the log to the file that the settings name, if any. Without one nothing is logged; the user sees
+/// warnings and errors anyway.
 fn init_log(settings: &Settings) -> Result<(), Failure> {
     let Some(path) = &settings.log_file.value else { return Ok(()) };
     let mut options = std::fs::OpenOptions::new();
-    // A log names files and keys of objects: it is the user's own business.
+    // A log has names of files and keys of objects, so only the user may read it.
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.create(true).append(true).open(path).map_err(|error| {
         Failure::usage(format!("cannot write the log {}", path.display())).caused_by(&error)
@@ -264,7 +266,7 @@ fn init_log(settings: &Settings) -> Result<(), Failure> {
         1 => "debug",
         _ => "trace",
     };
-    // Below the surface of HTTP there is more noise than use, and there may be headers.
+    // The HTTP libraries log too much to be useful, and maybe headers with secrets.
     let filter =
         format!("warn,ctxsync={level},transfer_engine={level},storage_backends={level},policy_core={level}");
     let log = tracing_subscriber::fmt()
@@ -272,12 +274,12 @@ fn init_log(settings: &Settings) -> Result<(), Failure> {
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(std::sync::Mutex::new(file))
         .finish();
-    // It can only be set already in a test.
+    // Only a test can have set a subscriber already.
     let _ = tracing::subscriber::set_global_default(log);
     Ok(())
 }
 
-/// Returns the command as it is named in the summary.
+/// Returns the name of the command for the summary.
 fn name(command: &Command) -> &'static str {
     use crate::args::{
         ContextCommand as Context, PlanDirection, PolicyCommand as Policy, StoreCommand as Store,

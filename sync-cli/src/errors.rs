@@ -1,4 +1,4 @@
-//! Failures as people see them: what and where, the chain of causes, what to do.
+//! Failures as people see them: what failed and where, the causes, and what to do.
 
 use std::error::Error as StdError;
 use std::io;
@@ -13,7 +13,7 @@ use transfer_engine::{Error, PathProblem, SyncReport};
 use crate::exit::Exit;
 use crate::text::bytes;
 
-/// What to do where no credentials were given.
+/// The hint if no credentials were given.
 const NO_KEYS: &str = "give the keys by the variables of the cloud's own tools, such as AWS_ACCESS_KEY_ID and \
                        AWS_SECRET_ACCESS_KEY or AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_KEY";
 
@@ -24,9 +24,9 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hint: Option<String>,
-    /// What it came to nevertheless, where that is known better than by what was met on the way.
+    /// The report of what was done, if it says more than what the output has seen on the way.
     pub(crate) report: Option<Box<SyncReport>>,
-    /// The mount's path, where there are several to tell apart.
+    /// The mount's path, if the command has several mounts.
     pub(crate) mount: Option<Box<str>>,
     path: Option<Box<TreePath>>,
 }
@@ -44,24 +44,24 @@ impl Failure {
         }
     }
 
-    /// Returns a failure by wrong usage or a bad config.
+    /// Returns a failure caused by wrong usage or a bad config.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::USAGE, message)
     }
 
-    /// Returns what one path failed by; the command goes on.
+    /// Returns the failure of one path, with which the command goes on.
     pub(crate) fn of_path(problem: &PathProblem) -> Self {
         let hint = Some(problem.hint.clone()).filter(|hint| !hint.is_empty());
         let path = Some(Box::new(problem.path.clone()));
         Self { hint, path, ..Self::new(Exit::INCOMPLETE, problem.message.clone()) }
     }
 
-    /// Returns the failure of a call to the local system.
+    /// Returns the failure of a system call.
     pub(crate) fn local(action: &str, path: &Path, error: &io::Error) -> Self {
         Self::new(Exit::FAILED, format!("cannot {action} {}", path.display())).caused_by(error)
     }
 
-    /// Returns the failure of a policy; `what` says where it was read.
+    /// Returns the failure of a policy; `what` names its source.
     pub(crate) fn policy(what: &str, error: &PolicyError) -> Self {
         Self::usage(format!("the policy {what} is not valid"))
             .caused_by(error)
@@ -74,33 +74,33 @@ impl Failure {
         self
     }
 
-    /// Gives it another exit code.
+    /// Sets the exit code.
     pub(crate) fn ending_with(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
     }
 
-    /// Adds the figures of what was done all the same.
+    /// Adds the report of what was done before the failure.
     #[must_use]
     pub(crate) fn with_report(mut self, report: SyncReport) -> Self {
         self.report = Some(Box::new(report));
         self
     }
 
-    /// Adds an error and what caused it.
+    /// Adds an error and its sources.
     #[must_use]
     pub(crate) fn caused_by(mut self, error: &dyn StdError) -> Self {
         self.causes.push(error.to_string().trim_end().to_owned());
         self.caused_below(error)
     }
 
-    /// Adds what caused an error whose own words are in the message already.
+    /// Adds only the sources of an error, if the message has the error's own text.
     #[must_use]
     fn caused_below(mut self, error: &dyn StdError) -> Self {
         let mut next = error.source();
         while let Some(cause) = next {
             let text = cause.to_string();
-            // Some libraries repeat the cause in their own words; once is enough.
+            // Some libraries repeat the text of the cause in their own message; once is enough.
             if self.causes.last().is_none_or(|last| !last.contains(&text)) {
                 self.causes.push(text);
             }
@@ -109,21 +109,21 @@ impl Failure {
         self
     }
 
-    /// Says which mount it is about.
+    /// Adds the mount that the failure concerns.
     #[must_use]
     pub(crate) fn at_mount(mut self, mount: Option<&str>) -> Self {
         self.mount = mount.map(Box::from);
         self
     }
 
-    /// Returns the first line for people.
+    /// Returns the first line of the message.
     pub(crate) fn headline(&self) -> String {
         let mount = self.mount.as_ref().map(|mount| format!("{mount}: ")).unwrap_or_default();
         let path = self.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
         format!("{mount}{path}{}", self.message)
     }
 
-    /// Returns the path, and its bytes where it is not UTF-8.
+    /// Returns the path as text, and also its bytes in Base64 if it is not UTF-8.
     pub(crate) fn path_fields(&self) -> (Option<String>, Option<String>) {
         let Some(path) = &self.path else { return (None, None) };
         let bytes = path.as_bytes();

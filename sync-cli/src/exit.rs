@@ -1,4 +1,4 @@
-//! What the program's end tells a script.
+//! Exit codes.
 
 use std::process::ExitCode;
 
@@ -20,12 +20,12 @@ impl Exit {
     pub(crate) const NOT_EXECUTABLE: Self = Self(126);
     pub(crate) const NO_COMMAND: Self = Self(127);
 
-    /// Returns what a shell shows for a process that this signal ended.
+    /// Returns the code that a shell shows for a process ended by this signal.
     pub(crate) fn signal(number: i32) -> Self {
         Self(u8::try_from(number).unwrap_or(0).saturating_add(128))
     }
 
-    /// Returns the code of a failure in another process.
+    /// Returns the code for the failure of another process.
     pub(crate) fn of_kind(kind: FailureKind) -> Self {
         match kind {
             FailureKind::NoStore | FailureKind::NoContext | FailureKind::NotFound => Self::NOT_FOUND,
@@ -35,8 +35,8 @@ impl Exit {
         }
     }
 
-    /// Returns the code of a sync that came to an end: of incomplete, conflicts and deletions held
-    /// back the first that applies.
+    /// Returns the code of a sync that reached its end. The first that applies counts: incomplete, conflicts,
+    /// deletions held back.
     pub(crate) fn of(report: &SyncReport) -> Self {
         if report.is_incomplete() {
             Self::INCOMPLETE

@@ -1,4 +1,4 @@
-//! `--extract-limits`: how much an archive may hold to be extracted.
+//! `--extract-limits`: how large the content of an archive may be for it to be extracted.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use transfer_engine::ExtractLimits;
 
 use crate::values::{Size, in_config};
 
-/// The limits, as in `bytes=100G,ratio=1000`; those that are not named keep their defaults.
+/// The limits, as in `bytes=100G,ratio=1000`. Limits that are not named keep their defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limits(pub(crate) ExtractLimits);
 

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// More than anyone writes into one of them.
+/// Larger than any such file.
 const MOST: u64 = 64 << 20;
 
-/// Reads a file. Whatever else has its name is refused, and not waited for: a pipe, a terminal or a device may never
-/// end.
+/// Reads a regular file. Anything else (a pipe, a terminal, a device) is refused at once, because reading it
+/// might never end.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;

@@ -18,20 +18,20 @@ use crate::means::Means;
 use crate::output::Ui;
 use crate::text;
 
-/// The grace period of a store that is made on the way.
+/// The grace period of a store that a command creates implicitly.
 pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A store that was opened, and the objects below it.
+/// An opened store, and the object store below it.
 pub(crate) struct OpenStore {
     pub(crate) store: Store,
     /// The directory of a local store.
     pub(crate) local_dir: Option<PathBuf>,
-    /// How long the store is waited for.
+    /// How long failed requests are retried.
     pub(crate) patience: Patience,
     objects: Arc<dyn ObjectStore>,
 }
 
-/// Opens the store without a request; `create` makes the directory of a local one.
+/// Opens the store without a request. `create` creates the directory of a local store.
 pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Failure> {
     let settings = means.settings;
     let mut options = StoreOptions::default()
@@ -66,7 +66,7 @@ pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Fa
     Ok(OpenStore { store, local_dir: opened.local_dir, patience: opened.patience, objects })
 }
 
-/// Tells of a store that does not answer, on the terminal and in the log.
+/// Reports a store that does not answer, on the terminal and in the log.
 fn listener(ui: &Arc<Ui>) -> Listener {
     let ui = Arc::clone(ui);
     Arc::new(move |notice| match notice {
@@ -88,8 +88,7 @@ fn listener(ui: &Arc<Ui>) -> Listener {
     })
 }
 
-/// Returns an empty store in memory in the place of one that is not there, for who only wants to know what
-/// would be.
+/// Returns an empty store in memory, for a dry run against a store that does not exist.
 pub(crate) async fn imagined_store(means: Means<'_>) -> Result<Store, Failure> {
     let location = means.settings.store()?.to_string();
     let store = Store::new(Arc::new(InMemory::new()), location, means.env.clone());
@@ -97,24 +96,24 @@ pub(crate) async fn imagined_store(means: Means<'_>) -> Result<Store, Failure> {
     Ok(store)
 }
 
-/// Reads one of AWS's files; one that is missing or unreadable says nothing.
+/// Reads one of AWS's files. A file that is missing or unreadable counts as not given.
 fn aws_file(variable: &str, home: Option<&Path>, default: &str) -> Option<String> {
     let path = env::var_os(variable).map(PathBuf::from).or_else(|| home.map(|home| home.join(default)))?;
     read_text(&path).ok()
 }
 
 impl OpenStore {
-    /// Proves what a commit relies on.
+    /// Checks what a commit relies on.
     pub(crate) async fn probe(&self) -> Result<Capabilities, Failure> {
         Ok(probe(&self.objects).await?)
     }
 
-    /// Proves that the store can be written, if that can be told now.
+    /// Fails if the store is known not to be writable.
     pub(crate) async fn prove_writable(&self) -> Result<(), Failure> {
         Ok(writable(&self.objects).await?)
     }
 
-    /// Makes the store where it is missing, once it is proven.
+    /// Creates the store if it is missing, after the check.
     pub(crate) async fn make(&self) -> Result<(), Failure> {
         self.probe().await?;
         self.store.init(DEFAULT_GRACE).await?;

@@ -1,4 +1,4 @@
-//! Who files are given to: `USER[:GROUP]`, by name or number.
+//! The owner to set on files: `USER[:GROUP]`, by name or number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// A user and a group that this system knows, or that were given by their numbers.
+/// A user and a group, known to this system or given by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
     text: String,
@@ -15,7 +15,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Returns the numbers of the user and the group.
+    /// Returns the ids of the user and the group.
     pub(crate) fn ids(&self) -> (u32, u32) {
         (self.user, self.group)
     }
@@ -24,7 +24,8 @@ impl Owner {
 impl FromStr for Owner {
     type Err = String;
 
-    /// Without a group, it is the user's own, which a bare number has only where the system knows the user.
+    /// The default group is the user's primary group. A user given by number has one only if the system knows
+    /// the user.
     fn from_str(text: &str) -> Result<Self, String> {
         let (user, group) = match text.split_once(':') {
             None => (text, None),
@@ -41,9 +42,9 @@ impl FromStr for Owner {
     }
 }
 
-/// Returns the numbers of a user and of its primary group.
+/// Returns the ids of a user and of its primary group.
 fn find_user(name: &str) -> Result<(u32, Option<u32>), String> {
-    // A name may look like a number; then it wins, as it does in chown.
+    // A name may look like a number. As in chown, the name takes precedence.
     let by_name = if name.is_empty() { None } else { User::from_name(name).map_err(unreadable)? };
     if let Some(user) = by_name {
         return Ok((user.uid.as_raw(), Some(user.gid.as_raw())));
@@ -62,7 +63,7 @@ fn find_group(name: &str) -> Result<u32, String> {
     }
 }
 
-/// Parses a number; the largest one means "leave it as it is" to the kernel, so it is nobody's.
+/// Parses an id. The largest number is not allowed: to the kernel it means "leave it as it is".
 fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|number| *number != u32::MAX)
 }

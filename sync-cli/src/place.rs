@@ -1,4 +1,4 @@
-//! How a snapshot and what is in it are named: `NAME`, `NAME@N`, `NAME@-1`, `NAME[@N]:path`.
+//! How a snapshot and a path in it are named: `NAME`, `NAME@N`, `NAME@-1`, `NAME[@N]:path`.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -23,12 +23,12 @@ pub(crate) struct ContextAt {
     pub(crate) at: Option<i64>,
 }
 
-/// What is inside a snapshot.
+/// A path in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathAt {
     /// The snapshot.
     pub(crate) context: ContextAt,
-    /// The path; the root is the whole.
+    /// The path; the root stands for the whole tree.
     pub(crate) path: TreePath,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for ContextAt {
 }
 
 impl PathAt {
-    /// Parses bytes: what follows the first colon is a path and need not be UTF-8.
+    /// Parses bytes: the path follows the first colon and need not be UTF-8.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (context, path) = match bytes.iter().position(|&b| b == b':') {
             None => (bytes, &b""[..]),
@@ -72,7 +72,7 @@ impl PathAt {
     }
 }
 
-/// Parses a path as people type it: slashes at its ends and a leading `./` mean nothing.
+/// Parses a path as people type it: slashes at its ends and a leading `./` are ignored.
 pub(crate) fn tree_path(typed: &[u8]) -> Result<TreePath, String> {
     let mut path = typed;
     loop {
@@ -114,12 +114,12 @@ impl ValueParserFactory for PathAt {
     }
 }
 
-/// A mount's path: as it was typed, made absolute, and free of links as far as it exists, which is how a
-/// sync reads policies against it.
+/// A mount's path: as typed, made absolute; and with links resolved as far as it exists. A sync applies
+/// policies to the resolved one.
 #[derive(Debug, Clone)]
 pub(crate) struct MountPath {
     typed: PathBuf,
-    /// The path that counts.
+    /// The path with links resolved, which the sync uses.
     pub(crate) resolved: PathBuf,
 }
 
@@ -129,19 +129,19 @@ impl MountPath {
         let failed = |error| Failure::local("resolve", path, &error);
         let mut typed = std::path::absolute(path).map_err(failed)?;
         let resolved = without_links(&typed).map_err(failed)?;
-        // Where `..` leads, only the file system knows.
+        // Only the file system knows where `..` leads.
         if typed.components().any(|part| part == Component::ParentDir) {
             typed.clone_from(&resolved);
         }
         Ok(Self { typed, resolved })
     }
 
-    /// Returns the path as it was typed, made absolute.
+    /// Returns the path as typed, made absolute.
     pub(crate) fn typed(&self) -> &Path {
         &self.typed
     }
 
-    /// Returns a path that was typed as one of the mount's: relative to it, or absolute and below it.
+    /// Returns the tree path for a typed path, which is relative to the mount, or absolute and below it.
     pub(crate) fn path_below(&self, typed: &Path) -> Result<TreePath, Failure> {
         let mut relative = typed;
         if typed.is_absolute() {

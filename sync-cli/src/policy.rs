@@ -8,12 +8,12 @@ use crate::config::Settings;
 use crate::errors::Failure;
 use crate::input::read_text;
 
-/// Reads the policy that the settings name; without one, the default.
+/// Reads the policy that the settings name. Without one, returns the default policy.
 pub(crate) fn chosen(settings: &Settings) -> Result<SyncPolicy, Failure> {
     settings.policy.value.as_deref().map_or_else(|| Ok(SyncPolicy::default()), read)
 }
 
-/// Reads a policy file: TOML by its name, or JSON.
+/// Reads a policy file: TOML if its name says so, otherwise JSON.
 pub(crate) fn read(path: &Path) -> Result<SyncPolicy, Failure> {
     let text = read_text(path).map_err(|error| {
         Failure::usage(format!("cannot read the policy {}", path.display())).caused_by(&error)

@@ -1,10 +1,10 @@
-//! How figures read.
+//! Formats sizes, times and counts for people.
 
 use std::time::Duration;
 
 use policy_core::Timestamp;
 
-/// Returns a size as people read it: `310 MiB`, `1.2 MiB`, `17 B`.
+/// Formats a size: `310 MiB`, `1.2 MiB`, `17 B`.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if n < 1024 {
@@ -13,17 +13,17 @@ pub(crate) fn bytes(n: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "two or three digits are shown")]
     let mut value = n as f64 / 1024.0;
     let mut unit = 0;
-    // 1023.95 would be shown as 1024.
+    // A value from 1023.5 on would be shown as 1024.
     while value >= 1023.5 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
     }
-    // Two digits at least, so that 9.96 does not read `10.0`.
+    // At least two digits; 9.96 must not become `10.0`.
     let digits = usize::from(value < 9.95);
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// Returns a time span as people read it: `0.8 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+/// Formats a time span: `0.8 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
 pub(crate) fn span(time: Duration) -> String {
     let secs = time.as_secs();
     match secs {
@@ -34,21 +34,21 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
-/// Returns a count with its noun: `1 file`, `2 files`.
+/// Formats a count with its noun: `1 file`, `2 files`.
 pub(crate) fn count(n: u64, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// Returns a moment by RFC 3339, in UTC.
+/// Formats a time in UTC as RFC 3339 requires.
 pub(crate) fn time(at: Timestamp) -> String {
     match i32::try_from(at.nanos).ok().and_then(|nanos| jiff::Timestamp::new(at.secs, nanos).ok()) {
         Some(at) => at.to_string(),
-        // A file may claim any time, also one that no calendar has.
+        // A file may have any time, even one outside of any calendar.
         None => format!("@{}", at.secs),
     }
 }
 
-/// Returns a moment as [`time`] does, without the part below a second.
+/// Formats a time as [`time`] does, without fractions of a second.
 pub(crate) fn time_to_seconds(at: Timestamp) -> String {
     time(Timestamp { nanos: 0, ..at })
 }

@@ -22,7 +22,7 @@ pub(crate) struct Span(pub(crate) Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deletions(pub(crate) MaxDelete);
 
-/// Bytes of a file, first and last included: `0-99`, `100-` to the end, `-100` for the last hundred.
+/// A range of bytes in a file, both ends included: `0-99`; `100-` up to the end; `-100` the last hundred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteRange {
     first: Option<u64>,
@@ -35,7 +35,7 @@ fn split_unit(text: &str) -> (&str, &str) {
     (&text[..end], text[end..].trim())
 }
 
-/// Parses `number` times `unit` without a float, so that large values stay exact.
+/// Parses `number` times `unit` without floating point, so that large values stay exact.
 fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     let whole: u64 = if whole.is_empty() && !part.is_empty() { 0 } else { whole.parse().ok()? };
@@ -99,7 +99,7 @@ impl FromStr for Span {
 }
 
 impl fmt::Display for Span {
-    /// Writes the largest unit that leaves no remainder, as it could be typed.
+    /// Writes the value with the largest unit that leaves no remainder, in the form that `from_str` reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
@@ -150,7 +150,7 @@ impl FromStr for ByteRange {
 }
 
 impl ByteRange {
-    /// Returns the range within a file of `size` bytes; what lies past its end is left out.
+    /// Returns the range within a file of `size` bytes, cut at the file's end.
     pub(crate) fn within(self, size: u64) -> Range<u64> {
         let (start, end) = match (self.first, self.last) {
             (None, Some(count)) => (size.saturating_sub(count), size),
@@ -161,7 +161,7 @@ impl ByteRange {
     }
 }
 
-/// Reads a value of the config file as the same text that its flag takes; a bare number will do.
+/// Reads a value of the config file in the form that its flag takes; a bare number is also allowed.
 pub(crate) fn from_config<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(
     from: D,
 ) -> Result<T, D::Error> {

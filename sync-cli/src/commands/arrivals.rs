@@ -1,4 +1,4 @@
-//! What became of the files that come by themselves while a session is open.
+//! The pull in the background of a session: waits for it, and reports how it ended.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::output::summary::{Deed, sentence};
 use crate::output::{Tally, Ui, advise};
 
-/// The files of a session that come by themselves.
+/// The files that a session pulls in the background.
 pub(super) struct Arrivals {
     session: Session,
     ui: Arc<Ui>,
@@ -23,51 +23,52 @@ pub(super) struct Arrivals {
 
 #[derive(Default)]
 struct Found {
-    /// Whether every mount is through.
+    /// Whether the pulls of all mounts have ended well.
     is_complete: bool,
-    /// Paths that failed, of the mounts that are through.
+    /// Paths that failed, in the mounts whose pull has ended.
     failed_paths: u64,
-    /// Deletions in the context that were held back.
+    /// Deletions of the context that were held back.
     held_back: u64,
-    /// Paths that are on file systems which are not there.
+    /// Paths on file systems that are not mounted now.
     unmounted: u64,
-    /// The mounts at which it failed.
+    /// The mounts whose pull failed.
     failed: Vec<Lost>,
 }
 
-/// A mount to which its files could not be brought.
+/// A mount whose pull failed.
 struct Lost {
     mount: MountResult,
     failure: Failure,
-    /// Whether the session does not try it again.
+    /// Whether the session does not retry the pull.
     is_final: bool,
     was_told: bool,
 }
 
 impl Arrivals {
-    /// Begins with the files of a session, counted by `tally`; `several` says whether it has more than one mount.
+    /// Makes it for a session; `tally` counts its files. `several` says whether the session has more than one
+    /// mount.
     pub(super) fn of(session: Session, tally: Arc<Tally>, several: bool, ui: Arc<Ui>) -> Arc<Self> {
         Arc::new(Self { session, ui, several, tally, found: Mutex::default() })
     }
 
-    /// Tells of them as they come, in the background.
+    /// Reports the pulls as they end, in the background.
     pub(super) fn follow(self: &Arc<Self>) -> JoinHandle<()> {
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            // What is tried again is told in the words of that.
+            // A failure that is retried is reported by the retry.
             let _ = this.look().await;
             this.tell(|lost| lost.is_final);
         })
     }
 
-    /// Waits until everything is there.
+    /// Waits until all files are pulled.
     ///
     /// # Errors
-    /// The files of a mount can't be brought, or a conflict stopped them.
+    /// The pull of a mount failed, or a conflict stopped it.
     pub(super) async fn wait(&self) -> Result<(), Failure> {
         let looked = self.look().await;
         if looked.is_err() {
-            // By whoever waited.
+            // The caller reports this failure.
             self.found().failed.iter_mut().for_each(|lost| lost.was_told = true);
         }
         looked
@@ -77,7 +78,7 @@ impl Arrivals {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells why files could not be brought, where nobody has yet.
+    /// Reports the failures that `which` selects and that were not reported yet.
     fn tell(&self, which: impl Fn(&Lost) -> bool) {
         for lost in self.found().failed.iter_mut().filter(|lost| !lost.was_told && which(lost)) {
             lost.was_told = true;
@@ -104,7 +105,7 @@ impl Arrivals {
         let shown = self.several.then_some(&*path);
         let mut found = self.found();
         if let Some(error) = &mount.error {
-            // It was stopped for the release: what had not come is pending, and nothing failed.
+            // The release stopped the pull. The remaining files are pending, and nothing has failed.
             if error.kind() == FailureKind::Ended {
                 return Ok(());
             }
@@ -113,7 +114,7 @@ impl Arrivals {
             found.failed.push(Lost { failure: failure.clone(), is_final, was_told: false, mount });
             return Err(failure);
         }
-        // Nothing comes by itself where the policy has autoDownload off.
+        // With autoDownload off, nothing is pulled in the background.
         let Some(report) = &mount.report else { return Ok(()) };
         let prefix = shown.map(|path| format!("{path}: ")).unwrap_or_default();
         self.ui.note(&format!("{prefix}{}", sentence(Deed::Pull, report, false, took)));
@@ -129,7 +130,8 @@ impl Arrivals {
         Ok(())
     }
 
-    /// Returns what came, when nothing more will. What failed and has come since is no failure any more.
+    /// Returns the final result of the pulls. A failed pull that a later pull made up for no longer counts as
+    /// failed.
     pub(super) fn end(&self) -> SyncReport {
         let mut report = self.tally.report();
         let rows = self.session.context().info().context_status_data;

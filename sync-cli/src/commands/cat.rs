@@ -35,7 +35,7 @@ pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Fai
     let read = store
         .read_file(&file, range, |bytes| {
             ui.bytes(&bytes);
-            // Nobody needs the rest of a file that nobody reads.
+            // If the reader is gone, the rest of the file need not be fetched.
             if ui.is_read() { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
         })
         .await;
@@ -47,7 +47,7 @@ pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Fai
     Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
 }
 
-/// Whether a directory is there that is no entry, because what is in it implies it.
+/// Whether the path is a directory without an entry, implied by what is in it.
 async fn is_implied(store: &Store, snapshot: &Snapshot, path: &TreePath) -> Result<bool, Error> {
     let mut found = false;
     store.entries(snapshot, path, |entry| found |= !entry.recycled).await?;

@@ -39,7 +39,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("store", &s.store, |url| url.as_ref().map(ToString::to_string)),
     ];
     for (key, _, origin) in &s.store_options {
-        // Which of a backend's settings are secret is for the backend to know: none is shown.
+        // Only the backend knows which of its settings are secret, so none is shown.
         rows.push((format!("store-option.{key}"), Some("(set, not shown)".into()), origin.clone()));
     }
     rows.extend([

@@ -91,7 +91,7 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
 
 async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let store = open_store(means, false)?.store;
-    // Nobody should be asked about what is not there.
+    // Check that the context exists before asking for confirmation.
     let head = store.head(&args.name).await?;
     if !args.yes {
         let question = format!(

@@ -31,12 +31,12 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
     }
     for typed in &args.paths {
         let path = mount.path_below(Path::new(typed))?;
-        // A pattern may speak of directories only; one that is not there yet is marked by its slash.
+        // A pattern may match directories only. A trailing slash marks a directory that does not exist yet.
         let is_dir = path.is_root()
             || typed.as_bytes().ends_with(b"/")
             || mount.resolved.join(os_path(&path)).symlink_metadata().is_ok_and(|found| found.is_dir());
         let decision = scope.decide(&path, is_dir);
-        // Whatever a policy says: what this program keeps for itself is no part of the work.
+        // The program's own files never take part, whatever the policy says.
         let own = own.holding(&path);
         let in_scope = decision.in_scope && own.is_none();
         let reason = match own {
@@ -67,7 +67,8 @@ pub(super) fn scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Failure>
     })
 }
 
-/// Returns the policy that is meant: a file, or, for a context, what `--policy` names.
+/// Returns the policy that the argument means: the file of that name, or for a context the policy of
+/// `--policy`.
 fn subject(args: &ExplainArgs, means: Means<'_>) -> Result<(SyncPolicy, Option<String>), Failure> {
     let file = PathBuf::from(&args.subject);
     if file.is_file() {
@@ -81,7 +82,7 @@ fn subject(args: &ExplainArgs, means: Means<'_>) -> Result<(SyncPolicy, Option<S
         return Err(Failure::usage(format!("there is no policy file {}", file.display()))
             .hint("give a policy file, or the name of a context together with --policy"));
     };
-    // A context keeps its policy's digest only: a policy belongs to who syncs.
+    // A snapshot stores only the digest of its policy, so the policy itself is the caller's.
     let which = means.settings.policy.value.as_ref().map_or_else(
         || "the default policy, because no --policy is given".to_owned(),
         |path| format!("the policy {}", path.display()),

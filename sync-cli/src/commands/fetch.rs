@@ -1,4 +1,4 @@
-//! `fetch`: paths that have not arrived yet, now.
+//! `fetch`: pull pending paths now.
 
 use std::env;
 use std::io;
@@ -65,9 +65,9 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome,
     })
 }
 
-/// Returns the nearest directory above, or here, at which a context was worked on.
+/// Returns the nearest mount, at the current directory or above it.
 async fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
-    // A session answers also whoever may not read the state.
+    // A session also answers a process that may not read the state.
     if let Some(session) = running::around(cwd, means).await {
         return MountPath::new(session.mount());
     }
@@ -80,7 +80,7 @@ async fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
     }
 }
 
-/// Returns the context that was worked on at a mount, if it is one.
+/// Returns the context that was last synced with a mount, if there is exactly one.
 fn only_context(mount: &MountPath, means: Means<'_>) -> Result<ContextName, Failure> {
     let rows = tasks(means.settings.state_dir()?, Some(mount.typed()))?;
     let mut names: Vec<&str> = rows.iter().map(|row| row.context.as_str()).collect();
@@ -100,8 +100,8 @@ fn only_context(mount: &MountPath, means: Means<'_>) -> Result<ContextName, Fail
     }
 }
 
-/// Reads paths: absolute, or relative to the current directory; from outside the mount, what does not lead
-/// into it is relative to the mount.
+/// Reads paths: absolute, or relative to the current directory. If the current directory is outside the
+/// mount, a path that does not lead into the mount is taken as relative to the mount.
 fn paths(typed: &[std::ffi::OsString], cwd: &Path, mount: &MountPath) -> Result<Vec<TreePath>, Failure> {
     let is_inside = cwd.starts_with(&mount.resolved);
     let read = |typed: &std::ffi::OsString| {
@@ -111,7 +111,7 @@ fn paths(typed: &[std::ffi::OsString], cwd: &Path, mount: &MountPath) -> Result<
     typed.iter().map(read).collect()
 }
 
-/// Takes `.` and `..` out of an absolute path by its words alone: what it names need not exist.
+/// Resolves `.` and `..` in an absolute path by its text alone, because the path need not exist.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -126,7 +126,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// Says that a path was recycled, where that is why it does not come.
+/// Fails if one of the paths was recycled.
 async fn refuse_recycled(store: &Store, context: &ContextName, paths: &[TreePath]) -> Result<(), Failure> {
     let head = store.head(context).await?;
     for path in paths {
@@ -137,7 +137,7 @@ async fn refuse_recycled(store: &Store, context: &ContextName, paths: &[TreePath
     Ok(())
 }
 
-/// Refuses to call it done where a path is not there after all.
+/// Fails if one of the paths is still missing.
 fn missing(
     paths: &[TreePath],
     mount: &MountPath,
@@ -150,7 +150,7 @@ fn missing(
     };
     let missing: Vec<&TreePath> = paths.iter().filter(is_missing).collect();
     let Some(path) = missing.first() else { return Ok(()) };
-    // What went wrong with it was said; and an archive need not stay where it came out.
+    // Failed paths were already reported. An archive may be missing because it was extracted.
     if report.failed > 0 || missing.len() as u64 <= report.extracted {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `gc`: forgetting snapshots, and deleting what no snapshot needs.
+//! `gc`: forget snapshots, and delete what no snapshot needs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Outcome, Failu
     Ok(Outcome { collected: Some(collected), report: Some(report), ..outcome })
 }
 
-/// Removes what interrupted puts have left in a local store, and returns what it was.
+/// Removes what interrupted puts have left in a local store, and returns what was removed.
 fn clear(dir: &Path, report: &CollectReport, options: &CollectOptions) -> Result<Vec<Leftover>, Failure> {
     let before = if options.exclusive {
         SystemTime::now()
@@ -152,7 +152,7 @@ fn sentence(report: &CollectReport, cleared: &[Leftover], dry_run: bool, took: D
     format!("{line}; {took}")
 }
 
-/// Shows what a collection does.
+/// Shows the progress of a collection.
 struct GcWatch {
     ui: Arc<Ui>,
     dry_run: bool,

@@ -13,7 +13,7 @@ use crate::text;
 
 pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let store = open_store(means, false)?.store;
-    // Each is shown and forgotten: together they may be large.
+    // Each snapshot is dropped after it is shown, because all of them together may be large.
     store.each_snapshot(&args.name, |snapshot| show(args, means.ui, &snapshot)).await?;
     Ok(Outcome::of_context(&args.name))
 }

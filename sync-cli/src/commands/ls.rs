@@ -21,7 +21,7 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Outcome, Failu
     let (mut any, mut recycled) = (false, false);
     store
         .entries(&snapshot, within, |found| {
-            // What the recycle policy removed is not there, though the tree remembers it.
+            // A recycled file is gone, although the tree still has an entry for it.
             recycled |= found.recycled;
             if !found.recycled {
                 any = true;
@@ -44,7 +44,7 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Outcome, Failu
     Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
 }
 
-/// Adds to the entries of a tree the directories that they imply.
+/// Adds the implied directories to the entries of a tree.
 struct Rows {
     within: TreePath,
     /// The directories above the last row, outermost first.
@@ -87,7 +87,7 @@ fn show(ui: &Ui, path: &TreePath, entry: &Entry) {
         Node::Dir => "dir",
         Node::Symlink { .. } => "symlink",
     };
-    // A directory that is only implied has no time of its own.
+    // An implied directory has no time.
     let known = *entry != Entry::IMPLIED_DIR;
     let target = match &entry.node {
         Node::Symlink { target } => Some(target),

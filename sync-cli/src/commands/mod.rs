@@ -41,35 +41,35 @@ use crate::output::Ui;
 use crate::output::summary::{Collected, Deed};
 use crate::run::{Commands, Signals, Threads, interrupted};
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) exit: Exit,
     pub(crate) context: Option<String>,
     pub(crate) report: Option<SyncReport>,
-    /// What the last line for people speaks of; without it there is none.
+    /// The kind of sync that the last line for people reports; without it there is no such line.
     pub(crate) deed: Option<Deed>,
     pub(crate) dry_run: bool,
     pub(crate) failed: bool,
-    /// What a collection came to.
+    /// The result of a collection.
     pub(crate) collected: Option<Collected>,
 }
 
 impl Outcome {
-    /// Returns the outcome of a command that did what it should on `context`.
+    /// Returns the result of a command that succeeded for `context`.
     pub(crate) fn of_context(context: impl ToString) -> Self {
         Self { context: Some(context.to_string()), ..Self::default() }
     }
 }
 
-/// Does what was asked for.
+/// Runs a command.
 pub(crate) fn execute(
     command: &Command,
     settings: &Settings,
     ui: &Arc<Ui>,
     signals: Result<Signals, Failure>,
 ) -> Result<Outcome, Failure> {
-    // Exported once for all commands, it does no harm to one that changes nothing anyway.
+    // An exported CTXSYNC_DRY_RUN applies to all commands, so a command that changes nothing ignores it.
     let meant = command.changes_something() || settings.dry_run.origin == Origin::Flag;
     if settings.dry_run.value && !command.takes_dry_run() && meant {
         return Err(Failure::usage("--dry-run means nothing here, so nothing was done")
@@ -117,15 +117,15 @@ fn context_of(command: &Command) -> Option<&ContextName> {
     }
 }
 
-/// Threads of a session beside those of the runtime: one waits for the command, one for changes of the mount, one writes
-/// metrics.
+/// Threads of a session besides those of the runtime: one waits for the command, one for changes in the
+/// mount, one writes metrics.
 const OTHERS: usize = 3;
 
 /// Returns how many mounts a command works on.
 fn mounts_of(command: &Command) -> usize {
     match command {
         Command::Run(args) => {
-            // In the variable, a text may hold several.
+            // The variable may have several mounts in one text.
             let of = |text: &OsString| text.as_bytes().split(|byte| *byte == b';').count();
             usize::from(args.context.is_some()) + args.mounts.iter().map(of).sum::<usize>()
         }
@@ -147,27 +147,28 @@ fn on_runtime(command: &Command, means: Means<'_>, mut signals: Signals) -> Resu
     let means = Means { env: &env, ..means };
     let outcome = runtime.block_on(async {
         match command {
-            // It deals with signals itself.
+            // These two handle signals themselves.
             Command::Run(args) => run::run(args, means, &mut signals).await,
             Command::Watch(args) => watch::watch(args, means, &mut signals).await,
             _ => {
                 let quiesce = command.quiesce().and_then(|_| means.quiesce());
                 let outcome = unless_told(talk(command, quiesce.as_ref(), means), &mut signals).await;
                 if let Some(quiesce) = quiesce {
-                    // A push that was stopped may have left something quiesced.
+                    // If the push was stopped, writers may still be paused.
                     quiesce.settle(RESUMED_WITHIN).await;
                 }
                 outcome
             }
         }
     });
-    // Work that was given up must not hold up the end; whatever it leaves is found by the next run.
+    // Abandoned work must not delay the end; the next run finds what it leaves.
     runtime.shutdown_background();
     outcome
 }
 
-/// How long `--resume` may take when a push is stopped; what takes longer goes on by itself. Less than what an orderly
-/// end may take after a signal, or the program would end before the command was started.
+/// How long `--resume` may take after a push was stopped; if it takes longer, it goes on by itself. It must
+/// be less than an orderly end may take after a signal. Otherwise the program would end before the command
+/// has started.
 const RESUMED_WITHIN: Duration = Duration::from_millis(800);
 
 async fn talk(
@@ -202,7 +203,7 @@ async fn talk(
     }
 }
 
-/// Does `work` until SIGTERM or SIGINT.
+/// Runs `work` until it ends, or until SIGTERM or SIGINT.
 async fn unless_told(
     work: impl Future<Output = Result<Outcome, Failure>>,
     signals: &mut Signals,

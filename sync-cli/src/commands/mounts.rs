@@ -1,4 +1,4 @@
-//! The mounts of a session, as they were typed.
+//! The mounts of a session, as given on the command line.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,10 +14,10 @@ use crate::means::Means;
 use crate::place::MountPath;
 use crate::policy;
 
-/// What `run` works on.
+/// The mounts that `run` works on.
 #[derive(Debug)]
 pub(super) struct Mounts {
-    /// At least one, the one of `--context` first.
+    /// At least one; that of `--context` comes first.
     pub(super) syncs: Vec<ContextSync>,
     /// Where the command runs.
     pub(super) dir: PathBuf,
@@ -35,7 +35,7 @@ impl Mounts {
     /// Reads the arguments and the policies that they name.
     ///
     /// # Errors
-    /// Two mounts that contain each other can't be of one session.
+    /// Two mounts of a session must not contain each other.
     pub(super) fn of_run(args: &RunArgs, means: Means<'_>) -> Result<Self, Failure> {
         let dir = absolute(args.dir.as_deref().unwrap_or(Path::new(".")))?;
         let mut syncs = Vec::new();
@@ -67,7 +67,7 @@ impl Mounts {
 }
 
 impl Typed {
-    /// A context's name holds no `=`, and a directory that ends in `,policy=...` is nobody's.
+    /// A context's name has no `=`. A directory whose name ends in `,policy=...` is too unlikely to matter.
     fn parse(text: &[u8]) -> Result<Self, String> {
         const POLICY: &[u8] = b",policy=";
         let equals = text.iter().position(|&byte| byte == b'=').ok_or("there is no `=`")?;

@@ -35,7 +35,7 @@ pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome,
                 let path = policy_core::escape(list.path().as_bytes());
                 ui.line(&format!("white list {} \"{path}\" is read as {shown}", list.index()));
             }
-            // The mount need not exist; but where it does, a list of nothing is most likely a mistake.
+            // The mount need not exist. If it does, a white list of a missing path is probably a mistake.
             if mount.is_dir() && place.symlink_metadata().is_err() {
                 ui.warning(&format!(
                     "white list {} is read as {shown}, where there is nothing now",

@@ -1,4 +1,4 @@
-//! `put`: a file of a context from a local file or the standard input.
+//! `put`: write a file of a context from a local file or the standard input.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -46,9 +46,10 @@ pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Outcome, Fai
     Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
 }
 
-/// Returns the standard input, unless nothing is in it that anyone meant.
+/// Returns the standard input, unless it is empty and nobody asked for an empty file.
 ///
-/// What is run without one, by a scheduler or by mistake, or behind a program that failed, would empty a file.
+/// A command without a standard input (started by a scheduler or by mistake, or after a program that failed)
+/// would otherwise empty the file.
 async fn standard_input(asked_for: bool) -> Result<impl AsyncRead + Send + Unpin, Failure> {
     if is_closed(std::io::stdin()) {
         return Err(Failure::usage("the standard input is closed").hint(NO_INPUT));
@@ -66,8 +67,8 @@ async fn standard_input(asked_for: bool) -> Result<impl AsyncRead + Send + Unpin
 const NO_INPUT: &str = "name the FILE to write, or say `-` for a standard input that may be empty; /dev/null as FILE \
                         makes an empty file";
 
-/// Whether a descriptor was closed when the program began. In its place the standard library opens /dev/null, also for
-/// writing, which for reading nobody does but who wants something to be there.
+/// Whether the descriptor was closed when the program started. Then the standard library opens /dev/null in
+/// its place, for reading and writing. Nobody else opens it for writing as a standard input.
 fn is_closed(stdin: impl AsFd) -> bool {
     let null =
         |stat: rustix::fs::Stat| rustix::fs::stat("/dev/null").is_ok_and(|null| null.st_rdev == stat.st_rdev);
@@ -75,11 +76,11 @@ fn is_closed(stdin: impl AsFd) -> bool {
         && rustix::fs::fcntl_getfl(&stdin).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
-/// Opens a local file, whose mode and time go with it.
+/// Opens a local file; its mode and time are written too.
 async fn open(file: &Path, mode: Option<u16>) -> Result<(tokio::fs::File, WriteOptions), Failure> {
     use std::os::unix::fs::MetadataExt;
     let failed = |error: std::io::Error| Failure::local("read", file, &error);
-    // Whether it is a directory is asked first: one can be opened, and a FIFO would wait for ever.
+    // The type is checked first: opening a directory succeeds, and opening a FIFO may wait for ever.
     let stat = tokio::fs::metadata(file).await.map_err(failed)?;
     if stat.is_dir() {
         return Err(Failure::new(Exit::FAILED, format!("{} is a directory, not a file", file.display()))

@@ -1,4 +1,4 @@
-//! `restore`: a snapshot's files in a directory.
+//! `restore`: write a snapshot's files into a directory.
 
 use std::os::unix::ffi::OsStrExt;
 

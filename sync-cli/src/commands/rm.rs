@@ -1,4 +1,4 @@
-//! `rm`, `context clear`, `context rename`: changes of a context without a mount.
+//! `rm`, `context clear`, `context rename`: change a context without a mount.
 
 use policy_core::TreePath;
 use transfer_engine::{ContextName, ContextService, Store, SyncReport};
@@ -11,7 +11,7 @@ use crate::means::Means;
 use crate::open_store::open_store;
 use crate::text;
 
-/// Returns the context service, with the limits that the settings give.
+/// Returns the context service, with the limits from the settings.
 pub(super) fn service(store: &Store, means: Means<'_>) -> Result<ContextService, Failure> {
     let options = means.settings.sync_options()?;
     Ok(ContextService::new(store).with_limits(options.concurrency, options.memory))
@@ -50,7 +50,7 @@ pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Outcome, Failu
 pub(super) async fn clear(args: &ClearArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     let name = &args.name;
     let store = open_store(means, false)?.store;
-    // Nobody should be asked about what is not there.
+    // Check that the context exists before asking for confirmation.
     let head = store.head(name).await?;
     if !args.yes {
         let files = text::count(head.totals.files, "file");

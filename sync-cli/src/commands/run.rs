@@ -1,4 +1,4 @@
-//! `run`: a session round a command.
+//! `run`: a command inside a session.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,21 +18,21 @@ use crate::means::Means;
 use crate::run::interrupted;
 use crate::run::{Budget, Child, Ended, Signals, Supervised, supervise};
 
-/// How it came to the release.
+/// What preceded the release.
 struct End {
     /// How the command ended; `None` if it was not run.
     command: Option<Ended>,
     /// Why it was not run.
     failure: Option<Failure>,
-    /// What this program was told to stop by.
+    /// The signal that told this program to stop.
     told: Option<Signal>,
-    /// When the time for the release began to run.
+    /// When the time limit of the release started.
     since: Instant,
 }
 
 pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals) -> Result<Outcome, Failure> {
     let Means { settings, ui, .. } = means;
-    // From here on no signal ends this program by itself.
+    // From here on, signals no longer end the program by default.
     signals.listen_for_all()?;
     let mounts = Mounts::of_run(args, means)?;
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
@@ -49,7 +49,7 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals)
     let saved = held.release(leave, signals, &arrivals).await;
     let closed = match saved {
         Ok(closed) => closed,
-        // How the command ended is what the caller asked for; that saving failed is said all the same.
+        // The exit code is the command's. That saving failed is still reported.
         Err(failure) => {
             let exit = final_exit(&end, failure.exit);
             return Err(failure.ending_with(exit));
@@ -62,7 +62,7 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals)
     }
 }
 
-/// Runs the command, when it is time for it, to its end.
+/// Runs the command to its end, with `--wait` after all files have arrived.
 async fn work(
     args: &RunArgs,
     dir: &Path,
@@ -92,7 +92,7 @@ async fn work(
     if !args.wait {
         drop(arrivals.follow());
     }
-    // An editor or a shell that has the terminal must not be written into.
+    // The progress display must not disturb an editor or a shell that has the terminal.
     ui.rest(child.has_terminal());
     signals.guard(Some(child.group()));
     let Supervised { ended, told, since } = supervise(child, signals, budget, ui).await;
@@ -101,8 +101,8 @@ async fn work(
     End { command: Some(ended), failure: None, told, since }
 }
 
-/// Returns the command's own code; but where saving or bringing was not all well and the command ended
-/// well, or ended because it was told to, the sync's.
+/// Returns the command's exit code. If the command succeeded, or ended because it was told to stop, and the
+/// sync did not succeed, returns the sync's code.
 fn final_exit(end: &End, sync: Exit) -> Exit {
     match (end.told, &end.failure, end.command) {
         (Some(_), ..) if sync != Exit::DONE => sync,

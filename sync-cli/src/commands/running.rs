@@ -1,5 +1,4 @@
-//! Syncs of a mount that a session holds: the session carries them out, as the one who knows what has
-//! arrived.
+//! Syncs of a mount that a session holds. The session runs them, because it knows what has arrived.
 
 use std::path::Path;
 
@@ -12,7 +11,7 @@ use crate::means::Means;
 use crate::output::Watch;
 use crate::output::summary::Deed;
 
-/// Finds the session that holds a mount, in another process.
+/// Finds the session of another process that holds a mount.
 pub(super) async fn connect(mount: &Path, means: Means<'_>) -> Result<Option<RunningSession>, Failure> {
     RunningSession::connect(means.settings.state_dir()?, mount).await.map_err(|error| {
         Failure::new(Exit::FAILED, format!("cannot reach the session that holds {}", mount.display()))
@@ -21,9 +20,9 @@ pub(super) async fn connect(mount: &Path, means: Means<'_>) -> Result<Option<Run
     })
 }
 
-/// Finds the session that holds `dir` or what it lies in, in another process.
+/// Finds the session of another process that holds `dir` or a directory above it.
 ///
-/// One that can't be asked is none: it is somebody else's.
+/// A session that can't be asked is ignored: it is another user's.
 pub(super) async fn around(dir: &Path, means: Means<'_>) -> Option<RunningSession> {
     let state_dir = means.settings.state_dir().ok()?;
     for mount in dir.ancestors() {
@@ -34,7 +33,7 @@ pub(super) async fn around(dir: &Path, means: Means<'_>) -> Option<RunningSessio
     None
 }
 
-/// Has a session sync a mount of it.
+/// Makes a session sync one of its mounts.
 pub(super) async fn sync(
     session: &mut RunningSession,
     deed: Deed,
@@ -62,7 +61,7 @@ pub(super) async fn sync(
     Ok(done?)
 }
 
-/// Refuses to work on a context at a mount where a session works on another one.
+/// Fails if the session that holds the mount works on another context.
 pub(super) fn refuse_other(
     session: &RunningSession,
     wanted: &ContextName,

@@ -1,4 +1,4 @@
-//! A session that this program holds: opened, and released in time.
+//! A session that this process holds: how it is opened, and released in time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,24 +27,24 @@ use crate::output::{SessionWatch, Tally, Ui, advise, note_usage};
 use crate::run::interrupted;
 use crate::run::{Commands, Moments, Signals, is_stop, signal_name};
 
-/// A session, with what its end needs.
+/// A session, with what its release needs.
 pub(super) struct Held<'a> {
     pub(super) session: Session,
     pub(super) means: Means<'a>,
-    /// Whether there are several mounts to tell apart.
+    /// Whether the session has several mounts.
     pub(super) several: bool,
-    /// What the downloads count themselves by.
+    /// Counts the files of the pulls.
     pub(super) brought: Arc<Tally>,
-    /// How long the store is waited for.
+    /// How long failed requests are retried.
     patience: Patience,
-    /// What is run round each reading.
+    /// The commands that run before and after each reading of the mount.
     quiesce: Option<Arc<Commands>>,
-    /// Writes the last figures when it is dropped, after the release.
+    /// Dropped after the release, and then writes the last figures.
     _metrics: Option<Metrics>,
 }
 
-/// Opens a session on these mounts, which are saved at its end by their policies or in any case (`save`). Store and
-/// contexts are made where they are missing.
+/// Opens a session on these mounts. At the end they are pushed as their policies say, or in any case
+/// (`save`). A missing store or context is created.
 pub(super) async fn open<'a>(
     syncs: Vec<ContextSync>,
     save: bool,
@@ -66,7 +66,8 @@ pub(super) async fn open<'a>(
     if let Some(quiesce) = &quiesce {
         options.quiesce = Some(quiesce.clone());
     }
-    // At the same time: whoever may not save is told before any work is done.
+    // This runs at the same time, so that a user without write permission hears of it before any work is
+    // done.
     let saves = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
     let writable = async { if saves { open.prove_writable().await } else { Ok(()) } };
     let ((session, metrics), ()) = tokio::try_join!(begin(&open, syncs, options, &monitor, means), writable)?;
@@ -77,7 +78,8 @@ pub(super) async fn open<'a>(
     Ok(Held { session, means, several, brought, patience, quiesce, _metrics: metrics })
 }
 
-/// Opens the mounts, and makes what is missing. Only here: what is missing later has vanished.
+/// Opens the mounts, and creates what is missing. Later than this, nothing is created: what is missing then
+/// has vanished.
 async fn begin(
     open: &OpenStore,
     syncs: Vec<ContextSync>,
@@ -100,7 +102,7 @@ async fn begin(
                 made = true;
                 make(open, ui).await?;
             }
-            // A name with a slip in it should not become a context without a word.
+            // The message shows a mistyped name, which would otherwise silently become a new context.
             Err(error) if error.kind() == FailureKind::NoContext && !options.create => {
                 for sync in &syncs {
                     match open.store.create_context(&sync.context).await {
@@ -121,33 +123,33 @@ async fn begin(
     Ok((session, metrics))
 }
 
-/// How a release is to go.
+/// How to release a session.
 pub(super) struct Leave {
-    /// What this program was told to stop by already.
+    /// The signal that told this program to stop, if any.
     pub(super) told: Option<Signal>,
-    /// Whether to save also where the policy has autoUpload off.
+    /// Whether to push even if the policy has autoUpload off.
     pub(super) save: bool,
-    /// When it has to be where.
+    /// The deadlines of the release's steps.
     pub(super) moments: Option<Moments>,
-    /// The code to end with if it is not.
+    /// The exit code if a deadline is missed.
     pub(super) overdue: Exit,
 }
 
-/// What a release came to.
+/// The result of a release.
 pub(super) struct Closed {
     /// The figures of all mounts together.
     pub(super) report: SyncReport,
-    /// The code of the worst of them.
+    /// The worst exit code of all mounts.
     pub(super) exit: Exit,
 }
 
 impl Held<'_> {
-    /// Begins to follow the files that come by themselves.
+    /// Returns what follows the pulls in the background.
     pub(super) fn arrivals(&self, ui: &Arc<Ui>) -> Arc<Arrivals> {
         Arrivals::of(self.session.clone(), Arc::clone(&self.brought), self.several, Arc::clone(ui))
     }
 
-    /// Releases the session. Being told to stop is no reason to lose what was done; being told twice is.
+    /// Releases the session. The first signal to stop does not interrupt the push, the second does.
     pub(super) async fn release(
         self,
         leave: Leave,
@@ -162,7 +164,8 @@ impl Held<'_> {
         let began = ui.took();
         let deadline = moments.map(|moments| moments.commit);
         let options = ReleaseOptions { sync_context: save, deadline };
-        // A store that is away now is waited for as long as there is time, however long it was away before.
+        // A store that does not answer is retried as long as there is time, however long it has been away
+        // before.
         self.patience.renew(options.deadline);
         let release = self.session.release(options);
         tokio::pin!(release);
@@ -189,19 +192,19 @@ impl Held<'_> {
         };
         signals.hold(false);
         if let Some(quiesce) = &self.quiesce {
-            // A checkpoint that was broken off may have left something quiesced.
+            // If a checkpoint was interrupted, writers may still be paused.
             quiesce.settle(RESUMED_WITHIN).await;
         }
         let took = ui.took().saturating_sub(began);
         Ok(self.close(released?.mounts, arrivals.end(), took))
     }
 
-    /// Tells how each mount fared, and adds it up.
+    /// Reports the result of each mount, and adds the figures up.
     fn close(&self, mounts: Vec<MountResult>, brought: SyncReport, took: Duration) -> Closed {
         let ui = self.means.ui;
         let mut total = brought;
         let mut failed = None;
-        // Where one was renamed meanwhile, by its new name.
+        // A context that was renamed meanwhile is shown by its new name.
         let names: Vec<_> = mounts.iter().map(|mount| mount.context_id.as_str()).collect();
         ui.known().note_context(&names.join(","));
         let own = mounts.first().and_then(|mount| mount.report.as_ref());
@@ -243,7 +246,7 @@ fn overdue() -> Failure {
         .hint("what is in the store already is not sent again by the next session on this machine")
 }
 
-/// Adds the figures of one mount, or of one direction, to those of all.
+/// Adds the figures of one mount, or of one direction, to the total.
 pub(super) fn add(total: &mut SyncReport, report: &SyncReport) {
     total.added += report.added;
     total.changed += report.changed;
@@ -277,7 +280,7 @@ pub(super) async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Makes a policy one that saves during the session as well, unless it says itself when.
+/// Turns on checkpoints during the session, unless the policy says itself when to push.
 pub(super) fn with_checkpoints(sync: &mut ContextSync) {
     const DEBOUNCE_MS: u32 = 2000;
     let strategy = &mut sync.policy.upload_policy.upload_strategy;

@@ -1,4 +1,4 @@
-//! `status`: the sessions and mounts of this machine, and how their tasks stand.
+//! `status`: the sessions and mounts of this machine, and the state of their tasks.
 
 use std::env;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::exit::Exit;
 use crate::means::Means;
 use crate::text;
 
-/// How the session of a mount stands.
+/// The state of a mount's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// It holds the mount now.
+    /// The session holds the mount now.
     Running,
-    /// It came to its end.
+    /// The session was released.
     Released,
-    /// Its process ended before it did.
+    /// The session's process ended before the release.
     Interrupted,
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcom
     let mount = args.dir.as_deref().map(absolute).transpose()?;
     let mut rows = match tasks(settings.state_dir()?, mount.as_deref()) {
         Ok(rows) => rows,
-        // Who may not read the state may still ask the session that runs here.
+        // A user who may not read the state may still ask the session that runs here.
         Err(error) => {
             let dir = mount.clone().map_or_else(env::current_dir, Ok);
             let dir = dir.map_err(|error| Failure::local("find", Path::new("."), &error))?;
@@ -50,9 +50,9 @@ pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcom
             }
         }
     };
-    // First what comes, then what goes, whichever was last.
+    // The download task comes first, then the upload task, whichever was later.
     rows.sort_by(|a, b| (&a.path, &a.context, b.task_type).cmp(&(&b.path, &b.context, a.task_type)));
-    // The rows of a mount's context follow each other.
+    // The rows of one context at one mount are adjacent.
     for group in rows.chunk_by(|a, b| (&a.path, &a.context) == (&b.path, &b.context)) {
         let standing = standing(group, settings.state_dir()?).await;
         if !ui.is_json() {
@@ -77,11 +77,11 @@ pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcom
     Ok(Outcome::default())
 }
 
-/// Returns how the session stands that these tasks of one context at one mount belong to. Where the newest
-/// belongs to none, an ended session is of no more interest.
+/// Returns the state of the session to which these tasks, of one context at one mount, belong. If the newest
+/// task belongs to no session, an ended session is not reported.
 async fn standing(tasks: &[TaskStatus], state_dir: &Path) -> Option<Standing> {
     let of_session = tasks.iter().find(|task| !task.session.is_empty())?;
-    // A task goes on only as long as somebody keeps it; between two tasks the session itself is asked.
+    // A task is only kept running while its process lives. Between two tasks, the session itself is asked.
     let goes_on = |task: &TaskStatus| {
         !task.session.is_empty() && matches!(task.status, TaskState::Waiting | TaskState::Running)
     };
@@ -109,7 +109,7 @@ fn object(task: &TaskStatus, standing: Option<Standing>) -> Result<Value, Failur
     Ok(Value::Object(line))
 }
 
-/// Returns the line that the tasks of a context at a mount stand below.
+/// Returns the heading of a context's tasks at a mount.
 fn headline(tasks: &[TaskStatus], standing: Option<Standing>) -> String {
     let Some(task) = tasks.first() else { return String::new() };
     let mut line = format!("{}  context {}", policy_core::escape(task.path.as_bytes()), task.context);

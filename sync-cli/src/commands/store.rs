@@ -75,7 +75,7 @@ async fn check(means: Means<'_>) -> Result<Outcome, Failure> {
     Ok(Outcome::default())
 }
 
-/// Returns by how many seconds the store's clock is ahead of this machine's.
+/// Returns how many seconds the store's clock is ahead of this machine's.
 fn skew(store: SystemTime) -> f64 {
     let now = SystemTime::now();
     match store.duration_since(now) {

@@ -1,4 +1,4 @@
-//! `push`, `pull`, `sync`, and `plan`, which is any of them as a dry run.
+//! `push`, `pull`, `sync`, and `plan`, which is a dry run of any of them.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -75,7 +75,7 @@ async fn by_hand(
         ui.warning(&warning);
     }
     match once(deed, &mut mount, options, watch).await {
-        // Looking first whether the store is there would cost every push a request.
+        // Checking first whether the store exists would cost each push a request.
         Err(Error::NoStore { .. }) if makes && options.dry_run => {
             drop(mount);
             imagine(deed, sync, options, watch, means).await
@@ -88,7 +88,7 @@ async fn by_hand(
     }
 }
 
-/// Plans the first sync with a store that it would have to make: everything is new.
+/// Plans the first sync with a store that does not exist yet: everything is new.
 async fn imagine(
     deed: Deed,
     sync: ContextSync,
@@ -100,7 +100,7 @@ async fn imagine(
     means.ui.note(&format!("there is no store at {} yet: it would be made", store.location()));
     let mut mount = Mount::open(&store, sync, means.settings.state_dir()?)?;
     let mut report = once(deed, &mut mount, options, watch).await?;
-    // Nothing was asked of anyone.
+    // No request was sent to a real store.
     crate::output::note_usage(&mut report, Default::default());
     Ok(report)
 }
@@ -118,7 +118,7 @@ async fn once(
     }
 }
 
-/// Makes the store, and says so.
+/// Creates the store, and reports it.
 pub(super) async fn make(open: &OpenStore, ui: &crate::output::Ui) -> Result<(), Failure> {
     open.make().await?;
     ui.note(&format!("made a store at {}", open.store.location()));
@@ -129,7 +129,8 @@ pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
     Ok(MountPath::new(dir)?.typed().to_owned())
 }
 
-/// Refuses a path that neither side has: there is a slip in it, and a sync of nothing would look like success.
+/// Fails if one of the paths is on neither side. It is probably mistyped, and a sync of nothing would look
+/// like a success.
 async fn refuse_missing(only: &[TreePath], sync: &ContextSync, means: Means<'_>) -> Result<(), Failure> {
     let is_here = |path: &TreePath| match sync.path.join(os_path(path)).symlink_metadata() {
         Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
@@ -162,7 +163,8 @@ async fn has(store: &Store, context: &ContextName, path: &TreePath) -> Result<bo
     Ok(found)
 }
 
-/// Returns the paths that the sync is restricted to: relative to the mount, or absolute and below it.
+/// Returns the paths to which `--only` restricts the sync. They are given relative to the mount, or absolute
+/// and below it.
 fn only(args: &SyncArgs, means: Means<'_>) -> Result<Vec<TreePath>, Failure> {
     let mount = MountPath::new(&args.dir)?;
     let from_variable = matches!(means.settings.only_origin, Origin::Variable(_));

@@ -1,4 +1,4 @@
-//! What the environment of a session's command says.
+//! Environment variables for a session's command.
 
 use std::ffi::OsString;
 
@@ -7,15 +7,15 @@ use storage_backends::is_public_setting;
 use crate::config::{Origin, Settings};
 use crate::run::Variable;
 
-/// Returns what the command's environment says of the session, so that `ctxsync` finds it from inside,
-/// whatever this one was told by options and whatever directory it is called in.
+/// Returns the variables that describe the session. With them, a `ctxsync` that the command starts finds the
+/// session in whatever directory it runs, with the same settings as this process.
 pub(super) fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
     let mut variables: Vec<Variable> = vec![
         ("CTXSYNC_SESSION", Some(session.into())),
         ("CTXSYNC_STATE_DIR", settings.state_dir.value.clone().map(Into::into)),
         ("CTXSYNC_STORE", settings.store.value.as_ref().map(|url| url.to_string().into())),
     ];
-    // What was said of this very call is not meant for those inside it.
+    // These apply only to this process, and not to the ones that its command starts.
     let own = [
         "CTXSYNC_CONTEXT",
         "CTXSYNC_MOUNTS",
@@ -51,12 +51,12 @@ pub(super) fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
     variables
 }
 
-/// Returns the store's settings that were given by options, as the variable has them, but for all that may be secret:
-/// push, pull, fetch and status need none of it, because the session does their work.
+/// Returns the store's settings that were given as options, in the variable's form, without any that may be
+/// secret. Push, pull, fetch and status do not need those: the session does the work.
 fn store_options(settings: &Settings) -> Option<OsString> {
     let typed = settings.store_options.iter().filter(|(_, _, origin)| *origin == Origin::Flag);
     let typed = typed.filter(|(key, value, _)| is_public_setting(key, value));
     let pairs: Vec<String> = typed.map(|(key, value, _)| format!("{key}={value}")).collect();
-    // A comma would split a value in two.
+    // A value with a comma would be split in two.
     (!pairs.is_empty() && !pairs.iter().any(|pair| pair.contains(','))).then(|| pairs.join(",").into())
 }

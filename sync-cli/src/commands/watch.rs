@@ -1,4 +1,4 @@
-//! `watch`: a session in the foreground, which saves what changes until it is told to stop.
+//! `watch`: a session in the foreground, which pushes changes until it is told to stop.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::policy;
 use crate::run::interrupted;
 use crate::run::{Budget, Signals, is_stop, reap_orphans, signal_name};
 
-/// How often it is looked whether something was saved.
+/// How often the task is checked for a new checkpoint.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn watch(
@@ -54,16 +54,17 @@ pub(super) async fn watch(
     };
     let since = Instant::now();
     ui.note(&format!("{}: saving what is left", signal_name(told)));
-    // One who closes a terminal may send several SIGHUP, and SIGTERM after them: none of these hurries.
+    // When a terminal is closed, several SIGHUP may come, and then SIGTERM. Such a signal must not count as a
+    // second request to stop.
     let told = Some(told).filter(|told| *told != Signal::HUP);
     let leave = Leave { told, save: false, moments: budget.moments(since), overdue: Exit::INCOMPLETE };
     let closed = held.release(leave, signals, &arrivals).await?;
-    // To be told to stop is how it ends well.
+    // Being told to stop is the normal end of a watch.
     let exit = closed.exit;
     Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() })
 }
 
-/// Waits for a signal that ends a watch: also the one of a terminal that goes away.
+/// Waits for a signal that ends a watch, which may be the hangup of its terminal.
 async fn stop_or_hangup(signals: &mut Signals) -> Signal {
     loop {
         let signal = signals.next().await;
@@ -73,7 +74,7 @@ async fn stop_or_hangup(signals: &mut Signals) -> Signal {
     }
 }
 
-/// Says what was saved, as it is; what went wrong with it was said by whom it happened to.
+/// Reports each checkpoint that succeeded. Failures are reported elsewhere.
 async fn tell_of_checkpoints(session: &Session, ui: &Ui) -> Infallible {
     let mut seen = None;
     loop {

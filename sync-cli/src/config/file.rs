@@ -14,16 +14,16 @@ use crate::input::read_text;
 use crate::owner::Owner;
 use crate::values::{Deletions, Size, Span};
 
-/// What the config file may hold: the values at its top are everyone's, `[profiles.NAME]` those of one
-/// profile.
+/// The content of the config file: the values at the top apply always, those in `[profiles.NAME]` only with
+/// that profile.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Document {
-    /// The profile to use where none is named.
+    /// The profile to use if none is named elsewhere.
     profile: Option<String>,
     #[serde(default)]
     profiles: BTreeMap<String, Values>,
-    // What `flatten` would do, if it could refuse unknown fields as well.
+    // These fields repeat `Values`: serde's `flatten` can't be combined with `deny_unknown_fields`.
     store: Option<String>,
     #[serde(default)]
     store_option: BTreeMap<String, String>,
@@ -94,22 +94,22 @@ pub(crate) struct Values {
     pub(crate) log_file: Option<PathBuf>,
 }
 
-/// A config file that was read.
+/// A parsed config file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConfigFile {
-    /// Everyone's values.
+    /// The values at the top.
     pub(crate) top: Values,
     /// The chosen profile, with its name.
     pub(crate) profile: Option<(String, Values)>,
 }
 
 impl ConfigFile {
-    /// Reads the file at `path`; one that is not `required` may be missing. Relative paths in it are
-    /// below its own directory.
+    /// Reads the file at `path`. The file may be missing unless it is `required`. Relative paths in it are
+    /// relative to its own directory.
     pub(crate) fn read(path: &Path, required: bool, profile: Option<&str>) -> Result<Self, Failure> {
         let text = match read_text(path) {
             Ok(text) => text,
-            // A command that has given up its user's rights may still have that user's home directory.
+            // A program that has dropped its user's rights may still have that user's HOME.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
                     && !required =>

@@ -1,4 +1,4 @@
-//! Makes what was typed, exported and written down one checked config, once.
+//! Makes one checked set of settings from the command line, the environment and the config file.
 
 mod dirs;
 mod file;

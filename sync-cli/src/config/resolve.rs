@@ -1,4 +1,5 @@
-//! Flag over variable over profile over default, with where each value came from.
+//! Resolves settings: a flag overrides a variable, that the profile, and that the default. Notes where each
+//! value comes from.
 
 use std::ffi::OsString;
 use std::num::NonZeroU64;
@@ -26,9 +27,10 @@ struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// Returns whether an option was typed or exported, and where.
+    /// Returns whether an option was given, on the command line or by its variable, and where.
     fn given(&self, id: &str) -> Option<Origin> {
-        // A command without the option asks for it as well: the settings are the same everywhere.
+        // This is also called for commands that do not have the option, since all commands have the same
+        // settings.
         match self.matches.try_get_raw(id).ok().and_then(|_| self.matches.value_source(id))? {
             ValueSource::CommandLine => Some(Origin::Flag),
             ValueSource::EnvVariable => Some(Origin::Variable(variable(id))),
@@ -59,7 +61,7 @@ impl Sources<'_> {
 }
 
 impl Settings {
-    /// Resolves and checks all of it. `matches` are those of the command itself.
+    /// Resolves and checks all settings. `matches` are those of the innermost command.
     pub(crate) fn resolve(shared: &Shared, command: &Command, matches: &ArgMatches) -> Result<Self, Failure> {
         let dirs = Dirs::from_env();
         let explicit = shared.config.is_some();
@@ -140,7 +142,7 @@ impl Settings {
                 |v| v.concurrency,
                 defaults.concurrency,
             ),
-            // A limit of nothing is none, as in other tools.
+            // As in other tools, a limit of 0 means no limit.
             bwlimit: from.pick(
                 "bwlimit",
                 shared.bwlimit.map(|s| NonZeroU64::new(s.0)),
@@ -220,7 +222,7 @@ fn parse_store(text: &str) -> Result<StoreUrl, Failure> {
     };
     match absolute(PathBuf::from(".")) {
         Ok(dir) => parse(&dir),
-        // The current directory may be gone: only a relative path needs it.
+        // The current directory may have been deleted, which matters only for a relative path.
         Err(failure) => {
             let url = parse(Path::new("/"))?;
             if url == parse(Path::new("/elsewhere"))? { Ok(url) } else { Err(failure) }
@@ -228,7 +230,7 @@ fn parse_store(text: &str) -> Result<StoreUrl, Failure> {
     }
 }
 
-/// Returns the time that `run` gives its command.
+/// Returns how long `run` gives its command to end.
 fn kill_after(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration>, Failure> {
     let (typed, knows) = match command {
         Command::Run(run) => (run.kill_after, true),
@@ -239,7 +241,7 @@ fn kill_after(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration>
     if knows { Ok(setting) } else { exported("kill-after", setting, |span: Span| span.0) }
 }
 
-/// Returns the time that `run` and `watch` have to be gone.
+/// Returns the time limit of the release of `run` and `watch`.
 fn release_timeout(command: &Command, from: &Sources<'_>) -> Result<Setting<Option<Duration>>, Failure> {
     let ending = command.ending();
     let given = |span: Option<Span>| span.map(|span| Some(span.0));
@@ -251,7 +253,7 @@ fn release_timeout(command: &Command, from: &Sources<'_>) -> Result<Setting<Opti
     }
 }
 
-/// Returns the file in which `run` and `watch` keep their figures.
+/// Returns the metrics file of `run` and `watch`.
 fn metrics_file(command: &Command, from: &Sources<'_>) -> Setting<Option<PathBuf>> {
     let ending = command.ending();
     let typed = ending.and_then(|ending| ending.metrics_file.clone());
@@ -263,7 +265,7 @@ fn metrics_file(command: &Command, from: &Sources<'_>) -> Setting<Option<PathBuf
     }
 }
 
-/// Returns how often `run` and `watch` look over their mounts.
+/// Returns how often `run` and `watch` scan their mounts without a notification.
 fn safety_scan(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration>, Failure> {
     let ending = command.ending();
     let given = |span: Option<Span>| span.map(|span| span.0);
@@ -272,7 +274,7 @@ fn safety_scan(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration
     if ending.is_some() { Ok(setting) } else { exported("safety-scan", setting, |span: Span| span.0) }
 }
 
-/// Returns a command that is run round each reading.
+/// Returns a command that runs before or after each reading of the mount.
 fn shell_command(
     option: &str,
     typed: Option<&Option<OsString>>,
@@ -288,7 +290,7 @@ fn shell_command(
     }
 }
 
-/// Returns the time that each of those has.
+/// Returns the time limit of each of those commands.
 fn quiesce_timeout(command: &Command, from: &Sources<'_>) -> Result<Setting<Duration>, Failure> {
     let args = command.quiesce();
     let given = |span: Option<Span>| span.map(|span| span.0);
@@ -298,7 +300,7 @@ fn quiesce_timeout(command: &Command, from: &Sources<'_>) -> Result<Setting<Dura
     if args.is_some() { Ok(setting) } else { exported("quiesce-timeout", setting, |span: Span| span.0) }
 }
 
-/// Returns what a variable says to a command that has no such option: it shows the setting all the same.
+/// Applies an option's variable for a command that does not have the option, so that `config` shows it.
 fn exported<T, V: FromStr<Err = String>>(
     option: &str,
     setting: Setting<T>,
@@ -331,7 +333,8 @@ fn store_options(shared: &Shared, from: &Sources<'_>) -> Result<Vec<(String, Str
     }
     if let Some(origin) = from.given("store_option") {
         for typed in &shared.store_option {
-            // A variable holds one text; on the command line a comma is part of the value.
+            // Only the variable separates pairs with commas; on the command line, a comma is part of the
+            // value.
             let separator = |c| c == ',' && origin != Origin::Flag;
             for pair in typed.split(separator).filter(|pair| !pair.is_empty()) {
                 let (key, value) = parse_setting(pair).map_err(|error| Failure::usage(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! Everything that can be set, each value with where it came from.
+//! All settings, each with its origin.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::extract_limits::Limits;
 use crate::metrics;
 use crate::owner::Owner;
 
-/// Where a value came from.
+/// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// An option on the command line.
@@ -28,7 +28,7 @@ pub(crate) enum Origin {
     Profile(String),
     /// The top of the config file.
     File,
-    /// Nobody said anything.
+    /// The default.
     Default,
 }
 
@@ -51,18 +51,18 @@ pub(crate) struct Setting<T> {
     pub(crate) origin: Origin,
 }
 
-/// Everything that can be set, checked.
+/// All settings, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// `None` where there is no place for the embedded one.
+    /// `None` if no store is named and there is no directory for the default one.
     pub(crate) store: Setting<Option<StoreUrl>>,
-    /// Settings of the backend; a later one of the same name wins.
+    /// Settings of the backend. If a name occurs twice, the later value counts.
     pub(crate) store_options: Vec<(String, String, Origin)>,
     pub(crate) config: Setting<Option<PathBuf>>,
     pub(crate) profile: Option<String>,
-    /// Where the profile was named, unless in the file itself.
+    /// Where the profile was named; `None` if in the config file itself.
     pub(crate) profile_origin: Option<Origin>,
-    /// `None` where there is no place for it.
+    /// `None` if none is named and there is no directory for the default one.
     pub(crate) state_dir: Setting<Option<PathBuf>>,
     pub(crate) policy: Setting<Option<PathBuf>>,
     pub(crate) dry_run: Setting<bool>,
@@ -94,15 +94,15 @@ pub(crate) struct Settings {
     pub(crate) no_progress: Setting<bool>,
     pub(crate) color: Setting<Color>,
     pub(crate) log_file: Setting<Option<PathBuf>>,
-    /// Where `--only` came from, whose variable holds several.
+    /// Where `--only` comes from. Its variable may have several values.
     pub(crate) only_origin: Origin,
-    /// Where `--mounts` came from, likewise.
+    /// Where `--mounts` comes from. Its variable may have several values.
     pub(crate) mounts_origin: Origin,
     pub(crate) dirs: Dirs,
 }
 
 impl Settings {
-    /// Returns the files that the program writes beside its work, which never take part in it.
+    /// Returns the files that the program writes besides its normal work; they never take part in a sync.
     pub(crate) fn own_files(&self) -> Vec<PathBuf> {
         let metrics = self.metrics_file.value.iter().flat_map(|file| [file.clone(), metrics::new_name(file)]);
         metrics.chain(self.log_file.value.clone()).collect()
@@ -111,7 +111,7 @@ impl Settings {
     /// Returns the store.
     ///
     /// # Errors
-    /// None is named, and there is no place for the embedded one.
+    /// No store is named, and there is no directory for the default one.
     pub(crate) fn store(&self) -> Result<&StoreUrl, Failure> {
         self.store.value.as_ref().ok_or_else(|| {
             Failure::usage("there is no place for the embedded store: neither HOME nor XDG_DATA_HOME is set")
@@ -119,10 +119,10 @@ impl Settings {
         })
     }
 
-    /// Returns the directory in which the mounts' state is kept.
+    /// Returns the directory that has the state of the mounts.
     ///
     /// # Errors
-    /// None is named, and there is no home.
+    /// No directory is named, and there is no home directory.
     pub(crate) fn state_dir(&self) -> Result<&Path, Failure> {
         self.state_dir.value.as_deref().ok_or_else(|| {
             Failure::usage("there is no place for local state: neither HOME nor XDG_STATE_HOME is set")
@@ -133,7 +133,7 @@ impl Settings {
     /// Returns the options of a sync.
     ///
     /// # Errors
-    /// Files can't be given to somebody else by who is not root.
+    /// `--chown` is given, but the user is not root.
     pub(crate) fn sync_options(&self) -> Result<SyncOptions, Failure> {
         if self.chown.value.is_some() && !rustix::process::geteuid().is_root() {
             return Err(Failure::usage(format!("--chown ({}) needs root", self.chown.origin))

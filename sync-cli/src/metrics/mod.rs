@@ -1,4 +1,5 @@
-//! A session's figures in a file, for Prometheus to collect (the node exporter's textfile collector does).
+//! Writes a session's figures into a file that Prometheus collects (with the node exporter's textfile
+//! collector).
 
 mod text;
 
@@ -15,28 +16,28 @@ use transfer_engine::{TaskStatus, status};
 use crate::errors::Failure;
 use crate::exit::Exit;
 
-/// The file is written at most this often while the session runs.
+/// The shortest time between two writes while the session runs.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Keeps the file until it is dropped, which writes it once more.
+/// Updates the file until it is dropped, and then writes it once more.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What is written, and where.
+/// Writes the figures of these mounts into this file.
 struct Keeper {
     file: PathBuf,
     state_dir: PathBuf,
     mounts: Vec<PathBuf>,
-    /// By task, when it last ended well; one that fails later does not undo that.
+    /// For each task, when it last succeeded. A later failure does not change that.
     successes: BTreeMap<text::Task, i64>,
     written: String,
 }
 
 impl Metrics {
-    /// Writes the file for the first time, and begins to keep it.
+    /// Writes the file for the first time, and starts to update it.
     ///
     /// # Errors
     /// The file can't be written.
@@ -55,7 +56,7 @@ impl Metrics {
         let keep = move || {
             loop {
                 let ended = stopped.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout);
-                // Figures that can't be written are no reason to end a session.
+                // A session must not end because its metrics can't be written.
                 if let Err(error) = keeper.write() {
                     tracing::warn!("the metrics are not written: {error}");
                 }
@@ -75,7 +76,7 @@ impl Drop for Metrics {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It has said what there was to say.
+            // The thread has logged its errors itself.
             let _ = thread.join();
         }
     }
@@ -101,8 +102,8 @@ impl Keeper {
     }
 }
 
-/// Returns the name under which the next text is written, beside the file. No collector takes a name that ends like
-/// this for metrics. It is always the same, so that one that was left behind is known as well.
+/// Returns the name under which the next version is written, beside the file. Collectors ignore names with
+/// this ending. The name never changes, so a file that was left behind is recognized.
 pub(crate) fn new_name(file: &Path) -> PathBuf {
     let mut new = std::ffi::OsString::from(".");
     new.push(file.file_name().unwrap_or_default());
@@ -110,14 +111,14 @@ pub(crate) fn new_name(file: &Path) -> PathBuf {
     file.with_file_name(new)
 }
 
-/// Replaces a file as a whole: whoever reads it finds the old text or the new one.
+/// Replaces a file atomically: a reader sees the old text or the new one.
 fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     let new = new_name(file);
     let written = fs::File::create(&new)
         .and_then(|mut file| file.write_all(text))
         .and_then(|()| fs::rename(&new, file));
     if written.is_err() {
-        // What is left of an attempt is of no use to anyone.
+        // An unfinished file is useless.
         let _ = fs::remove_file(&new);
     }
     written

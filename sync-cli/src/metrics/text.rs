@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use transfer_engine::{TaskState, TaskStatus, TaskType};
 
-/// Names a task by its labels.
+/// The labels of a task.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Task {
     context: String,
@@ -32,7 +32,7 @@ impl Task {
     }
 }
 
-/// Returns when a task ended well, in seconds since 1970.
+/// Returns when a task succeeded, in seconds since 1970; `None` if it did not.
 pub(super) fn success(task: &TaskStatus) -> Option<i64> {
     let done = task.status == TaskState::Success;
     let at = task.finish_time.as_deref().filter(|_| done)?;
@@ -46,10 +46,10 @@ const STATES: [(TaskState, &str); 4] = [
     (TaskState::Failed, "Failed"),
 ];
 
-/// What one family says of a task, where it says anything.
+/// The value of one metric family for a task, if there is one.
 type Figure = fn(&TaskStatus) -> Option<u64>;
 
-/// Returns the text for these tasks.
+/// Returns the metrics of these tasks.
 pub(super) fn render(tasks: &[TaskStatus], successes: &BTreeMap<Task, i64>) -> String {
     let mut text = String::new();
     family(&mut text, "ctxsync_task_state", "1 for the state that the task is in, 0 for the others.");
@@ -99,7 +99,7 @@ fn line(text: &mut String, name: &str, labels: &str, value: impl std::fmt::Displ
     let _ = writeln!(text, "{name}{{{labels}}} {value}");
 }
 
-/// Escapes a label's value. Any other byte may stand in it as it is, as long as it is UTF-8.
+/// Escapes a label's value. All other characters are allowed.
 fn escape(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for c in value.chars() {
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(escape("a\\b\"c\nd é\t"), "a\\\\b\\\"c\\nd é\t");
     }
 
-    /// Reads labels back as the format's grammar has it.
+    /// Parses labels by the format's grammar.
     fn parse(labels: &str) -> Vec<(String, String)> {
         let mut found = Vec::new();
         let mut rest = labels;

@@ -1,10 +1,10 @@
-//! What to do about a result that is not what was hoped for.
+//! Hints for results that need attention.
 
 use transfer_engine::SyncReport;
 
 use super::Ui;
 
-/// Says what to do about a result that is not what was hoped for.
+/// Prints a hint for each part of the result that needs attention.
 pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
     if report.nothing_in_scope {
         ui.note("hint: no white list matches any file here; `ctxsync explain` shows how its paths are read");
@@ -15,7 +15,7 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
         let by = match (guards.lost_mount, guards.too_many) {
             (true, Some(many)) => format!("{all} and --max-delete {many}"),
             (false, Some(many)) => format!("--max-delete {many}"),
-            // Those of an earlier push are still held by what held them then.
+            // If the deletions were already held back by an earlier push, that push's guard still applies.
             (_, None) => all.to_owned(),
         };
         ui.note(&format!("hint: if the deletions are intended, pass {by}"));

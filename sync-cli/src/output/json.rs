@@ -1,11 +1,11 @@
-//! The lines of `--json`. Their names are a contract: fields are only ever added.
+//! The lines of `--json`. Programs rely on their fields: fields are only ever added.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use policy_core::TreePath;
 use serde::Serialize;
 
-/// One line: an object with its type.
+/// One line: an object with a type.
 #[derive(Debug, Serialize)]
 #[serde(tag = "message_type", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
@@ -27,7 +27,7 @@ pub(crate) enum Line<'a> {
     Summary(&'a super::summary::Summary),
 }
 
-/// A path as JSON can carry it: with its bytes where these are not UTF-8.
+/// A path in JSON, with its bytes if it is not UTF-8.
 #[derive(Debug, Serialize)]
 pub(crate) struct PathField {
     path: String,
@@ -53,7 +53,7 @@ impl From<&TreePath> for PathField {
     }
 }
 
-/// How far a sync has come.
+/// The progress of a sync.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusLine<'a> {
     pub(crate) phase: &'a str,
@@ -62,7 +62,7 @@ pub(crate) struct StatusLine<'a> {
     pub(crate) bytes_done: u64,
     pub(crate) total_bytes: u64,
     pub(crate) seconds_elapsed: f64,
-    /// Null while it can't be told.
+    /// Null if unknown.
     pub(crate) seconds_remaining: Option<f64>,
 }
 
@@ -75,18 +75,18 @@ pub(crate) struct PathLine<'a> {
     pub(crate) side: String,
     pub(crate) reason: &'a str,
     pub(crate) size: u64,
-    /// The mount's path, where a session has several.
+    /// The mount's path, if the session has several mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mount: Option<&'a str>,
 }
 
-/// Trouble: with one path, or, where `path` is null, with the whole command.
+/// An error: of one path, or, if `path` is null, of the whole command.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorLine<'a> {
     pub(crate) path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path_bytes: Option<String>,
-    /// The mount's path, where a session has several.
+    /// The mount's path, if the session has several mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mount: Option<&'a str>,
     pub(crate) message: &'a str,
@@ -94,7 +94,7 @@ pub(crate) struct ErrorLine<'a> {
     pub(crate) hint: Option<&'a str>,
 }
 
-/// Which rule decides for a path.
+/// The rule that decides a path.
 #[derive(Debug, Serialize)]
 pub(crate) struct RuleLine<'a> {
     #[serde(flatten)]
@@ -104,13 +104,13 @@ pub(crate) struct RuleLine<'a> {
     pub(crate) reason: &'a str,
 }
 
-/// A white list as `policy check --mount` reads it.
+/// A white list as shown by `policy check --mount`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ListLine<'a> {
-    /// Its place in the policy, from 0.
+    /// Its index in the policy, from 0.
     pub(crate) list: usize,
     pub(crate) path: &'a str,
-    /// Null for an expression, which names no place.
+    /// Null for an expression, which has no path of its own.
     pub(crate) resolved: Option<&'a str>,
     pub(crate) exists: Option<bool>,
 }
@@ -122,7 +122,7 @@ pub(crate) struct EntryLine<'a> {
     pub(crate) path: PathField,
     pub(crate) kind: &'a str,
     pub(crate) size: u64,
-    /// Permission bits in octal, `0644`.
+    /// Permission bits in octal, such as `0644`.
     pub(crate) mode: String,
     pub(crate) mtime: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,14 +141,14 @@ pub(crate) struct SnapshotLine<'a> {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
     pub(crate) partial: bool,
-    /// Whether the mount was changing all the while that it was read.
+    /// Whether the mount kept changing while it was read.
     pub(crate) unsettled: bool,
     pub(crate) session: &'a str,
-    /// The program that made it, where it says so.
+    /// The program that wrote the snapshot, if the snapshot says so.
     pub(crate) writer: Option<&'a str>,
 }
 
-/// A row of `context list`, or what `context show` has to say.
+/// A row of `context list`, or the result of `context show`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ContextLine<'a> {
     pub(crate) context: &'a str,
@@ -174,7 +174,7 @@ pub(crate) struct SettingLine<'a> {
     pub(crate) origin: &'a str,
 }
 
-/// What `store init` and `store check` found.
+/// The result of `store init` or `store check`.
 #[derive(Debug, Serialize)]
 pub(crate) struct StoreLine<'a> {
     pub(crate) store: &'a str,
@@ -197,21 +197,21 @@ pub(crate) struct StoreLine<'a> {
 pub(crate) struct ForgottenLine<'a> {
     pub(crate) context: &'a str,
     pub(crate) snapshot: u64,
-    /// When it was committed, by the store's clock.
+    /// When the snapshot was committed, by the store's clock.
     pub(crate) time: String,
     /// `retention` or `deleted`.
     pub(crate) reason: &'a str,
 }
 
-/// What `gc` takes out of a context by age.
+/// The files that `gc` recycles in a context.
 #[derive(Debug, Serialize)]
 pub(crate) struct RecycledLine<'a> {
     pub(crate) context: &'a str,
-    /// The snapshot without the files; null where there is none.
+    /// The snapshot without the files; null if there is none.
     pub(crate) snapshot: Option<u64>,
     pub(crate) files: u64,
     pub(crate) bytes: u64,
-    /// When the next file expires; null where none will.
+    /// When the next file expires; null if none will.
     pub(crate) next_expiry: Option<String>,
 }
 
@@ -219,16 +219,16 @@ pub(crate) struct RecycledLine<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct GatheredLine<'a> {
     pub(crate) context: &'a str,
-    /// Packs from which something is moved.
+    /// Packs from which chunks are moved.
     pub(crate) packs: u64,
-    /// What is moved.
+    /// Bytes that are moved.
     pub(crate) bytes: u64,
 }
 
-/// What `gc` has to say of the packs of one kind.
+/// The packs of one kind in the result of `gc`.
 #[derive(Debug, Serialize)]
 pub(crate) struct PacksLine<'a> {
-    /// `kept`, `waiting` (for the grace period to pass) or `deleted`.
+    /// `kept`, `waiting` (for the end of the grace period) or `deleted`.
     pub(crate) kind: &'a str,
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
@@ -236,7 +236,7 @@ pub(crate) struct PacksLine<'a> {
 
 /// Returns a line's text.
 pub(crate) fn text(line: &impl Serialize) -> String {
-    // Nothing here has odd keys or fallible parts; should that change, the line still says what it is.
+    // Serializing these types does not fail. If that changes, the line still has a type.
     serde_json::to_string(line)
         .unwrap_or_else(|_| r#"{"message_type":"error","message":"a line could not be written"}"#.into())
 }

@@ -1,10 +1,10 @@
-//! What is known of a command's work while it goes on, for the summary of one that is ended early.
+//! Facts about a running command, for the summary if it is ended early.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use transfer_engine::{Store, SyncReport, Usage};
 
-/// What a command works on and has met so far.
+/// What a command works on, and what it has reported so far.
 #[derive(Debug, Default)]
 pub(crate) struct Known(Mutex<Facts>);
 
@@ -16,22 +16,22 @@ struct Facts {
     guards: Guards,
 }
 
-/// Which guards held deletions back.
+/// The guards that held deletions back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Guards {
-    /// The mount was taken as lost.
+    /// The mount counts as lost.
     pub(crate) lost_mount: bool,
-    /// So many were more than allowed.
+    /// The number of deletions that exceeded the limit.
     pub(crate) too_many: Option<u64>,
 }
 
 impl Known {
-    /// Notes the context that the command is about.
+    /// Notes the command's context.
     pub(crate) fn note_context(&self, name: &impl ToString) {
         self.lock().context = Some(name.to_string());
     }
 
-    /// Notes the store that the command talks to, which counts its requests.
+    /// Notes the command's store, which counts its requests.
     pub(crate) fn note_store(&self, store: &Store) {
         self.lock().store = Some(store.clone());
     }
@@ -41,7 +41,7 @@ impl Known {
         self.lock().failed += 1;
     }
 
-    /// Notes what a warning says of guards: a report counts what they held back, and not which it was.
+    /// Notes which guard a warning is about: a report only counts the deletions that guards held back.
     pub(super) fn note_warning(&self, warning: &str) {
         let mut facts = self.lock();
         facts.guards.lost_mount |=
@@ -63,12 +63,12 @@ impl Known {
         self.lock().context.clone()
     }
 
-    /// Returns what was asked of the store so far.
+    /// Returns the requests and bytes so far.
     pub(crate) fn usage(&self) -> Usage {
         self.lock().store.as_ref().map(Store::usage).unwrap_or_default()
     }
 
-    /// Returns the figures of a command that came to no report.
+    /// Returns the figures of a command that has no report.
     pub(crate) fn report(&self) -> SyncReport {
         let failed = self.lock().failed;
         let usage = self.usage();
@@ -82,7 +82,7 @@ impl Known {
     }
 }
 
-/// Writes what was asked of the store into a report.
+/// Adds the requests and bytes to a report.
 pub(crate) fn note_usage(report: &mut SyncReport, usage: Usage) {
     report.requests = usage.requests;
     report.bytes_sent = usage.bytes_sent;

@@ -1,4 +1,4 @@
-//! What the program says, and where: results on one stream, everything else on the other.
+//! The program's output: results on one stream, everything else on the other.
 
 mod advice;
 pub(crate) mod json;
@@ -23,7 +23,7 @@ use progress::{Meter, Style};
 pub(crate) use watch::{SessionWatch, Tally, Watch};
 use writer::Writer;
 
-/// How the program speaks.
+/// How the program prints.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manner {
     pub(crate) json: bool,
@@ -31,11 +31,11 @@ pub(crate) struct Manner {
     pub(crate) verbose: u8,
     pub(crate) progress: bool,
     pub(crate) color: Color,
-    /// Says everything on stderr, because stdout belongs to somebody else.
+    /// Prints everything on stderr, because stdout belongs to the command of `run`.
     pub(crate) stderr_only: bool,
 }
 
-/// Says what there is to say.
+/// Prints everything.
 pub(crate) struct Ui {
     results: Writer,
     notes: Writer,
@@ -76,7 +76,7 @@ impl Ui {
         }
     }
 
-    /// Returns what is known of the command's work so far.
+    /// Returns the facts about the command so far.
     pub(crate) fn known(&self) -> &Known {
         &self.known
     }
@@ -99,7 +99,7 @@ impl Ui {
         self.meter.aside(|| self.results.line(&harmless(text)));
     }
 
-    /// Prints a document that is text, as it is.
+    /// Prints a text document unchanged.
     pub(crate) fn document(&self, text: &str) {
         self.results.line(text);
     }
@@ -109,12 +109,12 @@ impl Ui {
         self.results.line(&json::text(line));
     }
 
-    /// Prints an object that already has its type.
+    /// Prints an object that has its type already.
     pub(crate) fn raw_object(&self, value: &serde_json::Value) {
         self.results.line(&value.to_string());
     }
 
-    /// Writes a document, or a part of one, as it is.
+    /// Writes a document, or a part of one, unchanged.
     pub(crate) fn bytes(&self, bytes: &[u8]) {
         self.results.bytes(bytes);
     }
@@ -124,7 +124,7 @@ impl Ui {
         self.results.is_open()
     }
 
-    /// Says something that is neither result nor warning; `-q` silences it.
+    /// Prints something that is neither a result nor a warning; `-q` turns it off.
     pub(crate) fn note(&self, text: &str) {
         if !self.manner.quiet && !self.manner.json {
             self.meter.aside(|| self.notes.line(&harmless(text)));
@@ -140,7 +140,7 @@ impl Ui {
         }
     }
 
-    /// Says why something did not work: `error:`, `caused by:`, `hint:`.
+    /// Prints why something failed: `error:`, `caused by:`, `hint:`.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.manner.json {
             let (path, path_bytes) = failure.path_fields();
@@ -156,7 +156,7 @@ impl Ui {
         }
         let mut text = format!("{} {}", self.paint("error:", "1;31"), harmless(&failure.headline()));
         for cause in &failure.causes {
-            // A parser shows where in a file it is wrong.
+            // A parser's message may have several lines, which show the position in the file.
             let cause = cause.lines().map(harmless).collect::<Vec<_>>().join("\n");
             text.push_str(&format!("\n{} {cause}", self.paint("caused by:", "31")));
         }
@@ -170,7 +170,7 @@ impl Ui {
         if self.colors { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// Asks a question on the terminal; `None` where there is no one to ask.
+    /// Asks a question on the terminal; `None` if there is no terminal.
     pub(crate) fn confirm(&self, question: &str) -> Option<bool> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
@@ -181,8 +181,8 @@ impl Ui {
         Some(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
-    /// Leaves the terminal to somebody else, until [`Ui::resume`]. Where it is theirs to draw on (`silent`),
-    /// what there is to say is kept until then.
+    /// Leaves the terminal to the command until [`Ui::resume`]. If the command may draw on it (`silent`),
+    /// messages are kept until then.
     pub(crate) fn rest(&self, silent: bool) {
         self.meter.rest(true);
         if silent {
@@ -191,14 +191,14 @@ impl Ui {
         }
     }
 
-    /// Takes the terminal back, and says what was kept.
+    /// Takes the terminal back, and prints the messages that were kept.
     pub(crate) fn resume(&self) {
         self.results.resume();
         self.notes.resume();
         self.meter.rest(false);
     }
 
-    /// Ends the output; says what was wrong with it, other than that nobody read it.
+    /// Ends the output. Returns the first write error, unless only the reader was gone.
     pub(crate) fn finish(&self) -> Result<(), io::Error> {
         self.meter.clear();
         self.results.finish()

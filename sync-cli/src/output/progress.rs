@@ -1,4 +1,4 @@
-//! How far the work has come: a bar on a terminal, a line now and then elsewhere, objects in JSON.
+//! Progress: a bar on a terminal, a line now and then elsewhere, objects in JSON.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use transfer_engine::{Phase, Progress};
 use super::json::StatusLine;
 use crate::text;
 
-/// Where and how often progress is shown.
+/// How progress is shown.
 pub(crate) enum Style {
     /// A bar on the terminal.
     Bar(ProgressBar),
@@ -35,13 +35,13 @@ pub(crate) struct Meter {
     begun: Instant,
     /// Whether the bar is on the terminal.
     drawn: AtomicBool,
-    /// Whether the terminal is somebody else's for now.
+    /// Whether the terminal belongs to the command for now.
     rests: AtomicBool,
     /// When something was last shown.
     shown: Mutex<Instant>,
 }
 
-/// What a task is at, and since when.
+/// The phase of a task, and when it began.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stage {
     pub(super) phase: Phase,
@@ -59,7 +59,7 @@ impl Meter {
         let now = Instant::now();
         if let Style::Bar(bar) = &style {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-            // A template that can't be parsed would leave the built-in one, which is usable.
+            // If the template were invalid, the built-in one would stay, which is usable.
             if let Ok(bar_style) = ProgressStyle::with_template("{spinner} {msg}") {
                 bar.set_style(bar_style);
             }
@@ -73,16 +73,16 @@ impl Meter {
         }
     }
 
-    /// Runs `write` while the bar is out of its way.
+    /// Runs `write` while the bar is hidden.
     pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.style {
-            // A bar that is not there would be drawn by this.
+            // `suspend` would draw a bar that is not visible yet.
             Style::Bar(bar) if self.drawn.load(Ordering::Relaxed) => bar.suspend(write),
             _ => write(),
         }
     }
 
-    /// Removes the bar from the terminal, until there is news.
+    /// Removes the bar from the terminal until the next update.
     pub(crate) fn clear(&self) {
         if let Style::Bar(bar) = &self.style
             && self.drawn.swap(false, Ordering::Relaxed)
@@ -92,7 +92,7 @@ impl Meter {
         }
     }
 
-    /// Shows nothing to people until it is told to go on.
+    /// Shows nothing to people until it is called with `false`.
     pub(crate) fn rest(&self, rests: bool) {
         self.rests.store(rests, Ordering::Relaxed);
         if rests {
@@ -100,7 +100,7 @@ impl Meter {
         }
     }
 
-    /// Notes that a task reached a stage; returns what is to be printed.
+    /// Notes that a task reached a stage; returns what to print.
     pub(super) fn stage(&self, stage: Stage) -> Option<String> {
         match &self.style {
             Style::Bar(_) if stage.phase == Phase::Done => self.clear(),
@@ -111,7 +111,7 @@ impl Meter {
         None
     }
 
-    /// Notes how far a task has come; returns what is to be printed.
+    /// Notes the progress of a task; returns what to print.
     pub(super) fn progress(&self, stage: Stage, progress: &Progress) -> Option<String> {
         let every = match self.style {
             Style::Bar(_) => BAR_EVERY,
@@ -119,7 +119,7 @@ impl Meter {
             Style::Json => JSON_EVERY,
             Style::None => return None,
         };
-        // Who can't have the lock at once leaves it: somebody is just showing newer figures.
+        // If the lock is taken, another task is just showing newer figures.
         let mut shown = self.shown.try_lock().ok()?;
         let now = Instant::now();
         if now.duration_since(*shown) < every {
@@ -172,7 +172,7 @@ fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
-/// Returns the time left at the rate so far; by bytes, or by files where there are none.
+/// Returns the remaining time at the current rate, by bytes, or by files if there are no bytes.
 fn remaining(progress: &Progress, elapsed: Duration) -> Option<Duration> {
     let (done, total) = if progress.total_bytes > 0 {
         (progress.bytes_done, progress.total_bytes)
@@ -187,7 +187,7 @@ fn remaining(progress: &Progress, elapsed: Duration) -> Option<Duration> {
     Duration::try_from_secs_f64(left).ok()
 }
 
-/// Returns progress in words: `downloading: 120 of 3000 files, 1.2 of 310 MiB, 12 MiB/s, 26 s left`.
+/// Returns the progress as text: `downloading: 120 of 3000 files, 1.2 of 310 MiB, 12 MiB/s, 26 s left`.
 fn describe(phase: Phase, progress: &Progress, elapsed: Duration) -> String {
     let mut line = phase.to_string();
     if progress.files_done > 0 || progress.total_files > 0 {

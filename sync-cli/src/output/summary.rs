@@ -1,4 +1,4 @@
-//! What a command comes to: the last line for people, the last object for programs.
+//! The result of a command: the last line for people, the last object for programs.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ pub(crate) struct Summary {
     pub(crate) failed: u64,
     pub(crate) pending: u64,
     pub(crate) held_back: u64,
-    /// Paths on file systems that are not there.
+    /// Paths on file systems that are not mounted now.
     pub(crate) unmounted: u64,
-    /// Files here that the context has recycled.
+    /// Local files that the context has recycled.
     pub(crate) withheld: u64,
-    /// Files that left the context by age.
+    /// Files that left the context because of their age.
     pub(crate) recycled: u64,
-    /// When the next one does.
+    /// When the next file expires.
     pub(crate) next_expiry: Option<String>,
     pub(crate) total_bytes: u64,
     pub(crate) bytes_read: u64,
@@ -41,18 +41,18 @@ pub(crate) struct Summary {
     pub(crate) requests: u64,
     pub(crate) seconds: f64,
     pub(crate) partial: bool,
-    /// Whether `--quiesce` or `--resume` failed, and the mount was read all the same.
+    /// Whether `--quiesce` or `--resume` failed, and the mount was read nevertheless.
     pub(crate) quiesce_failed: bool,
     /// Whether the mount kept changing while it was read.
     pub(crate) unsettled: bool,
     pub(crate) dry_run: bool,
     pub(crate) exit_code: u8,
-    /// What `gc` has to add.
+    /// The additional fields of `gc`.
     #[serde(flatten)]
     pub(crate) collected: Option<Collected>,
 }
 
-/// What a collection came to.
+/// The result of a collection.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Collected {
     pub(crate) contexts: u64,
@@ -86,7 +86,7 @@ impl Summary {
         Self {
             command: command.to_owned(),
             context,
-            // A plan of what would be the first snapshot comes to none.
+            // The plan of a first snapshot has no number yet.
             snapshot: report.snapshot.filter(|number| *number > 0),
             parent: report.parent,
             added: report.added,
@@ -108,7 +108,7 @@ impl Summary {
             bytes_received: report.bytes_received,
             bytes_stored: report.bytes_stored,
             requests: report.requests,
-            // Milliseconds are what a reader can use.
+            // Milliseconds are precise enough.
             seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
             partial: report.partial,
             quiesce_failed: report.quiesce_failed,
@@ -120,7 +120,7 @@ impl Summary {
     }
 }
 
-/// What was done, for the sentence that ends it.
+/// What was done; decides the verb of the sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deed {
     Push,

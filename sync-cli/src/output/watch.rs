@@ -1,4 +1,4 @@
-//! Shows what the engine tells.
+//! Shows what the engine reports.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,18 +13,18 @@ use super::json::{Line, PathLine};
 use super::progress::Stage;
 use crate::errors::Failure;
 
-/// The engine's [`Monitor`] of one task, which speaks through a [`Ui`].
+/// The [`Monitor`] of one task, which prints through a [`Ui`].
 pub(crate) struct Watch {
     ui: Arc<Ui>,
     /// Whether to name every path.
     list: bool,
-    /// The mount, where there are several to tell apart.
+    /// The mount, if the command has several.
     mount: Option<String>,
     stage: Mutex<Stage>,
     tally: Option<Arc<Tally>>,
 }
 
-/// What the downloads of a session did so far, also those that are stopped before they come to a report.
+/// What the pulls of a session have done so far, including pulls that are stopped before their report.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     added: AtomicU64,
@@ -46,7 +46,7 @@ impl Tally {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the figures.
+    /// Returns the figures as a report.
     pub(crate) fn report(&self) -> SyncReport {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         SyncReport {
@@ -61,7 +61,7 @@ impl Tally {
 }
 
 impl Watch {
-    /// Returns a monitor; `plan` names every path, which otherwise `-v` does.
+    /// Returns a monitor. It names every path if `plan` or `-v` is set.
     pub(crate) fn new(ui: &Arc<Ui>, plan: bool) -> Self {
         let list = plan || ui.verbose() > 0;
         let stage = Mutex::new(Stage::new(Phase::Opening));
@@ -72,7 +72,7 @@ impl Watch {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what a line for people begins with.
+    /// Returns the prefix of each line for people.
     fn prefix(&self) -> String {
         self.mount.as_ref().map(|mount| format!("{mount}: ")).unwrap_or_default()
     }
@@ -134,10 +134,10 @@ impl Monitor for Watch {
     }
 }
 
-/// Gives each task of a session its [`Watch`].
+/// Makes a [`Watch`] for each task of a session.
 pub(crate) struct SessionWatch {
     ui: Arc<Ui>,
-    /// Whether lines have to say which mount they are about.
+    /// Whether lines have to name the mount.
     several: bool,
     brought: Arc<Tally>,
 }
@@ -147,7 +147,7 @@ impl SessionWatch {
         Self { ui: Arc::clone(ui), several, brought: Arc::default() }
     }
 
-    /// Returns what the downloads count themselves by.
+    /// Returns the counter of the pulls.
     pub(crate) fn brought(&self) -> Arc<Tally> {
         Arc::clone(&self.brought)
     }

@@ -1,10 +1,9 @@
-//! Writes to a standard stream without ever failing the work that is reported on.
+//! Writes to a standard stream. Errors never fail the work that is reported.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A standard stream. Once nobody reads it, what is written to it is dropped: a reader that went away must
-/// not end a sync.
+/// A standard stream. Once its reader is gone, further output is dropped: that must not end a sync.
 pub(crate) struct Writer {
     inner: Mutex<Inner>,
 }
@@ -12,18 +11,18 @@ pub(crate) struct Writer {
 struct Inner {
     stream: Box<dyn Write + Send>,
     state: State,
-    /// What is kept back for now.
+    /// Output that is kept back for now.
     held: Option<Vec<u8>>,
 }
 
-/// The most that is kept back; what is beyond it is not worth the memory of a long session.
+/// The most output that is kept back; more is not worth the memory in a long session.
 const MOST_HELD: usize = 1 << 20;
 
 enum State {
     Open,
     /// The reader closed its end.
     Closed,
-    /// Something else is wrong, such as a full disk.
+    /// Another error, such as a full disk.
     Failed(io::Error),
 }
 
@@ -36,7 +35,7 @@ impl Writer {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes `text` and a line's end as one piece.
+    /// Writes `text` and a newline with one call.
     pub(crate) fn line(&self, text: &str) {
         let mut line = String::with_capacity(text.len() + 1);
         line.push_str(text);
@@ -44,7 +43,7 @@ impl Writer {
         self.bytes(line.as_bytes());
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     pub(crate) fn bytes(&self, bytes: &[u8]) {
         self.lock().write(bytes);
     }
@@ -62,12 +61,12 @@ impl Writer {
         }
     }
 
-    /// Whether anyone still reads.
+    /// Whether there is still a reader.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.lock().state, State::Open)
     }
 
-    /// Flushes, and returns what went wrong unless it was only that the reader went away.
+    /// Flushes, and returns the first error, unless only the reader was gone.
     pub(crate) fn finish(&self) -> Result<(), io::Error> {
         self.resume();
         let mut inner = self.lock();

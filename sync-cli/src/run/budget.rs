@@ -1,20 +1,20 @@
-//! The time between being told to stop and being gone, and who gets how much of it.
+//! Divides the time between the signal to stop and the program's end.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long what was killed may take to be gone.
+/// How long to wait for killed processes to be gone.
 const BURIAL: Duration = Duration::from_secs(3);
 
-/// The time that a command has to end, and that is left to save what it did.
+/// The time that a command has to end, and the time that is left for the last push.
 ///
-/// With `total`, both share it: the command gets at most half, so that there is always as much for saving.
+/// With `total`, both share it: the command gets at most half, so that at least half is left for the push.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
-    /// From being told, or from the command's end, to being gone.
+    /// From the signal, or from the command's end, to the program's end.
     pub(crate) total: Option<Duration>,
-    /// Between SIGTERM and SIGKILL, if there is so much.
+    /// From SIGTERM to SIGKILL, unless `total` shortens it.
     pub(crate) kill_after: Duration,
 }
 
@@ -24,12 +24,12 @@ impl Budget {
         self.total.map_or(self.kill_after, |total| self.kill_after.min(total / 2))
     }
 
-    /// Returns the time that is waited for what was killed.
+    /// Returns how long to wait for killed processes to be gone.
     pub(crate) fn burial(self) -> Duration {
         self.total.map_or(BURIAL, |total| BURIAL.min(total / 10))
     }
 
-    /// Returns the moments of a release for which the clock began at `begun`.
+    /// Returns the deadlines of a release whose time limit started at `begun`.
     pub(crate) fn moments(self, begun: Instant) -> Option<Moments> {
         let total = self.total?;
         let end = begun + total;
@@ -38,14 +38,14 @@ impl Budget {
     }
 }
 
-/// When a release has to be where. Each leaves a little for the next.
+/// The deadlines of a release, in order. Each step leaves a little time for the next.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moments {
-    /// What can be saved is committed.
+    /// Everything that can be pushed is committed.
     pub(crate) commit: Instant,
-    /// What still goes on is given up.
+    /// Work that is still running is given up.
     pub(crate) give_up: Instant,
-    /// The program ends, whatever it is at.
+    /// The program ends in any case.
     pub(crate) exit: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! The command: started in a group of its own, and waited for.
+//! The command: started in a process group of its own, and waited for.
 
 use std::ffi::OsString;
 use std::io;
@@ -20,15 +20,15 @@ use super::threads::refused;
 use crate::errors::Failure;
 use crate::exit::Exit;
 
-/// What becomes of the command.
+/// What happens to the command.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
-    /// It is stopped, by this signal.
+    /// It was stopped by this signal (and can continue).
     Stopped(Option<Signal>),
     Ended(Ended),
 }
 
-/// The command while it runs.
+/// The running command.
 pub(crate) struct Child {
     pub(super) group: Group,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
@@ -42,14 +42,14 @@ impl Child {
         let Some((program, args)) = command.split_first() else {
             return Err(Failure::usage("there is no command to run"));
         };
-        // What the command leaves behind comes to this process, which reaps it: as the first process of a
-        // container there is no one else, and a group is known to be gone only when its dead are reaped.
+        // Orphans of the command become children of this process, which reaps them. As the first process of a
+        // container, it is the only one that can; and a group counts as gone only when its dead are reaped.
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
             tracing::debug!("not made the reaper of orphans: {error}");
         }
         let strays = Strays::none_yet();
-        // Without a thread to wait for it, it must not be started.
+        // If no thread can wait for the command, it must not be started.
         let (outgoing, events) = mpsc::unbounded_channel();
         let (started, is_started) = std::sync::mpsc::channel();
         let wait = move || {
@@ -76,22 +76,22 @@ impl Child {
         let terminal = Terminal::lend(pid);
         let group = Group(pid);
         if terminal.is_some() {
-            // It may have asked for the terminal before it had it, and been stopped for that.
+            // The command may have been stopped because it used the terminal before it owned it.
             group.send(Signal::CONT);
         }
-        // It waits for this as long as this thread lives.
+        // The reaper thread waits for this message.
         let _ = started.send(pid);
         Ok(Self { group, events, terminal, strays })
     }
 }
 
 impl Child {
-    /// Returns its process group.
+    /// Returns the command's process group.
     pub(crate) fn group(&self) -> Group {
         self.group
     }
 
-    /// Whether the terminal is the command's.
+    /// Whether the command owns the terminal.
     pub(crate) fn has_terminal(&self) -> bool {
         self.terminal.is_some()
     }
@@ -109,9 +109,9 @@ fn failed_to_start(program: &OsString, error: &io::Error) -> Failure {
     failure.hint("what follows `--` is a program and its arguments; for a shell's words, `-- sh -c '...'`")
 }
 
-/// Reaps every child until there is none, and tells of the one with this id.
+/// Reaps all children until there are none, and reports the one with this id.
 ///
-/// What this program starts beside it is told of its own end.
+/// Other processes that this program started are reported to their `Helper`.
 fn reap(command: Pid, outgoing: &mpsc::UnboundedSender<Event>) {
     loop {
         match wait(WaitOptions::UNTRACED) {

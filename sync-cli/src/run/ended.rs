@@ -1,4 +1,4 @@
-//! How a command ended, and what it is given.
+//! How a command ended, and the environment that it gets.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use rustix::process::WaitStatus;
 
 use crate::exit::Exit;
 
-/// A variable of the command's environment; without a value, it is taken away.
+/// A change of the command's environment: a variable's new value, or `None` to remove it.
 pub(crate) type Variable = (&'static str, Option<OsString>);
 
 /// How the command ended.
@@ -19,7 +19,7 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    /// Returns the code by which a shell would know it.
+    /// Returns the exit code that a shell would show.
     pub(crate) fn exit(self) -> Exit {
         match self {
             Self::Code(code) => Exit(code),
@@ -28,7 +28,7 @@ impl Ended {
     }
 }
 
-/// Returns how a process ended, if it did.
+/// Returns how a process ended; `None` if it has not.
 pub(super) fn ended_by(status: WaitStatus) -> Option<Ended> {
     // The system keeps eight bits of the code.
     let code = status.exit_status().map(|code| Ended::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));

@@ -1,4 +1,4 @@
-//! A process group, addressed as a whole.
+//! A process group, signalled as a whole.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 pub(crate) struct Group(pub(crate) Pid);
 
 impl Group {
-    /// Sends a signal to all of it; one that has ended is past caring.
+    /// Sends a signal to all processes of the group. A group that has ended is no error.
     pub(crate) fn send(self, signal: Signal) {
         if let Err(error) = kill_process_group(self.0, signal)
             && error != Errno::SRCH
@@ -17,13 +17,13 @@ impl Group {
         }
     }
 
-    /// Whether anything of it is left.
+    /// Whether any process of the group is left.
     pub(crate) fn is_alive(self) -> bool {
-        // A process that may not be signalled is there nevertheless.
+        // A process that may not be signalled is also alive.
         test_kill_process_group(self.0) != Err(Errno::SRCH)
     }
 
-    /// Asks it to end. What was stopped can't hear that until it goes on.
+    /// Asks the group to end. Stopped processes must continue to receive the signal.
     pub(crate) fn terminate(self) {
         self.send(Signal::TERM);
         self.send(Signal::CONT);

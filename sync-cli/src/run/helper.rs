@@ -1,5 +1,5 @@
-//! A process that this program starts for itself, beside the command: it is waited for apart from that, and is none
-//! of what the command has left running.
+//! Processes that this program starts for itself, besides the command. They do not count as left over from
+//! the command.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,19 +18,19 @@ use tokio::time::{sleep, timeout};
 use super::ended::{Ended, Variable, ended_by};
 use super::group::Group;
 
-/// How often it is looked whether one has ended.
+/// How often to check whether a helper has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Those that have not been waited for. Who reaps all children tells of these here.
+/// Helpers that have not been waited for. The reaper of all children reports their end here.
 static LIVING: Mutex<BTreeMap<i32, watch::Sender<Option<Ended>>>> = Mutex::new(BTreeMap::new());
 
 fn living() -> MutexGuard<'static, BTreeMap<i32, watch::Sender<Option<Ended>>>> {
     LIVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes the end of a process that the reaper of orphans has reaped.
+/// Notes the end of a process that was reaped, if it is a helper.
 pub(super) fn reaped(pid: Pid, status: WaitStatus) {
-    // Whoever starts one holds the lock meanwhile, so that none ends before it is known.
+    // `start` holds the lock while it starts a helper, so the helper is known before it can end.
     let mut living = living();
     if let Some(ended) = ended_by(status)
         && let Some(tell) = living.remove(&pid.as_raw_nonzero().get())
@@ -39,12 +39,12 @@ pub(super) fn reaped(pid: Pid, status: WaitStatus) {
     }
 }
 
-/// Whether a process was started here and has not been waited for.
+/// Whether a process is a helper that has not been waited for.
 pub(super) fn is_helper(pid: i32) -> bool {
     living().contains_key(&pid)
 }
 
-/// A process in a group of its own. Clones are the same.
+/// A process in a group of its own. Clones refer to the same process.
 #[derive(Debug, Clone)]
 pub(super) struct Helper {
     group: Group,
@@ -52,7 +52,7 @@ pub(super) struct Helper {
 }
 
 impl Helper {
-    /// Has a shell run `command` in `dir`. What it prints goes to standard error.
+    /// Runs `command` in a shell in `dir`. Its output goes to standard error.
     pub(super) fn start(command: &OsStr, dir: &Path, variables: &[Variable]) -> io::Result<Self> {
         let mut starting = Command::new("/bin/sh");
         starting.arg("-c").arg(command).current_dir(dir).process_group(0).stdin(Stdio::null());
@@ -71,7 +71,7 @@ impl Helper {
         Ok(Self { group: Group(group), ended })
     }
 
-    /// Waits for its end, and says how it was.
+    /// Waits for the process to end, and returns how it ended.
     pub(super) async fn ended(&self) -> Ended {
         loop {
             if let Some(ended) = *self.ended.borrow() {
@@ -85,12 +85,12 @@ impl Helper {
         }
     }
 
-    /// Kills it, with all that is in its group.
+    /// Kills the process and its group.
     pub(super) fn kill(&self) {
         self.group.send(Signal::KILL);
     }
 
-    /// Ends it and what is left of its group: it is asked, and killed after `grace`.
+    /// Ends the process and the rest of its group: sends SIGTERM, and SIGKILL after `grace`.
     pub(super) async fn end(&self, grace: Duration) {
         if self.ended.borrow().is_none() {
             self.group.terminate();

@@ -1,4 +1,4 @@
-//! How many files this program may have open: as many as it can get, while a command gets what was there before.
+//! The limit of open files. This program raises it as far as it can; a command gets the original limit.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ const ENOUGH: u64 = 1 << 16;
 /// The limit that this program was started with, if it was raised.
 static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
-/// Raises the soft limit as far as the hard one allows.
+/// Raises the soft limit up to the hard limit.
 pub(crate) fn raise_open_files() {
     let before = getrlimit(Resource::Nofile);
     let wanted = before.maximum.unwrap_or(ENOUGH).min(ENOUGH);
@@ -21,10 +21,10 @@ pub(crate) fn raise_open_files() {
     }
 }
 
-/// Starts something that gets the limit that this program was started with.
+/// Runs `start`, which starts a process, with the original limit.
 ///
-/// Nothing but unsafe code could change it in the new process alone. Who opens a file in just that moment may have to
-/// try it again, as with any lack of descriptors.
+/// Without unsafe code, the limit can't be set in the new process alone. A thread that opens a file at that
+/// moment may fail for lack of descriptors, and has to retry as usual.
 pub(super) fn with_limit_before<T>(start: impl FnOnce() -> T) -> T {
     let Some(before) = BEFORE.get() else { return start() };
     let raised = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! A command in a process group of its own: started, told, ended.
+//! A command in a process group of its own: started, signalled, ended.
 
 mod budget;
 mod child;

@@ -1,10 +1,10 @@
-//! The duty of a container's first process that runs no command: to reap what others leave behind.
+//! A container's first process has to reap orphans, even if it runs no command.
 
 use super::helper::reaped;
 use rustix::process::{WaitOptions, getpid, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Reaps orphans from now on, if this is process 1, to whom they come.
+/// Starts to reap orphans if this is process 1, whose children they become.
 pub(crate) fn reap_orphans() {
     if !getpid().is_init() {
         return;
@@ -12,7 +12,7 @@ pub(crate) fn reap_orphans() {
     let Ok(mut deaths) = signal(SignalKind::child()) else { return };
     tokio::spawn(async move {
         loop {
-            // One signal may stand for several deaths.
+            // One signal may stand for several ended processes.
             while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
                 reaped(pid, status);
             }

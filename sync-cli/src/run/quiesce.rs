@@ -1,4 +1,4 @@
-//! The commands that are run before a mount is read and after it.
+//! The commands that run before and after a mount is read.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -14,9 +14,9 @@ use transfer_engine::Quiesce;
 use super::ended::{Ended, Variable};
 use super::helper::Helper;
 
-/// How long a command that took too long has to end when it is asked to.
+/// How long a command that took too long has to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
-/// The least that `--resume` is given, whatever the deadline.
+/// The least time for `--resume`, whatever the deadline.
 const LEAST: Duration = Duration::from_millis(500);
 
 /// Runs `--quiesce` and `--resume`.
@@ -26,24 +26,24 @@ pub(crate) struct Commands {
     resume: Option<OsString>,
     most: Duration,
     variables: OnceLock<Vec<Variable>>,
-    /// Held from the one to the other: mounts are read one after the other.
+    /// Held from `--quiesce` to `--resume`: mounts are read one after the other.
     turn: Arc<tokio::sync::Mutex<()>>,
     reading: Mutex<Option<Reading>>,
 }
 
-/// A mount whose turn it is.
+/// The mount that is being read.
 #[derive(Debug)]
 struct Reading {
     mount: PathBuf,
-    /// The command that runs.
+    /// The running command.
     helper: Option<Helper>,
-    /// Whether `--quiesce` was begun, so that `--resume` is due.
+    /// Whether `--quiesce` was started, so that `--resume` is due.
     is_begun: bool,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl Commands {
-    /// Returns the commands, if there is one; each may take as long as `most`.
+    /// Returns the commands, if there are any. Each has the time limit `most`.
     pub(crate) fn new(
         quiesce: Option<OsString>,
         resume: Option<OsString>,
@@ -61,20 +61,20 @@ impl Commands {
         })
     }
 
-    /// Sets what the commands' environment has besides.
+    /// Sets additional environment variables for the commands.
     pub(crate) fn set_variables(&self, variables: Vec<Variable>) {
-        // They are set once, before anything is read.
+        // The variables are set once, before anything is read.
         let _ = self.variables.set(variables);
     }
 
-    /// Waits until nothing that was begun is still to be resumed, but no longer than `most`.
+    /// Waits until every due `--resume` has run, but no longer than `most`.
     pub(crate) async fn settle(&self, most: Duration) {
         if timeout(most, self.turn.lock()).await.is_err() {
             self.resume_now();
         }
     }
 
-    /// Begins `--resume` where it is due, without waiting for it: there is no time left.
+    /// Starts `--resume` if it is due, and does not wait for it, as there is no time left.
     pub(crate) fn resume_now(&self) {
         let Some(reading) = self.reading().take().filter(|reading| reading.is_begun) else { return };
         if let Some(helper) = &reading.helper {
@@ -95,7 +95,7 @@ impl Commands {
         Helper::start(command, mount, self.variables.get().map_or(&[], Vec::as_slice))
     }
 
-    /// Returns the time that a command may take: a third of what is left.
+    /// Returns the time limit of a command: at most a third of the remaining time.
     fn limit(&self, deadline: Option<Instant>) -> Duration {
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         left.map_or(self.most, |left| self.most.min(left / 3))
@@ -118,7 +118,7 @@ impl Commands {
     async fn end(&self, mount: &Path, deadline: Option<Instant>) -> io::Result<()> {
         let before = match &mut *self.reading() {
             Some(reading) if reading.mount == mount => reading.helper.take(),
-            // It never came to its turn.
+            // This mount's turn never came.
             _ => return Ok(()),
         };
         if let Some(helper) = before {
@@ -128,7 +128,7 @@ impl Commands {
         let resumed = match self.resume.as_ref().map(|command| self.start(command, mount)).transpose() {
             Ok(None) => Ok(()),
             Ok(Some(helper)) => {
-                // From here on it is under way, whatever comes.
+                // The command is running, so `resume_now` must not start it again.
                 if let Some(reading) = &mut *self.reading() {
                     reading.is_begun = false;
                 }
@@ -138,13 +138,13 @@ impl Commands {
             }
             Err(error) => Err(error),
         };
-        // The next one's turn.
+        // Let the next mount have its turn.
         self.reading().take();
         resumed
     }
 }
 
-/// What the engine waits for.
+/// The future that the engine awaits.
 type Resulting<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
 
 impl Quiesce for Commands {

@@ -1,7 +1,8 @@
-//! Hears the signals that end the program, on a thread of its own, and ends it when its time is over.
+//! Receives the signals that end the program, on a thread of its own, and ends the program when its time is
+//! over.
 //!
-//! Everything else may hang: a read of a pipe that nobody writes to, a disk that does not answer, a thread that
-//! can't be had. So the thread that hears does nothing else.
+//! Everything else may hang: a read of a pipe that nobody writes to, a disk that does not answer, a thread
+//! that can't be started. So this thread does nothing else.
 
 use std::sync::mpsc;
 use std::thread;
@@ -18,27 +19,27 @@ use super::stop::{STOPPING, interrupted};
 use crate::errors::Failure;
 use crate::exit::Exit;
 
-/// How long an orderly end may take once a signal has asked for it.
+/// How long an orderly end may take after a signal.
 const ORDERLY: Duration = Duration::from_secs(1);
-/// How long a session may take to hear the first signal: what its command did is not given up because a machine is
-/// slow.
+/// How long a session may take to react to the first signal. A slow machine is no reason to lose the
+/// command's work.
 const HELD: Duration = Duration::from_secs(10);
-/// How long the last words may take. Who does not read them can't hold up the end.
+/// How long printing the last message may take. A reader that does not read can't delay the end.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
-/// Says why the program ends.
+/// Prints why the program ends.
 pub(crate) type Speaker = Box<dyn Fn(&Failure) + Send + Sync>;
 
-/// What the sentry has to know.
+/// What the thread has to know.
 #[derive(Default)]
 pub(super) struct Orders {
-    /// When the program ends by itself, and as what.
+    /// When the program is to end by force, and with which failure.
     end: Option<End>,
-    /// Whether signals are answered by something that saves first.
+    /// Whether a session reacts to signals, and pushes first.
     pub(super) held: bool,
-    /// Stop signals that were heard so far.
+    /// The number of stop signals so far.
     heard: u32,
-    /// What must not outlive the program.
+    /// The process group that must not outlive the program.
     pub(super) group: Option<Group>,
     pub(super) speaker: Option<Speaker>,
 }
@@ -46,26 +47,26 @@ pub(super) struct Orders {
 struct End {
     at: Instant,
     failure: Failure,
-    /// Whether it is because of a signal, which may be answered otherwise.
+    /// Whether a signal caused it. Then a session's reaction cancels it.
     told: bool,
 }
 
 impl Orders {
-    /// Notes a stop signal: unless somebody answers it, the program ends soon.
+    /// Notes a stop signal. Unless something reacts to it, the program ends soon.
     fn hear(&mut self, signal: Signal) {
         let patience = if self.held && self.heard == 0 { HELD } else { ORDERLY };
         self.heard += 1;
         self.end_by(Instant::now() + patience, interrupted(signal), true);
     }
 
-    /// Ends the program at `at`, or at what was said before if that is earlier.
+    /// Ends the program at `at`, or at the time set before if that is earlier.
     fn end_by(&mut self, at: Instant, failure: Failure, told: bool) {
         if self.end.as_ref().is_none_or(|end| at < end.at) {
             self.end = Some(End { at, failure, told });
         }
     }
 
-    /// Ends the program at `at`, whatever hangs.
+    /// Ends the program at `at`, even if something hangs.
     pub(super) fn end_at(&mut self, at: Instant, failure: Failure) {
         self.end_by(at, failure, false);
     }
@@ -75,7 +76,7 @@ impl Orders {
         self.end_by(Instant::now() + ORDERLY, failure, true);
     }
 
-    /// A signal was answered: what follows from it takes its own time.
+    /// Notes that something reacted to a signal. What it does then has its own time limit.
     pub(super) fn answer(&mut self) {
         if self.end.as_ref().is_some_and(|end| end.told) {
             self.end = None;
@@ -83,8 +84,9 @@ impl Orders {
     }
 }
 
-/// Starts the sentry, which passes on each stop signal. When this returns, none of them ends the program by itself any
-/// more, nor does a file that gets too long for a limit: writing to it is an error like any other.
+/// Starts the thread, which forwards each stop signal. When this returns, stop signals no longer end the
+/// program by default. Neither does a file that exceeds the size limit (SIGXFSZ): writing to it is an
+/// ordinary error.
 pub(super) fn start(orders: watch::Sender<Orders>, outgoing: UnboundedSender<Signal>) -> Result<(), Failure> {
     let (ready, is_ready) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -139,11 +141,11 @@ async fn stand(
         tokio::select! {
             Some(signal) = hears.recv() => if STOPPING.contains(&signal) {
                 orders.send_modify(|orders| orders.hear(signal));
-                // Nobody may listen yet, or any more.
+                // There may be no listener yet, or no longer.
                 let _ = outgoing.send(signal);
             },
             () = until(end) => leave(orders),
-            // The orders live as long as this.
+            // The sender of the orders lives as long as this thread.
             _ = changes.changed() => {}
         }
     }
@@ -156,7 +158,7 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Ends the program, unless it was told otherwise in the last moment.
+/// Ends the program, unless the order was cancelled at the last moment.
 fn leave(orders: &watch::Sender<Orders>) {
     let mut last = (None, None);
     orders.send_if_modified(|orders| {
@@ -175,10 +177,10 @@ fn leave(orders: &watch::Sender<Orders>) {
         let (said, was_said) = mpsc::channel();
         let speak = move || {
             speaker(&failure);
-            // Nobody waits for it any longer than that.
+            // The receiver may have given up.
             let _ = said.send(());
         };
-        // Where no thread can be had, the code alone must do.
+        // If no thread can be started, the exit code has to be enough.
         if thread::Builder::new().spawn(speak).is_ok() {
             let _ = was_said.recv_timeout(LAST_WORDS);
         }

@@ -1,4 +1,4 @@
-//! The signals that reach this program.
+//! The signals that this program receives.
 
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,17 +11,17 @@ use super::stop::{is_stop, signal_name};
 use crate::errors::Failure;
 use crate::exit::Exit;
 
-/// A stream of signals, from the moment it is made.
+/// A stream of signals, from its creation on.
 ///
-/// A stop signal ends the program within two seconds, whatever hangs, unless a session is held: that takes each signal
-/// as one to be answered, and ends when it is done with saving.
+/// A stop signal ends the program within two seconds, even if something hangs. An exception is a session: it
+/// reacts to each signal, and ends when the last push is done.
 pub(crate) struct Signals {
     incoming: mpsc::UnboundedReceiver<Signal>,
     outgoing: mpsc::UnboundedSender<Signal>,
     orders: watch::Sender<Orders>,
 }
 
-/// Those that a command is told of, and that mean nothing to this program itself.
+/// Signals that are forwarded to a command, and have no meaning for this program.
 const PASSED_ON: [Signal; 5] = [Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::WINCH];
 
 impl Signals {
@@ -33,12 +33,12 @@ impl Signals {
         Ok(Self { incoming, outgoing, orders })
     }
 
-    /// Says by whom the last words are spoken if the program has to be ended.
+    /// Sets how the last message is printed if the program has to be ended by force.
     pub(crate) fn speak_through(&self, speaker: Speaker) {
         self.orders.send_modify(|orders| orders.speaker = Some(speaker));
     }
 
-    /// Listens also for those that are passed on to a command.
+    /// Also listens for the signals that are forwarded to a command.
     pub(crate) fn listen_for_all(&mut self) -> Result<(), Failure> {
         for which in PASSED_ON {
             let mut stream = signal(SignalKind::from_raw(which.as_raw())).map_err(|error| {
@@ -57,29 +57,29 @@ impl Signals {
         Ok(())
     }
 
-    /// Says whether a session is held, which is saved before the program ends.
+    /// Sets whether there is a session, which is pushed before the program ends.
     pub(crate) fn hold(&self, held: bool) {
         self.orders.send_modify(|orders| orders.held = held);
     }
 
-    /// Says which group must not outlive this program.
+    /// Sets the process group that must not outlive this program.
     pub(crate) fn guard(&self, group: Option<Group>) {
         self.orders.send_modify(|orders| orders.group = group);
     }
 
-    /// Ends the program at `at` with this failure, whatever hangs.
+    /// Ends the program at `at` with this failure, even if something hangs.
     pub(crate) fn end_at(&self, at: Instant, failure: Failure) {
         self.orders.send_modify(|orders| orders.end_at(at, failure));
     }
 
-    /// Ends the program soon, whatever hangs.
+    /// Ends the program soon, even if something hangs.
     pub(crate) fn end_soon(&self, failure: Failure) {
         self.orders.send_modify(|orders| orders.end_soon(failure));
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> Signal {
-        // This has a sender itself: the stream does not end.
+        // `self` has a sender, so the stream never ends.
         let Some(signal) = self.incoming.recv().await else { std::future::pending().await };
         if self.orders.borrow().held {
             self.orders.send_modify(Orders::answer);
@@ -87,7 +87,7 @@ impl Signals {
         signal
     }
 
-    /// Waits for the next one that ends what is going on; others are dropped.
+    /// Waits for the next stop signal; other signals are dropped.
     pub(crate) async fn next_stop(&mut self) -> Signal {
         loop {
             let signal = self.next().await;

@@ -1,13 +1,13 @@
-//! The signals by which somebody tells the program to stop.
+//! Signals that tell the program to stop.
 
 use rustix::process::Signal;
 
 use crate::errors::Failure;
 use crate::exit::Exit;
 
-/// Those that end what is going on.
+/// The stop signals.
 pub(super) const STOPPING: [Signal; 2] = [Signal::TERM, Signal::INT];
-/// Whether this one tells the program to come to an end.
+/// Whether this is a stop signal.
 pub(crate) fn is_stop(signal: Signal) -> bool {
     STOPPING.contains(&signal)
 }
@@ -23,7 +23,7 @@ pub(crate) fn signal_name(signal: Signal) -> String {
     }
 }
 
-/// Returns the failure of work that was told to stop.
+/// Returns the failure of work that a signal stopped.
 pub(crate) fn interrupted(signal: Signal) -> Failure {
     Failure::new(Exit::signal(signal.as_raw()), format!("stopped by {}", signal_name(signal)))
         .hint("no partial change remains; run the command again to continue")

@@ -1,4 +1,4 @@
-//! Processes that the command started and that left its group: daemons, and what `setsid` made.
+//! Processes that the command started and that left its group: daemons, and children of `setsid`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,45 +8,45 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open,
 
 use super::helper::is_helper;
 
-/// A process, told apart from a later one of the same number by when it began.
+/// A process. The start time tells it from a later process with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Process {
     id: i32,
     began: u64,
 }
 
-/// All that descends from this program, but for what did before the command was started.
+/// All descendants of this program, except those that existed before the command was started.
 ///
-/// As the reaper of orphans, this program is the parent of whatever lost its own. Where there is no `/proc`,
-/// none is found.
+/// This program reaps orphans, so it is the parent of every process that lost its own. Without `/proc`, none
+/// is found.
 #[derive(Debug)]
 pub(super) struct Strays {
     before: BTreeSet<Process>,
 }
 
 impl Strays {
-    /// Notes which processes are none of the command's.
+    /// Notes the processes that do not belong to the command.
     pub(super) fn none_yet() -> Self {
         Self { before: below(getpid(), &BTreeSet::new()) }
     }
 
-    /// Whether any is left.
+    /// Whether any of them is left.
     pub(super) fn are_alive(&self) -> bool {
         !below(getpid(), &self.before).is_empty()
     }
 
-    /// Sends a signal to each.
+    /// Sends a signal to each of them.
     pub(super) fn send(&self, signal: Signal) {
         for process in below(getpid(), &self.before) {
             let Some(id) = Pid::from_raw(process.id) else { continue };
-            // With a handle, the number can't come to mean another process unnoticed.
+            // While the handle is open, the id can't pass to another process unnoticed.
             let handle = pidfd_open(id, PidfdFlags::empty());
             if read(process.id).is_none_or(|found| found.process != process) {
                 continue;
             }
             let sent = match handle {
                 Ok(handle) => pidfd_send_signal(handle, signal),
-                // Some sandboxes have no such handles.
+                // Some sandboxes have no pidfds.
                 Err(Errno::NOSYS | Errno::PERM) => kill_process(id, signal),
                 Err(error) => Err(error),
             };
@@ -56,7 +56,7 @@ impl Strays {
         }
     }
 
-    /// Asks each to end.
+    /// Asks each of them to end.
     pub(super) fn terminate(&self) {
         self.send(Signal::TERM);
         self.send(Signal::CONT);
@@ -69,7 +69,7 @@ struct Found {
     is_dead: bool,
 }
 
-/// Returns the living descendants of a process, without those in `except` and what is below them.
+/// Returns the living descendants of a process, without those in `except` and their descendants.
 fn below(top: Pid, except: &BTreeSet<Process>) -> BTreeSet<Process> {
     let mut children: BTreeMap<i32, Vec<Found>> = BTreeMap::new();
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeSet::new() };
@@ -85,7 +85,7 @@ fn below(top: Pid, except: &BTreeSet<Process>) -> BTreeSet<Process> {
         for found in children.remove(&parent).unwrap_or_default() {
             if !except.contains(&found.process) && !is_helper(found.process.id) {
                 next.push(found.process.id);
-                // A dead one does nothing any more; it waits to be reaped.
+                // A dead process only waits to be reaped.
                 if !found.is_dead {
                     descendants.insert(found.process);
                 }
@@ -95,12 +95,12 @@ fn below(top: Pid, except: &BTreeSet<Process>) -> BTreeSet<Process> {
     descendants
 }
 
-/// Reads what the system says of a process; `None` where there is none any more.
+/// Reads the state of a process; `None` if it is gone.
 fn read(id: i32) -> Option<Found> {
     parse(id, &fs::read(format!("/proc/{id}/stat")).ok()?)
 }
 
-/// Parses a line of `/proc/ID/stat` (see proc(5)). The program's name, in parentheses, may hold anything.
+/// Parses a line of `/proc/ID/stat` (see proc(5)). The program's name, in parentheses, may contain anything.
 fn parse(id: i32, line: &[u8]) -> Option<Found> {
     let end = line.iter().rposition(|&byte| byte == b')')?;
     let mut fields = std::str::from_utf8(&line[end + 1..]).ok()?.split_ascii_whitespace();
@@ -128,7 +128,7 @@ mod tests {
         let mut old = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let strays = Strays::none_yet();
         let mut new = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        // Other tests of this process may start some as well.
+        // Other tests of this process may start processes too.
         let found = below(getpid(), &strays.before);
         assert!(found.iter().any(|process| process.id == new.id().cast_signed()));
         assert!(!found.iter().any(|process| process.id == old.id().cast_signed()));

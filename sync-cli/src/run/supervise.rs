@@ -1,4 +1,4 @@
-//! Passes signals on to the command, and ends it when this program is told to stop.
+//! Forwards signals to the command, and ends the command when this program is told to stop.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::signals::Signals;
 use super::stop::{is_stop, signal_name};
 use crate::output::Ui;
 
-/// How often it is looked whether what was told to end is gone.
+/// How often to check whether the processes are gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How a supervised command ended.
@@ -21,17 +21,17 @@ pub(crate) struct Supervised {
     pub(crate) ended: Ended,
     /// The signal that told this program to stop while the command ran.
     pub(crate) told: Option<Signal>,
-    /// When the time to be gone began to run: when it was told, or when the command ended by itself.
+    /// When the time limit started: at the signal, or when the command ended by itself.
     pub(crate) since: Instant,
 }
 
-/// The ending of what the command started: asked first, then killed.
+/// The steps of ending what the command started: first SIGTERM, then SIGKILL.
 enum Ending {
-    /// Nobody asked it to.
+    /// Not started.
     No,
-    /// Asked; to be killed then.
+    /// SIGTERM was sent; SIGKILL follows at this time.
     Asked(Instant),
-    /// Killed; given up then.
+    /// SIGKILL was sent; at this time the wait ends.
     Killed(Instant),
 }
 
@@ -44,11 +44,11 @@ impl Ending {
     }
 }
 
-/// Waits until the command and all that it started have ended.
+/// Waits until the command and everything that it started have ended.
 ///
-/// SIGTERM and SIGINT ask the group to end and, after the budget's grace, kill it; a second one kills at
-/// once. What the command itself leaves running when it ends, in its group or out of it, is ended in the same
-/// way.
+/// SIGTERM and SIGINT are answered by asking the group to end, and by killing it after the budget's grace. A
+/// second signal kills it at once. Processes that the command leaves running when it ends, inside its group
+/// or outside, are ended in the same way.
 pub(crate) async fn supervise(
     mut child: Child,
     signals: &mut Signals,
@@ -74,7 +74,7 @@ pub(crate) async fn supervise(
                 }
             }
             if matches!(ending, Ending::Killed(_)) {
-                // What was about to start another process when it was killed may have done so.
+                // A process may have started another one just before it was killed.
                 kill(&child);
             }
         }
@@ -86,7 +86,7 @@ pub(crate) async fn supervise(
                     since.get_or_insert_with(Instant::now);
                 }
                 Some(Event::Stopped(signal)) => stopped(&child, signal),
-                // The reaper ended without a word, which only a lost child explains.
+                // The reaper can only end without a report if the child was lost.
                 None => ended = Some(Ended::Signal(Signal::KILL.as_raw())),
             },
             signal = signals.next() => {
@@ -137,7 +137,7 @@ fn finish(child: &Child, ended: Ended, told: Option<Signal>, since: Option<Insta
     Supervised { ended, told, since: since.unwrap_or_else(Instant::now) }
 }
 
-/// The command was stopped: by the user, or for asking for the terminal too early.
+/// The command was stopped: by the user, or because it used the terminal too early.
 fn stopped(child: &Child, signal: Option<Signal>) {
     let Some(terminal) = &child.terminal else { return };
     if !(matches!(signal, Some(Signal::TTIN | Signal::TTOU)) && terminal.is_lent()) {

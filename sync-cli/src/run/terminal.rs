@@ -1,4 +1,4 @@
-//! Who the terminal belongs to.
+//! Which process group owns the terminal.
 
 use std::io;
 
@@ -14,10 +14,10 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Gives the terminal to the command's group, if stdin is one and it is ours to give.
+    /// Gives the terminal to the command's group, if stdin is a terminal and this program owns it.
     pub(crate) fn lend(command: Pid) -> Option<Self> {
         let stdin = io::stdin();
-        // In a container whose first process has its group outside, there is no such number: 0.
+        // In a container, the first process may have a group from outside, which has no number: 0.
         let own = Pid::from_raw(nix::unistd::getpgrp().as_raw())?;
         if !isatty(&stdin) || tcgetpgrp(&stdin) != Ok(own) {
             return None;
@@ -26,7 +26,7 @@ impl Terminal {
         terminal.hand_to(command).then_some(terminal)
     }
 
-    /// Whether the command's group has it.
+    /// Whether the command's group owns it.
     pub(crate) fn is_lent(&self) -> bool {
         tcgetpgrp(io::stdin()) == Ok(self.command)
     }
@@ -36,18 +36,19 @@ impl Terminal {
         self.hand_to(self.own);
     }
 
-    /// Stops this program's group as the user stopped the command, so that the shell has the terminal;
-    /// lends it again when the shell lets both go on.
+    /// Stops this program's group too when the user stops the command, so that the shell gets the terminal.
+    /// Gives the terminal to the command again when the shell continues both.
     pub(crate) fn suspend(&self) {
         self.take_back();
-        // Where no shell waits, the kernel ignores this, and the command goes on at once.
+        // If there is no shell, the kernel ignores this signal, and the command continues at once.
         let _ = kill_current_process_group(Signal::TSTP);
         self.hand_to(self.command);
     }
 
     fn hand_to(&self, group: Pid) -> bool {
-        // Who is not in the foreground is stopped for trying, unless it blocks the signal. Ignoring it
-        // would be inherited by what this program starts; blocking is for this thread and this moment.
+        // A background process that sets the terminal's owner is stopped, unless it blocks or ignores
+        // SIGTTOU. Child processes would inherit that it is ignored, so it is blocked, only for this thread
+        // and this call.
         let mut stop = SigSet::empty();
         stop.add(NixSignal::SIGTTOU);
         let blocked = stop.thread_block().is_ok();

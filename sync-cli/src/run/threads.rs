@@ -1,7 +1,8 @@
-//! The threads that a command works with: as many as make sense, or as few as will do where the system gives no more.
+//! The threads of a command: as many as are useful, or the minimum if the system allows no more.
 //!
-//! Jobs that block may wait for others: whoever walks a mount waits until what it found is read. So the threads for all
-//! that can wait at once are started before anything else is, and kept. What the system refuses later is only slower.
+//! A blocking job may wait for others: the walk through a mount waits until the files it found are read. So
+//! all threads that can wait at the same time are started before anything else, and kept. If the system
+//! refuses a thread later, the program is only slower.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,44 +19,45 @@ use tokio::runtime::{Builder, Runtime};
 use crate::errors::Failure;
 use crate::exit::Exit;
 
-/// How long a thread that was asked for may take to begin, before another is asked for.
+/// How long a requested thread may take to start before another one is requested.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How often it is looked whether a runtime is there.
+/// How often to check whether a runtime has started.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How often another is asked for.
+/// How many further threads are requested.
 const ATTEMPTS: u32 = 20;
-/// As good as for ever.
+/// Practically for ever.
 const KEPT: Duration = Duration::from_hours(24 * 365);
 
-/// Set while a panic is only how the runtime says that it was refused a thread.
+/// Set while a panic only means that the runtime was refused a thread.
 static TRYING: AtomicBool = AtomicBool::new(false);
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// A runtime, and how much it can do at once.
+/// A runtime, and how many tasks it runs at once.
 pub(crate) struct Threads {
     pub(crate) runtime: Runtime,
     pub(crate) parallelism: NonZeroUsize,
 }
 
-/// How many threads of which kind.
+/// How many threads of each kind to start.
 struct Plan {
-    /// Those for tasks, beside the main one; with none, that does it all.
+    /// Threads for tasks, besides the main thread; with 0, the main thread runs all tasks.
     workers: usize,
-    /// Those for jobs that block, which have to be there.
+    /// Threads for blocking jobs; all of them must start.
     blocking: usize,
 }
 
 impl Threads {
-    /// Starts what a command needs that works on so many mounts, and leaves room for `others` to be started later.
+    /// Starts the threads for a command with this many mounts, and leaves room for `others` to be started
+    /// later.
     ///
     /// # Errors
-    /// The system does not give the fewest threads that will do.
+    /// The system refuses even the minimum.
     pub(crate) fn start(mounts: usize, others: usize) -> Result<Self, Failure> {
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let mut refusal = None;
         for (workers, parallelism) in [(cores.get(), cores), (0, NonZeroUsize::MIN)] {
-            // In each mount one walk may be under way for what is brought and one for what is saved, with as many
-            // threads as there are cores. One more does what they wait for.
+            // Each mount may have one walk for a pull and one for a push at the same time, each with a thread
+            // per core. One more thread does the jobs that they wait for.
             let plan = Plan { workers, blocking: 2 * mounts * parallelism.get() + 1 };
             let started = try_threads(workers + plan.blocking + others).and_then(|()| plan.start());
             match started {
@@ -67,7 +69,7 @@ impl Threads {
     }
 }
 
-/// Returns the failure of a program that is refused a thread.
+/// Returns the failure of a program that was refused a thread.
 pub(crate) fn refused(error: &io::Error) -> Failure {
     Failure::new(Exit::FAILED, "cannot start the threads that this needs").caused_by(error).hint(
         "the system lets this user have no more: raise the limit (`ulimit -u`, or pids.max of a container), or end \
@@ -75,18 +77,18 @@ pub(crate) fn refused(error: &io::Error) -> Failure {
     )
 }
 
-/// Whether a panic says only that the runtime was refused a thread, which is noted.
+/// Whether a panic only means that the runtime was refused a thread. If so, the refusal is noted.
 pub(crate) fn is_refusal() -> bool {
     let refused = TRYING.load(Ordering::Relaxed);
     REFUSED.fetch_or(refused, Ordering::Relaxed);
     refused
 }
 
-/// Looks whether so many threads can be had at once.
+/// Checks whether this many threads can run at once.
 fn try_threads(count: usize) -> io::Result<()> {
     let gate = Mutex::new(());
     thread::scope(|scope| {
-        // None of them ends before all are there.
+        // No thread ends before all have started.
         let _closed = lock(&gate);
         for _ in 0..count {
             let wait = || drop(lock(&gate));
@@ -103,7 +105,7 @@ impl Plan {
             _ => Builder::new_multi_thread(),
         };
         if self.workers == 0 {
-            // Others may need what the system has left.
+            // Leave the rest of the system's threads to other programs.
             builder.max_blocking_threads(self.blocking);
         } else {
             builder.worker_threads(self.workers);
@@ -119,9 +121,9 @@ impl Plan {
             Err(Errno::AGAIN.into())
         };
         TRYING.store(true, Ordering::Relaxed);
-        // A runtime that is refused a thread panics.
+        // The runtime panics if it is refused a thread.
         let started = match self.workers {
-            // No other thread is there yet to be waited for.
+            // There are no other threads that it would wait for after a panic.
             0 => catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|_| Err(Errno::AGAIN.into())),
             _ => apart(start),
         };
@@ -131,8 +133,8 @@ impl Plan {
     }
 }
 
-/// Builds a runtime on another thread, which is left to itself where it panics: it would wait for ever for the threads
-/// that it has.
+/// Builds a runtime on another thread. If that thread panics, it is abandoned, because it would wait for ever
+/// for the threads that it has started.
 fn apart(start: impl FnOnce() -> io::Result<Runtime> + Send + 'static) -> io::Result<Runtime> {
     let (tell, told) = mpsc::channel();
     thread::Builder::new().spawn(move || drop(tell.send(start())))?;
@@ -145,7 +147,7 @@ fn apart(start: impl FnOnce() -> io::Result<Runtime> + Send + 'static) -> io::Re
     }
 }
 
-/// Starts the threads for jobs that block; false where not all of them begin.
+/// Starts the threads for blocking jobs; returns false if some do not start.
 fn fill(runtime: &Runtime, count: usize) -> bool {
     let gate = Arc::new(Mutex::new(()));
     let (begun, begins) = mpsc::channel();
