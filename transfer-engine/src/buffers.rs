@@ -1,14 +1,14 @@
-//! Large buffers that are used again and again: ever new memory costs a page fault for every 4 KiB, and the
-//! allocator keeps twice what is in use.
+//! Large buffers that are reused. New memory would cost a page fault for every 4 KiB, and the allocator would
+//! keep twice what is in use.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Free buffers that are kept.
+/// How many free buffers are kept.
 const KEPT: usize = 16;
 
-/// A place that buffers come from and go back to. Clones share it.
+/// A pool of buffers. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Buffers {
     free: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -16,7 +16,7 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Makes a place for buffers that hold so many bytes before they have to grow.
+    /// Makes a pool of buffers with this initial capacity, in bytes.
     pub(crate) fn new(capacity: usize) -> Self {
         Self { free: Arc::default(), capacity }
     }
@@ -26,7 +26,7 @@ impl Buffers {
         self.free().pop().unwrap_or_else(|| Vec::with_capacity(self.capacity))
     }
 
-    /// Shares what a buffer holds; it comes back here when the last part of that is dropped.
+    /// Makes a buffer's content shareable; the buffer returns to the pool when the last part is dropped.
     pub(crate) fn share(&self, buffer: Vec<u8>) -> Bytes {
         Bytes::from_owner(Shared { buffer, home: self.clone() })
     }

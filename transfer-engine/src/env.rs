@@ -1,6 +1,5 @@
-//! The seams to the machine: clock, randomness and spawning. The file system is reached through
-//! [`crate::local`] alone, which asks [`FileFaults`] before each call that changes something; so does the journal
-//! of what arrives.
+//! Access to the machine: clock, randomness and threads. The file system is accessed only by [`crate::local`]
+//! and the journal of arrivals. Both ask [`FileFaults`] before each call that changes something.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -17,32 +16,33 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// Gives random bytes that no other machine, nor a clone of this one, will be given.
+/// Gives random bytes that no other machine gets, not even a clone of this one.
 pub trait Random: Send + Sync {
     /// Fills `bytes`.
     fn fill(&self, bytes: &mut [u8]) -> io::Result<()>;
 }
 
-/// Runs work that blocks: file system calls, hashing, compression.
+/// Runs blocking work: file system calls, hashing, compression.
 pub trait Spawn: Send + Sync {
-    /// Starts `job` apart from the async threads.
+    /// Starts `job` outside the async threads.
     fn blocking(&self, job: Box<dyn FnOnce() + Send>);
-    /// Returns how many such jobs make sense at once.
+    /// Returns how many such jobs should run at once.
     fn parallelism(&self) -> usize;
 }
 
-/// Decides whether a call that changes the local file system, or reads the state, fails instead; for tests.
+/// Lets calls fail that change the local file system or read the state; for tests.
 pub trait FileFaults: Send + Sync {
-    /// Is asked before `operation` (the system call's name) on `path`; an error is returned in its place.
+    /// Is called before `operation` (the system call's name) on `path`. If it returns an error, the call
+    /// fails with it.
     fn before(&self, operation: &'static str, path: &Path) -> io::Result<()>;
 
-    /// Is asked the same before what is remembered of a mount is read.
+    /// Is called in the same way before the state of a mount is read.
     fn before_reading(&self, _operation: &'static str, _path: &Path) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// Everything that an engine takes from the machine it runs on.
+/// Everything that an engine uses of the machine it runs on.
 #[derive(Clone)]
 pub struct Env {
     parallelism: Option<NonZeroUsize>,
@@ -70,8 +70,8 @@ impl Env {
         }
     }
 
-    /// Has no more than so many jobs that block run at once, where there are fewer threads than cores. Still, two of
-    /// them may wait for others in each mount that is worked on.
+    /// Limits how many blocking jobs run at once, if there are fewer threads than cores. Nevertheless, two
+    /// jobs per mount may wait for others.
     #[must_use]
     pub fn with_parallelism(mut self, parallelism: NonZeroUsize) -> Self {
         self.parallelism = Some(parallelism);
@@ -92,14 +92,14 @@ impl Env {
         self
     }
 
-    /// Replaces the place where blocking work runs.
+    /// Replaces the threads for blocking work.
     #[must_use]
     pub fn with_spawn(mut self, spawn: Arc<dyn Spawn>) -> Self {
         self.spawn = spawn;
         self
     }
 
-    /// Lets `faults` decide about each local change.
+    /// Lets `faults` decide on each local change.
     #[must_use]
     pub fn with_file_faults(mut self, faults: Arc<dyn FileFaults>) -> Self {
         self.faults = Some(faults);
@@ -123,20 +123,20 @@ impl Env {
         self.spawn.parallelism().clamp(1, most)
     }
 
-    /// Runs `job` where blocking is allowed and returns what it returns.
+    /// Runs `job` on a thread for blocking work, and returns its result.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JobLost> {
         let (done, result) = oneshot::channel();
         self.spawn.blocking(Box::new(move || {
-            // The receiver is gone only when the caller no longer wants the answer.
+            // If the receiver is gone, the caller no longer wants the result.
             let _ = done.send(job());
         }));
         result.await.map_err(|_| JobLost)
     }
 
-    /// Starts `job` where blocking is allowed, without waiting for it.
+    /// Starts `job` on a thread for blocking work, without waiting for it.
     pub(crate) fn spawn_detached(&self, job: impl FnOnce() + Send + 'static) {
         self.spawn.blocking(Box::new(job));
     }
@@ -150,7 +150,7 @@ impl Env {
     }
 }
 
-/// A blocking job ended without an answer: it panicked, or the runtime is shutting down.
+/// A blocking job ended without a result: it panicked, or the runtime is shutting down.
 #[derive(Debug, thiserror::Error)]
 #[error("a background job ended without an answer")]
 pub(crate) struct JobLost;

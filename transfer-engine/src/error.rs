@@ -1,5 +1,4 @@
-//! What can go wrong with a whole operation. Trouble with one path goes to the
-//! [`Monitor`](crate::Monitor) instead.
+//! Errors of whole operations. A failure of one path goes to the [`Monitor`](crate::Monitor) instead.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,13 +9,13 @@ use policy_core::{PolicyError, TreePath};
 use crate::failure::{Cause, FailureKind};
 use crate::format::{ContextName, FormatError};
 
-/// Why an operation ended without doing its work.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no store at this place.
+    /// The store does not exist.
     #[error("no store at {location}")]
     NoStore {
-        /// The store's address, without secrets.
+        /// The store's URL, without secrets.
         location: String,
     },
     /// The store has no context of this name.
@@ -24,10 +23,10 @@ pub enum Error {
     NoContext {
         /// The name asked for.
         name: ContextName,
-        /// The store's address, without secrets.
+        /// The store's URL, without secrets.
         location: String,
     },
-    /// The context has no such snapshot, or it is forgotten.
+    /// The context has no such snapshot, or the snapshot is forgotten.
     #[error("context `{name}` has no snapshot {number}")]
     NoSnapshot {
         /// The context.
@@ -45,7 +44,7 @@ pub enum Error {
         /// The snapshot.
         number: u64,
     },
-    /// The context has another name now.
+    /// The context was renamed.
     #[error("context `{name}` was moved to `{to}`")]
     Moved {
         /// The name asked for.
@@ -53,7 +52,7 @@ pub enum Error {
         /// Its new name.
         to: ContextName,
     },
-    /// What should be a file is a directory.
+    /// The path is a directory, but a file was expected.
     #[error("`{path}` in `{name}@{number}` is a directory")]
     IsDirectory {
         /// The path.
@@ -63,7 +62,7 @@ pub enum Error {
         /// The snapshot.
         number: u64,
     },
-    /// The context has recycled what was at this path: it was not uploaded for too long.
+    /// The context has recycled the file at this path, because it was not pushed for too long.
     #[error("`{path}` in `{name}@{number}` was recycled")]
     Recycled {
         /// The path.
@@ -73,7 +72,7 @@ pub enum Error {
         /// The snapshot.
         number: u64,
     },
-    /// What should be a directory is a file or a symbolic link.
+    /// The path is a file or a symbolic link, but a directory was expected.
     #[error("`{path}` in `{name}@{number}` is not a directory")]
     NotADirectory {
         /// The path.
@@ -83,46 +82,46 @@ pub enum Error {
         /// The snapshot.
         number: u64,
     },
-    /// A context of this name is there already.
+    /// A context of this name exists already.
     #[error("context `{name}` exists")]
     ContextExists {
         /// The name.
         name: ContextName,
     },
-    /// The store did not do what was asked.
+    /// A request to the store failed.
     #[error("cannot {action} {key}")]
     Store {
-        /// What was tried, as an infinitive: `read`, `write`, `list`.
+        /// What was attempted, as an infinitive: `read`, `write`, `list`.
         action: &'static str,
         /// The object, or the prefix.
         key: String,
-        /// What the store said.
+        /// The store's error.
         source: object_store::Error,
     },
-    /// An object of the store is damaged, or of a format that this version doesn't know.
+    /// An object of the store is damaged, or has a format that this version does not know.
     #[error("{key} is not usable")]
     Format {
         /// The object.
         key: String,
-        /// What is wrong with it.
+        /// What is wrong.
         source: FormatError,
     },
-    /// An object holds other bytes than its digest says, also when read again.
+    /// The digest of an object does not match its bytes, even when it is read again.
     #[error("{key} is corrupt: {what}")]
     Corrupt {
         /// The object.
         key: String,
-        /// Which part of it.
+        /// The part of the object.
         what: String,
     },
-    /// The local file system did not do what was asked, and it was not about one path of the mount.
+    /// An operation of the local file system failed, and it does not concern a single path of the mount.
     #[error("cannot {action} {}", path.display())]
     Local {
-        /// What was tried, as an infinitive.
+        /// What was attempted, as an infinitive.
         action: &'static str,
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Another process works on the mount.
@@ -130,7 +129,7 @@ pub enum Error {
     Locked {
         /// The mount.
         mount: PathBuf,
-        /// Process id and host of who holds it.
+        /// Process id and host of the process that holds the lock.
         holder: String,
     },
     /// Another writer committed first, again and again.
@@ -138,10 +137,10 @@ pub enum Error {
     Beaten {
         /// The context.
         name: ContextName,
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
     },
-    /// The store gave no clear answer to the commit, also when asked again.
+    /// The store gave no clear answer to the commit, even after further requests.
     #[error("it is unknown whether snapshot {number} of `{name}` was committed")]
     CommitUnknown {
         /// The context.
@@ -151,7 +150,7 @@ pub enum Error {
         /// The last answer.
         source: object_store::Error,
     },
-    /// The commit landed, but each time so late that its packs could have been collected before.
+    /// The commit landed, but each time so late that its packs could have been collected before it.
     #[error("snapshot {number} of `{name}` reached the store too late to count")]
     TooLate {
         /// The context.
@@ -159,73 +158,73 @@ pub enum Error {
         /// The snapshot's number.
         number: u64,
     },
-    /// The store's clock and this machine's differ so much that one of them is wrong, or something in the
-    /// store was put in the future.
+    /// The store's clock and this machine's differ so much that one of them is wrong, or an object of the
+    /// store has a time in the future.
     #[error("the clocks of {location} and of this machine differ by {seconds} s")]
     ClockSkew {
-        /// The store's address, without secrets.
+        /// The store's URL, without secrets.
         location: String,
         /// How far the store's clock is ahead, in seconds.
         seconds: i64,
     },
     /// The deadline came before anything could be committed. What was sent by then is in the store, and the
-    /// next upload from this mount goes on from there.
+    /// mount's next push continues from there.
     #[error("the deadline passed before anything was committed to `{name}`")]
     OutOfTime {
         /// The context.
         name: ContextName,
     },
-    /// More would be sent than `max_upload` allows.
+    /// The push would send more than `max_upload` allows.
     #[error("the push would send at least {bytes} bytes, more than the limit of {limit}")]
     UploadTooLarge {
-        /// The bytes of changed content met before it stopped.
+        /// The bytes of changed content found before the push stopped.
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
-        /// The largest directories and files of what is new or may have changed, each with its bytes.
+        /// The largest new or possibly changed directories and files, each with its size in bytes.
         largest: Vec<(TreePath, u64)>,
     },
     /// The policy can't be used with this mount.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The context's objects belong to another store than this mount knows.
+    /// The store has another id than the one that the mount was synced with.
     #[error("{location} is not the store that this mount was synced with")]
     OtherStore {
-        /// The store's address, without secrets.
+        /// The store's URL, without secrets.
         location: String,
     },
-    /// The mount's path led to another directory when the mount had been read, again and again.
+    /// Again and again, the mount's path led to another directory after the mount had been read.
     #[error("{} was replaced by another directory during the push", mount.display())]
     Exchanged {
         /// The mount.
         mount: PathBuf,
     },
-    /// What writes to the mount could not be made to hold still, so that nothing was read.
+    /// The programs that write to the mount could not be paused, so nothing was read.
     #[error("cannot quiesce {}", mount.display())]
     Quiesce {
         /// The mount.
         mount: PathBuf,
-        /// Why.
+        /// The hook's error.
         source: io::Error,
     },
-    /// What should be a mount is a directory that this program keeps for itself.
+    /// The directory can't be a mount, because the program uses it itself.
     #[error("{} can't be a mount: it is {what}", mount.display())]
     OwnPlace {
         /// The directory.
         mount: PathBuf,
-        /// What it is.
+        /// What the directory is.
         what: &'static str,
     },
-    /// The store that was here is not any more: a disk may not be mounted, or a bucket may have been emptied.
+    /// The store has vanished: its disk may not be mounted, or its bucket may have been emptied.
     #[error("the store at {location} is gone: its description file is missing")]
     StoreGone {
-        /// The store's address, without secrets.
+        /// The store's URL, without secrets.
         location: String,
     },
-    /// Listings of the store contradict each other, or what an object says: one of them is not complete.
+    /// Listings of the store contradict each other or an object's content, so one of them is incomplete.
     #[error("a listing of {location} is not complete: {what}")]
     BadListing {
-        /// The store's address, without secrets.
+        /// The store's URL, without secrets.
         location: String,
         /// What does not fit together.
         what: String,
@@ -233,9 +232,9 @@ pub enum Error {
     /// Two mounts of one session contain each other.
     #[error("{} and {} contain each other, and can't both be mounts of one session", mount.display(), other.display())]
     Overlap {
-        /// The mount that was to be opened.
+        /// The mount to be opened.
         mount: PathBuf,
-        /// The one that is open.
+        /// The mount that is open.
         other: PathBuf,
     },
     /// The session has no mount of this path or context.
@@ -243,7 +242,7 @@ pub enum Error {
     NoMount {
         /// The session's id.
         session: String,
-        /// The path or the context that was asked for.
+        /// The path or the context that was requested.
         wanted: String,
     },
     /// The session is being released, was released, or was dropped.
@@ -252,25 +251,25 @@ pub enum Error {
         /// The session's id.
         session: String,
     },
-    /// What several callers waited for has failed.
+    /// An operation that several callers waited for failed.
     #[error(transparent)]
     Shared(Arc<Error>),
-    /// The session that holds the mount, in another process, could not do what it was asked for.
+    /// A session in another process, which holds the mount, failed.
     #[error("{message}")]
     Remote {
-        /// What kind of failure it was.
+        /// The kind of failure.
         kind: FailureKind,
-        /// The failure in words.
+        /// The failure's message.
         message: String,
         /// What to do about it; may be empty.
         hint: String,
-        /// What caused it.
+        /// The failure's cause.
         source: Option<Cause>,
     },
 }
 
 impl Error {
-    /// Returns the kind of failure, which is also known of one in another process.
+    /// Returns the kind of failure, which is known even if the failure is in another process.
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NoStore { .. } => FailureKind::NoStore,
@@ -292,7 +291,7 @@ impl Error {
         }
     }
 
-    /// Whether trying the same again may succeed.
+    /// Whether the same operation may succeed when it is retried.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Beaten { .. }
@@ -320,12 +319,12 @@ impl Error {
         }
     }
 
-    /// Whether it is the local state that is damaged.
+    /// Whether the local state is damaged.
     pub(crate) fn is_damaged_state(&self) -> bool {
         self.state_format().is_some_and(FormatError::is_damaged_state)
     }
 
-    /// Whether a later program wrote what was to be read of the local state.
+    /// Whether a newer program wrote the local state.
     pub fn is_later_state(&self) -> bool {
         self.state_format().is_some_and(FormatError::is_of_later_program)
     }
@@ -355,7 +354,7 @@ impl Error {
     }
 }
 
-/// Returns an error's message with those of its sources.
+/// Returns an error's message, followed by those of its sources.
 pub(crate) fn chain(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
     let mut source = e.source();

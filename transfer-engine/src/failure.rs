@@ -1,25 +1,25 @@
-//! What is known of a failure in another process.
+//! The description of a failure in another process.
 
 use std::error::Error as StdError;
 
 use serde::{Deserialize, Serialize};
 
-/// The kinds of failures that callers tell apart, for exit codes and hints.
+/// Kinds of failures that callers distinguish, for exit codes and hints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// There is no store.
+    /// The store does not exist.
     NoStore,
-    /// There is no such context.
+    /// The context does not exist.
     NoContext,
-    /// There is no such snapshot, path or mount.
+    /// The snapshot, path or mount does not exist.
     NotFound,
-    /// Other writers kept winning; nothing was written.
+    /// Other writers were first, again and again; nothing was committed.
     Beaten,
-    /// It is unknown whether the commit landed.
+    /// It is unknown whether the commit succeeded.
     CommitUnknown,
-    /// More would be sent than is allowed.
+    /// The push would send more than is allowed.
     UploadTooLarge,
     /// The policy or the mounts can't be used.
     Policy,
@@ -27,14 +27,14 @@ pub enum FailureKind {
     Locked,
     /// The session has ended.
     Ended,
-    /// What was asked of the session makes no sense.
+    /// The request to the session is invalid.
     BadRequest,
     /// Anything else.
     #[serde(other)]
     Failed,
 }
 
-/// One link of the chain of causes of a failure in another process.
+/// One error in the chain of causes of a failure in another process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Cause {
@@ -50,7 +50,7 @@ impl Cause {
     }
 }
 
-/// Returns the words of an error's causes, outermost first.
+/// Returns the messages of an error's causes, outermost first.
 pub(crate) fn causes(error: &dyn StdError) -> Vec<String> {
     let mut words = Vec::new();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Keeps a directory and a context in an object store in step.
+//! Syncs a directory with a context in an object store.
 //!
 //! ```text
 //!             scan      cut, hash, compress       put
@@ -11,9 +11,9 @@
 //!   head ─┘
 //! ```
 //!
-//! A [`Store`] is any [`ObjectStore`](object_store::ObjectStore); a [`Mount`] binds one of its contexts to a
-//! directory by a policy. [`Mount::push`] saves, [`Mount::pull`] brings, [`Mount::sync`] does both. What
-//! happens on the way goes to a [`Monitor`]; what it came to is a [`SyncReport`].
+//! A [`Store`] uses any [`ObjectStore`](object_store::ObjectStore); a [`Mount`] connects one of its contexts
+//! with a directory, by a policy. [`Mount::push`] and [`Mount::pull`] work in one direction, [`Mount::sync`]
+//! in both. Events go to a [`Monitor`]; the result is a [`SyncReport`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -113,7 +113,7 @@ pub use usage::Usage;
 mod tests {
     use super::*;
 
-    /// An embedder runs syncs on a runtime with several threads.
+    /// Embedders run syncs on a runtime with several threads.
     #[test]
     fn syncs_can_be_spawned() {
         fn is_send<T: Send>(_: T) {}

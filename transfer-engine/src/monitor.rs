@@ -1,14 +1,14 @@
-//! What an engine tells its caller while it works.
+//! What an engine reports to its caller while it works.
 
 use std::fmt;
 
 use policy_core::TreePath;
 use serde::{Deserialize, Serialize};
 
-/// Receives what happens during a sync; the last argument of whatever can take long.
+/// Receives the events of a sync; it is the last argument of every long operation.
 ///
-/// Every method has an empty body, so that a caller implements what it shows. Calls come from several
-/// threads at once and must return quickly: the sync waits for them.
+/// All methods have empty default bodies: a caller implements only what it shows. They are called from
+/// several threads at once, and must return quickly, because the sync waits for them.
 pub trait Monitor: Send + Sync {
     /// A new phase of the work began.
     fn phase(&self, _phase: Phase) {}
@@ -16,27 +16,27 @@ pub trait Monitor: Send + Sync {
     /// Counts went up; called often.
     fn progress(&self, _progress: &Progress) {}
 
-    /// Something is done, or in a dry run would be done, with one path.
+    /// Something is done with a path, or would be done in a dry run.
     fn path(&self, _event: &PathEvent<'_>) {}
 
-    /// Something that the user should know, and that no path is to blame for.
+    /// Something that the user should know, and that does not concern a single path.
     fn warning(&self, _warning: &str) {}
 
     /// One path failed and is left as it is; the sync goes on.
     fn problem(&self, _problem: &PathProblem) {}
 }
 
-/// A [`Monitor`] that keeps silent.
+/// A [`Monitor`] that ignores everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
 impl Monitor for Silent {}
 
-/// A part of a sync's work.
+/// A phase of a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Looking for the context's head.
+    /// Finding the context's head.
     Opening,
     /// Walking the mount and reading what changed; in a push, sending it too.
     Scanning,
@@ -44,11 +44,11 @@ pub enum Phase {
     Planning,
     /// Waiting for the last packs, writing the tree and committing it.
     Committing,
-    /// Bringing files.
+    /// Pulling files.
     Downloading,
-    /// Extracting archives; everything else has been brought.
+    /// Extracting archives, after all files have been pulled.
     Extracting,
-    /// Nothing more to do.
+    /// Finished.
     Done,
 }
 
@@ -66,16 +66,16 @@ impl fmt::Display for Phase {
     }
 }
 
-/// How far a phase has come. Totals are 0 until they are known.
+/// How far a phase has come. Totals are 0 while unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Files seen (while scanning) or brought (while downloading).
+    /// Files seen (while scanning) or pulled (while downloading).
     pub files_done: u64,
-    /// Files that there will be.
+    /// The total number of files.
     pub total_files: u64,
     /// Bytes of content read or written.
     pub bytes_done: u64,
-    /// Bytes that there will be.
+    /// The total number of bytes.
     pub total_bytes: u64,
 }
 
@@ -83,19 +83,19 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// It comes to be.
+    /// The path is added.
     Add,
-    /// Its content, kind or mode is replaced.
+    /// The path's content, kind or mode is replaced.
     Change,
-    /// It is removed.
+    /// The path is deleted.
     Delete,
-    /// It stays, although the other side differs.
+    /// The path stays, although the other side differs.
     Keep,
-    /// Both sides changed it.
+    /// Both sides changed the path.
     Conflict,
-    /// It is left out and reported.
+    /// The path is left out, and the output says why.
     Skip,
-    /// It is an archive that is extracted.
+    /// The path is an archive, which is extracted.
     Extract,
 }
 
@@ -139,15 +139,15 @@ pub struct PathEvent<'a> {
     pub path: &'a TreePath,
     /// What is done.
     pub action: Action,
-    /// Where it is done.
+    /// The side that changes.
     pub side: Side,
-    /// Why, in one line of words.
+    /// Why, as a phrase in one line.
     pub reason: &'a str,
-    /// The size in bytes of what is added, changed or deleted.
+    /// The size of what is added, changed or deleted, in bytes.
     pub size: u64,
 }
 
-/// Why one path could not take part.
+/// Why one path failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathProblem {
     /// The path, relative to the mount.
@@ -158,7 +158,7 @@ pub struct PathProblem {
     pub hint: String,
 }
 
-/// Says what a conflict copy is.
+/// Returns the reason of an event that adds a conflict copy.
 pub(crate) fn copy_reason(of: &TreePath) -> String {
     format!("the context's version of `{of}`, which both sides changed")
 }

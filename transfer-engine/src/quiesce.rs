@@ -1,4 +1,4 @@
-//! Making what writes to a mount hold still while an upload reads it.
+//! Pauses the programs that write to a mount while a push reads it.
 
 use std::fmt::Debug;
 use std::io;
@@ -8,19 +8,20 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-/// Makes what writes to a mount hold still while an upload reads it, or write down a state that can be read: a
-/// file system is frozen, a database writes a dump.
+/// Makes the programs that write to a mount pause while a push reads it, or write a consistent state: for
+/// example, a file system is frozen, or a database writes a dump.
 pub trait Quiesce: Debug + Send + Sync {
-    /// Is called before the mount is read, which begins when this is done. `deadline` is when the whole upload must
-    /// have ended. The future is dropped early where the upload is given up.
+    /// Is called before the mount is read; the read begins when the future is done. `deadline` is the
+    /// deadline of the whole push. The future is dropped early if the push is given up.
     fn quiesce<'a>(&'a self, mount: &'a Path, deadline: Option<Instant>) -> BoxFuture<'a, io::Result<()>>;
 
-    /// Is called once after each [`quiesce`](Self::quiesce): when the mount has been read, when that has failed, and
-    /// also when `quiesce` itself has failed or was dropped. It is carried through even if the upload is given up.
+    /// Is called once after each [`quiesce`](Self::quiesce): when the mount has been read, when reading has
+    /// failed, and also when `quiesce` itself has failed or was dropped. The future runs to its end even if
+    /// the push is given up.
     fn resume<'a>(&'a self, mount: &'a Path, deadline: Option<Instant>) -> BoxFuture<'a, io::Result<()>>;
 }
 
-/// A mount that holds still until this ends or is dropped.
+/// A paused mount, until `end` is called or this is dropped.
 pub(crate) struct Still(Option<Held>);
 
 struct Held {
@@ -36,7 +37,7 @@ impl Held {
 }
 
 impl Still {
-    /// Makes a mount hold still.
+    /// Pauses the programs that write to a mount.
     pub(crate) async fn begin(
         hook: &Arc<dyn Quiesce>,
         mount: &Path,
@@ -54,10 +55,10 @@ impl Still {
         }
     }
 
-    /// Lets everything go on.
+    /// Lets the programs continue.
     pub(crate) async fn end(mut self) -> io::Result<()> {
         match self.0.take() {
-            // On its own, so that it ends also if nobody waits for it any more.
+            // A task of its own runs to its end even if nobody waits for it any longer.
             Some(held) => tokio::spawn(held.resume()).await.unwrap_or_else(|e| Err(io::Error::other(e))),
             None => Ok(()),
         }

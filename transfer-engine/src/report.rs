@@ -1,4 +1,4 @@
-//! What a sync comes to.
+//! The result of a sync.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,54 +12,53 @@ pub enum Direction {
     Upload,
     /// From the context to the mount.
     Download,
-    /// Download, then upload.
+    /// First a pull, then a push.
     Both,
 }
 
-/// The figures of one sync. Counts are of tree entries: files, symbolic links, and directories that are
-/// empty or whose mode is not 0755.
+/// The figures of one sync. Counts are of tree entries: files, symbolic links, and directories that are empty
+/// or whose mode is not 0755.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SyncReport {
-    /// The snapshot that the mount now agrees with: the one just committed, or the head that was found.
+    /// The snapshot that the mount now agrees with: the one just committed, or the current head.
     pub snapshot: Option<u64>,
-    /// The snapshot that it succeeds, when one was committed.
+    /// The parent of the snapshot, if one was committed.
     pub parent: Option<u64>,
-    /// Entries that came to be on the side that was written.
+    /// Entries that were added on the side that was written.
     pub added: u64,
     /// Entries replaced there.
     pub changed: u64,
     /// Entries removed there.
     pub deleted: u64,
-    /// Entries in scope that needed nothing.
+    /// Entries in scope that did not have to change.
     pub unchanged: u64,
     /// Archives that were extracted.
     pub extracted: u64,
-    /// Conflicts met; with `KeepBoth` each left a copy.
+    /// Conflicts found; with `KeepBoth`, each has left a conflict copy.
     pub conflicts: u64,
-    /// Paths left out because of a problem.
+    /// Paths left out because of an error.
     pub failed: u64,
-    /// Paths in the context that have not been brought.
+    /// Paths in the context that have not been pulled yet.
     pub pending: u64,
-    /// Paths at which something else came to be while a download was bringing them. It stays, and the next
-    /// upload settles the conflict.
+    /// Paths at which something else appeared while a pull fetched them. It stays, and the next push resolves
+    /// the conflict.
     #[serde(default)]
     pub unsettled: u64,
     /// Deletions that were held back: by a guard, or because their directories kept changing.
     pub held_back: u64,
-    /// Those of them that were held back because their directories kept changing: a later upload decides them.
+    /// How many of those were held back because their directories kept changing; a later push decides them.
     #[serde(default)]
     pub in_doubt: u64,
-    /// Paths that were on file systems below the mount which are not there now: neither deleted nor brought.
+    /// Paths on file systems below the mount that are not mounted now: neither deleted nor pulled.
     pub unmounted: u64,
-    /// Files here that the context has recycled: they stay, and are not uploaded until they are changed.
+    /// Local files that the context has recycled: they stay, and are not pushed until they change.
     pub withheld: u64,
-    /// Files that left the context by age, in a snapshot of their own, or would.
+    /// Files that were recycled in a snapshot of their own, or would be.
     pub recycled: u64,
-    /// When the next file leaves the context by age, in seconds since 1970 by the store's clock, as far as an
-    /// upload had to look.
+    /// When the next file expires, in seconds since 1970 by the store's clock, as far as a push had to look.
     pub next_expiry: Option<i64>,
-    /// Files in scope whose content the context has now, in bytes.
+    /// The total size of the files in scope whose content the context has now, in bytes.
     pub total_bytes: u64,
     /// Bytes of local files read.
     pub bytes_read: u64,
@@ -71,21 +70,21 @@ pub struct SyncReport {
     pub bytes_stored: u64,
     /// Requests made to the store.
     pub requests: u64,
-    /// Packs that the context refers to and that are not in the store any more, as far as an upload looked.
+    /// Packs that the context refers to and that are missing in the store, as far as a push has checked.
     #[serde(default)]
     pub lost_packs: u64,
     /// Paths that were not sent before the deadline.
     pub unsent: u64,
-    /// Their bytes, as far as they were looked at.
+    /// The bytes of those paths, as far as known.
     pub unsent_bytes: u64,
     /// Whether the snapshot is partial: the deadline came before the work was done.
     pub partial: bool,
-    /// Whether the mount kept changing while it was read; the snapshot is marked.
+    /// Whether the mount kept changing while it was read; the snapshot is marked as unsettled.
     #[serde(default)]
     pub mount_unsettled: bool,
-    /// Whether a white list that holds nothing made the sync incomplete.
+    /// Whether a white list that matches nothing made the sync incomplete.
     pub nothing_in_scope: bool,
-    /// Whether what writes to the mount could not be made to hold still, or not be resumed.
+    /// Whether the programs that write to the mount could not be paused or resumed.
     pub quiesce_failed: bool,
     /// Whether `conflictPolicy: Fail` stopped the sync before it wrote anything.
     pub stopped_by_conflict: bool,
@@ -108,7 +107,7 @@ impl SyncReport {
         self.bytes_received = usage.bytes_received;
     }
 
-    /// Adds another sync's figures to these, as `sync` does for its download and its upload.
+    /// Adds the figures of a later sync, as `sync` does for its pull and its push.
     pub fn absorb(&mut self, later: &Self) {
         self.snapshot = later.snapshot.or(self.snapshot);
         self.parent = later.parent.or(self.parent);

@@ -1,12 +1,12 @@
-//! Counts of what was asked of a store.
+//! Counts of requests to a store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Requests and bytes since a [`Store`](crate::Store) was made. Retries that the object store client makes
-/// by itself are not seen here.
+/// Requests and bytes since a [`Store`](crate::Store) was made. Retries by the object store's client are not
+/// counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Requests.
+    /// Number of requests.
     pub requests: u64,
     /// Bytes of request bodies.
     pub bytes_sent: u64,
@@ -15,7 +15,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Returns what came after `earlier`.
+    /// Returns the difference from `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {

@@ -15,23 +15,23 @@ pub const MAX_BLOCK_RAW: u32 = 8 << 20;
 /// The most chunks in a block, so that tiny files can't make a footer larger than its pack.
 pub const MAX_BLOCK_CHUNKS: usize = 16 << 10;
 
-/// The zstd level of `uploadMode: File`: level 1 saves no time that could be measured, 3 costs a tenth.
+/// The zstd level of `uploadMode: File`: level 1 saves no measurable time, and level 3 costs a tenth more.
 const FILE_MODE_LEVEL: i32 = 2;
-/// The zstd level of `uploadMode: Archive`. What the levels above save costs far more CPU time
+/// The zstd level of `uploadMode: Archive`. Higher levels save little, and cost far more CPU time
 /// (docs/upload-modes.md).
 pub const ARCHIVE_MODE_LEVEL: i32 = 3;
 /// The zstd level of metadata.
 const METADATA_LEVEL: i32 = 1;
 
-/// Of a long chunk, so many pieces of so many bytes are compressed first. Where none of them gets smaller, the
-/// rest is not tried: on random data that is a seventh of all CPU time of a push.
+/// Of a long chunk, this many pieces of this many bytes are compressed first. If none of them gets smaller,
+/// the rest is not tried: with random data, that saves a seventh of all CPU time of a push.
 const SAMPLES: usize = 4;
 const SAMPLE: usize = 16 << 10;
 
-/// How a block lies in its pack.
+/// How a block is stored in its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Codec {
-    /// As it is: compressing did not make it smaller.
+    /// Uncompressed: compression did not make it smaller.
     Stored,
     /// One zstd frame.
     Zstd,
@@ -58,17 +58,17 @@ impl Codec {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SealedBlock {
-    /// How `bytes` holds the chunks.
+    /// How `bytes` encodes the chunks.
     pub codec: Codec,
     /// The length of all chunks together, in bytes.
     pub raw_len: u32,
-    /// What goes into the pack.
+    /// The bytes to append to the pack.
     pub bytes: Bytes,
     /// The chunks in order, each with its length; together `raw_len`.
     pub chunks: Vec<(ChunkId, u32)>,
 }
 
-/// Gathers chunks into blocks, one after the other, with one compressor for all.
+/// Gathers chunks into blocks, one after the other, with one compressor.
 ///
 /// ```text
 /// for chunk { if !takes(len) { finish() -> pack }; push(id, bytes); if is_full() { finish() -> pack } }
@@ -76,7 +76,7 @@ pub struct SealedBlock {
 #[derive(Debug)]
 pub struct BlockBuilder {
     target: usize,
-    /// A long chunk that is a block of its own: kept as it came.
+    /// A long chunk that is a block of its own; it is not copied.
     whole: Option<Bytes>,
     raw: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
@@ -96,21 +96,22 @@ impl BlockBuilder {
         .at_level(FILE_MODE_LEVEL)
     }
 
-    /// Compresses at this zstd level. Readers need not know it.
+    /// Sets the zstd level, on which readers do not depend.
     #[must_use]
     pub fn at_level(mut self, level: i32) -> Self {
         self.zstd = Some(Zstd { level, ..Zstd::default() });
         self
     }
 
-    /// Leaves blocks as they are, for chunks that would not get smaller.
+    /// Turns compression off, for chunks that would not get smaller.
     #[must_use]
     pub fn uncompressed(mut self) -> Self {
         self.zstd = None;
         self
     }
 
-    /// Whether a chunk of `len` bytes belongs in the block begun. Where not, finish it first.
+    /// Whether a chunk of `len` bytes belongs in the current block. If not, the caller finishes the block
+    /// first.
     pub fn takes(&self, len: usize) -> bool {
         self.is_empty()
             || (!self.is_full() && len < self.target && self.raw.len() + len <= MAX_BLOCK_RAW as usize)
@@ -118,13 +119,13 @@ impl BlockBuilder {
 
     /// Adds a chunk.
     ///
-    /// A chunk that an empty block gets and that alone fills it is not copied.
+    /// The first chunk of a block is not copied if it fills the block alone.
     ///
     /// # Errors
-    /// [`FormatError::TooLarge`] where the block would hold more than [`MAX_BLOCK_RAW`] bytes or
-    /// [`MAX_BLOCK_CHUNKS`] chunks, which does not happen to who asks [`takes`](Self::takes) and pushes what
-    /// [`cut`](super::cut) gives; [`FormatError::Invalid`] for a chunk without bytes. The block stays as it
-    /// was.
+    /// [`FormatError::TooLarge`] if the block would have more than [`MAX_BLOCK_RAW`] bytes or
+    /// [`MAX_BLOCK_CHUNKS`] chunks. It does not occur if the caller asks [`takes`](Self::takes) first and
+    /// pushes chunks made by [`cut`](super::cut). [`FormatError::Invalid`] for a chunk without bytes. After
+    /// an error, the block is unchanged.
     pub fn push(&mut self, id: ChunkId, data: Bytes) -> Result<(), FormatError> {
         if data.is_empty() {
             return Err(FormatError::unwritable(Part::Block, "a chunk without bytes"));
@@ -144,12 +145,12 @@ impl BlockBuilder {
         Ok(())
     }
 
-    /// Raw bytes so far.
+    /// Returns the number of raw bytes so far.
     pub fn raw_len(&self) -> usize {
         self.whole.as_ref().map_or(self.raw.len(), Bytes::len)
     }
 
-    /// Whether there is nothing to finish.
+    /// Whether the block has no chunks.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -159,7 +160,7 @@ impl BlockBuilder {
         self.raw_len() >= self.target || self.chunks.len() >= MAX_BLOCK_CHUNKS
     }
 
-    /// Takes over what another builder has begun, if both have, and together no more than `most` raw bytes.
+    /// Moves the chunks of `other` into this block, if both have some and together at most `most` raw bytes.
     pub(crate) fn absorb(&mut self, other: &mut Self, most: usize) {
         let both = !self.is_empty() && !other.is_empty() && self.whole.is_none() && other.whole.is_none();
         let chunks = self.chunks.len() + other.chunks.len();
@@ -169,7 +170,7 @@ impl BlockBuilder {
         }
     }
 
-    /// Compresses the block and begins the next; `None` where no chunk was pushed.
+    /// Compresses the block and begins the next; `None` if the block has no chunks.
     pub fn finish(&mut self) -> Option<SealedBlock> {
         if self.is_empty() {
             return None;
@@ -179,7 +180,7 @@ impl BlockBuilder {
         let raw = whole.as_deref().unwrap_or(&self.raw);
         let raw_len = raw.len() as u32;
         let zstd = self.zstd.as_mut();
-        // Where many chunks share a block, samples of some tell nothing of the others.
+        // If many chunks share a block, samples of some say nothing about the others.
         let worth_it = |zstd: &mut Zstd| whole.is_none() || zstd.gains_by_samples(raw);
         let packed = zstd.and_then(|zstd| if worth_it(zstd) { zstd.compress(raw) } else { None });
         let (codec, bytes) = match packed {
@@ -191,7 +192,7 @@ impl BlockBuilder {
     }
 }
 
-/// A compressor and the buffer it writes to, used again and again.
+/// A reusable compressor with its output buffer.
 pub(crate) struct Zstd {
     level: i32,
     context: Option<Compressor<'static>>,
@@ -205,14 +206,14 @@ impl Default for Zstd {
 }
 
 impl Zstd {
-    /// Whether it is worth trying to compress a long chunk.
+    /// Whether a long chunk is worth compressing.
     fn gains_by_samples(&mut self, raw: &[u8]) -> bool {
         let mut pieces = raw.chunks(SAMPLE).step_by((raw.len() / SAMPLE / SAMPLES).max(1));
         pieces.any(|piece| self.compress(piece).is_some())
     }
 
-    /// Returns `raw` compressed, or `None` where that is no smaller. A compressor that fails for want of
-    /// memory is the same case: storing is always right.
+    /// Returns `raw` compressed, or `None` if that is not smaller. A compressor that fails for lack of memory
+    /// counts as the same case, because storing the block uncompressed is always correct.
     pub(crate) fn compress(&mut self, raw: &[u8]) -> Option<&[u8]> {
         if self.context.is_none() {
             self.context = Compressor::new(self.level).ok();
@@ -231,7 +232,7 @@ impl std::fmt::Debug for Zstd {
     }
 }
 
-/// Unpacks blocks, one after the other, with one decompressor and one buffer for all.
+/// Unpacks blocks, one after the other, with one decompressor and one buffer.
 #[derive(Default)]
 pub struct BlockOpener {
     context: Decompressor<'static>,
@@ -239,16 +240,16 @@ pub struct BlockOpener {
 }
 
 impl BlockOpener {
-    /// Returns an opener; it takes memory with its first block.
+    /// Returns an opener; it allocates memory with its first block.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Returns the raw bytes of a block, exactly `raw_len` of them. They are not verified: that is done chunk
-    /// by chunk, with [`ChunkId::of`].
+    /// Returns the raw bytes of a block, exactly `raw_len` of them. They are not verified: the caller does
+    /// that chunk by chunk, with [`ChunkId::of`].
     ///
     /// # Errors
-    /// As [`open_block`].
+    /// Those of [`open_block`].
     pub fn open<'a>(
         &'a mut self,
         codec: Codec,
@@ -277,11 +278,11 @@ impl std::fmt::Debug for BlockOpener {
     }
 }
 
-/// Returns the raw bytes of a block that lies as `stored` in its pack.
+/// Returns the raw bytes of a block whose bytes in the pack are `stored`.
 ///
 /// # Errors
-/// [`FormatError::TooLarge`] where `raw_len` is above [`MAX_BLOCK_RAW`]; [`FormatError::Invalid`] where the
-/// bytes do not unpack, or not to exactly `raw_len`. No more than `raw_len` bytes are ever taken.
+/// [`FormatError::TooLarge`] if `raw_len` is above [`MAX_BLOCK_RAW`]; [`FormatError::Invalid`] if the bytes
+/// do not unpack, or not to exactly `raw_len` bytes. Never allocates more than `raw_len` bytes.
 pub fn open_block(codec: Codec, raw_len: u32, stored: &[u8]) -> Result<Vec<u8>, FormatError> {
     let mut opener = BlockOpener::new();
     match codec {
@@ -301,10 +302,11 @@ fn wrong_length(declared: u32, found: usize) -> FormatError {
     }
 }
 
-/// What a byte of zstd can unpack to at most: a block of 4 bytes to 128 KiB of the same.
+/// The most bytes that one byte of zstd can unpack to: a zstd block of 4 bytes may stand for 128 KiB of one
+/// value.
 const MOST_FROM_A_BYTE: usize = 32 << 10;
 
-/// Unpacks one zstd frame to exactly `raw_len` bytes in `out`; the caller has bounded `raw_len`.
+/// Unpacks one zstd frame to exactly `raw_len` bytes in `out`. The caller has bounded `raw_len`.
 pub(crate) fn unpack(
     context: &mut Decompressor<'static>,
     part: Part,
@@ -314,12 +316,13 @@ pub(crate) fn unpack(
 ) -> Result<(), FormatError> {
     out.clear();
     let invalid = |what: String| FormatError::Invalid { part, offset: 0, what };
-    // No memory is taken for what so few bytes can't be.
+    // No memory is allocated for a length that so few bytes can't unpack to.
     if raw_len > stored.len().saturating_mul(MOST_FROM_A_BYTE) {
         return Err(invalid(format!("{} bytes can't unpack to {raw_len}", stored.len())));
     }
     out.try_reserve_exact(raw_len).map_err(|e| invalid(format!("no memory for {raw_len} bytes: {e}")))?;
-    // A buffer that is used again may be larger than this block: what it gives beyond is refused below.
+    // A reused buffer may be larger than this block. If it receives more than `raw_len` bytes, the check
+    // below fails.
     context
         .decompress_to_buffer(stored, out)
         .map_err(|e| invalid(format!("it does not unpack to {raw_len} bytes: {e}")))?;
@@ -415,12 +418,12 @@ mod tests {
         }
         assert!(!Zstd::default().gains_by_samples(&SplitMix(7).bytes(len)));
 
-        // Of what is shorter than a sample all is looked at.
+        // A chunk shorter than a sample is compressed as a whole.
         let mut builder = BlockBuilder::new(1000);
         push(&mut builder, text(1, 2000));
         assert_eq!(builder.finish().unwrap().codec, Codec::Zstd);
 
-        // What is short among much that is random is found by nobody's sample.
+        // Samples would miss a few short compressible chunks among many random ones.
         let mut builder = BlockBuilder::new(FILE_MODE_TARGET);
         for seed in 0..24 {
             let few = if seed % 3 == 1 { text(seed, 10_000) } else { SplitMix(seed).bytes(20_000) };
@@ -456,14 +459,14 @@ mod tests {
         insta::assert_snapshot!(error, @"block has a raw length of 67108864, and 8388608 is the limit");
         assert!(opener.out.capacity() <= MAX_BLOCK_RAW as usize);
 
-        // One byte too many or too few, also into a buffer that has room.
+        // One byte too many or too few fails, even if the buffer has room.
         let block = zstd::bulk::compress(&[7; 1000], 1).unwrap();
         for wrong in [0, 999, 1001] {
             assert!(opener.open(Codec::Zstd, wrong, &block).is_err());
             assert!(opener.open(Codec::Stored, wrong, &[7; 1000]).is_err());
         }
         assert_eq!(opener.open(Codec::Zstd, 1000, &block).unwrap(), [7; 1000]);
-        // Two frames are not one, even where they add up.
+        // Two frames are refused, even if their lengths add up.
         let two = [zstd::bulk::compress(&[7; 600], 1).unwrap(), block].concat();
         assert!(opener.open(Codec::Zstd, 1000, &two).is_err());
     }

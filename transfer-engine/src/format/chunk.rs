@@ -1,4 +1,4 @@
-//! Where a file is cut, and what its pieces are called.
+//! Where a file is cut into chunks, and the ids of chunks.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -8,12 +8,12 @@ use sha2::{Digest as _, Sha256};
 
 /// The shortest chunk, in bytes, unless its file ends: 256 KiB.
 pub const CHUNK_MIN: usize = 256 << 10;
-/// The length around which chunks gather, in bytes: 1 MiB.
+/// The average length of a chunk, in bytes: 1 MiB.
 pub const CHUNK_AVG: usize = 1 << 20;
 /// The longest chunk, in bytes: 4 MiB.
 pub const CHUNK_MAX: usize = 4 << 20;
 
-/// The name of a chunk: the SHA-256 of its bytes.
+/// The id of a chunk: the SHA-256 of its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkId(pub [u8; 32]);
 
@@ -24,7 +24,7 @@ impl ChunkId {
     }
 }
 
-/// The chunk that zeros are cut into, as long as there are enough of them: [`CHUNK_MAX`] zeros, in which there is no cut.
+/// The chunk that long runs of zeros are cut into: [`CHUNK_MAX`] zeros, which contain no cut point.
 pub(crate) static ZEROS: LazyLock<ChunkId> = LazyLock::new(|| ChunkId::of(&vec![0; CHUNK_MAX]));
 
 impl fmt::Display for ChunkId {
@@ -39,38 +39,38 @@ impl fmt::Debug for ChunkId {
     }
 }
 
-/// The bits of the hash that are all zero at a cut, in a chunk that is still shorter than the average.
+/// The bits of the hash that are all zero at a cut, while the chunk is shorter than the average.
 const MASK_SHORT: u64 = 0x0000_d917_6753_7000;
-/// The same for a chunk that is longer.
+/// The same bits for a longer chunk.
 const MASK_LONG: u64 = 0x0000_d917_0753_7000;
-/// What each byte adds to the hash.
+/// The number that each byte adds to the hash.
 static GEAR: LazyLock<[u64; 256]> = LazyLock::new(|| {
     let mut gear = [0; 256];
     gear.iter_mut().zip(fastcdc::v2020::get_gear_with_seed(0).0.iter()).for_each(|(to, from)| *to = *from);
     gear
 });
-/// Bytes of one of the four stretches that are looked at side by side.
+/// The bytes of one of the four stretches that are hashed in parallel.
 const STRETCH: usize = 4 << 10;
-/// A byte is shifted out of the hash's bits that count before so many others follow: the masks end at bit 47.
+/// After this many more bytes, a byte no longer affects the bits that the masks test: they end at bit 47.
 const MEMORY: usize = 64;
 
-/// Returns the length of the first chunk of `buf`, or `None` where more bytes are needed to tell.
+/// Returns the length of the first chunk of `buf`, or `None` if more bytes are needed to know it.
 ///
-/// `buf` is what is left of a file, or its next bytes; `end_of_file` says which. What follows a cut has no
-/// influence on it, and it looks at no more than [`CHUNK_MAX`] bytes, so it does not depend on how the file is
-/// read. An empty file has no chunks: `None` at its end.
+/// `buf` has the next bytes of a file; `end_of_file` says whether these are all that are left. The cut
+/// depends only on the bytes before it, and on at most [`CHUNK_MAX`] bytes, so it does not depend on how the
+/// file is read. An empty file has no chunks: `None` at its end.
 ///
-/// The cut points are FastCDC's (Xia et al. 2020), with normalization level 1, as in the crate `fastcdc`, whose
-/// table this uses.
+/// The cut points are those of FastCDC (Xia et al. 2020) with normalization level 1, as in the crate
+/// `fastcdc`, whose table this function uses.
 pub fn cut(buf: &[u8], end_of_file: bool) -> Option<usize> {
     let window = &buf[..buf.len().min(CHUNK_MAX)];
     let is_whole = end_of_file || window.len() == CHUNK_MAX;
     find_cut(window).or_else(|| (is_whole && !window.is_empty()).then_some(window.len()))
 }
 
-/// Finds the first place at which the bytes before it ask for a cut.
+/// Finds the first cut point after [`CHUNK_MIN`] bytes.
 fn find_cut(window: &[u8]) -> Option<usize> {
-    // Bytes are tested in pairs, as the crate does it.
+    // Bytes are tested in pairs, as in the crate.
     let end = window.len() & !1;
     let gear = &*GEAR;
     let (mut at, mut hash) = (CHUNK_MIN, 0u64);
@@ -94,10 +94,11 @@ fn step(hash: u64, byte: u8, gear: &[u64; 256]) -> u64 {
     (hash << 1).wrapping_add(gear[usize::from(byte)])
 }
 
-/// Returns the hash after a group of four stretches, `None` where there is a cut in it.
+/// Returns the hash after a group of four stretches; `None` if there is a cut in one of them.
 ///
-/// A hash waits for the one before it, so that one stretch leaves the processor idle half of the time. As a
-/// byte is soon forgotten, the other three can begin a little earlier, with nothing.
+/// Each step of the hash depends on the step before, so hashing a single stretch leaves the processor idle
+/// half of the time. A byte affects the hash only for a short while. So the hashes of the other three
+/// stretches can start from zero, a few bytes before their stretch.
 fn side_by_side(group: &[u8], hash: u64, mask: u64, gear: &[u64; 256]) -> Option<u64> {
     let (first, rest) = group.split_at(STRETCH);
     let (second, rest) = rest.split_at(STRETCH);
@@ -113,10 +114,10 @@ fn side_by_side(group: &[u8], hash: u64, mask: u64, gear: &[u64; 256]) -> Option
     Some(d)
 }
 
-/// Returns the digest of a file that consists of `chunks`, given with their lengths in bytes.
+/// Returns the digest of a file that consists of `chunks`, each with its length in bytes.
 ///
-/// It is the SHA-256 of each chunk's id followed by its length (4 bytes, little-endian). Files with equal
-/// bytes have equal chunks and so equal digests, and no byte of a file is hashed twice.
+/// It is the SHA-256 over each chunk's id and length (4 bytes, little-endian). Files with equal bytes have
+/// equal chunks and so equal digests, and no byte of a file is hashed twice.
 pub fn file_digest(chunks: impl IntoIterator<Item = (ChunkId, u32)>) -> Digest {
     let mut hasher = Sha256::new();
     let mut record = [0; 36];
@@ -145,7 +146,7 @@ mod tests {
         lens
     }
 
-    /// Changed cut points would be no error that anyone sees: only every file stored once more.
+    /// Changed cut points would cause no visible error: every file would just be stored once more.
     #[test]
     fn golden_cut_points() {
         insta::assert_compact_debug_snapshot!(lens(&SplitMix(1).bytes(16 << 20)), @"[278755, 827435, 1633517, 1252205, 593103, 2103531, 805973, 1202200, 1619404, 1993092, 1534877, 1163367, 1263286, 506471]");
@@ -153,7 +154,7 @@ mod tests {
         assert_eq!(lens(&vec![0; 9 << 20]), [CHUNK_MAX, CHUNK_MAX, 1 << 20]);
     }
 
-    /// The words of `docs/format.md`, without the pairs of bytes by which the crate goes faster.
+    /// Cuts as `docs/format.md` describes it, without the crate's optimization for pairs of bytes.
     #[test]
     fn cuts_as_the_format_says() {
         let (gear, _) = fastcdc::v2020::get_gear_with_seed(0);

@@ -1,8 +1,8 @@
-//! Why bytes of the store can't be used, or a value can't be written.
+//! Why bytes of the store can't be used, or why a value can't be written.
 
 use std::fmt;
 
-/// The kind of object, or part of one, that an error speaks of.
+/// The kind of object, or part of one, that an error concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// A block of a pack.
@@ -34,20 +34,20 @@ impl fmt::Display for Part {
 
 /// Why bytes can't be read as a part of the format, or a value can't be written as one.
 ///
-/// Offsets count from the start of the part; inside compressed data, from the start of what it unpacks to.
+/// Offsets count from the start of the part, or inside compressed data from the start of the unpacked bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// A later program wrote this.
+    /// A newer program wrote this.
     #[error("{part} has format {found}, and this program reads up to {supported}: upgrade it")]
     UnsupportedVersion {
         /// What was read.
         part: Part,
-        /// The version it declares.
+        /// Its version.
         found: u32,
         /// The newest version that this program reads.
         supported: u32,
     },
-    /// A later program wrote this, and says by a field that it can't be used without knowing that.
+    /// A newer program wrote this, and marked a field that readers must know.
     #[error("{part} has a field with the tag {tag}, which this program does not know: upgrade it")]
     UnknownField {
         /// What was read.
@@ -63,7 +63,7 @@ pub enum FormatError {
         /// Where more bytes were expected.
         offset: u64,
     },
-    /// The bytes are not those that were written: their digest says so.
+    /// The bytes are not those that were written: their digest does not match.
     #[error("{part} is corrupt: its bytes do not match its digest")]
     Corrupt {
         /// What was read.
@@ -94,17 +94,17 @@ pub enum FormatError {
 }
 
 impl FormatError {
-    /// Whether reading the same bytes again may help: they were cut short or changed on their way.
+    /// Whether reading the bytes again may help, because they were truncated or changed on the way.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Truncated { .. } | Self::Corrupt { .. })
     }
 
-    /// Whether a later program wrote it.
+    /// Whether a newer program wrote it.
     pub(crate) fn is_of_later_program(&self) -> bool {
         matches!(self, Self::UnsupportedVersion { .. } | Self::UnknownField { .. })
     }
 
-    /// Whether it is the local state that is damaged, and not something in the store.
+    /// Whether the local state is damaged, and not something in the store.
     pub(crate) fn is_damaged_state(&self) -> bool {
         match self {
             Self::UnsupportedVersion { .. } | Self::UnknownField { .. } => false,
@@ -115,13 +115,13 @@ impl FormatError {
         }
     }
 
-    /// An [`Invalid`](Self::Invalid) about a value that was to be written.
+    /// Returns an [`Invalid`](Self::Invalid) error for a value that was to be written.
     pub(crate) fn unwritable(part: Part, what: impl Into<String>) -> Self {
         Self::Invalid { part, offset: 0, what: what.into() }
     }
 }
 
-/// Fails where `found` is a version after `supported`, or none at all.
+/// Fails if `found` is newer than `supported`, or is no version.
 pub(crate) fn check_version(part: Part, found: u32, supported: u32) -> Result<(), FormatError> {
     match found {
         0 => Err(FormatError::unwritable(part, "no format has the version 0")),
@@ -130,7 +130,7 @@ pub(crate) fn check_version(part: Part, found: u32, supported: u32) -> Result<()
     }
 }
 
-/// Fails where `found` is more than `limit`.
+/// Fails if `found` is more than `limit`.
 pub(crate) fn at_most(part: Part, what: &'static str, found: u64, limit: u64) -> Result<(), FormatError> {
     if found > limit { Err(FormatError::TooLarge { part, what, found, limit }) } else { Ok(()) }
 }

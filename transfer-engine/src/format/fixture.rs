@@ -1,10 +1,10 @@
-//! What the tests of this module share: reproducible bytes and small trees.
+//! Shared test fixtures: reproducible bytes and small trees.
 
 use policy_core::{Digest, Entry, Node, Timestamp, TreePath};
 
 use super::{BlockRef, ChunkId, ChunkRef, Codec, PackId, TreeEntry};
 
-/// SplitMix64 (Steele, Lea, Flood 2014): the golden tests depend on these very numbers.
+/// SplitMix64 (Steele, Lea, Flood 2014). The golden tests depend on these exact numbers.
 pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
@@ -26,7 +26,7 @@ impl SplitMix {
     }
 }
 
-/// Words in lines, as text is.
+/// Words in lines, similar to text.
 pub(crate) fn text(seed: u64, len: usize) -> Vec<u8> {
     const WORDS: [&str; 16] = [
         "the ", "context ", "of ", "a ", "session ", "is ", "kept ", "in ", "store ", "\n", "fn ", "{ ",
@@ -76,7 +76,7 @@ pub(crate) fn recycled(at: &str, size: u64) -> TreeEntry {
     TreeEntry { recycled: true, ..TreeEntry::bare(path(at), entry) }
 }
 
-/// One of everything that a tree can hold.
+/// A tree with one entry of each kind.
 pub(crate) fn tree() -> Vec<TreeEntry> {
     let mut archive = file("src/a.zip", vec![chunk("a.zip", 0, 400, block(2, 0))]);
     archive.extracted = true;

@@ -37,15 +37,16 @@ macro_rules! id {
 }
 
 id! {
-    /// The id of a pack, drawn at random by who puts it and never used again.
+    /// The id of a pack: random, chosen by the writer of the pack, and never used again.
     PackId
 }
 id! {
-    /// The id of a store, drawn at random when it is created.
+    /// The id of a store: random, chosen when the store is created.
     StoreId
 }
 id! {
-    /// The id of one life of a context: new when the context begins, also under a name used before.
+    /// The id of one lifetime of a context. It is new whenever a context is created, also under a name used
+    /// before.
     LineageId
 }
 

@@ -1,4 +1,4 @@
-//! Where each object lies in a store.
+//! The keys of a store's objects.
 
 use object_store::path::Path;
 
@@ -9,7 +9,7 @@ const CONTEXTS: &str = "contexts";
 const PACKS: &str = "packs";
 const GONE: &str = ".gone";
 
-/// What an object's key says about it. Keys are relative to the root of the store.
+/// What an object's key says. Keys are relative to the root of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum StoreKey {
     /// The store's own description.
@@ -21,7 +21,7 @@ pub enum StoreKey {
         /// Its number.
         number: u64,
     },
-    /// The mark that a snapshot is forgotten.
+    /// The mark of a forgotten snapshot.
     Gone {
         /// The context that it belongs to.
         context: ContextName,
@@ -47,7 +47,7 @@ impl StoreKey {
         }
     }
 
-    /// Parses a key; `None` for an object that is none of ours.
+    /// Parses a key; `None` for an object of another program.
     pub fn parse(key: &Path) -> Option<Self> {
         let key = key.as_ref();
         if key == META {
@@ -74,13 +74,13 @@ pub fn contexts_prefix() -> Path {
     path(CONTEXTS.to_owned())
 }
 
-/// Returns the prefix of a context's snapshots; a list of it begins with the newest.
+/// Returns the prefix of a context's snapshots. A listing of it begins with the newest.
 pub fn context_prefix(context: &ContextName) -> Path {
     path(format!("{CONTEXTS}/{}", context.to_segment()))
 }
 
-/// Returns the context whose prefix a delimited list of [`contexts_prefix`] shows; `None` where it is none
-/// of ours.
+/// Returns the context for a prefix that a delimited listing of [`contexts_prefix`] returned; `None` if
+/// another program wrote it.
 pub fn parse_context_prefix(prefix: &Path) -> Option<ContextName> {
     ContextName::from_segment(prefix.as_ref().strip_prefix(CONTEXTS)?.strip_prefix('/')?)
 }
@@ -90,12 +90,12 @@ pub fn packs_prefix() -> Path {
     path(PACKS.to_owned())
 }
 
-/// `Path::from` would escape the `~` of encoded names; what is made here is a valid path as it stands.
+/// `Path::from` would escape the `~` of encoded names. A key made here is already a valid path.
 fn path(key: String) -> Path {
     Path::parse(&key).unwrap_or_else(|_| Path::from(key))
 }
 
-/// The newest must sort first, because stores list in ascending order.
+/// The newest snapshot must sort first, because stores list keys in ascending order.
 fn encode_number(number: u64) -> String {
     format!("{:016x}", u64::MAX - number)
 }

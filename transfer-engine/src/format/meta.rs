@@ -1,4 +1,4 @@
-//! `ctxsync.json`: what a store says about itself.
+//! `ctxsync.json`: a store's description of itself.
 
 use serde_json::{Map, Value, json};
 
@@ -14,11 +14,11 @@ const DIGEST: &str = "sha256";
 /// The description of a store, written once when it is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreMeta {
-    /// The store's id, drawn at random.
+    /// The store's id, chosen at random.
     pub store_id: StoreId,
     /// The grace period of collection, in seconds.
     pub grace_seconds: u64,
-    /// When the store was created, in seconds since 1970, by the clock of who created it.
+    /// When the store was created, in seconds since 1970, by its creator's clock.
     pub created: i64,
 }
 
@@ -38,8 +38,8 @@ impl StoreMeta {
     /// Parses the text of `ctxsync.json`.
     ///
     /// # Errors
-    /// [`FormatError::UnsupportedVersion`] for a store of a later format; [`FormatError::Corrupt`] where the
-    /// digest does not match; [`FormatError::Invalid`] where this is no such text.
+    /// [`FormatError::UnsupportedVersion`] for a store of a newer format; [`FormatError::Corrupt`] if the
+    /// digest does not match; [`FormatError::Invalid`] if the text is no such description.
     pub fn decode(text: &[u8]) -> Result<Self, FormatError> {
         if text.len() > MAX_LEN {
             let (found, limit) = (text.len() as u64, MAX_LEN as u64);
@@ -82,8 +82,8 @@ fn invalid(what: impl Into<String>) -> FormatError {
     FormatError::Invalid { part: Part::StoreMeta, offset: 0, what: what.into() }
 }
 
-/// The SHA-256, in hex, of the members in the order of their names, as JSON without white space. It can be
-/// computed for any version, so a damaged text is never taken for a later format.
+/// Returns the SHA-256, in hexadecimal, of the members in the order of their names, as JSON without white
+/// space. It does not depend on the version, so damaged text is never mistaken for a newer format.
 fn digest(members: &Map<String, Value>) -> String {
     let mut members: Vec<_> = members.iter().collect();
     members.sort_by(|a, b| a.0.cmp(b.0));
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(StoreMeta::decode(META.encode().as_bytes()), Ok(META));
     }
 
-    /// The text with some members replaced, and the digest that it then has.
+    /// The text with some members replaced, and with a valid digest.
     fn signed(changes: &[(&str, Value)]) -> Vec<u8> {
         let Value::Object(mut members) = serde_json::from_str(&META.encode()).unwrap() else { panic!() };
         members.remove(DIGEST);

@@ -1,4 +1,4 @@
-//! The bytes in the store: what is written, and what is taken back as true.
+//! The format of a store: encoding what is written, and checking what is read.
 //!
 //! ```text
 //! file --cut--> chunks --compress--> blocks --append--> packs
@@ -8,8 +8,8 @@
 //!                             '---- snapshot: the commit
 //! ```
 //!
-//! Everything here is bytes in, bytes out. Every length is bounded before memory is taken for it, every
-//! digest is checked, and no input makes a reader panic. `docs/format.md` describes each byte.
+//! Everything here maps bytes to values and back. Every length is bounded before memory is allocated for it,
+//! every digest is checked, and no input makes a reader panic. `docs/format.md` describes each byte.
 
 mod block;
 mod chunk;

@@ -31,13 +31,13 @@ impl ContextName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`NameError`], which says what is wrong and what is allowed.
+    /// A [`NameError`], which says what is wrong and what is allowed.
     pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
         let name = name.into();
         match problem(&name) {
             None => Ok(Self(name)),
             Some(problem) => {
-                // An over-long name would bury the message.
+                // A very long name would hide the rest of the message.
                 let mut name = policy_core::escape(name.as_bytes());
                 if let Some((end, _)) = name.char_indices().nth(MAX_LEN) {
                     name.truncate(end);
@@ -53,15 +53,15 @@ impl ContextName {
         &self.0
     }
 
-    /// Returns the name as one segment of an object key: `/` becomes `~`, and a name that starts with `.`
-    /// gets a `~` before it, because hidden names are special to some stores and tools.
+    /// Returns the name as one segment of an object key. `/` becomes `~`. A name that starts with `.` gets a
+    /// `~` in front, because some stores and tools treat hidden names specially.
     pub(crate) fn to_segment(&self) -> String {
         let hidden = if self.0.starts_with('.') { "~" } else { "" };
         format!("{hidden}{}", self.0.replace('/', "~"))
     }
 
-    /// The inverse of [`to_segment`](Self::to_segment). No name starts with `/`, so a `~` in front can only
-    /// be the mark of a `.`.
+    /// The inverse of [`to_segment`](Self::to_segment). No name starts with `/`, so a leading `~` can only be
+    /// the mark of a leading `.`.
     pub(crate) fn from_segment(segment: &str) -> Option<Self> {
         let name = segment.strip_prefix('~').unwrap_or(segment).replace('~', "/");
         Self::new(name).ok().filter(|name| name.to_segment() == segment)

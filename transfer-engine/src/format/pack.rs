@@ -1,4 +1,4 @@
-//! Many blocks in one object that explains itself.
+//! Packs: many blocks in one object that lists its own content.
 
 use bytes::Bytes;
 use policy_core::Digest;
@@ -11,7 +11,8 @@ use super::{ChunkId, PackId, sha256};
 
 /// Bytes at which a pack is full: 32 MiB.
 pub const PACK_TARGET: u64 = 32 << 20;
-/// The longest pack that a reader accepts, in bytes: 512 MiB. Only the segment of a huge file comes near.
+/// The longest pack that a reader accepts, in bytes: 512 MiB. Only a pack with the segment of a huge file is
+/// nearly as long.
 pub const MAX_PACK_LEN: u64 = 512 << 20;
 /// The longest footer that a reader accepts, with its trailer, in bytes: 64 MiB.
 pub const MAX_FOOTER_LEN: u32 = 64 << 20;
@@ -21,7 +22,7 @@ pub const TRAILER_LEN: usize = 48;
 const VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"ctxpack\n";
 
-/// Where a block of chunks lies.
+/// The position of a block of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockRef {
     /// The pack.
@@ -30,9 +31,9 @@ pub struct BlockRef {
     pub offset: u32,
     /// Its length in the pack, in bytes.
     pub stored_len: u32,
-    /// The length of what it unpacks to, in bytes.
+    /// The length of the unpacked block, in bytes.
     pub raw_len: u32,
-    /// How it lies there.
+    /// Whether the block is compressed.
     pub codec: Codec,
 }
 
@@ -46,7 +47,7 @@ pub struct PackBuilder {
     footer: Writer,
 }
 
-/// A pack that is ready to be put.
+/// A pack that is ready to be sent.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SealedPack {
@@ -66,17 +67,17 @@ impl PackBuilder {
         Self { id, parts: Vec::new(), data_len: 0, blocks: 0, footer: Writer::new() }
     }
 
-    /// The pack's id.
+    /// Returns the pack's id.
     pub fn id(&self) -> PackId {
         self.id
     }
 
-    /// The length that the pack would have if it were finished now, in bytes (within a few).
+    /// Returns the length that the pack would have if it were finished now, give or take a few bytes.
     pub fn len(&self) -> u64 {
         self.data_len + self.footer.len() as u64 + TRAILER_LEN as u64
     }
 
-    /// Whether nothing was appended.
+    /// Whether nothing has been appended.
     pub fn is_empty(&self) -> bool {
         self.blocks == 0
     }
@@ -86,11 +87,11 @@ impl PackBuilder {
         self.len() >= PACK_TARGET
     }
 
-    /// Appends a block of chunks, and says where it lies.
+    /// Appends a block of chunks, and returns its position.
     ///
     /// # Errors
-    /// [`FormatError::TooLarge`] where the pack would be longer than [`MAX_PACK_LEN`], which does not happen
-    /// to who finishes packs that are full. The pack stays as it was.
+    /// [`FormatError::TooLarge`] if the pack would be longer than [`MAX_PACK_LEN`]. It does not occur if the
+    /// caller finishes full packs. After an error, the pack is unchanged.
     pub fn append(&mut self, block: SealedBlock) -> Result<BlockRef, FormatError> {
         let footer_len = 16 + block.chunks.len() as u64 * 36;
         let offset = self.room(block.bytes.len() as u64, footer_len)?;
@@ -110,10 +111,10 @@ impl PackBuilder {
         Ok(BlockRef { pack: self.id, offset, stored_len, raw_len, codec })
     }
 
-    /// Appends a segment, and says where it lies: the offset and the length, in bytes.
+    /// Appends a segment, and returns its offset and length, in bytes.
     ///
     /// # Errors
-    /// As [`append`](Self::append).
+    /// Those of [`append`](Self::append).
     pub fn append_segment(&mut self, bytes: Bytes, digest: Digest) -> Result<(u32, u32), FormatError> {
         at_most(Part::Segment, "a length", bytes.len() as u64, MAX_SEGMENT_LEN as u64)?;
         let offset = self.room(bytes.len() as u64, 48)?;
@@ -125,7 +126,7 @@ impl PackBuilder {
         Ok((offset, len))
     }
 
-    /// Returns where the next part begins, if there is room for it.
+    /// Returns the offset of the next part, if there is room for it.
     fn room(&self, data: u64, footer: u64) -> Result<u32, FormatError> {
         if data == 0 {
             return Err(FormatError::unwritable(Part::Footer, "a block without bytes"));
@@ -142,7 +143,7 @@ impl PackBuilder {
         self.parts.push(bytes);
     }
 
-    /// Ends the pack with its footer.
+    /// Ends the pack with its footer and trailer.
     pub fn finish(mut self) -> SealedPack {
         let mut tail = Writer::with_capacity(self.footer.len() + 8 + TRAILER_LEN);
         tail.varint(self.blocks as u64);
@@ -158,48 +159,48 @@ impl PackBuilder {
     }
 }
 
-/// What a pack holds, in the order in which it lies there.
+/// The content of a pack, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Footer {
-    /// Every block and segment; together they are all bytes before the footer.
+    /// All blocks and segments; together they fill the pack up to the footer.
     pub blocks: Vec<FooterBlock>,
 }
 
-/// One thing that a pack holds.
+/// One block or segment of a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FooterBlock {
     /// A block of chunks.
     Data {
-        /// Its first byte in the pack.
+        /// The block's first byte in the pack.
         offset: u32,
-        /// Its length in the pack, in bytes.
+        /// The block's length in the pack, in bytes.
         stored_len: u32,
-        /// The length of what it unpacks to, in bytes.
+        /// The length of the unpacked block, in bytes.
         raw_len: u32,
-        /// How it lies there.
+        /// Whether the block is compressed.
         codec: Codec,
-        /// Its chunks in order, each with its length; together `raw_len`.
+        /// The block's chunks in order, each with its length; together `raw_len` bytes.
         chunks: Vec<(ChunkId, u32)>,
     },
     /// A segment of a tree.
     Segment {
-        /// Its first byte in the pack.
+        /// The segment's first byte in the pack.
         offset: u32,
-        /// Its length, in bytes.
+        /// The segment's length, in bytes.
         len: u32,
-        /// The SHA-256 of its bytes.
+        /// The SHA-256 of the segment's bytes.
         digest: Digest,
     },
 }
 
 const KIND_SEGMENT: u8 = 1;
 
-/// Returns how many bytes at the end of a pack [`parse_footer`] needs. `tail` is the end of the pack, at
-/// least [`TRAILER_LEN`] bytes of it.
+/// Returns how many bytes from the end of a pack [`parse_footer`] needs. `tail` is the end of the pack, at
+/// least its last [`TRAILER_LEN`] bytes.
 ///
 /// # Errors
-/// [`FormatError::Truncated`] where `tail` is shorter; [`FormatError::Invalid`] where this is no pack's end;
-/// [`FormatError::TooLarge`] where the length can't be right.
+/// [`FormatError::Truncated`] if `tail` is shorter; [`FormatError::Invalid`] if it is not the end of a pack;
+/// [`FormatError::TooLarge`] if the length can't be right.
 pub fn footer_len(tail: &[u8], pack_size: u64) -> Result<u32, FormatError> {
     let start = tail
         .len()
@@ -217,11 +218,11 @@ pub fn footer_len(tail: &[u8], pack_size: u64) -> Result<u32, FormatError> {
     Ok(len as u32)
 }
 
-/// Parses the footer of a pack of `pack_size` bytes, of which `tail` is the end, as long as
-/// [`footer_len`] or the snapshot says, or longer.
+/// Parses the footer of a pack of `pack_size` bytes. `tail` is the end of the pack, at least as many bytes as
+/// [`footer_len`] or the snapshot says.
 ///
 /// # Errors
-/// Any [`FormatError`]: a footer is taken as a whole or not at all.
+/// Any [`FormatError`]: a footer is accepted as a whole or not at all.
 pub fn parse_footer(tail: &[u8], pack_size: u64) -> Result<Footer, FormatError> {
     let len = footer_len(tail, pack_size)? as usize;
     let Some(start) = tail.len().checked_sub(len) else {
@@ -310,7 +311,8 @@ mod tests {
     use super::*;
 
     fn block(data: &[&[u8]]) -> SealedBlock {
-        // The lengths of what is compressed are in the footer, and the level is no part of the format.
+        // The footer has the compressed lengths, and the zstd level is not part of the format. So the test
+        // fixes the level.
         let mut builder = BlockBuilder::new(1 << 20).at_level(1);
         for data in data {
             builder.push(ChunkId::of(data), Bytes::copy_from_slice(data)).unwrap();
@@ -380,7 +382,7 @@ mod tests {
         assert!(matches!(error, FormatError::TooLarge { .. }));
     }
 
-    /// A tail whose digest is made to agree.
+    /// A footer and trailer with a valid digest.
     fn signed(body: &[u8], version: u32) -> Vec<u8> {
         let mut w = Writer::new();
         w.bytes(body);

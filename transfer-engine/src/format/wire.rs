@@ -1,4 +1,4 @@
-//! Numbers and bytes as they lie in the store: LEB128 varints, zigzag, fixed arrays.
+//! How numbers and bytes are stored: LEB128 varints, zigzag, fixed arrays.
 
 use super::error::{FormatError, Part, at_most};
 
@@ -47,7 +47,7 @@ impl Writer {
         self.buf.extend_from_slice(v);
     }
 
-    /// A varint length, then the bytes.
+    /// Writes a varint length, then the bytes.
     pub(crate) fn blob(&mut self, v: &[u8]) {
         self.varint(v.len() as u64);
         self.bytes(v);
@@ -78,13 +78,13 @@ pub(crate) fn unzigzag(v: u64) -> i64 {
     (v >> 1) as i64 ^ -((v & 1) as i64)
 }
 
-/// Takes values off the front of a slice. Nothing is read beyond its end, and no memory is taken.
+/// Reads values from the front of a slice. It never reads beyond the end, and allocates no memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     part: Part,
     data: &'a [u8],
     pos: usize,
-    /// Where `data` begins in its part, for the offsets of errors.
+    /// The offset of `data` in its part, for error messages.
     base: u64,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         FormatError::Truncated { part: self.part, offset: self.base + self.data.len() as u64 }
     }
 
-    /// An error about what was just read.
+    /// Returns an error about the value that was just read.
     #[cold]
     pub(crate) fn invalid(&self, what: impl Into<String>) -> FormatError {
         FormatError::Invalid { part: self.part, offset: self.offset(), what: what.into() }
@@ -158,20 +158,20 @@ impl<'a> Reader<'a> {
         let mut shift = 7;
         loop {
             let byte = self.u8()?;
-            // The tenth byte holds the last bit of 64.
+            // The tenth byte has only the last of the 64 bits.
             if shift == 63 && byte > 1 {
                 return Err(self.invalid("a number above 64 bits"));
             }
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                // One value, one form: otherwise two byte strings would mean the same object.
+                // Each value has exactly one encoding; otherwise two byte strings would mean the same object.
                 return if byte == 0 { Err(self.invalid("a number that is padded")) } else { Ok(value) };
             }
             shift += 7;
         }
     }
 
-    /// A varint of at most `limit`.
+    /// Reads a varint of at most `limit`.
     #[inline]
     pub(crate) fn varint_max(&mut self, what: &'static str, limit: u64) -> Result<u64, FormatError> {
         let value = self.varint()?;
@@ -179,14 +179,14 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A varint of at most `limit` that becomes a `u32`.
+    /// Reads a varint of at most `limit` as a `u32`.
     #[inline]
     pub(crate) fn varint32(&mut self, what: &'static str, limit: u32) -> Result<u32, FormatError> {
         self.varint_max(what, u64::from(limit)).map(|v| v as u32)
     }
 
-    /// The count of things that follow, each of which takes at least `each` bytes of this reader: so a
-    /// count that passes is one that memory may be taken for.
+    /// Reads the number of items that follow. Each takes at least `each` bytes of this reader, so memory may
+    /// be allocated for a number that passes this check.
     pub(crate) fn count(&mut self, what: &'static str, each: usize) -> Result<usize, FormatError> {
         let count = self.varint()?;
         at_most(self.part, what, count, (self.remaining() / each.max(1)) as u64)?;
@@ -198,13 +198,13 @@ impl<'a> Reader<'a> {
         self.varint().map(unzigzag)
     }
 
-    /// A varint length of at most `limit`, then that many bytes.
+    /// Reads a varint length of at most `limit`, then that many bytes.
     pub(crate) fn blob(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], FormatError> {
         let len = self.varint_max(what, limit as u64)?;
         self.take(len as usize)
     }
 
-    /// Fails where bytes are left.
+    /// Fails if bytes are left.
     pub(crate) fn finish(self) -> Result<(), FormatError> {
         if self.remaining() == 0 {
             Ok(())

@@ -1,9 +1,9 @@
-//! Names of places outside any mount.
+//! Absolute paths, for places outside any mount.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Makes a path absolute and free of links, as far as it exists.
+/// Makes a path absolute, and resolves links as far as the path exists.
 pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     match path.canonicalize() {

@@ -1,24 +1,24 @@
-//! Which jobs write to a mount, so that one which nobody waits for any more can be waited out.
+//! The jobs that write to a mount, so that the end of an abandoned job can be awaited.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The jobs under way. To begin one never waits: whoever would wait for others to get their turn could be one
-/// that those wait for.
+/// The running jobs. A job starts without waiting for others: if it had to wait for its turn, it might wait
+/// for a job that waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Busy(watch::Sender<UnderWay>);
 
 #[derive(Debug, Default)]
 struct UnderWay {
-    /// How many were begun.
+    /// How many jobs were started.
     begun: u64,
-    /// The numbers of those that have not ended.
+    /// The numbers of the running jobs.
     jobs: BTreeSet<u64>,
 }
 
-/// A job that is under way until this is dropped.
+/// A running job; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Job {
     busy: Arc<Busy>,
@@ -26,7 +26,7 @@ pub(crate) struct Job {
 }
 
 impl Busy {
-    /// Begins a job.
+    /// Starts a job.
     pub(crate) fn begin(self: &Arc<Self>) -> Job {
         let mut number = 0;
         self.0.send_modify(|under_way| {
@@ -37,11 +37,11 @@ impl Busy {
         Job { busy: Arc::clone(self), number }
     }
 
-    /// Waits until all jobs have ended that were begun before this.
+    /// Waits until all jobs that were started before this call have ended.
     pub(crate) async fn quiet(&self) {
         let next = self.0.borrow().begun;
         let ended = |under_way: &UnderWay| under_way.jobs.first().is_none_or(|first| *first >= next);
-        // The sender is here as long as this is.
+        // `self` has the sender, so it is not closed.
         let _ = self.0.subscribe().wait_for(ended).await;
     }
 }

@@ -1,7 +1,8 @@
-//! File systems that are mounted below a mount: where they begin.
+//! Where file systems are mounted below a mount.
 //!
-//! Which one it is that begins at a place nobody can tell for sure: device numbers change with each boot. What can
-//! be told is that one does, by what the kernel says of a directory and of the one that holds it.
+//! Which file system it is can't be identified reliably, because device numbers change with each boot. That
+//! one begins at a directory can be told, by comparing what the kernel says of the directory and of its
+//! parent.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,15 +16,15 @@ use rustix::io::Errno;
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, stat_at};
 
-/// The mount of the kernel, and the device, that something is on.
+/// The kernel's mount, and the device, that something is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Old kernels don't tell it.
+    /// `None` on old kernels.
     mount: Option<u64>,
     device: (u32, u32),
 }
 
-/// What is to be known of a name in a directory.
+/// The facts about a name in a directory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Looked {
     pub(crate) kind: FileType,
@@ -32,18 +33,18 @@ pub(crate) struct Looked {
 }
 
 impl Looked {
-    /// Looks at `name` in `dir`, not through a link; `None` where nothing is.
+    /// Looks up `name` in `dir`, without following a link; `None` if it does not exist.
     pub(crate) fn at(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Self>> {
         match statx(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Self::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
-            // Some sandboxes don't know the call.
+            // Some sandboxes do not support the call.
             Err(Errno::NOSYS | Errno::PERM) => Ok(stat_at(dir, name)?.map(|stat| Self::of_stat(&stat))),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// Looks at an open directory.
+    /// Looks up an open directory.
     pub(crate) fn of_dir(dir: impl AsFd) -> io::Result<Self> {
         match statx(&dir, b"", AtFlags::EMPTY_PATH) {
             Err(Errno::NOSYS | Errno::PERM) => Ok(Self::of_stat(&rustix::fs::fstat(dir)?)),
@@ -67,17 +68,17 @@ impl Looked {
         }
     }
 
-    /// Returns device and inode, as other ways of asking tell them.
+    /// Returns device and inode, in the form of other system calls.
     pub(crate) fn identity(&self) -> (u64, u64) {
         let (major, minor) = self.place.device;
         (rustix::fs::makedev(major, minor), self.print.inode)
     }
 
-    /// Whether another file system begins here, in a directory that is at `above`.
+    /// Whether a file system begins here; `above` is the place of the parent directory.
     pub(crate) fn begins(&self, above: &Place) -> bool {
         let other_mount = self.place.mount != above.mount;
-        // A device may be another without a mount (a subvolume), and nothing can be moved across. Of what is no
-        // directory, overlays show the devices of their layers.
+        // A directory may be on another device without being a mount (a subvolume), and a rename can't cross
+        // that either. For anything but directories, overlays report the devices of their layers.
         other_mount || self.kind == FileType::Directory && self.place.device != above.device
     }
 }
@@ -87,7 +88,7 @@ fn statx(dir: impl AsFd, name: &[u8], flags: AtFlags) -> rustix::io::Result<Stat
     rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, what)
 }
 
-/// The places at which file systems were found to begin.
+/// The paths at which file systems begin, as far as known.
 #[derive(Debug, Default)]
 pub(crate) struct FileSystems(RwLock<BTreeSet<TreePath>>);
 
@@ -96,14 +97,14 @@ impl FileSystems {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(path);
     }
 
-    /// Notes where the file systems begin on which a directory of the mount is, or what there is of it. For who reads
-    /// no whole tree.
+    /// Notes the file systems that begin at a directory of the mount or above it, as far as the directory
+    /// exists. This is for operations that scan no whole tree.
     pub(crate) fn look(&self, mount: &MountDir, dir: &TreePath) -> io::Result<()> {
         let own = Looked::of_dir(mount.root())?.place;
         let mut at = dir.clone();
         let mut below: Option<(TreePath, Looked)> = None;
         loop {
-            // Whoever puts something there tells what is wrong with it.
+            // An error is reported when something is written there.
             let here = mount.dir(&at).and_then(Looked::of_dir).ok();
             if let (Some(here), Some((path, below))) = (&here, below)
                 && below.begins(&here.place)
@@ -118,7 +119,7 @@ impl FileSystems {
         }
     }
 
-    /// Returns the place where the file system begins that `path` is on; the root for the mount's own.
+    /// Returns the path at which the file system of `path` begins; the root for the mount's own file system.
     pub(crate) fn begin_of(&self, path: &TreePath) -> TreePath {
         let begins = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut at = Some(path.clone()).filter(|_| !begins.is_empty());
@@ -131,12 +132,12 @@ impl FileSystems {
         TreePath::root()
     }
 
-    /// Returns how many components of a path lead to the file system that it is on.
+    /// Returns the number of components of that path.
     pub(crate) fn depth_of(&self, path: &TreePath) -> u32 {
         depth(&self.begin_of(path))
     }
 
-    /// Returns the places, in order.
+    /// Returns all known paths, in order.
     pub(crate) fn all(&self) -> Vec<TreePath> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! What a stat says about a file, to tell later without reading whether it was touched.
+//! Fingerprints: what a stat says of a file, to find out later without reading whether the file was changed.
 
 use policy_core::Timestamp;
 use rustix::fs::{Stat, Statx, StatxTimestamp};
@@ -10,13 +10,13 @@ pub(crate) struct Fingerprint {
     pub(crate) mtime: Timestamp,
     pub(crate) ctime: Timestamp,
     pub(crate) inode: u64,
-    /// The permission bits as the file system shows them, which may be fewer than were asked for.
+    /// The permission bits as the file system shows them, possibly fewer than were set.
     pub(crate) mode: u16,
 }
 
-/// Local file systems stamp times from a clock that ticks every few milliseconds.
+/// Local file systems take times from a clock that ticks every few milliseconds.
 const GRAIN_NANOS: i128 = 20_000_000;
-/// Those that keep whole seconds only, or every second one.
+/// The same for file systems that keep only whole seconds, or only even ones.
 const COARSE_GRAIN_NANOS: i128 = 2_000_000_000;
 
 impl Fingerprint {
@@ -41,8 +41,9 @@ impl Fingerprint {
         }
     }
 
-    /// Whether a file that is written once more could look the same as at the stat taken at `moment`: its
-    /// times are within the clock's grain of that moment, so the next write may leave them as they are.
+    /// Whether a file could be written again after the stat at `moment` without a change in its fingerprint:
+    /// if its times are closer to that moment than a tick of the clock, the next write may leave them as they
+    /// are.
     pub(crate) fn is_racy(&self, moment: Timestamp) -> bool {
         let newest = if self.mtime > moment { self.ctime } else { self.mtime.max(self.ctime) };
         let grain =
@@ -50,7 +51,8 @@ impl Fingerprint {
         nanos(moment) - nanos(newest) < grain
     }
 
-    /// Whether both are of one file with one content, moved perhaps: a rename alone changes the ctime.
+    /// Whether both are fingerprints of one file with the same content, perhaps renamed: a rename changes
+    /// only the ctime.
     pub(crate) fn same_but_moved(&self, other: &Self) -> bool {
         Self { ctime: other.ctime, ..*self } == *other
     }
@@ -80,7 +82,7 @@ mod tests {
     fn l21_a_file_touched_within_the_grain_is_racy() {
         assert!(print(at(100, 0), at(100, 0)).is_racy(at(100, 10)));
         assert!(!print(at(100, 0), at(100, 0)).is_racy(at(100, 30)));
-        // The mtime was set back after the write: the ctime gives it away.
+        // The mtime was set back after the write, but the ctime shows the write.
         assert!(print(at(50, 0), at(100, 0)).is_racy(at(100, 10)));
     }
 

@@ -1,12 +1,13 @@
-//! What a git repository is on the disk, and in which order its files are to be read.
+//! The files of a git repository, and the order in which to read them.
 //!
-//! Refs, the index and logs name objects, which are never changed: they are written before what names them, and a
-//! repack removes them after it has written the packs that hold them as well. So what is named is there if the names
-//! are read first, and if nothing was missed or removed while the objects were read.
+//! Refs, the index and logs name objects. Objects never change, and they are written before anything names
+//! them. A repack removes objects only after it has written packs that also contain them. So if the names are
+//! read first, and if no object was missed or removed while the objects were read, then all named objects are
+//! there.
 
 use policy_core::TreePath;
 
-/// The names by which a directory of git's is known.
+/// The names that mark a git directory.
 #[derive(Debug, Default)]
 pub(crate) struct GitMarks {
     head: bool,
@@ -25,14 +26,13 @@ impl GitMarks {
         }
     }
 
-    /// Whether the directory is one of git's: a `.git`, or a bare repository.
+    /// Whether the directory is a git directory: a `.git`, or a bare repository.
     pub(crate) fn are_all_there(&self) -> bool {
         self.head && self.objects && self.refs
     }
 }
 
-/// Whether a file in a directory of git's is there only while git works on it: a lock, or an object or a pack that is
-/// being written.
+/// Whether a file in a git directory is temporary: a lock, or an object or pack that is still being written.
 pub(crate) fn is_passing(dir: &TreePath, name: &[u8]) -> bool {
     name.ends_with(b".lock")
         || (name.starts_with(b"tmp_") || name.starts_with(b".tmp-"))
@@ -42,21 +42,21 @@ pub(crate) fn is_passing(dir: &TreePath, name: &[u8]) -> bool {
 /// The part of a git repository that a path belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GitPart {
-    /// What names objects, and all that is neither.
+    /// Files that name objects, and everything else that is no object.
     Names,
     /// Objects, loose or in packs.
     Objects,
 }
 
 impl GitPart {
-    /// Returns the part of a path within the repository at `unit`, of which the submodules' are parts.
+    /// Returns the part of a path in the repository at `unit`. Submodules belong to their repository.
     pub(crate) fn of(unit: &TreePath, path: &TreePath) -> Self {
         let mut names = path.components().skip(unit.components().count()).enumerate();
         let mut in_module = false;
         while let Some((at, name)) = names.next() {
             match name {
                 b"modules" if at == 0 => in_module = true,
-                // The list of objects in a commit graph, and where others are, name objects.
+                // `objects/info` (commit graphs, alternates) names objects.
                 b"objects" if at == 0 || in_module && at > 1 => {
                     return match names.next() {
                         Some((_, b"info")) => Self::Names,

@@ -1,18 +1,18 @@
-//! The holes of sparse files: ranges that hold nothing, and read as zeros.
+//! Holes of sparse files: ranges that take no disk space and read as zeros.
 
 use std::os::fd::AsFd;
 
 use rustix::fs::{SeekFrom, Stat, seek};
 use rustix::io::Errno;
 
-/// Whether a file takes less room than its length: it may have holes.
+/// Whether a file takes less disk space than its length, so that it may have holes.
 pub(crate) fn is_sparse(stat: &Stat) -> bool {
     u64::try_from(stat.st_blocks).unwrap_or(u64::MAX).saturating_mul(512)
         < u64::try_from(stat.st_size).unwrap_or(0)
 }
 
-/// Returns where the first data at or after `at` begins in a file of `size` bytes; `size` where there is none. A file
-/// system that knows of no holes has data everywhere. Moves the file's offset.
+/// Returns where the first data at or after `at` begins in a file of `size` bytes; `size` if there is none.
+/// On a file system that does not support holes, everything is data. Moves the file's offset.
 pub(crate) fn data_from(file: impl AsFd, at: u64, size: u64) -> u64 {
     match seek(file, SeekFrom::Data(at)) {
         Ok(data) => data.clamp(at, size.max(at)),

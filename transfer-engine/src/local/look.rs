@@ -1,7 +1,8 @@
-//! What one look at a mount knows of its moment: what was changed after it began.
+//! Records what changes in a mount while it is scanned.
 //!
-//! What was not changed between the begin of a look and the stat of it is as it was at that begin. So a look
-//! that met nothing else has seen the tree of one moment, and needs no second one to prove it.
+//! If a path did not change between the start of a scan and the stat of the path, it is still as it was at
+//! the start. So a scan that finds no newer change has seen the tree at one moment, and needs no second scan
+//! to prove that.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,56 +13,56 @@ use policy_core::{Timestamp, TreePath};
 use super::fingerprint::Fingerprint;
 use crate::env::Env;
 
-/// What a tick of the clock that stamps changes may take longer than it should.
+/// How much later than due a tick of the file system's clock may come, in nanoseconds.
 const SLACK: i128 = 1_000_000;
-/// File systems that keep no fractions of seconds may keep every second one only.
+/// The tick of file systems that store only whole seconds, possibly only even ones.
 const COARSE_TICK: i128 = 2_100_000_000;
-/// So many directories that change are told apart; of more, every directory counts as one.
+/// The most changing directories that are tracked one by one. With more, every directory counts as changing.
 const MAX_DIRS: usize = 10_000;
 
-/// A look at a mount; the walk and the readers of files share it.
+/// One scan's record. The walk and the readers of files share it.
 #[derive(Debug)]
 pub(crate) struct Look {
     env: Env,
     began: i128,
-    /// Within what time of its stamp a change took place.
+    /// The tick of the file system's clock: a change happened within this time of its timestamp.
     tick: i128,
     seen: Mutex<Seen>,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Directories that changed in this look, or may have.
+    /// Directories that changed during this scan, or may have.
     dirs: BTreeSet<TreePath>,
-    /// Those that certainly changed in this look or one before it.
+    /// Directories that certainly changed during this scan or an earlier one.
     moving: BTreeSet<TreePath>,
-    /// There are too many of them to name.
+    /// Whether there are too many changing directories to track.
     everywhere: bool,
-    /// The directories of git's that were met; none lies in another.
+    /// The git directories that were found; none is inside another.
     git: BTreeSet<TreePath>,
-    /// Those of them in which something changed in this look.
+    /// The git directories in which something changed during this scan.
     units: BTreeSet<TreePath>,
-    /// Directories with packs in them.
+    /// Git's directories of packs.
     packs: Vec<TreePath>,
-    /// Whether something was listed and is not there any more.
+    /// Whether something was listed that is gone now.
     gone: bool,
-    /// Whether a directory changed in this look, but for those of git's.
+    /// Whether a directory outside git directories changed during this scan.
     stirred: bool,
-    /// Whether a file or link changed in this look, but for those of git's.
+    /// Whether a file or link outside git directories changed during this scan.
     changed: bool,
-    /// When the newest change that this look met is past for certain.
+    /// The time from which a change newer than all that were seen gets a later timestamp.
     settles: i128,
 }
 
 impl Look {
-    /// Begins a look.
+    /// Starts the record of a scan.
     pub(crate) fn begin(env: &Env) -> Self {
         let resolution = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
         let tick = i128::from(resolution.tv_sec) * 1_000_000_000 + i128::from(resolution.tv_nsec) + SLACK;
         Self { env: env.clone(), began: env.now().as_nanos(), tick, seen: Mutex::default() }
     }
 
-    /// Begins a look that follows this one: what changed in this one stays in doubt.
+    /// Starts the record of the next scan. What changed in this one stays in doubt.
     #[must_use]
     pub(crate) fn again(&self) -> Self {
         let seen = self.seen();
@@ -74,9 +75,9 @@ impl Look {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether what has this stat may have been changed since the look began.
+    /// Whether the file with this fingerprint may have changed since the scan started.
     ///
-    /// A time from the future is none of now: it was stamped before the clock was set back.
+    /// A time in the future does not count: it was set before the clock was set back.
     pub(crate) fn is_fresh(&self, print: &Fingerprint) -> bool {
         self.is_from_now(print) && self.is_of_past(print)
     }
@@ -101,20 +102,20 @@ impl Look {
                 seen.packs.push(path.clone());
             }
         }
-        // In this order a clock of a test's own hears of each directory.
+        // `is_of_past` comes first, so that a test's clock is called for each directory.
         if self.is_of_past(print) && self.is_from_now(print) {
             let stamp = print.ctime.as_nanos();
             self.stir(path, stamp > self.began, stamp + self.tick_of(print));
         }
     }
 
-    /// Notes that something was listed in a directory and is not there any more, or is something else.
+    /// Notes that something was listed in a directory and is gone now, or has become something else.
     pub(crate) fn note_gone(&self, dir: &TreePath) {
         self.seen().gone = true;
         self.stir(dir, true, self.env.now().as_nanos() + self.tick);
     }
 
-    /// Notes a directory that is one of git's, or lies in one.
+    /// Notes a git directory, or a directory inside one.
     pub(crate) fn note_git(&self, path: &TreePath) {
         let mut seen = self.seen();
         if seen.git.len() < MAX_DIRS && seen.unit_of(path).is_none() {
@@ -139,7 +140,7 @@ impl Look {
         }
     }
 
-    /// Notes a file or link if it may have been changed since the look began.
+    /// Notes a file or link if it may have changed since the scan started.
     pub(crate) fn note_leaf(&self, path: &TreePath, print: &Fingerprint) {
         if self.is_fresh(print) {
             let mut seen = self.seen();
@@ -151,39 +152,39 @@ impl Look {
         }
     }
 
-    /// Returns the repositories in which something changed in this look.
+    /// Returns the git directories in which something changed during this scan.
     pub(crate) fn units(&self) -> Vec<TreePath> {
         self.seen().units.iter().cloned().collect()
     }
 
-    /// Returns the directories with packs that were listed.
+    /// Returns git's directories of packs that were listed.
     pub(crate) fn packs(&self) -> Vec<TreePath> {
         self.seen().packs.clone()
     }
 
-    /// Whether something was listed in this look and is not there any more.
+    /// Whether something was listed in this scan that is gone now.
     pub(crate) fn has_lost(&self) -> bool {
         self.seen().gone
     }
 
-    /// Whether the directory changed in this look or one before it. What changed a moment before a look is quiet in
-    /// the next one, and was changed before all of this.
+    /// Whether the directory changed during this scan or an earlier one. A directory that changed just before
+    /// a scan does not change in the next one; then the change came before both.
     pub(crate) fn is_moving(&self, dir: &TreePath) -> bool {
         let seen = self.seen();
         seen.everywhere || seen.dirs.contains(dir) || seen.moving.contains(dir)
     }
 
-    /// Whether a directory changed in this look.
+    /// Whether a directory outside git directories changed during this scan.
     pub(crate) fn has_stirred(&self) -> bool {
         self.seen().stirred
     }
 
-    /// Whether a file or link changed in this look.
+    /// Whether a file or link outside git directories changed during this scan.
     pub(crate) fn has_changed(&self) -> bool {
         self.seen().changed
     }
 
-    /// How long to wait until the newest change that this look met is past for certain.
+    /// How long to wait until a new change would get a later timestamp than all changes that were seen.
     pub(crate) fn pause(&self) -> Duration {
         let left = self.seen().settles - self.env.now().as_nanos();
         Duration::from_nanos(left.clamp(0, COARSE_TICK) as u64)
@@ -191,7 +192,7 @@ impl Look {
 }
 
 impl Seen {
-    /// Returns the repository that holds the path.
+    /// Returns the git directory that contains the path.
     fn unit_of(&self, path: &TreePath) -> Option<TreePath> {
         if self.git.is_empty() {
             return None;

@@ -1,15 +1,15 @@
-//! Making a directory that the user named, with all that leads to it.
+//! Creates a directory that the user named, with its missing parents.
 
 use std::io;
 use std::path::Path;
 
 use rustix::fs::{CWD, Gid, Uid};
 
-/// Makes a directory and those above it that are missing, and gives what it makes to a user and a group. What is there
-/// keeps its owner.
+/// Creates a directory and its missing parents, and gives the new ones to a user and a group. Existing
+/// directories keep their owner.
 pub(crate) fn make_all(dir: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     let Some((user, group)) = owner else { return std::fs::create_dir_all(dir) };
-    // From the first that is missing down. What appears meanwhile is somebody else's.
+    // Start with the topmost missing directory. One that another process creates meanwhile keeps its owner.
     let missing: Vec<&Path> =
         dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
     for dir in missing.into_iter().rev() {
@@ -28,7 +28,7 @@ pub(crate) fn make_all(dir: &Path, owner: Option<(u32, u32)>) -> io::Result<()> 
             Err(e) => return Err(e),
         }
     }
-    // Says what is wrong where something else is in its place.
+    // Fails with the right error if something else is in the directory's place.
     std::fs::create_dir_all(dir)
 }
 

@@ -1,5 +1,5 @@
-//! The local file system: everything that this crate does to a mount goes through here, by handles below
-//! the mount's own, never by joined paths.
+//! The local file system. Everything that this crate does in a mount goes through this module, by handles
+//! below the mount's own and never by joined paths.
 
 mod absolute;
 mod busy;

@@ -1,4 +1,4 @@
-//! A directory handle below which everything happens.
+//! The handle of a mount, through which all access goes.
 
 use std::ffi::CString;
 use std::io;
@@ -18,22 +18,22 @@ use crate::env::{Env, JobLost};
 const OPEN_DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
-/// An open mount. No method follows a symbolic link or leaves the mount, whatever is planted in it.
+/// An open mount. No method follows a symbolic link or leaves the mount, whatever is in it.
 #[derive(Debug, Clone)]
 pub(crate) struct MountDir {
     root: Arc<OwnedFd>,
     path: Arc<Path>,
     env: Env,
-    /// Old kernels and some sandboxes have no `openat2`: then one component after the other is opened.
+    /// Old kernels and some sandboxes lack `openat2`. Then paths are opened component by component.
     has_openat2: Arc<AtomicBool>,
-    /// To whom new files and directories are given; without it they belong to who runs this.
+    /// The owner of new files and directories; `None` leaves them to the current user.
     owner: Option<(Uid, Gid)>,
-    /// The jobs that write here.
+    /// The running jobs that write to the mount.
     busy: Arc<Busy>,
 }
 
 impl MountDir {
-    /// Opens the directory at `path`, which may itself be reached through links: the user named it.
+    /// Opens the directory at `path`. The path may lead through links, since the user named it.
     pub(crate) fn open(path: &Path, env: &Env) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
@@ -47,14 +47,14 @@ impl MountDir {
         })
     }
 
-    /// Returns the same directory, whose jobs are told of by this lock.
+    /// Returns the same directory with `busy` as the record of its jobs.
     #[must_use]
     pub(crate) fn with_busy(self, busy: Arc<Busy>) -> Self {
         Self { busy, ..self }
     }
 
-    /// Runs `job` where blocking is allowed and returns what it returns. It runs to its end also when nobody
-    /// waits for that.
+    /// Runs `job` on a thread for blocking work, and returns its result. The job runs to its end even if
+    /// nobody waits for it.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
@@ -68,23 +68,23 @@ impl MountDir {
         self.env.blocking(job).await
     }
 
-    /// Waits until all jobs have ended that were begun before.
+    /// Waits until all jobs that were started before have ended.
     pub(crate) async fn quiet(&self) {
         self.busy.quiet().await;
     }
 
-    /// Returns the same directory, in which new files and directories are given to a user and a group.
+    /// Returns the same directory; new files and directories in it are given to a user and a group.
     #[must_use]
     pub(crate) fn owned_by(self, owner: Option<(u32, u32)>) -> Self {
         Self { owner: owner.map(|(user, group)| (Uid::from_raw(user), Gid::from_raw(group))), ..self }
     }
 
-    /// Returns a directory inside this one as a mount of its own, with the same owner of what is new.
+    /// Returns a directory inside this one as a mount of its own, with the same owner for new files.
     pub(crate) fn inside(&self, dir: OwnedFd, path: PathBuf) -> Self {
         Self { root: Arc::new(dir), path: path.into(), ..self.clone() }
     }
 
-    /// Gives something new to its owner.
+    /// Sets the owner of a new file or directory.
     pub(crate) fn give(&self, new: impl AsFd) -> io::Result<()> {
         match self.owner {
             Some((user, group)) => Ok(rustix::fs::fchown(new, Some(user), Some(group))?),
@@ -92,7 +92,7 @@ impl MountDir {
         }
     }
 
-    /// Gives a new link to its owner.
+    /// Sets the owner of a new link.
     pub(crate) fn give_link(&self, dir: impl AsFd, name: impl rustix::path::Arg) -> io::Result<()> {
         match self.owner {
             Some((user, group)) => {
@@ -110,7 +110,7 @@ impl MountDir {
         &self.path
     }
 
-    /// Whether this is still the directory that its path leads to.
+    /// Whether the mount's path still leads to this directory.
     pub(crate) fn is_in_place(&self) -> bool {
         let own = rustix::fs::fstat(&self.root).map(|stat| (stat.st_dev, stat.st_ino));
         own.is_ok_and(|own| identity(&self.path) == Some(own))
@@ -120,7 +120,7 @@ impl MountDir {
         &self.env
     }
 
-    /// Returns where a tree path is, for messages only.
+    /// Returns the absolute path of a tree path; for messages only.
     pub(crate) fn show(&self, path: &TreePath) -> PathBuf {
         use std::os::unix::ffi::OsStrExt;
         self.path.join(std::ffi::OsStr::from_bytes(path.as_bytes()))
@@ -131,7 +131,7 @@ impl MountDir {
         if path.is_root() {
             return self.root.try_clone();
         }
-        // PATH_MAX counts the whole string; a longer path goes by components.
+        // PATH_MAX limits the whole string, so a longer path is opened by components.
         if path.as_bytes().len() < 4000 && self.has_openat2.load(Ordering::Relaxed) {
             let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
             match rustix::fs::openat2(&*self.root, path.as_bytes(), OPEN_DIR, Mode::empty(), beneath) {
@@ -151,7 +151,7 @@ impl MountDir {
         self.dir(&path.parent().unwrap_or_default())
     }
 
-    /// Opens a directory, making what is missing of it with mode 0755 whatever the umask.
+    /// Opens a directory, and creates what is missing of its path with mode 0755, whatever the umask.
     pub(crate) fn make_dirs(&self, path: &TreePath) -> io::Result<OwnedFd> {
         match self.dir(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -182,51 +182,52 @@ impl MountDir {
         Ok(dir)
     }
 
-    /// Makes everything durable that was done here so far, renames as well, with one call for the whole file system.
+    /// Makes everything durable that was done here so far, including renames, with one call for the whole
+    /// file system.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.env.check_fault("syncfs", &self.path)?;
         Ok(rustix::fs::syncfs(&self.root)?)
     }
 
-    /// Stats what stands at `path`; `None` where nothing does.
+    /// Returns the stat of `path`; `None` if nothing is there.
     pub(crate) fn stat(&self, path: &TreePath) -> io::Result<Option<Stat>> {
         let parent = match self.parent(path) {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
-            // A link where a directory should be: nothing of ours can be below it.
+            // A link in place of a directory: nothing below it belongs to the mount.
             Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Ok(None),
             other => other?,
         };
         stat_at(&parent, path.name())
     }
 
-    /// Opens a regular file for reading. Anything else is an error, and is not waited for.
+    /// Opens a regular file for reading. Fails at once for anything else.
     pub(crate) fn open_file(&self, path: &TreePath) -> io::Result<(std::fs::File, Stat)> {
         open_file_at(&self.parent(path)?, path.name())
     }
 }
 
-/// Device and inode of the directory that a path leads to; `None` where it leads to none.
+/// Returns device and inode of the directory that a path leads to; `None` if it is no directory.
 pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::stat(path).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::Directory).then_some((stat.st_dev, stat.st_ino))
 }
 
-/// The flush of a mount's file system, under way.
+/// A running flush of a mount's file system.
 #[derive(Debug)]
 pub(crate) struct Flush(oneshot::Receiver<io::Result<()>>);
 
 impl Flush {
-    /// Begins it, with those of the file systems that begin at these places below.
+    /// Starts the flush, including the file systems that begin at the paths `below`.
     pub(crate) fn begin(dir: &MountDir, below: Vec<TreePath>) -> Self {
         let (done, result) = oneshot::channel();
         let job_dir = dir.clone();
         dir.env.spawn_detached(move || {
-            // Who began it may not want to know any more.
+            // The receiver may have been dropped.
             let flushed = below.iter().try_for_each(|place| match job_dir.dir(place) {
                 Ok(dir) => Ok(rustix::fs::syncfs(dir)?),
-                // It is gone, or a file.
+                // It is gone, or is a file.
                 Err(_) => Ok(()),
             });
             let _ = done.send(flushed.and_then(|()| job_dir.sync()));
@@ -239,12 +240,12 @@ impl Flush {
     }
 }
 
-/// Opens the directory `name` in `dir`, not through a link.
+/// Opens the directory `name` in `dir`, without following a link.
 pub(crate) fn open_dir(dir: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, name, OPEN_DIR, Mode::empty())?)
 }
 
-/// Opens the regular file `name` in `dir`. `O_NONBLOCK` keeps a FIFO that took its place from blocking us.
+/// Opens the regular file `name` in `dir`. `O_NONBLOCK` prevents blocking if a FIFO has taken its place.
 pub(crate) fn open_file_at(dir: impl AsFd, name: &[u8]) -> io::Result<(std::fs::File, Stat)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
@@ -255,7 +256,7 @@ pub(crate) fn open_file_at(dir: impl AsFd, name: &[u8]) -> io::Result<(std::fs::
     Ok((file.into(), stat))
 }
 
-/// Stats `name` in `dir`, not through a link; `None` where nothing is.
+/// Returns the stat of `name` in `dir`, without following a link; `None` if nothing is there.
 pub(crate) fn stat_at(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Stat>> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
@@ -270,7 +271,7 @@ pub(crate) fn read_link_at(dir: impl AsFd, name: &[u8]) -> io::Result<Box<[u8]>>
     Ok(target.into_bytes().into())
 }
 
-/// Puts a directory's mode back when it is dropped.
+/// Restores a directory's mode when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Writable {
     dir: OwnedFd,
@@ -279,13 +280,14 @@ pub(crate) struct Writable {
 
 impl Drop for Writable {
     fn drop(&mut self) {
-        // It could be changed a moment ago; if not, a directory stays more open than it was, to its owner.
+        // The mode could be changed a moment ago. If this fails, the directory's owner keeps write
+        // permission.
         let _ = rustix::fs::fchmod(&self.dir, self.mode);
     }
 }
 
-/// Lets its owner write to a directory of a mode that forbids it, for as long as the value lives; `None`
-/// where that is not needed, or not ours to do.
+/// Makes a directory writable for its owner as long as the value lives; `None` if it is writable already, or
+/// if its mode can't be changed.
 pub(crate) fn writable(dir: impl AsFd) -> Option<Writable> {
     const NEEDED: u32 = 0o300;
     if rustix::process::geteuid().is_root() {

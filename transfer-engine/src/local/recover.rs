@@ -1,4 +1,4 @@
-//! What syncs that were interrupted have left in a mount, and what becomes of it.
+//! Cleans up what interrupted syncs have left in a mount.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,24 +14,24 @@ use super::staged::{
 };
 use crate::monitor::Monitor;
 
-/// Bytes that are not worth to be fetched twice.
+/// From this many bytes on, a resumable file is kept, because fetching it again would take long.
 const WORTH_KEEPING: u64 = 8 << 20;
-/// Begins the name of a file that is kept for its user.
+/// The prefix of a file that is kept for the user.
 const RESCUED: &str = "ctxsync-recovered-";
-/// How many names are tried for it.
+/// How many names are tried for such a file.
 const RESCUE_NAMES: u32 = 1000;
 
-/// What was found of interrupted syncs.
+/// What interrupted syncs had left.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
-    /// Names in the mount's root under which files are kept that somebody may have been editing.
+    /// Names in the mount's root under which files are kept that the user may have been editing.
     pub(crate) rescued: Vec<String>,
-    /// Staging directories that hold nothing but files to go on with.
+    /// Staging directories that have only resumable files left.
     pub(crate) left: Vec<Vec<u8>>,
 }
 
 impl Recovered {
-    /// Warns of the files that were kept.
+    /// Warns of the files that were kept for the user.
     pub(crate) fn tell(&self, monitor: &dyn Monitor) {
         for name in &self.rescued {
             monitor.warning(&rescued_warning(name));
@@ -39,8 +39,8 @@ impl Recovered {
     }
 }
 
-/// Removes what an interrupted sync left in the mount. A file that a user may have edited in the very moment
-/// of the crash is not deleted but moved to the mount's root.
+/// Removes what interrupted syncs left in the mount. A file that a user may have edited just when the crash
+/// came is not deleted, but moved to the mount's root.
 pub(crate) fn recover(mount: &MountDir, keep_resumable: bool) -> io::Result<Recovered> {
     let mut recovered = Recovered::default();
     for name in names(mount.root())? {
@@ -54,12 +54,12 @@ pub(crate) fn recover(mount: &MountDir, keep_resumable: bool) -> io::Result<Reco
     Ok(recovered)
 }
 
-/// Removes what interrupted syncs left on file systems that begin at these places below the mount. Returns what their
-/// user has to know of it.
+/// Removes what interrupted syncs left on file systems that begin at the paths `places` below the mount.
+/// Returns warnings for the user.
 pub(crate) fn recover_below(mount: &MountDir, places: &[TreePath]) -> Vec<String> {
     let mut warnings = Vec::new();
     for place in places {
-        // A file may be mounted as well.
+        // A mount point may also be a file.
         let Ok(below) = mount.dir(place).map(|below| mount.inside(below, mount.show(place))) else {
             continue;
         };
@@ -79,8 +79,7 @@ fn rescued_warning(name: &str) -> String {
     format!("an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`")
 }
 
-/// Whether somebody works in a staging directory: a restore into a mount, say, which nothing else keeps apart from
-/// its syncs.
+/// Whether a staging directory is in use, for example by a restore, which does not hold the mount's lock.
 fn is_in_use(root: &OwnedFd, name: &[u8]) -> bool {
     let marker = open_dir(root, name).and_then(|dir| open_file_at(dir, MARKER.as_bytes()));
     marker.is_ok_and(|(marker, _)| {
@@ -88,8 +87,8 @@ fn is_in_use(root: &OwnedFd, name: &[u8]) -> bool {
     })
 }
 
-/// Removes a staging directory, the marker only when nothing but it is left: without it the directory would
-/// be taken for a user's.
+/// Removes a staging directory, and returns the names of the files that were kept. The marker goes last:
+/// without it, the directory would count as the user's.
 pub(super) fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Result<Vec<String>> {
     let mut rescued = Vec::new();
     let mut keeps = false;
@@ -129,7 +128,7 @@ pub(super) fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Re
     }
     match rustix::fs::unlinkat(root, name, AtFlags::REMOVEDIR) {
         Ok(()) => Ok(rescued),
-        // Somebody still writes here. Without its marker it would be taken for a user's.
+        // Another process is still writing here. Without a marker, the directory would count as the user's.
         Err(Errno::NOTEMPTY | Errno::EXIST) => {
             mark(&dir)?;
             Ok(rescued)
@@ -138,7 +137,7 @@ pub(super) fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Re
     }
 }
 
-/// Moves a file to the mount's root, under a name that nothing has there.
+/// Moves a file to the mount's root, under a free name.
 fn rescue(dir: &OwnedFd, file: &[u8], root: &OwnedFd) -> io::Result<String> {
     for number in 1..=RESCUE_NAMES {
         let number = if number > 1 { format!("-{number}") } else { String::new() };
@@ -170,7 +169,7 @@ mod tests {
         staging.claim();
         recover(&mount, true).unwrap();
         assert_eq!(names(mount.root()).unwrap().len(), 1);
-        // As if it were killed.
+        // As if the process had been killed.
         drop(staging);
         recover(&mount, true).unwrap();
         assert!(names(mount.root()).unwrap().is_empty());

@@ -1,9 +1,9 @@
-//! A walk over a mount: parallel, pruned by the scope, and in tree order.
+//! The scan's walk through a mount: parallel, limited to the scope, and in tree order.
 //!
-//! The walk itself is one depth-first pass on the caller's thread. Helpers run ahead of it: whenever a
-//! directory has been listed, its subdirectories go onto a stack from which they list the next ones. What
-//! they hold in advance is bounded; what the pass needs and nobody has begun it lists itself, so that it
-//! never waits for a helper that waits for it.
+//! The walk is one depth-first pass on the caller's thread. Helper threads run ahead of it: whenever a
+//! directory has been listed, its subdirectories go onto a stack, from which the helpers list the next ones.
+//! The number of entries listed ahead is limited. If the pass needs a directory that no helper has started,
+//! it lists the directory itself, so it never waits for a helper that waits for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,21 +21,22 @@ use super::look::Look;
 use super::mount_dir::{MountDir, open_dir, read_link_at};
 use super::special::Special;
 
-/// Which paths a scan looks at.
+/// Which paths a scan visits.
 pub(crate) trait ScanFilter: Send + Sync {
     /// Whether the path takes part.
     fn contains(&self, path: &TreePath, is_dir: bool) -> bool;
     /// Whether anything below the directory may take part.
     fn may_hold(&self, dir: &TreePath) -> bool;
-    /// Whether what is in the file system that begins at this place takes part.
+    /// Whether the content of the file system that begins at this path takes part.
     fn enters(&self, place: &TreePath) -> bool;
-    /// Whether the directory of this device and inode is one of our own, by whatever path it was met.
+    /// Whether the directory with this device and inode belongs to the program itself, whatever path leads to
+    /// it.
     fn is_ours(&self, _identity: (u64, u64)) -> bool {
         false
     }
 }
 
-/// One path that a scan met.
+/// One path that a scan found.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) path: TreePath,
@@ -49,47 +50,47 @@ pub(crate) enum FoundKind {
         target: Box<[u8]>,
         print: Fingerprint,
     },
-    /// A directory that a tree lists: one in which nothing in scope is, or whose mode is not 0755.
+    /// A directory that a tree lists: nothing in scope is in it, or its mode is not 0755.
     Dir {
         print: Fingerprint,
         empty: bool,
         /// Whether something out of scope is in it.
         hides: bool,
     },
-    /// A file that is there only while git works on it: left out, and not missing.
+    /// A temporary file of git's: left out, and not missing.
     Passing,
     /// A socket, FIFO or device: never opened.
     Unsupported(Special),
-    /// What is here can't be told; with `whole_dir`, nor what is below.
+    /// The content can't be read; with `whole_dir`, neither can anything below.
     Unreadable {
         error: io::Error,
         whole_dir: bool,
     },
 }
 
-/// Listings that helpers may hold in advance, counted in entries.
+/// The most entries that helpers may list ahead of the pass.
 const MAX_AHEAD: usize = 50_000;
-/// Directory handles that are kept open to find subdirectories by, at the most; with more, they are found by their
-/// path, which costs time and no descriptor.
+/// The most directory handles that stay open for opening subdirectories. Beyond that, directories are opened
+/// by path, which takes more time but no descriptor.
 const MAX_HANDLES: usize = 128;
-/// This part of the descriptors that the process may open is for them.
+/// The handles take at most one part in this many of the descriptors that the process may open.
 const HANDLES_PART: u64 = 8;
 
-/// Returns how many directory handles are kept open here.
+/// Returns how many directory handles may stay open.
 fn max_handles() -> usize {
     let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let part = allowed.map_or(u64::MAX, |allowed| allowed / HANDLES_PART);
     usize::try_from(part).unwrap_or(usize::MAX).min(MAX_HANDLES)
 }
 
-/// A walk under way; yields what it finds in tree order.
+/// A running scan; it yields paths in tree order.
 pub(crate) struct Scan {
     shared: Arc<Shared>,
     frames: Vec<Frame>,
-    /// A directory that is held back until it is known whether something follows below it.
+    /// A directory that waits until it is known whether something follows below it.
     pending: Option<Found>,
     ready: VecDeque<Found>,
-    /// What is passing in the directory that is held back.
+    /// Temporary files of git's in the waiting directory.
     passing: Vec<Found>,
 }
 
@@ -97,11 +98,11 @@ pub(crate) struct Scan {
 pub(crate) struct ScanPlan {
     pub(crate) filter: Arc<dyn ScanFilter>,
     pub(crate) look: Arc<Look>,
-    /// The directory that is walked.
+    /// The directory to scan.
     pub(crate) from: TreePath,
-    /// Whether files are passed over that are there only while git works on them.
+    /// Whether to leave out git's temporary files.
     pub(crate) leaves_passing: bool,
-    /// Where other file systems begin, as far as that is known before.
+    /// Where other file systems begin, as far as already known.
     pub(crate) file_systems: Arc<FileSystems>,
 }
 
@@ -120,17 +121,17 @@ enum ItemKind {
     Dir { print: Fingerprint, in_scope: bool, listing: Option<Arc<Slot>> },
 }
 
-/// What is in a directory.
+/// The content of a directory.
 struct Listing {
-    /// What takes part, and the directories that lead there; sorted.
+    /// Paths in scope, and directories that lead to some; sorted.
     items: Vec<Item>,
-    /// Whether there is anything else.
+    /// Whether there is anything else in the directory.
     hides: bool,
 }
 
 struct Shared {
     mount: MountDir,
-    /// How many handles may be kept open.
+    /// How many handles may stay open.
     max_handles: usize,
     /// How many handles are open.
     handles: Arc<AtomicUsize>,
@@ -145,12 +146,13 @@ struct Shared {
 }
 
 struct Stack {
-    /// Weak, because a slot holds its parent's handle open: once the pass has been there, nobody needs it.
+    /// These are weak, because a slot keeps its parent's handle open. Once the pass has visited a slot,
+    /// nobody needs it.
     slots: Vec<Weak<Slot>>,
     closed: bool,
 }
 
-/// An open directory, counted.
+/// An open directory, which is counted.
 struct Handle {
     dir: OwnedFd,
     open: Arc<AtomicUsize>,
@@ -162,14 +164,14 @@ impl Drop for Handle {
     }
 }
 
-/// A directory to be listed, by whoever comes first.
+/// A directory that the pass or a helper is to list.
 struct Slot {
     path: TreePath,
-    /// The directory that holds it; `None` when so many are open that it is to be found by its path.
+    /// The parent directory; `None` if too many are open, so that it is opened by path.
     parent: Option<Arc<Handle>>,
-    /// Which directory it was when its parent was listed.
+    /// The directory's inode when its parent was listed.
     inode: u64,
-    /// Whether it lies in a directory of git's.
+    /// Whether it is inside a git directory.
     in_git: bool,
     state: Mutex<SlotState>,
     done: Condvar,
@@ -189,7 +191,7 @@ impl Slot {
     }
 }
 
-/// Returns what something that is no directory was found to be.
+/// Returns what was found for anything but a directory.
 fn leaf(dir: &OwnedFd, name: &[u8], kind: FileType, print: Fingerprint) -> FoundKind {
     match kind {
         FileType::RegularFile => FoundKind::File(print),
@@ -202,13 +204,13 @@ fn leaf(dir: &OwnedFd, name: &[u8], kind: FileType, print: Fingerprint) -> Found
 }
 
 impl Scan {
-    /// Starts a walk over `mount`. Fails only if the directory in which it begins can't be listed.
+    /// Starts a scan of `mount`. Fails only if the directory in which it begins can't be listed.
     pub(crate) fn start(mount: &MountDir, plan: ScanPlan) -> io::Result<Self> {
-        // The pass itself is one thread; one more for each further core lists ahead of it.
+        // The pass takes one thread; there is one helper for each further core.
         Self::with_helpers(mount, plan, mount.env().parallelism() - 1)
     }
 
-    /// Starts a walk over all of `mount` for which no other thread works.
+    /// Starts a scan of the whole `mount` without helpers.
     pub(crate) fn alone(mount: &MountDir, filter: Arc<dyn ScanFilter>) -> io::Result<Self> {
         let look = Arc::new(Look::begin(mount.env()));
         let (from, file_systems) = (TreePath::root(), Arc::default());
@@ -246,7 +248,8 @@ impl Scan {
         Ok(Self { shared, frames, pending, ready: VecDeque::new(), passing: Vec::new() })
     }
 
-    /// Returns where other file systems begin, as far as the walk has come: what it has yielded is known.
+    /// Returns where other file systems begin, as far as the scan has come; for paths that it has yielded, it
+    /// is known.
     pub(crate) fn file_systems(&self) -> Arc<FileSystems> {
         self.shared.file_systems.clone()
     }
@@ -258,7 +261,7 @@ impl Scan {
                 self.frames.pop();
                 continue;
             };
-            // The name came from a directory listing: it is a valid component.
+            // The name came from a directory listing, so it is a valid component.
             let Ok(path) = frame.path.join(&item.name) else { continue };
             match item.kind {
                 ItemKind::Leaf(kind) => return Some(Found { path, kind }),
@@ -270,7 +273,7 @@ impl Scan {
                                 hides = hidden;
                                 self.frames.push(Frame { path: path.clone(), items: items.into_iter() });
                             }
-                            // It vanished in the meantime, with everything below it.
+                            // The directory vanished meanwhile, with everything below it.
                             Err(e) if is_gone(&e) => {
                                 self.shared.look.note_gone(&frame.path);
                                 continue;
@@ -301,7 +304,7 @@ impl Iterator for Scan {
                 return Some(found);
             }
             let next = self.step();
-            // Nothing shows by it, nor the directory that it is in.
+            // A temporary file does not make the tree list its directory.
             if let (Some(dir), Some(Found { kind: FoundKind::Passing, path })) = (&mut self.pending, &next)
                 && path.is_below(&dir.path)
             {
@@ -347,7 +350,7 @@ impl Drop for Scan {
 }
 
 impl Shared {
-    /// Puts the subdirectories of a listing on the stack, the first on top.
+    /// Puts the subdirectories of a listing on the stack, with the first on top.
     fn offer(&self, items: &[Item]) {
         if !self.has_helpers {
             return;
@@ -397,7 +400,7 @@ impl Shared {
         }
     }
 
-    /// Returns the listing of a directory: a helper's, or one made here.
+    /// Returns the listing of a directory, made by a helper or here.
     fn take(&self, slot: &Slot) -> io::Result<Listing> {
         let mut state = lock(&slot.state);
         loop {
@@ -426,7 +429,7 @@ impl Shared {
     fn list_slot(&self, slot: &Slot) -> io::Result<Listing> {
         let dir = match &slot.parent {
             Some(parent) => open_dir(&parent.dir, slot.path.name())?,
-            // Another directory may have taken the place of one above it.
+            // A directory above it may have been replaced.
             None => {
                 let dir = self.mount.dir(&slot.path)?;
                 if rustix::fs::fstat(&dir)?.st_ino != slot.inode {
@@ -453,12 +456,12 @@ impl Shared {
         for entry in Dir::read_from(dir)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            // Also one of a mount or restore further in.
+            // Skip staging directories, including those of a mount or restore inside this one.
             if name == b"." || name == b".." || super::staged::is_staging(dir, name) {
                 continue;
             }
             let Ok(child) = path.join(name) else { continue };
-            // The type decides before anything else is asked: what is out of scope costs no stat.
+            // The type is checked first, so that paths out of scope need no stat.
             let stat = match entry.file_type() {
                 FileType::Unknown => match Looked::at(dir, name) {
                     Ok(stat) => stat,
@@ -509,7 +512,7 @@ impl Shared {
                     let listing = walk.then(|| Arc::new(Slot::waiting(child, parent, print.inode, in_git)));
                     ItemKind::Dir { print, in_scope, listing }
                 }
-                // It was a directory a moment ago, and as what it is now it is out of scope.
+                // It was a directory a moment ago, and what it is now is out of scope.
                 _ if !in_scope => continue,
                 kind => ItemKind::Leaf(leaf(dir, name, kind, print)),
             };
@@ -525,13 +528,13 @@ impl Shared {
 }
 
 impl Shared {
-    /// Looks through what is in a directory of git's, or below one.
+    /// Marks what is inside a git directory.
     fn enter_git(&self, path: &TreePath, items: &mut [Item]) {
         self.look.note_git(path);
         for item in items {
             match &mut item.kind {
                 ItemKind::Dir { listing: Some(slot), .. } => {
-                    // Nobody else has it yet.
+                    // No other thread has the slot yet.
                     if let Some(slot) = Arc::get_mut(slot) {
                         slot.in_git = true;
                     }
@@ -545,7 +548,7 @@ impl Shared {
     }
 }
 
-/// Whether a directory that was listed a moment ago is none any more.
+/// Whether the error means that a listed directory is gone or is no directory any longer.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
@@ -561,7 +564,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FoundKind {
-    /// Returns the tree entry of what needs no reading: a link or a directory.
+    /// Returns the tree entry if no content has to be read: for a link or a directory.
     pub(crate) fn entry(&self) -> Option<Entry> {
         match self {
             Self::Symlink { target, print } => Some(Entry {

@@ -1,7 +1,7 @@
-//! Files on their way into a mount, a few to a directory of the staging directory.
+//! Staged files, distributed over several directories in the staging directory.
 //!
-//! In one directory for all, each new file would be searched for among thousands, and who makes files would
-//! wait for who moves others out.
+//! If all were in one directory, each new file would be searched for among thousands, and a thread that
+//! creates files would wait for one that moves files out.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,9 +14,9 @@ use super::mount_dir::{open_dir, stat_at};
 use super::staged::{NewFile, SHELF, Staged, only_mtime};
 use super::staging::Staging;
 
-/// Files in one directory.
+/// The number of files in one directory.
 const ROOM: usize = 128;
-/// A place for new files, for one who makes them at a time.
+/// Creates staged files, for one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     staging: Arc<Staging>,
@@ -25,7 +25,7 @@ pub(crate) struct Shelf {
 }
 
 impl Staging {
-    /// Finds a directory from which all files were moved out, or makes another.
+    /// Finds a directory that is empty again, or creates another.
     fn free_shelf(&self) -> io::Result<Arc<OwnedFd>> {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(free) = shelves.iter().find(|shelf| Arc::strong_count(shelf) == 1) {
@@ -39,11 +39,11 @@ impl Staging {
         Ok(shelf)
     }
 
-    /// Gives a written file its mode and time. It is not durable before [`Staging::sync`].
+    /// Sets a written file's owner, mode and time. The file is not durable before [`Staging::sync`].
     pub(crate) fn seal(&self, new: NewFile, mode: u16, mtime: Timestamp) -> io::Result<Staged> {
         let NewFile { file, dir, name } = new;
         self.fault("fchmod", &name)?;
-        // First the owner: a change of it takes mode bits away.
+        // The owner comes first, because changing it clears mode bits.
         self.mount.give(&file)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(u32::from(mode)))?;
         rustix::fs::futimens(&file, &only_mtime(mtime))?;
@@ -51,25 +51,25 @@ impl Staging {
         Ok(Staged { dir, name, inode })
     }
 
-    /// Throws a file away.
+    /// Removes a file that is not needed.
     pub(crate) fn discard(&self, new: &NewFile) {
-        // What stays behind is removed with the directory, or by the next sync.
+        // If this fails, the file is removed with the directory, or by the next sync.
         let _ = rustix::fs::unlinkat(&new.dir, new.name.as_str(), AtFlags::empty());
     }
 
-    /// Throws away a staged file that has no place to go to.
+    /// Removes a staged file that is not put in place.
     pub(crate) fn abandon(&self, staged: &Staged) {
         let _ = rustix::fs::unlinkat(&staged.dir, staged.name.as_str(), AtFlags::empty());
     }
 }
 
 impl Shelf {
-    /// Returns a place for new files; it is made with the first of them.
+    /// Returns a shelf; its directory is created with the first file.
     pub(crate) fn of(staging: Arc<Staging>) -> Self {
         Self { staging, dir: None, room: 0 }
     }
 
-    /// Makes an empty file, open for writing and readable by its owner only.
+    /// Creates an empty file, open for writing and readable only by its owner.
     pub(crate) fn new_file(&mut self) -> io::Result<NewFile> {
         let (dir, name) = self.place()?;
         self.staging.fault("openat", &name)?;
@@ -78,7 +78,7 @@ impl Shelf {
         Ok(NewFile { file: fd.into(), dir, name })
     }
 
-    /// Makes a link.
+    /// Creates a link.
     pub(crate) fn new_symlink(&mut self, target: &[u8], mtime: Timestamp) -> io::Result<Staged> {
         let (dir, name) = self.place()?;
         self.staging.fault("symlinkat", &name)?;

@@ -1,4 +1,4 @@
-//! Files with holes: ranges that no disk space is taken for, and that read as zeros.
+//! Writes sparse files: holes are ranges that take no disk space and read as zeros.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +9,12 @@ use rustix::io::Errno;
 
 use super::holes::data_from;
 
-/// The smallest hole, and what holes are aligned to: the block size of most file systems.
+/// The smallest hole, and the alignment of holes: the block size of most file systems.
 const BLOCK: usize = 4 << 10;
 
-/// Writes bytes at a place of a file, and makes holes of blocks that are all zero. Where the file holds nothing yet
-/// (`is_fresh`), these need only be passed over. Returns whether the bytes end in such a hole: then nothing has made the
-/// file as long as that.
+/// Writes bytes at an offset, with a hole for each block of zeros. If the file has nothing there yet
+/// (`is_fresh`), such blocks are just skipped. Returns whether the bytes end in a hole: then the caller has
+/// to extend the file to that length.
 pub(crate) fn write_sparse(file: &File, bytes: &[u8], at: u64, is_fresh: bool) -> io::Result<bool> {
     let mut from = 0;
     let mut ends_in_hole = false;
@@ -31,7 +31,8 @@ pub(crate) fn write_sparse(file: &File, bytes: &[u8], at: u64, is_fresh: bool) -
     Ok(ends_in_hole)
 }
 
-/// Returns how many of these bytes, which belong at `at`, are whole blocks of zeros, or come before the next of these.
+/// Returns the length of the first run in these bytes, which belong at `at`, and whether the run consists of
+/// whole blocks of zeros.
 fn run(bytes: &[u8], at: u64) -> (usize, bool) {
     let to_boundary = (BLOCK - (at % BLOCK as u64) as usize) % BLOCK;
     let mut blocks = bytes.get(to_boundary..).unwrap_or_default().chunks_exact(BLOCK);
@@ -46,11 +47,11 @@ fn run(bytes: &[u8], at: u64) -> (usize, bool) {
 }
 
 fn is_zero(block: &[u8]) -> bool {
-    // Nearly every block of data is known by its begin.
+    // The first bytes already rule out nearly every block of data.
     block[..16] == [0; 16] && block.iter().all(|byte| *byte == 0)
 }
 
-/// Takes what a file holds there out of it; false where the file system can't.
+/// Makes a hole where the file has content; false if the file system can't.
 fn punch(file: &File, at: u64, len: u64) -> io::Result<bool> {
     if file.metadata()?.len() <= at {
         return Ok(true);
@@ -62,7 +63,7 @@ fn punch(file: &File, at: u64, len: u64) -> io::Result<bool> {
     }
 }
 
-/// Whether a range of a file, which does not reach beyond its end, is in a hole.
+/// Whether a range of a file, which must not reach beyond its end, is in a hole.
 pub(crate) fn is_hole(file: &File, at: u64, len: u64) -> bool {
     data_from(file, at, at + len) == at + len
 }
@@ -88,7 +89,7 @@ mod tests {
                 options.read(true).write(true).create(true).truncate(true);
                 let file = options.open(dir.path().join("f")).unwrap();
                 if !is_fresh {
-                    // What a torn write may have left.
+                    // The content that an interrupted write may have left.
                     file.write_all_at(&vec![9; 300 * K], at).unwrap();
                 }
                 for (n, part) in content.chunks(50 * K).enumerate() {

@@ -1,4 +1,4 @@
-//! What may be in a mount and no context can hold.
+//! Kinds of files that no context can store.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ impl Special {
     const ALL: [Self; 5] =
         [Self::Socket, Self::Fifo, Self::BlockDevice, Self::CharacterDevice, Self::Unknown];
 
-    /// Returns the kind of what is no file, directory or link.
+    /// Returns the kind of something that is no file, directory or link.
     pub(crate) fn of(kind: FileType) -> Self {
         match kind {
             FileType::Socket => Self::Socket,
@@ -29,12 +29,12 @@ impl Special {
         }
     }
 
-    /// Returns the number of this kind in a spool.
+    /// Returns the number of this kind, for a spool.
     pub(crate) fn number(self) -> u8 {
         self as u8
     }
 
-    /// Returns the kind of this number.
+    /// Returns the kind with this number.
     pub(crate) fn of_number(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Unknown)
     }

@@ -1,4 +1,4 @@
-//! What lies in a staging directory: its names, which tell what may be deleted, and how it is moved and removed.
+//! The content of a staging directory: names, which say what may be deleted; moving and removing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,10 +14,10 @@ use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, stat_at, writable};
 
 pub(super) const PREFIX: &[u8] = b".ctxsync-stage-";
-/// Stands in each staging directory, so that a user's directory of such a name is not taken for one.
+/// Marks a staging directory, so that a user's directory with such a name is not mistaken for one.
 pub(super) const MARKER: &str = ".ctxsync-stage";
 pub(super) const IGNORED: &str = ".gitignore";
-/// Begins the name of a file that a later sync may go on with.
+/// The prefix of a file that a later sync may resume.
 pub(super) const RESUMABLE: &str = "p-";
 
 /// What must be at a path for it to be replaced or removed.
@@ -25,7 +25,7 @@ pub(super) const RESUMABLE: &str = "p-";
 pub(crate) enum Expected {
     /// Nothing.
     Absent,
-    /// The file or link of which this stat was taken.
+    /// The file or link with this fingerprint.
     Leaf(Fingerprint),
 }
 
@@ -44,10 +44,10 @@ impl From<Errno> for InstallError {
     }
 }
 
-/// A file or link that is ready in the staging directory.
+/// A complete file or link in the staging directory.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    /// The directory that it is in: the staging directory, or one in it.
+    /// Its directory: the staging directory, or a directory in it.
     pub(super) dir: Arc<OwnedFd>,
     pub(super) name: String,
     pub(super) inode: u64,
@@ -58,7 +58,7 @@ impl Staged {
         self.inode
     }
 }
-/// Begins the name of a directory in which nothing but our own new files is.
+/// The prefix of a directory that contains only new files of the program.
 pub(super) const SHELF: &str = "s-";
 
 /// A file that is being written.
@@ -69,7 +69,7 @@ pub(crate) struct NewFile {
     pub(super) name: String,
 }
 
-/// Begins the name of a directory that nothing but a staging directory's own is in.
+/// The prefix of a directory that contains only files of a staging directory.
 pub(super) const DIR: &str = "e-";
 
 pub(super) fn only_mtime(mtime: Timestamp) -> Timestamps {
@@ -84,14 +84,14 @@ pub(crate) fn set_times(dir: impl AsFd, mtime: Timestamp) -> io::Result<()> {
     Ok(rustix::fs::futimens(dir, &only_mtime(mtime))?)
 }
 
-/// A name under which first a new file and then the one that it replaced stands; `own` is the inode of the
-/// new one, 0 where there is none.
+/// Returns the name that first the new file has and then, after the exchange, the old one. `own` is the inode
+/// of the new file, or 0 if there is none.
 pub(super) fn exchange_name(own: u64, old: &Fingerprint, fresh: &str) -> String {
     let fresh = fresh.trim_start_matches("n-").trim_start_matches(RESUMABLE).trim_start_matches(DIR);
     format!("x-{own:x}-{:x}-{:x}-{:x}-{:x}-{fresh}", old.inode, old.size, old.mtime.secs, old.mtime.nanos)
 }
 
-/// Whether the file of this stat may be deleted, by what its name says of it.
+/// Whether the file with this stat may be deleted, judging by its name.
 pub(super) fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
     if name.starts_with("n-") || name.starts_with(RESUMABLE) {
         return true;
@@ -107,14 +107,14 @@ pub(super) fn is_disposable(name: &str, stat: &rustix::fs::Stat) -> bool {
             && hex(nanos, u64::from(print.mtime.nanos)))
 }
 
-/// Whether a name is such as staging directories have.
+/// Whether a name has the form of a staging directory's.
 pub(crate) fn is_staging_name(name: &[u8]) -> bool {
     let digits = name.strip_prefix(PREFIX);
     digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// Whether `name` in a directory is a staging directory: ours by its marker, or empty, as it is for a
-/// moment when it is made and when it is removed.
+/// Whether `name` in a directory is a staging directory: it has the marker, or is empty, as it is for a
+/// moment when it is created and when it is removed.
 pub(crate) fn is_staging(dir: &OwnedFd, name: &[u8]) -> bool {
     is_staging_name(name)
         && open_dir(dir, name).is_ok_and(|dir| {
@@ -123,7 +123,7 @@ pub(crate) fn is_staging(dir: &OwnedFd, name: &[u8]) -> bool {
         })
 }
 
-/// Returns what is in a directory.
+/// Returns the names in a directory.
 pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
@@ -136,7 +136,7 @@ pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Returns the stats of all that is in staging directories, which was not put in place, by inode.
+/// Returns the fingerprints, by inode, of all staged files that were not put in place.
 pub(crate) fn staged_prints(mount: &MountDir) -> io::Result<BTreeMap<u64, Fingerprint>> {
     let mut prints = BTreeMap::new();
     let mut note = |dir: &OwnedFd, name: &[u8]| -> io::Result<()> {
@@ -161,32 +161,32 @@ pub(crate) fn staged_prints(mount: &MountDir) -> io::Result<BTreeMap<u64, Finger
     Ok(prints)
 }
 
-/// Makes the marker.
+/// Creates the marker.
 pub(super) fn mark(dir: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(rustix::fs::openat(dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?)
 }
 
-/// Keeps git, and what goes by its rules, away from what is here.
+/// Makes git, and tools that follow its rules, ignore the directory.
 pub(super) fn hide(dir: &OwnedFd) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::openat(dir, IGNORED, flags, Mode::RUSR | Mode::WUSR)?;
     io::Write::write_all(&mut std::fs::File::from(file), b"*\n")
 }
 
-/// Moves a file, link or directory to a place where nothing is.
+/// Moves a file, link or directory to a free path.
 pub(crate) fn move_over(
     from: impl AsFd,
     name: &[u8],
     to: impl AsFd,
     new_name: &[u8],
 ) -> Result<(), InstallError> {
-    // A directory that gets another parent is written to: its `..` changes.
+    // Moving a directory to another parent writes to it, since its `..` changes.
     let _writable = open_dir(&from, name).ok().and_then(writable);
     match rustix::fs::renameat_with(&from, name, &to, new_name, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => Err(InstallError::Changed),
-        // No such rename on this file system. A plain one replaces nothing but an empty directory.
+        // The file system lacks this rename. A plain rename replaces nothing but an empty directory.
         Err(Errno::INVAL | Errno::NOSYS) => match stat_at(&to, new_name)? {
             Some(_) => Err(InstallError::Changed),
             None => Ok(rustix::fs::renameat(&from, name, &to, new_name)?),
@@ -195,7 +195,7 @@ pub(crate) fn move_over(
     }
 }
 
-/// Removes a directory of our own with all that is in it, whatever its modes say.
+/// Removes a directory of the program with everything in it, whatever its modes are.
 pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
     let dir = match open_dir(&parent, name) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -204,7 +204,7 @@ pub(crate) fn remove_tree(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
         }
         other => other?,
     };
-    // Its mode need not come back.
+    // The mode need not be restored.
     let _writable = writable(&dir);
     for inner in names(&dir)? {
         let is_dir = stat_at(&dir, &inner)?

@@ -1,9 +1,9 @@
-//! How files come into a mount and leave it: whole, and only in place of what the plan saw.
+//! How files are put into a mount and removed from it: whole, and only if the path is as the plan saw it.
 //!
-//! New files are written in a directory of our own at the mount's root (the same file system, so that a
-//! rename moves them) and renamed into place. What is replaced or removed is first moved in here, looked
-//! at, and moved back if it is not what was expected. A crash leaves such a directory behind; its names
-//! tell [`super::recover`] which of its files are ours to delete and which may hold a user's only copy.
+//! New files are written in a staging directory in the mount's root, on the same file system, and then
+//! renamed into place. A file to be replaced or removed is first moved into the staging directory, checked,
+//! and moved back if it is not the expected one. A crash leaves the staging directory behind. Its file names
+//! tell [`super::recover`] which files it may delete, and which may be a user's only copy.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,25 +24,25 @@ use super::staged::{
 /// A staging directory in use.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    /// The directory that it is in.
+    /// The directory that contains it.
     pub(super) mount: MountDir,
-    /// The mount, by which paths are shown.
+    /// The mount; messages show paths relative to it.
     pub(super) shown: MountDir,
     pub(super) dir: Arc<OwnedFd>,
     pub(super) name: String,
     next: AtomicU64,
     turn: Mutex<()>,
     pub(super) shelves: Mutex<Vec<Arc<OwnedFd>>>,
-    /// Whether something here may not be on the disk, whatever a later flush says.
+    /// Whether a flush failed, so that something may not be on the disk even if a later flush succeeds.
     failed: AtomicBool,
-    /// The time of the mount's root before and after the staging directory was made in it.
+    /// The time of the mount's root before and after the staging directory was created in it.
     root_times: Option<[Timestamp; 2]>,
-    /// Held as long as somebody works here.
+    /// Kept open, because its lock says that the directory is in use.
     marker: OwnedFd,
 }
 
 impl Staging {
-    /// Makes a staging directory in the mount.
+    /// Creates a staging directory in the mount.
     pub(crate) fn create(mount: &MountDir) -> io::Result<Self> {
         let random: [u8; 8] = mount.env().random()?;
         let name = format!("{}{:016x}", String::from_utf8_lossy(PREFIX), u64::from_le_bytes(random));
@@ -68,19 +68,20 @@ impl Staging {
         })
     }
 
-    /// Says where things are by their paths below `mount`, though the directory lies deeper.
+    /// Lets messages show paths relative to `mount`, although the staging directory is deeper.
     pub(super) fn shown_by(self, mount: &MountDir) -> Self {
         Self { shown: mount.clone(), ..self }
     }
 
-    /// Locks the marker, so that a sync of the mount that begins meanwhile leaves this alone. A sync needs no such
-    /// lock: it has the mount's. Where the file system has no locks, the next sync clears this away.
+    /// Locks the marker, so that a sync of the mount that starts meanwhile does not remove this directory. A
+    /// sync itself needs no such lock, because it holds the mount's. If the file system has no locks, the
+    /// next sync removes this directory.
     pub(crate) fn claim(&self) {
         let _ = rustix::fs::flock(&self.marker, FlockOperation::NonBlockingLockExclusive);
     }
 
-    /// Waits for the turn to move things to other directories. The kernel lets one at a time do that on a file
-    /// system, and lets the others burn the processor's time meanwhile.
+    /// Waits for the turn to rename files across directories. The kernel does that one at a time per file
+    /// system, and waiting threads would spin.
     pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +94,7 @@ impl Staging {
         self.mount.env().check_fault(operation, &self.mount.path().join(&self.name).join(name))
     }
 
-    /// Opens a file under a name that a later sync comes to as well, with what an earlier one left in it.
+    /// Opens a file under a name that a later sync will use too, with what an earlier sync left in it.
     pub(crate) fn resumable_file(&self, key: &str) -> io::Result<NewFile> {
         let name = format!("{RESUMABLE}{key}");
         self.fault("openat", &name)?;
@@ -102,7 +103,7 @@ impl Staging {
         Ok(NewFile { file: fd.into(), dir: self.dir.clone(), name })
     }
 
-    /// Takes over the resumable files of staging directories that nobody uses any more.
+    /// Takes over the resumable files of abandoned staging directories.
     pub(crate) fn take_over(&self, left: &[Vec<u8>]) -> io::Result<()> {
         for old in left {
             let dir = match open_dir(self.mount.root(), old) {
@@ -119,14 +120,14 @@ impl Staging {
         Ok(())
     }
 
-    /// Makes everything staged so far durable, with one call for the whole file system.
+    /// Makes all staged files durable, with one call for the whole file system.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let synced = self.fault("syncfs", "").and_then(|()| Ok(rustix::fs::syncfs(&self.dir)?));
         synced.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
     }
 
-    /// Puts a staged file in place, if there is what was expected, and returns its stat from there. If not,
-    /// it stays in staging, which is how a crash is told from success; it goes with the directory.
+    /// Puts a staged file in place if the path is as expected, and returns its new fingerprint. Otherwise the
+    /// file stays in staging, and is removed with the directory; that tells a crash from a success.
     pub(crate) fn install(
         &self,
         staged: &Staged,
@@ -137,7 +138,7 @@ impl Staging {
         self.put(staged, parent, path, expected)?;
         match stat_at(parent, path.name())? {
             Some(stat) if stat.st_ino == staged.inode => Ok(Fingerprint::of(&stat)),
-            // Somebody was quick: it is theirs now.
+            // Another program replaced it at once, so what is there now is that program's.
             _ => Err(InstallError::Changed),
         }
     }
@@ -157,12 +158,12 @@ impl Staging {
             }
             Expected::Leaf(print) => {
                 fault("fstatat")?;
-                // A rename hides the ctime, which alone shows an edit that put size and mtime back.
+                // A rename changes the ctime, which alone would show an edit that restored size and mtime.
                 if !is_still(parent, path.name(), print)? {
                     return Err(InstallError::Changed);
                 }
                 fault("renameat2")?;
-                // The name tells a recovery whose content stands under it, before and after the exchange.
+                // The name says what the file is, before and after the exchange, if a crash comes here.
                 let name = exchange_name(staged.inode, print, &staged.name);
                 rustix::fs::renameat(&staged.dir, staged.name.as_str(), &self.dir, name.as_str())?;
                 match rustix::fs::renameat_with(
@@ -188,7 +189,8 @@ impl Staging {
                     }
                     Err(Errno::NOENT) => Err(InstallError::Changed),
                     Err(Errno::INVAL | Errno::NOSYS) => {
-                        // No exchange on this file system: aside, look, in.
+                        // The file system can't exchange files: move the old file aside, check it, and move
+                        // the new one in.
                         self.take_out(parent, path, print)?;
                         self.move_in(&self.dir, &name, parent, path.name())
                     }
@@ -198,7 +200,7 @@ impl Staging {
         }
     }
 
-    /// Removes a file or link, if it is what was expected.
+    /// Removes a file or link if it is the expected one.
     pub(crate) fn remove(
         &self,
         parent: &OwnedFd,
@@ -208,7 +210,7 @@ impl Staging {
         self.take_out(parent, path, expected)
     }
 
-    /// Moves a file out of the mount, looks at it, and deletes it or moves it back.
+    /// Moves a file out of the mount, checks it, and deletes it or moves it back.
     fn take_out(
         &self,
         parent: &OwnedFd,
@@ -236,7 +238,7 @@ impl Staging {
         Err(InstallError::Changed)
     }
 
-    /// Renames a staged file to a place where nothing may be.
+    /// Renames a staged file to a path that must be free.
     fn move_in(
         &self,
         dir: &OwnedFd,
@@ -248,7 +250,7 @@ impl Staging {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => Err(InstallError::Changed),
             Err(Errno::INVAL | Errno::NOSYS) => {
-                // A hard link is refused where something is, on every file system that has links.
+                // Creating a hard link fails if the path exists, on every file system with hard links.
                 match rustix::fs::linkat(dir, staged, parent, name, AtFlags::empty()) {
                     Ok(()) => Ok(rustix::fs::unlinkat(dir, staged, AtFlags::empty())?),
                     Err(Errno::EXIST) => Err(InstallError::Changed),
@@ -263,14 +265,14 @@ impl Staging {
         Ok(stat_at(&self.dir, name.as_bytes())?.is_some_and(|s| Fingerprint::of(&s).same_but_moved(expected)))
     }
 
-    /// Removes the staging directory and what a failed sync left in it, but for files to go on with later.
+    /// Removes the staging directory and what a failed sync left in it, except for resumable files.
     pub(crate) fn finish(self, keep_resumable: bool) {
         let keep_resumable = keep_resumable && !self.failed.load(Ordering::Relaxed);
-        // Our own coming and going is no change of the mount.
+        // Creating and removing the staging directory must not count as changes of the mount.
         let root_time = self
             .root_times
             .and_then(|[before, after]| (root_time(&self.mount) == Some(after)).then_some(before));
-        // What can't be removed now, the next sync removes.
+        // If this fails, the next sync removes it.
         if let Err(e) = clear(self.mount.root(), self.name.as_bytes(), keep_resumable) {
             tracing::debug!(error = %e, "a staging directory is left behind");
         }
@@ -280,7 +282,7 @@ impl Staging {
     }
 }
 
-/// The time of the mount's root, if it can be told.
+/// Returns the mtime of the mount's root.
 fn root_time(mount: &MountDir) -> Option<Timestamp> {
     Some(Fingerprint::of(&rustix::fs::fstat(mount.root()).ok()?).mtime)
 }

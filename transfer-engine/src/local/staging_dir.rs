@@ -1,4 +1,4 @@
-//! Whole directories in staging: what comes out of an archive, until it is put in its place.
+//! Whole directories in staging: the content of an archive, until it is put in place.
 
 use std::fs::File;
 use std::io;
@@ -26,14 +26,15 @@ impl StagedDir {
         self.inode
     }
 
-    /// Copies what is in a directory of another file system into it. That one is of our own, and goes.
+    /// Copies the content of a directory on another file system into this one. The caller removes the other
+    /// one.
     pub(crate) fn fill(&self, from: &OwnedFd) -> io::Result<()> {
         self.dir.env().check_fault("write", self.dir.path())?;
         copy_all(&self.dir, from, self.dir.root())
     }
 }
 
-/// Copies what is in a directory, with modes and times, and gives it to the owner of what is new in `mount`.
+/// Copies the content of a directory with modes and times, and gives it to the owner of new files in `mount`.
 fn copy_all(mount: &MountDir, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
     for name in names(from)? {
         let Some(stat) = stat_at(from, &name)? else { continue };
@@ -60,7 +61,7 @@ fn copy_all(mount: &MountDir, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
                 made.into()
             }
         };
-        // First the owner: a change of it takes mode bits away.
+        // The owner comes first, because changing it clears mode bits.
         mount.give(&made)?;
         rustix::fs::fchmod(&made, mode)?;
         set_times(&made, mtime)?;
@@ -69,7 +70,7 @@ fn copy_all(mount: &MountDir, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
 }
 
 impl Staging {
-    /// Makes an empty directory.
+    /// Creates an empty directory.
     pub(crate) fn new_dir(&self) -> io::Result<StagedDir> {
         let name = self.fresh_name().replacen("n-", DIR, 1);
         self.fault("mkdirat", &name)?;
@@ -82,15 +83,15 @@ impl Staging {
         Ok(StagedDir { name, inode, dir: self.mount.inside(dir, path) })
     }
 
-    /// Throws a directory away with all that is in it.
+    /// Removes a directory with everything in it.
     pub(crate) fn discard_dir(&self, staged: &StagedDir) {
-        // What stays behind is removed with the staging directory, or by the next sync.
+        // If this fails, the rest is removed with the staging directory, or by the next sync.
         if let Err(e) = remove_tree(&self.dir, staged.name.as_bytes()) {
             tracing::debug!(error = %e, "what came out of an archive is left behind");
         }
     }
 
-    /// Puts a directory in a place where nothing is.
+    /// Moves a directory to a free path.
     pub(crate) fn install_dir(
         &self,
         staged: &StagedDir,
@@ -101,7 +102,7 @@ impl Staging {
         move_over(&self.dir, staged.name.as_bytes(), parent, path.name())
     }
 
-    /// Puts a directory in the place of a file, which goes, if it is what was expected.
+    /// Replaces a file by a directory, if the file is the expected one.
     pub(crate) fn exchange_dir(
         &self,
         staged: &StagedDir,
@@ -113,7 +114,7 @@ impl Staging {
         if !stat_at(parent, path.name())?.is_some_and(|stat| Fingerprint::of(&stat) == *expected) {
             return Err(InstallError::Changed);
         }
-        // The name tells a recovery what stands under it, before and after the exchange.
+        // The name says what it is, before and after the exchange, if a crash comes here.
         let name = exchange_name(staged.inode, expected, &staged.name);
         rustix::fs::renameat(&self.dir, staged.name.as_str(), &self.dir, name.as_str())?;
         let exchange = || {
@@ -129,7 +130,7 @@ impl Staging {
             }
             Err(Errno::NOENT) => Err(InstallError::Changed),
             Err(Errno::INVAL | Errno::NOSYS) => {
-                // No exchange on this file system: aside, look, in.
+                // The file system can't exchange them: remove the file, and move the directory in.
                 self.remove(parent, path, expected)?;
                 move_over(&self.dir, name.as_bytes(), parent, path.name())
             }

@@ -1,5 +1,5 @@
-//! The staging directories of one download: one on each file system that something is put on, for a rename can't lead
-//! from one to another.
+//! The staging directories of one pull: one on each file system that it writes to, because a rename can't
+//! cross file systems.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,46 +11,46 @@ use super::mount_dir::MountDir;
 use super::shelf::Shelf;
 use super::staging::Staging;
 
-/// Staging directories below one mount; all but the first are made when they are needed.
+/// Staging directories below one mount. All but the first are created when needed.
 #[derive(Debug)]
 pub(crate) struct Stagings {
     mount: MountDir,
     file_systems: Arc<FileSystems>,
     main: Arc<Staging>,
     below: Mutex<Vec<(TreePath, Arc<Staging>)>>,
-    /// Whether each is locked, as [`Staging::claim`] does.
+    /// Whether to lock each of them with [`Staging::claim`].
     claims: bool,
 }
 
 impl Stagings {
-    /// Makes the one in the mount's root.
+    /// Creates the staging directory in the mount's root.
     pub(crate) fn create(mount: &MountDir, file_systems: Arc<FileSystems>) -> io::Result<Self> {
         let main = Arc::new(Staging::create(mount)?);
         Ok(Self { mount: mount.clone(), file_systems, main, below: Mutex::default(), claims: false })
     }
 
-    /// Locks each staging directory. A restore does so, because it does not hold the mount's lock.
+    /// Locks each staging directory. A restore does so because it does not hold the mount's lock.
     pub(crate) fn claim(self) -> Self {
         self.main.claim();
         Self { claims: true, ..self }
     }
 
-    /// Returns the one in the mount's root.
+    /// Returns the staging directory in the mount's root.
     pub(crate) fn main(&self) -> &Arc<Staging> {
         &self.main
     }
 
-    /// Whether what is put at `path` is on a file system below the mount.
+    /// Whether `path` is on a file system below the mount.
     pub(crate) fn is_below(&self, path: &TreePath) -> bool {
         !self.file_systems.begin_of(&path.parent().unwrap_or_default()).is_root()
     }
 
-    /// Returns the one from which something can be put at `path`.
+    /// Returns the staging directory from which a file can be renamed to `path`.
     pub(crate) fn of(&self, path: &TreePath) -> io::Result<Arc<Staging>> {
         self.in_dir(&path.parent().unwrap_or_default())
     }
 
-    /// Returns the one from which something can be put into a directory.
+    /// Returns the staging directory from which a file can be renamed into a directory.
     pub(crate) fn in_dir(&self, dir: &TreePath) -> io::Result<Arc<Staging>> {
         let begin = self.file_systems.begin_of(dir);
         if begin.is_root() {
@@ -69,19 +69,19 @@ impl Stagings {
         Ok(staging)
     }
 
-    /// Makes everything that was done so far durable, with one call for each file system.
+    /// Makes everything durable that was done so far, with one call for each file system.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.main.sync()?;
         self.sync_below()
     }
 
-    /// The same, for file systems below the mount only.
+    /// The same for the file systems below the mount only.
     pub(crate) fn sync_below(&self) -> io::Result<()> {
         let below = self.below.lock().unwrap_or_else(PoisonError::into_inner).clone();
         below.iter().try_for_each(|(_, staging)| staging.sync())
     }
 
-    /// Removes the staging directories and what a failed sync left in them, but for files to go on with later in the
+    /// Removes the staging directories and what a failed sync left in them, except for resumable files in the
     /// mount's root.
     pub(crate) fn finish(self, keep_resumable: bool) {
         for (_, staging) in self.below.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -95,7 +95,7 @@ impl Stagings {
     }
 }
 
-/// Places for new files on each file system, for one who makes them at a time.
+/// A [`Shelf`] on each file system, for one thread at a time.
 pub(crate) struct Shelves<'a> {
     stagings: &'a Stagings,
     made: Vec<(Arc<Staging>, Shelf)>,
@@ -106,7 +106,7 @@ impl<'a> Shelves<'a> {
         Self { stagings, made: Vec::new() }
     }
 
-    /// Returns the one for what is put at `path`.
+    /// Returns the shelf for a file to be put at `path`.
     pub(crate) fn of(&mut self, path: &TreePath) -> io::Result<&mut Shelf> {
         let staging = self.stagings.of(path)?;
         let known = self.made.iter().position(|(made, _)| Arc::ptr_eq(made, &staging));

@@ -3,15 +3,16 @@
 use super::{MAX_SEGMENT_ENTRIES, TreeEntry};
 use policy_core::Node;
 
-/// Entries between cuts, on average: a power of two.
+/// The average number of entries between cuts: a power of two.
 const AVG_ENTRIES: u64 = 1024;
-/// The estimated length at which a segment is cut in any case.
+/// The estimated length, in bytes, at which a segment is cut in any case.
 const FULL: usize = 1 << 20;
 
-/// Decides where segments begin, from the paths, so that a change in a tree rewrites few of them.
+/// Decides by the paths where segments begin, so that a change in a tree rewrites few segments.
 ///
-/// An entry begins a segment when its path hashes to a multiple of 1024, or when the segment before it has
-/// [`MAX_SEGMENT_ENTRIES`] entries or would pass an estimated MiB. Readers do not depend on any of this.
+/// An entry begins a segment if its path hashes to a multiple of 1024, if the segment before it has
+/// [`MAX_SEGMENT_ENTRIES`] entries, or if that segment would exceed an estimated MiB. Readers do not depend
+/// on any of this.
 #[derive(Debug, Default, Clone)]
 pub struct SegmentCutter {
     entries: usize,
@@ -24,8 +25,8 @@ impl SegmentCutter {
         Self::default()
     }
 
-    /// Takes the next entry, and returns whether it begins a new segment: the ones before it, if any, are
-    /// complete. The first entry of a tree begins none.
+    /// Takes the next entry, and returns whether it begins a new segment. If so, the segment of the entries
+    /// before it is complete. For the first entry of a tree the answer is false.
     pub fn begins_segment(&mut self, entry: &TreeEntry) -> bool {
         let estimate = estimate(entry);
         let cut = self.entries > 0
@@ -41,7 +42,7 @@ impl SegmentCutter {
     }
 }
 
-/// About how many bytes an entry takes, rather too many than too few.
+/// Estimates how many bytes an entry takes, rather too many than too few.
 fn estimate(entry: &TreeEntry) -> usize {
     let target = match &entry.entry.node {
         Node::Symlink { target } => target.len(),
@@ -50,7 +51,8 @@ fn estimate(entry: &TreeEntry) -> usize {
     16 + entry.path.as_bytes().len() + target + 40 * entry.chunks.len()
 }
 
-/// FNV-1a of 64 bits, its upper half folded into the lower: the low bits alone see little of the path.
+/// FNV-1a with 64 bits, the upper half folded into the lower: the low bits alone depend on too little of the
+/// path.
 fn hash(path: &[u8]) -> u64 {
     let hash = path
         .iter()

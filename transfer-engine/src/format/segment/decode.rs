@@ -1,4 +1,4 @@
-//! Reading a segment: as a whole or not at all.
+//! Decodes a segment: as a whole or not at all.
 
 use policy_core::{Digest, Entry, Node, Timestamp, TreePath};
 use zstd::bulk::Decompressor;
@@ -15,8 +15,8 @@ use super::{
 /// Decodes a segment whose bytes must hash to `digest`.
 ///
 /// # Errors
-/// [`FormatError::Corrupt`] where they don't; [`FormatError::UnsupportedVersion`] for a later format; any
-/// other [`FormatError`] where the segment breaks a rule, even one that only a hostile writer would.
+/// [`FormatError::Corrupt`] if they do not; [`FormatError::UnsupportedVersion`] for a newer format; any other
+/// [`FormatError`] if the segment breaks a rule, even one that only a malicious writer would break.
 pub fn decode_segment(bytes: &[u8], digest: Digest) -> Result<Vec<TreeEntry>, FormatError> {
     at_most(Part::Segment, "a length", bytes.len() as u64, MAX_SEGMENT_LEN as u64)?;
     if sha256(bytes) != digest {
@@ -53,13 +53,14 @@ pub fn decode_segment(bytes: &[u8], digest: Digest) -> Result<Vec<TreeEntry>, Fo
     Ok(decoded)
 }
 
-/// Returns the most memory that decoding a segment can take, by what it says of itself: its metadata unpacked, and its
-/// entries. 0 for one that says what none may say, and is refused before any is taken.
+/// Returns the most memory that decoding a segment can take, by its own header: for the unpacked metadata and
+/// the entries. Returns 0 if the header is invalid, since such a segment is refused before memory is
+/// allocated.
 pub(crate) fn claimed_memory(bytes: &[u8]) -> u64 {
     Header::read(&mut Reader::new(Part::Segment, bytes)).map_or(0, |header| header.memory())
 }
 
-/// Returns the memory that decoded entries take.
+/// Returns the memory that decoded entries take, in bytes.
 pub(crate) fn memory_of(entries: &[TreeEntry]) -> u64 {
     let of = |entry: &TreeEntry| {
         let target = match &entry.entry.node {
@@ -74,7 +75,7 @@ pub(crate) fn memory_of(entries: &[TreeEntry]) -> u64 {
     entries.iter().map(of).sum::<usize>() as u64
 }
 
-/// What a segment says before its ids and its metadata; each number is within its limit.
+/// The numbers at the beginning of a segment; each is within its limit.
 struct Header {
     codec: Codec,
     entries: usize,
@@ -111,14 +112,16 @@ impl Header {
             raw_len += *len;
         }
         at_most(Part::Segment, "a length of metadata", raw_len as u64, MAX_SEGMENT_LEN as u64)?;
-        // Each block and chunk takes at least a byte of its column, so these bound what is reserved for them.
+        // Each block and chunk takes at least one byte of its column, so these limits bound the memory
+        // reserved for them.
         at_most(Part::Segment, "a number of blocks", blocks as u64, lens[column::BLOCKS] as u64)?;
         at_most(Part::Segment, "a number of chunks", chunks as u64, lens[column::CHUNKS] as u64)?;
         Ok(Self { codec, entries, chunks, recycled, packs, blocks, lens })
     }
 
     fn memory(&self) -> u64 {
-        // A path can share all but a byte with the one before, so few names can be many long paths.
+        // A path can share all but one byte with the path before, so a few bytes of names can be many long
+        // paths.
         let path = self.lens[column::NAMES].min(MAX_PATH_LEN);
         let decoded = self.entries * (size_of::<TreeEntry>() + path)
             + self.lens[column::TARGETS]
@@ -132,7 +135,7 @@ impl Header {
 struct Columns<'a>([Reader<'a>; column::COUNT]);
 
 impl<'a> Columns<'a> {
-    /// Splits `metadata`, which is as long as `lens` together.
+    /// Splits `metadata` into columns; it is as long as all `lens` together.
     fn split(metadata: &'a [u8], lens: [usize; column::COUNT]) -> Self {
         let mut at = 0;
         Self(lens.map(|len| {
@@ -175,7 +178,7 @@ struct Decoder<'a> {
     ids: Reader<'a>,
     digests: Reader<'a>,
     blocks: Vec<BlockRef>,
-    /// The block and the end of the chunk before.
+    /// The block of the chunk before, and the chunk's end in it.
     block: i64,
     end: u32,
 }
@@ -207,14 +210,14 @@ impl Decoder<'_> {
         Ok(entries)
     }
 
-    /// Reads the next path into `path`, which holds the one before, and checks it against that one.
+    /// Reads the next path into `path`, which contains the path before, and checks their order.
     fn path(&mut self, path: &mut Vec<u8>, prev: Option<&TreeEntry>) -> Result<TreePath, FormatError> {
         let columns = &mut self.columns.0;
         let shared = columns[column::SHARED].varint_max("a shared path length", path.len() as u64)? as usize;
         let len = columns[column::LENS].varint_max("a path length", (MAX_PATH_LEN - shared) as u64)? as usize;
         let names = &mut columns[column::NAMES];
         let name = names.take(len)?;
-        // Without this, the bytes compared below might not be the first that differ.
+        // Without this check, the bytes compared below might not be the first ones that differ.
         if prev.is_some() && shared < path.len() && path.get(shared) == name.first() {
             return Err(names.invalid("a path that shares more than it says"));
         }
@@ -240,7 +243,7 @@ impl Decoder<'_> {
         TreePath::new(path.as_slice()).map_err(|error| names.invalid(error.to_string()))
     }
 
-    /// Reads what the kind of an entry adds.
+    /// Reads what only this kind of entry has.
     fn node(&mut self, head: u16, path: &TreePath) -> Result<(Node, u16, Vec<ChunkRef>), FormatError> {
         let columns = &mut self.columns.0;
         let mode = head & head::MODE;
@@ -294,7 +297,7 @@ impl Decoder<'_> {
         Ok(ChunkRef { id, len, offset, block: *block })
     }
 
-    /// Every column must be used up: what is left would be content that no entry accounts for.
+    /// Every column must be used up: further bytes would be content that belongs to no entry.
     fn finish(self) -> Result<(), FormatError> {
         self.columns.0.into_iter().chain([self.ids, self.digests]).try_for_each(Reader::finish)
     }

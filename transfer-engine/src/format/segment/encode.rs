@@ -1,4 +1,4 @@
-//! Writing a segment.
+//! Encodes a segment.
 
 use std::collections::HashMap;
 
@@ -22,21 +22,21 @@ pub struct EncodedSegment {
     pub first: TreePath,
     /// How many entries it has.
     pub entries: u32,
-    /// What is stored.
+    /// The bytes to store.
     pub bytes: Bytes,
     /// The SHA-256 of `bytes`.
     pub digest: Digest,
-    /// The packs that its chunks lie in, in the order of their ids, each with how many of its stored bytes
-    /// they take: of each block the share that is referred to, each chunk once, rounded up.
+    /// The packs of its chunks, in the order of their ids, each with the number of stored bytes that the
+    /// chunks take. Each chunk counts once; of a block, the chunks' share is counted, rounded up.
     pub packs: Vec<(PackId, u64)>,
 }
 
 /// Encodes a sorted run of entries; the same entries always give the same bytes.
 ///
 /// # Errors
-/// [`FormatError::Invalid`] where the entries are not what [`TreeEntry`] promises, are none, or are not in
-/// order ([`check_order`]), and [`FormatError::TooLarge`] beyond the limits: nothing is ever written that
-/// [`decode_segment`](super::decode_segment) would refuse.
+/// [`FormatError::Invalid`] if there are no entries, if one is not as [`TreeEntry`] requires, or if they are
+/// not in order ([`check_order`]); [`FormatError::TooLarge`] beyond the limits. So
+/// [`decode_segment`](super::decode_segment) accepts whatever this function writes.
 pub fn encode_segment(entries: &[TreeEntry]) -> Result<EncodedSegment, FormatError> {
     let Some(first) = entries.first() else {
         return Err(FormatError::unwritable(Part::Segment, "a segment without entries"));
@@ -56,8 +56,8 @@ pub fn encode_segment(entries: &[TreeEntry]) -> Result<EncodedSegment, FormatErr
     Ok(EncodedSegment { first: first.path.clone(), entries: entries.len() as u32, bytes, digest, packs })
 }
 
-/// Writes entries as they are, which is also how the tests make what a hostile writer would. Returns the
-/// bytes, and for each pack the live ones.
+/// Writes entries without checking them; tests use it to make what a malicious writer would. Returns the
+/// bytes, and the number of live bytes in each pack.
 pub(super) fn write(entries: &[TreeEntry]) -> Result<(Bytes, Vec<(PackId, u64)>), FormatError> {
     let mut encoder = Encoder::default();
     let mut prev: Option<&TreeEntry> = None;
@@ -179,10 +179,10 @@ struct Tables {
     pack_numbers: HashMap<PackId, usize>,
     blocks: Vec<BlockRef>,
     block_numbers: HashMap<BlockRef, usize>,
-    /// The block and the end of the chunk before.
+    /// The block of the chunk before, and the chunk's end in it.
     last_block: i64,
     last_end: u32,
-    /// The pack and the end of the newest block.
+    /// The pack of the newest block, and the block's end in it.
     last_pack: i64,
     last_pack_end: u32,
     /// Block number, offset and length of each chunk.
@@ -190,7 +190,7 @@ struct Tables {
 }
 
 impl Tables {
-    /// Returns the number of a block; a new one is written to `column` first.
+    /// Returns the number of a block. A new block is written to `column` first.
     fn block(&mut self, block: &BlockRef, column: &mut Writer) -> i64 {
         if self.blocks.get(self.last_block as usize) == Some(block) {
             return self.last_block;
@@ -221,7 +221,7 @@ impl Tables {
         number as i64
     }
 
-    /// Returns for each pack the stored bytes that the chunks take.
+    /// Returns for each pack how many stored bytes the chunks take.
     fn live(&mut self) -> Vec<(PackId, u64)> {
         self.uses.sort_unstable();
         self.uses.dedup();
@@ -231,7 +231,7 @@ impl Tables {
         }
         let mut live: HashMap<PackId, u64> = HashMap::with_capacity(self.packs.len());
         for (block, raw) in self.blocks.iter().zip(raw) {
-            // Chunks that overlap could add up to more than the block.
+            // Overlapping chunks could add up to more than the block.
             let raw = raw.min(u64::from(block.raw_len));
             *live.entry(block.pack).or_default() +=
                 (raw * u64::from(block.stored_len)).div_ceil(u64::from(block.raw_len.max(1)));
@@ -242,7 +242,7 @@ impl Tables {
     }
 }
 
-/// Checks what [`TreeEntry`] promises; says what the entry has that it should not.
+/// Checks the requirements of [`TreeEntry`]; the error says what is wrong.
 fn check(entry: &TreeEntry) -> Result<(), String> {
     let TreeEntry { path, entry, extracted, recycled, chunks } = entry;
     if path.is_root() {

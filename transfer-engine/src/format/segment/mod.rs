@@ -1,4 +1,4 @@
-//! A sorted run of a tree's entries, with where their bytes lie.
+//! Segments: sorted runs of a tree's entries, with the positions of their chunks.
 
 mod cutter;
 mod decode;
@@ -19,8 +19,8 @@ pub use encode::{EncodedSegment, encode_segment};
 
 /// The most entries in a segment.
 pub const MAX_SEGMENT_ENTRIES: usize = 4096;
-/// The longest segment, in bytes, as it lies in the store and likewise unpacked: 128 MiB. It is what limits
-/// the size of one file, to some 3.5 TB.
+/// The longest segment, in bytes, stored as well as unpacked: 128 MiB. It limits the size of one file to some
+/// 3.5 TB.
 pub const MAX_SEGMENT_LEN: usize = 128 << 20;
 /// The longest path and the longest target of a symbolic link, in bytes: 16 KiB.
 pub const MAX_PATH_LEN: usize = 16 << 10;
@@ -30,10 +30,10 @@ const MAX_CHUNKS: usize = MAX_SEGMENT_LEN / 32;
 
 const VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"CSsg";
-/// Times below a second.
+/// Nanoseconds per second; timestamps are below it.
 const NANOS: u32 = 1_000_000_000;
 
-/// The bits of an entry's head, a `u16`: permission bits below, then kind and flags.
+/// The bits of an entry's head, a `u16`: the permission bits are the lowest, then come kind and flags.
 mod head {
     pub(super) const MODE: u16 = 0o7777;
     pub(super) const KIND: u16 = 0b11 << 12;
@@ -44,7 +44,7 @@ mod head {
     pub(super) const RECYCLED: u16 = 1 << 15;
 }
 
-/// The columns of a segment's metadata, each of them the same field of every entry.
+/// The columns of a segment's metadata. Each has one field of every entry.
 mod column {
     pub(super) const HEADS: usize = 0;
     pub(super) const SHARED: usize = 1;
@@ -60,35 +60,35 @@ mod column {
     pub(super) const COUNT: usize = 11;
 }
 
-/// An entry of a tree as the store keeps it.
+/// An entry of a tree as it is stored.
 ///
-/// What [`decode_segment`] returns and [`encode_segment`] takes:
+/// [`decode_segment`] returns and [`encode_segment`] accepts only entries for which:
 /// - the path is not the root, and no longer than [`MAX_PATH_LEN`];
 /// - a file's size and digest are those of its chunks, unless it is recycled: then it has no chunks;
 /// - directories and symbolic links have no chunks and no flags; a link's mode is `0o777`;
 /// - the nanoseconds are below a second, the mode within `0o7777`, the size within 63 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeEntry {
-    /// Where it stands.
+    /// The entry's path.
     pub path: TreePath,
-    /// What stands there.
+    /// Kind, content, mode and times.
     pub entry: Entry,
-    /// An archive that was extracted once: later sessions don't do it again.
+    /// Whether this is an archive that was extracted: later sessions do not extract it again.
     pub extracted: bool,
-    /// A placeholder of a file that the recycle policy removed: it keeps size and digest, not the bytes.
+    /// Whether this is the placeholder of a recycled file: it has the size and digest, but not the content.
     pub recycled: bool,
-    /// The file's bytes, first to last.
+    /// The file's chunks in order.
     pub chunks: Vec<ChunkRef>,
 }
 
-/// A chunk, and where it lies.
+/// A chunk, and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkRef {
-    /// What its bytes hash to.
+    /// The SHA-256 of its bytes.
     pub id: ChunkId,
     /// Its length, in bytes.
     pub len: u32,
-    /// Its first byte in what the block unpacks to.
+    /// Its first byte in the unpacked block.
     pub offset: u32,
     /// The block that holds it.
     pub block: BlockRef,
@@ -101,12 +101,12 @@ impl TreeEntry {
         Self { path, entry, extracted: false, recycled: false, chunks }
     }
 
-    /// Returns the entry of something that has no chunks: a directory, a symbolic link, an empty file.
+    /// Returns an entry without chunks: a directory, a symbolic link, or an empty file.
     pub fn bare(path: TreePath, entry: Entry) -> Self {
         Self { path, entry, extracted: false, recycled: false, chunks: Vec::new() }
     }
 
-    /// Whether this is a directory that is implied as soon as something is below it.
+    /// Whether this is a directory that is implied if anything is below it.
     fn is_plain_dir(&self) -> bool {
         self.entry.is_dir() && self.entry.mode == Entry::IMPLIED_DIR.mode
     }
@@ -120,14 +120,14 @@ fn file_node(chunks: &[ChunkRef]) -> Node {
     }
 }
 
-/// Checks that `next` may directly follow `prev` in a tree, be it in one segment or across two.
+/// Checks that `next` may directly follow `prev` in a tree, within one segment or across two.
 ///
-/// That is: it sorts after it; nothing is below what is not a directory; and a directory that what follows
-/// implies is not listed.
+/// `next` must sort after `prev`, and must not be below something that is not a directory. `prev` must not be
+/// a directory that `next` implies.
 ///
-/// Checking each neighbouring pair checks the whole tree. In tree order everything below a path follows it
-/// directly: if `p < r < q` and `q` is below `p`, so is `r`. So where anything at all is below `p`, the very
-/// next entry is, and the pair of the two shows it.
+/// Checking each pair of neighbours checks the whole tree: in tree order, everything below a path follows it
+/// directly (if `p < r < q` and `q` is below `p`, so is `r`). So if anything is below `p`, the next entry is,
+/// and the pair of the two shows it.
 ///
 /// # Errors
 /// [`FormatError::Invalid`], with the path.
@@ -142,7 +142,7 @@ pub fn check_order(prev: &TreeEntry, next: &TreeEntry) -> Result<(), FormatError
     .map_err(|what| FormatError::unwritable(Part::Segment, what))
 }
 
-/// How a path lies to the one before it.
+/// The position of a path relative to the path before it.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     /// After it, and not below it.
@@ -153,7 +153,7 @@ enum Step {
     NotAfter,
 }
 
-/// Compares `next` with `prev`, which agree in their first `shared` bytes and in no more.
+/// Compares `next` with `prev`. They agree in exactly their first `shared` bytes.
 fn step(prev: &[u8], next: &[u8], shared: usize) -> Step {
     match (prev.get(shared), next.get(shared)) {
         (None, Some(b'/')) => Step::Below,
@@ -167,7 +167,7 @@ fn step(prev: &[u8], next: &[u8], shared: usize) -> Step {
     }
 }
 
-/// Whether `dir` may be listed, with something below it.
+/// Whether `dir` may be listed if something is below it.
 fn check_parent(dir: &TreeEntry) -> Result<(), String> {
     if !dir.entry.is_dir() {
         Err(format!("`{}` is no directory, and something is below it", dir.path))
@@ -186,7 +186,7 @@ fn not_after(prev: &TreeEntry, next: &TreePath) -> String {
     }
 }
 
-/// Checks a block's numbers against each other.
+/// Checks that a block's numbers are consistent.
 fn check_block(block: &BlockRef) -> Result<(), String> {
     let BlockRef { offset, stored_len, raw_len, codec, .. } = *block;
     if raw_len == 0 || raw_len > MAX_BLOCK_RAW {
@@ -201,7 +201,7 @@ fn check_block(block: &BlockRef) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks a chunk's place against its block.
+/// Checks that a chunk lies within its block.
 fn check_chunk(offset: u32, len: u32, block: &BlockRef) -> Result<(), String> {
     let end = u64::from(offset) + u64::from(len);
     if len == 0 || end > u64::from(block.raw_len) {

@@ -7,13 +7,13 @@ use super::super::{BlockRef, Codec, FormatError, PackId, sha256};
 use super::encode::write;
 use super::*;
 
-/// What a hostile writer gets to: entries without any check.
+/// Decodes entries that were encoded without any check, as a malicious writer would do.
 fn decode_raw(entries: &[TreeEntry]) -> Result<Vec<TreeEntry>, FormatError> {
     let (bytes, _) = write(entries).unwrap();
     decode_segment(&bytes, sha256(&bytes))
 }
 
-/// Both sides refuse these entries, and say `what`.
+/// Asserts that encoding and decoding both refuse these entries with the message `what`.
 #[track_caller]
 fn refused(entries: &[TreeEntry], what: &str) {
     for error in [encode_segment(entries).unwrap_err(), decode_raw(entries).unwrap_err()] {
@@ -21,7 +21,7 @@ fn refused(entries: &[TreeEntry], what: &str) {
     }
 }
 
-/// A segment of which `from` is replaced by `to` wherever it stands, with the digest that it then has.
+/// Decodes a segment in which `from` is replaced by `to` everywhere, with a valid digest.
 fn patched(entries: &[TreeEntry], from: &[u8], to: &[u8]) -> Result<Vec<TreeEntry>, FormatError> {
     let mut bytes = write(entries).unwrap().0.to_vec();
     assert_eq!((bytes[5], from.len()), (0, to.len()), "only metadata that is not compressed can be patched");
@@ -36,7 +36,8 @@ fn golden() {
     assert_eq!(decode_segment(&segment.bytes, segment.digest).unwrap(), tree());
     assert_eq!((segment.first, segment.entries), (path(".gitignore"), 11));
     insta::assert_snapshot!(hex(&segment.bytes));
-    // Of the block at 1:0 the bytes 0..10, 10..100 (twice, counted once) and 100..400, which is all of it.
+    // Of the block at 1:0, the chunks take the bytes 0..10, 10..100 (twice, counted once) and 100..400: all
+    // of it.
     let live = [(PackId([1; 16]), 100), (PackId([2; 16]), 5100), (PackId([3; 16]), 1)];
     assert_eq!(segment.packs, live);
 }
@@ -86,7 +87,8 @@ fn s8_below_what_is_no_directory() {
     refused(&[file("a", vec![]), file("a/b", vec![])], "`a` is no directory");
     refused(&[symlink("a", "b"), file("a/b/c", vec![])], "`a` is no directory");
     refused(&[recycled("a", 1), file("a/b", vec![])], "`a` is no directory");
-    // What sorts between a path and the rest below it is itself below: the first of them gives it away.
+    // Whatever sorts between a path and something below it is below it too, so the first such entry shows the
+    // error.
     refused(&[file("a", vec![]), file("a/b", vec![]), file("a/c", vec![])], "`a` is no directory");
     assert!(encode_segment(&[file("a", vec![]), file("a-b", vec![]), file("ab", vec![])]).is_ok());
 }
@@ -181,7 +183,7 @@ fn s4_flipped_or_truncated() {
         for bit in 0..8 {
             bytes[i] ^= 1 << bit;
             assert_eq!(decode_segment(&bytes, segment.digest), corrupt);
-            // Also where the digest agrees, it is an error or something that could have been written.
+            // Even with a valid digest, the result is an error or something that could have been written.
             sound(&bytes);
             bytes[i] ^= 1 << bit;
         }
@@ -189,7 +191,7 @@ fn s4_flipped_or_truncated() {
     }
 }
 
-/// Whatever the bytes are: what they decode to keeps every promise of a tree.
+/// Whatever the bytes are: if they decode, the result meets every requirement of a tree.
 fn sound(bytes: &[u8]) {
     if let Ok(entries) = decode_segment(bytes, sha256(bytes)) {
         let again = encode_segment(&entries).unwrap();

@@ -1,4 +1,4 @@
-//! Reading a snapshot: as a whole or not at all.
+//! Decodes a snapshot: as a whole or not at all.
 
 use bytes::Bytes;
 use policy_core::{Digest, Timestamp, TreePath};
@@ -12,7 +12,7 @@ use super::{
     RecycleRules, SegmentRef, Snapshot, Totals, VERSION, check_extensions, end_of, flag, identity,
 };
 
-/// Decodes the bytes; the caller checks what the values promise each other.
+/// Decodes the bytes. The caller checks that the values are consistent.
 pub(super) fn decode(bytes: &Bytes) -> Result<(Snapshot, Digest), FormatError> {
     at_most(Part::Snapshot, "a length", bytes.len() as u64, MAX_SNAPSHOT_LEN as u64)?;
     let mut r = Reader::new(Part::Snapshot, bytes);
@@ -110,7 +110,8 @@ fn extensions(r: &mut Reader<'_>) -> Result<Vec<(u64, Bytes)>, FormatError> {
         Ok((tag, Bytes::copy_from_slice(r.blob("an extension length", MAX_EXTENSIONS_LEN)?)))
     };
     let extensions: Vec<_> = (0..count).map(field).collect::<Result<_, FormatError>>()?;
-    // Now, before what follows: one that has to be known may change that.
+    // The check comes first, because an unknown extension that readers must know may change the meaning of
+    // the rest.
     check_extensions(&extensions)?;
     Ok(extensions)
 }

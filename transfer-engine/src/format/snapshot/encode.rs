@@ -1,4 +1,4 @@
-//! Writing a snapshot.
+//! Encodes a snapshot.
 
 use super::super::error::{FormatError, Part, at_most};
 use super::super::wire::Writer;
@@ -7,7 +7,7 @@ use super::{
     flag, identity,
 };
 
-/// Encodes a snapshot that was checked.
+/// Encodes a snapshot that was already checked.
 pub(super) fn encode(snapshot: &Snapshot) -> Result<EncodedSnapshot, FormatError> {
     let mut w = Writer::with_capacity(
         1024 + snapshot.inline.len() + snapshot.packs.len() * 32 + snapshot.segments.len() * 80,
@@ -55,7 +55,7 @@ fn header(w: &mut Writer, snapshot: &Snapshot) {
     w.blob(snapshot.session.as_bytes());
     w.bytes(&snapshot.nonce);
     w.bytes(&snapshot.policy.0);
-    // 0 is for ever, so that 0 days stay apart from it.
+    // 0 means for ever, so the number of days is stored plus one.
     w.varint(snapshot.recycle.lifecycle_days.map_or(0, |days| u64::from(days) + 1));
     w.varint(snapshot.recycle.paths.len() as u64);
     snapshot.recycle.paths.iter().for_each(|path| w.blob(path.as_bytes()));

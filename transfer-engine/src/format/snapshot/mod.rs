@@ -1,4 +1,4 @@
-//! One state of a context: the commit.
+//! Snapshots: one state of a context each. Putting one is the commit.
 
 mod decode;
 mod encode;
@@ -14,13 +14,13 @@ use super::{ContextName, LineageId, MAX_FOOTER_LEN, MAX_PACK_LEN, PackId, StoreI
 
 /// The longest snapshot, in bytes: 128 MiB, which is some 1.5 million segments.
 pub const MAX_SNAPSHOT_LEN: usize = 128 << 20;
-/// The most bytes of embedded segments that a snapshot may have: 4 MiB. Far more than is embedded today, so
-/// that a later program may embed more and this one still reads it.
+/// The most bytes of embedded segments in a snapshot: 4 MiB. Programs embed far less today; the limit lets
+/// later programs embed more without becoming unreadable for this one.
 pub const MAX_INLINE: usize = 4 << 20;
 /// The longest session name, in bytes.
 pub const MAX_SESSION_LEN: usize = 256;
-/// The most bytes that the first paths of all segments, written out, may have: 64 MiB. Front-coding would
-/// let a few bytes stand for a long path many times over.
+/// The most bytes that the first paths of all segments may have, unpacked: 64 MiB. With front-coding, a few
+/// bytes could stand for a long path many times over.
 const MAX_FIRST_PATHS: u64 = 64 << 20;
 /// The most paths in the recycle rules.
 const MAX_RULES: usize = 4096;
@@ -28,9 +28,9 @@ const MAX_RULES: usize = 4096;
 const MAX_EXTENSIONS: usize = 64;
 /// The most bytes that the extensions of a snapshot have together: 64 KiB.
 const MAX_EXTENSIONS_LEN: usize = 64 << 10;
-/// The extension that names the program that made the snapshot.
+/// The extension that names the program that wrote the snapshot.
 const WRITER: u64 = 2;
-/// The extension that a snapshot has whose mount was changing while it was read.
+/// The extension of an unsettled snapshot: its mount kept changing while it was read.
 const UNSETTLED: u64 = 4;
 
 const VERSION: u8 = 1;
@@ -38,80 +38,80 @@ const MAGIC: [u8; 4] = *b"CSsn";
 
 /// One immutable state of a context.
 ///
-/// What [`decode`](Self::decode) returns and [`encode`](Self::encode) takes:
+/// [`decode`](Self::decode) returns and [`encode`](Self::encode) accepts only values for which:
 /// - packs are listed once; a pack's footer is within its size;
 /// - segments have entries, and their first paths are strictly ascending in tree order;
 /// - the tags of extensions are strictly ascending, and even;
-/// - every index into `packs` is one, and every place lies within its pack's blocks or within `inline`;
+/// - every index into `packs` is valid, and every position is within its pack's blocks or within `inline`;
 /// - the limits of this module hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its number in the context.
+    /// The snapshot's number in the context.
     pub number: u64,
     /// The store that it was written to.
     pub store_id: StoreId,
-    /// The context that it belongs to.
+    /// The snapshot's context.
     pub context: ContextName,
-    /// The life of the context that it belongs to.
+    /// The lineage of the context.
     pub lineage: LineageId,
-    /// The digest of the snapshot before it; none at the begin of a lineage.
+    /// The digest of the parent; `None` for the first snapshot of a lineage.
     pub parent: Option<Digest>,
-    /// Whether the context goes on after it.
+    /// Whether the context continues after it.
     pub kind: Kind,
     /// When it was made, by the writer's clock.
     pub created: Timestamp,
-    /// The session that made it, for people to read.
+    /// The name of the session that made it, for people.
     pub session: String,
     /// Random bytes, so that no two snapshots have the same digest.
     pub nonce: [u8; 16],
-    /// The digest of the policy by which it was made.
+    /// The digest of the policy of its push.
     pub policy: Digest,
-    /// When files leave the context by age.
+    /// When files are recycled because of their age.
     pub recycle: RecycleRules,
-    /// What the tree holds.
+    /// The size of the tree.
     pub totals: Totals,
-    /// What differs from its parent.
+    /// The number of differences from the parent.
     pub changes: Changes,
-    /// It was made when the time ran out, and not all that should be in it is.
+    /// Whether the deadline came before everything was sent.
     pub partial: bool,
-    /// What else is said of this snapshot, by tag: a reader passes over a tag that it does not know, and keeps it
-    /// where a move copies the snapshot. A successor or fork has its own. See [`Snapshot::written_by`].
+    /// Further fields, by tag. Readers ignore unknown tags, and a renamed context's copies keep them. A
+    /// successor or a fork does not inherit them. See [`Snapshot::written_by`].
     pub extensions: Vec<(u64, Bytes)>,
-    /// Every pack that it refers to.
+    /// All packs that the snapshot refers to.
     pub packs: Vec<PackUse>,
-    /// The tree, first to last.
+    /// The segments of the tree, in order.
     pub segments: Vec<SegmentRef>,
     /// The bytes of the embedded segments.
     pub inline: Bytes,
 }
 
-/// Whether a context goes on after a snapshot.
+/// Whether a context continues after a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// It does.
+    /// The context continues.
     Normal,
-    /// It was deleted, or moved to another name.
+    /// The context was deleted, or renamed.
     Terminal {
         /// The new name of the context.
         moved_to: Option<ContextName>,
     },
 }
 
-/// When files leave the context by age.
+/// When files are recycled because of their age.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecycleRules {
-    /// Days after their last upload; none keeps them for ever.
+    /// Days after a file's last push; `None` keeps files for ever.
     pub lifecycle_days: Option<u16>,
-    /// What the rule holds for: these paths and all below; the root is everything.
+    /// The paths to which the rule applies, each with everything below it; the root means everything.
     pub paths: Vec<TreePath>,
 }
 
-/// What a tree holds.
+/// The size of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Regular files, without placeholders of recycled ones.
+    /// Regular files, without the placeholders of recycled ones.
     pub files: u64,
-    /// Directories, implied ones too.
+    /// Directories, including implied ones.
     pub dirs: u64,
     /// Symbolic links.
     pub symlinks: u64,
@@ -119,14 +119,14 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// What differs from the parent, in paths.
+/// The number of paths that differ from the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// Paths that are new.
+    /// New paths.
     pub added: u64,
-    /// Paths with another content, kind or mode.
+    /// Paths with a new content, kind or mode.
     pub changed: u64,
-    /// Paths that are no more.
+    /// Deleted paths.
     pub deleted: u64,
 }
 
@@ -139,10 +139,10 @@ pub struct PackUse {
     pub size: u64,
     /// How many bytes at its end are footer and trailer.
     pub footer_len: u32,
-    /// How many of its bytes the snapshot refers to.
+    /// How many of its bytes the snapshot uses.
     pub live: u64,
-    /// The store time, in seconds since 1970, before which the snapshot must have landed for this pack to
-    /// count; none where the parent has the pack already.
+    /// The time by the store's clock, in seconds since 1970, before which the snapshot must land for this
+    /// pack to count. `None` if the parent has the pack already.
     pub land_by: Option<i64>,
 }
 
@@ -157,14 +157,14 @@ pub struct SegmentRef {
     pub digest: Digest,
     /// Its length, in bytes.
     pub len: u32,
-    /// Where it lies.
+    /// The segment's position.
     pub place: Place,
-    /// The packs that its chunks lie in, as indexes into [`Snapshot::packs`], each with how many stored bytes
-    /// they take there.
+    /// The packs of its chunks, as indexes into [`Snapshot::packs`], each with the number of stored bytes
+    /// that the chunks take.
     pub packs: Vec<(u32, u64)>,
 }
 
-/// Where a segment lies.
+/// The position of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In the snapshot itself.
@@ -185,7 +185,7 @@ pub enum Place {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct EncodedSnapshot {
-    /// What is stored.
+    /// The bytes to store.
     pub bytes: Bytes,
     /// The snapshot's identity: the SHA-256 of all bytes but the last 32, which are this digest.
     pub digest: Digest,
@@ -195,38 +195,38 @@ impl Snapshot {
     /// Encodes the snapshot; the same value always gives the same bytes.
     ///
     /// # Errors
-    /// [`FormatError::Invalid`] or [`FormatError::TooLarge`] where the value is not what the type promises:
-    /// nothing is ever written that [`decode`](Self::decode) would refuse.
+    /// [`FormatError::Invalid`] or [`FormatError::TooLarge`] if the value does not meet the type's
+    /// requirements. So [`decode`](Self::decode) accepts whatever this function writes.
     pub fn encode(&self) -> Result<EncodedSnapshot, FormatError> {
         self.check()?;
         encode::encode(self)
     }
 
-    /// Decodes a snapshot, and returns it with its identity. A tombstone, which has no bytes, is
+    /// Decodes a snapshot, and returns it with its identity. A tombstone, which has no bytes, gives
     /// [`FormatError::Truncated`].
     ///
     /// # Errors
-    /// [`FormatError::Corrupt`] where the digest does not match; [`FormatError::UnsupportedVersion`] for a
-    /// later format, whose digest does match, and [`FormatError::UnknownField`] for what can't be passed over;
-    /// any other where the snapshot breaks a rule.
+    /// [`FormatError::Corrupt`] if the digest does not match; with a valid digest,
+    /// [`FormatError::UnsupportedVersion`] for a newer format and [`FormatError::UnknownField`] for a field
+    /// that readers must know; any other error if the snapshot breaks a rule.
     pub fn decode(bytes: &Bytes) -> Result<(Self, Digest), FormatError> {
         let (snapshot, digest) = decode::decode(bytes)?;
         snapshot.check()?;
         Ok((snapshot, digest))
     }
 
-    /// Returns the extensions of a snapshot that is made by `program`, for people to read.
+    /// Returns the extensions of a snapshot written by `program`, which are for people.
     pub fn written_by(program: &'static str) -> Vec<(u64, Bytes)> {
         vec![(WRITER, Bytes::from_static(program.as_bytes()))]
     }
 
-    /// Returns the program that made the snapshot, if it says so.
+    /// Returns the program that wrote the snapshot, if the snapshot says so.
     pub fn writer(&self) -> Option<&str> {
         let (_, program) = self.extensions.iter().find(|(tag, _)| *tag == WRITER)?;
         str::from_utf8(program).ok()
     }
 
-    /// Notes that what the snapshot holds may not have stood in the mount at one moment.
+    /// Marks the snapshot as unsettled: the mount may never have been in the state that it has.
     #[must_use]
     pub(crate) fn marked_unsettled(mut self) -> Self {
         let at = self.extensions.partition_point(|(tag, _)| *tag < UNSETTLED);
@@ -234,13 +234,13 @@ impl Snapshot {
         self
     }
 
-    /// Whether the mount was changing all the while that it was read: what the snapshot holds may not have stood
-    /// there at one moment.
+    /// Whether the mount kept changing while it was read. If so, the mount may never have been in the state
+    /// that the snapshot has.
     pub fn is_unsettled(&self) -> bool {
         self.extensions.iter().any(|(tag, _)| *tag == UNSETTLED)
     }
 
-    /// Returns the bytes of an embedded segment; `None` where it lies in a pack.
+    /// Returns the bytes of an embedded segment; `None` if it is in a pack.
     pub fn inline_segment(&self, segment: &SegmentRef) -> Option<Bytes> {
         match segment.place {
             Place::Inline { offset } => {
@@ -252,7 +252,7 @@ impl Snapshot {
         }
     }
 
-    /// Checks what the type promises, for values to be written and values read alike.
+    /// Checks the type's requirements, both for values to be written and for values that were read.
     fn check(&self) -> Result<(), FormatError> {
         let part = Part::Snapshot;
         let invalid = |what: String| Err(FormatError::unwritable(part, what));
@@ -322,7 +322,7 @@ impl Snapshot {
     }
 }
 
-/// Checks what the type promises of the extensions.
+/// Checks the type's requirements for extensions.
 fn check_extensions(extensions: &[(u64, Bytes)]) -> Result<(), FormatError> {
     let part = Part::Snapshot;
     at_most(part, "a number of extensions", extensions.len() as u64, MAX_EXTENSIONS as u64)?;
@@ -338,12 +338,12 @@ fn check_extensions(extensions: &[(u64, Bytes)]) -> Result<(), FormatError> {
     }
 }
 
-/// Returns the digest that ends a snapshot whose other bytes are `body`.
+/// Returns the digest at the end of a snapshot whose other bytes are `body`.
 fn identity(body: &[u8]) -> Digest {
     sha256(body)
 }
 
-/// Returns the end of a segment, which is where the next in the same place is expected.
+/// Returns the pack, or none, and the end of a segment: there the next segment is expected.
 fn end_of(segment: &SegmentRef) -> (Option<u32>, u32) {
     match segment.place {
         Place::Inline { offset } => (None, offset.wrapping_add(segment.len)),

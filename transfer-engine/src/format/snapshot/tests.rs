@@ -40,7 +40,7 @@ fn snapshot() -> Snapshot {
     }
 }
 
-/// A change to the example makes a value that neither side takes.
+/// Asserts that encoding and decoding both refuse the example with this change.
 #[track_caller]
 fn refused(change: impl FnOnce(&mut Snapshot), what: &str) {
     let mut value = snapshot();
@@ -52,7 +52,7 @@ fn refused(change: impl FnOnce(&mut Snapshot), what: &str) {
     }
 }
 
-/// The bytes with the digest that they should have.
+/// The bytes with a valid digest.
 fn signed(mut bytes: Vec<u8>) -> Bytes {
     bytes.truncate(bytes.len().saturating_sub(32));
     let digest = identity(&bytes);
@@ -99,7 +99,7 @@ fn s4_flipped_or_truncated() {
     );
 }
 
-/// What decodes can be written again, and means the same.
+/// Asserts that whatever decodes can be encoded again with the same meaning.
 fn sound(bytes: &Bytes) {
     if let Ok((value, _)) = Snapshot::decode(bytes) {
         let again = value.encode().unwrap();
@@ -111,7 +111,7 @@ fn sound(bytes: &Bytes) {
 fn s5_future_format() {
     let mut bytes = snapshot().encode().unwrap().bytes.to_vec();
     bytes[4] = 9;
-    // A flipped bit is not a later format: the digest tells.
+    // A flipped bit must not look like a newer format: the digest shows the damage.
     assert_eq!(
         Snapshot::decode(&bytes.clone().into()).unwrap_err(),
         FormatError::Corrupt { part: Part::Snapshot }
@@ -127,7 +127,7 @@ fn s5_future_format() {
 #[test]
 fn s5_future_fields() {
     assert_eq!(snapshot().writer(), Some("ctxsync 0.1.0"));
-    // The golden one has a field that nobody knows. Was it odd, what follows could mean anything.
+    // The golden snapshot has an unknown field. If its tag were odd, readers would have to know it.
     let mut value = snapshot();
     value.extensions[1].0 |= 1;
     let mut bytes = encode::encode(&value).unwrap().bytes.to_vec();
@@ -201,7 +201,7 @@ fn s9_enormous_counts() {
 
 #[test]
 fn s9_short_bytes_for_long_paths() {
-    // Each path shares 16 KiB with the one before: 40 bytes would become 16,000.
+    // Each path shares 16 KiB with the path before, so 40 bytes would unpack to 16,000.
     let long = "a".repeat(MAX_PATH_LEN - 4);
     let place = Place::Pack { pack: 0, offset: 0 };
     let mut value = snapshot();

@@ -1,5 +1,5 @@
-//! Databases that stay open because somebody else in this process has them open: whoever closes a descriptor of a file
-//! drops all locks that the process has on it, and SQLite would lose its own.
+//! Database files that stay open because something else in this process has them open. Closing any descriptor
+//! of a file drops all locks that the process has on it, so SQLite in this process would lose its own.
 
 use std::fs::File;
 use std::io;
@@ -10,10 +10,10 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, fstat, statat};
 
 use super::super::mount_dir::{open_file_at, stat_at};
 
-/// Those that are not being read.
+/// The files that are kept open and not being read.
 static HELD: Mutex<Vec<(Id, File)>> = Mutex::new(Vec::new());
 
-/// Which file it is.
+/// Device and inode of a file.
 type Id = (u64, u64);
 
 fn held() -> MutexGuard<'static, Vec<(Id, File)>> {
@@ -32,12 +32,12 @@ fn find(dir: &OwnedFd, name: &[u8], held: &[(Id, File)]) -> Option<usize> {
     held.iter().position(|(id, _)| *id == wanted)
 }
 
-/// Whether the file `name` in `dir` is one of those; it must not be opened once more.
+/// Whether the file `name` in `dir` is kept open; it must not be opened again.
 pub(crate) fn is_held(dir: &OwnedFd, name: &[u8]) -> bool {
     find(dir, name, &held()).is_some()
 }
 
-/// Opens a file for reading, or takes the one that was held.
+/// Opens a file for reading, or takes the one that was kept open.
 pub(super) fn open(dir: &OwnedFd, name: &[u8]) -> io::Result<File> {
     let mut held = held();
     match find(dir, name, &held) {
@@ -46,12 +46,12 @@ pub(super) fn open(dir: &OwnedFd, name: &[u8]) -> io::Result<File> {
     }
 }
 
-/// Closes a file once nobody else in this process has it open.
+/// Closes a file, as soon as nothing else in this process has it open.
 pub(crate) fn let_go(file: File) {
     let Ok(stat) = fstat(&file) else { return };
     let mut held = held();
     held.push((id(&stat), file));
-    // Without the list nobody can tell, and they would become ever more.
+    // Without the list this can't be known, and the number of open files would only grow.
     let Ok(open) = open_files() else { return held.clear() };
     held.retain(|(wanted, _)| open.iter().filter(|id| *id == wanted).count() > 1);
 }
@@ -62,7 +62,7 @@ fn open_files() -> io::Result<Vec<Id>> {
     let dir = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
     let mut open = Vec::new();
     for entry in Dir::read_from(&dir)? {
-        // What is closed meanwhile is not open.
+        // A file that is closed meanwhile is not open.
         if let Ok(stat) = statat(&dir, entry?.file_name(), AtFlags::empty()) {
             open.push(id(&stat));
         }

@@ -1,5 +1,5 @@
-//! Locks of byte ranges that belong to an open file: closing another descriptor of it, here or elsewhere in this
-//! process, does not drop them, as it does those of the process.
+//! Locks of byte ranges that belong to an open file description. Unlike the locks of a process, they are not
+//! dropped when another descriptor of the file is closed.
 
 use std::fs::File;
 use std::io;
@@ -8,23 +8,23 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-/// Bytes that are locked.
+/// A range of bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     start: libc::off_t,
     len: libc::off_t,
 }
 
-/// A writer holds it before it writes the database, so that no new readers come.
+/// A writer locks it before it writes the database, so that no new readers start.
 pub(super) const PENDING: Range = Range { start: 0x4000_0000, len: 1 };
-/// A writer holds it during a transaction, while it writes the journal.
+/// A writer locks it during a transaction, while it writes the journal.
 pub(super) const RESERVED: Range = Range { start: 0x4000_0001, len: 1 };
-/// Readers share it; a writer holds it alone while it writes the database.
+/// Readers share it; a writer locks it exclusively while it writes the database.
 pub(super) const SHARED: Range = Range { start: 0x4000_0002, len: 510 };
-/// A checkpoint holds it while it copies the log into the database. It is a byte of the log's index.
+/// A checkpoint locks it while it copies the log into the database. It is a byte of the log's index.
 pub(super) const CHECKPOINT: Range = Range { start: 121, len: 1 };
 
-/// Takes a range as readers do; false where a writer has it.
+/// Locks a range for reading; false if a writer has locked it.
 pub(super) fn share(file: &File, range: Range) -> io::Result<bool> {
     set(file, range, libc::F_RDLCK)
 }
@@ -46,7 +46,7 @@ fn set(file: &File, range: Range, kind: i32) -> io::Result<bool> {
     }
 }
 
-/// Whether a writer has the range.
+/// Whether a writer has locked the range.
 pub(super) fn is_taken(file: &File, range: Range) -> io::Result<bool> {
     let mut lock = lock(range, libc::F_RDLCK);
     match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
@@ -56,7 +56,8 @@ pub(super) fn is_taken(file: &File, range: Range) -> io::Result<bool> {
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }
 
-/// Some sandboxes have only the locks of processes, and nobody else in this one has the file open as a rule.
+/// Whether such locks are not supported, as in some sandboxes. Locks of the process have to do then; usually
+/// nothing else in this process has the file open.
 fn is_unknown(e: Errno) -> bool {
     matches!(e, Errno::EINVAL | Errno::ENOSYS)
 }

@@ -1,5 +1,5 @@
-//! SQLite databases: a file with its journal and write-ahead log, read at one moment under the locks that SQLite's own
-//! readers take (www.sqlite.org/lockingv3.html, www.sqlite.org/walformat.html).
+//! SQLite databases: a file with its journal and write-ahead log. They are read at one moment, under the
+//! locks that SQLite's own readers take (www.sqlite.org/lockingv3.html, www.sqlite.org/walformat.html).
 
 mod held;
 mod locks;
@@ -16,17 +16,17 @@ use policy_core::TreePath;
 use super::mount_dir::open_file_at;
 
 const MAGIC: &[u8] = b"SQLite format 3\0";
-/// What a database begins with.
+/// The length of a database's header.
 const HEADER: usize = 100;
 
-/// What a file is to its database. The names of all but the first are the database's with a suffix.
+/// A file's role for its database. All but the first are named like the database, with a suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Member {
     Database,
     Journal,
     /// The write-ahead log.
     Wal,
-    /// The index of the log, which is made anew where it is missing.
+    /// The index of the log, which SQLite recreates if it is missing.
     Shm,
 }
 
@@ -42,21 +42,22 @@ impl Member {
         }
     }
 
-    /// Returns what a file of this name is to another one, and the length of that one's name.
+    /// Returns the role of a file with this name, and the length of its database's name; `None` if the name
+    /// has no such suffix.
     pub(crate) fn of(name: &[u8]) -> Option<(Self, usize)> {
         let of = |member: Self| Some((member, name.strip_suffix(member.suffix().as_bytes())?.len()));
         Self::SUFFIXED.into_iter().find_map(of).filter(|(_, len)| *len > 0)
     }
 }
 
-/// Returns the file whose log or journal `path` is, by its name. A request for a database includes both: without them it
-/// is another version.
+/// Returns the database of which `path` is, by its name, the log or the journal. A request for a database
+/// includes both, because without them it is another version.
 pub(crate) fn database_of(path: &TreePath) -> Option<TreePath> {
     let (member, _) = Member::of(path.name()).filter(|(member, _)| *member != Member::Shm)?;
     TreePath::new(path.as_bytes().strip_suffix(member.suffix().as_bytes())?).ok()
 }
 
-/// Returns the paths of which [`database_of`] returns this one.
+/// Returns the paths for which [`database_of`] returns `asked`.
 pub(crate) fn companions(asked: &TreePath) -> impl Iterator<Item = TreePath> {
     [Member::Journal, Member::Wal]
         .into_iter()
@@ -64,8 +65,8 @@ pub(crate) fn companions(asked: &TreePath) -> impl Iterator<Item = TreePath> {
         .filter(|path| Member::of(path.name()).is_some())
 }
 
-/// Whether a file that begins with these bytes is a database. One whose header says what no version of SQLite writes
-/// is none, as SQLite does not open it.
+/// Whether a file that begins with these bytes is a database. If its header has values that no version of
+/// SQLite writes, it is none: SQLite would not open it either.
 pub(crate) fn is_database(begin: &[u8]) -> bool {
     let Some(header) = begin.first_chunk::<HEADER>() else { return false };
     let page = u16::from_be_bytes([header[16], header[17]]);

@@ -1,9 +1,11 @@
-//! A database as it was at one moment.
+//! Reads a database as it is at one moment.
 //!
-//! The shared lock of the database keeps who writes it with a rollback journal from touching it, and keeps the last
-//! connection from folding the write-ahead log into it. The lock of the log's index keeps everybody else from that, and
-//! holds up nobody who only writes: new transactions are appended to the log. Where all of the log is in the database
-//! already it may be begun anew, which its header tells.
+//! - The shared lock on the database stops writers that use a rollback journal, and stops the last connection
+//!   from copying the write-ahead log into the database when it closes.
+//! - The checkpoint lock on the log's index stops all others from copying the log. It does not delay other
+//!   writes: new transactions are appended to the log.
+//! - If the whole log has been copied already, a writer may start it again from the beginning; the log's
+//!   header shows that.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -22,16 +24,16 @@ use super::locks::{CHECKPOINT, PENDING, RESERVED, SHARED, free, is_taken, share}
 use super::{HEADER, Member, is_database};
 use crate::env::Env;
 
-/// How often a log is read that is begun anew meanwhile. Without a checkpoint that happens once.
+/// How often a log is read if it is restarted meanwhile. Without a checkpoint, a log is restarted once.
 const ATTEMPTS: u32 = 5;
 /// The length of a log's header.
 const WAL_HEADER: usize = 32;
-/// What is copied before it is looked whether somebody waits.
+/// How many bytes are copied before checking whether a writer waits.
 const STEP: u64 = 16 << 20;
-/// How long a writer may have to wait while a database is copied; many give up after five seconds.
+/// How long a writer may have to wait while a database is copied. Many give up after five seconds.
 const WRITERS_WAIT: Duration = Duration::from_secs(3);
 
-/// Why a database could not be had.
+/// Why a database could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Trouble {
     #[error("it vanished")]
@@ -65,14 +67,14 @@ impl From<rustix::io::Errno> for Trouble {
 /// The bytes of a file of a database.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Its stat is the one that was expected.
+    /// The file has the known stat, so it is not read again.
     Unchanged,
     Short(Bytes),
-    /// A copy.
+    /// A temporary copy.
     Long(File),
 }
 
-/// A file of a database, and the stat under which it was read.
+/// A file of a database, and its stat when it was read.
 #[derive(Debug)]
 pub(crate) struct TakenFile {
     pub(crate) print: Fingerprint,
@@ -80,27 +82,27 @@ pub(crate) struct TakenFile {
     pub(crate) content: Content,
 }
 
-/// The files of a database at one moment, those that are there.
+/// The existing files of a database, read at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) files: Vec<(Member, TakenFile)>,
 }
 
-/// How a database is to be read.
+/// What to read, and how.
 pub(crate) struct Wanted<'a> {
-    /// Its directory and name.
+    /// The database's directory and name.
     pub(crate) dir: &'a OwnedFd,
     pub(crate) name: &'a [u8],
-    /// The stats under which its files are known already.
+    /// The known stats of its files.
     pub(crate) known: &'a dyn Fn(Member) -> Option<Fingerprint>,
-    /// Up to this length a file is read into memory; a longer one is copied to a file here.
+    /// Files up to this length are read into memory; longer ones are copied to a file in `spool_dir`.
     pub(crate) short: u64,
     pub(crate) spool_dir: &'a Path,
     pub(crate) env: &'a Env,
 }
 
-/// Reads a database with what belongs to it. Does not wait for locks: [`Trouble::Locked`] and [`Trouble::Moving`] are
-/// worth trying again a moment later.
+/// Reads a database and the files that belong to it. It does not wait for locks: after [`Trouble::Locked`] or
+/// [`Trouble::Moving`], the caller may retry a moment later.
 pub(crate) fn take(wanted: &Wanted<'_>) -> Result<Taken, Trouble> {
     let mut locked = Locked::open(wanted)?;
     let taken = locked.read(wanted);
@@ -108,7 +110,7 @@ pub(crate) fn take(wanted: &Wanted<'_>) -> Result<Taken, Trouble> {
     taken
 }
 
-/// A database under the locks of a reader.
+/// A database, locked for reading.
 struct Locked {
     database: Option<File>,
     index: Option<File>,
@@ -116,7 +118,7 @@ struct Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // A file that is held keeps its locks.
+        // A file that is kept open would keep its locks.
         for (file, range) in [(self.index.take(), CHECKPOINT), (self.database.take(), SHARED)] {
             if let Some(file) = file {
                 let _ = free(&file, range);
@@ -130,7 +132,7 @@ impl Locked {
     fn open(wanted: &Wanted<'_>) -> Result<Self, Trouble> {
         let mut locked = Self { database: None, index: None };
         let database = locked.database.insert(held::open(wanted.dir, wanted.name)?);
-        // Who waits for the readers to end has this one; no new reader comes before.
+        // A writer that waits for the readers to end has locked this range. It must not be overtaken.
         if !share(database, PENDING)? {
             return Err(Trouble::Locked);
         }
@@ -157,7 +159,7 @@ impl Locked {
         }
         let before = Fingerprint::of(&fstat(database)?);
         taken.files.push((Member::Database, copy(wanted, Member::Database, database, database)?));
-        // The journal of a transaction that is under way is of no use: the database is as it was before.
+        // The journal of a running transaction is useless: the database is still as it was before.
         if !is_taken(database, RESERVED)?
             && let Some(journal) = open_member(wanted, Member::Journal)?
         {
@@ -166,7 +168,8 @@ impl Locked {
         if let Some(log) = open_member(wanted, Member::Wal)? {
             taken.files.push((Member::Wal, read_log(wanted, &log, database)?));
         }
-        // Without an index nobody had the log open. Whoever has come since may have changed the database.
+        // Without an index, nobody had the log open. If there is one now, its owner may have changed the
+        // database.
         let came = self.index.is_none() && stat_at(wanted.dir, &name_of(wanted, Member::Shm))?.is_some();
         let still = stat_at(wanted.dir, wanted.name)?.map(|stat| Fingerprint::of(&stat));
         if came || still != Some(before) {
@@ -187,12 +190,12 @@ fn open_member(wanted: &Wanted<'_>, member: Member) -> Result<Option<File>, Trou
     }
 }
 
-/// Reads a log up to its end of now, again where it was begun anew.
+/// Reads a log up to its current end, and again if it was restarted meanwhile.
 fn read_log(wanted: &Wanted<'_>, log: &File, database: &File) -> Result<TakenFile, Trouble> {
     for _ in 0..ATTEMPTS {
         let before = header_of(log)?;
         match copy(wanted, Member::Wal, log, database) {
-            // It was cut off.
+            // The log was truncated.
             Err(Trouble::Moving) => {}
             Ok(taken) if header_of(log)? == before => return Ok(taken),
             Err(trouble) => return Err(trouble),
@@ -215,7 +218,7 @@ fn header_of(log: &File) -> io::Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Reads a file as long as it is now.
+/// Reads a file up to its current length.
 fn copy(wanted: &Wanted<'_>, member: Member, file: &File, database: &File) -> Result<TakenFile, Trouble> {
     let moment = wanted.env.now();
     let print = Fingerprint::of(&fstat(file)?);
@@ -231,7 +234,7 @@ fn copy(wanted: &Wanted<'_>, member: Member, file: &File, database: &File) -> Re
     Ok(TakenFile { print, trusted: !print.is_racy(moment), content })
 }
 
-/// Copies a long file, so that its locks need not be held while it is sent.
+/// Copies a long file, so that the locks need not be held while it is sent.
 fn copy_long(wanted: &Wanted<'_>, file: &File, size: u64, database: &File) -> Result<File, Trouble> {
     let copy = tempfile::tempfile_in(wanted.spool_dir)?;
     match ioctl_ficlone(&copy, file) {
@@ -239,7 +242,7 @@ fn copy_long(wanted: &Wanted<'_>, file: &File, size: u64, database: &File) -> Re
             copy.set_len(size)?;
             return Ok(copy);
         }
-        // A file without a name beside it, which nobody sees.
+        // The clone goes into an unnamed file in the database's own directory, which no one sees.
         Err(rustix::io::Errno::XDEV) => {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
             let beside = rustix::fs::openat(wanted.dir, ".", flags, Mode::RUSR | Mode::WUSR);
@@ -284,7 +287,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs something each time before a file is read.
+    /// A clock that runs something before each file is read.
     struct Meanwhile<F>(F);
 
     impl<F: Fn() + Send + Sync> crate::env::Clock for Meanwhile<F> {
@@ -294,7 +297,7 @@ mod tests {
         }
     }
 
-    /// A database of nothing but its header, with a log, its index and a journal.
+    /// Makes a database that has only a header, with a log, an index and a journal.
     fn make() -> (tempfile::TempDir, OwnedFd) {
         let dir = tempfile::tempdir().unwrap();
         let mut header = vec![0; 4096];
@@ -318,7 +321,7 @@ mod tests {
         taken.files.iter().map(|(member, _)| *member).collect()
     }
 
-    /// Tries to take a byte as a writer does; it is free again when what is returned is dropped.
+    /// Tries to lock a range as a writer does; it is unlocked when the result is dropped.
     fn write_lock(path: &Path, start: i64, len: i64) -> Option<File> {
         let file = File::options().read(true).write(true).open(path).unwrap();
         let lock = libc::flock {
@@ -338,7 +341,7 @@ mod tests {
         let free = |want: bool| {
             assert_eq!(write_lock(&db, 0x4000_0002, 510).is_some(), want, "the readers");
             assert_eq!(write_lock(&shm, 121, 1).is_some(), want, "the checkpoint");
-            // Who wants to write may say so.
+            // A waiting writer can announce itself.
             assert!(write_lock(&db, 0x4000_0000, 1).is_some() && write_lock(&db, 0x4000_0001, 1).is_some());
         };
         let asked = Arc::new(AtomicU32::new(0));
@@ -368,7 +371,7 @@ mod tests {
             assert!(lock.is_some());
             assert!(matches!(take_with(&fd, &Env::real()), Err(Trouble::Locked)), "{start}");
         }
-        // One that has only begun leaves the database as it is; its journal is of no use.
+        // A transaction that has just begun leaves the database as it is, so its journal is not taken.
         let lock = write_lock(&db, 0x4000_0001, 1);
         assert_eq!(members(&take_with(&fd, &Env::real()).unwrap()), [Member::Database, Member::Wal]);
         drop(lock);
@@ -381,7 +384,7 @@ mod tests {
             let (dir, fd) = make();
             let wal = dir.path().join("db-wal");
             let (asked, path) = (AtomicU32::new(0), wal.clone());
-            // The database and the journal are read first.
+            // The clock is also asked for the database and the journal, which are read first.
             let env = Env::real().with_clock(Arc::new(Meanwhile(move || {
                 let asked = asked.fetch_add(1, Ordering::SeqCst);
                 if (2..2 + times).contains(&asked) {
@@ -413,7 +416,7 @@ mod tests {
         let came = shm.clone();
         let env = Env::real().with_clock(Arc::new(Meanwhile(move || std::fs::write(&came, "").unwrap())));
         assert!(matches!(take_with(&fd, &env), Err(Trouble::Moving)));
-        // And who changes the database without its locks.
+        // A program that ignores the locks changes the database.
         let db = dir.path().join("db");
         let env = Env::real().with_clock(Arc::new(Meanwhile(move || {
             let file = File::options().append(true).open(&db).unwrap();
