@@ -1,5 +1,8 @@
 //! A mount: a directory at which a context is worked on.
 
+mod arrivals;
+mod head;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,18 +15,19 @@ use policy_core::{
 use crate::changes::{DeltaOptions, DeltaStats, EarlyWalk};
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
-use crate::local::{FileSystems, Flush, MountDir, absolute, recover, recover_below, staged_prints};
-use crate::monitor::{Monitor, Phase};
+use crate::local::{FileSystems, MountDir, absolute, recover, recover_below};
+use crate::monitor::Monitor;
 use crate::options::SyncOptions;
 use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{
-    Alone, Arriving, BaseHeader, BaseReader, BaseRow, BaseWriter, Cache, Change, ContextState, MountState,
-    NextBase, Overlaid,
+    Alone, Arriving, BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState, NextBase,
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
-use crate::store::{Head, HeadKey, Store};
+use crate::store::{Head, Store};
+
+pub(crate) use self::arrivals::may_lack;
 
 /// A context, the path at which it is worked on, and the policy of its sync.
 #[derive(Debug, Clone)]
@@ -304,98 +308,6 @@ impl Mount {
         Ok(Some(self.files.read_base()?.ok_or_else(gone)?.1))
     }
 
-    /// Returns the base's rows that this sync deals with, with what has arrived since the base was written.
-    pub(crate) fn rows_by_now(
-        &self,
-        filter: &Arc<Filter>,
-    ) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
-        use crate::local::ScanFilter;
-        let opened = self.files.read_arrivals()?;
-        let filter = filter.clone();
-        let contains = move |row: &io::Result<BaseRow>| {
-            row.as_ref().map_or(true, |row| !row.held && filter.contains(&row.path, row.entry.is_dir()))
-        };
-        let old = self.old_rows(opened.as_ref().is_some_and(|(_, fresh, _)| *fresh))?;
-        Ok(match opened {
-            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, BTreeMap::new()).filter(contains)),
-            None => Box::new(old.filter(contains)),
-        })
-    }
-
-    fn old_rows(&self, fresh: bool) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
-        let header = if fresh { None } else { self.files.header()? };
-        let rows = self.all_base_rows(header.as_ref())?;
-        Ok(rows.map_or_else(|| Box::new(std::iter::empty()) as Box<_>, |rows| Box::new(rows) as Box<_>))
-    }
-
-    /// Makes durable what a download has put in place, before the base knows of it. The state may lie on another file
-    /// system, and must not know more than the mount's keeps through a loss of power: what it has and the mount has
-    /// not counts as deleted.
-    pub(crate) async fn flush_arrivals(&self, dir: &MountDir) -> io::Result<()> {
-        Flush::begin(dir, Vec::new()).end().await
-    }
-
-    pub(crate) fn not_durable(&self, e: io::Error) -> Error {
-        Error::local("make durable what was written to", &self.path, e)
-    }
-
-    /// Writes into the base what a download has put in place, and ends its journal. `header` is what the base
-    /// stands for then, should the download be complete.
-    pub(crate) fn fold_arrivals(
-        &self,
-        alone: &Alone<'_>,
-        dir: Option<&MountDir>,
-        header: Option<BaseHeader>,
-    ) -> Result<(), Error> {
-        let is_ours = self.arriving.head().is_some();
-        alone.end();
-        if !is_ours {
-            self.note_half_done()?;
-        }
-        let Some((begun, fresh, arrivals)) = self.files.read_arrivals()? else {
-            return self.files.drop_arrivals();
-        };
-        if arrivals.is_torn() {
-            tracing::warn!("the journal of the last download was cut short; what came last is compared anew");
-        }
-        // Of another life of the context, a row says nothing.
-        let other = self.files.header()?.is_some_and(|h| h.lineage != begun.lineage);
-        let staged = dir.map_or(Ok(BTreeMap::new()), staged_prints);
-        let staged = staged.map_err(|e| Error::local("look at", &self.path, e))?;
-        let filter = self.filter(&SyncOptions::default());
-        let old = self.old_rows(fresh || other)?;
-        let folded = self.files.folded_base();
-        let fold = || {
-            let mut base = BaseWriter::create(&folded)?;
-            for row in Overlaid::new(old, arrivals, staged) {
-                let row = row?;
-                if filter.in_scope(&row.path, row.entry.is_dir()) {
-                    base.push(row)?;
-                }
-            }
-            base.finish(header.unwrap_or(begun))
-        };
-        fold().map_err(|e| Error::local("write", &folded, e))?;
-        self.files.adopt_folded()
-    }
-
-    /// Notes in which directories the download of this journal changed something, which was killed and may not have
-    /// come to set their times.
-    fn note_half_done(&self) -> Result<(), Error> {
-        let Some((.., rows)) = self.files.read_arrivals()? else { return Ok(()) };
-        let cannot = |e| Error::local("read", self.files.arrivals(), e);
-        let mut last = None;
-        for row in rows {
-            let row = row.map_err(cannot)?;
-            let parent = row.path.parent().filter(|_| !matches!(row.change, Change::Set(_) | Change::Void));
-            if let Some(dir) = parent.filter(|parent| last.as_ref() != Some(parent)) {
-                self.arriving.note_half_done(&dir);
-                last = Some(dir);
-            }
-        }
-        Ok(())
-    }
-
     /// Begins the base that follows the one of `header`: its rows, but for those that left the scope, so that
     /// their return can't look like a deletion.
     pub(crate) fn next_base(
@@ -414,154 +326,6 @@ impl Mount {
         };
         let path = self.files.next_base();
         NextBase::create(&path, old).map_err(|e| Error::local("write", path, e))
-    }
-
-    /// Returns the header of a base for this head.
-    pub(crate) async fn header_of(&self, head: &Head, agrees: bool) -> Result<BaseHeader, Error> {
-        Ok(BaseHeader {
-            store: self.store.meta().await?,
-            lineage: head.snapshot.lineage,
-            head: head.key.clone(),
-            digest: head.digest,
-            scope: self.scope_digest(),
-            agrees,
-            rows: 0,
-            held: 0,
-            bytes: 0,
-        })
-    }
-
-    /// Finds the head, and settles what an interrupted commit left open.
-    ///
-    /// Returns the key of the newest snapshot and the base's header, if it is one for this head.
-    pub(crate) async fn find_head(
-        &self,
-        monitor: &dyn Monitor,
-    ) -> Result<(Option<HeadKey>, Option<BaseHeader>), Error> {
-        monitor.phase(Phase::Opening);
-        let mut header = self.files.header()?;
-        let key = match &header {
-            Some(header) => {
-                // Whatever is there must be of the store that the mount was synced with.
-                self.store.expect_id(header.store.store_id)?;
-                let key = self.store.find_head_key(&self.context).await?;
-                if key.is_none() {
-                    // It may be the context that is gone, or the store.
-                    self.store.confirm().await?;
-                }
-                key
-            }
-            // Nothing is remembered of the store: its description is asked for at the same time.
-            None => {
-                let (key, meta) = tokio::join!(self.store.find_head_key(&self.context), self.store.meta());
-                let key = key?;
-                if key.is_none() {
-                    meta?;
-                }
-                key
-            }
-        };
-        if self.files.has_next_base()? {
-            header = self.settle_next(key.as_ref()).await?.or(header);
-        }
-        let Some(key) = key else {
-            if header.is_some() {
-                monitor.warning(
-                    "the context that this mount was synced with no longer exists; nothing is deleted",
-                );
-            }
-            return Ok((None, None));
-        };
-        Ok((Some(key), header))
-    }
-
-    /// Adopts the next base if its commit turns out to have landed, and drops it if not.
-    async fn settle_next(&self, key: Option<&HeadKey>) -> Result<Option<BaseHeader>, Error> {
-        let Some(next) = self.files.next_header()? else {
-            self.files.drop_next()?;
-            return Ok(None);
-        };
-        let number = next.head.number;
-        let Some(key) = key.filter(|key| key.number >= number) else {
-            self.files.drop_next()?;
-            return Ok(None);
-        };
-        let landed = match self.store.read_snapshot(&self.context, number).await {
-            Ok(found) => (found.digest == next.digest).then_some(found.key),
-            // Collected in the meantime: the one after it still names its parent.
-            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. } | Error::Format { .. })
-                if key.number > number =>
-            {
-                match self.store.read_snapshot(&self.context, number + 1).await {
-                    Ok(after) => (after.snapshot.parent == Some(next.digest)).then(|| next.head.clone()),
-                    Err(
-                        Error::Store { source: object_store::Error::NotFound { .. }, .. }
-                        | Error::Format { .. },
-                    ) => None,
-                    // That it could not be read says nothing of what landed.
-                    Err(e) => return Err(e),
-                }
-            }
-            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => None,
-            Err(e) => return Err(e),
-        };
-        match landed {
-            Some(head) => {
-                let header = BaseHeader { head, ..next };
-                self.files.adopt_next(&header)?;
-                Ok(Some(header))
-            }
-            None => {
-                self.files.drop_next()?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Whether the listing shows the very head that the base was written for.
-    pub(crate) fn is_same_head(header: Option<&BaseHeader>, key: &HeadKey) -> bool {
-        header.is_some_and(|h| h.head.is_same(key))
-    }
-
-    /// Loads the head: from the cache if it is known to be the one that is there, else from the store.
-    pub(crate) async fn load_head(&self, header: Option<&BaseHeader>, key: &HeadKey) -> Result<Head, Error> {
-        let cache = self.cache();
-        if let Some(header) = header.filter(|h| Self::is_same_head(Some(h), key))
-            && let Some(bytes) = cache.get(&header.digest)
-            && let Ok(head) = self.store.check_snapshot(&self.context, key.number, bytes, key.clone())
-            && head.digest == header.digest
-        {
-            return Ok(head);
-        }
-        let head = self.store.read_head(&self.context, key.clone()).await?;
-        cache.put(&head.digest, &head.bytes);
-        Ok(head)
-    }
-
-    /// Drops a base that is none for this head: of another life of the context, or from its future.
-    pub(crate) fn check_base(
-        &self,
-        header: Option<BaseHeader>,
-        head: &Head,
-        monitor: &dyn Monitor,
-    ) -> Result<Option<BaseHeader>, Error> {
-        let Some(header) = header else { return Ok(None) };
-        if header.store.store_id != head.snapshot.store_id {
-            return Err(Error::OtherStore { location: self.store.location().to_owned() });
-        }
-        // The store shows a snapshot of the very store that is remembered: its description is the same, too.
-        self.store.assume_meta(header.store.clone());
-        let problem = if header.lineage != head.snapshot.lineage {
-            "the context was deleted and made again since the last sync"
-        } else if header.head.number > head.key.number {
-            "the context is in an older state than at the last sync"
-        } else if header.head.number == head.key.number && header.digest != head.digest {
-            "the context's history was changed since the last sync"
-        } else {
-            return Ok(Some(header));
-        };
-        monitor.warning(&format!("{problem}; the mount is treated as new, and nothing is deleted"));
-        Ok(None)
     }
 
     /// Whether a guard holds this many deletions back.
@@ -618,11 +382,6 @@ impl Drop for Mount {
         // While the lock is still held.
         self.board.close();
     }
-}
-
-/// Says that a flush of the mount failed.
-pub(crate) fn may_lack(e: &io::Error) -> String {
-    format!("the mount's disk may not have all of it yet: {e}")
 }
 
 /// Compiles a policy for a mount, which need not exist. Where the mount is reached through links, the

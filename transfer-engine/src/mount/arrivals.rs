@@ -1,0 +1,111 @@
+//! What a pull has put in place, on its way into the base: flushed, then folded.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::Mount;
+use crate::error::Error;
+use crate::local::{Flush, MountDir, staged_prints};
+use crate::options::SyncOptions;
+use crate::plan::Filter;
+use crate::state::{Alone, BaseHeader, BaseRow, BaseWriter, Change, Overlaid};
+
+impl Mount {
+    /// Makes durable what a download has put in place, before the base knows of it. The state may lie on another file
+    /// system, and must not know more than the mount's keeps through a loss of power: what it has and the mount has
+    /// not counts as deleted.
+    pub(crate) async fn flush_arrivals(&self, dir: &MountDir) -> io::Result<()> {
+        Flush::begin(dir, Vec::new()).end().await
+    }
+
+    pub(crate) fn not_durable(&self, e: io::Error) -> Error {
+        Error::local("make durable what was written to", &self.path, e)
+    }
+
+    /// Writes into the base what a download has put in place, and ends its journal. `header` is what the base
+    /// stands for then, should the download be complete.
+    pub(crate) fn fold_arrivals(
+        &self,
+        alone: &Alone<'_>,
+        dir: Option<&MountDir>,
+        header: Option<BaseHeader>,
+    ) -> Result<(), Error> {
+        let is_ours = self.arriving.head().is_some();
+        alone.end();
+        if !is_ours {
+            self.note_half_done()?;
+        }
+        let Some((begun, fresh, arrivals)) = self.files.read_arrivals()? else {
+            return self.files.drop_arrivals();
+        };
+        if arrivals.is_torn() {
+            tracing::warn!("the journal of the last download was cut short; what came last is compared anew");
+        }
+        // Of another life of the context, a row says nothing.
+        let other = self.files.header()?.is_some_and(|h| h.lineage != begun.lineage);
+        let staged = dir.map_or(Ok(BTreeMap::new()), staged_prints);
+        let staged = staged.map_err(|e| Error::local("look at", &self.path, e))?;
+        let filter = self.filter(&SyncOptions::default());
+        let old = self.old_rows(fresh || other)?;
+        let folded = self.files.folded_base();
+        let fold = || {
+            let mut base = BaseWriter::create(&folded)?;
+            for row in Overlaid::new(old, arrivals, staged) {
+                let row = row?;
+                if filter.in_scope(&row.path, row.entry.is_dir()) {
+                    base.push(row)?;
+                }
+            }
+            base.finish(header.unwrap_or(begun))
+        };
+        fold().map_err(|e| Error::local("write", &folded, e))?;
+        self.files.adopt_folded()
+    }
+
+    /// Notes in which directories the download of this journal changed something, which was killed and may not have
+    /// come to set their times.
+    fn note_half_done(&self) -> Result<(), Error> {
+        let Some((.., rows)) = self.files.read_arrivals()? else { return Ok(()) };
+        let cannot = |e| Error::local("read", self.files.arrivals(), e);
+        let mut last = None;
+        for row in rows {
+            let row = row.map_err(cannot)?;
+            let parent = row.path.parent().filter(|_| !matches!(row.change, Change::Set(_) | Change::Void));
+            if let Some(dir) = parent.filter(|parent| last.as_ref() != Some(parent)) {
+                self.arriving.note_half_done(&dir);
+                last = Some(dir);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the base's rows that this sync deals with, with what has arrived since the base was written.
+    pub(crate) fn rows_by_now(
+        &self,
+        filter: &Arc<Filter>,
+    ) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
+        use crate::local::ScanFilter;
+        let opened = self.files.read_arrivals()?;
+        let filter = filter.clone();
+        let contains = move |row: &io::Result<BaseRow>| {
+            row.as_ref().map_or(true, |row| !row.held && filter.contains(&row.path, row.entry.is_dir()))
+        };
+        let old = self.old_rows(opened.as_ref().is_some_and(|(_, fresh, _)| *fresh))?;
+        Ok(match opened {
+            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, BTreeMap::new()).filter(contains)),
+            None => Box::new(old.filter(contains)),
+        })
+    }
+
+    fn old_rows(&self, fresh: bool) -> Result<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>, Error> {
+        let header = if fresh { None } else { self.files.header()? };
+        let rows = self.all_base_rows(header.as_ref())?;
+        Ok(rows.map_or_else(|| Box::new(std::iter::empty()) as Box<_>, |rows| Box::new(rows) as Box<_>))
+    }
+}
+
+/// Says that a flush of the mount failed.
+pub(crate) fn may_lack(e: &io::Error) -> String {
+    format!("the mount's disk may not have all of it yet: {e}")
+}

@@ -1,0 +1,157 @@
+//! The head of a mount's context, and whether the base is one for it.
+
+use super::Mount;
+use crate::error::Error;
+use crate::monitor::{Monitor, Phase};
+use crate::state::BaseHeader;
+use crate::store::{Head, HeadKey};
+
+impl Mount {
+    /// Finds the head, and settles what an interrupted commit left open.
+    ///
+    /// Returns the key of the newest snapshot and the base's header, if it is one for this head.
+    pub(crate) async fn find_head(
+        &self,
+        monitor: &dyn Monitor,
+    ) -> Result<(Option<HeadKey>, Option<BaseHeader>), Error> {
+        monitor.phase(Phase::Opening);
+        let mut header = self.files.header()?;
+        let key = match &header {
+            Some(header) => {
+                // Whatever is there must be of the store that the mount was synced with.
+                self.store.expect_id(header.store.store_id)?;
+                let key = self.store.find_head_key(&self.context).await?;
+                if key.is_none() {
+                    // It may be the context that is gone, or the store.
+                    self.store.confirm().await?;
+                }
+                key
+            }
+            // Nothing is remembered of the store: its description is asked for at the same time.
+            None => {
+                let (key, meta) = tokio::join!(self.store.find_head_key(&self.context), self.store.meta());
+                let key = key?;
+                if key.is_none() {
+                    meta?;
+                }
+                key
+            }
+        };
+        if self.files.has_next_base()? {
+            header = self.resolve_next_base(key.as_ref()).await?.or(header);
+        }
+        let Some(key) = key else {
+            if header.is_some() {
+                monitor.warning(
+                    "the context that this mount was synced with no longer exists; nothing is deleted",
+                );
+            }
+            return Ok((None, None));
+        };
+        Ok((Some(key), header))
+    }
+
+    /// Adopts the next base if its commit turns out to have landed, and drops it if not.
+    async fn resolve_next_base(&self, key: Option<&HeadKey>) -> Result<Option<BaseHeader>, Error> {
+        let Some(next) = self.files.next_header()? else {
+            self.files.drop_next()?;
+            return Ok(None);
+        };
+        let number = next.head.number;
+        let Some(key) = key.filter(|key| key.number >= number) else {
+            self.files.drop_next()?;
+            return Ok(None);
+        };
+        let landed = match self.store.read_snapshot(&self.context, number).await {
+            Ok(found) => (found.digest == next.digest).then_some(found.key),
+            // Collected in the meantime: the one after it still names its parent.
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. } | Error::Format { .. })
+                if key.number > number =>
+            {
+                match self.store.read_snapshot(&self.context, number + 1).await {
+                    Ok(after) => (after.snapshot.parent == Some(next.digest)).then(|| next.head.clone()),
+                    Err(
+                        Error::Store { source: object_store::Error::NotFound { .. }, .. }
+                        | Error::Format { .. },
+                    ) => None,
+                    // That it could not be read says nothing of what landed.
+                    Err(e) => return Err(e),
+                }
+            }
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => None,
+            Err(e) => return Err(e),
+        };
+        match landed {
+            Some(head) => {
+                let header = BaseHeader { head, ..next };
+                self.files.adopt_next(&header)?;
+                Ok(Some(header))
+            }
+            None => {
+                self.files.drop_next()?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the listing shows the very head that the base was written for.
+    pub(crate) fn is_same_head(header: Option<&BaseHeader>, key: &HeadKey) -> bool {
+        header.is_some_and(|h| h.head.is_same(key))
+    }
+
+    /// Loads the head: from the cache if it is known to be the one that is there, else from the store.
+    pub(crate) async fn load_head(&self, header: Option<&BaseHeader>, key: &HeadKey) -> Result<Head, Error> {
+        let cache = self.cache();
+        if let Some(header) = header.filter(|h| Self::is_same_head(Some(h), key))
+            && let Some(bytes) = cache.get(&header.digest)
+            && let Ok(head) = self.store.check_snapshot(&self.context, key.number, bytes, key.clone())
+            && head.digest == header.digest
+        {
+            return Ok(head);
+        }
+        let head = self.store.read_head(&self.context, key.clone()).await?;
+        cache.put(&head.digest, &head.bytes);
+        Ok(head)
+    }
+
+    /// Drops a base that is none for this head: of another life of the context, or from its future.
+    pub(crate) fn check_base(
+        &self,
+        header: Option<BaseHeader>,
+        head: &Head,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<BaseHeader>, Error> {
+        let Some(header) = header else { return Ok(None) };
+        if header.store.store_id != head.snapshot.store_id {
+            return Err(Error::OtherStore { location: self.store.location().to_owned() });
+        }
+        // The store shows a snapshot of the very store that is remembered: its description is the same, too.
+        self.store.assume_meta(header.store.clone());
+        let problem = if header.lineage != head.snapshot.lineage {
+            "the context was deleted and made again since the last sync"
+        } else if header.head.number > head.key.number {
+            "the context is in an older state than at the last sync"
+        } else if header.head.number == head.key.number && header.digest != head.digest {
+            "the context's history was changed since the last sync"
+        } else {
+            return Ok(Some(header));
+        };
+        monitor.warning(&format!("{problem}; the mount is treated as new, and nothing is deleted"));
+        Ok(None)
+    }
+
+    /// Returns the header of a base for this head.
+    pub(crate) async fn header_of(&self, head: &Head, agrees: bool) -> Result<BaseHeader, Error> {
+        Ok(BaseHeader {
+            store: self.store.meta().await?,
+            lineage: head.snapshot.lineage,
+            head: head.key.clone(),
+            digest: head.digest,
+            scope: self.scope_digest(),
+            agrees,
+            rows: 0,
+            held: 0,
+            bytes: 0,
+        })
+    }
+}
