@@ -1,5 +1,6 @@
-//! The commit: one put-if-absent. Whatever the put's answer, the object under the key afterwards decides. The steps of
-//! every commit are here as well: prepare a snapshot, put it, judge whether it landed in time, try again on a newer head.
+//! The commit: one put-if-absent. Whatever the put answers, the object that is under the key afterwards
+//! decides. The steps of every commit are here too: prepare a snapshot, put it, check whether it landed in
+//! time, and retry on a newer head.
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use crate::error::Error;
 use crate::format::{ContextName, MAX_SNAPSHOT_LEN, Snapshot, StoreKey};
 use crate::store::{Head, HeadKey, Store, bare_tag, unusable};
 
-/// How often a commit is tried whose put has no clear answer, and is not there. Waiting for
-/// a store that does not answer at all is left to the store itself, which sends a request again.
+/// How often the put of a commit is repeated if its answer is unclear and the object is missing. If the store
+/// does not answer at all, the store's own retries wait for it.
 const ATTEMPTS: u32 = 5;
 
-/// How often a change is committed on ever newer heads before giving up.
+/// How many heads a change is tried on before it is given up.
 const HEADS: u32 = 100;
-/// How often everything is sent again because the commit landed too late.
+/// A change is given up after this many commits that landed too late.
 pub(crate) const LATE_ATTEMPTS: u32 = 3;
 
 /// Counts the attempts of one change of a context.
@@ -35,22 +36,22 @@ impl<'a> Attempts<'a> {
         Self { store, name, made: 0, most: HEADS, late: 0 }
     }
 
-    /// Returns the same, with so many attempts at the most.
+    /// Sets the maximum number of attempts.
     pub(crate) fn at_most(self, most: u32) -> Self {
         Self { most, ..self }
     }
 
-    /// Returns how many attempts were made in vain.
+    /// Returns the number of failed attempts.
     pub(crate) fn made(&self) -> u32 {
         self.made
     }
 
-    /// Whether a commit of this change has landed too late.
+    /// Whether a commit of this change landed too late.
     pub(crate) fn was_late(&self) -> bool {
         self.late > 0
     }
 
-    /// Counts an attempt that came to nothing.
+    /// Counts a failed attempt.
     ///
     /// # Errors
     /// [`Error::Beaten`] if there were too many.
@@ -65,13 +66,13 @@ impl<'a> Attempts<'a> {
     /// Counts an attempt in which another writer was first, and waits a little.
     ///
     /// # Errors
-    /// As for [`Attempts::again`].
+    /// Those of [`Attempts::again`].
     pub(crate) async fn beaten(&mut self) -> Result<(), Error> {
         self.again()?;
         self.store.back_off(self.made).await
     }
 
-    /// Counts a commit that landed too late, under this number.
+    /// Counts a commit with this number that landed too late.
     ///
     /// # Errors
     /// [`Error::TooLate`] if there were too many.
@@ -89,7 +90,7 @@ pub(crate) struct Prepared {
     snapshot: Snapshot,
     bytes: Bytes,
     digest: Digest,
-    /// The store's time by which it has to land, because of its packs.
+    /// The time, by the store's clock, by which it has to land because of its packs.
     land_by: Option<i64>,
 }
 
@@ -97,7 +98,7 @@ impl Prepared {
     /// Encodes a snapshot.
     ///
     /// # Errors
-    /// [`Error::Format`] for one that is too large to be stored.
+    /// [`Error::Format`] if it is too large to be stored.
     pub(crate) fn of(snapshot: Snapshot) -> Result<Self, Error> {
         let key = StoreKey::Snapshot { context: snapshot.context.clone(), number: snapshot.number }.path();
         let encoded = snapshot.encode().map_err(|e| unusable(key, e))?;
@@ -109,40 +110,40 @@ impl Prepared {
         self.digest
     }
 
-    /// Returns the length of what is stored, in bytes.
+    /// Returns the length of the encoded snapshot, in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
 }
 
-/// What a prepared snapshot came to.
+/// The result of publishing a snapshot.
 pub(crate) enum Published {
-    /// It is the head.
+    /// The snapshot is the head.
     Ours(Head),
-    /// Another writer's is.
+    /// Another writer's snapshot is the head.
     Theirs,
-    /// It is the head, and landed too late for its packs to count.
+    /// The snapshot is the head, but landed too late for its packs to count.
     Late(Head),
 }
 
-/// How a commit's put ended.
+/// The result of a commit's put.
 pub(crate) enum Committed {
-    /// The snapshot stands, under this key.
+    /// The snapshot is in the store, under this key.
     Ours(HeadKey),
-    /// Another writer's does.
+    /// Another writer's snapshot is under the key.
     Theirs,
 }
 
-/// Returns the extensions of a snapshot that this program makes.
+/// Returns the extensions of snapshots that this program writes.
 pub(crate) fn written_here() -> Vec<(u64, Bytes)> {
     Snapshot::written_by(concat!("ctxsync ", env!("CARGO_PKG_VERSION")))
 }
 
 impl Store {
-    /// Commits a snapshot whose packs are there.
+    /// Commits a snapshot whose packs are in the store.
     pub(crate) async fn publish(&self, prepared: Prepared) -> Result<Published, Error> {
         let Prepared { snapshot, bytes, digest, land_by } = prepared;
-        // Without new packs there is nothing for which it could be late.
+        // Without new packs, it can't be late.
         let by = Some(land_by.unwrap_or(i64::MAX));
         let committed = self.commit_by(&snapshot.context, snapshot.number, bytes.clone(), digest, by).await?;
         let Committed::Ours(key) = committed else { return Ok(Published::Theirs) };
@@ -151,8 +152,8 @@ impl Store {
         Ok(if is_late { Published::Late(head) } else { Published::Ours(head) })
     }
 
-    /// Commits a snapshot for which no pack had to be put; `None` if another writer was first. When it landed is known
-    /// exactly: what follows may have to land within some time of that.
+    /// Commits a snapshot for which no pack was put; `None` if another writer was first. The time of landing
+    /// in the result is exact, because later steps may have to land within some time of it.
     pub(crate) async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
         let Prepared { snapshot, bytes, digest, .. } = Prepared::of(snapshot)?;
         match self.commit(&snapshot.context, snapshot.number, bytes.clone(), digest).await? {
@@ -161,7 +162,7 @@ impl Store {
         }
     }
 
-    /// Waits a little, longer each time, and not in step with other writers.
+    /// Waits a random time, longer with each attempt, so that writers do not retry in step.
     pub(crate) async fn back_off(&self, attempts: u32) -> Result<(), Error> {
         let random: [u8; 4] = self.random()?;
         let most = 20 * (1u64 << attempts.min(6));
@@ -170,9 +171,9 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a snapshot: the commit. Whatever the answer, what stands under the key afterwards decides.
+    /// Puts a snapshot: the commit. Whatever the answer, the object that is under the key afterwards decides.
     ///
-    /// When it landed is known exactly.
+    /// The time of landing in the result is exact.
     pub(crate) async fn commit(
         &self,
         name: &ContextName,
@@ -183,8 +184,8 @@ impl Store {
         self.commit_by(name, number, bytes, digest, None).await
     }
 
-    /// The same for a snapshot that has to land by some time of the store's. Where the answer shows that it
-    /// did, with much to spare, the exact time is not asked for.
+    /// The same for a snapshot that has to land by a time of the store's clock. If the answer shows that it
+    /// landed well before, no request is sent for the exact time.
     async fn commit_by(
         &self,
         name: &ContextName,
@@ -198,7 +199,7 @@ impl Store {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            // A put says nothing of where it went.
+            // The put's answer does not show which store it went to, so the store's id is checked too.
             let (put, there) = tokio::join!(self.put_new(&key, vec![bytes.clone()]), self.confirm());
             match there {
                 Ok(_) => {}
@@ -216,7 +217,7 @@ impl Store {
                         let (size, e_tag) = (bytes.len() as u64, Some(bare_tag(tag)));
                         return Ok(Committed::Ours(HeadKey { number, size, e_tag, landed }));
                     }
-                    // Only the store's own clock tells when it landed.
+                    // Only the store's clock says when it landed.
                     match self.stat(&key).await {
                         Ok(meta) => return Ok(Committed::Ours(HeadKey::new(number, &meta))),
                         Err(Error::Store { source, .. }) => source,
@@ -225,8 +226,8 @@ impl Store {
                 }
                 Err(e) => e,
             };
-            // An error says little: a put that landed may be reported as AlreadyExists, and so may one of
-            // which nothing was stored.
+            // An error says little: `AlreadyExists` may be reported for a put that landed, and for one that
+            // stored nothing.
             let last = match self.get(&key, MAX_SNAPSHOT_LEN as u64).await {
                 Ok((found, meta)) => {
                     return Ok(match Snapshot::decode(&found) {
@@ -254,13 +255,13 @@ impl Store {
         }
     }
 
-    /// The part of the grace period that is left for errors of clocks, in seconds.
+    /// Returns how much of the grace period is reserved for clock errors, in seconds.
     async fn spare(&self) -> Result<i64, Error> {
         Ok(i64::try_from(self.meta().await?.grace_seconds / 4).unwrap_or(i64::MAX))
     }
 }
 
-/// Whether an object store's error may pass.
+/// Whether the error may pass when the request is retried.
 pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     if is_of_disk(error) {
@@ -276,7 +277,7 @@ pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
     )
 }
 
-/// Whether a disk can't take what it is given: full, or not to be written.
+/// Whether the error means that a disk is full or not writable.
 fn is_of_disk(error: &object_store::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {

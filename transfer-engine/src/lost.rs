@@ -1,4 +1,4 @@
-//! Packs that a snapshot refers to and that are not in the store any more.
+//! Lost packs: a snapshot refers to them, but they are missing in the store.
 
 use futures::{StreamExt, stream};
 
@@ -6,18 +6,19 @@ use crate::error::Error;
 use crate::format::{PackId, StoreKey};
 use crate::store::{Head, Store};
 
-/// Packs that a push looks at, each with a request of its own beside that of its commit.
+/// How many packs a push checks, each with a request beside that of its commit.
 const AMONG_MANY: usize = 4;
-/// The same where they are files of this machine.
+/// How many packs a push checks if they are local files.
 const AMONG_FILES: usize = 256;
-/// Looks under way at once.
+/// How many checks run at once.
 const AT_ONCE: usize = 16;
 
 impl Store {
-    /// Returns which of a snapshot's packs are lost, as far as it looks: at all of a few, and of many at some that lie
-    /// together at a place that is drawn anew each time. What it can't find out now is for another time.
+    /// Returns which of a snapshot's packs are lost, as far as it checks. It checks all of a few packs; of
+    /// many it checks some adjacent ones, from a random position. A check that fails now is left to a later
+    /// push.
     pub(crate) async fn lost_packs(&self, head: &Head) -> Vec<PackId> {
-        // What landed late counts as absent anyway.
+        // Packs that landed too late count as absent anyway.
         let late = head.late_packs();
         let packs: Vec<_> = head.snapshot.packs.iter().filter(|pack| !late.contains(&pack.id)).collect();
         let most = if self.place().is_some() { AMONG_FILES } else { AMONG_MANY };

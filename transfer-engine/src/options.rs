@@ -1,4 +1,4 @@
-//! How a sync is to be carried out, apart from the policy.
+//! The options of a sync, apart from the policy.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -9,52 +9,52 @@ use crate::quiesce::Quiesce;
 
 use policy_core::{ConflictPolicy, MaxDelete, TreePath};
 
-/// Options of one sync. [`SyncOptions::default`] is what most callers want.
+/// The options of one sync. [`SyncOptions::default`] suits most callers.
 #[derive(Debug, Clone)]
 pub struct SyncOptions {
     /// Plans and reports, but changes nothing on either side.
     pub dry_run: bool,
-    /// Restricts the sync to these paths and what is below them; empty: everything in scope.
+    /// Restricts the sync to these paths and what is below them; if empty, to everything in scope.
     pub only: Vec<TreePath>,
     /// Reads every file, trusting no fingerprint.
     pub checksum: bool,
-    /// Stands in for the policy's `conflictPolicy`.
+    /// Replaces the policy's `conflictPolicy`.
     pub conflict: Option<ConflictPolicy>,
-    /// Stands in for the policy's `maxDeletePercent`.
+    /// Replaces the policy's `maxDeletePercent`.
     pub max_delete: Option<MaxDelete>,
-    /// Lets the deletions of an emptied or missing mount, of a file system below it that is gone, or of an
-    /// emptied context, through.
+    /// Allows the deletions that follow from an emptied or missing mount, from a file system below it that is
+    /// gone, or from an emptied context.
     pub allow_empty_mount: bool,
     /// Stays out of file systems that are mounted below the mount: what is in them is out of scope.
     pub one_file_system: bool,
-    /// Counts what a context can't hold, such as a socket, as a path that failed.
+    /// Counts a file that a context can't store, such as a socket, as failed.
     pub strict: bool,
     /// Refuses to send more than this many bytes of content.
     pub max_upload: Option<u64>,
-    /// Creates the context where it is missing.
+    /// Creates the context if it does not exist.
     pub create: bool,
-    /// Requests under way at once.
+    /// The number of concurrent requests.
     pub concurrency: NonZeroUsize,
-    /// Bytes of memory that a sync may take, about.
+    /// Roughly how many bytes of memory a sync may take.
     pub memory: u64,
-    /// Names the session in the snapshots that it commits.
+    /// The session's name in the snapshots that it commits.
     pub session: String,
-    /// When an upload must have ended: what is in the store shortly before is committed as a partial
-    /// snapshot.
+    /// The deadline of a push: what is in the store shortly before is committed as a partial snapshot.
     pub deadline: Option<tokio::time::Instant>,
-    /// Whether nothing works in the mount any more, as at the end of a session: then an upload stores also what is
-    /// there only while something works, such as the lock files of git repositories.
+    /// Whether nothing is running in the mount any more, as at the end of a session. Then a push also stores
+    /// temporary files, such as the lock files of git repositories.
     pub at_rest: bool,
-    /// How much an archive may hold to be extracted.
+    /// The limits for extracting archives.
     pub extract: ExtractLimits,
-    /// The user and the group that files brought into the mount are given to; the process must be allowed
-    /// to.
+    /// The user and the group to which files in the mount are given when they are pulled; the process needs
+    /// the permission to do so.
     pub owner: Option<(u32, u32)>,
-    /// Files that the caller writes, such as a log: where they lie in the mount, they never take part.
+    /// Files that the caller writes, such as a log. If they are in the mount, they never take part.
     pub own_files: Vec<PathBuf>,
-    /// Makes what writes to the mount hold still while an upload reads it.
+    /// Pauses the programs that write to the mount while a push reads it.
     pub quiesce: Option<Arc<dyn Quiesce>>,
-    /// Saves also where that failed, and reports it: the last upload of a session does, as there is no later one.
+    /// Pushes even if that failed, and reports the failure: the last push of a session does so, as there is
+    /// no later one.
     pub save_unquiesced: bool,
 }
 

@@ -1,5 +1,5 @@
-//! What this program keeps for itself: its state, a local store, the files that it writes. None of it ever takes
-//! part in a sync, wherever in a mount it lies.
+//! The program's own files: its state, a local store, the files that it writes. They never take part in a
+//! sync, wherever in a mount they are.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -14,19 +14,19 @@ const STATE: &str = "the directory of the local state";
 const STORE: &str = "the store's own directory";
 const FILE: &str = "a file that ctxsync writes";
 
-/// The places of a mount that never take part, whatever a policy says.
+/// The paths of a mount that never take part, whatever a policy says.
 #[derive(Debug, Clone, Default)]
 pub struct OwnPlaces {
     places: Vec<(TreePath, &'static str)>,
-    /// Device and inode of the directories that are there: by a bind mount one has a second path.
+    /// Device and inode of the directories that exist: a bind mount gives a directory a second path.
     inodes: Vec<(u64, u64)>,
 }
 
 impl OwnPlaces {
-    /// Finds the places that lie in a mount. The paths may be relative, and may lead through links.
+    /// Finds the program's own files in a mount. The paths may be relative, and may lead through links.
     ///
     /// # Errors
-    /// [`Error::OwnPlace`] where the mount itself is the state's or the store's directory.
+    /// [`Error::OwnPlace`] if the mount itself is the state's or the store's directory.
     pub fn find(
         mount: &Path,
         state_dir: Option<&Path>,
@@ -51,12 +51,12 @@ impl OwnPlaces {
         Ok(places)
     }
 
-    /// Returns what a path belongs to; `None` where it may take part.
+    /// Returns what a path belongs to; `None` if it may take part.
     pub fn holding(&self, path: &TreePath) -> Option<&'static str> {
         self.places.iter().find(|(place, _)| path.is_within(place)).map(|(_, what)| *what)
     }
 
-    /// Whether the directory of this device and inode is one of the places, by whatever path it was met.
+    /// Whether the directory with this device and inode is one of them, whatever path leads to it.
     pub(crate) fn is_one(&self, dev: u64, inode: u64) -> bool {
         self.inodes.contains(&(dev, inode))
     }
@@ -73,7 +73,7 @@ fn inode(dir: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(dir).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// Returns a place under its own name, and, where that is a link, what the link leads to.
+/// Returns a path by its own name and, if that is a link, also the link's target.
 fn names_of(place: &Path) -> Vec<PathBuf> {
     let text = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
     let by_name = match (text.parent(), text.file_name()) {
@@ -84,7 +84,7 @@ fn names_of(place: &Path) -> Vec<PathBuf> {
     by_name.into_iter().filter(|name| *name != led_to).chain([led_to.clone()]).collect()
 }
 
-/// Returns `place` as a path of the mount, if it lies in it.
+/// Returns `place` as a path of the mount, if it is inside.
 fn below(mount: &Path, place: &Path) -> Option<TreePath> {
     let rest = place.strip_prefix(mount).ok()?;
     TreePath::new(rest.as_os_str().as_bytes()).ok()

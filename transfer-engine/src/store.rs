@@ -25,7 +25,7 @@ use crate::format::{
 };
 use crate::usage::{Meter, Usage};
 
-/// A place that holds contexts. Cheap to clone; clones share their counts.
+/// A store. Cheap to clone; clones share their counters.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -40,7 +40,7 @@ struct Inner {
     env: Env,
     meter: Meter,
     meta: OnceCell<StoreMeta>,
-    /// The store's id, once something has told it.
+    /// The store's id, once an object has told it.
     id: OnceLock<StoreId>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct HeadKey {
     pub(crate) number: u64,
     pub(crate) size: u64,
     pub(crate) e_tag: Option<String>,
-    /// When it landed, by the store's clock, in seconds since 1970.
+    /// When the snapshot landed, by the store's clock, in seconds since 1970.
     pub(crate) landed: i64,
 }
 
@@ -70,28 +70,28 @@ impl HeadKey {
         }
     }
 
-    /// Whether both stand for the same object. When it landed may be known exactly to one of them only.
+    /// Whether both are the same object. Only one of them may have the exact time of landing.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.e_tag.is_some()
             && (self.number, self.size, &self.e_tag) == (other.number, other.size, &other.e_tag)
     }
 }
 
-/// Some stores quote the tag in one kind of answer and not in another.
+/// Returns the tag without quotes: some stores quote it in one kind of answer and not in another.
 pub(crate) fn bare_tag(tag: &str) -> String {
     tag.trim_matches('"').to_owned()
 }
 
-/// What the answer to a put tells.
+/// The answer to a put.
 #[derive(Debug)]
 pub(crate) struct Put {
     pub(crate) e_tag: Option<String>,
-    /// The earliest and the latest time, by the clock of who answered, at which the object can have landed, in
-    /// seconds since 1970; `None` where the answer has no time.
+    /// The earliest and the latest time at which the object can have landed, in seconds since 1970, by the
+    /// clock of the server that answered; `None` if the answer has no time.
     pub(crate) landed: Option<(i64, i64)>,
 }
 
-/// A snapshot with its identity and where it was found.
+/// A snapshot with its identity and its key.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) key: HeadKey,
@@ -105,8 +105,8 @@ impl Head {
         self.snapshot.kind == Kind::Normal
     }
 
-    /// Returns the packs that are to be treated as absent: the snapshot landed after the time from which a
-    /// collector may have judged them unused.
+    /// Returns the packs that count as absent, because the snapshot landed after the time from which a
+    /// collector may have found them unused.
     pub(crate) fn late_packs(&self) -> Vec<PackId> {
         let landed = self.key.landed;
         self.snapshot
@@ -118,17 +118,17 @@ impl Head {
     }
 }
 
-/// A range of this many bytes goes into a buffer that is used again, unless it is of more than they hold.
+/// A range of at least this many bytes is read into a reusable buffer, unless it is larger than the buffer.
 const LONG_RANGE: u64 = 1 << 20;
-/// The most bytes of a range that is planned.
+/// The most bytes of a range that a read plans.
 pub(crate) const MAX_RANGE: u64 = 8 << 20;
 
-/// The keys of a page of a listing, as all object stores give it.
+/// The number of keys on a page of a listing, in all object stores.
 const LIST_PAGE: usize = 1000;
 
 impl Store {
-    /// Returns a store on `objects`, without a request. `location` is its address for messages, without
-    /// secrets; local state is kept under it.
+    /// Returns a store on `objects`, without a request. `location` is its URL for messages, without secrets;
+    /// the local state is kept under this name.
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<String>, env: Env) -> Self {
         let inner = Inner {
             objects,
@@ -142,38 +142,38 @@ impl Store {
         Self { inner: Arc::new(inner), in_order: false }
     }
 
-    /// Says that each listing of the objects gives all keys in the order of their bytes. Then a head is found
-    /// by the first key of one; otherwise by the first thousand, which cost an object store no more, but a
-    /// directory does.
+    /// Declares that each listing of the objects gives all keys in the order of their bytes. Then the first
+    /// key is enough to find a head. Otherwise the first thousand keys are read: for an object store, that
+    /// costs the same, for a directory it costs more.
     #[must_use]
     pub fn listed_in_order(self) -> Self {
         Self { in_order: true, ..self }
     }
 
-    /// Says that the objects lie in this directory, which then takes part in no sync. It may be anywhere, also in a
-    /// mount. The first to say so counts.
+    /// Declares that the objects are in this directory, which then never takes part in a sync. It may be
+    /// anywhere, even in a mount. Only the first call counts.
     #[must_use]
     pub fn in_directory(self, dir: impl Into<PathBuf>) -> Self {
         let _ = self.inner.place.set(dir.into());
         self
     }
 
-    /// Returns the directory in which the objects lie, if they do in one.
+    /// Returns the directory that contains the objects, if the store is local.
     pub(crate) fn place(&self) -> Option<&std::path::Path> {
         self.inner.place.get().map(PathBuf::as_path)
     }
 
-    /// Returns the store's address.
+    /// Returns the store's URL.
     pub fn location(&self) -> &str {
         &self.inner.location
     }
 
-    /// Returns how much was asked of the store so far.
+    /// Returns the number of requests and bytes so far.
     pub fn usage(&self) -> Usage {
         self.inner.meter.usage()
     }
 
-    /// Returns the objects for one request, which is counted.
+    /// Returns the objects for one request, and counts it.
     pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
         self.inner.meter.request();
         &self.inner.objects
@@ -183,7 +183,7 @@ impl Store {
         &self.inner.env
     }
 
-    /// Whether there is a store.
+    /// Whether the store exists.
     pub async fn exists(&self) -> Result<bool, Error> {
         match self.meta().await {
             Ok(_) => Ok(true),
@@ -192,9 +192,10 @@ impl Store {
         }
     }
 
-    /// Makes the store where it is missing, and returns its description; one that is there stays as it is.
+    /// Creates the store if it does not exist, and returns its description. An existing store is left as it
+    /// is.
     ///
-    /// The caller has made sure that the place honours put-if-absent: a store that ignores it loses commits.
+    /// The caller has checked that put-if-absent works: a store that ignores it loses commits.
     pub async fn init(&self, grace: Duration) -> Result<StoreMeta, Error> {
         let id: [u8; 16] = self.random()?;
         let meta = StoreMeta {
@@ -208,14 +209,14 @@ impl Store {
             self.assume_meta(meta.clone());
             return Ok(meta);
         }
-        // An answer that says otherwise may be wrong: what stands there now is what counts.
+        // The answer to the put may be wrong. The object under the key decides.
         match (self.meta().await, put) {
             (Err(Error::NoStore { .. }), Err(e)) => Err(Error::store("write", &key, e)),
             (meta, _) => meta,
         }
     }
 
-    /// Returns the store's description; asks for it once.
+    /// Returns the store's description, which is read only once.
     pub(crate) async fn meta(&self) -> Result<StoreMeta, Error> {
         let meta = self.inner.meta.get_or_try_init(|| self.read_meta());
         meta.await.cloned()
@@ -227,7 +228,7 @@ impl Store {
             Ok((bytes, _)) => bytes,
             Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
                 let location = self.inner.location.clone();
-                // What is missing from the begin on can be made; what was there can't be.
+                // A store that never existed can be created; one that existed has vanished.
                 return Err(match self.inner.id.get() {
                     None => Error::NoStore { location },
                     Some(_) => Error::StoreGone { location },
@@ -241,8 +242,8 @@ impl Store {
         Ok(meta)
     }
 
-    /// Reads the description again, and expects it to be that of the store that was there before. Between two requests
-    /// a disk may be unmounted, or a bucket exchanged.
+    /// Reads the description again, and fails if it is not that of the same store. Between two requests, a
+    /// disk may be unmounted, or a bucket replaced.
     pub(crate) async fn confirm(&self) -> Result<StoreMeta, Error> {
         match self.inner.meta.initialized() {
             true => self.read_meta().await,
@@ -250,7 +251,7 @@ impl Store {
         }
     }
 
-    /// Expects whatever tells the store's id to tell the same; the first to do so is believed.
+    /// Fails if `id` is not the store's id. The first id counts as the store's.
     pub(crate) fn expect_id(&self, id: StoreId) -> Result<(), Error> {
         match *self.inner.id.get_or_init(|| id) == id {
             true => Ok(()),
@@ -258,10 +259,10 @@ impl Store {
         }
     }
 
-    /// Takes the description as known from an earlier sync, to save its request.
+    /// Sets the description that is known from an earlier sync, to save a request.
     pub(crate) fn assume_meta(&self, meta: StoreMeta) {
         let _ = self.expect_id(meta.store_id);
-        // Already asked for: then that answer is the newer one.
+        // If the description was already read, that one is newer and stays.
         let _ = self.inner.meta.set(meta);
     }
 
@@ -270,7 +271,8 @@ impl Store {
         Ok(self.require_head(name).await?.snapshot)
     }
 
-    /// Returns a snapshot: the head, the one of a number, or, with a negative number, one before the head.
+    /// Returns a snapshot: the head if `at` is `None`, the one with that number, or, if negative, the one
+    /// that many before the head.
     pub async fn snapshot(&self, name: &ContextName, at: Option<i64>) -> Result<Arc<Snapshot>, Error> {
         let Some(at) = at else { return self.head(name).await };
         let missing = || Error::NoSnapshot { name: name.clone(), number: at };
@@ -290,14 +292,14 @@ impl Store {
         }
         match self.read_snapshot(name, number).await {
             Ok(found) if found.is_live() => Ok(found.snapshot),
-            // An end of the context is no state of it.
+            // A terminal snapshot is not a state of the context.
             Ok(_) => Err(missing()),
             Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Err(missing()),
             Err(e) => Err(e),
         }
     }
 
-    /// Returns the head of a live context.
+    /// Returns the head of a context that exists.
     pub(crate) async fn require_head(&self, name: &ContextName) -> Result<Head, Error> {
         let head = match self.find_head(name).await? {
             Some(head) => Some(self.settled(name, head).await?),
@@ -306,14 +308,14 @@ impl Store {
         match head {
             Some(head) if head.is_live() => Ok(head),
             head => {
-                // Whether it is the context that is missing or the whole store makes another message.
+                // The message depends on whether only the context is missing, or the whole store.
                 self.confirm().await?;
                 Err(self.missing(name, head.as_ref()))
             }
         }
     }
 
-    /// Returns the newest snapshot, terminal ones as well.
+    /// Returns the newest snapshot, even if it is terminal.
     pub(crate) async fn find_head(&self, name: &ContextName) -> Result<Option<Head>, Error> {
         match self.find_head_key(name).await? {
             Some(key) => Ok(Some(self.read_head(name, key).await?)),
@@ -321,7 +323,7 @@ impl Store {
         }
     }
 
-    /// Returns the key of the newest snapshot: one request, whatever the length of the history.
+    /// Returns the key of the newest snapshot with one request, however long the history is.
     pub(crate) async fn find_head_key(&self, name: &ContextName) -> Result<Option<HeadKey>, Error> {
         let prefix = context_prefix(name);
         let mut listed = self.objects().list(Some(&prefix));
@@ -340,7 +342,8 @@ impl Store {
             count += 1;
             ascending &= last.as_ref().is_none_or(|l| *l < meta.location);
             last = Some(meta.location);
-            // Object stores list in order, so the newest is in the first page. A bare directory does not.
+            // Object stores list in order, so the newest key is on the first page. In a plain directory it
+            // may not be.
             if count == LIST_PAGE && ascending {
                 break;
             }
@@ -354,10 +357,10 @@ impl Store {
         Ok(head)
     }
 
-    /// Reads and checks one snapshot.
+    /// Reads and verifies one snapshot.
     pub(crate) async fn read_snapshot(&self, name: &ContextName, number: u64) -> Result<Head, Error> {
         let key = StoreKey::Snapshot { context: name.clone(), number }.path();
-        // A snapshot can't vouch for itself: another store's may lie here.
+        // A snapshot can't prove that it belongs to this store: someone may have copied it from another one.
         let id_known = async {
             match self.inner.id.get() {
                 Some(_) => Ok(()),
@@ -366,7 +369,7 @@ impl Store {
         };
         let ((bytes, meta), ()) = tokio::try_join!(self.get(&key, MAX_SNAPSHOT_LEN as u64), id_known)?;
         match self.check_snapshot(name, number, bytes, HeadKey::new(number, &meta)) {
-            // A bit may have flipped on the way: once more.
+            // A bit may have been flipped on the way, so try again.
             Err(Error::Format { source, .. }) if source.is_retryable() && meta.size > 0 => {}
             other => return other,
         }
@@ -394,7 +397,7 @@ impl Store {
         Ok(Head { key, digest, snapshot: Arc::new(snapshot), bytes })
     }
 
-    /// Puts an object that must not be there yet.
+    /// Puts an object that must not exist yet.
     pub(crate) async fn put_new(&self, key: &Path, parts: Vec<Bytes>) -> object_store::Result<Put> {
         let payload = PutPayload::from_iter(parts);
         self.inner.meter.sent(payload.content_length() as u64);
@@ -403,7 +406,7 @@ impl Store {
         let answer = self.objects().put_opts(key, payload, options).await?;
         let told = answer.extensions.get::<SystemTime>();
         let since_1970 = told.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-        // The answer's time is in whole seconds, rounded down as times of objects are.
+        // The answer's time is in whole seconds and rounded down, as are the times of objects.
         let took = i64::try_from(asked.elapsed().as_secs()).unwrap_or(i64::MAX).saturating_add(2);
         let landed = since_1970.and_then(|time| {
             let answered = i64::try_from(time.as_secs()).ok()?;
@@ -412,8 +415,8 @@ impl Store {
         Ok(Put { e_tag: answer.e_tag, landed })
     }
 
-    /// Whether a time that an answer told can be believed: a proxy may have put its own there, so two clocks
-    /// have to agree.
+    /// Whether the time in an answer can be trusted. A proxy may have set it, so it must agree with this
+    /// machine's clock.
     pub(crate) async fn believes(&self, told: i64) -> Result<bool, Error> {
         Ok(told.abs_diff(self.env().now().secs) <= self.meta().await?.grace_seconds / 8)
     }
@@ -446,7 +449,7 @@ impl Store {
         self.get_range_into(None, pack, start, end).await
     }
 
-    /// The same, into one of the buffers where many bytes are wanted.
+    /// The same, into one of the buffers if the range is long.
     pub(crate) async fn get_range_into(
         &self,
         buffers: Option<&Buffers>,
@@ -457,7 +460,7 @@ impl Store {
         let key = StoreKey::Pack(pack).path();
         let mut bytes = self.read_range(&key, start..end, buffers).await;
         if bytes.as_ref().is_ok_and(|b| b.len() as u64 != end - start) {
-            // Cut short on the way, perhaps.
+            // The answer may have been truncated.
             bytes = self.read_range(&key, start..end, buffers).await;
         }
         let bytes = bytes.map_err(|e| Error::store("read", &key, e))?;
@@ -471,7 +474,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Reads a range; fewer bytes may have come, or some more.
+    /// Reads a range; the result may be shorter, or somewhat longer.
     async fn read_range(
         &self,
         key: &Path,
@@ -513,7 +516,7 @@ impl Store {
         self.objects().head(key).await.map_err(|e| Error::store("stat", key, e))
     }
 
-    /// Deletes an object; one that is not there is deleted.
+    /// Deletes an object. An object that does not exist is no error.
     pub(crate) async fn delete(&self, key: &Path) -> Result<(), Error> {
         match self.objects().delete(key).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -521,13 +524,13 @@ impl Store {
         }
     }
 
-    /// Returns the store's time, in seconds since 1970: that of an object just put, a pack with nothing in
-    /// it, whose id is returned as well. Nothing refers to it.
+    /// Returns the time by the store's clock, in seconds since 1970, and the id of an empty pack that was put
+    /// to find it out. Nothing refers to that pack.
     pub(crate) async fn time(&self) -> Result<(i64, PackId), Error> {
         let pack = PackBuilder::new(PackId(self.random()?)).finish();
         let key = StoreKey::Pack(pack.id).path();
         let put = self.put_new(&key, pack.parts).await;
-        // Whatever became of the put: if it is there, it is this one.
+        // Whatever the answer to the put was: an object under this key is this one.
         match (self.stat(&key).await, put) {
             (Ok(found), _) => Ok((found.last_modified.timestamp(), pack.id)),
             (Err(_), Err(e)) => Err(Error::store("write", &key, e)),
@@ -535,11 +538,11 @@ impl Store {
         }
     }
 
-    /// Returns the store's time at which something is uploaded that follows `head`. `seen` is the time of a
-    /// pack that was put for it, if one was.
+    /// Returns the time for files that are pushed after `head`, by the store's clock. `seen` is the time of a
+    /// pack that this push has put, if there is one.
     ///
-    /// Asks for the time only where recycling makes use of it; else it is this machine's, but never before the
-    /// head.
+    /// A request for the time is sent only if recycling needs it. Otherwise this machine's time is returned,
+    /// but never one before the head.
     pub(crate) async fn upload_time(
         &self,
         head: &Head,
@@ -558,7 +561,7 @@ impl Store {
     }
 }
 
-/// Describes an object that can't be decoded.
+/// Returns the error for an object that can't be decoded.
 pub(crate) fn unusable(key: impl ToString, source: FormatError) -> Error {
     Error::Format { key: key.to_string(), source }
 }

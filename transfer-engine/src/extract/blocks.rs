@@ -1,4 +1,4 @@
-//! A tar as blocks.
+//! A tar as a sequence of blocks.
 
 use std::io::Read;
 
@@ -6,9 +6,9 @@ use super::error::{ExtractError, Trouble};
 use super::fill;
 
 pub(super) const BLOCK: u64 = 512;
-/// What the headers of one member may take up in memory: names, links, attributes.
+/// The most bytes that the headers of one member may take: names, links, attributes.
 pub(super) const HEADERS: u64 = 1 << 20;
-/// A tar as blocks of 512 bytes.
+/// A tar as a sequence of blocks of 512 bytes.
 pub(super) struct Blocks<'s> {
     pub(super) stream: &'s mut dyn Read,
     pub(super) trouble: &'s Trouble,
@@ -24,7 +24,7 @@ impl Blocks<'_> {
         }
     }
 
-    /// Reads the content of a header, which is small.
+    /// Reads the content of an extended header, which must be small.
     pub(super) fn small(&mut self, size: u64) -> Result<Vec<u8>, ExtractError> {
         if size > HEADERS {
             return Err(ExtractError::unsupported(format!(
@@ -40,7 +40,7 @@ impl Blocks<'_> {
         Ok(bytes)
     }
 
-    /// Skips what fills the last block of some content.
+    /// Skips the padding after some content.
     pub(super) fn padding(&mut self, size: u64) -> Result<(), ExtractError> {
         let mut rest = [0; 512];
         let rest = &mut rest[..usize::try_from((BLOCK - size % BLOCK) % BLOCK).unwrap_or_default()];
@@ -51,7 +51,7 @@ impl Blocks<'_> {
         Ok(())
     }
 
-    /// Reads to the end and returns how many bytes there are from the first one on that is not zero.
+    /// Reads to the end, and returns how many bytes there are from the first non-zero byte on.
     pub(super) fn not_zero(&mut self) -> Result<u64, ExtractError> {
         let mut buf = vec![0; 64 << 10];
         let mut behind = 0;

@@ -1,9 +1,9 @@
-//! How much may come out of an archive.
+//! How many bytes an archive may expand to.
 
 use super::ExtractLimits;
 use super::error::ExtractError;
 
-/// Counts bytes that come out, against the limits.
+/// Counts unpacked bytes, and checks them against the limits.
 #[derive(Debug)]
 pub(super) struct Budget<'a> {
     limits: &'a ExtractLimits,
@@ -19,13 +19,13 @@ impl<'a> Budget<'a> {
         Self { limits, archive, total: limits.total_bytes, out: 0 }
     }
 
-    /// Returns a budget for a stream that holds headers besides the content.
+    /// Returns a budget for a stream that has headers besides the content.
     pub(super) fn of_stream(limits: &'a ExtractLimits, archive: u64) -> Self {
         let headers = limits.members.saturating_mul(4096);
         Self { limits, archive, total: limits.total_bytes.saturating_add(headers), out: 0 }
     }
 
-    /// Counts `n` more bytes, before or after they came out.
+    /// Counts `n` more bytes, before or after they are unpacked.
     pub(super) fn take(&mut self, n: u64) -> Result<(), ExtractError> {
         self.out = self.out.saturating_add(n);
         self.would_fit(0)

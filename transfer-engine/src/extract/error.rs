@@ -5,46 +5,46 @@ use std::io;
 
 use policy_core::escape;
 
-/// Why an archive was not extracted. Nothing of it counts then.
+/// Why an archive was not extracted. Then nothing of it is used.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
-    /// The bytes are not what an archive of this kind may hold: cut short, changed, or contradicting themselves.
+    /// The bytes are not a valid archive of this kind: truncated, changed, or contradictory.
     #[error("the archive is damaged: {what}")]
     Damaged {
         /// What is wrong, and with which member.
         what: String,
     },
-    /// A member that no honest archive has: it leads outside, or two members claim one name.
+    /// A member that no honest archive has: it leads outside, or two members have the same name.
     #[error("the archive is refused: `{member}` {what}")]
     Hostile {
-        /// What the member does, as the rest of a sentence that begins with its name.
+        /// What the member does, as the rest of a sentence that starts with its name.
         what: String,
-        /// The member's name, escaped for showing.
+        /// The member's name, escaped for output.
         member: String,
     },
-    /// A valid archive that needs something which is not offered: a password, a method, a larger window.
+    /// A valid archive that needs something unsupported: a password, a method, a larger window.
     #[error("the archive can't be extracted: {what}")]
     Unsupported {
-        /// What it needs.
+        /// What the archive needs.
         what: String,
     },
-    /// More would come out than the limits allow.
+    /// The archive would expand to more than the limits allow.
     #[error("the archive is refused: it holds {what}; the limit is {limit}")]
     Limit {
-        /// What there is too much of.
+        /// What exceeds the limit.
         what: &'static str,
-        /// How much is allowed, in the unit that `what` names.
+        /// The limit, in the unit that `what` names.
         limit: u64,
     },
-    /// The local file system did not do what was asked.
+    /// A call of the local file system failed.
     #[error("cannot {action}")]
     Local {
-        /// What was tried, with the path.
+        /// What was attempted, with the path.
         action: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The caller wanted no more.
+    /// The caller stopped the extraction.
     #[error("stopped before the end")]
     Stopped,
 }
@@ -67,24 +67,25 @@ impl ExtractError {
     }
 }
 
-/// Carries an [`ExtractError`] through decoders that only know [`io::Error`], and may wrap or copy it.
+/// Passes an [`ExtractError`] through decoders that only know [`io::Error`], and may wrap or copy it.
 #[derive(Debug, Default)]
 pub(super) struct Trouble(RefCell<Option<ExtractError>>);
 
 impl Trouble {
-    /// Keeps the true error and returns one for the decoder to stop at.
+    /// Keeps the real error, and returns one that stops the decoder.
     pub(super) fn keep(&self, error: ExtractError) -> io::Error {
         let text = error.to_string();
         self.0.borrow_mut().get_or_insert(error);
         io::Error::other(text)
     }
 
-    /// Returns what was kept.
+    /// Returns the error that was kept.
     pub(super) fn taken(&self) -> Option<ExtractError> {
         self.0.borrow_mut().take()
     }
 
-    /// Returns what was kept; else the decoder found `e` by itself, so that the archive is at fault.
+    /// Returns the error that was kept. If there is none, the decoder itself failed with `e`, so the archive
+    /// is at fault.
     pub(super) fn explain(&self, e: &io::Error, about: &str) -> ExtractError {
         if let Some(kept) = self.taken() {
             return kept;
@@ -94,7 +95,7 @@ impl Trouble {
         }
         let lzma = e.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
         let text = e.to_string();
-        // zstd's errors are texts only.
+        // zstd's errors are only texts.
         if lzma == Some(&liblzma::stream::Error::MemLimit) || text.contains("too much memory") {
             return ExtractError::unsupported(format!("{about} needs a larger window than is allowed"));
         }

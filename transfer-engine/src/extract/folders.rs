@@ -1,4 +1,4 @@
-//! The folders of an archive, made and opened one in the other, below the handle of the target.
+//! The directories of an archive, created and opened level by level below the target's handle.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use super::error::ExtractError;
 use super::seen::{Seen, What};
 use crate::local::open_dir;
 
-/// The folders that were made, of which those from the target to the last one in use are open.
+/// The directories that were created. Those from the target to the last one in use are open.
 pub(super) struct Folders<'a> {
     job: &'a Extraction<'a>,
     made: Seen,
@@ -24,12 +24,12 @@ impl<'a> Folders<'a> {
         Self { job, made: Seen::default(), open: Vec::new() }
     }
 
-    /// Whether a folder was made.
+    /// Whether a directory was created.
     pub(super) fn has(&self, path: &TreePath) -> bool {
         path.is_root() || self.made.has(path.as_bytes(), What::Dir)
     }
 
-    /// Returns a handle of a folder, which is made where it is missing, as all above it.
+    /// Returns the handle of a directory. It is created if it is missing, and so are its parents.
     pub(super) fn open(&mut self, path: &TreePath) -> Result<&OwnedFd, ExtractError> {
         let same = |((open, _), name): &(&(Box<[u8]>, OwnedFd), &[u8])| **open == **name;
         let shared = self.open.iter().zip(path.components()).take_while(same).count();
@@ -51,7 +51,7 @@ impl<'a> Folders<'a> {
             let dir = open_dir(self.last(), name).map_err(|e| local("open", &here, e))?;
             if new {
                 self.job.into.give(&dir).map_err(|e| local("give away", &here, e))?;
-                // Whatever the umask.
+                // The mode must not depend on the umask.
                 let opened = rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755));
                 opened.map_err(|e| local("set the mode of", &here, e))?;
             }
@@ -64,7 +64,7 @@ impl<'a> Folders<'a> {
         self.open.last().map_or(self.job.into.root(), |(_, dir)| dir)
     }
 
-    /// Asks whether a call that is about to change something shall fail instead.
+    /// Asks whether a call that changes something should fail, in a test.
     pub(super) fn fault(&self, operation: &'static str, path: &TreePath) -> Result<(), ExtractError> {
         let into = self.job.into;
         match into.env().check_fault(operation, &into.show(path)) {
@@ -76,8 +76,8 @@ impl<'a> Folders<'a> {
         }
     }
 
-    /// Explains why a name could not be made. No member has it (that is known by now), so that where it is
-    /// taken, the file system takes two names for one.
+    /// Returns why a name could not be created. It is known by now that no other member has the name. So if
+    /// it is taken, the file system treats two names as the same.
     pub(super) fn refused(&self, action: &str, path: &TreePath, e: Errno) -> ExtractError {
         match e {
             Errno::EXIST => ExtractError::hostile(
@@ -92,7 +92,7 @@ impl<'a> Folders<'a> {
     }
 }
 
-/// Returns the error of a call about a path below the target.
+/// Returns the error of a call on a path below the target.
 pub(super) fn local(action: &str, path: &TreePath, e: impl Into<io::Error>) -> ExtractError {
     ExtractError::local(format!("{action} `{path}`"), e)
 }

@@ -1,4 +1,4 @@
-//! Which files are archives, and of which kind.
+//! Which files are archives, and of what kind.
 
 /// How a stream of bytes is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub(crate) enum Compression {
     Zstd,
 }
 
-/// What kind of archive a file is.
+/// The kind of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ArchiveKind {
     Zip,
@@ -20,7 +20,7 @@ pub(crate) enum ArchiveKind {
     Single(Compression),
 }
 
-/// Longer suffixes first: `a.tar.gz` is no single file.
+/// Longer suffixes come first: `a.tar.gz` is not a single compressed file.
 const SUFFIXES: [(&str, ArchiveKind); 14] = [
     (".tar.bz2", ArchiveKind::Tar(Compression::Bzip2)),
     (".tar.zst", ArchiveKind::Tar(Compression::Zstd)),
@@ -39,25 +39,25 @@ const SUFFIXES: [(&str, ArchiveKind); 14] = [
 ];
 
 impl ArchiveKind {
-    /// How many bytes of a file's beginning [`ArchiveKind::of`] needs, where the file has as many.
+    /// How many bytes from a file's start [`ArchiveKind::of`] needs, if the file is that long.
     pub(crate) const BEGIN: usize = 512;
 
-    /// Returns the kind of the file `name` (its last component) that begins with `begin`; `None` where the
-    /// suffix and the content don't both say that it is an archive.
+    /// Returns the kind of the file `name` (its last component) that begins with `begin`; `None` unless both
+    /// the suffix and the content are those of an archive.
     ///
-    /// What a compressed tar holds is only known once it is decoded: a `.tar.gz` of something else counts as
-    /// an archive here, and is a damaged one.
+    /// The content of a compressed tar is only known when it is unpacked. So a `.tar.gz` of something else
+    /// counts as an archive here, and turns out to be a damaged one.
     pub(crate) fn of(name: &[u8], begin: &[u8]) -> Option<Self> {
         let (kind, _) = split(name)?;
         kind.begins(begin).then_some(kind)
     }
 
-    /// Whether the file `name` may be an archive, going by its suffix.
+    /// Whether the suffix of `name` is that of an archive.
     pub(crate) fn has_suffix(name: &[u8]) -> bool {
         split(name).is_some()
     }
 
-    /// Returns the name without the suffix that makes it an archive's; the whole name where it has none.
+    /// Returns the name without the archive's suffix; the whole name if it has none.
     pub(crate) fn stem(name: &[u8]) -> &[u8] {
         split(name).map_or(name, |(_, stem)| stem)
     }
@@ -73,7 +73,7 @@ impl ArchiveKind {
 }
 
 impl Compression {
-    /// Whether a compressed stream of this kind may begin so.
+    /// Whether a stream with this compression may begin with these bytes.
     pub(super) fn begins(self, begin: &[u8]) -> bool {
         match self {
             Self::None => true,
@@ -82,7 +82,7 @@ impl Compression {
                 begin.starts_with(b"BZh") && begin.get(3).is_some_and(|b| (b'1'..=b'9').contains(b))
             }
             Self::Xz => begin.starts_with(b"\xfd7zXZ\0"),
-            // A frame, or one that decoders skip.
+            // A frame, or a skippable frame.
             Self::Zstd => {
                 begin.starts_with(b"\x28\xb5\x2f\xfd")
                     || (begin.first().is_some_and(|b| b & 0xf0 == 0x50)
@@ -92,20 +92,21 @@ impl Compression {
     }
 }
 
-/// Whether these bytes are a header of a tar, or the zeros at the end of an empty one.
+/// Whether these bytes are the header of a tar, or the zeros at the end of an empty one.
 fn begins_tar(begin: &[u8]) -> bool {
     let Some(block) = begin.get(..512) else { return false };
     let header = ::tar::Header::from_byte_slice(block);
     block.iter().all(|&b| b == 0) || header.cksum().is_ok_and(|sum| sum == checksum(block))
 }
 
-/// Returns the sum that a tar header's checksum field should hold: of all bytes, itself taken as spaces.
+/// Returns the correct checksum of a tar header: the sum of all bytes, with the checksum's own field as
+/// spaces.
 pub(super) fn checksum(block: &[u8]) -> u32 {
     let field = 148..156;
     block.iter().enumerate().map(|(i, &b)| if field.contains(&i) { 32 } else { u32::from(b) }).sum()
 }
 
-/// Splits a name at its suffix. What is left must be able to name a folder.
+/// Splits a name at its suffix. The rest must be a valid name of a directory.
 fn split(name: &[u8]) -> Option<(ArchiveKind, &[u8])> {
     let (suffix, kind) = SUFFIXES.iter().find(|(suffix, _)| {
         name.len() >= suffix.len()

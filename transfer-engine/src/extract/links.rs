@@ -1,8 +1,9 @@
-//! Where the symbolic links of an archive lead, once all of it is there.
+//! Where the symbolic links of an archive lead when the whole archive is extracted.
 //!
-//! What a link's text says is not where it leads: `a -> b/c` and then `d -> a/..` leads to `b`. So the links
-//! are followed as the kernel would, through the others, but for two things: what is missing counts as a
-//! folder (it may be made later), and the folder that all comes out into must never be left.
+//! The text of a link does not say where it leads: with `a -> b/c`, the link `d -> a/..` leads to `b`. So
+//! links are followed as the kernel does, through other links, with two differences. A missing path counts as
+//! a directory, because it may be created later. And no link may ever leave the directory into which the
+//! archive is extracted.
 
 use policy_core::{TreePath, escape};
 use rustix::fs::{Dir, FileType};
@@ -12,12 +13,13 @@ use super::Extraction;
 use super::error::ExtractError;
 use crate::local::{MountDir, open_dir, read_link_at};
 
-/// How many links one path may lead through, as in Linux.
+/// How many links one path may lead through; as in Linux.
 const HOPS: usize = 40;
-/// How long a path may get on the way; others that resolve paths give up there, and trust the rest.
+/// How long a path may become on the way. Other programs that resolve paths give up there, and trust the
+/// rest.
 const PATH_MAX: usize = 4096;
 
-/// Refuses a target that no link inside an archive may have, wherever the link is.
+/// Refuses a target that no link in an archive may have, wherever the link is.
 pub(super) fn check_target(link: &TreePath, target: &[u8]) -> Result<(), ExtractError> {
     if target.is_empty() || target.contains(&0) {
         return Err(ExtractError::damaged(format!("`{link}` is a link to nowhere")));
@@ -31,12 +33,12 @@ pub(super) fn check_target(link: &TreePath, target: &[u8]) -> Result<(), Extract
     Ok(())
 }
 
-/// Refuses a target that leads outside where no other link takes part.
+/// Refuses a target that leads outside even without any other link.
 pub(super) fn check_alone(link: &TreePath, target: &[u8]) -> Result<(), ExtractError> {
     follow(link, target, |_| Ok(None))
 }
 
-/// Refuses an archive in which a link leads outside.
+/// Refuses an archive if one of its links leads outside.
 pub(super) fn check_all(job: &Extraction<'_>) -> Result<(), ExtractError> {
     let read = |e: Errno| ExtractError::local("read what came out", e);
     let root = job.into.root();
@@ -64,7 +66,7 @@ pub(super) fn check_all(job: &Extraction<'_>) -> Result<(), ExtractError> {
             }
             FileType::Symlink => check(job.into, &here)?,
             FileType::Unknown => {
-                // Some file systems don't say.
+                // Some file systems do not report the type.
                 match read_link_at(handle, name) {
                     Ok(_) => check(job.into, &here)?,
                     Err(_) => {
@@ -83,7 +85,7 @@ pub(super) fn check_all(job: &Extraction<'_>) -> Result<(), ExtractError> {
 fn check(into: &MountDir, link: &TreePath) -> Result<(), ExtractError> {
     let read = |path: &[u8]| match rustix::fs::readlinkat(into.root(), path, Vec::with_capacity(256)) {
         Ok(target) => Ok(Some(target.into_bytes())),
-        // No link, or nothing there.
+        // There is no link, or nothing at all.
         Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(Errno::NAMETOOLONG | Errno::LOOP) => Err(tangled(link)),
         Err(e) => Err(ExtractError::local(format!("read `{link}`"), e)),
@@ -94,14 +96,14 @@ fn check(into: &MountDir, link: &TreePath) -> Result<(), ExtractError> {
     }
 }
 
-/// Follows a link with the given target. `read` returns the target of the link at a path through which no
-/// other link leads; `None` where no link is.
+/// Follows a link with the given target. `read` returns the target of the link at a path, which itself leads
+/// through no other link; `None` if there is no link.
 fn follow(
     link: &TreePath,
     target: &[u8],
     mut read: impl FnMut(&[u8]) -> Result<Option<Vec<u8>>, ExtractError>,
 ) -> Result<(), ExtractError> {
-    // The path so far, and what is still to come, last component first.
+    // The path so far, and the remaining components, last one first.
     let mut at = link.parent().unwrap_or_default().as_bytes().to_vec();
     let mut ahead: Vec<Vec<u8>> = target.rsplit(|&b| b == b'/').map(<[u8]>::to_vec).collect();
     let mut ahead_len = target.len();

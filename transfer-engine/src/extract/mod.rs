@@ -1,4 +1,4 @@
-//! Archives into folders: one archive, decoded into an empty directory of our own staging.
+//! Extracts an archive into an empty directory in staging.
 //!
 //! ```text
 //!   kind    is this file an archive, and of which kind
@@ -10,11 +10,12 @@
 //! ```
 //!
 //! The readers know formats and nothing of the file system; [`place`] knows the file system and no format. An
-//! archive is taken as a whole or not at all: whatever goes wrong, the caller throws the directory away.
+//! archive is extracted completely or not at all: after an error, the caller discards the directory.
 //!
-//! Containers are read here where a library would hide what must be seen: `zip` keeps the last of two members
-//! of one name, and believes one of two headers that disagree; `tar` ends the extended headers at the first
-//! empty line and reads them into memory at any size. What is compressed is decoded by libraries alone.
+//! Container formats are parsed here if a library would hide what must be checked. `zip` keeps only the last
+//! of two members with the same name, and trusts one of two headers that disagree. `tar` ends extended
+//! headers at the first empty line, and reads them into memory whatever their size. Decompression is left to
+//! libraries.
 
 mod blocks;
 mod budget;
@@ -50,20 +51,20 @@ use place::{Member, Placer};
 use source::Source;
 use stream::Unpacked;
 
-/// How much an archive may hold to be extracted; one that holds more is left as it is.
+/// Limits for extraction. An archive that exceeds one is not extracted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtractLimits {
-    /// Bytes that may come out in all: 64 GiB.
+    /// The total size of all members, in bytes: 64 GiB.
     pub total_bytes: u64,
-    /// Members: a million.
+    /// The number of members: a million.
     pub members: u64,
-    /// Folders in each other: 64.
+    /// The depth of nested directories: 64.
     pub levels: u32,
-    /// How many bytes may come out for each byte of the archive: 200.
+    /// The unpacked bytes per byte of the archive: 200.
     pub ratio: u64,
-    /// How many bytes come out before the ratio counts: 64 MiB.
+    /// The number of unpacked bytes from which the ratio is checked: 64 MiB.
     pub ratio_from: u64,
-    /// The memory in bytes that a decoder may take for its window: 128 MiB.
+    /// The memory for a decoder's window, in bytes: 128 MiB.
     pub window: u64,
 }
 
@@ -80,40 +81,42 @@ impl Default for ExtractLimits {
     }
 }
 
-/// An archive, and where and how it is to come out.
+/// An archive to extract, and where and how.
 pub(crate) struct Extraction<'a> {
     pub(crate) archive: &'a File,
     pub(crate) kind: ArchiveKind,
-    /// The archive's own name, its last component: a single file takes its name from it.
+    /// The last component of the archive's path. A single compressed file gets its name from it.
     pub(crate) name: &'a [u8],
-    /// An empty directory that nobody else uses. What it holds after an error is of no use.
+    /// An empty directory for exclusive use. After an error, its content is useless.
     pub(crate) into: &'a MountDir,
     pub(crate) limits: &'a ExtractLimits,
-    /// Whether a member takes part, by its path below the directory, and whether it is a folder.
+    /// Whether a member takes part. The arguments are its path below the directory, and whether it is a
+    /// directory.
     pub(crate) keep: &'a dyn Fn(&TreePath, bool) -> bool,
-    /// Is asked often; once it says true, the extraction ends as [`ExtractError::Stopped`].
+    /// Is called often; once it returns true, the extraction ends with [`ExtractError::Stopped`].
     pub(crate) stop: &'a dyn Fn() -> bool,
 }
 
-/// What came out of an archive.
+/// The result of an extraction.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extracted {
-    /// Files, links and folders that are members of the archive and now in the directory.
+    /// Members of the archive that are in the directory now: files, links and directories.
     pub(crate) members: u64,
-    /// Bytes in the files.
+    /// The total size of the files, in bytes.
     pub(crate) bytes: u64,
-    /// How many members were left out, because [`Extraction::keep`] said no.
+    /// How many members were left out because [`Extraction::keep`] returned false.
     pub(crate) left_out_total: u64,
-    /// The first thousand of them.
+    /// The first thousand of those.
     pub(crate) left_out: Vec<TreePath>,
-    /// What the user should know, though the archive was extracted.
+    /// Messages for the user, although the archive was extracted.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Extraction<'_> {
-    /// Decodes the archive into the directory: files with permission bits and times, folders likewise, links
-    /// that stay inside. Nothing is durable yet. Memory is the decoder's window, a directory of a 7z or the
-    /// offsets of a zip's members (8 bytes each), and a few MiB, whatever the size of the members.
+    /// Extracts the archive into the directory: files and directories with permission bits and times, and
+    /// links that stay inside. The result is not durable yet. Memory does not depend on the size of the
+    /// members: it is the decoder's window, the directory of a 7z or 8 bytes for each member of a zip, and a
+    /// few MiB.
     pub(crate) fn run(self) -> Result<Extracted, ExtractError> {
         let trouble = Trouble::default();
         let source = Source::whole(&self, &trouble)?;
@@ -131,7 +134,7 @@ impl Extraction<'_> {
         placer.finish()
     }
 
-    /// Decodes a single compressed file, which keeps the archive's time.
+    /// Extracts a single compressed file, which gets the archive's time.
     fn single(
         &self,
         source: Source<'_>,
@@ -156,7 +159,7 @@ fn warn_of(left_over: Option<u64>, placer: &mut Placer<'_>) {
     }
 }
 
-/// Reads until `buf` is full or the reader ends, and returns how much it was.
+/// Reads until `buf` is full or the reader ends, and returns the number of bytes.
 fn fill(reader: &mut dyn Read, buf: &mut [u8]) -> std::io::Result<usize> {
     let mut full = 0;
     while full < buf.len() {

@@ -1,12 +1,12 @@
-//! From a member's name to a path below the archive's folder.
+//! Converts a member's name to a path below the target directory.
 
 use policy_core::TreePath;
 
 use super::ExtractLimits;
 use super::error::ExtractError;
 
-/// Parses the name that an archive gives a member: a relative path, in which `.` and doubled slashes mean
-/// nothing. The root (`./`) is a valid result.
+/// Parses a member's name: a relative path in which `.` and doubled slashes are ignored. The root (`./`) is a
+/// valid result.
 pub(super) fn parse(name: &[u8], limits: &ExtractLimits) -> Result<TreePath, ExtractError> {
     if name.is_empty() {
         return Err(ExtractError::damaged("a member has no name"));
@@ -23,7 +23,7 @@ pub(super) fn parse(name: &[u8], limits: &ExtractLimits) -> Result<TreePath, Ext
         match part {
             b"" | b"." => continue,
             b".." => return Err(ExtractError::hostile(name, "leads outside with `..`")),
-            // What no file system that we know takes; a clear word now is better than its error later.
+            // No common file system allows it, and this message is clearer than a later error.
             part if part.len() > 255 => {
                 return Err(ExtractError::unsupported(format!(
                     "`{}…` is longer than the 255 bytes that a name may have",
@@ -45,8 +45,9 @@ pub(super) fn parse(name: &[u8], limits: &ExtractLimits) -> Result<TreePath, Ext
     TreePath::new(path).map_err(|e| ExtractError::hostile(name, format!("has no usable name: {e}")))
 }
 
-/// Decodes the name of a zip member that does not say it is UTF-8. Programs on Unix write UTF-8 all the same,
-/// and text in CP437 is hardly ever valid UTF-8 by chance; what isn't is CP437, as the format has it.
+/// Decodes the name of a zip member that is not marked as UTF-8. Programs on Unix write UTF-8 without the
+/// mark, and text in CP437 is hardly ever valid UTF-8 by chance. A name that is not UTF-8 is CP437, as the
+/// format says.
 pub(super) fn decode_zip(raw: &[u8]) -> Vec<u8> {
     if std::str::from_utf8(raw).is_ok() {
         return raw.to_vec();

@@ -1,4 +1,4 @@
-//! Members into files, one at a time, each below the handle of the folder that they come out into.
+//! Writes members as files, one at a time, each below the handle of its directory.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,31 +15,31 @@ use super::{Extracted, Extraction, links, name};
 use crate::local::{open_file_at, read_link_at, stat_at};
 
 const BUFFER: usize = 128 << 10;
-/// What the names of folders may take up until the end, when these get their modes and times.
+/// The most bytes of directory names that are kept until the end, when directories get their modes and times.
 const FOLDER_NAMES: usize = 16 << 20;
-/// How many of what was left out, and how many warnings, are named one by one.
+/// The most members left out, and the most warnings, that are listed.
 const NAMED: usize = 1000;
 const PERMISSIONS: u32 = 0o777;
 const SPECIAL: u32 = 0o7000;
 
-/// What an archive says of a member besides its content.
+/// A member's header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'m> {
-    /// The name, decoded, as the archive gives it.
+    /// The name, decoded, as it is in the archive.
     pub(super) name: &'m [u8],
-    /// Permission bits, possibly with others; `None` where the archive keeps none.
+    /// Permission bits, possibly with other bits; `None` if the archive has none.
     pub(super) mode: Option<u32>,
     pub(super) mtime: Option<Timestamp>,
 }
 
-/// A directory's mode and time, which must wait until all is in it.
+/// A directory's mode and time, which can be set only after everything in it is written.
 struct Later {
     path: TreePath,
     mode: Option<u32>,
     mtime: Option<Timestamp>,
 }
 
-/// Writes members below the target.
+/// Writes members below the target directory.
 pub(super) struct Placer<'a> {
     job: &'a Extraction<'a>,
     trouble: &'a Trouble,
@@ -56,7 +56,7 @@ pub(super) struct Placer<'a> {
 }
 
 impl<'a> Placer<'a> {
-    /// Begins with an archive of `size` bytes.
+    /// Starts with an archive of `size` bytes.
     pub(super) fn new(job: &'a Extraction<'a>, trouble: &'a Trouble, size: u64) -> Self {
         Self {
             job,
@@ -74,7 +74,7 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Whether so many more members, with so many bytes in all, would be within the limits.
+    /// Fails if this many more members, with this many bytes in all, would exceed the limits.
     pub(super) fn would_fit(&self, members: u64, bytes: u64) -> Result<(), ExtractError> {
         if self.count.saturating_add(members) > self.job.limits.members {
             return Err(ExtractError::Limit {
@@ -85,14 +85,14 @@ impl<'a> Placer<'a> {
         self.budget.would_fit(bytes)
     }
 
-    /// Notes something that the user should know of an archive that is extracted all the same.
+    /// Adds a warning; the archive is extracted nevertheless.
     pub(super) fn warn(&mut self, warning: String) {
         if self.extracted.warnings.len() < NAMED {
             self.extracted.warnings.push(warning);
         }
     }
 
-    /// Counts a member and returns its path, and whether it is wanted.
+    /// Counts a member, and returns its path and whether it takes part.
     fn begin(&mut self, member: &Member<'_>, what: What) -> Result<(TreePath, bool), ExtractError> {
         if (self.job.stop)() {
             return Err(ExtractError::Stopped);
@@ -123,7 +123,7 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Takes a name for a member; only a folder may be named twice, which changes nothing that is in it.
+    /// Notes a member's name. Only a directory may occur twice, which does not change what is in it.
     fn claim(&mut self, path: &TreePath, what: What) -> Result<(), ExtractError> {
         let bytes = path.as_bytes();
         for (end, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'/') {
@@ -153,7 +153,7 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Makes a folder. Its mode and time are set at the end.
+    /// Creates a directory. Its mode and time are set at the end.
     pub(super) fn dir(&mut self, member: &Member<'_>) -> Result<(), ExtractError> {
         let (path, wanted) = self.begin(member, What::Dir)?;
         if !wanted {
@@ -194,15 +194,15 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    /// Makes a symbolic link. Whether it leads outside is known when all are there, and checked then.
+    /// Creates a symbolic link. Whether it leads outside is checked when all links exist.
     pub(super) fn symlink(&mut self, member: &Member<'_>, target: &[u8]) -> Result<(), ExtractError> {
         let (path, wanted) = self.begin(member, What::Link)?;
         links::check_target(&path, target)?;
         if wanted { self.make_link(&path, target, member.mtime) } else { links::check_alone(&path, target) }
     }
 
-    /// Makes a hard link to an earlier member: a file of its own with the same content, so that a later edit
-    /// of one never reaches the other, which a sync could not tell apart.
+    /// Extracts a hard link to an earlier member as a separate file with the same content. Otherwise a later
+    /// edit of one would also change the other, and a sync could not tell them apart.
     pub(super) fn hard_link(&mut self, member: &Member<'_>, target: &[u8]) -> Result<(), ExtractError> {
         let to = name::parse(target, self.job.limits).map_err(|e| match e {
             ExtractError::Hostile { what, .. } => {
@@ -228,7 +228,7 @@ impl<'a> Placer<'a> {
             false => None,
         };
         let Some(stat) = there else {
-            // What it links to was left out, and it is that.
+            // The link's target was left out, so the link is left out too.
             self.extracted.members -= 1;
             self.leave_out(path);
             return Ok(());
@@ -245,7 +245,7 @@ impl<'a> Placer<'a> {
         };
         let mut source = opened.map_err(|e| local("open", &to, e))?;
         let mut file = self.create(&path)?;
-        // Sharing the blocks costs no time and no space where the file system can do it.
+        // If the file system can share the blocks, that costs no time and no space.
         if rustix::fs::ioctl_ficlone(&file, &source).is_ok() {
             self.budget.take(stat.st_size.cast_unsigned())?;
             self.extracted.bytes += stat.st_size.cast_unsigned();
@@ -257,12 +257,13 @@ impl<'a> Placer<'a> {
         self.seal(&path, &file, mode, Some(mtime))
     }
 
-    /// Gives the folders their modes and times, looks at where the links lead, and returns what came out.
+    /// Sets the modes and times of directories, checks where links lead, and returns the result.
     pub(super) fn finish(mut self) -> Result<Extracted, ExtractError> {
         if self.has_links {
             links::check_all(self.job)?;
         }
-        // What is below a folder before it, and of two that name one folder the later last.
+        // A directory comes after those below it. If a directory occurs twice, the later mode and time come
+        // last.
         let mut later = std::mem::take(&mut self.later);
         later.sort_by(|a, b| b.path.cmp(&a.path));
         for Later { path, mode, mtime } in later {
@@ -286,7 +287,7 @@ impl<'a> Placer<'a> {
         mode & PERMISSIONS
     }
 
-    /// Moves `content` into `file`, or nowhere, and returns how much it was.
+    /// Copies `content` to `file`, or to nowhere, and returns the number of bytes.
     fn copy(
         &mut self,
         path: &TreePath,
@@ -336,7 +337,7 @@ impl<'a> Placer<'a> {
         mtime: Option<Timestamp>,
     ) -> Result<(), ExtractError> {
         self.folders.fault("fchmod", path)?;
-        // First the owner: a change of it takes mode bits away.
+        // The owner comes first, because changing it clears mode bits.
         self.job.into.give(file).map_err(|e| local("give away", path, e))?;
         let sealed = rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
             .and_then(|()| mtime.map_or(Ok(()), |mtime| rustix::fs::futimens(file, &times(mtime))));
@@ -367,11 +368,11 @@ impl<'a> Placer<'a> {
     }
 }
 
-/// Opens a file of ours for reading, also where its mode keeps us from it.
+/// Opens a file that was just extracted for reading, even if its mode does not allow that.
 fn open_own(dir: &OwnedFd, name: &[u8], mode: u32) -> io::Result<File> {
     match open_file_at(dir, name) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            // Between these two, a file in our own staging is more open than it will be, to its owner only.
+            // Between these two calls, the file in staging is readable only by its owner.
             rustix::fs::chmodat(dir, name, Mode::RUSR, AtFlags::empty())?;
             let opened = open_file_at(dir, name);
             rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?;

@@ -1,9 +1,9 @@
-//! Which names an archive has used.
+//! The names that an archive has used.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-/// What a member is, as far as names go.
+/// The kind of a member, for its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum What {
     Dir,
@@ -11,8 +11,8 @@ pub(super) enum What {
     Link,
 }
 
-/// A set of names. It keeps 8 bytes of a keyed hash for each, so that a million members fit in 20 MB; that two
-/// of a million hash alike happens once in 30 million archives, and refuses that one.
+/// A set of names. It keeps a keyed hash of 8 bytes for each name, so that a million members fit in 20 MB.
+/// Two of a million names collide once in 30 million archives; that archive is refused.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     keys: RandomState,
@@ -29,7 +29,7 @@ impl Seen {
         self.hashes.contains(&self.hash(path, what))
     }
 
-    /// Notes it; false where it was before.
+    /// Notes `path` as `what`; false if it was noted before.
     pub(super) fn note(&mut self, path: &[u8], what: What) -> bool {
         self.hashes.insert(self.hash(path, what))
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::Extraction;
 use super::error::{ExtractError, Trouble};
 
-/// A part of the archive file as a reader that keeps its own place, however many there are of it.
+/// A part of the archive file, as a reader with a position of its own. There may be several at once.
 #[derive(Clone)]
 pub(super) struct Source<'a> {
     file: &'a File,
@@ -18,28 +18,28 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Returns all of the archive.
+    /// Returns the whole archive.
     pub(super) fn whole(job: &Extraction<'a>, trouble: &'a Trouble) -> Result<Self, ExtractError> {
         let meta = job.archive.metadata().map_err(|e| ExtractError::local("read the archive", e))?;
         Ok(Self { file: job.archive, stop: job.stop, trouble, at: 0, end: meta.len() })
     }
 
-    /// Returns the bytes from `at` to `end`, or to where this source ends.
+    /// Returns the bytes from `at` to `end`, or to the end of this source.
     pub(super) fn part(&self, at: u64, end: u64) -> Self {
         Self { at, end: end.min(self.end), ..self.clone() }
     }
 
-    /// Returns the place in the file of the next byte.
+    /// Returns the file position of the next byte.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Returns the place in the file at which this source ends.
+    /// Returns the file position at which this source ends.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Fills `buf` from the place `at`; false where the source ends before.
+    /// Fills `buf` from the position `at`; false if the source ends before.
     pub(super) fn exact(&self, at: u64, buf: &mut [u8]) -> Result<bool, ExtractError> {
         match self.part(at, self.end).read_exact(buf) {
             Ok(()) => Ok(true),
@@ -48,7 +48,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Returns the place of the first byte that is not zero, from `at` on.
+    /// Returns the position of the first non-zero byte from `at` on.
     pub(super) fn first_not_zero(&self, at: u64) -> Result<Option<u64>, ExtractError> {
         let mut rest = self.part(at, self.end);
         let mut buf = [0; 16 << 10];

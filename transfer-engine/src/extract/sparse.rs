@@ -1,4 +1,4 @@
-//! Sparse files in a tar: data, and a map of where they belong.
+//! Sparse files in a tar: data, and a map of their positions.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use super::blocks::{BLOCK, Blocks, HEADERS};
 use super::error::ExtractError;
 use super::place::{Member, Placer};
 
-/// Writes a sparse file of GNU's old form: a map of where its data belong, and the data.
+/// Writes a sparse file in GNU's old format: a map of positions, and the data.
 pub(super) fn place_gnu(
     blocks: &mut Blocks<'_>,
     header: &Header,
@@ -40,7 +40,7 @@ pub(super) fn place_gnu(
     place_runs(blocks, map, real, member, size, placer)
 }
 
-/// Reads the real size of a sparse file in PAX form 1.0, the one that programs write today.
+/// Reads the real size of a sparse file in PAX format 1.0, which today's programs write.
 pub(super) fn by_pax(pax: &BTreeMap<Vec<u8>, Vec<u8>>, shown: &str) -> Result<u64, ExtractError> {
     let get = |key: &str| pax.get(key.as_bytes()).and_then(|value| std::str::from_utf8(value).ok());
     let known = get("GNU.sparse.major") == Some("1") && get("GNU.sparse.minor") == Some("0");
@@ -53,7 +53,7 @@ pub(super) fn by_pax(pax: &BTreeMap<Vec<u8>, Vec<u8>>, shown: &str) -> Result<u6
     real.ok_or_else(|| ExtractError::damaged(format!("`{shown}` has no real size")))
 }
 
-/// Writes a sparse file in PAX form 1.0: its content begins with the map, in lines of digits.
+/// Writes a sparse file in PAX format 1.0: its content begins with the map, as lines of digits.
 pub(super) fn place_pax(
     blocks: &mut Blocks<'_>,
     real: u64,
@@ -93,7 +93,7 @@ pub(super) fn place_pax(
     place_runs(blocks, map, real, member, size - read, placer)
 }
 
-/// Writes a file of data and holes. `map` says where data are and how long, in order.
+/// Writes a file of data and holes. `map` has the offset and length of each run of data, in order.
 fn place_runs(
     blocks: &mut Blocks<'_>,
     map: Vec<(u64, u64)>,
@@ -106,7 +106,7 @@ fn place_runs(
     let mut end = 0;
     let mut data = 0_u64;
     for (at, len) in &map {
-        // All but the last run fill whole blocks, so that none is padded.
+        // All runs but the last fill whole blocks, so there is no padding between them.
         if *at < end || (!data.is_multiple_of(BLOCK) && *len > 0) {
             return Err(bad());
         }
@@ -126,7 +126,7 @@ fn bad(member: &Member<'_>) -> ExtractError {
     ExtractError::damaged(format!("`{}` has a map of holes that can't be", escape(member.name)))
 }
 
-/// Adds the runs (where, how long) of a sparse header; `None` where one is unreadable.
+/// Adds the runs (offset, length) of a sparse header; `None` if one is unreadable.
 fn add_runs(runs: &[GnuSparseHeader], map: &mut Vec<(u64, u64)>) -> Option<()> {
     for run in runs.iter().filter(|run| !run.is_empty()) {
         map.push((run.offset().ok()?, run.length().ok()?));
@@ -134,11 +134,11 @@ fn add_runs(runs: &[GnuSparseHeader], map: &mut Vec<(u64, u64)>) -> Option<()> {
     Some(())
 }
 
-/// The content of a sparse file, holes included.
+/// The content of a sparse file, including holes.
 struct Sparse<'s> {
     stream: &'s mut dyn Read,
     map: std::vec::IntoIter<(u64, u64)>,
-    /// What is left of the hole and of the data behind it.
+    /// The rest of the current hole, and of the data after it.
     hole: u64,
     data: u64,
     at: u64,

@@ -1,4 +1,4 @@
-//! Compressed streams: one after the other, as `cat a.gz b.gz` makes them.
+//! Compressed streams, possibly several in sequence, as `cat a.gz b.gz` makes them.
 
 use std::io::{self, BufReader, Read};
 
@@ -14,7 +14,7 @@ use super::kind::Compression;
 use super::source::Source;
 
 const INPUT: usize = 64 << 10;
-/// What xz's decoder needs besides its window; it counts that against its limit.
+/// What xz's decoder needs besides its window; it counts against the decoder's limit.
 const XZ_BESIDES: u64 = 1 << 20;
 
 type Input<'a> = BufReader<Source<'a>>;
@@ -28,13 +28,13 @@ enum Stage<'a> {
     End,
 }
 
-/// What comes out of a compressed file. Memory is the decoder's window, which is bounded.
+/// The unpacked content of a compressed file. Memory is the decoder's window, which is limited.
 pub(super) struct Unpacked<'a> {
     source: Source<'a>,
     packed: Compression,
     stage: Stage<'a>,
     window: u64,
-    /// Counts what comes out, so that a stream of nothing but headers ends as well.
+    /// Counts the unpacked bytes, so that a stream of nothing but headers also ends.
     budget: Budget<'a>,
     trouble: &'a Trouble,
     left_over: Option<u64>,
@@ -62,7 +62,7 @@ impl<'a> Unpacked<'a> {
         Ok(unpacked)
     }
 
-    /// Returns how many bytes lie behind the last stream that are neither another one nor padding.
+    /// Returns how many bytes follow the last stream and are neither another stream nor padding.
     pub(super) fn left_over(&self) -> Option<u64> {
         self.left_over
     }
@@ -87,7 +87,7 @@ impl<'a> Unpacked<'a> {
         })
     }
 
-    /// Goes on behind the stream that has ended.
+    /// Continues after the end of a stream.
     fn next(&mut self) -> io::Result<()> {
         let input = match std::mem::replace(&mut self.stage, Stage::End) {
             Stage::Plain(_) | Stage::End => return Ok(()),
@@ -104,7 +104,7 @@ impl<'a> Unpacked<'a> {
     }
 
     fn after(&mut self, at: u64) -> Result<(), ExtractError> {
-        // Padding to the size of a tape's block is nothing to speak of, and xz's own may have a stream behind it.
+        // Padding up to a tape's block size is normal. After xz's own padding there may be another stream.
         let Some(more) = self.source.first_not_zero(at)? else { return Ok(()) };
         let mut begin = [0; 6];
         let whole = self.source.exact(more, &mut begin)?;

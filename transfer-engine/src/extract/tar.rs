@@ -1,4 +1,4 @@
-//! Tar: a row of members, each behind one header or several.
+//! Tar: a sequence of members, each after one or more headers.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -12,12 +12,13 @@ use super::kind::checksum;
 use super::place::{Member, Placer};
 use super::sparse;
 
-/// A size in a plain header ends here; only a larger one may be given by an extended header alone.
+/// The first size that does not fit a plain header. Only such a size may be given by an extended header
+/// alone.
 const PLAIN_SIZES: u64 = 1 << 33;
-/// The year 9999 ends here; a later time is a mistake, and some file systems refuse it.
+/// The end of the year 9999. A later time is a mistake, and some file systems refuse it.
 const LAST_TIME: i64 = 253_402_300_799;
 
-/// Writes the members of a tar by `placer`, to the very end of `stream`.
+/// Writes the members of a tar with `placer`, to the very end of `stream`.
 pub(super) fn extract(
     stream: &mut dyn Read,
     trouble: &Trouble,
@@ -39,15 +40,15 @@ pub(super) fn extract(
     Ok(())
 }
 
-/// All that the archive says of one member before its content.
+/// Everything that the headers of one member say.
 struct Headers {
     header: Header,
     name: Vec<u8>,
     link: Vec<u8>,
-    /// Bytes of content in the archive.
+    /// The size of the content in the archive, in bytes.
     size: u64,
     mtime: Timestamp,
-    /// The size that a sparse file in PAX form has with its holes.
+    /// The size of a sparse file in PAX format, including its holes.
     sparse: Option<u64>,
 }
 
@@ -58,7 +59,7 @@ impl Blocks<'_> {
         loop {
             let mut block = [0; 512];
             if !self.block(&mut block)? {
-                // Without this, an archive that was cut between two members would pass for a whole one.
+                // Otherwise an archive that was truncated between two members would pass as complete.
                 return Err(ExtractError::damaged("it ends without its end mark: it was cut short"));
             }
             if block.iter().all(|&b| b == 0) {
@@ -83,7 +84,7 @@ impl Blocks<'_> {
     }
 }
 
-/// Reads a number of a header.
+/// Reads a number from a header.
 fn number(header: &Header, value: io::Result<u64>) -> Result<u64, ExtractError> {
     value.map_err(|_| {
         ExtractError::damaged(format!(
@@ -93,7 +94,7 @@ fn number(header: &Header, value: io::Result<u64>) -> Result<u64, ExtractError> 
     })
 }
 
-/// Headers that come before a member's own.
+/// Headers that precede a member's own header.
 #[derive(Default)]
 struct Extended {
     pax: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
@@ -125,12 +126,12 @@ impl Extended {
         Ok(())
     }
 
-    /// Puts a member's own header behind these. What two of them say must agree: programs differ in which of
-    /// them they believe.
+    /// Combines these headers with the member's own. If two headers give the same field, they must agree,
+    /// because programs differ in which one they trust.
     fn with(self, header: Header, plain_size: u64) -> Result<Headers, ExtractError> {
         let pax = self.pax.unwrap_or_default();
         let get = |key: &str| pax.get(key.as_bytes()).filter(|value| !value.is_empty());
-        // A sparse file's plain name is made up, for programs that don't know the form.
+        // The plain name of a sparse file is an artificial one, for programs that do not know the format.
         let path = get("GNU.sparse.name").or_else(|| get("path"));
         let name = either(path, self.long_name, || header.path_bytes().into_owned())?;
         let link = either(get("linkpath"), self.long_link, || {
@@ -146,7 +147,8 @@ impl Extended {
             let text = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
             size =
                 text.ok_or_else(|| ExtractError::damaged(format!("`{shown}` has a size that is no number")))?;
-            // A size that fits must be the same in both; one that doesn't fit leaves the plain field to chance.
+            // A size that fits must be the same in both headers. If it does not fit, the plain field may have
+            // any value.
             if size < PLAIN_SIZES && size != plain_size {
                 return Err(ExtractError::damaged(format!(
                     "`{shown}` has {size} bytes by one header and {plain_size} by another"
@@ -162,8 +164,8 @@ impl Extended {
     }
 }
 
-/// Reads the time of a plain header. One before 1970 is in GNU's binary form, which the library takes for a
-/// very late one.
+/// Reads the time of a plain header. Times before 1970 are in GNU's binary format, which the library misreads
+/// as very late ones.
 fn plain_time(header: &Header) -> Result<Timestamp, ExtractError> {
     let secs = match header.as_old().mtime {
         [0xff, 0xff, 0xff, 0xff, secs @ ..] => i64::from_be_bytes(secs),
@@ -172,7 +174,7 @@ fn plain_time(header: &Header) -> Result<Timestamp, ExtractError> {
     Ok(Timestamp { secs: secs.clamp(-LAST_TIME, LAST_TIME), nanos: 0 })
 }
 
-/// Chooses a name: by PAX, by GNU, by the plain header, of which the first two must not contradict each other.
+/// Chooses a name: by PAX, by GNU, or by the plain header. The first two must not contradict each other.
 fn either(
     pax: Option<&Vec<u8>>,
     gnu: Option<Vec<u8>>,
@@ -188,7 +190,8 @@ fn either(
     }
 }
 
-/// Parses `12 key=value\n` and so on, where 12 counts the whole record: a value may hold any byte.
+/// Parses records such as `12 key=value\n`, where 12 is the length of the whole record: a value may contain
+/// any byte.
 fn parse_pax(mut bytes: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ExtractError> {
     let bad = || ExtractError::damaged("an extended header is not of the form that it should have");
     let mut records = BTreeMap::new();
@@ -211,7 +214,7 @@ fn parse_pax(mut bytes: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ExtractErro
     Ok(records)
 }
 
-/// Refuses a header for all members that would give them one name or size; others are comments.
+/// Refuses a global header that would give all members one name or size. Other global headers are comments.
 fn check_global(bytes: &[u8]) -> Result<(), ExtractError> {
     let records = parse_pax(bytes)?;
     match records
@@ -243,7 +246,7 @@ fn place(blocks: &mut Blocks<'_>, headers: Headers, placer: &mut Placer<'_>) -> 
     let mode = number(&header, header.mode().map(u64::from))?;
     let member = Member { name: &name, mode: u32::try_from(mode).ok(), mtime: Some(mtime) };
     let kind = header.entry_type();
-    // Before there was a type for it, a folder was a name that ends in a slash.
+    // Before there was a type for directories, they were names that end in a slash.
     let is_old_dir = kind == EntryType::Regular && name.ends_with(b"/") && header.as_ustar().is_none();
     let kind = if is_old_dir { EntryType::Directory } else { kind };
     match kind {

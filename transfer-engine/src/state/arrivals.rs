@@ -1,8 +1,8 @@
-//! What a download has put in place so far: a journal beside the base, so that nothing of it is forgotten
-//! when the download is cut short, and others can see it while it goes on.
+//! The journal of arrivals: what a pull has put in place so far, in a file beside the base. So nothing is
+//! forgotten if the pull is interrupted, and other processes can see its progress.
 //!
-//! Each append is one frame of rows, sorted. A later row of a path replaces an earlier one. What is torn off
-//! at the end by a crash does not count; what is damaged otherwise makes the whole journal worth nothing.
+//! Each append is one frame of sorted rows. A later row of a path replaces an earlier one. An incomplete
+//! frame at the end, left by a crash, is ignored. Any other damage invalidates the whole journal.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,11 +22,11 @@ use crate::format::wire::{Reader, Writer};
 use crate::format::{FormatError, Part};
 use crate::local::Fingerprint;
 
-/// The header's own byte says as well whether the rows of the base count; no single bit makes the one of the other.
-/// Earlier programs wrote 0, and the byte after the header alone says it.
+/// The mark in the header's own byte repeats whether the rows of the base count. Changing a single bit never
+/// turns one mark into the other. Older programs wrote 0; then only the byte after the header says it.
 const MARKS: [u8; 2] = [1, 2];
 
-/// What became of one path.
+/// What happened to one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ArrivalRow {
     pub(crate) path: TreePath,
@@ -35,21 +35,21 @@ pub(crate) struct ArrivalRow {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A staged file is about to be put in place. It was, as soon as no staging directory has this inode any
-    /// more: a rename is all or nothing.
+    /// A staged file is about to be put in place. A rename is atomic: if no staging directory has a file with
+    /// this inode any more, the file is in place.
     Coming { row: BaseRow, inode: u64 },
-    /// The folder with what was in an archive is about to be put in place. Until it was, the archive of this
+    /// The directory with an archive's content is about to be put in place. Until it is, the archive of this
     /// row is pending.
     Extracting { row: BaseRow, inode: u64 },
-    /// A staged file was put in place, and has this stat there. The power may have been lost before the disk had
-    /// its rename, so that here as well a staging directory has the last word: if it has this very file. The inode
-    /// alone may be another's by now.
+    /// A staged file was put in place, and had this fingerprint there. The rename may have been lost in a
+    /// power failure. So a staging directory is checked here too: the rename was lost if the directory still
+    /// has this very file. The inode alone may belong to another file by now.
     Came { row: BaseRow, print: Fingerprint },
-    /// The base has this row now.
+    /// The base now has this row.
     Set(BaseRow),
-    /// The base has no row here any more.
+    /// The base no longer has a row here.
     Unset,
-    /// What was coming did not come.
+    /// The file that was about to be put in place was not.
     Void,
 }
 
@@ -119,8 +119,8 @@ pub(crate) struct ArrivalsWriter {
 }
 
 impl ArrivalsWriter {
-    /// Begins a journal. `header` is that of the base which it leads to, should it be cut short; `fresh` says
-    /// that the rows of the base that is there do not count.
+    /// Creates a journal. `header` is the header that the base will have if the pull is interrupted. With
+    /// `fresh`, the rows of the existing base do not count.
     pub(crate) fn create(path: &Path, header: &BaseHeader, fresh: bool, env: &Env) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
@@ -130,7 +130,7 @@ impl ArrivalsWriter {
         Ok(Self { file, path: path.to_owned(), env: env.clone() })
     }
 
-    /// Adds rows. They are seen by whoever reads the journal from now on, also after a SIGKILL.
+    /// Appends rows. Every reader sees them from now on, even after a SIGKILL.
     pub(crate) fn append(&mut self, mut rows: Vec<ArrivalRow>) -> io::Result<()> {
         rows.sort_by(|a, b| a.path.cmp(&b.path));
         let mut frames = FrameWriter::new();
@@ -142,13 +142,13 @@ impl ArrivalsWriter {
         self.env.check_fault("write", &self.path)?;
         let before = self.file.stream_position()?;
         self.file.write_all(&bytes).inspect_err(|_| {
-            // What is torn would hide all that is added after it.
+            // An incomplete frame would hide all later ones.
             let _ = self.file.set_len(before).and_then(|()| self.file.seek(SeekFrom::Start(before)));
         })
     }
 }
 
-/// A part of a file that others read as well.
+/// A part of a file that others read too.
 #[derive(Debug)]
 struct Section {
     file: Arc<StateFile>,
@@ -165,13 +165,13 @@ impl Read for Section {
     }
 }
 
-/// Frames whose rows, one after the other, are in order.
+/// Frames whose rows are in order from one frame to the next.
 struct Run {
     file: Arc<StateFile>,
-    /// Each with its begin and its end.
+    /// The begin and end of each frame.
     frames: std::vec::IntoIter<(u64, u64)>,
     rows: std::vec::IntoIter<ArrivalRow>,
-    /// Where the frame of these rows begins: what begins later is newer.
+    /// Where the current frame begins. A frame that begins later is newer.
     from: u64,
     next: Option<ArrivalRow>,
 }
@@ -199,8 +199,9 @@ pub(crate) struct ArrivalsReader {
 }
 
 impl ArrivalsReader {
-    /// Opens a journal, as far as it is written by now: what it leads to, and whether the base's own rows do
-    /// not count. `None` where there is none, or one that was not even begun when the machine died.
+    /// Opens a journal, as far as it has been written. Returns the header of the resulting base, and whether
+    /// the rows of the existing base do not count. `None` if there is no journal, or if the machine crashed
+    /// before its header was written.
     pub(super) fn open(path: &Path, env: &Env) -> io::Result<Option<(BaseHeader, bool, Self)>> {
         let Some(mut file) = StateFile::open(path, env)? else { return Ok(None) };
         let mut head = [0; HEADER + 1];
@@ -224,13 +225,14 @@ impl ArrivalsReader {
         Ok(Some((header, fresh, Self { runs, is_torn })))
     }
 
-    /// Whether the journal ends in the middle of what was being added to it.
+    /// Whether the journal ends with an incomplete frame.
     pub(crate) fn is_torn(&self) -> bool {
         self.is_torn
     }
 }
 
-/// Finds the frames and deals them out to as few runs as their order allows; says whether the last one is torn.
+/// Finds the frames and distributes them over as few runs as their order allows. Also returns whether the
+/// last frame is incomplete.
 fn find_runs(file: &Arc<StateFile>) -> io::Result<(Vec<Run>, bool)> {
     let mut at = HEADER as u64 + 1;
     let end = file.len()?;
@@ -274,7 +276,7 @@ impl Iterator for ArrivalsReader {
         let mut newest: Option<(u64, ArrivalRow)> = None;
         for run in &mut self.runs {
             while run.next.as_ref().is_some_and(|r| r.path == least) {
-                // The row in hand is of the frame before, if the one after it begins another.
+                // The current row belongs to the previous frame, even if a new frame begins after it.
                 let from = run.from;
                 match run.advance() {
                     Ok(Some(row)) if newest.as_ref().is_none_or(|(at, _)| *at <= from) => {
@@ -289,11 +291,11 @@ impl Iterator for ArrivalsReader {
     }
 }
 
-/// The rows of a base with what arrived since it was written.
+/// The rows of a base, with the changes that arrived since it was written.
 pub(crate) struct Overlaid<B: Iterator<Item = io::Result<BaseRow>>> {
     base: Peekable<B>,
     arrivals: Peekable<ArrivalsReader>,
-    /// What is still in staging directories, by inode.
+    /// The files that are still in staging directories, by inode.
     staged: BTreeMap<u64, Fingerprint>,
 }
 
@@ -320,8 +322,8 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
             let old = self.base.next_if(of_path);
             match arrived.change {
                 Change::Set(row) => return Some(Ok(row)),
-                // Of what was put on a file system below the mount, staging is not looked at: it may be gone. What was
-                // only about to come is compared again.
+                // On file systems below the mount, staging can't be checked, because they may not be mounted.
+                // A path that was only about to be put in place is compared again.
                 Change::Coming { ref row, .. } if row.depth.is_some_and(|depth| depth > 0) => match old {
                     Some(old) => return Some(old),
                     None => continue,
@@ -409,8 +411,8 @@ mod tests {
     }
 
     proptest! {
-        /// The journal says of each path what was said last, whatever the appends, and however much of its
-        /// end is torn off; and the base follows it.
+        /// Of each path, the journal returns the last change, however the rows were appended and wherever the
+        /// end is truncated; the base follows it.
         #[test]
         fn the_last_word_on_a_path_counts(
             base in proptest::collection::btree_map(path(), 100..200u64, 0..8),
@@ -433,7 +435,7 @@ mod tests {
                     .collect();
                 writer.append(rows.clone()).unwrap();
                 if i == whole && !rows.is_empty() {
-                    // The machine dies while this one is written.
+                    // The machine crashes while this frame is written.
                     let len = file.metadata().unwrap().len();
                     File::options().write(true).open(&file).unwrap().set_len((before + len) / 2).unwrap();
                     break;

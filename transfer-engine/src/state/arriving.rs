@@ -1,8 +1,9 @@
-//! What the downloads of one mount share: who brings a path, what has arrived, what they agree on as the head.
+//! What the pulls of one mount share: which of them pulls a path, what has arrived, and the head that they
+//! pull from.
 //!
-//! Two kinds of downloads can be under way: one that brings everything, and those that bring what was asked
-//! for now. A path belongs to whoever asked for it; the one that brings everything leaves it alone from then
-//! on, for what it saw of the mount there may be older than what was brought since.
+//! Two kinds of pulls can run at the same time: the full pull of everything, and fetches of requested paths.
+//! A requested path belongs to its fetch. From then on, the full pull leaves it alone, because its own view
+//! of the mount may be older than what the fetch has put there.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,12 +20,12 @@ use crate::error::Error;
 use crate::local::{Busy, sqlite};
 use crate::store::Head;
 
-/// Which download it is.
+/// The kind of a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// The one that brings everything.
+    /// The full pull.
     All,
-    /// One that brings what was asked for.
+    /// A fetch of requested paths.
     Asked,
 }
 
@@ -32,38 +33,39 @@ pub(crate) enum Lane {
 pub(crate) struct Arriving {
     /// [`Alone`] holds it for writing: during a push, and at the begin and the end of a pull.
     gate: RwLock<()>,
-    /// The jobs that write to the mount.
+    /// The running jobs that write to the mount.
     pub(crate) busy: Arc<Busy>,
-    /// Held while an archive is extracted; the archives that were, since the download of everything began.
+    /// Held while an archive is extracted. It has the archives that were extracted since the full pull began.
     pub(crate) extracting: tokio::sync::Mutex<HashSet<TreePath>>,
     asked: sync::RwLock<Asked>,
     journal: Mutex<Option<ArrivalsWriter>>,
-    /// Whether something could not be noted, so that the staging directories are needed to tell what came.
+    /// Whether a change could not be written to the journal, so that only the staging directories show what
+    /// arrived.
     is_torn: AtomicBool,
     head: Mutex<Option<Head>>,
-    /// Directories in which something was placed, as hashes.
+    /// Hashes of the directories in which something was placed.
     used: Mutex<HashSet<u64>>,
-    /// Directories in which a download that was cut short placed something, as hashes.
+    /// Hashes of the directories in which an interrupted pull had placed something.
     half_done: Mutex<HashSet<u64>>,
     answered: Notify,
-    /// Staging directories with files to go on with.
+    /// Staging directories with resumable files.
     left: Mutex<Vec<Vec<u8>>>,
 }
 
-/// The paths that were asked for.
+/// The requested paths.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    /// Being brought, each with the number of who asked.
+    /// Paths that are being fetched, each with the number of its request.
     active: Vec<(u64, TreePath)>,
-    /// Brought since the download of everything began.
+    /// Paths that were fetched since the full pull began.
     done: HashSet<TreePath>,
-    /// Whether some of them failed, so that everything has to be looked at once more.
+    /// Whether some requests failed, so that the full pull has to check everything once more.
     missed: bool,
     count: u64,
 }
 
 impl Asked {
-    /// Whether somebody else brings this path, or has brought it.
+    /// Whether a fetch pulls this path, or has pulled it.
     pub(crate) fn covers(&self, path: &TreePath) -> bool {
         if self.active.is_empty() && self.done.is_empty() {
             return false;
@@ -96,24 +98,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Arriving {
-    /// Waits until nobody else works on the mount, nor a job of somebody who gave up.
+    /// Waits for exclusive access to the mount, and for abandoned jobs to end.
     pub(crate) async fn alone(&self) -> Alone<'_> {
         let gate = self.gate.write().await;
         self.busy.quiet().await;
         Alone { arriving: self, gate }
     }
 
-    /// Waits until nobody is alone, and keeps it so.
+    /// Waits until no one has exclusive access, and prevents it while the result is held.
     pub(crate) async fn among_others(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().await
     }
 
-    /// Returns the head of which things arrive.
+    /// Returns the head that is being pulled.
     pub(crate) fn head(&self) -> Option<Head> {
         lock(&self.head).clone()
     }
 
-    /// Notes what became of paths.
+    /// Writes changes to the journal.
     pub(crate) fn note(&self, rows: Vec<ArrivalRow>) -> io::Result<()> {
         match &mut *lock(&self.journal) {
             Some(journal) if !rows.is_empty() => {
@@ -123,48 +125,48 @@ impl Arriving {
         }
     }
 
-    /// Whether something could not be noted since this was begun.
+    /// Whether a change could not be written since the journal was created.
     pub(crate) fn is_torn(&self) -> bool {
         self.is_torn.load(Ordering::Relaxed)
     }
 
-    /// Notes which staging directories hold files to go on with.
+    /// Notes which staging directories have resumable files.
     pub(crate) fn leave(&self, left: Vec<Vec<u8>>) {
         *lock(&self.left) = left;
     }
 
-    /// Takes those directories, for a download that goes on with them.
+    /// Takes those directories, for a pull that resumes the files.
     pub(crate) fn take_left(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *lock(&self.left))
     }
 
-    /// Notes that a download was cut short that placed something in this directory.
+    /// Notes that an interrupted pull had placed something in this directory.
     pub(crate) fn note_half_done(&self, dir: &TreePath) {
         lock(&self.half_done).insert(hash_path(dir));
     }
 
-    /// Takes the hashes of those directories, for a download that goes on with them.
+    /// Takes the hashes of those directories, for the pull that continues.
     pub(crate) fn take_half_done(&self) -> HashSet<u64> {
         std::mem::take(&mut lock(&self.half_done))
     }
 
-    /// Returns what is asked for; as long as the answer is held, nobody can ask for more.
+    /// Returns the requested paths. While the result is held, no path can be requested.
     pub(crate) fn asked(&self) -> sync::RwLockReadGuard<'_, Asked> {
         self.asked.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether something that was asked for failed since everything was begun.
+    /// Whether a request failed since the full pull began.
     pub(crate) fn missed(&self) -> bool {
         self.asked().missed
     }
 
-    /// Says whether something that was asked for failed, and forgets it.
+    /// Returns whether a request failed, and clears that.
     pub(crate) fn take_missed(&self) -> bool {
         let mut asked = self.asked.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut asked.missed)
     }
 
-    /// Asks for paths, once nobody else is bringing any of them.
+    /// Requests paths, after waiting for other fetches of the same paths.
     pub(crate) async fn ask(&self, paths: &[TreePath]) -> Asking<'_> {
         loop {
             let answered = self.answered.notified();
@@ -181,7 +183,7 @@ impl Arriving {
         }
     }
 
-    /// Waits until nothing is being brought for somebody who asked for it: the line is theirs.
+    /// Waits until there is no fetch, because fetches have priority on the connection.
     pub(crate) async fn nobody_asks(&self) {
         loop {
             let answered = self.answered.notified();
@@ -204,14 +206,14 @@ impl Arriving {
         }
     }
 
-    /// Whether something was placed in this directory, or below it.
+    /// Whether something was placed in this directory or below it.
     pub(crate) fn was_used(&self, dir: &TreePath) -> bool {
         lock(&self.used).contains(&hash_path(dir))
     }
 }
 
-/// Says that nobody else works on the mount. Who changes what all share (the base, the journal, what a crash left in
-/// the mount) shows it.
+/// Exclusive access to a mount. It is required to change what pulls share: the base, the journal, and what a
+/// crash left in the mount.
 #[must_use = "others may come as soon as this is gone"]
 pub(crate) struct Alone<'a> {
     arriving: &'a Arriving,
@@ -219,7 +221,7 @@ pub(crate) struct Alone<'a> {
 }
 
 impl<'a> Alone<'a> {
-    /// Begins to note what arrives of this head, unless that goes on already.
+    /// Creates the journal of what arrives from this head.
     pub(crate) fn begin(
         &self,
         files: &ContextState,
@@ -236,33 +238,33 @@ impl<'a> Alone<'a> {
         let mut asked = self.arriving.asked.write().unwrap_or_else(PoisonError::into_inner);
         asked.done.clear();
         asked.missed = false;
-        // No extraction is running while this is held for writing.
+        // No extraction runs while the gate is held for writing.
         if let Ok(mut extracted) = self.arriving.extracting.try_lock() {
             extracted.clear();
         }
         Ok(())
     }
 
-    /// Ends it: what was noted is in the base now.
+    /// Closes the journal, whose changes are in the base now.
     pub(crate) fn end(&self) {
         *lock(&self.arriving.journal) = None;
         *lock(&self.arriving.head) = None;
     }
 
-    /// Lets those in who bring what is asked for.
+    /// Gives up exclusive access, so that fetches can start.
     pub(crate) fn share(self) -> RwLockReadGuard<'a, ()> {
         self.gate.downgrade()
     }
 }
 
-/// A short stand-in for a path.
+/// Returns a hash that stands for a path.
 pub(crate) fn hash_path(path: &TreePath) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Paths being brought for somebody.
+/// Paths that are being fetched for a request.
 pub(crate) struct Asking<'a> {
     arriving: &'a Arriving,
     number: u64,
@@ -270,7 +272,7 @@ pub(crate) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Says that all of it was brought.
+    /// Notes that all paths of the request were fetched.
     pub(crate) fn complete(mut self) {
         self.complete = true;
     }

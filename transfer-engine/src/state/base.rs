@@ -1,4 +1,4 @@
-//! The base of a mount and context, as a file: a header of fixed length, then frames of rows.
+//! The base of a mount and context in a file: a header of fixed length, then frames of rows.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -15,34 +15,34 @@ use crate::format::{FormatError, LineageId, Part, StoreId, StoreMeta, sha256};
 use crate::store::HeadKey;
 
 const MAGIC: [u8; 4] = *b"CSba";
-/// Version 1 does not say on which file system something was; otherwise it is the same.
+/// Version 1 lacks the rows' file systems; otherwise it is the same.
 const VERSION: u8 = 2;
 pub(super) const HEADER: usize = 512;
-/// Where the header's own fields end, and who keeps a header of his own has a byte.
+/// Where the header's fields end. The byte after them belongs to the kind of file that has the header.
 const FIELDS: usize = HEADER - 33;
 const MAX_E_TAG: usize = 256;
 
-/// What the base as a whole stands for.
+/// The facts about a base as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BaseHeader {
     pub(crate) store: StoreMeta,
     pub(crate) lineage: LineageId,
-    /// The snapshot that was the head then.
+    /// The head when the base was written.
     pub(crate) head: HeadKey,
     pub(crate) digest: Digest,
-    /// The digest of the scope by which rows were kept.
+    /// The digest of the scope that selected the rows.
     pub(crate) scope: Digest,
-    /// Whether the head held in scope exactly what the rows say, so that it need not be read to know.
+    /// Whether the rows are exactly what the head had in scope, so that the head need not be read.
     pub(crate) agrees: bool,
     pub(crate) rows: u64,
-    /// Rows whose deletion is held back.
+    /// The number of rows whose deletion is held back.
     pub(crate) held: u64,
-    /// The sizes of all files, in bytes.
+    /// The total size of all files, in bytes.
     pub(crate) bytes: u64,
 }
 
 impl BaseHeader {
-    /// Returns the header's bytes. `mark` is a byte of the file that it is for, 0 for a base.
+    /// Returns the header's bytes. `mark` is the byte for the kind of file: 0 for a base.
     pub(super) fn encode(&self, mark: u8) -> io::Result<[u8; HEADER]> {
         let mut w = Writer::with_capacity(HEADER);
         w.bytes(&MAGIC);
@@ -54,7 +54,7 @@ impl BaseHeader {
         w.varint(self.head.number);
         w.varint(self.head.size);
         w.zigzag(self.head.landed);
-        // A longer tag is not worth keeping: the snapshot is then read instead.
+        // A longer tag is not kept; then the snapshot is read instead.
         let e_tag = self.head.e_tag.as_deref().filter(|t| t.len() <= MAX_E_TAG).unwrap_or_default();
         w.blob(e_tag.as_bytes());
         w.bytes(&self.digest.0);
@@ -75,7 +75,7 @@ impl BaseHeader {
         Ok(header)
     }
 
-    /// Reads a header, and the file's own byte.
+    /// Decodes a header, and returns the byte for the kind of file.
     pub(super) fn decode(header: &[u8; HEADER]) -> Result<(Self, u8), FormatError> {
         if sha256(&header[..HEADER - 32]).0 != header[HEADER - 32..] {
             return Err(FormatError::Corrupt { part: Part::State });
@@ -110,14 +110,14 @@ impl BaseHeader {
     }
 }
 
-/// The rows of a base, in order.
+/// Reads the rows of a base, in order.
 pub(crate) struct BaseReader {
     frames: FrameReader<BaseRow, BufReader<StateFile>>,
     left: u64,
 }
 
 impl BaseReader {
-    /// Opens a base; `None` where there is none.
+    /// Opens a base; `None` if there is none.
     pub(super) fn open(path: &Path, env: &Env) -> io::Result<Option<(BaseHeader, Self)>> {
         let Some(mut file) = StateFile::open(path, env)? else { return Ok(None) };
         let mut header = [0; HEADER];
@@ -138,8 +138,8 @@ impl Iterator for BaseReader {
                 self.left -= 1;
                 Some(Ok(row))
             }
-            // A base that ends early, or late, must not look like one from which things were deleted, or the
-            // other way round.
+            // A base that is too short or too long is an error: missing rows must not look like deletions, or
+            // like new files.
             Some(Ok(_)) => Some(Err(io::Error::other(FormatError::Corrupt { part: Part::State }))),
             None if self.left > 0 => {
                 self.left = 0;
@@ -150,12 +150,12 @@ impl Iterator for BaseReader {
     }
 }
 
-/// A base being written; it counts only once [`BaseWriter::finish`] has put it in place.
+/// Writes a base. It counts only after [`BaseWriter::finish`] has put it in place.
 pub(crate) struct BaseWriter {
     path: PathBuf,
     file: BufWriter<File>,
     frames: FrameWriter<BaseRow>,
-    /// A directory that is dropped if something follows below it: then it is implied.
+    /// A directory that is dropped if something below it follows, because it is then implied.
     pending: Option<BaseRow>,
     rows: u64,
     held: u64,
@@ -202,7 +202,7 @@ impl BaseWriter {
         self.frames.push(row, &mut self.file)
     }
 
-    /// Writes the header and makes the file durable under its name.
+    /// Writes the header, and makes the file durable under its final name.
     pub(crate) fn finish(mut self, header: BaseHeader) -> io::Result<BaseHeader> {
         if let Some(dir) = self.pending.take() {
             self.write(&dir)?;
@@ -220,14 +220,14 @@ impl BaseWriter {
     }
 }
 
-/// The next base: the rows of the old one, but for the paths that are set.
+/// Writes the next base: the rows of the old one, except for the paths that are set.
 pub(crate) struct NextBase {
     old: std::iter::Peekable<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>>,
     new: BaseWriter,
 }
 
 impl NextBase {
-    /// Starts from the rows of `old` that are to be kept where nothing else is said.
+    /// Starts with the rows of `old`, which are kept for all paths that are not set.
     pub(crate) fn create(
         path: &Path,
         old: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
@@ -254,7 +254,7 @@ impl NextBase {
     }
 }
 
-/// Whether a base was begun here and not finished: its header is written last.
+/// Whether a base was started but not finished: its header is written last.
 pub(super) fn is_unfinished(path: &Path, env: &Env) -> io::Result<bool> {
     let Some(file) = StateFile::open(path, env)? else { return Ok(false) };
     let mut header = Vec::with_capacity(HEADER);
@@ -262,7 +262,7 @@ pub(super) fn is_unfinished(path: &Path, env: &Env) -> io::Result<bool> {
     Ok(header.len() < HEADER || header.iter().all(|byte| *byte == 0))
 }
 
-/// Replaces the header of a base that is in place.
+/// Replaces the header of a finished base.
 pub(crate) fn rewrite_header(path: &Path, header: &BaseHeader) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
     file.write_all(&header.encode(0)?)?;

@@ -1,4 +1,4 @@
-//! Objects of the store as they are, so that a head is fetched once. What is here is checked when it is
+//! A cache of objects of the store, so that a head is fetched only once. The content is verified when it is
 //! read: a damaged or missing file costs a request, nothing else.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use policy_core::Digest;
 
-/// A directory of objects named by digest.
+/// A directory of objects, named by digest.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     dir: PathBuf,
@@ -20,17 +20,17 @@ impl Cache {
         Self { dir }
     }
 
-    /// Returns what was stored under this digest. The caller checks it against the digest.
+    /// Returns the object with this digest. The caller verifies it.
     pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
         fs::read(self.path(digest)).ok().map(Bytes::from)
     }
 
-    /// Whether something is stored under this digest.
+    /// Whether there is an object with this digest.
     pub(crate) fn holds(&self, digest: &Digest) -> bool {
         self.path(digest).exists()
     }
 
-    /// Stores an object. Not being able to is no error: it is asked for again.
+    /// Stores an object. A failure is no error, since the object can be fetched again.
     pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) {
         if let Err(e) = self.try_put(digest, bytes) {
             tracing::debug!(error = %e, "an object is not cached");
@@ -51,13 +51,13 @@ impl Cache {
         fs::rename(&new, &path)
     }
 
-    /// Removes all but these.
+    /// Removes all objects except these.
     pub(crate) fn keep_only(&self, keep: &BTreeSet<Digest>) {
         let keep: BTreeSet<String> = keep.iter().map(Digest::to_string).collect();
         let Ok(listed) = fs::read_dir(&self.dir) else { return };
         for entry in listed.flatten() {
             if entry.file_name().to_str().is_none_or(|name| !keep.contains(name)) {
-                // What can't be removed only takes space.
+                // A file that can't be removed only takes space.
                 let _ = fs::remove_file(entry.path());
             }
         }

@@ -1,4 +1,4 @@
-//! Where the state of a mount lies, and its lock.
+//! The directory of a mount's state, and its lock.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -39,7 +39,7 @@ fn short_hash(bytes: &[u8]) -> String {
 }
 
 impl MountState {
-    /// Locks the state of a mount, whose path is absolute and without links.
+    /// Locks the state of a mount. `mount` is absolute and has no links.
     pub(crate) fn lock(state_dir: &Path, mount: &Path) -> Result<Self, Error> {
         let dir = mount_dir(state_dir, mount);
         let cannot = |e| Error::local("use the state in", dir.clone(), e);
@@ -56,8 +56,8 @@ impl MountState {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who holds it is a courtesy: the refusal stands without it. One who has just taken the
-                // lock is given a moment to write its name.
+                // The holder's name only improves the message. A process that has just taken the lock gets a
+                // moment to write its name.
                 for _ in 0..10 {
                     let read = lock.seek(SeekFrom::Start(0)).and_then(|_| lock.read_to_string(&mut holder));
                     if read.is_err() || !holder.is_empty() {
@@ -85,7 +85,7 @@ impl MountState {
         &self.dir
     }
 
-    /// Returns the state of a context at this mount, making its directory.
+    /// Returns the state of a context at this mount, and creates its directory.
     pub(crate) fn context(
         &self,
         location: &str,
@@ -111,22 +111,22 @@ impl ContextState {
         self.dir.join("base")
     }
 
-    /// The base that a commit under way would give.
+    /// Returns the path of the base that a running commit would give.
     pub(crate) fn next_base(&self) -> PathBuf {
         self.dir.join("base.next")
     }
 
-    /// What a download has put in place since the base was written.
+    /// Returns the path of the journal of arrivals.
     pub(crate) fn arrivals(&self) -> PathBuf {
         self.dir.join("arrivals")
     }
 
-    /// The base while what arrived is written into it.
+    /// Returns the path of the base into which the journal is being folded.
     pub(crate) fn folded_base(&self) -> PathBuf {
         self.dir.join("base.fold")
     }
 
-    /// Takes the folded base as the base, and forgets what was written into it.
+    /// Makes the folded base the base, and removes the journal.
     pub(crate) fn adopt_folded(&self) -> Result<(), Error> {
         let adopt = || {
             fs::rename(self.folded_base(), self.base())?;
@@ -136,12 +136,12 @@ impl ContextState {
         self.drop_arrivals()
     }
 
-    /// Forgets what arrived.
+    /// Removes the journal of arrivals.
     pub(crate) fn drop_arrivals(&self) -> Result<(), Error> {
         remove(self.arrivals())
     }
 
-    /// The packs that were put and that no commit of this mount refers to yet.
+    /// Returns the path of the journal of packs that no commit of this mount refers to yet.
     pub(crate) fn packs(&self) -> PathBuf {
         self.dir.join("packs")
     }
@@ -150,7 +150,7 @@ impl ContextState {
         Cache::new(self.dir.join("cache"))
     }
 
-    /// Takes the next base as the base, under a header that now also knows the snapshot's key.
+    /// Makes the next base the base, with a header that also has the snapshot's key.
     pub(crate) fn adopt_next(&self, header: &BaseHeader) -> Result<(), Error> {
         let (next, base) = (self.next_base(), self.base());
         let adopt = || {
@@ -161,7 +161,7 @@ impl ContextState {
         adopt().map_err(|e| Error::local("replace", base.clone(), e))
     }
 
-    /// Takes the base of another context's state, under a header of its own.
+    /// Copies the base from another context's state, with a new header.
     pub(crate) fn take_base(&self, from: &Self, header: &BaseHeader) -> Result<(), Error> {
         let new = self.folded_base();
         let take = || {
@@ -173,22 +173,22 @@ impl ContextState {
         take().map_err(|e| Error::local("replace", self.base(), e))
     }
 
-    /// Drops the next base.
+    /// Removes the next base.
     pub(crate) fn drop_next(&self) -> Result<(), Error> {
         remove(self.next_base())
     }
 
-    /// Returns the header of the base; `None` where there is no base, and the mount is new.
+    /// Returns the header of the base; `None` if there is no base, because the mount is new.
     pub(crate) fn header(&self) -> Result<Option<BaseHeader>, Error> {
         Ok(self.read_base()?.map(|(header, _)| header))
     }
 
-    /// Opens the base; `None` where there is none.
+    /// Opens the base; `None` if there is none.
     pub(crate) fn read_base(&self) -> Result<Option<(BaseHeader, BaseReader)>, Error> {
         BaseReader::open(&self.base(), &self.env).map_err(|e| Error::local("read", self.base(), e))
     }
 
-    /// Returns the header of the next base; `None` where there is none, or one that was never finished.
+    /// Returns the header of the next base; `None` if there is none, or if it was not finished.
     pub(crate) fn next_header(&self) -> Result<Option<BaseHeader>, Error> {
         let next = self.next_base();
         let read = || match is_unfinished(&next, &self.env)? {
@@ -199,24 +199,24 @@ impl ContextState {
         Ok(opened.map(|(header, _)| header))
     }
 
-    /// Whether a commit may have been under way when the last sync ended.
+    /// Whether a commit may have been interrupted.
     pub(crate) fn has_next_base(&self) -> Result<bool, Error> {
         self.holds(&self.next_base())
     }
 
-    /// Whether a download did not come to its end.
+    /// Whether a pull was interrupted.
     pub(crate) fn has_arrivals(&self) -> Result<bool, Error> {
         self.holds(&self.arrivals())
     }
 
-    /// Opens the journal of what arrived: see [`ArrivalsReader::open`].
+    /// Opens the journal of arrivals: see [`ArrivalsReader::open`].
     pub(crate) fn read_arrivals(&self) -> Result<Option<(BaseHeader, bool, ArrivalsReader)>, Error> {
         let path = self.arrivals();
         ArrivalsReader::open(&path, &self.env).map_err(|e| Error::local("read", path, e))
     }
 
-    /// Forgets what is remembered if any of it is damaged, and says whether it was. The parts of it lean on each
-    /// other: a base without what arrived since tells of files that are not there any more.
+    /// Removes the state of a context if any part of it is damaged, and returns whether it was. The parts
+    /// depend on each other: a base without its journal would list files that no longer exist.
     pub(crate) fn forget_damaged(&self) -> Result<bool, Error> {
         match self.read_through() {
             Ok(()) => return Ok(false),

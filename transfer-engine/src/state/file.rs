@@ -1,5 +1,5 @@
-//! A file of the state that is read. Not there, not readable now, and damaged are different things: only the first is
-//! `None`, and only the last is a [`FormatError`](crate::format::FormatError).
+//! Reads files of the state. Missing, unreadable and damaged are different cases: only a missing file is
+//! `None`, and only a damaged one is a [`FormatError`](crate::format::FormatError).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,7 +18,7 @@ pub(super) struct StateFile {
 }
 
 impl StateFile {
-    /// Opens a file; `None` where there is none.
+    /// Opens a file; `None` if there is none.
     pub(super) fn open(path: &Path, env: &Env) -> io::Result<Option<Self>> {
         let opened = env.check_reading("openat", path).and_then(|()| File::open(path));
         match opened {
@@ -27,7 +27,7 @@ impl StateFile {
         }
     }
 
-    /// Reads a whole file; `None` where there is none.
+    /// Reads a whole file; `None` if there is none.
     pub(super) fn read_all(path: &Path, env: &Env) -> io::Result<Option<Vec<u8>>> {
         let Some(mut file) = Self::open(path, env)? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -52,7 +52,7 @@ impl Read for StateFile {
     }
 }
 
-/// Fills `buf`; bytes that end before that are damage, and nothing else is.
+/// Fills `buf`. Only bytes that end too early count as damage.
 pub(super) fn read_whole(from: &mut impl Read, buf: &mut [u8]) -> io::Result<()> {
     from.read_exact(buf).map_err(|e| match e.kind() {
         io::ErrorKind::UnexpectedEof => {
@@ -62,7 +62,7 @@ pub(super) fn read_whole(from: &mut impl Read, buf: &mut [u8]) -> io::Result<()>
     })
 }
 
-/// Returns what is wrong with the bytes of the state, if that is why they could not be read.
+/// Returns what is wrong with the bytes of the state, if the error means that they are damaged.
 pub(super) fn damage(error: &io::Error) -> Option<&FormatError> {
     error.get_ref().and_then(|e| e.downcast_ref::<FormatError>()).filter(|e| e.is_damaged_state())
 }

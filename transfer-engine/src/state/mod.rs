@@ -1,4 +1,4 @@
-//! What a machine remembers of a mount, outside of it: the base, the lock, cached objects, the status.
+//! The local state: what a machine remembers of a mount, in a directory outside the mount.
 //!
 //! ```text
 //! <state>/mounts/<mount>/lock            held by whoever works on the mount

@@ -1,7 +1,9 @@
-//! Packs that were put and are not yet referred to: what a killed upload need not send again.
+//! The journal of packs that were put but are not in a snapshot yet. A push that was killed need not send
+//! them again.
 //!
-//! A header with the store's id, then records of one length, each with the begin of its SHA-256. A record is
-//! one `write`, which outlives the process; that the machine may lose it costs sending again, nothing else.
+//! The file has a header with the store's id, then records of fixed length, each with the first bytes of its
+//! SHA-256. A record is one `write`, which survives the process. If the machine loses it, the pack is sent
+//! again, nothing else.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,10 +20,10 @@ const VERSION: u8 = 1;
 const HEADER: usize = 4 + 1 + 16;
 const CHECK: usize = 8;
 const RECORD: usize = 16 + 8 + 4 + CHECK;
-/// A journal of this many packs of 32 MiB tells of 2 TiB; what comes after is not remembered.
+/// This many packs of 32 MiB are 2 TiB; later ones are not recorded.
 const MOST: usize = 1 << 16;
 
-/// A pack that was put.
+/// A pack in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotedPack {
     pub(crate) id: PackId,
@@ -29,20 +31,20 @@ pub(crate) struct NotedPack {
     pub(crate) footer_len: u32,
 }
 
-/// A journal being written.
+/// Writes the journal.
 #[derive(Debug)]
 pub(crate) struct PackJournal {
     file: Mutex<File>,
 }
 
 impl PackJournal {
-    /// Returns the packs that the journal tells of, oldest first, as far as it can be believed: none where it
-    /// is damaged, of another format or of another store, which costs sending again. One that can't be read now
-    /// must not be replaced.
+    /// Returns the packs in the journal, oldest first, up to the first damaged record. If the journal is of
+    /// another format or another store, returns none: then everything is sent again. A journal that can't be
+    /// read now is an error, since it must not be replaced.
     pub(crate) fn read(path: &Path, store: StoreId, env: &Env) -> io::Result<Vec<NotedPack>> {
         let bytes = StateFile::read_all(path, env)?.unwrap_or_default();
         Ok(match bytes.split_at_checked(HEADER) {
-            // A record that was torn is the last that counts.
+            // Records after a damaged one do not count.
             Some((header, records)) if header == encode_header(store) => {
                 records.chunks_exact(RECORD).take(MOST).map_while(decode).collect()
             }
@@ -50,7 +52,7 @@ impl PackJournal {
         })
     }
 
-    /// Begins a journal that tells of these packs, in place of the one that is there.
+    /// Replaces the journal by one with these packs.
     pub(crate) fn begin(path: &Path, store: StoreId, packs: &[NotedPack]) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
         let new = path.with_extension("new");
@@ -67,9 +69,9 @@ impl PackJournal {
         self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&encode(pack))
     }
 
-    /// Forgets all packs.
+    /// Removes the journal.
     pub(crate) fn drop_at(path: &Path) {
-        // What can't be removed is looked at again and found to be of no use.
+        // If it stays, the next push finds that its packs are useless.
         let _ = fs::remove_file(path);
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of local state, and their bytes.
+//! The rows of local state, and their encoding.
 
 use policy_core::{Digest, Entry, Local, LocalRow, Node, Timestamp, TreePath, TreeRow};
 
@@ -7,52 +7,52 @@ use crate::format::{ChunkId, FormatError};
 use crate::local::sqlite::Member;
 use crate::local::{FileSystems, Fingerprint, Special};
 
-/// A path of the base: what the mount last agreed on with the context.
+/// A row of the base: the state of a path on which mount and context last agreed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BaseRow {
     pub(crate) path: TreePath,
     pub(crate) entry: Entry,
-    /// The stat under which the file had this content; `None` if it must be read to know.
+    /// The fingerprint of the file with this content; `None` if the file must be read to compare it.
     pub(crate) print: Option<Fingerprint>,
-    /// Its deletion is held back since the mount was found lost: as if it had not been brought, until
-    /// somebody says that the deletion is meant.
+    /// Whether its deletion is held back since the mount was found lost. The path counts as not pulled until
+    /// the user allows the deletion.
     pub(crate) held: bool,
     pub(crate) archive: Archive,
-    /// How many components of its path lead to the file system that it was on: 0 where that is the mount's own.
-    /// `None` where the state was written by a version that did not look.
+    /// How many components of its path lead to the file system that it was on; 0 for the mount's own. `None`
+    /// if an older version wrote the state.
     pub(crate) depth: Option<u32>,
 }
 
 impl BaseRow {
-    /// A path that both sides hold alike.
+    /// Returns the row of a path that is the same on both sides.
     pub(crate) fn new(path: TreePath, entry: Entry, print: Option<Fingerprint>) -> Self {
         Self { path, entry, print, held: false, archive: Archive::No, depth: None }
     }
 
-    /// Returns the row of something that is on one of these file systems.
+    /// Returns the row with the depth of its file system.
     pub(crate) fn among(self, file_systems: &FileSystems) -> Self {
         Self { depth: Some(file_systems.depth_of(&self.path)), ..self }
     }
 
-    /// Returns what is known of the archive, if `entry` is still the same one.
+    /// Returns what is known of the archive, if `entry` is still the same archive.
     pub(crate) fn archive_of(&self, entry: &Entry) -> Archive {
         if self.entry.node == entry.node { self.archive.clone() } else { Archive::No }
     }
 }
 
-/// What the extract policy has to do with a file that was brought.
+/// What the extract policy does with a file that was pulled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Archive {
-    /// Nothing, as far as is known.
+    /// Nothing, as far as known.
     #[default]
     No,
-    /// Its name is an archive's, and what is in it is still to come out.
+    /// The name is an archive's, and the archive is still to be extracted.
     Pending,
-    /// What is in it came out, here or on another machine.
+    /// The archive was extracted, here or on another machine.
     Extracted {
-        /// Where something of it came out here.
+        /// Where it was extracted to, if some of it was extracted here.
         at: Option<TreePath>,
-        /// The archive itself is still to be removed.
+        /// Whether the archive itself is still to be deleted.
         drop: bool,
     },
 }
@@ -62,7 +62,8 @@ impl Archive {
         matches!(self, Self::Extracted { .. })
     }
 
-    /// Whether something of it came out here: of an archive that has nothing in scope, others may get more.
+    /// Whether some of it was extracted here. If no member was in scope here, another mount may still extract
+    /// some.
     pub(crate) fn came_out(&self) -> bool {
         matches!(self, Self::Extracted { at: Some(_), .. })
     }
@@ -78,11 +79,11 @@ impl TreeRow for BaseRow {
     }
 }
 
-/// A path at which the mount differs from its base, or whose fingerprint is to be renewed.
+/// A path at which the mount differs from its base, or whose fingerprint has to be updated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeltaRow {
     pub(crate) path: TreePath,
-    /// The base's entry, an implied directory counted in.
+    /// The base's entry, or that of an implied directory.
     pub(crate) base: Option<Entry>,
     pub(crate) state: DeltaState,
 }
@@ -90,30 +91,30 @@ pub(crate) struct DeltaRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeltaState {
     Absent,
-    /// It was not found where the mount was being changed, or only just vanished: it may have been moved past the
-    /// look that was taken.
+    /// The path was not found in a directory that was changing, or it vanished just then: it may have been
+    /// moved to where the scan had already been.
     InDoubt {
-        /// Whether an earlier look of the same sync has met it.
+        /// Whether an earlier scan of the same sync found it.
         met: bool,
     },
     Present {
         entry: Entry,
-        /// The stat under which it was read.
+        /// The fingerprint with which it was read.
         seen: Option<Fingerprint>,
-        /// Whether a later stat like that proves that the content is still the same.
+        /// Whether an equal fingerprint later proves that the content has not changed.
         trusted: bool,
-        /// The chunks of a file, first to last.
+        /// The chunks of a file, in order.
         chunks: Vec<(ChunkId, u32)>,
-        /// It is a directory in which nothing in scope is.
+        /// Whether it is a directory in which nothing is in scope.
         empty_dir: bool,
     },
-    /// It is there and can't be read, or nobody can tell whether it is.
+    /// The path exists but can't be read, or its existence can't be checked.
     Unreadable,
-    /// It is there, and no context can hold it.
+    /// The path exists, but no context can store it.
     Special(Special),
-    /// It was on a file system that is not there, or over which another one is mounted.
+    /// The path was on a file system that is not mounted now, or that another one hides.
     Unmounted,
-    /// It is there, with so many bytes, and what is in it is not in the store yet.
+    /// A file of this many bytes, whose content is not in the store yet.
     Unsent {
         size: u64,
     },
@@ -143,14 +144,14 @@ impl LocalRow for DeltaRow {
 }
 
 impl DeltaRow {
-    /// Whether this is a directory that the base only implied: one that it listed would be as it was, and
-    /// have no row here.
+    /// Whether this is a directory that the base only implied. If the base listed it, the directory would be
+    /// unchanged and have no row.
     pub(crate) fn is_implied_before(&self) -> bool {
         matches!((&self.state, &self.base), (DeltaState::Present { entry, empty_dir: true, .. }, Some(base))
             if entry.agrees_with(base))
     }
 
-    /// Returns what is there, with the chunks of a file, if it was read.
+    /// Returns the entry, with a file's chunks, if the path was read.
     pub(crate) fn present(&self) -> Option<(&Entry, &[(ChunkId, u32)])> {
         match &self.state {
             DeltaState::Present { entry, chunks, .. } => Some((entry, chunks)),
@@ -158,7 +159,7 @@ impl DeltaRow {
         }
     }
 
-    /// Whether the mount really differs here, and not only its fingerprint.
+    /// Whether the mount differs from the base here in more than the fingerprint.
     pub(crate) fn is_change(&self) -> bool {
         match (&self.state, &self.base) {
             (
@@ -177,13 +178,13 @@ impl DeltaRow {
     }
 }
 
-/// A row that can be written to a file and read back, given the row before it.
+/// A row that can be written to a file and read back; the encoding depends on the row before it.
 pub(crate) trait Row: Sized {
     fn path(&self) -> &TreePath;
     fn write(&self, w: &mut Writer);
     fn read(path: TreePath, r: &mut Reader<'_>) -> Result<Self, FormatError>;
 
-    /// The bytes that it takes in memory, about.
+    /// Returns roughly how many bytes of memory it takes.
     fn weight(&self) -> usize {
         2 * size_of::<Self>() + self.path().as_bytes().len()
     }
@@ -193,9 +194,9 @@ const HELD: u8 = 1;
 const PENDING: u8 = 2;
 const EXTRACTED: u8 = 4;
 const DROP: u8 = 8;
-/// It is on the mount's own file system.
+/// The row is on the mount's own file system.
 const ON_MOUNT: u8 = 16;
-/// It is on one below, and its depth follows.
+/// The row is on a file system below, whose depth follows.
 const BELOW_MOUNT: u8 = 32;
 
 const FILE: u8 = 0;
@@ -398,12 +399,12 @@ impl Row for DeltaRow {
     }
 }
 
-/// A file that may have changed and is still to be read.
+/// A file that may have changed and has to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) path: TreePath,
     pub(crate) print: Fingerprint,
-    /// The base's entry, an implied directory counted in.
+    /// The base's entry, or that of an implied directory.
     pub(crate) base: Option<Entry>,
 }
 
@@ -430,21 +431,21 @@ impl Row for Candidate {
     }
 }
 
-/// A file of a database that is to be read with the others.
+/// A file of a database, to be read together with the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemberRow {
     pub(crate) path: TreePath,
     pub(crate) member: Member,
     /// The base's entry.
     pub(crate) base: Option<Entry>,
-    /// The stat under which the base knows it.
+    /// The fingerprint in the base.
     pub(crate) known: Option<Fingerprint>,
-    /// Its length when it was found.
+    /// The size when it was found, in bytes.
     pub(crate) size: u64,
 }
 
 impl MemberRow {
-    /// Returns the database that it belongs to.
+    /// Returns the path of the database to which it belongs.
     pub(crate) fn database(&self) -> &[u8] {
         let path = self.path.as_bytes();
         &path[..path.len().saturating_sub(self.member.suffix().len())]

@@ -1,4 +1,4 @@
-//! Rows that come in any order and are read in one: sorted runs, merged as they are read.
+//! Sorts rows that come in any order: sorted runs are written, and merged when they are read.
 
 use std::cmp::Ordering;
 use std::io;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::rows::Row;
 use super::spool::Spool;
 
-/// What is held in memory before it goes to a file as one run, in bytes, about.
+/// Roughly how many bytes of rows are kept in memory before they are written as one run.
 const RUN: usize = 16 << 20;
 
-/// Rows being collected, of which only one run at a time is in memory.
+/// Collects rows, with only one run in memory at a time.
 #[derive(Debug)]
 pub(crate) struct Runs<R> {
     dir: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct Runs<R> {
 type Source<'a, R> = Peekable<Box<dyn Iterator<Item = io::Result<R>> + Send + 'a>>;
 
 impl<R: Row + Clone + Send + Sync> Runs<R> {
-    /// Starts without rows; files, if it comes to any, are in `dir`.
+    /// Starts without rows. Files are created in `dir` if needed.
     pub(crate) fn new(dir: &Path, order: fn(&R, &R) -> Ordering) -> Self {
         Self { dir: dir.to_owned(), order, run: RUN, held: Vec::new(), held_bytes: 0, spilled: Vec::new() }
     }
@@ -50,7 +50,7 @@ impl<R: Row + Clone + Send + Sync> Runs<R> {
         self.held.is_empty() && self.spilled.is_empty()
     }
 
-    /// Reads all rows in order, from the first.
+    /// Reads all rows in order.
     pub(crate) fn read(&mut self) -> io::Result<MergedRuns<'_, R>> {
         self.held.sort_by(self.order);
         let mut sources: Vec<Source<'_, R>> = Vec::with_capacity(self.spilled.len() + 1);
@@ -74,7 +74,7 @@ impl<R> Iterator for MergedRuns<'_, R> {
     type Item = io::Result<R>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // A run that can't be read ends everything: what it held would be missing.
+        // If a run can't be read, nothing more is returned, since its rows would be missing.
         if let Some(error) = self.sources.iter_mut().find_map(|s| s.next_if(Result::is_err)) {
             self.sources.clear();
             return Some(error);

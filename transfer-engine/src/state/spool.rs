@@ -1,7 +1,7 @@
-//! A sorted sequence of rows that is kept in memory while it is small and in a file when it is not.
+//! A sorted sequence of rows, kept in memory while it is small and in a file when it is not.
 //!
-//! Rows stand in frames of about 64 KiB, each with its length and the begin of its SHA-256; paths are
-//! front-coded within a frame. The base has the same frames after its header.
+//! Rows are stored in frames of about 64 KiB, each with its length and the first bytes of its SHA-256. Paths
+//! are front-coded within a frame. The base has the same frames after its header.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
@@ -16,13 +16,13 @@ use crate::format::wire::{Reader, Writer};
 use crate::format::{FormatError, Part, sha256};
 
 const FRAME: usize = 64 << 10;
-/// A frame holds at least one row, and a row the chunks of one file.
+/// A frame has at least one row, and a row may have all chunks of one file.
 const MAX_FRAME: u32 = 1 << 30;
-/// What a spool keeps in memory before it goes to a file.
+/// How many bytes a spool keeps in memory before it uses a file.
 const IN_MEMORY: usize = 16 << 20;
 const HEAD: usize = 24;
 
-/// Collects rows into frames.
+/// Writes rows in frames.
 #[derive(Debug)]
 pub(crate) struct FrameWriter<R> {
     body: Writer,
@@ -65,7 +65,7 @@ impl<R: Row> FrameWriter<R> {
     }
 }
 
-/// Reads frames back.
+/// Reads frames.
 #[derive(Debug)]
 pub(crate) struct FrameReader<R, F> {
     from: F,
@@ -79,8 +79,8 @@ impl<R: Row, F: Read> FrameReader<R, F> {
         Self { from, rows: Vec::new().into_iter(), body: Vec::new(), failed: false }
     }
 
-    /// Reads the rows of the next frame, and says how many bytes it has. One that the end cuts off is
-    /// [`FormatError::Truncated`].
+    /// Reads the rows of the next frame, and returns them with the frame's length in bytes. A frame that the
+    /// end cuts off gives [`FormatError::Truncated`].
     pub(crate) fn frame(&mut self) -> io::Result<Option<(Vec<R>, u64)>> {
         let mut head = [0; HEAD];
         match self.from.read_exact(&mut head[..1]) {
@@ -122,7 +122,7 @@ fn parse<R: Row>(body: &[u8], count: u32) -> Result<Vec<R>, FormatError> {
         let path = TreePath::new(last.as_slice()).map_err(|e| r.invalid(e.to_string()))?;
         rows.push(R::read(path, &mut r)?);
     }
-    // The digest does not speak for the count.
+    // The digest does not cover the count.
     r.finish()?;
     Ok(rows)
 }
@@ -150,7 +150,7 @@ impl<R: Row, F: Read> Iterator for FrameReader<R, F> {
     }
 }
 
-/// Rows being collected.
+/// Collects rows.
 #[derive(Debug)]
 pub(crate) struct Spool<R> {
     file: SpooledTempFile,
@@ -158,16 +158,16 @@ pub(crate) struct Spool<R> {
     len: u64,
 }
 
-/// Rows being read back, from the first.
+/// Reads the rows of a spool.
 pub(crate) type SpoolReader<'a, R> = FrameReader<R, BufReader<&'a mut SpooledTempFile>>;
 
 impl<R: Row> Spool<R> {
-    /// Starts an empty spool whose file, if it comes to one, is in `dir`.
+    /// Starts an empty spool. Its file is created in `dir` if needed.
     pub(crate) fn new(dir: &Path) -> Self {
         Self { file: tempfile::spooled_tempfile_in(IN_MEMORY, dir), frames: FrameWriter::new(), len: 0 }
     }
 
-    /// Starts an empty spool that is in a file of `dir` at once.
+    /// Starts an empty spool that is in a file of `dir` from the start.
     pub(crate) fn in_file(dir: &Path) -> Self {
         Self { file: tempfile::spooled_tempfile_in(0, dir), frames: FrameWriter::new(), len: 0 }
     }

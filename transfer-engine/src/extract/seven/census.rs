@@ -1,6 +1,6 @@
-//! How much a 7z's directory says that there is, without taking memory for it.
+//! Counts what a 7z's directory claims to contain, without allocating memory for it.
 //!
-//! The form is that of `7zFormat.txt` in the LZMA SDK; the names below are its own.
+//! The format is described in `7zFormat.txt` of the LZMA SDK, which also has the names below.
 
 use sevenz_rust2::EncoderMethod;
 
@@ -21,7 +21,7 @@ const CODERS_UNPACK_SIZE: u64 = 0x0c;
 const NUM_UNPACK_STREAM: u64 = 0x0d;
 const ENCODED_HEADER: u8 = 0x17;
 
-/// How many coders one folder may have: BCJ2 with its three streams takes four.
+/// The most coders of one folder: BCJ2 with its three streams takes four.
 const CODERS: u64 = 8;
 
 fn bad() -> ExtractError {
@@ -39,7 +39,7 @@ impl Coder {
         self.method == method
     }
 
-    /// Returns the memory in bytes that the coder takes for its window.
+    /// Returns the memory for the coder's window, in bytes.
     pub(super) fn window(&self) -> u64 {
         match &*self.method {
             EncoderMethod::ID_LZMA => match self.properties.get(1..5) {
@@ -58,15 +58,15 @@ impl Coder {
 
 /// A directory that is compressed itself.
 pub(super) struct Packed {
-    /// Its place behind the signature, and its length there.
+    /// Its offset after the signature, and its length there.
     pub(super) at: u64,
     pub(super) len: u64,
-    /// Its length once decoded.
+    /// Its unpacked length.
     pub(super) size: u64,
     pub(super) coders: Vec<Coder>,
 }
 
-/// Reads what `bytes` say of a compressed directory; `None` where they are the directory.
+/// Returns the compressed directory that `bytes` describe; `None` if they are the directory itself.
 pub(super) fn packed_directory(bytes: &[u8]) -> Result<Option<Packed>, ExtractError> {
     let Some((&ENCODED_HEADER, rest)) = bytes.split_first() else { return Ok(None) };
     let mut reader = Reader { bytes: rest };
@@ -79,15 +79,15 @@ pub(super) fn packed_directory(bytes: &[u8]) -> Result<Option<Packed>, ExtractEr
     }
 }
 
-/// What a directory holds.
+/// The counts of a directory.
 pub(super) struct Census {
     pub(super) files: u64,
-    /// The coders of each run of members.
+    /// The coders of each folder (a run of members).
     pub(super) folders: Vec<Vec<Coder>>,
 }
 
 impl Census {
-    /// Counts what is in a directory. Each count is bounded by the bytes that must hold what is counted.
+    /// Counts the content of a directory. Each count is limited by the bytes that must represent it.
     pub(super) fn take(directory: &[u8]) -> Result<Self, ExtractError> {
         let mut reader = Reader { bytes: directory };
         if reader.number()? != HEADER {
@@ -111,7 +111,7 @@ impl Census {
             END => 0,
             _ => return Err(ExtractError::unsupported("its directory has parts that are not known")),
         };
-        // A member takes a byte at least, if only of a name.
+        // Each member takes at least one byte, for its name.
         if files > directory.len() as u64 {
             return Err(bad());
         }
@@ -149,7 +149,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads a number of one to nine bytes: the first one's leading ones tell how many follow.
+    /// Reads a number of one to nine bytes. The number of leading ones in the first byte is the number of
+    /// bytes that follow.
     fn number(&mut self) -> Result<u64, ExtractError> {
         let first = self.byte()?;
         let mut value = 0;
@@ -162,7 +163,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    /// Reads a count of things that take at least `each` bytes of what is left.
+    /// Reads a count of items that take at least `each` bytes of the rest.
     fn count(&mut self, each: usize) -> Result<usize, ExtractError> {
         let count = usize::try_from(self.number()?).map_err(|_| bad())?;
         if count > self.bytes.len() / each.max(1) {
@@ -175,7 +176,7 @@ impl Reader<'_> {
         if self.number()? == id { Ok(()) } else { Err(bad()) }
     }
 
-    /// Skips checksums of some of `count` things, and returns which have one.
+    /// Skips the checksums of some of `count` items, and returns which items have one.
     fn digests(&mut self, count: usize) -> Result<Vec<bool>, ExtractError> {
         let mut defined = vec![true; count];
         if self.byte()? == 0 {
@@ -232,7 +233,7 @@ impl Reader<'_> {
         if next == END { Ok(streams) } else { Err(bad()) }
     }
 
-    /// Reads past what says how the runs are cut into members.
+    /// Skips the description of how the folders are divided into members.
     fn sub_streams(&mut self, has_crc: &[bool]) -> Result<(), ExtractError> {
         let mut counts = vec![1_u64; has_crc.len()];
         let mut next = self.number()?;
@@ -242,7 +243,7 @@ impl Reader<'_> {
             }
             next = self.number()?;
         }
-        // All but the last of a run has its size here, in a byte at least.
+        // All but the last member of a folder have their size here, in at least one byte.
         let sizes = counts.iter().fold(0_u64, |sum, count| sum.saturating_add(count.saturating_sub(1)));
         if sizes > self.bytes.len() as u64 {
             return Err(bad());

@@ -19,12 +19,12 @@ use super::zip::{u32_at, u64_at, windows_time};
 use census::{Census, Coder};
 
 const SIGNATURE: u64 = 32;
-/// What a directory may take up. The names of a million members fit.
+/// The largest directory, in bytes. The names of a million members fit.
 const DIRECTORY: u64 = 64 << 20;
-/// What a link's target may take.
+/// The longest target of a link, in bytes.
 const TARGET: u64 = 4096;
 
-/// Writes the members of a 7z by `placer`.
+/// Writes the members of a 7z with `placer`.
 pub(super) fn extract(
     source: Source<'_>,
     limits: &ExtractLimits,
@@ -32,7 +32,7 @@ pub(super) fn extract(
     placer: &mut Placer<'_>,
 ) -> Result<(), ExtractError> {
     let Some(directory) = Directory::find(&source)? else { return Ok(()) };
-    // The library takes memory for what a directory says that it holds; so that is looked at before.
+    // The library allocates memory for what a directory claims to contain, so the claims are checked first.
     let census = Census::take(&directory.decoded(&source, limits, trouble)?)?;
     placer.would_fit(census.files, 0)?;
     for coders in &census.folders {
@@ -100,12 +100,12 @@ fn place(
         Some(FileType::Fifo | FileType::Socket) => {
             Err(ExtractError::hostile(member.name, "is a FIFO or a socket"))
         }
-        // No type at all.
+        // No type is given.
         Some(FileType::Unknown) => placer.file(&member, Some(entry.size()), content),
     }
 }
 
-/// Where the directory is, by the archive's first bytes.
+/// The position of the directory, as given at the archive's start.
 struct Directory {
     at: u64,
     len: u64,
@@ -114,7 +114,7 @@ struct Directory {
 }
 
 impl Directory {
-    /// Finds the directory; `None` in an archive without members.
+    /// Finds the directory; `None` if the archive has no members.
     fn find(source: &Source<'_>) -> Result<Option<Self>, ExtractError> {
         let mut start = [0; SIGNATURE as usize];
         if !source.exact(0, &mut start)? {
@@ -137,7 +137,7 @@ impl Directory {
         Ok((len > 0).then_some(Self { at, len, crc, left_over }))
     }
 
-    /// Reads the directory, and decodes it where it is compressed itself.
+    /// Reads the directory, and unpacks it if it is compressed.
     fn decoded(
         &self,
         source: &Source<'_>,
@@ -184,7 +184,7 @@ impl Directory {
     }
 }
 
-/// Refuses coders that take more memory together than one window, or that are not there.
+/// Refuses coders that together take more memory than one window, and coders that are not supported.
 fn check_coders(coders: &[Coder], limits: &ExtractLimits) -> Result<(), ExtractError> {
     let mut window = 0_u64;
     for coder in coders {

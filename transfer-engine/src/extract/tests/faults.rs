@@ -1,4 +1,4 @@
-//! The lines A1 to A21 of the faults: hostile and damaged archives, each made here.
+//! The faults A1 to A21: malicious and damaged archives, each made here.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use tar::EntryType;
 use super::make::{self, Tar, Zipped};
 use super::{Case, ExtractError, ExtractLimits, comes_out, dir, extract, file, link, refused, tree};
 
-/// Writes a member of one name in each format.
+/// Writes a member with one name in each format.
 fn everywhere(name: &str) -> [(&'static str, Vec<u8>); 3] {
     [
         ("x.tar", Tar::default().file("good", "x").file(name, "y").end()),
@@ -70,13 +70,13 @@ fn a2_absolute() {
 
 #[test]
 fn a3_written_through_a_symlink() {
-    // The link stays inside, and still nothing may go through it.
+    // The link stays inside, but nothing may be written through it.
     let tar = Tar::default().dir("d/", 0o755).symlink("l", "d").file("l/x", "y").end();
     insta::assert_snapshot!(hostile("x.tar", &tar), @"the archive is refused: `l/x` is written through the link `l`");
     let zip = make::zip(&[Zipped::new("d/", ""), Zipped::link("l", "d"), Zipped::new("l/x", "y")]);
     hostile("x.zip", &zip);
     hostile("x.7z", &make::seven(&[("l", 0o120_777, b"."), ("l/x", 0o100_644, b"y")]));
-    // Left out, the link is as bad.
+    // The link is refused even if it is left out.
     let case = Case { keep: &|path, _| path.as_bytes() != b"l", ..Case::new("x.tar") };
     assert!(matches!(case.run(&tar), Err(ExtractError::Hostile { .. })));
 }
@@ -88,16 +88,16 @@ fn a3_symlinks_that_lead_outside_and_those_that_do_not() {
             insta::assert_snapshot!(hostile(archive, &bytes), @"the archive is refused: `a/l` is a link that leads outside, to `../../out`");
         }
     }
-    // By its words this one stays inside; by the link that it goes through it does not.
+    // The link's text stays inside, but the link that it leads through takes it outside.
     let tar = Tar::default().symlink("a/b/up", "../..").symlink("a/b/out", "up/..").end();
     hostile("x.tar", &tar);
-    // In the other order, and through what comes later.
+    // In the other order, and through a link that comes later.
     let tar = Tar::default().symlink("a/b/out", "up/../secret").symlink("a/b/up", "../..").end();
     hostile("x.tar", &tar);
-    // By its words this one leads outside; in truth it does not.
+    // The link's text seems to lead outside, but the link does not.
     let tar = Tar::default().symlink("s", "a/b/c").symlink("t", "s/../..").dir("a/b/c/", 0o755).end();
     assert_eq!(comes_out("x.tar", &tar)[b"t".as_slice()], link("s/../.."));
-    // What is missing may be made later, and is then a folder.
+    // A missing path may be created later, and would then be a directory.
     hostile("x.tar", &Tar::default().symlink("l", "missing/../../out").end());
     let kept =
         Tar::default().symlink("l", "missing/../x").symlink("d/l", "..").symlink("d/m", ".././l").end();
@@ -110,7 +110,7 @@ fn a4_hard_link_outside() {
         hostile("x.tar", &Tar::default().hard_link("l", target).end());
     }
     insta::assert_snapshot!(refused("x.tar", &Tar::default().hard_link("l", "../out").end()), @"the archive is refused: `l` is a link to `../out`, which leads outside with `..`");
-    // Through a symbolic link, to a later member, to a folder, to itself.
+    // Hard links through a symbolic link, to a later member, to a directory, to itself.
     let tar = Tar::default().dir("d/", 0o755).file("d/x", "y").symlink("s", "d").hard_link("l", "s/x").end();
     damaged("x.tar", &tar);
     damaged("x.tar", &Tar::default().hard_link("l", "a").file("a", "x").end());
@@ -136,7 +136,7 @@ fn a6_overlapping_bomb() {
     let all: Vec<_> = names.iter().map(|member| (member, 0)).collect();
     let bomb = make::zip_end(bytes.clone(), &all);
     insta::assert_snapshot!(refused("x.zip", &bomb), @"the archive is refused: it holds members that share their bytes, as bombs do; the limit is 0");
-    // The last one lies within the first one.
+    // The last member lies within the first one.
     let partly = make::zip_end(bytes.clone(), &[(&kernel, 0), (&Zipped::new("b", "x"), 20)]);
     assert!(matches!(extract("x.zip", &partly), Err(ExtractError::Limit { .. })));
     assert_eq!(comes_out("x.zip", &make::zip_end(bytes, &[(&kernel, 0)])).len(), 1);
@@ -154,7 +154,7 @@ fn a6_a_bomb_by_its_ratio() {
         };
         let error = Case { limits: limits.clone(), ..Case::new(&name) }.run(&bomb).unwrap_err();
         assert!(matches!(error, ExtractError::Limit { limit: 200, .. }), "{suffix}: {error:?}");
-        // Below the size from which the ratio counts, it is no bomb.
+        // Below the size from which the ratio is checked, it is not a bomb.
         comes_out(&name, &bomb);
     }
 }
@@ -170,7 +170,7 @@ fn a7_nested() {
     for (archive, bytes) in everywhere(&deep(64)) {
         comes_out(archive, &bytes);
     }
-    // An archive in an archive is a file.
+    // An archive inside an archive is extracted as a file.
     let inner = make::zip(&[Zipped::new("a", "b")]);
     let outer = make::zip(&[Zipped::new("inner.zip", &inner)]);
     assert_eq!(comes_out("x.zip", &outer), tree(&[("inner.zip", file(inner))]));
@@ -184,7 +184,7 @@ fn a8_encrypted() {
     let mut member = Zipped::new("secret", "x");
     member.method = 99;
     insta::assert_snapshot!(refused("x.zip", &make::zip(&[member])), @"the archive can't be extracted: `secret` is compressed by method 99");
-    // A 7z that says it is decoded by AES, which is all that can be known of it without a password.
+    // A 7z that names AES as its coder, which is all that can be known without a password.
     let mut bytes = make::seven(&[("secret", 0o100_644, b"x")]);
     super::mutations::patch_seven(&mut bytes, &[0x21, 0x21, 1], &[0x24, 6, 0xf1, 7, 1, 1]);
     insta::assert_snapshot!(refused("x.7z", &bytes), @"the archive can't be extracted: it is encrypted");
@@ -196,7 +196,7 @@ fn a9_truncated() {
     for suffix in super::kinds::SUFFIXES {
         let name = format!("x.{suffix}");
         let bytes = make::archive(&name, &whole);
-        // The padding behind a tar's end mark may be missing; nothing else may.
+        // The padding after a tar's end mark may be missing, but nothing else.
         let end = if suffix == "tar" { bytes.len() - 1023 } else { bytes.len() };
         for cut in (0..end).step_by(if bytes.len() > 2000 { 97 } else { 7 }).chain([end - 1]) {
             let error = extract(&name, &bytes[..cut]).expect_err(&format!("{suffix} cut at {cut}"));
@@ -219,10 +219,10 @@ fn a10_the_same_member_twice() {
     hostile("x.zip", &make::zip(&[Zipped::new("a", "one"), Zipped::new("b", ""), Zipped::new("a", "two")]));
     hostile("x.7z", &make::seven(&[("a", 0o100_644, b"one"), ("a", 0o100_644, b"two")]));
     hostile("x.tar", &Tar::default().symlink("a", "b").symlink("a", "c").end());
-    // What the usual library makes of it: one member, and no word.
+    // The usual library returns one member, without an error.
     let twice = make::zip(&[Zipped::new("a", "one"), Zipped::new("a", "two")]);
     assert_eq!(zip::ZipArchive::new(std::io::Cursor::new(&twice)).unwrap().len(), 1);
-    // A folder may be named again: nothing is lost, and its last mode counts.
+    // A directory may occur twice: nothing is lost, and the last mode counts.
     let tar = Tar::default().dir("d/", 0o700).file("d/x", "y").dir("d/", 0o755).end();
     assert_eq!(comes_out("x.tar", &tar), tree(&[("d", dir()), ("d/x", file("y"))]));
 }
@@ -281,10 +281,10 @@ fn a14_name_encodings() {
         flags,
         ..Zipped::new("", "x")
     };
-    // "ü" in UTF-8 by the flag, in UTF-8 without a word, and in CP437.
+    // "ü" in UTF-8 with the flag, in UTF-8 without it, and in CP437.
     let zip = make::zip(&[named("ü1".as_bytes(), 1 << 11), named("ü2".as_bytes(), 0), named(b"\x813", 0)]);
     assert_eq!(comes_out("x.zip", &zip), tree(&[("ü1", file("x")), ("ü2", file("x")), ("ü3", file("x"))]));
-    // A second name in UTF-8, which counts only with the first one's checksum.
+    // A second name in UTF-8, which counts only if its checksum is that of the first name.
     let mut crc = flate2::Crc::new();
     crc.update(b"\x81");
     for (sum, name) in [(crc.sum(), "日本"), (crc.sum() ^ 1, "ü")] {
@@ -295,7 +295,7 @@ fn a14_name_encodings() {
             .extend([b"up".as_slice(), &u16::try_from(field.len()).unwrap().to_le_bytes(), &field].concat());
         assert_eq!(comes_out("x.zip", &make::zip(&[member])), tree(&[(name, file("x"))]));
     }
-    // PAX names hold any byte, line ends included; GNU's long names too.
+    // PAX names may contain any byte, even line ends; GNU's long names too.
     let long = format!("{}/{}", "d".repeat(200), "ü\n\n9".repeat(20));
     let odd = [b"odd \xff\n12 path=x\n".as_slice()].concat();
     let tar = Tar::default()
@@ -322,14 +322,14 @@ fn a15_pax_and_ustar_sizes_that_disagree() {
     for value in [b"0".as_slice(), b"-1", b"10x", b"99999999999999999999999"] {
         damaged("x.tar", &Tar::default().pax(&[("size", value)]).file("a", [0; 10]).end());
     }
-    // Said twice, also behind what some readers take for the end of the header.
+    // The size is given twice, once after what some readers take for the end of the header.
     damaged("x.tar", &Tar::default().pax(&[("size", b"10"), ("size", b"1024")]).file("a", [0; 10]).end());
     damaged(
         "x.tar",
         &Tar::default().pax(&[("comment", b"\n\n"), ("size", b"1024")]).file("a", [0; 10]).end(),
     );
     comes_out("x.tar", &Tar::default().pax(&[("size", b"10")]).file("a", [0; 10]).end());
-    // Two long names for one member, and content where none belongs.
+    // Two long names for one member, and content where there must be none.
     let both =
         Tar::default().long(EntryType::GNULongName, b"one").pax(&[("path", b"two")]).file("a", "x").end();
     damaged("x.tar", &both);
@@ -344,7 +344,7 @@ fn a16_local_and_central_headers_that_disagree() {
     insta::assert_snapshot!(damaged("x.zip", &make::zip(&[other_name])), @"the archive is damaged: `good` has another name in its own header than in the directory");
     let other_size = Zipped { local_size: 2, ..good.clone() };
     damaged("x.zip", &make::zip(&[other_size]));
-    // Byte by byte of the local header: a change is noticed, or is in what nobody uses.
+    // A change of any byte of the local header is detected, or the byte is unused.
     let bytes = make::zip(std::slice::from_ref(&good));
     for at in [6, 8, 14, 18, 22, 26, 28, 30] {
         let mut changed = bytes.clone();
@@ -373,7 +373,7 @@ fn a17_a_lying_size() {
     let mut member = Zipped::new("a", "ten bytes.");
     member.packed.extend(b"smuggled");
     damaged("x.zip", &make::zip(&[member]));
-    // A tar that says more than there is takes no memory for it.
+    // A tar that claims more content than it has takes no memory for it.
     let header = Tar::header(EntryType::Regular, b"a", 60 << 20);
     damaged("x.tar", &Tar::default().add(header, b"x").end());
     let header = Tar::header(EntryType::Regular, b"a", u64::MAX - 511);
@@ -392,9 +392,9 @@ fn a17_a_lying_size() {
 fn a18_names_that_some_file_systems_take_for_one() {
     let names = ["ß", "ss", "SS", "A", "a", "\u{e4}", "a\u{308}"];
     let tar = names.iter().fold(Tar::default(), |tar, name| tar.file(name, name)).end();
-    // This file system keeps them apart.
+    // This file system distinguishes the names.
     assert_eq!(comes_out("x.tar", &tar).len(), names.len());
-    // One that does not says that the name is taken.
+    // A file system that does not reports that the name is taken.
     struct Folds;
     impl crate::FileFaults for Folds {
         fn before(&self, operation: &'static str, path: &std::path::Path) -> std::io::Result<()> {
@@ -418,7 +418,7 @@ fn a18_names_that_some_file_systems_take_for_one() {
 
 #[test]
 fn a19_a_symlink_chain_at_path_max() {
-    // Each link leads one long name deeper, until a resolver that gives up at PATH_MAX trusts what is left.
+    // Each link leads one long name deeper, until a resolver that gives up at PATH_MAX would trust the rest.
     let long = "d".repeat(247);
     let deep = |steps: &str, up: usize| {
         let (mut tar, mut at, mut way) = (Tar::default(), String::new(), String::new());
@@ -434,7 +434,7 @@ fn a19_a_symlink_chain_at_path_max() {
     for up in [0, 16, 17, 18] {
         hostile("x.tar", &deep("abcdefghijklmnopq", up));
     }
-    // More hops than the kernel takes, and a circle.
+    // More links than the kernel follows, and a cycle.
     let chain = (0..50).fold(Tar::default(), |tar, i| tar.symlink(&format!("l{i}"), &format!("l{}", i + 1)));
     insta::assert_snapshot!(hostile("x.tar", &chain.end()).replace(char::is_numeric, "N"), @"the archive is refused: `lN` is a link through more links, or to a longer path, than can be followed");
     hostile("x.tar", &Tar::default().symlink("a", "b").symlink("b", "a").end());
@@ -476,7 +476,7 @@ fn a21_data_after_the_end() {
         let (extracted, _) = extract(&name, &bytes).unwrap();
         assert_eq!(extracted.warnings, ["7 bytes after the archive's end were left alone"], "{suffix}");
     }
-    // Behind a compressed tar's end mark, inside what is compressed.
+    // After the end mark of a compressed tar, inside the compressed stream.
     let tar = [Tar::default().file("a", "x").end(), b"hidden".to_vec()].concat();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&tar).unwrap();

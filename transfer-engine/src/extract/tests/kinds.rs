@@ -1,10 +1,10 @@
-//! What is an archive, and the plain cases of each kind.
+//! Which files are archives, and the simple cases of each kind.
 
 use super::super::kind::{ArchiveKind, Compression};
 use super::make::{self, Tar, Zipped};
 use super::{Case, Node, Tree, comes_out, dir, extract, file, link, refused, tree};
 
-/// All suffixes of archives that hold members.
+/// All suffixes of archives with members.
 pub(super) const SUFFIXES: [&str; 10] =
     ["zip", "tar", "tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz", "tar.zst", "7z"];
 
@@ -27,7 +27,7 @@ fn every_kind_comes_out_as_it_went_in() {
         let name = format!("x.{suffix}");
         let mut tree = comes_out(&name, &make::archive(&name, &sample()));
         if suffix == "zip" {
-            // The writer keeps no time, and none is the year 1980.
+            // The writer stores no time, and a missing time is read as 1980.
             for node in tree.values_mut() {
                 if let Node::File { mtime, .. } = node {
                     *mtime = make::MTIME;
@@ -83,7 +83,7 @@ fn suffix_and_content_must_both_say_so() {
     assert_eq!(ArchiveKind::of(b"x.gz", &gzip), Some(ArchiveKind::Single(Compression::Gzip)));
 }
 
-/// What is left names a folder or a file, so that it must be able to.
+/// The name without the suffix has to be a valid name of a directory or file.
 #[test]
 fn a_name_that_is_only_a_suffix_is_no_archives() {
     let zip = make::zip(&[Zipped::new("a", "b")]);
@@ -172,7 +172,7 @@ fn sparse_files_come_out_with_their_holes() {
     let expected = tree(&[("after", file("y")), ("s", file(content))]);
     assert_eq!(comes_out("x.tar", &tar), expected);
 
-    // In the form of PAX, the map is before the data.
+    // In PAX format, the map comes before the data.
     let mut body = b"3\n4096\n512\n8192\n512\n10000\n0\n".to_vec();
     body.resize(512, 0);
     body.extend([b'x'; 1024]);
@@ -214,7 +214,7 @@ fn what_is_not_kept_is_left_out_and_said() {
         assert_eq!(extracted.members, 4);
         assert_eq!(found.len(), 4);
     }
-    // A hard link to what was left out is left out with it.
+    // A hard link to a member that was left out is left out too.
     let tar = Tar::default().file("a", "x").hard_link("b", "a").end();
     let case = Case { keep: &|path, _| path.as_bytes() != b"a", ..Case::new("x.tar") };
     let (extracted, found) = case.run(&tar).unwrap();

@@ -1,4 +1,4 @@
-//! For any tree and any format: what was put in comes out.
+//! For any tree and any format: what was packed is extracted unchanged.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::make::{self, MTIME};
 use super::{Node, Tree, comes_out, extract};
 
-/// A name of one to a few characters, some of which need care.
+/// A name of one or a few characters, including difficult ones.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-d]{1,2}",
@@ -30,7 +30,7 @@ fn node() -> impl Strategy<Value = Node> {
     ]
 }
 
-/// A tree in which every folder above a path is listed.
+/// A tree that lists every directory above a path.
 fn trees() -> impl Strategy<Value = Tree> {
     prop::collection::vec((prop::collection::vec(name(), 1..5), node()), 0..25).prop_map(|nodes| {
         let mut tree: Tree = BTreeMap::new();
@@ -46,7 +46,7 @@ fn trees() -> impl Strategy<Value = Tree> {
             }
             tree.insert(path, node);
         }
-        // A link to itself, or in a circle, is refused by design.
+        // A link to itself, or in a cycle, is refused on purpose.
         let links: Vec<_> = tree
             .iter()
             .filter(|(_, node)| matches!(node, Node::Link { .. }))
@@ -66,7 +66,7 @@ fn trees() -> impl Strategy<Value = Tree> {
     })
 }
 
-/// What the writer of a format does not keep: that of zip keeps no times.
+/// Removes what the writer of a format does not store: that of zip stores no times.
 fn forget(tree: Tree, suffix: &str) -> Tree {
     let fix = |node| match node {
         Node::File { content, mode, .. } if suffix == "zip" => Node::File { content, mode, mtime: 0 },
@@ -89,7 +89,7 @@ proptest! {
         }
     }
 
-    /// The library that wrote a zip reads the same from it.
+    /// The library that wrote a zip reads the same content from it.
     #[test]
     fn any_zip_is_read_as_its_library_reads_it(tree in trees()) {
         let bytes = make::archive("x.zip", &tree);

@@ -1,4 +1,4 @@
-//! What an archive may not exceed: bytes, memory, windows.
+//! The limits of an archive: bytes, memory, windows.
 
 use std::io::{Read, Write};
 
@@ -18,7 +18,7 @@ fn no_more_than_the_total_comes_out() {
         assert!(case.run(&one).is_ok(), "{suffix}");
         assert!(matches!(case.run(&two), Err(ExtractError::Limit { limit: 5000, .. })), "{suffix}");
     }
-    // Copies that hard links become count as well.
+    // The copies that hard links become count as well.
     let tar = Tar::default().file("a", &content).hard_link("b", "a").end();
     let case = Case { limits, ..Case::new("x.tar") };
     assert!(matches!(case.run(&tar), Err(ExtractError::Limit { .. })));
@@ -52,8 +52,8 @@ fn larger_windows_are_refused_by_word() {
     }
 }
 
-/// The directory of a 7z may say that it holds as many members as it has bytes, each of which takes the
-/// library a hundred bytes of memory.
+/// The directory of a 7z may claim as many members as it has bytes, and the library would take a hundred
+/// bytes of memory for each.
 #[test]
 fn a_directory_of_7z_is_counted_before_memory_is_taken() {
     let mut bytes = make::seven(&[("a", 0o100_644, b"x")]);
@@ -61,7 +61,7 @@ fn a_directory_of_7z_is_counted_before_memory_is_taken() {
     insta::assert_snapshot!(refused("x.7z", &bytes), @"the archive is damaged: its directory is not of the form that it should have");
 }
 
-/// A member far larger than the memory that it takes: 160 MiB by a decoder that was given a few.
+/// A member far larger than the available memory: 160 MiB, with a decoder that may take a few.
 #[test]
 fn memory_does_not_grow_with_a_member() {
     fn peak() -> u64 {
@@ -70,7 +70,7 @@ fn memory_does_not_grow_with_a_member() {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
     const SIZE: usize = 160 << 20;
-    // Bytes that are not all alike, and yet quick to make.
+    // Content that is not uniform, but quick to generate.
     let mut dice = Dice(7);
     let block: Vec<u8> =
         (0..1 << 16).map(|i| if i % 8 == 0 { u8::try_from(dice.below(256)).unwrap() } else { 0 }).collect();
@@ -90,7 +90,7 @@ fn memory_does_not_grow_with_a_member() {
     encoder.finish().unwrap();
 
     let archive = std::fs::File::open(&path).unwrap();
-    // Without reading the result back, which would take what is to be measured.
+    // The result is not read back, since that would take the memory to be measured.
     let target = out.path().join("into");
     std::fs::create_dir(&target).unwrap();
     let into = crate::local::MountDir::open(&target, &crate::Env::real()).unwrap();
@@ -107,7 +107,7 @@ fn memory_does_not_grow_with_a_member() {
         stop: &|| false,
     };
     assert_eq!(job.run().unwrap().bytes, SIZE as u64);
-    // Other tests run in this process where it is not one a test.
+    // Without nextest, other tests run in this process and use memory too.
     if std::env::var_os("NEXTEST").is_some() {
         let grown = peak() - before;
         assert!(grown < 32 << 10, "{grown} KiB");

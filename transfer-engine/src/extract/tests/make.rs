@@ -1,4 +1,4 @@
-//! Writers that write what honest ones would not.
+//! Writers of archives that an honest program would not write.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use super::{Node, Tree};
 /// The time of every member.
 pub(in super::super) const MTIME: i64 = 1_600_000_000;
 
-/// A tar, header by header.
+/// Writes a tar, header by header.
 #[derive(Default)]
 pub(super) struct Tar {
     pub(super) bytes: Vec<u8>,
@@ -16,7 +16,7 @@ pub(super) struct Tar {
 impl Tar {
     pub(super) fn header(kind: tar::EntryType, name: &[u8], size: u64) -> tar::Header {
         let mut header = tar::Header::new_gnu();
-        // Not by `set_path`, which refuses what these tests are about.
+        // `set_path` would refuse the names that these tests need.
         let fits = name.len().min(100);
         header.as_old_mut().name[..fits].copy_from_slice(&name[..fits]);
         header.set_entry_type(kind);
@@ -26,7 +26,7 @@ impl Tar {
         header
     }
 
-    /// Adds a header and its content, with a right checksum.
+    /// Adds a header with a correct checksum, and its content.
     pub(super) fn add(mut self, mut header: tar::Header, content: &[u8]) -> Self {
         header.set_cksum();
         self.bytes.extend_from_slice(header.as_bytes());
@@ -83,7 +83,7 @@ impl Tar {
         self.add(Self::header(tar::EntryType::XHeader, b"pax", body.len() as u64), &body)
     }
 
-    /// Adds a long name (or link) of GNU's for the next member.
+    /// Adds GNU's header for a long name (or link) of the next member.
     pub(super) fn long(self, kind: tar::EntryType, text: &[u8]) -> Self {
         let body = [text, b"\0"].concat();
         self.add(Self::header(kind, b"././@LongLink", body.len() as u64), &body)
@@ -105,14 +105,14 @@ impl Tar {
 pub(super) struct Zipped {
     pub(super) name: Vec<u8>,
     pub(super) local_name: Vec<u8>,
-    /// Compressed, by `method`.
+    /// The content, compressed with `method`.
     pub(super) packed: Vec<u8>,
     pub(super) method: u16,
     pub(super) flags: u16,
     pub(super) crc: u32,
     pub(super) size: u32,
     pub(super) local_size: u32,
-    /// A Unix mode with its type.
+    /// The Unix mode, including the file type.
     pub(super) mode: u32,
     pub(super) extra: Vec<u8>,
 }
@@ -195,7 +195,7 @@ pub(super) fn zip(members: &[Zipped]) -> Vec<u8> {
     zip_end(bytes, &members)
 }
 
-/// Writes a directory, in which members begin where it is said, behind `bytes`.
+/// Writes a directory after `bytes`; the members begin at the given offsets.
 pub(super) fn zip_end(mut bytes: Vec<u8>, members: &[(&Zipped, usize)]) -> Vec<u8> {
     let start = bytes.len();
     for (member, at) in members {
@@ -211,7 +211,7 @@ pub(super) fn zip_end(mut bytes: Vec<u8>, members: &[(&Zipped, usize)]) -> Vec<u
     bytes
 }
 
-/// Compresses `bytes` as the suffix of a name says.
+/// Compresses `bytes` as the suffix of `name` says.
 pub(super) fn pack(name: &str, bytes: &[u8]) -> Vec<u8> {
     if name.ends_with("gz") {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -235,12 +235,12 @@ pub(super) fn pack(name: &str, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A time in the form of Windows.
+/// Converts a time to the Windows format.
 fn windows(secs: i64) -> sevenz_rust2::NtTime {
     sevenz_rust2::NtTime::new((secs + 11_644_473_600).cast_unsigned() * 10_000_000)
 }
 
-/// What a 7z says of a member.
+/// Returns the 7z entry of a member.
 pub(super) fn seven_entry(name: &str, mode: u32) -> sevenz_rust2::ArchiveEntry {
     let mut entry = match mode & 0o170_000 {
         0o040_000 => sevenz_rust2::ArchiveEntry::new_directory(name),
@@ -253,7 +253,7 @@ pub(super) fn seven_entry(name: &str, mode: u32) -> sevenz_rust2::ArchiveEntry {
     entry
 }
 
-/// Writes a 7z of these members: name, mode with its type, content.
+/// Writes a 7z of these members: name, mode with file type, content.
 pub(super) fn seven(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
     let mut writer = sevenz_rust2::ArchiveWriter::new(std::io::Cursor::new(Vec::new())).unwrap();
     for (name, mode, content) in members {
@@ -263,7 +263,7 @@ pub(super) fn seven(members: &[(&str, u32, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// Writes a tree in the format that a name's suffix says.
+/// Writes a tree in the format of the name's suffix.
 pub(super) fn archive(name: &str, tree: &Tree) -> Vec<u8> {
     match name.rsplit_once('.').unwrap().1 {
         "zip" => zip_of(tree),

@@ -1,4 +1,4 @@
-//! Archives that the tests make themselves, and what comes out of them.
+//! Archives that the tests make themselves, and what is extracted from them.
 
 mod faults;
 mod kinds;
@@ -20,7 +20,7 @@ use super::{ArchiveKind, ExtractError, ExtractLimits, Extracted, Extraction};
 use crate::Env;
 use crate::local::MountDir;
 
-/// What stands at a path.
+/// A file, directory or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
     File { content: Vec<u8>, mode: u32, mtime: i64 },
@@ -70,7 +70,7 @@ pub(super) fn read_tree(root: &Path) -> Tree {
     tree
 }
 
-/// An extraction with everything as usual, to be changed by a test.
+/// An extraction with default settings, which a test can change.
 pub(super) struct Case<'c> {
     pub(super) name: &'c str,
     pub(super) limits: ExtractLimits,
@@ -84,7 +84,7 @@ impl<'c> Case<'c> {
         Self { name, limits: ExtractLimits::default(), keep: &|_, _| true, stop: &|| false, env: Env::real() }
     }
 
-    /// Extracts `bytes`; nothing outside the target may ever be touched.
+    /// Extracts `bytes`, and checks that nothing outside the target changed.
     pub(super) fn run(&self, bytes: &[u8]) -> Result<(Extracted, Tree), ExtractError> {
         let outer = tempfile::tempdir().unwrap();
         let path = outer.path().join("archive");
@@ -123,12 +123,12 @@ impl<'c> Case<'c> {
     }
 }
 
-/// Extracts an archive of this name.
+/// Extracts an archive with this name.
 pub(super) fn extract(name: &str, bytes: &[u8]) -> Result<(Extracted, Tree), ExtractError> {
     Case::new(name).run(bytes)
 }
 
-/// Extracts an archive that must come out, and returns the tree without warnings having been given.
+/// Extracts an archive that must succeed without warnings, and returns the tree.
 #[track_caller]
 pub(super) fn comes_out(name: &str, bytes: &[u8]) -> Tree {
     let (extracted, tree) = extract(name, bytes).unwrap();
@@ -136,7 +136,7 @@ pub(super) fn comes_out(name: &str, bytes: &[u8]) -> Tree {
     tree
 }
 
-/// Extracts an archive that must be refused, and returns the words.
+/// Extracts an archive that must be refused, and returns the message.
 #[track_caller]
 pub(super) fn refused(name: &str, bytes: &[u8]) -> String {
     extract(name, bytes).unwrap_err().to_string()

@@ -1,5 +1,5 @@
-//! Damaged copies of good archives: thousands of them, by a seed. None may panic, and what is protected by a
-//! checksum comes out as it was or not at all.
+//! Damaged copies of good archives: thousands of them, made from a seed. None may cause a panic. Content
+//! protected by a checksum is extracted unchanged or not at all.
 
 use super::make::{self, Tar};
 use super::{Case, ExtractLimits, Node, Tree, dir, file, link, tree};
@@ -9,7 +9,7 @@ fn rounds() -> u64 {
     std::env::var("CTXSYNC_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(150)
 }
 
-/// Numbers by a seed (SplitMix64).
+/// Pseudorandom numbers (SplitMix64).
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -60,7 +60,7 @@ fn sample() -> Tree {
 }
 
 fn limits() -> ExtractLimits {
-    // A lying size is to be found by what it says, not by waiting for it.
+    // A false size has to be detected by the limits, and not after a long wait.
     ExtractLimits { total_bytes: 8 << 20, window: 16 << 20, ..ExtractLimits::default() }
 }
 
@@ -84,7 +84,7 @@ fn damaged_archives_never_panic() {
     }
 }
 
-/// One changed byte in what a checksum covers: the very tree, or an error.
+/// After a change of one byte under a checksum, the result is the same tree, or an error.
 #[test]
 fn a_changed_byte_changes_nothing_or_is_noticed() {
     let whole = sample();
@@ -99,7 +99,7 @@ fn a_changed_byte_changes_nothing_or_is_noticed() {
             }
         }
     }
-    // Zip and 7z protect contents; names and kinds have a checksum only where the writer gave them one.
+    // Zip and 7z protect contents. Names and kinds have a checksum only if the writer added one.
     let contents = |tree: &Tree| -> Vec<Vec<u8>> {
         let content = |node: &Node| match node {
             Node::File { content, .. } => Some(content.clone()),
@@ -123,7 +123,7 @@ fn a_changed_byte_changes_nothing_or_is_noticed() {
     }
 }
 
-/// Damage that a checksum would hide: in a 7z's directory, with the checksums made right again.
+/// Damage that the checksums do not show: in a 7z's directory, with corrected checksums.
 #[test]
 fn bad_directories_of_7z_never_panic() {
     let good = make::archive("x.7z", &sample());
@@ -173,12 +173,12 @@ fn bad_headers_of_tar_never_panic() {
     }
 }
 
-/// Returns where a 7z's directory begins.
+/// Returns the offset of a 7z's directory.
 fn seven_directory(bytes: &[u8]) -> usize {
     32 + usize::try_from(u64::from_le_bytes(bytes[12..20].try_into().unwrap())).unwrap()
 }
 
-/// Makes the checksums of a 7z's directory, which begins at `start`, and of its first bytes right.
+/// Corrects the checksums of a 7z's directory, which begins at `start`, and of its header.
 fn seal_seven(bytes: &mut [u8], start: usize) {
     let sum = |bytes: &[u8]| {
         let mut crc = flate2::Crc::new();
@@ -193,7 +193,7 @@ fn seal_seven(bytes: &mut [u8], start: usize) {
     bytes[8..12].copy_from_slice(&first);
 }
 
-/// Replaces bytes in a 7z's directory, and its checksums.
+/// Replaces bytes in a 7z's directory, and corrects the checksums.
 pub(super) fn patch_seven(bytes: &mut Vec<u8>, from: &[u8], to: &[u8]) {
     let start = seven_directory(bytes);
     let at = bytes[start..].windows(from.len()).position(|window| window == from).unwrap() + start;

@@ -1,11 +1,11 @@
-//! Real archives, side by side with bsdtar: `just archives` fetches them and runs this.
+//! Real archives, compared with bsdtar: `just archives` downloads them and runs this test.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::{Case, Node, Tree, read_tree};
 
-/// Extracts each archive of the folder in `CTXSYNC_ARCHIVES` twice, by bsdtar and here, and compares.
+/// Extracts each archive in the directory `CTXSYNC_ARCHIVES` with bsdtar and here, and compares the results.
 #[test]
 fn real_archives_come_out_as_bsdtar_extracts_them() {
     let Some(dir) = std::env::var_os("CTXSYNC_ARCHIVES") else { return };
@@ -47,7 +47,7 @@ fn real_archives_come_out_as_bsdtar_extracts_them() {
 
 fn by_bsdtar(archive: &Path, target: &Path) -> Tree {
     std::fs::create_dir(target).unwrap();
-    // By the umask of most users, whoever runs this: it decides where an archive says nothing.
+    // The umask decides the modes that an archive does not give; 022 is the usual one.
     let status = Command::new("sh")
         .args(["-c", "umask 022 && exec bsdtar -x --no-same-permissions -f \"$1\" -C \"$2\"", "sh"])
         .args([archive, target])

@@ -1,4 +1,4 @@
-//! The directory at a zip's end.
+//! The directory at the end of a zip.
 
 use std::io::{BufReader, Read};
 
@@ -9,18 +9,18 @@ use super::record::{Record, u16_at, u32_at, u64_at};
 const END: usize = 22;
 const END64: usize = 56;
 const LOCATOR: usize = 20;
-/// How far from the file's end the end record is looked for: its comment is at most 64 KiB, and there may be
-/// something behind it.
+/// How far from the file's end the end record is searched for. Its comment is at most 64 KiB, and other bytes
+/// may follow.
 const SEARCHED: u64 = 1 << 20;
 
-/// Where the directory is.
+/// The position of the directory.
 pub(super) struct Directory {
-    /// Its place in the file; all members lie before it.
+    /// Its offset in the file; all members come before it.
     pub(super) at: u64,
     len: u64,
-    /// How many members it has.
+    /// The number of members.
     pub(super) count: u64,
-    /// Bytes of the file behind the archive.
+    /// The number of bytes after the archive.
     pub(super) left_over: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ impl Directory {
             }
             match Self::parse(source, &tail[i..], from + i as u64) {
                 Ok(directory) => return Ok(directory),
-                // What only looks like an end record, in a comment or behind the end, is no reason to give up.
+                // A sequence in a comment, or after the end, may just look like an end record.
                 Err(e @ ExtractError::Damaged { .. }) => problem = e,
                 Err(e) => return Err(e),
             }
@@ -103,7 +103,7 @@ impl Directory {
         Ok(Self { at: start, len, count, left_over })
     }
 
-    /// Returns the records, to be read one after the other.
+    /// Returns an iterator over the records.
     pub(super) fn records<'a>(&self, source: &Source<'a>, trouble: &'a Trouble) -> Records<'a> {
         let input = BufReader::with_capacity(64 << 10, source.part(self.at, self.at + self.len));
         Records { input, left: self.len, count: self.count, trouble }
@@ -119,7 +119,7 @@ pub(super) struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// Returns the next record; `None` behind the last, which must be where the directory ends.
+    /// Returns the next record; `None` after the last one, where the directory must end.
     pub(super) fn next(&mut self) -> Result<Option<Record>, ExtractError> {
         match (self.count, self.left) {
             (0, 0) => return Ok(None),

@@ -1,7 +1,7 @@
-//! Zip: members anywhere in the file, and a directory at its end that says where.
+//! Zip: members anywhere in the file, and a directory at the end with their positions.
 //!
-//! The directory counts; what each member says of itself must agree with it. It is read twice, so that nothing
-//! is written of an archive whose directory is bad, without keeping it in memory.
+//! The directory is authoritative; each member's own header must agree with it. The directory is read twice:
+//! so nothing is written if it is bad, and it is never kept in memory.
 
 mod directory;
 mod record;
@@ -23,10 +23,10 @@ use record::{Kind, Local, Record};
 pub(super) use record::{u32_at, u64_at, windows_time};
 
 const INPUT: usize = 64 << 10;
-/// What a link's target may take.
+/// The longest target of a link, in bytes.
 const TARGET: u64 = 4096;
 
-/// Writes the members of a zip by `placer`.
+/// Writes the members of a zip with `placer`.
 pub(super) fn extract(
     source: &Source<'_>,
     limits: &ExtractLimits,
@@ -48,7 +48,7 @@ pub(super) fn extract(
     Ok(())
 }
 
-/// Reads the directory once without writing anything, and returns where members begin, in order.
+/// Reads the directory once without writing anything, and returns the offsets of the members, in order.
 fn check(
     directory: &Directory,
     source: &Source<'_>,
@@ -70,14 +70,14 @@ fn check(
         })?);
     }
     ranges.sort_unstable();
-    // Members that share their bytes are how a small archive holds more than any ratio tells.
+    // With members that share bytes, a small archive can expand beyond what the ratio shows.
     if ranges.windows(2).any(|pair| pair[0].1 > pair[1].0) {
         return Err(ExtractError::Limit { what: "members that share their bytes, as bombs do", limit: 0 });
     }
     Ok(ranges.into_iter().map(|(begin, _)| begin).collect())
 }
 
-/// Places a member, which has to end before `end`, in bytes from the archive's begin.
+/// Writes a member, which has to end before `end`, an offset from the archive's start.
 fn place(
     record: &Record,
     end: u64,
@@ -178,8 +178,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// A member's content, which at its end must have the checksum that the directory says, and use up all of the
-/// member's bytes.
+/// A member's content. At the end it must have the checksum that the directory gives, and must have used all
+/// of the member's bytes.
 struct Content<'a> {
     decoder: Decoder<'a>,
     crc: Crc,

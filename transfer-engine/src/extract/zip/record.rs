@@ -1,4 +1,4 @@
-//! What a zip says of one member, in its directory and before its content.
+//! A member's records in a zip: in the directory, and before its content.
 
 use policy_core::{Timestamp, escape};
 use rustix::fs::FileType;
@@ -9,7 +9,7 @@ use super::super::source::Source;
 
 const LOCAL: u64 = 30;
 const ENCRYPTED: u16 = 1;
-/// The member's own header has no sizes, which follow its content.
+/// The sizes are not in the member's own header, but after its content.
 const SIZES_FOLLOW: u16 = 1 << 3;
 const STRONGLY_ENCRYPTED: u16 = 1 << 6;
 const UTF8: u16 = 1 << 11;
@@ -22,19 +22,19 @@ pub(super) enum Kind {
     Link,
 }
 
-/// A member as the directory describes it.
+/// A member as described in the directory.
 pub(super) struct Record {
-    /// The name as its bytes are.
+    /// The name's bytes.
     raw: Vec<u8>,
     /// The name, decoded.
     pub(super) name: Vec<u8>,
     flags: u16,
     pub(super) method: u16,
     pub(super) crc: u32,
-    /// Bytes in the archive, and bytes that come out.
+    /// The size in the archive, and the unpacked size, in bytes.
     pub(super) packed: u64,
     pub(super) size: u64,
-    /// Where the member's own header is.
+    /// The offset of the member's own header.
     pub(super) at: u64,
     pub(super) kind: Kind,
     pub(super) mode: Option<u32>,
@@ -47,7 +47,7 @@ impl Record {
         let extra = Extra::parse(raw, extra)?;
         let name = match extra.name {
             _ if flags & UTF8 != 0 => raw.to_vec(),
-            // Belongs to this name only if it has its checksum.
+            // It belongs to this name only if it has the name's checksum.
             Some(unicode) if unicode.len() > 5 && unicode[0] == 1 && u32_at(unicode, 1) == crc(raw) => {
                 unicode[5..].to_vec()
             }
@@ -87,7 +87,7 @@ impl Record {
         })
     }
 
-    /// Returns a place that the member's content ends at or behind; `None` where there is no such place.
+    /// Returns an offset at or before the end of the member's content; `None` on overflow.
     pub(super) fn least_end(&self) -> Option<u64> {
         self.at.checked_add(LOCAL + self.raw.len() as u64)?.checked_add(self.packed)
     }
@@ -95,12 +95,12 @@ impl Record {
 
 /// A member's own header.
 pub(super) struct Local {
-    /// Where its content begins.
+    /// The offset of the member's content.
     pub(super) data: u64,
 }
 
 impl Local {
-    /// Reads the header that belongs to `record`. What it says must be the same: some programs believe the one,
+    /// Reads the member's own header. It must agree with `record`, because some programs trust the one and
     /// some the other.
     pub(super) fn read(record: &Record, source: &Source<'_>) -> Result<Self, ExtractError> {
         let differs = |what: &str| {
@@ -142,7 +142,7 @@ impl Local {
                 return Err(differs("checksum"));
             }
         } else {
-            // They may be there all the same, and then they must be right.
+            // The sizes may be there nevertheless, and then they must be correct.
             let [crc, packed, size] = [14, 18, 22].map(|at| u32_at(&fixed, at));
             let wrong = |plain: u32, value: u64| plain != 0 && plain != u32::MAX && u64::from(plain) != value;
             if wrong(packed, record.packed) || wrong(size, record.size) || wrong(crc, record.crc.into()) {
@@ -157,7 +157,7 @@ fn extra_len(local: &[u8]) -> usize {
     usize::from(u16_at(local, 28))
 }
 
-/// Returns what a member is, and its permission bits where the archive keeps such.
+/// Returns the kind of a member, and its permission bits if the archive has any.
 fn kind(name: &[u8], fixed: &[u8; 46]) -> Result<(Kind, Option<u32>), ExtractError> {
     const DOS: u8 = 0;
     const UNIX: u8 = 3;
@@ -173,7 +173,7 @@ fn kind(name: &[u8], fixed: &[u8; 46]) -> Result<(Kind, Option<u32>), ExtractErr
     let bits = Some(mode & 0o7777).filter(|bits| *bits != 0);
     match FileType::from_raw_mode(mode) {
         FileType::Directory => Ok((Kind::Dir, bits)),
-        // The slash says more than a type that some programs set for every member.
+        // The slash is more reliable than the type, which some programs set for every member.
         FileType::RegularFile if is_dir => Ok((Kind::Dir, None)),
         FileType::RegularFile => Ok((Kind::File, bits)),
         FileType::Symlink if !is_dir => Ok((Kind::Link, None)),
@@ -183,13 +183,13 @@ fn kind(name: &[u8], fixed: &[u8; 46]) -> Result<(Kind, Option<u32>), ExtractErr
         FileType::CharacterDevice | FileType::BlockDevice => Err(ExtractError::hostile(name, "is a device")),
         FileType::Fifo => Err(ExtractError::hostile(name, "is a FIFO")),
         FileType::Socket => Err(ExtractError::hostile(name, "is a socket")),
-        // No type at all.
+        // No type is given.
         FileType::Unknown if mode & 0o170_000 == 0 => Ok((if is_dir { Kind::Dir } else { Kind::File }, bits)),
         FileType::Unknown => Err(ExtractError::hostile(name, "is of a kind that no file has")),
     }
 }
 
-/// The extra fields that matter.
+/// The relevant extra fields.
 #[derive(Default)]
 struct Extra<'e> {
     /// Sizes over 4 GiB.
@@ -202,7 +202,7 @@ struct Extra<'e> {
 impl<'e> Extra<'e> {
     fn parse(member: &[u8], mut bytes: &'e [u8]) -> Result<Self, ExtractError> {
         let mut extra = Self::default();
-        // Some programs fill up with a few bytes that are no field.
+        // Some programs pad with a few bytes that are no field.
         while bytes.len() >= 4 {
             let (id, len) = (u16_at(bytes, 0), usize::from(u16_at(bytes, 2)));
             let Some(value) = bytes.get(4..4 + len) else { break };
@@ -229,7 +229,7 @@ impl<'e> Extra<'e> {
     }
 }
 
-/// Reads a time in 100 ns since 1601; `None` where it is unset.
+/// Reads a time in units of 100 ns since 1601; `None` if it is unset.
 pub(in super::super) fn windows_time(ticks: u64) -> Option<Timestamp> {
     if ticks == 0 {
         return None;
@@ -238,7 +238,7 @@ pub(in super::super) fn windows_time(ticks: u64) -> Option<Timestamp> {
     Some(Timestamp { secs, nanos: u32::try_from(ticks % 10_000_000).ok()? * 100 })
 }
 
-/// Reads a time of DOS. It has no time zone: it is taken as UTC, so that it is the same on each machine.
+/// Reads a DOS time. It has no time zone, and is taken as UTC, so that it is the same on each machine.
 fn dos_time(date: u16, time: u16) -> Option<Timestamp> {
     let part = |value: u16, shift: u16, bits: u16| i8::try_from((value >> shift) & ((1 << bits) - 1)).ok();
     let year = i16::try_from(1980 + (date >> 9)).ok()?;
@@ -261,17 +261,17 @@ fn crc(bytes: &[u8]) -> u32 {
     crc.sum()
 }
 
-/// Reads a number at a place that is within `bytes`.
+/// Reads a number at an offset that is within `bytes`.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// Reads a number at a place that is within `bytes`.
+/// Reads a number at an offset that is within `bytes`.
 pub(in super::super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
 }
 
-/// Reads a number at a place that is within `bytes`.
+/// Reads a number at an offset that is within `bytes`.
 pub(in super::super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
