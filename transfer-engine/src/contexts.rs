@@ -1,4 +1,4 @@
-//! The contexts of a store: listing, making, deleting them, and their history.
+//! The contexts of a store: lists, creates and deletes them, and reads their history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::format::{
 };
 use crate::store::{Head, HeadKey, Store};
 
-/// What a listing shows of one number of a context.
+/// What a listing shows for one snapshot number of a context.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
-    /// The snapshot; one without bytes is a tombstone.
+    /// The snapshot; without bytes, it is a tombstone.
     pub(crate) snapshot: Option<HeadKey>,
-    /// When it was marked as forgotten, if it was, by the store's clock, in seconds since 1970.
+    /// When the snapshot was marked as forgotten, by the store's clock, in seconds since 1970.
     pub(crate) gone: Option<i64>,
 }
 
@@ -30,7 +30,7 @@ impl Store {
         Ok(self.heads().await?.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// Returns all names that are or were in use, in no order.
+    /// Returns all names that are or were in use, unsorted.
     pub(crate) async fn names(&self) -> Result<Vec<ContextName>, Error> {
         let prefix = contexts_prefix();
         let listed = self.objects().list_with_delimiter(Some(&prefix)).await;
@@ -48,7 +48,7 @@ impl Store {
             .try_filter_map(|(head, name)| async move { Ok(head.map(|head| (name, head))) })
             .try_collect()
             .await?;
-        // A context whose move was cut short would be under neither name.
+        // A context whose rename was interrupted would be missing under both names.
         let is_live = |heads: &BTreeMap<_, Head>, name| heads.get(name).is_some_and(Head::is_live);
         let moves = heads.iter().filter(|(_, head)| match (head.moved_to(), head.claimed_for()) {
             (Some(to), _) => !is_live(&heads, to),
@@ -69,10 +69,10 @@ impl Store {
         Ok(heads.into_iter().filter(|(_, head)| head.is_live()).collect())
     }
 
-    /// Makes an empty context.
+    /// Creates an empty context.
     ///
     /// # Errors
-    /// [`Error::ContextExists`] if there is one of this name, also when another machine is quicker.
+    /// [`Error::ContextExists`] if there is one with this name, even if another machine has just created it.
     pub async fn create_context(&self, name: &ContextName) -> Result<Arc<Snapshot>, Error> {
         match self.create_anew(name, true).await? {
             (head, true) => Ok(head.snapshot),
@@ -80,15 +80,15 @@ impl Store {
         }
     }
 
-    /// Makes a context if it is missing; says whether it was. One that moved is not made again under its
-    /// old name: who still works under that is to hear of it.
+    /// Creates a context if it is missing, and returns whether it was. A renamed context is not created again
+    /// under its old name, because users of the old name have to learn of the new one.
     pub(crate) async fn create(&self, name: &ContextName) -> Result<(Head, bool), Error> {
         self.create_anew(name, false).await
     }
 
     async fn create_anew(&self, name: &ContextName, though_moved: bool) -> Result<(Head, bool), Error> {
         for _ in 0..10 {
-            // Nothing is made in the place of a store that has vanished.
+            // Nothing is created if the store itself has vanished.
             let (head, meta) = tokio::try_join!(self.find_head(name), self.confirm())?;
             let last = match head {
                 Some(head) => Some(self.settled(name, head).await?),
@@ -99,7 +99,7 @@ impl Store {
                 Some(head) if head.moved_to().is_some() && !though_moved => {
                     return Err(self.missing(name, Some(head)));
                 }
-                // A name that was used before goes on counting, so that no number ever means two things.
+                // If the name was used before, the numbers continue, so that no number is ever used twice.
                 Some(head) => head.key.number + 1,
                 None => 1,
             };
@@ -130,8 +130,8 @@ impl Store {
         Err(Error::Beaten { name: name.clone(), attempts: 10 })
     }
 
-    /// Deletes a context: a last snapshot says so, and those before it are marked as forgotten. Its bytes
-    /// stay until they are collected.
+    /// Deletes a context: a terminal snapshot is committed, and the snapshots before it are marked as
+    /// forgotten. The data stays until it is collected.
     pub async fn delete_context(&self, name: &ContextName) -> Result<(), Error> {
         self.meta().await?;
         let mut attempts = Attempts::new(self, name).at_most(10);
@@ -153,18 +153,18 @@ impl Store {
     }
 
     /// Returns all snapshots of a context that are not forgotten, newest first. Together they may take much
-    /// memory: [`Store::each_snapshot`] keeps none.
+    /// memory; [`Store::each_snapshot`] does not keep them.
     pub async fn log(&self, name: &ContextName) -> Result<Vec<Arc<Snapshot>>, Error> {
         let mut log = Vec::new();
         self.each_snapshot(name, |snapshot| log.push(snapshot)).await?;
         Ok(log)
     }
 
-    /// Calls `each` for every snapshot of a context that is not forgotten, newest first, while others are
-    /// read.
+    /// Calls `each` for every snapshot of a context that is not forgotten, newest first, while further ones
+    /// are read.
     ///
     /// # Errors
-    /// [`Error::NoContext`] and [`Error::Moved`] before the first; others also after some were given.
+    /// [`Error::NoContext`] and [`Error::Moved`] before the first call; other errors may come later.
     pub async fn each_snapshot(
         &self,
         name: &ContextName,
@@ -175,12 +175,12 @@ impl Store {
         futures::stream::iter(numbers.map(|(number, _)| number).filter(|n| *n <= head.key.number))
             .map(|number| async move { Ok(self.read_snapshot(name, number).await?.snapshot) })
             .buffered(16)
-            // A life before the last deletion is not this context's history.
+            // Snapshots before the last deletion belong to another lineage.
             .try_take_while(|s| {
                 let same = s.lineage == head.snapshot.lineage;
                 async move { Ok(same) }
             })
-            // The marks of a move are no states of it.
+            // Terminal snapshots and claims are not states of the context.
             .try_filter(|s| std::future::ready(s.kind == Kind::Normal))
             .try_for_each(|snapshot| {
                 each(snapshot);
@@ -189,7 +189,7 @@ impl Store {
             .await
     }
 
-    /// Returns the numbers of all snapshots, newest first, each with whether it is forgotten.
+    /// Returns the numbers of all snapshots, newest first, and whether each is forgotten.
     pub(crate) async fn list_snapshots(&self, name: &ContextName) -> Result<Vec<(u64, bool)>, Error> {
         let listed = self.listing(name).await?;
         // A tombstone has no bytes.

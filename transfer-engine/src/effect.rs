@@ -1,5 +1,5 @@
-//! What carrying out a step of a plan means: what it is called, which row the base has afterwards, and whether base
-//! and context say the same then. One function for both directions.
+//! The effect of a plan's step: the action to report, the base's row afterwards, and whether base and context
+//! then agree. One function for both directions.
 
 use policy_core::{Entry, Node, Reason, Towards, Verdict};
 
@@ -7,18 +7,18 @@ use crate::monitor::Action;
 use crate::plan::{PlanStep, archive_of, stands};
 use crate::state::{BaseRow, DeltaState};
 
-/// What a step means once it is carried out.
+/// The effect of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Effect {
     pub(crate) action: Action,
-    /// The row that the base has afterwards, if any; `None` leaves it as it was.
+    /// The base's row afterwards: `Some(None)` removes the row, `None` leaves it unchanged.
     pub(crate) base: Option<Option<BaseRow>>,
-    /// Whether the context says of the path what the base says.
+    /// Whether the context and the base agree on the path.
     pub(crate) agrees: bool,
 }
 
-/// Returns what a step means. `uploaded` is the time of what it writes to the context, by the store's clock, in
-/// seconds since 1970.
+/// Returns the effect of a step. `uploaded` is the time of what the step writes to the context, by the
+/// store's clock, in seconds since 1970.
 pub(crate) fn effect(step: &PlanStep, towards: Towards, uploaded: i64) -> Effect {
     let base = match towards {
         Towards::Store => base_after_push(step, uploaded),
@@ -44,13 +44,13 @@ fn action(step: &PlanStep, towards: Towards) -> Action {
 
 fn base_after_push(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
     let writes = matches!(step.decision.verdict, Verdict::Write | Verdict::KeepBoth);
-    // What is not written now has the time that it has in the context.
+    // What is not written now keeps the time that it has in the context.
     let there = step.remote.as_ref().filter(|_| !writes).map(|row| row.0.entry.uploaded);
     let local = || local_row(step, there.unwrap_or(uploaded));
     match (step.decision.verdict, step.decision.reason) {
         (Verdict::KeepBoth, _) if step.local.is_none() => None,
-        // A directory that was implied, and that the context dropped: what implied it leaves the base, and it must
-        // not look new afterwards.
+        // A directory was implied, and the context dropped it. What implied it leaves the base, so the
+        // directory needs a row, or it would look new afterwards.
         (_, Reason::DeletedThere | Reason::ChangedThere) if step.base.is_none() => local().map(Some),
         (Verdict::Write | Verdict::KeepBoth, _) => Some(local()),
         (Verdict::Delete, _) => Some(None),
@@ -61,15 +61,16 @@ fn base_after_push(step: &PlanStep, uploaded: i64) -> Option<Option<BaseRow>> {
 fn base_after_pull(step: &PlanStep) -> Option<Option<BaseRow>> {
     let local = || local_row(step, step.remote.as_ref().map_or(0, |row| row.0.entry.uploaded));
     match (step.decision.verdict, step.decision.reason) {
-        // What was brought, or is kept beside, is what both have from now on; what is here is a change against it.
+        // Both sides now have the pulled version, or the one that is kept as a copy. The local version counts
+        // as a change from it.
         (Verdict::Write | Verdict::KeepBoth | Verdict::Delete, _) => {
             let there = step.remote.as_ref().map(|row| row.0.entry.clone());
             let there = there.or_else(|| step.remote_implied.then_some(Entry::IMPLIED_DIR));
             Some(there.map(|entry| BaseRow::new(step.path.clone(), entry, None)))
         }
         (Verdict::HoldBack, Reason::DeletedThereHeld) if step.base.is_none() => local().map(Some),
-        // They agree on the content, so that its deletion is one; the mode that is here is a change against it, for
-        // which it has to be looked at again.
+        // Both sides agree on the content, so a later deletion of it is a deletion. The local mode is a
+        // change from the base, so the file must be compared again.
         (Verdict::Keep, Reason::Modes) => {
             let there = step.remote.as_ref().map(|row| &row.0.entry).filter(|there| !there.is_dir())?;
             let row = BaseRow::new(step.path.clone(), there.clone(), None);
@@ -79,28 +80,29 @@ fn base_after_pull(step: &PlanStep) -> Option<Option<BaseRow>> {
     }
 }
 
-/// Returns the row after a step that changes neither side.
+/// Returns the base's row after a step that changes neither side.
 fn base_after_neither(step: &PlanStep, local: impl Fn() -> Option<BaseRow>) -> Option<Option<BaseRow>> {
     match (step.decision.verdict, step.decision.reason) {
         (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
         (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
-        // So that it need not be read each time to know that it is what was recycled.
+        // With the row, the file need not be read again each time to see that it is the recycled version.
         (Verdict::Withhold, Reason::Recycled) => local().map(Some),
         _ => None,
     }
 }
 
-/// Returns the row of what is in the mount.
+/// Returns the base's row for the mount's version.
 fn local_row(step: &PlanStep, uploaded: i64) -> Option<BaseRow> {
     let DeltaState::Present { entry, seen, trusted, .. } = &step.local.as_ref()?.state else { return None };
     let row = BaseRow::new(step.path.clone(), Entry { uploaded, ..entry.clone() }, seen.filter(|_| *trusted));
     Some(BaseRow { archive: archive_of(step, entry), ..row })
 }
 
-/// Whether the context says after the step what the base says.
+/// Whether context and base agree on the path after the step.
 fn agrees(step: &PlanStep, towards: Towards, base_after: Option<&Option<BaseRow>>) -> bool {
     if step.recycled {
-        // The context keeps an entry without content for what it recycled: a new file there may have to be withheld.
+        // The context keeps an entry without content for a recycled file, and a new file at the path may have
+        // to be withheld.
         return false;
     }
     let base = match base_after {
@@ -115,13 +117,13 @@ fn agrees(step: &PlanStep, towards: Towards, base_after: Option<&Option<BaseRow>
     match (base.map(|row| &row.entry), step.remote.as_ref().map(|row| &row.0.entry)) {
         (None, None) => true,
         (Some(base), Some(there)) => base.agrees_with(there),
-        // One of them lists a directory that the other implies.
+        // One of them lists a directory that is implied in the other.
         (Some(entry), None) => step.remote_implied && entry.agrees_with(&Entry::IMPLIED_DIR),
         (None, Some(_)) => false,
     }
 }
 
-/// Whether the mount's file has the content that the context's has, so that only the mode differs.
+/// Whether the mount's file has the same content as the context's, so that only the modes differ.
 pub(crate) fn has_same_content(step: &PlanStep) -> bool {
     let local = match &step.local {
         Some(row) => row.present().map(|(entry, _)| entry),
@@ -183,7 +185,7 @@ mod tests {
         }
     }
 
-    /// Returns the step that a plan has for these three sides; a local side like the base has no row.
+    /// Returns a plan's step for these three sides. If the local side equals the base, it has no row.
     fn step(
         base: &Option<Entry>,
         local: &Option<Entry>,
@@ -212,7 +214,7 @@ mod tests {
         }
     }
 
-    /// Calls `check` with everything that three sides can be, under all rules.
+    /// Calls `check` with every combination of the three sides, under all rules.
     fn each(mut check: impl FnMut(&PlanStep, Towards, [Option<&Entry>; 3])) {
         for towards in [Towards::Store, Towards::Mount] {
             for rules in all_rules() {
@@ -234,7 +236,7 @@ mod tests {
         each(|step, towards, [base, local, remote]| {
             let effect = effect(step, towards, 9);
             let verdict = step.decision.verdict;
-            // What the context holds afterwards.
+            // The entry in the context afterwards.
             let there = match (towards, verdict) {
                 (Towards::Store, Verdict::Write | Verdict::KeepBoth) => local,
                 (Towards::Store, Verdict::Delete) => None,
@@ -252,7 +254,7 @@ mod tests {
             if verdict == Verdict::Write {
                 assert!(same(after, if towards == Towards::Store { local } else { remote }), "{step:?}");
             }
-            // What is put off is to be decided again from the same base.
+            // What is postponed has to be decided again from the same base.
             if matches!(verdict, Verdict::HoldBack | Verdict::Withhold | Verdict::Stop) && base.is_some() {
                 assert_eq!(effect.base, None, "{step:?}");
             }

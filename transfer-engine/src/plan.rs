@@ -1,4 +1,4 @@
-//! The plan of a sync as a stream: base, local differences and head, merged and decided.
+//! The plan of a sync as a stream: base, local differences and head are merged, and each path is decided.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -38,7 +38,7 @@ impl TreeRow for RemoteRow {
 
 pub(crate) type PlanStep = Step<BaseRow, DeltaRow, RemoteRow>;
 
-/// Whether something is at the path in the mount before the step.
+/// Whether the mount has something at the path before the step.
 pub(crate) fn stands(step: &PlanStep) -> bool {
     match &step.local {
         Some(row) => matches!(row.state, DeltaState::Present { .. }),
@@ -46,41 +46,41 @@ pub(crate) fn stands(step: &PlanStep) -> bool {
     }
 }
 
-/// Returns what is known of the archive at the step's path, if it is the one with this entry.
+/// Returns what is known of the archive at the step's path, if its entry is still `entry`.
 pub(crate) fn archive_of(step: &PlanStep, entry: &Entry) -> Archive {
     step.base.as_ref().map_or(Archive::No, |base| base.archive_of(entry))
 }
 
-/// Whether what was in the archive that the context has came out, here or elsewhere.
+/// Whether the context's archive was extracted, here or elsewhere.
 pub(crate) fn was_extracted(step: &PlanStep) -> bool {
     step.remote
         .as_ref()
         .is_some_and(|there| there.0.extracted || archive_of(step, &there.0.entry).is_extracted())
 }
 
-/// What the head holds.
+/// The content of the head.
 pub(crate) enum Remote<'a> {
-    /// Exactly what the base says: only paths that differ locally need a look.
+    /// Exactly what the base says, so that only paths that differ locally are examined.
     AsBase,
     /// What these segments say.
     Segments(BoxStream<'a, Result<(usize, Vec<TreeEntry>), Error>>),
 }
 
-/// Which paths a sync deals with: those in scope, restricted to what was asked for.
+/// Which paths a sync covers: those in scope, restricted to the requested ones.
 pub(crate) struct Filter {
     pub(crate) scope: Arc<Scope>,
     pub(crate) only: Vec<TreePath>,
-    /// Our own state, store and files, should they lie inside the mount.
+    /// The program's own state, store and files, if they are inside the mount.
     pub(crate) own: OwnPlaces,
-    /// Whether other file systems are out of scope, and those that a scan has met so far.
+    /// Whether other file systems are out of scope; and those that the scan has found so far.
     pub(crate) one_file_system: bool,
     pub(crate) closed: FileSystems,
-    /// How archives that are brought are extracted, where they are.
+    /// How archives are extracted when they are pulled, if they are.
     pub(crate) extract: Option<ExtractPolicy>,
 }
 
 impl Filter {
-    /// Returns the filter of a sync of everything in scope, without places of our own.
+    /// Returns a filter for everything in scope, without files of the program.
     #[cfg(test)]
     pub(crate) fn of(scope: Scope) -> Self {
         Self {
@@ -93,14 +93,14 @@ impl Filter {
         }
     }
 
-    /// Whether the path is in scope, and on no file system and in no place that is left out.
+    /// Whether the path is in scope, and neither on an excluded file system nor a file of the program.
     pub(crate) fn in_scope(&self, path: &TreePath, is_dir: bool) -> bool {
         self.scope.contains(path, is_dir)
             && self.own.holding(path).is_none()
             && (self.closed.is_empty() || self.closed.begin_of(path).is_root())
     }
 
-    /// Whether this lies in a directory that leads to what was asked for, and was not asked for itself.
+    /// Whether the entry was not requested itself, but is in a directory that leads to a requested path.
     fn is_beside(&self, entry: &TreeEntry) -> bool {
         let parent = entry.path.parent().unwrap_or_default();
         !entry.recycled
@@ -108,15 +108,15 @@ impl Filter {
             && self.in_scope(&entry.path, entry.entry.is_dir())
     }
 
-    /// Whether the policy extracts an archive of this name when it is brought.
+    /// Whether the policy extracts an archive with this name when it is pulled.
     pub(crate) fn extracts(&self, path: &TreePath) -> bool {
         self.extract.is_some()
             && self.scope.extract_paths().contains(path)
             && ArchiveKind::has_suffix(path.name())
     }
 
-    /// Whether an archive that was extracted before need not be here. One that is asked for by its name is
-    /// wanted for its own sake.
+    /// Whether an archive that was extracted may be missing in the mount. If it was requested by name, it may
+    /// not.
     fn leaves_out(&self, path: &TreePath) -> bool {
         self.extract.as_ref().is_some_and(|e| e.delete_src_file)
             && self.extracts(path)
@@ -149,12 +149,12 @@ impl ScanFilter for Filter {
     }
 }
 
-/// After so many steps, timers and the rest of the runtime have their turn.
+/// After this many steps, the plan yields to other tasks of the runtime, such as timers.
 const TURN: u64 = 512;
 
 type Rows<'a, T> = Box<dyn Iterator<Item = io::Result<T>> + Send + 'a>;
 
-/// A plan being made.
+/// A running plan.
 pub(crate) struct Plan<'a> {
     reconciler: Reconciler<BaseRow, DeltaRow, RemoteRow>,
     base: Rows<'a, BaseRow>,
@@ -162,13 +162,13 @@ pub(crate) struct Plan<'a> {
     remote: Remote<'a>,
     filter: Arc<Filter>,
     towards: Towards,
-    /// What can't be read in the mount.
+    /// Paths of the mount that can't be read.
     unread: Arc<[TreePath]>,
-    /// Files of databases that are gone because what they held is in the database.
+    /// Files of databases that are gone because their content is in the database now.
     folded: BTreeSet<TreePath>,
-    /// What was met beside the paths that were asked for, and its time.
+    /// Entries found beside the requested paths, with their times.
     beside: VecDeque<(TreePath, Timestamp)>,
-    /// Steps so far.
+    /// The number of steps so far.
     steps: u64,
 }
 
@@ -186,19 +186,19 @@ impl<'a> Plan<'a> {
         Self { reconciler, base, local, remote, filter, towards, unread, folded, beside, steps: 0 }
     }
 
-    /// Returns the plan with what can't be read in the mount, and so is not uploaded.
+    /// Adds the paths of the mount that can't be read, and so are not pushed.
     pub(crate) fn without(self, unread: Arc<[TreePath]>) -> Self {
         Self { unread, ..self }
     }
 
-    /// Returns the plan with files of databases that are gone from the mount because what they held is in the database:
-    /// no rule keeps what would spoil it.
+    /// Adds files of databases that are gone from the mount because their content is in the database now. No
+    /// rule may keep them, since they would corrupt the database.
     pub(crate) fn with_folded(self, folded: BTreeSet<TreePath>) -> Self {
         Self { folded, ..self }
     }
 
-    /// Whether an archive that was extracted here is still the only one in the context that has all of what
-    /// came out: then it stays there, and unmarked.
+    /// Whether the archive is still the only complete copy of its content in the context. Then it stays
+    /// there, without the mark that it was extracted.
     pub(crate) fn withholds(&self, step: &PlanStep) -> bool {
         let Some(Archive::Extracted { at: Some(at), .. }) = step.base.as_ref().map(|base| &base.archive)
         else {
@@ -211,7 +211,7 @@ impl<'a> Plan<'a> {
         !asked || self.unread.iter().any(|path| path.is_within(&place) || place.is_within(path))
     }
 
-    /// Leaves an archive where it is of which only what is in it is wanted here.
+    /// Adjusts the decision for extracted archives, whose content is enough here, and for files of databases.
     fn judge(&self, mut step: PlanStep) -> PlanStep {
         let brings = match (self.towards, step.decision.verdict) {
             (Towards::Mount, verdict) => verdict == Verdict::Write,
@@ -239,8 +239,8 @@ impl<'a> Plan<'a> {
         step
     }
 
-    /// Returns what the context has before `path` beside what was asked for, in order, with its time. It is
-    /// known as soon as the step at `path` is.
+    /// Returns the entries that the context has beside the requested paths and before `path`, in order, with
+    /// their times. They are known when the step at `path` is.
     pub(crate) fn beside_before(&mut self, path: Option<&TreePath>) -> Vec<(TreePath, Timestamp)> {
         let end = path.map_or(self.beside.len(), |path| self.beside.partition_point(|(p, _)| p < path));
         self.beside.drain(..end).collect()
@@ -250,7 +250,7 @@ impl<'a> Plan<'a> {
     pub(crate) async fn next(&mut self) -> Result<Option<PlanStep>, Error> {
         self.steps += 1;
         if self.steps.is_multiple_of(TURN) {
-            // A deadline holds for a plan as well.
+            // A deadline also limits the time of a plan.
             tokio::task::yield_now().await;
         }
         let state = |e: io::Error| Error::local("read", "the local state", e);
@@ -263,7 +263,8 @@ impl<'a> Plan<'a> {
             match (&mut self.remote, source) {
                 (Remote::AsBase, _) => {
                     let row = self.local.next().transpose().map_err(state)?;
-                    // An emptied directory that was only implied has no row in the base nor in the head.
+                    // An emptied directory that was only implied has a row neither in the base nor in the
+                    // head.
                     let listed = row.as_ref().filter(|row| !row.is_implied_before());
                     let base = listed.and_then(|row| row.base.clone().map(|base| (row.path.clone(), base)));
                     if let Some((path, entry)) = base {

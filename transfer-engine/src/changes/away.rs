@@ -1,8 +1,9 @@
-//! What was on file systems below the mount that are not there now.
+//! Paths on file systems below the mount that are not mounted now.
 //!
-//! The base says of each path on which file system it was, by the place where that began. If none begins there any
-//! more, it was unmounted; if one does and nothing of the base is in it, it is a fresh one. Either way it is lost for
-//! now, and not deleted. So is what another file system was mounted over.
+//! Each row of the base notes on which file system the path was, by the path at which that file system began.
+//! If no file system begins there any more, it was unmounted. If one does, but has nothing of the base in it,
+//! it is a new, empty one. In both cases the paths are out of reach, and not deleted. So are paths over which
+//! another file system was mounted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,52 +13,52 @@ use policy_core::{TreePath, looks_lost};
 use crate::local::{FileSystems, Looked, MountDir, is_staging, names, prefix};
 use crate::state::{BaseRow, DeltaRow, DeltaState};
 
-/// How many places are named in a warning.
+/// How many paths a warning lists.
 const NAMED: usize = 5;
 
-/// What became of a file system, or of what was in its place.
+/// Why paths are out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// None begins there any more.
+    /// No file system begins here any more.
     Unmounted,
-    /// None does any more since it was looked at.
+    /// The file system vanished after it was scanned.
     Vanished,
-    /// One does, and nothing of what was brought is in it.
+    /// A file system begins here, but has nothing of the base in it.
     Empty,
-    /// One does, and did not before.
+    /// A file system begins here that did not before.
     Covered,
 }
 
-/// A place below the mount of which paths of the base are out of reach.
+/// A path below the mount at which paths of the base are out of reach.
 #[derive(Debug, Clone)]
 pub(crate) struct Away {
     pub(crate) place: TreePath,
     pub(crate) why: Why,
-    /// Paths of the base.
+    /// The number of paths of the base.
     pub(crate) rows: u64,
 }
 
-/// Rows of the base on one file system.
+/// Counts rows of the base on one file system.
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     base: u64,
     present: u64,
 }
 
-/// Where a row of the base is, as seen from the file systems that are there now.
+/// Whether a row of the base is within reach, given the current file systems.
 pub(crate) enum Reach {
-    /// Where it was.
+    /// On the same file system as before.
     There,
-    /// On a file system that is not there.
+    /// On a file system that is not mounted now.
     Unmounted,
-    /// Below this place, where another file system begins now.
+    /// Below this path, where another file system begins now.
     Covered(TreePath),
 }
 
-/// Takes note of what is out of reach while a scan is merged with the base.
+/// Finds the paths that are out of reach, while a scan is merged with the base.
 pub(crate) struct Reaching {
     file_systems: Arc<FileSystems>,
-    /// Whether somebody said that what is gone is meant to be.
+    /// Whether the user allows the deletion of what is gone.
     meant: bool,
     away: BTreeMap<TreePath, Away>,
     counts: BTreeMap<TreePath, Count>,
@@ -68,12 +69,12 @@ impl Reaching {
         Self { file_systems, meant, away: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
-    /// Returns how many components of the path lead to the file system that it is on now.
+    /// Returns how many components of the path lead to its current file system.
     pub(crate) fn depth_of(&self, path: &TreePath) -> u32 {
         self.file_systems.depth_of(path)
     }
 
-    /// Says where a row is that the scan has come to.
+    /// Returns whether the row is within reach.
     pub(crate) fn of(&self, row: &BaseRow) -> Reach {
         let Some(depth) =
             row.depth.filter(|depth| !self.meant && (*depth > 0 || !self.file_systems.is_empty()))
@@ -91,12 +92,12 @@ impl Reaching {
         }
     }
 
-    /// Counts a row that is on an unmounted file system.
+    /// Counts a row on an unmounted file system.
     pub(crate) fn note_unmounted(&mut self, row: &BaseRow) {
         self.note(prefix(&row.path, row.depth.unwrap_or(0)), Why::Unmounted);
     }
 
-    /// Counts a row that is not there and may be below what was mounted at `place`.
+    /// Counts a row that was not found, and that may be hidden by the file system mounted at `place`.
     pub(crate) fn note_covered(&mut self, place: TreePath) {
         self.note(place, Why::Covered);
     }
@@ -105,11 +106,11 @@ impl Reaching {
         self.away.entry(place.clone()).or_insert(Away { place, why, rows: 0 }).rows += 1;
     }
 
-    /// Counts a row whose file system is there.
+    /// Counts a row whose file system is mounted.
     pub(crate) fn count(&mut self, row: &BaseRow, present: bool) {
         if let Some(depth) = row.depth.filter(|depth| *depth > 0) {
             let place = prefix(&row.path, depth);
-            // A directory at which a file system begins is there with it.
+            // The directory at which a file system begins exists together with it.
             if row.path != place {
                 let count = self.counts.entry(place).or_default();
                 count.base += 1;
@@ -118,7 +119,7 @@ impl Reaching {
         }
     }
 
-    /// Ends it. `whole` says whether all of the mount was looked at.
+    /// Returns the result. `whole` says whether the whole mount was scanned.
     pub(crate) fn finish(mut self, mount: &MountDir, whole: bool) -> AwayOnes {
         for (place, count) in self.counts.iter().filter(|_| !self.meant) {
             if looks_lost(count.base, count.present) && (whole || is_empty(mount, place)) {
@@ -136,7 +137,7 @@ fn is_empty(mount: &MountDir, place: &TreePath) -> bool {
     dir.is_ok_and(|(names, dir)| names.iter().all(|name| is_staging(&dir, name)))
 }
 
-/// Whether a file system begins at this place.
+/// Whether a file system begins at this path.
 fn begins(mount: &MountDir, place: &TreePath) -> bool {
     let looked = mount.parent(place).and_then(|above| {
         let at = Looked::at(&above, place.name())?;
@@ -145,21 +146,21 @@ fn begins(mount: &MountDir, place: &TreePath) -> bool {
     looked.unwrap_or(false)
 }
 
-/// All that is out of reach.
+/// All paths that are out of reach.
 #[derive(Debug, Default)]
 pub(crate) struct AwayOnes {
     away: BTreeMap<TreePath, Away>,
-    /// How many paths the base has on each file system that is there.
+    /// The number of the base's paths on each mounted file system.
     counts: BTreeMap<TreePath, u64>,
 }
 
 impl AwayOnes {
-    /// Whether the base has paths on a file system below the mount that is there.
+    /// Whether the base has paths on a mounted file system below the mount.
     pub(crate) fn has_file_systems(&self) -> bool {
         !self.counts.is_empty()
     }
 
-    /// Looks once more, after files were read, whether the file systems are still there.
+    /// Checks again, after files were read, whether the file systems are still mounted.
     pub(crate) fn look_again(&mut self, mount: &MountDir) {
         for (place, rows) in std::mem::take(&mut self.counts) {
             if !self.away.contains_key(&place) && !begins(mount, &place) {
@@ -168,7 +169,7 @@ impl AwayOnes {
         }
     }
 
-    /// Takes on what is out of reach in a part of the mount that was read on its own.
+    /// Adds the paths that are out of reach in a part of the mount that was read separately.
     pub(crate) fn absorb(&mut self, more: Self) {
         for (place, away) in more.away {
             let rows = away.rows;
@@ -176,18 +177,18 @@ impl AwayOnes {
         }
     }
 
-    /// Paths of the base that are out of reach.
+    /// Returns how many paths of the base are out of reach.
     pub(crate) fn rows(&self) -> u64 {
         self.away.values().map(|away| away.rows).sum()
     }
 
-    /// Paths of these that were counted as deleted before that was known.
+    /// Returns how many of those were counted as deleted before that was known.
     pub(crate) fn rows_of_empty(&self) -> u64 {
         self.away.values().filter(|away| away.why == Why::Empty).map(|away| away.rows).sum()
     }
 
-    /// Returns what is left of the rows of the mount: one stands for all that was on a file system. What is there in
-    /// its place keeps its own.
+    /// Returns which rows of the mount remain: those of a whole file system are replaced by one row. Files
+    /// that now exist at a covered path keep their rows.
     pub(crate) fn without(&self) -> impl Fn(&DeltaRow) -> bool + use<> {
         let tops: Vec<(TreePath, Why)> =
             self.away.values().map(|away| (away.place.clone(), away.why)).collect();
@@ -201,14 +202,14 @@ impl AwayOnes {
         }
     }
 
-    /// Returns the places that stand for all below them, as rows in tree order.
+    /// Returns the rows that stand for whole file systems, in tree order.
     pub(crate) fn tops(&self) -> Vec<DeltaRow> {
         let tops = self.away.values().filter(|away| away.why != Why::Covered);
         tops.map(|away| DeltaRow { path: away.place.clone(), base: None, state: DeltaState::Unmounted })
             .collect()
     }
 
-    /// Returns one line about all of it; `None` where there is nothing.
+    /// Returns a warning in one line; `None` if nothing is out of reach.
     pub(crate) fn warning(&self) -> Option<String> {
         let mut parts: Vec<String> = self.away.values().take(NAMED).map(Away::describe).collect();
         let more = self.away.len() - parts.len();

@@ -1,4 +1,4 @@
-//! What is handed from the walk to the readers of files.
+//! What the walk sends to the readers of files.
 
 use std::io;
 
@@ -9,10 +9,10 @@ use crate::local::Fingerprint;
 use crate::monitor::PathProblem;
 use crate::state::{DeltaRow, DeltaState, MemberRow};
 
-/// A file above this is read in steps; below, whole and together with others.
+/// A file above this size is read in steps; smaller ones are read whole, several in a batch.
 pub(crate) const LONG: u64 = 4 << 20;
 
-/// A path to be looked at.
+/// A path to process.
 pub(crate) enum Work {
     /// Nothing has to be read.
     Row(DeltaRow),
@@ -24,7 +24,7 @@ pub(crate) enum Work {
 pub(crate) struct Batch {
     pub(crate) work: Vec<Work>,
     pub(crate) bytes: u64,
-    /// How many files were to be read before, where they come in the order of the tree.
+    /// How many files to read came before, if files are read in tree order.
     pub(crate) after: Option<u32>,
     /// Long files of this batch.
     pub(crate) long: Vec<Work>,

@@ -1,30 +1,30 @@
-//! Files that a walk has met and that may be databases of SQLite: their members follow.
+//! Files that may be SQLite databases: their other members follow in the walk.
 
 use policy_core::{Entry, TreePath};
 
 use crate::local::Fingerprint;
 use crate::state::MemberRow;
 
-/// A file that the walk has met, whose members may follow: their names begin with its own.
+/// A file from the walk, whose members may follow: their names begin with its own.
 pub(super) struct Candidate {
     pub(super) path: TreePath,
     pub(super) base: Option<Entry>,
     pub(super) known: Option<Fingerprint>,
     pub(super) size: u64,
-    /// Whether it is read, and so found to be a database, without being asked for.
+    /// Whether the file is read anyway, so that the reader finds out whether it is a database.
     pub(super) changed: bool,
     pub(super) is_database: Option<bool>,
-    /// Members that did not change.
+    /// Members that have not changed.
     pub(super) waiting: Vec<MemberRow>,
     pub(super) is_wanted: bool,
 }
 
-/// The files whose names the path that is being looked at begins with.
+/// The files whose names are a prefix of the current path.
 #[derive(Default)]
 pub(crate) struct Candidates(Vec<Candidate>);
 
 impl Candidates {
-    /// Notes a file that was found; `base` is what it is if it did not change.
+    /// Adds a file that was found. `base` is its entry if it has not changed.
     pub(crate) fn note(&mut self, path: TreePath, base: Option<Entry>, print: Fingerprint) {
         while self.0.last().is_some_and(|last| !path.as_bytes().starts_with(last.path.as_bytes())) {
             self.0.pop();

@@ -1,12 +1,12 @@
-//! Where a mount differs from its base: the scan, merged with the base; what may have changed is read, and
-//! in an upload its new chunks are sent on the way.
+//! Finds where a mount differs from its base. The scan is merged with the base, and files that may have
+//! changed are read. In a push, their new chunks are sent on the way.
 //!
 //! ```text
 //! scan ─┐
 //!       ├─► merge ─► batches ─► read, cut, hash, compress ─► rows, in order
 //! base ─┘                                └──────────────────► blocks ─► packs
 //! ```
-//! With a deadline the batches are sorted by importance before they are read (`ordered.rs`).
+//! With a deadline, the batches are sorted by importance before they are read (`ordered.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -32,13 +32,13 @@ use crate::packing::Added;
 use crate::state::{DeltaRow, DeltaState, MemberRow, Runs};
 use crate::tree::ChunkIndex;
 
-/// What the local differences are for.
+/// What the local differences are needed for.
 pub(crate) enum Purpose<'a, 'b> {
-    /// They are only counted.
+    /// To count them.
     Count,
-    /// They are sent.
+    /// To send them.
     Upload(Sending<'a, 'b>),
-    /// They are compared with a head.
+    /// To compare them with a head.
     Download(HeadPaths<'a>),
 }
 
@@ -48,7 +48,7 @@ impl<'a, 'b> From<Option<Sending<'a, 'b>>> for Purpose<'a, 'b> {
     }
 }
 
-/// Compares the mount with the base that the walk was started with.
+/// Compares the mount with the base for which the walk was started.
 pub(crate) async fn local_delta(
     options: &DeltaOptions<'_>,
     walk: Walk,
@@ -94,7 +94,7 @@ pub(crate) async fn local_delta(
             }
             (consumed, _) => consumed,
         };
-        // The walk waits until its batches are taken, or nobody wants them.
+        // The walk waits until its batches are taken or dropped.
         drop(batches);
         ended
     };
@@ -118,25 +118,25 @@ pub(crate) async fn local_delta(
     Ok(delta)
 }
 
-/// Differences being read.
+/// The state while differences are read.
 pub(crate) struct Reading<'a, 'b, 'c> {
     pub(crate) options: &'a DeltaOptions<'a>,
     pub(crate) delta: LocalDelta,
     pub(crate) readers: Readers,
     pub(crate) sending: Option<Sending<'b, 'c>>,
-    /// The head of a download.
+    /// The head of a pull.
     pub(crate) head: Option<HeadPaths<'b>>,
     pub(crate) progress: Progress,
     pub(crate) new_bytes: u64,
-    /// What may have to be sent, if there is a limit to it.
+    /// The sizes of what may have to be sent, if there is a limit.
     pub(crate) sizes: Option<Subtrees>,
-    /// The files of databases that are still to be read.
+    /// The files of databases that have not been read yet.
     pub(crate) units: Runs<MemberRow>,
     pub(crate) monitor: &'a dyn Monitor,
 }
 
 impl Reading<'_, '_, '_> {
-    /// Reads everything as it comes: short files in the order of the tree, long ones after them.
+    /// Reads everything in the order of the walk: short files in tree order, long ones after them.
     async fn in_order(&mut self, incoming: &mut mpsc::Receiver<Batch>) -> Result<(), Error> {
         let env = self.options.mount.env().clone();
         let mut reading = futures::stream::FuturesOrdered::new();
@@ -145,7 +145,7 @@ impl Reading<'_, '_, '_> {
         let mut open = true;
         while open || !reading.is_empty() {
             if open && self.is_round_over() {
-                // What was not met counts as it did before, and comes with the next round.
+                // What was not scanned counts as unchanged, and belongs to the next round.
                 incoming.close();
                 (open, self.delta.is_whole) = (false, false);
             }
@@ -183,8 +183,8 @@ impl Reading<'_, '_, '_> {
         self.sending.as_ref().is_some_and(|s| s.sink.is_round_over())
     }
 
-    /// Reads what a file is about to be spared by, once there is one: the head's chunks, and those of packs
-    /// that an earlier upload has put.
+    /// Loads what can spare the next file's chunks from being sent, before the first file is read: the chunks
+    /// of the head, and of packs that an earlier push has put.
     pub(crate) async fn learn_chunks(&mut self) -> Result<(), Error> {
         let Some(sending) = &mut self.sending else { return Ok(()) };
         if sending.chunks.head().is_none() {
@@ -205,7 +205,7 @@ impl Reading<'_, '_, '_> {
         self.settle(Ok(read), true).await
     }
 
-    /// Takes what was read of a batch; its rows come in the order of the tree, or apart from it.
+    /// Processes a batch that was read. Its rows are in tree order, or `apart` from it.
     pub(crate) async fn settle(&mut self, read: Result<Read, JobLost>, apart: bool) -> Result<(), Error> {
         let read = read.map_err(|e| Error::local("read", self.options.mount.path(), io::Error::from(e)))?;
         self.new_bytes += read.new_bytes;
@@ -213,7 +213,7 @@ impl Reading<'_, '_, '_> {
         if let Some(sending) = &mut self.sending {
             sending.sink.pace().note_rows(read.rows.len() as u64);
             for block in read.blocks {
-                // Then the rows below count as not sent, once it is settled what has landed.
+                // The rows below then count as not sent, once it is known what has landed.
                 self.delta.cut_short |= sending.sink.add_block(block).await? == Added::TooLate;
             }
         }

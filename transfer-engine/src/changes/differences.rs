@@ -1,4 +1,4 @@
-//! The local differences: rows in the order of the tree, some of them read apart.
+//! The local differences: rows in tree order, and rows that were read out of order.
 
 use std::io;
 use std::iter::Peekable;
@@ -15,35 +15,34 @@ use super::together::Together;
 use crate::local::{FileSystems, Look};
 use crate::state::{DeltaRow, DeltaState, Runs, Spool};
 
-/// The local differences, and what was counted on the way.
+/// The local differences and their figures.
 pub(crate) struct LocalDelta {
     pub(crate) rows: Spool<DeltaRow>,
-    /// Rows that did not come in the order of the tree: those of long files, and with a deadline of all.
+    /// Rows that were not read in tree order: those of long files, and with a deadline all rows.
     pub(crate) others: Runs<DeltaRow>,
     pub(crate) stats: DeltaStats,
-    /// The lists that met something.
+    /// The white lists that matched something.
     pub(crate) marks: ListMarks,
-    /// Short files that had grown long when they were read.
+    /// Short files that had become long when they were read.
     pub(crate) grown: Vec<Work>,
     pub(crate) together: Together,
     /// Where other file systems begin.
     pub(crate) file_systems: Arc<FileSystems>,
-    /// What was on file systems that are not there.
+    /// Paths on file systems that are not mounted now.
     pub(crate) away: AwayOnes,
-    /// Whether reading ended before everything was read.
+    /// Whether reading stopped before everything was read.
     pub(crate) cut_short: bool,
-    /// Whether the mount was looked through to its end.
+    /// Whether the mount was scanned to its end.
     pub(crate) is_whole: bool,
-    /// What is in the store, where not everything is.
+    /// The chunks that are in the store, if not all of them are.
     pub(crate) landed: Option<Landed>,
-    /// What is known of the moment at which the mount was looked through.
+    /// The record of changes during the scan.
     pub(crate) look: Arc<Look>,
-    /// What the look before this one came to.
+    /// The result of the previous scan.
     pub(crate) before: Option<Box<LocalDelta>>,
-    /// Whether the mount was still changing when it was looked at last. Then what is in doubt is not taken as
-    /// deleted.
+    /// Whether the mount was still changing in the last scan. If so, paths in doubt do not count as deleted.
     pub(crate) unsettled: bool,
-    /// What is read on its own, each a part of the mount that nothing else here is about.
+    /// The results of parts of the mount that were read separately; nothing else here covers those parts.
     pub(crate) parts: Vec<LocalDelta>,
 }
 
@@ -68,14 +67,14 @@ impl LocalDelta {
         }
     }
 
-    /// Whether there are rows that say more than that something can't be held.
+    /// Whether there are rows other than those of files that no context can store.
     pub(crate) fn has_rows(&self) -> bool {
         self.rows.len() > self.stats.specials.total
             || !self.others.is_empty()
             || self.parts.iter().any(Self::has_rows)
     }
 
-    /// Adds what was read of a part of the mount on its own.
+    /// Adds the result of a part of the mount that was read separately.
     pub(crate) fn add_part(&mut self, mut part: LocalDelta) {
         self.together.absorb(std::mem::take(&mut part.together));
         count(&mut self.stats, &part.stats);
@@ -87,7 +86,7 @@ impl LocalDelta {
         self.parts.push(part);
     }
 
-    /// Decides, after the last look, what is in doubt.
+    /// Decides, after the last scan, about the paths in doubt.
     pub(crate) fn settle_doubts(&mut self) {
         self.before = None;
         if self.unsettled {
@@ -99,7 +98,7 @@ impl LocalDelta {
         }
     }
 
-    /// Reads all rows in order. A file of which something is not in the store is one that was not sent.
+    /// Reads all rows in order. A file with chunks that are not in the store counts as not sent.
     pub(crate) fn read(&mut self) -> io::Result<impl Iterator<Item = io::Result<DeltaRow>> + Send> {
         let landed = self.landed.as_ref().map(Landed::judge);
         let stays = self.away.without();
@@ -112,7 +111,7 @@ impl LocalDelta {
         Ok(MergedRows { in_order: rows.peekable(), others: tops })
     }
 
-    /// Reads all rows in order, those of the parts as well, with what became of those in doubt.
+    /// Reads all rows in order, including those of the parts, with the decision about the paths in doubt.
     fn decided(&mut self) -> io::Result<Decided<'_>> {
         let believes = !self.unsettled;
         let found =
@@ -153,7 +152,7 @@ where
     type Item = io::Result<DeltaRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // What was read apart holds: a database may have been found to be one only then.
+        // The row that was read out of order counts: the file may have turned out to be a database only then.
         if let (Some(Ok(a)), Some(Ok(b))) = (self.in_order.peek(), self.others.peek())
             && a.path == b.path
         {

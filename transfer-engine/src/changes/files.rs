@@ -1,4 +1,4 @@
-//! Reading what may have changed: short files in batches, long ones in steps.
+//! Reads files that may have changed: short ones in batches, long ones in steps.
 
 use std::io;
 use std::path::Path;
@@ -29,17 +29,17 @@ use crate::packing::{Added, Chunks};
 use crate::state::{DeltaRow, DeltaState, MemberRow};
 use crate::tree::ChunkIndex;
 
-/// What compresses and what does not share a block up to so many bytes. A small push would have two otherwise, of
-/// which each may be asked for on its own.
+/// Up to this many bytes, compressible and incompressible chunks share a block. Otherwise a small push would
+/// have two blocks, which a pull may have to fetch separately.
 const TOGETHER: usize = FILE_MODE_TARGET / 2;
 
-/// What a batch comes to once it is read.
+/// The result of reading a batch.
 #[derive(Default)]
 pub(crate) struct Read {
     pub(crate) rows: Vec<DeltaRow>,
     /// Files that turned out to be long.
     pub(crate) long: Vec<Work>,
-    /// Files that turned out to be of a database.
+    /// Files that turned out to belong to a database.
     pub(crate) members: Vec<MemberRow>,
     pub(crate) together: Together,
     pub(crate) blocks: Vec<SealedBlock>,
@@ -56,7 +56,7 @@ pub(crate) struct Readers {
     pub(crate) mode: UploadMode,
     pub(crate) scope: Arc<Scope>,
     pub(crate) filter: Arc<dyn ScanFilter>,
-    /// Where copies are made of what can't be read in place.
+    /// The directory for copies of files that can't be read in place.
     pub(crate) spool_dir: Arc<Path>,
     pub(crate) buffers: Buffers,
     /// How many bytes of new content a long file may have.
@@ -94,7 +94,7 @@ impl Readers {
         read
     }
 
-    /// Cuts and hashes a file that is in memory, and takes on what has to be sent.
+    /// Cuts and hashes a file that is in memory, and adds the chunks that have to be sent.
     pub(crate) fn chunk(
         &self,
         path: &TreePath,
@@ -118,7 +118,7 @@ impl Readers {
         self.mode == UploadMode::Archive && !self.scope.archive_exclude_paths().contains(path)
     }
 
-    /// Hashes a chunk, and hands it over if it is this reader that has to send it. `after` as for
+    /// Hashes a chunk, and passes it to `send` if this reader has to send it. For `after`, see
     /// [`Chunks::claim`].
     fn take_on(&self, bytes: Bytes, after: Option<u32>, send: impl FnOnce(ChunkId, Bytes)) -> (ChunkId, u32) {
         let id = ChunkId::of(&bytes);
@@ -173,8 +173,8 @@ pub(crate) fn finish_file(path: TreePath, base: Option<Entry>, result: FileRead,
     read.rows.push(row);
 }
 
-/// The blocks of one batch: files as the mode wants them, those that are excepted from it, and what would not get
-/// smaller.
+/// The blocks of one batch: one for files stored as the mode says, one for files that are exempt from it, and
+/// one for chunks that compression would not make smaller.
 pub(crate) struct Blocks {
     small: BlockBuilder,
     large: BlockBuilder,
@@ -192,8 +192,8 @@ impl Blocks {
         }
     }
 
-    /// Makes the blocks of a long file. In either mode its chunks are not put together, so that a part of
-    /// it can be read on its own.
+    /// Makes the blocks of a long file. Whatever the mode, its chunks are not put into one block, so that a
+    /// part of the file can be read alone.
     fn of_long(archived: bool) -> Self {
         let mut blocks = Self::new();
         if archived {
@@ -213,7 +213,7 @@ impl Blocks {
         if !builder.takes(bytes.len()) {
             self.sealed.extend(builder.finish());
         }
-        // A chunk is never empty, and `takes` has said that there is room.
+        // A chunk is never empty, and `takes` said that there is room.
         let pushed = builder.push(id, bytes);
         debug_assert!(pushed.is_ok(), "{pushed:?}");
         if builder.is_full() {
@@ -221,7 +221,7 @@ impl Blocks {
         }
     }
 
-    /// Returns the blocks of a batch of which so many bytes were read.
+    /// Returns the blocks of a batch for which `bytes_read` bytes were read.
     pub(crate) fn finish_of(self, bytes_read: u64) -> Vec<SealedBlock> {
         detach(self.finish(), bytes_read)
     }
@@ -237,13 +237,13 @@ impl Blocks {
     }
 }
 
-/// Who is told how far it has come.
+/// Receives the progress of a long file.
 pub(crate) struct Told<'a> {
     pub(crate) progress: &'a mut Progress,
     pub(crate) monitor: &'a dyn Monitor,
 }
 
-/// Reads a long file: one step after the other, each hashed and compressed while the next is read.
+/// Reads a long file in steps. Each step is hashed and compressed while the next is read.
 pub(crate) async fn read_long(
     readers: &Readers,
     work: Work,
@@ -260,7 +260,7 @@ pub(crate) async fn read_long(
             Ok(result) => result,
             Err(LongError::Lost(e)) => return Err(lost(e)),
             Err(LongError::Store(e)) => return Err(e),
-            // Whoever adds it up finds that it is too much.
+            // The caller adds up the bytes and reports the error.
             Err(LongError::TooMuch) => return Ok(read),
         };
         if !matches!(result, Err(ReadError::Unstable)) {
@@ -278,11 +278,11 @@ pub(crate) async fn read_long(
 pub(crate) enum LongError {
     Lost(JobLost),
     Store(Error),
-    /// There is more new content than is allowed.
+    /// The file has more new content than is allowed.
     TooMuch,
 }
 
-/// What a file was found to be: its stat, whether that can be trusted later, its chunks.
+/// The result of reading a file: its fingerprint, whether that can be trusted later, and its chunks.
 pub(crate) type FileRead = Result<(Fingerprint, bool, Vec<(ChunkId, u32)>), ReadError>;
 
 pub(crate) async fn read_long_once(
@@ -303,7 +303,7 @@ pub(crate) async fn read_long_once(
     }
 }
 
-/// Reads an open file to its end, and sends what is new.
+/// Reads an open file to its end, and sends its new chunks.
 pub(crate) async fn stream(
     readers: &Readers,
     path: &TreePath,
@@ -314,7 +314,7 @@ pub(crate) async fn stream(
 ) -> Result<FileRead, LongError> {
     let (env, size) = (readers.mount.env(), file.size());
     let archived = readers.is_archived(path);
-    // Each step is read once the one before is, while those before are hashed and compressed.
+    // Steps are read one after the other, while earlier ones are hashed and compressed.
     let steps = futures::stream::unfold((Some(file), env.clone()), |(file, env)| async move {
         let mut file = file?;
         let step = env.blocking(move || {
@@ -390,7 +390,7 @@ pub(crate) enum Hashed {
     Failed(ReadError),
 }
 
-/// What one step of a long file comes to.
+/// The result of one step of a long file.
 pub(crate) struct StepRead {
     chunks: Vec<(ChunkId, u32)>,
     blocks: Vec<SealedBlock>,
@@ -431,7 +431,7 @@ mod tests {
     use crate::format::Codec;
     use crate::format::fixture::{SplitMix, text};
 
-    /// The codecs and raw lengths of the blocks that so many chunks of text, and of random bytes, come to.
+    /// Returns the codecs and raw lengths of the blocks for this many chunks of text and of random bytes.
     fn blocks_of(texts: u64, random: u64, len: usize, archived: bool) -> Vec<(Codec, usize)> {
         let mut blocks = Blocks::new();
         for seed in 0..texts.max(random) {
@@ -474,7 +474,7 @@ mod tests {
             buffers: buffers.clone(),
             allowance: u64::MAX,
         };
-        // Of three chunks, so many are known, and so many are text.
+        // Each file has three chunks, of which some are known and some are text.
         let cases = [(0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (0, 3)];
         for (seed, (known, texts)) in (0..).zip(cases) {
             let mut buffer = buffers.take();
@@ -493,7 +493,7 @@ mod tests {
             let stored = blocks.iter().filter(|block| block.codec == Codec::Stored);
             assert_eq!(stored.clone().count(), 3 - known - texts);
             assert!(stored.into_iter().all(|block| block.bytes.len() == 300_000));
-            // With all of it in use nothing is spared by copies.
+            // If the whole buffer is in use, copying would save nothing.
             let next = buffers.take();
             assert_eq!(next.as_ptr() == place, known + texts > 0);
         }

@@ -1,4 +1,4 @@
-//! Git repositories that are written while they are read: names before objects, and again if something was missed
+//! Reads git repositories that change meanwhile: names before objects, and again if an object was missed
 //! (`local/git_dir.rs` says why).
 
 use std::io;
@@ -18,19 +18,19 @@ use crate::local::{Fingerprint, GitPart, Look, MountDir, ScanFilter};
 use crate::monitor::{Monitor, PathProblem};
 use crate::state::{BaseRow, DeltaRow, DeltaState};
 
-/// How often a repository is read that does not come to rest.
+/// How often a repository is read if it keeps changing.
 const ROUNDS: u32 = 12;
-/// How often its names are looked at until they are at rest.
+/// How often its names are scanned if they keep changing.
 const NAMES_LOOKS: u32 = 4;
-/// The pause before each of these.
+/// The pause before each further scan of the names.
 const PAUSE: Duration = Duration::from_millis(13);
 
-/// A part of the mount that is read on its own.
+/// A part of the mount that is read separately.
 #[derive(Debug, Clone)]
 pub(crate) enum Part {
-    /// All but these repositories.
+    /// Everything outside these repositories.
     Outside(Arc<[TreePath]>),
-    /// A part of one of them.
+    /// One part of a repository.
     Inside(TreePath, GitPart),
 }
 
@@ -46,7 +46,7 @@ impl Part {
     fn may_hold(&self, dir: &TreePath) -> bool {
         match self {
             Self::Outside(_) => self.holds(dir),
-            // The lists of objects lie among these.
+            // `objects/info` belongs to the names.
             Self::Inside(unit, GitPart::Names) => {
                 dir.is_within(unit) && (self.holds(dir) || dir.name() == b"objects")
             }
@@ -57,12 +57,13 @@ impl Part {
         }
     }
 
-    /// Returns how a part is read of what `whole` is about.
+    /// Returns the options for reading the part, given those for the whole.
     pub(crate) fn of<'a>(&self, whole: &DeltaOptions<'a>) -> DeltaOptions<'a> {
         let (from, file_systems, is_of_all) = match self {
-            // What is left out is left out of the base as well: a file system without any of it may be a fresh one.
+            // The base is also filtered. So a file system on which all rows are left out may look like a new
+            // one.
             Self::Outside(_) => (whole.from.clone(), Arc::default(), whole.is_of_all),
-            // Those above it are not met again.
+            // File systems above the repository are not found again.
             Self::Inside(unit, _) => (unit.clone(), whole.file_systems.clone(), false),
         };
         let filter = Arc::new(PartFilter { all: whole.filter.clone(), part: self.clone() });
@@ -95,8 +96,8 @@ impl ScanFilter for PartFilter {
     }
 }
 
-/// Reads repositories, one after the other; what they come to are parts of the whole. `before` is what an earlier
-/// look has read of them.
+/// Reads repositories one after the other, and returns parts of the whole. `before` is what an earlier scan
+/// has read of them.
 pub(crate) async fn read_units(
     options: &DeltaOptions<'_>,
     units: &[TreePath],
@@ -127,7 +128,7 @@ struct Unit<'u, 'a, 's, 'b, B> {
 }
 
 impl<B: Fn() -> Result<Rows, Error>> Unit<'_, '_, '_, '_, B> {
-    /// Reads the repository; `None` if it could not be had whole.
+    /// Reads the repository; `None` if it kept changing.
     async fn read(&mut self, before: Option<Box<LocalDelta>>) -> Result<Option<[LocalDelta; 2]>, Error> {
         let (mut names, mut objects) = (None, before.map(|before| *before));
         let mount = self.options.mount;
@@ -140,7 +141,7 @@ impl<B: Fn() -> Result<Rows, Error>> Unit<'_, '_, '_, '_, B> {
                 continue;
             }
             let read = self.read_names(names.take()).await?;
-            // Packs that were put there a moment ago could change unseen.
+            // A pack that was added just now could still change unnoticed.
             let packs = objects.as_ref().map_or_else(Vec::new, |objects: &LocalDelta| objects.look.packs());
             if !are_quiet(mount, &packs, &Look::begin(mount.env())) {
                 pause(mount, PAUSE).await?;
@@ -158,7 +159,7 @@ impl<B: Fn() -> Result<Rows, Error>> Unit<'_, '_, '_, '_, B> {
         Ok(None)
     }
 
-    /// Reads what names objects, again until it is at rest: a ref may move to `packed-refs` meanwhile.
+    /// Reads the names, and again until they do not change: a ref may move to `packed-refs` meanwhile.
     async fn read_names(&mut self, before: Option<LocalDelta>) -> Result<LocalDelta, Error> {
         let mut names = self.look(GitPart::Names, before).await?;
         for _ in 1..NAMES_LOOKS {
@@ -182,7 +183,7 @@ impl<B: Fn() -> Result<Rows, Error>> Unit<'_, '_, '_, '_, B> {
         local_delta(&options, walk, self.sending.as_mut().map(Sending::once).into(), self.monitor).await
     }
 
-    /// Leaves the repository as the context has it.
+    /// Gives up on the repository, which stays as it is in the context.
     fn give_up(&self) -> Result<LocalDelta, Error> {
         self.monitor.problem(&PathProblem {
             path: self.unit.clone(),
@@ -210,7 +211,7 @@ impl<B: Fn() -> Result<Rows, Error>> Unit<'_, '_, '_, '_, B> {
     }
 }
 
-/// Whether these directories are as they were when the look began.
+/// Whether these directories have not changed since the scan started.
 fn are_quiet(mount: &MountDir, dirs: &[TreePath], look: &Look) -> bool {
     dirs.iter().all(|dir| match mount.stat(dir) {
         Ok(Some(stat)) => !look.is_fresh(&Fingerprint::of(&stat)),

@@ -1,5 +1,5 @@
-//! Which new files of the mount a download need not read: those at whose paths the head has nothing, nor above or
-//! below them. Nothing is compared with what is in them.
+//! Which new files a pull need not read: those for which the head has nothing at the path, above it, or below
+//! it. There is nothing to compare their content with.
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -12,30 +12,30 @@ use crate::format::TreeEntry;
 use crate::state::DeltaRow;
 use crate::tree::Tree;
 
-/// So many segments are read past rather than beginning anew.
+/// Up to this many segments are skipped by reading them, rather than by starting a new stream.
 const READ_PAST: usize = 8;
 
-/// The paths of a head, for one who asks for some of them, in the order of the tree.
+/// The paths of a head, which are asked for in tree order.
 pub(crate) struct HeadPaths<'a> {
-    /// `None` where the base has every path that the head has.
+    /// `None` if the base has every path of the head.
     tree: Option<Tree<'a>>,
     segments: BoxStream<'a, Result<(usize, Vec<TreeEntry>), Error>>,
-    /// The segment that was read last.
+    /// The segment that was read last, with its index.
     here: Option<(usize, Vec<TreeEntry>)>,
 }
 
 impl<'a> HeadPaths<'a> {
-    /// Asks the segments of a tree; none of them are read before they are needed.
+    /// Uses the segments of a tree. None is read before it is needed.
     pub(crate) fn of(tree: Tree<'a>) -> Self {
         Self { tree: Some(tree), segments: futures::stream::empty().boxed(), here: None }
     }
 
-    /// Knows that the head has no path that the base has not.
+    /// Declares that the head has no path that the base lacks.
     pub(crate) fn as_base() -> Self {
         Self { tree: None, segments: futures::stream::empty().boxed(), here: None }
     }
 
-    /// Takes the files out of a batch that need not be read.
+    /// Removes the files from a batch that need not be read.
     pub(crate) async fn spare(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let Batch { work, long, stats, .. } = batch;
         let mut new: Vec<&mut Work> = work.iter_mut().chain(long).filter(|work| is_new(work)).collect();
@@ -55,7 +55,7 @@ impl<'a> HeadPaths<'a> {
         Ok(())
     }
 
-    /// Whether the head has something at a path, below it, or a file or link above it.
+    /// Whether the head has something at or below a path, or a file or link above it.
     async fn concerns(&mut self, path: &TreePath) -> Result<bool, Error> {
         let Some(tree) = &self.tree else { return Ok(false) };
         let all = &tree.snapshot.segments;
@@ -80,7 +80,7 @@ impl<'a> HeadPaths<'a> {
         let at = entries.partition_point(|entry| entry.path < *path);
         let next = entries.get(at).map(|entry| &entry.path);
         let next = next.or_else(|| all.get(index + 1).map(|segment| &segment.first));
-        // Whatever the head had below a leaf would come between the two.
+        // Anything that the head had below that file or link would come between the two entries.
         let above = at.checked_sub(1).map(|before| &entries[before]);
         let is_leaf_above = |entry: &TreeEntry| !entry.entry.is_dir() && path.is_below(&entry.path);
         Ok(next.is_some_and(|next| next.is_within(path)) || above.is_some_and(is_leaf_above))

@@ -1,13 +1,13 @@
-//! What a sync has to tell of a mount that is looked at several times.
+//! Holds messages back while a mount is scanned several times.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::monitor::{Monitor, PathEvent, PathProblem, Phase, Progress};
 
-/// So many problems are held until it is known whether they last.
+/// How many errors are held back until it is known whether they persist.
 const MAX_HELD: usize = 10_000;
 
-/// A monitor that hears of problems once it is known that they last, and of progress once.
+/// A monitor that forwards errors only when they persist, and each step of the progress only once.
 pub(crate) struct Holding<'m> {
     to: &'m dyn Monitor,
     held: Mutex<Held>,
@@ -28,7 +28,7 @@ impl<'m> Holding<'m> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins one more look, which meets anew what lasts.
+    /// Starts a further scan, which reports persisting errors again.
     pub(crate) fn look_again(&self) {
         *self.held() = Held { again: true, problems: Vec::new() };
     }

@@ -1,4 +1,4 @@
-//! Which rows count, once it is settled which packs landed.
+//! Which rows count, when it is known which packs have landed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::packing::Chunks;
 use crate::state::{DeltaRow, DeltaState};
 use crate::tree::ChunkIndex;
 
-/// The chunks that may be referred to, once it is settled which packs landed.
+/// The chunks that may be referred to, when it is known which packs have landed.
 pub(crate) struct Landed {
     pub(super) chunks: Arc<Chunks>,
-    /// The paths of databases of which not everything is there.
+    /// The paths of databases that are not completely in the store.
     pub(super) broken: Arc<BTreeSet<TreePath>>,
 }
 
@@ -30,7 +30,7 @@ impl Landed {
 }
 
 impl Judge {
-    /// Returns the row; a file of which something is not in the store is one that was not sent.
+    /// Returns the row. A file with chunks that are not in the store counts as not sent.
     pub(crate) fn settle(&self, row: DeltaRow) -> DeltaRow {
         match &row.state {
             DeltaState::Absent if self.broken.contains(&row.path) => {

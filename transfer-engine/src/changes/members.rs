@@ -1,4 +1,4 @@
-//! Which files the merge hands over as members of a database.
+//! Which files the merge passes on as members of a database.
 
 use policy_core::TreePath;
 
@@ -8,7 +8,8 @@ use crate::local::sqlite::{self, Member};
 use crate::state::{BaseRow, DeltaRow, DeltaState, MemberRow};
 
 impl Merge<'_> {
-    /// Takes a file that belongs to a database, if it does: it is read with it. `found` is its stat in the mount.
+    /// Takes a file that belongs to a database, which is read with it; false if it does not. `found` is its
+    /// fingerprint in the mount.
     pub(crate) fn is_member(
         &mut self,
         path: &TreePath,
@@ -37,7 +38,7 @@ impl Merge<'_> {
             return false;
         }
         if member == Member::Shm {
-            // Nobody needs it elsewhere, and here it tells of locks.
+            // On another machine the file is useless, and here it is about locks.
             if let Some(base) = row.base {
                 self.row(DeltaRow { path: row.path, base: Some(base), state: DeltaState::Absent });
             }

@@ -1,4 +1,4 @@
-//! The merge of a scan with the base, in batches for the readers of files.
+//! Merges the scan with the base, into batches for the readers of files.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,10 +18,11 @@ use crate::local::{Fingerprint, Found, FoundKind, Look, MountDir, Scan, ScanFilt
 use crate::monitor::PathProblem;
 use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
 
-/// A batch ends at this many bytes to be read, or at so many paths.
+/// The number of bytes to be read at which a batch ends; it also ends at a number of paths.
 const BATCH_BYTES: u64 = 4 << 20;
 
-/// No block is larger than its batch: those of `Archive` mode need many tiny files.
+/// Returns the number of paths at which a batch ends. A block is never larger than its batch, and those of
+/// `Archive` mode need many tiny files.
 fn batch_paths(mode: UploadMode) -> usize {
     match mode {
         UploadMode::File => 512,
@@ -29,10 +30,10 @@ fn batch_paths(mode: UploadMode) -> usize {
     }
 }
 
-/// What the walk before this one came to, for who asks in the order of the tree.
+/// The result of the previous walk, which is asked for in tree order.
 pub(crate) struct Before<'a> {
     rows: Peekable<Box<dyn Iterator<Item = io::Result<DeltaRow>> + 'a>>,
-    /// The files of databases, of which none is read without the others.
+    /// The files of databases; none of them is read without the others.
     members: BTreeSet<TreePath>,
     failed: Option<io::Error>,
 }
@@ -44,7 +45,7 @@ impl<'a> Before<'a> {
         Ok(Self { rows: rows.peekable(), members, failed: None })
     }
 
-    /// Returns the row of a path, which comes after all that were asked for before.
+    /// Returns the row of a path, which must come after all paths asked for before.
     fn at(&mut self, path: &TreePath) -> Option<DeltaRow> {
         loop {
             match self.rows.next_if(|row| row.as_ref().map_or(true, |row| row.path <= *path))? {
@@ -66,15 +67,15 @@ pub(crate) struct Merge<'a> {
     pub(crate) mode: UploadMode,
     pub(crate) out: &'a mpsc::Sender<Batch>,
     pub(crate) batch: Batch,
-    /// Files to be read so far.
+    /// The number of files to be read so far.
     pub(crate) files: u32,
-    /// What is on which file system.
+    /// Which file systems the paths are on.
     pub(crate) reaching: Reaching,
     pub(crate) look: &'a Look,
     pub(crate) before: Option<Before<'a>>,
-    /// What was found last, and whether it is a file or link.
+    /// The last path found, and whether it is a file or link.
     pub(crate) last: Option<(TreePath, bool)>,
-    /// The files that may be databases to which the next one belongs.
+    /// Files that may be the database to which the next file belongs.
     pub(crate) candidates: Candidates,
 }
 
@@ -86,7 +87,7 @@ impl Merge<'_> {
     ) -> io::Result<()> {
         let mut scan = scan.peekable();
         let mut base = base.peekable();
-        // A directory that can't be listed: what was below it is neither there nor deleted.
+        // A directory that can't be listed: nothing below it counts as present or as deleted.
         let mut frozen: Option<TreePath> = None;
         while !self.out.is_closed() {
             let next_base = match base.peek() {
@@ -134,7 +135,7 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// Sends the batch on; false once nobody listens any more.
+    /// Sends the batch; false if the receiver is gone.
     fn send(&mut self) -> bool {
         let next = Batch { after: Some(self.files), ..Batch::default() };
         self.out.blocking_send(std::mem::replace(&mut self.batch, next)).is_ok()
@@ -142,7 +143,7 @@ impl Merge<'_> {
 
     fn both(&mut self, found: Found, row: BaseRow, frozen: &mut Option<TreePath>) {
         if matches!(self.reaching.of(&row), Reach::Unmounted) {
-            // What stands here was below the file system, and says nothing of what was on it.
+            // This was hidden below the file system, and says nothing about what was on it.
             self.marks.note(self.scope, &row.path);
             self.reaching.note_unmounted(&row);
             return;
@@ -192,8 +193,8 @@ impl Merge<'_> {
                     self.file(found.path, *print, base);
                 }
             }
-            // What is in it is invisible, and must not show by its directory: one that a deletion in the
-            // context left standing would come back as new.
+            // The content is invisible, and must not show by its directory: a directory that a deletion in
+            // the context left behind would come back as new.
             FoundKind::Dir { empty: true, hides: true, .. } | FoundKind::Passing => {}
             FoundKind::Symlink { .. } | FoundKind::Dir { .. } => {
                 if let Some(entry) = found.kind.entry() {
@@ -206,7 +207,7 @@ impl Merge<'_> {
     }
 
     fn only_base(&mut self, row: BaseRow, implied: bool, next: Option<&TreePath>, frozen: Option<&TreePath>) {
-        // The scan may have found only now that it is out of scope, with its file system.
+        // The scan may have found only now that the path is on an excluded file system.
         if !self.filter.contains(&row.path, row.entry.is_dir()) {
             return;
         }
@@ -249,8 +250,8 @@ impl Merge<'_> {
         }
     }
 
-    /// Returns what a path of the base is that the scan has not met: whether something counts as being there, and its
-    /// state with whether it is counted; none where it is as it was.
+    /// Returns the state of a base's path that the scan did not find: whether something counts as present,
+    /// and the new state together with whether it counts as a change; `None` if nothing changed.
     fn state_of_absent(
         &self,
         row: &BaseRow,
@@ -261,21 +262,22 @@ impl Merge<'_> {
             return (true, Some((DeltaState::Unreadable, true)));
         }
         if implied {
-            // Something is below it, so it is there: a directory of the mode that needs no row.
+            // Something is below it, so it exists: as a directory with the default mode, which needs no row.
             let is_same = row.entry.agrees_with(&Entry::IMPLIED_DIR);
             return (true, (!is_same).then(|| (present(Entry::IMPLIED_DIR, None, false), true)));
         }
         if self.came_out(row) {
-            // Not the user deleted it: what was in it is here in its place.
+            // The archive was not deleted by the user: its extracted content replaces it.
             return (true, Some((DeltaState::Absent, false)));
         }
-        // A file has taken the place of the directory that it was in: nobody lost that.
+        // A file has replaced the directory that contained it. So the path does not count towards a lost
+        // mount.
         let gave_way = self.last.as_ref().is_some_and(|(last, leaf)| *leaf && row.path.is_below(last));
         (gave_way, Some((DeltaState::Absent, true)))
     }
 
-    /// What is to be thought of something that was not found. It may be there all the same if the directory where it
-    /// should be was changing, or if an earlier walk has met it. `next` is what is found next.
+    /// Returns the state of a path that was not found. The path is in doubt if its directory was changing, or
+    /// if an earlier walk found the path. `next` is the path found next.
     fn missing(&mut self, path: &TreePath, next: Option<&TreePath>) -> DeltaState {
         let before = self.before.as_mut().map(|before| before.at(path).map(|row| row.state));
         let met = match before {
@@ -293,13 +295,13 @@ impl Merge<'_> {
         }
     }
 
-    /// Whether the row is an archive that was removed when it was extracted, and what came out is there.
+    /// Whether the row is an archive that was deleted after its extraction, and whose content is there.
     fn came_out(&self, row: &BaseRow) -> bool {
         let Archive::Extracted { at: Some(at), .. } = &row.archive else { return false };
         self.mount.stat(at).is_ok_and(|stat| stat.is_some())
     }
 
-    /// Counts what was found; a path that a tree can't hold counts as one that can't be read.
+    /// Counts a path that was found. A path that a tree can't store counts as unreadable.
     fn note(&mut self, found: Found) -> Found {
         let is_leaf = matches!(found.kind, FoundKind::File(_) | FoundKind::Symlink { .. });
         self.last = Some((found.path.clone(), is_leaf));
@@ -367,8 +369,8 @@ impl Merge<'_> {
         self.row(DeltaRow { path: found.path, base, state: DeltaState::Unreadable });
     }
 
-    /// Notes what no context can hold, where the base has nothing. Whether it is in the way of anything shows when
-    /// the head is known.
+    /// Notes a file that no context can store. Whether it is in the way of something is known only when the
+    /// head is.
     fn special(&mut self, path: TreePath, special: Special, base: Option<Entry>) {
         self.batch.stats.specials.note(&path, special);
         self.row(DeltaRow { path, base, state: DeltaState::Special(special) });
@@ -380,7 +382,7 @@ impl Merge<'_> {
     }
 }
 
-/// Returns the directory that holds both, which is there if the first is.
+/// Returns the deepest directory that contains both; it exists if `there` does.
 fn common_dir(there: &TreePath, other: &TreePath) -> Vec<u8> {
     let shared = there.components().zip(other.components()).take_while(|(a, b)| a == b);
     let shared: Vec<&[u8]> = shared.map(|(a, _)| a).collect();

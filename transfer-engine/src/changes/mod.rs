@@ -1,4 +1,5 @@
-//! What the local side changed: the mount is walked, merged with the base, and what may have changed is read.
+//! What changed locally: the mount is scanned and merged with the base, and files that may have changed are
+//! read.
 
 mod away;
 mod batch;

@@ -1,4 +1,4 @@
-//! How the local side is read, and where what is new of it goes.
+//! How the local side is read, and where new chunks go.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,47 +10,47 @@ use crate::local::{FileSystems, MountDir, ScanFilter};
 use crate::packing::{Chunks, PackSink};
 use crate::tree::Tree;
 
-/// How the local side is to be read.
+/// How the local side is read.
 pub(crate) struct DeltaOptions<'a> {
     pub(crate) mount: &'a MountDir,
     pub(crate) scope: Arc<Scope>,
     pub(crate) filter: Arc<dyn ScanFilter>,
     pub(crate) spool_dir: &'a Path,
-    /// Reads every file, trusting no fingerprint.
+    /// Reads every file, and trusts no fingerprint.
     pub(crate) checksum: bool,
-    /// Believes that what was on file systems which are gone was deleted.
+    /// Treats what was on vanished file systems as deleted.
     pub(crate) allow_empty_mount: bool,
-    /// Whether all in scope is dealt with, and not only what was asked for.
+    /// Whether the sync covers everything in scope, and not only requested paths.
     pub(crate) is_of_all: bool,
     pub(crate) mode: UploadMode,
     /// The most bytes of new content; more is an error.
     pub(crate) max_upload: Option<u64>,
-    /// The directory that is walked: the root, or one that is read on its own.
+    /// The directory to scan: the root, or one that is read separately.
     pub(crate) from: TreePath,
-    /// Where other file systems begin, as far as that is known before.
+    /// Where other file systems begin, as far as already known.
     pub(crate) file_systems: Arc<FileSystems>,
-    /// Whether files are passed over that are there only while git works on them.
+    /// Whether to leave out git's temporary files.
     pub(crate) leaves_passing: bool,
 }
 
-/// Where new chunks go; without it they are only counted.
+/// Where new chunks go. Without it, they are only counted.
 pub(crate) struct Sending<'a, 'b> {
     pub(crate) sink: &'a mut PackSink,
     pub(crate) chunks: Arc<Chunks>,
-    /// The head, whose chunks need not be sent,
+    /// The head, whose chunks need not be sent.
     pub(crate) head: Tree<'b>,
-    /// but for those in packs that do not count.
+    /// The packs of the head that count as absent, so that their chunks are sent.
     pub(crate) absent: &'a [PackId],
-    /// Where the packs are noted that no commit refers to yet.
+    /// The journal of packs to which no commit refers yet.
     pub(crate) journal: &'a Path,
-    /// Whether a long upload is to be committed in rounds.
+    /// Whether a long push is committed in rounds.
     pub(crate) in_rounds: bool,
-    /// Requests under way at once.
+    /// The number of concurrent requests.
     pub(crate) concurrency: usize,
 }
 
 impl<'b> Sending<'_, 'b> {
-    /// Returns the same for one of several readings.
+    /// Returns the same options, for one of several readings.
     pub(crate) fn once(&mut self) -> Sending<'_, 'b> {
         Sending {
             sink: &mut *self.sink,

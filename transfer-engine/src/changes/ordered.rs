@@ -1,7 +1,7 @@
-//! Reading against a deadline: what matters most first, until the time for sending is over.
+//! Reads files when there is a deadline: the most important ones first, until the time for sending is over.
 //!
-//! Batches are gathered for a part of the time that is left, or until the mount is looked through. What was
-//! gathered is sorted on the disk and read; then comes the next part.
+//! Files are gathered for a part of the remaining time, or until the scan ends. They are sorted on the disk
+//! and read, and then the next part begins.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::VecDeque;
@@ -19,16 +19,16 @@ use super::files::Read;
 use crate::error::Error;
 use crate::state::{Candidate, Runs};
 
-/// Files of up to this many bytes are alike in size; above, each class reaches 16 times as far.
+/// Files of up to this many bytes are in one size class; each further class reaches 16 times as far.
 const SMALL: u32 = 16;
-/// A batch has so many packs' worth of files, and at most so many bytes or files. They bound what has been
-/// read for nothing at the cutoff.
+/// A batch has files for this many packs, and at most this many bytes or files. These limits bound how much
+/// has been read for nothing at the cutoff.
 const PACKS: u64 = 2;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_PATHS: usize = 256;
 
-/// Small files before large ones, as a short time saves more of them; among those of a class the newest
-/// first.
+/// Smaller size classes come first, since more small files than large ones can be saved in a short time. In a
+/// class, newer files come first.
 pub(crate) fn by_importance(a: &Candidate, b: &Candidate) -> Ordering {
     let key = |c: &Candidate| (size_class(c.print.size), Reverse(c.print.mtime));
     key(a).cmp(&key(b)).then_with(|| a.path.cmp(&b.path))
@@ -63,7 +63,7 @@ impl Reading<'_, '_, '_> {
             }
             self.read_gathered(gathered, ended).await?;
             if !ended && self.is_closed() {
-                // What was not met counts as it did before.
+                // What was not scanned counts as unchanged.
                 incoming.close();
                 (self.delta.is_whole, self.delta.cut_short) = (false, true);
                 break;
@@ -76,7 +76,7 @@ impl Reading<'_, '_, '_> {
         self.sending.as_mut().is_some_and(|s| s.sink.is_closed() || s.sink.is_round_over())
     }
 
-    /// Takes what need not be read of a batch, and keeps the rest.
+    /// Processes what need not be read of a batch, and keeps the rest.
     async fn gather(&mut self, batch: Batch, gathered: &mut Runs<Candidate>) -> Result<(), Error> {
         let mut rows = Vec::new();
         for work in batch.work.into_iter().chain(batch.long) {
@@ -93,7 +93,7 @@ impl Reading<'_, '_, '_> {
         self.settle(Ok(read), false).await
     }
 
-    /// Reads what was gathered; `ended` says that nothing comes after it.
+    /// Reads the files that were gathered. `ended` says that no more follow.
     async fn read_gathered(&mut self, mut gathered: Runs<Candidate>, ended: bool) -> Result<(), Error> {
         if gathered.is_empty() {
             return Ok(());
@@ -118,7 +118,7 @@ impl Reading<'_, '_, '_> {
                 self.settle(read, true).await?;
                 long.extend(std::mem::take(&mut self.delta.grown));
             } else if ended && !self.units.is_empty() && !self.is_closed() {
-                // All that belongs to them was met, and they are small as a rule.
+                // All members of the databases were found, and databases are usually small.
                 self.read_units().await?;
             } else if let Some(work) = long.pop_front() {
                 if self.is_closed() { self.leave_out(work)? } else { self.read_long(work).await? }
@@ -135,7 +135,7 @@ impl Reading<'_, '_, '_> {
         Ok(())
     }
 
-    /// Fills a batch up to its size or the next long file; false at the end.
+    /// Fills a batch up to its size or up to the next long file; false at the end.
     fn next_batch(
         &self,
         candidates: &mut Peekable<impl Iterator<Item = io::Result<Candidate>>>,
@@ -145,7 +145,7 @@ impl Reading<'_, '_, '_> {
         let target = self.sending.as_ref().map_or(BATCH_BYTES, |s| s.sink.pace().pack_target());
         let most = target.saturating_mul(PACKS).min(BATCH_BYTES);
         while batch.bytes < most && batch.work.len() < BATCH_PATHS {
-            // What is too large for this batch begins the next one, and with it a pack.
+            // A file that is too large for this batch begins the next batch, and with it a new pack.
             let fits = |c: &io::Result<Candidate>| {
                 c.as_ref().map_or(true, |c| batch.work.is_empty() || batch.bytes + c.print.size <= most)
             };

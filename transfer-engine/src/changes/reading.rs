@@ -1,4 +1,4 @@
-//! Reading files so that what was read is known to be one state of the file.
+//! Reads files so that the content is known to be one state of the file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,13 +15,14 @@ use crate::env::Env;
 use crate::format::{CHUNK_MAX, ChunkId, ZEROS, cut};
 use crate::local::{Fingerprint, MountDir, data_from, is_sparse, open_file_at, sqlite};
 
-/// How often a file that changes while it is read is tried again.
+/// How often reading is retried if a file changes meanwhile.
 const ATTEMPTS: u32 = 3;
-/// What one step of a long file reads.
+/// How many bytes one step of a long file reads.
 const STEP: usize = 4 << 20;
-/// What is compared at once with what was read before.
+/// How many bytes are compared at once with what was read before.
 const COMPARED: usize = 64 << 10;
-/// The most chunks of one file: its entry has to fit into one segment of a tree. Zeros come to 9.5 TiB.
+/// The most chunks of one file, because its entry has to fit into one segment. With chunks of zeros, that is
+/// 9.5 TiB.
 const MAX_FILE_CHUNKS: usize = 2_500_000;
 
 /// Why a file could not be read.
@@ -31,10 +32,10 @@ pub(crate) enum ReadError {
     Gone,
     #[error("it keeps changing while it is read")]
     Unstable,
-    /// It is to be read in steps.
+    /// The file has to be read in steps.
     #[error("it has grown long")]
     Long {
-        /// The stat that says so.
+        /// The fingerprint with the new size.
         print: Fingerprint,
     },
     #[error("it belongs to a database")]
@@ -43,7 +44,7 @@ pub(crate) enum ReadError {
     TooLarge,
     #[error("there was no time to send it")]
     OutOfTime {
-        /// Its length in bytes.
+        /// The size of the file, in bytes.
         size: u64,
     },
     #[error(transparent)]
@@ -59,14 +60,14 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// The content of a file, and the stat under which it had it.
+/// The content of a file, and its fingerprint at that time.
 pub(crate) struct Whole {
     pub(crate) bytes: Bytes,
     pub(crate) print: Fingerprint,
     pub(crate) trusted: bool,
 }
 
-/// Opens the directories of files that come in tree order: most are in the one of the file before.
+/// Opens the directories of files in tree order: most files are in the same directory as the file before.
 pub(crate) struct Parents<'a> {
     mount: &'a MountDir,
     last: Option<(TreePath, Arc<OwnedFd>)>,
@@ -90,8 +91,8 @@ impl<'a> Parents<'a> {
     }
 }
 
-/// Reads a file of at most `limit` bytes at once. `expected` is its stat of a moment ago. Of a file that grows
-/// meanwhile it is what there was when it was opened.
+/// Reads a file of at most `limit` bytes at once. `expected` is its fingerprint a moment ago. If the file
+/// grows meanwhile, the result is what it had when it was opened.
 pub(crate) fn read_whole(
     parent: &OwnedFd,
     name: &[u8],
@@ -108,7 +109,8 @@ pub(crate) fn read_whole(
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(io::Error::from)?;
         let mut file = File::from(fd);
-        // The scan's stat saves one; what is not as it says is read again by one of its own.
+        // The scan's fingerprint saves a system call. If the file does not match it, the file is read again
+        // with a new one.
         let (before, is_of_scan) = match expected.take() {
             Some(print) => (print, true),
             None => (print_of(&file)?, false),
@@ -116,7 +118,8 @@ pub(crate) fn read_whole(
         if before.size > limit {
             return Err(ReadError::Long { print: before });
         }
-        // One byte more than there should be: that it can't be had is the end of the file, for one call.
+        // One byte more than expected is requested: if it is missing, the file has ended, without a further
+        // call.
         let mut bytes = Vec::with_capacity(before.size as usize + 1);
         (&mut file).take(before.size + 1).read_to_end(&mut bytes)?;
         if sqlite::is_database(&bytes) {
@@ -134,7 +137,7 @@ pub(crate) fn read_whole(
     Err(ReadError::Unstable)
 }
 
-/// Stats an open file; one that is no regular file any more is in the middle of a change.
+/// Returns the fingerprint of an open file. If it is no longer a regular file, it is being replaced.
 fn print_of(file: &File) -> Result<Fingerprint, ReadError> {
     let stat = rustix::fs::fstat(file).map_err(io::Error::from)?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -143,7 +146,8 @@ fn print_of(file: &File) -> Result<Fingerprint, ReadError> {
     }
 }
 
-/// Whether a file still begins with these bytes. No stat tells one that was appended to from one that was written anew.
+/// Whether a file still begins with these bytes. A fingerprint does not distinguish an appended file from a
+/// rewritten one.
 fn holds(file: &File, bytes: &[u8]) -> io::Result<bool> {
     let mut again = vec![0; COMPARED.min(bytes.len())];
     let mut at = 0;
@@ -171,9 +175,9 @@ pub(crate) struct LongFile {
     file: File,
     print: Fingerprint,
     trusted: bool,
-    /// Whether it may have holes.
+    /// Whether the file may have holes.
     sparse: bool,
-    /// Bytes that were read so far, or skipped.
+    /// The number of bytes read or skipped so far.
     read: u64,
     tail: Bytes,
     chunks: usize,
@@ -184,7 +188,7 @@ pub(crate) struct LongFile {
 /// The next part of a long file.
 pub(crate) enum Piece {
     Chunks(Vec<Bytes>),
-    /// So many chunks of [`CHUNK_MAX`] zeros, which nobody had to read.
+    /// This many chunks of [`CHUNK_MAX`] zeros, which need not be read.
     Zeros(usize),
     End,
 }
@@ -207,7 +211,7 @@ impl LongFile {
         Ok(Self { file, print, trusted, sparse, read: 0, tail, chunks: 0, buffers, is_copy: false })
     }
 
-    /// Reads a copy of a file, which nobody changes, in place of the file that had this stat.
+    /// Reads a copy of a file, which no one changes, in place of the file with this fingerprint.
     pub(crate) fn of_copy(
         mut copy: File,
         print: Fingerprint,
@@ -224,8 +228,8 @@ impl LongFile {
         self.print.size
     }
 
-    /// Returns what comes next. What is added to the file from now on is not read: it may grow for ever, and faster
-    /// than it is sent.
+    /// Returns the next part. Bytes that are appended from now on are not read: the file may grow for ever,
+    /// and faster than it is sent.
     pub(crate) fn next(&mut self) -> Result<Piece, ReadError> {
         let piece = match self.skip_hole()? {
             0 => {
@@ -244,7 +248,7 @@ impl LongFile {
         Ok(piece)
     }
 
-    /// Skips the chunks that lie wholly in a hole, and returns how many they are.
+    /// Skips the chunks that are entirely in a hole, and returns their number.
     fn skip_hole(&mut self) -> Result<usize, ReadError> {
         if !self.sparse {
             return Ok(0);
@@ -278,8 +282,8 @@ impl LongFile {
         Ok(chunks)
     }
 
-    /// Returns the stat under which the file was these chunks, if it was one state: it is still as it was, or it has
-    /// grown and begins with them.
+    /// Returns the fingerprint of the file if the chunks are one state of it: it has not changed, or it has
+    /// only grown.
     pub(crate) fn finish(self, chunks: &[(ChunkId, u32)]) -> Result<(Fingerprint, bool), ReadError> {
         if self.is_copy {
             return Ok((self.print, self.trusted));
@@ -311,7 +315,7 @@ impl LongFile {
             }
             at = end;
         }
-        // The buffer goes back to where it came from.
+        // This returns the buffer to its pool.
         drop(self.buffers.share(again));
         Ok(true)
     }
@@ -332,7 +336,8 @@ mod tests {
         LongFile::open(mount.root(), name.as_bytes(), &step_buffers(), &env).unwrap()
     }
 
-    /// Reads to the end, and calls `meanwhile` before each step. Returns the chunks, and how many bytes were not read.
+    /// Reads to the end, and calls `meanwhile` before each step. Returns the chunks, and the number of bytes
+    /// that were not read.
     fn read(
         mut file: LongFile,
         mut meanwhile: impl FnMut(),
@@ -381,7 +386,7 @@ mod tests {
         }
     }
 
-    /// It grew, but it is not what it was: the stat alone does not tell.
+    /// The file has grown, but the beginning has changed too, which the fingerprint does not show.
     #[test]
     fn l29_a_long_file_that_grows_and_changes_is_unstable() {
         let dir = tempfile::tempdir().unwrap();
@@ -402,7 +407,7 @@ mod tests {
         }
     }
 
-    /// Runs something whenever it is asked for the time: before each reading.
+    /// A clock that runs something whenever it is asked, which is before each read.
     struct Meanwhile<F>(F);
 
     impl<F: Fn() + Send + Sync> crate::env::Clock for Meanwhile<F> {
@@ -449,7 +454,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("image");
         const MIB: usize = 1 << 20;
-        // Where data is, in a file of so many bytes.
+        // The positions of data in a file of this size.
         let cases: [(usize, &[(usize, usize)]); 5] = [
             (16 * MIB, &[]),
             (16 * MIB + 5, &[(0, 4096)]),
@@ -481,7 +486,7 @@ mod tests {
         let path = dir.path().join("endless");
         let most = (MAX_FILE_CHUNKS * CHUNK_MAX) as u64;
         for (len, fits) in [(most, true), (most + 1, false)] {
-            // Some file systems have no files of that length.
+            // Some file systems do not support files of that length.
             if File::create(&path).unwrap().set_len(len).is_err() {
                 return;
             }
@@ -496,7 +501,7 @@ mod tests {
         let path = dir.path().join("file");
         for len in [0, 5 << 20, 20 << 20] {
             std::fs::write(&path, SplitMix(2).bytes(20 << 20)).unwrap();
-            // The file system's clock may not tick before it is changed.
+            // Otherwise the file system's clock might not tick before the file is changed.
             File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
             let file = open(dir.path(), "file");
             let mut steps = 0;

@@ -1,4 +1,4 @@
-//! Packs of an upload that was killed, or that gave up: what they hold need not be sent again.
+//! Resumes a push that was killed or gave up: what is in its packs need not be sent again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use crate::state::{NotedPack, PackJournal};
 use crate::store::Store;
 use crate::tree::PutPack;
 
-/// How old a noted pack may be, as a part of the grace period. Half of it is what a writer may count on; the
-/// rest of that half is for this upload.
+/// A pack in the journal may be trusted up to this part of the grace period. A writer may use packs up to
+/// half a grace period old; the remaining part of that half is for this push.
 const TRUSTED: u32 = 4;
-/// A round of a long upload ends when its oldest pack is so many eighths of the grace period old.
+/// A round of a long push ends when its oldest pack is this many eighths of the grace period old.
 const ROUND_EIGHTHS: u32 = 3;
 
-/// A noted pack that may be referred to.
+/// A pack in the journal to which a snapshot may refer.
 struct Trusted {
     noted: NotedPack,
     footer: Footer,
-    /// When it landed and how old it is; `None` where it is the head's.
+    /// When it landed and how old it is; `None` if the head has it.
     landed: Option<(i64, Duration)>,
 }
 
-/// Takes on the packs that the journal tells of and the store still keeps, and begins a new journal.
+/// Takes over the packs in the journal that the store still has, and starts a new journal.
 pub(crate) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
     let store = sending.head.store;
     let meta = store.meta().await?;
@@ -56,14 +56,14 @@ pub(crate) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
     let kept: Vec<NotedPack> = trusted.iter().map(|pack| pack.noted).collect();
     match PackJournal::begin(sending.journal, meta.store_id, &kept) {
         Ok(journal) => sending.sink.keep_journal(journal),
-        // Then an upload that is killed starts again, which is slower and nothing else.
+        // Without a journal, a push that is killed has to start again, which is only slower.
         Err(error) => tracing::debug!(%error, "no packs are noted"),
     }
     Ok(())
 }
 
-/// Returns those of the packs that may be referred to: the head's, and those that the store shows to be
-/// young by its own clock. A pack that can't be looked at is not trusted, and is sent again.
+/// Returns the packs to which a snapshot may refer: those of the head, and those that are young by the
+/// store's own clock. A pack that can't be checked is not trusted, and its content is sent again.
 async fn trust(
     sending: &Sending<'_, '_>,
     meta: &StoreMeta,
@@ -85,13 +85,14 @@ async fn trust(
     Ok(trusted.into_iter().flatten().collect())
 }
 
-/// Reads what a pack holds; where `age` gives the store's time and an age, only if it is younger.
+/// Reads a pack's footer. If `age` is given (the store's time and a maximum age), only if the pack is
+/// younger.
 async fn look_at(store: &Store, noted: NotedPack, age: Option<(i64, Duration)>) -> Option<Trusted> {
     let mut landed = None;
     if let Some((now, oldest)) = age {
         let found = store.stat(&StoreKey::Pack(noted.id).path()).await.ok()?;
         let at = found.last_modified.timestamp();
-        // Seconds are cut off in the store's times, so it may be a second older than it seems.
+        // The store's times are truncated to seconds, so the pack may be up to a second older.
         let age = u64::try_from(now.saturating_sub(at).saturating_add(1)).unwrap_or(0);
         let age = Duration::from_secs(age);
         if found.size != noted.size || age >= oldest {

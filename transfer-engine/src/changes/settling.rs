@@ -1,12 +1,12 @@
-//! Looking at a mount again until it was seen at rest, so that what is saved stood there at one moment.
+//! Scans a mount again until it does not change meanwhile, so that a snapshot is its state at one moment.
 //!
 //! ```text
-//! look ─► examine ─┬─ nothing was changed after the look began: this is the mount at that moment
-//!    ▲             └─ something was
+//! scan ─► examine ─┬─ nothing changed after the scan began: this is the mount at that moment
+//!    ▲             └─ something changed
 //!    └── pause ◄───────┘   (a few times, then the snapshot is marked unsettled)
 //! ```
-//! A look that follows another one reads only what has changed since ([`Walk::again`]). A file that only grew does
-//! not count: what it began with is saved, and logs never rest.
+//! A further scan reads only what has changed since the one before ([`Walk::again`]). A file that has only
+//! grown does not count: its beginning is stored, and log files never stop growing.
 
 use std::fs::File;
 use std::io;
@@ -29,17 +29,18 @@ use crate::local::{Fingerprint, Look, MountDir, open_file_at, stat_at};
 use crate::monitor::Monitor;
 use crate::state::{DeltaRow, DeltaState};
 
-/// How often a mount is looked at that does not come to rest.
+/// How often a mount is scanned if it keeps changing.
 const LOOKS: u32 = 5;
-/// How often it is looked at only because what was read is not the newest any more.
+/// How often it is scanned only because what was read is already outdated.
 const FRESHER: u32 = 3;
-/// The pause before the third look, doubled with each that follows. The second is taken as soon as it can show more.
+/// The pause before the third scan; it doubles with each further one. The second scan starts as soon as it
+/// can show more.
 const PAUSE: Duration = Duration::from_millis(10);
-/// What one more look may take under a deadline, at the least, and for each path.
+/// The time reserved for one more scan before a deadline: a minimum, and a time for each path.
 const LOOK_TIME: Duration = Duration::from_millis(500);
 const PATH_TIME: Duration = Duration::from_micros(20);
 
-/// Compares the mount with the base, and looks at it again until it is at rest.
+/// Compares the mount with the base, and scans it again until it does not change meanwhile.
 pub(crate) async fn delta_at_rest(
     options: &DeltaOptions<'_>,
     walk: Walk,
@@ -50,10 +51,10 @@ pub(crate) async fn delta_at_rest(
     let holding = Holding::new(monitor);
     let sends = sending.as_mut().map(Sending::once);
     let mut delta = local_delta(options, walk, sends.into(), &holding).await?;
-    // Repositories that are written meanwhile, and what was read of them before that was known.
+    // Repositories that are being written, and what was read of them before that was known.
     let (mut units, mut units_before) = (Vec::new(), None);
     for number in 1.. {
-        // What is cut short is a partial snapshot, and without a difference there is none.
+        // A scan that was cut short makes a partial snapshot, and without differences there is no snapshot.
         let changes = delta.stats.deleted + delta.stats.changed > 0;
         if delta.cut_short || !changes && units.is_empty() {
             break;
@@ -63,7 +64,7 @@ pub(crate) async fn delta_at_rest(
         let found = delta.look.units();
         delta.unsettled = state == State::Moving || !found.is_empty();
         if !units.is_empty() {
-            // It is the look before the repositories were left out that has read of them.
+            // The last scan that read the repositories is the one before they were left out.
             units_before = units_before.or(delta.before.take());
         }
         let enough = match state {
@@ -84,7 +85,7 @@ pub(crate) async fn delta_at_rest(
         let walk = Walk::again(&outside, part.rows(base()?), delta);
         let sends = sending.as_mut().map(Sending::once);
         let mut next = local_delta(&outside, walk, sends.into(), &holding).await?;
-        // Under a deadline what the look before has come to is better than half of this one.
+        // With a deadline, the previous scan's complete result is better than half of this one.
         if next.cut_short
             && let Some(before) = next.before.take()
         {
@@ -114,7 +115,7 @@ pub(crate) async fn delta_at_rest(
     Ok(delta)
 }
 
-/// Whether there is time for one more look before sending has to end.
+/// Whether there is time for one more scan before sending has to end.
 fn has_time(sending: &mut Option<Sending<'_, '_>>, delta: &LocalDelta) -> bool {
     let cutoff = sending.as_ref().and_then(|sending| sending.sink.pace().cutoff());
     let paths = u32::try_from(delta.stats.found).unwrap_or(u32::MAX);
@@ -122,14 +123,14 @@ fn has_time(sending: &mut Option<Sending<'_, '_>>, delta: &LocalDelta) -> bool {
     cutoff.is_none_or(|cutoff| Instant::now() + needed < cutoff)
 }
 
-/// What a look has shown of the mount.
+/// What a scan has shown of the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It is the mount of one moment.
+    /// The result is the mount at one moment.
     AtRest,
-    /// It is that, and by now something is newer.
+    /// The result is the mount at one moment, but something is newer now.
     Outdated,
-    /// What was seen may be of several moments.
+    /// The result may be a mixture of several moments.
     Moving,
 }
 
@@ -149,7 +150,7 @@ async fn examine_apart(
     examined.map_err(|e| Error::local("look at", options.mount.path(), e))
 }
 
-/// Tells whether what a look came to stood in the mount at one moment.
+/// Returns whether the result of a scan was the mount's state at one moment.
 fn examine(
     mount: &MountDir,
     delta: &mut LocalDelta,
@@ -158,7 +159,7 @@ fn examine(
 ) -> io::Result<State> {
     let look = delta.look.clone();
     let follows = before.is_some();
-    // A database is of one moment, whatever is written to it.
+    // A database is read at one moment, whatever is written to it later.
     let mut sound = delta.together.members.clone();
     sound.extend(before.iter().flat_map(|before| before.together.members.iter().cloned()));
     let mut earlier = match before {
@@ -197,8 +198,8 @@ fn examine(
         same &= rows.next().is_none();
     }
     let stirred = look.has_stirred() || delta.stats.gone > 0;
-    // A directory in which something comes and goes that is not saved, or not for long, never rests. Two looks that
-    // met the same in it, with nothing missing, have seen all that stayed.
+    // A directory with temporary or excluded files may never stop changing. If two scans found the same in
+    // it, and nothing is missing, they have seen everything that stays.
     let twice = follows && same && delta.stats.in_doubt == 0;
     Ok(match (look.has_changed() || stirred && !twice, outdated) {
         (true, _) => State::Moving,
@@ -217,17 +218,17 @@ fn says_the_same(a: &DeltaState, b: &DeltaState) -> bool {
     }
 }
 
-/// Looks again at what the rows are about.
+/// Compares rows with the mount again.
 struct Again<'a> {
     mount: &'a MountDir,
     look: &'a Look,
     parents: Parents<'a>,
-    /// The directories above the row before, from the top.
+    /// The directories above the previous row, from the top.
     dirs: Vec<TreePath>,
 }
 
 impl Again<'_> {
-    /// Notes the directories above a path that have changed by now.
+    /// Notes the directories above a path that have changed meanwhile.
     fn note_dirs(&mut self, path: &TreePath) {
         let parent = path.parent();
         if parent.as_ref() == self.dirs.last() {
@@ -239,14 +240,14 @@ impl Again<'_> {
         for dir in &above[known..] {
             match self.mount.dir(dir).and_then(|dir| Ok(rustix::fs::fstat(dir)?)) {
                 Ok(stat) => self.look.note_dir(dir, &Fingerprint::of(&stat)),
-                // That it is not there shows in the directory above.
+                // The directory above shows that it is gone.
                 Err(_) => break,
             }
         }
         self.dirs = above;
     }
 
-    /// Whether something else is at the row's path by now.
+    /// Whether the row's path has changed meanwhile.
     fn is_outdated(&mut self, row: &DeltaRow) -> bool {
         let mut now = || {
             let stat = stat_at(self.parents.of(&row.path)?, row.path.name())?;
@@ -262,7 +263,7 @@ impl Again<'_> {
         }
     }
 
-    /// Whether a file is what it was before, with something added.
+    /// Whether a file is unchanged except for what was appended.
     fn has_grown(&mut self, before: &DeltaRow, now: &DeltaRow) -> bool {
         let (
             DeltaState::Present { entry: was, chunks: began, .. },

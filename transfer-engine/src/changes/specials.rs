@@ -1,4 +1,4 @@
-//! Sockets, FIFOs and devices: nobody was promised that they are kept, but who has some should know.
+//! Sockets, FIFOs and devices. They are not stored, and the user should know.
 
 use policy_core::TreePath;
 
@@ -7,12 +7,12 @@ use crate::monitor::{Monitor, PathProblem};
 use crate::plan::PlanStep;
 use crate::state::DeltaState;
 
-/// How many are named.
+/// How many are listed.
 const NAMED: usize = 5;
-/// What to do about one.
+/// The hint for one of them.
 pub(crate) const EXCLUDE_IT: &str = "exclude it in the white list";
 
-/// What no context can hold, at paths at which the base has nothing.
+/// Files that no context can store, at paths that are not in the base.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Specials {
     pub(crate) total: u64,
@@ -33,13 +33,13 @@ impl Specials {
         self.named.extend(more.named.iter().take(room).cloned());
     }
 
-    /// Leaves those out that were told of as being in the way.
+    /// Leaves out those that were already reported because they are in the way.
     pub(crate) fn without(&self, told: &[TreePath]) -> Self {
         let named = self.named.iter().filter(|(path, _)| !told.contains(path)).cloned().collect();
         Self { total: self.total.saturating_sub(told.len() as u64), named }
     }
 
-    /// Returns one line about all of them; `None` where there are none.
+    /// Returns a warning in one line; `None` if there are none.
     pub(crate) fn warning(&self) -> Option<String> {
         let mut names: Vec<String> =
             self.named.iter().map(|(path, special)| format!("`{path}` is {special}")).collect();
@@ -51,7 +51,7 @@ impl Specials {
         (self.total > 0).then(|| format!("left out, because a context can't hold it: {names}"))
     }
 
-    /// Tells of each that is named as of a path that failed.
+    /// Reports each listed one as a failed path.
     pub(crate) fn tell_failed(&self, monitor: &dyn Monitor) {
         for (path, special) in &self.named {
             tell_in_the_way(path, *special, monitor);
@@ -59,7 +59,7 @@ impl Specials {
     }
 }
 
-/// Returns why a path fails at which there is something special.
+/// Returns why a path with such a file fails.
 pub(crate) fn in_the_way(special: Special) -> String {
     format!("it is {special}, which a context can't hold")
 }
@@ -69,7 +69,7 @@ fn tell_in_the_way(path: &TreePath, special: Special, monitor: &dyn Monitor) {
     monitor.problem(&PathProblem { path: path.clone(), message, hint });
 }
 
-/// Returns what stands at the step's path if no context can hold it and the base has nothing there.
+/// Returns the kind of file at the step's path, if no context can store it and the base has nothing there.
 pub(crate) fn special_of(step: &PlanStep) -> Option<Special> {
     match step.local.as_ref()?.state {
         DeltaState::Special(special) if step.base.is_none() => Some(special),
@@ -77,7 +77,7 @@ pub(crate) fn special_of(step: &PlanStep) -> Option<Special> {
     }
 }
 
-/// Tells of something special where the context has an entry; says whether it is so.
+/// Reports such a file if the context has an entry at the path; returns whether it does.
 pub(crate) fn tell_if_in_the_way(step: &PlanStep, monitor: &dyn Monitor) -> bool {
     match special_of(step) {
         Some(special) if step.remote.is_some() => {

@@ -1,4 +1,4 @@
-//! What is counted of the local differences.
+//! Figures of the local differences.
 
 use policy_core::TreePath;
 
@@ -7,32 +7,32 @@ use crate::report::SyncReport;
 use crate::state::{DeltaRow, DeltaState};
 use crate::store::Head;
 
-/// How many paths that can't be read are named.
+/// How many unreadable paths are listed.
 const MAX_UNREAD: usize = 1000;
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct DeltaStats {
-    /// Rows of the base that take part.
+    /// Rows of the base in scope.
     pub(crate) base: u64,
-    /// Those at whose path something still is.
+    /// Rows of the base at whose path there still is something.
     pub(crate) present: u64,
     pub(crate) deleted: u64,
-    /// Those of them that are in doubt.
+    /// How many of the deleted ones are in doubt.
     pub(crate) in_doubt: u64,
     pub(crate) changed: u64,
     pub(crate) unchanged: u64,
     pub(crate) failed: u64,
-    /// Rows of the base on file systems that are not there; they are counted nowhere else.
+    /// Rows of the base on file systems that are not mounted now; no other figure includes them.
     pub(crate) unmounted: u64,
     /// Files that vanished before they were read.
     pub(crate) gone: u64,
-    /// What can't be read; the root alone where that is too much to name.
+    /// Unreadable paths; only the root if there are too many to list.
     pub(crate) unread: Vec<TreePath>,
-    /// What no context can hold, at paths that the base does not have.
+    /// Files that no context can store, at paths that are not in the base.
     pub(crate) specials: Specials,
     pub(crate) found: u64,
     pub(crate) bytes_read: u64,
-    /// Whether something was sent that no row refers to: of a file that could not be read to its end.
+    /// Whether chunks were sent to which no row refers, of a file that could not be read to its end.
     pub(crate) sent_in_vain: bool,
 }
 
@@ -45,7 +45,7 @@ impl DeltaStats {
         }
     }
 
-    /// Begins the report of a sync against this head.
+    /// Starts the report of a sync with this head.
     pub(crate) fn report(&self, head: &Head) -> SyncReport {
         SyncReport {
             snapshot: Some(head.key.number),

@@ -1,4 +1,5 @@
-//! Which parts of a mount hold most of what may have to be sent: for who is told that it is too much.
+//! Which parts of a mount have most of the bytes that may have to be sent, for the error that there are too
+//! many.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -7,14 +8,14 @@ use policy_core::TreePath;
 
 use super::batch::{Batch, Work};
 
-/// How far down is looked.
+/// The greatest depth at which directories are distinguished.
 const DEPTH: usize = 8;
-/// A file of this size is named itself.
+/// A file of this size is listed itself.
 const LARGE: u64 = 1 << 20;
-/// How many are named.
+/// How many parts are listed.
 const NAMED: usize = 5;
 
-/// The bytes of directories, and of large files.
+/// The bytes in directories and in large files.
 #[derive(Debug, Default)]
 pub(crate) struct Subtrees(BTreeMap<TreePath, u64>);
 
@@ -37,7 +38,8 @@ impl Subtrees {
         }
     }
 
-    /// Returns the largest parts, largest first: of the whole, or of the part that nearly all of it is in.
+    /// Returns the largest parts of the mount, largest first; or of the directory that has nearly all the
+    /// bytes.
     pub(crate) fn largest(&self) -> Vec<(TreePath, u64)> {
         let mut whole = TreePath::root();
         let mut named = Vec::new();
@@ -89,7 +91,7 @@ mod tests {
             largest(&files),
             named(&[("p/src", 3 * large), ("p/z", 2 * large), ("p/data", large + small)])
         );
-        // One file is nearly all of it.
+        // One file has nearly all the bytes.
         assert_eq!(
             largest(&[("a/b/c", 100 * large), ("a/b/d", large)]),
             named(&[("a/b/c", 100 * large), ("a/b/d", large)])

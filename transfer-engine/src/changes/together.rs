@@ -1,4 +1,4 @@
-//! The files of databases that belong together.
+//! The files of databases, which belong together.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,20 @@ use policy_core::TreePath;
 
 use crate::state::MemberRow;
 
-/// The order in which members come together.
+/// Sorts the files of a database next to each other.
 pub(crate) fn by_database(a: &MemberRow, b: &MemberRow) -> std::cmp::Ordering {
     a.database().cmp(b.database()).then(a.member.cmp(&b.member)).then(b.base.is_some().cmp(&a.base.is_some()))
 }
 
-/// What of a delta belongs together.
+/// Which paths of a delta belong together.
 #[derive(Debug, Default)]
 pub(crate) struct Together {
-    /// The paths of each database that has more than one row: one is of no use without the others.
+    /// The paths of each database with more than one row. One is useless without the others.
     pub(crate) units: Vec<Vec<TreePath>>,
-    /// The files that were read at one moment with the others of their database.
+    /// The files that were read at one moment together with the others of their database.
     pub(crate) members: BTreeSet<TreePath>,
-    /// Files of databases that are not there any more: what they held is in the database, and beside that they do
-    /// harm. Their deletion is none that a policy or a guard could hold back.
+    /// Files of databases that are gone because their content is in the database now. Beside the new database
+    /// they would do harm. So neither a policy nor a guard may hold their deletion back.
     pub(crate) folded: BTreeSet<TreePath>,
 }
 

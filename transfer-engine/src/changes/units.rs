@@ -1,7 +1,8 @@
-//! Databases of SQLite: files that mean something only together are found together, and read at one moment.
+//! SQLite databases: their files have a meaning only together, so they are found together and read at one
+//! moment.
 //!
-//! The walk meets the members one after the other, and unchanged ones leave no row. So it hands over all members of a
-//! database of which one changed, and their rows come apart from the others.
+//! The walk finds the files one after the other, and unchanged ones have no row. So if one file of a database
+//! changed, the walk passes all of them on, and their rows come separately from the others.
 
 use std::io;
 use std::iter::Peekable;
@@ -23,14 +24,14 @@ use crate::local::sqlite::{self, Content, Member, Taken, Trouble, Wanted};
 use crate::monitor::PathProblem;
 use crate::state::{DeltaRow, DeltaState, MemberRow, Runs};
 
-/// A group of databases that are read in one job ends at this many bytes, or at so many databases.
+/// A group of databases that one job reads ends at this many bytes, or at this many databases.
 const GROUP_BYTES: u64 = 4 << 20;
 const GROUP: usize = 256;
-/// How long locks of others are waited for, in one push.
+/// How long one push waits for locks of other processes.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
-/// A database with what is known of its files.
+/// A database and what is known of its files.
 #[derive(Debug)]
 pub(crate) struct Unit {
     database: TreePath,
@@ -50,7 +51,7 @@ impl Unit {
         self.members.iter().map(|row| row.size).sum()
     }
 
-    /// Returns a row for each file of which something is known.
+    /// Returns a row for each file.
     fn rows(self, state: impl Fn(&MemberRow) -> DeltaState) -> impl Iterator<Item = DeltaRow> {
         self.members.into_iter().map(move |row| DeltaRow {
             state: state(&row),
@@ -60,13 +61,13 @@ impl Unit {
     }
 }
 
-/// What a group of databases comes to.
+/// The result of reading a group of databases.
 #[derive(Default)]
 pub(crate) struct UnitsRead {
     read: Read,
-    /// Those that have long files.
+    /// Databases with long files.
     long: Vec<(Unit, Taken)>,
-    /// Those that somebody had locked.
+    /// Databases that another process had locked.
     again: Vec<(Unit, Trouble)>,
 }
 
@@ -127,7 +128,7 @@ impl Readers {
         files
     }
 
-    /// Makes the rows of a database whose files were read; those without chunks did not change.
+    /// Makes the rows of a database that was read; files without chunks have not changed.
     fn finish_unit(&self, unit: Unit, files: Vec<MemberRead>, read: &mut Read) {
         let mut rows = Vec::new();
         let mut files: Vec<(Member, Option<_>)> = files.into_iter().map(|(m, f)| (m, Some(f))).collect();
@@ -157,7 +158,7 @@ impl Readers {
     }
 }
 
-/// Reports a database that could not be had: it stays as the context has it.
+/// Reports a database that could not be read. It stays as it is in the context.
 fn fail(unit: Unit, trouble: &Trouble, read: &mut Read) {
     if !matches!(trouble, Trouble::Gone) {
         read.problems.push(PathProblem {
@@ -186,7 +187,7 @@ fn push_row(row: DeltaRow, read: &mut Read) {
     read.rows.push(row);
 }
 
-/// Returns the databases of these rows.
+/// Groups rows by database.
 struct Units<I: Iterator<Item = io::Result<MemberRow>>>(Peekable<I>);
 
 impl<I: Iterator<Item = io::Result<MemberRow>>> Units<I> {
@@ -201,7 +202,7 @@ impl<I: Iterator<Item = io::Result<MemberRow>>> Units<I> {
         };
         while let Some(row) = self.0.next_if(belongs) {
             let row = row?;
-            // One that was met twice is known best by the row that has a base.
+            // If a file was found twice, the row with a base counts.
             if unit.members.last().is_none_or(|last| last.member != row.member) {
                 unit.members.push(row);
             }
@@ -221,7 +222,7 @@ impl<I: Iterator<Item = io::Result<MemberRow>>> Units<I> {
 }
 
 impl Reading<'_, '_, '_> {
-    /// Reads the databases that were met so far.
+    /// Reads the databases that were found so far.
     pub(crate) async fn read_units(&mut self) -> Result<(), Error> {
         if self.units.is_empty() {
             return Ok(());
@@ -253,7 +254,7 @@ impl Reading<'_, '_, '_> {
         }
     }
 
-    /// Reads some databases, and returns those that are worth another attempt.
+    /// Reads some databases, and returns those that should be retried.
     async fn read_group(&mut self, group: Vec<Unit>) -> Result<Vec<(Unit, Trouble)>, Error> {
         if self.is_closed() {
             group.into_iter().try_for_each(|unit| self.leave_out_unit(unit))?;
@@ -270,7 +271,7 @@ impl Reading<'_, '_, '_> {
         Ok(again)
     }
 
-    /// Sends a database of which a file is long, from its copy.
+    /// Sends a database with a long file, from its copy.
     async fn read_long_unit(&mut self, unit: Unit, taken: Taken) -> Result<(), Error> {
         if let Some(limit) = self.options.max_upload {
             self.readers.allowance = limit.saturating_sub(self.new_bytes);
@@ -309,7 +310,7 @@ impl Reading<'_, '_, '_> {
                 }
                 Err(LongError::Lost(e)) => return Err(self.lost(e)),
                 Err(LongError::Store(e)) => return Err(e),
-                // Whoever adds it up finds that it is too much.
+                // The caller adds up the bytes and reports the error.
                 Err(LongError::TooMuch) => return self.settle(Ok(read), true).await,
             }
         }

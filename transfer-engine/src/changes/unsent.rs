@@ -1,4 +1,4 @@
-//! What an upload had no time for: found, counted and named.
+//! What a push had no time to send: finds and counts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,24 +11,24 @@ use super::landed::Landed;
 use crate::packing::Chunks;
 use crate::state::DeltaState;
 
-/// How many of what is missing are named in a warning.
+/// How many missing files a warning lists.
 const NAMED: usize = 3;
 
-/// What is missing in a partial snapshot.
+/// What a partial snapshot lacks.
 #[derive(Debug, Default)]
 pub(crate) struct Missing {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
-    /// The largest, with their sizes.
+    /// The largest missing files, with their sizes.
     largest: Vec<(u64, TreePath)>,
-    /// Whether there is something that can be committed all the same.
+    /// Whether there is something to commit nevertheless.
     pub(crate) leaves_something: bool,
-    /// Whether part of the mount was not even looked at.
+    /// Whether a part of the mount was not even scanned.
     unseen: bool,
 }
 
 impl LocalDelta {
-    /// From now on takes only what is in the store as sent, and says what is missing.
+    /// From now on, counts as sent only what is in the store; returns what is missing.
     pub(crate) fn settle_for(&mut self, chunks: &Arc<Chunks>) -> io::Result<Missing> {
         self.landed = Some(Landed { chunks: chunks.clone(), broken: Arc::default() });
         let broken = Arc::new(self.broken_units()?);
@@ -51,7 +51,7 @@ impl LocalDelta {
 }
 
 impl LocalDelta {
-    /// Returns the paths of databases of which some file was not sent: they are left out whole.
+    /// Returns the paths of databases that were not sent completely, and so are left out.
     fn broken_units(&mut self) -> io::Result<BTreeSet<TreePath>> {
         let units = std::mem::take(&mut self.together.units);
         let unit_of: BTreeMap<&TreePath, usize> = (0..)
@@ -84,12 +84,12 @@ impl Missing {
         self.largest.truncate(NAMED);
     }
 
-    /// Whether nothing is missing after all.
+    /// Whether nothing is missing.
     pub(crate) fn is_nothing(&self) -> bool {
         self.files == 0 && !self.unseen
     }
 
-    /// Says it in words.
+    /// Returns the warning.
     pub(crate) fn warning(&self) -> String {
         let mut text = format!("the deadline passed before everything was sent: {}", self.count());
         for (i, (size, path)) in self.largest.iter().enumerate() {

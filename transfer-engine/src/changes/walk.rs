@@ -1,5 +1,5 @@
-//! The walk through a mount: a scan, merged with the base. It needs nothing of the store but to know that the
-//! base is the right one, so it begins before the head is known, and is thrown away where that shows another.
+//! The walk through a mount: a scan, merged with the base. It only needs to know which base is the right one.
+//! So it starts before the head is known, and is dropped if the head requires another base.
 
 use std::io;
 use std::sync::Arc;
@@ -22,33 +22,33 @@ use crate::state::{BaseHeader, BaseRow};
 /// The base's rows, in tree order.
 pub(crate) type Rows = Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>;
 
-/// Batches that may lie ready: what of the mount is held in memory before anything is read.
+/// How many batches may wait, which limits what is held in memory before anything is read.
 const BATCHES_AHEAD: usize = 8;
 
-/// A walk that is under way. It ends soon after this is dropped.
+/// A running walk. It ends soon after this is dropped.
 pub(crate) struct Walk {
     batches: mpsc::Receiver<Batch>,
     done: oneshot::Receiver<io::Result<Walked>>,
     look: Arc<Look>,
 }
 
-/// A walk that has come to its end.
+/// The result of a walk.
 pub(crate) struct Walked {
-    /// The lists that met something.
+    /// The white lists that matched something.
     pub(crate) marks: ListMarks,
-    /// What the walk before this one came to.
+    /// The result of the previous walk.
     pub(crate) before: Option<Box<LocalDelta>>,
     pub(crate) file_systems: Arc<FileSystems>,
     pub(crate) away: AwayOnes,
 }
 
 impl Walk {
-    /// Starts a walk; the rows of `base` come in tree order.
+    /// Starts a walk. The rows of `base` are in tree order.
     pub(crate) fn start(options: &DeltaOptions<'_>, base: Rows) -> Self {
         Self::begin(options, base, Look::begin(options.mount.env()), None)
     }
 
-    /// Starts a walk after another one: what that has read and finds unchanged is not read again.
+    /// Starts a walk after another one. What that has read is not read again if it is unchanged.
     pub(crate) fn again(options: &DeltaOptions<'_>, base: Rows, before: LocalDelta) -> Self {
         let look = before.look.again();
         Self::begin(options, base, look, Some(Box::new(before)))
@@ -103,31 +103,31 @@ impl Walk {
             Ok(Walked { marks, before, file_systems, away })
         };
         options.mount.env().spawn_detached(move || {
-            // Without a receiver nobody wants to know any more.
+            // If the receiver is gone, no one needs the result.
             let _ = tell.send(walk());
         });
         Self { batches, done, look: shared }
     }
 
-    /// Returns what the walk knows of its moment.
+    /// Returns the record of changes during the walk.
     pub(crate) fn look(&self) -> &Arc<Look> {
         &self.look
     }
 
-    /// Returns the batches, and how it ended once there are no more of them.
+    /// Returns the batches, and a future with the result of the walk.
     pub(crate) fn split(self) -> (mpsc::Receiver<Batch>, impl Future<Output = io::Result<Walked>>) {
         let done = self.done;
         (self.batches, async move { done.await.map_err(|_| io::Error::from(JobLost))? })
     }
 }
 
-/// Waits in the time of the file system, whose clock has to go on, and not in that of the runtime.
+/// Waits in real time and not by the runtime's clock, because the file system's clock has to advance.
 pub(crate) async fn pause(mount: &MountDir, pause: Duration) -> Result<(), Error> {
     let slept = mount.env().blocking(move || std::thread::sleep(pause)).await;
     slept.map_err(|e| Error::local("look at", mount.path(), io::Error::from(e)))
 }
 
-/// A walk for which the base was taken that is there.
+/// A walk that was started with the existing base.
 pub(crate) struct EarlyWalk {
     header: Option<BaseHeader>,
     walk: Walk,
@@ -139,7 +139,7 @@ impl EarlyWalk {
         Self { header, walk: Walk::start(options, base) }
     }
 
-    /// Returns the walk, if this turned out to be the base.
+    /// Returns the walk if this is the right base.
     pub(crate) fn over(self, header: Option<&BaseHeader>) -> Option<Walk> {
         (self.header.as_ref() == header).then_some(self.walk)
     }

@@ -1,4 +1,4 @@
-//! The copies of a context's history under its new name.
+//! Copies a context's history to its new name.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::error::Error;
 use crate::format::{EncodedSnapshot, Kind, PackId, PackUse, Snapshot};
 use crate::store::{Head, unusable};
 
-/// Snapshots that are read ahead, and puts under way: each may be large.
+/// How many snapshots are read ahead, and how many puts run at once. Each may be large.
 const AHEAD: usize = 4;
 
-/// All copies of a move, oldest first. Each names the digest of the one before it, so that they are made in
-/// order; they are made anew each time, because together they may be too large to keep.
+/// All copies of a rename, oldest first. Each copy has the digest of the one before it, so they are made in
+/// order. They are made again when needed, because together they may be too large to keep.
 pub(super) struct Copies<'a> {
     this: &'a Move<'a>,
     claim: &'a Head,
-    /// The numbers of the snapshots that are copied, ascending.
+    /// The numbers of the snapshots to copy, ascending.
     numbers: Vec<u64>,
     land_by: i64,
 }
@@ -29,7 +29,8 @@ impl Move<'_> {
     pub(super) async fn copies<'a>(&'a self, claim: &'a Head) -> Result<Copies<'a>, Error> {
         let all = self.store.list_snapshots(self.from).await?;
         let source = self.source.key.number;
-        // Marks are made only when all copies are; what is gone now, somebody forgot before the move.
+        // Snapshots are marked only after all copies exist. So one that is marked now was forgotten before
+        // the rename.
         let kept = all.into_iter().filter(|(number, gone)| *number <= source && !gone);
         let mut numbers: Vec<u64> = kept.map(|(number, _)| number).collect();
         numbers.sort_unstable();
@@ -39,7 +40,7 @@ impl Move<'_> {
 }
 
 impl Copies<'_> {
-    /// Returns the copy of the head; `None` if the move was finished by somebody else.
+    /// Returns the copy of the head; `None` if another process has completed the rename.
     pub(super) async fn head(&self) -> Result<Option<EncodedSnapshot>, Error> {
         let mut head = None;
         let mut copies = self.each();
@@ -51,7 +52,7 @@ impl Copies<'_> {
         Ok(head)
     }
 
-    /// Puts all copies but that of the head.
+    /// Puts all copies except that of the head.
     pub(super) async fn below_head(&self) -> Result<(), Error> {
         let (store, to) = (self.this.store, self.this.to);
         let mut puts = FuturesUnordered::new();
@@ -69,7 +70,7 @@ impl Copies<'_> {
         puts.try_collect().await
     }
 
-    /// Begins to make all copies.
+    /// Starts to make all copies.
     fn each(&self) -> Each<'_> {
         let Move { store, from, source, .. } = self.this;
         let read = stream::iter(self.numbers.clone())
@@ -89,7 +90,7 @@ impl Copies<'_> {
         Each { copies: self, read, parent: self.claim.digest, packs_before: HashSet::new() }
     }
 
-    /// Returns the copy of one snapshot; everybody who makes it makes the same.
+    /// Returns the copy of one snapshot; every process makes the same one.
     fn copy(
         &self,
         original: &Snapshot,
@@ -110,10 +111,10 @@ impl Copies<'_> {
     }
 }
 
-/// A snapshot that is copied, and those of its packs that it landed too late for.
+/// A snapshot to copy, and the packs for which it landed too late.
 type Original = (Arc<Snapshot>, Vec<PackId>);
 
-/// The copies, one after the other.
+/// Makes the copies one after the other.
 struct Each<'a> {
     copies: &'a Copies<'a>,
     read: BoxStream<'a, Result<Original, Error>>,
@@ -122,11 +123,12 @@ struct Each<'a> {
 }
 
 impl Each<'_> {
-    /// Returns the next copy, with the number of what it is a copy of.
+    /// Returns the next copy, and the number of its original.
     async fn next(&mut self) -> Result<Option<(u64, EncodedSnapshot)>, Error> {
         let lineage = self.copies.this.source.snapshot.lineage;
         while let Some((original, late)) = self.read.try_next().await? {
-            // Another life of the old name, or a move that was undone: no part of this history.
+            // Snapshots of another lineage of the old name, or of a rename that was undone, do not belong to
+            // this history.
             if original.lineage != lineage || original.kind != Kind::Normal {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Moving a context to another name, and finishing what somebody else has begun.
+//! Renames a context, and completes renames that another process has started.
 //!
 //! ```text
 //!   from:  1 ... h    h+1 "moved to `to`"                           1 ... h are marked as gone, h last
@@ -6,10 +6,10 @@
 //!                     ─────────────────────────────────── time ──────────────────────────────────►
 //! ```
 //!
-//! The terminal snapshot of the old name says that the context moves. The **claim** takes the first free
-//! number of the new name, and is no live snapshot either. The copy of the head makes the new name live; the
-//! rest of the history follows below it. Every key is determined by the numbers `h` and `c`, and all are put
-//! if absent, so that any number of processes may work at one move, in any order. See
+//! The terminal snapshot of the old name says that the context is renamed. The **claim** takes the first free
+//! number of the new name, and is not a live snapshot either. The copy of the head makes the new name live;
+//! the rest of the history follows below it. Every key is determined by the numbers `h` and `c`, and every
+//! put is put-if-absent, so any number of processes may work on one rename, in any order. See
 //! `docs/design/004-moving-a-context.md`.
 
 mod copy;
@@ -23,42 +23,43 @@ use crate::error::Error;
 use crate::format::{ContextName, Kind, LineageId, PackId, PackUse, Snapshot, StoreKey, sha256};
 use crate::store::{Head, HeadKey, Store};
 
-/// How often a move is tried against what other processes do meanwhile.
+/// How often a rename is retried because of what other processes do meanwhile.
 const ATTEMPTS: u32 = 20;
-/// Marks under way at once.
+/// How many marks are put at once.
 const AT_ONCE: usize = 16;
 
-/// What a move came to.
+/// The result of a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finish {
-    /// The context lives under the new name, and its old snapshots are marked as gone.
+    /// The context has the new name, and its old snapshots are marked as forgotten.
     Moved,
-    /// The new name is another context's: the old one goes on.
+    /// The new name belongs to another context, so the old name stays.
     Undone,
 }
 
-/// A move under way.
+/// A running rename.
 struct Move<'a> {
     store: &'a Store,
     from: &'a ContextName,
     to: &'a ContextName,
-    /// The snapshot by which the old name ended.
+    /// The terminal snapshot of the old name.
     last: &'a Head,
-    /// The head before it.
+    /// The head before the terminal snapshot.
     source: Head,
-    /// The lineage that the context has under its new name.
+    /// The lineage of the context under its new name.
     lineage: LineageId,
 }
 
 impl Store {
-    /// Gives a context another name, and returns its head there. Its history goes with it; the numbers go on
-    /// from where the new name's own left off. Nothing is sent anew.
+    /// Renames a context, and returns its head under the new name. The history is copied; the numbers
+    /// continue from those of the new name. No packs are sent.
     ///
-    /// If that was begun before, here or elsewhere, it is finished.
+    /// If the rename was already started, here or elsewhere, it is completed.
     ///
     /// # Errors
-    /// [`Error::ContextExists`] if the new name is in use, also when somebody else is quicker; the context
-    /// goes on under its old name then. [`Error::NoContext`]; [`Error::Moved`] if it moved elsewhere.
+    /// [`Error::ContextExists`] if the new name is in use, even if another process has just taken it; then
+    /// the context keeps its old name. [`Error::NoContext`]. [`Error::Moved`] if it was renamed to another
+    /// name.
     pub async fn rename_context(
         &self,
         from: &ContextName,
@@ -97,12 +98,14 @@ impl Store {
         }
     }
 
-    /// Finishes the move that a terminal snapshot speaks of, and returns the head as it is then.
+    /// If the head is a terminal snapshot or a claim of a rename, completes the rename, and returns the head
+    /// afterwards.
     pub(crate) async fn settled(&self, name: &ContextName, head: Head) -> Result<Head, Error> {
         let finished = match (head.moved_to(), head.claimed_for()) {
             (Some(to), _) => match self.finish_move(name, &head, to).await {
                 Ok(finish) => finish == Finish::Undone,
-                // Who may only read is told where it went, and somebody else finishes it.
+                // A process without write permission only reports the new name; another process completes the
+                // rename.
                 Err(Error::Store { source, .. }) if is_denied(&source) => false,
                 Err(e) => return Err(e),
             },
@@ -111,7 +114,7 @@ impl Store {
                     self.finish_move(from, &last, name).await?;
                     true
                 }
-                // Nothing comes of it any more.
+                // The rename can't be completed any more.
                 _ => false,
             },
             (None, None) => false,
@@ -130,7 +133,8 @@ impl Store {
         }
     }
 
-    /// Finishes a move. In a box, because moves may wait for one another, so that this comes round to itself.
+    /// Completes a rename. The future is boxed because it is recursive: one rename may have to complete
+    /// another.
     fn finish_move<'a>(
         &'a self,
         from: &'a ContextName,
@@ -180,7 +184,7 @@ impl Move<'_> {
                     if self.undo().await? {
                         return Ok(Finish::Undone);
                     }
-                    // Somebody else has settled it, in one way or the other.
+                    // Another process has completed or undone the rename.
                     let last = self.store.find_head(self.from).await?;
                     if last.is_none_or(|last| last.digest != self.last.digest) {
                         return Ok(Finish::Undone);
@@ -194,7 +198,7 @@ impl Move<'_> {
                 }
                 free => self.claim(free.as_ref()).await?,
             }
-            // The first two looks are those of a move that nobody else is at.
+            // The first two rounds are normal even if no other process is involved.
             if attempts.made() < 2 {
                 attempts.again()?;
             } else {
@@ -203,18 +207,18 @@ impl Move<'_> {
         }
     }
 
-    /// Whether a snapshot of the new name is one of the context that moves.
+    /// Whether a snapshot of the new name belongs to the renamed context.
     fn is_ours(&self, head: &Head) -> bool {
         head.snapshot.lineage == self.lineage
     }
 
-    /// Whether a snapshot landed too late for packs that its source may count on.
+    /// Whether a snapshot landed too late for packs that count in its source.
     fn is_late(&self, head: &Head) -> bool {
         let late = self.source.late_packs();
         head.late_packs().iter().any(|id| !late.contains(id))
     }
 
-    /// Whether the context once was live under the new name, and another one is now.
+    /// Whether the context was live under the new name before, and another context is now.
     async fn was_there(&self, head: &Head) -> Result<bool, Error> {
         let older = self.store.list_snapshots(self.to).await?;
         let older = older.into_iter().map(|(number, _)| number).filter(|n| *n < head.key.number);
@@ -236,19 +240,19 @@ impl Move<'_> {
             parent: None,
             ..self.source.ended(Kind::Terminal { moved_to: Some(self.from.clone()) }, self.store)?
         };
-        // If somebody else was first, the next look shows who.
+        // If another process was first, the next round will see it.
         self.store.commit_bare(claim).await.map(drop)
     }
 
-    /// Makes the new name live.
+    /// Makes the new name live, with a copy of the head.
     async fn copy_head(&self, claim: &Head) -> Result<(), Error> {
         let Some(copy) = self.copies(claim).await?.head().await? else { return Ok(()) };
         let number = claim.key.number + self.source.key.number;
         self.store.commit(self.to, number, copy.bytes, copy.digest).await.map(drop)
     }
 
-    /// Commits the same once more, because the copy landed later than what it refers to may wait. The source
-    /// is there still, so that nothing is lost.
+    /// Commits the same tree again, because the copy landed too late for its packs. The source still exists,
+    /// so nothing is lost.
     async fn renew(&self, head: &Head, attempts: u32) -> Result<(), Error> {
         if attempts > LATE_ATTEMPTS + 1 {
             return Err(Error::TooLate { name: self.to.clone(), number: head.key.number });
@@ -260,7 +264,7 @@ impl Move<'_> {
         self.store.commit_bare(again).await.map(drop)
     }
 
-    /// Lets the context go on under its old name; says whether it does.
+    /// Lets the context continue under its old name; returns whether it does.
     async fn undo(&self) -> Result<bool, Error> {
         let mut on = self.last.clone();
         for _ in 0..LATE_ATTEMPTS {
@@ -274,8 +278,8 @@ impl Move<'_> {
         Err(Error::TooLate { name: self.from.clone(), number: on.key.number })
     }
 
-    /// Returns a snapshot of the source's tree that succeeds `on`. The source was seen not to be gone after
-    /// `on` had landed, which is the time that counts.
+    /// Returns a snapshot with the source's tree that succeeds `on`. The source was found not to be forgotten
+    /// after `on` had landed, so that time counts.
     async fn taken_over(
         &self,
         on: &HeadKey,
@@ -299,10 +303,10 @@ impl Move<'_> {
         })
     }
 
-    /// Copies the rest of the history, and marks the old snapshots as gone, that of the source last: it says
-    /// that all is done.
+    /// Copies the rest of the history, and marks the old snapshots as forgotten. The source is marked last,
+    /// because its mark says that the rename is complete.
     async fn complete(&self, head: &Head) -> Result<Finish, Error> {
-        // A context that was deleted there in the meantime has no use for its history.
+        // If the context was deleted under the new name meanwhile, its history is not needed.
         if head.is_live()
             && let Some(claim) = self.find_claim(head).await?
         {
@@ -320,7 +324,7 @@ impl Move<'_> {
         Ok(Finish::Moved)
     }
 
-    /// Finds the claim of this move below the head of the new name.
+    /// Finds the claim of this rename below the head of the new name.
     async fn find_claim(&self, head: &Head) -> Result<Option<Head>, Error> {
         let all = self.store.list_snapshots(self.to).await?;
         let below = all.into_iter().map(|(number, _)| number).filter(|n| *n < head.key.number);
@@ -332,7 +336,7 @@ impl Move<'_> {
                 Ok(found) if self.is_ours(&found) && found.claimed_for().is_some() => {
                     return Ok(Some(found));
                 }
-                // A tombstone: it was forgotten there, and so is what came before it.
+                // A tombstone: the snapshot was forgotten under the new name.
                 Ok(_) | Err(Error::Format { .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -353,7 +357,7 @@ impl Store {
         loop {
             attempts += 1;
             let Err(answer) = self.put_new(&key, Vec::new()).await else { return Ok(()) };
-            // A reply may have been lost, and "exists already" may be said of what is not there.
+            // The answer may have been lost, and `AlreadyExists` may be wrong.
             match self.stat(&key).await {
                 Ok(_) => return Ok(()),
                 Err(_) if attempts < 5 && is_worth_retrying(&answer) => self.back_off(attempts).await?,
@@ -362,8 +366,8 @@ impl Store {
         }
     }
 
-    /// Returns the time by which a snapshot must have landed that refers to packs of another, which was seen
-    /// not to be gone at `checked`, in seconds since 1970 by the store's clock, or later.
+    /// Returns the time by which a snapshot must land that refers to the packs of another one. At `checked`,
+    /// in seconds since 1970 by the store's clock, or later, the other one was found not to be forgotten.
     pub(crate) async fn land_by(&self, checked: i64) -> Result<i64, Error> {
         let grace = i64::try_from(self.meta().await?.grace_seconds).unwrap_or(i64::MAX);
         Ok(checked.saturating_add(grace))
@@ -371,7 +375,7 @@ impl Store {
 }
 
 impl Head {
-    /// Returns the name to which the context has moved.
+    /// Returns the name to which the context was renamed.
     pub(crate) fn moved_to(&self) -> Option<&ContextName> {
         match &self.snapshot.kind {
             Kind::Terminal { moved_to } if self.snapshot.parent.is_some() => moved_to.as_ref(),
@@ -379,7 +383,7 @@ impl Head {
         }
     }
 
-    /// Returns the name of the context for which this one's name is taken: its move is under way.
+    /// Returns the context for which this name was claimed by a running rename.
     pub(crate) fn claimed_for(&self) -> Option<&ContextName> {
         match &self.snapshot.kind {
             Kind::Terminal { moved_to } if self.snapshot.parent.is_none() => moved_to.as_ref(),
@@ -407,13 +411,14 @@ impl Head {
     }
 }
 
-/// Returns a pack as a copy lists it. What did not count in the original, as it landed too late, does not
-/// count in the copy, which lands later still.
+/// Returns a pack's entry for the copy. If the pack did not count in the original, which landed too late, it
+/// does not count in the copy either, which lands even later.
 fn taken_over(pack: &PackUse, late: &[PackId], land_by: Option<i64>) -> PackUse {
     if late.contains(&pack.id) { *pack } else { PackUse { land_by, ..*pack } }
 }
 
-/// Returns the lineage of a moved context: known to all who finish the move, and to no other move.
+/// Returns the lineage of a renamed context. It is the same for every process that completes the rename, and
+/// differs from that of any other rename.
 fn lineage_of(source: &Digest, to: &ContextName) -> LineageId {
     let digest = sha256(&[b"moved ".as_slice(), &source.0, to.as_str().as_bytes()].concat());
     let mut id = [0; 16];

@@ -1,4 +1,4 @@
-//! Which chunks an upload need not send: the head's, and those that it has taken on itself.
+//! Which chunks a push need not send: those of the head, and those that it has claimed already.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -7,20 +7,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::format::{BlockRef, ChunkId, ChunkRef, PackId};
 use crate::tree::ChunkIndex;
 
-/// A chunk of at most so many bytes is sent again where it was sent so many files ago: who brings both files
-/// would have to read a whole block for it.
+/// A chunk of up to this many bytes is sent again if the last file with it was this many files ago: otherwise
+/// a pull of both files would have to read a whole block for it.
 const SMALL: usize = 2 << 10;
 const FAR: u32 = 4096;
 
-/// No block yet, and no file.
+/// Stands for no block, and for no number of files.
 const NONE: u32 = u32::MAX;
 
-/// The table is in parts, so that readers seldom wait for each other.
+/// The table is split into parts, so that readers seldom wait for each other.
 const PARTS: usize = 16;
 
-/// The chunks that need not be sent: the head's, and those that this upload has taken on.
+/// The chunks that need not be sent: those of the head, and those that this push has claimed.
 ///
-/// Shared by the readers of files. Whoever claims a chunk sends it; everyone else only names it.
+/// It is shared by the readers of files. The reader that claims a chunk sends it; the others only refer to
+/// it.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     head: Mutex<Option<Arc<ChunkIndex>>>,
@@ -28,25 +29,26 @@ pub(crate) struct Chunks {
     blocks: Mutex<Vec<BlockRef>>,
 }
 
-/// A part of what was claimed. A million chunks have to fit, so that a place names its block by number, and a
-/// tree holds them: a hash table takes twice the memory from one chunk to the next, and three times meanwhile.
+/// A part of the claimed chunks. It has to fit a million chunks. So a position has the number of its block,
+/// and the chunks are in a tree: when a hash table grows by one chunk, it may take twice the memory, and
+/// three times while it grows.
 #[derive(Debug, Default)]
 struct Claimed {
     chunks: BTreeMap<ChunkId, Claim>,
-    /// The second and later places of those that were sent again.
+    /// Further positions of chunks that were sent again.
     others: BTreeMap<ChunkId, Vec<Place>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Claim {
-    /// After how many files it was claimed last; [`NONE`] if it is not to be sent again.
+    /// The number of files before the last claim; [`NONE`] if the chunk is not to be sent again.
     after: u32,
     place: Place,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// [`NONE`] until the block that holds the chunk has its place in a pack.
+    /// [`NONE`] until the block with the chunk is in a pack.
     block: u32,
     offset: u32,
     len: u32,
@@ -78,8 +80,9 @@ impl Chunks {
         lock(&self.head).clone()
     }
 
-    /// Whether the caller is to send this chunk of `len` bytes: nobody has it, and nobody else is at it. What
-    /// is small may be sent more than once by who says how many files come before it.
+    /// Whether the caller has to send this chunk of `len` bytes, because no one else has sent or claimed it.
+    /// A small chunk may be sent more than once, if the caller passes the number of files before it as
+    /// `after`.
     pub(crate) fn claim(
         &self,
         head: Option<&ChunkIndex>,
@@ -94,7 +97,7 @@ impl Chunks {
         match self.part(&id).chunks.entry(id) {
             Entry::Occupied(mut claim) => {
                 let last = claim.get().after;
-                // Files that come before that one, and are read later, do without.
+                // Files that come before the last claim but are read later use that position.
                 let again = last != NONE && after != NONE && after.saturating_sub(last) > FAR;
                 if again {
                     claim.get_mut().after = after;
@@ -108,13 +111,13 @@ impl Chunks {
         }
     }
 
-    /// Returns where a chunk that this upload sent lies.
+    /// Returns the position of a chunk that this push sent.
     pub(crate) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
         self.sent_near(id, &mut 0)
     }
 
-    /// Returns where a chunk that this upload sent lies: where there are several places, the one nearest to the
-    /// block that was returned with this number last.
+    /// Returns the position of a chunk that this push sent. If it has several, returns the one nearest to the
+    /// block `near`, which is set to the block returned.
     pub(crate) fn sent_near(&self, id: &ChunkId, near: &mut u32) -> Option<ChunkRef> {
         let part = self.part(id);
         let place = part.places(id).min_by_key(|p| p.block.abs_diff(*near))?;
@@ -122,7 +125,7 @@ impl Chunks {
         place.resolve(*id, &lock(&self.blocks))
     }
 
-    /// Returns where a chunk lies in a pack that counts.
+    /// Returns the position of a chunk in a pack for which `counts` is true.
     pub(crate) fn sent_in(&self, id: &ChunkId, counts: impl Fn(&PackId) -> bool) -> Option<ChunkRef> {
         let part = self.part(id);
         let blocks = lock(&self.blocks);
@@ -131,12 +134,12 @@ impl Chunks {
             .find(|found| counts(&found.block.pack))
     }
 
-    /// Whether a chunk is where a tree may refer to it: in the head, or in what was sent.
+    /// Whether a tree may refer to a chunk: the head has it, or this push has sent it.
     pub(crate) fn holds(&self, head: Option<&ChunkIndex>, id: &ChunkId) -> bool {
         self.sent(id).is_some() || head.is_some_and(|h| h.may_hold(id))
     }
 
-    /// Forgets the chunks in packs that are not to be counted on, and those that have no place.
+    /// Forgets the chunks in packs for which `counts` is false, and those without a position.
     pub(crate) fn keep_only(&self, counts: impl Fn(&PackId) -> bool) {
         let kept: Vec<bool> = lock(&self.blocks).iter().map(|block| counts(&block.pack)).collect();
         let is_kept = |place: &Place| kept.get(place.block as usize).is_some_and(|kept| *kept);
@@ -155,7 +158,7 @@ impl Chunks {
         }
     }
 
-    /// Notes that a block has its place in a pack.
+    /// Notes the position of a block in a pack.
     pub(crate) fn place(&self, block: BlockRef, chunks: &[(ChunkId, u32)]) {
         let block = {
             let mut blocks = lock(&self.blocks);
@@ -197,7 +200,7 @@ mod tests {
         BlockRef { pack: PackId([pack; 16]), offset, stored_len: 10, raw_len: 300, codec: Codec::Stored }
     }
 
-    /// Places a block in which the chunk has another one of 50 bytes before it.
+    /// Notes a block in which another chunk of 50 bytes precedes this one.
     fn place(chunks: &Chunks, block: BlockRef) {
         chunks.place(block, &[(ChunkId([8; 32]), 50), (ID, SHORT as u32)]);
     }

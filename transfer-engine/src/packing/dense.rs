@@ -1,23 +1,24 @@
 //! Which chunks are not worth compressing: images, archives and the like.
 //!
-//! Put together with text they would spoil the statistics of its block, and be compressed in vain.
+//! In a block with text, they would spoil the compressor's statistics, and be compressed for nothing.
 
-/// So many bytes, from the middle, tell.
+/// The number of bytes to examine, from the middle of the chunk.
 const SAMPLE: usize = 4 << 10;
-/// Of fewer bytes nothing can be told, and little is lost by them.
+/// With fewer bytes than this, the result would be unreliable, and little is lost.
 const LEAST: usize = 512;
 
-/// Whether the bytes of a chunk are so evenly distributed that a code by their frequency saves less than some 2%.
+/// Whether the bytes of a chunk are distributed so evenly that an entropy code would save less than some 2%.
 ///
-/// The measure is how often two of them are the same: `n + n²/256` ordered pairs in random bytes, `n + n²/20` or so
-/// in text. Repetitions are not looked for: who repeats random bytes in a short file is rare.
+/// The measure is how often two bytes are equal: there are `n + n²/256` ordered pairs in random bytes, and
+/// about `n + n²/20` in text. Repetitions are not searched for, because repeated random bytes in a short file
+/// are rare.
 pub(crate) fn is_dense(bytes: &[u8]) -> bool {
     if bytes.len() < LEAST {
         return false;
     }
     let len = bytes.len().min(SAMPLE);
     let start = (bytes.len() - len) / 2;
-    // Four tables: the same byte twice in a row would wait for itself.
+    // There are four tables because counting the same byte twice in a row would stall the processor.
     let mut counts = [[0_u32; 256]; 4];
     for four in bytes[start..start + len].chunks_exact(4) {
         for (table, byte) in counts.iter_mut().zip(four) {
@@ -28,8 +29,8 @@ pub(crate) fn is_dense(bytes: &[u8]) -> bool {
     let each = a.iter().zip(b).zip(c.iter().zip(d)).map(|((a, b), (c, d))| u64::from(a + b + c + d));
     let pairs: u64 = each.map(|count| count * count).sum();
     let n = len as u64;
-    // A tenth and a quarter above what is expected of random bytes: some five standard deviations where there are
-    // few of them.
+    // The limit is a tenth and a quarter above the value expected for random bytes. For a small number of
+    // bytes, that is some five standard deviations.
     pairs * 20 < n * 25 + n * n * 22 / 256
 }
 
@@ -60,7 +61,7 @@ mod tests {
         assert!(!is_dense(&text(1, 10_000)));
         assert!(!is_dense(&SplitMix(1).bytes(LEAST - 1)), "too short to tell");
         assert!(!is_dense(&[]));
-        // Six bits in each byte, as in base64; seven, of which zstd saves an eighth.
+        // Six random bits per byte, as in base64; and seven, of which zstd saves an eighth.
         for bits in [6, 7] {
             let mut bytes = SplitMix(2).bytes(20_000);
             bytes.iter_mut().for_each(|byte| *byte >>= 8 - bits);
@@ -70,7 +71,7 @@ mod tests {
         let mut bytes = SplitMix(3).bytes(20_000);
         bytes.iter_mut().skip(3).step_by(4).for_each(|byte| *byte = 0x3f);
         assert!(!is_dense(&bytes));
-        // A random head does not hide what follows.
+        // A random header does not hide the compressible rest.
         let mixed = [SplitMix(4).bytes(3_000), text(4, 20_000)].concat();
         assert!(!is_dense(&mixed));
     }

@@ -1,4 +1,4 @@
-//! From chunks to packs in the store, and from packs to the ranges that are read of them.
+//! From chunks to packs in the store, and from packs back to the ranges to read.
 
 mod chunks;
 mod copy;

@@ -1,4 +1,4 @@
-//! How fast the store takes what is sent, and how long that leaves for sending more before a deadline.
+//! Measures how fast packs are sent, and how long a push can go on sending before its deadline.
 //!
 //! ```text
 //! began ────── packs are sent ────── cutoff ── tree, commit ── end ─ deadline
@@ -14,26 +14,26 @@ use crate::format::PACK_TARGET;
 
 /// The smallest pack that is worth a request.
 const MIN_PACK: u64 = 64 << 10;
-/// What may be under way before anything was measured.
+/// How many bytes may be in flight before anything was measured.
 const FIRST_WINDOW: u64 = 8 * MIN_PACK;
-/// What is under way is at most what goes in this time, or in a few round trips: what has not landed at the
-/// cutoff was sent for nothing.
+/// At most as many bytes are in flight as can be sent in this time, or in a few round trips. What has not
+/// landed at the cutoff was sent for nothing.
 const WINDOW: Duration = Duration::from_secs(2);
-/// After so long a time of sending, what was measured before counts half.
+/// When this much time was spent sending, earlier measurements are halved.
 const MEMORY: Duration = Duration::from_secs(4);
-/// What takes longer is no trip: the store was away, and is back. To keep as much time free for each request of the
-/// commit would be the end of a release that was saved by waiting.
+/// A longer time is not a round trip: the store was away. If it were reserved for each request of the commit,
+/// a release that has just waited for the store would have no time left.
 const LONGEST_TRIP: Duration = Duration::from_secs(1);
-/// A tree entry with a chunk or two, in bytes of the segments.
+/// The estimated size of a tree entry with a chunk or two, in bytes of a segment.
 const ENTRY: u64 = 120;
-/// Segments up to this many bytes go with the snapshot, in one put.
+/// Segments of up to this many bytes are embedded in the snapshot, in one put.
 const INLINE: u64 = 100 << 10;
-/// What planning and encoding take for each local difference.
+/// The time for planning and encoding one local difference.
 const PER_ROW: Duration = Duration::from_micros(5);
-/// After this long the head is looked for again before the commit.
+/// After this time, the commit first checks for a newer head.
 const HEAD_IS_NEWS: Duration = Duration::from_secs(4);
 
-/// The measured pace of one upload, and its deadline if it has one.
+/// The measured pace of one push, and its deadline if it has one.
 #[derive(Debug)]
 pub(crate) struct Pace {
     began: Instant,
@@ -43,18 +43,18 @@ pub(crate) struct Pace {
 
 #[derive(Debug, Default)]
 struct Measured {
-    /// What a request without a body takes.
+    /// The duration of a request without a body.
     trip: Duration,
-    /// Bytes that are on their way.
+    /// The number of bytes in flight.
     under_way: u64,
-    /// Since when something has been on its way.
+    /// Since when something has been in flight.
     busy_since: Option<Instant>,
-    /// How long something was on its way before that.
+    /// How long something was in flight before that.
     busy: Duration,
-    /// What landed in that time.
+    /// The bytes that landed in that time.
     landed: u64,
     rows: u64,
-    /// Bytes of the snapshot that is succeeded.
+    /// The size of the parent's snapshot, in bytes.
     snapshot: u64,
 }
 
@@ -63,7 +63,7 @@ impl Measured {
         self.busy + self.busy_since.map_or(Duration::ZERO, |since| now - since)
     }
 
-    /// Bytes a second; `None` before anything has landed.
+    /// Returns bytes per second; `None` before anything has landed.
     fn rate(&self, now: Instant) -> Option<f64> {
         (self.landed > 0).then(|| self.landed as f64 / self.busy(now).as_secs_f64().max(1e-4))
     }
@@ -82,18 +82,18 @@ impl Pace {
         self.deadline.is_some()
     }
 
-    /// The time that there is from begin to deadline.
+    /// Returns the time from the start to the deadline.
     fn whole(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(self.began))
     }
 
-    /// When everything must have ended, a moment before the deadline.
+    /// Returns when everything must have ended: shortly before the deadline.
     pub(crate) fn end(&self) -> Option<Instant> {
         let margin = (self.whole() / 50).clamp(Duration::from_millis(10), Duration::from_millis(250));
         self.deadline.map(|deadline| deadline.checked_sub(margin).unwrap_or(deadline))
     }
 
-    /// When to stop sending, so that what landed can be committed before the end.
+    /// Returns when sending has to stop, so that what has landed can be committed in time.
     pub(crate) fn cutoff(&self) -> Option<Instant> {
         let end = self.end()?;
         let now = Instant::now();
@@ -116,13 +116,13 @@ impl Pace {
         self.cutoff().is_some_and(|cutoff| Instant::now() >= cutoff)
     }
 
-    /// Returns the end of a first part of the time that is left for sending.
+    /// Returns the end of the first quarter of the remaining time for sending.
     pub(crate) fn slice(&self) -> Option<Instant> {
         let now = Instant::now();
         self.cutoff().map(|cutoff| now + cutoff.saturating_duration_since(now) / 4)
     }
 
-    /// How many bytes may be on their way at once.
+    /// Returns how many bytes may be in flight at once.
     fn window(&self, measured: &Measured, now: Instant) -> u64 {
         let Some(rate) = measured.rate(now) else { return FIRST_WINDOW };
         let left = self.deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(now));
@@ -130,7 +130,7 @@ impl Pace {
         ((rate * time.as_secs_f64()) as u64).max(MIN_PACK)
     }
 
-    /// Returns the bytes at which a pack is full.
+    /// Returns the size at which a pack is full, in bytes.
     pub(crate) fn pack_target(&self) -> u64 {
         if !self.has_deadline() {
             return PACK_TARGET;
@@ -138,7 +138,7 @@ impl Pace {
         (self.window(&self.measured(), Instant::now()) / 4).clamp(MIN_PACK, PACK_TARGET)
     }
 
-    /// Whether a pack of this size may be sent while others are on their way.
+    /// Whether a pack of this size may be sent in addition to those in flight.
     pub(crate) fn has_room(&self, size: u64) -> bool {
         let measured = self.measured();
         !self.has_deadline()
@@ -146,7 +146,7 @@ impl Pace {
             || measured.under_way + size <= self.window(&measured, Instant::now())
     }
 
-    /// Notes that a pack is sent.
+    /// Notes that a pack is being sent.
     pub(crate) fn send(self: &Arc<Self>, size: u64) -> OnItsWay {
         let mut measured = self.measured();
         measured.under_way += size;
@@ -154,21 +154,21 @@ impl Pace {
         OnItsWay { pace: Arc::clone(self), size, landed: false }
     }
 
-    /// Notes how long so many requests without bodies took, one after the other.
+    /// Notes how long this many requests without bodies took, one after the other.
     pub(crate) fn note_trips(&self, took: Duration, requests: u64) {
         let Ok(requests @ 1..) = u32::try_from(requests) else { return };
         let mut measured = self.measured();
         let trip = (took / requests).min(LONGEST_TRIP);
-        // Slower at once, faster by and by.
+        // A slower trip counts at once, a faster one gradually.
         measured.trip = trip.max((measured.trip * 3 + trip) / 4);
     }
 
-    /// Notes the length of the snapshot that will be succeeded.
+    /// Notes the size of the parent's snapshot, in bytes.
     pub(crate) fn note_head(&self, bytes: u64) {
         self.measured().snapshot = bytes;
     }
 
-    /// Notes that there are more local differences, each an entry of the new tree.
+    /// Notes further local differences, each of which is an entry of the new tree.
     pub(crate) fn note_rows(&self, rows: u64) {
         self.measured().rows += rows;
     }
@@ -178,7 +178,7 @@ fn seconds(secs: f64) -> Duration {
     Duration::try_from_secs_f64(secs).unwrap_or(Duration::MAX / 4)
 }
 
-/// A pack on its way, until it is dropped.
+/// A pack in flight, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct OnItsWay {
     pace: Arc<Pace>,
@@ -187,7 +187,7 @@ pub(crate) struct OnItsWay {
 }
 
 impl OnItsWay {
-    /// Notes that it is in the store.
+    /// Notes that the pack has landed.
     pub(crate) fn landed(mut self) {
         self.landed = true;
     }
@@ -199,7 +199,7 @@ impl Drop for OnItsWay {
         let mut measured = self.pace.measured();
         measured.under_way = measured.under_way.saturating_sub(self.size);
         measured.landed += if self.landed { self.size } else { 0 };
-        // What is still on its way goes on being counted from now.
+        // The time of what is still in flight counts from now on.
         measured.busy = measured.busy(now);
         measured.busy_since = (measured.under_way > 0).then_some(now);
         if measured.busy > MEMORY {
@@ -241,7 +241,7 @@ mod tests {
     async fn packs_grow_with_the_rate_and_shrink_towards_the_end() {
         let pace = Arc::new(Pace::new(Some(Instant::now() + Duration::from_secs(40))));
         assert_eq!(pace.pack_target(), 2 * MIN_PACK);
-        // 10 MiB/s: two seconds of that may be under way, in four packs.
+        // At 10 MiB/s, two seconds' worth may be in flight, in four packs.
         sends(&pace, 10 << 20, Duration::from_secs(1)).await;
         assert_eq!(pace.pack_target(), 5 << 20);
         let _pack = pace.send(19 << 20);
@@ -267,7 +267,7 @@ mod tests {
         pace.note_rows(10_000);
         sends(&pace, 100 << 10, Duration::from_secs(1)).await;
         assert!(pace.is_over());
-        // Faster again by and by.
+        // The pace recovers gradually.
         let slow = pace.cutoff().unwrap();
         pace.note_trips(Duration::from_millis(10), 1);
         assert!(pace.cutoff().unwrap() >= slow);

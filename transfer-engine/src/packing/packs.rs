@@ -1,4 +1,4 @@
-//! Blocks become packs, and packs are put while the next one fills.
+//! Puts blocks into packs, and sends a pack while the next one is filled.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -21,56 +21,57 @@ use crate::state::{NotedPack, PackJournal};
 use crate::store::{Store, unusable};
 use crate::tree::{PutPack, SegmentSink};
 
-/// What became of a block.
+/// What happened to a block.
 #[must_use = "a block that came too late has to be sent again"]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Added {
-    /// It goes with a pack.
+    /// The block is in a pack.
     Taken,
-    /// The time for sending is over: its chunks are in no pack, and files that need them count as not sent.
+    /// The time for sending is over. The block's chunks are in no pack, and files that need them count as not
+    /// sent.
     TooLate,
 }
 
-/// A pack of less waits for the tree, to share its request.
+/// A smaller pack is kept until the tree is sent, to save a request.
 const WORTH_SENDING_AHEAD: u64 = 4 << 20;
 
-/// A pack is put again until this has passed: over a slow line one attempt takes minutes.
+/// How long a put of a pack is retried. On a slow connection, one attempt takes minutes.
 const PATIENCE: Duration = Duration::from_mins(30);
-/// How often a pack is put whose put has no clear answer, and that is not there.
+/// How often the put of a pack is repeated if its answer is unclear and the pack is missing.
 const ATTEMPTS: u32 = 5;
 
-/// Takes blocks and segments, and puts packs.
+/// Receives blocks and segments, and sends packs.
 pub(crate) struct PackSink {
     store: Store,
     chunks: Arc<Chunks>,
     pace: Arc<Pace>,
     filling: Option<PackBuilder>,
-    /// A pack for which no time was left.
+    /// A pack for which there was no time left.
     refused: Option<SealedPack>,
     uploads: JoinSet<Result<(PackId, PutPack), Error>>,
-    /// Bytes that may be under way.
+    /// Limits the bytes in flight.
     budget: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     limit: u32,
     put: HashMap<PackId, PutPack>,
-    /// All packs of this upload, also those that are not in the store yet.
+    /// All packs of this push, including those that have not landed yet.
     mine: HashSet<PackId>,
     segment_lens: HashMap<Digest, u32>,
     journal: Option<Arc<PackJournal>>,
-    /// Whether the pace says when packs are sent; not so once there is only the tree to be sent.
+    /// Whether the pace limits when packs are sent. It no longer does when only the tree is left to be sent.
     paced: bool,
     closed: bool,
-    /// How old packs may be when what was put is committed, and when the oldest will be.
+    /// How old packs may get before they are committed, and when the oldest one will be that old.
     round: Option<Duration>,
     round_ends: Option<Instant>,
     pub(crate) stored: u64,
 }
 
-/// A place among the uploads that are under way.
+/// A permit to send a pack.
 type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl PackSink {
-    /// Makes a sink that keeps at most about `memory` bytes of packs under way.
+    /// Makes a sink with at most about `memory` bytes of packs in flight.
     pub(crate) fn new(
         store: &Store,
         chunks: Arc<Chunks>,
@@ -78,9 +79,9 @@ impl PackSink {
         memory: u64,
         concurrency: usize,
     ) -> Self {
-        // Three packs under way, by default, as a full one is slightly more than a quarter of this: with fewer a
-        // store that is far away waits for us. The rest is for the one that is being filled, for what is being
-        // read, and for what the allocator does not give back at once.
+        // By default, three packs can be in flight, since a full pack is slightly more than a quarter of
+        // this. With fewer, a distant store would wait for this machine. The rest is for the pack that is
+        // being filled, for what is being read, and for memory that the allocator does not release at once.
         let limit = u32::try_from(memory / 2).unwrap_or(u32::MAX >> 3);
         let limit = limit.clamp(1, u32::MAX >> 3);
         Self {
@@ -105,7 +106,7 @@ impl PackSink {
         }
     }
 
-    /// Makes a sink for who has no deadline.
+    /// Makes a sink for a push without a deadline.
     pub(crate) fn unhurried(store: &Store, chunks: Arc<Chunks>, memory: u64, concurrency: usize) -> Self {
         Self::new(store, chunks, Arc::new(Pace::new(None)), memory, concurrency)
     }
@@ -114,19 +115,19 @@ impl PackSink {
         &self.pace
     }
 
-    /// Notes each pack that is put from now on.
+    /// Writes each pack that lands from now on to the journal.
     pub(crate) fn keep_journal(&mut self, journal: PackJournal) {
         self.journal = Some(Arc::new(journal));
     }
 
-    /// Takes a pack that an earlier upload has put, so long ago by the store's clock, as one of its own.
+    /// Takes over a pack that an earlier push has put; `age` is the pack's age by the store's clock.
     pub(crate) fn take_over(&mut self, id: PackId, put: PutPack, age: Duration) {
         self.put.insert(id, put);
         self.mine.insert(id);
         self.begin_round(age);
     }
 
-    /// Lets a round of the upload end before its packs are older than this.
+    /// Sets how old packs may get before they have to be committed.
     pub(crate) fn set_round(&mut self, longest: Option<Duration>) {
         self.round = longest;
     }
@@ -137,12 +138,12 @@ impl PackSink {
         self.round_ends = self.round_ends.into_iter().chain(end).min();
     }
 
-    /// Whether what was put has to be committed before more is sent.
+    /// Whether the packs in the store have to be committed before more is sent.
     pub(crate) fn is_round_over(&self) -> bool {
         self.round_ends.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Whether the time for sending is over; what is added then is given back.
+    /// Whether the time for sending is over. Blocks are no longer accepted then.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.closed |= self.paced && self.pace.is_over();
         self.closed
@@ -153,7 +154,7 @@ impl PackSink {
         if self.is_closed() {
             return Ok(Added::TooLate);
         }
-        // Against a deadline, what is small must not wait for what is large.
+        // With a deadline, small files must not wait for large ones.
         let full = self.filling.as_ref().is_some_and(|pack| {
             self.pace.has_deadline()
                 && !pack.is_empty()
@@ -178,12 +179,12 @@ impl PackSink {
         &self.store
     }
 
-    /// Returns where a chunk lies in a pack of this upload.
+    /// Returns the position of a chunk in a pack of this push.
     pub(crate) fn sent(&self, id: &ChunkId) -> Option<ChunkRef> {
         self.chunks.sent_in(id, |pack| self.mine.contains(pack))
     }
 
-    /// Returns the store's time at which the last of the packs has landed, or a little less.
+    /// Returns when the last of the packs landed, by the store's clock, or a slightly earlier time.
     pub(crate) fn last_landed(&self) -> Option<i64> {
         self.put.values().map(|put| put.landed).max()
     }
@@ -200,8 +201,7 @@ impl PackSink {
         Ok(self.filling.insert(pack))
     }
 
-    /// Sends what has gathered, if that takes so long that it is worth a request of its own: the tree is made
-    /// meanwhile.
+    /// Sends the current pack if it is worth a request of its own, so that it is sent while the tree is made.
     pub(crate) async fn send_ahead(&mut self) -> Result<(), Error> {
         if self.filling.as_ref().is_some_and(|pack| pack.len() >= WORTH_SENDING_AHEAD) && !self.is_closed() {
             self.send().await?;
@@ -209,10 +209,10 @@ impl PackSink {
         Ok(())
     }
 
-    /// Starts putting the pack that is being filled, once there is room for it.
+    /// Starts to send the current pack, as soon as there is room.
     async fn send(&mut self) -> Result<(), Error> {
         let Some(pack) = self.filling.take() else { return Ok(()) };
-        // An upload that failed must stop the work, not wait for its end.
+        // If a pack has failed, the push has to stop now, and not at its end.
         while let Some(ended) = self.uploads.try_join_next() {
             self.note(ended)?;
         }
@@ -226,7 +226,7 @@ impl PackSink {
         Ok(())
     }
 
-    /// Waits for room; `None` where the time for sending is over before there is any.
+    /// Waits for room; `None` if the time for sending ends before.
     async fn room(&mut self, size: u64) -> Result<Option<Room>, Error> {
         let closed = |_| Error::local("wait for", "an upload", std::io::Error::other("closed"));
         let weight = u32::try_from(size).unwrap_or(u32::MAX).min(self.limit);
@@ -249,7 +249,7 @@ impl PackSink {
         }
     }
 
-    /// Waits until an upload has ended; false once the time for sending is over.
+    /// Waits until a pack was sent; false if the time for sending is over.
     async fn wait_for_one(&mut self) -> Result<bool, Error> {
         let ended = match self.pace.cutoff() {
             Some(cutoff) => timeout_at(cutoff, self.uploads.join_next()).await,
@@ -258,7 +258,7 @@ impl PackSink {
         match ended {
             Ok(Some(ended)) => self.note(ended)?,
             Ok(None) => {}
-            // While it was waited for, the pace may have changed.
+            // The pace, and with it the cutoff, may have changed meanwhile.
             Err(_) => return Ok(!self.pace.is_over()),
         }
         Ok(true)
@@ -281,10 +281,10 @@ impl PackSink {
             {
                 tracing::debug!(%error, "a pack is not noted");
             }
-            // When it landed, by the store's clock, is when its grace begins.
+            // A pack's grace period begins when it lands, by the store's clock.
             let grace = i64::try_from(store.meta().await?.grace_seconds).unwrap_or(i64::MAX);
             let (landed, grace) = match told {
-                // A part of the grace is left for an error of the clock that told it.
+                // A part of the grace period is reserved, because the clock that gave the time may be wrong.
                 Some(landed) if store.believes(landed).await? => (landed, grace - grace / 4),
                 _ => {
                     let asked = Instant::now();
@@ -305,7 +305,7 @@ impl PackSink {
         Ok(())
     }
 
-    /// Puts what is left and waits until everything is in the store.
+    /// Sends the rest, and waits until everything is in the store.
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
         self.send().await?;
         while let Some(ended) = self.uploads.join_next().await {
@@ -314,8 +314,8 @@ impl PackSink {
         Ok(())
     }
 
-    /// Puts what is left, and waits until everything is in the store or the time for it is over. Says whether
-    /// everything is.
+    /// Sends the rest, and waits until everything is in the store or the time for sending is over. Returns
+    /// whether everything is in the store.
     pub(crate) async fn flush_in_time(&mut self) -> Result<bool, Error> {
         if !self.is_closed() {
             self.send().await?;
@@ -326,12 +326,12 @@ impl PackSink {
                 break;
             }
         }
-        // What comes now is the tree, which has to be sent.
+        // The tree comes next, and has to be sent in any case.
         self.paced = false;
         Ok(!std::mem::take(&mut self.closed))
     }
 
-    /// From now on counts only on what has landed, and on packs that the head has.
+    /// Restricts the known chunks to packs that have landed and packs of the head.
     pub(crate) fn count_on_landed(&mut self, in_head: impl Fn(&PackId) -> bool) -> Result<(), Error> {
         while let Some(ended) = self.uploads.try_join_next() {
             self.note(ended)?;
@@ -341,18 +341,18 @@ impl PackSink {
         Ok(())
     }
 
-    /// From now on counts only on packs of this upload, and on those that the head has.
+    /// Restricts the known chunks to packs of this push and packs of the head.
     pub(crate) fn count_on_own(&self, in_head: impl Fn(&PackId) -> bool) {
         self.chunks.keep_only(|id| self.mine.contains(id) || in_head(id));
     }
 
-    /// Gives up what has not landed, so that the line is free for the commit.
+    /// Drops what has not landed, so that the connection is free for the commit.
     pub(crate) async fn let_go(&mut self) {
         (self.filling, self.refused) = (None, None);
         self.uploads.shutdown().await;
     }
 
-    /// Lets what was begun land, until `end`: nothing refers to it, but the next upload can.
+    /// Lets packs in flight land until `end`. Nothing refers to them, but the next push can use them.
     pub(crate) async fn land_until(&mut self, end: Instant) {
         let rest = self.refused.take().into_iter().chain(self.filling.take().map(PackBuilder::finish));
         let land = async {
@@ -367,7 +367,7 @@ impl PackSink {
             }
             while self.uploads.join_next().await.is_some() {}
         };
-        // What has not landed by then is sent again next time.
+        // What has not landed by then is sent again by the next push.
         let _ = timeout_at(end, land).await;
     }
 }
@@ -394,7 +394,7 @@ impl SegmentSink for PackSink {
         self.put.get(id)
     }
 
-    /// One that was sent already is not copied.
+    /// A chunk that was already sent is not copied.
     async fn copy(&mut self, chunk: &ChunkRef) -> Result<ChunkRef, Error> {
         if let Some(sent) = self.sent(&chunk.id) {
             return Ok(sent);
@@ -404,7 +404,7 @@ impl SegmentSink for PackSink {
         let sealed = self.store().env().blocking(move || seal(vec![(id, bytes)])).await;
         let sealed = sealed.map_err(|e| Error::local("compress", "a chunk", io::Error::from(e)))?;
         for block in sealed {
-            // One that came too late is found nowhere.
+            // If the block came too late, the search below finds nothing.
             let _added: Added = self.add_block(block).await?;
         }
         let what = || "a chunk was sent nowhere".to_owned();
@@ -412,8 +412,8 @@ impl SegmentSink for PackSink {
     }
 }
 
-/// Puts a pack under its id, which is random and new: if something is there, it is this very pack.
-/// Returns what its answer tells of when it landed, if it does.
+/// Puts a pack under its id, which is random and new: any object with that id is this pack. Returns the time
+/// of landing, if the answer has one.
 async fn put_pack(
     store: &Store,
     key: &object_store::path::Path,
@@ -428,8 +428,8 @@ async fn put_pack(
             Ok(put) => return Ok(put.landed.map(|(earliest, _)| earliest)),
             Err(source) => source,
         };
-        // The reply to a put that landed may have been lost. A directory loses none: what stands there after an error
-        // it could not be made to keep.
+        // The answer to a put that landed may have been lost. With a directory, no answer gets lost: a file
+        // that exists after an error could not be made durable.
         let in_dir = matches!(source, object_store::Error::Generic { store: "LocalFileSystem", .. });
         match store.stat(key).await {
             Ok(meta) if meta.size == size && !in_dir => return Ok(Some(meta.last_modified.timestamp())),

@@ -1,22 +1,22 @@
-//! Which bytes of which packs hold the chunks that are wanted, in as few requests as makes sense.
+//! Which byte ranges of which packs have the wanted chunks, in as few requests as is sensible.
 
 use crate::format::{BlockRef, ChunkId, ChunkRef, PackId};
 use crate::store::MAX_RANGE;
 
-/// Blocks this far apart are fetched together: the bytes between cost less than a request.
+/// Blocks that are at most this many bytes apart are fetched together: the gap costs less than a request.
 const GAP: u64 = 128 << 10;
 
 /// A chunk that a file needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Need {
-    /// Which of the caller's files.
+    /// The index of the caller's file.
     pub(crate) item: usize,
     pub(crate) chunk: ChunkRef,
-    /// Where it goes in the file.
+    /// The chunk's offset in the file.
     pub(crate) at: u64,
 }
 
-/// A block, and what is needed of it.
+/// A block, and the chunks that are needed from it.
 #[derive(Debug)]
 pub(crate) struct BlockNeeds {
     pub(crate) block: BlockRef,
@@ -32,7 +32,7 @@ pub(crate) struct PackRange {
     pub(crate) blocks: Vec<BlockNeeds>,
 }
 
-/// Groups needs by block, and blocks into requests.
+/// Groups needed chunks by block, and blocks into requests.
 pub(crate) fn plan_ranges(mut needs: Vec<Need>) -> Vec<PackRange> {
     needs.sort_by_key(|n| (n.chunk.block.pack, n.chunk.block.offset, n.chunk.offset));
     let mut ranges: Vec<PackRange> = Vec::new();
@@ -60,7 +60,7 @@ pub(crate) fn plan_ranges(mut needs: Vec<Need>) -> Vec<PackRange> {
     ranges
 }
 
-/// Returns a chunk out of the block that it is in, if it is what it should be.
+/// Returns a chunk from its unpacked block; `None` if the digest does not match.
 pub(crate) fn verified<'a>(raw: &'a [u8], need: &Need) -> Option<&'a [u8]> {
     let (from, len) = (need.chunk.offset as usize, need.chunk.len as usize);
     let chunk = raw.get(from..from.checked_add(len)?)?;

@@ -1,8 +1,8 @@
-//! The tasks of one mount: kept in memory by who holds the mount, and in a file for everybody else.
+//! The tasks of one mount: in memory in the process that holds the mount, and in a file for others.
 //!
-//! The file tells what was, and a lock beside it whether anybody still keeps it: a task that runs by the
-//! file and that nobody keeps was interrupted. It is a lock of its own, so that to look never stands in the
-//! way of who wants the mount.
+//! The file has the state of the tasks. A lock beside it shows whether a process still updates the file: if a
+//! task is running by the file, but no process has the lock, the task was interrupted. This lock is separate
+//! from the mount's, so that readers never block a process that wants the mount.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
@@ -20,9 +20,9 @@ use crate::env::Env;
 
 const FILE: &str = "status.json";
 const KEPT: &str = "status.lock";
-/// The file is written at most this often in a second; how a task ended is always written.
+/// How often the file is written per second, at most. The end of a task is always written.
 const WRITES_A_SECOND: usize = 10;
-/// Counts alone are written no more often than this.
+/// The shortest time between two writes if only counters changed, in nanoseconds.
 const EVERY_NANOS: i128 = 100_000_000;
 
 /// The tasks of one mount. Clones share them.
@@ -34,43 +34,43 @@ struct Inner {
     env: Env,
     dir: PathBuf,
     rows: Mutex<Rows>,
-    /// Is told when the file falls behind.
+    /// Is notified when the file is out of date.
     behind: Notify,
 }
 
 #[derive(Debug)]
 struct Rows {
     tasks: Vec<(TaskStatus, u64)>,
-    /// Numbers the owners of rows.
+    /// The next owner number.
     next: u64,
     written: VecDeque<Timestamp>,
-    /// Whether the file is behind.
+    /// Whether the file is out of date.
     stale: bool,
-    /// Shows that somebody keeps the board; `None` once it is closed, and nothing more is written.
+    /// The lock that shows that the file is updated; `None` once the board is closed and no longer written.
     kept: Option<File>,
 }
 
-/// How much a change matters to those who read the file.
+/// How important a change is to readers of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// Counts.
+    /// Counters changed.
     Low,
-    /// News.
+    /// Something else changed.
     High,
-    /// How something ended.
+    /// A task ended.
     Final,
 }
 
 impl StatusBoard {
-    /// Begins to keep the board of a mount that this process has locked.
+    /// Opens the board of a mount that this process has locked.
     ///
     /// # Errors
-    /// Where what the file tells can't be read now: it would be lost with the next task.
+    /// The existing file can't be read now: its tasks would be lost with the next write.
     pub(crate) fn open(env: &Env, dir: &Path) -> io::Result<Self> {
         let file = dir.join(FILE);
         env.check_reading("openat", &file)?;
         let mut tasks = tasks_of(&file)?;
-        // Nobody else can keep it.
+        // This process has the mount's lock, so no other process runs these tasks.
         tasks.iter_mut().for_each(TaskStatus::interrupt);
         let rows = Rows {
             tasks: tasks.into_iter().map(|task| (task, 0)).collect(),
@@ -100,7 +100,7 @@ impl StatusBoard {
         tasks
     }
 
-    /// Announces tasks that have not begun.
+    /// Adds tasks that have not started.
     pub(crate) fn announce(&self, session: &str, context: &str, path: &Path, types: &[TaskType]) {
         for task_type in types {
             self.take_over(TaskStatus::waiting(session, context, path, *task_type));
@@ -108,7 +108,7 @@ impl StatusBoard {
         self.write(Urgency::Final);
     }
 
-    /// Replaces a task; returns the number by which its owner changes it from now on.
+    /// Replaces a task; returns the owner number, with which it is updated from now on.
     pub(super) fn take_over(&self, task: TaskStatus) -> u64 {
         let mut rows = self.lock();
         let owner = rows.next;
@@ -119,7 +119,7 @@ impl StatusBoard {
         owner
     }
 
-    /// Changes a task, unless it has another owner by now.
+    /// Updates a task, unless it has another owner by now.
     pub(super) fn update(&self, owner: u64, urgency: Urgency, change: impl FnOnce(&mut TaskStatus)) {
         {
             let mut rows = self.lock();
@@ -130,7 +130,7 @@ impl StatusBoard {
         self.write(urgency);
     }
 
-    /// Notes that the download was stopped with so many paths pending, and whether it is to go on.
+    /// Notes that the pull was stopped with `pending` paths left, and whether it will continue.
     pub(crate) fn stopped(&self, context: &str, pending: u64, goes_on: bool) {
         {
             let mut rows = self.lock();
@@ -149,17 +149,17 @@ impl StatusBoard {
         self.write(Urgency::Final);
     }
 
-    /// Writes what was held back because of too many writes.
+    /// Writes what was not written yet to limit the number of writes.
     pub(crate) fn flush(&self) {
         self.write(Urgency::High);
     }
 
-    /// Waits until something was held back because of too many writes.
+    /// Waits until a change is not written, to limit the number of writes.
     pub(crate) async fn behind(&self) {
         self.0.behind.notified().await;
     }
 
-    /// Forgets the tasks of a session that did not come to be, unless they say why.
+    /// Removes the tasks of a session that could not be opened, unless they have an error.
     pub(crate) fn withdraw(&self, session: &str) {
         {
             let mut rows = self.lock();
@@ -169,7 +169,7 @@ impl StatusBoard {
         self.write(Urgency::Final);
     }
 
-    /// Notes that a session is released: what it did not get to will not happen any more.
+    /// Notes that a session was released: its waiting tasks will not run any more.
     pub(crate) fn release(&self, session: &str) {
         {
             let mut rows = self.lock();
@@ -182,7 +182,7 @@ impl StatusBoard {
         self.write(Urgency::Final);
     }
 
-    /// Ends the keeping, with the mount. The tasks stay readable.
+    /// Closes the board together with the mount. The tasks stay readable.
     pub(crate) fn close(&self) {
         if self.lock().stale {
             self.write(Urgency::Final);
@@ -208,7 +208,7 @@ impl StatusBoard {
         while rows.written.len() > WRITES_A_SECOND {
             rows.written.pop_front();
         }
-        // A status that can't be written must not stop a sync.
+        // A failure to write the status must not stop a sync.
         if let Err(e) = rows.store(&self.0.dir) {
             tracing::debug!(error = %e, "the status is not written");
         }
@@ -218,7 +218,7 @@ impl StatusBoard {
 impl Rows {
     fn may_write(&self, urgency: Urgency, now: Timestamp) -> bool {
         let since = |then: Option<&Timestamp>| then.map(|t| nanos(now) - nanos(*t));
-        // A clock that was set back must not silence it.
+        // A clock that was set back must not stop the updates.
         let is_past = |nanos: Option<i128>, least: i128| nanos.is_none_or(|n| n >= least || n < 0);
         match urgency {
             Urgency::Final => true,
@@ -237,7 +237,7 @@ impl Rows {
     }
 }
 
-/// Locks the file that shows that the board is kept. Who looks holds it for an instant.
+/// Locks the file that shows that the board is updated. Readers lock it only for a moment.
 fn keep(path: &Path) -> Option<File> {
     let lock = || -> io::Result<File> {
         let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -248,7 +248,7 @@ fn keep(path: &Path) -> Option<File> {
                 Err(TryLockError::Error(e)) => return Err(e),
             }
         }
-        // Without the lock the tasks are still written; they only look interrupted.
+        // Without the lock, the tasks are still written, but readers take them as interrupted.
         Ok(file)
     };
     lock().inspect_err(|e| tracing::debug!(error = %e, "the status is not kept")).ok()
@@ -260,7 +260,7 @@ pub(super) fn read(dir: &Path) -> io::Result<Vec<TaskStatus>> {
     let mut tasks = tasks_of(&file)?;
     let goes_on = |t: &TaskStatus| matches!(t.status, TaskState::Waiting | TaskState::Running);
     if tasks.iter().any(goes_on) && !is_kept(&dir.join(KEPT))? {
-        // It may have ended well between the two looks.
+        // The task may have ended between the two checks.
         tasks = tasks_of(&file)?;
         tasks.iter_mut().for_each(TaskStatus::interrupt);
     }
@@ -277,7 +277,7 @@ fn is_kept(path: &Path) -> io::Result<bool> {
 
 fn tasks_of(file: &Path) -> io::Result<Vec<TaskStatus>> {
     match fs::read(file) {
-        // It is for people to read: a damaged one is as good as none.
+        // The file is for people to read, so a damaged one counts as missing.
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e),

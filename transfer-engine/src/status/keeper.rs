@@ -1,4 +1,4 @@
-//! Keeps one task's row while its sync is under way.
+//! Updates the status of one task while its sync runs.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,21 +11,21 @@ use crate::monitor::{Monitor, PathEvent, PathProblem, Phase, Progress};
 use crate::report::SyncReport;
 use crate::usage::Usage;
 
-/// Per-path errors and warnings that are kept of a task.
+/// How many errors and warnings of a task are kept.
 const MAX_MESSAGES: usize = 100;
-/// The time over which the throughput is taken.
+/// The interval over which the throughput is measured, in nanoseconds.
 const WINDOW_NANOS: i128 = 1_000_000_000;
 
-/// Passes everything on to another monitor, and keeps the task's row of the mount's status.
+/// Forwards everything to another monitor, and updates the task's row in the mount's status.
 ///
-/// Dropped without [`finish`](Self::finish), it says that the task was interrupted.
+/// If it is dropped without [`finish`](Self::finish), the task counts as interrupted.
 pub(crate) struct StatusKeeper<'a> {
     inner: &'a dyn Monitor,
     board: StatusBoard,
-    /// The row that is kept; `None` for a sync that is only planned, and once it has ended.
+    /// The owner number of the task's row; `None` for a dry run, and after the end.
     owner: Option<u64>,
     began: Timestamp,
-    /// When, and at how many bytes, the throughput was taken last.
+    /// When the throughput was last measured, and the number of bytes at that time.
     mark: Mutex<(Timestamp, u64)>,
 }
 
@@ -50,7 +50,7 @@ impl<'a> StatusKeeper<'a> {
         Self { inner, board: board.clone(), owner: Some(owner), began, mark: Mutex::new((began, 0)) }
     }
 
-    /// Passes everything on, and keeps no row: what is only planned is no sync.
+    /// Forwards everything, but has no row: a dry run is not a sync.
     pub(crate) fn of_plan(inner: &'a dyn Monitor, board: &StatusBoard) -> Self {
         let began = board.now();
         Self { inner, board: board.clone(), owner: None, began, mark: Mutex::new((began, 0)) }
@@ -62,7 +62,7 @@ impl<'a> StatusKeeper<'a> {
         }
     }
 
-    /// Shows warnings that the user has been told already.
+    /// Adds warnings that the user has already seen.
     #[must_use]
     pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
         for warning in warnings {
@@ -101,7 +101,7 @@ impl<'a> StatusKeeper<'a> {
         self.board.update(owner, Urgency::Final, |task| {
             task.finish_time = Some(rfc3339(now));
             task.status = TaskState::Failed;
-            // Totals that were only estimated, or not known, are what it came to.
+            // Totals may have been estimated or unknown; now they are exact.
             (task.total_files, task.total_bytes) = (task.files_done, task.bytes_done);
             task.throughput = rate(task.bytes_done, nanos(now) - began);
             say(task);
@@ -112,7 +112,7 @@ impl<'a> StatusKeeper<'a> {
         let now = self.board.now();
         let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
         let (then, had) = *mark;
-        // A new phase counts anew.
+        // Each phase starts at zero.
         if bytes < had {
             *mark = (now, bytes);
             return None;
@@ -131,7 +131,7 @@ impl Drop for StatusKeeper<'_> {
     }
 }
 
-/// Says why a sync that ended did not do all that it should.
+/// Returns why a sync that ended was incomplete.
 fn shortcoming(report: &SyncReport) -> Option<String> {
     if report.stopped_by_conflict {
         Some(format!("stopped by {} conflicts", report.conflicts))

@@ -1,4 +1,4 @@
-//! What a mount's syncs are doing and did, for the session and for other processes to read.
+//! The current and past tasks of a mount, for the session and for other processes to read.
 
 mod board;
 mod keeper;
@@ -31,7 +31,7 @@ pub enum TaskType {
     Download,
 }
 
-/// The word of the wire.
+/// Writes the name used in JSON.
 impl fmt::Display for TaskType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -41,20 +41,20 @@ impl fmt::Display for TaskType {
     }
 }
 
-/// How a task stands, in the guide's words.
+/// The state of a task, in the guide's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskState {
-    /// It has not begun.
+    /// The task has not started.
     Waiting,
-    /// It is under way.
+    /// The task is running.
     Running,
-    /// It ended, and did what it should.
+    /// The task ended and was complete.
     Success,
-    /// It ended, and did not do all that it should; or its process ended without saying how.
+    /// The task ended and was incomplete or failed; or its process ended without saying so.
     Failed,
 }
 
-/// The word of the wire.
+/// Writes the name used in JSON.
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -66,23 +66,23 @@ impl fmt::Display for TaskState {
     }
 }
 
-/// One task of a mount: its last upload, or its last download.
+/// One task of a mount: its last push, or its last pull.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskStatus {
-    /// The session that it belongs to; empty for a manual sync.
+    /// The task's session; empty for a manual sync.
     pub session: String,
     /// The context's name.
     pub context: String,
     /// The context's id, which is its name.
     pub context_id: String,
-    /// The mount's path; what is not UTF-8 in it is replaced.
+    /// The mount's path; bytes that are not UTF-8 are replaced.
     pub path: String,
-    /// The path's bytes in base64, where it is not UTF-8.
+    /// The path's bytes in Base64, if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_bytes: Option<String>,
     /// Upload or download.
     pub task_type: TaskType,
-    /// How it stands.
+    /// The task's state.
     pub status: TaskState,
     /// When it began (RFC 3339).
     pub start_time: Option<String>,
@@ -90,29 +90,29 @@ pub struct TaskStatus {
     pub finish_time: Option<String>,
     /// Why it failed.
     pub error_message: Option<String>,
-    /// What it is at, or was at last.
+    /// The current or last phase.
     pub phase: String,
-    /// Files seen or brought so far.
+    /// Files scanned or pulled so far.
     pub files_done: u64,
-    /// Files in all, as far as known.
+    /// Total files, as far as known.
     pub total_files: u64,
     /// Bytes read or written so far.
     pub bytes_done: u64,
-    /// Bytes in all, as far as known.
+    /// Total bytes, as far as known.
     pub total_bytes: u64,
-    /// Bytes a second: lately while it runs, on average once it ended.
+    /// Bytes per second: recently while the task runs, on average after its end.
     #[serde(default)]
     pub throughput: u64,
-    /// Paths of the context that have not been brought.
+    /// Paths of the context that have not been pulled yet.
     pub pending: u64,
-    /// Files here that the context has recycled: they stay, and are not uploaded until they are changed.
+    /// Local files that the context has recycled: they stay, and are not pushed until they change.
     #[serde(default)]
     pub withheld: u64,
-    /// The snapshot that it came to.
+    /// The resulting snapshot.
     pub snapshot: Option<u64>,
-    /// What the user should know; the first hundred.
+    /// Warnings for the user; the first hundred.
     pub warnings: Vec<String>,
-    /// Trouble with single paths; the first hundred, as `path: message`.
+    /// Errors of single paths; the first hundred, as `path: message`.
     pub errors: Vec<String>,
     /// Whether its session has been released.
     #[serde(default)]
@@ -120,7 +120,7 @@ pub struct TaskStatus {
 }
 
 impl TaskStatus {
-    /// Returns a task that has not begun.
+    /// Returns a task that has not started.
     fn waiting(session: &str, context: &str, path: &Path, task_type: TaskType) -> Self {
         Self {
             session: session.to_owned(),
@@ -148,7 +148,7 @@ impl TaskStatus {
         }
     }
 
-    /// Returns the mount's path as it is.
+    /// Returns the exact path of the mount.
     pub fn mount(&self) -> PathBuf {
         let bytes = self.path_bytes.as_ref().and_then(|bytes| BASE64_STANDARD.decode(bytes).ok());
         bytes.map_or_else(|| PathBuf::from(&self.path), |bytes| PathBuf::from(OsString::from_vec(bytes)))
@@ -158,7 +158,7 @@ impl TaskStatus {
         self.context == context && self.task_type == task_type
     }
 
-    /// Says of a task whose process is gone how it stands.
+    /// Updates a task whose process is gone.
     fn interrupt(&mut self) {
         let message = match self.status {
             TaskState::Running => "interrupted: its process ended in the middle of it",
@@ -171,8 +171,8 @@ impl TaskStatus {
     }
 }
 
-/// Returns the tasks that this machine knows of, of all mounts or of one. A task whose process ended in the
-/// middle of it, or before it began, is shown as failed.
+/// Returns the tasks that this machine knows, of all mounts or of one. A task whose process ended before the
+/// task did counts as failed.
 pub fn status(state_dir: &Path, mount: Option<&Path>) -> Result<Vec<TaskStatus>, Error> {
     let dirs: Vec<PathBuf> = match mount {
         Some(mount) => {

@@ -1,21 +1,21 @@
-//! How many bytes of a stream are held at once.
+//! Limits how many bytes of a stream are held at once.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So many bytes, shared out in the order in which they are asked for. What is larger than all of them has them to
-/// itself.
+/// A number of bytes, given out in the order of the requests. A request for more than all of them gets them
+/// exclusively.
 ///
-/// It belongs to one stream, whose items take their room in their order and give it back when they are taken in their
-/// order: then who waits for room waits only for items before it, and these need no more.
+/// Each stream has its own budget. Its items take their room in order, and release it in the order in which
+/// they are consumed. So an item only ever waits for items before it, and these need no more room.
 #[derive(Clone)]
 pub(super) struct Budget {
     free: Arc<Semaphore>,
     all: u32,
 }
 
-/// Bytes that are in use until this is dropped.
+/// Bytes in use, until this is dropped.
 pub(super) struct Room(Option<OwnedSemaphorePermit>);
 
 impl Budget {
@@ -23,16 +23,16 @@ impl Budget {
         Self { free: Arc::new(Semaphore::new(all as usize)), all }
     }
 
-    /// Waits until there is room.
+    /// Waits for room.
     pub(super) async fn room(&self, bytes: u64) -> Room {
         let bytes = u32::try_from(bytes).map_or(self.all, |bytes| bytes.min(self.all));
-        // It is never closed.
+        // The semaphore is never closed.
         Room(Arc::clone(&self.free).acquire_many_owned(bytes).await.ok())
     }
 }
 
 impl Room {
-    /// Gives back what is not in use, where that is less than was asked for.
+    /// Releases what exceeds `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: u64) {
         if let Some(permit) = &mut self.0 {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);

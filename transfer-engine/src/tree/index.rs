@@ -1,4 +1,4 @@
-//! Which chunks a tree holds, in 16 bytes a chunk.
+//! An index of the chunks of a tree, with 16 bytes per chunk.
 
 use std::collections::HashMap;
 
@@ -8,16 +8,16 @@ use super::Tree;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, Snapshot};
 
-/// The chunks of a tree: the first eight bytes of each id, and the segment that tells where it lies.
+/// The chunks of a tree: the first eight bytes of each id, and the segment that has the chunk's position.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkIndex {
     slots: Vec<(u64, u32)>,
-    /// The nonce of the snapshot whose segments the numbers count.
+    /// The nonce of the snapshot to whose segments the numbers refer.
     of: [u8; 16],
 }
 
 impl ChunkIndex {
-    /// Reads all segments of a tree. Chunks in packs that do not count, by `absent`, are left out.
+    /// Reads all segments of a tree. Chunks in the packs `absent` are left out.
     pub(crate) async fn build(tree: &Tree<'_>, absent: &[PackId]) -> Result<Self, Error> {
         let mut slots = Vec::new();
         let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
@@ -31,12 +31,12 @@ impl ChunkIndex {
         Ok(Self { slots, of: tree.snapshot.nonce })
     }
 
-    /// Whether it was built for this snapshot: its segment numbers mean nothing in another.
+    /// Whether the index was built for this snapshot: its segment numbers are meaningless in any other.
     pub(crate) fn is_of(&self, snapshot: &Snapshot) -> bool {
         self.of == snapshot.nonce
     }
 
-    /// Whether the tree holds the chunk, but for one chance in 2^64 for each pair of chunks.
+    /// Whether the tree has the chunk. It may be wrong with a chance of one in 2^64 for each pair of chunks.
     pub(crate) fn may_hold(&self, id: &ChunkId) -> bool {
         self.segment_of(id).is_some()
     }
@@ -55,14 +55,14 @@ fn prefix(id: &ChunkId) -> u64 {
     u64::from_be_bytes(first)
 }
 
-/// Looks up chunks, keeping the segments last used.
+/// Looks up chunks, and keeps the segments used last.
 pub(crate) struct Lookup<'a> {
     tree: Tree<'a>,
     index: &'a ChunkIndex,
     recent: Vec<(usize, HashMap<ChunkId, ChunkRef>)>,
 }
 
-/// Segments that a lookup keeps: moved directories refer to few.
+/// How many segments a lookup keeps: moved directories refer to few.
 const RECENT: usize = 8;
 
 impl<'a> Lookup<'a> {
@@ -70,7 +70,7 @@ impl<'a> Lookup<'a> {
         Self { tree, index, recent: Vec::new() }
     }
 
-    /// Returns where a chunk lies.
+    /// Returns the position of a chunk.
     pub(crate) async fn find(&mut self, id: &ChunkId) -> Result<Option<ChunkRef>, Error> {
         let Some(segment) = self.index.segment_of(id) else { return Ok(None) };
         if let Some(at) = self.recent.iter().position(|(index, _)| *index == segment) {

@@ -1,4 +1,4 @@
-//! The tree of a snapshot: reading its segments, finding chunks in it, and making the next one.
+//! The tree of a snapshot: reads its segments, finds chunks in it, and makes the next tree.
 
 mod budget;
 mod index;

@@ -1,4 +1,4 @@
-//! Reading the segments of a snapshot.
+//! Reads the segments of a snapshot.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::format::{
 use crate::state::Cache;
 use crate::store::Store;
 
-/// Segments that lie together are fetched together, up to this many bytes.
+/// Adjacent segments are fetched together, up to this many bytes.
 const MAX_FETCH: u64 = 4 << 20;
-/// Fetches under way at once, and likewise segments that are unpacked.
+/// How many fetches run at once, and how many segments are unpacked at once.
 const AHEAD: usize = 4;
-/// Bytes of segments that are fetched and not unpacked yet. A segment that is longer goes alone.
+/// How many bytes of segments may be fetched and not yet unpacked. A longer segment is fetched alone.
 const FETCHED: u32 = AHEAD as u32 * MAX_FETCH as u32;
-/// Memory of what is being unpacked, and of unpacked segments that nobody has taken yet. A segment that claims more is
-/// unpacked alone.
+/// How much memory may be taken by segments that are being unpacked or wait to be consumed, in bytes. A
+/// segment that claims more is unpacked alone.
 const UNPACKED: u32 = 64 << 20;
 
 /// The tree of one snapshot.
@@ -42,7 +42,7 @@ pub(crate) struct OwnTree {
     pub(crate) cache: Cache,
 }
 
-/// What a stream of segments is read from.
+/// The tree from which a stream of segments is read.
 trait Source: Clone + Send + Sync {
     fn tree(&self) -> Tree<'_>;
 }
@@ -59,14 +59,14 @@ impl Source for OwnTree {
     }
 }
 
-/// Segments that one request brings, or that need none.
+/// Segments that are fetched with one request, or without any.
 struct Fetch {
     segments: Range<usize>,
     from: From,
 }
 
 enum From {
-    /// The snapshot or the cache, which hold so many bytes of it.
+    /// From the snapshot or the cache, with their length in bytes.
     Here {
         len: u32,
     },
@@ -78,7 +78,7 @@ enum From {
 }
 
 impl From {
-    /// Returns the bytes that are read, apart from the snapshot.
+    /// Returns the number of bytes to read, apart from the snapshot.
     fn len(&self) -> u64 {
         match self {
             From::Here { len } => u64::from(*len),
@@ -87,19 +87,19 @@ impl From {
     }
 }
 
-/// A segment as it is stored.
+/// A segment as stored.
 struct Found {
     index: usize,
     bytes: Bytes,
-    /// It was in the cache, which may hold anything.
+    /// Whether it was in the cache, which may have wrong bytes.
     cached: bool,
-    /// Shared by all that one request brought.
+    /// Shared by all segments of one request.
     room: Arc<Room>,
 }
 
 impl OwnTree {
-    /// Reads segments in ascending order, ahead of the caller. The first reads are small, so that the caller can soon
-    /// begin.
+    /// Reads segments in ascending order, ahead of the caller. The first reads are small, so that the caller
+    /// can start soon.
     pub(crate) fn segments(
         self,
         indexes: Vec<usize>,
@@ -109,7 +109,7 @@ impl OwnTree {
     }
 }
 
-/// Reads segments in their order. However much they claim to unpack to, what is held at once is bounded.
+/// Reads segments in order. The memory in use is limited, whatever size they claim to unpack to.
 fn read<'s, S: Source + 's>(
     source: S,
     fetches: Vec<Fetch>,
@@ -154,7 +154,7 @@ fn read<'s, S: Source + 's>(
 }
 
 impl<'a> Tree<'a> {
-    /// Returns the indexes of the segments that may hold `path` or something below it.
+    /// Returns the indexes of the segments that may have `path` or something below it.
     pub(crate) fn segments_within(&self, path: &TreePath) -> Range<usize> {
         let segments = &self.snapshot.segments;
         let start = segments.partition_point(|s| s.first <= *path).saturating_sub(1);
@@ -179,7 +179,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Groups segments into requests; the first of these has no more than `first`.
+    /// Groups segments into requests; the first request is for at most `first` bytes.
     fn fetches(&self, indexes: impl IntoIterator<Item = usize>, first: usize) -> Vec<Fetch> {
         let mut fetches: Vec<Fetch> = Vec::new();
         for index in indexes {
@@ -216,7 +216,7 @@ impl<'a> Tree<'a> {
         match segment.place {
             Place::Inline { .. } => None,
             Place::Pack { pack, offset } => {
-                // An index out of bounds does not pass the snapshot's own check.
+                // The snapshot was checked, so the index is valid.
                 Some((self.snapshot.packs.get(pack as usize)?.id, u64::from(offset)))
             }
         }
@@ -236,7 +236,7 @@ impl<'a> Tree<'a> {
                 if let Some(bytes) = self.cache.and_then(|c| c.get(&segment.digest)) {
                     return Ok(vec![Found { index, bytes, cached: true, room }]);
                 }
-                // The cache lost it: the store has it.
+                // The cache has lost it, but the store has it.
                 (id, start, start + u64::from(segment.len))
             }
         };
@@ -271,9 +271,9 @@ impl<'a> Tree<'a> {
                     }
                     return Ok(entries);
                 }
-                // The cache holds something else: the store has it.
+                // The cache has the wrong bytes, but the store has the right ones.
                 Err(_) if cached => cached = false,
-                // A bit may have flipped on the way: once more.
+                // A bit may have been flipped on the way, so try again.
                 Err(source) if again && source.is_retryable() => again = false,
                 Err(source) => {
                     return Err(Error::Format { key: StoreKey::Pack(id).path().to_string(), source });
@@ -289,7 +289,7 @@ impl<'a> Tree<'a> {
         let entries = decoded.unwrap_or_else(|lost| {
             Err(FormatError::Invalid { part: Part::Segment, offset: 0, what: lost.to_string() })
         })?;
-        // A segment that stands elsewhere than its snapshot says would hide or double paths.
+        // A segment that does not begin and end where the snapshot says would hide or duplicate paths.
         let segments = &self.snapshot.segments;
         let starts_right = entries.first().is_some_and(|e| e.path == segments[index].first);
         let ends_right = match (entries.last(), segments.get(index + 1)) {

@@ -1,4 +1,4 @@
-//! The next tree: the parent's segments where nothing changed, new ones where something did.
+//! Makes the next tree: it keeps the parent's segments where nothing changed, and writes new ones elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,10 +13,10 @@ use crate::format::{
 };
 use crate::store::unusable;
 
-/// Segments up to this many bytes in all stand in the snapshot itself, which saves the reader a trip.
+/// Segments of up to this many bytes in all are embedded in the snapshot, which saves the reader a request.
 const INLINE: usize = 128 << 10;
 
-/// What a change makes of a path.
+/// The new state of a changed path.
 pub(crate) enum Resolved {
     Put(TreeEntry),
     Delete(TreePath),
@@ -36,9 +36,9 @@ pub(crate) struct TreeUpdate<'a> {
     parent: Tree<'a>,
     /// The parent's segment that is being rewritten.
     open: Option<usize>,
-    /// What is left of it.
+    /// The remaining entries of that segment.
     rest: VecDeque<TreeEntry>,
-    /// The parent's first segment that has not been dealt with.
+    /// The parent's first segment that has not been processed.
     next: usize,
     held: Option<Held>,
     cutter: SegmentCutter,
@@ -48,15 +48,15 @@ pub(crate) struct TreeUpdate<'a> {
     totals: Totals,
     changes: Changes,
     blocked: Vec<TreePath>,
-    /// Packs of the parent that the new tree must not refer to: what lies there is copied.
+    /// The parent's packs that the new tree must not refer to. Chunks in them are copied.
     absent: BTreeSet<PackId>,
     renewed: bool,
 }
 
-/// An entry that is held back until it is known what follows it.
+/// An entry that waits until it is known what follows.
 struct Held {
     entry: TreeEntry,
-    /// For an entry that a change put: what it replaces.
+    /// For an entry that a change put: the entry that it replaces.
     new: Option<Option<TreeEntry>>,
 }
 
@@ -66,15 +66,15 @@ enum Segment {
     Packed(EncodedSegment, PackId, u32),
 }
 
-/// The outcome of a [`TreeUpdate`].
+/// The result of a [`TreeUpdate`].
 pub(crate) struct UpdatedTree {
     segments: Vec<Segment>,
     pub(crate) totals: Totals,
     pub(crate) changes: Changes,
-    /// Files that were not put, because something that stays is below them or above them.
+    /// Files that were not written, because something that stays is below or above them.
     pub(crate) blocked: Vec<TreePath>,
     absent: BTreeSet<PackId>,
-    /// Something was copied out of packs that don't count.
+    /// Whether something was copied from packs that do not count.
     renewed: bool,
 }
 
@@ -98,14 +98,14 @@ impl<'a> TreeUpdate<'a> {
         }
     }
 
-    /// Takes these packs of the parent as absent: the new tree does not refer to them.
+    /// Treats these packs of the parent as absent: the new tree does not refer to them.
     #[must_use]
     pub(crate) fn without(mut self, absent: impl IntoIterator<Item = PackId>) -> Self {
         self.absent.extend(absent);
         self
     }
 
-    /// Applies one change. `sink` takes segments that are too many to stand in the snapshot.
+    /// Applies one change. `sink` receives segments that are too large in all to be embedded in the snapshot.
     pub(crate) async fn apply(&mut self, change: Resolved, sink: &mut impl SegmentSink) -> Result<(), Error> {
         let segments = &self.parent.snapshot.segments;
         if !segments.is_empty() {
@@ -122,7 +122,7 @@ impl<'a> TreeUpdate<'a> {
         let old = self.rest.pop_front_if(|e| e.path == *change.path());
         match change {
             Resolved::Put(entry) => {
-                // What says the same stays as it is: times alone make no new snapshot.
+                // An equal entry is not replaced: a different time alone does not make a new snapshot.
                 if let Some(old) = old.as_ref().filter(|o| is_same(o, &entry)) {
                     let old = old.clone();
                     return self.emit(old, None, sink).await;
@@ -139,7 +139,7 @@ impl<'a> TreeUpdate<'a> {
         }
     }
 
-    /// Moves on to the parent's segment `index`; those between stay as they are.
+    /// Moves on to the parent's segment `index`. The segments before it stay as they are.
     async fn advance(&mut self, index: usize, sink: &mut impl SegmentSink) -> Result<(), Error> {
         self.close_open(sink).await?;
         if index > self.next {
@@ -176,7 +176,7 @@ impl<'a> TreeUpdate<'a> {
                 continue;
             }
             match self.parent.snapshot.inline_segment(segment) {
-                // What stood in the parent itself has to be carried along.
+                // A segment that was embedded in the parent is embedded again.
                 Some(bytes) => {
                     let packs = segment.packs.iter().filter_map(|(pack, live)| {
                         Some((self.parent.snapshot.packs.get(*pack as usize)?.id, *live))
@@ -196,7 +196,7 @@ impl<'a> TreeUpdate<'a> {
         Ok(())
     }
 
-    /// Whether a segment of the parent, or something that it refers to, lies in a pack that does not count.
+    /// Whether a segment of the parent, or a chunk that it refers to, is in a pack that does not count.
     fn is_lost_with(&self, segment: &SegmentRef) -> bool {
         let place = match segment.place {
             Place::Pack { pack, .. } => Some(pack),
@@ -207,8 +207,8 @@ impl<'a> TreeUpdate<'a> {
         !self.absent.is_empty() && packs.any(|pack| id(pack).is_some_and(|id| self.absent.contains(&id)))
     }
 
-    /// Takes the next entry of the new tree. A directory that what follows implies is dropped, and so is a
-    /// new entry that can't stand together with one that stays.
+    /// Adds the next entry to the new tree. Drops a directory that the next entry implies, and a new entry
+    /// that conflicts with one that stays.
     async fn emit(
         &mut self,
         entry: TreeEntry,
@@ -219,7 +219,7 @@ impl<'a> TreeUpdate<'a> {
         if let Some(held) = self.held.take() {
             let below = incoming.entry.path.is_below(&held.entry.path);
             if below && !held.entry.entry.is_dir() && (held.entry.recycled || incoming.entry.recycled) {
-                // What was recycled is in nobody's way.
+                // A recycled file is not in the way.
                 if incoming.entry.recycled {
                     incoming = held;
                 }
@@ -234,7 +234,7 @@ impl<'a> TreeUpdate<'a> {
                         }
                     }
                 } else {
-                    // The entry that stays was there first; it is the file above it that must wait.
+                    // The entry that stays was there first, so the new file above it has to wait.
                     self.blocked.push(held.entry.path.clone());
                     if let Some(Some(old)) = held.new {
                         self.place(Held { entry: old, new: None }, sink).await?;
@@ -263,7 +263,7 @@ impl<'a> TreeUpdate<'a> {
             }
         }
         if let Some(old) = &held.new {
-            // A placeholder is nothing that stands there.
+            // A placeholder does not count as an entry.
             match old.as_ref().map(|old| (old.recycled, held.entry.recycled)) {
                 Some((false, true)) => self.changes.deleted += 1,
                 Some(_) if held.entry.recycled => {}
@@ -311,7 +311,7 @@ impl<'a> TreeUpdate<'a> {
             for segment in &mut self.done {
                 if let Segment::Inline(encoded) = segment {
                     let (pack, offset) = sink.add_segment(encoded.bytes.clone(), encoded.digest).await?;
-                    // The bytes are the pack's now, and the cache's; here they would only take memory.
+                    // The pack and the cache have the bytes now, so they need not stay in memory.
                     let packed = EncodedSegment { bytes: Bytes::new(), ..encoded.clone() };
                     *segment = Segment::Packed(packed, pack, offset);
                 }
@@ -320,7 +320,7 @@ impl<'a> TreeUpdate<'a> {
         Ok(())
     }
 
-    /// Ends the tree; everything after the last change stays as it was.
+    /// Ends the tree. Everything after the last change stays as it was.
     pub(crate) async fn finish(mut self, sink: &mut impl SegmentSink) -> Result<UpdatedTree, Error> {
         self.close_open(sink).await?;
         self.end_segment(sink).await?;
@@ -336,7 +336,7 @@ impl<'a> TreeUpdate<'a> {
     }
 }
 
-/// The lists of a snapshot that describe its tree.
+/// The parts of a snapshot that describe its tree.
 #[derive(Default)]
 pub(crate) struct Listed {
     pub(crate) packs: Vec<PackUse>,
@@ -345,7 +345,7 @@ pub(crate) struct Listed {
 }
 
 impl UpdatedTree {
-    /// Whether the tree says what the parent's says, and from the same packs.
+    /// Whether the tree equals the parent's, with the same packs.
     pub(crate) fn is_unchanged(&self) -> bool {
         self.changes == Changes::default() && !self.renewed
     }
@@ -431,7 +431,7 @@ impl PackTable {
                     return Err(Error::Corrupt { key: id.to_string(), what });
                 }
             };
-            // Chunks that several entries share are counted for each of them.
+            // A chunk that several entries share was counted for each of them.
             let live = live.min(size - u64::from(footer_len));
             Ok(PackUse { id, size, footer_len, live, land_by })
         });

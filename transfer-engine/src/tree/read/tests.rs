@@ -12,7 +12,7 @@ use crate::format::{
     Changes, Kind, LineageId, PackBuilder, PackUse, RecycleRules, StoreId, Totals, encode_segment,
 };
 
-/// Runs what is to be unpacked when it is told to, and counts.
+/// Runs the jobs that unpack segments when the test says so, and counts them.
 #[derive(Default)]
 struct Jobs {
     waiting: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
@@ -41,7 +41,7 @@ impl Jobs {
     }
 }
 
-/// A tree of these segments, all of which lie in one pack.
+/// Makes a tree of these segments, all in one pack.
 async fn stored(segments: &[Vec<TreeEntry>]) -> (Store, Snapshot, Arc<Jobs>) {
     let mut pack = PackBuilder::new(PackId([3; 16]));
     let mut refs = Vec::new();
@@ -88,7 +88,8 @@ async fn stored(segments: &[Vec<TreeEntry>]) -> (Store, Snapshot, Arc<Jobs>) {
     (store, snapshot, jobs)
 }
 
-/// Takes all segments; returns the most that were unpacked or being unpacked, and not taken, at once.
+/// Consumes all segments. Returns the largest number that were unpacked, or being unpacked, but not consumed
+/// at once.
 async fn most_at_once(segments: &[Vec<TreeEntry>]) -> usize {
     let (store, snapshot, jobs) = stored(segments).await;
     let tree = Tree { store: &store, snapshot: &snapshot, cache: None };
@@ -135,7 +136,7 @@ async fn s9_few_names_that_are_many_long_paths_count_as_these() {
     let segments: Vec<Vec<_>> = (0..3).map(segment).collect();
     let bytes = encode_segment(&segments[0]).unwrap().bytes;
     assert!(bytes.len() < 50 << 10 && memory_of(&segments[0]) > 28 << 20);
-    // What it takes is known when it is there: two of them are not too much.
+    // When a segment is unpacked, its real size is known, and two fit at once.
     let most = most_at_once(&segments).await;
     assert!((1..=2).contains(&most), "{most}");
 }
