@@ -196,7 +196,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
                 (group, joined) => {
                     self.out.extend(group.into_iter().flat_map(Group::resolve));
                     // The row that follows the group may itself begin a group.
-                    joined.into_iter().for_each(|joined| self.settle(joined));
+                    joined.into_iter().for_each(|joined| self.decide(joined));
                     if at_end && self.out.is_empty() {
                         return Next::End;
                     }
@@ -207,7 +207,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
 
     /// Decides a path, or starts a group and waits for what lies below: if the path becomes a file or link,
     /// nothing that the other side has below it can stay.
-    fn settle(&mut self, joined: Joined<B, L, R>) {
+    fn decide(&mut self, joined: Joined<B, L, R>) {
         let decision = joined.decide(&self.rules, self.towards);
         let below = |row: Option<&TreePath>| row.is_some_and(|p| p.is_below(&joined.path));
         let clashes = |leaf: &Side| match leaf {

@@ -25,7 +25,7 @@ use crate::patience::Patience;
 use crate::profile;
 use crate::settings::Settings;
 use crate::sorted::Sorted;
-use crate::url::{Backend, Cloud, Place, StoreUrl};
+use crate::url::{Address, Backend, Cloud, StoreUrl};
 
 /// An opened store. `Debug` shows only its URL.
 #[derive(Clone)]
@@ -65,13 +65,13 @@ impl fmt::Debug for Opened {
 /// An [`OpenError`]. Whether the store can be reached and written is checked by [`crate::probe`].
 pub fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Opened, OpenError> {
     let patience = options.patience();
-    let store = match url.place() {
-        Place::Local(dir) => open_local(url, dir, options, &patience)?,
-        Place::Memory(prefix) => {
+    let store = match url.address() {
+        Address::Local(dir) => open_local(url, dir, options, &patience)?,
+        Address::Memory(prefix) => {
             no_settings(options, "memory")?;
             below(InMemory::new(), prefix)
         }
-        Place::Cloud { cloud, bucket, prefix } => {
+        Address::Cloud { cloud, bucket, prefix } => {
             let name = url.to_string();
             match cloud {
                 Cloud::S3 => open_s3(name, bucket, prefix, options, &patience)?,

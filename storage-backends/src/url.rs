@@ -18,11 +18,11 @@ const SCHEMES: [&str; 5] = ["file", "s3", "gs", "az", "memory"];
 /// If [`StoreUrl::parse`] reads what `Display` or `Debug` prints, the result is the same location.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StoreUrl {
-    place: Place,
+    address: Address,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
+pub(crate) enum Address {
     Local(PathBuf),
     Memory(Path),
     Cloud { cloud: Cloud, bucket: String, prefix: Path },
@@ -148,7 +148,7 @@ impl StoreUrl {
             "file" => return parse_file(text, rest),
             "memory" => {
                 let prefix = parse_prefix(rest)?;
-                return Ok(Self { place: Place::Memory(prefix) });
+                return Ok(Self { address: Address::Memory(prefix) });
             }
             "s3" => Cloud::S3,
             "gs" => Cloud::Gcs,
@@ -160,50 +160,50 @@ impl StoreUrl {
 
     /// Returns the location of a local store in `dir`, which may have any name and must be absolute.
     pub fn local(dir: impl Into<PathBuf>) -> Self {
-        Self { place: Place::Local(dir.into()) }
+        Self { address: Address::Local(dir.into()) }
     }
 
     /// Returns the kind of backend.
     pub fn backend(&self) -> Backend {
-        match &self.place {
-            Place::Local(_) => Backend::Local,
-            Place::Memory(_) => Backend::Memory,
-            Place::Cloud { cloud, .. } => Backend::Cloud(*cloud),
+        match &self.address {
+            Address::Local(_) => Backend::Local,
+            Address::Memory(_) => Backend::Memory,
+            Address::Cloud { cloud, .. } => Backend::Cloud(*cloud),
         }
     }
 
     /// Returns the directory of a local store; `None` for other stores.
     pub fn local_dir(&self) -> Option<&FsPath> {
-        match &self.place {
-            Place::Local(dir) => Some(dir),
+        match &self.address {
+            Address::Local(dir) => Some(dir),
             _ => None,
         }
     }
 
     /// Returns the bucket or container of a cloud store; `None` for other stores.
     pub fn bucket(&self) -> Option<&str> {
-        match &self.place {
-            Place::Cloud { bucket, .. } => Some(bucket),
+        match &self.address {
+            Address::Cloud { bucket, .. } => Some(bucket),
             _ => None,
         }
     }
 
-    pub(crate) fn place(&self) -> &Place {
-        &self.place
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 }
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
+        match &self.address {
             // Control characters in a directory's name must not reach a terminal.
-            Place::Local(dir) => dir.to_string_lossy().chars().try_for_each(|c| match c.is_control() {
+            Address::Local(dir) => dir.to_string_lossy().chars().try_for_each(|c| match c.is_control() {
                 true => write!(f, "{}", c.escape_default()),
                 false => write!(f, "{c}"),
             }),
-            Place::Memory(prefix) if prefix.is_root() => write!(f, "memory:"),
-            Place::Memory(prefix) => write!(f, "memory:/{prefix}"),
-            Place::Cloud { cloud, bucket, prefix } => {
+            Address::Memory(prefix) if prefix.is_root() => write!(f, "memory:"),
+            Address::Memory(prefix) => write!(f, "memory:/{prefix}"),
+            Address::Cloud { cloud, bucket, prefix } => {
                 write!(f, "{}://{bucket}", cloud.scheme())?;
                 if prefix.is_root() { Ok(()) } else { write!(f, "/{prefix}") }
             }
@@ -315,7 +315,7 @@ fn parse_cloud(cloud: Cloud, rest: &str) -> Result<StoreUrl, UrlError> {
         return Err(if rest.contains('@') { UrlError::UserInfo } else { UrlError::BadBucket { scheme } });
     }
     let prefix = parse_prefix(prefix)?;
-    Ok(StoreUrl { place: Place::Cloud { cloud, bucket: bucket.to_owned(), prefix } })
+    Ok(StoreUrl { address: Address::Cloud { cloud, bucket: bucket.to_owned(), prefix } })
 }
 
 fn parse_prefix(text: &str) -> Result<Path, UrlError> {

@@ -9,7 +9,7 @@ use clap::error::{ContextValue, ErrorKind};
 use clap::{ArgMatches, FromArgMatches};
 
 use crate::args::{self, Cli, Color, Command};
-use crate::commands::{self, Outcome};
+use crate::commands::{self, Finished};
 use crate::config::Settings;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -210,7 +210,7 @@ fn meant(args: &[OsString]) -> String {
 }
 
 /// Prints the result, and returns the exit code.
-fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool) -> Exit {
+fn end(ui: &Ui, command: &str, outcome: Result<Finished, Failure>, document: bool) -> Exit {
     let (mut exit, outcome) = match outcome {
         Ok(outcome) => (outcome.exit, outcome),
         Err(failure) => {
@@ -219,7 +219,7 @@ fn end(ui: &Ui, command: &str, outcome: Result<Outcome, Failure>, document: bool
             let report = failure.report.map(|report| *report).unwrap_or_else(|| ui.known().report());
             (
                 failure.exit,
-                Outcome { exit: failure.exit, report: Some(report), failed: true, ..Outcome::default() },
+                Finished { exit: failure.exit, report: Some(report), failed: true, ..Finished::default() },
             )
         }
     };

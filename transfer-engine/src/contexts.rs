@@ -58,7 +58,7 @@ impl Store {
             moves.map(|(name, head)| (name.clone(), head.clone())).collect();
         for (name, head) in moves {
             let other = head.moved_to().cloned();
-            let head = self.settled(&name, head).await?;
+            let head = self.head_after_move(&name, head).await?;
             heads.insert(name, head);
             if let Some(other) = other
                 && let Some(head) = self.find_head(&other).await?
@@ -91,7 +91,7 @@ impl Store {
             // Nothing is created if the store itself has vanished.
             let (head, meta) = tokio::try_join!(self.find_head(name), self.confirm())?;
             let last = match head {
-                Some(head) => Some(self.settled(name, head).await?),
+                Some(head) => Some(self.head_after_move(name, head).await?),
                 None => None,
             };
             let number = match &last {

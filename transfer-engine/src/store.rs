@@ -302,7 +302,7 @@ impl Store {
     /// Returns the head of a context that exists.
     pub(crate) async fn require_head(&self, name: &ContextName) -> Result<Head, Error> {
         let head = match self.find_head(name).await? {
-            Some(head) => Some(self.settled(name, head).await?),
+            Some(head) => Some(self.head_after_move(name, head).await?),
             None => None,
         };
         match head {

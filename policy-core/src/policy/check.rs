@@ -17,18 +17,18 @@ pub(crate) struct Checked {
 /// Checks names, types, values and ranges. All faults are reported at once.
 pub(crate) fn check(value: &Value) -> Result<Checked, PolicyError> {
     let mut checker = Checker { faults: Vec::new(), written: BTreeMap::new() };
-    let canonical = checker.object(&ROOT, value, &Place::default()).unwrap_or(Value::Null);
+    let canonical = checker.object(&ROOT, value, &Pointers::default()).unwrap_or(Value::Null);
     PolicyError::unless(checker.faults, Checked { canonical, written: checker.written })
 }
 
 /// Where the reader is: in the document, and in the canonical form.
 #[derive(Default)]
-struct Place {
+struct Pointers {
     written: String,
     canonical: String,
 }
 
-impl Place {
+impl Pointers {
     fn below(&self, written: &str, canonical: &str) -> Self {
         let escaped = written.replace('~', "~0").replace('/', "~1");
         Self {
@@ -44,16 +44,16 @@ struct Checker {
 }
 
 impl Checker {
-    fn fault(&mut self, at: &Place, kind: FaultKind) {
+    fn fault(&mut self, at: &Pointers, kind: FaultKind) {
         self.faults.push(PolicyFault { pointer: at.written.clone(), kind });
     }
 
-    fn wrong_type(&mut self, value: &Value, expected: String, at: &Place) -> Option<Value> {
+    fn wrong_type(&mut self, value: &Value, expected: String, at: &Pointers) -> Option<Value> {
         self.fault(at, FaultKind::WrongType { found: value.describe(), expected });
         None
     }
 
-    fn value(&mut self, shape: &Shape, value: &Value, at: &Place) -> Option<Value> {
+    fn value(&mut self, shape: &Shape, value: &Value, at: &Pointers) -> Option<Value> {
         match (shape, value) {
             (Shape::Bool, Value::Bool(_)) => Some(value.clone()),
             (Shape::Text | Shape::Path | Shape::PathUnless(_) | Shape::Pattern, Value::Text(_)) => {
@@ -96,7 +96,7 @@ impl Checker {
         }
     }
 
-    fn choice(&mut self, choices: &[Choice], shape: &Shape, value: &Value, at: &Place) -> Option<Value> {
+    fn choice(&mut self, choices: &[Choice], shape: &Shape, value: &Value, at: &Pointers) -> Option<Value> {
         let (name, payload) = match value {
             Value::Text(name) => (name, None),
             Value::Map(entries) if choices.iter().any(|c| c.payload.is_some()) => match entries.as_slice() {
@@ -121,7 +121,7 @@ impl Checker {
         }
     }
 
-    fn object(&mut self, of: &'static Struct, value: &Value, at: &Place) -> Option<Value> {
+    fn object(&mut self, of: &'static Struct, value: &Value, at: &Pointers) -> Option<Value> {
         let Value::Map(entries) = value else {
             return self.wrong_type(value, "an object".into(), at);
         };

@@ -114,8 +114,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             decision = Decision::new(Verdict::HoldBack, Reason::DeletedHereInDoubt);
         }
         // The emptied directory must get into the base: nothing else keeps it when its content is deleted.
-        let settled = decision.verdict == Verdict::Nothing;
-        if towards == Towards::Mount && settled && self.is_emptied_there() {
+        let stays = decision.verdict == Verdict::Nothing;
+        if towards == Towards::Mount && stays && self.is_emptied_there() {
             return Decision::new(Verdict::Write, Reason::NewThere);
         }
         decision

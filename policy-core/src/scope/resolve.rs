@@ -35,14 +35,14 @@ pub(super) enum Reading {
 /// are compared; the rest of the path is a name in the tree, byte for byte.
 #[derive(Debug, Clone)]
 pub(super) struct Resolver {
-    mount: Place,
-    mapping: Option<Place>,
+    mount: PathParts,
+    mapping: Option<PathParts>,
 }
 
 impl Resolver {
     /// Reads mount and mapping. [`unfit`] was already called on the mapping.
     pub(super) fn new(policy: &SyncPolicy, mount: &[u8]) -> Result<Self, PolicyError> {
-        let place = Place::parse(mount, false);
+        let place = PathParts::parse(mount, false);
         let bad = |reason| Err(PolicyError::one("", FaultKind::BadMount { mount: escape(mount), reason }));
         if !place.absolute {
             return bad("is not an absolute path");
@@ -53,7 +53,7 @@ impl Resolver {
         if place.components.iter().any(|c| &**c == b"..") {
             return bad("has a component `..`");
         }
-        let mapping = Place::parse(policy.mapping_policy.path.as_bytes(), false);
+        let mapping = PathParts::parse(policy.mapping_policy.path.as_bytes(), false);
         let mapping = (!policy.mapping_policy.path.is_empty()).then_some(mapping);
         Ok(Self { mount: place, mapping })
     }
@@ -61,8 +61,8 @@ impl Resolver {
     /// Resolves a path. [`unfit`] was already called on it.
     pub(super) fn resolve(&self, text: &str) -> Resolved {
         let windows = self.mapping.as_ref().is_some_and(|m| m.windows);
-        let place = Place::parse(text.as_bytes(), windows);
-        let under = |base: &Place| place.under(base).and_then(tree_path);
+        let place = PathParts::parse(text.as_bytes(), windows);
+        let under = |base: &PathParts| place.under(base).and_then(tree_path);
         if let Some(path) = under(&self.mount) {
             Resolved { path, by: Reading::Mount }
         } else if let Some(path) = self.mapping.as_ref().and_then(under) {
@@ -87,7 +87,7 @@ impl Resolver {
     /// Whether an absolute path outside mount and mapping looks like one of this machine: it is a Windows
     /// path, or its first component is that of the mount or the mapping.
     pub(super) fn looks_local(&self, text: &str) -> bool {
-        let place = Place::parse(text.as_bytes(), false);
+        let place = PathParts::parse(text.as_bytes(), false);
         let first = place.components.first();
         let bases = std::iter::once(&self.mount).chain(&self.mapping);
         place.windows || bases.into_iter().any(|b| first.is_some() && first == b.components.first())
@@ -122,13 +122,13 @@ impl Resolver {
 
 /// A path as a list of components, without empty ones and `.`.
 #[derive(Debug, Clone)]
-struct Place {
+struct PathParts {
     absolute: bool,
     windows: bool,
     components: Vec<Box<[u8]>>,
 }
 
-impl Place {
+impl PathParts {
     fn parse(text: &[u8], backslashes: bool) -> Self {
         let drive = matches!(text, [d, b':', rest @ ..]
             if d.is_ascii_alphabetic() && (rest.is_empty() || matches!(rest[0], b'/' | b'\\')));

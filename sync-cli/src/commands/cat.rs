@@ -6,14 +6,14 @@ use policy_core::{Node, TreePath};
 use transfer_engine::format::Snapshot;
 use transfer_engine::{Error, Store, SyncReport};
 
-use super::Outcome;
+use super::Finished;
 use crate::args::CatArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::open_store;
 
-pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let ui = means.ui;
     let (context, path) = (&args.place.context, &args.place.path);
     if path.is_root() {
@@ -44,7 +44,7 @@ pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Outcome, Fai
         read => read?,
     }
     let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
-    Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
+    Ok(Finished { report: Some(report), ..Finished::of_context(&context.name) })
 }
 
 /// Whether the path is a directory without an entry, implied by what is in it.

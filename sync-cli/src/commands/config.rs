@@ -1,6 +1,6 @@
 //! `config`: each setting and where it came from.
 
-use super::Outcome;
+use super::Finished;
 use crate::args::{Color, Conflict};
 use crate::config::{Origin, Setting, Settings};
 use crate::errors::Failure;
@@ -8,7 +8,7 @@ use crate::means::Means;
 use crate::output::json::{Line, SettingLine};
 use crate::values::{Deletions, Size, Span};
 
-pub(super) fn config(means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) fn config(means: Means<'_>) -> Result<Finished, Failure> {
     let rows = rows(means.settings);
     let widest =
         rows.iter().map(|(_, value, _)| value.as_deref().unwrap_or("-").len().min(48)).max().unwrap_or(0);
@@ -21,7 +21,7 @@ pub(super) fn config(means: Means<'_>) -> Result<Outcome, Failure> {
             means.ui.line(&format!("{name:<18} {value:<widest$}  {origin}"));
         }
     }
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
 type Row = (String, Option<String>, Origin);

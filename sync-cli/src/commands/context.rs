@@ -3,7 +3,7 @@
 use transfer_engine::format::Snapshot;
 use transfer_engine::{ContextName, Error, SyncReport};
 
-use super::Outcome;
+use super::Finished;
 use super::rm::{clear, rename};
 use super::sync::make;
 use crate::args::{ContextCommand, DeleteArgs, ShowArgs};
@@ -14,7 +14,7 @@ use crate::open_store::open_store;
 use crate::output::json::{ContextLine, Line};
 use crate::text;
 
-pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Result<Finished, Failure> {
     match command {
         ContextCommand::Create(args) => create(&args.name, means).await,
         ContextCommand::List => list(means).await,
@@ -25,7 +25,7 @@ pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Resul
     }
 }
 
-async fn create(name: &ContextName, means: Means<'_>) -> Result<Outcome, Failure> {
+async fn create(name: &ContextName, means: Means<'_>) -> Result<Finished, Failure> {
     let open = open_store(means, true)?;
     let snapshot = match open.store.create_context(name).await {
         Err(Error::NoStore { .. }) => {
@@ -42,7 +42,7 @@ async fn create(name: &ContextName, means: Means<'_>) -> Result<Outcome, Failure
     Ok(outcome(&snapshot))
 }
 
-async fn list(means: Means<'_>) -> Result<Outcome, Failure> {
+async fn list(means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     for name in store.contexts().await? {
         if means.ui.is_json() {
@@ -60,10 +60,10 @@ async fn list(means: Means<'_>) -> Result<Outcome, Failure> {
             means.ui.line(name.as_str());
         }
     }
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
-async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     let snapshot = store.snapshot(&args.context.name, args.context.at).await?;
     if means.ui.is_json() {
@@ -89,7 +89,7 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
     Ok(outcome(&snapshot))
 }
 
-async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     // Check that the context exists before asking for confirmation.
     let head = store.head(&args.name).await?;
@@ -112,7 +112,7 @@ async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Outcome, Failure>
     if !means.ui.is_json() {
         means.ui.line(&format!("deleted context {}", args.name));
     }
-    Ok(Outcome::of_context(&args.name))
+    Ok(Finished::of_context(&args.name))
 }
 
 fn row(snapshot: &Snapshot, means: Means<'_>) {
@@ -127,7 +127,7 @@ fn row(snapshot: &Snapshot, means: Means<'_>) {
     }));
 }
 
-fn outcome(snapshot: &Snapshot) -> Outcome {
+fn outcome(snapshot: &Snapshot) -> Finished {
     let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
-    Outcome { report: Some(report), ..Outcome::of_context(&snapshot.context) }
+    Finished { report: Some(report), ..Finished::of_context(&snapshot.context) }
 }

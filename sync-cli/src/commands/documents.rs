@@ -3,32 +3,32 @@
 use clap_complete::Shell;
 use policy_core::SyncPolicy;
 
-use super::Outcome;
+use super::Finished;
 use crate::args::{self, ManArgs};
 use crate::errors::Failure;
 use crate::means::Means;
 
-pub(super) fn default_policy(means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) fn default_policy(means: Means<'_>) -> Result<Finished, Failure> {
     means.ui.document(&SyncPolicy::default().to_json());
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
-pub(super) fn schema(means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) fn schema(means: Means<'_>) -> Result<Finished, Failure> {
     means.ui.document(&SyncPolicy::json_schema());
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
-pub(super) fn completions(shell: Shell, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) fn completions(shell: Shell, means: Means<'_>) -> Result<Finished, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::command(), "ctxsync", &mut script);
     means.ui.bytes(&script);
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
-pub(super) fn man(args: &ManArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) fn man(args: &ManArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let failed = |error| Failure::local("write the manual into", &args.dir, &error);
     std::fs::create_dir_all(&args.dir).map_err(failed)?;
     clap_mangen::generate_to(args::command(), &args.dir).map_err(failed)?;
     means.ui.note(&format!("wrote the manual pages to {}", args.dir.display()));
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }

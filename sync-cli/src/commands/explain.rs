@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use policy_core::{Scope, SyncPolicy};
 use transfer_engine::{ContextName, OwnPlaces};
 
-use super::Outcome;
+use super::Finished;
 use crate::args::ExplainArgs;
 use crate::errors::Failure;
 use crate::means::Means;
@@ -14,7 +14,7 @@ use crate::output::json::{Line, RuleLine};
 use crate::place::{MountPath, os_path};
 use crate::policy;
 
-pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let ui = means.ui;
     let (policy, context) = subject(args, means)?;
     let mount = MountPath::new(args.mount.as_deref().unwrap_or(Path::new(".")))?;
@@ -54,7 +54,7 @@ pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Outcome, F
             ui.line(&format!("{side:<4} {shown}  ({reason}{leads})"));
         }
     }
-    Ok(Outcome { context, ..Outcome::default() })
+    Ok(Finished { context, ..Finished::default() })
 }
 
 /// Compiles a policy for a mount.

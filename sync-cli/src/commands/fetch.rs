@@ -9,7 +9,7 @@ use transfer_engine::{
     ContextName, ContextSync, Error, Mount, Store, SyncReport, TaskStatus, status as tasks,
 };
 
-use super::{Outcome, running};
+use super::{Finished, running};
 use crate::args::FetchArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -20,7 +20,7 @@ use crate::output::summary::Deed;
 use crate::place::{MountPath, os_path};
 use crate::policy;
 
-pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
     let cwd = env::current_dir().map_err(|error| Failure::local("find", Path::new("."), &error))?;
     let mount = match &args.mount {
@@ -57,11 +57,11 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Outcome,
         }
     };
     missing(&paths, &mount, &context, &report)?;
-    Ok(Outcome {
+    Ok(Finished {
         exit: Exit::of(&report),
         report: Some(report),
         deed: Some(Deed::Fetch),
-        ..Outcome::of_context(&context)
+        ..Finished::of_context(&context)
     })
 }
 

@@ -13,7 +13,7 @@ use transfer_engine::{
     SyncReport, Unreadable, Why,
 };
 
-use super::Outcome;
+use super::Finished;
 use crate::args::GcArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -25,7 +25,7 @@ use crate::output::summary::Collected;
 use crate::text;
 use crate::values::Span;
 
-pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
     let dry_run = settings.dry_run.value;
     let options = CollectOptions {
@@ -39,7 +39,7 @@ pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Outcome, Failu
     let open = open_store(means, false)?;
     let watch = GcWatch { ui: Arc::clone(ui), dry_run };
     let report = open.store.collect(&options, &watch).await?;
-    let mut outcome = Outcome { dry_run, ..Outcome::default() };
+    let mut outcome = Finished { dry_run, ..Finished::default() };
     let mut cleared = Vec::new();
     if report.unreadable > 0 || report.packs_lost > 0 {
         outcome.exit = Exit::FAILED;
@@ -64,7 +64,7 @@ pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Outcome, Failu
         ui.line(&sentence(&report, &cleared, dry_run, ui.took()));
     }
     let report = SyncReport { requests: report.usage.requests, ..SyncReport::default() };
-    Ok(Outcome { collected: Some(collected), report: Some(report), ..outcome })
+    Ok(Finished { collected: Some(collected), report: Some(report), ..outcome })
 }
 
 /// Removes what interrupted puts have left in a local store, and returns what was removed.

@@ -2,7 +2,7 @@
 
 use transfer_engine::format::Snapshot;
 
-use super::Outcome;
+use super::Finished;
 use crate::args::LogArgs;
 use crate::errors::Failure;
 use crate::means::Means;
@@ -11,11 +11,11 @@ use crate::output::Ui;
 use crate::output::json::{Line, SnapshotLine};
 use crate::text;
 
-pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     // Each snapshot is dropped after it is shown, because all of them together may be large.
     store.each_snapshot(&args.name, |snapshot| show(args, means.ui, &snapshot)).await?;
-    Ok(Outcome::of_context(&args.name))
+    Ok(Finished::of_context(&args.name))
 }
 
 fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot) {

@@ -3,7 +3,7 @@
 use policy_core::{Entry, Node, TreePath, escape};
 use transfer_engine::{Error, SyncReport};
 
-use super::Outcome;
+use super::Finished;
 use crate::args::LsArgs;
 use crate::errors::Failure;
 use crate::means::Means;
@@ -12,7 +12,7 @@ use crate::output::Ui;
 use crate::output::json::{EntryLine, Line};
 use crate::{exit::Exit, text};
 
-pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let ui = means.ui;
     let (context, within) = (&args.place.context, &args.place.path);
     let store = open_store(means, false)?.store;
@@ -41,7 +41,7 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Outcome, Failu
         .hint(format!("list files with `ctxsync ls {}@{}`", context.name, snapshot.number)));
     }
     let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
-    Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
+    Ok(Finished { report: Some(report), ..Finished::of_context(&context.name) })
 }
 
 /// Adds the implied directories to the entries of a tree.

@@ -43,7 +43,7 @@ use crate::run::{Commands, Signals, Threads, interrupted};
 
 /// The result of a command.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct Finished {
     pub(crate) exit: Exit,
     pub(crate) context: Option<String>,
     pub(crate) report: Option<SyncReport>,
@@ -55,7 +55,7 @@ pub(crate) struct Outcome {
     pub(crate) collected: Option<Collected>,
 }
 
-impl Outcome {
+impl Finished {
     /// Returns the result of a command that succeeded for `context`.
     pub(crate) fn of_context(context: impl ToString) -> Self {
         Self { context: Some(context.to_string()), ..Self::default() }
@@ -68,7 +68,7 @@ pub(crate) fn execute(
     settings: &Settings,
     ui: &Arc<Ui>,
     signals: Result<Signals, Failure>,
-) -> Result<Outcome, Failure> {
+) -> Result<Finished, Failure> {
     // An exported CTXSYNC_DRY_RUN applies to all commands, so a command that changes nothing ignores it.
     let meant = command.changes_something() || settings.dry_run.origin == Origin::Flag;
     if settings.dry_run.value && !command.takes_dry_run() && meant {
@@ -140,7 +140,7 @@ fn mounts_of(command: &Command) -> usize {
     }
 }
 
-fn on_runtime(command: &Command, means: Means<'_>, mut signals: Signals) -> Result<Outcome, Failure> {
+fn on_runtime(command: &Command, means: Means<'_>, mut signals: Signals) -> Result<Finished, Failure> {
     let others = if matches!(command, Command::Run(_) | Command::Watch(_)) { OTHERS } else { 0 };
     let Threads { runtime, parallelism } = Threads::start(mounts_of(command), others)?;
     let env = means.env.clone().with_parallelism(parallelism);
@@ -155,7 +155,7 @@ fn on_runtime(command: &Command, means: Means<'_>, mut signals: Signals) -> Resu
                 let outcome = unless_told(talk(command, quiesce.as_ref(), means), &mut signals).await;
                 if let Some(quiesce) = quiesce {
                     // If the push was stopped, writers may still be paused.
-                    quiesce.settle(RESUMED_WITHIN).await;
+                    quiesce.wait_resumed(RESUMED_WITHIN).await;
                 }
                 outcome
             }
@@ -175,7 +175,7 @@ async fn talk(
     command: &Command,
     quiesce: Option<&Arc<Commands>>,
     means: Means<'_>,
-) -> Result<Outcome, Failure> {
+) -> Result<Finished, Failure> {
     let dry_run = means.settings.dry_run.value;
     match command {
         Command::Push(args) => sync::sync(Deed::Push, &args.sync, dry_run, quiesce, means).await,
@@ -205,9 +205,9 @@ async fn talk(
 
 /// Runs `work` until it ends, or until SIGTERM or SIGINT.
 async fn unless_told(
-    work: impl Future<Output = Result<Outcome, Failure>>,
+    work: impl Future<Output = Result<Finished, Failure>>,
     signals: &mut Signals,
-) -> Result<Outcome, Failure> {
+) -> Result<Finished, Failure> {
     tokio::select! {
         outcome = work => outcome,
         signal = signals.next_stop() => Err(interrupted(signal)),

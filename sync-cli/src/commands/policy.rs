@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use policy_core::TreePath;
 
-use super::Outcome;
+use super::Finished;
 use super::explain::scope;
 use crate::args::{PolicyCheckArgs, PolicyShowArgs};
 use crate::errors::Failure;
@@ -13,7 +13,7 @@ use crate::output::json::{Line, ListLine};
 use crate::place::{MountPath, os_path};
 use crate::policy;
 
-pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let ui = means.ui;
     let file = file(args.file.as_ref(), means)?;
     let policy = policy::read(&file)?;
@@ -51,13 +51,13 @@ pub(super) fn check(args: &PolicyCheckArgs, means: Means<'_>) -> Result<Outcome,
     if !ui.is_json() {
         ui.line(&format!("{} is a valid policy", file.display()));
     }
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
-pub(super) fn show(args: &PolicyShowArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) fn show(args: &PolicyShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let policy = policy::read(&file(args.file.as_ref(), means)?)?;
     means.ui.document(&policy.to_json());
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
 fn file(given: Option<&PathBuf>, means: Means<'_>) -> Result<PathBuf, Failure> {

@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use transfer_engine::{SyncReport, WriteOptions};
 
-use super::Outcome;
+use super::Finished;
 use super::rm::service;
 use crate::args::PutArgs;
 use crate::errors::Failure;
@@ -17,7 +17,7 @@ use crate::means::Means;
 use crate::open_store::open_store;
 use crate::text;
 
-pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let (context, path) = (&args.place.context, &args.place.path);
     if path.is_root() {
         return Err(Failure::usage("no file was given").hint("a file of a context is written NAME:PATH"));
@@ -43,7 +43,7 @@ pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Outcome, Fai
     if !means.ui.is_json() {
         means.ui.line(&told(&format!("{}:{path}", context.name), &report, means));
     }
-    Ok(Outcome { report: Some(report), ..Outcome::of_context(&context.name) })
+    Ok(Finished { report: Some(report), ..Finished::of_context(&context.name) })
 }
 
 /// Returns the standard input, unless it is empty and nobody asked for an empty file.

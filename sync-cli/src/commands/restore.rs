@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use transfer_engine::Monitor;
 
-use super::Outcome;
+use super::Finished;
 use super::sync::absolute;
 use crate::args::RestoreArgs;
 use crate::errors::Failure;
@@ -15,7 +15,7 @@ use crate::output::Watch;
 use crate::output::summary::Deed;
 use crate::place::tree_path;
 
-pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
     let paths = args.paths.iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
@@ -30,11 +30,11 @@ pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Outc
         ));
     }
     let report = store.restore(&snapshot, &absolute(&args.dir)?, &paths, &options, &watch).await?;
-    Ok(Outcome {
+    Ok(Finished {
         exit: Exit::of(&report),
         report: Some(report),
         deed: Some(Deed::Restore),
         dry_run: options.dry_run,
-        ..Outcome::of_context(&args.context.name)
+        ..Finished::of_context(&args.context.name)
     })
 }

@@ -3,7 +3,7 @@
 use policy_core::TreePath;
 use transfer_engine::{ContextName, ContextService, Store, SyncReport};
 
-use super::Outcome;
+use super::Finished;
 use crate::args::{ClearArgs, RenameArgs, RmArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -17,7 +17,7 @@ pub(super) fn service(store: &Store, means: Means<'_>) -> Result<ContextService,
     Ok(ContextService::new(store).with_limits(options.concurrency, options.memory))
 }
 
-pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let mut context: Option<&ContextName> = None;
     let mut paths: Vec<TreePath> = Vec::with_capacity(args.places.len());
     for place in &args.places {
@@ -47,7 +47,7 @@ pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Outcome, Failu
     Ok(outcome(context, report))
 }
 
-pub(super) async fn clear(args: &ClearArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn clear(args: &ClearArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let name = &args.name;
     let store = open_store(means, false)?.store;
     // Check that the context exists before asking for confirmation.
@@ -70,7 +70,7 @@ pub(super) async fn clear(args: &ClearArgs, means: Means<'_>) -> Result<Outcome,
     Ok(outcome(name, report))
 }
 
-pub(super) async fn rename(args: &RenameArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn rename(args: &RenameArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     let head = store.rename_context(&args.name, &args.new_name).await?;
     if !means.ui.is_json() {
@@ -92,6 +92,6 @@ fn told(done: &str, of: &str, context: &ContextName, report: &SyncReport) -> Str
     format!("{done} {entries} {of} {context}, in snapshot {number}")
 }
 
-fn outcome(context: &ContextName, report: SyncReport) -> Outcome {
-    Outcome { report: Some(report), ..Outcome::of_context(context) }
+fn outcome(context: &ContextName, report: SyncReport) -> Finished {
+    Finished { report: Some(report), ..Finished::of_context(context) }
 }

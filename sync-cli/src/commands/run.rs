@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use super::Outcome;
+use super::Finished;
 use super::arrivals::Arrivals;
 use super::mounts::Mounts;
 use super::session::{Held, Leave, open};
@@ -30,7 +30,11 @@ struct End {
     since: Instant,
 }
 
-pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals) -> Result<Outcome, Failure> {
+pub(super) async fn run(
+    args: &RunArgs,
+    means: Means<'_>,
+    signals: &mut Signals,
+) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
     // From here on, signals no longer end the program by default.
     signals.listen_for_all()?;
@@ -46,8 +50,8 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals)
 
     let overdue = final_exit(&end, Exit::INCOMPLETE);
     let leave = Leave { told: end.told, save: args.save, moments: budget.moments(end.since), overdue };
-    let saved = held.release(leave, signals, &arrivals).await;
-    let closed = match saved {
+    let released = held.release(leave, signals, &arrivals).await;
+    let closed = match released {
         Ok(closed) => closed,
         // The exit code is the command's. That saving failed is still reported.
         Err(failure) => {
@@ -58,7 +62,7 @@ pub(super) async fn run(args: &RunArgs, means: Means<'_>, signals: &mut Signals)
     let exit = final_exit(&end, closed.exit);
     match end.failure {
         Some(failure) => Err(failure.ending_with(exit).with_report(closed.report)),
-        None => Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() }),
+        None => Ok(Finished { exit, report: Some(closed.report), ..Finished::default() }),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Held<'a> {
     /// Whether the session has several mounts.
     pub(super) several: bool,
     /// Counts the files of the pulls.
-    pub(super) brought: Arc<Tally>,
+    pub(super) pulled: Arc<Tally>,
     /// How long failed requests are retried.
     patience: Patience,
     /// The commands that run before and after each reading of the mount.
@@ -68,14 +68,14 @@ pub(super) async fn open<'a>(
     }
     // This runs at the same time, so that a user without write permission hears of it before any work is
     // done.
-    let saves = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
-    let writable = async { if saves { open.prove_writable().await } else { Ok(()) } };
+    let pushes = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
+    let writable = async { if pushes { open.prove_writable().await } else { Ok(()) } };
     let ((session, metrics), ()) = tokio::try_join!(begin(&open, syncs, options, &monitor, means), writable)?;
     if let Some(quiesce) = &quiesce {
         quiesce.set_variables(variables(session.id(), settings));
     }
-    let (brought, patience) = (monitor.brought(), open.patience);
-    Ok(Held { session, means, several, brought, patience, quiesce, _metrics: metrics })
+    let (pulled, patience) = (monitor.pulled(), open.patience);
+    Ok(Held { session, means, several, pulled, patience, quiesce, _metrics: metrics })
 }
 
 /// Opens the mounts, and creates what is missing. Later than this, nothing is created: what is missing then
@@ -146,7 +146,7 @@ pub(super) struct Closed {
 impl Held<'_> {
     /// Returns what follows the pulls in the background.
     pub(super) fn arrivals(&self, ui: &Arc<Ui>) -> Arc<Arrivals> {
-        Arrivals::of(self.session.clone(), Arc::clone(&self.brought), self.several, Arc::clone(ui))
+        Arrivals::of(self.session.clone(), Arc::clone(&self.pulled), self.several, Arc::clone(ui))
     }
 
     /// Releases the session. The first signal to stop does not interrupt the push, the second does.
@@ -193,16 +193,16 @@ impl Held<'_> {
         signals.hold(false);
         if let Some(quiesce) = &self.quiesce {
             // If a checkpoint was interrupted, writers may still be paused.
-            quiesce.settle(RESUMED_WITHIN).await;
+            quiesce.wait_resumed(RESUMED_WITHIN).await;
         }
         let took = ui.took().saturating_sub(began);
         Ok(self.close(released?.mounts, arrivals.end(), took))
     }
 
     /// Reports the result of each mount, and adds the figures up.
-    fn close(&self, mounts: Vec<MountResult>, brought: SyncReport, took: Duration) -> Closed {
+    fn close(&self, mounts: Vec<MountResult>, pulled: SyncReport, took: Duration) -> Closed {
         let ui = self.means.ui;
-        let mut total = brought;
+        let mut total = pulled;
         let mut failed = None;
         // A context that was renamed meanwhile is shown by its new name.
         let names: Vec<_> = mounts.iter().map(|mount| mount.context_id.as_str()).collect();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use transfer_engine::{RunningSession, TaskState, TaskStatus, TaskType, status as tasks};
 
 use super::sync::absolute;
-use super::{Outcome, running};
+use super::{Finished, running};
 use crate::args::StatusArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -35,7 +35,7 @@ impl Standing {
     }
 }
 
-pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
     let mount = args.dir.as_deref().map(absolute).transpose()?;
     let mut rows = match tasks(settings.state_dir()?, mount.as_deref()) {
@@ -74,7 +74,7 @@ pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Outcom
             None => "nothing was synced yet with this state directory",
         });
     }
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
 /// Returns the state of the session to which these tasks, of one context at one mount, belong. If the newest

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::Outcome;
+use super::Finished;
 use crate::args::StoreCommand;
 use crate::errors::Failure;
 use crate::means::Means;
@@ -10,14 +10,14 @@ use crate::open_store::open_store;
 use crate::output::json::{Line, StoreLine};
 use crate::values::Span;
 
-pub(super) async fn store(command: &StoreCommand, means: Means<'_>) -> Result<Outcome, Failure> {
+pub(super) async fn store(command: &StoreCommand, means: Means<'_>) -> Result<Finished, Failure> {
     match command {
         StoreCommand::Init(args) => init(args.grace.0, means).await,
         StoreCommand::Check => check(means).await,
     }
 }
 
-async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Outcome, Failure> {
+async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Finished, Failure> {
     let open = open_store(means, true)?;
     let there = open.store.exists().await?;
     if !there {
@@ -34,15 +34,15 @@ async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Outcome, F
             round_trip_seconds: None,
             clock_skew_seconds: None,
         }));
-        return Ok(Outcome::default());
+        return Ok(Finished::default());
     }
     let grace = Span(std::time::Duration::from_secs(meta.grace_seconds));
     let what = if there { "there is a store at" } else { "made a store at" };
     means.ui.line(&format!("{what} {}: id {}, grace period {grace}", open.store.location(), meta.store_id));
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
-async fn check(means: Means<'_>) -> Result<Outcome, Failure> {
+async fn check(means: Means<'_>) -> Result<Finished, Failure> {
     let open = open_store(means, false)?;
     let found = open.probe().await?;
     let skew = skew(found.store_time);
@@ -56,7 +56,7 @@ async fn check(means: Means<'_>) -> Result<Outcome, Failure> {
             round_trip_seconds: Some(found.round_trip.as_secs_f64()),
             clock_skew_seconds: Some(skew),
         }));
-        return Ok(Outcome::default());
+        return Ok(Finished::default());
     }
     let ms = |time: std::time::Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
     let lines = [
@@ -72,7 +72,7 @@ async fn check(means: Means<'_>) -> Result<Outcome, Failure> {
     for (name, value) in lines {
         means.ui.line(&format!("{name:<14} {value}"));
     }
-    Ok(Outcome::default())
+    Ok(Finished::default())
 }
 
 /// Returns how many seconds the store's clock is ahead of this machine's.

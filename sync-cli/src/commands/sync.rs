@@ -8,7 +8,7 @@ use std::sync::Arc;
 use policy_core::TreePath;
 use transfer_engine::{ContextName, ContextSync, Error, Mount, Quiesce, Store, SyncOptions, SyncReport};
 
-use super::{Outcome, running};
+use super::{Finished, running};
 use crate::args::SyncArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -26,7 +26,7 @@ pub(super) async fn sync(
     dry_run: bool,
     quiesce: Option<&Arc<Commands>>,
     means: Means<'_>,
-) -> Result<Outcome, Failure> {
+) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
     let policy = policy::chosen(settings)?;
     let mut options = settings.sync_options()?;
@@ -44,13 +44,13 @@ pub(super) async fn sync(
         }
         None => by_hand(deed, sync, &options, &watch, means).await?,
     };
-    Ok(Outcome {
+    Ok(Finished {
         exit: Exit::of(&report),
         context: Some(args.context.to_string()),
         report: Some(report),
         deed: Some(deed),
         dry_run,
-        ..Outcome::default()
+        ..Finished::default()
     })
 }
 

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 use transfer_engine::{ContextSync, Session, TaskState, TaskType};
 
-use super::Outcome;
+use super::Finished;
 use super::session::{Leave, open, with_checkpoints};
 use super::sync::absolute;
 use crate::args::WatchArgs;
@@ -26,7 +26,7 @@ pub(super) async fn watch(
     args: &WatchArgs,
     means: Means<'_>,
     signals: &mut Signals,
-) -> Result<Outcome, Failure> {
+) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
     signals.listen_for_all()?;
     reap_orphans();
@@ -61,7 +61,7 @@ pub(super) async fn watch(
     let closed = held.release(leave, signals, &arrivals).await?;
     // Being told to stop is the normal end of a watch.
     let exit = closed.exit;
-    Ok(Outcome { exit, report: Some(closed.report), ..Outcome::default() })
+    Ok(Finished { exit, report: Some(closed.report), ..Finished::default() })
 }
 
 /// Waits for a signal that ends a watch, which may be the hangup of its terminal.
@@ -80,8 +80,8 @@ async fn tell_of_checkpoints(session: &Session, ui: &Ui) -> Infallible {
     loop {
         let rows = session.context().info().context_status_data;
         let upload = rows.iter().find(|row| row.task_type == TaskType::Upload);
-        let saved = upload.filter(|row| row.status == TaskState::Success).and_then(|row| row.snapshot);
-        if let Some(number) = saved
+        let pushed = upload.filter(|row| row.status == TaskState::Success).and_then(|row| row.snapshot);
+        if let Some(number) = pushed
             && seen.replace(number) != Some(number)
         {
             ui.note(&format!("saved: snapshot {number} is up to date"));

@@ -139,24 +139,24 @@ pub(crate) struct SessionWatch {
     ui: Arc<Ui>,
     /// Whether lines have to name the mount.
     several: bool,
-    brought: Arc<Tally>,
+    pulled: Arc<Tally>,
 }
 
 impl SessionWatch {
     pub(crate) fn new(ui: &Arc<Ui>, several: bool) -> Self {
-        Self { ui: Arc::clone(ui), several, brought: Arc::default() }
+        Self { ui: Arc::clone(ui), several, pulled: Arc::default() }
     }
 
     /// Returns the counter of the pulls.
-    pub(crate) fn brought(&self) -> Arc<Tally> {
-        Arc::clone(&self.brought)
+    pub(crate) fn pulled(&self) -> Arc<Tally> {
+        Arc::clone(&self.pulled)
     }
 }
 
 impl SessionMonitor for SessionWatch {
     fn of(&self, sync: &ContextSync, task: TaskType) -> Arc<dyn Monitor> {
         let mut watch = Watch::new(&self.ui, false);
-        watch.tally = (task == TaskType::Download).then(|| self.brought());
+        watch.tally = (task == TaskType::Download).then(|| self.pulled());
         watch.mount = self.several.then(|| sync.path.to_string_lossy().into_owned());
         Arc::new(watch)
     }

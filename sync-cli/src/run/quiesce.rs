@@ -68,7 +68,7 @@ impl Commands {
     }
 
     /// Waits until every due `--resume` has run, but no longer than `most`.
-    pub(crate) async fn settle(&self, most: Duration) {
+    pub(crate) async fn wait_resumed(&self, most: Duration) {
         if timeout(most, self.turn.lock()).await.is_err() {
             self.resume_now();
         }

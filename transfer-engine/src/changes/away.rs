@@ -141,7 +141,7 @@ fn is_empty(mount: &MountDir, place: &TreePath) -> bool {
 fn begins(mount: &MountDir, place: &TreePath) -> bool {
     let looked = mount.parent(place).and_then(|above| {
         let at = Looked::at(&above, place.name())?;
-        Ok(at.is_some_and(|at| Looked::of_dir(&above).is_ok_and(|above| at.begins(&above.place))))
+        Ok(at.is_some_and(|at| Looked::of_dir(&above).is_ok_and(|above| at.begins(&above.file_system))))
     });
     looked.unwrap_or(false)
 }

@@ -151,7 +151,7 @@ impl Reading<'_, '_, '_> {
             }
             tokio::select! {
                 biased;
-                Some(read) = reading.next(), if !reading.is_empty() => self.settle(read, false).await?,
+                Some(read) = reading.next(), if !reading.is_empty() => self.accept(read, false).await?,
                 batch = incoming.recv(), if open && reading.len() < width => {
                     let Some(mut batch) = batch else { open = false; continue };
                     self.sizes.iter_mut().for_each(|sizes| sizes.note(&batch));
@@ -202,11 +202,11 @@ impl Reading<'_, '_, '_> {
         let sending = self.sending.as_mut();
         let told = Told { progress: &mut self.progress, monitor: self.monitor };
         let read = read_long(&self.readers, work, sending, told).await?;
-        self.settle(Ok(read), true).await
+        self.accept(Ok(read), true).await
     }
 
     /// Processes a batch that was read. Its rows are in tree order, or `apart` from it.
-    pub(crate) async fn settle(&mut self, read: Result<Read, JobLost>, apart: bool) -> Result<(), Error> {
+    pub(crate) async fn accept(&mut self, read: Result<Read, JobLost>, apart: bool) -> Result<(), Error> {
         let read = read.map_err(|e| Error::local("read", self.options.mount.path(), io::Error::from(e)))?;
         self.new_bytes += read.new_bytes;
         check_limit(self.new_bytes, self.options)?;

@@ -87,7 +87,7 @@ impl LocalDelta {
     }
 
     /// Decides, after the last scan, about the paths in doubt.
-    pub(crate) fn settle_doubts(&mut self) {
+    pub(crate) fn decide_doubts(&mut self) {
         self.before = None;
         if self.unsettled {
             let stats = &mut self.stats;
@@ -104,7 +104,7 @@ impl LocalDelta {
         let stays = self.away.without();
         let tops = self.away.tops().into_iter().map(Ok).peekable();
         let rows = self.decided()?.map(move |row| match &landed {
-            Some(judge) => row.map(|row| judge.settle(row)),
+            Some(judge) => row.map(|row| judge.check(row)),
             None => row,
         });
         let rows = rows.filter(move |row| row.as_ref().map_or(true, &stays));

@@ -31,7 +31,7 @@ impl Landed {
 
 impl Judge {
     /// Returns the row. A file with chunks that are not in the store counts as not sent.
-    pub(crate) fn settle(&self, row: DeltaRow) -> DeltaRow {
+    pub(crate) fn check(&self, row: DeltaRow) -> DeltaRow {
         match &row.state {
             DeltaState::Absent if self.broken.contains(&row.path) => {
                 DeltaRow { state: DeltaState::Unreadable, ..row }

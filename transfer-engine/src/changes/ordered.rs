@@ -90,7 +90,7 @@ impl Reading<'_, '_, '_> {
         }
         let (problems, stats, members) = (batch.problems, batch.stats, batch.members);
         let read = Read { rows, problems, stats, members, ..Read::default() };
-        self.settle(Ok(read), false).await
+        self.accept(Ok(read), false).await
     }
 
     /// Reads the files that were gathered. `ended` says that no more follow.
@@ -115,7 +115,7 @@ impl Reading<'_, '_, '_> {
                 reading.push_back(async move { env.blocking(move || readers.read(batch)).await });
             }
             if let Some(read) = reading.next().await {
-                self.settle(read, true).await?;
+                self.accept(read, true).await?;
                 long.extend(std::mem::take(&mut self.delta.grown));
             } else if ended && !self.units.is_empty() && !self.is_closed() {
                 // All members of the databases were found, and databases are usually small.

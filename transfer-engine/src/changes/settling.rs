@@ -106,11 +106,11 @@ pub(crate) async fn delta_at_rest(
         };
         let parts = read_units(&options, &units, &base, &mut sending, units_before, &holding).await?;
         for mut part in parts {
-            part.settle_doubts();
+            part.decide_doubts();
             delta.add_part(part);
         }
     }
-    delta.settle_doubts();
+    delta.decide_doubts();
     holding.tell();
     Ok(delta)
 }

@@ -244,7 +244,7 @@ impl Reading<'_, '_, '_> {
                 if Instant::now() >= until || self.is_closed() {
                     let mut read = Read::default();
                     again.into_iter().for_each(|(unit, trouble)| fail(unit, &trouble, &mut read));
-                    self.settle(Ok(read), true).await?;
+                    self.accept(Ok(read), true).await?;
                     break;
                 }
                 tokio::time::sleep(wait).await;
@@ -264,7 +264,7 @@ impl Reading<'_, '_, '_> {
         let short = LONG;
         let result = env.blocking(move || readers.read_units(group, short)).await;
         let UnitsRead { read, long, again } = result.map_err(|e| self.lost(e))?;
-        self.settle(Ok(read), true).await?;
+        self.accept(Ok(read), true).await?;
         for (unit, taken) in long {
             self.read_long_unit(unit, taken).await?;
         }
@@ -300,18 +300,18 @@ impl Reading<'_, '_, '_> {
             match result {
                 Ok(Ok(file)) => files.push((member, Some(file))),
                 Ok(Err(ReadError::OutOfTime { .. })) => {
-                    self.settle(Ok(read), true).await?;
+                    self.accept(Ok(read), true).await?;
                     return self.leave_out_unit(unit);
                 }
                 Ok(Err(error)) => {
                     read.stats.sent_in_vain = true;
                     fail(unit, &Trouble::Io(io::Error::other(error.to_string())), &mut read);
-                    return self.settle(Ok(read), true).await;
+                    return self.accept(Ok(read), true).await;
                 }
                 Err(LongError::Lost(e)) => return Err(self.lost(e)),
                 Err(LongError::Store(e)) => return Err(e),
                 // The caller adds up the bytes and reports the error.
-                Err(LongError::TooMuch) => return self.settle(Ok(read), true).await,
+                Err(LongError::TooMuch) => return self.accept(Ok(read), true).await,
             }
         }
         let readers = self.readers.clone();
@@ -326,7 +326,7 @@ impl Reading<'_, '_, '_> {
             read
         };
         let read = env.blocking(finish).await;
-        self.settle(read, true).await
+        self.accept(read, true).await
     }
 
     fn lost(&self, e: JobLost) -> Error {

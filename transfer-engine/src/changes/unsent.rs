@@ -29,7 +29,7 @@ pub(crate) struct Missing {
 
 impl LocalDelta {
     /// From now on, counts as sent only what is in the store; returns what is missing.
-    pub(crate) fn settle_for(&mut self, chunks: &Arc<Chunks>) -> io::Result<Missing> {
+    pub(crate) fn leave_out_unsent(&mut self, chunks: &Arc<Chunks>) -> io::Result<Missing> {
         self.landed = Some(Landed { chunks: chunks.clone(), broken: Arc::default() });
         let broken = Arc::new(self.broken_units()?);
         self.landed = Some(Landed { chunks: chunks.clone(), broken });

@@ -13,9 +13,9 @@
 
 mod clock;
 mod roots;
-mod settle;
 mod survey;
 mod sweep;
+mod tidy;
 mod witness;
 
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -229,7 +229,7 @@ impl Store {
         // Before the first listing: whatever this does not list has landed later than this.
         let time = PassTime::take(self, options).await?;
         (report.time, report.grace) = (time.now(), time.grace());
-        let known = self.settle_all(&time, options, report, monitor).await?;
+        let known = self.tidy_all(&time, options, report, monitor).await?;
         let mut survey = Survey::make(self, &time, options, &known, monitor).await?;
         survey.describe(report);
         if report.unreadable > 0 {

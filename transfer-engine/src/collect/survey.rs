@@ -85,7 +85,7 @@ impl Survey {
         monitor: &dyn CollectMonitor,
     ) -> Result<Self, Error> {
         let surveyor = Surveyor { store, time, options, monitor, limits: Limits::new(options) };
-        // Later than what `settle` has moved: without a grace period, a copy must not be missed.
+        // Later than what `tidy` has moved: without a grace period, a copy must not be missed.
         let witness = Witness::take(store, time).await?;
         let names = store.names().await?;
         witness.agrees_on(store, known, &names)?;

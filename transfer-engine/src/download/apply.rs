@@ -16,7 +16,7 @@ use super::compare::{free_copy_path, link_print};
 use super::contents::{Contents, Source};
 use super::dir_times::set_all;
 use super::fetch::{Fetcher, range_buffers};
-use super::item::{Item, Outcome, Told};
+use super::item::{Applied, Item, Told};
 use super::jobs::Jobs;
 use super::ledger::{Ledger, told, unfinished};
 use super::place::has_vanished;
@@ -142,7 +142,7 @@ impl<'a> Carrying<'a> {
         }
         ledger.times.see_beside(plan.beside_before(None));
         ledger.times.end();
-        self.bring_rest(ledger).await?;
+        self.begin_rest(ledger).await?;
         ledger.stopped |= applying.stop.is_cancelled();
         if !ledger.stopped {
             self.remove(ledger).await?;
@@ -173,7 +173,7 @@ impl<'a> Carrying<'a> {
         if is_local_dir(step) || expecting(step).is_some() {
             self.removals.push(Removal { path: step.path.clone(), expected: expecting(step), told });
         } else {
-            ledger.settle(self.applying, &told, Outcome::Failed)?;
+            ledger.close(self.applying, &told, Applied::Failed)?;
         }
         if let Some(Expecting::Stat(print)) = expecting(step) {
             self.windows.clear(&step.path, print);
@@ -197,7 +197,7 @@ impl<'a> Carrying<'a> {
                 self.dirs.push(NewDir { path: step.path.clone(), mode, mtime, told });
                 return Ok(());
             }
-            return ledger.settle(applying, &told, Outcome::Made);
+            return ledger.close(applying, &told, Applied::Made);
         };
         let mut entry = remote.0.clone();
         if verdict == Verdict::KeepBoth {
@@ -211,19 +211,19 @@ impl<'a> Carrying<'a> {
         }
         if entry.entry.is_dir() {
             return match make_dir(applying, &entry.path).await? {
-                Outcome::Made => {
+                Applied::Made => {
                     let (mode, mtime) = (entry.entry.mode, entry.entry.mtime);
                     self.dirs.push(NewDir { path: entry.path, mode, mtime, told });
                     Ok(())
                 }
-                other => ledger.settle(applying, &told, other),
+                other => ledger.close(applying, &told, other),
             };
         }
         match expected_at(applying, &step, &entry).await? {
             Some(expected) => self.put_file(&step, entry, expected, told, ledger).await,
             None => {
                 problem(applying.monitor, &entry.path, Trouble::passing(InstallError::Changed.to_string()));
-                ledger.settle(applying, &told, Outcome::Failed)
+                ledger.close(applying, &told, Applied::Failed)
             }
         }
     }
@@ -233,13 +233,13 @@ impl<'a> Carrying<'a> {
         let Applying { dir, monitor, .. } = self.applying;
         if let Some(last) = self.removals.pop_if(|r| r.expected.is_some() && step.path.is_below(&r.path)) {
             let outcome = remove_now(dir, self.staging, &last.path, last.expected, *monitor).await?;
-            ledger.settle(self.applying, &last.told, outcome)?;
+            ledger.close(self.applying, &last.told, outcome)?;
         }
         let comes_dir = step.remote.as_ref().is_none_or(|r| r.0.entry.is_dir());
         if comes_dir && step.decision.verdict == Verdict::Write && expecting(step).is_some() {
             let removed = remove_now(dir, self.staging, &step.path, expecting(step), *monitor).await?;
-            if removed == Outcome::Failed {
-                ledger.settle(self.applying, told, Outcome::Failed)?;
+            if removed == Applied::Failed {
+                ledger.close(self.applying, told, Applied::Failed)?;
                 return Ok(false);
             }
         }
@@ -264,7 +264,7 @@ impl<'a> Carrying<'a> {
             let changed =
                 applying.dir.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
             if let Ok(Ok(Some(print))) = changed {
-                ledger.settle(applying, &told, Outcome::Installed(print))?;
+                ledger.close(applying, &told, Applied::Installed(print))?;
                 // Setting its time may have hidden an edit of this very moment: it is read again.
                 return ledger.set(applying, &told, None);
             }
@@ -286,10 +286,10 @@ impl<'a> Carrying<'a> {
 
     /// Brings what was planned and not begun yet: nothing that waits before the small files are there, and no copy
     /// before what it is made from.
-    async fn bring_rest(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
+    async fn begin_rest(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         let small = self.windows.small();
         self.begin(small, ledger).await?;
-        self.jobs.settle(ledger, 0).await?;
+        self.jobs.drain_to(ledger, 0).await?;
         let waiting = self.windows.waiting();
         self.begin(waiting, ledger).await?;
         self.jobs.finish(ledger).await?;
@@ -301,7 +301,7 @@ impl<'a> Carrying<'a> {
     /// Begins to bring these, a few at once: while one window is made durable, the next is on its way.
     async fn begin(&mut self, windows: Vec<Vec<Item>>, ledger: &mut Ledger) -> Result<(), Error> {
         for window in windows {
-            self.jobs.settle(ledger, WINDOWS_AHEAD).await?;
+            self.jobs.drain_to(ledger, WINDOWS_AHEAD).await?;
             if ledger.stopped || self.applying.stop.is_cancelled() {
                 break;
             }
@@ -324,10 +324,10 @@ impl<'a> Carrying<'a> {
         let (removed, stuck, full) = removed;
         for (told, result) in removed {
             match result {
-                Ok(()) => ledger.settle(applying, &told, Outcome::Removed)?,
+                Ok(()) => ledger.close(applying, &told, Applied::Removed)?,
                 Err((path, trouble)) => {
                     problem(applying.monitor, &path, trouble);
-                    ledger.settle(applying, &told, Outcome::Failed)?;
+                    ledger.close(applying, &told, Applied::Failed)?;
                 }
             }
         }
@@ -341,14 +341,14 @@ impl<'a> Carrying<'a> {
             }
             for item in in_the_way {
                 problem(applying.monitor, &item.path, trouble.clone());
-                ledger.settle(applying, &item.told, Outcome::Failed)?;
+                ledger.close(applying, &item.told, Applied::Failed)?;
             }
         }
         for item in blocked.extract_if(.., |item| full.contains(&item.path)) {
             let e = io::ErrorKind::DirectoryNotEmpty.into();
             let trouble = Trouble::local("the directory in its place cannot be removed", &e);
             problem(applying.monitor, &item.path, trouble);
-            ledger.settle(applying, &item.told, Outcome::Failed)?;
+            ledger.close(applying, &item.told, Applied::Failed)?;
         }
         if !blocked.is_empty() {
             self.jobs.fetch(blocked);
@@ -364,10 +364,10 @@ impl<'a> Carrying<'a> {
         let lost = |e| Error::local("change", applying.dir.path(), io::Error::from(e));
         for (told, result) in modes.map_err(lost)? {
             match result {
-                Ok(outcome) => ledger.settle(applying, &told, outcome)?,
+                Ok(outcome) => ledger.close(applying, &told, outcome)?,
                 Err(trouble) => {
                     problem(applying.monitor, &told.path, trouble);
-                    ledger.settle(applying, &told, Outcome::Failed)?;
+                    ledger.close(applying, &told, Applied::Failed)?;
                 }
             }
         }
@@ -375,7 +375,7 @@ impl<'a> Carrying<'a> {
     }
 }
 
-/// Finds a free name for a conflict copy; where there is none, the step is settled.
+/// Finds a free name for a conflict copy; if there is none, the step is closed.
 async fn free_place(
     applying: &Applying<'_>,
     step: &PlanStep,
@@ -387,11 +387,11 @@ async fn free_place(
     match place_of_copy(&applying.dir, &step.path, copy, &entry.entry).await? {
         Ok(Some(free)) => return Ok(Some(free)),
         // The same conflict was met before: its copy is there.
-        Ok(None) => ledger.settle(applying, told, Outcome::Made)?,
+        Ok(None) => ledger.close(applying, told, Applied::Made)?,
         Err(e) => {
             let trouble = Trouble::local("no place for a conflict copy", &e);
             problem(applying.monitor, &step.path, trouble);
-            ledger.settle(applying, told, Outcome::Failed)?;
+            ledger.close(applying, told, Applied::Failed)?;
         }
     }
     Ok(None)
@@ -450,39 +450,39 @@ async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<
 }
 
 /// Makes a directory, unless it was there and is no more.
-async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Outcome, Error> {
+async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Applied, Error> {
     let (dir, job_path, arriving) = (applying.dir.clone(), path.clone(), applying.arriving.clone());
     let is_asked = applying.lane == Lane::Asked;
     let made = applying.dir.blocking(move || {
         if !is_asked && has_vanished(&dir, &arriving, &job_path) {
-            return Ok(Outcome::Withheld);
+            return Ok(Applied::Withheld);
         }
         dir.make_dirs(&job_path)?;
         arriving.use_dir(&job_path);
-        Ok::<_, io::Error>(Outcome::Made)
+        Ok::<_, io::Error>(Applied::Made)
     });
     match made.await.map_err(|e| Error::local("make", applying.dir.show(path), io::Error::from(e)))? {
         Ok(outcome) => Ok(outcome),
         Err(e) => {
             problem(applying.monitor, path, Trouble::local("the directory cannot be made", &e));
-            Ok(Outcome::Failed)
+            Ok(Applied::Failed)
         }
     }
 }
 
 /// Gives directories their modes, deepest first: one that can't be written to takes no more files.
-fn set_modes(dir: &MountDir, dirs: Vec<NewDir>) -> Vec<(Told, Result<Outcome, Trouble>)> {
-    let set = |path: &TreePath, mode, mtime| -> io::Result<Outcome> {
+fn set_modes(dir: &MountDir, dirs: Vec<NewDir>) -> Vec<(Told, Result<Applied, Trouble>)> {
+    let set = |path: &TreePath, mode, mtime| -> io::Result<Applied> {
         let fd = match dir.dir(path) {
             // Whoever removed it meant it.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Withheld),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Applied::Withheld),
             other => other?,
         };
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)))?;
         if mtime != Timestamp::default() {
             set_times(&fd, mtime)?;
         }
-        Ok(Outcome::Made)
+        Ok(Applied::Made)
     };
     let set = dirs.into_iter().rev().map(|NewDir { path, mode, mtime, told }| {
         let result =

@@ -23,7 +23,7 @@ pub(crate) struct Contents {
     /// The base's rows, until they are read.
     base: Option<Rows>,
     /// Bytes that were to be brought so far.
-    brought: u64,
+    pulled: u64,
     held: u64,
     most: u64,
     /// Smaller files are not kept: where there are too many, the large ones count.
@@ -48,7 +48,7 @@ pub(super) enum Source {
 impl Contents {
     /// Begins, with the rows of the base and the bytes of memory that the whole download may take.
     pub(crate) fn new(base: Rows, memory: u64) -> Self {
-        Self { known: HashMap::new(), base: Some(base), brought: 0, held: 0, most: memory / KNOWN, least: 1 }
+        Self { known: HashMap::new(), base: Some(base), pulled: 0, held: 0, most: memory / KNOWN, least: 1 }
     }
 
     /// Returns where the content of a file that is to be brought is found. Where it is nowhere, the file itself
@@ -58,8 +58,8 @@ impl Contents {
         if *size < self.least {
             return Ok(None);
         }
-        self.brought += size;
-        if self.brought > BEFORE_BASE {
+        self.pulled += size;
+        if self.pulled > BEFORE_BASE {
             self.read_base()?;
         }
         match self.known.get(digest) {

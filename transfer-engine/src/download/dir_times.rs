@@ -157,7 +157,7 @@ impl DirTimes {
     }
 
     /// Says what came of that.
-    pub(super) fn settle(&mut self, path: &TreePath, is_dir: bool, is_done: bool) {
+    pub(super) fn ended(&mut self, path: &TreePath, is_dir: bool, is_done: bool) {
         let dir = changing(path, is_dir);
         let Some(due) = self.due.get_mut(&dir) else { return };
         due.coming = due.coming.saturating_sub(1);
@@ -302,11 +302,11 @@ mod tests {
             }
             times.expect(&name, is_dir);
             if *act != Act::Late {
-                times.settle(&name, is_dir, *act == Act::Done);
+                times.ended(&name, is_dir, *act == Act::Done);
             }
         }
         times.end();
-        late.iter().for_each(|(path, is_dir)| times.settle(path, *is_dir, true));
+        late.iter().for_each(|(path, is_dir)| times.ended(path, *is_dir, true));
         let mut set = times.take_ready();
         let root = times.root.take();
         assert!(times.due.is_empty(), "{:?}", times.due);
@@ -379,7 +379,7 @@ mod tests {
             times.see(&path(name), false, false, Some(&file));
             times.expect(&path(name), false);
         }
-        times.settle(&path("a/x"), false, true);
+        times.ended(&path("a/x"), false, true);
         assert_eq!(times.take_ready(), []);
         assert_eq!(times.finish(), (vec![(path("a"), at(7))], Some(at(7))));
         assert!(times.due.is_empty() && times.open.is_empty());
@@ -399,7 +399,7 @@ mod tests {
         times.see_beside([(path("a/b"), at(9))]);
         times.see(&path("a/x"), false, false, Some(&file));
         times.expect(&path("a/x"), false);
-        times.settle(&path("a/x"), false, true);
+        times.ended(&path("a/x"), false, true);
         times.see_beside([(path("a/y"), at(8))]);
         assert_eq!(times.finish().0, [(path("a"), at(9))]);
     }

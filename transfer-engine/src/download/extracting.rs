@@ -25,7 +25,7 @@ use crate::state::{Archive, ArrivalRow, Arriving, BaseRow, Change};
 
 /// An archive that stands in the mount, as it was brought.
 #[derive(Debug, Clone)]
-pub(super) struct Brought {
+pub(super) struct PulledArchive {
     pub(super) row: BaseRow,
     pub(super) print: Fingerprint,
 }
@@ -81,24 +81,24 @@ fn failed<T>(what: &str, e: &io::Error) -> Done<T> {
 pub(super) async fn extract(
     applying: &Applying<'_>,
     stagings: &Arc<Stagings>,
-    brought: Brought,
+    pulled: PulledArchive,
     waited: bool,
-) -> Result<(Brought, Fate), Error> {
+) -> Result<(PulledArchive, Fate), Error> {
     let mut done = applying.arriving.extracting.lock().await;
-    if !done.insert(brought.row.path.clone()) {
-        return Ok((brought, Fate::Left));
+    if !done.insert(pulled.row.path.clone()) {
+        return Ok((pulled, Fate::Left));
     }
     // What comes out is beside it, and so on the same file system.
-    let fate = match stagings.of(&brought.row.path) {
+    let fate = match stagings.of(&pulled.row.path) {
         Ok(staging) => {
-            run(applying, &Places { stagings: stagings.clone(), staging }, &brought, waited).await?
+            run(applying, &Places { stagings: stagings.clone(), staging }, &pulled, waited).await?
         }
         Err(e) => Fate::Failed(Trouble::local("the archive cannot be extracted", &e)),
     };
     if !matches!(fate, Fate::Out(_)) {
-        done.remove(&brought.row.path);
+        done.remove(&pulled.row.path);
     }
-    Ok((brought, fate))
+    Ok((pulled, fate))
 }
 
 /// Where what comes out is put first.
@@ -113,25 +113,25 @@ struct Places {
 async fn run(
     applying: &Applying<'_>,
     places: &Places,
-    brought: &Brought,
+    pulled: &PulledArchive,
     waited: bool,
 ) -> Result<Fate, Error> {
-    if let Archive::Extracted { at, .. } = &brought.row.archive {
+    if let Archive::Extracted { at, .. } = &pulled.row.archive {
         // Only its removal was missing.
-        let job = Job::new(applying, places, brought, brought.row.path.clone());
+        let job = Job::new(applying, places, pulled, pulled.row.path.clone());
         let at = at.clone();
         return blocking(applying, move || job.remove(at)).await;
     }
     let Some(policy) = &applying.filter.extract else { return Ok(Fate::Left) };
     if policy.extract_to_current_folder {
-        let into = brought.row.path.parent().unwrap_or_default();
-        let job = Job::new(applying, places, brought, into.clone());
+        let into = pulled.row.path.parent().unwrap_or_default();
+        let job = Job::new(applying, places, pulled, into.clone());
         let decoded = match blocking_done(applying, move || job.decode()).await? {
             Ok(decoded) => decoded,
             Err(fate) => return Ok(fate),
         };
-        let spoken_for = spoken_for(applying, &decoded.staged.dir, &into, &brought.row.path).await;
-        let job = Job::new(applying, places, brought, into);
+        let spoken_for = spoken_for(applying, &decoded.staged.dir, &into, &pulled.row.path).await;
+        let job = Job::new(applying, places, pulled, into);
         return match spoken_for {
             Ok(spoken_for) => blocking(applying, move || job.place_members(decoded, &spoken_for)).await,
             Err(e) => {
@@ -140,18 +140,18 @@ async fn run(
             }
         };
     }
-    let folder = match find_folder(applying, &brought.row.path, waited).await {
+    let folder = match find_folder(applying, &pulled.row.path, waited).await {
         Ok(Folder::At(folder)) => folder,
         Ok(Folder::Later) => return Ok(Fate::Later),
         Err(e) => return failed_here(e),
     };
-    let job = Job::new(applying, places, brought, folder.clone());
+    let job = Job::new(applying, places, pulled, folder.clone());
     let decoded = match blocking_done(applying, move || job.decode()).await? {
         Ok(decoded) => decoded,
         Err(fate) => return Ok(fate),
     };
     let keeps_source = decoded.extracted.left_out_total > 0;
-    let folder = if keeps_source && folder == brought.row.path {
+    let folder = if keeps_source && folder == pulled.row.path {
         match next_folder(applying, &folder).await {
             Ok(folder) => folder,
             Err(e) => {
@@ -162,7 +162,7 @@ async fn run(
     } else {
         folder
     };
-    let job = Job::new(applying, places, brought, folder);
+    let job = Job::new(applying, places, pulled, folder);
     blocking(applying, move || job.place_folder(decoded)).await
 }
 
@@ -208,13 +208,13 @@ struct Job {
     filter: Arc<Filter>,
     limits: crate::extract::ExtractLimits,
     stop: tokio_util::sync::CancellationToken,
-    brought: Brought,
+    pulled: PulledArchive,
     /// The folder that the members come into.
     into: TreePath,
 }
 
 impl Job {
-    fn new(applying: &Applying<'_>, places: &Places, brought: &Brought, into: TreePath) -> Self {
+    fn new(applying: &Applying<'_>, places: &Places, pulled: &PulledArchive, into: TreePath) -> Self {
         Self {
             dir: applying.dir.clone(),
             staging: places.staging.clone(),
@@ -223,13 +223,13 @@ impl Job {
             filter: applying.filter.clone(),
             limits: applying.options.extract.clone(),
             stop: applying.stop.clone(),
-            brought: brought.clone(),
+            pulled: pulled.clone(),
             into,
         }
     }
 
     fn path(&self) -> &TreePath {
-        &self.brought.row.path
+        &self.pulled.row.path
     }
 
     /// Decodes the archive into a directory in staging.
@@ -239,7 +239,7 @@ impl Job {
             Err(e) => return failed("the archive cannot be read", &e),
             Ok(opened) => opened,
         };
-        if !Fingerprint::of(&stat).same_but_moved(&self.brought.print) {
+        if !Fingerprint::of(&stat).same_but_moved(&self.pulled.print) {
             // It is the user's own now.
             return Err(Stop::Fate(Fate::Left));
         }
@@ -313,11 +313,11 @@ impl Job {
         let swaps = self.into == *self.path();
         let drop = self.drops(&extracted) && !swaps;
         let archive = Archive::Extracted { at: Some(self.into.clone()), drop };
-        let row = BaseRow { archive: archive.clone(), ..self.brought.row.clone() };
+        let row = BaseRow { archive: archive.clone(), ..self.pulled.row.clone() };
         let coming = Change::Extracting { row, inode: staged.inode() };
         self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change: coming }])?;
         let put = if swaps {
-            self.staging.exchange_dir(staged, &parent, &self.into, &self.brought.print)
+            self.staging.exchange_dir(staged, &parent, &self.into, &self.pulled.print)
         } else {
             self.staging.install_dir(staged, &parent, &self.into)
         };
@@ -374,7 +374,7 @@ impl Job {
         let removed = self.staging.sync().map_err(InstallError::Io).and_then(|()| {
             let parent = self.dir.parent(self.path())?;
             let _writable = writable(&parent);
-            self.staging.remove(&parent, self.path(), &self.brought.print)
+            self.staging.remove(&parent, self.path(), &self.pulled.print)
         });
         match removed {
             // Changed in the meantime, it is the user's own.
@@ -387,7 +387,7 @@ impl Job {
     }
 
     fn note(&self, archive: Archive) -> Done<()> {
-        let row = BaseRow { archive, ..self.brought.row.clone() };
+        let row = BaseRow { archive, ..self.pulled.row.clone() };
         let change = Change::Set(row);
         Ok(self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change }])?)
     }

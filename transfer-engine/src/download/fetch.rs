@@ -10,7 +10,7 @@ use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::item::{Failure, Item, LONG, Outcome, Slot, Slots, lock};
+use super::item::{Applied, Failure, Item, LONG, Slot, Slots, lock};
 use super::place::Placing;
 use super::recent::Recent;
 use super::resume;
@@ -246,7 +246,7 @@ impl Fetcher<'_> {
         self.monitor.progress(&progress);
     }
 
-    fn report(&self, items: &[Item], placed: Vec<Result<Outcome, Trouble>>) -> Vec<Outcome> {
+    fn report(&self, items: &[Item], placed: Vec<Result<Applied, Trouble>>) -> Vec<Applied> {
         let outcomes = items.iter().zip(placed).map(|(item, placed)| {
             placed.unwrap_or_else(|trouble| {
                 self.monitor.problem(&PathProblem {
@@ -254,7 +254,7 @@ impl Fetcher<'_> {
                     hint: trouble.hint_or(self.hint),
                     message: trouble.message,
                 });
-                Outcome::Failed
+                Applied::Failed
             })
         });
         outcomes.collect()
@@ -264,12 +264,12 @@ impl Fetcher<'_> {
 /// What became of the items of one fetch.
 pub(crate) struct Fetched {
     items: Arc<Vec<Item>>,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<Applied>,
 }
 
 impl Fetched {
     /// Returns each item with what became of it.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (&Item, Outcome)> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&Item, Applied)> {
         self.items.iter().zip(self.outcomes.iter().copied())
     }
 }

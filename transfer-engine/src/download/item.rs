@@ -48,7 +48,7 @@ pub(crate) struct Told {
 
 /// What became of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum Applied {
     /// It was not touched, and the base stays as it is.
     Failed,
     /// It was left to somebody else, or to another time.

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt};
 
 use super::applying::Applying;
 use super::dir_times::set_all;
-use super::extracting::{Brought, Fate, extract};
+use super::extracting::{Fate, PulledArchive, extract};
 use super::fetch::{Fetched, Fetcher};
 use super::item::Item;
 use super::ledger::Ledger;
@@ -26,13 +26,13 @@ pub(super) struct Jobs<'a> {
     windows: usize,
     extracting: bool,
     /// Archives whose folder is in the way of something that may still be deleted.
-    late: Vec<Brought>,
+    late: Vec<PulledArchive>,
     is_late: bool,
 }
 
 enum Job {
     Fetched(Fetched),
-    Extracted(Box<(Brought, Fate)>),
+    Extracted(Box<(PulledArchive, Fate)>),
     Timed,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Jobs<'a> {
     }
 
     /// Takes in what is done, until no more than so many windows are under way.
-    pub(super) async fn settle(&mut self, ledger: &mut Ledger, windows: usize) -> Result<(), Error> {
+    pub(super) async fn drain_to(&mut self, ledger: &mut Ledger, windows: usize) -> Result<(), Error> {
         while self.windows > windows {
             self.next(ledger).await?;
         }
@@ -154,7 +154,7 @@ impl<'a> Jobs<'a> {
         match done {
             Job::Fetched(fetched) => {
                 self.windows -= 1;
-                ledger.settle_all(self.applying, &fetched)?;
+                ledger.close_all(self.applying, &fetched)?;
                 self.set_times(ledger);
             }
             Job::Timed => {}
@@ -163,7 +163,7 @@ impl<'a> Jobs<'a> {
                 self.extracting = false;
                 match fate {
                     Fate::Later if !self.is_late => self.late.push(archive),
-                    fate => ledger.settle_archive(self.applying, &archive, fate),
+                    fate => ledger.close_archive(self.applying, &archive, fate),
                 }
             }
         }

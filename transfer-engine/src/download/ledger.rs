@@ -7,9 +7,9 @@ use policy_core::{Entry, ListMarks, Node, Reason, Towards, TreePath, Verdict};
 
 use super::applying::{Applying, RETRY, has_outcome, is_local_dir};
 use super::dir_times::DirTimes;
-use super::extracting::{Brought, Fate, Out};
+use super::extracting::{Fate, Out, PulledArchive};
 use super::fetch::Fetched;
-use super::item::{Outcome, Told};
+use super::item::{Applied, Told};
 use super::place::with_print;
 use crate::changes::{special_of, tell_if_in_the_way};
 use crate::effect::{Effect, effect, has_same_content};
@@ -33,7 +33,7 @@ pub(crate) struct Ledger {
     /// Whether it was cut short.
     pub(crate) stopped: bool,
     /// Archives that were brought and are to be extracted.
-    pub(super) archives: VecDeque<Brought>,
+    pub(super) archives: VecDeque<PulledArchive>,
     /// Steps that were met.
     pub(crate) met: u64,
     /// Whether one of them is of a path that the context has recycled.
@@ -58,7 +58,7 @@ impl Ledger {
         }
     }
 
-    /// Takes note of a step; one without an outcome is settled with that.
+    /// Takes note of a step; a step that needs no work is closed at once.
     pub(crate) fn meet(&mut self, applying: &Applying<'_>, step: &PlanStep) -> Result<(), Error> {
         let (there, dir_stood) = (step.remote.as_ref().map(|r| &r.0.entry), is_local_dir(step));
         self.times.see(&step.path, dir_stood, stands(step) && !dir_stood, there);
@@ -99,54 +99,54 @@ impl Ledger {
         }
     }
 
-    /// Takes note of a step that is carried out: it is settled once.
+    /// Takes note of a step that is carried out; it is closed when that is done.
     pub(super) fn expect(&mut self, told: &Told) {
         self.times.expect(&told.path, concerns_dir(told));
     }
 
     /// Takes note of an archive that is to be extracted.
-    pub(super) fn queue_archive(&mut self, archive: Brought) {
+    pub(super) fn queue_archive(&mut self, archive: PulledArchive) {
         self.times.expect(&archive.row.path, false);
         self.archives.push_back(archive);
     }
 
-    /// Settles the items of a fetch; what was put in place is noted already.
-    pub(crate) fn settle_all(&mut self, applying: &Applying<'_>, done: &Fetched) -> Result<(), Error> {
+    /// Closes the items of a fetch; what was put in place is noted already.
+    pub(crate) fn close_all(&mut self, applying: &Applying<'_>, done: &Fetched) -> Result<(), Error> {
         for (item, outcome) in done.each() {
-            if let (Outcome::Installed(print), Some(row)) = (outcome, &item.told.row)
+            if let (Applied::Installed(print), Some(row)) = (outcome, &item.told.row)
                 && row.archive == Archive::Pending
                 && row.path == item.path
             {
                 let row = with_print(row, item, &print, applying.dir.env().now());
-                self.queue_archive(Brought { row, print });
+                self.queue_archive(PulledArchive { row, print });
             }
-            self.settle(applying, &item.told, outcome)?;
+            self.close(applying, &item.told, outcome)?;
         }
         Ok(())
     }
 
     /// Counts and tells what became of a step.
-    pub(crate) fn settle(
+    pub(crate) fn close(
         &mut self,
         applying: &Applying<'_>,
         told: &Told,
-        outcome: Outcome,
+        outcome: Applied,
     ) -> Result<(), Error> {
-        let is_done = matches!(outcome, Outcome::Installed(_) | Outcome::Made | Outcome::Removed);
-        self.times.settle(&told.path, concerns_dir(told), is_done);
+        let is_done = matches!(outcome, Applied::Installed(_) | Applied::Made | Applied::Removed);
+        self.times.ended(&told.path, concerns_dir(told), is_done);
         let report = &mut self.report;
         match outcome {
-            Outcome::Failed => {
+            Applied::Failed => {
                 report.failed += 1;
                 report.pending += u64::from(told.action == Action::Add);
                 self.agrees = false;
                 return Ok(());
             }
-            Outcome::Left => {
+            Applied::Left => {
                 self.stopped |= applying.stop.is_cancelled();
                 return Ok(());
             }
-            Outcome::Taken => {
+            Applied::Taken => {
                 report.unsettled += 1;
                 self.agrees = false;
                 let reason = "something else came to be there while it was on its way, and stays";
@@ -154,14 +154,14 @@ impl Ledger {
                 event(applying.monitor, told, Action::Skip, reason);
                 return Ok(());
             }
-            Outcome::Withheld => {
+            Applied::Withheld => {
                 report.pending += 1;
                 self.agrees = false;
                 let reason = "its directory was removed here before it arrived; neither brought nor deleted";
                 event(applying.monitor, told, Action::Skip, reason);
                 return Ok(());
             }
-            Outcome::Installed(_) | Outcome::Made | Outcome::Removed => {}
+            Applied::Installed(_) | Applied::Made | Applied::Removed => {}
         }
         match told.action {
             Action::Add => report.added += 1,
@@ -178,8 +178,8 @@ impl Ledger {
             tell_copy(applying.monitor, &told.path, copy, told.size);
         }
         match outcome {
-            Outcome::Made => self.set(applying, told, None),
-            Outcome::Removed => {
+            Applied::Made => self.set(applying, told, None),
+            Applied::Removed => {
                 self.note(applying, ArrivalRow { path: told.path.clone(), change: Change::Unset })
             }
             _ => Ok(()),
@@ -187,9 +187,9 @@ impl Ledger {
     }
 
     /// Counts and tells what became of an archive.
-    pub(super) fn settle_archive(&mut self, applying: &Applying<'_>, archive: &Brought, fate: Fate) {
+    pub(super) fn close_archive(&mut self, applying: &Applying<'_>, archive: &PulledArchive, fate: Fate) {
         let row = &archive.row;
-        self.times.settle(&row.path, false, matches!(fate, Fate::Out(_)));
+        self.times.ended(&row.path, false, matches!(fate, Fate::Out(_)));
         let (message, hint) = match fate {
             Fate::NoArchive => return,
             Fate::Stopped => {
@@ -202,7 +202,7 @@ impl Ledger {
             }
             Fate::Out(out) => {
                 self.agrees = false;
-                return self.settle_out(applying, &row.path, *out);
+                return self.close_extracted(applying, &row.path, *out);
             }
             Fate::Later => {
                 ("something else came to be where what is in it was to come out".to_owned(), RETRY.to_owned())
@@ -222,7 +222,7 @@ impl Ledger {
     }
 
     /// Counts and tells what came out of an archive.
-    fn settle_out(&mut self, applying: &Applying<'_>, archive: &TreePath, out: Out) {
+    fn close_extracted(&mut self, applying: &Applying<'_>, archive: &TreePath, out: Out) {
         let Out { into, extracted, left_out, stays } = out;
         let (report, monitor) = (&mut self.report, applying.monitor);
         report.extracted += u64::from(extracted.members > 0 || extracted.left_out_total == 0);
@@ -341,7 +341,7 @@ fn archive_after(step: &PlanStep, entry: &Entry, filter: &Filter) -> Archive {
 }
 
 /// Returns an archive that an earlier download brought and did not get to extract, or to remove.
-pub(super) fn unfinished(step: &PlanStep, filter: &Filter) -> Option<Brought> {
+pub(super) fn unfinished(step: &PlanStep, filter: &Filter) -> Option<PulledArchive> {
     let base = step.base.as_ref()?;
     let is_due = match &base.archive {
         Archive::Pending => !step.remote.as_ref()?.0.extracted,
@@ -358,7 +358,7 @@ pub(super) fn unfinished(step: &PlanStep, filter: &Filter) -> Option<Brought> {
             _ => return None,
         },
     };
-    Some(Brought { row: base.clone(), print })
+    Some(PulledArchive { row: base.clone(), print })
 }
 
 /// Tells the monitor of a step that is planned and not carried out, and counts it.

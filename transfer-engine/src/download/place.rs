@@ -12,7 +12,7 @@ use std::sync::Arc;
 use policy_core::{Node, TreePath};
 
 use super::compare::stands_already;
-use super::item::{Failure, Item, Outcome, Slot, Slots, lock};
+use super::item::{Applied, Failure, Item, Slot, Slots, lock};
 use super::trouble::Trouble;
 use crate::error::Error;
 use crate::local::{
@@ -32,12 +32,12 @@ pub(super) struct Placing<'a> {
 /// How far a file has come.
 enum Ready {
     Staged(Staged),
-    Settled(Result<Outcome, Trouble>),
+    Ended(Result<Applied, Trouble>),
 }
 
 impl Placing<'_> {
     /// Makes what needs no content, makes all durable, and puts everything in its place.
-    pub(super) fn all(&self, items: &[Item], slots: &Slots) -> Result<Vec<Result<Outcome, Trouble>>, Error> {
+    pub(super) fn all(&self, items: &[Item], slots: &Slots) -> Result<Vec<Result<Applied, Trouble>>, Error> {
         let (mut full, mut shelves) = (None, Shelves::new(self.staging));
         for (item, slot) in items.iter().zip(slots.iter()) {
             let mut slot = lock(slot);
@@ -73,7 +73,7 @@ impl Placing<'_> {
         full.map_or(Ok(placed), Err)
     }
 
-    fn place(&self, items: &[Item], slots: &Slots) -> io::Result<Vec<Result<Outcome, Trouble>>> {
+    fn place(&self, items: &[Item], slots: &Slots) -> io::Result<Vec<Result<Applied, Trouble>>> {
         let arriving = self.sharing.as_ref().map(|(arriving, lane)| (&**arriving, *lane));
         // From here on nobody can ask for one of these, and find it half in place.
         let asked = arriving.map(|(arriving, lane)| (arriving.asked(), lane));
@@ -105,18 +105,18 @@ impl Placing<'_> {
         let mut parents = Parents { dir: self.dir, vanished, last: None, units: Units::default() };
         let now = self.dir.env().now();
         let mut came = Vec::with_capacity(items.len());
-        let placed: Vec<Result<Outcome, Trouble>> = items
+        let placed: Vec<Result<Applied, Trouble>> = items
             .iter()
             .zip(ready)
             .map(|(item, ready)| {
                 let inode = match &ready {
                     Ready::Staged(staged) => Some(staged.inode()),
-                    Ready::Settled(_) => None,
+                    Ready::Ended(_) => None,
                 };
                 let placed = self.put(&mut parents, item, ready);
                 if let (Some(inode), Some(row)) = (inode, &item.told.row) {
                     let change = match &placed {
-                        Ok(Outcome::Installed(print)) => {
+                        Ok(Applied::Installed(print)) => {
                             let row = with_print(row, item, print, now);
                             // Else it stood there already.
                             let came = print.inode == inode;
@@ -126,7 +126,7 @@ impl Placing<'_> {
                     };
                     came.extend(change.map(|change| ArrivalRow { path: row.path.clone(), change }));
                 }
-                if matches!(placed, Ok(Outcome::Installed(_)))
+                if matches!(placed, Ok(Applied::Installed(_)))
                     && let Some(parent) = item.path.parent()
                 {
                     arriving.use_dir(&parent);
@@ -156,14 +156,14 @@ impl Placing<'_> {
             if let Some(staged) = slot.staged.take() {
                 self.staging.main().abandon(&staged);
             }
-            return Ready::Settled(Ok(Outcome::Left));
+            return Ready::Ended(Ok(Applied::Left));
         }
         match (slot.failed.take(), slot.staged.take()) {
-            (Some(Failure::Store(message)), _) => Ready::Settled(Err(Trouble::store(message))),
-            (Some(Failure::Local(e)), _) => Ready::Settled(Err(Trouble::local("cannot be written", &e))),
+            (Some(Failure::Store(message)), _) => Ready::Ended(Err(Trouble::store(message))),
+            (Some(Failure::Local(e)), _) => Ready::Ended(Err(Trouble::local("cannot be written", &e))),
             (None, Some(staged)) => Ready::Staged(staged),
-            (None, None) if self.stopped => Ready::Settled(Ok(Outcome::Left)),
-            (None, None) => Ready::Settled(Err(Trouble::store("a part of it is missing in the store"))),
+            (None, None) if self.stopped => Ready::Ended(Ok(Applied::Left)),
+            (None, None) => Ready::Ended(Err(Trouble::store("a part of it is missing in the store"))),
         }
     }
 
@@ -173,20 +173,20 @@ impl Placing<'_> {
 
     /// Puts a file in its place. The journal or log of a database that was not put in place stays away: beside another
     /// version of the database it would damage that.
-    fn put(&self, parents: &mut Parents<'_>, item: &Item, ready: Ready) -> Result<Outcome, Trouble> {
+    fn put(&self, parents: &mut Parents<'_>, item: &Item, ready: Ready) -> Result<Applied, Trouble> {
         let placed = match ready {
-            Ready::Settled(outcome) => outcome,
+            Ready::Ended(outcome) => outcome,
             Ready::Staged(staged) => {
                 let database = sqlite::database_of(&item.path);
                 if database.is_some_and(|database| parents.units.missing.contains(&database)) {
                     self.staging.main().abandon(&staged);
                     let failed = Trouble::passing("its database was not put in place");
-                    return if self.stopped { Ok(Outcome::Left) } else { Err(failed) };
+                    return if self.stopped { Ok(Applied::Left) } else { Err(failed) };
                 }
                 self.put_staged(parents, item, &staged)
             }
         };
-        if !matches!(placed, Ok(Outcome::Installed(_))) {
+        if !matches!(placed, Ok(Applied::Installed(_))) {
             parents.units.missing.insert(item.path.clone());
         }
         placed
@@ -197,10 +197,10 @@ impl Placing<'_> {
         parents: &mut Parents<'_>,
         item: &Item,
         staged: &Staged,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<Applied, Trouble> {
         let parent = match parents.make(&item.path) {
             Ok(Some(parent)) => parent,
-            Ok(None) => return Ok(Outcome::Withheld),
+            Ok(None) => return Ok(Applied::Withheld),
             Err(e) => return Err(Trouble::local("its directory cannot be made", &e)),
         };
         let staging =
@@ -218,21 +218,21 @@ impl Placing<'_> {
         if matches!(placed, Err(InstallError::Changed))
             && let Some(print) = stands_already(self.dir, &item.path, &item.entry.entry)
         {
-            return Ok(Outcome::Installed(print));
+            return Ok(Applied::Installed(print));
         }
         if let Err(InstallError::Io(e)) = &placed
             && e.kind() == io::ErrorKind::NotFound
             && parents.has_vanished(&item.path)
         {
-            return Ok(Outcome::Withheld);
+            return Ok(Applied::Withheld);
         }
         if self.sharing.is_some()
             && expected == Expected::Absent
             && matches!(placed, Err(InstallError::Changed))
         {
-            return Ok(Outcome::Taken);
+            return Ok(Applied::Taken);
         }
-        placed.map(Outcome::Installed).map_err(|e| match e {
+        placed.map(Applied::Installed).map_err(|e| match e {
             InstallError::Changed if expected == Expected::Absent => {
                 Trouble::passing("something else is there; it is left as it is")
             }

@@ -55,11 +55,11 @@ impl Mount {
     /// [`Error::NoContext`], [`Error::NoStore`], and whatever the store and the local file system say.
     /// Trouble with single paths goes to the monitor and into the report.
     pub async fn pull(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
-        self.bring(options, monitor, &CancellationToken::new()).await
+        self.pull_until(options, monitor, &CancellationToken::new()).await
     }
 
     /// Does what [`Mount::pull`] does until it is told to stop. What has not arrived by then is pending.
-    pub(crate) async fn bring(
+    pub(crate) async fn pull_until(
         &self,
         options: &SyncOptions,
         monitor: &dyn Monitor,
@@ -67,23 +67,23 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         let keeper = self.keep_status(options, monitor, TaskType::Download);
         let before = self.store.usage();
-        let mut result = self.bring_all(options, &keeper, stop).await;
+        let mut result = self.pull_all(options, &keeper, stop).await;
         if result.as_ref().is_err_and(Error::is_damaged_state)
             && self.forget_damaged_state(&self.arriving.alone().await, &result, &keeper)?
         {
-            result = self.bring_all(options, &keeper, stop).await;
+            result = self.pull_all(options, &keeper, stop).await;
         }
         keeper.finish(result, self.store.usage().since(&before))
     }
 
-    async fn bring_all(
+    async fn pull_all(
         &self,
         options: &SyncOptions,
         monitor: &dyn Monitor,
         stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
         loop {
-            let report = self.bring_once(options, monitor, stop).await?;
+            let report = self.pull_once(options, monitor, stop).await?;
             // What somebody asked for and did not get is still to come.
             if !self.arriving.take_missed() || stop.is_cancelled() {
                 return Ok(report);
@@ -91,7 +91,7 @@ impl Mount {
         }
     }
 
-    async fn bring_once(
+    async fn pull_once(
         &self,
         options: &SyncOptions,
         monitor: &dyn Monitor,
@@ -99,7 +99,7 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         let alone = self.arriving.alone().await;
         let filter = self.filter(options);
-        let opened = self.open_for_download(&alone, Some(&filter), options, monitor).await?;
+        let opened = self.open_for_pull(&alone, Some(&filter), options, monitor).await?;
         let Some(Opened { dir, head, header, walk }) = opened else {
             let (head, _) = self.find_live_head(monitor).await?;
             return self.plan_into_nothing(&head, options, monitor).await;
@@ -110,8 +110,8 @@ impl Mount {
         monitor.phase(Phase::Scanning);
         let (mut delta, header) = self.compare(&job, &head, header, walk).await?;
         let report = delta.stats.report(&head);
-        let nothing_to_bring = delta.stats.deleted == 0 || self.policy.delete_policy.sync_local_file;
-        if as_base && header.is_some() && nothing_to_bring && !options.dry_run {
+        let nothing_to_pull = delta.stats.deleted == 0 || self.policy.delete_policy.sync_local_file;
+        if as_base && header.is_some() && nothing_to_pull && !options.dry_run {
             return Ok(report);
         }
         monitor.phase(Phase::Planning);
@@ -143,7 +143,7 @@ impl Mount {
         let knows_all = options.only.is_empty() && filter.closed.is_empty();
         let times = DirTimes::new(self.arriving.take_half_done());
         let mut ledger = Ledger::new(report, knows_all, ListMarks::new(&self.scope), times);
-        let plan = self.download_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
+        let plan = self.pull_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
         let contents = Contents::new(self.base_rows(header.as_ref(), &filter, options)?, options.memory);
         let applied = apply(&applying, plan, contents, &mut ledger).await;
         drop(gate);
@@ -231,7 +231,7 @@ impl Mount {
             return Ok(Foreseen::Goes { hold });
         }
         let mut report = report.clone();
-        let mut plan = self.download_plan(head, header, delta, hold, filter, options)?;
+        let mut plan = self.pull_plan(head, header, delta, hold, filter, options)?;
         while let Some(step) = plan.next().await? {
             tell_planned(&step, filter, monitor, &mut report);
             if step.decision.verdict == Verdict::KeepBoth
@@ -378,9 +378,7 @@ impl Mount {
         if self.arriving.head().is_some() {
             return Ok(());
         }
-        if let Some(Opened { head, header, .. }) =
-            self.open_for_download(&alone, None, options, monitor).await?
-        {
+        if let Some(Opened { head, header, .. }) = self.open_for_pull(&alone, None, options, monitor).await? {
             let as_begun = self.header_of(&head, false).await?;
             alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         }
@@ -389,7 +387,7 @@ impl Mount {
 
     /// Opens the mount and finds what to bring to it; `None` for a dry run where there is no mount yet. With a
     /// filter, a walk through the mount is started as well.
-    async fn open_for_download(
+    async fn open_for_pull(
         &self,
         alone: &Alone<'_>,
         filter: Option<&Arc<Filter>>,
@@ -425,7 +423,7 @@ impl Mount {
         let head = match key {
             Some(key) => {
                 let head = self.load_head(header.as_ref(), &key).await?;
-                Some(self.store.settled(&self.context, head).await?)
+                Some(self.store.head_after_move(&self.context, head).await?)
             }
             None => None,
         };
@@ -452,7 +450,7 @@ impl Mount {
         Progress { total_files, total_bytes: totals.bytes, ..Progress::default() }
     }
 
-    fn download_plan<'a>(
+    fn pull_plan<'a>(
         &self,
         head: &'a Head,
         header: Option<&BaseHeader>,
@@ -507,7 +505,7 @@ impl Mount {
         options: &SyncOptions,
     ) -> Result<Counted, Error> {
         let mut counted = Counted { base: delta.stats.base, ..Counted::default() };
-        let mut plan = self.download_plan(head, header, delta, false, filter, options)?;
+        let mut plan = self.pull_plan(head, header, delta, false, filter, options)?;
         while let Some(step) = plan.next().await? {
             counted.there += u64::from(step.remote.is_some());
             match step.decision.verdict {

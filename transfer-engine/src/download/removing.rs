@@ -9,7 +9,7 @@ use rustix::fs::AtFlags;
 
 use super::applying::{Expecting, problem};
 use super::compare::link_print;
-use super::item::{Outcome, Told};
+use super::item::{Applied, Told};
 use super::trouble::Trouble;
 use crate::error::Error;
 use crate::local::{InstallError, MountDir, Stagings, names, stat_at, writable};
@@ -60,17 +60,17 @@ pub(super) async fn remove_now(
     path: &TreePath,
     expected: Option<Expecting>,
     monitor: &dyn Monitor,
-) -> Result<Outcome, Error> {
+) -> Result<Applied, Error> {
     let (job_dir, job_staging, job_path) = (dir.clone(), staging.clone(), path.clone());
     let removed = dir.blocking(move || match &expected {
         Some(expected) => remove_leaf(&job_dir, &job_staging, &job_path, expected),
         None => Ok(()),
     });
     match removed.await.map_err(|e| Error::local("remove", dir.show(path), io::Error::from(e)))? {
-        Ok(()) => Ok(Outcome::Removed),
+        Ok(()) => Ok(Applied::Removed),
         Err(e) => {
             problem(monitor, path, not_removed(&e));
-            Ok(Outcome::Failed)
+            Ok(Applied::Failed)
         }
     }
 }

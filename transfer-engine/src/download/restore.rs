@@ -14,7 +14,7 @@ use super::applying::KEPT;
 use super::compare::stands_already;
 use super::dir_times::{DirTimes, set_all};
 use super::fetch::{Fetcher, range_buffers};
-use super::item::{Item, LONG, Outcome, Told};
+use super::item::{Applied, Item, LONG, Told};
 use super::recent::Recent;
 use super::trouble::Trouble;
 use crate::buffers::Buffers;
@@ -216,7 +216,7 @@ impl Restoring<'_> {
 
     fn make_dir(&mut self, target: &Target, entry: TreeEntry, times: &mut DirTimes) {
         let made = target.dir.make_dirs(&entry.path).map(drop);
-        times.settle(&entry.path, true, made.is_ok());
+        times.ended(&entry.path, true, made.is_ok());
         match made {
             Ok(()) => self.dirs.push((entry.path, entry.entry.mode, entry.entry.mtime)),
             Err(e) => {
@@ -251,8 +251,8 @@ impl Restoring<'_> {
             stop: CancellationToken::new(),
         };
         for (item, outcome) in fetcher.fetch(items).await?.each() {
-            times.settle(&item.path, false, matches!(outcome, Outcome::Installed(_)));
-            if outcome == Outcome::Failed {
+            times.ended(&item.path, false, matches!(outcome, Applied::Installed(_)));
+            if outcome == Applied::Failed {
                 self.report.added -= 1;
                 self.report.failed += 1;
             }

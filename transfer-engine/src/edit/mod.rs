@@ -100,7 +100,7 @@ impl Parent {
 }
 
 /// How an attempt ended.
-enum Outcome {
+enum Attempted {
     Done(Box<SyncReport>),
     Beaten,
     /// It landed, but too late for its packs to count.
@@ -132,12 +132,12 @@ impl<'a> Edit<'a> {
                 outcome => outcome?,
             };
             match outcome {
-                Outcome::Done(report) => return Ok(*report),
-                Outcome::Beaten => {
+                Attempted::Done(report) => return Ok(*report),
+                Attempted::Beaten => {
                     attempts.beaten().await?;
                     parent = Parent::of(self.store.require_head(self.name).await?);
                 }
-                Outcome::Late(landed) => {
+                Attempted::Late(landed) => {
                     attempts.late(landed.key.number)?;
                     if let Change::Write(content) = change {
                         content.unsend(&self.chunks);
@@ -162,13 +162,13 @@ impl<'a> Edit<'a> {
         }
     }
 
-    async fn attempt(&mut self, change: &mut Change<'_>, parent: &Parent) -> Result<Outcome, Error> {
+    async fn attempt(&mut self, change: &mut Change<'_>, parent: &Parent) -> Result<Attempted, Error> {
         let cache = self.cache.clone();
         let tree = Tree { store: self.store, snapshot: &parent.tree.snapshot, cache: cache.as_ref() };
         let Some(made) = self.apply(change, &tree, parent).await? else {
             let snapshot = Some(parent.tree.key.number);
             let total_bytes = parent.tree.snapshot.totals.bytes;
-            return Ok(Outcome::Done(Box::new(SyncReport {
+            return Ok(Attempted::Done(Box::new(SyncReport {
                 snapshot,
                 total_bytes,
                 ..SyncReport::default()
@@ -194,11 +194,11 @@ impl<'a> Edit<'a> {
         };
         let head = match self.store.publish(Prepared::of(snapshot)?).await? {
             Published::Ours(head) => head,
-            Published::Theirs => return Ok(Outcome::Beaten),
-            Published::Late(head) => return Ok(Outcome::Late(Box::new(head))),
+            Published::Theirs => return Ok(Attempted::Beaten),
+            Published::Late(head) => return Ok(Attempted::Late(Box::new(head))),
         };
         let Snapshot { changes, totals, .. } = &*head.snapshot;
-        Ok(Outcome::Done(Box::new(SyncReport {
+        Ok(Attempted::Done(Box::new(SyncReport {
             snapshot: Some(number),
             parent: Some(on.key.number),
             added: changes.added,

@@ -18,7 +18,7 @@ use super::mount_dir::{MountDir, stat_at};
 
 /// The kernel's mount, and the device, that something is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct FileSystemId {
     /// `None` on old kernels.
     mount: Option<u64>,
     device: (u32, u32),
@@ -29,7 +29,7 @@ pub(crate) struct Place {
 pub(crate) struct Looked {
     pub(crate) kind: FileType,
     pub(crate) print: Fingerprint,
-    pub(crate) place: Place,
+    pub(crate) file_system: FileSystemId,
 }
 
 impl Looked {
@@ -55,7 +55,7 @@ impl Looked {
     fn of_stat(stat: &Stat) -> Self {
         let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
         let kind = FileType::from_raw_mode(stat.st_mode);
-        Self { kind, print: Fingerprint::of(stat), place: Place { mount: None, device } }
+        Self { kind, print: Fingerprint::of(stat), file_system: FileSystemId { mount: None, device } }
     }
 
     fn of(stat: &Statx) -> Self {
@@ -64,22 +64,22 @@ impl Looked {
         Self {
             kind: FileType::from_raw_mode(stat.stx_mode.into()),
             print: Fingerprint::of_statx(stat),
-            place: Place { mount, device },
+            file_system: FileSystemId { mount, device },
         }
     }
 
     /// Returns device and inode, in the form of other system calls.
     pub(crate) fn identity(&self) -> (u64, u64) {
-        let (major, minor) = self.place.device;
+        let (major, minor) = self.file_system.device;
         (rustix::fs::makedev(major, minor), self.print.inode)
     }
 
     /// Whether a file system begins here; `above` is the place of the parent directory.
-    pub(crate) fn begins(&self, above: &Place) -> bool {
-        let other_mount = self.place.mount != above.mount;
+    pub(crate) fn begins(&self, above: &FileSystemId) -> bool {
+        let other_mount = self.file_system.mount != above.mount;
         // A directory may be on another device without being a mount (a subvolume), and a rename can't cross
         // that either. For anything but directories, overlays report the devices of their layers.
-        other_mount || self.kind == FileType::Directory && self.place.device != above.device
+        other_mount || self.kind == FileType::Directory && self.file_system.device != above.device
     }
 }
 
@@ -100,14 +100,14 @@ impl FileSystems {
     /// Notes the file systems that begin at a directory of the mount or above it, as far as the directory
     /// exists. This is for operations that scan no whole tree.
     pub(crate) fn look(&self, mount: &MountDir, dir: &TreePath) -> io::Result<()> {
-        let own = Looked::of_dir(mount.root())?.place;
+        let own = Looked::of_dir(mount.root())?.file_system;
         let mut at = dir.clone();
         let mut below: Option<(TreePath, Looked)> = None;
         loop {
             // An error is reported when something is written there.
             let here = mount.dir(&at).and_then(Looked::of_dir).ok();
             if let (Some(here), Some((path, below))) = (&here, below)
-                && below.begins(&here.place)
+                && below.begins(&here.file_system)
             {
                 self.note(path);
             }

@@ -450,7 +450,7 @@ impl Shared {
         let dir = &handle.dir;
         let mut marks = GitMarks::default();
         let keep = self.handles.load(Ordering::Relaxed) <= self.max_handles;
-        let here = Looked::of_dir(dir)?.place;
+        let here = Looked::of_dir(dir)?.file_system;
         let mut items = Vec::new();
         let mut hides = false;
         for entry in Dir::read_from(dir)? {

@@ -7,7 +7,7 @@ use crate::state::BaseHeader;
 use crate::store::{Head, HeadKey};
 
 impl Mount {
-    /// Finds the head, and settles what an interrupted commit left open.
+    /// Finds the head, and decides about the next base of an interrupted commit.
     ///
     /// Returns the key of the newest snapshot and the base's header, if it is one for this head.
     pub(crate) async fn find_head(

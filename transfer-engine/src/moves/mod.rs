@@ -79,12 +79,12 @@ impl Store {
                     Finish::Undone => Err(taken()),
                 };
             }
-            let head = self.settled(from, head).await?;
+            let head = self.head_after_move(from, head).await?;
             if !head.is_live() {
                 return Err(self.missing(from, Some(&head)));
             }
             let there = match self.find_head(to).await? {
-                Some(there) => Some(self.settled(to, there).await?),
+                Some(there) => Some(self.head_after_move(to, there).await?),
                 None => None,
             };
             if there.is_some_and(|there| there.is_live()) {
@@ -100,7 +100,7 @@ impl Store {
 
     /// If the head is a terminal snapshot or a claim of a rename, completes the rename, and returns the head
     /// afterwards.
-    pub(crate) async fn settled(&self, name: &ContextName, head: Head) -> Result<Head, Error> {
+    pub(crate) async fn head_after_move(&self, name: &ContextName, head: Head) -> Result<Head, Error> {
         let finished = match (head.moved_to(), head.claimed_for()) {
             (Some(to), _) => match self.finish_move(name, &head, to).await {
                 Ok(finish) => finish == Finish::Undone,
@@ -191,8 +191,8 @@ impl Move<'_> {
                     }
                 }
                 Some(other) if other.claimed_for().is_some() => {
-                    let settled = self.store.settled(self.to, other.clone()).await?;
-                    if settled.digest == other.digest {
+                    let after = self.store.head_after_move(self.to, other.clone()).await?;
+                    if after.digest == other.digest {
                         self.claim(Some(&other)).await?;
                     }
                 }

@@ -36,35 +36,35 @@ pub(crate) struct Chunks {
 struct Claimed {
     chunks: BTreeMap<ChunkId, Claim>,
     /// Further positions of chunks that were sent again.
-    others: BTreeMap<ChunkId, Vec<Place>>,
+    others: BTreeMap<ChunkId, Vec<ChunkPlace>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Claim {
     /// The number of files before the last claim; [`NONE`] if the chunk is not to be sent again.
     after: u32,
-    place: Place,
+    place: ChunkPlace,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ChunkPlace {
     /// [`NONE`] until the block with the chunk is in a pack.
     block: u32,
     offset: u32,
     len: u32,
 }
 
-const NOWHERE: Place = Place { block: NONE, offset: 0, len: 0 };
+const NOWHERE: ChunkPlace = ChunkPlace { block: NONE, offset: 0, len: 0 };
 
 impl Claimed {
-    fn places(&self, id: &ChunkId) -> impl Iterator<Item = &Place> {
+    fn places(&self, id: &ChunkId) -> impl Iterator<Item = &ChunkPlace> {
         let others = self.others.get(id).into_iter().flatten();
         let first = self.chunks.get(id).map(|claim| &claim.place);
         first.filter(|place| place.block != NONE).into_iter().chain(others)
     }
 }
 
-impl Place {
+impl ChunkPlace {
     fn resolve(&self, id: ChunkId, blocks: &[BlockRef]) -> Option<ChunkRef> {
         let block = *blocks.get(self.block as usize)?;
         Some(ChunkRef { id, len: self.len, offset: self.offset, block })
@@ -142,7 +142,7 @@ impl Chunks {
     /// Forgets the chunks in packs for which `counts` is false, and those without a position.
     pub(crate) fn keep_only(&self, counts: impl Fn(&PackId) -> bool) {
         let kept: Vec<bool> = lock(&self.blocks).iter().map(|block| counts(&block.pack)).collect();
-        let is_kept = |place: &Place| kept.get(place.block as usize).is_some_and(|kept| *kept);
+        let is_kept = |place: &ChunkPlace| kept.get(place.block as usize).is_some_and(|kept| *kept);
         for part in &self.claimed {
             let Claimed { chunks, others } = &mut *lock(part);
             others.retain(|_, places| {
@@ -167,7 +167,7 @@ impl Chunks {
         };
         let mut offset = 0;
         for (id, len) in chunks {
-            let place = Place { block, offset, len: *len };
+            let place = ChunkPlace { block, offset, len: *len };
             offset += len;
             let mut part = self.part(id);
             let claim = part.chunks.entry(*id).or_insert(Claim { after: NONE, place: NOWHERE });

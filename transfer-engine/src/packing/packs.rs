@@ -48,7 +48,7 @@ pub(crate) struct PackSink {
     filling: Option<PackBuilder>,
     /// A pack for which there was no time left.
     refused: Option<SealedPack>,
-    uploads: JoinSet<Result<(PackId, PutPack), Error>>,
+    puts: JoinSet<Result<(PackId, PutPack), Error>>,
     /// Limits the bytes in flight.
     budget: Arc<Semaphore>,
     requests: Arc<Semaphore>,
@@ -91,7 +91,7 @@ impl PackSink {
             pace,
             filling: None,
             refused: None,
-            uploads: JoinSet::new(),
+            puts: JoinSet::new(),
             budget: Arc::new(Semaphore::new(limit as usize)),
             requests: Arc::new(Semaphore::new(concurrency)),
             limit,
@@ -213,7 +213,7 @@ impl PackSink {
     async fn send(&mut self) -> Result<(), Error> {
         let Some(pack) = self.filling.take() else { return Ok(()) };
         // If a pack has failed, the push has to stop now, and not at its end.
-        while let Some(ended) = self.uploads.try_join_next() {
+        while let Some(ended) = self.puts.try_join_next() {
             self.note(ended)?;
         }
         let pack = pack.finish();
@@ -252,8 +252,8 @@ impl PackSink {
     /// Waits until a pack was sent; false if the time for sending is over.
     async fn wait_for_one(&mut self) -> Result<bool, Error> {
         let ended = match self.pace.cutoff() {
-            Some(cutoff) => timeout_at(cutoff, self.uploads.join_next()).await,
-            None => Ok(self.uploads.join_next().await),
+            Some(cutoff) => timeout_at(cutoff, self.puts.join_next()).await,
+            None => Ok(self.puts.join_next().await),
         };
         match ended {
             Ok(Some(ended)) => self.note(ended)?,
@@ -271,7 +271,7 @@ impl PackSink {
         }
         let (store, journal) = (self.store.clone(), self.journal.clone());
         let (pace, on_its_way) = (self.pace.clone(), self.pace.send(pack.size));
-        self.uploads.spawn(async move {
+        self.puts.spawn(async move {
             let key = StoreKey::Pack(pack.id).path();
             let (size, footer_len, id) = (pack.size, pack.footer_len, pack.id);
             let told = put_pack(&store, &key, pack.parts).await?;
@@ -308,7 +308,7 @@ impl PackSink {
     /// Sends the rest, and waits until everything is in the store.
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
         self.send().await?;
-        while let Some(ended) = self.uploads.join_next().await {
+        while let Some(ended) = self.puts.join_next().await {
             self.note(ended)?;
         }
         Ok(())
@@ -320,7 +320,7 @@ impl PackSink {
         if !self.is_closed() {
             self.send().await?;
         }
-        while !self.uploads.is_empty() {
+        while !self.puts.is_empty() {
             if !self.wait_for_one().await? {
                 self.closed = true;
                 break;
@@ -333,7 +333,7 @@ impl PackSink {
 
     /// Restricts the known chunks to packs that have landed and packs of the head.
     pub(crate) fn count_on_landed(&mut self, in_head: impl Fn(&PackId) -> bool) -> Result<(), Error> {
-        while let Some(ended) = self.uploads.try_join_next() {
+        while let Some(ended) = self.puts.try_join_next() {
             self.note(ended)?;
         }
         self.mine = self.put.keys().copied().collect();
@@ -349,7 +349,7 @@ impl PackSink {
     /// Drops what has not landed, so that the connection is free for the commit.
     pub(crate) async fn let_go(&mut self) {
         (self.filling, self.refused) = (None, None);
-        self.uploads.shutdown().await;
+        self.puts.shutdown().await;
     }
 
     /// Lets packs in flight land until `end`. Nothing refers to them, but the next push can use them.
@@ -365,7 +365,7 @@ impl PackSink {
                     self.start(pack, (room, turn));
                 }
             }
-            while self.uploads.join_next().await.is_some() {}
+            while self.puts.join_next().await.is_some() {}
         };
         // What has not landed by then is sent again by the next push.
         let _ = timeout_at(end, land).await;

@@ -34,12 +34,12 @@ impl Worker {
         match upload.upload_strategy {
             UploadStrategy::UploadBeforeResourceRelease => {}
             UploadStrategy::UploadPeriodically { seconds } => {
-                self.save_periodically(Duration::from_secs(u64::from(seconds.max(1)))).await;
+                self.checkpoint_periodically(Duration::from_secs(u64::from(seconds.max(1)))).await;
             }
             UploadStrategy::UploadOnChange { debounce_ms } => {
                 let quiet = Duration::from_millis(u64::from(debounce_ms.max(1)));
                 tokio::select! {
-                    Err(blind) = Arc::clone(&self).save_on_change(quiet, safety_scan) => {
+                    Err(blind) = Arc::clone(&self).checkpoint_on_change(quiet, safety_scan) => {
                         self.warn(
                             TaskType::Upload,
                             &format!(
@@ -50,12 +50,12 @@ impl Worker {
                     }
                     () = self.ends.new.cancelled() => return,
                 }
-                self.save_periodically(FALLBACK).await;
+                self.checkpoint_periodically(FALLBACK).await;
             }
         }
     }
 
-    async fn save_periodically(self: &Arc<Self>, every: Duration) {
+    async fn checkpoint_periodically(self: &Arc<Self>, every: Duration) {
         let mut clock = tokio::time::interval_at(Instant::now() + every, every);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -85,7 +85,7 @@ impl Worker {
 
     /// Saves whenever the mount was changed and has then been quiet, until changes can't be learnt of any
     /// more.
-    async fn save_on_change(
+    async fn checkpoint_on_change(
         self: Arc<Self>,
         quiet: Duration,
         safety_scan: Option<Duration>,
@@ -119,7 +119,7 @@ impl Worker {
 
     /// Looks over everything in scope, in case that something changed of which no event told.
     async fn scan_for_safety(&self, watch: &MountWatch, scans: &mut SafetyScans) {
-        if self.lanes.is_bringing() {
+        if self.lanes.is_pulling() {
             return scans.postpone();
         }
         let (path, env, filter) = (self.path.clone(), self.store.env().clone(), self.filter.clone());

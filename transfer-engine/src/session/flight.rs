@@ -8,18 +8,18 @@ use crate::error::Error;
 use crate::report::SyncReport;
 
 /// How a sync ended, for all who waited.
-pub(super) type Outcome = Result<SyncReport, Arc<Error>>;
+pub(super) type SyncResult = Result<SyncReport, Arc<Error>>;
 
 /// A sync that is under way, or will be, or was. Clones wait for the same.
 #[derive(Clone)]
 pub(super) struct Flight {
-    outcome: watch::Receiver<Option<Outcome>>,
+    outcome: watch::Receiver<Option<SyncResult>>,
     began: watch::Receiver<bool>,
 }
 
 /// What a sync reports to its [`Flight`].
 pub(super) struct Pilot {
-    pub(super) outcome: watch::Sender<Option<Outcome>>,
+    pub(super) outcome: watch::Sender<Option<SyncResult>>,
     pub(super) began: watch::Sender<bool>,
 }
 
@@ -31,7 +31,7 @@ impl Flight {
     }
 
     /// Returns how it ended, if it has.
-    pub(super) fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<SyncResult> {
         self.outcome.borrow().clone()
     }
 
@@ -46,7 +46,7 @@ impl Flight {
     }
 
     /// Waits for the end; `None` where it was broken off.
-    pub(super) async fn wait(&self) -> Option<Outcome> {
+    pub(super) async fn wait(&self) -> Option<SyncResult> {
         let mut outcome = self.outcome.clone();
         let ended = outcome.wait_for(Option::is_some).await.ok()?;
         ended.clone()

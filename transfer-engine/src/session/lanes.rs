@@ -22,12 +22,12 @@ pub(super) struct Lanes {
     /// `None` once it is let go.
     mount: RwLock<Option<Mount>>,
     /// Held by the one download of everything.
-    bringing: AsyncMutex<()>,
-    bring: Mutex<Bring>,
+    pulling: AsyncMutex<()>,
+    long_pull: Mutex<LongPull>,
 }
 
 #[derive(Default)]
-struct Bring {
+struct LongPull {
     /// How many want the mount for themselves.
     others: usize,
     /// Stops the download that is under way.
@@ -46,9 +46,9 @@ impl Drop for Asking<'_> {
 }
 
 /// Says that the download is no longer under way when it is dropped.
-struct Bringing<'a>(&'a Lanes);
+struct UnderWay<'a>(&'a Lanes);
 
-impl Drop for Bringing<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.lock().stop = None;
     }
@@ -77,11 +77,11 @@ impl Alone<'_> {
 impl Lanes {
     pub(super) fn new(session: String, mount: Mount) -> Self {
         let mount = RwLock::new(Some(mount));
-        Self { session, mount, bringing: AsyncMutex::new(()), bring: Mutex::default() }
+        Self { session, mount, pulling: AsyncMutex::new(()), long_pull: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Bring> {
-        self.bring.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LongPull> {
+        self.long_pull.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the error of whoever comes too late.
@@ -92,9 +92,9 @@ impl Lanes {
     /// Waits until nobody else works on the mount. The download makes room.
     pub(super) async fn alone(&self) -> Alone<'_> {
         let asking = {
-            let mut bring = self.lock();
-            bring.others += 1;
-            if let Some(stop) = &bring.stop {
+            let mut long_pull = self.lock();
+            long_pull.others += 1;
+            if let Some(stop) = &long_pull.stop {
                 stop.cancel();
             }
             Asking(self)
@@ -106,18 +106,18 @@ impl Lanes {
     }
 
     /// Uploads, with the mount alone.
-    pub(super) async fn save(
+    pub(super) async fn push(
         &self,
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
         let alone = self.alone().await;
         let mount = alone.mount().ok_or_else(|| self.ended())?;
-        mount.save(options, monitor).await
+        mount.push_shared(options, monitor).await
     }
 
     /// Downloads with options of its own, with the mount alone.
-    pub(super) async fn bring_alone(
+    pub(super) async fn pull_alone(
         &self,
         options: &SyncOptions,
         monitor: &dyn Monitor,
@@ -125,18 +125,18 @@ impl Lanes {
     ) -> Result<SyncReport, Error> {
         let alone = self.alone().await;
         let mount = alone.mount().ok_or_else(|| self.ended())?;
-        mount.bring(options, monitor, &stop.child_token()).await
+        mount.pull_until(options, monitor, &stop.child_token()).await
     }
 
     /// Downloads everything, making room for others as often as they want it, until it is done or told to
     /// stop.
-    pub(super) async fn bring(
+    pub(super) async fn pull(
         &self,
         options: &SyncOptions,
         monitor: &dyn Monitor,
         stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
-        let _only = self.bringing.lock().await;
+        let _only = self.pulling.lock().await;
         let mut total: Option<SyncReport> = None;
         loop {
             let guard = self.mount.read().await;
@@ -147,7 +147,7 @@ impl Lanes {
                 tokio::task::yield_now().await;
                 continue;
             };
-            let report = mount.bring(options, monitor, &token).await?;
+            let report = mount.pull_until(options, monitor, &token).await?;
             drop(under_way);
             let unfinished = report.pending > 0 && token.is_cancelled();
             if unfinished {
@@ -170,26 +170,26 @@ impl Lanes {
         }
     }
 
-    fn register(&self, token: &CancellationToken, now: i64) -> Option<Bringing<'_>> {
-        let mut bring = self.lock();
-        if bring.others > 0 {
+    fn register(&self, token: &CancellationToken, now: i64) -> Option<UnderWay<'_>> {
+        let mut long_pull = self.lock();
+        if long_pull.others > 0 {
             return None;
         }
-        bring.stop = Some(token.clone());
+        long_pull.stop = Some(token.clone());
         // The clock of file times is coarser, and behind.
-        bring.since = now - 2;
-        Some(Bringing(self))
+        long_pull.since = now - 2;
+        Some(UnderWay(self))
     }
 
     /// Whether the download of everything is under way.
-    pub(super) fn is_bringing(&self) -> bool {
+    pub(super) fn is_pulling(&self) -> bool {
         self.lock().stop.is_some()
     }
 
     /// Returns when the download that is under way began, in seconds since 1970.
-    pub(super) fn bringing_since(&self) -> Option<i64> {
-        let bring = self.lock();
-        bring.stop.as_ref().map(|_| bring.since)
+    pub(super) fn pulling_since(&self) -> Option<i64> {
+        let long_pull = self.lock();
+        long_pull.stop.as_ref().map(|_| long_pull.since)
     }
 
     /// Brings a few paths now, beside the download.
@@ -201,7 +201,7 @@ impl Lanes {
     ) -> Result<SyncReport, Error> {
         let guard = self.mount.read().await;
         let mount = guard.as_ref().ok_or_else(|| self.ended())?;
-        if self.is_bringing() {
+        if self.is_pulling() {
             // Its row shows the download as a whole.
             return mount.fetch(paths, options, monitor).await;
         }

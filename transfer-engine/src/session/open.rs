@@ -108,7 +108,7 @@ impl Worker {
     /// Begins what goes on while the session lives.
     fn begin_tasks(self: &Arc<Self>, safety_scan: Option<Duration>) {
         if self.sync.policy.download_policy.auto_download {
-            tokio::spawn(Arc::clone(self).keep_downloading());
+            tokio::spawn(Arc::clone(self).keep_pulling());
         }
         tokio::spawn(Arc::clone(self).keep_status());
         tokio::spawn(Arc::clone(self).keep_saving(safety_scan));
@@ -134,7 +134,7 @@ impl Worker {
     }
 
     /// Tries to bring everything, as often as it takes while the trouble is with the network.
-    async fn keep_downloading(self: Arc<Self>) {
+    async fn keep_pulling(self: Arc<Self>) {
         let mut pause = FIRST_PAUSE;
         // The first attempt was begun when the mount was opened.
         let mut attempt = self.latest(Direction::Download);

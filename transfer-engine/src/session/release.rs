@@ -53,21 +53,21 @@ impl Worker {
     /// Stops what is under way, saves, and lets the mount go.
     async fn release(self: &Arc<Self>, how: ReleaseOptions) -> MountResult {
         self.ends.new.cancel();
-        self.ends.downloads.cancel();
+        self.ends.pulls.cancel();
         if how.deadline.is_some() {
             // It knows of no deadline; what it has sent so far is not sent again.
-            self.ends.uploads.cancel();
+            self.ends.pushes.cancel();
         }
         let mut alone = self.alone_in_time(how).await;
         let wanted = how.sync_context || self.sync.policy.upload_policy.auto_upload;
         let result = match alone.mount().filter(|_| wanted).is_some() {
             true => {
                 let options = self.last_options(how);
-                let saved = self.save_alone(&mut alone, &options).await;
+                let pushed = self.push_alone(&mut alone, &options).await;
                 // Conflicts that checkpoints have kept are the session's, too.
                 let kept = self.conflicts.load(Ordering::Relaxed);
-                let saved = saved.map(|report| SyncReport { conflicts: report.conflicts + kept, ..report });
-                self.result(saved.map_err(Arc::new))
+                let pushed = pushed.map(|report| SyncReport { conflicts: report.conflicts + kept, ..report });
+                self.result(pushed.map_err(Arc::new))
             }
             false => {
                 let (context_id, path) = (self.context(), self.path.clone());
@@ -98,7 +98,7 @@ impl Worker {
             at_rest: true,
             ..self.options.clone()
         };
-        // A dying machine can't wait for anybody to settle a conflict.
+        // A dying machine can't wait for anybody to resolve a conflict.
         if options.conflict.unwrap_or(self.sync.policy.conflict_policy) == ConflictPolicy::Fail {
             options.conflict = Some(ConflictPolicy::KeepBoth);
         }

@@ -158,7 +158,7 @@ impl MountWatch {
     fn cover(&self, dir: &Path) -> Result<(), Blind> {
         let worker = &self.ear.worker;
         let mut watch = |dir: &Path| lock(&self.watcher).watch(dir, RecursiveMode::NonRecursive);
-        let fresh = cover(&worker.path, dir, &*worker.filter, worker.lanes.bringing_since(), &mut watch)?;
+        let fresh = cover(&worker.path, dir, &*worker.filter, worker.lanes.pulling_since(), &mut watch)?;
         if fresh {
             self.ear.note_change(Instant::now());
             self.ear.news.notify_one();
@@ -244,7 +244,7 @@ impl Ear {
             return None;
         }
         let is_ours = below.components().any(is_staging_name)
-            || worker.lanes.bringing_since().is_some_and(|since| match &meta {
+            || worker.lanes.pulling_since().is_some_and(|since| match &meta {
                 // A download gives a file the time that it had. What can't be told from its work is saved
                 // when it has ended.
                 Some(meta) => meta.is_dir() || meta.mtime() < since,

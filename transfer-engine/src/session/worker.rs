@@ -8,7 +8,7 @@ use std::time::Duration;
 use policy_core::TreePath;
 use tokio_util::sync::CancellationToken;
 
-use super::flight::{Flight, Flights, Outcome, Pilot, adds_nothing};
+use super::flight::{Flight, Flights, Pilot, SyncResult, adds_nothing};
 use super::lanes::{Alone, Lanes};
 use super::params::MountResult;
 use super::relay::{Onset, Relay};
@@ -45,8 +45,8 @@ pub(super) struct Worker {
     pub(super) filter: Arc<Filter>,
     pub(super) board: StatusBoard,
     pub(super) lanes: Lanes,
-    pub(super) uploads: Arc<Relay>,
-    pub(super) downloads: Arc<Relay>,
+    pub(super) pushes: Arc<Relay>,
+    pub(super) pulls: Arc<Relay>,
     pub(super) ends: Ends,
     flights: [Mutex<Flights>; 3],
     /// Conflicts that uploads before the last one have kept.
@@ -60,9 +60,9 @@ pub(super) struct Ends {
     /// Nothing new is begun: the session is being released.
     pub(super) new: CancellationToken,
     /// Downloads and fetches.
-    pub(super) downloads: CancellationToken,
+    pub(super) pulls: CancellationToken,
     /// Uploads that are under way.
-    pub(super) uploads: CancellationToken,
+    pub(super) pushes: CancellationToken,
     /// Whatever was told to end and has not done so yet.
     pub(super) hurry: CancellationToken,
 }
@@ -72,8 +72,8 @@ impl Ends {
         let all = session.child_token();
         Self {
             new: all.child_token(),
-            downloads: all.child_token(),
-            uploads: all.child_token(),
+            pulls: all.child_token(),
+            pushes: all.child_token(),
             hurry: CancellationToken::new(),
             all,
         }
@@ -94,7 +94,7 @@ impl Worker {
         monitors: [Arc<dyn Monitor>; 2],
         end: &CancellationToken,
     ) -> Arc<Self> {
-        let [uploads, downloads] = monitors.map(Relay::new);
+        let [pushes, pulls] = monitors.map(Relay::new);
         Arc::new(Self {
             session: session.to_owned(),
             store: mount.store.clone(),
@@ -106,8 +106,8 @@ impl Worker {
             context: Mutex::new(sync.context.clone()),
             sync,
             options,
-            uploads,
-            downloads,
+            pushes,
+            pulls,
             ends: Ends::new(end),
             flights: Default::default(),
             conflicts: AtomicU64::new(0),
@@ -134,20 +134,20 @@ impl Worker {
     }
 
     /// Saves, with the mount alone, under the name that the context has by now.
-    pub(super) async fn save_alone(
+    pub(super) async fn push_alone(
         &self,
         alone: &mut Alone<'_>,
         options: &SyncOptions,
     ) -> Result<SyncReport, Error> {
         for _ in 0..RENAMES {
             let mount = alone.mount().ok_or_else(|| self.lanes.ended())?;
-            match mount.save(options, &*self.uploads).await {
+            match mount.push_shared(options, &*self.pushes).await {
                 Err(Error::Moved { to, .. }) => self.follow(alone, &to).await?,
                 done => return done,
             }
         }
         let mount = alone.mount().ok_or_else(|| self.lanes.ended())?;
-        mount.save(options, &*self.uploads).await
+        mount.push_shared(options, &*self.pushes).await
     }
 
     async fn follow(&self, alone: &mut Alone<'_>, to: &ContextName) -> Result<(), Error> {
@@ -174,7 +174,7 @@ impl Worker {
     ///
     /// Whoever comes when that has looked at the mount already waits for it, and then for one more that sees
     /// what was changed in the meantime. If nothing was, the result is the same.
-    pub(super) async fn sync(self: &Arc<Self>, direction: Direction) -> Outcome {
+    pub(super) async fn sync(self: &Arc<Self>, direction: Direction) -> SyncResult {
         let flight = self.join(direction).ok_or_else(|| Arc::new(self.lanes.ended()))?;
         flight.wait().await.unwrap_or_else(|| Err(Arc::new(self.lanes.ended())))
     }
@@ -220,8 +220,8 @@ impl Worker {
         let began = pilot.began.clone();
         let options = &self.options;
         let outcome = match direction {
-            Direction::Upload => self.upload(options, Onset::new(&self.uploads, began)).await,
-            Direction::Download => self.download(options, Onset::new(&self.downloads, began)).await,
+            Direction::Upload => self.push(options, Onset::new(&self.pushes, began)).await,
+            Direction::Download => self.pull(options, Onset::new(&self.pulls, began)).await,
             Direction::Both => {
                 began.send_replace(true);
                 self.both().await
@@ -234,32 +234,32 @@ impl Worker {
         pilot.outcome.send_replace(Some(outcome));
     }
 
-    async fn upload(&self, options: &SyncOptions, monitor: Onset) -> Outcome {
+    async fn push(&self, options: &SyncOptions, monitor: Onset) -> SyncResult {
         tokio::select! {
-            saved = self.following(|| self.lanes.save(options, &monitor)) => self.note(saved).map_err(Arc::new),
-            () = self.ends.uploads.cancelled() => Err(Arc::new(self.lanes.ended())),
+            pushed = self.following(|| self.lanes.push(options, &monitor)) => self.note(pushed).map_err(Arc::new),
+            () = self.ends.pushes.cancelled() => Err(Arc::new(self.lanes.ended())),
         }
     }
 
     /// Counts what an upload has kept, so that the end of the session does not pass over it.
-    fn note(&self, saved: Result<SyncReport, Error>) -> Result<SyncReport, Error> {
-        if let Ok(report) = &saved
+    fn note(&self, pushed: Result<SyncReport, Error>) -> Result<SyncReport, Error> {
+        if let Ok(report) = &pushed
             && !report.stopped_by_conflict
         {
             self.conflicts.fetch_add(report.conflicts, Ordering::Relaxed);
         }
-        saved
+        pushed
     }
 
-    async fn download(&self, options: &SyncOptions, monitor: Onset) -> Outcome {
-        let end = &self.ends.downloads;
+    async fn pull(&self, options: &SyncOptions, monitor: Onset) -> SyncResult {
+        let end = &self.ends.pulls;
         tokio::select! {
-            brought = self.following(|| self.lanes.bring(options, &monitor, end)) => brought.map_err(Arc::new),
+            pulled = self.following(|| self.lanes.pull(options, &monitor, end)) => pulled.map_err(Arc::new),
             () = self.overdue() => Err(Arc::new(self.lanes.ended())),
         }
     }
 
-    async fn both(self: &Arc<Self>) -> Outcome {
+    async fn both(self: &Arc<Self>) -> SyncResult {
         let mut report = self.sync(Direction::Download).await?;
         if !report.stopped_by_conflict {
             report.absorb(&self.sync(Direction::Upload).await?);
@@ -268,43 +268,47 @@ impl Worker {
     }
 
     /// Syncs with options of its own, which nobody joins, and with the mount alone.
-    pub(super) async fn sync_alone(self: &Arc<Self>, direction: Direction, options: SyncOptions) -> Outcome {
+    pub(super) async fn sync_alone(
+        self: &Arc<Self>,
+        direction: Direction,
+        options: SyncOptions,
+    ) -> SyncResult {
         let worker = Arc::clone(self);
         // The context was there when the session was opened.
         let options = SyncOptions { create: false, ..options };
         self.detached(async move { worker.alone(direction, &options).await }).await
     }
 
-    async fn alone(&self, direction: Direction, options: &SyncOptions) -> Outcome {
-        let end = &self.ends.downloads;
+    async fn alone(&self, direction: Direction, options: &SyncOptions) -> SyncResult {
+        let end = &self.ends.pulls;
         let mut report = SyncReport::default();
         if direction != Direction::Upload {
-            let brought = tokio::select! {
-                brought = self.following(|| self.lanes.bring_alone(options, &*self.downloads, end)) => brought,
+            let pulled = tokio::select! {
+                pulled = self.following(|| self.lanes.pull_alone(options, &*self.pulls, end)) => pulled,
                 () = self.overdue() => Err(self.lanes.ended()),
             };
-            match brought {
-                Ok(brought) => report = brought,
+            match pulled {
+                Ok(pulled) => report = pulled,
                 Err(e) => return Err(Arc::new(e)),
             }
         }
         if direction != Direction::Download && !report.stopped_by_conflict {
-            let saved = tokio::select! {
-                saved = self.following(|| self.lanes.save(options, &*self.uploads)) => self.note(saved),
-                () = self.ends.uploads.cancelled() => Err(self.lanes.ended()),
+            let pushed = tokio::select! {
+                pushed = self.following(|| self.lanes.push(options, &*self.pushes)) => self.note(pushed),
+                () = self.ends.pushes.cancelled() => Err(self.lanes.ended()),
             };
-            report.absorb(&saved.map_err(Arc::new)?);
+            report.absorb(&pushed.map_err(Arc::new)?);
         }
         Ok(report)
     }
 
     /// Brings these paths now, ahead of the rest.
-    pub(super) async fn fetch(self: &Arc<Self>, paths: Vec<TreePath>) -> Outcome {
+    pub(super) async fn fetch(self: &Arc<Self>, paths: Vec<TreePath>) -> SyncResult {
         let worker = Arc::clone(self);
         self.detached(async move {
-            let end = &worker.ends.downloads;
+            let end = &worker.ends.pulls;
             let fetched = tokio::select! {
-                fetched = worker.following(|| worker.lanes.fetch(&paths, &worker.options, &*worker.downloads)) => fetched,
+                fetched = worker.following(|| worker.lanes.fetch(&paths, &worker.options, &*worker.pulls)) => fetched,
                 () = end.cancelled() => Err(worker.lanes.ended()),
             };
             fetched.map_err(Arc::new)
@@ -314,7 +318,7 @@ impl Worker {
 
     /// Waits until a download was told to end, and should have by now.
     async fn overdue(&self) {
-        self.ends.downloads.cancelled().await;
+        self.ends.pulls.cancelled().await;
         tokio::select! {
             () = tokio::time::sleep(GRACE) => {}
             () = self.ends.hurry.cancelled() => {}
@@ -322,14 +326,14 @@ impl Worker {
     }
 
     /// Carries work through also when who waits for it goes away: half a sync is no use to anybody.
-    async fn detached(&self, work: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
+    async fn detached(&self, work: impl Future<Output = SyncResult> + Send + 'static) -> SyncResult {
         if self.ends.new.is_cancelled() {
             return Err(Arc::new(self.lanes.ended()));
         }
         tokio::spawn(work).await.unwrap_or_else(|_| Err(Arc::new(self.lanes.ended())))
     }
 
-    pub(super) fn result(&self, outcome: Outcome) -> MountResult {
+    pub(super) fn result(&self, outcome: SyncResult) -> MountResult {
         let (report, error) = match outcome {
             Ok(report) => (Some(report), None),
             Err(error) => (None, Some(error)),
@@ -339,8 +343,8 @@ impl Worker {
 
     pub(super) fn warn(&self, task: TaskType, warning: &str) {
         match task {
-            TaskType::Upload => self.uploads.warning(warning),
-            TaskType::Download => self.downloads.warning(warning),
+            TaskType::Upload => self.pushes.warning(warning),
+            TaskType::Download => self.pulls.warning(warning),
         }
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct Made<'a> {
 }
 
 /// What came of the attempt to commit on one head.
-pub(super) enum Outcome {
+pub(super) enum Attempted {
     Done(Box<SyncReport>),
     /// Another writer was first.
     Beaten,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use policy_core::{Towards, TreePath};
 use tokio::time::timeout;
 
-use super::attempt::{Attempt, Made, Onto, Outcome};
+use super::attempt::{Attempt, Attempted, Made, Onto};
 use super::conflict_copies::Copies;
 use super::deadline::{Course, Cut};
 use super::new_tree::TreeOrder;
@@ -39,7 +39,7 @@ impl Mount {
         header: Option<&BaseHeader>,
         delta: &mut LocalDelta,
         sink: &mut PackSink,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Attempted, Error> {
         let cache = self.cache();
         let onto = &self.onto(attempt, head, header, &cache);
         let mut report = delta.stats.report(head);
@@ -51,14 +51,13 @@ impl Mount {
         }
         if onto.as_base && !delta.has_rows() {
             self.tell_specials(&delta.stats.specials, attempt, &mut report);
-            return Ok(Outcome::Done(Box::new(report)));
+            return Ok(Attempted::Done(Box::new(report)));
         }
         attempt.job.monitor.phase(Phase::Planning);
         let mut tally = self.tally(attempt, onto, delta, &mut report).await?;
         let mut copies = Copies::default();
         if !tally.stopped {
-            copies =
-                self.settle_copies(std::mem::take(&mut tally.copies), &onto.tree, delta, attempt).await?;
+            copies = self.name_copies(std::mem::take(&mut tally.copies), &onto.tree, delta, attempt).await?;
             report.failed += copies.unplaced.len() as u64;
             tally.added += copies.made.len() as u64;
             if !attempt.told {
@@ -72,14 +71,14 @@ impl Mount {
             if !tally.stopped {
                 (report.added, report.changed, report.deleted) = (tally.added, tally.changed, tally.deleted);
             }
-            return Ok(Outcome::Done(Box::new(report)));
+            return Ok(Attempted::Done(Box::new(report)));
         }
         let writes = tally.added + tally.changed + report.conflicts > 0 || !onto.late.is_empty();
         let uploaded = self.upload_time(attempt, head, writes, sink).await?;
         let order = TreeOrder { copies, uploaded, sink };
         match self.make_fitting_tree(attempt, onto, delta, order, &mut report).await? {
             Some(made) => self.put(attempt, made, delta, sink, report).await,
-            None => Ok(Outcome::Rehash),
+            None => Ok(Attempted::Rehash),
         }
     }
 
@@ -205,7 +204,7 @@ impl Mount {
         delta: &LocalDelta,
         sink: &mut PackSink,
         report: SyncReport,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Attempted, Error> {
         let Made { tree, next, agrees, onto } = made;
         let as_now = self.header_of(onto.head, agrees).await?;
         let (sent, noted) = tokio::join!(sink.flush(), may_be_noted(attempt));
@@ -214,7 +213,7 @@ impl Mount {
         let next = NextHeader { next: noted.then_some(next), as_now };
         if tree.is_unchanged() {
             next.keep(self)?;
-            return Ok(Outcome::Done(Box::new(report)));
+            return Ok(Attempted::Done(Box::new(report)));
         }
         attempt.job.monitor.phase(Phase::Committing);
         let prepared = self.prepare(attempt, &tree, onto, delta.unsettled, sink)?;
@@ -231,7 +230,7 @@ impl Mount {
             Published::Late(head) => (head, true),
             Published::Theirs => {
                 self.files.drop_next()?;
-                return Ok(Outcome::Beaten);
+                return Ok(Attempted::Beaten);
             }
         };
         self.cache().put(&head.digest, &head.bytes);
@@ -239,7 +238,7 @@ impl Mount {
             self.files.adopt_next(&BaseHeader { head: head.key.clone(), ..header })?;
         }
         if is_late {
-            return Ok(Outcome::Late);
+            return Ok(Attempted::Late);
         }
         self.trim_cache(&head);
         self.tell_lost(&lost, attempt.job.monitor);
@@ -255,7 +254,7 @@ impl Mount {
             bytes_stored: sink.stored + head.bytes.len() as u64,
             ..report
         };
-        Ok(Outcome::Done(Box::new(report)))
+        Ok(Attempted::Done(Box::new(report)))
     }
 
     /// Makes the snapshot of a new tree.

@@ -63,16 +63,16 @@ impl Copies {
 impl Mount {
     /// Gives each conflict copy a name that nothing else has, here or in the context. One that is there
     /// already, from the same conflict met before, is not made again.
-    pub(super) async fn settle_copies(
+    pub(super) async fn name_copies(
         &self,
         copies: Vec<Copied>,
         tree: &Tree<'_>,
         delta: &mut LocalDelta,
         attempt: &Attempt<'_>,
     ) -> Result<Copies, Error> {
-        let mut settled = Copies::default();
+        let mut named = Copies::default();
         if copies.is_empty() {
-            return Ok(settled);
+            return Ok(named);
         }
         let mut made: BTreeMap<TreePath, Copied> = BTreeMap::new();
         // Copies that have no name yet, by the one that is tried next.
@@ -86,7 +86,7 @@ impl Mount {
             for (path, all) in std::mem::take(&mut open) {
                 if path.as_bytes().len() > MAX_PATH_LEN {
                     for copied in all {
-                        settled.leave_out(copied, "the path of a conflict copy would be too long", attempt);
+                        named.leave_out(copied, "the path of a conflict copy would be too long", attempt);
                     }
                     continue;
                 }
@@ -115,10 +115,10 @@ impl Mount {
             }
         }
         for copied in open.into_values().flatten() {
-            settled.leave_out(copied, "every name of a conflict copy is taken", attempt);
+            named.leave_out(copied, "every name of a conflict copy is taken", attempt);
         }
-        settled.made = made.into_values().collect();
-        Ok(settled)
+        named.made = made.into_values().collect();
+        Ok(named)
     }
 
     /// Looks what the mount has at these paths that the base does not say.

@@ -35,7 +35,7 @@ pub(super) enum Cut {
 pub(super) struct Course {
     pub(super) pace: Arc<Pace>,
     /// What the rounds so far came to.
-    saved: Mutex<Option<SyncReport>>,
+    committed: Mutex<Option<SyncReport>>,
     /// The number of the snapshot that is being put; 0 for none.
     committing: AtomicU64,
     /// Whether what writes to the mount was not made to hold still, or not resumed.
@@ -77,18 +77,18 @@ impl Course {
 
     /// Adds a round that was committed, or the end, and returns what all came to.
     pub(super) fn add(&self, round: SyncReport) -> SyncReport {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut whole = saved.take().unwrap_or_default();
+        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut whole = committed.take().unwrap_or_default();
         // What the rounds before have committed is found unchanged by this one.
         let unchanged = round.unchanged.saturating_sub(whole.added + whole.changed);
         let quiesce_failed = self.quiesce_failed.load(Ordering::Relaxed);
         whole.absorb(&SyncReport { unchanged, quiesce_failed, ..round });
-        saved.insert(whole).clone()
+        committed.insert(whole).clone()
     }
 
     /// Whether a round was committed.
-    pub(super) fn saved(&self) -> Option<SyncReport> {
-        self.saved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn committed(&self) -> Option<SyncReport> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -105,7 +105,7 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         let course = Course {
             pace: Arc::new(Pace::new(options.deadline)),
-            saved: Mutex::default(),
+            committed: Mutex::default(),
             committing: AtomicU64::new(0),
             quiesce_failed: AtomicBool::new(false),
         };
@@ -126,16 +126,16 @@ impl Mount {
 
     /// The end of an upload that can't commit any more: what its rounds came to, if there were any.
     pub(super) fn out_of_time(&self, course: &Course, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
-        let Some(saved) = course.saved() else {
+        let Some(committed) = course.committed() else {
             return Err(Error::OutOfTime { name: self.context.clone() });
         };
         monitor.warning("the deadline passed before everything was saved; the next push continues from here");
-        Ok(SyncReport { partial: true, ..saved })
+        Ok(SyncReport { partial: true, ..committed })
     }
 
-    /// Waits for what was sent, as long as there is time, and settles for what has landed then. Says what is
+    /// Waits for what was sent, as long as there is time, and then counts only what has landed. Says what is
     /// missing, if anything is.
-    pub(super) async fn settle(
+    pub(super) async fn await_landing(
         &self,
         delta: &mut LocalDelta,
         chunks: &Arc<Chunks>,
@@ -152,7 +152,7 @@ impl Mount {
         }
         sink.count_on_landed(|id: &PackId| head.snapshot.packs.iter().any(|p| p.id == *id))?;
         let cannot_read = |e| Error::local("read", self.files.dir(), e);
-        let missing = delta.settle_for(chunks).map_err(cannot_read)?;
+        let missing = delta.leave_out_unsent(chunks).map_err(cannot_read)?;
         Ok((!missing.is_nothing()).then_some((cut, missing)))
     }
 

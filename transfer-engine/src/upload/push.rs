@@ -8,7 +8,7 @@ use policy_core::{Digest, Towards, TreePath};
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout_at};
 
-use super::attempt::{Attempt, Job, Outcome};
+use super::attempt::{Attempt, Attempted, Job};
 use super::deadline::{Course, Cut};
 use crate::changes::{LocalDelta, Missing, Sending, Walk, delta_at_rest};
 use crate::commit::Attempts;
@@ -43,11 +43,11 @@ impl Mount {
     /// could be committed before `options.deadline`, and whatever the store and the local file system say.
     /// Trouble with single paths goes to the monitor and into the report.
     pub async fn push(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
-        self.save(options, monitor).await
+        self.push_shared(options, monitor).await
     }
 
     /// Does what [`Mount::push`] does, for who shares the mount and sees to it that nothing else is under way.
-    pub(crate) async fn save(
+    pub(crate) async fn push_shared(
         &self,
         options: &SyncOptions,
         monitor: &dyn Monitor,
@@ -192,7 +192,7 @@ impl Mount {
         let head = match key {
             Some(key) => {
                 let head = self.load_head(header.as_ref(), &key).await?;
-                Some(self.store.settled(&self.context, head).await?)
+                Some(self.store.head_after_move(&self.context, head).await?)
             }
             None => None,
         };
@@ -356,7 +356,7 @@ impl Pushing<'_> {
             mount.clear_below(job.alone, job.dir, &delta.file_systems, monitor);
         }
         let nothing_in_scope = delta.is_whole && mount.check_mount(&mut attempt, &delta);
-        let cut = mount.settle(&mut delta, &attempt.chunks, &mut sink, &self.head).await?;
+        let cut = mount.await_landing(&mut delta, &attempt.chunks, &mut sink, &self.head).await?;
         if let Some((cut, missing)) = &cut {
             (attempt.cut, attempt.hold) = (Some(*cut), true);
             if *cut == Cut::Deadline && !missing.leaves_something {
@@ -425,10 +425,10 @@ impl Pushing<'_> {
             }
             is_first = false;
             match mount.commit(attempt, &self.head, self.header.as_ref(), delta, sink).await? {
-                Outcome::Done(report) => return Ok(Some(*report)),
-                Outcome::Beaten => self.attempts.beaten().await?,
-                Outcome::Rehash => return Ok(None),
-                Outcome::Late => {
+                Attempted::Done(report) => return Ok(Some(*report)),
+                Attempted::Beaten => self.attempts.beaten().await?,
+                Attempted::Rehash => return Ok(None),
+                Attempted::Late => {
                     self.attempts.late(self.head.key.number + 1)?;
                     let warning = "the commit landed too late to count; everything is sent again";
                     attempt.job.monitor.warning(warning);

@@ -17,7 +17,7 @@ use super::teller::Teller;
 use super::wire::{Event, MAX_REQUEST, NAME, Request, Verb, read_line};
 use crate::monitor::Monitor;
 use crate::report::Direction;
-use crate::session::flight::Outcome;
+use crate::session::flight::SyncResult;
 use crate::session::relay::Relay;
 use crate::session::worker::Worker;
 
@@ -198,7 +198,11 @@ async fn answer_to(request: &Request, worker: &Arc<Worker>, out: &mpsc::Sender<V
 }
 
 /// Carries a sync out, or says what is wrong with the request.
-async fn carry_out(request: &Request, worker: &Arc<Worker>, teller: &Arc<Teller>) -> Result<Outcome, String> {
+async fn carry_out(
+    request: &Request,
+    worker: &Arc<Worker>,
+    teller: &Arc<Teller>,
+) -> Result<SyncResult, String> {
     let listen = |relay: &Arc<Relay>| relay.listen(Arc::<Teller>::clone(teller) as Arc<dyn Monitor>);
     let direction = match request.request {
         Verb::Push => Direction::Upload,
@@ -212,8 +216,8 @@ async fn carry_out(request: &Request, worker: &Arc<Worker>, teller: &Arc<Teller>
     if direction == Direction::Download && (request.max_upload.is_some() || request.deadline_ms.is_some()) {
         return Err("max_upload and deadline_ms are for uploads".to_owned());
     }
-    let _uploads = (direction != Direction::Download).then(|| listen(&worker.uploads));
-    let _downloads = (direction != Direction::Upload).then(|| listen(&worker.downloads));
+    let _pushes = (direction != Direction::Download).then(|| listen(&worker.pushes));
+    let _pulls = (direction != Direction::Upload).then(|| listen(&worker.pulls));
     Ok(if request.is_plain() {
         worker.sync(direction).await
     } else if direction == Direction::Download && request.is_of_paths() {

@@ -17,7 +17,7 @@ use crate::store::{Head, Store};
 
 /// What was done to one context.
 #[derive(Default)]
-struct Settled {
+struct Tidied {
     recycled: Option<Recycled>,
     /// Packs from which data was moved, and how many bytes.
     gathered: Option<(u64, u64)>,
@@ -26,7 +26,7 @@ struct Settled {
 impl Store {
     /// Finishes what was begun in all contexts, recycles, and gathers. Trouble with one of them is told. Returns the
     /// names that were there.
-    pub(super) async fn settle_all(
+    pub(super) async fn tidy_all(
         &self,
         time: &PassTime,
         options: &CollectOptions,
@@ -37,24 +37,24 @@ impl Store {
         let known = names.clone();
         // Data moves in one context after the other: it takes the memory of an upload.
         let turn = &Semaphore::new(1);
-        let mut settled = std::pin::pin!(
+        let mut tidied = std::pin::pin!(
             stream::iter(names)
                 .map(|name| async move {
-                    let mut settled = Settled::default();
-                    let result = self.settle(&name, time, options, turn, &mut settled).await;
-                    (name, settled, result)
+                    let mut tidied = Tidied::default();
+                    let result = self.tidy(&name, time, options, turn, &mut tidied).await;
+                    (name, tidied, result)
                 })
                 .buffer_unordered(options.concurrency.get())
                 .map(Ok::<_, Error>)
         );
-        while let Some((name, settled, result)) = settled.try_next().await? {
-            if let Some(recycled) = settled.recycled {
+        while let Some((name, tidied, result)) = tidied.try_next().await? {
+            if let Some(recycled) = tidied.recycled {
                 report.files_recycled += recycled.files;
                 report.bytes_recycled += recycled.bytes;
                 report.forgotten += recycled.forgotten.len() as u64;
                 monitor.recycled(&name, &recycled);
             }
-            if let Some((packs, bytes)) = settled.gathered {
+            if let Some((packs, bytes)) = tidied.gathered {
                 report.packs_gathered += packs;
                 report.bytes_gathered += bytes;
                 monitor.gathered(&name, packs, bytes);
@@ -70,25 +70,25 @@ impl Store {
         Ok(known)
     }
 
-    /// Settles one context, and tells what was done to it also where the rest fails.
-    async fn settle(
+    /// Tidies one context, and tells what was done to it also where the rest fails.
+    async fn tidy(
         &self,
         name: &ContextName,
         time: &PassTime,
         options: &CollectOptions,
         turn: &Semaphore,
-        settled: &mut Settled,
+        tidied: &mut Tidied,
     ) -> Result<(), Error> {
         let Some(head) = self.find_head(name).await? else { return Ok(()) };
-        let mut head = if options.dry_run { head } else { self.settled(name, head).await? };
+        let mut head = if options.dry_run { head } else { self.head_after_move(name, head).await? };
         if !head.is_live() {
             return Ok(());
         }
-        settled.recycled = self.recycle_expired(name, &head, time, options).await?;
-        if settled.recycled.as_ref().is_some_and(|recycled| recycled.snapshot.is_some()) {
+        tidied.recycled = self.recycle_expired(name, &head, time, options).await?;
+        if tidied.recycled.as_ref().is_some_and(|recycled| recycled.snapshot.is_some()) {
             head = self.require_head(name).await?;
         }
-        settled.gathered = self.gather(name, head, options, turn).await?;
+        tidied.gathered = self.gather(name, head, options, turn).await?;
         Ok(())
     }
 
