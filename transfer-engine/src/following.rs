@@ -1,4 +1,4 @@
-//! A mount follows its context to the name that somebody gave it meanwhile.
+//! A mount follows its context to a new name.
 
 use crate::error::Error;
 use crate::format::{ContextName, Snapshot};
@@ -8,8 +8,8 @@ use crate::state::BaseHeader;
 use crate::store::Head;
 
 impl Mount {
-    /// Works on the context under its new name from now on. What both sides agreed on last is taken along, where the
-    /// history under the new name has the snapshot that it stands for; otherwise the mount is new there.
+    /// Continues with the context under its new name. The base is kept if the history under the new name has
+    /// a copy of the base's snapshot; otherwise the mount counts as new.
     pub(crate) async fn follow(&mut self, to: &ContextName) -> Result<(), Error> {
         let dir = MountDir::open(&self.path, self.store.env()).ok();
         let arriving = self.arriving.clone();
@@ -32,8 +32,8 @@ impl Mount {
         Ok(())
     }
 
-    /// Finds the copy, under the new name, of the snapshot that the base stands for. A copy has its original's nonce,
-    /// and a number that is higher by that of the claim (`docs/design/004-moving-a-context.md`).
+    /// Finds the copy, under the new name, of the base's snapshot. A copy has its original's nonce, and the
+    /// number of the original plus that of the claim (`docs/design/004-moving-a-context.md`).
     async fn copy_of(&self, base: &BaseHeader, to: &ContextName) -> Result<Option<Head>, Error> {
         let Some(original) = self.cache().get(&base.digest) else { return Ok(None) };
         let Ok((original, _)) = Snapshot::decode(&original) else { return Ok(None) };

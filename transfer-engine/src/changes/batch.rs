@@ -26,9 +26,9 @@ pub(crate) struct Batch {
     pub(crate) bytes: u64,
     /// How many files to read came before, if files are read in tree order.
     pub(crate) after: Option<u32>,
-    /// Long files of this batch.
+    /// Long files in this batch.
     pub(crate) long: Vec<Work>,
-    /// Files of databases that are to be read together.
+    /// Files of databases, which are read together.
     pub(crate) members: Vec<MemberRow>,
     pub(crate) problems: Vec<PathProblem>,
     pub(crate) stats: DeltaStats,

@@ -1,4 +1,4 @@
-//! The time of a pass, and how old things are by it.
+//! The time of a collection, and the ages of objects by it.
 
 use crate::collect::CollectOptions;
 use crate::error::Error;
@@ -7,25 +7,26 @@ use crate::store::Store;
 
 /// Clocks that differ by more than this, in seconds, are not trusted, however long the grace period is.
 const MOST_SKEW: i64 = 15 * 60;
-/// Clocks that differ by no more than this are always near enough: stores tell whole seconds.
+/// A difference of up to this many seconds is always accepted, because stores give whole seconds.
 const LEAST_SKEW: i64 = 2;
 
-/// The store's time when a pass began, before anything was listed.
+/// The store's time when a collection began, before anything was listed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PassTime {
     now: i64,
     grace: i64,
     exclusive: bool,
-    /// What this machine's clock said then.
+    /// This machine's time at that moment.
     begun: i64,
 }
 
 impl PassTime {
-    /// Takes the time: that of an object just put. In a dry run, which puts nothing, it is this machine's.
+    /// Takes the store's time from an object that is put for this purpose. A dry run puts nothing, and takes
+    /// this machine's time.
     ///
     /// # Errors
-    /// [`Error::ClockSkew`]: one of the two clocks is wrong. If it is the store's, what was put a moment ago
-    /// may seem to be old.
+    /// [`Error::ClockSkew`]: one of the two clocks is wrong. If it is the store's, a new object could seem
+    /// old.
     pub(super) async fn take(store: &Store, options: &CollectOptions) -> Result<Self, Error> {
         let grace = i64::try_from(store.meta().await?.grace_seconds).unwrap_or(i64::MAX);
         let begun = store.env().now().secs;
@@ -35,7 +36,7 @@ impl PassTime {
         }
         let (now, probe) = store.time().await?;
         let ended = store.env().now().secs;
-        // Who may not delete finds out before anything is done.
+        // A missing permission to delete is found before anything is done.
         store.delete(&StoreKey::Pack(probe).path()).await?;
         this.now = now;
         let limit = this.most_skew();
@@ -50,27 +51,27 @@ impl PassTime {
         self.now
     }
 
-    /// Returns how old, in seconds, something must be to be deleted.
+    /// Returns the age, in seconds, from which objects may be deleted.
     pub(super) fn grace(&self) -> u64 {
         if self.exclusive { 0 } else { self.grace.unsigned_abs() }
     }
 
-    /// Whether something that was put at a time of the store is older than the grace period.
+    /// Whether something put at the time `put` of the store's clock is older than the grace period.
     pub(super) fn is_old(&self, put: i64) -> bool {
         self.exclusive || self.now.saturating_sub(put) > self.grace
     }
 
-    /// Whether something landed before the pass began.
+    /// Whether something landed before the collection began.
     pub(super) fn is_past(&self, put: i64) -> bool {
         put <= self.now
     }
 
-    /// Whether something may have been put since the pass began, by somebody else.
+    /// Whether another process may have put something after the collection began.
     pub(super) fn may_be_later(&self, put: i64) -> bool {
         !self.exclusive && put >= self.now
     }
 
-    /// Expects that something was not put in the future.
+    /// Fails if something was put in the future.
     pub(super) fn check(&self, put: i64, store: &Store) -> Result<(), Error> {
         let since = store.env().now().secs.saturating_sub(self.begun).max(0);
         let ahead = put.saturating_sub(self.now).saturating_sub(since);

@@ -6,10 +6,10 @@
 //!        delete packs in no root ◄─ list packs ◄─ put tombstones ◄─ mark as forgotten ┘
 //! ```
 //!
-//! One pass without state, locks or marks: it may run beside any number of writers and other collectors, and
-//! die at any point. What makes that safe is told in `docs/collecting.md` and rests on writers as well:
-//! a snapshot refers to packs of the one before it, and to packs so young that no pass may judge them before
-//! the snapshot shows.
+//! A collection is one pass without state, locks or marks. It may run beside any number of writers and other
+//! collectors, and may be killed at any point. `docs/collecting.md` explains why that is safe. It depends on
+//! writers too: a snapshot refers only to packs of its parent, and to packs so young that no collection may
+//! judge them before the snapshot is visible.
 
 mod clock;
 mod roots;
@@ -31,13 +31,13 @@ use crate::usage::Usage;
 use clock::PassTime;
 use survey::Survey;
 
-/// Which snapshots of a live context a pass keeps, besides the head. A snapshot is kept if either says so;
-/// without both all are.
+/// Which snapshots of a live context are kept, besides the head. A snapshot is kept if one of the two rules
+/// keeps it; if there is no rule, all are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest so many.
+    /// Keeps this many of the newest snapshots.
     pub last: Option<NonZeroU64>,
-    /// Those that landed less than this long ago.
+    /// Keeps the snapshots that landed less than this long ago.
     pub within: Option<Duration>,
 }
 
@@ -48,23 +48,23 @@ impl Retention {
     }
 }
 
-/// How a pass is made.
+/// The options of a collection.
 #[derive(Debug, Clone)]
 pub struct CollectOptions {
-    /// What is kept.
+    /// Which snapshots are kept.
     pub retention: Retention,
-    /// Nobody else uses the store while the pass runs, so that nothing has to wait for the grace period. If
-    /// somebody does, what they are about to commit is lost.
+    /// Declares that no other process uses the store during the collection, so that nothing has to wait for
+    /// the grace period. If one does, what it is about to commit is lost.
     pub exclusive: bool,
-    /// Nothing is written; what would be done is told. Ages are by this machine's clock then, because only a
-    /// put tells the store's.
+    /// Writes nothing, and reports what would be done. Ages are then by this machine's clock, because only a
+    /// put tells the store's time.
     pub dry_run: bool,
-    /// When data is moved to new packs. What is mostly dead is moved only with a retention, without which
-    /// nothing is ever dead.
+    /// When data is moved to new packs. Mostly dead packs are rewritten only with a retention, because
+    /// without one nothing is ever dead.
     pub gathering: Gathering,
-    /// Requests under way at once.
+    /// The number of concurrent requests.
     pub concurrency: NonZeroUsize,
-    /// Bytes of snapshots in memory at once, about.
+    /// Roughly how many bytes of snapshots are in memory at once.
     pub memory: u64,
 }
 
@@ -86,7 +86,7 @@ impl Default for CollectOptions {
 pub enum Why {
     /// The retention does not keep it.
     Retention,
-    /// Its context was deleted, and who did that did not come to an end.
+    /// Its context was deleted, and the deletion was interrupted.
     Deleted,
 }
 
@@ -99,88 +99,88 @@ pub struct Forgotten {
     pub number: u64,
     /// When it landed, by the store's clock, in seconds since 1970.
     pub landed: i64,
-    /// Why.
+    /// The reason.
     pub why: Why,
 }
 
-/// A snapshot that a pass had to read and could not: because of it nothing is deleted.
+/// A snapshot that has to be read and can't be. Because of it, nothing is deleted.
 #[derive(Debug)]
 pub struct Unreadable {
     /// The object.
     pub key: String,
-    /// Why it can't be read; none where it was erased after it had been listed, which another collector does.
+    /// Why it can't be read; `None` if another collector erased it after it was listed.
     pub error: Option<Error>,
 }
 
-/// A pack that a snapshot needs and that is not in the store: because of it no pack is deleted.
+/// A pack that a snapshot needs and that is missing in the store. Because of it, no pack is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostPack {
     /// The pack's key.
     pub key: String,
     /// A context that needs it.
     pub context: ContextName,
-    /// The newest of its snapshots that do.
+    /// The newest snapshot of that context that needs it.
     pub number: u64,
-    /// Whether that is the head.
+    /// Whether that snapshot is the head.
     pub is_head: bool,
 }
 
-/// What a pass came to; with `dry_run`, what it would come to.
+/// The result of a collection; with `dry_run`, what it would be.
 #[derive(Debug, Default)]
 pub struct CollectReport {
     /// The time by which ages were judged, in seconds since 1970.
     pub time: i64,
-    /// How old something must be to be deleted, in seconds; nothing where the pass is exclusive.
+    /// The age in seconds from which objects may be deleted; 0 if the collection is exclusive.
     pub grace: u64,
-    /// Contexts that were looked at, also those that are deleted or moved.
+    /// Contexts that were examined, including deleted and renamed ones.
     pub contexts: u64,
     /// Snapshots whose packs are kept.
     pub snapshots: u64,
-    /// Snapshots that this pass marked as forgotten.
+    /// Snapshots that this collection marked as forgotten.
     pub forgotten: u64,
-    /// Files that left a context by age.
+    /// Files that were recycled.
     pub files_recycled: u64,
-    /// Their bytes.
+    /// The bytes of those files.
     pub bytes_recycled: u64,
-    /// Packs that the heads of contexts do not need any more, because what they needed of them was moved.
+    /// Packs that the heads no longer need, because the data they needed was moved.
     pub packs_gathered: u64,
     /// The bytes that were moved.
     pub bytes_gathered: u64,
-    /// Forgotten snapshots that this pass erased: what is left of each is an object without bytes.
+    /// Forgotten snapshots that this collection erased: an object without bytes remains of each.
     pub erased: u64,
     /// Snapshots that could not be read; if there are any, nothing was deleted.
     pub unreadable: u64,
     /// Packs that are kept.
     pub packs_kept: u64,
-    /// Their bytes.
+    /// The bytes of those packs.
     pub bytes_kept: u64,
-    /// Packs that no snapshot refers to and that are too young to be deleted.
+    /// Packs to which no snapshot refers and that are too young to be deleted.
     pub packs_waiting: u64,
-    /// Their bytes.
+    /// The bytes of those packs.
     pub bytes_waiting: u64,
     /// Packs that were deleted.
     pub packs_deleted: u64,
-    /// Their bytes.
+    /// The bytes of those packs.
     pub bytes_deleted: u64,
-    /// Packs that are needed and not there; if there are any, no pack was deleted.
+    /// Packs that are needed but missing; if there are any, no pack was deleted.
     pub packs_lost: u64,
-    /// Packs that the store did not delete although it was asked to.
+    /// Packs that the store failed to delete.
     pub failed: u64,
-    /// What was asked of the store.
+    /// The requests and bytes of the collection.
     pub usage: Usage,
 }
 
-/// Is told what a pass does, as it does it; with `dry_run`, what it would do.
+/// Is told what a collection does; with `dry_run`, what it would do.
 pub trait CollectMonitor: Send + Sync {
     /// A snapshot is forgotten.
     fn forgotten(&self, forgotten: &Forgotten) {
         let _ = forgotten;
     }
-    /// Files have left a context by age, or will; snapshots that hold them are forgotten.
+    /// Files were recycled, or will be; snapshots with their content are forgotten.
     fn recycled(&self, context: &ContextName, recycled: &Recycled) {
         let _ = (context, recycled);
     }
-    /// Data of a context was moved, or would be: from so many packs, so many bytes.
+    /// Data of a context was moved, or would be: from this many packs, this many bytes.
     fn gathered(&self, context: &ContextName, packs: u64, bytes: u64) {
         let _ = (context, packs, bytes);
     }
@@ -188,7 +188,7 @@ pub trait CollectMonitor: Send + Sync {
     fn unreadable(&self, unreadable: &Unreadable) {
         let _ = unreadable;
     }
-    /// A pack is needed and not there.
+    /// A pack is needed but missing.
     fn lost(&self, lost: &LostPack) {
         let _ = lost;
     }
@@ -201,13 +201,14 @@ pub trait CollectMonitor: Send + Sync {
 impl CollectMonitor for crate::monitor::Silent {}
 
 impl Store {
-    /// Collects garbage, in one pass: finishes moves and deletions that were cut short, recycles, moves data that
-    /// lies scattered, forgets what the retention does not keep, and deletes the packs that no snapshot needs.
+    /// Collects garbage in one pass: completes interrupted renames and deletions, recycles files, gathers
+    /// scattered data, forgets the snapshots that the retention does not keep, and deletes the packs that no
+    /// snapshot needs.
     ///
     /// # Errors
-    /// [`Error::NoStore`]; [`Error::ClockSkew`] where the store's clock and this machine's differ so much
-    /// that one of them is wrong; [`Error::BadListing`] where what the store lists can't be all that there is;
-    /// whatever the store says. A pass that ended early is made good by the next.
+    /// [`Error::NoStore`]; [`Error::ClockSkew`] if the store's clock and this machine's differ so much that
+    /// one of them is wrong; [`Error::BadListing`] if a listing of the store can't be complete; and errors of
+    /// the store. After an error, the next collection does the rest.
     pub async fn collect(
         &self,
         options: &CollectOptions,
@@ -226,7 +227,7 @@ impl Store {
         options: &CollectOptions,
         monitor: &dyn CollectMonitor,
     ) -> Result<(), Error> {
-        // Before the first listing: whatever this does not list has landed later than this.
+        // This comes before the first listing: whatever is not listed has landed later than this.
         let time = PassTime::take(self, options).await?;
         (report.time, report.grace) = (time.now(), time.grace());
         let known = self.tidy_all(&time, options, report, monitor).await?;

@@ -1,24 +1,24 @@
-//! The packs that are needed: 16 bytes each, however often they are named.
+//! The set of needed packs: 16 bytes for each, however often it is named.
 
 use crate::format::PackId;
 
-/// A set of packs, sorted once it is asked.
+/// A set of packs, which is sorted when it is queried.
 #[derive(Debug, Default)]
 pub(super) struct PackSet {
     ids: Vec<PackId>,
-    /// So many at the begin are sorted, each once.
+    /// How many ids at the start are sorted and unique.
     sorted: usize,
-    /// Which of them were met, once one was.
+    /// Which of them were met, after the first query.
     met: Vec<bool>,
 }
 
-/// So many ids are taken before they are sorted.
+/// How many ids are added before they are sorted.
 const SLACK: usize = 4096;
 
 impl PackSet {
     pub(super) fn extend(&mut self, ids: impl IntoIterator<Item = PackId>) {
         self.ids.extend(ids);
-        // Snapshots name much the same packs: together they must not take more than twice their share.
+        // Snapshots name mostly the same packs. Together they must take at most twice the memory of one.
         if self.ids.len() > 2 * self.sorted + SLACK {
             self.sort();
         }
@@ -34,7 +34,7 @@ impl PackSet {
         self.ids
     }
 
-    /// Whether the set, which is sorted, holds a pack; notes that it was met.
+    /// Whether the set, which must be sorted, contains a pack; notes that it was met.
     pub(super) fn meet(&mut self, id: &PackId) -> bool {
         debug_assert_eq!(self.sorted, self.ids.len());
         self.met.resize(self.ids.len(), false);

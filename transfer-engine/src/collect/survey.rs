@@ -1,4 +1,4 @@
-//! What there is, and what is to become of it: all snapshots are listed, and the roots are read.
+//! Lists all snapshots, reads the roots, and plans what to do.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -15,10 +15,10 @@ use crate::error::Error;
 use crate::format::{ContextName, FormatError, Kind, LineageId, PackId, StoreKey};
 use crate::store::{Head, Store};
 
-/// What a pass is about to do.
+/// The plan of a collection.
 #[derive(Default)]
 pub(super) struct Survey {
-    /// The packs that are needed.
+    /// The needed packs.
     pub(super) roots: PackSet,
     /// Snapshots to be marked as forgotten.
     pub(super) forget: Vec<Forgotten>,
@@ -29,11 +29,11 @@ pub(super) struct Survey {
     unreadable: u64,
 }
 
-/// What is needed of a snapshot that was read.
+/// The facts about a snapshot that was read.
 struct Root {
     kind: Kind,
     lineage: LineageId,
-    /// Whether its packs can be counted on.
+    /// Whether it landed in time, so that its packs count.
     in_time: bool,
     packs: Vec<PackId>,
 }
@@ -49,10 +49,10 @@ impl Root {
     }
 }
 
-/// Bounds what is read at once.
+/// Limits on what is read at once.
 struct Limits {
     requests: Semaphore,
-    /// In KiB.
+    /// Memory in KiB.
     memory: Semaphore,
     most: u32,
 }
@@ -85,7 +85,7 @@ impl Survey {
         monitor: &dyn CollectMonitor,
     ) -> Result<Self, Error> {
         let surveyor = Surveyor { store, time, options, monitor, limits: Limits::new(options) };
-        // Later than what `tidy` has moved: without a grace period, a copy must not be missed.
+        // This must come after data was moved: without a grace period, a new pack must not be missed.
         let witness = Witness::take(store, time).await?;
         let names = store.names().await?;
         witness.agrees_on(store, known, &names)?;
@@ -173,8 +173,8 @@ impl Surveyor<'_> {
         Ok(survey)
     }
 
-    /// Returns what is to be done with a snapshot, as far as the listing tells. The newest of a context is
-    /// always a root: what would fence off writers that slept, if it went?
+    /// Returns what to do with a snapshot, judging by the listing. The newest snapshot of a context is always
+    /// a root: without it, a writer that slept for long could commit under its number.
     fn fate(&self, number: u64, object: &Listed, newest: Option<u64>) -> Fate {
         let Some(key) = &object.snapshot else { return Fate::Nothing };
         match object.gone {
@@ -187,8 +187,8 @@ impl Surveyor<'_> {
             }
             None if key.size == 0 => Fate::Zeroed,
             None => Fate::Root,
-            // Erased before this pass began: then it was forgotten long enough before that, or nobody else
-            // was there.
+            // It was erased before this collection began. So it was forgotten long enough before that, or the
+            // erasing collection was exclusive.
             Some(_) if key.size == 0 && self.time.is_past(key.landed) => Fate::Nothing,
             Some(gone) if !self.time.is_old(gone) => {
                 if key.size == 0 {
@@ -202,7 +202,7 @@ impl Surveyor<'_> {
         }
     }
 
-    /// Whether the retention keeps a snapshot of which so many newer ones count.
+    /// Whether the retention keeps a snapshot with this many newer ones.
     fn keeps(&self, rank: u64, landed: i64) -> bool {
         let retention = &self.options.retention;
         if retention.keeps_all() {
@@ -215,7 +215,7 @@ impl Surveyor<'_> {
         retention.last.is_some_and(|last| rank < last.get()) || retention.within.is_some_and(within)
     }
 
-    /// Reads a root; `None` if it was erased since it was listed.
+    /// Reads a root; `None` if it was erased after it was listed.
     async fn read(
         &self,
         name: &ContextName,
@@ -223,7 +223,7 @@ impl Surveyor<'_> {
         listed: &BTreeMap<u64, Listed>,
     ) -> Result<Option<Root>, Error> {
         let size = listed.get(&number).and_then(|l| l.snapshot.as_ref()).map_or(0, |key| key.size);
-        // What is decoded takes a few times as much as what is read.
+        // A decoded snapshot takes a few times as much memory as its bytes.
         let weight = u32::try_from(size >> 8).unwrap_or(u32::MAX).clamp(1, self.limits.most);
         let _memory = self.limits.memory.acquire_many(weight).await;
         let _request = self.limits.requests.acquire().await;
@@ -241,12 +241,12 @@ impl Surveyor<'_> {
     }
 }
 
-/// Whether an error says nothing about the object, so that the whole pass has failed.
+/// Whether an error says nothing about the object, so that the whole collection fails.
 pub(super) fn is_passing(error: &Error) -> bool {
     matches!(error, Error::Store { source, .. } if !matches!(source, object_store::Error::NotFound { .. }))
 }
 
-/// What is to be done with a snapshot that was listed.
+/// What to do with a snapshot that was listed.
 enum Fate {
     Root,
     Erase,
@@ -254,21 +254,21 @@ enum Fate {
     Zeroed,
 }
 
-/// Judges the snapshots of a context, the newest first.
+/// Judges the snapshots of a context, newest first.
 #[derive(Default)]
 struct Judge {
-    /// The lineage of the head, if that is live.
+    /// The lineage of the head, if the context is live.
     live: Option<LineageId>,
     begun: bool,
-    /// A deletion was met: all that is older goes.
+    /// Whether a deletion was seen: everything older is forgotten.
     deleted: bool,
-    /// How many newer snapshots of the head's lineage can be counted on.
+    /// How many newer snapshots of the head's lineage landed in time.
     rank: u64,
 }
 
 impl Judge {
-    /// Returns why a snapshot is to be forgotten, if it is. `keeps` says for a number of newer snapshots
-    /// whether the retention keeps it.
+    /// Returns why a snapshot is to be forgotten, if it is. `keeps` says whether the retention keeps a
+    /// snapshot with the given number of newer ones.
     fn why(&mut self, root: &Root, is_gone: bool, keeps: impl Fn(u64) -> bool) -> Option<Why> {
         let is_newest = !std::mem::replace(&mut self.begun, true);
         if is_gone && !is_newest {
@@ -282,7 +282,7 @@ impl Judge {
                 self.deleted = true;
                 return None;
             }
-            // What a move leaves is the move's own business.
+            // The remains of a rename are left to the rename.
             Kind::Terminal { moved_to: Some(_) } => return None,
             Kind::Normal => {}
         }
@@ -292,7 +292,7 @@ impl Judge {
         if self.live != Some(root.lineage) {
             return None;
         }
-        // Until one is met that can be counted on, all are kept: the head may have landed late.
+        // All are kept until one is found that landed in time: the head may have landed late.
         let forget = self.rank > 0 && !keeps(self.rank);
         self.rank += u64::from(root.in_time);
         forget.then_some(Why::Retention)

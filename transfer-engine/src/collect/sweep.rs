@@ -1,4 +1,4 @@
-//! Doing what a survey found to be due.
+//! Carries out what a survey has planned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,9 @@ use crate::error::Error;
 use crate::format::{ContextName, StoreKey, packs_prefix};
 use crate::store::Store;
 
-/// Packs that are deleted together.
+/// How many packs are deleted together.
 const BATCH: usize = 4096;
-/// How often a tombstone is tried.
+/// How often the put of a tombstone is tried.
 const ATTEMPTS: u32 = 5;
 
 impl Store {
@@ -30,8 +30,8 @@ impl Store {
             .await
     }
 
-    /// Leaves of each snapshot an object without bytes, so that its number stays taken. Its mark stays, too:
-    /// whoever looks for it finds it, in whatever order.
+    /// Replaces each snapshot by an object without bytes, so that its number stays taken. The mark stays too,
+    /// so that every reader finds it, in whatever order it reads.
     pub(super) async fn erase_all(
         &self,
         erase: &[(ContextName, u64)],
@@ -57,7 +57,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the packs that are in no root and older than the grace period, unless one that is in a root is lost.
+    /// Deletes the packs that no root refers to and that are older than the grace period, unless a needed
+    /// pack is lost.
     pub(super) async fn sweep(
         &self,
         roots: &mut PackSet,
@@ -83,7 +84,7 @@ impl Store {
                     report.bytes_waiting += meta.size;
                 }
                 Some(StoreKey::Pack(id)) => unused.push((id, meta.size)),
-                // Nobody knows whose that is.
+                // The object does not belong to this program.
                 _ => {}
             }
         }
@@ -91,7 +92,7 @@ impl Store {
             let what = "there are packs and no context; even one that was deleted leaves a mark".to_owned();
             return Err(bad(self, what));
         }
-        // What is lost may be in what nobody needs.
+        // The lost data may be in a pack that seems unused.
         report.packs_lost = self.tell_lost(roots, options, monitor).await?;
         if report.packs_lost > 0 {
             return Ok(());
@@ -108,10 +109,10 @@ impl Store {
         Ok(())
     }
 
-    /// Tells of packs that are needed and were not listed, and returns how many there are.
+    /// Reports packs that are needed but were not listed, and returns their number.
     ///
     /// # Errors
-    /// [`Error::BadListing`] where one of them is there all the same.
+    /// [`Error::BadListing`] if one of them exists nevertheless.
     async fn tell_lost(
         &self,
         roots: &PackSet,
@@ -130,7 +131,8 @@ impl Store {
         if lost.is_empty() {
             return Ok(0);
         }
-        // Whoever needs a pack that is not there is looked for again: nobody wants to remember it for all of them.
+        // The snapshots that need a lost pack are searched for only now, because remembering them for all
+        // packs would take too much memory.
         let mut told = BTreeSet::new();
         for name in self.names().await? {
             let kept = self.list_snapshots(&name).await?.into_iter().filter(|(_, gone)| !gone);
@@ -141,7 +143,7 @@ impl Store {
                 .map(|(number, _)| async move { self.read_snapshot(of, number).await })
                 .buffered(options.concurrency.get());
             while let Some(snapshot) = read.try_next().await? {
-                // What landed late counts as absent anyway.
+                // Packs that landed too late count as absent anyway.
                 let late = snapshot.late_packs();
                 for pack in snapshot.snapshot.packs.iter().filter(|pack| !late.contains(&pack.id)) {
                     if mine.remove(&pack.id) {
@@ -157,7 +159,7 @@ impl Store {
                 }
             }
         }
-        // What only forgotten snapshots need is not missed.
+        // Packs that only forgotten snapshots need are no loss.
         Ok(told.len() as u64)
     }
 
@@ -179,18 +181,18 @@ impl Store {
                     report.packs_deleted += 1;
                     report.bytes_deleted += batch.get(&path).copied().unwrap_or(0);
                 }
-                // Another collector was quicker.
+                // Another collector has deleted it.
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(e) => {
                     report.failed += 1;
-                    // One is enough to know the reason.
+                    // One message is enough to know the reason.
                     if report.failed == 1 {
                         monitor.warning(&format!("cannot delete a pack: {e}"));
                     }
                 }
             }
         }
-        // Where a whole batch fails, so will the rest.
+        // If a whole batch fails, the rest will fail too.
         if report.failed - failed_before >= batch.len() as u64 {
             let refused = std::io::Error::other("every deletion was refused");
             let source = object_store::Error::Generic { store: "packs", source: Box::new(refused) };

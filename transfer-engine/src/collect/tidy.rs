@@ -1,5 +1,5 @@
-//! What is done before anything is collected: moves that were cut short are finished, what is expired is
-//! recycled, and what lies scattered is gathered.
+//! The steps before a collection: interrupted renames are completed, expired files are recycled, and
+//! scattered data is gathered.
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
@@ -19,13 +19,13 @@ use crate::store::{Head, Store};
 #[derive(Default)]
 struct Tidied {
     recycled: Option<Recycled>,
-    /// Packs from which data was moved, and how many bytes.
+    /// The packs from which data was moved, and the number of bytes.
     gathered: Option<(u64, u64)>,
 }
 
 impl Store {
-    /// Finishes what was begun in all contexts, recycles, and gathers. Trouble with one of them is told. Returns the
-    /// names that were there.
+    /// Completes what was interrupted in all contexts, recycles, and gathers. Errors of single contexts are
+    /// reported. Returns all names.
     pub(super) async fn tidy_all(
         &self,
         time: &PassTime,
@@ -35,7 +35,7 @@ impl Store {
     ) -> Result<Vec<ContextName>, Error> {
         let names = self.names().await?;
         let known = names.clone();
-        // Data moves in one context after the other: it takes the memory of an upload.
+        // Data is moved in one context at a time, because it takes the memory of a push.
         let turn = &Semaphore::new(1);
         let mut tidied = std::pin::pin!(
             stream::iter(names)
@@ -70,7 +70,7 @@ impl Store {
         Ok(known)
     }
 
-    /// Tidies one context, and tells what was done to it also where the rest fails.
+    /// Processes one context, and reports what was done even if the rest fails.
     async fn tidy(
         &self,
         name: &ContextName,
@@ -115,7 +115,7 @@ impl Store {
         recycle::recycle(self, name, time.now(), &sync, &Silent).await.map(Some)
     }
 
-    /// Moves what lies scattered, and returns from how many packs, and how many bytes.
+    /// Moves scattered data; returns from how many packs, and how many bytes.
     async fn gather(
         &self,
         name: &ContextName,
@@ -125,7 +125,8 @@ impl Store {
     ) -> Result<Option<(u64, u64)>, Error> {
         let frees_space = !options.retention.keeps_all();
         let (packs, bytes) = scattered(&head.snapshot, &options.gathering, frees_space);
-        // What its own writer does not count on yet, because it landed late, is left to another time.
+        // If the head landed too late, its own writer does not rely on it yet. Then this is left to a later
+        // collection.
         if packs.is_empty() || !head.late_packs().is_empty() {
             return Ok(None);
         }

@@ -1,8 +1,9 @@
-//! Whether what the store lists is all that there is. A pass deletes what no snapshot needs, so a snapshot that is not
-//! listed costs data: a listing may come from a cache, end too soon, or be of another place.
+//! Checks that the store's listings are complete. A collection deletes what no snapshot needs, so a snapshot
+//! missing in a listing would cost data: a listing may come from a cache, end too early, or be of another
+//! store.
 //!
-//! What helps: nothing below `contexts/` ever vanishes, since a tombstone takes the place of what is forgotten; and
-//! whether one object is there can be asked in another way than by a listing.
+//! Two facts help. Nothing below `contexts/` ever vanishes, because a tombstone replaces what is forgotten.
+//! And whether a single object exists can be found out without a listing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +15,9 @@ use crate::error::Error;
 use crate::format::{ContextName, StoreKey, contexts_prefix};
 use crate::store::Store;
 
-/// What was listed before, in one go.
+/// What was listed before, with one listing.
 pub(super) struct Witness {
-    /// Of each context how many snapshots and tombstones there were, and the newest number.
+    /// For each context, the number of snapshots and tombstones, and the newest number.
     contexts: BTreeMap<ContextName, (u64, u64)>,
 }
 
@@ -34,7 +35,7 @@ impl Witness {
             }
             last = last.max(Some(meta.location));
         }
-        // A server that ends each listing after a page, without a word, gives the rest when it is asked for that.
+        // A server that silently ends each listing after one page returns the rest if it is asked for it.
         let Some(last) = last else { return Ok(Self { contexts }) };
         match store.objects().list_with_offset(Some(&prefix), &last).next().await {
             None => Ok(Self { contexts }),
@@ -46,7 +47,7 @@ impl Witness {
         }
     }
 
-    /// Expects all contexts to be listed that were listed before, in whatever way.
+    /// Fails unless all contexts that were listed before are listed now.
     pub(super) fn agrees_on(
         &self,
         store: &Store,
@@ -62,8 +63,8 @@ impl Witness {
         }
     }
 
-    /// Expects the listing of a context to hold all snapshots and tombstones that were listed before, and none to be
-    /// there that it lacks: after the newest, and where numbers are missing, as they are in a context that was moved.
+    /// Fails if the listing of a context lacks snapshots or tombstones that were listed before, or any that
+    /// exist: after the newest number, and where numbers are missing, as they are in a renamed context.
     pub(super) async fn confirms(
         &self,
         store: &Store,

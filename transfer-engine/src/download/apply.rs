@@ -1,7 +1,7 @@
-//! Carries out a download's plan.
+//! Carries out a pull's plan.
 //!
-//! Order: files as [`Windows`] says, deletions (deepest first), what takes the place of a removed directory, modes of
-//! directories. A file that stands where a directory must come is removed first.
+//! The order is: files as [`Windows`] says; deletions, deepest first; what replaces a removed directory;
+//! modes of directories. A file in the place of a new directory is removed before.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -32,7 +32,7 @@ use crate::plan::{Plan, PlanStep};
 use crate::state::Lane;
 use crate::store::MAX_RANGE;
 
-/// Windows that may be under way while the next one is planned: most of them wait for the disk.
+/// How many windows may run while the next one is planned: most of them wait for the disk.
 const WINDOWS_AHEAD: usize = 2;
 /// A directory that gets its mode when everything is in it.
 struct NewDir {
@@ -42,7 +42,7 @@ struct NewDir {
     told: Told,
 }
 
-/// Applies a plan, and notes and tells what becomes of it.
+/// Applies a plan, and notes and reports the results.
 pub(crate) async fn apply(
     applying: &Applying<'_>,
     plan: Plan<'_>,
@@ -58,7 +58,7 @@ pub(crate) async fn apply(
         tracing::debug!(error = %e, "what was left of an earlier download is fetched again");
     }
     let staging = Arc::new(staging);
-    // Half of the memory for ranges under way, so that a store that is far away is kept busy.
+    // Half of the memory is for ranges in flight, to keep a distant store busy.
     let width = usize::try_from(options.memory / 2 / MAX_RANGE).unwrap_or(1);
     let width = width.clamp(1, options.concurrency.get());
     let fetcher = Fetcher {
@@ -93,20 +93,20 @@ pub(crate) async fn apply(
         false => dir.blocking(move || set_all(&job_dir, &times)).await,
     };
     let noted = ledger.flush(applying);
-    // With a journal that lacks something, what is still in staging is how the next sync knows what came.
+    // If the journal is incomplete, the next sync needs the staging directories to see what arrived.
     if !applying.arriving.is_torn()
         && let Some(staging) = Arc::into_inner(staging)
     {
         staging.finish(done.is_err() || ledger.stopped);
     }
     if let Some(time) = root_time {
-        // It was changed last by the staging directory.
+        // The staging directory was the last change of the mount's root.
         set_all(dir, &[(TreePath::root(), time)]);
     }
     done.and(timed.map_err(|e| Error::local("set the times in", dir.path(), io::Error::from(e)))).and(noted)
 }
 
-/// A download's plan being carried out.
+/// A running plan of a pull.
 struct Carrying<'a> {
     applying: &'a Applying<'a>,
     staging: &'a Arc<Stagings>,
@@ -151,7 +151,7 @@ impl<'a> Carrying<'a> {
         self.set_modes(ledger).await
     }
 
-    /// Takes note of a step, whether or not anything is to be done.
+    /// Processes a step, whether or not there is anything to do.
     fn meet(&mut self, step: &PlanStep, ledger: &mut Ledger) -> Result<(), Error> {
         let applying = self.applying;
         ledger.meet(applying, step)?;
@@ -160,7 +160,7 @@ impl<'a> Carrying<'a> {
         {
             ledger.queue_archive(archive);
         }
-        // In a conflict it is the local version that keeps the path.
+        // In a conflict, the local version keeps the path.
         let keeps = !has_outcome(step) || step.decision.verdict == Verdict::KeepBoth;
         let stays = is_local_dir(step) && keeps;
         if stays || step.remote.as_ref().is_some_and(|r| r.0.entry.is_dir()) {
@@ -178,20 +178,20 @@ impl<'a> Carrying<'a> {
         if let Some(Expecting::Stat(print)) = expecting(step) {
             self.windows.clear(&step.path, print);
         }
-        // A file that was to be put here waits until the directory is empty.
+        // A file for this path waits until the directory is empty.
         self.windows.park(&step.path);
         Ok(())
     }
 
-    /// Puts what the context has in the mount: at its path, or beside it where they conflict.
+    /// Puts the context's version into the mount: at its path, or beside it after a conflict.
     async fn put(&mut self, step: PlanStep, mut told: Told, ledger: &mut Ledger) -> Result<(), Error> {
         let (applying, verdict) = (self.applying, step.decision.verdict);
         if !self.make_way(&step, &told, ledger).await? {
             return Ok(());
         }
         let Some(remote) = &step.remote else {
-            // Only an implied directory has no row: what is changed about it is its mode. Beside a conflict
-            // it is what lies below it that is brought.
+            // Only an implied directory has no row, so its mode changes. After a conflict, what is below it
+            // is pulled.
             if verdict == Verdict::Write {
                 let (mode, mtime) = (Entry::IMPLIED_DIR.mode, Timestamp::default());
                 self.dirs.push(NewDir { path: step.path.clone(), mode, mtime, told });
@@ -228,7 +228,7 @@ impl<'a> Carrying<'a> {
         }
     }
 
-    /// Removes a file that stands where a directory comes; false if that failed.
+    /// Removes a file in the place of a new directory; false if that failed.
     async fn make_way(&mut self, step: &PlanStep, told: &Told, ledger: &mut Ledger) -> Result<bool, Error> {
         let Applying { dir, monitor, .. } = self.applying;
         if let Some(last) = self.removals.pop_if(|r| r.expected.is_some() && step.path.is_below(&r.path)) {
@@ -265,14 +265,14 @@ impl<'a> Carrying<'a> {
                 applying.dir.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
             if let Ok(Ok(Some(print))) = changed {
                 ledger.close(applying, &told, Applied::Installed(print))?;
-                // Setting its time may have hidden an edit of this very moment: it is read again.
+                // Setting the time may have hidden a simultaneous edit, so the file is read again.
                 return ledger.set(applying, &told, None);
             }
         }
         let mut item =
             Item { path: entry.path.clone(), entry, expected, source: None, clears: Vec::new(), told };
         if step.decision.verdict == Verdict::Write && is_local_dir(step) {
-            // The directory goes first, with the deletions.
+            // The directory is removed first, with the deletions.
             self.windows.blocked.push(item);
             return Ok(());
         }
@@ -284,8 +284,8 @@ impl<'a> Carrying<'a> {
         self.begin(begun, ledger).await
     }
 
-    /// Brings what was planned and not begun yet: nothing that waits before the small files are there, and no copy
-    /// before what it is made from.
+    /// Pulls the rest of the plan: waiting files only after all small ones, and copies only after their
+    /// sources.
     async fn begin_rest(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         let small = self.windows.small();
         self.begin(small, ledger).await?;
@@ -298,7 +298,7 @@ impl<'a> Carrying<'a> {
         self.jobs.finish(ledger).await
     }
 
-    /// Begins to bring these, a few at once: while one window is made durable, the next is on its way.
+    /// Starts these windows, a few at once: while one is made durable, the next one is fetched.
     async fn begin(&mut self, windows: Vec<Vec<Item>>, ledger: &mut Ledger) -> Result<(), Error> {
         for window in windows {
             self.jobs.drain_to(ledger, WINDOWS_AHEAD).await?;
@@ -310,7 +310,7 @@ impl<'a> Carrying<'a> {
         Ok(())
     }
 
-    /// Removes what is to be removed, and puts what comes in its place.
+    /// Removes what is to be removed, and puts what replaces it in place.
     async fn remove(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         let (applying, dir) = (self.applying, &self.applying.dir);
         let (dir2, staging2, filter) = (dir.clone(), self.staging.clone(), applying.filter.clone());
@@ -332,7 +332,7 @@ impl<'a> Carrying<'a> {
             }
         }
         for Stuck { path, mode, trouble } in stuck {
-            // To the next sync an empty directory would be its user's.
+            // The next sync would take an empty directory as the user's.
             ledger.keep_dir(applying, &path, mode)?;
             let mut in_the_way = blocked.extract_if(.., |item| path.is_within(&item.path)).peekable();
             if in_the_way.peek().is_none() {
@@ -353,7 +353,7 @@ impl<'a> Carrying<'a> {
         if !blocked.is_empty() {
             self.jobs.fetch(blocked);
         }
-        // What was in the way of an archive's folder may be gone now.
+        // What was in the way of an archive's directory may be gone now.
         self.jobs.finish_late(ledger).await
     }
 
@@ -375,7 +375,7 @@ impl<'a> Carrying<'a> {
     }
 }
 
-/// Finds a free name for a conflict copy; if there is none, the step is closed.
+/// Finds a free name for a conflict copy. If there is none, the result of the step is noted.
 async fn free_place(
     applying: &Applying<'_>,
     step: &PlanStep,
@@ -386,7 +386,7 @@ async fn free_place(
     let Some(copy) = &step.copy else { return Ok(None) };
     match place_of_copy(&applying.dir, &step.path, copy, &entry.entry).await? {
         Ok(Some(free)) => return Ok(Some(free)),
-        // The same conflict was met before: its copy is there.
+        // The copy of the same conflict exists already.
         Ok(None) => ledger.close(applying, told, Applied::Made)?,
         Err(e) => {
             let trouble = Trouble::local("no place for a conflict copy", &e);
@@ -397,7 +397,7 @@ async fn free_place(
     Ok(None)
 }
 
-/// Returns what must be at a file's place when it is put there; `None` if that is already different.
+/// Returns what must be at a file's path when it is put in place; `None` if that has already changed.
 async fn expected_at(
     applying: &Applying<'_>,
     step: &PlanStep,
@@ -412,7 +412,7 @@ async fn expected_at(
     })
 }
 
-/// Finds where the context's version of `of` is kept; `None` if it is there already.
+/// Finds the path for the context's version of `of`; `None` if the copy exists already.
 pub(super) async fn place_of_copy(
     dir: &MountDir,
     of: &TreePath,
@@ -424,8 +424,8 @@ pub(super) async fn place_of_copy(
     free.map_err(|e| Error::local("look at", dir.path(), io::Error::from(e)))
 }
 
-/// Changes a file's mode where it stands; `None` if it is not what was expected, or has other names, which
-/// would see the change as well.
+/// Changes a file's mode in place; `None` if the file is not the expected one, or has other hard links, which
+/// the change would affect too.
 fn change_mode(
     dir: &MountDir,
     path: &TreePath,
@@ -449,7 +449,7 @@ async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<
     seen.map_err(|e| Error::local("look at", dir.show(path), io::Error::from(e)))
 }
 
-/// Makes a directory, unless it was there and is no more.
+/// Creates a directory, unless it existed before and was removed.
 async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Applied, Error> {
     let (dir, job_path, arriving) = (applying.dir.clone(), path.clone(), applying.arriving.clone());
     let is_asked = applying.lane == Lane::Asked;
@@ -470,11 +470,12 @@ async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Applied, E
     }
 }
 
-/// Gives directories their modes, deepest first: one that can't be written to takes no more files.
+/// Sets the modes of directories, deepest first, because a directory that is not writable takes no more
+/// files.
 fn set_modes(dir: &MountDir, dirs: Vec<NewDir>) -> Vec<(Told, Result<Applied, Trouble>)> {
     let set = |path: &TreePath, mode, mtime| -> io::Result<Applied> {
         let fd = match dir.dir(path) {
-            // Whoever removed it meant it.
+            // The user has removed it on purpose.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Applied::Withheld),
             other => other?,
         };

@@ -1,4 +1,4 @@
-//! What carrying out a download's plan needs, and what it asks of each step.
+//! What is needed to carry out a pull's plan, and facts about its steps.
 
 use std::sync::Arc;
 
@@ -13,46 +13,46 @@ use crate::plan::{Filter, PlanStep};
 use crate::state::{Arriving, Cache, DeltaState, Lane};
 use crate::store::{Head, Store};
 
-/// This part of the memory keeps what was fetched last.
+/// One part in this many of the memory keeps recently fetched ranges.
 pub(super) const KEPT: u64 = 8;
-/// What helps where trying again does.
+/// The hint if a retry helps.
 pub(super) const RETRY: &str = "the next pull tries again";
 
-/// What applying needs besides the plan.
+/// What is needed to apply a plan.
 pub(crate) struct Applying<'a> {
     pub(crate) store: &'a Store,
     pub(crate) dir: MountDir,
     pub(crate) filter: Arc<Filter>,
     pub(crate) options: &'a SyncOptions,
     pub(crate) monitor: &'a dyn Monitor,
-    /// What there will be to do, for the progress.
+    /// The total of the work, for the progress.
     pub(crate) total: Progress,
     pub(crate) arriving: Arc<Arriving>,
     pub(crate) lane: Lane,
     pub(crate) stop: CancellationToken,
-    /// What is brought.
+    /// The head that is pulled.
     pub(crate) head: &'a Head,
     pub(crate) cache: Cache,
     /// Where other file systems begin.
     pub(crate) file_systems: Arc<FileSystems>,
-    /// Whether what is removed here goes from the context as well.
+    /// Whether files that are removed here are also removed from the context.
     pub(crate) drops_deleted: bool,
 }
 
-/// What the plan saw at a path, as far as it can be told without looking again.
+/// What the plan saw at a path, as far as known without looking again.
 #[derive(Clone)]
 pub(crate) enum Expecting {
     Stat(Fingerprint),
-    /// A link, of which the base keeps no stat.
+    /// A link, for which the base has no fingerprint.
     Link(Box<[u8]>),
 }
 
-/// Whether a step changes something on disk.
+/// Whether a step changes something on the disk.
 pub(crate) fn has_outcome(step: &PlanStep) -> bool {
     matches!(step.decision.verdict, Verdict::Write | Verdict::Delete | Verdict::KeepBoth)
 }
 
-/// Whether the mount has a directory at the step's path that a row speaks of.
+/// Whether the mount has a directory at the step's path, according to its rows.
 pub(super) fn is_local_dir(step: &PlanStep) -> bool {
     match &step.local {
         Some(row) => matches!(&row.state, DeltaState::Present { entry, .. } if entry.is_dir()),
@@ -60,7 +60,7 @@ pub(super) fn is_local_dir(step: &PlanStep) -> bool {
     }
 }
 
-/// Returns what the plan saw of a file or link; `None` where there was nothing, or a directory.
+/// Returns the file or link that the plan saw; `None` if there was nothing, or a directory.
 pub(crate) fn expecting(step: &PlanStep) -> Option<Expecting> {
     match &step.local {
         Some(row) => match &row.state {

@@ -1,4 +1,4 @@
-//! Whether what stands in the mount is what would be brought.
+//! Compares files of the mount with what would be pulled.
 
 use std::io::{self, Read};
 
@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Stat};
 use crate::format::{CHUNK_MAX, ChunkId, MAX_PATH_LEN, cut, file_digest};
 use crate::local::{Fingerprint, MountDir, read_link_at, stat_at};
 
-/// Returns the stat of a file or link that is at `path` already, with the content and mode of `entry`.
+/// Returns the fingerprint of a file or link at `path` if it already has the content and mode of `entry`.
 pub(super) fn stands_already(dir: &MountDir, path: &TreePath, entry: &Entry) -> Option<Fingerprint> {
     match &entry.node {
         Node::Symlink { target } => link_print(dir, path, target),
@@ -21,27 +21,27 @@ pub(super) fn stands_already(dir: &MountDir, path: &TreePath, entry: &Entry) -> 
     }
 }
 
-/// Returns the stat of a link, if it is one with this target.
+/// Returns the fingerprint of the link at `path` if it has this target.
 pub(super) fn link_print(dir: &MountDir, path: &TreePath, target: &[u8]) -> Option<Fingerprint> {
     let parent = dir.parent(path).ok()?;
     let stat = stat_at(&parent, path.name()).ok()??;
     (*read_link_at(&parent, path.name()).ok()? == *target).then(|| Fingerprint::of(&stat))
 }
 
-/// Whether a file at `path` has this content, whatever its mode.
+/// Whether the file at `path` has this content, whatever its mode.
 pub(super) fn has_content(dir: &MountDir, path: &TreePath, size: u64, digest: &Digest) -> bool {
     let is_long_as = |stat: rustix::fs::Stat| u64::try_from(stat.st_size) == Ok(size);
     let stat = dir.stat(path).ok().flatten();
     stat.is_some_and(is_long_as) && digest_of(dir, path).is_ok_and(|found| found == Some(*digest))
 }
 
-/// Whether a link at `path` has this target.
+/// Whether the link at `path` has this target.
 pub(super) fn is_link_to(dir: &MountDir, path: &TreePath, target: &[u8]) -> bool {
     link_print(dir, path, target).is_some()
 }
 
-/// Finds a free name for the copy of what is in conflict at `of`; `None` if one with this content is there
-/// already. `copy` is the first of its names.
+/// Finds a free name for the conflict copy of `of`; `None` if a copy with this content exists already. `copy`
+/// is the first of its names.
 pub(super) fn free_copy_path(
     dir: &MountDir,
     of: &TreePath,
@@ -62,7 +62,7 @@ pub(super) fn free_copy_path(
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "every name of it is taken"))
 }
 
-/// Whether what is at `path`, with this stat, is what the entry says, whatever its mode.
+/// Whether the file at `path`, with this stat, has the entry's content, whatever its mode.
 fn holds_same(dir: &MountDir, path: &TreePath, stat: &Stat, entry: &Entry) -> bool {
     match &entry.node {
         Node::File { size, digest } => has_content(dir, path, *size, digest),
@@ -71,7 +71,7 @@ fn holds_same(dir: &MountDir, path: &TreePath, stat: &Stat, entry: &Entry) -> bo
     }
 }
 
-/// Whether a file or link stands where a directory above `path` would have to be.
+/// Whether there is a file or link in the place of a directory above `path`.
 fn lies_below_leaf(dir: &MountDir, path: &TreePath) -> io::Result<bool> {
     let mut above = path.parent();
     while let Some(parent) = above.filter(|p| !p.is_root()) {
@@ -87,11 +87,11 @@ fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-/// Returns the digest of a file, or `None` if it is none, or grows while it is read.
+/// Returns the digest of a file; `None` if it is no file, or grows while it is read.
 fn digest_of(dir: &MountDir, path: &TreePath) -> io::Result<Option<Digest>> {
     let Ok((file, stat)) = dir.open_file(path) else { return Ok(None) };
     let size = Fingerprint::of(&stat).size;
-    // One byte more than there should be.
+    // One byte more than expected shows that the file has grown.
     let mut file = file.take(size + 1);
     let mut chunks = Vec::new();
     let mut buf = Vec::new();
@@ -127,7 +127,7 @@ mod tests {
         });
         assert_eq!(digest_of(&mount, &at("f")).unwrap(), Some(file_digest(chunks.into_iter().flatten())));
         assert_eq!(digest_of(&mount, &at("nothing")).unwrap(), None);
-        // What the kernel makes up has no length, and ever more bytes.
+        // A file of the kernel's has length 0 but content.
         assert_eq!(digest_of(&open("/proc/self"), &at("status")).unwrap(), None);
     }
 }

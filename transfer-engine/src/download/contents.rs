@@ -1,5 +1,5 @@
-//! Which contents are in the mount already, or on their way: a file that was renamed or copied in the context is
-//! made from one of them, and not received again.
+//! Finds contents that are in the mount already, or in the same pull. A file that was renamed or copied in
+//! the context is copied from there, and not fetched again.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,25 +8,25 @@ use policy_core::{Digest, Entry, Node, TreePath};
 
 use crate::state::BaseRow;
 
-/// This part of the memory may be what is known of contents.
+/// One part in this many of the memory may be used for known contents.
 const KNOWN: u64 = 16;
-/// So many bytes are brought before the base is read: a small pull is quicker without.
+/// How many bytes are pulled before the base is read: for a small pull it is not worth it.
 const BEFORE_BASE: u64 = 2 << 20;
-/// What an entry takes in memory beside its path, about.
+/// Roughly how many bytes of memory an entry takes, besides its path.
 const ENTRY: u64 = 128;
 
 type Rows = Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>;
 
-/// Where each content is found, as the base and the plan say. A copy verifies what it reads.
+/// Where each content is, according to the base and the plan. The copy verifies what it reads.
 pub(crate) struct Contents {
     known: HashMap<Digest, Known>,
     /// The base's rows, until they are read.
     base: Option<Rows>,
-    /// Bytes that were to be brought so far.
+    /// The bytes to be pulled so far.
     pulled: u64,
     held: u64,
     most: u64,
-    /// Smaller files are not kept: where there are too many, the large ones count.
+    /// Smaller files are not kept: if there are too many, the large ones are more useful.
     least: u64,
 }
 
@@ -39,20 +39,20 @@ struct Known {
 /// A file to copy from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// It is in the mount.
+    /// A file in the mount.
     Here(TreePath),
-    /// It comes with the same download.
+    /// A file of the same pull.
     Coming(TreePath),
 }
 
 impl Contents {
-    /// Begins, with the rows of the base and the bytes of memory that the whole download may take.
+    /// Starts with the rows of the base, and the memory that the whole pull may take, in bytes.
     pub(crate) fn new(base: Rows, memory: u64) -> Self {
         Self { known: HashMap::new(), base: Some(base), pulled: 0, held: 0, most: memory / KNOWN, least: 1 }
     }
 
-    /// Returns where the content of a file that is to be brought is found. Where it is nowhere, the file itself
-    /// counts from then on as one that comes.
+    /// Returns where the content of a file is. If it is nowhere, the file itself counts from then on as a
+    /// source that will arrive.
     pub(super) fn find(&mut self, path: &TreePath, entry: &Entry) -> io::Result<Option<Source>> {
         let Node::File { size, digest } = &entry.node else { return Ok(None) };
         if *size < self.least {
@@ -86,7 +86,7 @@ impl Contents {
         Ok(())
     }
 
-    /// Keeps where a content is; what is in the mount is better than what comes.
+    /// Notes where a content is. A file in the mount is preferred to one that will arrive.
     fn keep(&mut self, digest: Digest, known: Known) {
         self.held += known.weight();
         if let Some(before) = self.known.insert(digest, known) {
@@ -135,10 +135,10 @@ mod tests {
         let mut find = |path: &str, content, size| contents.find(&at(path), &file(content, size)).unwrap();
         assert_eq!(find("a", 1, 10), None);
         assert_eq!(find("b", 1, 10), Some(Source::Coming(at("a"))));
-        // The base is read only now.
+        // Only now is the base read.
         assert_eq!(find("c", 2, BEFORE_BASE), Some(Source::Here(at("old"))));
         assert_eq!(find("empty", 3, 0), None);
-        // What fails is planned once more by the next pull: a file is not its own source.
+        // A failed file is planned again by the next pull. A file is never its own source.
         assert_eq!(find("a", 1, 10), None);
     }
 

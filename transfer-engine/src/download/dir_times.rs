@@ -1,11 +1,11 @@
-//! The times that directories have after a download.
+//! The times of directories after a pull.
 //!
-//! A directory that the tree lists has the time of its entry. One that is implied has the newest time of the files,
-//! links and listed directories directly in it; if only implied directories are in it, the newest of theirs. So the
-//! same snapshot gives the same times on every machine. A time is set once everything that comes into the directory
-//! is there. A directory in which the download changed nothing keeps its time.
+//! A directory that the tree lists has the time of its entry. An implied directory has the newest time of the
+//! files, links and listed directories directly in it; if it has only implied directories, the newest of
+//! theirs. So the same snapshot gives the same times on every machine. The time is set when everything in the
+//! directory has arrived. A directory in which the pull changed nothing keeps its time.
 //!
-//! What is kept in memory: the directories above the path that the plan has come to, and those in which something is
+//! Memory is needed for the directories above the plan's current path, and for those in which something is
 //! still to change.
 
 use std::collections::{HashMap, HashSet};
@@ -17,29 +17,29 @@ use policy_core::{Entry, Timestamp, TreePath};
 use crate::local::{MountDir, set_times};
 use crate::state::hash_path;
 
-/// Follows a plan, and says which directory gets which time once nothing more comes into it.
+/// Follows a plan, and determines when each directory gets its time.
 #[derive(Debug, Default)]
 pub(super) struct DirTimes {
-    /// The directories that hold the last path, from the root down.
+    /// The directories above the last path, from the root down.
     open: Vec<Open>,
     due: HashMap<TreePath, Due>,
     ready: Vec<(TreePath, Timestamp)>,
     root: Option<Timestamp>,
-    /// Directories in which an earlier download that was cut short changed something, as hashes.
+    /// Hashes of directories in which an earlier, interrupted pull changed something.
     again: HashSet<u64>,
 }
 
-/// A directory of which not all paths were seen yet.
+/// A directory whose paths were not all seen yet.
 #[derive(Debug)]
 struct Open {
     path: TreePath,
     /// The time of its own entry.
     listed: Option<Timestamp>,
-    /// The newest time of what is directly in it, but for implied directories.
+    /// The newest time of what is directly in it, except for implied directories.
     newest: Option<Timestamp>,
     /// The newest time of the implied directories in it.
     newest_dir: Option<Timestamp>,
-    /// Whether it was in the mount before.
+    /// Whether the mount had it before.
     stood: bool,
     /// Whether the context has it.
     stays: bool,
@@ -48,35 +48,35 @@ struct Open {
 /// A directory in which something is to change.
 #[derive(Debug, Default)]
 struct Due {
-    /// Changes that are still to come, in it or in a directory that is in it.
+    /// Changes that are still to come, directly in it or in one of its directories.
     coming: u64,
-    /// Whether something directly in it was changed.
+    /// Whether something directly in it changed.
     changed: bool,
-    /// Whether something further below was changed.
+    /// Whether something further below changed.
     changed_below: bool,
-    /// Whether it was given its mode and the time of its entry.
+    /// Whether it already has its mode and the time of its entry.
     made: bool,
     seen: Option<Seen>,
 }
 
-/// What is known of a directory when all of its paths were seen.
+/// The facts about a directory when all of its paths were seen.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     time: Option<Timestamp>,
     is_listed: bool,
-    /// Whether its time is only that of the directories in it.
+    /// Whether its time depends only on the directories in it.
     by_dirs: bool,
-    /// Whether it comes or goes, which changes the directory that holds it.
+    /// Whether it is created or removed, which changes its parent.
     comes_or_goes: bool,
 }
 
 impl DirTimes {
-    /// Begins, with the directories in which an earlier download may not have come to set the time.
+    /// Starts with the directories whose times an earlier pull may not have set.
     pub(super) fn new(again: HashSet<u64>) -> Self {
         Self { again, ..Self::default() }
     }
 
-    /// Takes note of a path; paths come in tree order. `dir_stood` says whether the mount has a directory there,
+    /// Notes a path; paths come in tree order. `dir_stood` says whether the mount has a directory there,
     /// `leaf_stood` whether it has a file or link.
     pub(super) fn see(&mut self, path: &TreePath, dir_stood: bool, leaf_stood: bool, there: Option<&Entry>) {
         let is_dir = dir_stood || there.is_some_and(Entry::is_dir);
@@ -96,7 +96,7 @@ impl DirTimes {
         }
     }
 
-    /// Takes note of the times of what takes no part, but lies beside what does.
+    /// Notes the times of paths that do not take part but are beside paths that do.
     pub(super) fn see_beside(&mut self, beside: impl IntoIterator<Item = (TreePath, Timestamp)>) {
         for (path, time) in beside {
             self.enter(&path.parent().unwrap_or_default());
@@ -106,7 +106,7 @@ impl DirTimes {
         }
     }
 
-    /// Leaves the directories that do not hold `dir`, and enters those that lead to it.
+    /// Leaves the directories that do not contain `dir`, and enters those that lead to it.
     fn enter(&mut self, dir: &TreePath) {
         while self.open.last().is_some_and(|last| !dir.is_within(&last.path)) {
             self.leave();
@@ -151,12 +151,12 @@ impl DirTimes {
         self.complete(dir.path);
     }
 
-    /// Says that something is to change at `path`: a directory itself, or something in one.
+    /// Notes that something is to change at `path`: the directory itself, or something in a directory.
     pub(super) fn expect(&mut self, path: &TreePath, is_dir: bool) {
         self.due.entry(changing(path, is_dir)).or_default().coming += 1;
     }
 
-    /// Says what came of that.
+    /// Notes that the change is done, or has failed.
     pub(super) fn ended(&mut self, path: &TreePath, is_dir: bool, is_done: bool) {
         let dir = changing(path, is_dir);
         let Some(due) = self.due.get_mut(&dir) else { return };
@@ -166,7 +166,7 @@ impl DirTimes {
         self.complete(dir);
     }
 
-    /// Lets a directory have its time if nothing more comes into it, and then perhaps those that hold it.
+    /// Sets a directory's time as ready if nothing more changes in it, and then checks its parents.
     fn complete(&mut self, mut path: TreePath) {
         loop {
             let is_complete = |due: &Due| due.coming == 0 && due.seen.is_some();
@@ -201,22 +201,23 @@ impl DirTimes {
         }
     }
 
-    /// Says that all paths were seen, or as many as there will be.
+    /// Notes that there are no more paths.
     pub(super) fn end(&mut self) {
         while !self.open.is_empty() {
             self.leave();
         }
     }
 
-    /// Returns the directories that can have their times now, but for the mount itself.
+    /// Returns the directories whose times can be set now, except for the mount itself.
     pub(super) fn take_ready(&mut self) -> Vec<(TreePath, Timestamp)> {
         take(&mut self.ready)
     }
 
-    /// Returns what is left, and the time of the mount itself: nothing more comes.
+    /// Returns the remaining directories, and the time of the mount itself, at the end.
     pub(super) fn finish(&mut self) -> (Vec<(TreePath, Timestamp)>, Option<Timestamp>) {
         self.end();
-        // What was still to come does not come any more. What is below first, as it counts for what is above.
+        // Outstanding changes will not come any more. Deeper directories come first, because their times
+        // count for those above.
         let mut left: Vec<TreePath> = self.due.keys().cloned().collect();
         left.sort_unstable();
         while let Some(path) = left.pop() {
@@ -236,12 +237,12 @@ impl Open {
     }
 }
 
-/// The directory that is changed by what happens at `path`.
+/// Returns the directory that a change at `path` modifies.
 fn changing(path: &TreePath, is_dir: bool) -> TreePath {
     if is_dir { path.clone() } else { path.parent().unwrap_or_default() }
 }
 
-/// Sets the times of directories. One that can't be given its time, or is gone, is left as it is.
+/// Sets the times of directories. Those that are gone or can't be changed are skipped.
 pub(super) fn set_all(dir: &MountDir, times: &[(TreePath, Timestamp)]) {
     for (path, time) in times {
         let set = || -> io::Result<()> {
@@ -273,20 +274,20 @@ mod tests {
         Entry { node, mode: 0o644, mtime: at(secs), uploaded: 0 }
     }
 
-    /// A row of a plan: the path, the time in the context, whether the mount has it, what happens.
+    /// A row of a plan: the path, its time in the context, whether the mount has it, and what happens.
     type Row<'a> = (&'a str, Option<i64>, bool, Act);
 
     #[derive(Clone, Copy, PartialEq)]
     enum Act {
         Nothing,
-        /// It is brought or removed.
+        /// It is pulled or removed.
         Done,
         Fails,
-        /// It is done when everything else is.
+        /// It is done after everything else.
         Late,
     }
 
-    /// Returns the times that are set; a path that ends in `/` is a listed directory.
+    /// Returns the times that are set. A path that ends in `/` is a listed directory.
     fn set(rows: &[Row<'_>]) -> Vec<(String, i64)> {
         let mut times = DirTimes::default();
         let mut late = Vec::new();
@@ -360,7 +361,7 @@ mod tests {
     #[test]
     fn a_listed_directory_has_the_time_of_its_entry() {
         use Act::{Done, Nothing};
-        // One that is made gets it with its mode.
+        // A new directory gets its time together with its mode.
         let rows = [("a/", Some(2), false, Done), ("a/x", Some(7), false, Done)];
         assert_eq!(set(&rows), expected(&[("", 2)]));
         let rows =

@@ -1,9 +1,9 @@
-//! An archive that was brought: what is in it comes out beside it, once.
+//! Extracts an archive that was pulled into a directory beside it, once.
 //!
-//! It is decoded in the staging directory, and what came out is moved to its place when all of it is there:
-//! a folder of its own with one rename, noted before and after, so that a crash leaves either none of it or
-//! all; into the archive's own folder member by member, which the next download goes on with. The archive
-//! itself is removed last.
+//! The archive is extracted in the staging directory, and the complete result is moved to its place. If it
+//! gets a directory of its own, that is one rename, noted before and after, so that after a crash either none
+//! or all of it is there. If it goes into the archive's own directory, it is moved member by member, and the
+//! next pull continues after a crash. The archive itself is removed last.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -23,44 +23,44 @@ use crate::local::{
 use crate::plan::Filter;
 use crate::state::{Archive, ArrivalRow, Arriving, BaseRow, Change};
 
-/// An archive that stands in the mount, as it was brought.
+/// An archive in the mount, as it was pulled.
 #[derive(Debug, Clone)]
 pub(super) struct PulledArchive {
     pub(super) row: BaseRow,
     pub(super) print: Fingerprint,
 }
 
-/// What became of an archive.
+/// What happened to an archive.
 pub(super) enum Fate {
-    /// All of it is out, but for what was left out.
+    /// It was extracted, except for members that were left out.
     Out(Box<Out>),
-    /// It is none, but for its name.
+    /// It is not an archive, despite its name.
     NoArchive,
-    /// It is not there any more as it was brought, or somebody else has just extracted it.
+    /// It has changed or is gone since it was pulled, or a fetch has just extracted it.
     Left,
-    /// The name of its folder is taken by something that may go.
+    /// The name of its directory is taken by something that may still be deleted.
     Later,
-    /// The download was told to stop.
+    /// The pull was stopped.
     Stopped,
-    /// It is left as it is, because of what is in it.
+    /// It was not extracted because of its content.
     Refused(String),
-    /// It is left as it is, because the machine did not do what was asked.
+    /// It was not extracted because of a local error.
     Failed(Trouble),
 }
 
-/// What came out of an archive.
+/// The result of an extraction.
 pub(super) struct Out {
     pub(super) into: TreePath,
     pub(super) extracted: Extracted,
     /// Members that were left out because something else is in their place.
     pub(super) left_out: LeftOut,
-    /// Why the archive itself is still there, though the policy drops it.
+    /// Why the archive itself is still there, although the policy deletes it.
     pub(super) stays: Option<Trouble>,
 }
 
 type Done<T> = Result<T, Stop>;
 
-/// Why an extraction does not go on.
+/// Why an extraction ends early.
 enum Stop {
     Fate(Fate),
     Error(io::Error),
@@ -76,8 +76,8 @@ fn failed<T>(what: &str, e: &io::Error) -> Done<T> {
     Err(Stop::Fate(Fate::Failed(Trouble::local(what, e))))
 }
 
-/// Extracts an archive. One whose folder is in the way of nothing but what may still be deleted waits for
-/// that, unless it `waited` already.
+/// Extracts an archive. If only something that may still be deleted is in the way of its directory, the
+/// archive waits for the deletions, unless it `waited` already.
 pub(super) async fn extract(
     applying: &Applying<'_>,
     stagings: &Arc<Stagings>,
@@ -88,7 +88,7 @@ pub(super) async fn extract(
     if !done.insert(pulled.row.path.clone()) {
         return Ok((pulled, Fate::Left));
     }
-    // What comes out is beside it, and so on the same file system.
+    // The result goes beside the archive, and so to the same file system.
     let fate = match stagings.of(&pulled.row.path) {
         Ok(staging) => {
             run(applying, &Places { stagings: stagings.clone(), staging }, &pulled, waited).await?
@@ -101,12 +101,12 @@ pub(super) async fn extract(
     Ok((pulled, fate))
 }
 
-/// Where what comes out is put first.
+/// The staging directories for the extraction.
 #[derive(Clone)]
 struct Places {
     /// On the archive's own file system.
     staging: Arc<Staging>,
-    /// On those that begin below its folder, too.
+    /// On file systems that begin below the archive's directory as well.
     stagings: Arc<Stagings>,
 }
 
@@ -117,7 +117,7 @@ async fn run(
     waited: bool,
 ) -> Result<Fate, Error> {
     if let Archive::Extracted { at, .. } = &pulled.row.archive {
-        // Only its removal was missing.
+        // Only the removal of the archive was missing.
         let job = Job::new(applying, places, pulled, pulled.row.path.clone());
         let at = at.clone();
         return blocking(applying, move || job.remove(at)).await;
@@ -166,7 +166,7 @@ async fn run(
     blocking(applying, move || job.place_folder(decoded)).await
 }
 
-/// Trouble with one archive's place is no trouble of the others.
+/// A local error with one archive does not affect the others.
 fn failed_here(e: Error) -> Result<Fate, Error> {
     match e {
         Error::Local { .. } if !e.is_damaged_state() => Ok(Fate::Failed(Trouble::from(&e))),
@@ -193,7 +193,7 @@ async fn blocking_done<T: Send + 'static>(
     }
 }
 
-/// What an archive held, in staging.
+/// An extracted archive in staging.
 struct Decoded {
     staged: StagedDir,
     extracted: Extracted,
@@ -209,7 +209,7 @@ struct Job {
     limits: crate::extract::ExtractLimits,
     stop: tokio_util::sync::CancellationToken,
     pulled: PulledArchive,
-    /// The folder that the members come into.
+    /// The directory for the members.
     into: TreePath,
 }
 
@@ -232,7 +232,7 @@ impl Job {
         &self.pulled.row.path
     }
 
-    /// Decodes the archive into a directory in staging.
+    /// Extracts the archive into a directory in staging.
     fn decode(&self) -> Done<Decoded> {
         let (file, stat) = match self.dir.open_file(self.path()) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Stop::Fate(Fate::Left)),
@@ -240,7 +240,7 @@ impl Job {
             Ok(opened) => opened,
         };
         if !Fingerprint::of(&stat).same_but_moved(&self.pulled.print) {
-            // It is the user's own now.
+            // The user has changed it, so it is the user's now.
             return Err(Stop::Fate(Fate::Left));
         }
         let mut begin = [0; ArchiveKind::BEGIN];
@@ -278,7 +278,7 @@ impl Job {
         }
     }
 
-    /// Whether a member takes part in the sync where it comes out.
+    /// Whether a member would be in scope where it is extracted to.
     fn keeps(&self, member: &TreePath, is_dir: bool) -> bool {
         let Some(path) = member.rebase(&TreePath::root(), &self.into) else { return false };
         let is_ours = path.components().any(is_staging_name);
@@ -287,10 +287,10 @@ impl Job {
             && self.filter.in_scope(&path, is_dir)
     }
 
-    /// Puts the members into a folder of their own.
+    /// Puts the members into a directory of their own.
     fn place_folder(&self, Decoded { staged, extracted }: Decoded) -> Done<Fate> {
         let done = self.put_folder(&staged, extracted);
-        // What could not be noted is told by what is in staging.
+        // If the journal is incomplete, the staging directory has to show what happened.
         if !matches!(done, Ok(Fate::Out(_))) && !self.arriving.is_torn() {
             self.staging.discard_dir(&staged);
         }
@@ -299,7 +299,7 @@ impl Job {
 
     fn put_folder(&self, staged: &StagedDir, extracted: Extracted) -> Done<Fate> {
         if extracted.members == 0 && extracted.left_out_total > 0 {
-            // Nothing of it is in scope: an empty folder is no use.
+            // Nothing of it is in scope, and an empty directory is of no use.
             self.staging.discard_dir(staged);
             self.note(Archive::Extracted { at: None, drop: false })?;
             return Ok(self.out(extracted, LeftOut::default(), None));
@@ -336,8 +336,8 @@ impl Job {
         Ok(self.out(extracted, LeftOut::default(), stays))
     }
 
-    /// Puts the members into the archive's own folder. `spoken_for` are those at whose place the context has
-    /// something that is still to come, and whether it is the same.
+    /// Puts the members into the archive's own directory. `spoken_for` lists the members at whose paths the
+    /// context has something pending, and whether it is the same.
     fn place_members(&self, decoded: Decoded, spoken_for: &[(TreePath, bool)]) -> Done<Fate> {
         let Decoded { staged, extracted } = decoded;
         let placing = Placing { dir: &self.dir, stagings: &self.stagings };
@@ -357,7 +357,7 @@ impl Job {
         Fate::Out(Box::new(Out { into: self.into.clone(), extracted, left_out, stays }))
     }
 
-    /// Whether the archive itself goes: not if a part of it is nowhere else.
+    /// Whether the archive itself is deleted: not if some of its content is nowhere else.
     fn drops(&self, extracted: &Extracted) -> bool {
         self.filter.extract.as_ref().is_some_and(|e| e.delete_src_file) && extracted.left_out_total == 0
     }
@@ -369,7 +369,7 @@ impl Job {
         }
     }
 
-    /// Removes the archive, once what came out of it is safe; says why if it can't.
+    /// Removes the archive, when its content is durable. Returns why if it can't.
     fn drop_source(&self, at: Option<&TreePath>) -> Done<Option<Trouble>> {
         let removed = self.staging.sync().map_err(InstallError::Io).and_then(|()| {
             let parent = self.dir.parent(self.path())?;
@@ -377,7 +377,7 @@ impl Job {
             self.staging.remove(&parent, self.path(), &self.pulled.print)
         });
         match removed {
-            // Changed in the meantime, it is the user's own.
+            // If it has changed meanwhile, it is the user's now.
             Ok(()) | Err(InstallError::Changed) => {
                 self.note(Archive::Extracted { at: at.cloned(), drop: false })?;
                 Ok(None)

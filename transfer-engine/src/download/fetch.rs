@@ -1,4 +1,4 @@
-//! Bringing files: ranges of packs become verified files in staging, and those take their places.
+//! Fetches files: ranges of packs become verified files in staging, which are then put in place.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -24,42 +24,43 @@ use crate::packing::{BlockNeeds, Need, PackRange, plan_ranges, verified};
 use crate::state::{Arriving, Lane};
 use crate::store::{MAX_RANGE, Store};
 
-/// A chunk of this many bytes is written out at once.
+/// The writeback of a chunk of at least this many bytes is started at once.
 const WORTH_WRITING_OUT: usize = 128 << 10;
 
-/// Ranges of one fetch that wait for a permit: so many that a fetch that was begun later comes after them.
+/// How many ranges of one fetch wait for a permit. They are queued, so a fetch that started later gets its
+/// permits later.
 const QUEUED: usize = 64;
 
-/// Returns buffers for the ranges of one download.
+/// Returns buffers for the ranges of one pull.
 pub(crate) fn range_buffers() -> Buffers {
     Buffers::new(MAX_RANGE as usize)
 }
 
-/// Brings files into one mount.
+/// Fetches files into one mount.
 pub(crate) struct Fetcher<'a> {
     pub(crate) store: &'a Store,
     pub(crate) dir: MountDir,
     pub(crate) staging: Arc<Stagings>,
-    /// A permit for each range that may be under way, of all that is fetched together: what was begun first is
-    /// asked for first.
+    /// A permit for each range in flight, shared by all fetches. Ranges are requested in the order in which
+    /// their fetches started.
     pub(crate) ranges: Semaphore,
-    /// What ranges of long files are read into.
+    /// Buffers for ranges of long files.
     pub(crate) buffers: Buffers,
-    /// What was fetched last.
+    /// Recently fetched ranges.
     pub(crate) recent: Arc<Mutex<Recent>>,
     pub(crate) monitor: &'a dyn Monitor,
     pub(crate) progress: Mutex<Progress>,
-    /// What a user can do about a path that failed, where it is worth to try it again.
+    /// The hint for a path that failed, if a retry may help.
     pub(crate) hint: &'static str,
-    /// What shares the mount, and as whom.
+    /// The shared state of the mount's pulls, and the kind of this pull.
     pub(crate) sharing: Option<(Arc<Arriving>, Lane)>,
-    /// Ends it early: what is ready by then is put in place.
+    /// Stops the fetch early. Files that are complete by then are put in place.
     pub(crate) stop: CancellationToken,
 }
 
 impl Fetcher<'_> {
-    /// Brings a number of items together: fetched in few requests, made durable with one call, then put in
-    /// place one after the other.
+    /// Pulls several items together: fetched with few requests, made durable with one call, then put in place
+    /// one after the other.
     pub(crate) async fn fetch(&self, items: Vec<Item>) -> Result<Fetched, Error> {
         let items = Arc::new(items);
         let slots: Slots = Arc::new(
@@ -76,7 +77,7 @@ impl Fetcher<'_> {
         let (dir, staging, sharing) = (self.dir.clone(), self.staging.clone(), self.sharing.clone());
         let stopped = fetched.is_err() || self.stop.is_cancelled();
         if stopped {
-            // What was being written is written to its end, though nobody waits for it any more.
+            // Running writes go on to their end, even if nobody waits for them.
             self.dir.quiet().await;
         }
         let placed = {
@@ -99,7 +100,7 @@ impl Fetcher<'_> {
         self.dir.blocking(job).await.map_err(lost)
     }
 
-    /// Begins the files of which chunks are here already, and says which chunks those are.
+    /// Creates the files for which some chunks are known locally, and returns which chunks those are.
     async fn begin_known(&self, items: &Arc<Vec<Item>>, slots: &Slots) -> Result<Vec<Vec<bool>>, Error> {
         if !items.iter().any(Item::may_be_here) {
             return Ok(Vec::new());
@@ -160,7 +161,7 @@ impl Fetcher<'_> {
         let mut needs = needs.collect();
         let mut ranges = lock(&self.recent).split(&mut needs);
         ranges.extend(plan_ranges(needs));
-        // What a long file is made of is hardly needed again.
+        // The ranges of a long file are hardly needed again.
         let keeps = items.iter().all(|item| item.entry.entry.size() <= LONG);
         futures::stream::iter(ranges)
             .map(|range| self.fetch_range(range, keeps, items, slots).boxed())
@@ -169,7 +170,7 @@ impl Fetcher<'_> {
             .await
     }
 
-    /// Fetches one range, unless its bytes are there, and writes what it holds. What fails its digest is fetched
+    /// Fetches one range, unless it was kept, and writes its chunks. Blocks whose digest is wrong are fetched
     /// once more.
     async fn fetch_range(
         &self,
@@ -182,7 +183,7 @@ impl Fetcher<'_> {
         if let Some((arriving, Lane::All)) = &self.sharing {
             arriving.nobody_asks().await;
         }
-        // Not before its turn: bytes that wait would outlive the bound on what is kept.
+        // The kept bytes are taken only now, because waiting fetches would keep them beyond the limit.
         let mut recent = lock(&self.recent).get(range.pack, range.start..range.end);
         let mut blocks = Arc::new(range.blocks);
         let mut fetched = 0;
@@ -191,14 +192,14 @@ impl Fetcher<'_> {
                 Some(bytes) => bytes,
                 None => {
                     fetched += 1;
-                    // What is kept would keep a whole buffer.
+                    // A kept range would keep a whole buffer.
                     let buffers = (!keeps).then_some(&self.buffers);
                     self.store.get_range_into(buffers, range.pack, range.start, range.end).await
                 }
             };
             let bytes = match bytes {
                 Ok(bytes) => bytes,
-                // One object that is gone or too short spoils its files, not the others.
+                // A missing or truncated object fails its own files, but not others.
                 Err(e) if is_about_the_object(&e) => {
                     for need in blocks.iter().flat_map(|b| &b.needs) {
                         lock(&slots[need.item]).failed.get_or_insert_with(|| Failure::Store(chain(&e)));
@@ -261,20 +262,20 @@ impl Fetcher<'_> {
     }
 }
 
-/// What became of the items of one fetch.
+/// The results of one fetch.
 pub(crate) struct Fetched {
     items: Arc<Vec<Item>>,
     outcomes: Vec<Applied>,
 }
 
 impl Fetched {
-    /// Returns each item with what became of it.
+    /// Returns each item with its result.
     pub(crate) fn each(&self) -> impl Iterator<Item = (&Item, Applied)> {
         self.items.iter().zip(self.outcomes.iter().copied())
     }
 }
 
-/// Whether an error says something about one object, and not about the way to the store.
+/// Whether an error concerns a single object, and not the connection to the store.
 fn is_about_the_object(e: &Error) -> bool {
     matches!(e, Error::Corrupt { .. } | Error::Store { source: object_store::Error::NotFound { .. }, .. })
 }
@@ -283,11 +284,11 @@ fn is_about_the_object(e: &Error) -> bool {
 struct Written {
     files: u64,
     bytes: u64,
-    /// Blocks whose content is not what it should be, by index.
+    /// The indexes of blocks with wrong content.
     bad: Vec<usize>,
 }
 
-/// Unpacks the blocks of a range and writes each chunk that is wanted to its file, once it is verified.
+/// Unpacks the blocks of a range, and writes each wanted chunk to its file after verifying it.
 fn write_blocks(
     bytes: &Bytes,
     start: u64,
@@ -309,7 +310,7 @@ fn write_blocks(
             written.bad.push(index);
             continue;
         };
-        // All chunks first: then a block is written whole or not at all, and can be fetched again.
+        // All chunks are verified first. So a block is written whole or not at all, and can be fetched again.
         let Some(chunks) = all_verified(raw, needs) else {
             written.bad.push(index);
             continue;
@@ -331,7 +332,8 @@ fn write_blocks(
     written
 }
 
-/// Returns the chunks of a block. One that is needed many times, such as that of zeros, is hashed once.
+/// Returns the chunks of a block. A chunk that is needed many times in a row, such as one of zeros, is hashed
+/// once.
 fn all_verified<'a>(raw: &'a [u8], needs: &[Need]) -> Option<Vec<&'a [u8]>> {
     let mut last: Option<(ChunkRef, &[u8])> = None;
     let chunks = needs.iter().map(|need| match last {
@@ -345,7 +347,7 @@ fn all_verified<'a>(raw: &'a [u8], needs: &[Need]) -> Option<Vec<&'a [u8]>> {
     chunks.collect()
 }
 
-/// Writes a chunk; true if it was the file's last.
+/// Writes a chunk; true if it was the file's last one.
 fn write_chunk(
     slot: &mut Slot,
     need: &Need,
@@ -360,8 +362,8 @@ fn write_chunk(
     };
     slot.ends_in_hole |= write_sparse(&new.file, chunk, need.at, !slot.is_resumed)?;
     if chunk.len() >= WORTH_WRITING_OUT {
-        // The disk begins with it, or it would have everything to do at the end, when everybody waits. Linux
-        // writes out at once what it is told that nobody needs. It is made durable in any case.
+        // The disk should start writing now, or all writes would come at the end, when everything waits for
+        // them. On Linux, this call starts the writeback at once. The data is made durable later in any case.
         let _ =
             rustix::fs::fadvise(&new.file, need.at, NonZeroU64::new(chunk.len() as u64), Advice::DontNeed);
     }
@@ -369,7 +371,7 @@ fn write_chunk(
     seal_if_whole(slot, item, staging)
 }
 
-/// Makes a file ready to be put in place once nothing of it is missing; true if it is.
+/// Prepares a complete file for being put in place; true if it is complete.
 fn seal_if_whole(slot: &mut Slot, item: &Item, staging: &Stagings) -> io::Result<bool> {
     if slot.left > 0 {
         return Ok(false);

@@ -1,7 +1,7 @@
-//! Where the members of an archive come out, as far as the context has a say in it.
+//! Where an archive is extracted to, as far as the context affects it.
 //!
-//! What the context holds and the mount does not yet is as much in the way as what is there: otherwise the
-//! outcome would depend on what arrives first.
+//! What the context has and the mount has not pulled yet is in the way just like an existing file. Otherwise
+//! the result would depend on what arrives first.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,18 +18,19 @@ use crate::format::TreeEntry;
 use crate::local::MountDir;
 use crate::tree::Tree;
 
-/// Ends the name of a folder that can't have the archive's own.
+/// The suffix of a directory that can't have the archive's own name.
 const SUFFIX: &str = ".extracted";
 
-/// The folder for what is in an archive.
+/// The directory for an archive's content.
 pub(super) enum Folder {
     At(TreePath),
-    /// Its name is taken by what a deletion may still remove.
+    /// Its name is taken by something that may still be deleted.
     Later,
 }
 
-/// Finds the folder that an archive comes out into: it is named as the archive without its suffix; if that
-/// name is taken, as the archive, in whose place it comes; if this has to stay, the name gets a suffix.
+/// Finds the directory for an archive's content. It is named like the archive without its suffix. If that
+/// name is taken, it is named like the archive, which it replaces. If the archive has to stay, the name gets
+/// a suffix.
 pub(super) async fn find_folder(
     applying: &Applying<'_>,
     archive: &TreePath,
@@ -45,7 +46,7 @@ pub(super) async fn find_folder(
             Some(_) => {}
         }
     }
-    // Where the context keeps the archive, a folder can't be in its place.
+    // If the context keeps the archive, a directory can't replace it.
     let drops = applying.filter.extract.as_ref().is_some_and(|e| e.delete_src_file);
     if drops && applying.drops_deleted {
         return Ok(Folder::At(archive.clone()));
@@ -53,7 +54,7 @@ pub(super) async fn find_folder(
     Ok(Folder::At(next_folder(applying, archive).await?))
 }
 
-/// Finds a folder for an archive that keeps its name.
+/// Finds a directory for an archive that has to stay.
 pub(super) async fn next_folder(applying: &Applying<'_>, archive: &TreePath) -> Result<TreePath, Error> {
     let cannot = |e| Error::local("find a folder beside", applying.dir.show(archive), e);
     for number in 1..1000 {
@@ -70,7 +71,7 @@ pub(super) async fn next_folder(applying: &Applying<'_>, archive: &TreePath) -> 
     Err(cannot(io::ErrorKind::AlreadyExists.into()))
 }
 
-/// Whether the context has something at `folder`, or another archive that comes first and would take it.
+/// Whether the context has something at `folder`, or another archive that would take that name first.
 async fn is_claimed(
     applying: &Applying<'_>,
     folder: &TreePath,
@@ -102,8 +103,8 @@ async fn is_claimed(
     Ok(false)
 }
 
-/// Returns the members in `staged`, by their paths below it, at whose place in `into` the context has
-/// something that is still to come, and whether that is the same.
+/// Returns the members in `staged`, by their paths below it, at whose paths in `into` the context has
+/// something pending, and whether it is the same.
 pub(super) async fn spoken_for(
     applying: &Applying<'_>,
     staged: &MountDir,
@@ -140,7 +141,7 @@ pub(super) async fn spoken_for(
         let clashes = applying.dir.blocking(clashes).await.map_err(|e| cannot(io::Error::from(e)))?;
         for (path, same) in clashes.map_err(cannot)? {
             match found.last_mut() {
-                // A file at whose place the context has a whole directory.
+                // A file at whose path the context has a whole directory.
                 Some((last, last_same)) if path.is_within(last) => *last_same &= same,
                 _ => found.push((path, same)),
             }
@@ -149,7 +150,7 @@ pub(super) async fn spoken_for(
     Ok(found)
 }
 
-/// Finds the member that can't stand beside an entry of the context, where the mount has nothing yet.
+/// Finds the member that conflicts with an entry of the context, if the mount has nothing there yet.
 fn clash(
     staged: &MountDir,
     dir: &MountDir,
@@ -170,7 +171,7 @@ fn clash(
         }
     }
     if entry.entry.is_dir() || dir.stat(&entry.path)?.is_some() {
-        // Directories come together; what is here already is looked at when the members are put beside it.
+        // Directories are merged. What is in the mount already is checked when the members are put there.
         return Ok(None);
     }
     let same = match &entry.entry.node {

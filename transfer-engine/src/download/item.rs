@@ -1,4 +1,4 @@
-//! A file that is to be brought, and what becomes of it.
+//! A file to be pulled, and the result.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use crate::local::{Expected, Fingerprint, NewFile, Staged};
 use crate::monitor::Action;
 use crate::state::BaseRow;
 
-/// A file above this is brought on its own, piece by piece.
+/// Files above this size are fetched on their own, piece by piece.
 pub(crate) const LONG: u64 = 4 << 20;
-/// Something to be brought.
+/// A file to be pulled.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) path: TreePath,
@@ -20,19 +20,20 @@ pub(crate) struct Item {
     pub(crate) expected: Expected,
     /// A file of the mount that may have the same content.
     pub(crate) source: Option<TreePath>,
-    /// The log and journal that an older version of this database has beside it: they go right before it comes.
+    /// The log and journal that belong to an older version of this database. They are removed right before it
+    /// is put in place.
     pub(crate) clears: Vec<(TreePath, Fingerprint)>,
     pub(crate) told: Told,
 }
 
 impl Item {
-    /// Whether some of its chunks may be here already.
+    /// Whether some of its chunks may be available locally.
     pub(super) fn may_be_here(&self) -> bool {
         self.entry.entry.size() > LONG || self.source.is_some()
     }
 }
 
-/// What is told and remembered of a step once it is done.
+/// What to report and note when a step is done.
 #[derive(Debug, Clone)]
 pub(crate) struct Told {
     /// The path that was decided; a conflict copy is put elsewhere.
@@ -40,40 +41,40 @@ pub(crate) struct Told {
     pub(crate) action: Action,
     pub(crate) reason: Reason,
     pub(crate) size: u64,
-    /// The base's row from then on.
+    /// The base's row afterwards.
     pub(crate) row: Option<BaseRow>,
-    /// Where the context's version is kept.
+    /// The path of the conflict copy.
     pub(crate) copy: Option<TreePath>,
 }
 
-/// What became of a path.
+/// The result for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// It was not touched, and the base stays as it is.
+    /// It was not touched, and the base does not change.
     Failed,
-    /// It was left to somebody else, or to another time.
+    /// It was left to another pull.
     Left,
-    /// Something else came to be there while it was on its way, and stays.
+    /// Something else appeared at the path meanwhile, and stays.
     Taken,
-    /// Its directory was removed while it was still to come: it is neither brought nor deleted.
+    /// Its directory was removed meanwhile. It is neither pulled nor deleted.
     Withheld,
-    /// It is in place, and this is its stat.
+    /// It is in place, with this fingerprint.
     Installed(Fingerprint),
-    /// A directory stands.
+    /// A directory exists.
     Made,
-    /// It is gone.
+    /// It was removed.
     Removed,
 }
 
-/// A file on its way.
+/// A file that is being fetched.
 #[derive(Default)]
 pub(super) struct Slot {
     pub(super) file: Option<NewFile>,
-    /// Whether something may be in the file that is not of this download.
+    /// Whether the file may have content that this pull did not write.
     pub(super) is_resumed: bool,
-    /// Whether the file may have to be made as long as it should be.
+    /// Whether the file may have to be extended to its full length.
     pub(super) ends_in_hole: bool,
-    /// Chunks that are still missing.
+    /// The number of missing chunks.
     pub(super) left: usize,
     pub(super) staged: Option<Staged>,
     pub(super) failed: Option<Failure>,

@@ -1,4 +1,4 @@
-//! What a download has under way: windows that are fetched, and beside them one archive that is extracted.
+//! The running jobs of a pull: windows that are fetched, and one archive that is extracted.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::local::Stagings;
 use crate::monitor::Phase;
 
-/// What is under way at once: windows being fetched, and one archive being extracted.
+/// The running jobs: windows that are fetched, and one archive that is extracted.
 pub(super) struct Jobs<'a> {
     applying: &'a Applying<'a>,
     fetcher: &'a Fetcher<'a>,
@@ -25,7 +25,7 @@ pub(super) struct Jobs<'a> {
     running: FuturesUnordered<BoxFuture<'a, Result<Job, Error>>>,
     windows: usize,
     extracting: bool,
-    /// Archives whose folder is in the way of something that may still be deleted.
+    /// Archives whose directory conflicts with something that may still be deleted.
     late: Vec<PulledArchive>,
     is_late: bool,
 }
@@ -60,19 +60,19 @@ impl<'a> Jobs<'a> {
         self.running.push(async move { Ok(Job::Fetched(fetcher.fetch(items).await?)) }.boxed());
     }
 
-    /// Takes in what is done, until no more than so many windows are under way.
+    /// Processes finished jobs until at most `windows` windows are running.
     pub(super) async fn drain_to(&mut self, ledger: &mut Ledger, windows: usize) -> Result<(), Error> {
         while self.windows > windows {
             self.next(ledger).await?;
         }
-        // A window that was just begun asks for its bytes now, not when somebody waits for it.
+        // Poll the new window, so that it sends its requests now.
         while let Some(Some(done)) = self.running.next().now_or_never() {
             self.take(ledger, done?)?;
         }
         self.begin_next(ledger)
     }
 
-    /// Waits for something else, such as the plan's next step, and goes on with what is under way meanwhile.
+    /// Waits for something else, such as the plan's next step, while the jobs go on.
     pub(super) async fn beside<T>(
         &mut self,
         ledger: &mut Ledger,
@@ -81,7 +81,7 @@ impl<'a> Jobs<'a> {
         let mut other = std::pin::pin!(other);
         loop {
             tokio::select! {
-                // What is under way first: the other may be ready each time.
+                // The jobs come first, because the other future may always be ready.
                 biased;
                 Some(done) = self.running.next() => self.take(ledger, done?)?,
                 other = &mut other => return Ok(other),
@@ -89,7 +89,7 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    /// Takes in what is done, until nothing is under way nor waits to be extracted.
+    /// Processes finished jobs until none is running and no archive waits.
     pub(super) async fn finish(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         loop {
             self.begin_next(ledger)?;
@@ -100,7 +100,7 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    /// The same, now that all deletions are done.
+    /// The same, after all deletions are done.
     pub(super) async fn finish_late(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         self.is_late = true;
         ledger.archives.extend(self.late.drain(..));
@@ -112,7 +112,7 @@ impl<'a> Jobs<'a> {
             return Ok(());
         }
         if let Some(archive) = ledger.archives.pop_front() {
-            // What is noted of it now is newer than what the ledger knows.
+            // The ledger's own rows are older than what is noted about the archive from now on.
             ledger.flush(self.applying)?;
             let (applying, staging, is_late) = (self.applying, self.staging, self.is_late);
             self.extracting = true;
@@ -128,7 +128,7 @@ impl<'a> Jobs<'a> {
         Ok(())
     }
 
-    /// Gives the directories their times into which nothing more comes.
+    /// Sets the times of the directories in which nothing more changes.
     fn set_times(&mut self, ledger: &mut Ledger) {
         let times = ledger.times.take_ready();
         if times.is_empty() {

@@ -1,4 +1,4 @@
-//! What a download comes to, path by path: counted, told, and noted for the base.
+//! The ledger of a pull: its results are counted, reported, and noted for the base, path by path.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,25 +20,25 @@ use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
 use crate::report::SyncReport;
 use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState, Lane};
 
-/// Rows that are noted together.
+/// The number of rows that are written together.
 const ROWS: usize = 1024;
 
 /// The ledger of one download.
 pub(crate) struct Ledger {
     pub(crate) report: SyncReport,
-    /// Whether the base will say of every path what the head says.
+    /// Whether base and head will agree on every path.
     pub(crate) agrees: bool,
-    /// The lists that the head has something for.
+    /// The white lists that match something in the head.
     pub(crate) marks: ListMarks,
-    /// Whether it was cut short.
+    /// Whether the pull was stopped.
     pub(crate) stopped: bool,
-    /// Archives that were brought and are to be extracted.
+    /// Archives that were pulled and are to be extracted.
     pub(super) archives: VecDeque<PulledArchive>,
-    /// Steps that were met.
+    /// The number of steps.
     pub(crate) met: u64,
-    /// Whether one of them is of a path that the context has recycled.
+    /// Whether one of them concerns a path that the context has recycled.
     pub(crate) recycled: bool,
-    /// The times that directories get.
+    /// The times of directories.
     pub(super) times: DirTimes,
     rows: Vec<ArrivalRow>,
 }
@@ -58,11 +58,11 @@ impl Ledger {
         }
     }
 
-    /// Takes note of a step; a step that needs no work is closed at once.
+    /// Processes a step. A step that needs no work is closed at once.
     pub(crate) fn meet(&mut self, applying: &Applying<'_>, step: &PlanStep) -> Result<(), Error> {
         let (there, dir_stood) = (step.remote.as_ref().map(|r| &r.0.entry), is_local_dir(step));
         self.times.see(&step.path, dir_stood, stands(step) && !dir_stood, there);
-        // What was recycled can't be brought.
+        // Recycled files can't be pulled.
         self.met += u64::from(!step.recycled);
         self.recycled |= step.recycled;
         if step.remote.is_some() {
@@ -81,7 +81,7 @@ impl Ledger {
             Some(archive) => archive.came_out(),
             None => false,
         };
-        // The next snapshot says what was extracted; until then there is something to say.
+        // The next snapshot will say that the archive was extracted; until then, base and head differ.
         self.agrees &= !awaits_mark || step.remote.as_ref().is_some_and(|r| r.0.extracted);
         if let Some(row) = row {
             let change = row.map_or(Change::Unset, Change::Set);
@@ -90,27 +90,27 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether this download is the one that carries the step out.
+    /// Whether this pull carries out the step.
     pub(crate) fn takes(&mut self, applying: &Applying<'_>, step: &PlanStep) -> bool {
         match applying.lane {
             Lane::All => !applying.arriving.asked().covers(&step.path),
-            // Only what has never been here is brought because it was asked for.
+            // A fetch only pulls files that have never been in the mount.
             Lane::Asked => step.decision.verdict == Verdict::Write && step.base.is_none() && !stands(step),
         }
     }
 
-    /// Takes note of a step that is carried out; it is closed when that is done.
+    /// Notes that a step is carried out; it is closed when that is done.
     pub(super) fn expect(&mut self, told: &Told) {
         self.times.expect(&told.path, concerns_dir(told));
     }
 
-    /// Takes note of an archive that is to be extracted.
+    /// Adds an archive to be extracted.
     pub(super) fn queue_archive(&mut self, archive: PulledArchive) {
         self.times.expect(&archive.row.path, false);
         self.archives.push_back(archive);
     }
 
-    /// Closes the items of a fetch; what was put in place is noted already.
+    /// Notes the results of a fetch. What was put in place is in the journal already.
     pub(crate) fn close_all(&mut self, applying: &Applying<'_>, done: &Fetched) -> Result<(), Error> {
         for (item, outcome) in done.each() {
             if let (Applied::Installed(print), Some(row)) = (outcome, &item.told.row)
@@ -125,7 +125,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Counts and tells what became of a step.
+    /// Counts and reports the result of a step.
     pub(crate) fn close(
         &mut self,
         applying: &Applying<'_>,
@@ -186,7 +186,7 @@ impl Ledger {
         }
     }
 
-    /// Counts and tells what became of an archive.
+    /// Counts and reports the result for an archive.
     pub(super) fn close_archive(&mut self, applying: &Applying<'_>, archive: &PulledArchive, fate: Fate) {
         let row = &archive.row;
         self.times.ended(&row.path, false, matches!(fate, Fate::Out(_)));
@@ -221,7 +221,7 @@ impl Ledger {
         applying.monitor.problem(&PathProblem { path: row.path.clone(), message, hint });
     }
 
-    /// Counts and tells what came out of an archive.
+    /// Counts and reports the result of an extraction.
     fn close_extracted(&mut self, applying: &Applying<'_>, archive: &TreePath, out: Out) {
         let Out { into, extracted, left_out, stays } = out;
         let (report, monitor) = (&mut self.report, applying.monitor);
@@ -265,7 +265,7 @@ impl Ledger {
         }
     }
 
-    /// Notes the base's row of a path, with the stat under which it was left.
+    /// Notes the base's row of a path, with the fingerprint of the file.
     pub(crate) fn set(
         &mut self,
         applying: &Applying<'_>,
@@ -277,7 +277,8 @@ impl Ledger {
         self.note(applying, ArrivalRow { path: told.path.clone(), change })
     }
 
-    /// Notes a directory that should have been removed: what the base has and the context has not is deleted there.
+    /// Notes a directory that could not be removed. It needs a row, so that it counts as deleted in the
+    /// context.
     pub(super) fn keep_dir(
         &mut self,
         applying: &Applying<'_>,
@@ -289,7 +290,7 @@ impl Ledger {
         self.note(applying, ArrivalRow { path: path.clone(), change: Change::Set(row) })
     }
 
-    /// Counts a path that is in no step.
+    /// Counts a path that has no step.
     pub(super) fn note_failed(&mut self) {
         self.report.failed += 1;
     }
@@ -299,19 +300,19 @@ impl Ledger {
         if self.rows.len() < ROWS { Ok(()) } else { self.flush(applying) }
     }
 
-    /// Writes down what is noted.
+    /// Writes the noted rows to the journal.
     pub(crate) fn flush(&mut self, applying: &Applying<'_>) -> Result<(), Error> {
         let noted = applying.arriving.note(std::mem::take(&mut self.rows));
         noted.map_err(|e: io::Error| Error::local("note what arrived in", "the local state", e))
     }
 }
 
-/// Whether it is a directory that is brought, or gets another mode.
+/// Whether it is a directory that is pulled, or gets another mode.
 fn concerns_dir(told: &Told) -> bool {
     told.action != Action::Delete && told.row.as_ref().is_some_and(|row| row.entry.is_dir())
 }
 
-/// Returns what is to be told and remembered of a step that has an outcome.
+/// Returns what to report and note of a step that has an outcome.
 pub(crate) fn told(step: &PlanStep, filter: &Filter) -> Told {
     let there = step.remote.as_ref().map(|r| &r.0.entry);
     let Effect { action, base, .. } = effect(step, Towards::Mount, 0);
@@ -325,7 +326,7 @@ pub(crate) fn told(step: &PlanStep, filter: &Filter) -> Told {
     }
 }
 
-/// Returns what is to be done with an archive that a step brings.
+/// Returns what is to be done with an archive that a step pulls.
 fn archive_after(step: &PlanStep, entry: &Entry, filter: &Filter) -> Archive {
     if step.decision.verdict != Verdict::Write || !matches!(entry.node, Node::File { .. }) {
         return Archive::No;
@@ -333,14 +334,14 @@ fn archive_after(step: &PlanStep, entry: &Entry, filter: &Filter) -> Archive {
     match archive_of(step, entry) {
         known @ Archive::Extracted { .. } => known,
         _ if was_extracted(step) => Archive::Extracted { at: None, drop: false },
-        // Only its mode changes.
+        // Only the mode changes.
         known if has_same_content(step) => known,
         _ if filter.extracts(&step.path) => Archive::Pending,
         _ => Archive::No,
     }
 }
 
-/// Returns an archive that an earlier download brought and did not get to extract, or to remove.
+/// Returns an archive that an earlier pull fetched but did not extract or remove.
 pub(super) fn unfinished(step: &PlanStep, filter: &Filter) -> Option<PulledArchive> {
     let base = step.base.as_ref()?;
     let is_due = match &base.archive {
@@ -361,7 +362,7 @@ pub(super) fn unfinished(step: &PlanStep, filter: &Filter) -> Option<PulledArchi
     Some(PulledArchive { row: base.clone(), print })
 }
 
-/// Tells the monitor of a step that is planned and not carried out, and counts it.
+/// Reports and counts a step that is planned but not carried out.
 pub(super) fn tell_planned(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut SyncReport) {
     tell(step, filter, monitor, report);
     match step.decision.verdict {
@@ -379,7 +380,7 @@ pub(super) fn tell_planned(step: &PlanStep, filter: &Filter, monitor: &dyn Monit
     }
 }
 
-/// Tells the monitor of a step, and counts what is no change.
+/// Reports a step, and counts it unless it is a change.
 fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut SyncReport) {
     match step.decision.verdict {
         Verdict::Nothing => return,
@@ -399,7 +400,7 @@ fn tell(step: &PlanStep, filter: &Filter, monitor: &dyn Monitor, report: &mut Sy
     if tell_if_in_the_way(step, monitor) {
         report.failed += 1;
     } else if special_of(step).is_some() {
-        // Nothing is to be brought there.
+        // Nothing is to be pulled there.
         return;
     }
     if is_worth_telling(step.decision.reason) {
@@ -412,13 +413,13 @@ fn event(monitor: &dyn Monitor, told: &Told, action: Action, reason: &str) {
     monitor.path(&PathEvent { path: &told.path, action, side: Side::Local, reason, size: told.size });
 }
 
-/// Tells of the context's version of `of` that it is kept beside it.
+/// Reports that the context's version of `of` is kept as a conflict copy.
 pub(crate) fn tell_copy(monitor: &dyn Monitor, of: &TreePath, copy: &TreePath, size: u64) {
     let reason = copy_reason(of);
     monitor.path(&PathEvent { path: copy, action: Action::Add, side: Side::Local, reason: &reason, size });
 }
 
-/// Whether a step's reason is one that a person wants to read of.
+/// Whether a step's reason is of interest to a person.
 fn is_worth_telling(reason: Reason) -> bool {
     !matches!(reason, Reason::Unchanged | Reason::SameChange | Reason::DeletedOnBoth)
 }

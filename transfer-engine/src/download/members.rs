@@ -1,4 +1,4 @@
-//! Members of an archive among what is in its folder already. Nothing that is there is replaced.
+//! Merges the members of an archive into a directory. Nothing that exists is replaced.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -11,22 +11,22 @@ use crate::local::{
     stat_at, writable,
 };
 
-/// How many are named.
+/// How many paths are listed.
 const NAMED: usize = 100;
 
 /// Members that were left out.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
     pub(super) total: u64,
-    /// The first hundred of them, as paths of the mount.
+    /// The first hundred, as paths of the mount.
     pub(super) named: Vec<TreePath>,
 }
 
-/// What became of the members.
+/// The result of placing members.
 #[derive(Debug, Default)]
 pub(super) struct Placed {
     pub(super) left_out: LeftOut,
-    /// One of those that are there.
+    /// One of the members that are in place.
     pub(super) at: Option<TreePath>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    /// Moves what is in `staged` into `into`. A member that is there already stays as it is.
+    /// Moves the content of `staged` into `into`. Existing files stay as they are.
     pub(super) fn members(
         &self,
         staged: &MountDir,
@@ -81,7 +81,7 @@ impl Placed {
             Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
             moved => return moved,
         }
-        // Another file system begins here: they are made whole on it first.
+        // Another file system begins here, so the content is first copied to a staging directory on it.
         let staging = placing.stagings.in_dir(at)?;
         let staged = staging.new_dir()?;
         let moved = staged
@@ -137,7 +137,7 @@ impl Placed {
     }
 }
 
-/// Removes a member from staging and returns how many leaves it had.
+/// Removes a member from staging; returns the number of its leaves.
 fn take_out(parent: &OwnedFd, name: &[u8]) -> io::Result<u64> {
     let leaves = count(parent, name)?;
     match stat_at(parent, name)?.map(|stat| FileType::from_raw_mode(stat.st_mode)) {

@@ -1,4 +1,4 @@
-//! From the store to the mount.
+//! Pull: from the store to the mount.
 
 mod apply;
 mod applying;

@@ -1,7 +1,7 @@
-//! Putting what was fetched in its place, and noting that it is there.
+//! Puts fetched files in place, and notes that they are there.
 //!
-//! What is about to be put in place is noted before, with the inode of each staged file; what came of it
-//! afterwards. Whoever is killed in between leaves the answer in the staging directory: what is still in it
+//! The journal notes what is about to be put in place, with the inode of each staged file, and the result
+//! afterwards. If the process is killed in between, the staging directory has the answer: what is still in it
 //! was not put in place.
 
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ pub(super) struct Placing<'a> {
     pub(super) dir: &'a MountDir,
     pub(super) staging: &'a Stagings,
     pub(super) sharing: Option<(Arc<Arriving>, Lane)>,
-    /// Whether the fetch was cut short, so that files are missing for no fault of their own.
+    /// Whether the fetch was stopped, so that missing files are no error.
     pub(super) stopped: bool,
 }
 
@@ -36,7 +36,7 @@ enum Ready {
 }
 
 impl Placing<'_> {
-    /// Makes what needs no content, makes all durable, and puts everything in its place.
+    /// Makes what needs no content, makes everything durable, and puts it in place.
     pub(super) fn all(&self, items: &[Item], slots: &Slots) -> Result<Vec<Result<Applied, Trouble>>, Error> {
         let (mut full, mut shelves) = (None, Shelves::new(self.staging));
         for (item, slot) in items.iter().zip(slots.iter()) {
@@ -47,7 +47,7 @@ impl Placing<'_> {
                     Err(e) => slot.failed = Some(Failure::Local(e)),
                 }
             }
-            // A full disk is not one file's trouble; but what has found room is brought.
+            // A full disk affects more than one file, but what was written is put in place.
             if let Some(Failure::Local(e)) = &slot.failed
                 && !self.staging.is_below(&item.path)
                 && matches!(
@@ -75,7 +75,7 @@ impl Placing<'_> {
 
     fn place(&self, items: &[Item], slots: &Slots) -> io::Result<Vec<Result<Applied, Trouble>>> {
         let arriving = self.sharing.as_ref().map(|(arriving, lane)| (&**arriving, *lane));
-        // From here on nobody can ask for one of these, and find it half in place.
+        // From here on, a fetch can't request one of these paths, and so never finds it half in place.
         let asked = arriving.map(|(arriving, lane)| (arriving.asked(), lane));
         let is_anothers = |item: &Item| {
             asked.as_ref().is_some_and(|(asked, lane)| *lane == Lane::All && asked.covers(&item.told.path))
@@ -118,7 +118,7 @@ impl Placing<'_> {
                     let change = match &placed {
                         Ok(Applied::Installed(print)) => {
                             let row = with_print(row, item, print, now);
-                            // Else it stood there already.
+                            // Otherwise the file was already there.
                             let came = print.inode == inode;
                             Some(if came { Change::Came { row, print: *print } } else { Change::Set(row) })
                         }
@@ -134,7 +134,7 @@ impl Placing<'_> {
                 placed
             })
             .collect();
-        // The journal is believed in what came there: nothing looks into their staging after a crash.
+        // After a crash, only the journal is used for these file systems, and not their staging directories.
         let durable = self.staging.sync_below();
         if durable.is_err() {
             for row in came.iter_mut().filter(|row| self.staging.is_below(&row.path)) {
@@ -148,7 +148,7 @@ impl Placing<'_> {
 
     fn ready(&self, slot: &mut Slot, is_anothers: bool) -> Ready {
         let unfinished = slot.file.take();
-        // What a later download can go on with is kept, if this one does not end well.
+        // If the fetch failed, a resumable file is kept for a later pull.
         if let Some(new) = unfinished.filter(|_| slot.failed.is_some()) {
             self.staging.main().discard(&new);
         }
@@ -171,8 +171,8 @@ impl Placing<'_> {
         self.staging.of(path)?.remove(&self.dir.parent(path)?, path, print)
     }
 
-    /// Puts a file in its place. The journal or log of a database that was not put in place stays away: beside another
-    /// version of the database it would damage that.
+    /// Puts a file in place. If a database was not put in place, its journal and log are not either: beside
+    /// another version of the database, they would damage it.
     fn put(&self, parents: &mut Parents<'_>, item: &Item, ready: Ready) -> Result<Applied, Trouble> {
         let placed = match ready {
             Ready::Ended(outcome) => outcome,
@@ -208,7 +208,7 @@ impl Placing<'_> {
         for (path, print) in &item.clears {
             match self.clear(path, print) {
                 Ok(()) => _ = parents.units.cleared.insert(path.clone()),
-                // One that was changed since stays: another program has the database open.
+                // If it has changed meanwhile, it stays: another program has the database open.
                 Err(error) => tracing::debug!(%error, %path, "the log of an older database is still there"),
             }
         }
@@ -242,20 +242,19 @@ impl Placing<'_> {
     }
 }
 
-/// Returns the row to be noted beforehand. A conflict copy is a file of its own, which is found again by its
-/// content.
+/// Returns the row to be noted beforehand. A conflict copy has none; it is recognized by its content.
 fn announced(item: &Item) -> Option<&BaseRow> {
     item.told.row.as_ref().filter(|row| row.path == item.path)
 }
 
-/// Adds the stat under which the file is known to have this content.
+/// Adds the fingerprint of the file with this content.
 pub(super) fn with_print(
     row: &BaseRow,
     item: &Item,
     print: &Fingerprint,
     now: policy_core::Timestamp,
 ) -> BaseRow {
-    // Its own rename is the file's newest time, and nobody else's: only its content's time can hide a later
+    // The newest time of the file is that of our own rename, so only the time of its content can hide a later
     // edit.
     let by_content = Fingerprint { ctime: print.mtime, ..*print };
     let known = announced(item).is_some() && !by_content.is_racy(now);
@@ -274,7 +273,7 @@ fn stage_bare(item: &Item, staging: &Stagings, shelves: &mut Shelves<'_>) -> io:
     }
 }
 
-/// What became of the files of databases in this window.
+/// The results for files of databases in this window.
 #[derive(Default)]
 struct Units {
     /// Files that were not put in place.
@@ -283,28 +282,28 @@ struct Units {
     cleared: BTreeSet<TreePath>,
 }
 
-/// Opens, and makes, the directories of files that come in tree order.
+/// Opens, and creates, the directories of files in tree order.
 struct Parents<'a> {
     dir: &'a MountDir,
-    /// Knows the directories that are not to be made again.
+    /// Knows the directories that must not be created again.
     vanished: Option<&'a Arriving>,
     last: Option<(TreePath, Arc<OwnedFd>, Option<Writable>)>,
     units: Units,
 }
 
 impl Parents<'_> {
-    /// Whether a file's directory was there and is no more.
+    /// Whether a file's directory existed before and was removed.
     fn has_vanished(&self, path: &TreePath) -> bool {
         let parent = path.parent().unwrap_or_default();
         self.vanished.is_some_and(|arriving| has_vanished(self.dir, arriving, &parent))
     }
 
-    /// Returns a file's directory; `None` if it, or one above, was there and is no more.
+    /// Returns a file's directory; `None` if it, or one above, existed before and was removed.
     fn make(&mut self, path: &TreePath) -> io::Result<Option<Arc<OwnedFd>>> {
         let parent = path.parent().unwrap_or_default();
         if let Some((last, dir, _)) = &self.last
             && *last == parent
-            // A directory that was removed meanwhile still has its handle.
+            // The handle of a directory that was removed meanwhile is still valid.
             && rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_nlink > 0)
         {
             return Ok(Some(dir.clone()));
@@ -313,7 +312,7 @@ impl Parents<'_> {
             return Ok(None);
         }
         let dir = Arc::new(self.dir.make_dirs(&parent)?);
-        // The one before gets its mode back first: it may be this one's parent.
+        // Restore the previous directory's mode first: it may be this one's parent.
         self.last = None;
         let writable = writable(&dir);
         self.last = Some((parent, dir.clone(), writable));
@@ -334,7 +333,7 @@ fn is_gone(
 ) -> bool {
     let mut at = path.clone();
     while !at.is_root() {
-        // In this order: another window may make the directory, and use it, between the two.
+        // The order matters: another window may create and use the directory between the two checks.
         let was_used = was_used(&at);
         if !is_missing(&at) {
             return false;

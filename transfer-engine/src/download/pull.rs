@@ -1,4 +1,4 @@
-//! A download: planned against the head, and applied.
+//! A pull: it is planned against the head, and applied.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::{OwnTree, Tree};
 
-/// What stays the same for a whole download.
+/// What stays the same during a pull.
 struct Job<'a> {
     dir: &'a MountDir,
     filter: &'a Arc<Filter>,
@@ -32,15 +32,15 @@ struct Job<'a> {
     monitor: &'a dyn Monitor,
 }
 
-/// What going through a plan without doing anything has shown.
+/// The result of a trial run of the plan.
 enum Foreseen {
-    /// It can be carried out, maybe without its deletions.
+    /// The plan can be carried out, maybe without its deletions.
     Goes { hold: bool },
-    /// Nothing is done, and this is what would be.
+    /// Nothing is done; this is the report.
     Ends(Box<SyncReport>),
 }
 
-/// A download about to be planned.
+/// A pull before it is planned.
 struct Opened {
     dir: MountDir,
     head: Head,
@@ -49,16 +49,16 @@ struct Opened {
 }
 
 impl Mount {
-    /// Brings what the context has and the mount has not, and removes what was deleted there.
+    /// Pulls what the context has and the mount lacks, and removes what was deleted in the context.
     ///
     /// # Errors
-    /// [`Error::NoContext`], [`Error::NoStore`], and whatever the store and the local file system say.
-    /// Trouble with single paths goes to the monitor and into the report.
+    /// [`Error::NoContext`], [`Error::NoStore`], and errors of the store and of the local file system. Errors
+    /// of single paths go to the monitor and into the report.
     pub async fn pull(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         self.pull_until(options, monitor, &CancellationToken::new()).await
     }
 
-    /// Does what [`Mount::pull`] does until it is told to stop. What has not arrived by then is pending.
+    /// Does what [`Mount::pull`] does, until it is stopped. What has not arrived by then is pending.
     pub(crate) async fn pull_until(
         &self,
         options: &SyncOptions,
@@ -84,7 +84,7 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         loop {
             let report = self.pull_once(options, monitor, stop).await?;
-            // What somebody asked for and did not get is still to come.
+            // Paths that a fetch failed to pull are still pending.
             if !self.arriving.take_missed() || stop.is_cancelled() {
                 return Ok(report);
             }
@@ -122,7 +122,7 @@ impl Mount {
         self.clear_below(&alone, &dir, &delta.file_systems, monitor);
         let as_begun = self.header_of(&head, false).await?;
         alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
-        // From here on others may ask for paths, and get them first.
+        // From here on, fetches can request paths, and get them first.
         let gate = alone.share();
         monitor.phase(Phase::Downloading);
         let applying = Applying {
@@ -156,14 +156,14 @@ impl Mount {
         self.end_pull(&applying, ledger, as_begun).await
     }
 
-    /// Whether the base says of each path in scope exactly what the head says.
+    /// Whether base and head agree on every path in scope.
     fn is_as_base(&self, header: Option<&BaseHeader>, head: &Head) -> bool {
         Self::is_same_head(header, &head.key)
             && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
     }
 
-    /// Compares the mount with its base, and returns the base's header with what differs; none where the mount looks
-    /// lost and everything is brought again.
+    /// Compares the mount with its base. Returns the base's header and the differences; no header if the
+    /// mount looks lost, so that everything is pulled again.
     async fn compare(
         &self,
         job: &Job<'_>,
@@ -195,7 +195,7 @@ impl Mount {
         Ok((delta, header))
     }
 
-    /// Goes through the plan without doing anything, where a guard, a conflict or a dry run may keep it from being
+    /// Runs the plan without changing anything, if a guard, a conflict or a dry run may prevent that it is
     /// carried out.
     async fn foresee(
         &self,
@@ -249,7 +249,7 @@ impl Mount {
         Ok(Foreseen::Ends(Box::new(report)))
     }
 
-    /// Makes what arrived the base, or says what is still to come where the pull was stopped.
+    /// Folds what arrived into the base; or, if the pull was stopped, reports what is pending.
     async fn end_pull(
         &self,
         applying: &Applying<'_>,
@@ -261,13 +261,13 @@ impl Mount {
             let arrived = report.added + report.unchanged;
             let totals = &applying.head.snapshot.totals;
             let left = (totals.files + totals.symlinks).saturating_sub(arrived);
-            // What has arrived counts directories as well, so this may be too few, but never none: one that
-            // was stopped is not through, and has to be gone on with.
+            // The number of arrived paths includes directories, so `left` may be too small. It is at least 1,
+            // because a pull that was stopped has to be continued.
             report.pending = report.pending.max(left).max(1);
             return Ok(report);
         }
         let alone = self.arriving.alone().await;
-        // What was extracted for somebody who asked for it is to be marked in the context as well.
+        // If a fetch has extracted an archive, the context has to be told by the next push.
         let none_extracted = self.arriving.extracting.lock().await.is_empty();
         let agrees = agrees && none_extracted && !self.arriving.missed();
         self.flush_arrivals(&applying.dir).await.map_err(|e| self.not_durable(e))?;
@@ -276,12 +276,12 @@ impl Mount {
         Ok(report)
     }
 
-    /// Brings these paths and what is below them now, also while [`Mount::bring`] is under way. Only what has
-    /// never been here is brought: a file that was deleted here stays so.
+    /// Fetches these paths and what is below them now, even while [`Mount::bring`] is running. Only files
+    /// that have never been in the mount are pulled: a file that was deleted here stays deleted.
     ///
     /// # Errors
-    /// [`Error::NoPath`] where the context has no such path, nor the mount; [`Error::NoContext`] and so on as
-    /// for a download.
+    /// [`Error::NoPath`] if neither the context nor the mount has such a path; otherwise the errors of a
+    /// pull.
     pub(crate) async fn fetch(
         &self,
         paths: &[TreePath],
@@ -289,7 +289,7 @@ impl Mount {
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
         let result = self.fetch_once(paths, options, monitor).await;
-        // The journal of a download that is under way is in use.
+        // The journal of a running pull is in use.
         let alone = match &result {
             Err(e) if e.is_damaged_state() && self.arriving.head().is_none() => self.arriving.alone().await,
             _ => return result,
@@ -310,7 +310,7 @@ impl Mount {
         let before = self.store.usage();
         let options = SyncOptions { only: paths.to_vec(), dry_run: false, ..options.clone() };
         let (_gate, head) = loop {
-            // A download that is just beginning is waited for, and one that is under way shares its head.
+            // A fetch waits for a pull that is just starting, and shares the head of one that is running.
             let gate = self.arriving.among_others().await;
             if let Some(head) = self.arriving.head() {
                 break (gate, head);
@@ -372,7 +372,7 @@ impl Mount {
         Ok(report)
     }
 
-    /// Finds the head and begins to note what arrives of it, unless that was done in the meantime.
+    /// Finds the head and starts the journal of its arrivals, unless another fetch has done so.
     async fn open_for_asking(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<(), Error> {
         let alone = self.arriving.alone().await;
         if self.arriving.head().is_some() {
@@ -385,8 +385,8 @@ impl Mount {
         Ok(())
     }
 
-    /// Opens the mount and finds what to bring to it; `None` for a dry run where there is no mount yet. With a
-    /// filter, a walk through the mount is started as well.
+    /// Opens the mount and finds the head to pull; `None` for a dry run if the mount does not exist. With a
+    /// filter, a walk through the mount is started too.
     async fn open_for_pull(
         &self,
         alone: &Alone<'_>,
@@ -407,8 +407,8 @@ impl Mount {
                 if header.take().is_some() {
                     monitor.warning("the mount directory is gone; all files are pulled again");
                 }
-                // A dry run looks at the nearest directory that there is, through a filter that finds
-                // nothing: only what is not there can be planned.
+                // A dry run scans the nearest existing directory with a filter that matches nothing:
+                // everything in the context is new to the mount.
                 if options.dry_run {
                     return Ok(None);
                 }
@@ -436,7 +436,7 @@ impl Mount {
         }
     }
 
-    /// Opens the mount's directory, making it where it is missing.
+    /// Opens the mount's directory, and creates it if it is missing.
     fn make_dir(&self, options: &SyncOptions) -> Result<MountDir, Error> {
         make_all(&self.path, options.owner).map_err(|e| Error::local("make the mount", &self.path, e))?;
         let dir = MountDir::open(&self.path, self.store.env());
@@ -481,7 +481,7 @@ impl Mount {
         Box::pin(tree.segments((0..head.snapshot.segments.len()).collect()))
     }
 
-    /// The segments that may hold these paths.
+    /// Returns the segments that may have these paths.
     fn segments_within<'a>(
         &self,
         head: &'a Head,
@@ -517,7 +517,7 @@ impl Mount {
         Ok(counted)
     }
 
-    /// Whether the head may have nothing any more of what this mount deals with, so that it is worth counting.
+    /// Whether the head may have nothing left in this mount's scope, so that it is worth counting.
     fn may_be_lost(&self, head: &Head, stats: &DeltaStats, options: &SyncOptions) -> bool {
         let totals = &head.snapshot.totals;
         let is_empty = totals.files + totals.symlinks + totals.dirs == 0;
@@ -548,7 +548,7 @@ impl Mount {
 #[derive(Default)]
 struct Counted {
     base: u64,
-    /// What the head holds, in scope.
+    /// The number of the head's entries in scope.
     there: u64,
     deleted: u64,
     stopped: bool,

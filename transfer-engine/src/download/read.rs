@@ -1,4 +1,4 @@
-//! Reading files of a snapshot without a mount.
+//! Reads files of a snapshot without a mount.
 
 use std::ops::Range;
 
@@ -11,12 +11,12 @@ use crate::format::{ChunkId, ChunkRef, Snapshot, StoreKey, TreeEntry, open_block
 use crate::store::Store;
 use crate::tree::Tree;
 
-/// Blocks that are fetched ahead of who takes the bytes.
+/// How many blocks are fetched ahead of the reader.
 const AHEAD: usize = 4;
 
 impl Store {
-    /// Calls `each` for every entry at `within` or below, in tree order. Directories are listed where they
-    /// are empty or their mode is not 0755; all others are implied.
+    /// Calls `each` for every entry at or below `within`, in tree order. Directories are listed if they are
+    /// empty or their mode is not 0755; all others are implied.
     pub async fn entries(
         &self,
         snapshot: &Snapshot,
@@ -34,7 +34,8 @@ impl Store {
     /// Returns the entry at a path.
     ///
     /// # Errors
-    /// [`Error::NoPath`] where there is none, or only an implied directory; [`Error::Recycled`] where there was one.
+    /// [`Error::NoPath`] if there is none, or only an implied directory; [`Error::Recycled`] if the file was
+    /// recycled.
     pub async fn entry(&self, snapshot: &Snapshot, path: &TreePath) -> Result<TreeEntry, Error> {
         let tree = Tree { store: self, snapshot, cache: None };
         match tree.find(path).await? {
@@ -44,8 +45,8 @@ impl Store {
         }
     }
 
-    /// Sends the bytes `range` of a file to `sink`, in order, each verified before it is sent. What lies
-    /// beyond the file's end is left out.
+    /// Passes the bytes `range` of a file to `sink`, in order and verified. Bytes beyond the file's end are
+    /// left out.
     pub async fn read_file(
         &self,
         file: &TreeEntry,
@@ -76,7 +77,7 @@ impl Store {
         Ok(())
     }
 
-    /// Fetches one chunk; once more if it is not what it should be.
+    /// Fetches and verifies one chunk, and tries once more if it is wrong.
     pub(crate) async fn chunk(&self, chunk: &ChunkRef) -> Result<Bytes, Error> {
         let block = chunk.block;
         let (start, end) = (u64::from(block.offset), u64::from(block.offset) + u64::from(block.stored_len));

@@ -1,5 +1,5 @@
-//! Ranges that were fetched a short while ago. Files of the same content share a block, wherever they are in
-//! the tree, and a copied directory is made of blocks that its original needed.
+//! Keeps recently fetched ranges. Files with the same content share a block, wherever they are in the tree,
+//! and a copied directory needs the same blocks as its original.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use crate::packing::{Need, PackRange, plan_ranges};
 #[derive(Debug)]
 pub(crate) struct Recent {
     ranges: BTreeMap<(PackId, u64), Kept>,
-    /// Bytes of all ranges, and the most that they may be.
+    /// The bytes of all ranges, and their limit.
     held: u64,
     most: u64,
-    /// Counts the uses.
+    /// Counts uses, to find the range that was not used for longest.
     uses: u64,
 }
 
@@ -31,7 +31,7 @@ impl Recent {
         Self { ranges: BTreeMap::new(), held: 0, most, uses: 0 }
     }
 
-    /// Keeps a range, and forgets those that were not used for longest.
+    /// Keeps a range, and drops those that were not used for longest.
     pub(super) fn keep(&mut self, pack: PackId, start: u64, bytes: Bytes) {
         let len = bytes.len() as u64;
         if len > self.most {
@@ -49,8 +49,8 @@ impl Recent {
         }
     }
 
-    /// Takes those needs out of `needs` whose blocks are here, and returns them as ranges that [`get`](Self::get)
-    /// returns as long as they are not forgotten.
+    /// Removes those needs from `needs` whose blocks are kept, and returns them as ranges. [`get`](Self::get)
+    /// returns these ranges until they are dropped.
     pub(super) fn split(&self, needs: &mut Vec<Need>) -> Vec<PackRange> {
         let mut kept: BTreeMap<(PackId, u64), Vec<Need>> = BTreeMap::new();
         needs.retain(|need| {
@@ -63,7 +63,7 @@ impl Recent {
         kept.into_values().flat_map(plan_ranges).collect()
     }
 
-    /// Returns the bytes of a range, if they are here.
+    /// Returns the bytes of a range, if they are kept.
     pub(super) fn get(&mut self, pack: PackId, range: Range<u64>) -> Option<Bytes> {
         let key = self.find(pack, range.clone())?;
         let kept = self.ranges.get_mut(&key)?;
@@ -73,7 +73,7 @@ impl Recent {
         Some(kept.bytes.slice(at(range.start)..at(range.end)))
     }
 
-    /// Returns the kept range that holds this one.
+    /// Returns the kept range that contains this one.
     fn find(&self, pack: PackId, range: Range<u64>) -> Option<(PackId, u64)> {
         let (key, kept) = self.ranges.range((pack, 0)..=(pack, range.start)).next_back()?;
         (key.1 + kept.bytes.len() as u64 >= range.end).then_some(*key)
@@ -101,7 +101,8 @@ mod tests {
         (0..len).collect::<Vec<u8>>().into()
     }
 
-    /// Returns where the ranges begin that are served, with their bytes; and what has to be fetched.
+    /// Returns the offsets and bytes of the ranges that are served, and the number of needs that have to be
+    /// fetched.
     fn serve<const N: usize>(recent: &mut Recent, of: [(u8, u32); N]) -> (Vec<(u64, Vec<u8>)>, usize) {
         let mut needs = of.map(|(pack, offset)| need(pack, offset)).to_vec();
         let kept = recent.split(&mut needs).into_iter();
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(serve(&mut recent, [(1, 0)]).1, 0);
         recent.keep(PackId([3; 16]), 0, bytes(50));
         assert_eq!([1, 2, 3].map(|pack| serve(&mut recent, [(pack, 0)]).1), [0, 1, 0]);
-        // The same range again takes no more room, and one that is too long none at all.
+        // Keeping the same range again takes no more room, and one that is too long is not kept.
         recent.keep(PackId([3; 16]), 0, bytes(50));
         recent.keep(PackId([4; 16]), 0, bytes(101));
         assert_eq!([1, 3, 4].map(|pack| serve(&mut recent, [(pack, 0)]).1), [0, 0, 1]);

@@ -1,4 +1,4 @@
-//! Removing what the context no longer has: files first, then the directories that nothing is left in.
+//! Removes what the context no longer has: first files, then the directories that are empty.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,7 +16,7 @@ use crate::local::{InstallError, MountDir, Stagings, names, stat_at, writable};
 use crate::monitor::Monitor;
 use crate::plan::Filter;
 
-/// A path to be removed.
+/// A path to remove.
 pub(super) struct Removal {
     pub(super) path: TreePath,
     /// `None` for a directory.
@@ -24,7 +24,7 @@ pub(super) struct Removal {
     pub(super) told: Told,
 }
 
-/// Says why something was not removed.
+/// Returns why something was not removed.
 fn not_removed(e: &InstallError) -> Trouble {
     match e {
         InstallError::Changed => Trouble::passing(e.to_string()),
@@ -75,7 +75,7 @@ pub(super) async fn remove_now(
     }
 }
 
-/// A directory that is empty and can't be removed.
+/// An empty directory that can't be removed.
 pub(super) struct Stuck {
     pub(super) path: TreePath,
     pub(super) mode: u16,
@@ -84,8 +84,8 @@ pub(super) struct Stuck {
 
 type Removed = (Told, Result<(), (TreePath, Trouble)>);
 
-/// Removes files, then the directories that nothing is left in and that the context does not hold: those of
-/// the files, and `emptied`. Returns as well which of them can't be removed, and in which something is left.
+/// Removes files, then the empty directories that the context does not have: those of the files, and
+/// `emptied`. Also returns which of them can't be removed, and which are not empty.
 pub(super) fn remove_all(
     dir: &MountDir,
     staging: &Stagings,
@@ -95,7 +95,7 @@ pub(super) fn remove_all(
     filter: &Filter,
 ) -> (Vec<Removed>, Vec<Stuck>, BTreeSet<TreePath>) {
     let mut done = Vec::with_capacity(removals.len());
-    // In reverse tree order what is below a directory comes before it.
+    // In reverse tree order, what is below a directory comes before it.
     for Removal { path, expected, told } in removals.into_iter().rev() {
         let result = match &expected {
             Some(expected) => {
@@ -121,7 +121,7 @@ pub(super) fn remove_all(
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             // Whatever is still in it, in scope or not, keeps it.
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => _ = full.insert(path),
-            // Of a place where another file system begins the kernel says that first.
+            // For a mount point, the kernel reports this error first.
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy && holds_something(dir, &path) => {
                 full.insert(path);
             }

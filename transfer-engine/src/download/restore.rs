@@ -1,4 +1,4 @@
-//! Writing a snapshot's files to a directory, without a base.
+//! Restore: writes a snapshot's files into a directory, without a base.
 
 use std::io;
 use std::path::Path;
@@ -28,9 +28,9 @@ use crate::store::Store;
 use crate::tree::Tree;
 
 impl Store {
-    /// Writes the files of a snapshot into a directory, which is made if need be. `paths` restricts it to
-    /// these and what is below them; empty: everything. Nothing that is there already is replaced: it is
-    /// reported and left out.
+    /// Writes the files of a snapshot into a directory, which is created if needed. `paths` restricts it to
+    /// these paths and what is below them; empty means everything. Existing files are never replaced: they
+    /// are reported and left out.
     pub async fn restore(
         &self,
         snapshot: &Snapshot,
@@ -86,12 +86,12 @@ impl Store {
     }
 }
 
-/// What helps where trying again does.
+/// The hint if a retry does not help.
 const RETRY: &str = "restore into another directory, or move away what is there";
 
-/// A restore under way.
+/// A running restore.
 struct Restoring<'a> {
-    /// `None` if it is only told what would be restored.
+    /// `None` in a dry run.
     target: Option<&'a Target>,
     tree: Tree<'a>,
     options: &'a SyncOptions,
@@ -102,12 +102,12 @@ struct Restoring<'a> {
     window: Vec<Item>,
     weight: u64,
     root_time: Option<Timestamp>,
-    /// The directory of which was last looked on which file system it is.
+    /// The directory whose file system was checked last.
     last_dir: Option<TreePath>,
 }
 
 impl Restoring<'_> {
-    /// Restores what is at `path` and below.
+    /// Restores what is at and below `path`.
     async fn below(&mut self, path: &TreePath) -> Result<(), Error> {
         let mut segments = std::pin::pin!(self.tree.segments(self.tree.segments_within(path)));
         let mut times = DirTimes::default();
@@ -192,8 +192,7 @@ impl Restoring<'_> {
         if self.weight > self.options.memory / 4 { self.write_window(times).await } else { Ok(()) }
     }
 
-    /// Finds out on which file system the directory of `path` is, and clears away what a restore that was killed has
-    /// left there.
+    /// Finds the file system of the directory of `path`, and removes what a killed restore has left there.
     async fn look_at_dir(&mut self, target: &Target, path: &TreePath) -> Result<(), Error> {
         let parent = path.parent().unwrap_or_default();
         if self.last_dir.as_ref() == Some(&parent) {
@@ -260,7 +259,7 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    /// Gives the listed directories their modes and times, deepest first.
+    /// Sets the modes and times of listed directories, deepest first.
     fn set_modes(&mut self) -> Result<(), Error> {
         let Some(target) = self.target else { return Ok(()) };
         for (path, mode, mtime) in std::mem::take(&mut self.dirs).into_iter().rev() {
@@ -275,7 +274,7 @@ impl Restoring<'_> {
     }
 }
 
-/// Whether a file or link of this content is in its place already, from an earlier restore perhaps.
+/// Whether a file or link with this content is in place already, perhaps from an earlier restore.
 async fn is_there(target: &Target, entry: &TreeEntry) -> bool {
     let (dir, path, entry) = (target.dir.clone(), entry.path.clone(), entry.entry.clone());
     target.dir.blocking(move || stands_already(&dir, &path, &entry).is_some()).await.unwrap_or(false)
@@ -289,8 +288,8 @@ struct Target {
     buffers: Buffers,
 }
 
-/// Opens the directory to restore into, which is made where it is missing, and clears away what a restore that was
-/// killed has left there.
+/// Opens the directory to restore into, creates it if it is missing, and removes what a killed restore has
+/// left there.
 fn open_target(
     store: &Store,
     dir: &Path,

@@ -1,7 +1,7 @@
-//! What of a file is here already: from a download that was cut short, in a file of the same content, or in the
-//! version that it replaces. Those chunks are not fetched.
+//! Finds the chunks of a file that are available locally: from an interrupted pull, in a file with the same
+//! content, or in the version that is replaced. Those chunks are not fetched.
 //!
-//! Nothing is remembered of a file that is half there: its chunks are found again by their digests.
+//! Nothing is noted about a partially fetched file: its chunks are recognized by their digests.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,25 +16,25 @@ use super::item::{Item, LONG};
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, cut, sha256};
 use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Stagings, is_hole, write_sparse};
 
-/// A file of at least this size is worth going on with.
+/// Files of at least this size are resumed.
 pub(super) const RESUMED: u64 = 64 << 20;
-/// How much of the old version is read at a time.
+/// How many bytes of the old version are read at a time.
 const STEP: usize = 8 << 20;
 
 /// A file that is about to be fetched.
 pub(super) struct Begun {
     pub(super) file: NewFile,
-    /// Which chunks it holds already.
+    /// For each chunk, whether the file has it already.
     pub(super) present: Vec<bool>,
-    /// Whether something may be in it that is not of this download.
+    /// Whether the file may have content that this pull did not write.
     pub(super) is_resumed: bool,
-    /// Whether it may have to be made as long as it should be.
+    /// Whether the file may have to be extended to its full length.
     pub(super) ends_in_hole: bool,
 }
 
-/// Opens the staged file of an item, and finds out what it need not be sent.
+/// Opens the staged file of an item, and finds the chunks that need not be fetched.
 ///
-/// Told to stop, it looks no further.
+/// If it is stopped, it does not look for more chunks.
 pub(super) fn begin(
     dir: &MountDir,
     stagings: &Stagings,
@@ -53,12 +53,12 @@ pub(super) fn begin(
     if is_resumed {
         note_present(&new.file, &item.entry.chunks, &mut present, stop)?;
     } else {
-        // A file is zeros until something is written to it.
+        // A new file consists of zeros.
         for (chunk, present) in item.entry.chunks.iter().zip(&mut present) {
             *present = is_zero_chunk(chunk);
         }
     }
-    // That one of them can't be read, or is no longer there, only means that more is fetched.
+    // If one of these can't be read, or is gone, only more has to be fetched.
     if let Some(source) = &item.source {
         let _ = copy_same(dir, source, &new.file, item, &mut present, stop);
     }
@@ -69,13 +69,13 @@ pub(super) fn begin(
     Ok(Begun { file: new, present, is_resumed, ends_in_hole })
 }
 
-/// Whether a chunk is what is cut from endless zeros: a file with large holes has many of them.
+/// Whether a chunk is the one that long runs of zeros are cut into. A file with large holes has many of them.
 fn is_zero_chunk(chunk: &ChunkRef) -> bool {
     static ID: LazyLock<ChunkId> = LazyLock::new(|| ChunkId::of(&vec![0; CHUNK_MAX]));
     chunk.len as usize == CHUNK_MAX && chunk.id == *ID
 }
 
-/// A name that a later download of the same content to the same path comes to, and no other one.
+/// Returns a name that is the same only for a later pull of the same content to the same path.
 fn resumable_name(item: &Item) -> String {
     let mut key = item.path.as_bytes().to_vec();
     key.push(0);
@@ -141,7 +141,7 @@ fn copy_same(
     Ok(())
 }
 
-/// Copies the chunks that the file which is to be replaced has in common with the new one.
+/// Copies the chunks that the replaced file has in common with the new one.
 fn copy_from_old(
     dir: &MountDir,
     to: &File,
@@ -159,14 +159,14 @@ fn copy_from_old(
     }
     let (old, stat) = dir.open_file(&item.path)?;
     copy_chunks(&old, Fingerprint::of(&stat).size, &mut wanted, stop, |chunk, (index, at)| {
-        // What an earlier download has left where this goes is no chunk of the file.
+        // An earlier pull may have left other bytes here.
         write_sparse(to, chunk, at, false)?;
         present[index] = true;
         Ok(())
     })
 }
 
-/// Cuts the first `size` bytes of a file into chunks, and gives each that is wanted to those who want it.
+/// Cuts the first `size` bytes of a file into chunks, and passes on the wanted ones.
 fn copy_chunks(
     old: &File,
     size: u64,
@@ -174,7 +174,7 @@ fn copy_chunks(
     stop: &CancellationToken,
     mut give: impl FnMut(&[u8], (usize, u64)) -> io::Result<()>,
 ) -> io::Result<()> {
-    // What was read begins at this place of the file, and what is not used of it at `from` in the buffer.
+    // The file offset of the buffer, and the offset in the buffer of what is not used yet.
     let (mut begin, mut from) = (0, 0);
     let mut buf: Vec<u8> = Vec::with_capacity(STEP + CHUNK_MAX);
     while !wanted.is_empty() && !stop.is_cancelled() {
@@ -188,7 +188,7 @@ fn copy_chunks(
         if buf.len() - from < CHUNK_MAX && begin + (buf.len() as u64) < size {
             buf.drain(..from);
             (begin, from) = (at, 0);
-            // It may have grown since, for ever.
+            // The file may have grown meanwhile, without end.
             let left = size - begin - buf.len() as u64;
             let room = left.min((STEP + CHUNK_MAX - buf.len()) as u64) as usize;
             let filled = buf.len();

@@ -1,4 +1,4 @@
-//! Why a path was not brought, and what helps.
+//! Why a path was not pulled, and what to do about it.
 
 use std::io;
 
@@ -11,28 +11,28 @@ use crate::extract::ExtractError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
     pub(super) message: String,
-    /// What to do; `None` where it is worth to try it again.
+    /// What to do; `None` if a retry may help.
     pub(super) hint: Option<&'static str>,
 }
 
 impl Trouble {
-    /// Trouble that may be over next time.
+    /// Returns trouble that may have passed by the next attempt.
     pub(super) fn passing(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// What the file system has refused.
+    /// Returns the trouble for an error of the file system.
     pub(super) fn local(what: &str, e: &io::Error) -> Self {
         Self { message: format!("{what}: {e}"), hint: hint(e) }
     }
 
-    /// What the store lacks.
+    /// Returns the trouble for data that is missing in the store.
     pub(super) fn store(message: impl Into<String>) -> Self {
         let hint = "push it again from a machine that has it, or restore it from another snapshot";
         Self { message: message.into(), hint: Some(hint) }
     }
 
-    /// Returns the hint, or what to do about trouble that may be over next time.
+    /// Returns the hint, or `retry` if there is none.
     pub(super) fn hint_or(&self, retry: &str) -> String {
         self.hint.unwrap_or(retry).to_owned()
     }
@@ -58,7 +58,7 @@ impl From<&ExtractError> for Trouble {
     }
 }
 
-/// Returns what helps against an error of the file system; `None` where trying again does.
+/// Returns what to do about an error of the file system; `None` if a retry may help.
 fn hint(e: &io::Error) -> Option<&'static str> {
     use io::ErrorKind;
     match e.raw_os_error().map(Errno::from_raw_os_error) {

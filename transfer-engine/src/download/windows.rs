@@ -1,8 +1,8 @@
-//! The order in which files are brought.
+//! The order in which files are pulled.
 //!
-//! Small files come first, in the order of the tree, many in a window: what a program starts with is there soon,
-//! wherever in the tree a large file is. The others wait and come by size. Copies of a file that is on its way come
-//! last, as they are made from it.
+//! Small files come first, in tree order, many per window: so the files that a program starts with arrive
+//! soon, wherever large files are in the tree. Larger files wait, and come by size. Copies of files in the
+//! same pull come last, because they are made from those.
 
 use policy_core::TreePath;
 
@@ -10,25 +10,26 @@ use super::item::{Item, LONG};
 use crate::format::ChunkRef;
 use crate::local::{Expected, Fingerprint, sqlite};
 
-/// A file up to this many bytes comes with the first.
+/// Files of up to this many bytes are small.
 const SMALL: u64 = 256 << 10;
-/// Paths in a window at most.
+/// The most paths in a window.
 const WINDOW_PATHS: usize = 4096;
-/// The first window's bytes: the first files are there soon, and later windows share more of the cost.
+/// The bytes of the first window: it is small so that the first files arrive soon. Later windows spread the
+/// fixed cost over more files.
 const FIRST_WINDOW: u64 = 1 << 20;
-/// How much larger each window is than the one before.
+/// The factor by which each window is larger than the one before.
 const WINDOW_GROWTH: u64 = 4;
-/// What a path costs beside its bytes.
+/// The cost of a path besides its bytes, in bytes.
 const PATH_COST: u64 = 4096;
-/// This part of the memory may be the files that wait.
+/// One part in this many of the memory may be taken by waiting files.
 const WAITING: u64 = 16;
 
-/// Files that are to be brought, until they are begun.
+/// Files to be pulled, until they are started.
 ///
-/// The files of a database (NAME, NAME-journal, NAME-wal) are put in place together: a database beside the log of
-/// another version of it is a damaged one.
+/// The files of a database (NAME, NAME-journal, NAME-wal) are put in place together: beside the log of
+/// another version, a database is corrupt.
 pub(super) struct Windows {
-    /// Files whose companions may still come: the path of each begins with that of the one before it.
+    /// Files whose companions may still come. The path of each begins with that of the one before it.
     open: Vec<Group>,
     small: Vec<Item>,
     weight: u64,
@@ -37,14 +38,14 @@ pub(super) struct Windows {
     largest: u64,
     waiting: Vec<Group>,
     copies: Vec<Group>,
-    /// What the two take in memory.
+    /// The memory of waiting files and copies, in bytes.
     held: u64,
     most: u64,
-    /// Files where a directory must go first.
+    /// Files in whose place a directory must be removed first.
     pub(super) blocked: Vec<Item>,
 }
 
-/// Files that are put in place together, mostly one.
+/// Files that are put in place together; usually one.
 struct Group {
     items: Vec<Item>,
     /// Whether the content of one of them comes with another file.
@@ -82,8 +83,8 @@ impl Windows {
         }
     }
 
-    /// Takes in a file, in the order of the tree, and returns what is to be begun now, in this order. `is_copy` says
-    /// whether its content comes with another file.
+    /// Adds a file, in tree order, and returns the windows to start now, in order. `is_copy` says whether the
+    /// file's content comes with another file.
     pub(super) fn add(&mut self, item: Item, is_copy: bool) -> Vec<Vec<Item>> {
         let begun = self.close(Some(&item.path));
         let database = sqlite::database_of(&item.path);
@@ -100,7 +101,8 @@ impl Windows {
         begun
     }
 
-    /// Takes note of a file that is to be removed: one that belongs to a database which comes goes right before that.
+    /// Notes a file that is to be removed. If it belongs to a database that is pulled, it is removed right
+    /// before that is put in place.
     pub(super) fn clear(&mut self, path: &TreePath, print: Fingerprint) {
         let database = sqlite::database_of(path).and_then(|database| group_of(&mut self.open, &database));
         if let Some(first) = database.and_then(|group| group.items.first_mut()) {
@@ -108,13 +110,13 @@ impl Windows {
         }
     }
 
-    /// Sets aside the file that is directly above `path`, which comes next in the order of the tree.
+    /// Sets aside the file directly above `path`, which comes next in tree order.
     pub(super) fn park(&mut self, path: &TreePath) {
         let above = |group: &mut Group| group.path().is_some_and(|above| path.is_below(above));
         self.blocked.extend(self.open.pop_if(above).into_iter().flat_map(|group| group.items));
     }
 
-    /// Returns the small files that are left.
+    /// Returns the remaining small files.
     pub(super) fn small(&mut self) -> Vec<Vec<Item>> {
         let mut windows = self.close(None);
         let small = std::mem::take(&mut self.small);
@@ -122,19 +124,19 @@ impl Windows {
         windows
     }
 
-    /// Returns the files that wait, by size.
+    /// Returns the waiting files, by size.
     pub(super) fn waiting(&mut self) -> Vec<Vec<Item>> {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.sort_by_key(Group::size);
         in_windows(waiting, self.largest)
     }
 
-    /// Returns the copies of files that are in place by now.
+    /// Returns the copies of files, which are in place by now.
     pub(super) fn copies(&mut self) -> Vec<Vec<Item>> {
         in_windows(std::mem::take(&mut self.copies), self.largest)
     }
 
-    /// Closes the groups to which `next` can't belong, in their order, and returns what is to be begun.
+    /// Closes the groups to which `next` can't belong, in order, and returns the windows to start.
     fn close(&mut self, next: Option<&TreePath>) -> Vec<Vec<Item>> {
         let may_follow =
             |path: &TreePath| next.is_some_and(|next| next.as_bytes().starts_with(path.as_bytes()));
@@ -142,10 +144,10 @@ impl Windows {
         self.open.split_off(still_open).into_iter().flat_map(|group| self.take(group)).collect()
     }
 
-    /// Puts a group where it belongs.
+    /// Adds a group to the small files, the waiting files or the copies.
     fn take(&mut self, group: Group) -> Vec<Vec<Item>> {
         let (size, weight) = (group.size(), group.weight());
-        // Where too many copies wait, they are brought like any other file.
+        // If too many copies wait, further ones are fetched like other files.
         if group.is_copy && self.held + weight <= self.most / 2 {
             self.held += weight;
             self.copies.push(group);
@@ -166,7 +168,7 @@ impl Windows {
         vec![std::mem::take(&mut self.small)]
     }
 
-    /// Begins with what takes too much memory while it waits.
+    /// Starts the waiting files, because they take too much memory.
     fn begin_waiting(&mut self) -> Vec<Vec<Item>> {
         let windows = self.waiting();
         self.held = self.copies.iter().map(Group::weight).sum();
@@ -179,7 +181,7 @@ fn group_of<'g>(open: &'g mut [Group], database: &TreePath) -> Option<&'g mut Gr
     open.iter_mut().rev().find(|group| group.path() == Some(database))
 }
 
-/// Puts groups together, up to so many bytes; each long one comes on its own.
+/// Puts groups into windows of up to `largest` bytes. Each long file gets its own.
 fn in_windows(groups: Vec<Group>, largest: u64) -> Vec<Vec<Item>> {
     let mut windows: Vec<Vec<Item>> = Vec::new();
     let mut room = 0;
@@ -200,7 +202,7 @@ fn in_windows(groups: Vec<Group>, largest: u64) -> Vec<Vec<Item>> {
     windows
 }
 
-/// Returns the bytes of memory that a file takes while it waits, about.
+/// Returns roughly how many bytes of memory a file takes while it waits.
 fn weight(item: &Item) -> u64 {
     let paths = 3 * item.path.as_bytes().len();
     (size_of::<Item>() + paths + item.entry.chunks.len() * size_of::<ChunkRef>()) as u64
@@ -280,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Whatever their sizes, and whatever lies between them in the order of the tree.
+    /// This holds whatever the sizes are, and whatever comes between them in tree order.
     #[test]
     fn l27_the_files_of_a_database_come_in_one_window_and_its_old_log_goes_before() {
         for (size, log_size) in [(1, 1), (1, 9 << 20), (9 << 20, 1), (1, SMALL + 1)] {
@@ -319,7 +321,7 @@ mod tests {
         }
     }
 
-    /// Two files may want one path, a conflict copy and another: the first one gets it.
+    /// Two files may want one path, such as a conflict copy and another file. The first one gets it.
     #[test]
     fn files_come_in_the_order_in_which_they_were_added() {
         let mut windows = Windows::new(256 << 20);

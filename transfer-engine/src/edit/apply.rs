@@ -1,4 +1,4 @@
-//! The tree that a change makes of another.
+//! Makes a new tree from another one and a change.
 
 use futures::TryStreamExt;
 use policy_core::{Entry, Node, TreePath};
@@ -10,14 +10,14 @@ use crate::error::Error;
 use crate::format::{Changes, Totals, TreeEntry};
 use crate::tree::{Listed, Resolved, Tree, TreeUpdate};
 
-/// A new tree, as its snapshot describes it.
+/// A new tree, in the parts that its snapshot needs.
 pub(super) struct Made {
     pub(super) totals: Totals,
     pub(super) changes: Changes,
     pub(super) listed: Listed,
 }
 
-/// The mode of a file that was not there before.
+/// The mode of a new file.
 const NEW_FILE: u16 = 0o644;
 
 impl Edit<'_> {
@@ -110,10 +110,10 @@ impl Edit<'_> {
     }
 }
 
-/// Returns what stands where a file is to be written.
+/// Returns the entry that a file is to replace, if there is one.
 ///
 /// # Errors
-/// [`Error::IsDirectory`] and [`Error::NotADirectory`] where something is in its way.
+/// [`Error::IsDirectory`] and [`Error::NotADirectory`] if something is in the way.
 pub(crate) async fn free_for_file(tree: &Tree<'_>, path: &TreePath) -> Result<Option<TreeEntry>, Error> {
     match tree.look(path).await? {
         NameIs::Entry(old) if old.entry.is_dir() => Err(tree.is_directory(path)),

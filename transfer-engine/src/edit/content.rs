@@ -1,4 +1,5 @@
-//! The content of a file on its way into a context: cut, hashed, and sent as far as the context lacks it.
+//! Reads the content of a file that is written to a context: cuts and hashes it, and sends what the context
+//! lacks.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -17,32 +18,32 @@ use crate::packing::{Chunks, detach, seal};
 use crate::store::Head;
 use crate::tree::{ChunkIndex, SegmentSink, Tree};
 
-/// What is read at once.
+/// How many bytes are read at once.
 const STEP: usize = 4 << 20;
 
-/// A file's content, all of which is in the store or on its way there.
+/// A file's content, which is in the store or on its way there.
 pub(crate) struct Content {
     pub(crate) path: TreePath,
-    /// The permission bits; those of the file that is replaced, or 0644, where none are given.
+    /// The permission bits; `None` for those of the file that is replaced, or 0644.
     pub(crate) mode: Option<u16>,
     pub(crate) mtime: Timestamp,
     chunks: Vec<(ChunkId, u32)>,
-    /// Where chunks lie that this edit did not send.
+    /// The positions of chunks that this edit did not send.
     known: HashMap<ChunkId, ChunkRef>,
 }
 
 impl Content {
-    /// Returns its length in bytes.
+    /// Returns the length in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.chunks.iter().map(|(_, len)| u64::from(*len)).sum()
     }
 
-    /// Whether a file holds just this.
+    /// Whether a file has exactly this content.
     pub(crate) fn is_that_of(&self, file: &TreeEntry) -> bool {
         file.chunks.iter().map(|c| (c.id, c.len)).eq(self.chunks.iter().copied())
     }
 
-    /// Takes what was sent for something that lies in the store, and may have to be copied from there.
+    /// Moves the chunks that were sent to the known ones. They may have to be copied from their packs.
     pub(super) fn unsend(&mut self, chunks: &Chunks) {
         for (id, _) in &self.chunks {
             if let Some(sent) = chunks.sent(id) {
@@ -53,7 +54,7 @@ impl Content {
 }
 
 impl Edit<'_> {
-    /// Reads a file's content to its end and sends what the head lacks. `old` is the file that it replaces.
+    /// Reads a file's content to its end, and sends what the head lacks. `old` is the file that it replaces.
     pub(crate) async fn take_in(
         &mut self,
         content: impl AsyncRead + Send + Unpin,
@@ -122,8 +123,8 @@ impl Edit<'_> {
         Ok(taken)
     }
 
-    /// Returns the file's entry in a snapshot that may refer to `packs` and to what this edit sends. What
-    /// lies elsewhere is copied.
+    /// Returns the file's entry for a snapshot that may refer to `packs` and to what this edit sends. Chunks
+    /// in other packs are copied.
     pub(super) async fn place(
         &mut self,
         content: &Content,
@@ -145,7 +146,7 @@ impl Edit<'_> {
     }
 }
 
-/// Reads and cuts a file, some chunks at a time.
+/// Reads a file and cuts it into chunks, some at a time.
 fn steps(
     content: impl AsyncRead + Send + Unpin,
     env: Env,
@@ -161,14 +162,14 @@ fn steps(
     })
 }
 
-/// Returns the next chunks, none at the end. `rest` is what was read and not cut yet.
+/// Returns the next chunks; none at the end. `rest` has the bytes that were read and not cut yet.
 async fn step(
     content: &mut (impl AsyncRead + Send + Unpin),
     rest: &mut BytesMut,
     env: &Env,
 ) -> io::Result<Vec<Bytes>> {
     let full = STEP + CHUNK_MAX;
-    // Short content shall not cost the memory of long content.
+    // Short content must not take the memory of long content.
     let mut ended = false;
     while rest.len() < full && !ended {
         rest.reserve((full - rest.len()).min(256 << 10));
@@ -188,12 +189,12 @@ async fn step(
     Ok(chunks)
 }
 
-/// The chunks that the head has, as far as it is worth the while to know them: those of the file that is
-/// replaced, and all of them once what was read exceeds what there is to be fetched for that.
+/// The chunks that the head has, as far as they are worth knowing: those of the file that is replaced; and
+/// all of them, once more bytes were read than fetching the index would cost.
 struct Known<'a> {
     tree: Tree<'a>,
     late: Vec<PackId>,
-    /// Bytes of the tree that have to be fetched.
+    /// The bytes of the tree that have to be fetched.
     cost: u64,
     seen: u64,
     index: Option<ChunkIndex>,
@@ -216,7 +217,7 @@ impl<'a> Known<'a> {
         self.chunks.extend(chunks.map(|c| (c.id, *c)));
     }
 
-    /// Returns where a chunk of the content lies.
+    /// Returns the position of a chunk of the content.
     async fn find(&mut self, id: &ChunkId, len: u32) -> Result<Option<ChunkRef>, Error> {
         self.seen += u64::from(len);
         if let Some(known) = self.chunks.get(id) {

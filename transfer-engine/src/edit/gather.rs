@@ -1,5 +1,5 @@
-//! Moving what lies scattered: the chunks of a tree that are in many small packs, or in packs that are mostly
-//! dead, are sent again, in few packs.
+//! Moves scattered data: the chunks of a tree in many small packs, or in mostly dead packs, are sent again in
+//! few packs.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -18,11 +18,11 @@ use crate::tree::Tree;
 /// When a collection moves the data of a context to new packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gathering {
-    /// A pack of which the head needs fewer bytes than this is small.
+    /// A pack is small if the head uses fewer bytes of it than this.
     pub small: u64,
-    /// From so many small packs on, all of them are moved into few.
+    /// The number of small packs from which on all of them are merged into few.
     pub many: usize,
-    /// The most bytes, as they are stored, that are moved in one context at once.
+    /// The most stored bytes that are moved in one context at once.
     pub most: u64,
 }
 
@@ -32,17 +32,17 @@ impl Default for Gathering {
     }
 }
 
-/// A pack of which less than one byte in so many is needed is mostly dead.
+/// A pack is mostly dead if less than one in this many of its bytes is used.
 const DEAD: u64 = 4;
-/// Ranges of packs that are read ahead.
+/// How many ranges of packs are read ahead.
 const AHEAD: usize = 2;
-/// The most bytes that a range may hold once it is unpacked, but for a single block.
+/// The most unpacked bytes of a range, unless it is a single block.
 const MAX_RAW: u64 = 16 << 20;
-/// Chunks of so many bytes are packed together: those of small packs shall share blocks.
+/// Chunks are packed once there are this many bytes, so that those of small packs share blocks.
 const WORTH_SEALING: usize = 1 << 20;
 
-/// Returns the packs of a snapshot whose data should move, and how many bytes of them it needs. With
-/// `frees_space` that is also what is mostly dead, since nobody else is going to need the rest.
+/// Returns the packs of a snapshot whose data should be moved, and how many of their bytes it uses. With
+/// `frees_space`, mostly dead packs are included, because no one else will use the rest.
 pub(crate) fn scattered(snapshot: &Snapshot, rule: &Gathering, frees_space: bool) -> (BTreeSet<PackId>, u64) {
     let is_small = |pack: &PackUse| pack.live < rule.small;
     let is_dead =
@@ -50,7 +50,7 @@ pub(crate) fn scattered(snapshot: &Snapshot, rule: &Gathering, frees_space: bool
     let are_many = snapshot.packs.iter().filter(|pack| is_small(pack)).count() >= rule.many;
     let mut packs: Vec<&PackUse> =
         snapshot.packs.iter().filter(|pack| (are_many && is_small(pack)) || is_dead(pack)).collect();
-    // What gives back most for the least.
+    // The packs that free the most for the least come first.
     packs.sort_by_key(|pack| (pack.live, pack.id));
     let (mut ids, mut bytes) = (BTreeSet::new(), 0);
     for pack in packs {
@@ -64,7 +64,7 @@ pub(crate) fn scattered(snapshot: &Snapshot, rule: &Gathering, frees_space: bool
 }
 
 impl Edit<'_> {
-    /// Sends the chunks of a tree that lie in these packs.
+    /// Sends the tree's chunks in these packs.
     pub(super) async fn gather(&mut self, packs: &BTreeSet<PackId>, tree: &Tree<'_>) -> Result<(), Error> {
         let (mut needs, mut met) = (Vec::new(), HashSet::new());
         let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
@@ -103,7 +103,7 @@ impl Edit<'_> {
     }
 }
 
-/// Divides a range into such as take little memory once they are unpacked.
+/// Divides a range into parts that take little memory when they are unpacked.
 fn split(range: PackRange) -> Vec<PackRange> {
     let mut parts: Vec<(PackRange, u64)> = Vec::new();
     for part in range.blocks {
@@ -126,7 +126,7 @@ fn lost(e: JobLost) -> Error {
     Error::local("compress", "chunks", std::io::Error::from(e))
 }
 
-/// Reads a range of a pack, and returns the chunks that are needed of it.
+/// Reads a range of a pack, and returns the needed chunks.
 async fn chunks_of(store: &Store, range: PackRange) -> Result<Vec<(ChunkId, Bytes)>, Error> {
     let key = StoreKey::Pack(range.pack).path();
     let bytes = store.get_range(range.pack, range.start, range.end).await?;
@@ -137,7 +137,7 @@ async fn chunks_of(store: &Store, range: PackRange) -> Result<Vec<(ChunkId, Byte
     })
 }
 
-/// Unpacks what is needed of a range; an error is where the first block is that is damaged.
+/// Unpacks the needed chunks of a range. The error is the offset of the first damaged block.
 fn open(bytes: &Bytes, range: &PackRange) -> Result<Vec<(ChunkId, Bytes)>, u32> {
     let mut opener = BlockOpener::new();
     let mut chunks = Vec::new();

@@ -1,4 +1,4 @@
-//! What stands at a path of a tree, and what is in the way of it.
+//! What a tree has at a path, and what is in the way.
 
 use futures::TryStreamExt;
 use policy_core::{Entry, TreePath};
@@ -7,22 +7,22 @@ use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 use crate::tree::Tree;
 
-/// What a name in a tree is.
+/// What a tree has at a path.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum NameIs {
     /// An entry: a file, a symbolic link, or a directory that is listed.
     Entry(Box<TreeEntry>),
-    /// A directory that is implied by what is in it.
+    /// A directory implied by what is in it.
     Implied,
-    /// Below a file or a link.
+    /// The path is below this file or link.
     BelowFile(TreePath),
     /// Nothing.
     Free,
 }
 
 impl Tree<'_> {
-    /// Returns what stands at a path; reads no more than the segments next to it. What the recycle policy
-    /// removed is an entry here.
+    /// Returns what the tree has at a path; reads only the adjacent segments. A recycled file counts as an
+    /// entry.
     pub(crate) async fn look(&self, path: &TreePath) -> Result<NameIs, Error> {
         if path.is_root() {
             return Ok(NameIs::Implied);
@@ -45,7 +45,7 @@ impl Tree<'_> {
         Ok(below_file(before, path))
     }
 
-    /// Returns the error for a path that is not there.
+    /// Returns the error for a path that does not exist.
     pub(crate) fn no_path(&self, path: &TreePath) -> Error {
         let Snapshot { context, number, .. } = self.snapshot;
         Error::NoPath { path: path.to_string(), name: context.clone(), number: *number }
@@ -57,21 +57,22 @@ impl Tree<'_> {
         Error::Recycled { path: path.to_string(), name: context.clone(), number: *number }
     }
 
-    /// Returns the error for a path that should be a file.
+    /// Returns the error for a directory where a file was expected.
     pub(crate) fn is_directory(&self, path: &TreePath) -> Error {
         let Snapshot { context, number, .. } = self.snapshot;
         let shown = if path.is_root() { "/".to_owned() } else { path.to_string() };
         Error::IsDirectory { path: shown, name: context.clone(), number: *number }
     }
 
-    /// Returns the error for a path that should be a directory.
+    /// Returns the error for a path that is no directory, where one was expected.
     pub(crate) fn not_a_directory(&self, path: &TreePath) -> Error {
         let Snapshot { context, number, .. } = self.snapshot;
         Error::NotADirectory { path: path.to_string(), name: context.clone(), number: *number }
     }
 }
 
-/// A file above the path directly precedes it in tree order: what is between the two would be below the file.
+/// A file above the path directly precedes it in tree order: anything between the two would be below the
+/// file.
 fn below_file(before: Option<TreeEntry>, path: &TreePath) -> NameIs {
     match before {
         Some(file) if path.is_below(&file.path) && !file.entry.is_dir() => NameIs::BelowFile(file.path),
@@ -79,8 +80,8 @@ fn below_file(before: Option<TreeEntry>, path: &TreePath) -> NameIs {
     }
 }
 
-/// Calls `each` for what is directly in a directory, in order: a directory that is implied once, as
-/// [`Entry::IMPLIED_DIR`]. Segments that lie within one of its directories are not read.
+/// Calls `each` for everything directly in a directory, in order; for an implied directory once, with
+/// [`Entry::IMPLIED_DIR`]. Segments that are entirely inside one of its subdirectories are not read.
 pub(crate) async fn names_in(
     tree: &Tree<'_>,
     dir: &TreePath,
@@ -123,7 +124,7 @@ pub(crate) async fn names_in(
     Ok(())
 }
 
-/// Returns the directory in `dir` in which all entries of a segment lie.
+/// Returns the subdirectory of `dir` that contains all entries of a segment.
 fn inside_of_one(
     segment: Option<&crate::format::SegmentRef>,
     next: Option<&crate::format::SegmentRef>,
@@ -134,7 +135,7 @@ fn inside_of_one(
     (first.is_below(&inside) && next.is_below(&inside)).then_some(inside)
 }
 
-/// Returns the path in `dir` at which, or below which, `path` is.
+/// Returns the path directly in `dir` at or below which `path` is.
 fn child(path: &TreePath, dir: &TreePath) -> Option<TreePath> {
     if !path.is_below(dir) {
         return None;

@@ -1,9 +1,9 @@
-//! Changes of a context's tree without a mount: each is one snapshot on top of the head.
+//! Changes a context's tree without a mount. Each change is one snapshot on top of the head.
 //!
 //! ```text
 //! content ─► cut, hash ─► known to the head? ─► blocks ─► packs ┐
 //!                                                               ├─► tree ─► snapshot, put if absent
-//! head ─► what stands at the path ─► what changes ──────────────┘        └─ beaten: on the new head
+//! head ─► entry at the path ─► what changes ────────────────────┘        └─ beaten: on the new head
 //! ```
 
 mod apply;
@@ -32,43 +32,43 @@ pub(crate) use gather::scattered;
 pub(crate) use look::{NameIs, names_in};
 pub(crate) use remove::Removal;
 
-/// Replaces entries of a tree. Where another writer commits first, it is asked again, about all entries of the new
+/// Replaces entries of a tree. If another writer commits first, it is called again for all entries of the new
 /// head.
 pub(crate) trait Rewrite: Send {
-    /// Begins with the entries of a head.
+    /// Is called before the entries of a head.
     fn begin(&mut self);
-    /// Returns what replaces an entry; `None` leaves it as it is.
+    /// Returns the replacement of an entry; `None` leaves the entry unchanged.
     fn replace(&mut self, entry: TreeEntry) -> Option<TreeEntry>;
-    /// Ends with the entries of a head.
+    /// Is called after the entries of a head.
     fn end(&mut self);
 }
 
-/// What is done to a tree.
+/// A change of a tree.
 pub(crate) enum Change<'m> {
     /// A file is written.
     Write(Content),
     /// Files and directories are removed.
     Remove(Removal),
-    /// Everything is removed.
+    /// All entries are removed.
     Clear,
-    /// Entries give way to others.
+    /// Entries are replaced by others.
     Rewrite(&'m mut dyn Rewrite),
-    /// What lies in these packs is moved to others.
+    /// The data in these packs is moved to other packs.
     Gather(BTreeSet<PackId>),
 }
 
-/// How a change is made, apart from what it is.
+/// How a change is made.
 #[derive(Debug, Clone)]
 pub(crate) struct EditOptions {
-    /// Names the session in the snapshots that are committed.
+    /// The name of the session, for the snapshots that are committed.
     pub(crate) session: String,
-    /// Requests under way at once.
+    /// The number of concurrent requests.
     pub(crate) concurrency: NonZeroUsize,
-    /// Bytes of memory that an upload may take, about.
+    /// Roughly how many bytes of memory a push may take.
     pub(crate) memory: u64,
 }
 
-/// One context's tree, about to be changed.
+/// A change of one context's tree.
 pub(crate) struct Edit<'a> {
     pub(crate) store: &'a Store,
     pub(crate) name: &'a ContextName,
@@ -78,8 +78,8 @@ pub(crate) struct Edit<'a> {
     sink: PackSink,
 }
 
-/// What a new snapshot is made of, and what it succeeds. The two differ only after a commit that landed too
-/// late: then what it succeeds is that commit, and what counts is the snapshot before it.
+/// The snapshots that a new one is based on. They differ only after a commit that landed too late: then `on`
+/// is that commit, which the new snapshot succeeds, and `tree` is the snapshot before it, whose packs count.
 struct Parent {
     tree: Head,
     on: Head,
@@ -90,7 +90,7 @@ impl Parent {
         Self { tree: head.clone(), on: head }
     }
 
-    /// Returns the packs to which the new snapshot may refer, apart from its own.
+    /// Returns the packs to which the new snapshot may refer, besides its own.
     fn packs(&self) -> std::collections::HashSet<PackId> {
         let late: Vec<PackId> = self.tree.late_packs().into_iter().chain(self.on.late_packs()).collect();
         let on: std::collections::HashSet<PackId> = self.on.snapshot.packs.iter().map(|p| p.id).collect();
@@ -99,11 +99,11 @@ impl Parent {
     }
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 enum Attempted {
     Done(Box<SyncReport>),
     Beaten,
-    /// It landed, but too late for its packs to count.
+    /// The commit landed, but too late for its packs to count.
     Late(Box<Head>),
 }
 
@@ -113,18 +113,20 @@ impl<'a> Edit<'a> {
         Self { store, name, options, cache: None, chunks, sink }
     }
 
-    /// Uses what a mount has cached of the head.
+    /// Uses a mount's cache of the head.
     pub(crate) fn with_cache(self, cache: Option<Cache>) -> Self {
         Self { cache, ..self }
     }
 
-    /// Makes a change on top of the head, or of the one after it, and so on.
+    /// Commits a change on top of the head. If another writer is first, the change is retried on the new
+    /// head.
     pub(crate) async fn commit(mut self, change: &mut Change<'_>, head: Head) -> Result<SyncReport, Error> {
         let mut parent = Parent::of(head);
         let mut attempts = Attempts::new(self.store, self.name);
         loop {
             let outcome = match self.attempt(change, &parent).await {
-                // What landed late has removed it already, and somebody has gone on from there.
+                // The commit that landed late has removed it already, and another writer has succeeded that
+                // commit.
                 Err(Error::NoPath { .. }) if attempts.was_late() => {
                     let snapshot = Some(parent.on.key.number);
                     return Ok(SyncReport { snapshot, ..SyncReport::default() });
@@ -154,7 +156,7 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Adds a block to what is sent.
+    /// Adds a block to the packs to be sent.
     async fn add(&mut self, block: SealedBlock) -> Result<(), Error> {
         match self.sink.add_block(block).await? {
             Added::Taken => Ok(()),

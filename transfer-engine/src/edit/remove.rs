@@ -1,4 +1,4 @@
-//! Removing files and directories.
+//! Removes files and directories from a tree.
 
 use futures::TryStreamExt;
 use policy_core::TreePath;
@@ -7,19 +7,19 @@ use super::look::NameIs;
 use crate::error::Error;
 use crate::tree::Tree;
 
-/// What is to be removed.
+/// The paths to remove.
 #[derive(Debug, Clone)]
 pub(crate) struct Removal {
     /// In tree order; none is within another.
     paths: Vec<TreePath>,
-    /// Whether directories may be among them, which go with all that is in them.
+    /// Whether directories may be among them, which are removed with everything in them.
     recursive: bool,
 }
 
 /// One step of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A path goes, with all that is below it.
+    /// A path is removed with everything below it.
     Remove(TreePath),
     /// A directory stays, although nothing is left in it.
     Keep(TreePath),
@@ -39,7 +39,7 @@ impl Removal {
         paths.sort_unstable();
         paths.dedup();
         if recursive {
-            // In tree order, what is below a path follows it directly.
+            // In tree order, everything below a path follows it directly.
             paths.dedup_by(|path, before| path.is_below(before));
         }
         Self { paths, recursive }
@@ -47,8 +47,8 @@ impl Removal {
 
     /// Returns the steps, in tree order.
     ///
-    /// A directory from which the last is removed stays, as it does in a file system, and as it is when the
-    /// same is done in a mount.
+    /// A directory that becomes empty stays, as in a file system, and as if the removal had been made in a
+    /// mount.
     pub(super) async fn steps(&self, tree: &Tree<'_>) -> Result<Vec<Step>, Error> {
         let mut steps = Vec::with_capacity(self.paths.len());
         for path in &self.paths {
@@ -75,7 +75,7 @@ impl Removal {
         Ok(steps)
     }
 
-    /// Whether nothing stays at or below a directory.
+    /// Whether nothing at or below a directory stays.
     async fn empties(&self, tree: &Tree<'_>, dir: &TreePath) -> Result<bool, Error> {
         let mut segments = std::pin::pin!(tree.segments(tree.segments_within(dir)));
         while let Some((_, entries)) = segments.try_next().await? {

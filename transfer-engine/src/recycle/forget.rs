@@ -1,4 +1,4 @@
-//! Forgetting the snapshots that hold what was recycled.
+//! Forgets the snapshots that have the content of recycled files.
 
 use std::collections::HashMap;
 
@@ -12,11 +12,10 @@ use crate::state::Cache;
 use crate::store::{Head, Store};
 use crate::tree::Tree;
 
-/// Snapshots that are read, or marked, at once.
+/// How many snapshots are read, or marked, at once.
 const AT_ONCE: usize = 16;
 
-/// Files by path and content, in eight bytes each: which is enough to tell them apart, and to be wrong about a
-/// snapshot once in the life of the universe.
+/// Files by a hash of path and content, in eight bytes each. The chance of a wrong match is negligible.
 #[derive(Default)]
 struct Files(Vec<u64>);
 
@@ -34,10 +33,10 @@ impl Files {
     }
 }
 
-/// Marks the snapshots before `head` as forgotten that hold what `head` remembers as recycled; returns their
-/// numbers, newest first.
+/// Marks the snapshots before `head` that have the content of files that `head` lists as recycled; returns
+/// their numbers, newest first.
 ///
-/// A tag does not save one: bytes that were to be gone by a certain day are gone.
+/// A tag does not protect a snapshot: data that has to be gone by a certain day must be gone.
 pub(super) async fn forget(
     store: &Store,
     name: &ContextName,
@@ -60,7 +59,7 @@ pub(super) async fn forget(
         return Ok(Vec::new());
     }
     recycled.0.sort_unstable();
-    // Snapshots share most of their segments: each is read once.
+    // Snapshots share most of their segments, so each segment is read only once.
     let mut judged: HashMap<Digest, bool> = HashMap::new();
     let mut holding = Vec::new();
     let mut read = std::pin::pin!(
@@ -71,7 +70,7 @@ pub(super) async fn forget(
     while let Some((number, found)) = read.next().await {
         let found = match found {
             Ok(found) => found,
-            // Collected in the meantime.
+            // It was collected meanwhile.
             Err(e) if is_lost(&e) => continue,
             Err(e) => return Err(e),
         };
@@ -82,7 +81,7 @@ pub(super) async fn forget(
                 None => {
                     let holds = match tree.segment(index).await {
                         Ok(entries) => entries.iter().any(|e| is_file(e) && recycled.holds(e)),
-                        // Nobody finds a file by it any more.
+                        // The segment is gone, so it can't lead to any file.
                         Err(e) if is_lost(&e) => false,
                         Err(e) => return Err(e),
                     };
@@ -104,7 +103,7 @@ pub(super) async fn forget(
     Ok(holding)
 }
 
-/// Whether an object is not there any more, or not what it was.
+/// Whether an object is gone or damaged.
 fn is_lost(error: &Error) -> bool {
     match error {
         Error::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),

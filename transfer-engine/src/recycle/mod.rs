@@ -1,12 +1,13 @@
-//! What leaves a context by age: files that nobody uploads any more, and the snapshots that hold their bytes.
+//! Recycles files because of their age: removes files that were not pushed for long from a context, and
+//! forgets the snapshots that have their content.
 //!
 //! ```text
-//! head ─► expired? ─► a snapshot with placeholders instead ─► snapshots that hold the bytes: `.gone`
+//! head ─► expired? ─► a snapshot with placeholders ─► snapshots with the content: `.gone`
 //! ```
 //!
-//! Both steps can be done by any number of processes, in any order and again: the first is a commit like any
-//! other, the second a mark that is put if absent. One that dies between the two has lost nothing: whoever
-//! recycles next sees the placeholders, and finishes. See `docs/recycling.md`.
+//! Any number of processes may do both steps, in any order and repeatedly: the first is a normal commit, the
+//! second a put-if-absent of a mark. If a process dies between the two, the next one that recycles sees the
+//! placeholders and completes the second step. See `docs/recycling.md`.
 
 mod forget;
 mod rule;
@@ -25,16 +26,16 @@ use crate::tree::Tree;
 
 pub(crate) use rule::Recycling;
 
-/// What will leave a context by age, and when.
+/// Which files of a context expire, and when.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Due {
-    /// The head that was looked at.
+    /// The number of the head.
     pub snapshot: u64,
-    /// Days that files stay after their last upload; none keeps them for ever.
+    /// Days that files stay after their last push; `None` keeps them for ever.
     pub lifecycle_days: Option<u16>,
-    /// Files that are expired.
+    /// The number of expired files.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes of the expired files.
     pub bytes: u64,
     /// When the next file expires, in seconds since 1970 by the store's clock.
     pub next: Option<i64>,
@@ -51,23 +52,23 @@ impl Due {
     }
 }
 
-/// A file of which the recycle rules speak.
+/// A file to which the recycle rules apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueFile<'a> {
-    /// Where it stands.
+    /// The file's path.
     pub path: &'a TreePath,
     /// Its size in bytes.
     pub size: u64,
-    /// When it was last uploaded, in seconds since 1970 by the store's clock.
+    /// When it was last pushed, in seconds since 1970 by the store's clock.
     pub uploaded: i64,
-    /// From when on it is expired.
+    /// From when on it is expired, in seconds since 1970.
     pub moment: i64,
-    /// Whether it is.
+    /// Whether it is expired now.
     pub is_expired: bool,
 }
 
 impl DueFile<'_> {
-    /// Tells that the file leaves the context.
+    /// Reports that the file is recycled.
     pub(crate) fn tell(&self, now: i64, monitor: &dyn Monitor) {
         let days = now.saturating_sub(self.uploaded) / 86_400;
         let reason = format!("recycled: last uploaded {days} {} ago", if days == 1 { "day" } else { "days" });
@@ -76,26 +77,26 @@ impl DueFile<'_> {
     }
 }
 
-/// What a recycling came to.
+/// The result of a recycling.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recycled {
-    /// The snapshot without the files, where there were any.
+    /// The snapshot without the expired files, if there were any.
     pub snapshot: Option<u64>,
-    /// Files that were taken out.
+    /// The number of files that were recycled.
     pub files: u64,
-    /// Their bytes.
+    /// The bytes of those files.
     pub bytes: u64,
-    /// Snapshots that are marked as forgotten, newest first, because they hold what is recycled.
+    /// Snapshots that were marked as forgotten because they have the content of recycled files, newest first.
     pub forgotten: Vec<u64>,
     /// When the next file expires, in seconds since 1970 by the store's clock.
     pub next: Option<i64>,
 }
 
-/// Returns what the head's rules say of the files of a context at `now`, in seconds since 1970 by the store's
-/// clock, and calls `each` for every file that ever expires, in tree order. Writes nothing.
+/// Returns what the head's rules mean for the files of a context at `now`, in seconds since 1970 by the
+/// store's clock. Calls `each` for every file that will ever expire, in tree order. Writes nothing.
 ///
 /// # Errors
-/// [`Error::NoContext`], [`Error::Moved`], and whatever the store says.
+/// [`Error::NoContext`], [`Error::Moved`], and errors of the store.
 pub async fn due(
     store: &Store,
     name: &ContextName,
@@ -121,15 +122,16 @@ pub async fn due(
     Ok(due)
 }
 
-/// Takes what is expired at `now` out of the context, by the head's rules, and forgets the snapshots that hold
-/// it. `now` is the store's time, in seconds since 1970.
+/// Recycles the files of a context that are expired at `now` by the head's rules, and forgets the snapshots
+/// that have their content. `now` is in seconds since 1970, by the store's clock.
 ///
-/// Also finishes what a recycling left open that died between the two. Other contexts, forks among them, keep
-/// what they hold.
+/// Also completes an earlier recycling that was interrupted between the two steps. Other contexts, including
+/// forks, keep the content.
 ///
 /// # Errors
-/// [`Error::NoContext`], [`Error::Moved`], [`Error::Beaten`], [`Error::CommitUnknown`], [`Error::TooLate`], and
-/// whatever the store says. Whatever was done by then is done, and the next one goes on from there.
+/// [`Error::NoContext`], [`Error::Moved`], [`Error::Beaten`], [`Error::CommitUnknown`], [`Error::TooLate`],
+/// and errors of the store. What was done before the error stays done, and the next recycling continues from
+/// there.
 pub async fn recycle(
     store: &Store,
     name: &ContextName,
@@ -142,7 +144,7 @@ pub async fn recycle(
     carry_out(store, name, head, recycling, options, None).await
 }
 
-/// Does what [`recycle`] does, by a rule that need not be the head's.
+/// Does what [`recycle`] does, by a rule that may differ from the head's.
 pub(crate) async fn carry_out(
     store: &Store,
     name: &ContextName,
@@ -153,7 +155,8 @@ pub(crate) async fn carry_out(
 ) -> Result<Recycled, Error> {
     let mut done = Recycled::default();
     let mut head = head;
-    // What its own writer does not count on yet, because it landed late, is left to another time.
+    // If the head landed too late, its own writer does not rely on it yet. Then this is left to a later
+    // recycling.
     if let Some(mut recycling) = recycling
         && head.late_packs().is_empty()
     {
@@ -171,33 +174,33 @@ pub(crate) async fn carry_out(
             head = store.require_head(name).await?;
         }
     }
-    // Without a head that counts, the state before it is the only one.
+    // If the head does not count because it landed too late, the state before it is the only one.
     if holds_placeholders(&head.snapshot) && head.late_packs().is_empty() {
         done.forgotten = forget::forget(store, name, &head, cache.as_ref()).await?;
     }
     Ok(done)
 }
 
-/// Returns the rule by which files leave a context after this snapshot.
+/// Returns the recycle rule of this snapshot.
 fn rule_of(snapshot: &Snapshot) -> Option<Expiry> {
     let rules = &snapshot.recycle;
     let days = rules.lifecycle_days?;
     Some(Expiry::new(days.into(), policy_core::PathSet::of_places(rules.paths.clone())))
 }
 
-/// Whether the tree remembers files that were recycled: it lists more than it counts.
+/// Whether the tree has placeholders of recycled files: it lists more entries than it counts.
 pub(crate) fn holds_placeholders(snapshot: &Snapshot) -> bool {
     let listed: u64 = snapshot.segments.iter().map(|s| u64::from(s.entries)).sum();
     let totals = &snapshot.totals;
     listed != totals.files + totals.dirs + totals.symlinks
 }
 
-/// Returns what replaces a recycled file in the tree.
+/// Returns the placeholder of a recycled file.
 fn placeholder(file: TreeEntry) -> TreeEntry {
     TreeEntry { extracted: false, recycled: true, chunks: Vec::new(), ..file }
 }
 
-/// Whether an entry is a file that is there.
+/// Whether an entry is a file that is not recycled.
 fn is_file(entry: &TreeEntry) -> bool {
     !entry.recycled && matches!(entry.entry.node, Node::File { .. })
 }

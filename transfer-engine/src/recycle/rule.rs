@@ -1,4 +1,4 @@
-//! The rule by which a recycling judges files.
+//! Applies a recycle rule to files.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use crate::format::TreeEntry;
 use crate::monitor::Monitor;
 use crate::plan::Filter;
 
-/// A recycling: by which rule, when, and what it has come to.
+/// A running recycling: its rule, its time, and the figures so far.
 pub(crate) struct Recycling<'m> {
     rule: Expiry,
-    /// The store's time, in seconds since 1970.
+    /// The time by the store's clock, in seconds since 1970.
     now: i64,
-    /// What is not in scope is not touched.
+    /// Paths outside this scope are left alone.
     scope: Option<Arc<Filter>>,
     pub(crate) due: Due,
-    /// Is told of each file once, however often it is tried.
+    /// Each file is reported to it once, even if the commit is retried.
     monitor: &'m dyn Monitor,
     told: bool,
 }
@@ -28,12 +28,12 @@ impl<'m> Recycling<'m> {
         Self { rule, now, scope: None, due: Due::default(), monitor, told: false }
     }
 
-    /// Restricts it to what is in scope of a mount.
+    /// Restricts the recycling to the scope of a mount.
     pub(crate) fn in_scope(self, scope: Arc<Filter>) -> Self {
         Self { scope: Some(scope), ..self }
     }
 
-    /// Returns what the rule says of an entry; `None` of one that it does not speak of.
+    /// Returns what the rule means for an entry; `None` if the rule does not apply to it.
     pub(crate) fn due<'e>(&self, entry: &'e TreeEntry) -> Option<DueFile<'e>> {
         if !is_file(entry) {
             return None;
@@ -46,7 +46,7 @@ impl<'m> Recycling<'m> {
         Some(DueFile { path, size, uploaded, moment, is_expired: moment <= self.now })
     }
 
-    /// Counts an entry, and says whether it is to be recycled.
+    /// Counts an entry, and returns whether it is to be recycled.
     fn takes(&mut self, entry: &TreeEntry) -> bool {
         let Some(file) = self.due(entry) else { return false };
         self.due.count(&file);
@@ -57,7 +57,7 @@ impl<'m> Recycling<'m> {
     }
 }
 
-/// Files that are expired give way to placeholders.
+/// Replaces expired files by placeholders.
 impl Rewrite for Recycling<'_> {
     fn begin(&mut self) {
         self.due = Due::default();

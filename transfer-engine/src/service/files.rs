@@ -14,21 +14,22 @@ use crate::format::ContextName;
 use crate::report::SyncReport;
 use crate::tree::Tree;
 
-/// How a file is written.
+/// The options for writing a file.
 #[derive(Debug, Clone, Default)]
 pub struct WriteOptions {
-    /// Its permission bits (`0o7777` at most). Without, those of the file that it replaces, or 0644.
+    /// The permission bits (`0o7777` at most). The default is those of the file that is replaced, or 0644.
     pub mode: Option<u16>,
-    /// When it was modified. Without, now.
+    /// The modification time. The default is now.
     pub mtime: Option<Timestamp>,
 }
 
 impl ContextService {
-    /// Returns what is directly in a directory of the context, in tree order; the root is the context.
+    /// Returns everything directly in a directory of the context, in tree order; the root is the context
+    /// itself.
     ///
     /// # Errors
-    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] where there is nothing,
-    /// [`Error::NotADirectory`] where there is something else.
+    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] if the path does not
+    /// exist, [`Error::NotADirectory`] if it is something else.
     pub async fn list_files(&self, name: &ContextName, dir: &TreePath) -> Result<Vec<FileInfo>, Error> {
         let head = self.store.require_head(name).await?;
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
@@ -45,12 +46,13 @@ impl ContextService {
         Ok(files)
     }
 
-    /// Sends the bytes `range` of a file to `sink`, in order, each verified before it is sent, and returns
-    /// what the file is. What lies beyond its end is left out.
+    /// Passes the bytes `range` of a file to `sink`, in order and verified, and returns the file's entry.
+    /// Bytes beyond the file's end are left out.
     ///
     /// # Errors
-    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] where there is nothing,
-    /// [`Error::IsDirectory`]; [`Error::Local`] if it is a symbolic link, or by what `sink` returns.
+    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] if the path does not
+    /// exist, [`Error::IsDirectory`] if it is a directory; [`Error::Local`] if it is a symbolic link, or with
+    /// an error that `sink` returns.
     pub async fn read_file(
         &self,
         name: &ContextName,
@@ -71,14 +73,14 @@ impl ContextService {
         Ok(FileInfo::of(&file.path, &file.entry))
     }
 
-    /// Writes a file: reads `content` to its end, sends what the context lacks of it, and commits. A file or
-    /// a symbolic link that is there is replaced; directories above it are made. The content is not kept in
-    /// memory, whatever its length.
+    /// Writes a file: reads `content` to its end, sends what the context lacks, and commits. An existing file
+    /// or symbolic link is replaced; directories above it are created. The content is not kept in memory,
+    /// whatever its length.
     ///
     /// # Errors
-    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::IsDirectory`] and [`Error::NotADirectory`] where
-    /// something is in the way; [`Error::Local`] by what reading `content` returns; [`Error::Beaten`],
-    /// [`Error::CommitUnknown`], and whatever the store says. Then nothing was written.
+    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::IsDirectory`] and [`Error::NotADirectory`] if
+    /// something is in the way; [`Error::Local`] if reading `content` fails; [`Error::Beaten`],
+    /// [`Error::CommitUnknown`], and errors of the store. After an error, nothing was written.
     pub async fn write_file(
         &self,
         name: &ContextName,
@@ -100,20 +102,21 @@ impl ContextService {
         Ok(report)
     }
 
-    /// Removes a file or a symbolic link. The directory that it was the last in stays, empty.
+    /// Deletes a file or a symbolic link. Its directory stays, even if it is empty then.
     ///
     /// # Errors
-    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] where there is nothing,
-    /// [`Error::IsDirectory`]; [`Error::Beaten`], [`Error::CommitUnknown`].
+    /// [`Error::NoContext`], [`Error::Moved`]; [`Error::NoPath`] and [`Error::Recycled`] if the path does not
+    /// exist, [`Error::IsDirectory`] if it is a directory; [`Error::Beaten`], [`Error::CommitUnknown`].
     pub async fn delete_file(&self, name: &ContextName, path: &TreePath) -> Result<SyncReport, Error> {
         self.delete_files(name, std::slice::from_ref(path), false).await
     }
 
-    /// Removes several paths in one snapshot, or none of them; with `recursive`, directories among them with
-    /// all that is in them. The directory that a path was the last in stays, empty.
+    /// Deletes several paths in one snapshot, or none of them. With `recursive`, directories may be among
+    /// them, and are deleted with everything in them. The directories of the paths stay, even if they are
+    /// empty then.
     ///
     /// # Errors
-    /// As [`ContextService::delete_file`].
+    /// The same as those of [`ContextService::delete_file`].
     pub async fn delete_files(
         &self,
         name: &ContextName,

@@ -1,28 +1,28 @@
-//! What the service tells of contexts and files.
+//! Descriptions of contexts and files.
 
 use policy_core::{Entry, Node, Timestamp, TreePath};
 
 use crate::format::{ContextName, LineageId};
 use crate::store::Head;
 
-/// A context, as its newest snapshot describes it.
+/// A context, as described by its newest snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
-    /// Its name, which is its id.
+    /// The name, which is also the id.
     pub name: ContextName,
-    /// The life of the context: another one after it was deleted and made again, or moved.
+    /// The lineage of the context. It changes when the context is deleted and created again, or renamed.
     pub lineage: LineageId,
-    /// The number of its newest snapshot.
+    /// The number of the newest snapshot.
     pub snapshot: u64,
-    /// When that was made, by its writer's clock.
+    /// When that snapshot was made, by its writer's clock.
     pub time: Timestamp,
-    /// Its files, without directories and symbolic links.
+    /// The number of files, without directories and symbolic links.
     pub files: u64,
-    /// Its symbolic links.
+    /// The number of symbolic links.
     pub symlinks: u64,
-    /// The sizes of its files, in bytes.
+    /// The total size of the files, in bytes.
     pub bytes: u64,
-    /// Whether the newest snapshot was made when the time ran out, and not all that should be is in it.
+    /// Whether the newest snapshot is partial: the deadline came before everything was sent.
     pub partial: bool,
 }
 
@@ -47,7 +47,7 @@ impl Context {
     }
 }
 
-/// What a path of a context is.
+/// The kind of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -56,7 +56,7 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Symlink {
-        /// Its target, which need not be UTF-8.
+        /// The target, which need not be UTF-8.
         target: Box<[u8]>,
     },
 }
@@ -64,17 +64,17 @@ pub enum FileKind {
 /// A file, directory or symbolic link of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileInfo {
-    /// Its path in the context.
+    /// The path in the context.
     pub path: TreePath,
-    /// What it is.
+    /// The kind.
     pub kind: FileKind,
-    /// The size in bytes of a file, the length of a link's target, or 0.
+    /// The size of a file or the length of a link's target, in bytes; otherwise 0.
     pub size: u64,
     /// Unix permission bits.
     pub mode: u16,
-    /// When it was modified; none for a directory that is only implied by what is in it.
+    /// The modification time; `None` for an implied directory.
     pub mtime: Option<Timestamp>,
-    /// When it was last uploaded, in seconds since 1970; none for a directory.
+    /// When it was last pushed, in seconds since 1970; `None` for a directory.
     pub uploaded: Option<i64>,
 }
 

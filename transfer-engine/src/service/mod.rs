@@ -14,11 +14,11 @@ use crate::store::Store;
 pub use files::WriteOptions;
 pub use info::{Context, FileInfo, FileKind};
 
-/// Lists, makes, renames and deletes the contexts of a store, and reads and writes the files in them.
+/// Lists, creates, renames and deletes the contexts of a store, and reads and writes the files in them.
 ///
-/// Whatever changes a context is one snapshot on top of its head, as a push is: it appears whole or not at
-/// all, it is planned again where another writer is first, and it stays in the history. Changing nothing
-/// makes no snapshot. A machine with a mount of the context sees the change as one that was made in the
+/// Each change of a context is one snapshot on top of its head, like a push. It appears whole or not at all,
+/// it is planned again if another writer is first, and it stays in the history. A change without an effect
+/// makes no snapshot. A machine with a mount of the context treats the change like any other change of the
 /// context.
 ///
 /// ```
@@ -55,7 +55,7 @@ pub struct ContextService {
 }
 
 impl ContextService {
-    /// Returns the service of a store, without a request.
+    /// Returns the service for a store, without a request.
     pub fn new(store: &Store) -> Self {
         let options = EditOptions {
             session: String::new(),
@@ -65,24 +65,24 @@ impl ContextService {
         Self { store: store.clone(), options }
     }
 
-    /// Names the session in the snapshots that are committed from now on.
+    /// Sets the name of the session, for the snapshots that are committed from now on.
     #[must_use]
     pub fn with_session(mut self, session: impl Into<String>) -> Self {
         self.options.session = session.into();
         self
     }
 
-    /// Bounds the requests under way at once, and the bytes of memory that writing a file takes, about.
+    /// Limits the number of concurrent requests, and roughly the bytes of memory for writing a file.
     #[must_use]
     pub fn with_limits(mut self, concurrency: NonZeroUsize, memory: u64) -> Self {
         (self.options.concurrency, self.options.memory) = (concurrency, memory);
         self
     }
 
-    /// Returns a context; where it is missing and `create` is true, makes it first.
+    /// Returns a context. If it is missing and `create` is true, creates it first.
     ///
     /// # Errors
-    /// [`Error::NoContext`]; [`Error::Moved`], which says the new name, also with `create`.
+    /// [`Error::NoContext`]; [`Error::Moved`] with the new name, even with `create`.
     pub async fn get(&self, name: &ContextName, create: bool) -> Result<Context, Error> {
         let head = match self.store.require_head(name).await {
             Err(Error::NoContext { .. }) if create => self.store.create(name).await?.0,
@@ -97,21 +97,21 @@ impl ContextService {
         Ok(heads.iter().map(|(_, head)| Context::of(head)).collect())
     }
 
-    /// Makes an empty context. One that had this name before and was deleted or moved stays what it is: only
-    /// the numbers go on.
+    /// Creates an empty context. If an earlier context with this name was deleted or renamed, it is not
+    /// restored; only the numbers continue.
     ///
     /// # Errors
-    /// [`Error::ContextExists`], also when another machine is quicker.
+    /// [`Error::ContextExists`], even if another machine has just created it.
     pub async fn create(&self, name: &ContextName) -> Result<Context, Error> {
         self.store.create_context(name).await?;
         self.get(name, false).await
     }
 
-    /// Gives a context another name: see [`Store::rename_context`].
+    /// Renames a context: see [`Store::rename_context`].
     ///
     /// # Errors
     /// [`Error::ContextExists`] if the new name is in use; [`Error::NoContext`]; [`Error::Moved`] if the
-    /// context was moved to yet another name.
+    /// context was renamed to another name.
     pub async fn update(&self, name: &ContextName, new_name: &ContextName) -> Result<Context, Error> {
         self.store.rename_context(name, new_name).await?;
         self.get(new_name, false).await
@@ -125,7 +125,7 @@ impl ContextService {
         self.store.delete_context(name).await
     }
 
-    /// Removes all files of a context, in a new snapshot; those before it stay.
+    /// Removes all files of a context, in a new snapshot. Earlier snapshots stay.
     ///
     /// # Errors
     /// [`Error::NoContext`], [`Error::Moved`], [`Error::Beaten`], [`Error::CommitUnknown`].

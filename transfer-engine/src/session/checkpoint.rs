@@ -1,4 +1,4 @@
-//! Uploads while a session runs, because machines vanish without a release.
+//! Checkpoints: pushes while a session runs, because machines vanish without a release.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,18 +14,19 @@ use super::worker::Worker;
 use crate::report::Direction;
 use crate::status::TaskType;
 
-/// The time between checkpoints where changes can't be watched.
+/// The time between checkpoints if changes can't be watched.
 const FALLBACK: Duration = Duration::from_secs(30);
-/// A mount that is never quiet is saved so long after a change, or ten times its quiet time.
+/// A mount that is never quiet is pushed this long after a change, or after ten times its quiet time if that
+/// is longer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The pause before a failed checkpoint is tried again; doubled each time up to the longest.
+/// The pause before a failed checkpoint is retried. It doubles each time, up to the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a mount that has vanished is looked for.
+/// How often to check whether a vanished mount is back.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Worker {
-    /// Makes checkpoints by the policy until the session ends.
+    /// Makes checkpoints as the policy says, until the session ends.
     pub(super) async fn keep_saving(self: Arc<Self>, safety_scan: Option<Duration>) {
         let upload = &self.sync.policy.upload_policy;
         if !upload.auto_upload {
@@ -67,7 +68,7 @@ impl Worker {
         }
     }
 
-    /// Saves once; says whether it went well.
+    /// Makes one checkpoint; returns whether it succeeded.
     async fn checkpoint(self: &Arc<Self>, next: Duration) -> bool {
         match self.sync(Direction::Upload).await {
             Ok(_) => true,
@@ -83,8 +84,8 @@ impl Worker {
         }
     }
 
-    /// Saves whenever the mount was changed and has then been quiet, until changes can't be learnt of any
-    /// more.
+    /// Makes a checkpoint whenever the mount has changed and has then been quiet, until changes can't be
+    /// watched any longer.
     async fn checkpoint_on_change(
         self: Arc<Self>,
         quiet: Duration,
@@ -117,7 +118,7 @@ impl Worker {
         self.blocking(move || MountWatch::start(worker)).await.map(Arc::new)
     }
 
-    /// Looks over everything in scope, in case that something changed of which no event told.
+    /// Scans everything in scope, for changes of which there was no event.
     async fn scan_for_safety(&self, watch: &MountWatch, scans: &mut SafetyScans) {
         if self.lanes.is_pulling() {
             return scans.postpone();
@@ -129,7 +130,8 @@ impl Worker {
         }
     }
 
-    /// Waits until there is something to save, and a good moment for it; or until the mount is another directory.
+    /// Waits until there is something to push and the mount is quiet; or until another directory takes the
+    /// mount's place.
     async fn wait_for_quiet(
         &self,
         watch: &Arc<MountWatch>,
@@ -138,7 +140,7 @@ impl Worker {
     ) -> Result<Root, Blind> {
         let patience = PATIENCE.max(quiet * 10);
         let mut there = true;
-        // When it will have been quiet, where nobody told when something was changed.
+        // When the mount will have been quiet, if the time of the change is unknown.
         let mut calm = None;
         loop {
             if scans.due().is_some_and(|due| due <= Instant::now()) {
@@ -153,7 +155,7 @@ impl Worker {
                 there = root == Root::There;
             }
             let (changed, stirred) = watch.state();
-            // What a download may have done itself waits until it is over.
+            // Changes that a pull may have made are only considered after the pull.
             let download = self.latest(Direction::Download).filter(|flight| stirred && flight.is_open());
             let due = match changed {
                 Some((first, last)) => Some((last + quiet).min(first + patience)),

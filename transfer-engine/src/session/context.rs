@@ -1,4 +1,4 @@
-//! What the guide calls `session.context`: status, manual syncs, further contexts.
+//! The guide's `session.context`: status, manual syncs, further contexts.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::local::absolute;
 use crate::mount::ContextSync;
 use crate::report::Direction;
 
-/// Status and manual syncs of a session.
+/// The status and the manual syncs of a session.
 pub struct SessionContext<'a> {
     shared: &'a Arc<Shared>,
 }
@@ -26,21 +26,21 @@ impl<'a> SessionContext<'a> {
         Self { shared }
     }
 
-    /// Returns how the session's tasks stand. It asks nobody and waits for nothing.
+    /// Returns the state of the session's tasks, without any request or waiting.
     pub fn info(&self) -> ContextInfo {
         let workers = self.shared.workers();
         let rows = workers.iter().flat_map(|w| w.board.tasks(w.context().as_str()));
-        // Of an earlier session there may be rows that this one has no task for.
+        // There may be rows of an earlier session for tasks that this one does not have.
         let rows = rows.filter(|task| task.session == self.shared.id);
         ContextInfo { context_status_data: rows.collect() }
     }
 
-    /// Saves every mount of the session.
+    /// Pushes every mount of the session.
     pub async fn sync(&self) -> ContextSyncResult {
         self.sync_with(SyncParams::default()).await
     }
 
-    /// Syncs the mounts that fit, in the given direction. Calls at the same time share one sync.
+    /// Syncs the selected mounts in the given direction. Concurrent calls share one sync.
     pub async fn sync_with(&self, params: SyncParams) -> ContextSyncResult {
         match self.shared.chosen(&params) {
             Ok(workers) => sync_all(workers, params.mode).await,
@@ -48,7 +48,7 @@ impl<'a> SessionContext<'a> {
         }
     }
 
-    /// Does what [`sync_with`](Self::sync_with) does without being waited for; `callback` gets the result.
+    /// Does what [`sync_with`](Self::sync_with) does, without waiting; `callback` gets the result.
     pub fn sync_in_background(
         &self,
         params: SyncParams,
@@ -63,14 +63,14 @@ impl<'a> SessionContext<'a> {
         });
     }
 
-    /// Opens a further context in the running session, as [`Session::create`](super::Session::create) does.
+    /// Opens a further context in the running session, like [`Session::create`](super::Session::create).
     pub async fn bind(&self, sync: ContextSync) -> Result<(), Error> {
         self.shared.open(vec![sync]).await
     }
 }
 
 impl Shared {
-    /// Returns the mounts that a manual sync is about; at least one.
+    /// Returns the mounts that a manual sync covers; at least one.
     fn chosen(&self, params: &SyncParams) -> Result<Vec<Arc<Worker>>, Error> {
         let path = params.path.as_ref().map(|path| absolute(path).map_err(|e| Error::local("find", path, e)));
         let path = path.transpose()?;

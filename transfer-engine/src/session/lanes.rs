@@ -1,7 +1,7 @@
-//! Who may work on a mount at the same time.
+//! Concurrent access to a mount.
 //!
-//! Downloads and fetches share a mount; whatever plans against all of it has it alone. The one long download
-//! makes room for the others: it is stopped, and goes on when they are done.
+//! Pulls and fetches share a mount; a push, which plans against the whole mount, needs exclusive access. The
+//! full pull in the background makes room: it is stopped, and continues afterwards.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,27 +16,27 @@ use crate::options::SyncOptions;
 use crate::report::SyncReport;
 use crate::status::TaskType;
 
-/// A mount, and who works on it.
+/// A mount, and access to it.
 pub(super) struct Lanes {
     session: String,
-    /// `None` once it is let go.
+    /// `None` after it was let go.
     mount: RwLock<Option<Mount>>,
-    /// Held by the one download of everything.
+    /// Held by the full pull.
     pulling: AsyncMutex<()>,
     long_pull: Mutex<LongPull>,
 }
 
 #[derive(Default)]
 struct LongPull {
-    /// How many want the mount for themselves.
+    /// How many callers wait for exclusive access.
     others: usize,
-    /// Stops the download that is under way.
+    /// Stops the running pull.
     stop: Option<CancellationToken>,
-    /// When it began, or a little before, in seconds since 1970.
+    /// When the running pull began, or slightly earlier, in seconds since 1970.
     since: i64,
 }
 
-/// Keeps the download out while it lives.
+/// Keeps the full pull from running while it lives.
 struct Asking<'a>(&'a Lanes);
 
 impl Drop for Asking<'_> {
@@ -45,7 +45,7 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// Says that the download is no longer under way when it is dropped.
+/// Marks the full pull as ended when it is dropped.
 struct UnderWay<'a>(&'a Lanes);
 
 impl Drop for UnderWay<'_> {
@@ -54,7 +54,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// A mount that nobody else works on.
+/// Exclusive access to a mount.
 pub(super) struct Alone<'a>(RwLockWriteGuard<'a, Option<Mount>>);
 
 impl Alone<'_> {
@@ -63,12 +63,12 @@ impl Alone<'_> {
         self.0.as_ref()
     }
 
-    /// Returns the mount, to be changed; `None` if it was let go.
+    /// Returns the mount for changes; `None` if it was let go.
     pub(super) fn mount_mut(&mut self) -> Option<&mut Mount> {
         self.0.as_mut()
     }
 
-    /// Lets the mount go: its lock is free.
+    /// Closes the mount, which releases its lock.
     pub(super) fn let_go(mut self) {
         self.0.take();
     }
@@ -84,12 +84,12 @@ impl Lanes {
         self.long_pull.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the error of whoever comes too late.
+    /// Returns the error for a call after the end.
     pub(super) fn ended(&self) -> Error {
         Error::Ended { session: self.session.clone() }
     }
 
-    /// Waits until nobody else works on the mount. The download makes room.
+    /// Waits for exclusive access. The full pull makes room.
     pub(super) async fn alone(&self) -> Alone<'_> {
         let asking = {
             let mut long_pull = self.lock();
@@ -100,12 +100,12 @@ impl Lanes {
             Asking(self)
         };
         let guard = self.mount.write().await;
-        // The download stands in line behind this guard from here on.
+        // From here on, the pull waits for the guard.
         drop(asking);
         Alone(guard)
     }
 
-    /// Uploads, with the mount alone.
+    /// Pushes, with exclusive access.
     pub(super) async fn push(
         &self,
         options: &SyncOptions,
@@ -116,7 +116,7 @@ impl Lanes {
         mount.push_shared(options, monitor).await
     }
 
-    /// Downloads with options of its own, with the mount alone.
+    /// Pulls with its own options, with exclusive access.
     pub(super) async fn pull_alone(
         &self,
         options: &SyncOptions,
@@ -128,8 +128,7 @@ impl Lanes {
         mount.pull_until(options, monitor, &stop.child_token()).await
     }
 
-    /// Downloads everything, making room for others as often as they want it, until it is done or told to
-    /// stop.
+    /// Runs the full pull until it is done or stopped, and makes room for others whenever they need it.
     pub(super) async fn pull(
         &self,
         options: &SyncOptions,
@@ -176,23 +175,23 @@ impl Lanes {
             return None;
         }
         long_pull.stop = Some(token.clone());
-        // The clock of file times is coarser, and behind.
+        // The clock for file times is coarser, and may be behind.
         long_pull.since = now - 2;
         Some(UnderWay(self))
     }
 
-    /// Whether the download of everything is under way.
+    /// Whether the full pull is running.
     pub(super) fn is_pulling(&self) -> bool {
         self.lock().stop.is_some()
     }
 
-    /// Returns when the download that is under way began, in seconds since 1970.
+    /// Returns when the running pull began, in seconds since 1970.
     pub(super) fn pulling_since(&self) -> Option<i64> {
         let long_pull = self.lock();
         long_pull.stop.as_ref().map(|_| long_pull.since)
     }
 
-    /// Brings a few paths now, beside the download.
+    /// Fetches a few paths now, while the full pull runs.
     pub(super) async fn fetch(
         &self,
         paths: &[TreePath],
@@ -202,7 +201,7 @@ impl Lanes {
         let guard = self.mount.read().await;
         let mount = guard.as_ref().ok_or_else(|| self.ended())?;
         if self.is_pulling() {
-            // Its row shows the download as a whole.
+            // The task's row shows the full pull, so the fetch does not change it.
             return mount.fetch(paths, options, monitor).await;
         }
         let keeper = mount.keep_status(options, monitor, TaskType::Download);

@@ -43,8 +43,8 @@ use crate::store::Store;
 use release::Ending;
 use worker::Worker;
 
-/// A running session. Clones are the same session; when the last is dropped without a release, its tasks
-/// end and nothing more is saved.
+/// A running session. Clones share it. When the last one is dropped without a release, its tasks end and
+/// nothing more is pushed.
 #[derive(Clone)]
 pub struct Session(Arc<Handle>);
 
@@ -71,9 +71,9 @@ struct Shared {
     safety_scan: Option<Duration>,
     monitor: Arc<dyn SessionMonitor>,
     workers: Mutex<Vec<Arc<Worker>>>,
-    /// One at a time opens mounts.
+    /// Held while mounts are opened.
     opening: tokio::sync::Mutex<()>,
-    /// Ends all tasks, now.
+    /// Ends all tasks at once.
     end: CancellationToken,
     ending: Mutex<Option<Ending>>,
 }
@@ -81,13 +81,13 @@ struct Shared {
 impl Session {
     /// Opens the mounts of a session.
     ///
-    /// By each mount's policy, files then arrive in the background, or are there when this returns, or come
-    /// when they are asked for. That the store and the contexts can be reached is certain when this returns.
+    /// Each mount's policy decides whether its files are pulled in the background, before this returns, or
+    /// only on request. When this returns, the store and the contexts were reached.
     ///
     /// # Errors
-    /// [`Error::Overlap`] where mounts contain each other, [`Error::Locked`] where another process or session
-    /// holds one, [`Error::NoStore`], [`Error::NoContext`] where a context is missing and `options.create` is
-    /// off, and whatever else keeps a mount from being opened. Then none is open.
+    /// [`Error::Overlap`] if mounts contain each other, [`Error::Locked`] if another process or session holds
+    /// one, [`Error::NoStore`], [`Error::NoContext`] if a context is missing and `options.create` is off, and
+    /// other errors of opening a mount. After an error, no mount is open.
     pub async fn create(store: &Store, params: CreateSessionParams) -> Result<Self, Error> {
         let id = match params.session_id {
             Some(id) => id,
@@ -114,20 +114,20 @@ impl Session {
         &self.0.0
     }
 
-    /// Returns the session's id, which its snapshots name.
+    /// Returns the session's id, which its snapshots contain.
     pub fn id(&self) -> &str {
         &self.shared().id
     }
 
-    /// Returns what the guide calls the session's context: its status and its manual syncs.
+    /// Returns the guide's context of a session: its status and its manual syncs.
     pub fn context(&self) -> SessionContext<'_> {
         SessionContext::new(self.shared())
     }
 
-    /// Waits for files to arrive: one result for each mount that is waited for.
+    /// Waits for files to arrive, and returns one result for each mount involved.
     ///
-    /// A download that fails ends the wait; in the background it is tried again. Where files come only when
-    /// they are asked for, there is nothing to wait for but given paths.
+    /// If a pull fails, the wait ends; the pull is retried in the background. If files are pulled only on
+    /// request, this waits only for paths that are given.
     pub async fn wait_for(&self, what: &Arrival) -> Result<Vec<ContextSyncResult>, Error> {
         let one = |result: MountResult| ContextSyncResult::from(vec![result]);
         match what {
@@ -143,24 +143,24 @@ impl Session {
         }
     }
 
-    /// Brings paths of a mount, and what is below them, ahead of the rest.
+    /// Fetches paths of a mount, and what is below them, before all other files.
     ///
     /// # Errors
-    /// [`Error::NoMount`], and whatever keeps the paths from being brought.
+    /// [`Error::NoMount`], and errors of the fetch.
     pub async fn fetch(&self, mount: &Path, paths: &[TreePath]) -> Result<SyncReport, Error> {
         let worker = self.shared().worker(mount)?;
         worker.fetch(paths.to_vec()).await.map_err(owned)
     }
 
-    /// Ends the session: stops the downloads, uploads by the policies, and lets the mounts go.
+    /// Ends the session: stops the pulls, pushes as the policies say, and closes the mounts.
     ///
-    /// Whoever calls this again gets the first call's result. It goes on when the caller stops waiting.
+    /// Further calls return the first call's result. The release continues even if the caller stops waiting.
     pub async fn release(&self, how: ReleaseOptions) -> Result<Released, Error> {
         self.shared().release(how).await
     }
 }
 
-/// Ends a session as the guide's `agb.delete(session, sync_context)` does; `sync_context` uploads also where
+/// Ends a session like the guide's `agb.delete(session, sync_context)`; with `sync_context`, pushes even if
 /// the policy's `autoUpload` is off.
 pub async fn delete(session: Session, sync_context: bool) -> DeleteResult {
     match session.release(ReleaseOptions { sync_context, deadline: None }).await {
@@ -169,7 +169,7 @@ pub async fn delete(session: Session, sync_context: bool) -> DeleteResult {
     }
 }
 
-/// Returns the error itself, as callers look for it, if nobody else has it or if it can be told twice.
+/// Returns the error itself, which callers can match on, if it is not shared or can be copied.
 fn owned(error: Arc<Error>) -> Error {
     let error = match Arc::try_unwrap(error) {
         Ok(error) => return error,
@@ -191,7 +191,7 @@ impl Shared {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the worker of the mount at a path.
+    /// Returns the worker of the mount at `mount`.
     fn worker(&self, mount: &Path) -> Result<Arc<Worker>, Error> {
         let path = crate::local::absolute(mount).map_err(|e| Error::local("find", mount, e))?;
         let workers = self.workers();
@@ -205,7 +205,7 @@ impl Shared {
 }
 
 impl Worker {
-    /// Waits until what comes by itself is there.
+    /// Waits until the files that are pulled in the background have arrived.
     async fn arrival(self: &Arc<Self>) -> MountResult {
         if !self.sync.policy.download_policy.auto_download {
             let (context_id, path) = (self.context(), self.path.clone());
@@ -213,7 +213,7 @@ impl Worker {
         }
         let outcome = match self.latest(Direction::Download) {
             Some(flight) if flight.is_open() => flight.wait().await,
-            // A failed attempt that is over is no reason not to try at once.
+            // If an attempt has failed, a new one starts at once.
             Some(flight) => flight.outcome().filter(Result::is_ok),
             None => None,
         };

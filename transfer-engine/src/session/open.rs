@@ -1,4 +1,4 @@
-//! Opening mounts: all of them, or none.
+//! Opens mounts: all of them, or none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::options::SyncOptions;
 use crate::report::Direction;
 use crate::status::TaskType;
 
-/// The pause before a failed download is tried again; doubled each time up to the longest.
+/// The pause before a failed pull is retried. It doubles each time, up to the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -26,7 +26,7 @@ impl Shared {
         let mut opened = Vec::new();
         let result = self.open_all(syncs, &mut opened).await;
         let result = result.and_then(|()| {
-            // A release that began in the meantime knows nothing of them.
+            // A release that has started meanwhile does not include the new mounts.
             let ending = self.ending();
             if ending.is_some() {
                 return Err(self.ended());
@@ -54,7 +54,7 @@ impl Shared {
             let mount = Mount::open(&self.store, sync.clone(), &self.state_dir)?;
             let warnings = mount.warnings();
             let monitors = [TaskType::Upload, TaskType::Download].map(|task| self.monitor.of(&sync, task));
-            // What is missing later was there, and has vanished.
+            // The context exists from here on. If it is missing later, it has vanished.
             let options = SyncOptions { create: false, ..self.options.clone() };
             let worker = Worker::new(&self.id, mount, sync, options, monitors, &self.end);
             warnings.iter().for_each(|warning| worker.warn(TaskType::Download, warning));
@@ -67,7 +67,7 @@ impl Shared {
 }
 
 impl Worker {
-    /// Says which tasks the policy will see to.
+    /// Announces the tasks that the policy asks for.
     fn announce(&self) {
         let mut types = vec![TaskType::Download];
         if self.sync.policy.upload_policy.auto_upload {
@@ -76,7 +76,7 @@ impl Worker {
         self.board.announce(&self.session, self.sync.context.as_str(), &self.path, &types);
     }
 
-    /// Finds the context, or makes it, and begins to bring its files.
+    /// Finds or creates the context, and starts the pull.
     async fn begin(self: &Arc<Self>, create: bool) -> Result<(), Error> {
         let policy = self.sync.policy.download_policy.clone();
         let download = if policy.auto_download { self.join(Direction::Download) } else { None };
@@ -105,7 +105,7 @@ impl Worker {
         make_all(&self.path, self.options.owner).map_err(|e| Error::local("make the mount", &self.path, e))
     }
 
-    /// Begins what goes on while the session lives.
+    /// Starts the tasks that run as long as the session.
     fn begin_tasks(self: &Arc<Self>, safety_scan: Option<Duration>) {
         if self.sync.policy.download_policy.auto_download {
             tokio::spawn(Arc::clone(self).keep_pulling());
@@ -133,15 +133,15 @@ impl Worker {
         }
     }
 
-    /// Tries to bring everything, as often as it takes while the trouble is with the network.
+    /// Pulls everything, and retries as long as the failure is one of the network.
     async fn keep_pulling(self: Arc<Self>) {
         let mut pause = FIRST_PAUSE;
-        // The first attempt was begun when the mount was opened.
+        // The first attempt was started when the mount was opened.
         let mut attempt = self.latest(Direction::Download);
         while let Some(flight) = attempt {
             let error = match flight.wait().await {
                 Some(Err(error)) if is_of_network(&error) => error,
-                // The context was missing, and is made by now.
+                // The context was missing, and exists now.
                 Some(Err(error)) if matches!(*error, Error::NoContext { .. }) && pause == FIRST_PAUSE => {
                     pause *= 2;
                     attempt = self.join(Direction::Download);
@@ -162,7 +162,7 @@ impl Worker {
                 () = self.ends.new.cancelled() => return,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
-            // Somebody may have brought it in the meantime, or be about to.
+            // Another caller may have started or completed a pull meanwhile.
             let latest = self.latest(Direction::Download);
             attempt = match latest.filter(|f| f.is_open() || matches!(f.outcome(), Some(Ok(_)))) {
                 Some(flight) => Some(flight),
@@ -171,7 +171,7 @@ impl Worker {
         }
     }
 
-    /// Writes what the status held back.
+    /// Writes the status updates that were postponed.
     async fn keep_status(self: Arc<Self>) {
         loop {
             tokio::select! {
@@ -183,7 +183,7 @@ impl Worker {
         }
     }
 
-    /// Lets a mount go of a session that did not come to be.
+    /// Closes a mount of a session that could not be opened.
     async fn abandon(self: &Arc<Self>) {
         self.ends.cancel();
         self.board.withdraw(&self.session);
@@ -191,7 +191,7 @@ impl Worker {
     }
 }
 
-/// Whether a failure may pass by itself: it is about the way to the store.
+/// Whether a failure may pass by itself, because it is one of the network.
 pub(super) fn is_of_network(error: &Error) -> bool {
     match error {
         Error::Shared(error) => is_of_network(error),

@@ -1,4 +1,4 @@
-//! What a session is made of, asked for, and answers.
+//! Parameters and results of sessions.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,27 +15,29 @@ use crate::options::SyncOptions;
 use crate::report::{Direction, SyncReport};
 use crate::status::{TaskStatus, TaskType};
 
-/// What [`Session::create`](super::Session::create) is to open.
+/// The parameters of [`Session::create`](super::Session::create).
 #[derive(Clone)]
 pub struct CreateSessionParams {
     /// The mounts. None may contain another.
     pub context_syncs: Vec<ContextSync>,
-    /// Where the state of all mounts is kept.
+    /// The directory with the state of all mounts.
     pub state_dir: PathBuf,
-    /// How the session's syncs are carried out. With `create`, contexts that are missing are made. `session`
-    /// is set to the session's id, and `deadline` is the release's to set.
+    /// The options of the session's syncs. With `create`, missing contexts are created. `session` is replaced
+    /// by the session's id; `deadline` is set by the release.
     pub options: SyncOptions,
-    /// The session's id; a random one without.
+    /// The session's id; `None` for a random one.
     pub session_id: Option<String>,
-    /// With `UploadOnChange`, how often everything is looked over for what the system tells nothing of, such as a
-    /// mapping that is written to. Less often where that would take more than a hundredth of one core. `None`: never.
+    /// With `UploadOnChange`, how often everything is scanned for changes without an event, such as writes to
+    /// a mapped file. The interval is longer if the scans would take more than a hundredth of one core.
+    /// `None` means never.
     pub safety_scan: Option<Duration>,
-    /// Is told what the session's syncs do.
+    /// Receives the events of the session's syncs.
     pub monitor: Arc<dyn SessionMonitor>,
 }
 
 impl CreateSessionParams {
-    /// Asks for a session on these mounts that makes missing contexts and keeps silent.
+    /// Returns parameters for these mounts, with which missing contexts are created and no events are
+    /// received.
     pub fn new(context_syncs: Vec<ContextSync>, state_dir: impl Into<PathBuf>) -> Self {
         Self {
             context_syncs,
@@ -60,9 +62,9 @@ impl std::fmt::Debug for CreateSessionParams {
     }
 }
 
-/// Gives out a [`Monitor`] for each task of a session.
+/// Returns a [`Monitor`] for each task of a session.
 pub trait SessionMonitor: Send + Sync {
-    /// Returns who is told of the uploads, or the downloads, of one mount. It is asked once for each.
+    /// Returns the monitor for the pushes, or for the pulls, of one mount. It is called once for each.
     fn of(&self, sync: &ContextSync, task: TaskType) -> Arc<dyn Monitor>;
 }
 
@@ -75,9 +77,9 @@ impl SessionMonitor for Silent {
 /// What [`Session::wait_for`](super::Session::wait_for) waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arrival {
-    /// Everything that comes by itself, at every mount.
+    /// Everything that is pulled in the background, at every mount.
     All,
-    /// Paths of one mount, and what is below them. They go to the front.
+    /// Paths of one mount, and what is below them. They are pulled first.
     Paths {
         /// The mount's path.
         mount: PathBuf,
@@ -86,45 +88,45 @@ pub enum Arrival {
     },
 }
 
-/// Which mounts a manual sync is about, and in which direction.
+/// Which mounts a manual sync covers, and its direction.
 #[derive(Debug, Clone)]
 pub struct SyncParams {
     /// Only mounts of this context.
     pub context_id: Option<ContextName>,
     /// Only the mount at this path.
     pub path: Option<PathBuf>,
-    /// Upload, download, or both.
+    /// Push, pull, or both.
     pub mode: Direction,
 }
 
 impl Default for SyncParams {
-    /// The whole session, upload.
+    /// Returns parameters for pushing the whole session.
     fn default() -> Self {
         Self { context_id: None, path: None, mode: Direction::Upload }
     }
 }
 
-/// How one mount fared.
+/// The result for one mount.
 #[derive(Debug, Clone)]
 pub struct MountResult {
     /// The context's id, which is its name.
     pub context_id: ContextName,
     /// The mount's path.
     pub path: PathBuf,
-    /// The figures; `None` where nothing was to be done, or it failed.
+    /// The figures; `None` if there was nothing to do, or if the sync failed.
     pub report: Option<SyncReport>,
-    /// Why it failed. Callers that joined one sync share it.
+    /// The error. Callers that shared one sync share it.
     pub error: Option<Arc<Error>>,
 }
 
 impl MountResult {
-    /// Whether everything was done that should be. Conflicts that were kept are no failure.
+    /// Whether the sync was complete. Conflicts for which a copy was kept are no failure.
     pub fn success(&self) -> bool {
         self.error.is_none()
             && self.report.as_ref().is_none_or(|r| !r.is_incomplete() && !r.stopped_by_conflict)
     }
 
-    /// Says why it was not.
+    /// Returns why the sync was not complete.
     pub fn error_message(&self) -> Option<String> {
         if self.success() {
             return None;
@@ -147,14 +149,14 @@ impl MountResult {
     }
 }
 
-/// How a manual sync ended, with the guide's fields.
+/// The result of a manual sync, with the guide's fields.
 #[derive(Debug, Clone)]
 pub struct ContextSyncResult {
-    /// Whether every mount was synced whole.
+    /// Whether the sync of every mount was complete.
     pub success: bool,
-    /// What went wrong, mount by mount.
+    /// What went wrong, for each mount.
     pub error_message: Option<String>,
-    /// One result a mount.
+    /// One result for each mount.
     pub mounts: Vec<MountResult>,
 }
 
@@ -166,36 +168,36 @@ impl From<Vec<MountResult>> for ContextSyncResult {
 }
 
 impl ContextSyncResult {
-    /// Returns a result for a sync that no mount took part in.
+    /// Returns the result of a sync in which no mount took part.
     pub(super) fn refused(error: &Error) -> Self {
         Self { success: false, error_message: Some(error.to_string()), mounts: Vec::new() }
     }
 }
 
-/// How a session's end is to go.
+/// The options of a release.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReleaseOptions {
-    /// Uploads also where the policy's `autoUpload` is off.
+    /// Pushes even if the policy's `autoUpload` is off.
     pub sync_context: bool,
-    /// When it must have ended: what is in the store shortly before is committed as a partial snapshot.
+    /// The deadline: what is in the store shortly before is committed as a partial snapshot.
     pub deadline: Option<Instant>,
 }
 
-/// How a session's release went.
+/// The result of a session's release.
 #[derive(Debug, Clone)]
 pub struct Released {
-    /// One result a mount; without a report where the policy has nothing uploaded.
+    /// One result for each mount; without a report if the policy pushes nothing.
     pub mounts: Vec<MountResult>,
 }
 
-/// How the deletion of a session went, with the guide's fields.
+/// The result of the deletion of a session, with the guide's fields.
 #[derive(Debug, Clone)]
 pub struct DeleteResult {
-    /// Whether everything was saved that should be.
+    /// Whether everything was pushed that should be.
     pub success: bool,
-    /// What went wrong, mount by mount.
+    /// What went wrong, for each mount.
     pub error_message: Option<String>,
-    /// One result a mount.
+    /// One result for each mount.
     pub mounts: Vec<MountResult>,
 }
 
@@ -214,14 +216,14 @@ fn summary(mounts: &[MountResult]) -> (bool, Option<String>) {
 /// One row of a session's status, with the guide's fields and more.
 pub type ContextStatusData = TaskStatus;
 
-/// How a session's tasks stand.
+/// The state of a session's tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextInfo {
-    /// One row a mount and task.
+    /// One row for each mount and task.
     pub context_status_data: Vec<ContextStatusData>,
 }
 
-/// Whether one of two paths, absolute and without links, is the other or lies below it.
+/// Whether one of two paths is the other or is below it. Both are absolute and free of links.
 pub(super) fn overlap(a: &Path, b: &Path) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }

@@ -1,4 +1,4 @@
-//! Tells several listeners of one task.
+//! Sends the events of one task to several listeners.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 use crate::monitor::{Monitor, PathEvent, PathProblem, Phase, Progress};
 
-/// Passes what a mount's uploads, or its downloads, tell to the session's own monitor and to whoever listens
-/// just now.
+/// Forwards the events of a mount's pushes, or of its pulls, to the session's own monitor and to the current
+/// listeners.
 pub(super) struct Relay {
     own: Arc<dyn Monitor>,
     listeners: Mutex<Vec<Arc<dyn Monitor>>>,
 }
 
-/// Somebody who listens until this is dropped.
+/// A listener, until this is dropped.
 pub(super) struct Listening {
     relay: Arc<Relay>,
     listener: Arc<dyn Monitor>,
@@ -69,7 +69,7 @@ impl Monitor for Relay {
     }
 }
 
-/// Passes everything on, and notes when a sync has found the head and begins to look at the mount.
+/// Forwards everything, and notes when a sync has found the head and begins to read the mount.
 pub(super) struct Onset {
     pub(super) inner: Arc<dyn Monitor>,
     pub(super) began: watch::Sender<bool>,
@@ -83,7 +83,7 @@ impl Onset {
 
 impl Monitor for Onset {
     fn phase(&self, phase: Phase) {
-        // One that fails while it opens goes from there to its end.
+        // A sync that fails while opening goes directly to its end.
         if !matches!(phase, Phase::Opening | Phase::Done) {
             self.began.send_replace(true);
         }

@@ -1,4 +1,4 @@
-//! The end of a session.
+//! The release of a session.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
 
-/// A release that has begun: its result, once there is one.
+/// A release that has started; it has the result when there is one.
 pub(super) type Ending = watch::Receiver<Option<Released>>;
 
 impl Shared {
@@ -23,7 +23,7 @@ impl Shared {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Releases all mounts at once, or joins the release that has begun.
+    /// Releases all mounts at once, or joins the release that has started.
     pub(super) async fn release(self: &Arc<Self>, how: ReleaseOptions) -> Result<Released, Error> {
         let mut ending = self.begin_release(how);
         let released = ending.wait_for(Option::is_some).await.ok().and_then(|r| r.clone());
@@ -50,12 +50,12 @@ impl Shared {
 }
 
 impl Worker {
-    /// Stops what is under way, saves, and lets the mount go.
+    /// Stops what is running, pushes, and closes the mount.
     async fn release(self: &Arc<Self>, how: ReleaseOptions) -> MountResult {
         self.ends.new.cancel();
         self.ends.pulls.cancel();
         if how.deadline.is_some() {
-            // It knows of no deadline; what it has sent so far is not sent again.
+            // A running push does not know the deadline. What it has sent need not be sent again.
             self.ends.pushes.cancel();
         }
         let mut alone = self.alone_in_time(how).await;
@@ -64,7 +64,7 @@ impl Worker {
             true => {
                 let options = self.last_options(how);
                 let pushed = self.push_alone(&mut alone, &options).await;
-                // Conflicts that checkpoints have kept are the session's, too.
+                // Conflicts that checkpoints have found belong to the session's result too.
                 let kept = self.conflicts.load(Ordering::Relaxed);
                 let pushed = pushed.map(|report| SyncReport { conflicts: report.conflicts + kept, ..report });
                 self.result(pushed.map_err(Arc::new))
@@ -80,7 +80,7 @@ impl Worker {
         result
     }
 
-    /// Waits for the mount; of the time that there is, a tenth is for what was told to stop.
+    /// Waits for exclusive access. What was stopped gets at most a tenth of the remaining time.
     async fn alone_in_time(&self, how: ReleaseOptions) -> Alone<'_> {
         let Some(deadline) = how.deadline else { return self.lanes.alone().await };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -98,7 +98,7 @@ impl Worker {
             at_rest: true,
             ..self.options.clone()
         };
-        // A dying machine can't wait for anybody to resolve a conflict.
+        // A machine that is shut down can't wait until a user resolves a conflict.
         if options.conflict.unwrap_or(self.sync.policy.conflict_policy) == ConflictPolicy::Fail {
             options.conflict = Some(ConflictPolicy::KeepBoth);
         }

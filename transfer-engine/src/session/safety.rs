@@ -1,5 +1,5 @@
-//! What events do not tell of: a mapping that is written to, a file system that is mounted below, a parent that is
-//! renamed. Now and then everything is looked over, and compared with how it looked before.
+//! Finds changes without events: writes to a mapped file, file systems that are mounted below, parents that
+//! are renamed. Now and then, everything is scanned and compared with the scan before.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -13,41 +13,41 @@ use tokio::time::Instant;
 use crate::env::Env;
 use crate::local::{Fingerprint, Found, FoundKind, MountDir, Scan, ScanFilter};
 
-/// A scan may take this share of one core's time.
+/// The scans take at most one part in this many of a core's time.
 const SHARE: u32 = 100;
 
-/// The scans of one mount.
+/// The safety scans of one mount.
 pub(super) struct SafetyScans {
-    /// The least time between two; `None` for no scans.
+    /// The shortest time between two scans; `None` for no scans.
     every: Option<Duration>,
-    /// How everything looked last.
+    /// The hash of the last scan.
     seen: Option<u64>,
     next: Instant,
 }
 
-/// How a mount looked, and what it cost to find out.
+/// The result of a scan, and the time that it took.
 pub(super) struct Look {
     print: u64,
     cost: Duration,
 }
 
 impl SafetyScans {
-    /// Begins with a scan at once.
+    /// Starts with a scan at once.
     pub(super) fn new(every: Option<Duration>) -> Self {
         Self { every, seen: None, next: Instant::now() }
     }
 
-    /// Returns when the next one is due.
+    /// Returns when the next scan is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.every.map(|_| self.next)
     }
 
-    /// Takes what a scan found; says whether something has changed since the last one.
+    /// Notes the result of a scan; returns whether something has changed since the last one.
     pub(super) fn take(&mut self, look: io::Result<Look>) -> bool {
         let every = self.every.unwrap_or_default();
         let (print, cost) = match look {
             Ok(Look { print, cost }) => (Some(print), cost),
-            // It is gone, or can't be read, which an upload will say.
+            // The mount is gone or unreadable, which a push will report.
             Err(_) => (None, Duration::ZERO),
         };
         self.next = Instant::now() + every.max(cost.saturating_mul(SHARE));
@@ -55,18 +55,18 @@ impl SafetyScans {
         before.is_some() && before != print
     }
 
-    /// Leaves one out.
+    /// Skips one scan.
     pub(super) fn postpone(&mut self) {
         self.next = Instant::now() + self.every.unwrap_or_default();
     }
 }
 
-/// Looks over everything in scope; blocks.
+/// Scans everything in scope. Blocks.
 pub(super) fn look_over(path: &Path, env: &Env, filter: Arc<dyn ScanFilter>) -> io::Result<Look> {
     let begun = clock_gettime(ClockId::ThreadCPUTime);
     let mount = MountDir::open(path, env)?;
     let mut hasher = DefaultHasher::new();
-    // On this thread alone: nobody waits for it, and its time is known.
+    // One thread is enough, because nobody waits; and its CPU time can be measured.
     for found in Scan::alone(&mount, filter)? {
         note(&found, &mut hasher);
     }
@@ -82,7 +82,7 @@ fn note(found: &Found, hasher: &mut DefaultHasher) {
             let Fingerprint { size, mtime, ctime, inode, mode } = print;
             (size, mtime.secs, mtime.nanos, ctime.secs, ctime.nanos, inode, mode).hash(hasher);
         }
-        // What is in it is found by itself, and its own time says no more.
+        // The content of a directory is scanned itself, so the directory's own time says nothing more.
         FoundKind::Dir { print, empty, .. } => (print.mode, empty).hash(hasher),
         FoundKind::Unsupported(what) => what.hash(hasher),
         FoundKind::Passing => {}

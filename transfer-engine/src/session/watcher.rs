@@ -1,7 +1,7 @@
-//! Learns from the system that something in scope was changed.
+//! Watches a mount for changes in scope.
 //!
-//! Directories are watched one by one, those in scope only. What is learnt is kept small: that something
-//! was changed, which directories are new, whether events were lost.
+//! Each directory in scope is watched by itself. Only little is remembered: that something changed, which
+//! directories are new, and whether events were lost.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use super::worker::Worker;
 use crate::local::{ScanFilter, identity, is_staging_name};
 
-/// New directories that are remembered one by one; of more, all are looked through.
+/// The most new directories that are remembered one by one. With more, the whole mount is searched.
 const MAX_NEW: usize = 10_000;
 
-/// Why changes can't be learnt of.
+/// Why changes can't be watched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Blind {
     /// The system allows no more watches.
@@ -33,16 +33,16 @@ pub(super) enum Blind {
     Unable(String),
 }
 
-/// What was learnt since it was taken last.
+/// What the events have shown since the last checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Learnt {
-    /// When somebody first changed something, and when last.
+    /// The times of the first and the last change by the user.
     pub(super) changed: Option<(Instant, Instant)>,
-    /// Something was changed, perhaps by a download that is under way.
+    /// Whether something changed, perhaps by a running pull.
     pub(super) stirred: bool,
-    /// Directories in which there may be more to watch.
+    /// Directories that may contain more directories to watch.
     new: BTreeSet<PathBuf>,
-    /// Events were lost, or the mount itself went away: everything has to be looked through.
+    /// Whether events were lost or the mount itself went away, so that the whole mount has to be searched.
     pub(super) rescan: bool,
     blind: Option<Blind>,
 }
@@ -53,21 +53,21 @@ pub(super) struct MountWatch {
     ear: Arc<Ear>,
 }
 
-/// What is at the mount's path, compared with the directory that is watched.
+/// What is at the mount's path, compared with the watched directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Root {
-    /// That directory.
+    /// The watched directory.
     There,
     /// No directory.
     Gone,
-    /// Another one, which nobody watches yet.
+    /// Another directory, which is not watched yet.
     Exchanged,
 }
 
-/// What events are told to.
+/// The receiver of the events.
 struct Ear {
     worker: Arc<Worker>,
-    /// Which directory is watched as the mount's.
+    /// The device and inode of the directory that is watched as the mount's.
     root: Option<(u64, u64)>,
     learnt: Mutex<Learnt>,
     news: Notify,
@@ -78,7 +78,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl MountWatch {
-    /// Begins to watch; blocks.
+    /// Starts to watch. Blocks.
     pub(super) fn start(worker: Arc<Worker>) -> Result<Self, Blind> {
         let root = identity(&worker.path);
         let ear = Arc::new(Ear { worker, root, learnt: Mutex::default(), news: Notify::new() });
@@ -86,41 +86,42 @@ impl MountWatch {
         let watcher = notify::recommended_watcher(move |event| listener.hear(event));
         let watcher = watcher.map_err(|e| blind(e).unwrap_or_else(|e| Blind::Unable(e.to_string())))?;
         let watch = Self { watcher: Arc::new(Mutex::new(watcher)), ear };
-        // What was changed before it is watched is not told of.
+        // There were no events for earlier changes.
         lock(&watch.ear.learnt).stirred = true;
         let root = watch.ear.worker.path.clone();
         watch.cover(&root)?;
         Ok(watch)
     }
 
-    /// Waits for something to be learnt.
+    /// Waits for an event of interest.
     pub(super) async fn news(&self) {
         self.ear.news.notified().await;
     }
 
-    /// Returns when somebody first and last changed something, and whether a download may have.
+    /// Returns the times of the first and the last change by the user, and whether a pull may have changed
+    /// something.
     pub(super) fn state(&self) -> (Option<(Instant, Instant)>, bool) {
         let learnt = lock(&self.ear.learnt);
         (learnt.changed, learnt.stirred)
     }
 
-    /// Forgets what was learnt, because it is about to be saved.
+    /// Clears what the events have shown, because it is about to be pushed.
     pub(super) fn forget(&self) {
         let mut learnt = lock(&self.ear.learnt);
         (learnt.changed, learnt.stirred) = (None, false);
     }
 
-    /// Notes that there is still something to save.
+    /// Notes that there is still something to push.
     pub(super) fn remember(&self) {
         lock(&self.ear.learnt).stirred = true;
     }
 
-    /// Notes that there is something of which no event told: everything is watched anew, and saved.
+    /// Notes that something changed without an event: everything has to be watched again, and pushed.
     pub(super) fn distrust(&self) {
         lock(&self.ear.learnt).rescan = true;
     }
 
-    /// Watches directories that have come to be; blocks. Says what became of the mount itself.
+    /// Watches new directories, and returns what is at the mount's path. Blocks.
     pub(super) fn catch_up(&self) -> Result<Root, Blind> {
         let (new, rescan) = {
             let mut learnt = lock(&self.ear.learnt);
@@ -149,7 +150,7 @@ impl MountWatch {
         Ok(Root::There)
     }
 
-    /// Whether there are directories to catch up with.
+    /// Whether there are new directories to watch.
     pub(super) fn is_behind(&self) -> bool {
         let learnt = lock(&self.ear.learnt);
         learnt.rescan || !learnt.new.is_empty() || learnt.blind.is_some()
@@ -192,9 +193,9 @@ impl Ear {
         learnt.changed = Some((learnt.changed.map_or(now, |(first, _)| first), now));
     }
 
-    /// Notes what an event says; whether it says anything of interest.
+    /// Notes an event; returns whether it is of interest.
     fn note(&self, event: &Event) -> bool {
-        // Reading is no change; it is what a scan does.
+        // Reading is not a change; scans read too.
         if matches!(event.kind, EventKind::Access(_)) {
             return false;
         }
@@ -225,7 +226,7 @@ impl Ear {
         told
     }
 
-    /// Looks at what an event is about; `None` if it is nothing to the session.
+    /// Examines the path of an event; `None` if it does not concern the session.
     fn look(&self, path: &Path, kind: EventKind) -> Option<Sight> {
         let worker = &self.worker;
         let below = tree_path(&worker.path, path)?;
@@ -245,8 +246,8 @@ impl Ear {
         }
         let is_ours = below.components().any(is_staging_name)
             || worker.lanes.pulling_since().is_some_and(|since| match &meta {
-                // A download gives a file the time that it had. What can't be told from its work is saved
-                // when it has ended.
+                // A pull restores a file's old time, so a file with an old time may be its work. Such changes
+                // are pushed after the pull.
                 Some(meta) => meta.is_dir() || meta.mtime() < since,
                 None => true,
             });
@@ -262,7 +263,7 @@ struct Sight {
     is_root_gone: bool,
 }
 
-/// Says of an error whether it is one that no waiting helps against.
+/// Returns the permanent reason why nothing can be watched, if the error is one.
 fn blind(error: notify::Error) -> Result<Blind, notify::Error> {
     match &error.kind {
         ErrorKind::MaxFilesWatch => Ok(Blind::NoMoreWatches),
@@ -273,8 +274,8 @@ fn blind(error: notify::Error) -> Result<Blind, notify::Error> {
     }
 }
 
-/// Watches a directory and all below it that may hold something in scope. Says whether something was written
-/// there since the time given, in seconds since 1970: nobody was told of it.
+/// Watches a directory and everything below it that may have something in scope. Returns whether something
+/// was written there since `since`, in seconds since 1970, for which there was no event.
 fn cover(
     root: &Path,
     dir: &Path,
@@ -290,11 +291,11 @@ fn cover(
         if is_ours || (!path.is_root() && !filter.may_hold(&path)) {
             continue;
         }
-        // First the watch, then the look: what is made in between is seen by one or the other.
+        // The watch comes before the listing, so that what is created in between is seen by one of them.
         match watch(&dir).map_err(blind) {
             Ok(()) => {}
             Err(Ok(blind)) => return Err(blind),
-            // It has gone, or may not be read, which the scan will say.
+            // It is gone or not readable, which the scan will report.
             Err(Err(e)) => {
                 tracing::debug!(error = %e, "a directory is not watched");
                 continue;

@@ -1,4 +1,4 @@
-//! One mount of a session: its syncs, joined and in line.
+//! One mount of a session: its syncs, shared and queued.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use crate::report::{Direction, SyncReport};
 use crate::status::{StatusBoard, TaskType};
 use crate::store::Store;
 
-/// How long a download that is told to stop is waited for.
+/// How long to wait for a pull that was stopped.
 const GRACE: Duration = Duration::from_secs(10);
 /// How often a context is followed that is renamed again and again.
 const RENAMES: usize = 5;
@@ -31,17 +31,17 @@ const RENAMES: usize = 5;
 pub(super) struct Worker {
     pub(super) session: String,
     pub(super) store: Store,
-    /// The context, the path as it was given, and the policy.
+    /// The context, the path as given, and the policy.
     pub(super) sync: ContextSync,
-    /// The name that the context has by now.
+    /// The context's current name.
     context: Mutex<ContextName>,
-    /// The mount's path, absolute and without links.
+    /// The mount's path, absolute and free of links.
     pub(super) path: PathBuf,
-    /// Where the mount's state lies.
+    /// The directory of the mount's state.
     pub(super) state: PathBuf,
     /// The session's options.
     pub(super) options: SyncOptions,
-    /// Which paths the session deals with.
+    /// The paths in the session's scope.
     pub(super) filter: Arc<Filter>,
     pub(super) board: StatusBoard,
     pub(super) lanes: Lanes,
@@ -49,21 +49,21 @@ pub(super) struct Worker {
     pub(super) pulls: Arc<Relay>,
     pub(super) ends: Ends,
     flights: [Mutex<Flights>; 3],
-    /// Conflicts that uploads before the last one have kept.
+    /// Conflicts that earlier pushes have found.
     pub(super) conflicts: AtomicU64,
 }
 
-/// What is told to end, and when.
+/// Cancellation: what ends, and when.
 pub(super) struct Ends {
-    /// Everything, now: the session is dropped, or its release is through.
+    /// Everything, at once: the session is dropped, or its release is done.
     pub(super) all: CancellationToken,
-    /// Nothing new is begun: the session is being released.
+    /// Nothing new may start: the session is being released.
     pub(super) new: CancellationToken,
-    /// Downloads and fetches.
+    /// Pulls and fetches.
     pub(super) pulls: CancellationToken,
-    /// Uploads that are under way.
+    /// Running pushes.
     pub(super) pushes: CancellationToken,
-    /// Whatever was told to end and has not done so yet.
+    /// Whatever was cancelled and has not ended yet.
     pub(super) hurry: CancellationToken,
 }
 
@@ -119,7 +119,7 @@ impl Worker {
         self.context.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Does what needs the context, and does it again where that has another name by now.
+    /// Runs work on the context, and again if the context was renamed meanwhile.
     async fn following<W: Future<Output = Result<SyncReport, Error>>>(
         &self,
         work: impl Fn() -> W,
@@ -133,7 +133,7 @@ impl Worker {
         work().await
     }
 
-    /// Saves, with the mount alone, under the name that the context has by now.
+    /// Pushes with exclusive access, under the context's current name.
     pub(super) async fn push_alone(
         &self,
         alone: &mut Alone<'_>,
@@ -152,7 +152,7 @@ impl Worker {
 
     async fn follow(&self, alone: &mut Alone<'_>, to: &ContextName) -> Result<(), Error> {
         let mount = alone.mount_mut().ok_or_else(|| self.lanes.ended())?;
-        // Somebody else may just have done so.
+        // Another task may just have done so.
         if mount.context != *to {
             mount.follow(to).await?;
             let mut name = self.context.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,16 +170,16 @@ impl Worker {
         self.flights[direction as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Syncs, or joins the sync of this direction that is under way.
+    /// Syncs, or joins the running sync in this direction.
     ///
-    /// Whoever comes when that has looked at the mount already waits for it, and then for one more that sees
-    /// what was changed in the meantime. If nothing was, the result is the same.
+    /// If the running sync has already read the mount, the caller waits for it and for a further one, which
+    /// sees what changed meanwhile. If nothing did, the first result is returned.
     pub(super) async fn sync(self: &Arc<Self>, direction: Direction) -> SyncResult {
         let flight = self.join(direction).ok_or_else(|| Arc::new(self.lanes.ended()))?;
         flight.wait().await.unwrap_or_else(|| Err(Arc::new(self.lanes.ended())))
     }
 
-    /// Returns the sync of this direction to wait for; `None` when the session ends.
+    /// Returns the sync in this direction to wait for; `None` if the session ends.
     pub(super) fn join(self: &Arc<Self>, direction: Direction) -> Option<Flight> {
         let mut flights = self.flights(direction);
         if self.ends.new.is_cancelled() {
@@ -198,7 +198,7 @@ impl Worker {
         Some(flight)
     }
 
-    /// Returns the newest sync of this direction.
+    /// Returns the newest sync in this direction.
     pub(super) fn latest(&self, direction: Direction) -> Option<Flight> {
         let flights = self.flights(direction);
         flights.next.clone().filter(Flight::is_open).or_else(|| flights.running.clone())
@@ -241,7 +241,7 @@ impl Worker {
         }
     }
 
-    /// Counts what an upload has kept, so that the end of the session does not pass over it.
+    /// Counts the conflicts of a push, so that the session's result includes them.
     fn note(&self, pushed: Result<SyncReport, Error>) -> Result<SyncReport, Error> {
         if let Ok(report) = &pushed
             && !report.stopped_by_conflict
@@ -267,14 +267,14 @@ impl Worker {
         Ok(report)
     }
 
-    /// Syncs with options of its own, which nobody joins, and with the mount alone.
+    /// Syncs with its own options, not shared with other callers, and with exclusive access.
     pub(super) async fn sync_alone(
         self: &Arc<Self>,
         direction: Direction,
         options: SyncOptions,
     ) -> SyncResult {
         let worker = Arc::clone(self);
-        // The context was there when the session was opened.
+        // The context existed when the session was opened.
         let options = SyncOptions { create: false, ..options };
         self.detached(async move { worker.alone(direction, &options).await }).await
     }
@@ -302,7 +302,7 @@ impl Worker {
         Ok(report)
     }
 
-    /// Brings these paths now, ahead of the rest.
+    /// Fetches these paths now, before all other files.
     pub(super) async fn fetch(self: &Arc<Self>, paths: Vec<TreePath>) -> SyncResult {
         let worker = Arc::clone(self);
         self.detached(async move {
@@ -316,7 +316,7 @@ impl Worker {
         .await
     }
 
-    /// Waits until a download was told to end, and should have by now.
+    /// Waits until a pull was cancelled, and should have ended by now.
     async fn overdue(&self) {
         self.ends.pulls.cancelled().await;
         tokio::select! {
@@ -325,7 +325,7 @@ impl Worker {
         }
     }
 
-    /// Carries work through also when who waits for it goes away: half a sync is no use to anybody.
+    /// Runs work to its end even if the caller goes away, because half a sync is useless.
     async fn detached(&self, work: impl Future<Output = SyncResult> + Send + 'static) -> SyncResult {
         if self.ends.new.is_cancelled() {
             return Err(Arc::new(self.lanes.ended()));

@@ -1,4 +1,4 @@
-//! What an upload learns about the age of files, and what it does about it.
+//! What a push learns about the age of files, and recycling afterwards.
 
 use std::io;
 
@@ -16,35 +16,35 @@ use crate::recycle::{DueFile, Recycled, Recycling, carry_out};
 use crate::report::SyncReport;
 use crate::state::BaseRow;
 
-/// The ages of the files that a policy lets expire, as far as an upload meets them anyway.
+/// The ages of the files to which the recycle policy applies, as far as a push sees them anyway.
 pub(super) struct Aging {
     rule: Expiry,
-    /// The time, as near as it can be told without asking the store.
+    /// The current time, as far as known without asking the store.
     now: i64,
     expired: u64,
-    /// When the first file expires, or has.
+    /// When the first file expires or expired.
     first: Option<i64>,
-    /// When the first of those expires that have not.
+    /// When the first file expires that is not expired yet.
     next: Option<i64>,
 }
 
 impl Aging {
-    /// Returns the files that are expired.
+    /// Returns the number of expired files.
     pub(super) fn expired(&self) -> u64 {
         self.expired
     }
 
-    /// Returns when the first file expires, or has.
+    /// Returns when the first file expires or expired.
     pub(super) fn first(&self) -> Option<i64> {
         self.first
     }
 
-    /// Returns when the first of those expires that have not.
+    /// Returns when the first file expires that is not expired yet.
     pub(super) fn next(&self) -> Option<i64> {
         self.next
     }
 
-    /// Takes note of the base, where it says what the head says.
+    /// Counts the rows of the base, if base and head agree.
     pub(super) fn note_base(&mut self, rows: impl Iterator<Item = io::Result<BaseRow>>) -> Result<(), Error> {
         (self.expired, self.first, self.next) = (0, None, None);
         for row in rows {
@@ -58,7 +58,7 @@ impl Aging {
         Ok(())
     }
 
-    /// Takes note of a step of a plan against the head, and tells of it if it would be recycled.
+    /// Counts a step of a plan, and reports the file if it would be recycled.
     pub(super) fn note(&mut self, step: &PlanStep, tell: Option<&dyn Monitor>) {
         let written = matches!(step.decision.verdict, Verdict::Write | Verdict::Delete | Verdict::KeepBoth);
         let Some(remote) = step.remote.as_ref().filter(|_| !written) else { return };
@@ -75,7 +75,7 @@ impl Aging {
         }
     }
 
-    /// Counts a file; says whether it is expired.
+    /// Counts a file; returns whether it is expired.
     fn count(&mut self, moment: i64) -> bool {
         let is_expired = moment <= self.now;
         self.first = self.first.into_iter().chain([moment]).min();
@@ -86,7 +86,7 @@ impl Aging {
 }
 
 impl Mount {
-    /// Returns the rules that this mount's policy gives the context.
+    /// Returns the recycle rules that this mount's policy gives the context.
     pub(super) fn recycle_rules(&self) -> RecycleRules {
         let lifecycle = self.policy.recycle_policy.lifecycle;
         RecycleRules {
@@ -95,8 +95,8 @@ impl Mount {
         }
     }
 
-    /// Returns where the recycle policy holds: what is out of scope is nothing to it. An expression names no
-    /// places, so that it restricts nothing here.
+    /// Returns the paths to which the recycle policy applies, limited to the scope. White lists that are
+    /// expressions do not name paths, so they do not limit anything here.
     fn recycle_paths(&self) -> PathSet {
         let paths = self.scope.recycle_paths();
         let lists: Option<Vec<_>> = self.scope.lists().iter().map(|list| list.resolved().cloned()).collect();
@@ -110,7 +110,7 @@ impl Mount {
         Some(Expiry::new(self.policy.recycle_policy.lifecycle.days()?, self.recycle_paths()))
     }
 
-    /// Begins to note the ages of files, where the policy lets any expire.
+    /// Starts to note the ages of files, if the policy lets any expire.
     pub(super) fn aging(&self, options: &SyncOptions) -> Result<Option<Aging>, Error> {
         let Some(rule) = self.expiry().filter(|_| options.only.is_empty()) else { return Ok(None) };
         let landed = self.files.header()?.map_or(0, |header| header.head.landed);
@@ -118,8 +118,8 @@ impl Mount {
         Ok(Some(Aging { rule, now, expired: 0, first: None, next: None }))
     }
 
-    /// Recycles what is expired, if the upload that just ended has met something that is. That this fails is
-    /// no failure of the upload: the next one, or `gc`, does it.
+    /// Recycles expired files, if the push that just ended has seen any. If this fails, the push has not
+    /// failed: the next one, or `gc`, recycles the files.
     pub(super) async fn recycle_after(
         &self,
         report: &mut SyncReport,
@@ -131,7 +131,8 @@ impl Mount {
         let Some(next) = report.next_expiry.filter(|_| !ended) else { return };
         let committed = report.parent.is_some();
         let recycle: BoxFuture<'_, Result<Option<Recycled>, Error>> = Box::pin(async {
-            // What was just committed tells the store's time; otherwise it is asked for only if it seems to be due.
+            // The store's time is known from the commit. Without one, it is asked for only if a file seems to
+            // be expired.
             let header = if committed { self.files.header()? } else { None };
             let landed = header.map(|header| header.head.landed);
             if next > landed.unwrap_or_else(|| self.store.env().now().secs) {

@@ -1,4 +1,5 @@
-//! A push on its way: what stays the same for all of it, one reading of the mount, and what it is planned against.
+//! A running push: what stays the same throughout, one reading of the mount, and the head that it is planned
+//! against.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::state::{Alone, BaseHeader, NextBase};
 use crate::store::Head;
 use crate::tree::{Tree, UpdatedTree};
 
-/// What stays the same for a whole push.
+/// What stays the same during a push.
 pub(super) struct Job<'a> {
     pub(super) alone: &'a Alone<'a>,
     pub(super) dir: &'a MountDir,
@@ -29,17 +30,17 @@ pub(super) struct Job<'a> {
 pub(super) struct Attempt<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) chunks: Arc<Chunks>,
-    /// The flush of what was read of the mount.
+    /// The flush of the files that were read.
     pub(super) flush: Option<Flush>,
     /// Whether deletions are held back.
     pub(super) hold: bool,
-    /// Whether that is because the mount was found lost.
+    /// Whether they are held back because the mount counts as lost.
     pub(super) lost: bool,
-    /// Why not everything was sent, if so; then deletions are held back as well.
+    /// Why not everything was sent; `None` if everything was. Otherwise deletions are held back too.
     pub(super) cut: Option<Cut>,
-    /// Whether what is planned has been told already.
+    /// Whether the plan was already reported.
     pub(super) told: bool,
-    /// What the policy says of the age of files.
+    /// The ages of files, if the policy lets any expire.
     pub(super) aging: Option<Aging>,
 }
 
@@ -47,29 +48,29 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Onto<'a> {
     pub(super) head: &'a Head,
     pub(super) tree: Tree<'a>,
-    /// The base, if it fits the head.
+    /// The base, if it matches the head.
     pub(super) header: Option<&'a BaseHeader>,
-    /// The head's packs that do not count: what lies in them is sent again.
+    /// The head's packs that do not count. What is in them is sent again.
     pub(super) late: Vec<PackId>,
-    /// Whether the base says exactly what the head says, so that no segment has to be read.
+    /// Whether base and head agree exactly, so that no segment has to be read.
     pub(super) as_base: bool,
 }
 
-/// A new tree, and what goes with it.
+/// A new tree, and what belongs to it.
 pub(super) struct Made<'a> {
     pub(super) tree: UpdatedTree,
     pub(super) next: NextBase,
-    /// Whether the next base says of each path what the tree says.
+    /// Whether the next base agrees with the tree on every path.
     pub(super) agrees: bool,
     pub(super) onto: &'a Onto<'a>,
 }
 
-/// What came of the attempt to commit on one head.
+/// The result of an attempt to commit on one head.
 pub(super) enum Attempted {
     Done(Box<SyncReport>),
     /// Another writer was first.
     Beaten,
-    /// A chunk that was counted on is not in the new head: everything must be looked at again.
+    /// A chunk that was not sent is missing in the new head, so the mount must be read again.
     Rehash,
     /// The commit landed, but too late for its packs to count.
     Late,

@@ -1,4 +1,4 @@
-//! Planning against one head, and the commit on top of it.
+//! Plans a push against one head, and commits on top of it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -27,7 +27,7 @@ use crate::state::{BaseHeader, Cache, NextBase};
 use crate::store::{Head, HeadKey};
 use crate::tree::{Tree, UpdatedTree};
 
-/// How long it is looked for packs that are lost.
+/// The time limit for checking for lost packs.
 const LOOK: Duration = Duration::from_secs(2);
 
 impl Mount {
@@ -64,7 +64,7 @@ impl Mount {
                 copies.tell(attempt);
             }
         }
-        // The rounds to come tell of what this one leaves out.
+        // After a round, the next round reports what this one leaves out.
         attempt.told = attempt.cut != Some(Cut::Round);
         if tally.stopped || attempt.job.options.dry_run {
             report.stopped_by_conflict = tally.stopped;
@@ -93,13 +93,13 @@ impl Mount {
         let as_base = Self::is_same_head(header, &head.key)
             && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
             && late.is_empty()
-            // A plan tells of every file that would be recycled.
+            // A dry run reports every file that would be recycled, so it needs all steps.
             && !(attempt.job.options.dry_run && attempt.aging.is_some());
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(cache) };
         Onto { head, tree, header, late, as_base }
     }
 
-    /// Goes through the plan a first time: tells what will be done, and counts it.
+    /// Runs the plan for the first time, to report and count what will be done.
     async fn tally(
         &self,
         attempt: &mut Attempt<'_>,
@@ -122,8 +122,8 @@ impl Mount {
         if !delta.is_whole || !options.only.is_empty() {
             return Ok(tally);
         }
-        // Rows that an earlier upload held back are not in the plan, where their paths look as if they had
-        // never been brought.
+        // Rows that an earlier push held back are not in the plan; their paths look as if they had never been
+        // pulled.
         let held = onto.header.filter(|_| !options.allow_empty_mount).map_or(0, |h| h.held);
         report.held_back += held;
         report.pending = report.pending.saturating_sub(held);
@@ -142,7 +142,7 @@ impl Mount {
         Ok(tally)
     }
 
-    /// Returns the time that the new snapshot gives what it writes, by the store's clock, in seconds since 1970.
+    /// Returns the time for what the new snapshot writes, by the store's clock, in seconds since 1970.
     async fn upload_time(
         &self,
         attempt: &Attempt<'_>,
@@ -152,14 +152,14 @@ impl Mount {
     ) -> Result<i64, Error> {
         let recycles = attempt.aging.is_some() || head.snapshot.recycle.lifecycle_days.is_some();
         if recycles && writes {
-            // What has landed tells the store's time.
+            // The packs that have landed tell the store's time.
             sink.flush().await?;
         }
         self.store.upload_time(head, recycles && writes, sink.last_landed()).await
     }
 
-    /// Goes through the plan once more, this time for real. A file that can't stand beside what stays is left out,
-    /// which shows only at the end; then the tree is made again without it.
+    /// Runs the plan a second time, to make the tree. That a new file conflicts with an entry that stays is
+    /// known only at the end; then the tree is made again without the file.
     async fn make_fitting_tree<'a>(
         &self,
         attempt: &mut Attempt<'_>,
@@ -189,14 +189,14 @@ impl Mount {
             left_out.extend(made.tree.blocked);
         };
         if !order.copies.made.is_empty() && !attempt.job.course.pace.has_deadline() {
-            // They were put there since.
+            // The copies were put into the mount after the last flush began.
             attempt.flush = Some(Flush::begin(attempt.job.dir, delta.file_systems.all()));
         }
         let agrees = made.agrees && left_out.is_empty() && order.copies.made.is_empty();
         Ok(Some(Made { agrees, ..made }))
     }
 
-    /// Puts the new snapshot, if there is anything new in it.
+    /// Commits the new snapshot, if there is anything new in it.
     async fn put(
         &self,
         attempt: &mut Attempt<'_>,
@@ -209,7 +209,7 @@ impl Mount {
         let as_now = self.header_of(onto.head, agrees).await?;
         let (sent, noted) = tokio::join!(sink.flush(), may_be_noted(attempt));
         sent?;
-        // What is committed and not noted is found to be equal by the next sync.
+        // If the base is not written, the next sync finds that both sides are equal.
         let next = NextHeader { next: noted.then_some(next), as_now };
         if tree.is_unchanged() {
             next.keep(self)?;
@@ -218,7 +218,7 @@ impl Mount {
         attempt.job.monitor.phase(Phase::Committing);
         let prepared = self.prepare(attempt, &tree, onto, delta.unsettled, sink)?;
         let number = onto.head.key.number + 1;
-        // From here on a crash leaves the choice between the base and the next one, and the store decides.
+        // After a crash from here on, both the base and the next base may be valid; the store decides.
         let header = next.finish(self, number, &prepared)?;
         let course = attempt.job.course;
         course.committing(Some(number));
@@ -291,7 +291,7 @@ impl Mount {
         Prepared::of(if unsettled { snapshot.marked_unsettled() } else { snapshot })
     }
 
-    /// Tells of what no context can hold, and of which nothing is in the way of anything.
+    /// Reports the files that no context can store, and that are not in the way of anything.
     fn tell_specials(&self, specials: &Specials, attempt: &Attempt<'_>, report: &mut SyncReport) {
         if attempt.job.options.strict {
             report.failed += specials.total;
@@ -305,7 +305,8 @@ impl Mount {
         self.warn_of(Topic::Specials, specials.warning(), attempt.job.monitor);
     }
 
-    /// Looks for packs of the head that are lost. Nobody waits for that: a release has something better to do.
+    /// Checks for lost packs of the head. With a deadline it does nothing, because a release has no time for
+    /// it.
     async fn look_for_lost(&self, course: &Course, head: &Head) -> Vec<PackId> {
         if course.pace.has_deadline() {
             return Vec::new();
@@ -345,16 +346,16 @@ impl Mount {
     }
 }
 
-/// The base that goes with a new snapshot, until that is committed.
+/// The base of a new snapshot, until that is committed.
 struct NextHeader {
-    /// `None` where it may not be noted.
+    /// `None` if it must not be written.
     next: Option<NextBase>,
-    /// The header of a base that fits the head as it is.
+    /// The header of a base for the current head.
     as_now: BaseHeader,
 }
 
 impl NextHeader {
-    /// Takes the next base as the base of the head that there is.
+    /// Makes the next base the base for the current head.
     fn keep(self, mount: &Mount) -> Result<(), Error> {
         let Some(next) = self.next else { return mount.files.drop_next() };
         let header = next.finish(self.as_now).map_err(|e| cannot_write(mount, e))?;
@@ -380,8 +381,8 @@ fn cannot_write(mount: &Mount, e: io::Error) -> Error {
     Error::local("write", mount.files.next_base(), e)
 }
 
-/// Waits until the mount's disk has what the next base would know of it, and says whether it may: what a base knows of
-/// and a loss of power took counts as deleted.
+/// Waits until everything that the next base would list is on the mount's disk; returns whether the base may
+/// be written. A file that is in the base but was lost in a power failure would count as deleted.
 async fn may_be_noted(attempt: &mut Attempt<'_>) -> bool {
     let Some(flush) = attempt.flush.take() else { return true };
     let flushed = flush.end().await.inspect_err(|e| attempt.job.monitor.warning(&may_lack(e)));

@@ -1,4 +1,4 @@
-//! Where an upload keeps the context's versions of what is in conflict.
+//! The conflict copies of a push: where the context's versions are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,33 +13,33 @@ use crate::monitor::{Action, PathEvent, PathProblem, Side, copy_reason};
 use crate::mount::Mount;
 use crate::tree::Tree;
 
-/// The context's version of a path, to be kept at another.
+/// The context's version of a path, to be kept at another path.
 #[derive(Debug, Clone)]
 pub(super) struct Copied {
     /// The path in conflict.
     pub(super) of: TreePath,
-    /// The version, at the path where it is kept.
+    /// The version, with the path of the copy.
     pub(super) entry: TreeEntry,
 }
 
-/// What an upload does about its conflicts.
+/// The conflict copies of a push.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    /// The new ones, in tree order.
+    /// The new copies, in tree order.
     pub(super) made: Vec<Copied>,
-    /// Paths in conflict for which there is no place; they wait.
+    /// Paths in conflict for which no name is free; they are not written.
     pub(super) unplaced: BTreeSet<TreePath>,
 }
 
 impl Copies {
-    /// Gives up the copies at these paths; what they are copies of waits.
+    /// Gives up the copies at these paths; the paths in conflict are then not written.
     pub(super) fn give_up(&mut self, paths: &[TreePath]) {
         for copied in self.made.extract_if(.., |copied| paths.contains(&copied.entry.path)) {
             self.unplaced.insert(copied.of);
         }
     }
 
-    /// Lets a path in conflict wait, for its copy has no place.
+    /// Leaves a path in conflict unwritten, because its copy has no free name.
     fn leave_out(&mut self, copied: Copied, why: &str, attempt: &Attempt<'_>) {
         attempt.job.monitor.problem(&PathProblem {
             path: copied.of.clone(),
@@ -49,7 +49,7 @@ impl Copies {
         self.unplaced.insert(copied.of);
     }
 
-    /// Tells of each copy that it is, or would be, made.
+    /// Reports each copy that is, or would be, made.
     pub(super) fn tell(&self, attempt: &Attempt<'_>) {
         for Copied { of, entry } in &self.made {
             let (path, size) = (&entry.path, entry.entry.size());
@@ -61,8 +61,8 @@ impl Copies {
 }
 
 impl Mount {
-    /// Gives each conflict copy a name that nothing else has, here or in the context. One that is there
-    /// already, from the same conflict met before, is not made again.
+    /// Gives each conflict copy a name that is free in the mount and in the context. If a copy of the same
+    /// conflict exists already, no other is made.
     pub(super) async fn name_copies(
         &self,
         copies: Vec<Copied>,
@@ -75,7 +75,7 @@ impl Mount {
             return Ok(named);
         }
         let mut made: BTreeMap<TreePath, Copied> = BTreeMap::new();
-        // Copies that have no name yet, by the one that is tried next.
+        // Copies without a name yet, by the name that is tried next.
         let mut open: BTreeMap<TreePath, Vec<Copied>> = BTreeMap::new();
         for copied in copies {
             open.entry(copied.entry.path.clone()).or_default().push(copied);
@@ -103,7 +103,7 @@ impl Mount {
                         }
                         Fit::Same => {}
                         Fit::Taken => {
-                            // Until it has a place, the copy's own path is the first of its names.
+                            // The path of a copy without a name is the first of its names.
                             let next = numbered_copy_path(&copied.of, &copied.entry.path, number);
                             open.entry(next).or_default().push(copied);
                         }
@@ -121,7 +121,7 @@ impl Mount {
         Ok(named)
     }
 
-    /// Looks what the mount has at these paths that the base does not say.
+    /// Finds what the mount has at these paths that the base does not list.
     fn look_here(
         &self,
         open: &BTreeMap<TreePath, Vec<Copied>>,
@@ -153,13 +153,13 @@ impl Mount {
     }
 }
 
-/// What stands at a path, and what stands in the way of anything that would.
+/// What is at a path, and what would be in the way of an entry there.
 #[derive(Debug, Clone, Default)]
 struct Standing {
     entry: Option<Entry>,
-    /// Something is below it.
+    /// Whether something is below it.
     holds: bool,
-    /// It would lie below a file or link.
+    /// Whether it would be below a file or link.
     leaf_above: bool,
 }
 
@@ -169,14 +169,14 @@ enum Fit {
     Taken,
 }
 
-/// Whether an entry may be put where these are.
+/// Whether an entry may be put at a path, given what both sides have there.
 fn fit<'s>(standings: impl Iterator<Item = &'s Standing>, entry: &Entry) -> Fit {
     let mut fit = Fit::Free;
     for standing in standings {
         let in_the_way = standing.leaf_above || standing.holds && !entry.is_dir();
         match &standing.entry {
             _ if in_the_way => return Fit::Taken,
-            // Modes alone are no other version.
+            // A different mode alone does not make another version.
             Some(there) if there.node == entry.node => fit = Fit::Same,
             Some(_) => return Fit::Taken,
             None => {}
@@ -185,7 +185,7 @@ fn fit<'s>(standings: impl Iterator<Item = &'s Standing>, entry: &Entry) -> Fit 
     fit
 }
 
-/// Looks at paths of a tree, most of them near each other.
+/// Looks up paths of a tree; fast if they are near each other.
 struct Looked<'t, 's> {
     tree: &'t Tree<'s>,
     last: Option<(usize, Vec<TreeEntry>)>,
@@ -207,7 +207,7 @@ impl Looked<'_, '_> {
                     let is_leaf = found.as_ref().is_some_and(|e| !e.is_dir());
                     self.leaves.insert(dir.clone(), is_leaf);
                     if found.is_some() || holds {
-                        // What is above something that is there is a directory.
+                        // Whatever is above an existing path is a directory.
                         leaf_above = is_leaf;
                         break;
                     }
@@ -233,7 +233,7 @@ impl Looked<'_, '_> {
         let found = entries.get(place).filter(|e| e.path == *path);
         let next = entries.get(place + usize::from(found.is_some())).map(|e| &e.path);
         let next = next.or(segments.get(index + 1).map(|s| &s.first));
-        // A placeholder stands for nothing, but nothing else may take its place unseen.
+        // A placeholder is not an entry, but nothing else may silently take its path.
         Ok((found.map(|e| e.entry.clone()), next.is_some_and(|next| next.is_below(path))))
     }
 }

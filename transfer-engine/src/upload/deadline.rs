@@ -1,4 +1,4 @@
-//! An upload that has to end in time: what is cut short, and what is said when time is over.
+//! A push with a deadline: what is cut short, and what is reported when the time is over.
 
 use std::io;
 use std::path::Path;
@@ -21,29 +21,29 @@ use crate::report::SyncReport;
 use crate::state::{Alone, DeltaState};
 use crate::store::Head;
 
-/// Why an upload is committed before everything was sent.
+/// Why a push is committed before everything was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// The packs grow old; the upload goes on afterwards.
+    /// The packs are getting too old; the push continues afterwards.
     Round,
     /// The deadline is near.
     Deadline,
 }
 
-/// How far an upload has come, for who ends it from outside.
+/// The progress of a push, for the code that ends it at the deadline.
 #[derive(Debug)]
 pub(super) struct Course {
     pub(super) pace: Arc<Pace>,
-    /// What the rounds so far came to.
+    /// The result of the rounds so far.
     committed: Mutex<Option<SyncReport>>,
-    /// The number of the snapshot that is being put; 0 for none.
+    /// The number of the snapshot that is being put; 0 if none.
     committing: AtomicU64,
-    /// Whether what writes to the mount was not made to hold still, or not resumed.
+    /// Whether the programs that write to the mount could not be paused or resumed.
     quiesce_failed: AtomicBool,
 }
 
 impl Course {
-    /// Makes what writes to the mount hold still until it has been read.
+    /// Pauses the programs that write to the mount until it has been read.
     pub(super) async fn quiesce(
         &self,
         mount: &Path,
@@ -62,7 +62,7 @@ impl Course {
         }
     }
 
-    /// Lets it go on.
+    /// Lets the programs continue.
     pub(super) async fn resume(&self, still: Option<Still>, monitor: &dyn Monitor) {
         let Some(still) = still else { return };
         if let Err(e) = still.end().await {
@@ -75,28 +75,28 @@ impl Course {
         self.committing.store(number.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// Adds a round that was committed, or the end, and returns what all came to.
+    /// Adds a round that was committed, or the last part, and returns the total.
     pub(super) fn add(&self, round: SyncReport) -> SyncReport {
         let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut whole = committed.take().unwrap_or_default();
-        // What the rounds before have committed is found unchanged by this one.
+        // What earlier rounds have committed is unchanged for this one.
         let unchanged = round.unchanged.saturating_sub(whole.added + whole.changed);
         let quiesce_failed = self.quiesce_failed.load(Ordering::Relaxed);
         whole.absorb(&SyncReport { unchanged, quiesce_failed, ..round });
         committed.insert(whole).clone()
     }
 
-    /// Whether a round was committed.
+    /// Returns the total of the rounds that were committed, if there were any.
     pub(super) fn committed(&self) -> Option<SyncReport> {
         self.committed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// What stands in the way of a path that a partial snapshot can't have.
+/// The reason given for a path that a partial snapshot lacks.
 pub(super) const NOT_SENT: &str = "not sent before the deadline";
 
 impl Mount {
-    /// Uploads, and ends before the deadline, whatever the store does.
+    /// Runs a push that ends before the deadline, whatever the store does.
     pub(super) async fn push_in_time(
         &self,
         options: &SyncOptions,
@@ -124,7 +124,7 @@ impl Mount {
         self.out_of_time(&course, monitor)
     }
 
-    /// The end of an upload that can't commit any more: what its rounds came to, if there were any.
+    /// Ends a push that can't commit any more: returns the result of its rounds, if there were any.
     pub(super) fn out_of_time(&self, course: &Course, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         let Some(committed) = course.committed() else {
             return Err(Error::OutOfTime { name: self.context.clone() });
@@ -133,8 +133,8 @@ impl Mount {
         Ok(SyncReport { partial: true, ..committed })
     }
 
-    /// Waits for what was sent, as long as there is time, and then counts only what has landed. Says what is
-    /// missing, if anything is.
+    /// Waits for what is being sent as long as there is time, and counts only what has landed by then.
+    /// Returns what is missing, if anything.
     pub(super) async fn await_landing(
         &self,
         delta: &mut LocalDelta,
@@ -156,7 +156,7 @@ impl Mount {
         Ok((!missing.is_nothing()).then_some((cut, missing)))
     }
 
-    /// Tells of each path that was not sent.
+    /// Reports each path that was not sent.
     pub(super) fn tell_missing(&self, delta: &mut LocalDelta, monitor: &dyn Monitor) -> Result<(), Error> {
         let cannot_read = |e| Error::local("read", self.files.dir(), e);
         for row in delta.read().map_err(cannot_read)? {

@@ -1,4 +1,4 @@
-//! From the mount to the store: the plan of what is saved, and its commit.
+//! Push: from the mount to the store.
 
 mod aging;
 mod attempt;

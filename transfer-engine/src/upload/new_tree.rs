@@ -1,4 +1,4 @@
-//! The new tree of an upload, and the base that goes with it.
+//! Makes the new tree of a push, and its base.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,9 +19,9 @@ use crate::plan::{PlanStep, archive_of};
 use crate::state::{Archive, BaseRow, DeltaRow, NextBase};
 use crate::tree::{ChunkIndex, Lookup, Resolved, TreeUpdate};
 
-/// What a new tree is made with, beside the plan.
+/// What is needed to make a new tree, besides the plan.
 pub(super) struct TreeOrder<'s> {
-    /// The conflict copies that it gets.
+    /// The conflict copies in the tree.
     pub(super) copies: Copies,
     /// The time of what is written, by the store's clock, in seconds since 1970.
     pub(super) uploaded: i64,
@@ -29,8 +29,8 @@ pub(super) struct TreeOrder<'s> {
 }
 
 impl Mount {
-    /// Makes the new tree and the base that goes with it, without the paths that are left out; `None` if a chunk is
-    /// not where it was expected.
+    /// Makes the new tree and its base, without the paths that are left out; `None` if a chunk is not where
+    /// it was expected.
     pub(super) async fn make_tree<'a>(
         &self,
         attempt: &Attempt<'_>,
@@ -47,7 +47,7 @@ impl Mount {
             finder: Finder { chunks: &attempt.chunks, near: 0, lookup },
             update: TreeUpdate::new(onto.tree.clone()).without(onto.late.iter().copied()),
             next: self.next_base(onto.header, &attempt.job.filter)?,
-            // With a part of the scope only, nothing is known about the rest but what the base says.
+            // If only a part of the scope was requested, only the base says something about the rest.
             agrees: (onto.as_base || attempt.job.options.only.is_empty())
                 && attempt.job.filter.closed.is_empty(),
             uploaded: order.uploaded,
@@ -82,7 +82,7 @@ impl Mount {
     }
 }
 
-/// Returns the index of the chunks that the head has, as far as one is needed.
+/// Returns the index of the head's chunks, if one is needed.
 async fn index_of(
     attempt: &Attempt<'_>,
     onto: &Onto<'_>,
@@ -91,7 +91,7 @@ async fn index_of(
     let snapshot = onto.tree.snapshot;
     match attempt.chunks.head() {
         Some(index) if index.is_of(snapshot) => Ok(index),
-        // Another writer was first, and chunks are looked for in what it wrote.
+        // Another writer was first, so chunks have to be found in its snapshot.
         Some(_) => {
             let index = Arc::new(ChunkIndex::build(&onto.tree, &onto.late).await?);
             attempt.chunks.set_head(index.clone());
@@ -102,7 +102,7 @@ async fn index_of(
     }
 }
 
-/// A new tree and base, as far as they are made.
+/// A new tree and base in the making.
 struct Making<'a> {
     attempt: &'a Attempt<'a>,
     late: &'a [PackId],
@@ -118,17 +118,17 @@ struct Making<'a> {
 enum Changed {
     Not,
     To(Resolved),
-    /// It refers to a chunk that is not where it was expected.
+    /// The file refers to a chunk that is not where it was expected.
     Lost,
 }
 
 impl Making<'_> {
-    /// Returns the row that the base has after a step, if another one, and notes whether it agrees with the tree.
+    /// Returns the base's new row after a step, if it changes, and notes whether it agrees with the tree.
     fn note(&mut self, step: &PlanStep, withheld: bool) -> Option<Option<BaseRow>> {
         let Effect { base: row, agrees, .. } = effect(step, Towards::Store, self.uploaded);
         let row = row.map(|row| row.map(|row| row.among(&self.file_systems)));
         self.agrees &= agrees && !withheld;
-        // A pending archive is something to do for the next download.
+        // A pending archive is left for the next pull to extract.
         let row_after = row.as_ref().map_or(step.base.as_ref(), Option::as_ref);
         self.agrees &= row_after.is_none_or(|row| row.archive != Archive::Pending);
         row
@@ -142,8 +142,8 @@ impl Making<'_> {
                     let put = self.finder.resolve(step, entry, ids, self.uploaded).await?;
                     put.map_or(Changed::Lost, |put| Changed::To(Resolved::Put(put)))
                 }
-                // Without a row of its own the mount holds what the base says: a directory, which keeps its
-                // mode while what is below it moves.
+                // If the path has no local row, the mount has what the base says: a directory. It keeps its
+                // mode while its content changes.
                 None => {
                     let kept = step.base.as_ref().filter(|b| step.local.is_none() && b.entry.is_dir());
                     Changed::To(match kept {
@@ -160,8 +160,8 @@ impl Making<'_> {
                 }
                 None => Changed::Not,
             },
-            // What was extracted says so from now on, to machines that come later. A snapshot that may lack
-            // what came out of it does not.
+            // From now on, the entry says that the archive was extracted, for machines that pull it later. A
+            // snapshot that may lack some of the extracted files does not say so.
             _ if archive_extracted(step) => match &step.remote {
                 Some(there) if self.attempt.cut.is_none() && self.late.is_empty() && !withheld => {
                     Changed::To(Resolved::Put(TreeEntry { extracted: true, ..there.0.clone() }))
@@ -175,13 +175,13 @@ impl Making<'_> {
         })
     }
 
-    /// Whether something that did not change lies in packs that do not count.
+    /// Whether an unchanged file has chunks in packs that do not count.
     fn sends_again(&self, step: &PlanStep) -> bool {
         let is_late = |entry: &TreeEntry| entry.chunks.iter().any(|c| self.late.contains(&c.block.pack));
         step.decision.verdict == Verdict::Nothing && step.remote.as_ref().is_some_and(|r| is_late(&r.0))
     }
 
-    /// Sets the row that the base has after a step.
+    /// Sets the base's row after a step.
     fn set(&mut self, step: &PlanStep, row: Option<Option<BaseRow>>) -> io::Result<()> {
         if let Some(row) = row {
             return self.next.set(&step.path, row);
@@ -190,7 +190,8 @@ impl Making<'_> {
             && step.decision.verdict == Verdict::HoldBack
             && let Some(base) = &step.base
         {
-            // With what is added now the mount will not look lost again: the row has to remember it.
+            // The row has to remember this, because with what is added now, the mount will no longer look
+            // lost.
             self.agrees = false;
             return self.next.set(&step.path, Some(BaseRow { held: true, ..base.clone() }));
         }
@@ -198,16 +199,16 @@ impl Making<'_> {
     }
 }
 
-/// Whether the step's archive was extracted here, and the context does not know yet.
+/// Whether the step's archive was extracted here, and the context does not say so yet.
 fn archive_extracted(step: &PlanStep) -> bool {
     let came_out = |there: &TreeEntry| archive_of(step, &there.entry).came_out();
     step.remote.as_ref().is_some_and(|there| !there.0.extracted && came_out(&there.0))
 }
 
-/// Finds where the chunks of a file lie.
+/// Finds the positions of a file's chunks.
 struct Finder<'a> {
     chunks: &'a Chunks,
-    /// The block of the last one, by [`Chunks::sent_near`].
+    /// The block of the last chunk; see [`Chunks::sent_near`].
     near: u32,
     lookup: Lookup<'a>,
 }
@@ -232,7 +233,7 @@ impl Finder<'_> {
             }
         }
         let entry = Entry { uploaded, ..entry.clone() };
-        // A change of its mode makes it no other archive.
+        // A different mode does not make it another archive.
         let extracted = archive_of(step, &entry).came_out() || {
             let same = step.remote.as_ref().filter(|there| there.0.entry.node == entry.node);
             same.is_some_and(|there| there.0.extracted)

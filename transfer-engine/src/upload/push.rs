@@ -1,5 +1,5 @@
-//! An upload: local differences are sent, planned against the head, and committed; planned again when
-//! another writer is first.
+//! A push: local differences are sent, planned against the head, and committed. If another writer is first,
+//! they are planned again.
 
 use std::io;
 use std::sync::Arc;
@@ -26,27 +26,26 @@ use crate::status::TaskType;
 use crate::store::Head;
 use crate::tree::Tree;
 
-/// How often a mount is read that is exchanged for another directory meanwhile.
+/// How often a mount is read if another directory takes its place meanwhile.
 const EXCHANGES: u32 = 3;
-/// How many packs are remembered for what is in them and in no snapshot: each costs a request.
+/// How many packs are remembered although no snapshot refers to them. Checking each costs a request.
 const IN_VAIN: usize = 16;
-/// After this long, a newer head is looked for before the tree is written.
+/// After this many seconds, a newer head is looked for before the tree is written.
 const STALE_SECS: i64 = 5;
 
 impl Mount {
-    /// Uploads what changed in the mount, and commits it as a new snapshot; nothing changed, nothing is
-    /// written.
+    /// Pushes what changed in the mount, as a new snapshot. If nothing changed, nothing is written.
     ///
     /// # Errors
-    /// [`Error::NoContext`] where the context is missing and `options.create` is false, [`Error::NoStore`]
-    /// where the store is, [`Error::Beaten`], [`Error::CommitUnknown`], [`Error::OutOfTime`] where nothing
-    /// could be committed before `options.deadline`, and whatever the store and the local file system say.
-    /// Trouble with single paths goes to the monitor and into the report.
+    /// [`Error::NoContext`] if the context is missing and `options.create` is false, [`Error::NoStore`] if
+    /// the store is missing, [`Error::Beaten`], [`Error::CommitUnknown`], [`Error::OutOfTime`] if nothing
+    /// could be committed before `options.deadline`, and errors of the store and of the local file system.
+    /// Errors of single paths go to the monitor and into the report.
     pub async fn push(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         self.push_shared(options, monitor).await
     }
 
-    /// Does what [`Mount::push`] does, for who shares the mount and sees to it that nothing else is under way.
+    /// Does what [`Mount::push`] does, for a shared mount; waits for exclusive access.
     pub(crate) async fn push_shared(
         &self,
         options: &SyncOptions,
@@ -54,7 +53,7 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         let alone = match options.deadline {
             None => self.arriving.alone().await,
-            // Somebody may still be at a job that does not end in time.
+            // An abandoned job may not end before the deadline.
             Some(deadline) => timeout_at(deadline, self.arriving.alone())
                 .await
                 .map_err(|_| Error::OutOfTime { name: self.context.clone() })?,
@@ -91,7 +90,8 @@ impl Mount {
             return Err(Error::local("open the mount", &self.path, missing));
         }
         let early = match &dir {
-            // What has to hold still for it does so for no longer than it must.
+            // With a quiesce hook, the walk starts later, so that programs are paused no longer than
+            // necessary.
             Some(dir) if options.quiesce.is_none() => {
                 self.walk_early(dir, &filter, options, Towards::Store)?
             }
@@ -100,13 +100,13 @@ impl Mount {
         let (asked, before) = (Instant::now(), self.store.usage());
         let found = self.look_for_parent(options, monitor).await?;
         course.pace.note_trips(asked.elapsed(), self.store.usage().since(&before).requests);
-        // For who says that the deletions are meant, a mount that is gone is an empty one.
+        // If the user allows the deletions, a missing mount counts as an empty one.
         let stand_in = (dir.is_none() && options.allow_empty_mount).then(|| self.stand_in()).transpose()?;
         let Some(dir) = stand_in.as_ref().map(|(_, dir)| dir).or(dir.as_ref()) else {
             return self.without_mount(found, monitor).await;
         };
         let is_to_be_made = found.is_none();
-        // A context that is missing is made while the mount is read.
+        // A missing context is created while the mount is read.
         let (head, header) = found.unwrap_or_else(|| (self.nothing_yet(), None));
         course.pace.note_head(head.bytes.len() as u64);
         let mut pushing = Pushing {
@@ -128,7 +128,7 @@ impl Mount {
         }
     }
 
-    /// Makes an empty directory to stand for the mount.
+    /// Creates an empty directory in place of the mount.
     fn stand_in(&self) -> Result<(TempDir, MountDir), Error> {
         let nothing = tempfile::Builder::new().prefix("nothing-").tempdir_in(self.files.dir());
         let nothing = nothing.map_err(|e| Error::local("write", self.files.dir(), e))?;
@@ -152,8 +152,8 @@ impl Mount {
         Ok(SyncReport { snapshot: Some(head.key.number), held_back, ..SyncReport::default() })
     }
 
-    /// Forgets the packs of an upload that came to its end; the last ones are kept where they hold what was sent of a
-    /// file that failed then, which the next upload need not send again.
+    /// Removes the journal of packs after a push. If a file failed after some of its chunks were sent, the
+    /// last packs are kept in the journal, so that the next push need not send them again.
     async fn forget_packs(&self, sent_in_vain: bool) -> Result<(), Error> {
         let path = self.files.packs();
         if !sent_in_vain {
@@ -170,7 +170,7 @@ impl Mount {
         Ok(())
     }
 
-    /// Finds the snapshot to succeed, making the context where that is wanted.
+    /// Finds the snapshot to succeed; creates the context if that is wanted.
     async fn find_parent(
         &self,
         options: &SyncOptions,
@@ -182,7 +182,7 @@ impl Mount {
         }
     }
 
-    /// Finds the snapshot to succeed; `None` where the context is to be made.
+    /// Finds the snapshot to succeed; `None` if the context is to be created.
     async fn look_for_parent(
         &self,
         options: &SyncOptions,
@@ -196,7 +196,7 @@ impl Mount {
             }
             None => None,
         };
-        // Before anything is said of a context that is missing, or made, the store itself has to be there.
+        // The store must exist before anything is said of a missing context, or created.
         let meta_id = match &head {
             Some(head) if head.is_live() => None,
             _ => Some(self.store.meta().await?.store_id),
@@ -226,7 +226,7 @@ impl Mount {
         Ok(self.store.create(&self.context).await?.0)
     }
 
-    /// The state of a context that a dry run would have to make first.
+    /// Returns the state of a context that a dry run would have to create.
     fn nothing_yet(&self) -> Head {
         let key = crate::store::HeadKey { number: 0, size: 0, e_tag: None, landed: 0 };
         let snapshot = Snapshot {
@@ -267,7 +267,7 @@ impl Mount {
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
         let mut read =
             self.delta_options(attempt.job.dir, &attempt.job.filter, attempt.job.options, Towards::Store);
-        // What lies in packs that don't count has to be sent again, so it has to be read again.
+        // What is in packs that do not count has to be sent again, and so has to be read again.
         read.checksum |= !absent.is_empty();
         let base = || self.base_rows(header, &attempt.job.filter, attempt.job.options);
         let walk = match walk.filter(|_| absent.is_empty()) {
@@ -283,7 +283,8 @@ impl Mount {
         delta_at_rest(&read, walk, base, sending, attempt.job.monitor).await
     }
 
-    /// Looks at the mount as a whole: was it lost, is too much deleted, is nothing in scope?
+    /// Checks the mount as a whole: whether it was lost, whether too much was deleted, whether nothing is in
+    /// scope.
     fn check_mount(&self, attempt: &mut Attempt<'_>, delta: &LocalDelta) -> bool {
         let stats = &delta.stats;
         self.warn_of(Topic::Unmounted, delta.away.warning(), attempt.job.monitor);
@@ -315,29 +316,29 @@ impl Mount {
     }
 }
 
-/// A push between its readings of the mount.
+/// A push, between its readings of the mount.
 struct Pushing<'a> {
     mount: &'a Mount,
     job: &'a Job<'a>,
     head: Head,
-    /// The base, if it fits the head.
+    /// The base, if it matches the head.
     header: Option<BaseHeader>,
-    /// Whether the context is made while the mount is read.
+    /// Whether the context is created while the mount is read.
     is_to_be_made: bool,
-    /// Whether an empty directory is read in the place of a mount that is gone.
+    /// Whether an empty directory is read because the mount is gone.
     is_stand_in: bool,
-    /// A walk that was begun before the head was known.
+    /// The walk, if it was started before the head was known.
     walk: Option<Walk>,
     attempts: Attempts<'a>,
-    /// Whether what is planned has been told already.
+    /// Whether the plan was already reported.
     told: bool,
-    /// Whether a long upload is committed in rounds.
+    /// Whether a long push is committed in rounds.
     in_rounds: bool,
 }
 
 impl Pushing<'_> {
-    /// Reads the mount and commits what changed. `None` if it has to be read again: there is more to send, or what was
-    /// read does not fit the head any more.
+    /// Reads the mount and commits what changed. `None` if it has to be read again: there is more to send, or
+    /// what was read does not fit the head any more.
     async fn round(&mut self) -> Result<Option<SyncReport>, Error> {
         let (mount, job) = (self.mount, self.job);
         let Job { options, monitor, course, .. } = *job;
@@ -348,7 +349,8 @@ impl Pushing<'_> {
         let (hold, lost, cut, told) = (false, false, None, self.told);
         let mut attempt = Attempt { job, chunks, flush, hold, lost, cut, told, aging };
         let mut delta = self.read(&attempt, &mut sink).await?;
-        // Not against a deadline: it may have to wait for whatever others write to the same file system.
+        // With a deadline there is no flush: it may have to wait for other programs that write to the same
+        // file system.
         if delta.has_rows() && !options.dry_run && !course.pace.has_deadline() {
             attempt.flush = Some(Flush::begin(job.dir, delta.file_systems.all()));
         }
@@ -376,7 +378,7 @@ impl Pushing<'_> {
             self.attempts.again()?;
             return Ok(None);
         };
-        // What the context has in scope is only still to come.
+        // The files of the context in scope are just pending.
         report.nothing_in_scope = nothing_in_scope && report.pending == 0;
         if report.nothing_in_scope {
             monitor.warning("no white list matches any file in the mount");
@@ -384,7 +386,7 @@ impl Pushing<'_> {
         self.end(report, cut, delta.stats.sent_in_vain).await
     }
 
-    /// Reads the mount, while what writes to it holds still.
+    /// Reads the mount, while the programs that write to it are paused.
     async fn read(&mut self, attempt: &Attempt<'_>, sink: &mut PackSink) -> Result<LocalDelta, Error> {
         let (mount, Job { dir, options, monitor, course, .. }) = (self.mount, self.job);
         let walk = self.walk.take();
@@ -402,14 +404,16 @@ impl Pushing<'_> {
         } else {
             read.await?
         };
-        // What was read last of a directory that was moved away may have been its end, not the mount's.
+        // If the directory was moved away, the last reads may have been of a directory that is no longer the
+        // mount.
         if !dir.is_in_place() && !self.is_stand_in {
             return Err(Error::Exchanged { mount: mount.path.clone() });
         }
         Ok(delta)
     }
 
-    /// Commits what was read on the head, or on the one after it, and so on. `None` if it has to be read again.
+    /// Commits what was read on the head; if another writer is first, on the new head. `None` if the mount
+    /// has to be read again.
     async fn commit(
         &mut self,
         attempt: &mut Attempt<'_>,
@@ -440,7 +444,7 @@ impl Pushing<'_> {
         }
     }
 
-    /// Ends the push, or a round of it: then `None` is returned.
+    /// Ends the push, or a round of it; then `None` is returned.
     async fn end(
         &mut self,
         report: SyncReport,
@@ -465,8 +469,8 @@ impl Pushing<'_> {
             }
             return Ok(Some(SyncReport { partial: true, ..course.add(report) }));
         }
-        // What this round has committed need not be noted, and the rest comes next. One that committed nothing
-        // would not end otherwise by being tried again.
+        // What this round has committed need not be in the journal. A round that committed nothing would have
+        // the same result when it is repeated.
         self.in_rounds = committed;
         if committed {
             PackJournal::drop_at(&mount.files.packs());
@@ -476,14 +480,14 @@ impl Pushing<'_> {
         Ok(None)
     }
 
-    /// Finds the head anew, and whether the base fits it.
+    /// Finds the head again, and whether the base matches it.
     async fn find_parent(&mut self) -> Result<(), Error> {
         (self.head, self.header) = self.mount.find_parent(self.job.options, self.job.monitor).await?;
         Ok(())
     }
 }
 
-/// Whether the mount's directory has anything in it that is not this program's own.
+/// Whether the mount's directory has anything in it except files of the program.
 fn holds_something(dir: &MountDir, filter: &Filter) -> bool {
     let is_own = |name: &[u8]| {
         let path = TreePath::new(name);

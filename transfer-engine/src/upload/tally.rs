@@ -1,4 +1,4 @@
-//! What an upload's plan comes to: what is told of it, and counted.
+//! Reports and counts the steps of a push's plan.
 
 use policy_core::{Entry, Reason, Towards, TreePath, Verdict};
 
@@ -13,7 +13,7 @@ use crate::plan::PlanStep;
 use crate::report::SyncReport;
 use crate::state::{DeltaRow, DeltaState};
 
-/// What a plan comes to.
+/// The figures of a plan.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) added: u64,
@@ -22,7 +22,7 @@ pub(super) struct Tally {
     pub(super) stopped: bool,
     pub(super) copies: Vec<Copied>,
     pub(super) marks: Option<policy_core::ListMarks>,
-    /// Where something that no context can hold is in the way of an entry.
+    /// Paths at which a file that no context can store is in the way of an entry.
     pub(super) in_the_way: Vec<TreePath>,
 }
 
@@ -105,7 +105,7 @@ impl Tally {
         }
     }
 
-    /// Notes what a partial snapshot does without; false if that has another reason.
+    /// Counts a path that a partial snapshot lacks; false if it is missing for another reason.
     fn leave_out(
         &mut self,
         step: &PlanStep,
@@ -117,7 +117,7 @@ impl Tally {
             (Reason::Unreadable, Some(DeltaState::Unsent { size })) => *size,
             (Reason::NeedsDeletion, Some(DeltaState::Present { entry, .. })) => entry.size(),
             (Reason::NeedsDeletion, _) => 0,
-            // The round after the last of these carries it out.
+            // The last round carries it out.
             _ => return cut == Cut::Round && step.decision.verdict == Verdict::HoldBack,
         };
         if cut == Cut::Deadline {

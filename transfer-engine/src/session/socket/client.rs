@@ -1,4 +1,4 @@
-//! The other processes' end of the socket.
+//! The client's end of the socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ use crate::session::params::ContextInfo;
 use crate::state::mount_dir;
 use crate::status::TaskStatus;
 
-/// How long a session may take to answer a call.
+/// How long a session may take to answer a new connection.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// A session that holds a mount, in this process or another. What is asked of it, it carries out.
+/// A session, in this process or another, that holds a mount. It carries out the requests of its clients.
 ///
-/// Its own options count, but for those that are a caller's to choose: `only`, `dry_run`, `checksum`,
-/// `conflict`, `max_delete`, `allow_empty_mount`, `one_file_system`, `strict`, and for uploads `max_upload` and `deadline`. A caller that
-/// goes away does not stop what it asked for.
+/// The session's own options apply, except for those that a caller chooses: `only`, `dry_run`, `checksum`,
+/// `conflict`, `max_delete`, `allow_empty_mount`, `one_file_system`, `strict`, and for pushes `max_upload`
+/// and `deadline`. A request continues even if its caller goes away.
 #[derive(Debug)]
 pub struct RunningSession {
     stream: BufReader<UnixStream>,
@@ -44,10 +44,10 @@ enum Last {
 }
 
 impl RunningSession {
-    /// Finds the session that holds a mount; `None` where there is none.
+    /// Finds the session that holds a mount; `None` if there is none.
     ///
     /// # Errors
-    /// Where there is one that can't be asked: it belongs to another user, or does not answer.
+    /// The session can't be asked: it belongs to another user, or does not answer.
     pub async fn connect(state_dir: &Path, mount: &Path) -> io::Result<Option<Self>> {
         let mount = absolute(mount)?;
         let connected = match Way::new(&mount_dir(state_dir, &mount), NAME) {
@@ -65,7 +65,7 @@ impl RunningSession {
         let line = tokio::time::timeout(GREETING, read_line(&mut stream, MAX_EVENT)).await;
         let line = match line.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {
             Ok(Some(line)) => line,
-            // It was just about to end.
+            // The session was just ending.
             Ok(None) => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             Err(e) => return Err(e),
@@ -87,12 +87,12 @@ impl RunningSession {
         &self.session
     }
 
-    /// Returns the context that the session works on at this mount.
+    /// Returns the session's context at this mount.
     pub fn context(&self) -> &ContextName {
         &self.context
     }
 
-    /// Whether that is this context, by its name or by the one that it had when the session was opened.
+    /// Whether this is the session's context, by its current name or by its name when the session was opened.
     pub fn works_on(&self, name: &ContextName) -> bool {
         [&self.context, &self.was].contains(&name)
     }
@@ -102,34 +102,34 @@ impl RunningSession {
         &self.mount
     }
 
-    /// Uploads what changed in the mount.
+    /// Pushes what changed in the mount.
     ///
     /// # Errors
-    /// [`Error::Remote`] with what kept the session from it; [`Error::Local`] where it can't be heard.
+    /// [`Error::Remote`] if the session failed; [`Error::Local`] if the connection failed.
     pub async fn push(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         self.sync_with(Verb::Push, options, monitor).await
     }
 
-    /// Brings what the context has and the mount has not.
+    /// Pulls what the context has and the mount lacks.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// The same as those of [`push`](Self::push).
     pub async fn pull(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         self.sync_with(Verb::Pull, options, monitor).await
     }
 
-    /// Downloads, then uploads.
+    /// Pulls, then pushes.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// The same as those of [`push`](Self::push).
     pub async fn sync(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         self.sync_with(Verb::Sync, options, monitor).await
     }
 
-    /// Brings paths and what is below them now, ahead of the rest.
+    /// Fetches paths and what is below them now, before all other files.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// The same as those of [`push`](Self::push).
     pub async fn fetch(&mut self, paths: &[TreePath], monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         match self.ask(&Request::new(Verb::Fetch, paths), monitor).await? {
             Last::Report(report) => Ok(*report),
@@ -137,10 +137,10 @@ impl RunningSession {
         }
     }
 
-    /// Returns how the mount's tasks stand.
+    /// Returns the state of the mount's tasks.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// The same as those of [`push`](Self::push).
     pub async fn status(&mut self) -> Result<ContextInfo, Error> {
         match self.ask(&Request::new(Verb::Status, &[]), &crate::monitor::Silent).await? {
             Last::Status(tasks) => Ok(ContextInfo { context_status_data: tasks }),
@@ -156,7 +156,7 @@ impl RunningSession {
     ) -> Result<SyncReport, Error> {
         let mut request = Request::sync(verb, options);
         if verb == Verb::Pull {
-            // They are for uploads, and a download has no use for them.
+            // These options apply only to pushes.
             (request.max_upload, request.deadline_ms) = (None, None);
         }
         match self.ask(&request, monitor).await? {
@@ -172,7 +172,7 @@ impl RunningSession {
         loop {
             let line = read_line(&mut self.stream, MAX_EVENT).await.map_err(|e| self.unheard(e))?;
             let line = line.ok_or_else(|| self.unheard(io::ErrorKind::UnexpectedEof.into()))?;
-            // What a later version tells on the way can be done without.
+            // Events of a newer version are ignored.
             let Ok(event) = serde_json::from_slice(&line) else { continue };
             match event {
                 Event::Report { report } => return Ok(Last::Report(report)),

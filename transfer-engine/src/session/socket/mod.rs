@@ -1,4 +1,4 @@
-//! Requests of other processes: a Unix socket beside the state of a mount that a session holds.
+//! Requests of other processes, through a Unix socket beside the state of a mount that a session holds.
 
 mod client;
 mod server;
@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 pub use client::RunningSession;
 pub(super) use server::{Door, barrier};
 
-/// The longest path that a socket's address holds.
+/// The longest path in the address of a socket.
 const MAX_ADDRESS: usize = 107;
 
-/// A directory, and a way to a socket in it that is short enough.
+/// A directory, and a path to a socket in it that is short enough.
 struct Way {
-    /// Keeps the way open.
+    /// Keeps the path valid.
     _dir: Option<File>,
     to: PathBuf,
 }
 
 impl Way {
-    /// Returns the way to `name` in `dir`, through the directory's handle where its path is too long.
+    /// Returns the path to `name` in `dir`. If it is too long, it goes through the directory's handle.
     fn new(dir: &Path, name: &str) -> io::Result<Self> {
         let direct = dir.join(name);
         if direct.as_os_str().len() <= MAX_ADDRESS {

@@ -21,14 +21,14 @@ use crate::session::flight::SyncResult;
 use crate::session::relay::Relay;
 use crate::session::worker::Worker;
 
-/// Connections at the same time; more wait.
+/// The most connections at the same time; further ones wait.
 const CONNECTIONS: usize = 64;
-/// Lines that wait for a client to read them.
+/// How many lines may be queued for a client.
 const QUEUE: usize = 1 << 15;
-/// A client that reads nothing for so long is taken as gone.
+/// A client that reads nothing for this long counts as gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The place where a session takes requests for one mount, until it is dropped.
+/// The socket on which a session accepts requests for one mount, until it is dropped.
 pub(in crate::session) struct Door {
     listener: UnixListener,
     path: PathBuf,
@@ -37,16 +37,16 @@ pub(in crate::session) struct Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // A name that is left behind leads nowhere, and the next session replaces it.
+        // If it stays, it leads nowhere, and the next session replaces it.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 impl Door {
-    /// Makes the socket in a mount's state, for this user and, if given, for one more.
+    /// Creates the socket in a mount's state, for this user and, if given, one more.
     pub(in crate::session) fn open(state: &Path, owner: Option<(u32, u32)>) -> io::Result<Self> {
-        // Made aside and renamed: nobody meets it with other rights than it should have, and a stale one
-        // is replaced. The mount's lock sees to it that nobody else does the same.
+        // The socket is created under another name and renamed. So it never has wrong permissions under its
+        // own name, and an old one is replaced. The mount's lock ensures that no other process does the same.
         let (new, path) = (state.join("socket.new"), state.join(NAME));
         match fs::remove_file(&new) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -65,7 +65,7 @@ impl Door {
         Ok(Self { listener, path, owner: owner.map(|(uid, _)| uid) })
     }
 
-    /// Takes requests until the session ends.
+    /// Accepts requests until the session ends.
     pub(in crate::session) async fn serve(self, worker: Arc<Worker>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
@@ -84,7 +84,7 @@ impl Door {
                     });
                 }
                 Ok(_) => {}
-                // Too many open files, say: it passes.
+                // For example, too many files are open, which passes.
                 Err(e) => {
                     tracing::debug!(error = %e, "no connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -99,7 +99,7 @@ impl Door {
     }
 }
 
-/// Lets others pass through the state's directories, without letting them list these.
+/// Lets other users pass through the state's directories, without listing them.
 fn open_up(state: &Path) -> io::Result<()> {
     for dir in state.ancestors().take(3) {
         let meta = fs::metadata(dir)?;
@@ -110,7 +110,7 @@ fn open_up(state: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the directory above the state through which a user can't pass, if there is one.
+/// Returns the directory above the state that the user can't enter, if there is one.
 pub(in crate::session) fn barrier(state: &Path, (uid, gid): (u32, u32)) -> Option<PathBuf> {
     let passes = |dir: &&Path| {
         let Ok(meta) = fs::metadata(dir) else { return true };
@@ -154,14 +154,14 @@ async fn converse(stream: UnixStream, worker: Arc<Worker>) {
             }
             Ok(None) => break,
             Err(e) => {
-                // Where the next request begins is not known.
+                // After an invalid request, the start of the next one is unknown.
                 let _ = out.send(Event::bad_request(e.to_string()).line()).await;
                 break;
             }
         }
     }
     drop(out);
-    // What is queued is still sent.
+    // Queued lines are still sent.
     let _ = writer.await;
 }
 
@@ -174,7 +174,7 @@ async fn write_lines(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<Vec<u8>>)
     }
 }
 
-/// Carries a request out, and returns the last line of the answer.
+/// Carries out a request, and returns the last line of the answer.
 async fn answer_to(request: &Request, worker: &Arc<Worker>, out: &mpsc::Sender<Vec<u8>>) -> Event {
     if request.request == Verb::Status {
         return match request.is_plain() {
@@ -197,7 +197,7 @@ async fn answer_to(request: &Request, worker: &Arc<Worker>, out: &mpsc::Sender<V
     }
 }
 
-/// Carries a sync out, or says what is wrong with the request.
+/// Carries out a sync, or returns what is wrong with the request.
 async fn carry_out(
     request: &Request,
     worker: &Arc<Worker>,

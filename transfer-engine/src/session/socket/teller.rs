@@ -1,4 +1,4 @@
-//! Sends what a sync tells down a socket, without ever making the sync wait for who reads it.
+//! Sends the events of a sync to a socket, and never makes the sync wait for the reader.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::wire::Event;
 use crate::monitor::{Monitor, PathEvent, PathProblem, Phase, Progress};
 
-/// Progress is told at most this often.
+/// The shortest time between two progress events.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Tells a client what happens. What finds no room in the queue is counted and left out.
+/// Sends events to a client. Events for which the queue has no room are dropped and counted.
 pub(super) struct Teller {
     out: mpsc::Sender<Vec<u8>>,
     left_out: AtomicU64,
@@ -26,13 +26,13 @@ impl Teller {
     }
 
     fn tell(&self, event: &Event) {
-        // One that has gone misses nothing.
+        // A client that is gone misses nothing.
         if let Err(mpsc::error::TrySendError::Full(_)) = self.out.try_send(event.line()) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Returns a warning of what was left out.
+    /// Returns a warning about the dropped events, if there are any.
     pub(super) fn confess(&self) -> Option<Event> {
         let count = self.left_out.load(Ordering::Relaxed);
         let message = format!("{count} lines are not shown, because they were not read as fast as they came");
@@ -50,7 +50,7 @@ impl Monitor for Teller {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|then| now.saturating_duration_since(then) >= EVERY) {
             *told = Some(now);
-            // The next one says the same and more.
+            // If it is dropped, the next one has newer figures.
             let _ = self.out.try_send(Event::Progress(*progress).line());
         }
     }

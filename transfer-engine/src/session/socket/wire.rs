@@ -1,5 +1,5 @@
-//! What is said over the socket: one JSON object a line. A client sends requests; each is answered by events,
-//! of which a report, a status or an error is the last.
+//! The protocol of the socket: one JSON object per line. A client sends requests. Each is answered by events;
+//! the last of them is a report, a status or an error.
 
 use std::io;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::options::SyncOptions;
 use crate::report::SyncReport;
 use crate::status::TaskStatus;
 
-/// The file beside a mount's state.
+/// The name of the socket, beside a mount's state.
 pub(super) const NAME: &str = "socket";
-/// A request is no longer than this, in bytes.
+/// The longest request, in bytes.
 pub(super) const MAX_REQUEST: usize = 1 << 20;
-/// An event is no longer than this.
+/// The longest event, in bytes.
 pub(super) const MAX_EVENT: usize = 16 << 20;
 
-/// What can be asked of a session.
+/// The kinds of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verb {
@@ -39,17 +39,17 @@ pub(super) enum Verb {
 #[serde(deny_unknown_fields)]
 pub(super) struct Request {
     pub(super) request: Verb,
-    /// What to fetch, or what a sync is restricted to.
+    /// The paths to fetch, or those to which a sync is restricted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) paths: Vec<WirePath>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) dry_run: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) checksum: bool,
-    /// One of the policy's words.
+    /// The name of a conflict policy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) conflict: Option<String>,
-    /// A number, or a share as `10%`.
+    /// A number, or a percentage such as `10%`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) max_delete: Option<String>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -60,7 +60,7 @@ pub(super) struct Request {
     pub(super) strict: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) max_upload: Option<u64>,
-    /// How long an upload may take, in milliseconds from now.
+    /// How long a push may take, in milliseconds from now.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) deadline_ms: Option<u64>,
 }
@@ -69,7 +69,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A path below the mount: text where it is UTF-8, and its bytes where not.
+/// A path below the mount: text if it is UTF-8, otherwise its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum WirePath {
@@ -95,7 +95,7 @@ impl WirePath {
     }
 }
 
-/// What a session answers.
+/// The events that a session sends.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Event {
@@ -103,7 +103,7 @@ pub(super) enum Event {
     Hello {
         session: String,
         context: String,
-        /// The name that the context had when the session was opened, if that was another one.
+        /// The context's name when the session was opened, if it was another one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<String>,
     },
@@ -154,16 +154,16 @@ impl Event {
         Self::Error { kind, message: message.into(), hint: String::new(), causes: Vec::new() }
     }
 
-    /// Returns its line.
+    /// Returns the event as a line.
     pub(super) fn line(&self) -> Vec<u8> {
-        // There are neither maps with odd keys nor numbers that JSON lacks: there is no error to report.
+        // The types have neither maps with odd keys nor numbers that JSON lacks, so this does not fail.
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
         line
     }
 }
 
-/// Returns the error that an [`Event::Error`] tells of.
+/// Returns the error for an [`Event::Error`].
 pub(super) fn remote(kind: FailureKind, message: String, hint: String, causes: Vec<String>) -> Error {
     Error::Remote { kind, message, hint, source: Cause::chain(causes) }
 }
@@ -185,7 +185,7 @@ impl Request {
         }
     }
 
-    /// Asks for a sync with what is the caller's to choose; the rest is the session's.
+    /// Returns a request for a sync, with the options that the caller chooses. The others are the session's.
     pub(super) fn sync(verb: Verb, options: &SyncOptions) -> Self {
         let conflict = options.conflict.map(|conflict| format!("{conflict:?}"));
         let max_delete = options.max_delete.map(|most| match most {
@@ -207,12 +207,12 @@ impl Request {
         }
     }
 
-    /// Whether it asks for what the session does by itself.
+    /// Whether the request has no options.
     pub(super) fn is_plain(&self) -> bool {
         *self == Self::new(self.request, &[])
     }
 
-    /// Whether it chooses nothing but paths.
+    /// Whether the request has paths but no other options.
     pub(super) fn is_of_paths(&self) -> bool {
         let plain = Self { paths: Vec::new(), ..self.clone() };
         !self.paths.is_empty() && plain.is_plain()
@@ -223,7 +223,7 @@ impl Request {
         paths.map_err(|e| e.to_string())
     }
 
-    /// Returns a session's options with what the request chooses.
+    /// Returns the session's options, changed as the request says.
     pub(super) fn options(&self, session: &SyncOptions) -> Result<SyncOptions, String> {
         let conflict = self.conflict.as_deref().map(conflict_policy).transpose()?;
         let max_delete = self.max_delete.as_deref().map(max_delete).transpose()?;
@@ -259,10 +259,10 @@ fn max_delete(text: &str) -> Result<MaxDelete, String> {
     parsed.ok_or_else(|| format!("max_delete: `{text}` is neither a number nor a share such as `10%`"))
 }
 
-/// Reads a line without its end; `None` at the end of what is sent.
+/// Reads a line without its end; `None` at the end of the stream.
 ///
 /// # Errors
-/// `InvalidData` where it is longer than `limit` bytes; the rest of it is not read.
+/// `InvalidData` if the line is longer than `limit` bytes; the rest of it is not read.
 pub(super) async fn read_line(
     from: &mut (impl AsyncBufRead + Unpin),
     limit: usize,
@@ -271,7 +271,7 @@ pub(super) async fn read_line(
     loop {
         let bytes = from.fill_buf().await?;
         if bytes.is_empty() {
-            // A line without its end was not sent whole.
+            // A line without an end was not sent completely.
             return Ok(None);
         }
         let end = bytes.iter().position(|b| *b == b'\n');
