@@ -276,7 +276,7 @@ impl Mount {
         Ok(report)
     }
 
-    /// Fetches these paths and what is below them now, even while [`Mount::bring`] is running. Only files
+    /// Fetches these paths and what is below them now, even while [`Mount::pull_until`] is running. Only files
     /// that have never been in the mount are pulled: a file that was deleted here stays deleted.
     ///
     /// # Errors
