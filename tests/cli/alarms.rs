@@ -1,4 +1,4 @@
-//! Who does nothing wrong is not warned.
+//! A correct call prints no warning, error or hint.
 
 use crate::world::{Ended, Machine, World, noise};
 
@@ -10,7 +10,7 @@ fn is_calm(ended: &Ended) {
     }
 }
 
-/// A machine whose `work` is not there yet, and a context with something that takes long to arrive.
+/// A machine whose `work` does not exist yet, and a context with a file that takes long to pull.
 fn slow_context() -> (World, Machine) {
     let world = World::new();
     let first = world.machine("first");
@@ -24,7 +24,7 @@ fn slow_context() -> (World, Machine) {
 #[test]
 fn case_11_a_short_run_ends_while_files_still_arrive() {
     let (_world, machine) = slow_context();
-    // What an earlier run has left, of which this one makes use: staging is nobody's file.
+    // Staging of an earlier run, which this run resumes. It is no user file, so it must cause no warning.
     let left = "work/.ctxsync-stage-1f4cdc41582785ea";
     machine.write(&format!("{left}/.ctxsync-stage"), "");
     machine.write(&format!("{left}/p-00"), vec![1; 9 << 20]);
@@ -43,7 +43,7 @@ fn a_list_that_matches_what_is_still_to_come_is_no_alarm() {
     machine.write("work/mine", "x");
     machine.write("p.json", r#"{"bwList": {"whiteLists": [{"path": "data"}]}}"#);
     is_calm(&machine.call(&["push", "-p", "p.json", "c", "work"]));
-    // One that matches nothing anywhere is.
+    // A white list that matches nothing on either side does cause a warning.
     machine.write("p.json", r#"{"bwList": {"whiteLists": [{"path": "dota"}]}}"#);
     let ended = machine.call(&["push", "-p", "p.json", "c", "work"]);
     assert_eq!(ended.code, 3, "{}", ended.seen());

@@ -1,4 +1,4 @@
-//! What fails in the background of a session is told, with its cause.
+//! A failure in the background of a session is reported, with its cause.
 
 use crate::world::{World, objects};
 
@@ -13,7 +13,7 @@ fn case_19_why_files_could_not_be_brought_is_said() {
         "p.json",
         r#"{"bwList": {"whiteLists": [{"path": "data"}]}, "uploadPolicy": {"autoUpload": false}}"#,
     );
-    // A directory in which nobody can make anything, and of which nothing is in scope.
+    // Nothing can be created in this directory, and none of its files is in scope.
     let run = ["run", "-p", "p.json", "-c", "c", "/proc/tty"];
     for _ in 0..2 {
         let ended = machine.call(&[&run[..], &["--", "sleep", "0.5"]].concat());
@@ -30,7 +30,7 @@ fn case_19_why_files_could_not_be_brought_is_said() {
     let errors: Vec<_> = objects(&ended.err).into_iter().filter(|o| o["message_type"] == "error").collect();
     assert_eq!(errors.len(), 1, "{}", ended.seen());
     assert!(!errors[0]["causes"][0].as_str().unwrap().is_empty(), "{}", ended.seen());
-    // Whoever waits for them is told once.
+    // With `--wait` the error is still reported only once.
     let ended = machine.call(&[&run[..], &["--wait", "--", "true"]].concat());
     assert_eq!(ended.err.matches("error:").count(), 1, "{}", ended.seen());
 }

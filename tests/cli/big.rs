@@ -1,5 +1,4 @@
-//! Sizes that take minutes and gigabytes: `just big`. Memory is the program's own high-water mark, as the
-//! kernel keeps it.
+//! Sizes that take minutes and gigabytes: `just big`. Memory is the process's peak, as the kernel reports it.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -34,7 +33,8 @@ impl Place {
         self.0.path().join(machine).join("mount")
     }
 
-    /// Runs a command to its good end; prints what it took, and returns its summary and peak memory.
+    /// Runs a command that must succeed; prints what it took, and returns its summary and peak memory in
+    /// bytes.
     fn run(&self, what: &str, verb: &str, machine: &str) -> (Value, u64) {
         let begin = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_ctxsync"))
@@ -45,7 +45,8 @@ impl Place {
             .env("CTXSYNC_STORE", self.0.path().join("store"))
             .env("CTXSYNC_STATE_DIR", self.0.path().join(machine).join("state"))
             .stdin(Stdio::null())
-            // Some lines for each path are more than a pipe holds while nobody reads.
+            // Not a pipe: nothing reads while the command runs, and the lines for all paths would fill the
+            // pipe.
             .stdout(File::create(self.0.path().join("out")).unwrap())
             .spawn()
             .unwrap();
@@ -73,7 +74,7 @@ impl Place {
     }
 }
 
-/// Returns the most memory that a process had so far.
+/// Returns the peak memory of a running process, in bytes.
 fn high_water(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

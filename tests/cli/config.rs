@@ -94,7 +94,7 @@ fn store_options_are_named_and_not_shown() {
 fn the_table() {
     let machine = World::new().machine("a");
     let seen = machine.call(&["config", "--bwlimit", "10M"]).seen();
-    // The columns are as wide as the temporary directory's name makes them.
+    // The column widths depend on the length of the temporary directory's name.
     let seen = regex::Regex::new(" {2,}").unwrap().replace_all(&seen, "  ").into_owned();
     insta::assert_snapshot!("config-table", seen);
 }

@@ -1,4 +1,4 @@
-//! Conflicts and guards as scripts see them; two tables of `docs/conflicts.md` are made of it.
+//! Conflicts and guards as scripts see them. Two tables of `docs/conflicts.md` are generated here.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::world::{Ended, Machine, World};
 
 const DOCUMENT: &str = "docs/conflicts.md";
 
-/// Two machines that agreed on a file, and have both changed it since; the first has pushed.
+/// Two machines that agreed on a file and have both changed it since. The first has pushed.
 fn in_conflict() -> (World, Machine, Machine) {
     let world = World::new();
     let (one, two) = (world.machine("one"), world.machine("two"));
@@ -21,7 +21,7 @@ fn in_conflict() -> (World, Machine, Machine) {
     (world, one, two)
 }
 
-/// Returns the only conflict copy in the machine's mount.
+/// Returns the only conflict copy in the machine's mount, if there is one.
 fn copy(machine: &Machine) -> Option<String> {
     let entries = std::fs::read_dir(machine.path("work")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -34,8 +34,8 @@ const CALLS: [&str; 4] = ["push", "pull", "sync", "run"];
 
 fn call(machine: &Machine, name: &str, more: &[&str]) -> Ended {
     let args: &[&str] = match name {
-        // A command that is over before the files have come leaves the conflict to the release alone, and one
-        // that waits for them is not run where the conflict stops them.
+        // A command that ends before the files are pulled leaves the conflict to the release. With `--wait`
+        // and the strategy `fail` the command would not run at all.
         "run" if more.contains(&"fail") => &["run", "-c", "c", "work"],
         "run" => &["run", "--wait", "-c", "c", "work"],
         name => &[name, "c", "work"],
@@ -68,7 +68,7 @@ fn what_each_strategy_comes_to() {
             let (here, there) = (two.read("work/notes.txt"), fresh.read("work/notes.txt"));
             let code = ended.code;
             writeln!(text, "| `{strategy}` | `{name}` | {here} | {there} | {copies} | {code} |").unwrap();
-            // Whatever it was, both come to the same, and a second time there is nothing to say.
+            // Whatever the strategy, both machines end up the same, and another sync has nothing to report.
             if code == 4 && copies == "none" {
                 assert_eq!((here.as_str(), there.as_str()), ("ours", "theirs"), "{}", ended.seen());
                 continue;
@@ -84,7 +84,7 @@ fn what_each_strategy_comes_to() {
     document::check(DOCUMENT, "strategies", &text);
 }
 
-/// A plan names the copy, in both directions, and what is done then is what was planned.
+/// A plan names the conflict copy, in both directions, and the sync does what was planned.
 #[test]
 fn a_plan_names_the_copy() {
     for name in ["push", "pull"] {
@@ -104,7 +104,7 @@ fn a_plan_names_the_copy() {
     }
 }
 
-/// The way to settle it that the document tells of: move the copy over, or delete it.
+/// The document's way to settle a conflict: rename the copy over the file, or delete it.
 #[test]
 fn a_conflict_is_settled_with_mv_or_rm() {
     for keep_theirs in [false, true] {
@@ -123,7 +123,7 @@ fn a_conflict_is_settled_with_mv_or_rm() {
     }
 }
 
-/// Of 3, 4 and 8 the first that applies.
+/// If several of the codes 3, 4 and 8 apply, the exit code is the first of them.
 #[test]
 fn incomplete_comes_before_conflicts_and_these_before_what_is_held_back() {
     for (unreadable, conflict, code) in
@@ -163,7 +163,7 @@ fn guarded() -> (World, Machine, Machine) {
     (world, one, two)
 }
 
-/// Something that looks like a mass deletion.
+/// An event that looks like a mass deletion.
 struct Case {
     fault: &'static str,
     what: &'static str,
@@ -261,8 +261,8 @@ fn files(machine: &Machine) -> usize {
     std::fs::read_dir(machine.path("work")).map_or(0, Iterator::count)
 }
 
-/// D1, D2, D3, D6: deletions are held back, again and again, everything else is saved, and the hint names the
-/// flag that lets them through.
+/// D1, D2, D3, D6: deletions are held back by every call, everything else is synced, and the hint names the
+/// flag that allows the deletions.
 #[test]
 fn what_each_guard_comes_to() {
     let mut text = String::from(
@@ -300,7 +300,8 @@ fn what_each_guard_comes_to() {
             assert_eq!(hint.is_some(), ended.code == 8, "{what}, {name}: {}", ended.seen());
             let Some(by) = hint else { continue };
             assert!(there >= 1 || fault == "D6", "{what}, {name}: something was deleted");
-            // A script that does the same again is told the same. A run brings first what is missing.
+            // Repeating the call gives the same code. `run` and `sync` pull first, which restores what is
+            // missing.
             if *name != "run" && *name != "sync" {
                 let again = go(&[], script);
                 assert_eq!(again.code, 8, "{what}, {name}: {}", again.seen());

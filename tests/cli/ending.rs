@@ -1,4 +1,4 @@
-//! The end of a session: what the command left behind, and the time that there is.
+//! The end of a session: processes that the command leaves behind, and the time limits.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use crate::running::{Running, is_saved, until};
 use crate::world::{World, noise, objects};
 
-/// A process that writes when it is asked to end, too late for a scan that did not wait for it.
+/// A process that writes when it is asked to end: a scan that does not wait for it misses the file.
 const LATE: &str = "trap 'sleep 0.3; echo last > last; exit' TERM; touch ready; while :; do sleep 0.05; done";
 
 #[test]
@@ -42,7 +42,7 @@ fn what_will_not_end_is_killed_in_and_out_of_the_group() {
     running.send(Signal::SIGTERM);
     let ended = running.end();
     assert_eq!(ended.code, 143, "{}", ended.err);
-    // A process that is in the directory would be found by it.
+    // A process that is still in the directory would be found by its current directory.
     let work = machine.path("work");
     let is_there =
         |entry: std::fs::DirEntry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == work);
@@ -52,7 +52,7 @@ fn what_will_not_end_is_killed_in_and_out_of_the_group() {
 #[test]
 fn what_was_there_before_the_command_is_none_of_its() {
     let machine = World::new().machine("a");
-    // The shell becomes ctxsync, which so has a child that it never started.
+    // The shell replaces itself by ctxsync, which so gets a child that it did not start.
     let script = "sleep 3 & echo $! > bystander; exec $PROGRAM run -c c work -- true";
     let mut command = std::process::Command::new("sh");
     let like = machine.command([""; 0]);
@@ -127,7 +127,7 @@ fn without_a_signal_the_time_runs_from_the_commands_end() {
     assert_eq!(ended.code, 6, "what it was asked for comes first: {}", ended.err);
 }
 
-/// Passes connections on until it is told to say nothing any more.
+/// Forwards connections until the flag is set, and then keeps them open without forwarding anything.
 fn passage(to: &str) -> (String, Arc<AtomicBool>) {
     let silent = Arc::new(AtomicBool::new(false));
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -143,7 +143,7 @@ fn passage(to: &str) -> (String, Arc<AtomicBool>) {
                 break;
             }
         }
-        // Whoever waits for more learns that there is none.
+        // The other side must see the end of the stream.
         let _ = into.shutdown(std::net::Shutdown::Write);
     };
     std::thread::spawn(move || {

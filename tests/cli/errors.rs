@@ -1,4 +1,4 @@
-//! Errors in three parts, as a person sees them.
+//! Errors as a person sees them, in three parts.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -7,7 +7,7 @@ use crate::world::World;
 #[test]
 fn a_store_that_cannot_be_written_is_found_before_the_work() {
     if nix_is_root() {
-        // Nothing is forbidden to root; a file in the store's place is an obstacle for everyone.
+        // Permissions do not stop root, so a file in the place of the store is the obstacle.
         let machine = World::new().machine("a");
         machine.write("place", "");
         insta::assert_snapshot!(machine.call(&["push", "c", "work", "--store", "place"]).seen());
@@ -68,7 +68,7 @@ fn a_damaged_snapshot_is_named() {
     assert!(ended.err.contains("hint: "), "{}", ended.seen());
 }
 
-/// What can't be read now is no new mount: the sync fails, and the next one finds everything as it was.
+/// A base that can't be read now does not make a new mount: the sync fails, and a later one works as before.
 #[test]
 fn s17_a_base_that_cannot_be_read_now_fails_the_push() {
     let world = World::new();
@@ -79,7 +79,7 @@ fn s17_a_base_that_cannot_be_read_now_fails_the_push() {
     let base = machine.state_file("base");
     let aside = base.with_file_name("aside");
     std::fs::rename(&base, &aside).unwrap();
-    // A link to itself can't be opened, by root either.
+    // A link to itself can't be opened, not even by root.
     std::os::unix::fs::symlink("base", &base).unwrap();
     std::fs::remove_file(machine.path("work/f2")).unwrap();
     insta::assert_snapshot!("s17_push", machine.call(&["push", "c", "work"]).seen());
@@ -92,7 +92,7 @@ fn s17_a_base_that_cannot_be_read_now_fails_the_push() {
     assert_eq!((&pushed["deleted"], &pushed["snapshot"]), (&1.into(), &3.into()), "{pushed}");
 }
 
-/// Damage is told, and costs nothing but the knowledge of what was deleted.
+/// A damaged base is reported. Only the knowledge of what was deleted is lost.
 #[test]
 fn s17_a_damaged_base_is_told() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! The guide's configurations, as they stand in `docs/examples/`.
+//! The guide's configurations, from `docs/examples/`.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ fn they_load() {
     }
 }
 
-/// Explains paths below the mount that an example speaks of.
+/// Whether `path`, below the mount, is in scope of an example.
 fn in_scope(name: &str, mount: &str, path: &str) -> bool {
     let machine = World::new().machine("a");
     let ended = machine.done(&["--json", "explain", &example(name), path, "--mount", mount]);
@@ -48,7 +48,7 @@ fn a_real_push_by_the_development_policy() {
     for file in ["src/main.rs", "node_modules/x/y.js", ".git/HEAD", "temp/t", "README.md"] {
         one.write(&format!("work/{file}"), file);
     }
-    // The guide's absolute paths meet another mount: the mapping says which place they mean.
+    // The guide's absolute paths are those of another mount; the mapping translates them.
     let policy: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(example("development.json")).unwrap()).unwrap();
     let mut policy = policy;

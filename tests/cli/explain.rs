@@ -2,7 +2,7 @@
 
 use crate::world::{Machine, World};
 
-/// Explains `path` on `mount` by a policy's `bwList` and mapping; returns whether it takes part.
+/// Runs `explain` with a policy's `bwList` and mapping; returns whether `path` is in scope.
 fn takes_part(machine: &Machine, policy: &str, mount: &str, path: &str) -> bool {
     machine.write("policy.json", policy);
     let ended = machine.call(&["--json", "explain", "policy.json", path, "--mount", mount]);
@@ -136,7 +136,7 @@ fn what_the_program_keeps_for_itself_never_takes_part() {
     let taken: Vec<_> =
         ended.of_type("rule").iter().map(|rule| rule["in_scope"].as_bool().unwrap()).collect();
     assert_eq!(taken, [false, false, false, true, true, true], "{}", ended.seen());
-    // The same in a sync.
+    // A sync agrees.
     machine.write("work/kept/f", "x");
     machine.done(&[&["push", "c", "work"][..], &places[2..]].concat());
     let listed = machine.done(&["ls", "c", "--store", "work/kept/store"]).out;

@@ -5,13 +5,13 @@ use std::process::Stdio;
 
 use crate::world::{Machine, World, noise};
 
-/// Calls with something on the standard input.
+/// Calls the program with `input` on its standard input.
 fn fed(machine: &Machine, args: &[&str], input: &[u8]) -> crate::world::Ended {
     use std::io::Write;
     let mut command = machine.command(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // Who is refused does not read what it is given.
+    // A call that is refused does not read its input, so the write may fail.
     let _ = child.stdin.take().unwrap().write_all(input);
     machine.ended(child.wait_with_output().unwrap())
 }

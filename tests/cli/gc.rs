@@ -1,4 +1,4 @@
-//! `gc`: what it says, what it leaves, and how it ends.
+//! `gc`: its output, what it keeps, and its exit codes.
 
 use crate::world::{Machine, World, noise};
 
@@ -31,7 +31,7 @@ fn what_is_not_kept_is_forgotten_and_given_back() {
     };
     assert_eq!(figures(&first.summary()), [2, 0, 0, 3, 0], "within the grace period nothing is deleted");
     assert_eq!(machine.done(&["log", "c", "--json"]).of_type("snapshot").len(), 2);
-    // Nobody else is there.
+    // `--exclusive` asserts that no other writer runs.
     let left = world.store().join("packs/00000000000000000000000000000000#1");
     std::fs::write(&left, "half a pack").unwrap();
     let dry = machine.done(&["gc", "--json", "--exclusive", "--dry-run"]);

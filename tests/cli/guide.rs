@@ -1,4 +1,4 @@
-//! The dialogues of docs/guide.md are what a person who types them sees.
+//! The dialogues of docs/guide.md show what the program really prints.
 
 use std::fs;
 use std::process::Command;
@@ -8,10 +8,10 @@ use regex::Regex;
 
 use crate::world::{Machine, World};
 
-/// Printed behind each command, to tell its output from the next one's.
+/// Printed after each command, to separate its output from the next one's.
 const END: &str = "== end of output ==";
 
-/// What stands in the guide for what differs from run to run, and for the home directory.
+/// What the guide shows instead of values that differ from run to run, and of the home directory.
 const STAND_INS: [(&str, &str); 6] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
     (r"; \d+(\.\d)? s\b", "; <time>"),
@@ -24,7 +24,7 @@ const STAND_INS: [(&str, &str); 6] = [
 #[test]
 fn every_dialogue_is_real() {
     let machine = World::new().machine("me");
-    // The guide's reader has the policies at hand.
+    // The guide's reader has the policy files at hand.
     for file in fs::read_dir(guide::root().join("docs/examples")).unwrap() {
         let file = file.unwrap().path();
         if file.extension().is_some_and(|extension| extension == "json") {
@@ -32,11 +32,11 @@ fn every_dialogue_is_real() {
         }
     }
     fs::remove_dir(machine.path("work")).unwrap();
-    // One after the other, as they are read: what one made, the next one finds.
+    // The dialogues run in the order of the guide, because later ones rely on earlier ones.
     guide::check("console", |block| Some(dialogue(&machine, block)));
 }
 
-/// Returns a dialogue with its commands as they are and the output that they have.
+/// Returns the dialogue with the same commands and their real output.
 fn dialogue(machine: &Machine, block: &Block) -> String {
     let mut commands: Vec<String> = Vec::new();
     for line in block.body.lines() {
@@ -58,7 +58,7 @@ fn dialogue(machine: &Machine, block: &Block) -> String {
     shown.map(|(command, output)| format!("$ {}\n{output}", command.replace('\n', "\n> "))).collect()
 }
 
-/// Runs a script at home, with both streams in one and nothing of the environment that tests run in.
+/// Runs a script in the home directory, with both output streams in one and a clean environment.
 fn shell(machine: &Machine, script: &str) -> String {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_ctxsync"));
     let path = std::env::var("PATH").unwrap_or_default();

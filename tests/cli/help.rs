@@ -1,4 +1,4 @@
-//! The words of `--help`, which are part of what the program promises.
+//! The text of `--help`, which is part of the program's interface.
 
 use crate::world::World;
 

@@ -1,4 +1,4 @@
-//! Stores of somebody who means harm: what they claim is never taken as memory (fault S9).
+//! Malicious stores: whatever sizes they claim, the program uses little memory (fault S9).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use crate::world::{Machine, World};
 const MIB: u64 = 1 << 20;
 const MOST_MEMORY: u64 = 256 * MIB;
 
-/// Puts a snapshot of so many equal segments on top of the head of the context `c`.
+/// Commits a snapshot of `count` equal segments on top of the head of the context `c`.
 fn commit(store: &Path, count: usize, segment: &Bytes) {
     let mut pack = PackBuilder::new(PackId([7; 16]));
     let mut refs = Vec::new();
@@ -40,10 +40,10 @@ fn commit(store: &Path, count: usize, segment: &Bytes) {
     std::fs::write(store.join(key.path().as_ref()), snapshot.encode().unwrap().bytes).unwrap();
 }
 
-/// Some KiB that say to unpack to 124 MiB, and do: of zeros, which are no entries.
+/// A segment of some KiB that unpacks to 124 MiB of zeros, which are no valid entries.
 fn zeros() -> Bytes {
     let mut bytes = b"CSsg\x01\x01".to_vec();
-    // One entry, no chunks, recycled files, packs and blocks; then the lengths of the columns.
+    // The counts: 1 entry, no chunks, recycled files, packs and blocks. Then the lengths of the columns.
     bytes.extend([1, 0, 0, 0, 0]);
     let mut lens = [0u64; 11];
     lens[3] = 124 * MIB;
@@ -58,7 +58,7 @@ fn zeros() -> Bytes {
     bytes.into()
 }
 
-/// Runs a command; returns its exit code, what it said, and the most memory that it had.
+/// Runs a command; returns its exit code, its standard error, and its peak memory in bytes.
 fn peak(machine: &Machine, args: &[&str]) -> (Option<i32>, String, u64) {
     let err = std::fs::File::create(machine.path("err")).unwrap();
     let mut child = machine.command(args).stdout(Stdio::null()).stderr(err).spawn().unwrap();

@@ -10,7 +10,7 @@ fn fields(object: &Value) -> BTreeSet<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-/// The contract: these fields at least.
+/// The contract: a summary has at least these fields.
 const SUMMARY: [&str; 21] = [
     "message_type",
     "command",

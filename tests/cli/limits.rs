@@ -1,4 +1,4 @@
-//! Limits of the system: fewer threads, files and random numbers than a program likes (faults P8, P16, P17).
+//! Limits of the system: too few threads, a maximum file size, no random numbers (faults P8, P16, P17).
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::process::Command;
 
 use crate::world::{Ended, Machine, World, noise};
 
-/// Returns the same call behind another program: `prlimit --nproc=3 ctxsync ...`.
+/// Returns the same call, started by another program: `prlimit --nproc=3 ctxsync ...`.
 fn behind(machine: &Machine, before: &[&str], args: &[&str]) -> Command {
     behind_program(machine, before, PathBuf::from(env!("CARGO_BIN_EXE_ctxsync")), args)
 }
 
 fn behind_program(machine: &Machine, before: &[&str], program: PathBuf, args: &[&str]) -> Command {
     let like = machine.command([""; 0]);
-    // Whatever happens, no test waits for ever.
+    // A call that hangs is ended.
     let mut command = Command::new("timeout");
     command.args(["-k", "1", "60"]).args(before).arg(program).args(args);
     command.current_dir(machine.path("")).env_clear();
@@ -40,7 +40,7 @@ fn p16_with_few_threads_it_works_or_says_so_before_the_command() {
     let world = World::new();
     let machine = world.machine("a");
     machine.write("work/f", "x");
-    // Everyone may work here, also one who may not look into the directory of the build.
+    // The program runs as another user here, who may have no access to the build directory.
     let program = machine.path("ctxsync");
     std::fs::copy(env!("CARGO_BIN_EXE_ctxsync"), &program).unwrap();
     let root = machine.path("").parent().unwrap().to_owned();
@@ -56,7 +56,7 @@ fn p16_with_few_threads_it_works_or_says_so_before_the_command() {
             ended(&machine, behind_program(&machine, &before, program.clone(), &["push", "c", "work"]));
         no_panic(&push);
         if push.code != 0 {
-            // How many threads it takes at once depends on how quick they are.
+            // How many threads run at once depends on timing, so any limit may fail here.
             assert_eq!(push.code, 1, "{}", push.err);
             assert!(push.err.contains("cannot start the threads"), "{}", push.err);
         }
@@ -70,13 +70,13 @@ fn p16_with_few_threads_it_works_or_says_so_before_the_command() {
     assert!(done >= 7, "a handful of threads is enough: {done}");
 }
 
-/// Whether system calls can be made to fail here.
+/// Whether `strace` can make system calls fail here.
 fn can_inject() -> bool {
     let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
     traced.is_ok_and(|output| output.status.success())
 }
 
-/// Runs a session of which the `when`-th of these system calls fails.
+/// Runs a session in which the `when`-th of these system calls fails.
 fn session_without(machine: &Machine, calls: &str, when: &str) -> Ended {
     machine.write("work/f", when);
     let inject = format!("inject={calls}:when={when}");
@@ -91,7 +91,8 @@ fn p16_a_thread_that_is_refused_at_any_moment() {
         return;
     }
     let machine = World::new().machine("a");
-    // The first is the one that hears signals; then it is tried how many can be had, and then they are started.
+    // The first thread handles signals, the next ones probe how many threads can be had, and the rest does
+    // the work.
     for when in (1..=26).map(|n| n.to_string()).chain(["2+", "5+", "13+"].map(String::from)) {
         let ended = session_without(&machine, "clone,clone3,vfork:error=EAGAIN", &when);
         no_panic(&ended);
@@ -124,7 +125,7 @@ fn p16_a_file_that_gets_too_long_is_an_error_and_no_signal() {
     let push = ended(&machine, behind(&machine, &before, &["push", "c", "work"]));
     assert_eq!(push.code, 1, "{}", push.err);
     assert!(push.err.contains("File too large"), "{}", push.err);
-    // The command has the signal as it would have it without this program.
+    // ctxsync ignores SIGXFSZ for itself; its command gets the default back.
     let script = "grep SigIgn: /proc/self/status; head -c 2000000 /dev/zero > long";
     let args = ["run", "-c", "d", "empty", "--", "sh", "-c", script];
     let run = ended(&machine, behind(&machine, &before, &args));

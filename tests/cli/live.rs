@@ -1,4 +1,4 @@
-//! What is said of a mount that changes while it is pushed.
+//! What is reported about a mount that changes while it is pushed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ fn l26_a_mount_that_never_rests_gives_a_snapshot_that_says_so() {
             std::thread::sleep(Duration::from_millis(2));
         }
     });
-    // On a machine that is busy itself, the writer may rest for a moment.
+    // On a busy machine the writer may pause for a whole push, so this tries several times.
     let unsettled = (0..100).find_map(|round| {
         machine.write("work/other", round.to_string());
         let ended = machine.call(&["--json", "push", "c", "work"]);
@@ -41,7 +41,7 @@ fn l26_a_mount_that_never_rests_gives_a_snapshot_that_says_so() {
     let warning =
         format!("warning: snapshot {number} is unsettled: its files were changing while they were read");
     assert!(restored.err.contains(&warning), "{}", restored.err);
-    // At rest nothing is said.
+    // Nothing is reported of a mount at rest.
     machine.write("work/other", "at rest");
     let settled = machine.done(&["--json", "push", "c", "work"]);
     assert_eq!(settled.summary()["unsettled"], false);

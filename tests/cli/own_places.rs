@@ -1,4 +1,4 @@
-//! What a session writes for itself never takes part, and wakes no watcher.
+//! Files that a session writes for itself never take part, and wake no watcher.
 
 use nix::sys::signal::Signal;
 
@@ -20,12 +20,12 @@ fn case_20_figures_and_log_in_the_mount_are_not_saved_and_wake_no_watcher() {
             until("a checkpoint is made", || is_saved(&machine, &file));
         }
     };
-    // Each is a change of the figures and of the log as well.
+    // Each round also changes the metrics and the log.
     rounds(2);
     running.send(Signal::SIGTERM);
     assert_eq!(running.end().code, 0);
     let log = machine.done(&["log", "c"]).out;
-    // An empty one, and one for each of the three changes.
+    // The empty first snapshot, and one for each of the three changes.
     assert_eq!(log.lines().count(), 4, "{log}");
     let files = machine.done(&["ls", "c"]).out;
     assert!(machine.has("work/x.prom") && machine.has("work/logs/log"));

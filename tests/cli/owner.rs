@@ -1,4 +1,4 @@
-//! `--chown`: who files belong to that are brought.
+//! `--chown`: the owner of pulled files.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -33,7 +33,7 @@ fn what_is_brought_belongs_to_them() {
     let args = ["run", "-c", "c", "--wait", "--chown", "54321:54322", "work", "--", "sh", "-c"];
     two.done(&[&args[..], &["echo mine > mine; test -z \"$CTXSYNC_CHOWN\""]].concat());
     assert_eq!((owner(&two, "work/dir/f"), owner(&two, "work/mine")), ((54321, 54322), (0, 0)));
-    // What was there stays whose it was.
+    // What existed before keeps its owner.
     assert_eq!((owner(&two, "work"), owner(&one, "work")), ((0, 0), (0, 0)));
     one.done(&["pull", "c", "elsewhere", "--chown", "54321:54322"]);
     assert_eq!(owner(&one, "elsewhere"), (54321, 54322));
@@ -62,7 +62,7 @@ fn for_root_only() {
     let machine = World::new().machine("a");
     let mut command = machine.command(["pull", "c", "work", "--chown", "0:0"]);
     if is_root() {
-        // From there, nobody can reach what is in the temporary directory of root.
+        // The other user has no access to root's temporary directory, so it starts in `/`.
         command.current_dir("/").uid(65534).gid(65534);
     }
     let Ok(output) = command.output() else {

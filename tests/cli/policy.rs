@@ -45,7 +45,8 @@ fn check_shows_what_the_lists_are_read_as() {
     insta::assert_snapshot!([there.seen(), nowhere.seen()].join("\n"));
 }
 
-/// What the guide's other SDKs send loads: a field of their own, and null for whatever nobody set.
+/// The messages of the guide's other SDKs load: they have a field of their own, and null for each unset
+/// field.
 #[test]
 fn policies_of_other_sdks_load() {
     let machine = World::new().machine("a");
@@ -67,7 +68,8 @@ fn policies_of_other_sdks_load() {
     }
 }
 
-/// A leading slash is as people write paths of a mount: no reason to warn where something is there, on either side.
+/// People write a mount's paths with a leading slash. That is no reason for a warning if the path exists on
+/// either side.
 #[test]
 fn a_leading_slash_is_no_warning_where_something_is_there() {
     let world = World::new();
@@ -88,7 +90,7 @@ fn a_leading_slash_is_no_warning_where_something_is_there() {
         assert!(!ended.err.contains("warning"), "{}", ended.err);
     }
     assert!(b.has("work/src/main.rs") && !b.has("work/src/out"));
-    // Where nothing is there, it is named at once, and told again what came of it.
+    // If nothing is there, a warning names the path at once, and the result names it again.
     a.write("p.json", r#"{"bwList": {"whiteLists": [{"path": "/srv"}, {"path": "/src"}]}}"#);
     let ended = a.done(&["push", "c", "work", "-p", "p.json"]);
     assert_eq!(ended.err.matches("/srv").count(), 2, "{}", ended.err);

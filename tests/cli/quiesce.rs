@@ -1,11 +1,11 @@
-//! Commands round each reading of a mount: `--quiesce` and `--resume`.
+//! Commands before and after each reading of a mount: `--quiesce` and `--resume`.
 
 use nix::sys::signal::Signal;
 
 use crate::running::{Running, is_saved, until};
 use crate::world::{Machine, World};
 
-/// Commands that leave a trace beside the mount, and a dump in it while it is read.
+/// Commands that leave a trace beside the mount, and a dump inside it while it is read.
 const DUMP: [&str; 4] =
     ["--quiesce", "echo q >>../trace; echo dump >dump; echo said", "--resume", "rm dump; echo r >>../trace"];
 
@@ -30,7 +30,7 @@ fn they_run_before_and_after_a_push_reads() {
     assert_eq!(trace(&machine), "qr");
     machine.done(&[&["sync", "c", "work"], &DUMP[..]].concat());
     assert_eq!(trace(&machine), "qrqr");
-    // What follows is resumed also where the reading fails.
+    // `--resume` also runs if the reading fails.
     machine.write("work/large", "more than a byte");
     assert_eq!(machine.call(&[&["push", "--max-upload", "1", "c", "work"], &DUMP[..]].concat()).code, 1);
     assert_eq!(trace(&machine), "qrqrqr");
@@ -60,7 +60,7 @@ fn a_push_that_cannot_be_quiesced_saves_nothing_and_is_resumed() {
     }
     assert_eq!(trace(&machine), "rrr");
     assert!(!machine.done(&["context", "list"]).out.contains("c"));
-    // What can't be resumed is said, and what was read is saved.
+    // A failing `--resume` is reported, and what was read is pushed.
     let ended = machine.call(&["push", "c", "work", "--resume", "exit 4"]);
     assert_eq!(ended.code, 3, "{}", ended.seen());
     assert!(ended.err.contains("--resume ended with code 4"), "{}", ended.seen());
@@ -118,7 +118,7 @@ fn who_is_stopped_meanwhile_ends_the_one_and_runs_the_other() {
     let ended = running.end();
     assert_eq!(ended.code, 143, "{}", ended.err);
     until("it is resumed", || trace(&machine) == "r");
-    // A session that is stopped while a checkpoint is quiesced saves as far as it gets.
+    // A session that is stopped while a checkpoint is quiesced pushes what it can.
     std::fs::remove_file(machine.path("under-way")).unwrap();
     let args = [
         "watch",

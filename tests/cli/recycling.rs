@@ -1,4 +1,4 @@
-//! Files that are too old: what a person sees of them.
+//! Files that are too old, as a person sees them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn after_years() -> (World, Machine) {
         ContextSync::new("c".parse().unwrap(), machine.path("seed"), SyncPolicy::from_json(POLICY).unwrap());
     let options = SyncOptions { create: true, ..SyncOptions::default() };
     let push = async {
-        // What waits for its commit waits as long as this.
+        // The grace period must be longer than those years.
         store.init(Duration::from_secs(1 << 30)).await.unwrap();
         let mut mount = Mount::open(&store, sync, &machine.path("seed-state")).unwrap();
         mount.push(&options, &Silent).await.unwrap();

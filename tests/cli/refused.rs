@@ -1,10 +1,10 @@
-//! Input that nobody can have meant.
+//! Input that can only be a mistake.
 
 use std::process::{Command, Stdio};
 
 use crate::world::{Ended, Machine, World};
 
-/// Calls by a shell, which can close what a program is given.
+/// Calls the program by a shell, which can close its standard streams.
 fn shell(machine: &Machine, script: &str) -> Ended {
     let like = machine.command([""; 0]);
     let mut command = Command::new("sh");
@@ -60,7 +60,7 @@ fn n17_only_a_path_that_one_side_has() {
             machine.done(&[command, &["c", "work", "--only", there]].concat());
         }
     }
-    // What only one side has is there.
+    // A path that exists on one side only counts as existing.
     std::fs::remove_file(machine.path("work/g")).unwrap();
     machine.done(&["push", "c", "work", "--only", "g"]);
     let other = world.machine("b");

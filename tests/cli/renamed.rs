@@ -28,7 +28,7 @@ fn the_end_of_a_session_saves_under_the_new_name() {
     let running = Running::start(&machine, &["--json"], script);
     let other = world.machine("b");
     other.done(&["context", "rename", "c", "d"]);
-    // Somebody goes on under it.
+    // Another machine goes on under the new name.
     other.done(&["pull", "d", "work"]);
     other.write("work/theirs", "1");
     other.done(&["push", "d", "work"]);
@@ -37,7 +37,7 @@ fn the_end_of_a_session_saves_under_the_new_name() {
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.err.contains("context `c` was renamed to `d`"), "{}", ended.err);
     assert!(ended.err.contains("\"context\":\"d\""), "{}", ended.err);
-    // Neither a conflict, nor a deletion that is forgotten.
+    // No conflict, and no deletion is forgotten.
     assert_eq!(files(&machine, "d"), ["changed", "kept", "theirs"]);
     assert_eq!(machine.done(&["cat", "d:changed"]).out, "2\n");
     assert_eq!(machine.call(&["ls", "c"]).code, 10);

@@ -1,4 +1,4 @@
-//! `run`: a session round a command, its signals and its codes.
+//! `run`: a session around a command, its signals and its codes.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -112,7 +112,7 @@ fn p4_a_signal_more_while_saving_ends_at_once_and_the_next_run_saves() {
     let mut running = Running::start(&machine, &["--bwlimit", "20K"], script);
     running.wait_for("work/big");
     running.send(Signal::SIGTERM);
-    // Its end is announced, and then it sends at 20 KiB a second: there is time for the second one.
+    // The release sends at 20 KiB/s, which leaves time for a second signal.
     std::thread::sleep(Duration::from_millis(1500));
     assert!(running.child.try_wait().unwrap().is_none(), "still saving");
     let begun = Instant::now();
@@ -140,7 +140,8 @@ fn other_signals_are_passed_on() {
 #[test]
 fn the_whole_group_has_ended_before_the_last_scan() {
     let machine = World::new().machine("a");
-    // What stays behind writes when it is asked to end: too late for a scan that did not wait for it.
+    // A background process that writes when it is asked to end: a scan that does not wait for it misses the
+    // file.
     let script = "sh -c \"trap 'sleep 0.3; echo last > last; exit' TERM; touch ready; while :; do sleep 0.05; done\" & \
                   while ! test -e ready; do sleep 0.01; done; exit 3";
     let begun = Instant::now();

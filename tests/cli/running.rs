@@ -1,4 +1,4 @@
-//! The program while it runs, and what is waited for meanwhile.
+//! The program while it runs, and waiting for what it does.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use nix::unistd::Pid;
 
 use crate::world::{Ended, Machine};
 
-/// The longest that anything which must happen is waited for.
+/// Timeout for everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A call that has begun. It is killed where a test ends before it does.
+/// A call that is running. It is killed if the test ends first.
 pub(crate) struct Running<'m> {
     pub(crate) machine: &'m Machine,
     pub(crate) child: Child,
@@ -24,7 +24,7 @@ impl<'m> Running<'m> {
         Self { machine, child }
     }
 
-    /// Runs `script` in `work`, and waits until it has made the file `started`.
+    /// Runs `script` in `work`, and waits until it has created the file `started`.
     pub(crate) fn start(machine: &'m Machine, options: &[&str], script: &str) -> Self {
         let args = [&["run", "-c", "c", "work"], options, &["--", "sh", "-c", script]].concat();
         let running = Self::spawn(machine, machine.command(args));
@@ -32,7 +32,7 @@ impl<'m> Running<'m> {
         running
     }
 
-    /// Waits until a file is there.
+    /// Waits until a file exists.
     #[track_caller]
     pub(crate) fn wait_for(&self, file: &str) {
         until(&format!("{file} is there"), || self.machine.has(file));
@@ -42,7 +42,7 @@ impl<'m> Running<'m> {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Waits for its end, and says how it was.
+    /// Waits until the call ends, and returns how it ended.
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
         until("it ends", || self.child.try_wait().unwrap().is_some());
@@ -58,7 +58,7 @@ impl<'m> Running<'m> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // One that has ended can't be killed any more.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -70,7 +70,7 @@ fn read(from: Option<impl std::io::Read>) -> Vec<u8> {
     bytes
 }
 
-/// Waits for something that must happen.
+/// Waits until a condition holds, which must happen.
 #[track_caller]
 pub(crate) fn until(what: &str, happened: impl FnMut() -> bool) {
     assert!(within(PATIENCE, happened), "in vain: {what}");

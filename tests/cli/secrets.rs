@@ -1,4 +1,4 @@
-//! K1: a canary key in every place where one can stand, and in no line that is written.
+//! K1: a canary key in every place for secrets must appear in no output.
 
 use crate::world::{World, tree};
 
@@ -13,7 +13,7 @@ fn k1_no_line_shows_a_key() {
         ("AWS_ACCESS_KEY_ID", CANARY),
         ("AWS_SECRET_ACCESS_KEY", CANARY),
         ("AWS_SESSION_TOKEN", CANARY),
-        // A port that nobody listens at: the error comes from below.
+        // Nothing listens on this port, so the error comes from the HTTP client.
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
         ("AWS_REGION", "eu-north-1"),
         ("CTXSYNC_RETRIES", "0"),
@@ -51,7 +51,7 @@ fn k1_the_command_sees_no_secret_that_was_given_by_an_option() {
         args.extend(["--store-option", option]);
     }
     args.extend(["run", "-c", "c", "work", "--quiesce", "env >../seen.quiesce", "--", "sh", "-c"]);
-    // What the session does needs no secret.
+    // Calls inside the session go through it, and need no secret.
     let script = "env >../seen.command; \"$PROGRAM\" push c . && \"$PROGRAM\" status .";
     args.push(script);
     let ended = machine.call(&args);
@@ -59,7 +59,7 @@ fn k1_the_command_sees_no_secret_that_was_given_by_an_option() {
     for seen in ["seen.command", "seen.quiesce"] {
         let seen = machine.read(seen);
         assert!(keys.iter().all(|key| !seen.contains(key)), "{seen}");
-        // Where the store is, and how to speak to it, the command may know.
+        // The command may know where the store is and how to reach it.
         assert!(seen.contains(&endpoint) && seen.contains("region=eu-north-1"), "{seen}");
     }
 }

@@ -1,4 +1,4 @@
-//! Sessions from the outside and from inside: what arrives when, and who carries out what.
+//! Sessions from outside and inside: when files arrive, and which process carries out a call.
 
 use ctxsync_tests::s3::S3Server;
 use nix::sys::signal::Signal;
@@ -6,11 +6,11 @@ use nix::sys::signal::Signal;
 use crate::running::{Running, is_saved, until};
 use crate::world::{Ended, Machine, World, noise};
 
-/// So slow that what is large can't have come while a test looks.
+/// So slow that the large file can't arrive while a test checks.
 const SLOW: &str = "100K";
 const LARGE: usize = 3_000_000;
 
-/// Fills context `c` with a large file and some small ones, from a machine of its own.
+/// Fills context `c` with a large file and some small ones, from another machine.
 fn fill(world: &World) {
     let machine = world.machine("source");
     machine.write("work/large", noise(LARGE));
@@ -65,7 +65,7 @@ fn from_inside_the_session_carries_it_out() {
         if $PROGRAM fetch nothing; then exit 1; fi";
     let ended = run(&machine, &["--bwlimit", SLOW], script);
     assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
-    // The file, and the directory that is empty.
+    // The file, and the empty directory.
     assert!(ended.out.contains("pushed snapshot 3: 2 added"), "{}", ended.out);
     assert!(ended.err.contains("works on context c there, not other"), "{}", ended.err);
     assert!(ended.err.contains("error: no `nothing`"), "{}", ended.err);
@@ -78,7 +78,7 @@ fn from_inside_the_session_carries_it_out() {
     );
     let rows: Vec<serde_json::Value> =
         machine.read("status").lines().map(|line| line.parse().unwrap()).collect();
-    // It makes room for a push, and goes on.
+    // The pull pauses for the push, and then goes on.
     let goes_on = |row: &serde_json::Value| {
         let status = row["status"].as_str().unwrap_or_default();
         row["task_type"] == "download"
@@ -208,13 +208,13 @@ fn a_session_that_was_killed_is_gone_on_with() {
     let mut running = Running::start(&machine, &["--bwlimit", SLOW], script);
     running.send(Signal::SIGKILL);
     running.child.wait().unwrap();
-    // What it ran lives on, as nobody was left to end it.
+    // The killed session could not end its command, which is still running.
     let shown = machine.done(&["status", "work"]);
     assert!(shown.out.contains("(interrupted)"), "{}", shown.out);
     let ended = run(&machine, &["--wait"], "test -e large -a -e b -a -e new -a ! -e a");
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(is_saved(&machine, "new") && is_saved(&machine, "large") && !is_saved(&machine, "a"));
-    // Its loop would go on for ever.
+    // The command would loop for ever.
     let _ = std::process::Command::new("fuser").args(["-k", "work"]).current_dir(machine.path("")).output();
 }
 

@@ -1,4 +1,4 @@
-//! A signal ends every command, whatever it waits for (faults P18).
+//! A signal ends every command, whatever the command waits for (faults P18).
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use crate::world::{Machine, World, objects};
 
 const SIGTERM: u64 = 1 << 14;
 
-/// Waits until a program has taken SIGTERM into its own hands.
+/// Waits until a program has a handler for SIGTERM.
 fn wait_until_it_hears(child: &Child) {
     let status = format!("/proc/{}/status", child.id());
     until("it listens for signals", || {
@@ -34,14 +34,14 @@ fn p18_whatever_is_waited_for_a_signal_ends_it() {
     machine.write("work/f", "x");
     machine.done(&["push", "c", "work"]);
     fifo(&machine);
-    // It takes connections and never says anything.
+    // A server that accepts connections and never answers.
     let deaf = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let endpoint = format!("http://{}", deaf.local_addr().unwrap());
     let waits: &[&[&str]] = &[
-        // Standard input, of which the other end stays open.
+        // Standard input, whose other end stays open.
         &["put", "c:x"],
         &["put", "c:x", "fifo"],
-        // Nobody reads it, so that it can't be opened: and that in the middle of the main thread.
+        // Nothing reads the FIFO, so opening the log blocks the main thread.
         &["ls", "c", "--log-file", "fifo"],
         &["config", "--log-file", "fifo"],
         &["ls", "c", "--store", "s3://bucket/x"],
@@ -87,9 +87,8 @@ fn p18_nobody_has_to_read_the_last_words() {
     let log = fifo(&machine);
     let mut command = machine.command(["ls", "c", "--log-file"]);
     command.arg(&log);
-    // A pipe that is full: whoever writes to it waits.
+    // A full pipe, so that a write to it blocks: 64 KiB is the default size.
     let (_reader, mut writer) = std::io::pipe().unwrap();
-    // As much as a pipe takes by default.
     writer.write_all(&[b'x'; 65536]).unwrap();
     command.stderr(writer);
     let mut child = command.spawn().unwrap();
@@ -105,7 +104,7 @@ fn p18_a_mount_that_is_in_use_and_a_user_who_does_not_answer() {
     let machine = World::new().machine("a");
     machine.write("work/f", "x");
     machine.done(&["push", "c", "work"]);
-    // A stopped session holds the mount, and its socket takes connections without a word.
+    // A stopped session holds the mount, and its socket accepts connections but does not answer.
     let script = "touch started; while :; do sleep 0.05; done";
     let holder = Running::start(&machine, &[], script);
     holder.send(Signal::SIGSTOP);
@@ -113,7 +112,7 @@ fn p18_a_mount_that_is_in_use_and_a_user_who_does_not_answer() {
     wait_until_it_hears(&running.child);
     running.send(Signal::SIGTERM);
     let ended = running.end();
-    // It may have found the lock before it was told.
+    // It may have found the lock before the signal arrived.
     assert!([1, 143].contains(&ended.code), "{}: {}", ended.code, ended.err);
     holder.send(Signal::SIGCONT);
     holder.send(Signal::SIGTERM);
@@ -140,7 +139,7 @@ fn p18_no_input_file_is_waited_for() {
         assert!(ended.err.contains("caused by: "), "{args:?}: {}", ended.err);
     }
     assert!(!machine.has("work/ran"));
-    // What is only reached by such a name is a file all the same.
+    // A regular file that is reached by a device's name is still a file.
     let policy = machine.write("policy.json", "{}");
     let mut command = machine.command(["policy", "show", "/dev/stdin"]);
     let mut shown = command.stdin(File::open(policy).unwrap()).stdout(Stdio::piped()).spawn().unwrap();

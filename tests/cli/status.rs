@@ -7,7 +7,7 @@ use crate::world::{Machine, World, noise};
 
 fn seen(machine: &Machine) -> String {
     let ended = machine.done(&["status", "work"]);
-    // How fast it was is not for a snapshot.
+    // Rates differ from run to run.
     let rates = regex::Regex::new(r", \[SIZE\]/s").unwrap();
     rates.replace_all(&ended.seen(), "").into_owned()
 }
@@ -57,7 +57,7 @@ fn while_files_arrive_and_while_they_are_saved() {
     assert_eq!(task("upload", "Success").unwrap()["session_status"], "released");
 }
 
-/// A mount whose name is not UTF-8 is found again by its bytes, and its session is asked there.
+/// A mount whose path is not UTF-8 is identified by its bytes, and calls there reach its session.
 #[test]
 fn a_mount_whose_path_is_not_utf8() {
     use std::os::unix::ffi::OsStrExt;
@@ -110,7 +110,7 @@ fn case_22_what_is_only_planned_leaves_the_status_of_real_syncs_alone() {
         let after = machine.done(&["status", "--json"]).out;
         assert_eq!(tasks(&after), tasks(&before), "{args:?}");
     }
-    // One in a session as well.
+    // A plan inside a session does not change its status either.
     let script = "\"$PROGRAM\" plan push c . && touch planned && while ! test -e stop; do sleep 0.05; done";
     let args = ["run", "-c", "c", "work", "--", "sh", "-c", script];
     let running = Running::spawn(&machine, machine.command(args));

@@ -1,4 +1,4 @@
-//! Stores that vanish, that lose something, that lie where they should not, and in which others have left their names.
+//! Stores that vanish, lose objects, are in the wrong place, or have names that others chose.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,7 +8,7 @@ use ctxsync_tests::s3::{PutFault, S3Server};
 
 use crate::world::World;
 
-/// The only object of a kind that a local store has.
+/// Returns the first pack of a local store.
 fn only_pack(store: &std::path::Path) -> std::path::PathBuf {
     let mut packs: Vec<_> =
         fs::read_dir(store.join("packs")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -48,7 +48,7 @@ fn a_run_whose_store_vanishes_ends_badly() {
         let ended = machine.call(&args);
         assert_eq!(ended.code, 1, "{}", ended.err);
         assert!(ended.err.contains("gone"), "{}", ended.err);
-        // Nothing was made in its place.
+        // No new store was created in its place.
         assert!(!machine.has("disk/store/contexts"));
         fs::remove_dir_all(&disk).unwrap();
         fs::rename(&off, &disk).unwrap();
@@ -74,7 +74,7 @@ fn n14_credentials_that_may_only_read_are_found_before_the_command_runs() {
     let ended = run(&[]);
     assert_eq!(ended.code, 1, "{}", ended.err);
     assert!(ended.err.contains("can't be written") && !machine.has("work/ran"), "{}", ended.err);
-    // Whoever saves nothing need not be allowed to.
+    // A session that pushes nothing needs no write permission.
     let policy = machine.write("none.json", r#"{"uploadPolicy": {"autoUpload": false}}"#);
     server.fail_put(PutFault::Answered(403));
     let ended = run(&["-p", policy.to_str().unwrap()]);
@@ -168,7 +168,7 @@ fn s16_names_that_are_not_ours_are_ignored_and_not_shown() {
 
 #[test]
 fn a_store_below_the_mount_is_never_saved_into_itself() {
-    // As a path that is shown differs from the path, it must not be read back.
+    // The path must not go through its display form, which differs from the real name.
     for name in ["tab\there", "caf\u{e9} \u{202e}x", "plain"] {
         for linked in [false, true] {
             let world = World::new();

@@ -130,7 +130,7 @@ fn exit_code_4_both_versions_survive() {
     contents.sort();
     assert_eq!(contents, ["from one", "from two"]);
     assert_eq!(two.read("work/f.txt"), "from two");
-    // The same conflict makes no second copy, and no second warning.
+    // The same conflict creates no second copy, and no second warning.
     one.done(&["pull", "c", "work"]);
     assert_eq!(tree(&one.path("work")), tree(&two.path("work")));
 }

@@ -1,8 +1,8 @@
-//! What comes from outside is shown so that it can't speak for the program (fault L19).
+//! Text from outside is shown so that it can't be taken for the program's own output (fault L19).
 
 use crate::world::{Machine, World};
 
-/// A line of its own, a colour, text from right to left, a separator, a byte order mark, a tag.
+/// A line break, a colour, right-to-left text, a separator, a byte order mark, a tag.
 const FORGED: &str = "x\u{1b}[31mred\u{202e}txt\u{2028}y\u{feff}\u{e0041}\u{200b}\u{9b}1m";
 
 #[track_caller]
@@ -99,7 +99,7 @@ fn l19_names_that_are_only_foreign_stay_as_they_are() {
     for name in names {
         assert!(push.out.contains(name) && ls.out.contains(name), "{name}: {}", ls.out);
     }
-    // JSON is data: it is as it is.
+    // JSON output has the exact name.
     machine.write(&format!("work/{FORGED}"), "x");
     machine.done(&["push", "c", "work"]);
     let rows = machine.done(&["ls", "c", "--json"]).of_type("entry");

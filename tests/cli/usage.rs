@@ -1,4 +1,4 @@
-//! Wrong usage: exit code 2, in words for people and as JSON for programs.
+//! Wrong usage: exit code 2, a message for people, and JSON for programs.
 
 use crate::world::World;
 

@@ -1,4 +1,4 @@
-//! `watch`, and the figures of a session for Prometheus.
+//! `watch`, and a session's metrics for Prometheus.
 
 use nix::sys::signal::Signal;
 
@@ -57,7 +57,7 @@ fn figures_for_prometheus() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     assert!(text.contains(&format!("ctxsync_last_success_timestamp_seconds{{{labels}}} ")), "{text}");
-    // Each family has its type before its first value.
+    // Each metric family has its type before its first value.
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split('{').next().unwrap();
         assert!(text.contains(&format!("# TYPE {name} gauge\n{name}{{")), "{line}\n{text}");
@@ -97,7 +97,7 @@ fn l31_another_directory_in_the_place_of_the_root_is_watched_and_saved() {
     until_saved(&machine, "g", "2");
     machine.write("work/deep/h", "3");
     until_saved(&machine, "deep/h", "3");
-    // An empty one is no deletion of everything.
+    // An empty directory in place of the mount is not a deletion of everything.
     std::fs::rename(&work, machine.path("old")).unwrap();
     std::fs::create_dir(&work).unwrap();
     let before = machine.done(&["log", "c"]).out;
@@ -115,7 +115,7 @@ fn d4_a_root_that_is_renamed_away_or_made_a_file_deletes_nothing() {
     let running = watch(&machine, "work", "0");
     std::fs::rename(machine.path("work"), machine.path("aside")).unwrap();
     machine.write("work", "a file");
-    // When it is back, everything goes on.
+    // Once the directory is back, the session goes on.
     std::fs::remove_file(machine.path("work")).unwrap();
     std::fs::rename(machine.path("aside"), machine.path("work")).unwrap();
     machine.write("work/g", "2");
@@ -135,15 +135,15 @@ fn a_safety_scan_finds_what_no_event_tells_of() {
     machine.write("top/work/f", "1");
     std::fs::hard_link(machine.path("top/work/f"), machine.path("outside")).unwrap();
     let running = watch(&machine, "top/work", "200ms");
-    // By another name of the file, as by a mapping of it: nobody tells the directory.
+    // A write by another hard link, like a write by a mapping, sends no event to the directory.
     machine.write("outside", "12");
     until_saved(&machine, "f", "12");
-    // A parent is exchanged, and the directory itself is not touched.
+    // A parent is replaced, without an event in the directory itself.
     machine.write("other/work/f", "123");
     std::fs::rename(machine.path("top"), machine.path("before")).unwrap();
     std::fs::rename(machine.path("other"), machine.path("top")).unwrap();
     until_saved(&machine, "f", "123");
-    // What is there now is watched.
+    // The new directory is watched.
     machine.write("top/work/g", "4");
     until_saved(&machine, "g", "4");
     running.send(Signal::SIGTERM);

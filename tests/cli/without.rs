@@ -1,4 +1,4 @@
-//! What a command does not need, it does without: a home, a current directory. And what it can't write, it says.
+//! A command does without what it does not need: a home, a current directory. It reports what it can't write.
 
 use std::fs::OpenOptions;
 use std::process::Command;
@@ -130,7 +130,7 @@ fn p5_output_that_cannot_be_written_is_an_error() {
         let output = machine.command(args).stdout(full()).output().unwrap();
         let ended = machine.ended(output);
         assert_eq!(ended.code, 1, "{args:?}: {}", ended.err);
-        // Who wants JSON has no place to read it in.
+        // With `--json` the error would go to the output that can't be written.
         assert!(
             args.contains(&"--json") || ended.err.contains("cannot write the output"),
             "{args:?}: {}",

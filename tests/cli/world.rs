@@ -10,14 +10,14 @@ use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// All that a test touches.
+/// Everything that a test uses.
 pub(crate) struct World {
     dir: Arc<TempDir>,
 }
 
 /// A machine: its own state and config, and a mount called `work`.
 pub(crate) struct Machine {
-    /// Keeps the world from being swept away.
+    /// Keeps the temporary directory.
     _world: Arc<TempDir>,
     root: PathBuf,
     dir: PathBuf,
@@ -43,7 +43,7 @@ impl World {
         Machine { _world: Arc::clone(&self.dir), root, dir }
     }
 
-    /// Returns the directory of the embedded store.
+    /// Returns the directory of the default store.
     pub(crate) fn store(&self) -> PathBuf {
         self.dir.path().canonicalize().unwrap().join("data/ctxsync/store")
     }
@@ -69,7 +69,7 @@ impl Machine {
         self.path(below).symlink_metadata().is_ok()
     }
 
-    /// Returns the file of the state of its only mount that has this name.
+    /// Returns the file with this name in the state of the machine's only mount.
     pub(crate) fn state_file(&self, name: &str) -> PathBuf {
         let mut dirs = vec![self.path("state")];
         while let Some(dir) = dirs.pop() {
@@ -83,8 +83,7 @@ impl Machine {
         panic!("no {name} in the state");
     }
 
-    /// Returns a call that is not started yet, in the machine's directory and with nothing of the
-    /// environment that tests run in.
+    /// Returns a call that is not started yet, in the machine's directory and with a clean environment.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ctxsync"));
         command
@@ -92,7 +91,7 @@ impl Machine {
             .current_dir(&self.dir)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            // By this, what a test runs inside finds the program.
+            // Scripts that a test runs find the program by this variable.
             .env("PROGRAM", env!("CARGO_BIN_EXE_ctxsync"))
             .env("HOME", self.dir.join("home"))
             .env("XDG_CONFIG_HOME", self.dir.join("config"))
@@ -115,12 +114,12 @@ impl Machine {
         self.ended(self.command(args).output().unwrap())
     }
 
-    /// Calls with variables set.
+    /// Calls with these environment variables set.
     pub(crate) fn call_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Ended {
         self.ended(self.command(args).envs(variables.iter().copied()).output().unwrap())
     }
 
-    /// Calls, and expects it to be done.
+    /// Calls, and fails unless the exit code is 0.
     #[track_caller]
     pub(crate) fn done(&self, args: &[&str]) -> Ended {
         let ended = self.call(args);
@@ -130,7 +129,7 @@ impl Machine {
 }
 
 impl Ended {
-    /// Returns what a person sees, with times, sizes and the temporary directory blotted out.
+    /// Returns the output with times, sizes and the temporary directory replaced.
     pub(crate) fn seen(&self) -> String {
         let mut text = String::new();
         for (name, stream) in [("out", &self.out), ("err", &self.err)] {
@@ -142,7 +141,7 @@ impl Ended {
         redact(&text, &self.root)
     }
 
-    /// Returns the objects on standard output.
+    /// Returns the JSON objects on standard output.
     pub(crate) fn objects(&self) -> Vec<Value> {
         objects(&self.out)
     }
@@ -168,7 +167,7 @@ pub(crate) fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }
 
-/// Blots out what differs from run to run.
+/// Replaces what differs from run to run.
 pub(crate) fn redact(text: &str, root: &str) -> String {
     let mut text = text.replace(root, "[ROOT]");
     for (pattern, stand_in) in [
@@ -183,7 +182,7 @@ pub(crate) fn redact(text: &str, root: &str) -> String {
     text
 }
 
-/// Returns every path below `dir` with what makes it: kind, mode, and content or target.
+/// Returns every path below `dir` with its kind, mode, and content or target.
 pub(crate) fn tree(dir: &Path) -> Vec<String> {
     use std::os::unix::fs::PermissionsExt;
     fn walk(dir: &Path, top: &Path, rows: &mut Vec<String>) {
@@ -211,7 +210,7 @@ pub(crate) fn tree(dir: &Path) -> Vec<String> {
     rows
 }
 
-/// Returns bytes that no compression makes smaller.
+/// Returns bytes that do not compress.
 pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut next = || {

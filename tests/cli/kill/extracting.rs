@@ -1,4 +1,4 @@
-//! A pull that extracts.
+//! A pull that extracts archives and is killed.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::place::{Place, end, rounds};
 
 const FORMATS: [&str; 6] = ["zip", "tar", "tar.gz", "tar.zst", "7z", "tar.xz"];
 
-/// The archives of a context, by number, and what is in each.
+/// For each archive of a context, by number, the paths and contents of its members.
 struct Archives(Vec<Vec<(String, String)>>);
 
 impl Archives {
@@ -35,8 +35,8 @@ impl Archives {
         format!("a{n}/data.{}", FORMATS[n])
     }
 
-    /// Expects what came out of an archive to be whole, or not there at all unless `parts` may be; says
-    /// whether it is there.
+    /// Returns whether an archive's members are all there. Fails if one has the wrong content, or, unless
+    /// `parts` is set, if only some of them are there.
     fn is_out(&self, n: usize, mount: &Tree, folder: &str, parts: bool) -> Result<bool, String> {
         let mut there = 0;
         for (name, content) in &self.0[n] {
@@ -57,7 +57,8 @@ impl Archives {
     }
 }
 
-/// Afterwards each archive is whole and unextracted, or wholly extracted; the next pull does the rest.
+/// After the kill each archive is either whole and unextracted, or fully extracted. The next pull extracts
+/// the rest.
 #[test]
 fn p1_an_extracting_pull_that_is_killed_leaves_no_half_archive() {
     let mut place = Place::new();
@@ -109,7 +110,7 @@ fn p1_an_extracting_pull_that_is_killed_leaves_no_half_archive() {
         let files = archives.0.iter().map(Vec::len).sum::<usize>() + 1;
         assert_eq!(mount.files().len(), files, "round {round}: {:?}", mount.files());
         whole = whole.max(began.elapsed() / 2);
-        // The context has what the machine has, and no archive any more.
+        // The context has what the machine has, and none of the archives any more.
         let fresh = place.fresh();
         let text = differences(&list(&mount.0), &fresh);
         assert!(text.is_empty(), "round {round}: {text}");

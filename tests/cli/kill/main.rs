@@ -1,6 +1,6 @@
-//! The program, killed at random moments: what it left behind needs no repair.
+//! The program is killed at random moments: what it leaves behind needs no repair.
 //!
-//! `CTXSYNC_KILLS=100` kills so many times each.
+//! `CTXSYNC_KILLS=100` sets how often each test kills.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod extracting;
@@ -41,7 +41,7 @@ fn p1_a_push_that_is_killed_leaves_the_old_snapshot_or_the_new_one() {
     assert!(killed > 0, "every push was quicker than its killer");
 }
 
-/// Expects each file of a mount to be one of two versions, and nothing else to be there but staging.
+/// Fails unless each file of a mount is one of two versions, and everything else is staging.
 fn is_between(mount: &Path, old: &Listing, new: &Listing) -> Result<(), String> {
     for (path, node) in list(mount) {
         let ours = path.to_string_lossy().starts_with(".ctxsync-stage-");
@@ -100,7 +100,8 @@ fn p1_a_pull_that_is_killed_leaves_whole_files_and_is_gone_on_with() {
         let new = list(&a.0);
         killed += u64::from(place.kill("pull", "b", whole));
         is_between(&b.0, &old, &new).unwrap_or_else(|e| panic!("round {round}: {e}"));
-        // One that works on before it pulls again sends nothing of what it was given.
+        // A push before the next pull sends nothing: whatever the killed pull put in place is not a local
+        // change.
         if round % 2 == 0 {
             let between = place.run("push", "b");
             assert_eq!(

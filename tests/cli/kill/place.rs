@@ -25,7 +25,7 @@ pub(crate) fn rounds() -> u64 {
 impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("ctxsync-kill-").tempdir().unwrap();
-        // Content has to differ between runs no more than moments do.
+        // The moments of the kills differ from run to run anyway, so the content may, too.
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
         Self { dir, context: "work".to_owned(), random: Random::new(seed), written: 0 }
     }
@@ -44,7 +44,7 @@ impl Place {
         self.program(machine, &[verb, &self.context, "mount", "--json"])
     }
 
-    /// A session whose command outlives it by a moment.
+    /// A session whose command runs for two seconds.
     pub(crate) fn session(&self, machine: &str) -> Command {
         self.program(machine, &["run", "-c", &self.context, "mount", "--", "sleep", "2"])
     }
@@ -62,7 +62,7 @@ impl Place {
         command
     }
 
-    /// Runs a command to its end, which must be a good one, and returns its summary.
+    /// Runs a command that must succeed without conflicts, and returns its summary.
     pub(crate) fn run(&self, verb: &str, machine: &str) -> Value {
         let output = self.command(verb, machine).output().unwrap();
         let summary = summary(&output);
@@ -71,7 +71,7 @@ impl Place {
         summary
     }
 
-    /// Starts a command and kills it after a random part of `whole`; whether it was still running.
+    /// Starts a command and kills it after a random part of `whole`; returns whether it was still running.
     pub(crate) fn kill(&mut self, verb: &str, machine: &str, whole: Duration) -> bool {
         let mut child =
             self.command(verb, machine).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -82,7 +82,7 @@ impl Place {
         running
     }
 
-    /// Changes about a third of a mount, a file of several packs among it.
+    /// Changes about a third of a mount's files, and one file of several packs.
     pub(crate) fn change(&mut self, tree: &Tree) {
         for i in 0..60 {
             let path = format!("d{}/f{i}", i % 7);
@@ -99,15 +99,15 @@ impl Place {
         }
         let size = 2_000_000 + self.random.below(4_000_000);
         tree.write("large", self.random.bytes(size));
-        // A time alone is no change, so nothing is written again as it was.
+        // Written once only: the same content with a new timestamp would not be a change.
         if !tree.has("pinned") {
             tree.write("pinned", "always there");
         }
-        // That what was killed had something to do.
+        // Ensures that the killed command has something to do.
         tree.write("round", self.written.to_string());
     }
 
-    /// Returns what a machine gets that was never seen before.
+    /// Pulls into a new machine, and returns what it gets.
     pub(crate) fn fresh(&self) -> Listing {
         let _ = std::fs::remove_dir_all(self.path("fresh"));
         let tree = self.mount("fresh");

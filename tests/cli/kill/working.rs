@@ -1,4 +1,4 @@
-//! A program that works where files arrive.
+//! A program that works in a mount while files arrive there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -11,13 +11,13 @@ use ctxsync_tests::random::Random;
 
 use crate::place::{Place, end, rounds, summary};
 
-/// What a program does in a mount while files arrive there, and what it may expect of it.
+/// A program that works in a mount while files arrive there, and the results that it expects.
 struct Worker {
     random: Random,
     mount: PathBuf,
-    /// The paths that it has touched: what it wrote there last, or that it deleted what was there.
+    /// The paths that it has changed: the content that it wrote last, or `None` if it deleted the file.
     touched: BTreeMap<String, Option<String>>,
-    /// Where it wrote before anything had arrived.
+    /// The paths that it created although they had not been pulled yet.
     early: BTreeSet<String>,
     count: u64,
 }
@@ -28,14 +28,14 @@ impl Worker {
         Self { random: Random::new(seed), mount: mount.to_owned(), touched, early, count: 0 }
     }
 
-    /// Does one thing.
+    /// Makes one random change.
     fn step(&mut self) {
         let path = format!("d{}/f{}", self.random.below(20), self.random.below(10));
         let place = self.mount.join(&path);
         self.count += 1;
         let content = format!("written here {}", self.count);
         match self.random.below(5) {
-            // In place, if it is there.
+            // Writes the file in place, if it exists.
             0 => {
                 let opened = std::fs::File::options().write(true).truncate(true).open(&place);
                 if let Ok(mut file) = opened {
@@ -43,7 +43,7 @@ impl Worker {
                     self.touched.insert(path, Some(content));
                 }
             }
-            // As editors do: beside it, and over it.
+            // Replaces the file as editors do: writes a new one beside it and renames that over it.
             1 if place.exists() => {
                 let beside = self.mount.join(format!("{path}~"));
                 std::fs::write(&beside, &content).unwrap();
@@ -59,7 +59,7 @@ impl Worker {
                 std::fs::write(self.mount.join(&new), &content).unwrap();
                 self.touched.insert(new, Some(content));
             }
-            // Where something is still to come, or was deleted.
+            // Creates a file whose pull is pending, or that was deleted.
             4 if self.random.below(4) == 0 => {
                 std::fs::create_dir_all(place.parent().unwrap()).unwrap();
                 let opened = std::fs::File::options().write(true).create_new(true).open(&place);
@@ -76,8 +76,8 @@ impl Worker {
     }
 }
 
-/// A program edits, deletes and creates while files arrive, the download is killed, and the program goes on:
-/// the next sync takes all that for what it was.
+/// A program edits, deletes and creates files while a pull puts files in place. The pull is killed, and the
+/// program goes on. The next sync must push exactly what the program did.
 #[test]
 fn p1_a_program_that_works_while_files_arrive_loses_nothing_to_a_kill() {
     let mut place = Place::new();
