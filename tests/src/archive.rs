@@ -1,4 +1,4 @@
-//! Makes archives.
+//! Creates archives.
 
 use std::io::{Cursor, Write};
 
@@ -8,7 +8,8 @@ pub const FORMATS: [&str; 10] =
 /// The suffixes of single compressed files.
 pub const SINGLES: [&str; 4] = ["gz", "bz2", "xz", "zst"];
 
-/// Makes an archive of files, in the format of this suffix. A single compressed file is that of the first.
+/// Creates an archive of files in the format of `suffix`. A single compressed file has the content of the
+/// first.
 pub fn archive(suffix: &str, files: &[(&str, &str)]) -> Vec<u8> {
     match suffix {
         "zip" => zip(files),

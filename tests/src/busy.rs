@@ -1,7 +1,7 @@
 //! A mount in which another program works while it is pushed.
 //!
-//! The engine asks its clock before each file that it reads and after each directory that it lists. Here that is the
-//! moment at which the other program does something.
+//! The engine asks its clock before each file that it reads and after each directory that it lists. At these
+//! moments the other program acts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use transfer_engine::{Clock, Env};
 
 use crate::machine::{Ended, Machine};
 
-/// The real clock, which does something each time it is asked.
+/// The real clock, which calls `act` each time it is asked.
 struct Busy<F> {
     asked: AtomicUsize,
     act: F,
@@ -26,7 +26,7 @@ impl<F: Fn(usize) + Send + Sync> Clock for Busy<F> {
     }
 }
 
-/// Pushes while `act` is called with 0, 1, 2 and so on.
+/// Pushes, and calls `act` with 0, 1, 2 and so on meanwhile.
 pub async fn push_while(machine: &Machine, act: impl Fn(usize) + Send + Sync + 'static) -> Ended {
     let mut machine = machine.clone();
     machine.env = Env::real().with_clock(Arc::new(Busy { asked: AtomicUsize::new(0), act }));

@@ -17,10 +17,10 @@ use object_store::{
 use policy_core::Timestamp;
 use transfer_engine::Clock;
 
-/// When all clocks of tests begin, in seconds since 1970.
+/// The time at which each [`HandClock`] begins, in seconds since 1970.
 const BEGIN: i64 = 1_700_000_000;
 
-/// A clock that stands still until it is told to go on. Copies are the same clock.
+/// A clock that moves only when a test says so. Copies share the time.
 #[derive(Debug, Clone)]
 pub struct HandClock(Arc<AtomicI64>);
 
@@ -36,7 +36,7 @@ impl HandClock {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Lets so many seconds pass.
+    /// Advances the clock by `secs` seconds.
     pub fn pass(&self, secs: i64) {
         self.0.fetch_add(secs, Ordering::SeqCst);
     }
@@ -48,24 +48,25 @@ impl Clock for HandClock {
     }
 }
 
-/// A layer in which objects are as old as a [`HandClock`] says.
+/// A layer that gives objects the timestamps of a [`HandClock`].
 #[derive(Debug, Clone)]
 pub struct Clocked {
     inner: Arc<dyn ObjectStore>,
     clock: HandClock,
     put: Arc<Mutex<HashMap<Path, i64>>>,
-    /// How far ahead the time is that the answers of puts tell; `None` where they tell none.
+    /// How many seconds the store's time in the answers to puts is ahead of the clock; `None` for answers
+    /// without a time.
     answers: Option<i64>,
 }
 
 impl Clocked {
-    /// Puts the layer round a store.
+    /// Wraps a store.
     pub fn new(inner: Arc<dyn ObjectStore>, clock: &HandClock) -> Arc<Self> {
         Arc::new(Self { inner, clock: clock.clone(), put: Arc::default(), answers: None })
     }
 
-    /// The same, with answers that tell the store's time, which is so many seconds ahead of that of the
-    /// objects.
+    /// As [`new`](Self::new), but the answers to puts have the store's time, `ahead` seconds after the
+    /// objects' timestamps.
     pub fn answering(inner: Arc<dyn ObjectStore>, clock: &HandClock, ahead: i64) -> Arc<Self> {
         Arc::new(Self { inner, clock: clock.clone(), put: Arc::default(), answers: Some(ahead) })
     }

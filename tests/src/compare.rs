@@ -1,4 +1,4 @@
-//! What a directory holds, seen by nothing of ours, and how two of them differ.
+//! What a directory holds, listed without any code of the engine, and how two directories differ.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,25 +9,25 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-/// What stands at a path.
+/// The state of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// The kind, and what is in it.
+    /// The kind and the content.
     pub content: Content,
     /// The permission bits; 0 for links, which have none.
     pub mode: u32,
-    /// Seconds and nanoseconds; none for directories, whose time says nothing.
+    /// Seconds since 1970 and nanoseconds; `None` for directories, whose times are not compared.
     pub mtime: Option<(i64, i64)>,
 }
 
-/// The kind of a path, and what is in it.
+/// The kind and the content of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A file, by size and hash; of a short one the bytes themselves.
+    /// A file: its size in bytes, its hash, and, if it is short, its bytes.
     File(u64, u64, Option<Vec<u8>>),
     /// A directory.
     Dir,
-    /// A link, by its target.
+    /// A link: its target.
     Link(OsString),
     /// A socket, FIFO or device.
     Special,
@@ -36,7 +36,7 @@ pub enum Content {
 /// Everything below a directory, by relative path.
 pub type Listing = BTreeMap<PathBuf, Node>;
 
-/// Lists everything below `root`. What is not there is an empty listing.
+/// Lists everything below `root`. If `root` does not exist, the listing is empty.
 ///
 /// # Panics
 /// If something can't be read.
@@ -72,7 +72,7 @@ pub fn list(root: &Path) -> Listing {
     listing
 }
 
-/// Describes how two listings differ, a line a path; empty if they don't.
+/// Describes how two listings differ, one line for each path. The text is empty if they are equal.
 pub fn differences(left: &Listing, right: &Listing) -> String {
     let mut text = String::new();
     let mut line = |path: &Path, left: Option<&Node>, right: Option<&Node>| {
@@ -90,28 +90,28 @@ pub fn differences(left: &Listing, right: &Listing) -> String {
     text
 }
 
-/// Expects two directories to hold the same, times of files and links counted in.
+/// Fails unless two directories hold the same, including the times of files and links.
 #[track_caller]
 pub fn assert_same(left: &Path, right: &Path) {
     let text = differences(&list(left), &list(right));
     assert!(text.is_empty(), "{} and {} differ:\n{text}", left.display(), right.display());
 }
 
-/// Expects two directories to hold the same, but for times: two machines may make one change each at its
-/// own time.
+/// Fails unless two directories hold the same apart from times: two machines that make the same change make
+/// it at different times.
 #[track_caller]
 pub fn assert_same_but_times(left: &Path, right: &Path) {
     let text = differences(&without_times(list(left)), &without_times(list(right)));
     assert!(text.is_empty(), "{} and {} differ:\n{text}", left.display(), right.display());
 }
 
-/// Drops all times from a listing.
+/// Removes all times from a listing.
 pub fn without_times(mut listing: Listing) -> Listing {
     listing.values_mut().for_each(|node| node.mtime = None);
     listing
 }
 
-/// Returns the paths of a listing, for short expectations.
+/// Returns the paths below `root`, for short assertions.
 pub fn paths(root: &Path) -> Vec<String> {
     list(root).keys().map(|path| path.to_string_lossy().into_owned()).collect()
 }

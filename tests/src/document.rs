@@ -1,15 +1,16 @@
-//! Parts of documents that tests write: each between `<!-- NAME: ... -->` and `<!-- end of NAME -->`.
+//! Parts of documents that tests generate, each between `<!-- NAME: ... -->` and `<!-- end of NAME -->`.
 
 use std::fs::{self, File};
 
 use crate::guide::root;
 
-/// Compares a part of a document, a path from the root of the repository, with what it should be.
+/// Compares a part of a document with the expected text. `document` is a path from the root of the
+/// repository.
 ///
-/// With `DOCS_UPDATE=1` it is written anew instead.
+/// With `DOCS_UPDATE=1` the part is rewritten instead.
 ///
 /// # Panics
-/// If it is something else.
+/// If the part differs.
 pub fn check(document: &str, name: &str, expected: &str) {
     let place = root().join(document);
     let update = std::env::var_os("DOCS_UPDATE").is_some();
@@ -29,7 +30,7 @@ pub fn check(document: &str, name: &str, expected: &str) {
     }
 }
 
-/// Cuts a document into what comes before a part, the part, and what comes after it.
+/// Splits a document into the text before a part, the part, and the text after it.
 fn cut<'t>(text: &'t str, name: &str) -> Option<(&'t str, &'t str, &'t str)> {
     let begin = text.find(&format!("<!-- {name}: "))?;
     let begin = begin + text[begin..].find("-->\n")? + "-->\n".len();

@@ -1,4 +1,4 @@
-//! Trouble with the local file system.
+//! Failures of the local file system.
 
 use std::io;
 use std::path::Path;
@@ -9,11 +9,11 @@ use std::thread::ThreadId;
 use tokio::sync::Notify;
 use transfer_engine::FileFaults;
 
-/// Runs something at the moment of a change: what another program does then.
+/// Calls a function before each change, in the place of another program.
 pub struct Meanwhile<F>(F);
 
 impl<F: Fn(&'static str, &Path) + Send + Sync + 'static> Meanwhile<F> {
-    /// Calls `act` with each operation and path, before it is carried out.
+    /// Calls `act` with each operation and path, before the operation is carried out.
     pub fn new(act: F) -> Arc<Self> {
         Arc::new(Self(act))
     }
@@ -26,7 +26,7 @@ impl<F: Fn(&'static str, &Path) + Send + Sync> FileFaults for Meanwhile<F> {
     }
 }
 
-/// Lets so many changes through and none after: the machine is dead.
+/// Lets a number of changes succeed and fails all others, as if the machine were dead.
 #[derive(Debug)]
 pub struct Death {
     lives: AtomicU64,
@@ -34,12 +34,12 @@ pub struct Death {
 }
 
 impl Death {
-    /// Dies after `lives` calls.
+    /// Fails every change after the first `lives`.
     pub fn after(lives: u64) -> Arc<Self> {
         Arc::new(Self { lives: AtomicU64::new(lives), calls: AtomicU64::new(0) })
     }
 
-    /// Returns how many calls there were.
+    /// Returns the number of changes that were tried.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
     }
@@ -53,23 +53,23 @@ impl FileFaults for Death {
     }
 }
 
-/// Holds up the first change after so many, and each that comes after it: nothing is done any more, nothing
-/// is tidied up either, as if the process had been killed there.
+/// Blocks every change after a number of them: nothing is written and nothing cleaned up any more, as if the
+/// process had been killed.
 pub struct Killed {
     lives: u64,
     calls: AtomicU64,
-    /// Its calls can't be held up, and fail.
+    /// Changes on this thread can't block, as async code runs on it. They fail instead.
     caller: ThreadId,
     died: Notify,
     buried: (Mutex<bool>, Condvar),
 }
 
-/// Lets the threads that are held up come to their ends when it is dropped. What they do then must hurt
-/// nobody.
+/// Unblocks the threads when it is dropped, so that they can end. Their changes fail.
 pub struct Grave(Arc<Killed>);
 
 impl Killed {
-    /// Dies before change number `lives`, counted from 0. Async code runs on the thread that calls this.
+    /// Blocks from change number `lives` on, counted from 0. Async code must run on the thread that calls
+    /// this.
     pub fn at(lives: u64) -> (Arc<Self>, Grave) {
         let killed = Arc::new(Self {
             lives,
@@ -81,7 +81,7 @@ impl Killed {
         (Arc::clone(&killed), Grave(killed))
     }
 
-    /// Waits until it dies.
+    /// Waits for the first change that is blocked.
     pub async fn died(&self) {
         self.died.notified().await;
     }
@@ -108,7 +108,7 @@ impl FileFaults for Killed {
     }
 }
 
-/// Fails one call with one error.
+/// Fails one change with one error.
 #[derive(Debug)]
 pub struct FailsOnce {
     nth: u64,
@@ -122,7 +122,7 @@ impl FailsOnce {
         Arc::new(Self { nth, calls: AtomicU64::new(0), errno: errno.raw_os_error() })
     }
 
-    /// Whether it came to that.
+    /// Whether the failure has happened.
     pub fn has_failed(&self) -> bool {
         self.calls.load(Ordering::SeqCst) > self.nth
     }
@@ -137,23 +137,23 @@ impl FileFaults for FailsOnce {
     }
 }
 
-/// Fails reads of what is remembered of a mount: one of them, or it and all after it.
+/// Fails reads of a mount's state: one read, or one and all that follow.
 #[derive(Debug)]
 pub struct FailsReading {
     nth: u64,
-    /// Whether only the first one fails.
+    /// Whether only that one read fails.
     once: bool,
     calls: AtomicU64,
     errno: i32,
 }
 
 impl FailsReading {
-    /// Fails read number `nth`, counted from 0; with `once` false, all that follow as well.
+    /// Fails read number `nth`, counted from 0, and unless `once` is set all that follow.
     pub fn at(nth: u64, once: bool, errno: rustix::io::Errno) -> Arc<Self> {
         Arc::new(Self { nth, once, calls: AtomicU64::new(0), errno: errno.raw_os_error() })
     }
 
-    /// Whether it came to that.
+    /// Whether the failure has happened.
     pub fn has_failed(&self) -> bool {
         self.calls.load(Ordering::SeqCst) > self.nth
     }
@@ -173,7 +173,7 @@ impl FileFaults for FailsReading {
     }
 }
 
-/// Fails one kind of call with one error, for paths of some kind.
+/// Fails one operation with one error, for some paths.
 pub struct Fails<F> {
     operation: &'static str,
     errno: i32,
@@ -181,7 +181,7 @@ pub struct Fails<F> {
 }
 
 impl<F: Fn(&Path) -> bool + Send + Sync + 'static> Fails<F> {
-    /// Fails `operation` with an error of the system where `fits` says so.
+    /// Fails `operation` with `errno` for the paths for which `fits` is true.
     pub fn new(operation: &'static str, errno: rustix::io::Errno, fits: F) -> Arc<Self> {
         Arc::new(Self { operation, errno: errno.raw_os_error(), fits })
     }

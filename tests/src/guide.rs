@@ -1,4 +1,4 @@
-//! `docs/guide.md` as a list of blocks, each of which must be what it claims to be.
+//! `docs/guide.md` as a list of fenced blocks, whose content is checked:
 //!
 //! ```text
 //! ```rust docs/examples/session.rs#create     a region of that file
@@ -8,7 +8,7 @@
 //! ```console                                  a dialogue with the program
 //! ```
 //!
-//! With `GUIDE_UPDATE=1` blocks that are not are written anew, instead of failing the test.
+//! With `GUIDE_UPDATE=1` blocks that differ are rewritten instead of failing the test.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 /// One fenced block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// The language: the first word behind the fence.
+    /// The language: the first word after the fence.
     pub language: String,
-    /// What else stands there: the file that the block is from.
+    /// The rest of the fence's line: the file that the block is from.
     pub origin: String,
-    /// The line of the guide at which the block begins, from 1.
+    /// The line number in the guide at which the block begins, from 1.
     pub line: usize,
-    /// The lines between the fences, each with its end.
+    /// The lines between the fences, each with its line end.
     pub body: String,
 }
 
@@ -36,16 +36,16 @@ fn place() -> PathBuf {
     root().join("docs/guide.md")
 }
 
-/// Returns the guide's blocks, in their order.
+/// Returns the guide's blocks in order.
 pub fn blocks() -> Vec<Block> {
     parse(&fs::read_to_string(place()).unwrap())
 }
 
-/// Compares the guide's blocks of one language with what they should be; `expected` returns a body, or
-/// `None` where it has nothing to say.
+/// Compares the guide's blocks of one language with what they should be. `expected` returns the body, or
+/// `None` for a block that is not checked.
 ///
 /// # Panics
-/// If one is something else, and `GUIDE_UPDATE` is not set.
+/// If a block differs, and `GUIDE_UPDATE` is not set.
 pub fn check(language: &str, mut expected: impl FnMut(&Block) -> Option<String>) {
     let update = std::env::var_os("GUIDE_UPDATE").is_some();
     // Two test programs may write the guide at the same time.
@@ -54,7 +54,7 @@ pub fn check(language: &str, mut expected: impl FnMut(&Block) -> Option<String>)
     let mut text = fs::read_to_string(place()).unwrap();
     let blocks = parse(&text);
     let mut wrong = Vec::new();
-    // From the end, so that line numbers stay right.
+    // From the end, so that the line numbers of earlier blocks stay valid.
     let mut news: Vec<_> = blocks.iter().filter(|block| block.language == language).collect();
     assert!(!news.is_empty(), "the guide has no block of {language}");
     let bodies: Vec<_> = news.iter().map(|block| expected(block)).collect();
@@ -74,8 +74,8 @@ pub fn check(language: &str, mut expected: impl FnMut(&Block) -> Option<String>)
     }
 }
 
-/// Returns a region of an example: the lines between `// ANCHOR: name` and `// ANCHOR_END: name`, with the
-/// indentation of the first taken off.
+/// Returns a region of an example: the lines between `// ANCHOR: name` and `// ANCHOR_END: name`, without the
+/// indentation of the first line.
 pub fn region(origin: &str) -> String {
     let (file, name) = origin.split_once('#').unwrap_or_else(|| panic!("{origin}: no region"));
     let text = fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
@@ -87,7 +87,7 @@ pub fn region(origin: &str) -> String {
     lines.iter().map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
 }
 
-/// Returns the part of a program's output that it headed by `== name`.
+/// Returns the part of a program's output under the heading `== name`.
 pub fn part<'o>(output: &'o str, name: &str) -> &'o str {
     let head = format!("== {name}\n");
     let at = output.find(&head).unwrap_or_else(|| panic!("nothing is headed {head:?} in\n{output}"));

@@ -1,4 +1,4 @@
-//! A layer that lets something happen just before a request.
+//! A layer that calls a function before each put.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use object_store::{
 
 type Act = Arc<dyn Fn(&Path) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// A layer that calls a function before each put, and waits for what it returns.
+/// A layer that calls a function before each put, and waits for the future that it returns.
 #[derive(Clone)]
 pub struct BeforePut {
     inner: Arc<dyn ObjectStore>,
@@ -22,7 +22,7 @@ pub struct BeforePut {
 }
 
 impl BeforePut {
-    /// Calls `act` with the key of each put before the put goes on.
+    /// Calls `act` with the key of each put before the put is sent.
     pub fn new(
         inner: Arc<dyn ObjectStore>,
         act: impl Fn(&Path) -> BoxFuture<'static, ()> + Send + Sync + 'static,

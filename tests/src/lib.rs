@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! World ── objects (any store, behind any layers)
-//!   └── Machine: a state directory, a mount, a policy; every call is a process of its own
+//!   └── Machine: a state directory, a mount, a policy; every call is like a new process
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a fixture that fails ends its test")]

@@ -15,10 +15,10 @@ use transfer_engine::{ContextName, ContextSync, Env, Error, Mount, Store, SyncOp
 use crate::notes::{Noted, Notes};
 use crate::tree::{Tree, unlock};
 
-/// The name under which all machines of a world work.
+/// The name of the context that all machines of a world work on.
 pub const CONTEXT: &str = "work";
 
-/// A store and the directory in which the machines live; gone when it is dropped.
+/// A store, and a directory with machines in it, which is deleted when the world is dropped.
 #[derive(Debug)]
 pub struct World {
     dir: TempDir,
@@ -27,19 +27,19 @@ pub struct World {
 }
 
 impl World {
-    /// Makes a world with a store in memory.
+    /// Creates a world with a store in memory.
     pub async fn memory() -> Self {
         Self::over(Arc::new(InMemory::new())).await
     }
 
-    /// Makes a world of which nothing waits for a disk, where the machine has such a place.
+    /// Creates a world that does not wait for a disk, if the system has `/dev/shm`.
     pub async fn quick() -> Self {
         let shm = Path::new("/dev/shm");
         let dir = if shm.is_dir() { new_dir_in(shm) } else { new_dir() };
         Self::made(dir, Arc::new(InMemory::new())).await
     }
 
-    /// Makes a world with a store in a directory.
+    /// Creates a world with a store in a directory.
     pub async fn local() -> Self {
         let dir = new_dir();
         let place = dir.path().join("store");
@@ -48,7 +48,7 @@ impl World {
         Self::made(dir, objects).await
     }
 
-    /// Makes a world with the store that `fill` writes into a directory.
+    /// Creates a world with the store that `fill` writes into a directory.
     pub fn stored(fill: impl FnOnce(&Tree)) -> Self {
         let dir = new_dir();
         let place = Tree(dir.path().join("store"));
@@ -58,7 +58,7 @@ impl World {
         Self { dir, objects }
     }
 
-    /// Makes a world with this store.
+    /// Creates a world with this store.
     pub async fn over(objects: Arc<dyn ObjectStore>) -> Self {
         Self::made(new_dir(), objects).await
     }
@@ -69,7 +69,7 @@ impl World {
         world
     }
 
-    /// Returns the store as a process sees it that has just begun.
+    /// Returns the store as a new process sees it.
     pub fn store(&self) -> Store {
         Store::new(Arc::clone(&self.objects), "test:", Env::real())
     }
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// Returns a place for what must not be touched.
+    /// Returns a directory outside of all mounts, which must not change.
     pub fn outside(&self) -> Tree {
         let path = self.dir.path().canonicalize().unwrap().join("outside");
         std::fs::create_dir_all(&path).unwrap();
@@ -121,34 +121,34 @@ pub fn context() -> ContextName {
     ContextName::new(CONTEXT).unwrap()
 }
 
-/// A machine. Each sync opens store and mount anew, as a new process would.
+/// A machine. Each call opens the store and the mount, as a new process would.
 #[derive(Clone)]
 pub struct Machine {
-    /// Where it keeps its state.
+    /// Its state directory.
     pub state: PathBuf,
-    /// Where it works.
+    /// Its mount.
     pub mount: Tree,
     /// How it reaches the store.
     pub objects: Arc<dyn ObjectStore>,
-    /// What it syncs.
+    /// Its policy.
     pub policy: SyncPolicy,
     /// Its clock, randomness and file system.
     pub env: Env,
-    /// How it syncs.
+    /// The options of its syncs.
     pub options: SyncOptions,
 }
 
 /// How a sync ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its figures, or why it failed.
+    /// The report, or the error.
     pub result: Result<SyncReport, Error>,
-    /// What it told.
+    /// What it reported to its monitor.
     pub noted: Noted,
 }
 
 impl Ended {
-    /// Returns the figures of a sync that ended well.
+    /// Returns the report of a sync that succeeded.
     #[track_caller]
     pub fn report(&self) -> &SyncReport {
         match &self.result {
@@ -157,7 +157,7 @@ impl Ended {
         }
     }
 
-    /// Expects the sync to have ended with nothing to complain of.
+    /// Fails unless the sync succeeded without any problem, conflict or deletion that is held back.
     #[track_caller]
     pub fn clean(&self) -> &SyncReport {
         let report = self.report();
@@ -175,7 +175,7 @@ impl Ended {
         }
     }
 
-    /// Whether a warning holds these words.
+    /// Whether a warning contains `words`.
     pub fn warned(&self, words: &str) -> bool {
         self.noted.warnings.iter().any(|w| w.contains(words))
     }
@@ -195,7 +195,7 @@ impl Machine {
         Mount::open(&store, ContextSync::new(context(), &self.mount.0, self.policy.clone()), &self.state)
     }
 
-    /// Uploads.
+    /// Pushes.
     pub async fn push(&self) -> Ended {
         let notes = Notes::default();
         let result = match self.open() {
@@ -205,7 +205,7 @@ impl Machine {
         Ended { result, noted: notes.noted() }
     }
 
-    /// Uploads from a thread of its own, for layers that let a rival be first.
+    /// Pushes on another thread, for layers that call this while another push waits.
     pub async fn push_elsewhere(self) -> Ended {
         let push = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -214,7 +214,7 @@ impl Machine {
         tokio::task::spawn_blocking(push).await.unwrap()
     }
 
-    /// Downloads.
+    /// Pulls.
     pub async fn pull(&self) -> Ended {
         let notes = Notes::default();
         let result = match self.open() {
@@ -224,7 +224,7 @@ impl Machine {
         Ended { result, noted: notes.noted() }
     }
 
-    /// Downloads, then uploads.
+    /// Pulls, then pushes.
     pub async fn sync(&self) -> Ended {
         let notes = Notes::default();
         let result = match self.open() {
@@ -234,19 +234,19 @@ impl Machine {
         Ended { result, noted: notes.noted() }
     }
 
-    /// Returns the file of the state with this name, below whatever directories.
+    /// Returns the file of the state with this name, in any directory.
     pub fn state_file(&self, name: &str) -> Option<PathBuf> {
         let found = walkdir::WalkDir::new(&self.state).into_iter().flatten();
         found.map(walkdir::DirEntry::into_path).find(|path| path.file_name().is_some_and(|n| n == name))
     }
 
-    /// Forgets all state, as a machine does whose disk was not kept.
+    /// Deletes all state, as if the machine's disk had been lost.
     pub fn lose_state(&self) {
         std::fs::remove_dir_all(&self.state).unwrap();
     }
 }
 
-/// Makes two machines that agree on what `before` made, of which the first then pushed what `change` did.
+/// Creates two machines that agree on what `before` created. The first one then pushes what `change` does.
 pub async fn changed(before: fn(&Tree), change: fn(&Tree)) -> (World, Machine, Machine) {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));

@@ -1,13 +1,14 @@
-//! File systems that a test mounts, in a mount namespace of its own: nothing of it is seen outside, or stays.
+//! File systems that a test mounts in its own mount namespace: they are invisible outside, and vanish with
+//! it.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Set in the process that is in a namespace of its own.
+/// Set in the process that runs in its own namespace.
 const INSIDE: &str = "CTXSYNC_TEST_INSIDE";
 
-/// Runs a test of this program once more where it may mount things, and says whether this is that run. Where that is
-/// not permitted, it says so and does not run it.
+/// Runs the named test again in its own mount namespace; returns whether this is that run. If mounting is not
+/// permitted, prints that the test was skipped.
 #[must_use]
 #[expect(clippy::print_stdout, reason = "who runs the tests has to see what was not tested")]
 pub fn may_mount(test: &str) -> bool {
@@ -49,18 +50,18 @@ pub fn tmpfs(at: impl AsRef<Path>) {
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "none"]).arg(at.as_ref()));
 }
 
-/// Mounts one so small.
+/// Mounts an empty file system in memory of this size.
 pub fn small_tmpfs(at: impl AsRef<Path>, size: &str) {
     let size = format!("mode=755,size={size}");
     run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(at.as_ref()));
 }
 
-/// Shows a directory or file at another place, too, where it then is a file system of its own.
+/// Bind-mounts a directory or file at another path, where it counts as a file system of its own.
 pub fn bind(from: impl AsRef<Path>, at: impl AsRef<Path>) {
     run(Command::new("mount").arg("--bind").args([from.as_ref(), at.as_ref()]));
 }
 
-/// Unmounts what is there.
+/// Unmounts a file system.
 pub fn unmount(at: impl AsRef<Path>) {
     run(Command::new("umount").arg(at.as_ref()));
 }

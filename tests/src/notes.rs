@@ -1,24 +1,24 @@
-//! A monitor that keeps what it is told.
+//! A monitor that records what is reported to it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use policy_core::TreePath;
 use transfer_engine::{Action, Monitor, PathEvent, PathProblem};
 
-/// What a sync told.
+/// The monitor.
 #[derive(Debug, Default)]
 pub struct Notes(Mutex<Noted>);
 
-/// The notes themselves.
+/// What was reported.
 #[derive(Debug, Default, Clone)]
 pub struct Noted {
     /// Warnings, in order.
     pub warnings: Vec<String>,
     /// Problems, each as `path: message`.
     pub problems: Vec<String>,
-    /// What was said to help against each of them.
+    /// The hint of each problem.
     pub hints: Vec<String>,
-    /// What was done with which path.
+    /// The action on each path.
     pub events: Vec<(TreePath, Action)>,
 }
 
@@ -27,7 +27,7 @@ impl Notes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the notes so far.
+    /// Returns what was reported so far.
     pub fn noted(&self) -> Noted {
         self.lock().clone()
     }

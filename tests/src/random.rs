@@ -1,4 +1,4 @@
-//! Choices and content from a seed.
+//! Random choices and content from a seed.
 
 /// SplitMix64: small, and the same on every machine.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Random {
         if items.is_empty() { None } else { items.get(self.below(items.len())) }
     }
 
-    /// Returns bytes that don't compress.
+    /// Returns bytes that do not compress.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 8);
         while bytes.len() < len {

@@ -1,8 +1,7 @@
 //! An S3 server in the test's own process.
 //!
-//! It keeps its objects in a directory and listens on a free port of the loopback interface, with what a test
-//! needs on top: conditional puts that hold in a race, a log of requests, and replies that go wrong over a real
-//! connection.
+//! It keeps its objects in a directory and listens on a free port of the loopback interface. It has what
+//! tests need: conditional puts that are atomic, a log of requests, and failures on a real connection.
 
 mod objects;
 mod page;
@@ -31,27 +30,27 @@ use objects::Objects;
 pub use wire::Bytes;
 use wire::Counted;
 
-/// The access key that the server takes.
+/// The access key that the server accepts.
 pub const ACCESS_KEY: &str = "test-access-key";
-/// The secret key that the server takes.
+/// The secret key that the server accepts.
 pub const SECRET_KEY: &str = "test-secret-key-canary";
-/// The bucket that is there from the start.
+/// The bucket that exists from the start.
 pub const BUCKET: &str = "bucket";
 
 /// What goes wrong with one put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutFault {
-    /// The object is stored and the reply has this status, which is an error.
+    /// The object is stored, and the reply has this error status.
     StoredAndAnswered(u16),
-    /// The object is stored and the connection ends without a reply.
+    /// The object is stored, and the connection is closed without a reply.
     StoredAndDropped,
-    /// Nothing is stored and the reply has this status.
+    /// Nothing is stored, and the reply has this status.
     Answered(u16),
-    /// Nothing is stored and the connection ends without a reply.
+    /// Nothing is stored, and the connection is closed without a reply.
     Dropped,
 }
 
-/// A request that the server got.
+/// A request that the server received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Request {
     /// The method: `GET`, `PUT`, ...
@@ -60,11 +59,11 @@ pub struct S3Request {
     pub target: String,
 }
 
-/// A running server. It ends, and its objects vanish, when it is dropped.
+/// A running server. Dropping it stops it and deletes its objects.
 pub struct S3Server {
     address: SocketAddr,
     root: PathBuf,
-    /// Removes it.
+    /// Deletes the directory when the server is dropped.
     _temporary: Option<tempfile::TempDir>,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
@@ -78,32 +77,32 @@ struct Shared {
     ignore_preconditions: bool,
     root: PathBuf,
     counted: Counted,
-    /// How much longer everything takes, each way.
+    /// Latency that is added to everything, in each direction.
     delay: Duration,
 }
 
 impl S3Server {
-    /// Starts a server that honours `If-None-Match: *`, also in a race.
+    /// Starts a server that honours `If-None-Match: *`, also for concurrent puts.
     ///
     /// # Errors
-    /// Those of the temporary directory, the socket and the thread.
+    /// If the temporary directory, the socket or the threads can't be created.
     pub fn start() -> io::Result<Self> {
         Self::start_with(Shared::default(), Some(tempfile::tempdir()?))
     }
 
-    /// Starts a server that keeps its objects below `root`, also when it is dropped, and that is so far away:
-    /// everything takes `delay` longer, each way.
+    /// Starts a distant server, which keeps its objects below `root` even after it is dropped. `delay` is the
+    /// latency in each direction.
     ///
     /// # Errors
-    /// Those of the directory, the socket and the threads.
+    /// If the directory, the socket or the threads can't be created.
     pub fn start_at(root: &Path, delay: Duration) -> io::Result<Self> {
         Self::start_with(Shared { root: root.to_owned(), delay, ..Shared::default() }, None)
     }
 
-    /// Starts a server that answers 200 to a conditional put and overwrites.
+    /// Starts a server that ignores the condition of a put: it overwrites the object and answers 200.
     ///
     /// # Errors
-    /// Those of the temporary directory, the socket and the thread.
+    /// If the temporary directory, the socket or the threads can't be created.
     pub fn start_ignoring_preconditions() -> io::Result<Self> {
         let shared = Shared { ignore_preconditions: true, ..Shared::default() };
         Self::start_with(shared, Some(tempfile::tempdir()?))
@@ -125,9 +124,9 @@ impl S3Server {
         let service = builder.build();
         let shared = Arc::new(shared);
         let (stop, stopped) = oneshot::channel();
-        // Files are read and written on these threads; with two, large bodies come and go on both cores.
+        // These threads read and write files. With two, large bodies use both cores.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        // A thread of its own: a test's runtime may have paused its clock, or may be none.
+        // On its own thread, because a test may have no runtime, or one whose clock is paused.
         let thread = std::thread::Builder::new().name("s3-server".to_owned()).spawn({
             let shared = shared.clone();
             move || runtime.block_on(serve(listener, service, shared, stopped))
@@ -145,7 +144,7 @@ impl S3Server {
         format!("s3://{BUCKET}/{prefix}")
     }
 
-    /// Returns the variables that lead AWS's tools to this server.
+    /// Returns the environment variables that point AWS clients to this server.
     pub fn env(&self) -> Vec<(String, String)> {
         [
             ("AWS_ENDPOINT_URL", self.endpoint().as_str()),
@@ -162,30 +161,30 @@ impl S3Server {
         self.root.join(BUCKET)
     }
 
-    /// Makes another bucket.
+    /// Creates another bucket.
     ///
     /// # Errors
-    /// Those of making a directory.
+    /// If the directory can't be created.
     pub fn create_bucket(&self, name: &str) -> io::Result<()> {
         std::fs::create_dir(self.root.join(Path::new(name).file_name().unwrap_or_default()))
     }
 
-    /// Lets the next put meet this fault; several calls line up.
+    /// Makes the next put fail like this. Several calls queue up, one for each put.
     pub fn fail_put(&self, fault: PutFault) {
         lock(&self.shared.put_faults).push_back(fault);
     }
 
-    /// Returns the requests so far, in the order in which they came in.
+    /// Returns the requests so far, in order.
     pub fn requests(&self) -> Vec<S3Request> {
         lock(&self.shared.requests).clone()
     }
 
-    /// Returns how much has gone to the server and from it so far, headers included.
+    /// Returns the bytes that were sent to the server and received from it so far, headers included.
     pub fn bytes(&self) -> Bytes {
         self.shared.counted.bytes()
     }
 
-    /// Forgets the requests so far.
+    /// Clears the log of requests.
     pub fn clear_requests(&self) {
         lock(&self.shared.requests).clear();
     }
@@ -225,7 +224,7 @@ async fn serve(
             _ = &mut stopped => return,
         };
         let Ok((socket, _)) = accepted else { continue };
-        // Without this, each small answer waits for the client's delayed acknowledgement.
+        // Otherwise each small answer waits for the client's delayed acknowledgement.
         let _ = socket.set_nodelay(true);
         let (service, shared) = (service.clone(), shared.clone());
         let (socket, delay) = (shared.counted.count(socket), shared.delay);
@@ -241,7 +240,7 @@ async fn serve(
     }
 }
 
-/// An error makes the server close the connection without a reply.
+/// On an error the server closes the connection without a reply.
 async fn answer(
     service: S3Service,
     shared: Arc<Shared>,
@@ -252,10 +251,10 @@ async fn answer(
     if shared.ignore_preconditions {
         request.headers_mut().remove(IF_NONE_MATCH);
         request.headers_mut().remove(IF_MATCH);
-        // The signature covers them, and this server was built not to ask for one.
+        // The signature covers the removed headers. A server that ignores conditions does not check it.
         request.headers_mut().remove(AUTHORIZATION);
     }
-    // No store makes a bucket for the first object that is put there.
+    // As with S3, a put does not create its bucket.
     let bucket = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
     if !bucket.is_empty() && !shared.root.join(bucket).is_dir() {
         let body = "<Error><Code>NoSuchBucket</Code><Message>no such bucket</Message></Error>";

@@ -1,4 +1,4 @@
-//! Makes trees of files.
+//! Creates trees of files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,17 +10,17 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::random::Random;
 
-/// Whether the tests run as root, whom no mode keeps out.
+/// Whether the tests run as root, for whom permission bits do not matter.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A directory in which things are made; every method takes a path below it and makes what leads there.
+/// A directory for test files. Every method takes a path below it and creates the missing parents.
 #[derive(Debug, Clone)]
 pub struct Tree(pub PathBuf);
 
 impl Tree {
-    /// Returns the path of something in the tree.
+    /// Returns the absolute path of something in the tree.
     pub fn at(&self, path: impl AsRef<OsStr>) -> PathBuf {
         self.0.join(path.as_ref())
     }
@@ -31,7 +31,7 @@ impl Tree {
         path
     }
 
-    /// Writes a file, in place if it is there.
+    /// Writes a file, in place if it exists.
     pub fn write(&self, path: impl AsRef<OsStr>, content: impl AsRef<[u8]>) -> &Self {
         fs::write(self.make_room(path), content).unwrap();
         self
@@ -44,7 +44,7 @@ impl Tree {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Whether something is there; a dangling link counts.
+    /// Whether the path exists; a dangling link counts.
     pub fn has(&self, path: impl AsRef<OsStr>) -> bool {
         self.at(path).symlink_metadata().is_ok()
     }
@@ -59,13 +59,13 @@ impl Tree {
         files
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     pub fn dir(&self, path: impl AsRef<OsStr>) -> &Self {
         fs::create_dir_all(self.at(path)).unwrap();
         self
     }
 
-    /// Makes a link.
+    /// Creates a symbolic link.
     pub fn link(&self, path: impl AsRef<OsStr>, target: impl AsRef<OsStr>) -> &Self {
         symlink(target.as_ref(), self.make_room(path)).unwrap();
         self
@@ -82,7 +82,7 @@ impl Tree {
         self.at(path).symlink_metadata().unwrap().permissions().mode() & 0o7777
     }
 
-    /// Sets the time of a file or link, in seconds and nanoseconds.
+    /// Sets the time of a file or link, in seconds since 1970 and nanoseconds.
     pub fn time(&self, path: impl AsRef<OsStr>, secs: i64, nanos: i64) -> &Self {
         let time = Timespec { tv_sec: secs, tv_nsec: nanos };
         let times = Timestamps { last_access: time, last_modification: time };
@@ -90,7 +90,7 @@ impl Tree {
         self
     }
 
-    /// Removes whatever is there.
+    /// Removes a file, link or directory.
     pub fn remove(&self, path: impl AsRef<OsStr>) -> &Self {
         let path = self.at(path);
         if path.symlink_metadata().unwrap().is_dir() {
@@ -102,13 +102,13 @@ impl Tree {
         self
     }
 
-    /// Renames something.
+    /// Renames a path.
     pub fn rename(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> &Self {
         fs::rename(self.at(from), self.make_room(to)).unwrap();
         self
     }
 
-    /// Makes the mount empty.
+    /// Removes everything in the tree.
     pub fn clear(&self) -> &Self {
         for entry in fs::read_dir(&self.0).unwrap() {
             self.remove(entry.unwrap().file_name());
@@ -116,7 +116,7 @@ impl Tree {
         self
     }
 
-    /// Makes everything that a tree can hold and that breaks careless tools.
+    /// Creates files of all kinds, with everything that breaks careless tools.
     pub fn odd(&self) -> &Self {
         let mut random = Random::new(1);
         self.write("plain.txt", "plain").time("plain.txt", 1_000_000_000, 123_456_789);
@@ -125,7 +125,7 @@ impl Tree {
         self.write("bin/tool", "#!/bin/sh\n").mode("bin/tool", 0o755);
         self.write("private", "secret").mode("private", 0o600);
         self.write("read-only", "r").mode("read-only", 0o444);
-        // Only its owner's leave keeps anyone else but root from reading a file without any.
+        // Without the owner's read bit only root could read the file.
         self.write("nothing", "n").mode("nothing", if is_root() { 0o000 } else { 0o400 });
         self.write("setuid", "s").mode("setuid", 0o4755);
         self.write("sticky/x", "s").mode("sticky", 0o1777);
@@ -167,7 +167,7 @@ impl Tree {
         {
             self.write(format!("sizes/{size}"), random.bytes(size));
         }
-        // At the borders between what is read whole and what is read in steps.
+        // Sizes around the limit between files that are read whole and those that are read in steps.
         for size in [(4 << 20) - 1, 4 << 20, (4 << 20) + 1, (8 << 20) + 3] {
             self.write(format!("sizes/{size}"), random.bytes(size));
         }
@@ -178,7 +178,7 @@ impl Tree {
     }
 }
 
-/// Lets everything below `dir` be removed, whatever its mode.
+/// Makes everything below `dir` removable, whatever its mode.
 pub(crate) fn unlock(dir: &Path) {
     let is_open = |entry: &walkdir::DirEntry| {
         if entry.file_type().is_dir() {

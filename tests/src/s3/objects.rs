@@ -1,13 +1,13 @@
-//! The objects of the server, as files: what is at a key has its path below the bucket.
+//! The objects of the server, as files: the object of a key is the file at that path below the bucket.
 //!
-//! `s3s-fs` answers what this does not: deletes, copies and buckets. Its puts, reads and listings are replaced,
-//! as a server that is slower than its clients, or that looks at what other prefixes hold, would be measured in
-//! their place:
-//! - an object has one ETag, the same in every answer, listings included;
-//! - a listing walks its prefix only, in order, and ends where its page does;
-//! - bytes go in large pieces and once: nothing is flushed, parts are joined by the kernel, and only small
-//!   objects get the MD5 as ETag that some clients ask for. That of others has the form of an upload in parts,
-//!   which is never an MD5.
+//! `s3s-fs` answers the other requests: deletes, copies and buckets. Its puts, reads and listings are
+//! replaced, because benchmarks would measure them instead of the client: they are slow, and a listing reads
+//! other prefixes, too. Here:
+//! - an object has one ETag, the same in every answer, including listings;
+//! - a listing walks its prefix only, in order, and ends with its page;
+//! - bytes are moved once, in large pieces: nothing is flushed, and the kernel joins parts. Only small
+//!   objects have the MD5 as ETag that some clients need. The ETag of others looks like that of a multipart
+//!   upload, which is never an MD5.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, Metadata as Meta};
@@ -27,7 +27,7 @@ use s3s_fs::FileSystem;
 use super::lock;
 use super::page::Page;
 
-/// Objects up to this many bytes have their MD5 as ETag.
+/// Objects of up to this many bytes have their MD5 as ETag.
 const SMALL: usize = 1 << 20;
 /// Bytes that are read or written at once.
 const PIECE: usize = 256 << 10;
@@ -35,15 +35,15 @@ const PIECE: usize = 256 << 10;
 pub(super) struct Objects {
     others: FileSystem,
     root: PathBuf,
-    /// What a file cannot tell of its object. Held while an object is put in its place, so that a condition
-    /// holds at that moment.
+    /// What the files do not store about their objects. The lock is held while an object is put in place, so
+    /// that its condition still holds then.
     notes: Mutex<HashMap<PathBuf, Note>>,
     uploads: Mutex<HashMap<String, Upload>>,
     number: AtomicU64,
 }
 
 struct Note {
-    /// Of the file that it was made for; another one at the path has none.
+    /// The stamp of the file that the note is about. The note is not valid for another file at the path.
     stamp: String,
     md5: Option<String>,
     metadata: Option<Metadata>,
@@ -57,7 +57,7 @@ struct Upload {
     content_type: Option<ContentType>,
 }
 
-/// A body that was received, in a file that has no name yet.
+/// A body that was received, in a temporary file.
 struct Received {
     path: PathBuf,
     md5: Option<String>,
@@ -107,7 +107,7 @@ impl Objects {
         Ok(Received { path, md5 })
     }
 
-    /// Gives what was received its name, if the conditions hold at that moment, and returns its ETag.
+    /// Renames a received file to its path if the conditions hold at that moment, and returns its ETag.
     fn name(
         &self,
         received: Received,
@@ -144,7 +144,7 @@ impl Objects {
         Ok(etag)
     }
 
-    /// Returns the ETag of what is at a key, and what a put said of it.
+    /// Returns the ETag of an object, and the metadata and content type of its put.
     fn known(&self, path: &Path, meta: &Meta) -> (ETag, Option<Metadata>, Option<ContentType>) {
         let notes = lock(&self.notes);
         let note = notes.get(path);
@@ -164,7 +164,7 @@ impl Objects {
     }
 }
 
-/// Two files, or two states of one, have different stamps.
+/// Returns a stamp, which differs between two files, and between two states of one file.
 fn stamp(meta: &Meta) -> String {
     let when = meta.mtime() as u64 * 1_000_000_000 + meta.mtime_nsec() as u64;
     format!("{when:016x}{:08x}{:08x}", meta.size() as u32, meta.ino() as u32)
@@ -193,7 +193,8 @@ impl S3 for Objects {
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let input = req.input;
         if let Some(dir) = input.key.strip_suffix('/') {
-            // Some clients mark directories so. Here they are there when something is in them.
+            // Some clients create such keys for directories. Here a directory exists once it contains
+            // something.
             self.path(&input.bucket, dir)?;
             return Ok(S3Response::new(PutObjectOutput::default()));
         }
@@ -220,7 +221,7 @@ impl S3 for Objects {
             }
             let mut piece = Vec::with_capacity(PIECE);
             let read = Read::take(&mut file, len).read_to_end(&mut piece);
-            // What is missing of a file ends the answer.
+            // If the file has become shorter, the body ends early.
             let whole = matches!(read, Ok(read) if read as u64 == len);
             let left = if whole { left - len } else { 0 };
             Some((read.map(|_| piece.into()), (file, left)))
@@ -268,7 +269,7 @@ impl S3 for Objects {
                 .map_err(failed)?;
         let encoded = input.encoding_type.is_some();
         let said = |key: &str| if encoded { super::page::url_encoded(key) } else { key.to_owned() };
-        // What vanished in between is not there.
+        // Files that were deleted since the walk are left out.
         let contents = page.keys.iter().filter_map(|key| {
             let path = bucket.join(key);
             let meta = std::fs::metadata(&path).ok()?;

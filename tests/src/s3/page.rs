@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-/// Keys and common prefixes, together in the order of their bytes.
+/// Keys and common prefixes; together they are in byte order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) keys: Vec<String>,
     pub(super) prefixes: Vec<String>,
-    /// Whether others follow.
+    /// Whether more keys follow.
     pub(super) more: bool,
 }
 
@@ -20,8 +20,8 @@ struct Ask<'a> {
 }
 
 impl Page {
-    /// Lists at most `most` of the keys below a bucket's directory that begin with `prefix` and come after
-    /// `after`; `delimited` takes all that share a component after the prefix for one.
+    /// Lists at most `most` keys below a bucket's directory that begin with `prefix` and come after `after`.
+    /// With `delimited`, all keys with the same component after the prefix count as one common prefix.
     pub(super) fn list(
         bucket: &Path,
         prefix: &str,
@@ -39,7 +39,7 @@ impl Page {
         self.keys.len() + self.prefixes.len()
     }
 
-    /// Returns what the next page comes after.
+    /// Returns the last key or prefix, after which the next page begins.
     pub(super) fn last(&self) -> Option<String> {
         self.keys.last().max(self.prefixes.last()).cloned()
     }
@@ -77,8 +77,8 @@ impl Page {
     }
 }
 
-/// Returns the names in a directory in the order of the keys that begin with them: those of directories end in
-/// a slash. Nothing where there is no directory, and no names that are not UTF-8, which no key can have.
+/// Returns the names in a directory in the order of their keys: names of directories end in a slash. Without
+/// a directory there are none. Names that are not UTF-8 are left out, as no key can have them.
 fn sorted(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     if dir.is_dir() {
@@ -103,7 +103,7 @@ fn holds_a_file(dir: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Writes a key as `encoding-type=url` asks for it.
+/// Encodes a key for `encoding-type=url`.
 pub(super) fn url_encoded(key: &str) -> String {
     let mut out = String::new();
     for byte in key.bytes() {

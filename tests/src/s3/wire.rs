@@ -1,4 +1,4 @@
-//! The way between the server and who asks it: what goes over it is counted, and may take a while.
+//! The network between the server and its clients: it counts bytes and may add latency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::io::{InspectReader, InspectWriter};
 
-/// The most that is read at once.
+/// The most bytes that are read at once.
 const PIECE: usize = 64 << 10;
-/// Pieces that are on their way at once, for each direction of each connection: 16 MiB.
+/// The most pieces in flight in each direction of each connection: 16 MiB.
 const PIECES: usize = 256;
 
-/// What went over a way.
+/// Bytes that were transferred.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bytes {
     /// To the server.
@@ -23,18 +23,18 @@ pub struct Bytes {
     pub received: u64,
 }
 
-/// Counts, whoever holds a copy.
+/// Counters of bytes. Copies share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counted(Arc<[AtomicU64; 2]>);
 
 impl Counted {
-    /// Returns what was counted so far.
+    /// Returns the bytes so far.
     pub(super) fn bytes(&self) -> Bytes {
         let [sent, received] = &*self.0;
         Bytes { sent: sent.load(Ordering::Relaxed), received: received.load(Ordering::Relaxed) }
     }
 
-    /// Counts what a connection carries from now on.
+    /// Counts the bytes that a connection carries from now on.
     pub(super) fn count<C: AsyncRead + AsyncWrite + Unpin>(
         &self,
         connection: C,
@@ -48,11 +48,11 @@ impl Counted {
     }
 }
 
-/// Returns an end of a connection on which everything takes `delay` longer, each way. It stands two ways later,
-/// as over a network.
+/// Returns an end of a connection that adds `delay` in each direction. As on a network, connecting takes one
+/// round trip.
 ///
-/// A program between the two would do the same, but it would move every byte through the kernel once more, on
-/// the processors on which those work that are measured.
+/// A separate proxy would do the same, but it would copy every byte through the kernel once more, on the
+/// processors on which the measured programs run.
 pub(super) async fn lengthen<C>(connection: C, delay: Duration) -> DuplexStream
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -65,7 +65,7 @@ where
     near
 }
 
-/// Passes on what comes, each piece some time after it came.
+/// Forwards data, each piece `delay` after it arrived.
 async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, delay: Duration) {
     let (out, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
     let read = async move {
@@ -122,7 +122,7 @@ mod tests {
         };
         let (answer, (got, came)) = tokio::join!(asking, answering);
         assert!(got == question);
-        // Timers are exact to a millisecond.
+        // Timers have a resolution of a millisecond.
         assert!((DELAY * 3..DELAY * 4).contains(&came), "{came:?}");
         assert!((DELAY * 4..DELAY * 5).contains(&start.elapsed()), "{:?}", start.elapsed());
         assert_eq!(answer, b"answer");
