@@ -1,4 +1,4 @@
-//! What another program does between the scan and the change that follows from it (faults.md, L5 and L6).
+//! Another program changes a path between the scan and the sync's own change there (faults.md, L5 and L6).
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,7 +12,8 @@ use ctxsync_tests::tree::Tree;
 use rustix::fs::CWD;
 use transfer_engine::Env;
 
-/// Lets `act` run once, just before `operation` on the mount's `path`.
+/// Makes `act` run once, just before `operation` on the mount's `path`. The returned flag says whether it
+/// ran.
 fn just_before(
     machine: &mut Machine,
     operation: &'static str,
@@ -32,7 +33,7 @@ fn just_before(
 
 #[tokio::test]
 async fn l6_a_file_edited_between_scan_and_apply_is_kept() {
-    // However it is edited: in place, to the same size and time, replaced, removed, made something else.
+    // Every kind of edit: in place, to the same size and time, replaced, or replaced by another kind.
     type Edit = fn(&Tree);
     let edits: [(&str, Edit); 6] = [
         ("rewritten", |t| drop(t.write("f", "edited").at(""))),
@@ -46,13 +47,15 @@ async fn l6_a_file_edited_between_scan_and_apply_is_kept() {
         ("a link", |t| drop(t.remove("f").link("f", "edited").at(""))),
     ];
     for (how, edit) in edits {
-        // Replaced by another content, and removed; just before it is looked at, and just after.
+        // The pull replaces or removes the file. The edit happens just before the pull checks it, or just
+        // after.
         let replaced: fn(&Tree) = |t| drop(t.write("f", "from a").at(""));
         let removed: fn(&Tree) = |t| drop(t.remove("f").at(""));
         let moments =
             [("fstatat", replaced), ("renameat2", replaced), ("fstatat", removed), ("unlinkat", removed)];
         for (operation, change) in moments {
-            // Once it was looked at, only its ctime would tell, and a rename changes that as well.
+            // After the check only the ctime shows such an edit, and the pull's own rename changes the ctime,
+            // too.
             if how == "same size and time" && operation != "fstatat" {
                 continue;
             }
@@ -101,7 +104,7 @@ async fn l6_a_file_that_appears_where_one_comes_is_kept() {
         let (_world, _, mut b) = changed(|_| (), |t| drop(t.write("new", "from a").at(""))).await;
         just_before(&mut b, "renameat2", "new", edit);
         let ended = b.pull().await;
-        // It is no failure that somebody was quicker, but not done either: the next upload keeps both.
+        // The pull did not fail, but the path is not done either: the next push keeps both versions.
         let report = ended.report();
         assert_eq!((report.failed, report.unsettled), (0, 1), "{:?}", ended.noted);
         assert!(report.is_incomplete() && ended.warned("`new`"), "{:?}", ended.noted);
@@ -147,7 +150,7 @@ async fn l5_a_directory_that_becomes_a_link_just_before_apply_leads_nowhere() {
             let what = if inner { "d/e" } else { "d" };
             let (tree, at, done) = (b.mount.clone(), b.mount.at(path), AtomicBool::new(false));
             b.env = Env::real().with_file_faults(Meanwhile::new(move |op, place: &Path| {
-                // A staged file's name is not known before, any one will do.
+                // The name of a staged file is random, so any path of that operation will do.
                 if op == operation && (place == at || path.is_empty()) && !done.swap(true, Ordering::SeqCst) {
                     std::fs::rename(tree.at(what), &away).unwrap();
                     tree.link(what, &target);
@@ -161,7 +164,7 @@ async fn l5_a_directory_that_becomes_a_link_just_before_apply_leads_nowhere() {
                 "{operation} {path} {inner}"
             );
             assert_eq!(canary.mode_of(""), 0o755);
-            // What the link leads to is not in the context afterwards.
+            // The context has the link, and nothing of its target.
             b.env = Env::real();
             b.sync().await.report();
             let fresh = world.machine("fresh");
@@ -176,7 +179,7 @@ async fn l5_a_directory_that_flickers_with_a_link_lets_nothing_in() {
     let world = World::memory().await;
     let a = world.machine("a");
     let canary = world.outside();
-    // A link is sent without being opened.
+    // Pushing a link does not open it.
     canary
         .write("canary", "c")
         .write("sub/canary", "c")
@@ -197,7 +200,7 @@ async fn l5_a_directory_that_flickers_with_a_link_lets_nothing_in() {
     let root = policy_core::TreePath::root();
     let mut found = Vec::new();
     for _ in 0..60 {
-        // Whatever it comes to, it ends, and what it sends was in the mount.
+        // Whatever the push finds, it ends, and it sends only what was in the mount.
         a.push().await.report();
         let snapshot = world.head().await;
         world.store().entries(&snapshot, &root, |e| found.push(e.path.to_string())).await.unwrap();

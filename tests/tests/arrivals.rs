@@ -1,5 +1,5 @@
-//! Downloads that are cut short: what had arrived is known, what had not is pending, and nobody's edit in
-//! between is taken for anything else.
+//! Pulls that are cut short: the files that arrived are known, the others are pending, and an edit in between
+//! counts as what it is.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use futures::FutureExt;
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::{Action, ContextSync, CreateSessionParams, Env, ReleaseOptions, Session, Spawn, Store};
 
-/// A tree with files of all the kinds that arrive in their own ways.
+/// Writes files of every kind that a pull handles differently.
 fn fill(machine: &Machine) {
     for i in 0..12 {
         machine.mount.write(format!("d{}/f{i}", i % 4), format!("content {i}"));
@@ -24,7 +24,7 @@ fn fill(machine: &Machine) {
     machine.mount.write("long", vec![7; 5 << 20]);
 }
 
-/// Edits every third of the files that are there, and deletes every other third.
+/// Edits every third of the files that exist, and deletes every other third.
 fn work_on(machine: &Machine) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut edited, mut deleted) = (BTreeSet::new(), BTreeSet::new());
     let files: Vec<String> = paths(&machine.mount.0)
@@ -50,8 +50,8 @@ fn work_on(machine: &Machine) -> (BTreeSet<String>, BTreeSet<String>) {
     (edited, deleted)
 }
 
-/// At whatever change the download dies, what its machine does afterwards is that machine's alone: no copy
-/// is made, no deletion is forgotten, and what had not arrived arrives.
+/// The pull may die at any change. What the user does afterwards is a local change: there is no conflict
+/// copy, no deletion is forgotten, and the files that had not arrived are pulled.
 #[tokio::test]
 async fn p1_a_user_goes_on_where_a_download_died() {
     let world = World::memory().await;
@@ -78,7 +78,7 @@ async fn p1_a_user_goes_on_where_a_download_died() {
         let synced = b.sync().await;
         let report = synced.report();
         assert_eq!((report.conflicts, report.failed), (0, 0), "after {lives}: {:?}", synced.noted);
-        // With nothing left of what was brought the mount may look lost: then all of it comes again.
+        // If no pulled file is left, the mount may look lost. Then all files are pulled again.
         if report.held_back == 0 && !synced.warned("treating it as lost") {
             for path in &deleted {
                 assert!(!b.mount.0.join(path).exists(), "after {lives}: {path} is back; {:?}", synced.noted);
@@ -94,8 +94,8 @@ async fn p1_a_user_goes_on_where_a_download_died() {
     }
 }
 
-/// The state lies on one disk and the mount on another, and power is lost right after a pull. Whatever the base
-/// says by then, the mount's disk has: else what it lost would be taken for deleted.
+/// The state is on one disk, the mount on another, and power is lost right after a pull. The mount's disk
+/// must have everything that the base lists: a file that it lost would count as deleted.
 #[tokio::test]
 async fn p2_the_base_knows_of_nothing_that_the_mounts_disk_may_lose() {
     let world = World::memory().await;
@@ -117,7 +117,7 @@ async fn p2_the_base_knows_of_nothing_that_the_mounts_disk_may_lose() {
     assert_eq!(unsynced.load(Ordering::SeqCst), 0);
 }
 
-/// The same of what a push has read: a file that its user wrote a moment ago may not be on the disk yet.
+/// The same for what a push has read: a file that was written a moment ago may not be on the disk yet.
 #[tokio::test]
 async fn p2_a_push_makes_durable_what_its_base_knows_of() {
     let world = World::memory().await;
@@ -126,13 +126,13 @@ async fn p2_a_push_makes_durable_what_its_base_knows_of() {
     let (synced, ahead) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (counted, knew, state) = (synced.clone(), ahead.clone(), a.state.clone());
     a.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
-        // A slow disk: whoever does not wait for it is ahead at the end of this.
+        // A slow disk: a push that does not wait for it writes the base too early.
         if operation == "syncfs" {
             std::thread::sleep(Duration::from_millis(300));
             counted.fetch_add(1, Ordering::SeqCst);
         }
         for path in paths(&state).iter().filter(|path| path.contains("/base")) {
-            // Its header comes last.
+            // The base's header is written last.
             let bytes = std::fs::read(state.join(path)).unwrap_or_default();
             knew.fetch_add(u64::from(bytes.iter().take(16).any(|byte| *byte != 0)), Ordering::SeqCst);
         }
@@ -141,7 +141,7 @@ async fn p2_a_push_makes_durable_what_its_base_knows_of() {
     assert_eq!((synced.load(Ordering::SeqCst), ahead.load(Ordering::SeqCst)), (1, 0));
 }
 
-/// A disk that fails is no reason not to upload; but what it may have lost then was not deleted.
+/// If the disk fails, the push still happens. But a file that is missing afterwards was not deleted.
 #[tokio::test]
 async fn p7_a_push_whose_disk_fails_saves_and_believes_nothing() {
     let world = World::memory().await;
@@ -166,12 +166,13 @@ async fn p7_a_push_whose_disk_fails_saves_and_believes_nothing() {
     assert!(a.push().await.clean().parent.is_none());
 }
 
-/// What came and is gone again may leave its inode to a file that is staged now. That file says nothing of it.
+/// The inode of a file that was pulled and deleted may be used again by a staged file. It must not be taken
+/// for the pulled one.
 #[tokio::test]
 async fn an_inode_that_is_used_again_takes_nothing_back() {
     let world = World::memory().await;
     let (a, b) = all_came_and_no_base(&world).await;
-    // The same inode with something else in it.
+    // The same inode with other content.
     std::fs::rename(b.mount.at("d1/f1"), b.mount.at(STAGING).join("p-1")).unwrap();
     b.mount.write(format!("{STAGING}/p-1"), "a part of another file");
     b.push().await.clean();
@@ -181,8 +182,8 @@ async fn an_inode_that_is_used_again_takes_nothing_back() {
 
 const STAGING: &str = ".ctxsync-stage-0123456789abcdef";
 
-/// Returns a machine with a tree, and one to which all of it has come, but whose base is still to be written; with a
-/// staging directory in its mount.
+/// Returns a machine with a tree, and one that has pulled all of it but not written its base. There is a
+/// staging directory in the latter's mount.
 async fn all_came_and_no_base(world: &World) -> (Machine, Machine) {
     let (a, mut b) = (world.machine("a"), world.machine("b"));
     fill(&a);
@@ -196,14 +197,14 @@ async fn all_came_and_no_base(world: &World) -> (Machine, Machine) {
     (a, b)
 }
 
-/// The journal has reached its disk, and the renames of which it tells have not: they never happened.
+/// The journal is on disk, but the renames that it lists are not, so they did not happen.
 #[tokio::test]
 async fn p2_what_is_still_staged_after_a_power_loss_did_not_arrive() {
     let world = World::memory().await;
     let (a, mut b) = all_came_and_no_base(&world).await;
     std::fs::rename(b.mount.at("d1/f1"), b.mount.at(STAGING).join("n-1")).unwrap();
 
-    // What did come is flushed before the base knows of it.
+    // The files that did arrive are flushed before the base lists them.
     let (first, state) = (Arc::new(Mutex::new(None)), b.state.clone());
     let seen = first.clone();
     b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
@@ -218,7 +219,7 @@ async fn p2_what_is_still_staged_after_a_power_loss_did_not_arrive() {
     assert!(b.push().await.clean().parent.is_none());
 }
 
-/// Counts the jobs that have not ended, also those that nobody waits for.
+/// Counts the jobs that have not ended, including those that nothing waits for.
 #[derive(Clone, Default)]
 struct Jobs(Arc<AtomicU64>);
 
@@ -245,7 +246,7 @@ impl Spawn for Jobs {
     }
 }
 
-/// A download that is dropped at any of its waits goes on later, and does not fetch again what had arrived.
+/// A pull is dropped at any of its await points. A later one does not fetch again what had arrived.
 #[tokio::test]
 async fn a_download_that_is_dropped_goes_on_where_it_was() {
     let world = World::memory().await;
@@ -271,7 +272,7 @@ async fn a_download_that_is_dropped_goes_on_where_it_was() {
         })
         .await;
         drop(pull);
-        // Jobs that were under way end in their own time, and may still put something in its place.
+        // Jobs that had begun go on until they end, and may still put a file in place.
         while jobs.0.load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -288,8 +289,8 @@ async fn a_download_that_is_dropped_goes_on_where_it_was() {
     }
 }
 
-/// A long file that was half there is gone on with, and one that changed a little takes from its old
-/// version what is the same.
+/// A long file that was partly pulled is resumed. One that changed a little copies the unchanged chunks from
+/// its old version.
 #[tokio::test]
 async fn n4_a_long_file_goes_on_where_it_stopped_and_takes_what_it_has() {
     let world = World::memory().await;
@@ -301,7 +302,7 @@ async fn n4_a_long_file_goes_on_where_it_stopped_and_takes_what_it_has() {
     let faulty = Faulty::new(world.objects.clone(), 1);
     let mut b = world.machine("b");
     b.objects = std::sync::Arc::new(faulty.clone());
-    // One range after the other, so that what had come is known.
+    // One range after the other, so that it is known what has arrived.
     b.options.concurrency = std::num::NonZeroUsize::MIN;
     // The machine loses its network after some of the file's ranges.
     faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Get).below("packs").nth(6));
@@ -322,7 +323,7 @@ async fn n4_a_long_file_goes_on_where_it_stopped_and_takes_what_it_has() {
     assert!(b.push().await.clean().parent.is_none());
 }
 
-/// A directory that is removed while files of it are still to come: those are neither brought, nor deleted.
+/// A directory is removed while some of its files are still pending: they are neither pulled nor deleted.
 #[tokio::test]
 async fn a_directory_that_vanishes_while_its_files_arrive_stays_away() {
     let world = World::memory().await;
@@ -335,10 +336,10 @@ async fn a_directory_that_vanishes_while_its_files_arrive_stays_away() {
     a.push().await.clean();
     let (mount, times) = (b.mount.0.clone(), AtomicU64::new(0));
     b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, path| {
-        // When some of it has come, its user removes it.
+        // Its user removes the directory when some of the files have arrived.
         let comes = operation == "renameat2" && path.ends_with("gone/f05");
         if comes && times.fetch_add(1, Ordering::SeqCst) == 0 {
-            // What another window brings meanwhile goes as well.
+            // Files that another window puts there meanwhile are removed as well.
             while std::fs::remove_dir_all(mount.join("gone")).is_err() {}
         }
     }));
@@ -357,13 +358,13 @@ async fn a_directory_that_vanishes_while_its_files_arrive_stays_away() {
     b.env = Env::real();
     let pushed = b.push().await;
     let left = world.head().await.totals.files;
-    // What had come was deleted by its user, what had not was not.
+    // The user has deleted the files that had arrived, and no others.
     assert_eq!(left, 24 - pushed.report().deleted, "{:?}", pushed.noted);
     assert!(pushed.report().deleted > 0 && left > 12, "{:?}", pushed.report());
 }
 
-/// A session that is released while files are being written waits for who writes them: nothing of theirs
-/// stays behind, and what its command wrote is saved.
+/// A session is released while files are being written. The release waits for the writers, so no staging is
+/// left behind, and it pushes what the session's command wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_waits_for_those_who_still_write() {
     let world = World::memory().await;
@@ -374,7 +375,7 @@ async fn a_release_waits_for_those_who_still_write() {
     a.push().await.clean();
     for round in 0..6 {
         let mut b = world.machine(&format!("b{round}"));
-        // A disk on which each file takes its time.
+        // A slow disk.
         b.env = Env::real().with_file_faults(Meanwhile::new(|operation, _| {
             if operation == "openat" {
                 std::thread::sleep(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! Single cases, each with the number of its fault.
+//! Single cases of collection, each with the number of its fault.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -30,7 +30,7 @@ fn name(name: &str) -> ContextName {
 }
 
 impl Place {
-    /// A store with a context of four snapshots, each with a pack of its own.
+    /// Creates a store with a context of four snapshots, each with a pack of its own.
     async fn new() -> Self {
         let outside = Outside { clock: HandClock::default(), random: Seeded::new(1) };
         let place = Self { objects: Clocked::new(Arc::new(InMemory::new()), &outside.clock), outside };
@@ -56,7 +56,7 @@ impl Place {
         service.write_file(&name(context), &path, content, &options).await.unwrap();
     }
 
-    /// Returns the files of a context, each read to its end.
+    /// Reads all files of a context.
     async fn files(&self, context: &str) -> BTreeMap<String, Vec<u8>> {
         let store = self.store();
         let (mut entries, mut files) = (Vec::new(), BTreeMap::new());
@@ -131,7 +131,7 @@ async fn what_is_forgotten_goes_after_the_grace_period() {
     assert_eq!((report.erased, report.packs_deleted, report.packs_kept, report.snapshots), (2, 1, 2, 2));
     let log = place.store().log(&name("c")).await.unwrap();
     assert_eq!(log.iter().map(|s| s.number).collect::<Vec<_>>(), [4, 3]);
-    // The numbers stay taken, and their marks stay with them.
+    // The numbers stay taken, so their marks stay, too.
     let first = StoreKey::Snapshot { context: name("c"), number: 1 }.path();
     assert!(place.keys("contexts").await.contains(&format!("{first} 0")));
     assert!(place.keys("contexts").await.contains(&format!("{first}.gone 0")));
@@ -169,7 +169,7 @@ async fn a_dry_run_writes_nothing_and_tells_the_same() {
     let figures = |r: &CollectReport| (r.forgotten, r.erased, r.packs_deleted, r.bytes_deleted, r.packs_kept);
     assert_eq!(figures(&told), figures(&done));
     assert_eq!((done.erased, done.packs_deleted, done.packs_kept), (3, 2, 1));
-    // What was erased without the grace period is no trouble to those who keep it.
+    // A later collection with a grace period copes with what was erased without one.
     assert_eq!(place.collect(&CollectOptions::default()).await.unreadable, 0);
 }
 
@@ -202,7 +202,7 @@ async fn w5_a_root_that_cannot_be_read_saves_everything() {
     }
 }
 
-/// Each deletion, move and collection may die at each of its requests: the next collection finishes it.
+/// A deletion, rename or collection may die at any of its requests. The next collections finish it.
 #[tokio::test(start_paused = true)]
 async fn w6_what_was_cut_short_is_finished() {
     for what in ["delete", "rename", "collect"] {
@@ -222,7 +222,7 @@ async fn w6_what_was_cut_short_is_finished() {
             if !faulty.is_crashed() {
                 break;
             }
-            // Whatever was under way is old by now.
+            // Everything that was in progress is old by now.
             for _ in 0..3 {
                 place.outside.clock.pass(2 * GRACE);
                 let report = place.collect(&keep_last(1)).await;
@@ -255,7 +255,7 @@ async fn a_deletion_that_was_cut_short_is_told_of() {
     faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Put).with_key(is_mark).nth(3));
     let objects: Arc<dyn ObjectStore> = Arc::new(faulty);
     store(&objects, &place.outside).delete_context(&name("c")).await.unwrap_err();
-    // Somebody takes the name for something else.
+    // The name is used again for a new context.
     place.store().create_context(&name("c")).await.unwrap();
     let told = Told::default();
     place.store().collect(&CollectOptions::default(), &told).await.unwrap();
@@ -265,7 +265,7 @@ async fn a_deletion_that_was_cut_short_is_told_of() {
     assert_eq!((head.number, head.totals.files), (6, 0));
 }
 
-/// A collection that gathers from three small packs on.
+/// Options of a collection that gathers small packs once there are three.
 fn gathering(small: u64, most: u64) -> CollectOptions {
     CollectOptions { gathering: Gathering { small, many: 3, most }, ..CollectOptions::default() }
 }
@@ -288,7 +288,7 @@ async fn what_lies_in_many_small_packs_is_gathered_into_one() {
     assert_eq!(place.files("c").await, files);
     assert_eq!(place.collect(&gathering(1 << 10, 1 << 20)).await.packs_gathered, 0, "once is enough");
 
-    // What only older snapshots need goes with them.
+    // Collecting the older snapshots deletes the packs that only they needed.
     place.outside.clock.pass(GRACE + 1);
     place.collect(&keep_last(1)).await;
     place.outside.clock.pass(GRACE + 1);
@@ -305,7 +305,7 @@ async fn what_is_mostly_dead_moves_once_its_rest_is_forgotten() {
     let (mount, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(mount.path().join("stays"), &stays).unwrap();
     std::fs::write(mount.path().join("goes"), noise(2, 40_000)).unwrap();
-    // Both in one pack.
+    // Both files are in one pack.
     let env = Env::real().with_clock(Arc::new(place.outside.clock.clone()));
     let store = Store::new(Arc::clone(&place.objects), "test:", env);
     store.create_context(&name("m")).await.unwrap();
@@ -326,7 +326,7 @@ async fn what_is_mostly_dead_moves_once_its_rest_is_forgotten() {
     assert!(freed >= 40_000, "{freed}");
 }
 
-/// A context whose data is damaged stays as it is, and the others are dealt with.
+/// A context with damaged data stays as it is, and the others are processed.
 #[tokio::test]
 async fn what_cannot_be_read_is_not_gathered() {
     let place = Place::new().await;

@@ -1,4 +1,4 @@
-//! What somebody does to a store, and the forks that this needs.
+//! The operations of the model's actors, and a fork of a context, which one of them needs.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use transfer_engine::{
 
 use crate::GRACE;
 
-/// Runs what blocks at once, so that a seed always gives the same.
+/// Runs blocking jobs immediately, so that a seed always gives the same order.
 pub(crate) struct Inline;
 
 impl Spawn for Inline {
@@ -28,7 +28,7 @@ impl Spawn for Inline {
     }
 }
 
-/// Random bytes from a seed, the same for everybody, and never twice.
+/// Random bytes from a seed, shared by all actors.
 pub(crate) struct Seeded(Mutex<ctxsync_tests::random::Random>);
 
 impl Seeded {
@@ -45,14 +45,14 @@ impl Random for Seeded {
     }
 }
 
-/// What all machines have from outside.
+/// The clock and random numbers of all machines.
 #[derive(Clone)]
 pub(crate) struct Outside {
     pub(crate) clock: HandClock,
     pub(crate) random: Arc<Seeded>,
 }
 
-/// One thing that somebody does.
+/// One operation of an actor.
 #[derive(Debug, Clone)]
 pub(crate) enum Deed {
     Write { name: ContextName, path: TreePath, content: Vec<u8> },
@@ -64,7 +64,7 @@ pub(crate) enum Deed {
     Collect { last: Option<u64>, within: Option<u64>, gathering: Gathering },
 }
 
-/// What was said to be in the store for good.
+/// A snapshot that was confirmed as committed.
 #[derive(Debug, Clone)]
 pub(crate) struct Acked {
     pub(crate) name: ContextName,
@@ -78,7 +78,7 @@ pub(crate) fn store(objects: &Arc<dyn ObjectStore>, outside: &Outside) -> Store 
 }
 
 impl Deed {
-    /// Does it, and returns what is in the store for good by it.
+    /// Performs the operation; returns the snapshot that is committed by it.
     pub(crate) async fn done(
         self,
         objects: Arc<dyn ObjectStore>,
@@ -123,7 +123,7 @@ impl Deed {
     }
 }
 
-/// Returns when an object landed, by the store's clock.
+/// Returns when an object landed, by the store's clock, in seconds since 1970.
 pub(crate) async fn landed(objects: &Arc<dyn ObjectStore>, key: &StoreKey) -> Result<i64, String> {
     Ok(objects.head(&key.path()).await.map_err(|e| e.to_string())?.last_modified.timestamp())
 }
@@ -133,7 +133,7 @@ pub(crate) fn is_late(snapshot: &Snapshot, landed: i64) -> bool {
     snapshot.packs.iter().any(|p| p.land_by.is_some_and(|by| landed >= by))
 }
 
-/// Begins a context with the tree of another one's snapshot, as `docs/format.md` allows it.
+/// Creates a context with the tree of another one's snapshot, as `docs/format.md` allows.
 async fn fork(
     store: &Store,
     objects: &Arc<dyn ObjectStore>,
@@ -141,7 +141,7 @@ async fn fork(
     back: i64,
     to: &ContextName,
 ) -> Result<u64, String> {
-    // The time before it is looked whether the source is gone.
+    // The store's time before the check whether the source is gone.
     let probe = object_store::path::Path::from(format!("probe/{to}"));
     objects.put(&probe, PutPayload::new()).await.map_err(|e| e.to_string())?;
     let checked = objects.head(&probe).await.map_err(|e| e.to_string())?.last_modified.timestamp();

@@ -1,4 +1,4 @@
-//! A store whose requests wait for their turn, which a test gives them, one at a time.
+//! A store whose requests wait until a test releases them, one at a time.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,15 +13,15 @@ use object_store::{
 };
 use tokio::sync::oneshot;
 
-/// Requests that wait, each with who sent it.
+/// Waiting requests, each with the actor that sent it.
 type Waiting = Arc<Mutex<Vec<(usize, oneshot::Sender<()>)>>>;
 
-/// Holds all requests until it is told which may go on.
+/// Holds all requests until it is told which one may go on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gate(Waiting);
 
 impl Gate {
-    /// Returns those who wait, each once.
+    /// Returns the actors with waiting requests.
     pub(crate) fn waiting(&self) -> Vec<usize> {
         let mut who: Vec<_> =
             self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(who, _)| *who).collect();
@@ -30,22 +30,22 @@ impl Gate {
         who
     }
 
-    /// Lets one request of somebody go on: the `nth` of those that wait.
+    /// Releases one request of an actor: the `nth` of those that wait.
     pub(crate) fn release(&self, who: usize, nth: usize) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let theirs: Vec<_> = (0..waiting.len()).filter(|at| waiting[*at].0 == who).collect();
         if !theirs.is_empty() {
-            // Who was dropped meanwhile does not care.
+            // If the actor was aborted meanwhile, nothing waits for the answer.
             let _ = waiting.remove(theirs[nth % theirs.len()]).1.send(());
         }
     }
 
-    /// Forgets the requests of somebody who is dead.
+    /// Drops the requests of an actor that is dead.
     pub(crate) fn forget(&self, who: usize) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != who);
     }
 
-    /// Returns the store as somebody reaches it.
+    /// Returns the store as an actor reaches it.
     pub(crate) fn before(&self, objects: &Arc<dyn ObjectStore>, who: usize) -> Arc<dyn ObjectStore> {
         Arc::new(Gated { inner: Arc::clone(objects), gate: self.clone(), who })
     }
@@ -53,7 +53,7 @@ impl Gate {
     async fn turn(&self, who: usize) {
         let (go, going) = oneshot::channel();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((who, go));
-        // Never answered where its sender is dead.
+        // The request of a dead actor never gets an answer.
         if going.await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -1,6 +1,6 @@
-//! Collection: what nobody needs goes, and what somebody needs stays, whatever happens at the same time.
+//! Collection deletes what nothing needs, and keeps what something needs, whatever happens at the same time.
 //!
-//! `CTXSYNC_SEEDS=5000` tries so many seeds, `CTXSYNC_SEED=17` only that one.
+//! `CTXSYNC_SEEDS=5000` sets how many seeds are tried; `CTXSYNC_SEED=17` tries only that one.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod cases;
@@ -17,7 +17,7 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
-/// Nothing that was committed in time is lost, in no order of requests, with machines that sleep and die.
+/// Nothing that was committed in time is lost, in any order of requests, with machines that sleep and die.
 #[tokio::test(start_paused = true)]
 async fn collections_and_writers_at_once_lose_nothing() {
     let seeds = match variable("CTXSYNC_SEED") {

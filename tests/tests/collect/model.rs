@@ -1,4 +1,4 @@
-//! One seed's people, the order of their requests, and what has to be in the store whatever that was.
+//! The actors of one seed, the order of their requests, and what must be in the store afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::GRACE;
 use crate::deeds::{Acked, Deed, Outside, Seeded, is_late, landed, store};
 use crate::gate::Gate;
 
-/// Who is at work.
+/// An operation in progress, and the machine that it runs on.
 struct Actor {
     who: usize,
     task: JoinHandle<Result<Option<Acked>, String>>,
-    /// Its machine sleeps until this step.
+    /// The machine sleeps until this step.
     wakes: usize,
 }
 
@@ -44,7 +44,7 @@ impl Model {
     pub(crate) async fn begin(seed: u64) -> Self {
         let clock = HandClock::default();
         let objects: Arc<dyn ObjectStore> = Clocked::new(Arc::new(InMemory::new()), &clock);
-        // Content and ids come from seeds of their own.
+        // Content and ids have a seed of their own, so that they do not change the order of requests.
         let outside = Outside { clock, random: Seeded::new(seed ^ 0x5eed) };
         store(&objects, &outside).init(Duration::from_secs(GRACE.unsigned_abs())).await.unwrap();
         let mut random = Random::new(seed);
@@ -70,13 +70,13 @@ impl Model {
         self.trace.push(format!("{:>6} {what}", self.outside.clock.secs() - 1_700_000_000));
     }
 
-    /// Lets `deeds` deeds be done, a few at a time, their requests in an order that the seed decides.
+    /// Runs `deeds` operations, a few at a time. The seed decides the order of their requests.
     pub(crate) async fn run(&mut self, deeds: usize) {
         let together = 2 + self.random.below(3);
         let mut step = 0;
         loop {
             step += 1;
-            // All others wait by now, for their turn or for a time that is not real.
+            // By then all actors wait, either at the gate or for the paused clock.
             tokio::time::sleep(Duration::from_millis(1)).await;
             self.note_ends().await;
             while self.actors.len() < together && self.begun < deeds {
@@ -177,10 +177,10 @@ impl Model {
                 Deed::Fork { name, back: -(self.random.below(3) as i64), to }
             }
             _ => {
-                // More than one at a time are a case of their own.
+                // Collections may run at the same time, each with other options.
                 let last = (self.random.below(3) > 0).then(|| 1 + self.random.below(2) as u64);
                 let within = (self.random.below(4) == 0).then(|| self.random.below(GRACE as usize) as u64);
-                // What is small, and what is mostly dead, differs with it.
+                // Other limits for small packs make other packs count as small or mostly dead.
                 let small = *self.random.of(&[64, 1 << 20]).unwrap();
                 let many = *self.random.of(&[2, 3, 1000]).unwrap();
                 Deed::Collect { last, within, gathering: Gathering { small, many, most: 1 << 20 } }
@@ -188,7 +188,7 @@ impl Model {
         }
     }
 
-    /// Expects everything that counts to be there and whole.
+    /// Fails unless every snapshot that counts exists and is whole.
     pub(crate) async fn check(&self) {
         let store = store(&self.objects, &self.outside);
         for name in store.contexts().await.unwrap() {
@@ -213,7 +213,8 @@ impl Model {
                     );
                 }
             }
-            // Each life of a context begins with a snapshot that is whole, but for a fork that was late.
+            // Each life of a context begins with a snapshot that is whole, unless it is a fork that landed
+            // late.
             assert!(
                 counts || name.as_str().starts_with("fork-"),
                 "{}\nnothing of {name} is left that is whole",
@@ -222,7 +223,7 @@ impl Model {
         }
     }
 
-    /// Returns the files of a snapshot, or what of it can't be read.
+    /// Returns the files of a snapshot, or a message about what can't be read.
     async fn read(&self, store: &Store, snapshot: &Snapshot) -> Result<BTreeMap<TreePath, Vec<u8>>, String> {
         let mut entries = Vec::new();
         let listed = store.entries(snapshot, &TreePath::root(), |entry| entries.push(entry)).await;
@@ -240,7 +241,7 @@ impl Model {
         Ok(files)
     }
 
-    /// Collects when nobody else is there and everything is old, and expects that nothing is left over.
+    /// Collects while nothing else runs and everything is old, and fails if anything unneeded is left.
     pub(crate) async fn tidy(&mut self) {
         for _ in 0..3 {
             self.outside.clock.pass(2 * GRACE);

@@ -1,4 +1,4 @@
-//! What may stand at a path, and how it comes to stand there.
+//! What may be at a path, and how a test gets it there.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use ctxsync_tests::compare::{Content, Listing, Node};
 use ctxsync_tests::tree::Tree;
 
-/// What stands at the path.
+/// What is at the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Nothing,
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-/// A path with a history: what both sides had, and what each made of it.
+/// A path with a history: what both sides had, and what each of them changed it to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cell {
     pub(crate) base: Kind,
@@ -71,7 +71,7 @@ pub(crate) struct Cell {
     pub(crate) there: Kind,
 }
 
-/// The name of what all is about, in each cell's own directory.
+/// The name of the path in question, in each cell's directory.
 pub(crate) const NAME: &str = "p.txt";
 
 impl Cell {
@@ -80,7 +80,7 @@ impl Cell {
         BASES.into_iter().flat_map(of_base).flatten().collect()
     }
 
-    /// The directory of the cell, which nobody removes.
+    /// The cell's directory, which always exists.
     pub(crate) fn dir(self) -> String {
         format!("{:?}-{:?}-{:?}", self.base, self.here, self.there)
     }
@@ -91,13 +91,14 @@ impl Cell {
         BY_DIR.get(dir).copied()
     }
 
-    /// Makes what both had.
+    /// Creates what both sides had.
     pub(crate) fn begin(self, tree: &Tree) {
         tree.write(format!("{}/keep", self.dir()), "keep");
         self.turn(tree, Kind::Nothing, self.base);
     }
 
-    /// Turns one kind into another, as little as that takes. Every content is the cell's own.
+    /// Changes a path from one kind to another, with as few operations as possible. All content differs
+    /// between cells.
     pub(crate) fn turn(self, tree: &Tree, from: Kind, to: Kind) {
         if from == to {
             return;
@@ -130,10 +131,11 @@ impl Cell {
     }
 }
 
-/// What stands in a cell, by path: words that leave out the cell's name.
+/// What is in a cell, as a description for each path. The cell's name is left out, so that cells compare
+/// equal.
 pub(crate) type Standing = BTreeMap<String, String>;
 
-/// Sorts a listing by cells.
+/// Groups a listing by cell.
 pub(crate) fn by_cell(listing: &Listing) -> BTreeMap<Cell, Standing> {
     let mut cells: BTreeMap<Cell, Standing> = BTreeMap::new();
     for (path, node) in listing {
@@ -164,18 +166,18 @@ fn describe(node: &Node, dir: &str) -> String {
     }
 }
 
-/// The contents that could be lost: of files and links, not their modes.
+/// The contents that could be lost: those of files and links, but not their modes.
 pub(crate) fn contents(standing: &Standing) -> Vec<String> {
     let files = standing.values().filter(|what| !what.starts_with("dir "));
     files.map(|what| what.strip_suffix(" 0755").unwrap_or(what).to_owned()).collect()
 }
 
-/// Whether a path is, or lies in, a conflict copy.
+/// Whether a path is a conflict copy or inside one.
 pub(crate) fn is_copy(path: &str) -> bool {
     path.contains(".conflict-")
 }
 
-/// What stands in a cell without its copies, and the copies.
+/// Splits a cell into what is no conflict copy, and the copies.
 pub(crate) fn split(standing: &Standing) -> (Standing, Standing) {
     standing.clone().into_iter().partition(|(path, _)| !is_copy(path))
 }

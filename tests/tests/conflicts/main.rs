@@ -1,4 +1,5 @@
-//! Every pair of changes of one path, by every strategy, in every direction; `docs/conflicts.md` is made of it.
+//! Every pair of changes of one path, by every strategy, in every direction. `docs/conflicts.md` is generated
+//! here.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod kinds;
@@ -15,13 +16,12 @@ const DOCUMENT: &str = "docs/conflicts.md";
 const DEFAULT: &str = "{}";
 
 async fn run(cells: &[Cell], strategy: ConflictPolicy, way: Way) -> Outcome {
-    // Who prefers the context's version says that his own may go.
+    // Only the strategy that prefers the context's version may drop the local one.
     let drops_local = strategy == PreferRemote;
     Trial::new(cells, DEFAULT, strategy, way).await.run(way, drops_local).await
 }
 
-/// Runs all cells in every direction, which must lead to the same in the end, whichever way a conflict was
-/// met.
+/// Runs all cells in every direction. The result must be the same, whichever direction meets the conflict.
 async fn in_every_direction(strategy: ConflictPolicy) -> Outcome {
     let first = run(&Cell::all(), strategy, Way::Push).await;
     for way in [Way::Pull, Way::Sync, Way::Release] {
@@ -48,7 +48,7 @@ async fn every_pair_of_changes_by_every_strategy_in_every_direction() {
         in_every_direction(PreferLocal),
         in_every_direction(PreferRemote)
     );
-    // A preferred side has the path to itself.
+    // With a preferred side there are no copies.
     for (outcome, other) in [(&local, &remote), (&remote, &local)] {
         for (cell, came) in &outcome.cells {
             assert!(!came.conflict || both.cells[cell].conflict, "{cell:?}");
@@ -61,8 +61,8 @@ async fn every_pair_of_changes_by_every_strategy_in_every_direction() {
     document::check(DOCUMENT, "kinds", &tables::conflicts(&both, &local, &remote));
 }
 
-/// `Fail` stops at exactly what the others take for a conflict, before anything is written; without these it
-/// does what all do. A release can't wait, and keeps both.
+/// `Fail` stops at exactly the conflicts of the other strategies, before anything is written. Without
+/// conflicts it does what they do. A release can't stop, and keeps both.
 #[tokio::test]
 async fn fail_stops_at_each_conflict_and_at_nothing_else() {
     let both = run(&Cell::all(), KeepBoth, Way::Push).await;
@@ -82,7 +82,7 @@ async fn fail_stops_at_each_conflict_and_at_nothing_else() {
     }
 }
 
-/// Where the policy keeps deletions to the mount, a change of kind may have to wait, but nothing is lost.
+/// If the policy keeps deletions on one side, a change of kind may have to wait, but nothing is lost.
 #[tokio::test]
 async fn nothing_is_lost_where_deletions_stay_local() {
     for way in WAYS {

@@ -1,4 +1,4 @@
-//! Names of copies: taken ones, long ones, and those of a scope that is one file.
+//! Names of conflict copies: taken ones, long ones, and those of a scope that is a single file.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +7,7 @@ use ctxsync_tests::compare::{assert_same_but_times, list, paths};
 use ctxsync_tests::machine::{Machine, World};
 use ctxsync_tests::tree::Tree;
 
-/// How the second machine meets a conflict.
+/// Whether the second machine pulls, or pushes, when it meets a conflict.
 const PULL_FIRST: [bool; 2] = [false, true];
 
 async fn agreed(policy: &str, make: impl Fn(&Tree)) -> (World, Machine, Machine) {
@@ -22,7 +22,7 @@ async fn agreed(policy: &str, make: impl Fn(&Tree)) -> (World, Machine, Machine)
     (world, a, b)
 }
 
-/// Lets `b` meet what `a` committed, and both settle; expects that to end, with the same on both.
+/// Pushes from `a`, lets `b` meet the conflict, and syncs both. Fails unless both end up the same.
 async fn meet(a: &Machine, b: &Machine, pull: bool) {
     a.push().await.clean();
     let met = if pull { b.pull().await } else { b.push().await };
@@ -43,7 +43,7 @@ fn copies(tree: &Tree) -> Vec<String> {
     paths(&tree.0).into_iter().filter(|path| path.contains(".conflict-")).collect()
 }
 
-/// The name that the copy of "from a" gets, found by trying.
+/// Returns the name that the conflict copy of "from a" gets, by trying.
 async fn copy_name() -> String {
     let (_world, a, b) = agreed("{}", |t| _ = t.write("doc.txt", "base")).await;
     a.mount.write("doc.txt", "from a");
@@ -52,7 +52,7 @@ async fn copy_name() -> String {
     copies(&a.mount).pop().unwrap()
 }
 
-/// Whatever has the name already, on either side, it stays, and the copy takes the next one.
+/// A path that already has the copy's name on either side stays, and the copy gets the next name.
 #[tokio::test]
 async fn a_name_that_is_taken_is_left_alone() {
     let name = copy_name().await;
@@ -64,7 +64,8 @@ async fn a_name_that_is_taken_is_left_alone() {
         ("a directory", |t, name| _ = t.write(format!("{name}/x"), "mine")),
     ];
     for (what, take) in takes {
-        // On both sides before, on the side that committed, on the side that meets the conflict.
+        // The name is taken on both sides from the start, on the side that committed, or on the side that
+        // meets the conflict.
         for place in 0..3 {
             for pull in PULL_FIRST {
                 let before = |t: &Tree| {
@@ -93,7 +94,7 @@ async fn a_name_that_is_taken_is_left_alone() {
     }
 }
 
-/// A file of the copy's name with the copy's content is the copy.
+/// A file with the copy's name and the copy's content is the copy.
 #[tokio::test]
 async fn a_copy_that_is_there_already_is_not_made_again() {
     let name = copy_name().await;
@@ -109,7 +110,7 @@ async fn a_copy_that_is_there_already_is_not_made_again() {
     }
 }
 
-/// A directory that gives way to a file moves as a whole, also where a file has the name of its copy.
+/// A directory that makes room for a file is renamed as a whole, even if a file has the name of its copy.
 #[tokio::test]
 async fn a_directory_moves_past_a_name_that_is_taken() {
     let mut name = String::new();
@@ -133,7 +134,7 @@ async fn a_directory_moves_past_a_name_that_is_taken() {
     }
 }
 
-/// Both sides change a copy: its copy is one more of the original's.
+/// Both sides change a conflict copy: the new copy is another one of the original.
 #[tokio::test]
 async fn a_copy_in_conflict_is_copied_beside_the_original() {
     let name = copy_name().await;
@@ -149,7 +150,7 @@ async fn a_copy_in_conflict_is_copied_beside_the_original() {
     }
 }
 
-/// Names of every shape: all copies fit, and are found by both.
+/// Names of every shape: all copies fit the length limit, and both machines find them.
 #[tokio::test]
 async fn copies_of_names_of_every_shape_fit() {
     let names: Vec<Vec<u8>> = vec![
@@ -182,7 +183,7 @@ async fn copies_of_names_of_every_shape_fit() {
     }
 }
 
-/// A copy takes part wherever its original does, and nowhere else.
+/// A conflict copy is in scope if and only if its original is.
 #[tokio::test]
 async fn a_copy_is_in_scope_where_its_original_is() {
     let long = "n".repeat(251) + ".txt";
@@ -204,7 +205,7 @@ async fn a_copy_is_in_scope_where_its_original_is() {
             let found = copies(&a.mount);
             assert_eq!(found.len(), 1, "{policy}: {found:?}");
             assert_eq!(a.mount.read(&found[0]), "from a");
-            // What nobody keeps for its original goes when it is deleted.
+            // The copy can be deleted like any other file.
             b.mount.remove(&found[0]);
             b.push().await.clean();
             a.pull().await.clean();
@@ -213,7 +214,7 @@ async fn a_copy_is_in_scope_where_its_original_is() {
     }
 }
 
-/// A directory of a very long name that one file of it is the scope of.
+/// The scope is one directory with a very long name.
 #[tokio::test]
 async fn a_cut_directory_is_in_scope_as_well() {
     let long = "n".repeat(255);
@@ -228,8 +229,8 @@ async fn a_cut_directory_is_in_scope_as_well() {
     }
 }
 
-/// A conflict at a path that is itself a numbered copy: the names of its own copies are those of the original,
-/// but for its own.
+/// A conflict at a path that is itself a numbered copy. The names of its copies are those of the original's
+/// copies, except its own name.
 #[tokio::test]
 async fn w8_a_conflict_at_a_numbered_copy_ends() {
     let name = copy_name().await;
@@ -252,7 +253,7 @@ async fn w8_a_conflict_at_a_numbered_copy_ends() {
     }
 }
 
-/// Where every name of a copy is taken, the path waits, and the sync ends and says so.
+/// If every name for a copy is taken, the path waits, and the sync ends and reports it.
 #[tokio::test]
 async fn w8_a_copy_for_which_every_name_is_taken_waits() {
     let name = copy_name().await;

@@ -1,4 +1,4 @@
-//! The tables of `docs/conflicts.md` that say what becomes of each pair of changes.
+//! The tables of `docs/conflicts.md` that show the result of each pair of changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,13 +8,13 @@ use regex::Regex;
 use crate::kinds::{BASES, Cell, KINDS, Kind, Standing, split};
 use crate::trial::{Came, Outcome};
 
-/// What each kind alone looks like, from the cells in which both sides have it.
+/// Returns what each kind looks like, from the cells in which both sides have it.
 fn looks(outcome: &Outcome) -> BTreeMap<Kind, Standing> {
     let same = outcome.cells.iter().filter(|(cell, _)| cell.here == cell.there);
     same.map(|(cell, came)| (cell.here, came.settled.clone())).collect()
 }
 
-/// What became of a cell, in a word.
+/// The result of a cell, in one word.
 fn word(cell: Cell, came: &Came, looks: &BTreeMap<Kind, Standing>) -> &'static str {
     let (stands, _) = split(&came.settled);
     let (is_here, is_there) = (stands == looks[&cell.here], stands == looks[&cell.there]);
@@ -27,7 +27,7 @@ fn word(cell: Cell, came: &Came, looks: &BTreeMap<Kind, Standing>) -> &'static s
     }
 }
 
-/// One table for each base: what is here by what is there.
+/// One table for each base: rows for the local side, columns for the context.
 pub(crate) fn matrices(outcome: &Outcome) -> String {
     let looks = looks(outcome);
     let mut text = String::new();
@@ -65,15 +65,15 @@ fn show(standing: &Standing) -> String {
         };
         format!("`{path}{slash}`{what}")
     };
-    // A directory that holds something is shown by that.
+    // A directory that contains something needs no row of its own.
     let holds = |path: &str| standing.keys().any(|p| p.starts_with(&format!("{path}/")));
     let shown = standing.iter().filter(|(path, what)| **what != "dir 0755" || !holds(path));
     let lines: Vec<String> = shown.map(line).collect();
     if lines.is_empty() { "nothing".to_owned() } else { lines.join("<br>") }
 }
 
-/// What each strategy leaves of each conflict, kind by kind. What both had before makes a difference only to
-/// what else happens below a directory.
+/// The result of each strategy for each conflict, by kinds. The base only makes a difference to other paths
+/// below a directory.
 pub(crate) fn conflicts(both: &Outcome, local: &Outcome, remote: &Outcome) -> String {
     let mut text = String::from(
         "| here | there | `keep-both` (4) | `prefer-local` (0) | `prefer-remote` (0) |\n|---|---|---|---|---|\n",

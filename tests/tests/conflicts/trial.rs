@@ -1,4 +1,4 @@
-//! One world with all cells in it, a strategy, and a way to sync: what comes of it, and the laws that hold.
+//! A world with all cells in it, a strategy, and a way to sync: its results, and the laws that must hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use transfer_engine::{
 
 use crate::kinds::{Cell, Standing, by_cell, contents, is_copy};
 
-/// How the machine that has changes of its own meets what the other one committed.
+/// How the machine with local changes meets what the other one committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     Push,
@@ -24,7 +24,7 @@ pub(crate) enum Way {
 
 pub(crate) const WAYS: [Way; 4] = [Way::Push, Way::Pull, Way::Sync, Way::Release];
 
-/// What one cell came to.
+/// The result of one cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Came {
     /// In the mount, right after the sync.
@@ -37,14 +37,14 @@ pub(crate) struct Came {
     pub(crate) failed: bool,
 }
 
-/// What a trial came to.
+/// The result of a trial.
 pub(crate) struct Outcome {
     pub(crate) cells: BTreeMap<Cell, Came>,
     /// Whether `Fail` stopped it.
     pub(crate) stopped: bool,
 }
 
-/// One who keeps what a session's tasks tell.
+/// Records the reports of a session's tasks.
 struct Kept(Arc<Notes>);
 
 impl SessionMonitor for Kept {
@@ -53,15 +53,15 @@ impl SessionMonitor for Kept {
     }
 }
 
-/// A world in which the first machine committed what the cells have `there`, and the second holds what they
-/// have `here`.
+/// A world in which the first machine committed the kinds `there` of all cells, and the second one has the
+/// kinds `here` in its mount.
 pub(crate) struct Trial {
     pub(crate) world: World,
     pub(crate) a: Machine,
     pub(crate) b: Machine,
     cells: Vec<Cell>,
     session: Option<(Session, Arc<Notes>)>,
-    /// All that was ever in a snapshot, cell by cell.
+    /// Everything that was ever in a snapshot, by cell.
     history: BTreeMap<Cell, BTreeSet<String>>,
     looks: u32,
 }
@@ -95,7 +95,7 @@ impl Trial {
         trial
     }
 
-    /// Returns what the context holds, and remembers it.
+    /// Returns what the context has, and adds it to the history.
     async fn look(&mut self) -> BTreeMap<Cell, Standing> {
         self.looks += 1;
         let fresh = self.world.machine(&format!("fresh-{}", self.looks));
@@ -121,7 +121,7 @@ impl Trial {
         }
     }
 
-    /// Syncs as `way` says, and then until all is settled. Holds all laws against what comes of it.
+    /// Syncs as `way` says, then until nothing is left to do. Fails if a law is broken.
     pub(crate) async fn run(&mut self, way: Way, drops_local: bool) -> Outcome {
         let before = by_cell(&list(&self.b.mount.0));
         let number = self.world.head().await.number;
@@ -155,7 +155,7 @@ impl Trial {
                 assert!(came.conflict || outcome.stopped, "{cell:?}: a copy without a conflict, {path}");
             }
             if !outcome.stopped {
-                // What is told is what was done, and under that name.
+                // Every conflict copy that was created is reported, under its name.
                 let made = [&came.here, &came.there].into_iter().flat_map(|side| side.iter());
                 let is_file = |what: &str| !what.starts_with("dir ");
                 let made: BTreeSet<String> = made
@@ -171,8 +171,8 @@ impl Trial {
         outcome
     }
 
-    /// Syncs as `way` says and a few times more, with a policy by which not everything can settle: still
-    /// nothing is lost, and copies do not become more.
+    /// Syncs as `way` says and a few more times, with a policy by which not everything can converge. Still
+    /// nothing is lost, and the number of copies does not grow.
     pub(crate) async fn only_keeps(&mut self, way: Way) {
         let before = by_cell(&list(&self.b.mount.0));
         self.meet(way).await.report();
@@ -200,7 +200,7 @@ impl Trial {
         assert!(copies[2].iter().all(|(_, path)| path.matches(".conflict-").count() == 1));
     }
 
-    /// Syncs each machine once more, and then again, which must change nothing.
+    /// Syncs each machine once more. A second round must change nothing.
     async fn settle(&mut self) -> BTreeMap<Cell, Standing> {
         let history = &mut Vec::new();
         for machine in [&self.b, &self.a] {
@@ -223,7 +223,7 @@ impl Trial {
         settled
     }
 
-    /// Whatever a side had is where it was, in a copy, or in a snapshot.
+    /// Everything that a side had is still at its path, in a copy, or in a snapshot.
     fn nothing_is_lost(&self, cell: Cell, before: &Standing, came: &Came, drops_local: bool) {
         let kept: Vec<String> = contents(&came.settled);
         let in_history = &self.history[&cell];
