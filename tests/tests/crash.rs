@@ -1,4 +1,4 @@
-//! Death at any change of the local file system: what comes after goes on as if nothing had been.
+//! The process dies at any change of the local file system. The next sync goes on as if nothing had happened.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use ctxsync_tests::tree::Tree;
 use storage_backends::layer::{Fault, Faulty, Rule};
 use transfer_engine::Env;
 
-/// Just enough to be brought in steps.
+/// Just long enough to be pulled in several steps.
 const LARGE: usize = (4 << 20) + 1;
 
 fn before(tree: &Tree) {
@@ -27,7 +27,7 @@ fn after(tree: &Tree) {
     tree.write("large", Random::new(9).bytes(LARGE));
 }
 
-/// Two machines that agreed, of which the first has changed things and pushed them.
+/// Two machines that agreed. The first one has changed files since.
 async fn changed() -> (World, Machine, Machine) {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
@@ -38,7 +38,7 @@ async fn changed() -> (World, Machine, Machine) {
     (world, a, b)
 }
 
-/// Expects both to agree without a conflict, and without a word more in the context than there was.
+/// Fails unless both end up the same without a conflict, and without another snapshot.
 async fn converged(world: &World, a: &Machine, b: &Machine, snapshot: u64, at: &str) {
     let ended = b.pull().await;
     assert!(ended.result.is_ok() && ended.noted.problems.is_empty(), "{at} {ended:?}");
@@ -65,8 +65,8 @@ async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
         let death = Death::after(lives);
         b.env = Env::real().with_file_faults(death.clone());
         let notes = Notes::default();
-        // Nothing is cleaned up by an engine that is gone; that it is here, and only meets errors from now
-        // on, comes near to it.
+        // A dead process cleans up nothing. Here the engine still runs, but each of its changes fails from
+        // now on, which is close to it.
         let mut mount = b.open().unwrap();
         let ended = mount.pull(&b.options, &notes).await;
         drop(mount);
@@ -75,7 +75,7 @@ async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
             assert!(ended.unwrap().added > 0 && lives > 10);
             break;
         }
-        // Whatever stands under its own name is whole.
+        // Every file at its real path is whole.
         for path in ["changed", "mode", "kept", "new/f", "large", "dir-to-file", "file-to-dir/x"] {
             let whole = std::fs::read(a.mount.at(path)).unwrap();
             if b.mount.at(path).is_file() {
@@ -95,7 +95,8 @@ async fn p1_death_at_any_request_of_a_push_loses_nothing_and_conflicts_with_nobo
             let faulty = Faulty::new(Arc::clone(&world.objects), 1);
             faulty.add(Rule::new(fault).nth(nth));
             a.objects = Arc::new(faulty.clone());
-            // The process is gone in mid-request: what it would have done about the error, it does not do.
+            // The process is gone in the middle of a request, so it must not handle the error: the future is
+            // dropped.
             let mut mount = a.open().unwrap();
             let options = a.options.clone();
             let mut push = Box::pin(async move { mount.push(&options, &Notes::default()).await.is_ok() });
@@ -110,7 +111,7 @@ async fn p1_death_at_any_request_of_a_push_loses_nothing_and_conflicts_with_nobo
                 break;
             }
             a.objects = Arc::clone(&world.objects);
-            // It goes on working before it is told how the commit ended.
+            // The machine changes a file before it learns whether the commit landed.
             a.mount.write("changed", "3");
             let pushed = a.push().await;
             assert_eq!((pushed.clean().failed, pushed.clean().conflicts), (0, 0), "{fault:?} {nth}");

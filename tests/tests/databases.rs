@@ -1,5 +1,5 @@
-//! Databases of SQLite that are written while they are saved (fault L27). `CTXSYNC_DATABASES=300` takes so many
-//! snapshots of each kind; `just databases` does.
+//! SQLite databases that are written while they are pushed (fault L27). `CTXSYNC_DATABASES=300` sets how many
+//! snapshots of each kind are made, as `just databases` does.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
@@ -18,19 +18,19 @@ use policy_core::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use transfer_engine::{Clock, ContextSync, CreateSessionParams, Env, ReleaseOptions, Session, Store};
 
-/// What the writer of its own process is told: the database, its journal mode and its pause in milliseconds.
+/// Arguments of the writer process: its pause in milliseconds, its journal mode and the database.
 const WRITER: &str = "CTXSYNC_TEST_WRITER";
 
 /// Rows that each transaction writes.
 const ROWS: u64 = 3;
-/// So many transactions later their rows are written anew: a database does not grow for ever.
+/// A row is overwritten after this many transactions, so that the database does not grow for ever.
 const KEPT: u64 = 2667;
 
 fn rounds() -> Option<u64> {
     std::env::var("CTXSYNC_DATABASES").ok().and_then(|n| n.parse().ok())
 }
 
-/// A search is made where files are kept; otherwise nothing waits for a disk.
+/// A long search works on a real disk. Other runs use memory, which is faster.
 async fn world() -> World {
     if rounds().is_some() { World::memory().await } else { World::quick().await }
 }
@@ -47,7 +47,8 @@ fn connect(path: &Path, mode: &str) -> Connection {
     db
 }
 
-/// Adds rows of transaction `n`, each some 600 bytes, and changes one that is there. Returns how long it took.
+/// Writes the rows of transaction `n`, each of about 600 bytes, and changes an older one. Returns how long it
+/// took.
 fn commit(db: &mut Connection, n: u64) -> Duration {
     let began = Instant::now();
     let change = db.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
@@ -65,14 +66,14 @@ fn add(change: &Transaction<'_>, n: u64) {
     change.execute("UPDATE t SET body = ?1 || body WHERE id = ?2", (n % 10, n / 2)).unwrap();
 }
 
-/// Does in one transaction what others do in many.
+/// Writes the rows of many transactions in a single one.
 fn fill(db: &mut Connection, numbers: std::ops::Range<u64>) {
     let change = db.transaction().unwrap();
     numbers.for_each(|n| add(&change, n));
     change.commit().unwrap();
 }
 
-/// Fails unless the database is sound; returns the last transaction that it holds.
+/// Fails unless the database is sound; returns the number of its last transaction.
 #[track_caller]
 fn check(path: &Path) -> u64 {
     let db = Connection::open(path).unwrap();
@@ -86,14 +87,14 @@ fn check(path: &Path) -> u64 {
     last
 }
 
-/// Somebody who writes to a database until it is dropped.
+/// Writes to a database until it is dropped.
 enum Writer {
     Process(Child, Option<ChildStdin>, Arc<AtomicU64>, Arc<AtomicU64>),
     Thread(Option<JoinHandle<()>>, Arc<AtomicBool>, Arc<AtomicU64>, Arc<AtomicU64>),
 }
 
 impl Writer {
-    /// Starts one in a process of its own, and waits for its first transaction.
+    /// Starts a writer in its own process, and waits for its first transaction.
     fn process(path: &Path, mode: &str, pause: u64) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writer_of_its_own_process", "--ignored", "--nocapture"])
@@ -107,7 +108,7 @@ impl Writer {
         let (notes, (tell, first)) = ((last.clone(), longest.clone()), mpsc::channel());
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                // The harness writes lines of its own.
+                // The test harness prints lines, too.
                 let Some(words) = line.strip_prefix("committed ") else { continue };
                 let (n, micros) = words.split_once(' ').unwrap();
                 notes.0.store(n.parse().unwrap(), Ordering::SeqCst);
@@ -120,7 +121,7 @@ impl Writer {
         Self::Process(child, stdin, last, longest)
     }
 
-    /// Starts one in this process: a program that embeds the engine and has the database open.
+    /// Starts a writer in this process, like a program that embeds the engine and has the database open.
     fn thread(path: PathBuf, mode: &'static str, pause: u64) -> Self {
         let (stop, last, longest) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
         let (done, notes): (_, (Arc<AtomicU64>, Arc<AtomicU64>)) =
@@ -176,7 +177,7 @@ impl Drop for Writer {
     }
 }
 
-/// Not a test: the process that [`Writer::process`] starts. It ends when its input does.
+/// Not a test: the process that [`Writer::process`] starts. It ends when its standard input ends.
 #[test]
 #[ignore = "not a test: a process that the tests of this file start"]
 fn writer_of_its_own_process() {
@@ -201,7 +202,7 @@ fn writer_of_its_own_process() {
     }
 }
 
-/// Saves a database that is written meanwhile, again and again, and looks at what each snapshot holds.
+/// Pushes a database several times while it is written, and checks each snapshot.
 async fn save_meanwhile(a: &Machine, world: &World, writer: &Writer, what: &str) {
     let rounds = rounds().unwrap_or(3);
     for round in 0..rounds {
@@ -233,7 +234,7 @@ async fn l27_a_database_that_is_written_meanwhile_is_sound_in_each_snapshot() {
                 let writer = Writer::process(&path, mode, pause);
                 save_meanwhile(&a, &world, &writer, &format!("{mode}, {pause} ms")).await;
             }
-            // The writer is gone, and with it its log: what was committed last is in the next snapshot.
+            // The writer and its log are gone. The next snapshot has its last transaction.
             let last = check(&path);
             a.push().await.clean();
             let b = world.machine("b");
@@ -243,7 +244,8 @@ async fn l27_a_database_that_is_written_meanwhile_is_sound_in_each_snapshot() {
     }
 }
 
-/// A program that embeds the engine has the database open itself. Closing a file that it has open would drop its locks.
+/// A program that embeds the engine has the database open itself. If the engine closed a descriptor of the
+/// same file, the process would lose its locks.
 #[tokio::test]
 async fn l27_a_database_that_this_process_writes_is_sound_in_each_snapshot() {
     for mode in ["WAL", "DELETE"] {
@@ -254,7 +256,7 @@ async fn l27_a_database_that_this_process_writes_is_sound_in_each_snapshot() {
         let writer = Writer::thread(path.clone(), mode, 0);
         save_meanwhile(&a, &world, &writer, &format!("{mode}, in this process")).await;
         drop(writer);
-        // What the process had locked is still locked for others.
+        // What this process has locked must still be locked for others.
         let mut db = connect(&path, mode);
         let next = check(&path) + 1;
         commit(&mut db, next);
@@ -286,7 +288,7 @@ fn who_finds_it_locked() {
     assert!(found.is_err(), "{found:?}");
 }
 
-/// What cannot be had stays as the context has it; the rest of the push goes on.
+/// A database that can't be read stays as it is in the context. The rest of the push goes on.
 #[tokio::test(start_paused = true)]
 async fn l27_a_database_that_stays_locked_keeps_its_last_version() {
     for (mode, exclusive) in [("DELETE", false), ("WAL", true)] {
@@ -318,7 +320,8 @@ async fn l27_a_database_that_stays_locked_keeps_its_last_version() {
     }
 }
 
-/// A log that is gone was folded into the database. No policy keeps it: beside the newer database it would spoil it.
+/// When a log is gone, its content is in the database. No policy keeps the old log: beside the newer database
+/// it would damage it.
 #[tokio::test]
 async fn l27_a_log_that_was_folded_leaves_the_context_whatever_the_policy_says() {
     let world = World::quick().await;
@@ -333,7 +336,7 @@ async fn l27_a_log_that_was_folded_leaves_the_context_whatever_the_policy_says()
     (4..8).for_each(|n| _ = commit(&mut db, n));
     drop(db);
     assert!(!a.mount.has("app.db-wal"));
-    // Neither does a pull bring the old one back.
+    // A pull does not restore the old log either.
     a.pull().await.clean();
     assert!(!a.mount.has("app.db-wal") && check(&path) == 7);
     a.push().await.clean();
@@ -342,7 +345,7 @@ async fn l27_a_log_that_was_folded_leaves_the_context_whatever_the_policy_says()
     assert_eq!(check(&b.mount.at("app.db")), 7);
 }
 
-/// A machine died in the middle of a transaction: the journal, or the log, is part of the database.
+/// A machine died in the middle of a transaction: the journal or the log is part of the database.
 #[tokio::test]
 async fn l27_a_database_whose_program_died_is_saved_with_its_journal() {
     for mode in ["DELETE", "WAL"] {
@@ -351,7 +354,7 @@ async fn l27_a_database_whose_program_died_is_saved_with_its_journal() {
         let work = world.outside();
         let mut db = connect(&work.at("app.db"), mode);
         fill(&mut db, 1..200);
-        // More than its cache holds goes into the database before the transaction ends.
+        // With a small cache, SQLite writes to the database before the transaction ends.
         db.pragma_update(None, "cache_size", 1).unwrap();
         let change = db.transaction().unwrap();
         change.execute("UPDATE t SET body = 'lost' || body", ()).unwrap();
@@ -376,12 +379,12 @@ impl Clock for Ahead {
     }
 }
 
-/// Only what changed of a long database is read, and what is no database is what it was.
+/// Of a long database only the changes are read.
 #[tokio::test]
 async fn l27_an_unchanged_database_is_not_read_for_its_log() {
     let world = World::quick().await;
     let (mut a, b) = (world.machine("a"), world.machine("b"));
-    // A minute ahead, so that nothing was written a moment ago.
+    // A minute ahead, so that no file counts as written a moment ago.
     a.env = Env::real().with_clock(Arc::new(Ahead));
     let path = a.mount.at("app.db");
     let mut db = connect(&path, "WAL");
@@ -413,7 +416,7 @@ async fn l27_names_alone_make_no_database() {
         .write("notes-wal", "1")
         .write("notes-shm", "2")
         .write("lonely-journal", "3");
-    // It says what it is, and is none: SQLite does not open it either.
+    // It begins like a database but is none: SQLite does not open it either.
     a.mount.write("broken", [b"SQLite format 3\0".as_slice(), &[9; 4000]].concat()).write("broken-wal", "4");
     a.mount.write("short", "SQLite format 3\0");
     a.push().await.clean();
@@ -440,7 +443,7 @@ async fn l27_a_database_that_is_asked_for_comes_with_its_log() {
     part.pull().await.clean();
     assert_eq!(b.mount.files(), ["app.db", "app.db-wal"]);
     assert_eq!(check(&b.mount.at("app.db")), 1);
-    // In a session, and the other way round.
+    // The same for a fetch in a session, and for a push.
     let c = world.machine("c");
     let store = Store::new(Arc::clone(&c.objects), "test:", Env::real());
     let sync = ContextSync::new(context(), &c.mount.0, c.policy.clone());
@@ -457,7 +460,7 @@ async fn l27_a_database_that_is_asked_for_comes_with_its_log() {
     assert_eq!(check(&d.mount.at("app.db")), 2);
 }
 
-/// A database beside the log of another version of it is a damaged one.
+/// A database beside the log of another version of it would be damaged.
 #[tokio::test]
 async fn l27_a_pull_shows_no_database_beside_the_log_of_another_version() {
     let world = world().await;
@@ -478,9 +481,9 @@ async fn l27_a_pull_shows_no_database_beside_the_log_of_another_version() {
         if !is_closed {
             fill(&mut next, numbers.end..numbers.end + 1);
         }
-        // Whoever closes it last takes the log away.
+        // Closing the last connection removes the log.
         drop(std::mem::replace(&mut db, (!is_closed).then_some(next)));
-        // Something that comes before the database, and something after it.
+        // One file that is pulled before the database, and one after it.
         a.mount.write("app", numbers.end.to_string()).write("zz", vec![numbers.end as u8; 3 << 20]);
         a.push().await.clean();
         let c = world.machine(&format!("c{}", numbers.end));
@@ -528,7 +531,7 @@ async fn l27_the_log_of_a_database_that_can_not_be_put_in_place_stays_away() {
     assert_eq!(ended.report().failed, 2, "{:?}", ended.noted);
     assert_eq!(files()[0], old[0]);
     assert!(files()[1].is_none() || files()[1] == old[1], "{:?}", ended.noted);
-    // The next pull brings both, and nothing of the old one goes up.
+    // The next pull gets both files, and a push sends nothing of the old version.
     b.pull().await.clean();
     assert_eq!(b.push().await.clean().changed, 0);
     assert_eq!(check(&b.mount.at("app.db")), 2);

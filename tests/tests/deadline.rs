@@ -1,4 +1,4 @@
-//! Uploads that have to end in time (spec section 9).
+//! Pushes with a deadline (spec section 9).
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::num::NonZeroU64;
@@ -17,7 +17,7 @@ use transfer_engine::{Action, Error};
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// A world, and a machine whose line takes so many bytes a second and so long for each request.
+/// A world, and a machine that sends `rate` bytes a second, with a latency of `trip` for each request.
 async fn behind(rate: usize, trip: Duration) -> (World, Machine) {
     let world = World::memory().await;
     let mut a = world.machine("a");
@@ -26,7 +26,7 @@ async fn behind(rate: usize, trip: Duration) -> (World, Machine) {
     (world, a)
 }
 
-/// Pushes with a deadline, and expects it to be met.
+/// Pushes with a deadline, and fails if it is missed.
 async fn push_within(machine: &Machine, time: Duration) -> Ended {
     let deadline = Instant::now() + time;
     let mut machine = machine.clone();
@@ -36,7 +36,7 @@ async fn push_within(machine: &Machine, time: Duration) -> Ended {
     ended
 }
 
-/// Returns the paths that were told to be left out.
+/// Returns the paths that were reported as left out.
 fn skipped(ended: &Ended) -> Vec<String> {
     let events = ended.noted.events.iter().filter(|(_, action)| *action == Action::Skip);
     let mut skipped: Vec<String> = events.map(|(path, _)| path.to_string()).collect();
@@ -56,7 +56,7 @@ async fn a_short_deadline_saves_what_is_small_and_recent() {
     for i in 0..50 {
         a.mount.write(format!("small/{i}"), random.bytes(2 * KIB));
     }
-    // Alike in size; three of them fit.
+    // Of equal size; three of them fit.
     for i in 0..8 {
         let name = format!("medium/{i}");
         a.mount.write(&name, random.bytes(400 * KIB)).time(&name, 1_000_000 + (i * 5) % 8, 0);
@@ -89,12 +89,12 @@ async fn a_short_deadline_saves_what_is_small_and_recent() {
         assert!(b.mount.has(format!("small/{i}")));
     }
     assert!(b.mount.has("link") && b.mount.has("empty") && b.mount.has("void"));
-    // Those of the middle, from the newest on.
+    // Of the medium files, the newest ones are pushed.
     let saved: Vec<bool> = [3, 6, 1, 4, 7, 2, 5, 0].map(|i| b.mount.has(format!("medium/{i}"))).into();
     let count = saved.iter().filter(|there| **there).count();
     assert!((1..8).contains(&count) && saved[..count].iter().all(|there| *there), "{saved:?}");
 
-    // Then the rest, and only that.
+    // The next push sends the rest, and nothing else.
     let total = (50 * 2 + 8 * 400) * KIB + 6 * MIB;
     let before = bytes_of_packs(&world).await;
     let again = a.push().await;
@@ -172,7 +172,7 @@ async fn where_the_time_suffices_nothing_is_partial() {
     let b = world.machine("b");
     b.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
-    // Nothing to do is still one request, and archives can be made in any order.
+    // A push with nothing to do still sends one request. With `Archive`, any order of files is allowed.
     assert_eq!(push_within(&a, Duration::from_secs(60)).await.clean().requests, 1);
     let c = world.machine("c").with_policy(r#"{"uploadPolicy": {"uploadMode": "Archive"}}"#);
     c.pull().await.clean();
@@ -183,7 +183,7 @@ async fn where_the_time_suffices_nothing_is_partial() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_ends_a_push_in_time() {
     let hang = || Rule::new(Fault::Delay(Duration::from_secs(1_000_000)));
-    // Each request may be the last that is answered.
+    // The store hangs at each request in turn.
     for nth in 1.. {
         let world = World::memory().await;
         let mut a = world.machine("a");
@@ -213,7 +213,7 @@ async fn a_store_that_hangs_ends_a_push_in_time() {
     }
 }
 
-/// Fits from the request with this number on.
+/// Matches all requests from number `nth` on, counted from 1.
 fn count_from(nth: u64) -> impl Fn(&object_store::path::Path) -> bool + Send + Sync {
     let seen = std::sync::atomic::AtomicU64::new(0);
     move |_| seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 >= nth
@@ -234,7 +234,7 @@ async fn where_nothing_fits_the_error_says_so_and_what_landed_counts_next_time()
     assert_eq!(world.head().await.number, 2);
     let landed = bytes_of_packs(&world).await - 5 * MIB as u64;
     assert!(landed > MIB as u64 / 2, "{landed}");
-    // Bit by bit it gets there.
+    // Each push gets a bit further.
     let mut sent = 0;
     for _ in 0..10 {
         let ended = push_within(&a, Duration::from_secs(100)).await;

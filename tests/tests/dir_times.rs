@@ -1,4 +1,4 @@
-//! Directories have the times that a snapshot gives them, whoever brings it, and however.
+//! Directories get the times of the snapshot, however they are pulled.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeMap;
@@ -13,10 +13,10 @@ use policy_core::TreePath;
 use transfer_engine::{Env, SyncOptions};
 use walkdir::WalkDir;
 
-/// The times of all directories below `root`, and its own.
+/// Returns the times of all directories below `root`, and its own.
 fn times(root: &Path) -> BTreeMap<String, (i64, i64)> {
     let all = WalkDir::new(root).into_iter();
-    // A job of a sync that died in this very process may still be at work there.
+    // Jobs of a sync that died in this process may still work in the staging directory.
     let all = all.filter_entry(|e| !e.file_name().to_string_lossy().starts_with(".ctxsync-stage-"));
     let all = all.map(Result::unwrap).filter(|e| e.file_type().is_dir());
     let times = all.map(|e| {
@@ -31,7 +31,7 @@ fn time(tree: &Tree, path: &str) -> (i64, i64) {
     times(&tree.0)[path]
 }
 
-/// Implied directories in each other, with long and short files; listed ones, of which one is empty.
+/// Implied directories at several depths, with long and short files; and listed ones, one of them empty.
 fn fill(t: &Tree) {
     t.write("p/f", "f").time("p/f", 100, 7).write("p/g", "g").time("p/g", 90, 0);
     t.write("p/q/h", "h").time("p/q/h", 200, 0).link("p/q/link", "h").time("p/q/link", 210, 5);
@@ -67,7 +67,7 @@ async fn directories_have_the_times_of_the_snapshot_and_never_now() {
     a.push().await.clean();
     b.pull().await.clean();
     assert_eq!(times(&b.mount.0), expected());
-    // Nothing is sent for it.
+    // The times are no change to push.
     assert_eq!(b.push().await.clean().snapshot, Some(2));
 
     let restored = world.outside();
@@ -77,7 +77,7 @@ async fn directories_have_the_times_of_the_snapshot_and_never_now() {
     assert_eq!(times(&restored.0), expected());
 }
 
-/// Whatever is added, changed and removed, who follows step by step ends with what a new machine gets.
+/// A machine that pulls each change ends up with the same times as a new one.
 #[tokio::test]
 async fn who_follows_has_the_times_of_who_is_new() {
     let world = World::memory().await;
@@ -122,7 +122,7 @@ async fn a_directory_in_which_nothing_was_changed_keeps_its_time() {
     for (dir, time) in times(&b.mount.0) {
         assert_eq!(time, if dir == "p/q" { (220, 0) } else { (5000, 5) }, "{dir}");
     }
-    // Nor does one that is synced for nothing, or of which a part failed.
+    // A sync with nothing to do keeps it, too.
     b.pull().await.clean();
     b.push().await.clean();
     assert_eq!(time(&b.mount, "p"), (5000, 5));
@@ -145,7 +145,7 @@ async fn what_lies_beside_what_is_asked_for_counts() {
     assert_eq!(time(&c.mount, "p"), (90, 0));
 }
 
-/// At whatever change a download dies, the one that goes on with it leaves the times of one that never died.
+/// A pull may die at any change. The next one sets the same times as if it had not died.
 #[tokio::test]
 async fn p1_a_download_that_died_leaves_the_times_to_the_next() {
     let world = World::memory().await;
@@ -166,7 +166,7 @@ async fn p1_a_download_that_died_leaves_the_times_to_the_next() {
         let (b, _) = dies(&format!("b{lives}"), lives).await;
         b.pull().await.clean();
         let mut found = times(&b.mount.0);
-        // An empty directory that was made and not noted is as good as its user's.
+        // An empty directory whose creation was not recorded counts as a local one.
         found.insert("empty".to_owned(), (510, 0));
         assert_eq!(found, expected(), "after {lives} of {all}");
     }

@@ -1,4 +1,4 @@
-//! Archives that are brought: what is in them comes out, once.
+//! A pull extracts archives, each of them once.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use ctxsync_tests::archive::archive;
@@ -14,7 +14,7 @@ fn extracts(machine: Machine, drop: bool, current: bool, deletes: bool) -> Machi
     ))
 }
 
-/// A world with an archive in its context, and the machine that made it.
+/// A world with an archive in its context, and the machine that pushed it.
 async fn with_archive(path: &str) -> (World, Machine) {
     let world = World::memory().await;
     let maker = world.machine("maker");
@@ -24,7 +24,7 @@ async fn with_archive(path: &str) -> (World, Machine) {
     (world, maker)
 }
 
-/// Returns the context's paths, each with whether it was extracted.
+/// Returns the paths of the context's files.
 async fn paths(world: &World) -> Vec<String> {
     let fresh = world.machine("looker");
     fresh.pull().await.clean();
@@ -46,7 +46,7 @@ async fn it_comes_out_into_a_folder_once_and_only_once() {
     extracted(&a.pull().await, 1);
     assert_eq!(a.mount.files(), ["in/data/one", "in/data/sub/three", "in/data/sub/two", "plain"]);
     assert_eq!(a.mount.read("in/data/sub/three"), "333");
-    // Nothing is done twice, whatever becomes of what came out.
+    // Nothing is extracted twice, whatever happens to the extracted files.
     a.mount.write("in/data/one", "edited").remove("in/data/sub/two");
     extracted(&a.pull().await, 0);
     let pushed = a.push().await;
@@ -79,7 +79,7 @@ async fn an_archive_that_the_context_keeps_is_marked_and_not_brought_again() {
     assert_eq!(b.mount.files(), ["data/one", "data/sub/three", "data/sub/two", "plain"]);
     let pushed = b.push().await;
     assert_eq!((pushed.clean().snapshot, pushed.clean().parent, pushed.clean().pending), (Some(3), None, 0));
-    // Deleting what came out does not bring it back.
+    // Deleted members stay deleted.
     b.mount.remove("data");
     b.push().await.clean();
     assert_eq!(b.pull().await.clean().extracted, 0);
@@ -136,7 +136,7 @@ async fn a_folder_whose_name_is_taken_gets_the_full_name() {
     let maker = world.machine("maker");
     maker.mount.write("a.zip", archive("zip", &FILES)).write("a", "a file");
     maker.push().await.clean();
-    // An archive that stays keeps its name.
+    // An archive that is kept needs its name.
     for (drop, deletes) in [(false, true), (true, false)] {
         let b = extracts(world.machine(&format!("b{drop}")), drop, false, deletes);
         extracted(&b.pull().await, 1);
@@ -215,7 +215,7 @@ async fn a_new_content_is_extracted_anew() {
     extracted(&a.pull().await, 1);
     assert_eq!(a.mount.read("data.zip.extracted/new"), "n");
     a.push().await.clean();
-    // Who made it has it as it is.
+    // A machine without an extract policy has the archive as it is.
     maker.pull().await.clean();
     assert!(maker.mount.has("data.zip"));
 }
@@ -228,7 +228,7 @@ async fn the_only_file_of_a_context_may_be_an_archive() {
     maker.push().await.clean();
     let a = extracts(world.machine("a"), true, false, true);
     extracted(&a.pull().await, 1);
-    // No lost mount, and no guard's business: nobody deleted anything.
+    // The mount is not lost, and no guard holds anything back: no user deleted anything.
     let mut guarded = a.clone();
     guarded.policy.delete_policy.max_delete_percent = Some(10);
     let pushed = guarded.push().await;
@@ -246,7 +246,7 @@ async fn an_archive_that_is_edited_before_it_is_extracted_is_the_users() {
     maker.push().await.clean();
     let a = extracts(world.machine("a"), true, false, true);
     assert_eq!(a.pull().await.report().failed, 1);
-    // Mended here, it is pushed as it is, and extracted by those who get it.
+    // Once it is repaired here, it is pushed as it is, and other machines extract it.
     a.mount.write("data.tar", archive("tar", &FILES));
     extracted(&a.pull().await, 0);
     assert_eq!(a.push().await.clean().changed, 1);
@@ -262,7 +262,8 @@ async fn what_came_out_is_found_again_after_the_state_was_lost() {
     extracted(&a.pull().await, 1);
     a.mount.write("data/one", "edited");
     a.lose_state();
-    // Nobody knows any more what was extracted: it comes out once more, and replaces nothing.
+    // Without the state it is unknown what was extracted: the archive is extracted once more, and replaces
+    // nothing.
     extracted(&a.pull().await, 1);
     assert_eq!((a.mount.read("data/one"), a.mount.read("data.zip/one")), ("edited".into(), "1".into()));
 }
@@ -287,7 +288,7 @@ async fn an_archive_stays_in_the_context_until_all_that_came_out_is_uploaded() {
             let (world, _) = with_archive("in/data.zip").await;
             let mut a = extracts(world.machine("a"), true, current, deletes);
             extracted(&a.pull().await, 1);
-            // The archive is asked for, and what came out of it is not.
+            // `--only` selects the archive, but not its members.
             a.options.only = vec!["in/data.zip".parse().unwrap()];
             assert_eq!(a.push().await.clean().deleted, 0);
             assert_eq!(paths(&world).await, ["in/data.zip", "plain"]);
@@ -297,7 +298,7 @@ async fn an_archive_stays_in_the_context_until_all_that_came_out_is_uploaded() {
                 for _ in 0..2 {
                     let pushed = a.push().await;
                     assert_eq!((pushed.report().failed, pushed.report().deleted), (1, 0), "{pushed:?}");
-                    // Whoever comes now has everything.
+                    // A new machine gets everything.
                     let b = extracts(world.machine("b"), true, false, deletes);
                     extracted(&b.pull().await, 1);
                     let out = b.mount.files().into_iter().find(|path| path.ends_with("/one"));

@@ -1,4 +1,4 @@
-//! Trouble at any change that a pull with archives makes: nothing is lost, and the next sync finishes it.
+//! A failure at any change of a pull with archives: nothing is lost, and the next sync finishes the work.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use transfer_engine::{Env, FileFaults};
 
 const FILES: [(&str, &str); 3] = [("one", "1"), ("sub/two", "22"), ("sub/three", "333")];
 
-/// How archives are extracted, and what is there in the end.
+/// How archives are extracted, and where their members end up.
 struct Case {
     drop: bool,
     current: bool,
     deletes: bool,
-    /// Where each archive comes out: one folder's name is free, the other's is taken.
+    /// The folder of each archive: the first one's name is free, the second one's is taken.
     folders: [(&'static str, &'static str); 2],
 }
 
 impl Case {
-    /// A context with two archives, and a machine that has files of its own.
+    /// A context with two archives, and a machine with local files.
     async fn begin(&self) -> (World, Machine) {
         let world = World::quick().await;
         let maker = world.machine("maker");
@@ -44,7 +44,8 @@ impl Case {
         archive(source.split_once('.').unwrap().1, &FILES)
     }
 
-    /// Expects whatever stands under its own name to be whole, and no archive to be gone that is not out.
+    /// Fails unless every file at its real path is whole, and each archive is extracted as a whole or not at
+    /// all.
     fn check_whole(&self, machine: &Machine, at: &str) {
         let mount = &machine.mount;
         assert_eq!((mount.read("in/mine"), mount.read("b.tar.mine")), ("mine".into(), "mine".into()), "{at}");
@@ -65,7 +66,7 @@ impl Case {
         }
     }
 
-    /// Syncs, and expects to find what would have been without the trouble.
+    /// Syncs, and fails unless the result is the same as without the failure.
     async fn check_end(&self, world: &World, machine: &Machine, at: &str) {
         let synced = machine.sync().await;
         assert!(synced.result.is_ok(), "{at}: {synced:?}");
@@ -105,7 +106,7 @@ async fn pull(machine: &Machine, faults: Arc<dyn FileFaults>) -> Ended {
     machine.pull().await
 }
 
-/// Kills the process before each change, lets each fail, and all from each on.
+/// For each change in turn: kills the process before it, fails it alone, and fails it and all later ones.
 async fn at_any_change(case: &Case) {
     for nth in 0.. {
         let (world, machine) = case.begin().await;
@@ -118,7 +119,7 @@ async fn at_any_change(case: &Case) {
         let at = format!("killed at change {nth}");
         case.check_whole(&machine, &at);
         case.check_end(&world, &machine, &at).await;
-        // What was held up tidies up now, where nothing is any more.
+        // The killed process's threads go on now, when their world is gone.
         drop(world);
         drop(grave);
 

@@ -1,5 +1,5 @@
-//! Every format with all switches, both delete policies, and three sessions: what `docs/extraction.md` says
-//! becomes of an archive and of what is in it.
+//! Every format with all switches, both delete policies, and three sessions: what happens to an archive and
+//! its members, as in `docs/extraction.md`.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::fmt::Write;
@@ -41,7 +41,7 @@ impl Switches {
     }
 }
 
-/// An archive at `in/data.SUFFIX`, and where what is in it comes out.
+/// An archive at `in/data.SUFFIX`, and the directory of its members.
 struct Cell {
     suffix: &'static str,
     members: &'static [(&'static str, &'static str)],
@@ -59,7 +59,7 @@ impl Cell {
         format!("in/data.{}", self.suffix)
     }
 
-    /// What a user does to what came out: edits one file, deletes one and renames one.
+    /// A user works on the members: edits one, deletes one and renames one.
     fn work(&self, mount: &Tree) {
         let at = |name: &str| format!("{}/{name}", self.folder);
         mount.write(at(self.members[0].0), "edited");
@@ -68,7 +68,7 @@ impl Cell {
         }
     }
 
-    /// Says what of the archive is in a mount; whatever else is there is a fault.
+    /// Describes what a mount has of the archive, and fails if it has any other file.
     fn look(&self, mount: &Tree) -> String {
         let mut files = mount.files();
         let mut take =
@@ -86,7 +86,7 @@ impl Cell {
             "members"
         } else if as_worked_on {
             assert!(take(at(self.members[0].0)));
-            // A deletion that the context does not learn of is undone by the next download.
+            // If deletions stay local, the next pull restores the deleted members.
             let again = self.members.iter().skip(1).filter(|(name, _)| take(at(name))).count();
             assert!(again == 0 || again == 2);
             assert!(self.members.len() == 1 || take(at("renamed")));
@@ -104,8 +104,8 @@ impl Cell {
     }
 }
 
-/// Runs three sessions and says what each leaves: in the mount, in the context, in the mount after more
-/// work, and on another machine.
+/// Runs three sessions and describes the results: in the mount, in the context, in the mount after more work,
+/// and on another machine.
 async fn run(suffix: &'static str, switches: Switches) -> [String; 4] {
     let world = World::memory().await;
     let cell = Cell::new(suffix, switches.current);
@@ -140,7 +140,7 @@ async fn run(suffix: &'static str, switches: Switches) -> [String; 4] {
     [first, context, second, third]
 }
 
-/// Returns the table that all formats must come to.
+/// Returns the table of results, which must be the same for all formats.
 async fn table(suffix: &'static str) -> String {
     let mut table = String::from(
         "| extract | deleteSrcFile | extractToCurrentFolder | syncLocalFile | mount after the first session | context after it | mount after the second | another machine |\n|---|---|---|---|---|---|---|---|\n",

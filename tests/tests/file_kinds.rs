@@ -1,4 +1,4 @@
-//! A path that was a file becomes a directory, and the other way round (faults L4).
+//! A file becomes a directory, or the other way round (faults L4).
 
 use ctxsync_tests::compare::{assert_same, assert_same_but_times, list, paths};
 use ctxsync_tests::faults::Fails;
@@ -9,7 +9,7 @@ use transfer_engine::Env;
 
 type Change = fn(&Tree);
 
-/// Lets one machine make a change, and expects the other to follow.
+/// One machine makes a change. Fails unless the other one follows.
 async fn follows(before: Change, change: Change) {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
@@ -118,8 +118,7 @@ async fn emptied_and_renamed_directories_follow() {
     }
 }
 
-/// What stands in the way of a change of kind is no second version of anything: its cause is named, and the next pull
-/// goes on.
+/// An obstacle to a change of kind is not a conflict: the cause is reported, and the next pull goes on.
 #[tokio::test]
 async fn l4_a_failed_removal_is_no_conflict() {
     let file: Change = |t| drop(t.write("x", "file").at(""));
@@ -158,7 +157,8 @@ async fn l4_a_failed_removal_is_no_conflict() {
     }
 }
 
-/// A directory that can't be removed is tried again, and is not its user's meanwhile.
+/// The removal of a directory that failed is tried again. Until then the directory does not count as a local
+/// one.
 #[tokio::test]
 async fn l4_an_emptied_directory_that_cannot_be_removed_goes_later() {
     let (_world, a, mut b) =
@@ -174,7 +174,8 @@ async fn l4_an_emptied_directory_that_cannot_be_removed_goes_later() {
     assert_same(&a.mount.0, &b.mount.0);
 }
 
-/// Changes one machine each way, syncs in both orders, and returns what both come to.
+/// Makes one change on each machine, syncs in all orders, and fails unless both end up with the expected
+/// contents.
 async fn clash(before: Change, left: Change, right: Change, expect: &[&str]) {
     for order in 0..4 {
         let world = World::memory().await;
@@ -199,7 +200,7 @@ async fn clash(before: Change, left: Change, right: Change, expect: &[&str]) {
     }
 }
 
-/// Returns what the files hold, sorted: names of copies depend on who lost.
+/// Returns the sorted contents of all files: names of copies depend on which side lost.
 fn contents(machine: &Machine) -> Vec<String> {
     let tree = &machine.mount;
     let files = paths(&tree.0).into_iter().filter(|p| tree.at(p).is_file());
@@ -213,7 +214,7 @@ async fn l4_a_file_against_a_directory_keeps_both() {
     let file: Change = |t| drop(t.write("x", "file").at(""));
     let dir: Change = |t| drop(t.write("x/y", "y").write("x/z/w", "w").at(""));
     clash(|_| (), file, dir, &["file", "w", "x", "y"]).await;
-    // Edited on one side, made a directory on the other.
+    // Edited on one side, replaced by a directory on the other.
     let before: Change = |t| drop(t.write("x", "base").at(""));
     let edit: Change = |t| drop(t.write("x", "edited").at(""));
     let to_dir: Change = |t| drop(t.remove("x").write("x/y", "y").at(""));

@@ -4,7 +4,7 @@ use ctxsync_tests::busy::push_while;
 use ctxsync_tests::machine::{Machine, World};
 use ctxsync_tests::tree::Tree;
 
-/// Makes what looks like a repository.
+/// Creates what looks like a repository.
 fn fill(tree: &Tree) {
     tree.write("r.git/HEAD", "ref: refs/heads/main\n").write("r.git/refs/heads/main", "1");
     tree.write("r.git/objects/pack/a.pack", "1").write("r.git/objects/ab/c", "1").write("file", "1");
@@ -51,19 +51,19 @@ async fn l28_lock_files_travel_only_where_nothing_works_any_more() {
     for path in ["r.git/index.lock", "r.git/refs/heads/topic", "r.git/objects/pack/tmp_pack_x"] {
         assert!(!there(&fresh, path), "{path}");
     }
-    // A release stores what is there.
+    // A release pushes lock files, too.
     machine.options.at_rest = true;
     machine.push().await.clean();
     fresh.pull().await.clean();
     assert_eq!(fresh.mount.read("r.git/index.lock"), "lock");
     assert!(there(&fresh, "r.git/refs/heads/topic/x.lock"));
-    // What is left out is no deletion, and no change.
+    // A lock file that is left out is neither a deletion nor a change.
     machine.options.at_rest = false;
     machine.mount.write("r.git/index.lock", "another").write("file", "2");
     machine.push().await.clean();
     fresh.pull().await.clean();
     assert_eq!((fresh.mount.read("r.git/index.lock"), fresh.mount.read("file")), ("lock".into(), "2".into()));
-    // What is not there any more is.
+    // A lock file that no longer exists is a deletion.
     machine.mount.remove("r.git/index.lock");
     machine.push().await.clean();
     fresh.pull().await.clean();

@@ -1,4 +1,4 @@
-//! docs/guide.md shows what its examples are, and what they really print.
+//! docs/guide.md shows the code of its examples, and what they really print.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use ctxsync_tests::guide;
 use policy_core::SyncPolicy;
 use regex::Regex;
 
-/// Every example, by its file in `docs/examples`.
+/// Every example: its file in `docs/examples` and its program.
 const PROGRAMS: [(&str, &str); 8] = [
     ("policy_parts.rs", env!("CARGO_BIN_EXE_guide-policy-parts")),
     ("policies.rs", env!("CARGO_BIN_EXE_guide-policies")),
@@ -23,7 +23,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 
 const EXAMPLES: &str = "docs/examples/";
 
-/// Returns what an example prints, with what differs from run to run in angle brackets.
+/// Returns what an example prints, with placeholders for what differs from run to run.
 fn output(program: &str) -> String {
     let ended = Command::new(program).output().unwrap();
     let err = String::from_utf8_lossy(&ended.stderr);
@@ -46,7 +46,7 @@ fn every_rust_block_is_a_region_of_its_example() {
 
 #[test]
 fn every_output_is_what_the_example_prints() {
-    // All are run, also those of which no output is shown.
+    // Examples without an output in the guide are run, too.
     let outputs: BTreeMap<&str, String> =
         PROGRAMS.iter().map(|(file, program)| (*file, output(program))).collect();
     guide::check("text", |block| {
@@ -70,7 +70,7 @@ fn every_json_block_is_a_policy() {
     });
 }
 
-/// The guide shows nothing that no test looks at, and beside each block of Python what it is here.
+/// Every block of the guide is tested, and every Python block is followed by its Rust counterpart.
 #[test]
 fn every_block_is_tested_and_has_its_counterpart() {
     let blocks = guide::blocks();

@@ -1,4 +1,5 @@
-//! Few open files are enough (faults P8). Alone in its process, whose limit it lowers.
+//! A push needs few open files (faults P8). The only test in its process, because it lowers the process's
+//! limit.
 
 use ctxsync_tests::machine::World;
 use ctxsync_tests::random::Random;
@@ -7,7 +8,7 @@ use ctxsync_tests::random::Random;
 async fn p8_a_wide_tree_needs_few_handles() {
     let world = World::memory().await;
     let a = world.machine("a");
-    // A slow begin, so that whoever lists ahead gets far.
+    // The first files take long to push, so that the scan gets far ahead.
     let mut random = Random::new(3);
     for i in 0..10 {
         a.mount.write(format!("0-begin/{i}"), random.bytes(4 << 20));

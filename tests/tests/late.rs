@@ -1,4 +1,4 @@
-//! Commits that landed so late that what they refer to may have been collected before.
+//! Commits that land so late that their packs may already have been collected.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeSet;
@@ -18,14 +18,14 @@ use storage_backends::layer::{Fault, Faulty, Operation, Recording, Rule};
 use transfer_engine::format::PackId;
 use transfer_engine::{ContextService, Env, WriteOptions};
 
-/// The grace period of the worlds that tests make.
+/// The grace period of test stores, in seconds.
 const GRACE: i64 = 86_400;
 
 async fn world(clock: &HandClock) -> World {
     World::over(Clocked::new(Arc::new(InMemory::new()), clock)).await
 }
 
-/// A store on which the next commit takes longer than the grace period, and its writer dies after it.
+/// A store on which the next commit takes longer than the grace period. Its writer dies after it.
 fn asleep(world: &World, clock: &HandClock) -> Arc<dyn ObjectStore> {
     let (clock, once) = (clock.clone(), AtomicBool::new(true));
     let sleepy = BeforePut::new(Arc::clone(&world.objects), move |key| {
@@ -39,7 +39,7 @@ fn asleep(world: &World, clock: &HandClock) -> Arc<dyn ObjectStore> {
     Arc::new(faulty)
 }
 
-/// Fills a machine with so much that its tree's segments are in packs.
+/// Writes so many files that the segments of the tree are in packs.
 fn fill(machine: &Machine) {
     let mut random = Random::new(3);
     for i in 0..3000 {
@@ -48,13 +48,14 @@ fn fill(machine: &Machine) {
     machine.mount.write("long", random.bytes(3 << 20));
 }
 
-/// Returns the packs of the head that were late: those that its own commit brought.
+/// Returns the head's late packs: those that were pushed for its own commit.
 async fn late_packs(world: &World) -> BTreeSet<PackId> {
     let head = world.head().await;
     head.packs.iter().filter(|p| p.land_by.is_some()).map(|p| p.id).collect()
 }
 
-/// Expects that the head refers to none of these packs, and that it is whole without them.
+/// Fails if the head refers to any of these packs. Deletes them, so that a later pull shows that the head is
+/// whole.
 async fn is_free_of(world: &World, late: &BTreeSet<PackId>) {
     let head = world.head().await;
     assert!(head.packs.iter().all(|p| !late.contains(&p.id)), "{:?}", head.packs);
@@ -76,7 +77,7 @@ async fn w13_a_push_copies_what_its_parent_has_in_late_packs() {
     a.push().await.error();
     let late = late_packs(&world).await;
     assert!(!late.is_empty() && world.head().await.number == 3);
-    // Another machine that has none of it adds one file.
+    // Another machine with nothing of that adds a file.
     b.mount.write("other", "2");
     assert_eq!(b.push().await.report().added, 1);
     assert_eq!(world.head().await.number, 4);
@@ -136,8 +137,8 @@ async fn w13_who_was_late_and_hears_of_it_sends_everything_again() {
     assert_same_but_times(&c.mount.0, &a.mount.0);
 }
 
-/// Pushes one file to a store whose answers tell a time that is so far ahead, and returns what that asked of
-/// packs, and the times by which the head's packs had to land.
+/// Pushes one file to a store whose answers have a time `ahead` seconds after the clock's. Returns the
+/// requests for packs, and the times by which the head's packs had to land.
 async fn push_where_answers_tell(clock: &HandClock, ahead: i64) -> (Vec<Operation>, Vec<i64>) {
     let world = World::over(Clocked::answering(Arc::new(InMemory::new()), clock, ahead)).await;
     let mut machine = world.machine("a");
@@ -201,7 +202,8 @@ async fn a_commit_takes_two_puts_where_answers_tell_the_time_and_the_next_sync_o
         machine.objects = Arc::new(recording.clone());
         machine.mount.write("file", "other content");
         machine.push().await.clean();
-        // Beside the commit it is asked whether the store is still the same, and has what the head refers to.
+        // After the commit two more requests check that the store is the same and has the head's packs. They
+        // are left out.
         let mut requests = recording.requests();
         let commit = requests.iter().rposition(|r| r.operation == Operation::Put).unwrap();
         let beside =

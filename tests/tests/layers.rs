@@ -1,17 +1,18 @@
-//! The modules of the libraries form layers, and ARCHITECTURE.md draws them: no arrow runs up, and none in a circle.
+//! The modules of the libraries form layers, as ARCHITECTURE.md lists them: no module uses a higher layer,
+//! and none is on a cycle.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Which module uses which, each by its name.
+/// Which modules each module uses, by name.
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns the names of the modules of a directory, files and directories.
+/// Returns the names of the modules in a directory: its files and subdirectories.
 fn modules(dir: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
     let names = entries.filter_map(|entry| {
@@ -24,8 +25,8 @@ fn modules(dir: &Path) -> BTreeSet<String> {
     names.filter(|name| !matches!(name.as_str(), "lib" | "main" | "mod" | "tests")).collect()
 }
 
-/// Returns the code of a module, all its files together, without comments and tests. A file in a directory of its own
-/// reaches its neighbours with one `super` more, which is taken away.
+/// Returns the code of a module and its submodules, without comments and tests. A file in a subdirectory
+/// needs one more `super` for its neighbours, which is removed.
 fn code(dir: &Path, module: &str) -> String {
     let file = dir.join(format!("{module}.rs"));
     if file.is_file() {
@@ -45,7 +46,7 @@ fn without_tests(code: &str) -> String {
     code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the names that follow `from` in some code: `from::name`, or several in braces.
+/// Returns the names that follow `from` in the code: `from::name`, or several in braces.
 fn names_after(code: &str, from: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let name = |text: &str| text.chars().take_while(|c| is_name(*c)).collect::<String>();
@@ -74,7 +75,7 @@ fn names_after(code: &str, from: &str) -> BTreeSet<String> {
     names
 }
 
-/// Returns which of a directory's modules uses which other one, by `from`.
+/// Returns which modules of a directory each of them uses, with paths that begin with `from`.
 fn uses(dir: &Path, from: &str) -> Uses {
     let all = modules(dir);
     let used = |module: &String| {
@@ -84,8 +85,8 @@ fn uses(dir: &Path, from: &str) -> Uses {
     all.iter().map(|module| (module.clone(), used(module))).collect()
 }
 
-/// Returns the modules that are left when those that use nothing of the rest are taken away again and again: those
-/// on a circle, and whoever uses them.
+/// Returns the modules on a cycle and those that use them: what is left after repeatedly removing all modules
+/// that use none of the others.
 fn circular(uses: &Uses) -> BTreeSet<&String> {
     let mut left: BTreeSet<&String> = uses.keys().collect();
     loop {
@@ -98,12 +99,12 @@ fn circular(uses: &Uses) -> BTreeSet<&String> {
     }
 }
 
-/// Returns the layers that ARCHITECTURE.md lists, from the top down.
+/// Returns the layers that ARCHITECTURE.md lists, from the highest down.
 fn layers() -> Vec<BTreeSet<String>> {
     let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
     let table = text.split("<!-- layers -->").nth(1).unwrap();
     let rows = table.lines().filter(|line| line.starts_with("| `"));
-    // Names stand between backquotes, in the first column.
+    // The names are in backquotes, in the first column.
     let first = rows.map(|row| row.split('|').nth(1).unwrap_or_default());
     first.map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()).collect()
 }

@@ -1,6 +1,8 @@
-//! Git repositories that are written while they are pushed (fault L28): what the context holds passes `git fsck`.
+//! Git repositories that are written while they are pushed (fault L28): what the context has passes `git
+//! fsck`.
 //!
-//! `CTXSYNC_CHECKPOINTS=300` makes so many snapshots of a repository that commits and repacks all the time.
+//! `CTXSYNC_CHECKPOINTS=300` sets how many snapshots are made of a repository that keeps committing and
+//! repacking.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::path::{Path, PathBuf};
@@ -30,14 +32,15 @@ fn must(dir: &Path, args: &[&str]) -> String {
     said
 }
 
-/// A shell's loop that goes on until it is dropped. It is a process of its own: what forks here would for a moment hold
-/// the locks of this one.
+/// A shell loop that runs until it is dropped. It is a process of its own, because a child forked from this
+/// one would hold this one's locks for a moment.
 struct Loop(Child, PathBuf);
 
 impl Loop {
     fn start(dir: &Path, name: &str, body: &str) -> Self {
         let end = dir.with_file_name(format!("{name}.end"));
-        // A test that is killed makes no such file.
+        // If the test is killed, the file never appears, so the loop also checks that the process still
+        // exists.
         let going_on = format!("[ ! -e '{}' ] && kill -0 {}", end.display(), std::process::id());
         let script = format!("n=0; while {going_on}; do n=$((n+1)); {body}; done");
         let shell =

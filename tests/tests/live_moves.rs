@@ -1,5 +1,5 @@
-//! Trees that change while they are pushed (fault L26): what was there throughout is never taken for deleted, and
-//! what did not come to rest is marked.
+//! Trees that change while they are pushed (fault L26): what existed all the time does not count as deleted,
+//! and a snapshot of what did not come to rest is marked.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use ctxsync_tests::compare::{Content, assert_same, differences, list, without_ti
 use ctxsync_tests::machine::{Machine, World};
 use ctxsync_tests::tree::Tree;
 
-/// Returns the contents of all files that the context holds, and where they are.
+/// Returns the contents and paths of all files in the context.
 async fn held(world: &World) -> BTreeSet<(String, String)> {
     let fresh = world.machine("fresh");
     fresh.pull().await.report();
@@ -30,7 +30,7 @@ fn rename(tree: &Path, from: &str, to: &str) {
     std::fs::rename(tree.join(from), tree.join(to)).unwrap();
 }
 
-/// What moves, and where to.
+/// Renames, each from a path to another one.
 const MOVES: &[(&str, &str)] = &[
     ("d6/p", "d1/p"),
     ("d1/q", "d6/q"),
@@ -93,7 +93,7 @@ async fn l26_deletions_wait_where_a_tree_does_not_come_to_rest() {
     machine.push().await.clean();
     machine.mount.write("d3/new", "new").remove("d4/f");
     let tree = machine.mount.0.clone();
-    // It is there at one of two places whenever somebody looks, and is moved away from wherever that is.
+    // `p` is always at one of two places. Each time the engine asks, it is renamed to the other one.
     let ended = push_while(&machine, move |_| {
         let (a, b) = (tree.join("d1/p"), tree.join("d6/p"));
         if a.exists() {
@@ -109,7 +109,7 @@ async fn l26_deletions_wait_where_a_tree_does_not_come_to_rest() {
     let after = held(&world).await;
     let contents: BTreeSet<&str> = after.iter().map(|(content, _)| content.as_str()).collect();
     assert!(contents.contains("moves down") && contents.contains("moves too"), "{after:?}");
-    // Where nothing moved, a deletion is one.
+    // A deletion where nothing moves is a deletion.
     assert!(contents.contains("new") && !contents.contains("d4"), "{after:?}");
     assert_eq!(report.held_back, report.in_doubt, "{ended:?}");
     if report.held_back > 0 {
@@ -150,11 +150,11 @@ async fn l26_two_files_that_are_written_in_turn_are_of_one_moment_or_the_snapsho
         let of = |path: &str| held.iter().find(|(_, at)| at == path).map(|(content, _)| content.clone());
         assert_eq!(of("a"), of("z"), "{moment}");
     }
-    // Never at rest.
+    // A mount that never comes to rest.
     machine.mount.write("new", "and on");
     let tree = machine.mount.0.clone();
     let ended = push_while(&machine, move |asked| {
-        // Not each time: what changes whenever it is read is left out.
+        // Only sometimes: a file that changes at every read would be left out.
         for name in ["a", "z"].iter().filter(|_| asked.is_multiple_of(4)) {
             std::fs::write(tree.join(name), format!("{:04}", asked + 100)).unwrap();
         }

@@ -57,7 +57,7 @@ async fn l10_fifos_and_sockets_are_warned_of_and_never_opened() {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
     a.mount.write("file", "f").dir("run");
-    // Opening a FIFO for reading would wait for a writer, for ever.
+    // Opening a FIFO for reading would wait for a writer.
     rustix::fs::mknodat(CWD, a.mount.at("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     let _listener = UnixListener::bind(a.mount.at("run/socket")).unwrap();
     for _ in 0..2 {
@@ -78,7 +78,7 @@ async fn l10_fifos_and_sockets_are_warned_of_and_never_opened() {
     b.pull().await.clean();
     assert_eq!(b.mount.read("file"), "f");
     assert!(!b.mount.has("fifo") && !b.mount.has("run/socket"));
-    // One that takes the place of a file that was synced is neither its deletion nor overwritten.
+    // A FIFO in the place of a synced file is not a deletion, and is not overwritten.
     a.mount.remove("file");
     rustix::fs::mknodat(CWD, a.mount.at("file"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     assert_eq!(a.push().await.report().deleted, 0);
@@ -112,7 +112,7 @@ async fn l10_what_stands_where_the_context_has_a_file_is_incomplete() {
     let (a, b) = (world.machine("a"), world.machine("b"));
     a.mount.write("file", "f").write("dir/deep", "d");
     a.push().await.clean();
-    // It never had the file, so that its base says nothing of it.
+    // The second machine has never had the file, so its base does not list it.
     let make = |name: &str| {
         rustix::fs::mknodat(CWD, b.mount.at(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     };
@@ -172,7 +172,7 @@ async fn l21_an_edit_of_the_same_size_right_after_a_sync_is_seen() {
     b.pull().await.clean();
     for round in 1..30 {
         let content = format!("{round:04}");
-        // The same size, at once, and by turns with the time set back to what it was.
+        // Content of the same size right after the push, and in every other round with the old timestamp.
         let stat = a.mount.at("f").metadata().unwrap();
         a.mount.write("f", &content);
         if round % 2 == 0 {
@@ -181,7 +181,7 @@ async fn l21_an_edit_of_the_same_size_right_after_a_sync_is_seen() {
         assert_eq!(a.push().await.clean().changed, 1, "{round}");
         b.pull().await.clean();
         assert_eq!(b.mount.read("f"), content);
-        // The other machine as well, right after its pull.
+        // The same on the other machine, right after its pull.
         let content = format!("b{round:03}");
         b.mount.write("f", &content);
         assert_eq!(b.push().await.clean().changed, 1, "{round}");
@@ -197,8 +197,8 @@ async fn l21_an_edit_that_no_stat_shows_is_seen() {
     a.mount.write("f", "0000").write("clock", "");
     a.push().await.clean();
     for round in 1..40 {
-        // Edited once more as soon as it was read, to the same size and time: where the file system's clock
-        // has not ticked since, its stat is what it was.
+        // Edited again as soon as it was read, to the same size and timestamp. If the file system's clock has
+        // not ticked since, its stat is unchanged.
         let (tree, done) = (a.mount.clone(), AtomicBool::new(false));
         a.objects = BeforePut::new(Arc::clone(&world.objects), move |key| {
             if key.as_ref().starts_with("packs") && !done.swap(true, Ordering::SeqCst) {
@@ -238,7 +238,7 @@ async fn l21_a_file_of_this_very_moment_is_read_again() {
         Env::real()
             .with_clock(Arc::new(Stopped(Timestamp { secs, nanos: nanos.rem_euclid(1_000_000_000) as u32 })))
     };
-    // Within the grain of a file system's clock nobody knows; after it, the stat speaks for the content.
+    // Within the resolution of the file system's clock a stat proves nothing. Later it does.
     a.env = after(1_000_000);
     a.push().await.clean();
     assert_eq!(a.push().await.clean().bytes_read, 7);
@@ -262,7 +262,7 @@ async fn l24_names_like_our_own_are_a_users_files() {
     assert_same(&a.mount.0, &b.mount.0);
 }
 
-/// What an interrupted sync moved aside is kept, whatever it is called and whatever names are taken.
+/// A file that an interrupted sync moved aside is kept, whatever its name, and even if that name is taken.
 #[tokio::test]
 async fn l24_a_file_that_was_moved_aside_is_kept_also_where_its_name_is_taken() {
     use std::os::unix::ffi::OsStrExt;
@@ -289,7 +289,8 @@ async fn l24_a_file_that_was_moved_aside_is_kept_also_where_its_name_is_taken() 
     assert!(b.mount.has("ctxsync-recovered-x") && b.mount.has("ctxsync-recovered-x-3"));
 }
 
-/// A mount inside a directory that is synced as well: what a killed pull left in the inner one is nobody's.
+/// A mount inside another synced directory: the staging that a killed pull left in the inner one is not
+/// pushed.
 #[tokio::test]
 async fn p1_staging_is_passed_over_at_any_depth() {
     let world = World::memory().await;
@@ -303,12 +304,12 @@ async fn p1_staging_is_passed_over_at_any_depth() {
     let fresh = world.machine("fresh");
     fresh.pull().await.clean();
     assert_eq!(paths(&fresh.mount.0), ["sub", "sub/deep", "sub/deep/g", "sub/f"]);
-    // The next sync of the inner one clears it.
+    // The next sync of the inner mount removes it.
     inner.push().await.clean();
     assert!(!outer.mount.has(left));
 }
 
-/// What git and others that go by its rules see of a sync: nothing.
+/// Git, and tools that follow its ignore files, see nothing of a sync.
 #[tokio::test]
 async fn staging_hides_itself_from_git() {
     let (_world, a, mut b) =
@@ -329,7 +330,7 @@ async fn staging_hides_itself_from_git() {
     assert_same(&a.mount.0, &b.mount.0);
 }
 
-/// The cause is named, and what can't work by itself is not promised to be tried again.
+/// The cause is reported. What needs the user's help is not promised to be tried again.
 #[tokio::test]
 async fn p5_p10_why_a_path_was_not_brought_is_said() {
     let cases = [
@@ -381,7 +382,7 @@ async fn p5_p6_p7_a_failing_disk_stops_a_pull_and_leaves_nothing_half_done() {
                 "{operation} {path}"
             );
         }
-        // A push in between sends nothing that is ours.
+        // A push in between sends none of the sync's own files.
         b.env = Env::real();
         let pushed = b.push().await;
         assert_eq!(
@@ -395,7 +396,8 @@ async fn p5_p6_p7_a_failing_disk_stops_a_pull_and_leaves_nothing_half_done() {
     }
 }
 
-/// A flush that failed once may say next time that all is well: what was written for it does not count.
+/// A flush may succeed after a failed one although data is lost. So data that was written before the failure
+/// does not count.
 #[tokio::test]
 async fn p7_nothing_is_gone_on_with_after_a_failed_flush() {
     let world = World::memory().await;
@@ -411,7 +413,7 @@ async fn p7_nothing_is_gone_on_with_after_a_failed_flush() {
     assert_same(&a.mount.0, &b.mount.0);
 }
 
-/// An edit in the moment in which a pull changes a file's mode, hidden by the time that the pull sets.
+/// An edit at the moment when a pull changes a file's mode is not hidden by the timestamp that the pull sets.
 #[tokio::test]
 async fn l21_an_edit_while_a_mode_is_changed_is_seen() {
     let (_world, a, mut b) = changed(
@@ -449,8 +451,9 @@ impl Spawn for Appending {
     }
 }
 
-/// A log that is written to all the time is in every snapshot, as it was when it was opened; the next push brings the
-/// rest. So it is for one that is read at once, for one in steps, and for one that becomes long when it is to be read.
+/// A log that is always written to is in every snapshot, with the length that it had when it was opened. The
+/// next push adds the rest. That holds for a file that is read at once, for one that is read in steps, and
+/// for one that becomes long meanwhile.
 #[tokio::test]
 async fn l2_l29_an_endless_appender_holds_nothing_up_and_is_saved() {
     for len in [0, 1000, (4 << 20) - 50, 6 << 20] {
@@ -481,7 +484,7 @@ async fn l2_l29_an_endless_appender_holds_nothing_up_and_is_saved() {
     }
 }
 
-/// Runs jobs on tokio's threads, and writes the beginning of a file anew before each.
+/// Runs jobs on tokio's threads, and overwrites the beginning of a file before each.
 struct Rewriting(PathBuf, AtomicU64);
 
 impl Spawn for Rewriting {
@@ -497,7 +500,7 @@ impl Spawn for Rewriting {
     }
 }
 
-/// What was sent for a file that then could not be saved is used by the next push.
+/// Chunks that were sent for a file that then failed are used by the next push.
 #[tokio::test]
 async fn l29_what_was_sent_for_a_file_that_failed_is_not_sent_again() {
     let world = World::memory().await;

@@ -1,4 +1,4 @@
-//! A mount, a state or a context that is not what it was: nothing is deleted because of it.
+//! A mount, a state or a context that was lost or replaced: nothing is deleted because of it.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::sync::Arc;
@@ -73,7 +73,7 @@ async fn d2_a_flag_lets_the_deletions_of_an_emptied_mount_through() {
     }
 }
 
-/// A context in which nothing is left is no order to delete everything here, with or without white lists.
+/// An empty context does not delete everything here, with or without white lists.
 #[tokio::test]
 async fn d6_a_head_that_is_suddenly_empty_deletes_nothing() {
     for policy in ["{}", r#"{"bwList": {"whiteLists": [{"path": "d1"}, {"path": "d2"}]}}"#] {
@@ -92,7 +92,7 @@ async fn d6_a_head_that_is_suddenly_empty_deletes_nothing() {
             assert_eq!((held.report().held_back, held.report().deleted), (count, 0), "{:?}", held.noted);
             assert!(held.warned("treating it as lost"), "{:?}", held.noted);
             assert!(b.mount.has("d1/f1"));
-            // Nor is anything brought back there that was deleted.
+            // A push does not restore the deleted files in the context either.
             assert_eq!(b.push().await.report().added, 0);
         }
         b.options.dry_run = true;
@@ -104,7 +104,8 @@ async fn d6_a_head_that_is_suddenly_empty_deletes_nothing() {
     }
 }
 
-/// Everything changed is no deletion: it is saved, and the history has what was there before.
+/// If everything has changed, nothing is deleted: the changes are pushed, and the history has the old
+/// versions.
 #[tokio::test]
 async fn d5_everything_changed_is_saved_beside_what_was() {
     let (world, a, b) = two(6).await;
@@ -117,7 +118,7 @@ async fn d5_everything_changed_is_saved_beside_what_was() {
     assert_same(&a.mount.0, &b.mount.0);
 }
 
-/// D4: a link that leads nowhere is no mount, and one to an empty directory is a mount of its own.
+/// D4: a dangling link is no mount, and a link to an empty directory is a new mount.
 #[tokio::test]
 async fn d4_a_mount_that_is_a_link_deletes_nothing() {
     let (world, _, b) = two(3).await;
@@ -155,7 +156,7 @@ async fn d3_more_deletions_than_the_guard_allows_are_held_back_in_both_direction
     let held = a.pull().await;
     assert_eq!((held.report().held_back, held.report().deleted), (3, 0), "{:?}", held.noted);
     assert!(a.mount.has("d1/f1"));
-    // What is held back here is not brought back there.
+    // A deletion that is held back here is not undone in the context.
     assert_eq!(a.push().await.report().snapshot, Some(3));
     a.options.max_delete = Some(MaxDelete::Count(3));
     assert_eq!(a.pull().await.clean().deleted, 3);
@@ -181,7 +182,7 @@ async fn local_deletions_stay_local_without_sync_local_file() {
     b.mount.remove("d1/f1").write("d1/f4", "changed");
     let pushed = b.push().await;
     assert_eq!((pushed.clean().deleted, pushed.clean().changed), (0, 1));
-    // With an unchanged head as well, it comes again.
+    // The file is restored, even if the head has not changed.
     for _ in 0..2 {
         b.pull().await.clean();
         assert_eq!(b.mount.read("d1/f1"), "content 1");
@@ -189,7 +190,7 @@ async fn local_deletions_stay_local_without_sync_local_file() {
     }
     a.pull().await.clean();
     assert_eq!(a.mount.read("d1/f1"), "content 1");
-    // Deletions in the context still come.
+    // Deletions in the context are still applied here.
     b.pull().await.clean();
     a.mount.remove("d2");
     a.push().await.clean();
@@ -205,7 +206,7 @@ async fn p15_lost_state_deletes_nothing_on_either_side() {
     b.mount.remove("d2/f2").write("mine", "b");
     b.lose_state();
     let ended = b.push().await;
-    // Nobody can tell any more who changed what: the two versions of one file are a conflict.
+    // Without the state it is unknown which side changed a file, so two versions are a conflict.
     assert_eq!((ended.report().deleted, ended.report().conflicts), (0, 1));
     b.pull().await.clean();
     assert!(b.mount.has("d2/f2") && b.mount.has("d0/f0") && b.mount.has("mine"));
@@ -347,7 +348,7 @@ async fn s14_another_store_without_the_context_is_refused_as_well() {
     let other = World::memory().await;
     b.objects = Arc::clone(&other.objects);
     assert!(matches!(b.pull().await.error(), Error::NoContext { .. } | Error::OtherStore { .. }));
-    // Whatever a push makes of it, others must be able to use what it wrote.
+    // If the push succeeds, others must be able to use what it wrote.
     if b.push().await.result.is_ok() {
         let c = other.machine("c");
         c.pull().await.clean();
@@ -368,7 +369,7 @@ async fn n17_a_store_that_is_gone_is_no_empty_context() {
     assert!(b.mount.has("d1/f1"));
 }
 
-/// What was held back is still held back at the next upload, and said so.
+/// A deletion that is held back is still held back at the next push, and reported again.
 #[tokio::test]
 async fn d2_what_is_held_back_is_not_forgotten() {
     let (world, a, mut b) = two(6).await;

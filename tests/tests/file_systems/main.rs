@@ -11,7 +11,7 @@ use ctxsync_tests::machine::{Ended, Machine, World};
 use ctxsync_tests::mounts::{bind, may_mount, small_tmpfs, tmpfs, unmount};
 use transfer_engine::Env;
 
-/// Expects a push or pull to have withheld so many paths and to have named the place, and nothing else.
+/// Fails unless a push or pull withheld this many paths, deleted nothing, and named the file system's path.
 #[track_caller]
 fn withheld(ended: &Ended, paths: u64, place: &str) {
     let report = ended.report();
@@ -19,21 +19,21 @@ fn withheld(ended: &Ended, paths: u64, place: &str) {
     assert!(ended.warned(&format!("`{place}`")), "{:?}", ended.noted);
 }
 
-/// Expects a push to have withheld so many paths, and to have deleted others.
+/// Fails unless a push withheld this many paths, and deleted this many others.
 #[track_caller]
 fn withheld_but(ended: &Ended, paths: u64, deleted: u64) {
     let report = ended.report();
     assert_eq!((report.unmounted, report.deleted, report.failed), (paths, deleted, 0), "{:?}", ended.noted);
 }
 
-/// Expects nothing to be left to withhold.
+/// Fails if anything is withheld.
 #[track_caller]
 fn all_there(ended: &Ended) {
     assert_eq!(ended.clean().unmounted, 0, "{:?}", ended.noted);
 }
 
-/// A world with a machine whose mount has a directory `data` on another file system, with two files in it, which
-/// another machine has as a plain directory.
+/// A world with two machines that agree on a directory `data`. On the first one it is another file system,
+/// with two files; on the second one it is a plain directory.
 struct Mounted {
     world: World,
     a: Machine,
@@ -42,7 +42,7 @@ struct Mounted {
 }
 
 impl Mounted {
-    /// `bound`: it is on the device of the mount all the same.
+    /// `bound` means a bind mount, which has the same device as the mount.
     async fn new(bound: bool) -> Self {
         let world = World::memory().await;
         let (a, b) = (world.machine("a"), world.machine("b"));
@@ -85,12 +85,12 @@ async fn d7_what_was_on_an_unmounted_file_system_is_withheld_on_both_sides() {
             withheld(&a.push().await, 2, "data");
             assert_eq!(all.world.head().await.number, 2);
         }
-        // Not its deletions alone: nothing of the context comes into the place that it had.
+        // Not only deletions are withheld: nothing of the context is written into the empty mount point.
         b.mount.write("data/f", "changed").write("data/new", "n").remove("data/sub/g").write("more", "m");
         b.push().await.clean();
         withheld(&a.pull().await, 2, "data");
         assert_eq!(paths(&a.mount.0), ["data", "keep", "more"]);
-        // What is new here is saved.
+        // A new file there is pushed.
         a.mount.write("data/here", "h").write("keep", "changed");
         let ended = a.push().await;
         withheld(&ended, 2, "data");
@@ -101,7 +101,7 @@ async fn d7_what_was_on_an_unmounted_file_system_is_withheld_on_both_sides() {
             (b.mount.read("data/f"), b.mount.read("data/here")),
             ("changed".to_owned(), "h".to_owned())
         );
-        // It is back, and all goes on as if it had never been gone, but that it hides what was made in its place.
+        // The file system is back, and everything goes on as before. It hides what was created in its place.
         a.mount.remove("data/here");
         withheld_but(&a.push().await, 2, 1);
         all.mount();
@@ -132,7 +132,7 @@ async fn d7_the_place_is_missing_a_file_or_holds_what_was_hidden() {
     withheld(&a.push().await, 2, "data");
     a.mount.remove("data").dir("data").mode("data", 0o700);
     withheld(&a.push().await, 2, "data");
-    // An older version of what was on it, as an image has it below a volume, is not a change of it.
+    // An older version of its files, as an image has it below a volume, does not count as a change.
     a.mount.write("data/f", "older");
     withheld(&a.push().await, 2, "data");
     withheld(&a.pull().await, 2, "data");
@@ -159,7 +159,7 @@ async fn d7_a_fresh_file_system_in_its_place_is_a_lost_one() {
     let ended = a.push().await;
     withheld(&ended, 2, "data");
     assert_eq!(ended.report().added, 1, "the directory is there for what was in it");
-    // Only a part of it is asked for: what is not in it is no sign of anything.
+    // With `--only`, the missing files are no evidence of a lost file system.
     let mut part = a.clone();
     part.options.only = vec!["data/f".parse().unwrap()];
     part.push().await.clean();
@@ -187,7 +187,7 @@ async fn d7_allow_empty_mount_says_that_it_was_meant() {
         all_there(&a.push().await);
         all_there(&all.b.pull().await);
         assert!(!all.b.mount.has("data/f"));
-        // What is there from now on is on what is there now.
+        // From now on the files belong to the file system that is there now.
         a.mount.write("data/g", "g").write("data/h", "h");
         all_there(&a.push().await);
         a.mount.remove("data/g");
@@ -208,7 +208,7 @@ async fn d7_deletions_on_a_file_system_that_is_there_are_deletions() {
         assert_eq!(a.push().await.clean().deleted, 1);
         b.pull().await.clean();
         assert_eq!(paths(&a.mount.0), paths(&b.mount.0));
-        // A machine that has no such file system has nothing to lose with it.
+        // On a machine without this file system its files are deleted as usual.
         b.mount.remove("data/moved/g").remove("data/moved");
         assert_eq!(b.push().await.clean().deleted, 1);
     }
@@ -234,7 +234,7 @@ async fn d7_what_a_file_system_is_mounted_over_is_withheld() {
     b.pull().await.clean();
     assert_eq!((b.mount.read("data/f"), b.mount.read("data/d/g")), ("another".to_owned(), "g".to_owned()));
     unmount(a.mount.at("data"));
-    // Now it is the other way round.
+    // Now the files below are visible, and those of the file system are missing.
     withheld(&a.push().await, 2, "data");
     tmpfs(a.mount.at("data"));
     a.mount.write("data/f", "another").write("data/d/new", "n");
@@ -270,7 +270,7 @@ async fn d7_several_file_systems_one_in_another() {
     withheld(&ended, 3, "a");
     assert!(ended.warned("`a/x`"), "{:?}", ended.noted);
     unmount(a.mount.at("b"));
-    // With its directory, which was one of its own by its mode.
+    // Withheld is also the directory's own entry, which it has because of its mode.
     let ended = a.pull().await;
     withheld(&ended, 5, "b");
     bind(&disks[0], a.mount.at("a"));
@@ -291,7 +291,7 @@ async fn d7_the_mount_itself_is_lost_with_all_below() {
     let away = a.mount.0.with_file_name("away");
     fs::rename(&a.mount.0, &away).unwrap();
     fs::create_dir(&a.mount.0).unwrap();
-    // Another directory stands there now, with a handful of files of its own.
+    // Now it is another directory, with a few other files.
     a.mount.write("fresh", "1").write("other/fresh", "2");
     let ended = a.push().await;
     assert!(ended.warned("treating it as lost") && ended.warned("`data`"), "{:?}", ended.noted);
@@ -299,7 +299,7 @@ async fn d7_the_mount_itself_is_lost_with_all_below() {
     assert_eq!((report.added, report.deleted, report.held_back, report.unmounted), (2, 0, 1, 2));
     withheld(&a.pull().await, 2, "data");
     assert_eq!(paths(&a.mount.0), ["fresh", "keep", "other", "other/fresh"]);
-    // A download that finds nothing at all brings everything, as to a machine that never had any of it.
+    // A pull into an empty mount gets everything, like a new machine.
     a.mount.clear();
     a.pull().await.clean();
     assert_same(&all.b.mount.at("data"), &a.mount.at("data"));
@@ -321,7 +321,7 @@ async fn d7_a_file_that_is_mounted_over_a_file() {
     assert_eq!(b.mount.read("config"), "config");
     a.mount.write("config", "edited");
     all_there(&a.push().await);
-    // Beneath it is the empty file that had to be there to mount over it.
+    // The empty file below, over which the other was mounted, is visible now.
     unmount(a.mount.at("config"));
     withheld(&a.push().await, 1, "config");
     withheld(&a.pull().await, 1, "config");
@@ -341,7 +341,7 @@ async fn d7_a_file_system_goes_away_in_the_middle_of_a_push() {
     let mut a = all.a.clone();
     a.mount.write("data/f", "changed").write("data/sub/g", "changed as well");
     let at = a.mount.at("data");
-    // The first read of a file there finds it gone.
+    // The first read of a file there makes the file system go away.
     a.env = Env::real().with_file_faults(Meanwhile::new(move |_, path| {
         if path.starts_with(&at) && path.is_file() {
             unmount(&at);
@@ -376,7 +376,7 @@ async fn l20_one_file_system_stays_out_in_both_directions() {
         assert_eq!(a.pull().await.clean().added, 1);
         assert_eq!(paths(&a.mount.0), ["data", "data/here", "data/sub", "data/sub/g", "keep", "more"]);
         assert_eq!(a.mount.read("data/sub/g"), "changed");
-        // When it is gone, it is no loss.
+        // With `--one-file-system` nothing is missing when it is gone.
         all.unmount();
         all_there(&a.push().await);
         all.mount();
@@ -417,7 +417,7 @@ async fn l20_what_is_on_another_file_system_is_brought_changed_and_removed() {
         a.pull().await.clean();
         assert_same(&a.mount.0, &b.mount.0);
         assert_eq!(a.push().await.clean().parent, None);
-        // Both change it.
+        // Both sides change the file.
         a.mount.write("data/f", "here");
         b.mount.write("data/f", "there");
         b.push().await.clean();
@@ -442,7 +442,7 @@ async fn l20_a_download_that_dies_leaves_nothing_on_another_file_system() {
         dying.env = Env::real().with_file_faults(death.clone());
         let ended = dying.pull().await;
         let done = ended.result.is_ok_and(|report| !report.is_incomplete());
-        // What was brought by then is nothing that was deleted here.
+        // The files that were not pulled yet do not count as deleted here.
         let push = a.push().await;
         assert_eq!((push.report().deleted, push.report().unmounted), (0, 0), "{lives}: {:?}", push.noted);
         if done {

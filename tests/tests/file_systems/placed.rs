@@ -1,4 +1,4 @@
-//! Restores, archives and single files that are put on file systems below.
+//! Restored files, members of archives and single files that end up on other file systems.
 
 use std::fs;
 use std::path::Path;
@@ -73,7 +73,7 @@ async fn d7_a_restore_that_is_killed_leaves_nothing_on_a_file_system_below() {
             }
         }
         let left = left.expect("it left nothing there");
-        // Its lock goes with its last thread.
+        // The staging's lock is released when the last thread of the killed process ends.
         let marker = fs::File::open(a.mount.at(&left).join(".ctxsync-stage")).unwrap();
         marker.lock_shared().unwrap();
         drop(marker);
@@ -87,7 +87,7 @@ async fn d7_a_restore_that_is_killed_leaves_nothing_on_a_file_system_below() {
     }
 }
 
-/// Extracts into the archives' own folders or into such as are named after them, and removes the archives.
+/// Extracts into the archives' own directories, or into new ones named after them, and deletes the archives.
 fn extracts(machine: Machine, current: bool) -> Machine {
     machine.with_policy(&format!(
         r#"{{"extractPolicy": {{"deleteSrcFile": true, "extractToCurrentFolder": {current}}}}}"#
@@ -120,7 +120,7 @@ async fn d7_members_of_an_archive_cross_to_another_file_system() {
         );
         assert_eq!(a.mount.read("data/sub/three"), "333");
         all_there(&a.push().await);
-        // A member that something else stands in the way of is left out there as anywhere.
+        // A member whose path is taken is left out, as on a single file system.
         let fresh = extracts(world.machine("fresh"), true);
         maker.mount.write(format!("again.{suffix}"), archive(suffix, &MEMBERS)).write("data/two", "other");
         maker.push().await.report();
