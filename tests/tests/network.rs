@@ -13,7 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::{Env, Error, Store};
 
-/// A machine that has pushed once, behind a layer in which requests can fail.
+/// A machine that has pushed once, behind a layer whose requests can fail.
 async fn behind_faults() -> (World, Machine, Faulty) {
     let world = World::memory().await;
     let mut a = world.machine("a");
@@ -28,12 +28,12 @@ fn change(machine: &Machine) {
     machine.mount.write("x", "2").write("new", "2").remove("old").mode("d", 0o700);
 }
 
-/// A fault of the put that commits.
+/// A rule that makes the put of a commit fail.
 fn of_commits(fault: Fault) -> Rule {
     Rule::new(fault).on(Operation::Put).below("contexts")
 }
 
-/// Expects that there are so many snapshots, and that the machine goes on without a conflict with itself.
+/// Fails unless the head has this number, and the machine can go on without a conflict with itself.
 async fn goes_on(world: &World, a: &Machine, snapshot: u64) {
     assert_eq!(world.head().await.number, snapshot);
     let ended = a.push().await;
@@ -63,7 +63,8 @@ async fn n7_put_landed_reply_lost() {
         change(&a);
         faulty.add(of_commits(fault).nth(1));
         let ended = a.push().await;
-        // It knows the commit for its own: a head that somebody else made would have no parent here.
+        // The machine recognizes the commit as its own: for the commit of another writer the report would
+        // have no parent.
         let report = ended.clean();
         assert_eq!((report.snapshot, report.parent, report.deleted), (Some(3), Some(2), 1), "{fault:?}");
         assert_eq!(faulty.injections().len(), 1);
@@ -96,14 +97,14 @@ async fn p7_a_pack_that_its_disk_may_not_have_does_not_count() {
     let said = a.push().await.error().to_string();
     assert!(said.contains("packs/"), "{said}");
     assert_eq!(world.head().await.number, 2);
-    // Written again, under another name.
+    // The content is sent again, in another pack.
     assert_eq!(a.push().await.clean().snapshot, Some(3));
     goes_on(&world, &a, 3).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn n8_unknown_for_ever_is_said_and_settled_later() {
-    // The put lands or not, and nothing after it gets through.
+    // The put lands or not, and no later request reaches the store.
     for (fault, landed) in [(Fault::CrashAfter, true), (Fault::CrashBefore, false)] {
         let (world, a, faulty) = behind_faults().await;
         change(&a);
@@ -113,7 +114,7 @@ async fn n8_unknown_for_ever_is_said_and_settled_later() {
         assert!(ended.error().to_string().contains("unknown"));
         faulty.revive();
         assert_eq!(world.head().await.number, if landed { 3 } else { 2 });
-        // Somebody else may have gone on in the meantime.
+        // Another machine may have committed meanwhile.
         let b = world.machine("b");
         b.pull().await.clean();
         b.mount.write("from-b", "b").write("d/y", "b");
@@ -133,7 +134,7 @@ async fn n8_a_landed_commit_of_which_the_machine_never_heard_is_no_conflict_with
     faulty.add(of_commits(Fault::CrashAfter).nth(1));
     a.push().await.error();
     faulty.revive();
-    // It goes on working before it hears.
+    // The machine changes files before it learns of its commit.
     a.mount.write("x", "33").write("new", "33");
     let ended = a.push().await;
     assert_eq!(ended.clean().changed, 2, "{:?}", ended.noted);
@@ -195,7 +196,7 @@ async fn n11_a_stale_listing_delays_nothing_but_the_news() {
     let (world, a, faulty) = behind_faults().await;
     change(&a);
     a.push().await.clean();
-    // The own commit is not listed yet.
+    // The listing does not have the machine's own commit yet.
     faulty.add(Rule::new(Fault::StaleList(1)).on(Operation::List).times(2));
     a.mount.write("x", "4");
     let ended = a.push().await;
@@ -240,7 +241,7 @@ async fn every_request_of_a_push_may_fail() {
             ended.clean();
             break;
         }
-        // A look at what the head refers to is nothing that a push depends on.
+        // The push does not depend on the check whether the head's packs exist.
         let met = faulty.injections().remove(0);
         let beside = met.operation == Operation::Head && met.key.as_ref().starts_with("packs");
         assert!(ended.result.is_err() || beside, "{met:?}");
@@ -258,7 +259,7 @@ async fn every_request_of_a_pull_may_fail_and_nothing_is_left_behind() {
             let world = World::memory().await;
             let (a, mut b) = (world.machine("a"), world.machine("b"));
             let mut random = Random::new(4);
-            // Two packs, so that one request may succeed and another fail.
+            // Two packs, so that one request may succeed and another one fail.
             a.mount.write("d/one", random.bytes(1000)).write("d/large", random.bytes(5 << 20));
             a.push().await.clean();
             a.mount.write("two", random.bytes(1000)).link("link", "two");
@@ -275,7 +276,7 @@ async fn every_request_of_a_pull_may_fail_and_nothing_is_left_behind() {
             faulty.clear();
             faulty.revive();
             let left: Vec<_> = paths(&b.mount.0).into_iter().filter(|p| p.contains("ctxsync")).collect();
-            // What a push sees now is only what the context has.
+            // The mount has only what the context has, so a push adds nothing.
             let pushed = b.push().await;
             assert_eq!(pushed.clean().added, 0, "{fault:?} {nth} {left:?} {:?}", pushed.noted);
             b.pull().await.clean();
@@ -284,7 +285,7 @@ async fn every_request_of_a_pull_may_fail_and_nothing_is_left_behind() {
     }
 }
 
-/// A machine that will pull from a store that damages what is read of packs, and the one that pushed.
+/// A machine that will pull from a store that damages packs as they are read, and the one that pushed.
 async fn damaged(rule: Rule) -> (World, Machine, Machine, Faulty) {
     let world = World::memory().await;
     let (a, mut b) = (world.machine("a"), world.machine("b"));
@@ -336,7 +337,7 @@ async fn n5_n6_what_stays_spoilt_spoils_its_files_only() {
         assert!(ended.noted.problems[0].starts_with("first: "), "{:?}", ended.noted.problems);
         assert_eq!(paths(&b.mount.0), ["first", "second"]);
         assert_eq!(b.mount.read("first"), "a version of its own");
-        // It is pending, not deleted; and once the store is well it comes.
+        // The file is pending, not deleted. Once the store is repaired, it is pulled.
         faulty.clear();
         b.pull().await.report();
         assert_same(&a.mount.0, &b.mount.0);
@@ -385,9 +386,9 @@ async fn s1_a_missing_pack_spoils_its_files_only() {
         assert!(ended.noted.problems[0].starts_with("first: "), "{:?}", ended.noted.problems);
         assert_eq!(paths(&b.mount.0), ["empty", "link", "second"]);
     }
-    // It was not brought, so it is not deleted.
+    // The file was not pulled, so it does not count as deleted.
     assert_eq!(b.push().await.report().deleted, 0);
-    // Who still has it can bring it back by changing it, and is told what the head had lost.
+    // A machine that still has the file pushes it again by changing it. Its report has the lost pack.
     a.mount.write("first", "again");
     assert_eq!(a.push().await.report().lost_packs, 1);
     b.pull().await.clean();

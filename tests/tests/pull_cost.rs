@@ -1,4 +1,4 @@
-//! What a pull reads and receives: no more than it needs, and small files first.
+//! What a pull reads and receives: no more than necessary, and small files first.
 
 use ctxsync_tests::compare::assert_same;
 use ctxsync_tests::machine::{Ended, Machine, World};
@@ -27,12 +27,13 @@ async fn what_only_the_mount_has_is_not_read() {
     // The context is empty.
     a.push().await.clean();
     assert_eq!(b.pull().await.clean().bytes_read, 0);
-    // It has something beside them.
+    // The context has other files beside them.
     a.mount.write("d/lond", "1").write("d/long2", "2").write("shorter", "3");
     a.push().await.clean();
     assert_eq!(b.pull().await.clean().bytes_read, 0);
     assert_eq!(b.pull().await.clean().bytes_read, 0, "nothing changed");
-    // It has something at their paths, below and above: those are read, and all versions are kept.
+    // The context has something at their paths, below them and above: these files are read, and all versions
+    // are kept.
     a.mount.write("both", "a's").write("x/below", "a's").write("y", "a's");
     a.push().await.clean();
     let ended = b.pull().await;
@@ -64,7 +65,7 @@ async fn a_renamed_directory_is_not_received() {
     a.mount.rename("models", "weights").write("again/long", bytes(99, 9 << 20));
     a.push().await.clean();
     let again = b.pull().await;
-    // What comes before the base is read is not spared.
+    // What is fetched before the base has been read is received once more.
     assert!(received(&again) < 2_500_000, "{again:?}");
     assert_same(&a.mount.0, &b.mount.0);
 }
@@ -79,14 +80,14 @@ async fn copies_are_received_once() {
         a.mount.write(format!("{dir}/long"), bytes(99, 6 << 20));
     }
     a.push().await.clean();
-    // Too little memory for what was fetched a short while ago.
+    // Too little memory to keep the blocks that were just fetched.
     b.options.memory = 8 << 20;
     let ended = b.pull().await;
     assert!(received(&ended) < 18_000_000, "{ended:?}");
     assert_same(&a.mount.0, &b.mount.0);
 }
 
-/// What the base says of a file may be wrong by now: each chunk is verified.
+/// A file that the base offers as a source may have changed: each chunk is verified.
 #[tokio::test]
 async fn a_source_that_was_changed_is_not_believed() {
     let (_world, a, b) = two().await;

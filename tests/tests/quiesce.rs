@@ -1,4 +1,4 @@
-//! What is called before a mount is read and after it, and what becomes of the mount meanwhile.
+//! Calls before and after the reading of a mount, and changes in the mount meanwhile.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +14,7 @@ use transfer_engine::{Error, Quiesce};
 
 type Done<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send + 'a>>;
 
-/// Acts on the mount before it is read and after it, and counts how often.
+/// Acts on the mount before and after it is read, and counts how often.
 #[derive(Debug)]
 struct Round {
     before: fn(&Tree),
@@ -62,7 +62,7 @@ async fn what_is_saved_is_what_was_there_in_between() {
     b.pull().await.clean();
     assert_eq!((b.mount.read("dump").as_str(), b.mount.read("database").as_str()), ("still", "live"));
     assert_eq!(round.calls(), [1, 1]);
-    // Also where the reading fails.
+    // `resume` is called even if the reading fails.
     a.options.max_upload = Some(1);
     a.push().await.error();
     assert_eq!(round.calls(), [2, 2]);
@@ -77,7 +77,7 @@ async fn l31_a_root_that_is_exchanged_while_it_is_read_is_read_anew() {
     let (mut a, b) = (world.machine("a"), world.machine("b"));
     a.mount.write("f", "old").write("gone", "g");
     a.push().await.clean();
-    // What `mv work old; mv new work; rm -r old` does, of which the open directory sees the last only.
+    // Like `mv work old; mv new work; rm -r old`, of which the open directory only sees the deletion.
     let round = Round::about(
         &mut a,
         |mount| {
@@ -96,7 +96,7 @@ async fn l31_a_root_that_is_exchanged_while_it_is_read_is_read_anew() {
     assert_eq!(round.calls(), [2, 2]);
     b.pull().await.clean();
     assert_eq!(b.mount.read("f"), "new");
-    // One that is never the same is not read for ever.
+    // A root that changes each time is not read for ever.
     let round = Round::about(
         &mut a,
         |mount| {

@@ -1,4 +1,4 @@
-//! Races for the next snapshot that change what a plan was built on (faults N9 and W4).
+//! Lost races for the next snapshot, in which the new head invalidates the plan (faults N9 and W4).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ use futures::FutureExt;
 
 #[tokio::test]
 async fn n9_a_race_lost_to_a_head_that_dropped_what_was_counted_on() {
-    // A tree of several segments, of which the last files are copied: their chunks are not sent, for the
-    // head has them. The rival removes them, and leaves a tree of one segment.
+    // A tree of several segments. Its last files are copied, and the copies' chunks are not sent, because the
+    // head has them. The rival deletes these files, which leaves a tree of one segment.
     let world = World::memory().await;
     let mut a = world.machine("a");
     for i in 0..2500 {

@@ -1,4 +1,4 @@
-//! Files that nobody uploads any more leave the context, and the machines that have them keep them.
+//! Expired files are recycled: they leave the context, and the machines that have them keep them.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -27,7 +27,7 @@ use transfer_engine::{
 const DAY: i64 = 86_400;
 const ONE_DAY: &str = r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day"}}"#;
 
-/// A world in which the store and all machines have a clock that the test sets.
+/// A world in which the store and all machines share a clock that the test sets.
 struct Yard {
     world: World,
     clock: HandClock,
@@ -36,7 +36,7 @@ struct Yard {
 impl Yard {
     async fn new() -> Self {
         let clock = HandClock::default();
-        // Later than all files are, so that their times can be trusted.
+        // After the timestamps of all files, so that their stats can be trusted.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         clock.pass(now.cast_signed() - clock.secs() + DAY);
         let objects = Clocked::new(Arc::new(InMemory::new()), &clock);
@@ -53,7 +53,7 @@ impl Yard {
         self.clock.pass(days * DAY);
     }
 
-    /// The files of the head, each with whether it is a placeholder.
+    /// Returns the files of the head, each with whether it is recycled.
     async fn files(&self) -> BTreeMap<String, bool> {
         let head = self.world.head().await;
         let mut files = BTreeMap::new();
@@ -64,7 +64,7 @@ impl Yard {
         files
     }
 
-    /// The snapshots that are not forgotten, newest first.
+    /// Returns the numbers of the snapshots that are not forgotten, newest first.
     async fn log(&self) -> Vec<u64> {
         self.world.store().log(&context()).await.unwrap().iter().map(|s| s.number).collect()
     }
@@ -106,12 +106,12 @@ async fn what_is_expired_leaves_with_the_next_commit_and_so_do_its_bytes() {
     let (yard, a) = recycled().await;
     let head = yard.world.head().await;
     assert_eq!((head.totals.files, head.totals.bytes, head.changes.deleted), (1, 1, 1));
-    // The empty beginning holds nothing of it.
+    // The empty first snapshot is kept: it never had the file.
     assert_eq!(yard.log().await, [4, 1]);
-    // Only what is left in scope and young enough is to come.
+    // Only files that are in scope and young enough are due later.
     assert_eq!(yard.due().await.0.next, Some(yard.clock.secs() + DAY));
 
-    // Nobody else writes, so that it need not wait; by the next day `new` would be expired as well.
+    // There is no other writer, so no grace period is needed. A day later `new` would be expired as well.
     let store = Store::new(Arc::clone(&yard.world.objects), "test:", a.env.clone());
     store.collect(&CollectOptions { exclusive: true, ..CollectOptions::default() }, &Silent).await.unwrap();
     let packs = futures::TryStreamExt::try_collect::<Vec<_>>(yard.world.objects.list(Some(&"packs".into())));
@@ -152,14 +152,14 @@ async fn a_machine_that_has_it_keeps_it_and_does_not_upload_it() {
         assert_eq!((report.parent, report.withheld, report.pending, report.recycled), (None, 1, 0, 0));
         assert!(a.mount.has("old"));
     }
-    // It needs no more than to see that nothing is new, and sends nothing.
+    // A push only checks that there is nothing new, and sends nothing.
     let again = a.push().await.clean().clone();
     assert_eq!((again.requests, again.bytes_sent), (1, 0));
     let plan = Machine { options: SyncOptions { dry_run: true, ..a.options.clone() }, ..a.clone() };
     for ended in [plan.push().await, plan.pull().await] {
         assert_eq!(ended.noted.events, [("old".parse().unwrap(), Action::Skip)]);
     }
-    // Neither touching it nor losing what the machine remembers changes that.
+    // Neither another timestamp or mode nor a lost state changes that.
     a.mount.time("old", 5, 5).mode("old", 0o600);
     assert_eq!(a.push().await.clean().parent, None);
     a.lose_state();
@@ -167,7 +167,7 @@ async fn a_machine_that_has_it_keeps_it_and_does_not_upload_it() {
         let report = a.push().await.clean().clone();
         assert_eq!((report.parent, report.withheld), (None, 1));
     }
-    // Once it is known again, it is neither read nor sent.
+    // Once it is in the base again, it is neither read nor sent.
     let again = a.push().await.clean().clone();
     assert_eq!((again.bytes_read, again.bytes_sent), (0, 0));
     a.pull().await.clean();
@@ -212,7 +212,7 @@ async fn a_machine_that_was_away_keeps_what_it_has() {
     yard.days(2);
     a.push().await.clean();
     assert_eq!(yard.files().await, gone(&["old", "older"], &[]));
-    // Also the version from before the one that was recycled: nobody has changed it here.
+    // Neither is the version before the recycled one, which nothing has changed here.
     for _ in 0..2 {
         assert_eq!(b.pull().await.clean().withheld, 2);
         assert_eq!(b.push().await.clean().withheld, 2);
@@ -243,7 +243,7 @@ async fn only_below_its_paths_and_only_what_is_in_scope() {
     assert_eq!(a.push().await.clean().recycled, 1);
     let there = ["logs/link", "logs2", "out/logs/b", "src/logs", "src/x"];
     assert_eq!(yard.files().await, gone(&["logs/a"], &there));
-    // What `gc` does by the head's rules keeps to the same.
+    // `gc`, which recycles by the head's rules, respects them, too.
     yard.days(100);
     assert_eq!(yard.recycle().await.unwrap(), Recycled::default());
 }
@@ -306,7 +306,7 @@ async fn only_new_content_counts_as_an_upload() {
 #[tokio::test]
 async fn the_stores_clock_counts() {
     let yard = Yard::new().await;
-    // One machine lives in the past, the other in the future.
+    // One machine's clock is far behind, the other one's far ahead.
     let wrong = |name: &str, days: i64| {
         let (mut machine, clock) = (yard.machine(name, ONE_DAY), HandClock::default());
         clock.pass(yard.clock.secs() - clock.secs() + days * DAY);
@@ -319,7 +319,7 @@ async fn the_stores_clock_counts() {
     future.pull().await.clean();
     future.mount.write("f", "1");
     future.push().await.clean();
-    // Nothing has to be put to know what is in it already.
+    // The content of `q` is already in the store, so this push puts no pack.
     past.pull().await.clean();
     past.mount.write("q", "1");
     for machine in [&past, &future] {
@@ -340,7 +340,7 @@ async fn placeholders_are_in_nobodys_way() {
     yard.days(1);
     a.push().await.clean();
     assert_eq!(yard.files().await, gone(&["d/e/x", "d/y", "f"], &[]));
-    // A machine that never had them puts a file where a directory was, and the other way round.
+    // A machine that never had them creates a file in the place of a directory, and the other way round.
     let b = yard.machine("b", "{}");
     b.pull().await.clean();
     assert_eq!(paths(&b.mount.0), [""; 0]);
@@ -376,7 +376,7 @@ async fn a_writer_that_is_first_loses_nothing_and_hinders_nothing() {
     });
     assert_eq!(a.push().await.clean().recycled, 1);
     assert_eq!(yard.files().await, gone(&["old"], &["other", "theirs"]));
-    // Nothing that holds it is left, the rival's snapshot among it.
+    // Every snapshot with the file is forgotten, including the rival's.
     assert_eq!(yard.log().await, [4, 1]);
     assert_eq!(b.sync().await.clean().withheld, 1);
     assert_eq!(yard.recycle().await.unwrap().forgotten, [0; 0]);
@@ -395,7 +395,7 @@ async fn who_dies_before_forgetting_is_finished_by_the_next() {
     faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Put).nth(3));
     a.objects = Arc::new(faulty);
     let ended = a.push().await;
-    // The upload itself is done; that the rest is not is told.
+    // The push itself is done, and the rest is reported as not done.
     assert!(ended.warned("expired files were not recycled"), "{:?}", ended.noted);
     assert_eq!(yard.files().await, gone(&["old", "old2"], &[]));
     assert!(yard.log().await.len() > 2, "it died too late");
@@ -422,7 +422,7 @@ async fn another_context_keeps_its_own() {
     assert_eq!(service.list_files(&other, &TreePath::root()).await.unwrap().len(), 1);
     assert_eq!(yard.world.store().log(&other).await.unwrap().len(), 2);
 
-    // Without a mount it is as if it were not there, but for what is said of it.
+    // Without a mount, a recycled file does not exist, apart from the error.
     assert!(service.list_files(&context(), &TreePath::root()).await.unwrap().is_empty());
     let read = service.read_file(&context(), &path, 0..1, |_| Ok(())).await;
     assert!(matches!(read, Err(Error::Recycled { .. })), "{read:?}");
@@ -436,7 +436,7 @@ async fn another_context_keeps_its_own() {
     };
     assert_eq!(restore(vec![]).await.unwrap().added, 0);
     assert!(matches!(restore(vec![path.clone()]).await, Err(Error::Recycled { .. })));
-    // Written again, it is there again.
+    // Once it is written again, it exists again.
     service.write_file(&context(), &path, &b"1"[..], &WriteOptions::default()).await.unwrap();
     assert_eq!(yard.files().await, gone(&[], &["old"]));
     assert_eq!(yard.recycle().await.unwrap().files, 0);

@@ -1,4 +1,4 @@
-//! Uploads that were killed, that gave up, or that take long: what the store has is not sent again.
+//! Pushes that were killed, that failed, or that take long: what is in the store is not sent again.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::num::NonZeroU64;
@@ -17,7 +17,7 @@ use storage_backends::layer::{Bandwidth, Fault, Faulty, Operation, Rule};
 use transfer_engine::{Env, Error, Store};
 
 const MIB: usize = 1 << 20;
-/// What packs and tree cost on top of the content.
+/// Overhead of packs and the tree, in bytes.
 const SLACK: u64 = 256 << 10;
 
 /// Two packs and a part of a third.
@@ -32,13 +32,13 @@ fn fill(machine: &Machine) {
     }
 }
 
-/// Lets a machine send so many bytes a second.
+/// Limits what a machine sends, in bytes a second.
 fn slow(world: &World, machine: &mut Machine, rate: usize) {
     machine.objects =
         Arc::new(Bandwidth::new(Arc::clone(&world.objects), NonZeroU64::new(rate as u64), None));
 }
 
-/// More than is allowed is noticed while a long file is read, not once it was sent.
+/// A push that exceeds its limit is noticed while a long file is read, not after it was sent.
 #[tokio::test]
 async fn an_upload_that_is_too_large_ends_before_it_is_sent() {
     let world = World::memory().await;
@@ -52,7 +52,7 @@ async fn an_upload_that_is_too_large_ends_before_it_is_sent() {
     a.push().await.clean();
 }
 
-/// Kills a push after a while.
+/// Kills a push after some time.
 async fn kill_after(machine: &Machine, time: Duration) {
     let mut mount = machine.open().unwrap();
     let notes = Notes::default();
@@ -73,7 +73,7 @@ async fn is_saved(world: &World, machine: &Machine) {
     assert_same(&machine.mount.0, &fresh.mount.0);
 }
 
-/// A world in which a push was killed when a pack had landed: how many bytes had.
+/// Kills a push after a pack has landed; returns the machine and the bytes that landed.
 async fn killed(world: &World) -> (Machine, u64) {
     let mut a = world.machine("a");
     fill(&a);
@@ -91,7 +91,7 @@ async fn a_killed_push_sends_no_stored_pack_again() {
     let (mut a, landed) = killed(&world).await;
     let before: Vec<_> = packs(&world).await.iter().map(|p| p.location.clone()).collect();
     assert_eq!(world.head().await.number, 1);
-    // Killed once more, just before the commit.
+    // Killed again, just before the commit.
     let faulty = Faulty::new(Arc::clone(&world.objects), 1);
     faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Put).below("contexts"));
     a.objects = Arc::new(faulty);
@@ -139,7 +139,7 @@ fn pack_files(machine: &Machine) -> Vec<PathBuf> {
 
 #[tokio::test(start_paused = true)]
 async fn packs_count_while_they_are_young_by_the_stores_clock() {
-    // The grace period is a day; half of it is what a writer may count on.
+    // The grace period is a day, and a writer may rely on half of it.
     for (hours, trusted) in [(3, true), (13, false), (30, false)] {
         let world = World::local().await;
         let (a, landed) = killed(&world).await;
@@ -152,7 +152,7 @@ async fn packs_count_while_they_are_young_by_the_stores_clock() {
         let sent = ended.clean().bytes_sent;
         let rest = TOTAL - if trusted { landed } else { 0 };
         assert!(sent >= rest && sent < rest + SLACK, "{hours} h: {sent}, {rest} expected");
-        // A collector may take the old ones now.
+        // A collection may delete the old packs now.
         if !trusted {
             old.iter().for_each(|pack| std::fs::remove_file(pack).unwrap());
         }
@@ -162,7 +162,7 @@ async fn packs_count_while_they_are_young_by_the_stores_clock() {
 
 #[tokio::test(start_paused = true)]
 async fn a_journal_is_believed_only_as_far_as_the_store_bears_it_out() {
-    // A pack was collected, or is another.
+    // A pack was collected or has changed, the journal is damaged, or the store is another one.
     for damage in 0..4 {
         let world = World::memory().await;
         let (mut a, _) = killed(&world).await;
@@ -180,7 +180,7 @@ async fn a_journal_is_believed_only_as_far_as_the_store_bears_it_out() {
                 world.objects.put(&pack, bytes.into()).await.unwrap();
             }
             2 => std::fs::write(&journal, b"CSpk and so on, but nothing that one could believe").unwrap(),
-            // Another store answers at the same address.
+            // Another store at the same address.
             _ => {
                 home = &other;
                 a.objects = Arc::clone(&other.objects);
@@ -192,7 +192,7 @@ async fn a_journal_is_believed_only_as_far_as_the_store_bears_it_out() {
     }
 }
 
-/// A world whose grace period is so short that an upload at 1 MiB/s takes longer than half of it.
+/// A world with a grace period so short that a push at 1 MiB/s takes longer than half of it.
 async fn with_short_grace(secs: u64) -> World {
     let objects = Arc::new(InMemory::new());
     let store = Store::new(objects.clone(), "test:", Env::real());
@@ -200,10 +200,11 @@ async fn with_short_grace(secs: u64) -> World {
     World::over(objects).await
 }
 
-/// Uploads so many files of 2 MiB and of 9 MiB at 1 MiB/s, in at least so many rounds before the last.
+/// Pushes `short` files of 2 MiB and `long` files of 9 MiB at 1 MiB/s, in at least `least` rounds before the
+/// last.
 ///
-/// Without a deadline the short ones must fit into what is read ahead: a walk that waits for room keeps the
-/// paused clock from going on.
+/// Without a deadline the short files must fit into what is read ahead: a scan that waits for room stops the
+/// paused clock.
 async fn in_rounds(short: usize, long: usize, grace: u64, deadline: Option<Duration>, least: usize) {
     let world = with_short_grace(grace).await;
     let mut a = world.machine("a");
@@ -219,7 +220,7 @@ async fn in_rounds(short: usize, long: usize, grace: u64, deadline: Option<Durat
     }
     a.mount.dir("void").link("link", "kept");
     slow(&world, &mut a, MIB);
-    // A pack at a time.
+    // Memory for one pack at a time.
     a.options.memory = 16 << 20;
     a.options.deadline = deadline.map(|time| tokio::time::Instant::now() + time);
     let ended: Ended = a.push().await;

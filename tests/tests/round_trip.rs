@@ -1,4 +1,4 @@
-//! What goes up comes back, and nothing is asked for twice.
+//! What is pushed is pulled unchanged, and nothing is requested twice.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::ffi::OsStr;
@@ -37,7 +37,7 @@ async fn goes_round(world: World, mode: &str) {
             "{name} {report:?}"
         );
     }
-    // And nearly all of it away again.
+    // Now nearly everything is deleted.
     a.mount
         .rename("plain.txt", "../plain.txt")
         .clear()
@@ -90,14 +90,14 @@ async fn a_push_with_nothing_to_do_is_one_request_that_sees_another_machines_com
     recording.clear();
     let ended = a.push().await;
     assert_eq!(ended.clean().snapshot, Some(3));
-    // A listing brought the news; what follows reads it.
+    // The listing shows that there is a newer snapshot, and the next requests read it.
     assert_eq!(recording.requests()[0].operation, Operation::List);
     assert_eq!(recording.counts().puts, 0);
     a.pull().await.clean();
     assert_eq!(a.mount.read("z"), "3");
 }
 
-/// Notes how much had been asked of the store when each job began that blocks.
+/// Records for each blocking job how many requests had been sent when it began.
 struct Beginnings {
     recording: Recording,
     asked: Mutex<Vec<usize>>,
@@ -130,7 +130,7 @@ async fn the_walk_through_a_mount_does_not_wait_for_the_store() {
         recording.clear();
         beginnings.asked.lock().unwrap().clear();
         a.pull().await.clean();
-        // Two that walk, and one that reads what they found.
+        // Two jobs scan, and one reads what they found.
         let asked = beginnings.asked.lock().unwrap();
         assert_eq!((asked[0], asked.len()), (0, 3), "a pull");
     }
@@ -166,12 +166,12 @@ async fn a_fresh_pull_of_a_small_tree_needs_no_more_than_four_trips_to_the_first
     let requests = recording.requests();
     let first = requests.iter().position(|r| r.key.as_ref().starts_with("packs/")).unwrap();
     assert!(first < 4, "{requests:?}");
-    // One more tells the store's own id, for the next time.
+    // One more request reads the store's id, for later syncs.
     assert!(requests.len() <= 5, "{requests:?}");
 }
 
-/// Leaves out what is asked beside a commit, for which nothing has to wait: whether the store is still the same, and
-/// whether what the head refers to is there.
+/// Leaves out the checks after a commit, which nothing waits for: whether the store is still the same, and
+/// whether it has the head's packs.
 fn without_looks(requests: Vec<Request>) -> Vec<Request> {
     let commit = requests
         .iter()
@@ -196,7 +196,7 @@ async fn a_commit_is_two_requests_after_the_last_pack() {
     let last_pack = requests.iter().rposition(|r| r.key.as_ref().starts_with("packs/")).unwrap();
     let commit: Vec<_> = requests[last_pack + 1..].iter().map(|r| r.operation).collect();
     assert_eq!(commit, [Operation::Put, Operation::Head], "{requests:?}");
-    // What an untouched head holds is known: only a listing, the pack, and the commit.
+    // The unchanged head is known, so there are only a listing, the pack, and the commit.
     assert!(requests.len() <= 5, "{requests:?}");
 }
 
@@ -226,7 +226,7 @@ async fn a_small_change_of_a_large_tree_sends_little() {
 async fn l15_a_deep_tree_goes_round() {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
-    // Made by handles, as the whole path is longer than the system takes.
+    // Created by directory handles, because the full path is longer than the system allows.
     let deep: Vec<String> = (0..300).map(|i| format!("directory-{i:06}")).collect();
     let mut dir =
         rustix::fs::open(&a.mount.0, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
@@ -260,7 +260,7 @@ async fn long_files_do_not_wait_for_the_others_in_memory_that_is_not_there() {
         a.mount.write(format!("d{}/long{i}", i % 2), random.bytes(5 << 20)).write(format!("short{i}"), "s");
     }
     a.push().await.clean();
-    // What six of their chunks take.
+    // Room for six of their chunks.
     b.options.memory = 7 << 10;
     b.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
@@ -279,12 +279,12 @@ async fn a_name_that_sorts_after_its_directory_stays_outside() {
     assert_same(&a.mount.0, &b.mount.0);
 }
 
-/// What is brought for another user belongs to that user: files, links, and the directories made for them.
+/// What is pulled for another user belongs to that user: files, links, and the directories created for them.
 #[tokio::test]
 async fn what_is_brought_is_given_to_its_owner() {
     use std::os::unix::fs::MetadataExt;
     if !ctxsync_tests::tree::is_root() {
-        // Nobody else can give files away.
+        // Only root can change the owner of files.
         return;
     }
     let world = World::memory().await;

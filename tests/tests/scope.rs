@@ -1,4 +1,4 @@
-//! White lists, by what a push really sends.
+//! White lists, tested by what a push sends.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use ctxsync_tests::compare::{assert_same, paths};
@@ -6,7 +6,7 @@ use ctxsync_tests::machine::{Ended, World};
 use ctxsync_tests::tree::Tree;
 use policy_core::SyncPolicy;
 
-/// Returns the files that a fresh machine without a policy gets of what a machine with one pushed.
+/// Returns the files that a machine with a policy pushes, as a new machine without a policy pulls them.
 async fn sent(policy: &str, make: impl FnOnce(&Tree)) -> (Vec<String>, Ended) {
     let world = World::memory().await;
     let a = world.machine("a");
@@ -16,7 +16,7 @@ async fn sent(policy: &str, make: impl FnOnce(&Tree)) -> (Vec<String>, Ended) {
     let ended = a.push().await;
     let b = world.machine("b");
     b.pull().await.clean();
-    // The same policy lets the same paths in on the way down.
+    // The same policy lets a pull get the same paths.
     let mut c = world.machine("c");
     c.policy = SyncPolicy::from_json(&policy.replace("MOUNT", c.mount.0.to_str().unwrap())).unwrap();
     c.pull().await.report();
@@ -151,12 +151,13 @@ async fn y13_what_is_newly_excluded_is_deleted_nowhere_and_may_come_back() {
     assert_eq!(b.pull().await.clean().deleted, 0);
     assert_eq!(b.push().await.clean().deleted, 0);
     assert!(b.mount.has("src/main.rs"));
-    // Out of scope, nothing here is seen there.
+    // Changes that are out of scope are not pushed.
     b.mount.remove("src/keep").write("src/main.rs", "mine").write("src/new", "n").write("README", "changed");
     assert_eq!((b.push().await.clean().changed, b.pull().await.clean().changed), (1, 0));
     a.pull().await.clean();
     assert_eq!(a.mount.read("src/main.rs"), "src/main.rs");
-    // Back in scope: what was deleted meanwhile is brought, nothing is deleted, an edit is a conflict.
+    // Back in scope: files that were deleted meanwhile are pulled, nothing is deleted, and an edit is a
+    // conflict.
     let b = b.with_policy("{}");
     let pulled = b.pull().await;
     assert_eq!((pulled.report().deleted, pulled.report().conflicts), (0, 1), "{:?}", pulled.noted);
@@ -182,7 +183,7 @@ async fn rule_8_a_directory_stays_for_what_is_out_of_scope_in_it() {
     a.push().await.clean();
     b.pull().await.clean();
     assert_eq!(paths(&b.mount.0), ["other", "src", "src/tmp", "src/tmp/mine"]);
-    // A skeleton that holds nothing in scope is no news either.
+    // The empty directories that are left are no change either.
     assert_eq!(b.push().await.clean().deleted, 0);
     b.pull().await.clean();
 }
@@ -196,7 +197,7 @@ async fn the_guides_configurations_run_as_they_stand() {
         ("big-data", &["README", "src/main.rs"]),
     ] {
         let text = std::fs::read_to_string(examples.join(format!("{name}.json"))).unwrap();
-        // The mount is where the guide's machine has its directory.
+        // The mount takes the place of the guide's directory.
         let list = SyncPolicy::from_json(&text).unwrap().bw_list.white_lists[0].clone();
         let text = text.replace(&format!("\"{}", list.path), "\"MOUNT");
         let (files, ended) = sent(&text, |tree| {
@@ -221,7 +222,7 @@ async fn only_some_paths_leave_the_others_as_they_are() {
     b.options.only = vec!["src".parse().unwrap()];
     b.pull().await.clean();
     assert_eq!(paths(&b.mount.0)[0], "src");
-    // What was not brought is pending, not deleted.
+    // What was not pulled is pending, not deleted.
     b.mount.write("src/main.rs", "changed").remove("src/keep").write("elsewhere", "x");
     let pushed = b.push().await;
     assert_eq!((pushed.clean().changed, pushed.clean().deleted, pushed.clean().added), (1, 2, 0));

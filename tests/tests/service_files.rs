@@ -1,4 +1,4 @@
-//! Files of a context, written, read and removed without a mount.
+//! Files of a context that are written, read and deleted without a mount.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::sync::Arc;
@@ -80,7 +80,7 @@ async fn what_is_written_is_read_listed_and_pulled() {
     assert_eq!(head.totals.files, sizes.len() as u64);
     assert_eq!(head.totals.bytes, sizes.iter().map(|s| *s as u64).sum::<u64>());
     assert_eq!(names(&service, "").await, ["d0/", "d1/", "d2/"]);
-    // A part of it.
+    // A range of a file.
     let mut part = Vec::new();
     let (of, at) = (context(), path("d2/f5"));
     let info = service.read_file(&of, &at, 5_000_000..5_000_010, |bytes| {
@@ -99,7 +99,7 @@ async fn writing_the_same_makes_no_snapshot_and_sends_nothing() {
     let again = write(&service, "a", &bytes).await.unwrap();
     assert_eq!((again.snapshot, again.parent, again.bytes_stored), (Some(2), None, 0));
     assert_eq!(again.bytes_sent, 0);
-    // Elsewhere, and a little different: only what is new is sent.
+    // At another path, and slightly changed: only new chunks are sent.
     let other = write(&service, "b/c", &bytes).await.unwrap();
     assert_eq!((other.snapshot, other.added), (Some(3), 1));
     assert!(other.bytes_sent < 50_000, "{other:?}");
@@ -123,7 +123,7 @@ async fn mode_and_time_are_kept_or_given() {
     };
     let first = info(service.clone()).await;
     assert_eq!((first.mode, first.mtime), (0o750, Some(mtime)));
-    // Replaced, it stays a program.
+    // A new version keeps the mode.
     write(&service, "tool", b"2").await.unwrap();
     let second = info(service.clone()).await;
     assert_eq!(second.mode, 0o750);
@@ -175,7 +175,7 @@ async fn what_is_in_the_way_is_named() {
 
 #[tokio::test]
 async fn removing_does_what_it_does_in_a_mount() {
-    // The same removals in a mount and by the service come to the same tree.
+    // Deleting paths in a mount and by the service gives the same tree.
     let files = ["a/b/c", "a/b/d", "a/e", "f", "g/h/i/j", "k/l", "k/m/n", "o"];
     let removals: [(&[&str], bool); 7] = [
         (&["a/b/c"], false),
@@ -198,7 +198,7 @@ async fn removing_does_what_it_does_in_a_mount() {
         let service = on(&world.objects);
         let report = service.delete_files(&context(), &targets, recursive).await.unwrap();
         assert_eq!(report.snapshot, Some(3), "{gone:?}");
-        // In the mount of the one, by hand; into that of the other by a pull.
+        // Deleted in one mount by hand, and in the other one by a pull.
         for target in gone {
             let at = a.mount.0.join(target);
             match at.symlink_metadata() {
@@ -207,12 +207,12 @@ async fn removing_does_what_it_does_in_a_mount() {
                 Err(_) => {}
             }
         }
-        // Where all is gone, this says that it is meant.
+        // If everything is deleted, this option allows it.
         let mut b = b;
         b.options.allow_empty_mount = true;
         b.pull().await.clean();
         assert_same_but_times(&a.mount.0, &b.mount.0);
-        // And the mount finds that nothing is left to be said.
+        // A push of the mount has nothing left to do.
         assert_eq!(a.push().await.clean().snapshot, Some(3), "{gone:?}");
         let again = service.delete_files(&context(), &targets, recursive).await;
         assert!(matches!(again, Err(Error::NoPath { .. })), "{again:?}");
@@ -226,7 +226,7 @@ async fn one_that_is_missing_among_several_leaves_all() {
     let error = service.delete_files(&context(), &[path("a"), path("b")], true).await.unwrap_err();
     assert!(matches!(error, Error::NoPath { path, .. } if path == "b"));
     assert_eq!(world.head().await.number, 2);
-    // An empty directory goes as a directory does.
+    // An empty directory is deleted like any directory.
     service.delete_files(&context(), &[path("a")], true).await.unwrap();
     write(&service, "d/f", b"1").await.unwrap();
     service.delete_file(&context(), &path("d/f")).await.unwrap();
@@ -247,7 +247,7 @@ async fn a_mount_sees_a_change_made_in_the_context() {
     write(&service, "x", b"2").await.unwrap();
     write(&service, "new", b"2").await.unwrap();
     service.delete_file(&context(), &path("d/z")).await.unwrap();
-    // An upload takes nothing of it back, and a download brings it.
+    // A push undoes none of it, and a pull gets it.
     a.mount.write("y", "3");
     let pushed = a.push().await;
     assert_eq!((pushed.clean().changed, pushed.clean().deleted, pushed.clean().added), (1, 0, 0));
@@ -258,7 +258,7 @@ async fn a_mount_sees_a_change_made_in_the_context() {
         ("2".into(), "3".into(), "2".into())
     );
     assert_eq!(paths(&a.mount.0), ["d", "new", "x", "y"]);
-    // Both changed one file: both stay.
+    // Both changed one file: both versions stay.
     a.mount.write("x", "mine");
     write(&service, "x", b"theirs").await.unwrap();
     assert_eq!(a.sync().await.report().conflicts, 1);
@@ -322,14 +322,14 @@ async fn a_write_that_dies_at_any_request_happened_or_did_not() {
             let there = world.head().await.number == 3;
             assert_eq!(there, read(&service, "d/y").await.is_ok(), "{nth}");
             assert_eq!(read(&service, "d/x").await.unwrap(), b"1");
-            // The same again converges.
+            // Writing the same again has the same result.
             write(&service, "d/y", b"2").await.unwrap();
             assert_eq!(world.head().await.number, 3);
         }
     }
 }
 
-/// Lets `act` happen once, before the first put of a snapshot.
+/// Calls `act` once, before the first put of a snapshot.
 fn once_before_commit<F>(world: &World, act: impl Fn() -> F + Send + Sync + 'static) -> Arc<dyn ObjectStore>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -346,7 +346,7 @@ async fn what_a_lost_race_took_away_is_sent_again() {
     let (world, service) = empty().await;
     let mut bytes = Random::new(3).bytes(3 << 20);
     write(&service, "old", &bytes).await.unwrap();
-    // It refers to the chunks of `old`; just before its commit, these leave the context.
+    // The new file refers to the chunks of `old`. Just before its commit, these leave the context.
     let rival = service.clone();
     let racing = once_before_commit(&world, move || {
         let rival = rival.clone();
@@ -376,7 +376,7 @@ async fn w13_a_commit_that_landed_too_late_is_made_again() {
     service.create(&context()).await.unwrap();
     let (old, new) = (Random::new(4).bytes(300_000), Random::new(5).bytes(300_000));
     write(&service, "d/old", &old).await.unwrap();
-    // The machine sleeps between its packs and its commit, for longer than the grace period.
+    // The machine sleeps between its packs and its commit for longer than the grace period.
     let once = AtomicBool::new(true);
     let sleepy: Arc<dyn ObjectStore> = BeforePut::new(Arc::clone(&objects), move |key| {
         let now = key.as_ref().starts_with("contexts") && once.swap(false, Ordering::SeqCst);
@@ -390,7 +390,7 @@ async fn w13_a_commit_that_landed_too_late_is_made_again() {
     let report = write(&on(&sleepy), "d/new", &new).await.unwrap();
     assert_eq!((report.snapshot, report.parent), (Some(4), Some(3)));
     let log = store.log(&context()).await.unwrap();
-    // What landed late is not referred to any more; what was there before is.
+    // The new commit refers to none of the late packs, and still to the one from before.
     let late: Vec<_> = log[1].packs.iter().filter(|p| p.land_by.is_some()).map(|p| p.id).collect();
     assert!(!late.is_empty() && log[0].packs.iter().all(|p| !late.contains(&p.id)));
     assert_eq!(log[0].packs.iter().filter(|p| p.land_by.is_none()).count(), 1);
@@ -418,7 +418,7 @@ async fn clearing_leaves_the_history() {
     let before = world.store().snapshot(&context(), Some(-1)).await.unwrap();
     world.store().restore(&before, &back.0, &[], &options, &transfer_engine::Silent).await.unwrap();
     assert_same_but_times(&back.0, &a.mount.0);
-    // A mount of it empties as well, once somebody says that it is meant.
+    // A mount becomes empty, too, once its user allows that.
     assert_eq!(a.pull().await.report().held_back, 3);
     assert_same_but_times(&back.0, &a.mount.0);
     let mut a = a;

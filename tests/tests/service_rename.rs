@@ -1,4 +1,4 @@
-//! A context gets another name, whatever happens meanwhile.
+//! A context is renamed, whatever happens meanwhile.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ fn store_on(objects: &Arc<dyn ObjectStore>) -> Store {
     Store::new(Arc::clone(objects), "test:", Env::real())
 }
 
-/// A context with a history of four: empty, one file, two files, one of them changed.
+/// A context with four snapshots: empty, one file, two files, one of them changed.
 async fn with_history() -> World {
     let world = World::memory().await;
     let a = world.machine("a");
@@ -36,7 +36,7 @@ async fn with_history() -> World {
     world
 }
 
-/// What each snapshot of a history holds, the newest first.
+/// Returns the files of each snapshot, newest first.
 async fn history(store: &Store, of: &ContextName) -> Vec<BTreeMap<String, Vec<u8>>> {
     let mut states = Vec::new();
     for snapshot in store.log(of).await.unwrap() {
@@ -62,7 +62,7 @@ async fn content(store: &Store, snapshot: &Snapshot) -> BTreeMap<String, Vec<u8>
     files
 }
 
-/// Expects `new` to be what `context()` was in [`with_history`], and the old name to say so.
+/// Fails unless `new` has the history of [`with_history`], and the old name refers to it.
 async fn assert_moved(world: &World, new: &ContextName) {
     let store = world.store();
     let states = history(&store, new).await;
@@ -79,13 +79,13 @@ async fn assert_moved(world: &World, new: &ContextName) {
     assert!(matches!(&error, Error::Moved { to, .. } if to == new), "{error:?}");
     assert_eq!(error.to_string(), format!("context `work` was moved to `{new}`"));
     assert_eq!(store.contexts().await.unwrap(), std::slice::from_ref(new));
-    // Each snapshot names the one before it, and nothing of the old name counts any more.
+    // Each snapshot has the one before it as parent, and none under the old name counts.
     let log = store.log(new).await.unwrap();
     for (newer, older) in log.iter().zip(&log[1..]) {
         assert_eq!((newer.number, newer.lineage), (older.number + 1, older.lineage));
         assert_eq!(newer.parent, Some(older.encode().unwrap().digest));
     }
-    // The last of them is marked as gone last: who finds that has nothing to do.
+    // The oldest snapshot gets its mark last, so that finding it means that the rename is complete.
     for number in 1..=4 {
         let mark = format!("contexts/work/{:016x}.gone", u64::MAX - number);
         world.objects.head(&mark.into()).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_context_moves_with_its_history() {
     let sent = store.usage().since(&before).bytes_sent;
     assert!(sent < 10_000, "{sent} bytes: no content is sent anew");
     assert_moved(&world, &new).await;
-    // Said twice, it is done once.
+    // A second rename to the same name has no effect.
     assert_eq!(store.rename_context(&context(), &new).await.unwrap().number, head.number);
     let elsewhere = store.rename_context(&context(), &name("other")).await;
     assert!(matches!(elsewhere, Err(Error::Moved { .. })), "{elsewhere:?}");
@@ -118,13 +118,13 @@ async fn who_works_under_the_old_name_hears_of_the_new_one() {
     for ended in [a.push().await, a.pull().await, a.sync().await] {
         assert!(matches!(ended.error(), Error::Moved { to, .. } if *to == new), "{:?}", ended.error());
     }
-    // Under the new name it goes on: nothing is lost on either side.
+    // Under the new name the mount goes on, and nothing is lost on either side.
     let prefer_local = Some(policy_core::ConflictPolicy::PreferLocal);
     let options = SyncOptions { conflict: prefer_local, ..SyncOptions::default() };
     let sync = ContextSync::new(new.clone(), &a.mount.0, a.policy.clone());
     let report = Mount::open(&world.store(), sync, &a.state).unwrap().push(&options, &Silent).await.unwrap();
     assert_eq!((report.added, report.changed, report.deleted), (0, 1, 0));
-    // The old name can be used for something else, and goes on counting.
+    // The old name can be used again, and its numbers go on.
     let again = world.store().create_context(&context()).await.unwrap();
     assert_eq!((again.number, again.totals.files), (6, 0));
     assert_eq!(world.store().contexts().await.unwrap(), [new, context()]);
@@ -137,7 +137,7 @@ async fn a_name_that_was_used_before_goes_on_counting() {
     store.create_context(&new).await.unwrap();
     store.delete_context(&new).await.unwrap();
     let head = store.rename_context(&context(), &new).await.unwrap();
-    // Two of the old life, the claim, and four snapshots.
+    // Two snapshots from before, the claim, and four copies.
     assert_eq!(head.number, 3 + 4);
     assert_moved(&world, &new).await;
     // There and back again.
@@ -164,7 +164,7 @@ async fn a_name_that_is_taken_is_refused() {
     assert!(matches!(missing, Err(Error::NoContext { .. })), "{missing:?}");
 }
 
-/// Lets `act` happen once, before the put that `fits`.
+/// Calls `act` once, before the put of a key for which `fits` is true.
 fn once_before<F>(
     world: &World,
     fits: impl Fn(&str) -> bool + Send + Sync + 'static,
@@ -202,7 +202,7 @@ async fn a_name_that_is_taken_in_the_meantime_undoes_the_move() {
     assert!(matches!(refused, Err(Error::ContextExists { .. })), "{refused:?}");
     let store = world.store();
     assert_eq!(store.head(&name("new")).await.unwrap().totals.files, 0);
-    // The context goes on under its old name, with its history and for its machines.
+    // The context keeps its old name, with its history and for its machines.
     assert_eq!(history(&store, &context()).await.len(), 5);
     let a = world.machine("a");
     a.mount.write("x", "4");
@@ -211,7 +211,7 @@ async fn a_name_that_is_taken_in_the_meantime_undoes_the_move() {
     let b = world.machine("b");
     b.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
-    // And it can still move elsewhere.
+    // It can still be renamed to another name.
     store.rename_context(&context(), &name("newer")).await.unwrap();
     assert_eq!(history(&store, &name("newer")).await.len(), 6);
 }
@@ -261,7 +261,7 @@ async fn two_who_rename_to_two_names_are_one_and_a_refusal() {
     }
 }
 
-/// Dies at each request in turn, and looks whether another process finishes it.
+/// Dies at each request in turn, and fails unless `finish` completes or undoes the rename.
 async fn dies_at_each(fault: Fault, finish: impl AsyncFn(&World)) {
     let mut deaths = 0;
     for nth in 1.. {
@@ -276,7 +276,7 @@ async fn dies_at_each(fault: Fault, finish: impl AsyncFn(&World)) {
         }
         deaths += 1;
         finish(&world).await;
-        // It either happened as a whole or not at all.
+        // The rename either happened as a whole or not at all.
         match world.store().head(&context()).await {
             Ok(head) => {
                 assert_eq!(head.number, 4, "{nth}");
@@ -309,7 +309,7 @@ async fn who_lists_contexts_finds_one_whose_move_died() {
 #[tokio::test(start_paused = true)]
 async fn who_opens_the_new_name_finishes_a_move_that_died() {
     dies_at_each(Fault::CrashAfter, async |world| {
-        // Before the name is claimed, nothing there tells of a move.
+        // Before the name is claimed, nothing under it shows that a rename has begun.
         if let Err(e) = world.store().head(&name("new")).await {
             assert!(matches!(e, Error::NoContext { .. }), "{e:?}");
         }
@@ -378,7 +378,8 @@ async fn a_copy_that_lands_too_late_is_committed_once_more() {
         let (path, options) = ("x".parse().unwrap(), WriteOptions::default());
         service.write_file(&context(), &path, content.as_bytes(), &options).await.unwrap();
     }
-    // It dies once the name is claimed, and is finished when what was claimed then counts no more.
+    // The process dies after it has claimed the name. When another one finishes the rename, the claim is too
+    // late to count.
     let faulty = Faulty::new(Arc::clone(&objects), 1);
     faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Put).nth(3));
     let behind: Arc<dyn ObjectStore> = Arc::new(faulty.clone());
@@ -386,7 +387,7 @@ async fn a_copy_that_lands_too_late_is_committed_once_more() {
     tokio::time::sleep(Duration::from_millis(3500)).await;
     let store = store_on(&objects);
     let head = store.head(&name("new")).await.unwrap();
-    // The claim, copies of three, and the last of these again.
+    // The claim, copies of three snapshots, and another copy of the last one.
     assert_eq!((head.number, head.totals.files), (5, 1));
     let landed = objects.head(&format!("contexts/new/{:016x}", u64::MAX - head.number).into()).await.unwrap();
     assert!(!head.packs.is_empty());

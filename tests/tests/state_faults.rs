@@ -1,5 +1,5 @@
-//! What is remembered of a mount, and can't be read now, or is damaged: the one ends the sync and changes nothing, the
-//! other is told, and the mount is treated as new.
+//! The state of a mount can't be read now, or is damaged. If it can't be read, the sync fails and changes
+//! nothing. If it is damaged, a warning reports it, and the mount counts as new.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::path::PathBuf;
@@ -16,28 +16,28 @@ use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::format::StoreKey;
 use transfer_engine::{Env, Error};
 
-/// The files of the state that a sync leans on.
+/// The files of the state that a sync relies on.
 const FILES: [&str; 4] = ["base", "base.next", "arrivals", "packs"];
 
-/// Which sync is made over which state.
+/// The sync that is tested, and the state that it starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scene {
     /// A push of a deletion and an edit.
     Push,
-    /// A pull of the same.
+    /// A pull of the same changes.
     Pull,
-    /// A push after one that died between its commit and its note of it.
+    /// A push after one that died between its commit and the write of its new base.
     PushAfterCommit,
     /// A push after a pull that died in the middle.
     PushAfterPull,
-    /// A pull after that.
+    /// Another pull after a pull that died in the middle.
     PullAgain,
 }
 
 const SCENES: [Scene; 5] =
     [Scene::Push, Scene::Pull, Scene::PushAfterCommit, Scene::PushAfterPull, Scene::PullAgain];
 
-/// Two machines, of which `b` is about to sync.
+/// Two machines; `b` is about to sync.
 struct Stage {
     world: World,
     a: Machine,
@@ -75,7 +75,7 @@ impl Stage {
         stage
     }
 
-    /// Lets `b` die after its pull has noted some of what it brought.
+    /// Lets `b` die after its pull has recorded some of the files that arrived.
     async fn stop_in_mid_pull(&self) {
         self.a.mount.remove("d0/f2").write("d1/f1", "edited").write("new/x", "x").write("new/y", "y");
         self.a.push().await.clean();
@@ -104,7 +104,7 @@ impl Stage {
         std::fs::read(self.b.state_file("base").unwrap()).unwrap()
     }
 
-    /// Expects that both machines come to agree on what was meant.
+    /// Fails unless both machines end up with the intended changes.
     async fn converge(&self, told: &str) {
         for machine in [&self.b, &self.a, &self.b] {
             let ended = machine.sync().await;
@@ -123,13 +123,13 @@ impl Stage {
     }
 }
 
-/// Each read of the state fails in turn, and with it none or all that follow.
+/// Each read of the state fails in turn, alone or with all that follow.
 #[tokio::test]
 async fn s17_a_state_that_cant_be_read_now_ends_the_sync_and_changes_nothing() {
     let errors = [Errno::MFILE, Errno::IO, Errno::ACCESS, Errno::NOMEM, Errno::STALE, Errno::NFILE];
     for scene in SCENES {
         let mut fired = 0;
-        // The first with all that follow, then each alone.
+        // First with all that follow, then each alone.
         for (nth, once) in std::iter::once((0, false)).chain((0..).map(|nth| (nth, true))) {
             let stage = Stage::new(scene).await;
             let errno = errors[nth as usize % errors.len()];
@@ -148,7 +148,8 @@ async fn s17_a_state_that_cant_be_read_now_ends_the_sync_and_changes_nothing() {
             assert!(ended.result.is_err(), "{told}: {:?}", ended.report());
             assert_eq!(stage.world.head().await.number, head, "{told}");
             assert!(ended.noted.warnings.is_empty(), "{told}");
-            // What was left may have been settled before the read that failed, and a pull may have come far.
+            // What an earlier sync left may have been resolved before the failed read, and a pull may have
+            // put files in place.
             if scene == Scene::Push {
                 assert!(stage.base() == base && list(&stage.b.mount.0) == mount, "{told}: it is another");
             }
@@ -159,7 +160,8 @@ async fn s17_a_state_that_cant_be_read_now_ends_the_sync_and_changes_nothing() {
     }
 }
 
-/// A file of the state with one bit flipped is found out, and told, or makes no difference. `CTXSYNC_FLIPS=all` flips each.
+/// A flipped bit in a file of the state is detected and reported, or makes no difference. `CTXSYNC_FLIPS=all`
+/// tries all bits.
 #[tokio::test]
 async fn s17_a_flipped_bit_of_the_state_is_found_or_harmless() {
     let all = std::env::var_os("CTXSYNC_FLIPS").is_some();
@@ -168,13 +170,13 @@ async fn s17_a_flipped_bit_of_the_state_is_found_or_harmless() {
         for name in FILES {
             let Some(len) = file_len(&Stage::new(scene).await, name) else { continue };
             let bits = len * 8;
-            // A prime, so that every bit of a byte has its turn.
+            // An odd step, so that every bit of a byte has its turn.
             let step = if all { 1 } else { (bits / 12).max(1) | 1 };
             for bit in (0..bits).step_by(step as usize) {
                 let stage = Stage::new(scene).await;
                 let path = stage.b.state_file(name).unwrap();
                 let mut bytes = std::fs::read(&path).unwrap();
-                // It has times in it, which are not always of one length.
+                // The file contains times, so its length varies.
                 let Some(byte) = bytes.get_mut((bit / 8) as usize) else { continue };
                 *byte ^= 1 << (bit % 8);
                 std::fs::write(&path, bytes).unwrap();
@@ -189,7 +191,7 @@ async fn s17_a_flipped_bit_of_the_state_is_found_or_harmless() {
                     continue;
                 }
                 found += 1;
-                // Nobody knows any more what was deleted; nothing that was written is lost.
+                // It is unknown now what was deleted, but nothing that was written is lost.
                 assert_eq!(report.deleted, 0, "{told}");
                 for machine in [&stage.b, &stage.a, &stage.b] {
                     assert_eq!(machine.sync().await.report().failed, 0, "{told}");
@@ -214,7 +216,7 @@ fn contents(machine: &Machine) -> Vec<String> {
     files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
-/// What a later program wrote is not damaged: it says to upgrade, and leaves it.
+/// The state of a later program is not damaged: the error asks for an upgrade, and the file stays.
 #[tokio::test]
 async fn s5_a_state_that_a_later_program_wrote_is_left_alone() {
     for name in ["base", "arrivals", "base.next"] {
@@ -242,7 +244,8 @@ async fn s5_a_state_that_a_later_program_wrote_is_left_alone() {
     }
 }
 
-/// Whether an interrupted commit landed is not known as long as the store can't be read: what it would give stays.
+/// While the store can't be read, it is unknown whether an interrupted commit landed. The base that it would
+/// give stays.
 #[tokio::test]
 async fn s17_what_an_interrupted_commit_came_to_is_asked_again_where_the_store_does_not_say() {
     let stage = Stage::new(Scene::PushAfterCommit).await;
@@ -250,7 +253,7 @@ async fn s17_what_an_interrupted_commit_came_to_is_asked_again_where_the_store_d
     stage.a.pull().await.clean();
     stage.a.mount.write("after", "x");
     stage.a.push().await.clean();
-    // It was collected since; the one after it names it.
+    // The commit has been collected since, but its successor names it as parent.
     let key = |number| StoreKey::Snapshot { context: context(), number }.path();
     stage.world.objects.delete(&key(committed)).await.unwrap();
     let faulty = Faulty::new(Arc::clone(&stage.world.objects), 1);

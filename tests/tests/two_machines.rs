@@ -5,7 +5,7 @@ use ctxsync_tests::machine::{Ended, Machine, World};
 use ctxsync_tests::tree::Tree;
 use policy_core::ConflictPolicy;
 
-/// Two machines that agree on what `make` made.
+/// Two machines that agree on what `make` created.
 async fn agreed(make: impl FnOnce(&Tree) -> &Tree) -> (World, Machine, Machine) {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
@@ -16,7 +16,8 @@ async fn agreed(make: impl FnOnce(&Tree) -> &Tree) -> (World, Machine, Machine) 
     (world, a, b)
 }
 
-/// Syncs until nobody has anything to do, and expects that to come soon and everybody to hold the same.
+/// Syncs until there is nothing left to do. Fails if that takes many rounds, or if the machines differ
+/// afterwards.
 async fn converge(world: &World, machines: &[&Machine]) {
     for round in 0.. {
         let mut quiet = true;
@@ -53,7 +54,7 @@ async fn both_changes_of_different_files_survive() {
     converge(&world, &[&a, &b]).await;
 }
 
-/// Both versions of `doc.txt`, and where the one that lost is kept.
+/// Returns the content of `doc.txt`, and the paths of its conflict copies.
 fn versions(tree: &Tree) -> (String, Vec<String>) {
     let copies: Vec<_> = paths(&tree.0).into_iter().filter(|p| p.contains(".conflict-")).collect();
     (tree.read("doc.txt"), copies)
@@ -85,7 +86,7 @@ async fn w8_edit_against_edit_keeps_both_when_pulled() {
     let (doc, copies) = versions(&b.mount);
     assert_eq!((doc.as_str(), copies.len()), ("from b", 1));
     assert_eq!(b.mount.read(&copies[0]), "from a");
-    // The conflict is settled: it is not met again in the other direction.
+    // The conflict is settled: a push does not meet it again.
     assert_eq!(b.push().await.clean().conflicts, 0);
     converge(&world, &[&b, &a]).await;
     assert_eq!(versions(&a.mount), ("from b".to_owned(), copies));
@@ -104,7 +105,7 @@ async fn the_same_conflict_gives_the_same_name_on_both_sides() {
         } else {
             b.push().await
         };
-        // Met again after a crash that forgot everything: still one copy.
+        // The conflict is met again after a crash that lost the state: still one copy.
         b.lose_state();
         converge(&world, &[&b, &a]).await;
         let (_, copies) = versions(&b.mount);
@@ -289,8 +290,8 @@ async fn two_conflicts_on_one_file_keep_three_versions() {
     assert_eq!(all, ["from 0", "from 1", "from 2"]);
 }
 
-/// The same bytes with other permission bits on each side are no conflict: a push saves the local bits, a pull leaves
-/// those that are here, and what was deleted after that stays deleted.
+/// Equal content with different permission bits on each side is no conflict: a push sends the local bits, and
+/// a pull keeps them. What is deleted afterwards stays deleted.
 #[tokio::test]
 async fn modes_alone_are_no_conflict_in_either_direction() {
     for strategy in [ConflictPolicy::KeepBoth, ConflictPolicy::Fail, ConflictPolicy::PreferRemote] {
@@ -307,7 +308,7 @@ async fn modes_alone_are_no_conflict_in_either_direction() {
                 b.pull().await.clean();
                 assert_eq!(b.mount.mode_of("run.sh"), 0o664);
                 b.mount.remove("gone");
-                // Nor does a second one bring what was deleted here.
+                // A second pull does not restore what was deleted here.
                 b.pull().await.clean();
                 assert!(!b.mount.has("gone"));
             }

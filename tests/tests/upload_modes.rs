@@ -1,4 +1,4 @@
-//! `uploadMode`: what `File` and `Archive` cost, and that nobody who reads need know which it was.
+//! `uploadMode`: what `File` and `Archive` cost. Readers need not know which mode was used.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::ops::Range;
@@ -13,23 +13,24 @@ use storage_backends::layer::{Operation, Recording, Request};
 use transfer_engine::format::CHUNK_MAX;
 use transfer_engine::{ContextService, Env};
 
-/// How long every file of these tests is.
+/// The size of each file, in bytes.
 const FILE: usize = 32 << 10;
-/// What comes besides a file's block: the snapshot, the tree and the store's description.
+/// What is received besides a file's block, in bytes: the snapshot, the tree and the store's description.
 const BESIDES: u64 = 16 << 10;
 
-/// Returns bytes of which compressing saves an eighth, so that sizes are nearly what they seem.
+/// Returns bytes that compress by one eighth only, so that stored sizes are close to the original ones.
 fn content(random: &mut Random, len: usize) -> Vec<u8> {
     random.bytes(len).into_iter().map(|byte| byte >> 1).collect()
 }
 
-/// Returns what `raw` bytes of such content come to when they are compressed and moved, with what comes besides.
+/// Returns the range of bytes on the network for `raw` bytes of such content, with everything else that is
+/// transferred.
 fn moved(raw: usize) -> Range<u64> {
     let packed = raw as u64 / 8 * 7;
     packed..packed + packed / 64 + BESIDES
 }
 
-/// A world whose store notes its requests.
+/// A world whose store records its requests.
 async fn counted() -> (World, Recording) {
     let recording = Recording::new(Arc::new(InMemory::new()));
     (World::over(Arc::new(recording.clone())).await, recording)
@@ -39,14 +40,14 @@ fn with_mode(machine: Machine, mode: &str) -> Machine {
     machine.with_policy(&format!(r#"{{"uploadPolicy": {{"uploadMode": "{mode}"}}}}"#))
 }
 
-/// Writes 64 files, 2 MiB in all.
+/// Writes 64 files, 2 MiB in total.
 fn fill(machine: &Machine, dir: &str, random: &mut Random) {
     for i in 0..64 {
         machine.mount.write(format!("{dir}/{i:02}"), content(random, FILE));
     }
 }
 
-/// Brings one file to a machine that has nothing, and returns how many bytes came.
+/// Pulls one file to a new machine, and returns the bytes received.
 async fn received_for(world: &World, path: &str) -> u64 {
     let mut fresh = world.machine(&format!("fresh-for-{}", path.replace('/', "-")));
     fresh.options.only = vec![path.parse().unwrap()];
@@ -69,7 +70,8 @@ async fn one_file_costs_a_small_block_in_file_mode_and_a_large_one_in_archive_mo
     }
 }
 
-/// Whoever wants an image out of an archive need not fetch what is around it: it would be no smaller together.
+/// What does not compress is stored in small blocks even with `Archive`, as larger ones would not save
+/// anything.
 #[tokio::test]
 async fn what_does_not_compress_costs_a_small_block_in_either_mode() {
     for mode in ["File", "Archive"] {
@@ -86,7 +88,7 @@ async fn what_does_not_compress_costs_a_small_block_in_either_mode() {
     }
 }
 
-/// Many tiny files fill a block as few larger ones do.
+/// Tiny files are combined into blocks like larger ones.
 #[tokio::test]
 async fn tiny_files_are_put_together_as_well() {
     let (world, recording) = counted().await;
@@ -111,7 +113,7 @@ async fn a_switch_of_modes_sends_nothing_again() {
     let (world, recording) = counted().await;
     let mut random = Random::new(3);
     let mut a = with_mode(world.machine("a"), "File");
-    // Long after the files were written, so that their stats speak for their content.
+    // Long after the files were written, so that their stats can be trusted.
     let clock = HandClock::default();
     clock.pass(20 * 365 * 86_400);
     a.env = Env::real().with_clock(Arc::new(clock));
@@ -125,13 +127,13 @@ async fn a_switch_of_modes_sends_nothing_again() {
     assert_eq!((report.snapshot, report.parent, report.bytes_read), (Some(2), None, 0), "{report:?}");
     assert_eq!(recording.counts().puts, 0);
 
-    // Also where nothing local says so any more: all is read, and nothing sent.
+    // Also without the state: everything is read, and nothing is sent.
     a.lose_state();
     recording.clear();
     assert_eq!(a.push().await.clean().snapshot, Some(2));
     assert_eq!(recording.counts().puts, 0);
 
-    // What is new goes by the new mode, what changed as well; the rest stays where it is.
+    // New and changed files use the new mode, and the others stay where they are.
     fill(&a, "new", &mut random);
     a.mount.write("old/07", content(&mut random, FILE));
     let ended = a.push().await;
@@ -140,7 +142,7 @@ async fn a_switch_of_modes_sends_nothing_again() {
     assert!(received_for(&world, "old/08").await < moved(256 << 10).end);
     assert!(received_for(&world, "new/08").await > moved(2 << 20).start);
 
-    // And back, with two machines that don't agree on the mode.
+    // Back to the old mode, with two machines that use different modes.
     let b = with_mode(world.machine("b"), "File");
     b.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
@@ -161,7 +163,7 @@ async fn what_is_excepted_from_archive_mode_is_stored_as_in_file_mode() {
     let world = World::memory().await;
     let mut a = world.machine("a");
     let mount = a.mount.0.to_str().unwrap().to_owned();
-    // As a white list path may be written: below the mount, below its alias, or relative.
+    // All forms of a white list path: below the mount, below its alias, or relative.
     a = a.with_policy(&format!(
         r#"{{"uploadPolicy": {{"uploadMode": "Archive",
                                "archiveExcludePaths": ["{mount}/absolute", "/alias/mapped", "/rooted/", "one/03"]}},
@@ -186,7 +188,7 @@ async fn what_is_excepted_from_archive_mode_is_stored_as_in_file_mode() {
     assert_same(&a.mount.0, &b.mount.0);
 }
 
-/// The chunks of a long file are not put together, so that a part can be read on its own.
+/// The chunks of a long file are not combined, so that each can be read alone.
 #[tokio::test]
 async fn a_part_of_a_long_file_costs_a_chunk_in_either_mode() {
     for mode in ["File", "Archive"] {

@@ -1,5 +1,5 @@
-//! A store that is not what it was a moment before: listings that lack something, packs that are lost, a store that
-//! vanished or is another one.
+//! A store that suddenly differs: listings lack keys, packs are lost, or the store has vanished or is another
+//! one.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::fmt;
@@ -29,7 +29,7 @@ use transfer_engine::{
 
 type Hides = dyn Fn(&Path) -> bool + Send + Sync;
 
-/// A store whose listings lack some keys, and that can be exchanged for another.
+/// A store whose listings lack some keys, and that can be replaced by another one.
 #[derive(Clone)]
 struct Odd {
     inner: Arc<Mutex<Arc<dyn ObjectStore>>>,
@@ -101,7 +101,7 @@ impl ObjectStore for Odd {
     }
 }
 
-/// A store with two contexts of some snapshots, and the machine that made them.
+/// A store with two contexts and some snapshots, and the machine that pushed them.
 async fn filled() -> (World, Machine) {
     let world = World::memory().await;
     let a = world.machine("a");
@@ -167,7 +167,7 @@ async fn n18_gc_deletes_nothing_by_a_listing_that_is_not_whole() {
 async fn n18_gc_believes_no_listing_that_contradicts_another() {
     let (world, _) = filled().await;
     let before = keys(&world.objects).await;
-    // Whichever of the listings ends too soon, as if that were all: all of them, or one.
+    // One or all of the listings end too early, without an error.
     for keep in 0..4 {
         for nth in 0..8 {
             let faulty = Faulty::new(Arc::clone(&world.objects), 1);
@@ -196,7 +196,7 @@ async fn s15_a_lost_pack_is_told_by_gc_and_by_the_next_push() {
     assert!(told.is_head);
     assert_eq!(keys(&world.objects).await, left);
 
-    // With nothing to do it does not look.
+    // A push with nothing to do does not check.
     let recording = Recording::new(Arc::clone(&world.objects));
     let mut quiet = a.clone();
     quiet.objects = Arc::new(recording.clone());
@@ -219,7 +219,7 @@ async fn s14_a_snapshot_of_another_store_is_refused_before_anything_is_placed() 
     assert!(matches!(b.pull().await.error(), Error::OtherStore { .. }));
     assert!(matches!(b.push().await.error(), Error::OtherStore { .. }));
     assert_eq!(paths(&b.mount.0), Vec::<String>::new());
-    // Nor is one shown, listed or restored.
+    // Such a snapshot is not shown, listed or restored either.
     let fresh = || Store::new(Arc::clone(&other.objects), "test:", Env::real());
     let refused = [
         fresh().head(&context()).await.map(drop),

@@ -10,7 +10,7 @@ use object_store::memory::InMemory;
 use storage_backends::layer::Latency;
 use transfer_engine::Error;
 
-/// Lets so many machines push at once, each something of its own and something that all have alike.
+/// Lets this many machines push at the same time, each a file of its own and one that all have.
 async fn at_once(world: &World, writers: usize) {
     let pushes = (0..writers).map(|i| {
         let machine = world.machine(&format!("m{i}"));
@@ -50,7 +50,7 @@ async fn w2_fifty_writers_are_all_there_and_none_twice() {
     for i in 0..50 {
         assert_eq!(fresh.mount.read(format!("own/{i}")), format!("content {i}"));
     }
-    // And nobody has anything left to say.
+    // No machine has anything left to push.
     for i in [0, 25, 49] {
         let machine = world.machine(&format!("m{i}"));
         machine.sync().await.clean();
@@ -90,7 +90,7 @@ async fn w12_released_twice_is_saved_once() {
     assert_eq!(a.push().await.clean().snapshot, Some(2));
     let again = a.push().await;
     assert_eq!((again.clean().snapshot, again.clean().parent), (Some(2), None));
-    // Two processes at once: one of them is refused.
+    // Two processes at the same time: one of them may be refused.
     a.mount.write("x", "2");
     let both = futures::future::join(a.clone().push_elsewhere(), a.clone().push_elsewhere()).await;
     for ended in [both.0, both.1] {
@@ -105,7 +105,7 @@ async fn w14_a_cloned_machine_takes_no_snapshot_for_its_own() {
     let a = world.machine("a");
     a.mount.write("x", "1").write("y", "1");
     a.push().await.clean();
-    // The clone's mount has another path, but the state is a copy of the original's.
+    // The clone's mount has another path, but its state is a copy of the original's.
     let b = world.machine("b");
     b.pull().await.clean();
     a.mount.write("x", "a");

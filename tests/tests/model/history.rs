@@ -1,4 +1,4 @@
-//! One seed's machines, what they do, and what has to come of it.
+//! The machines of one seed, their operations, and the laws that must hold.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,8 +24,8 @@ pub(crate) struct History {
     world: World,
     machines: Vec<Machine>,
     written: u64,
-    /// Contents that a machine held when it changed or removed them, or that were lost with a machine
-    /// before they were saved.
+    /// Contents that a machine knowingly changed or removed, or that were lost with a machine before they
+    /// were pushed.
     given_up: BTreeSet<String>,
     trace: Vec<String>,
 }
@@ -56,7 +56,7 @@ impl History {
         format!("seed {}:\n{}", self.seed, self.trace.join("\n"))
     }
 
-    /// Does one thing on one machine.
+    /// Performs one random operation on one machine.
     pub(crate) async fn step(&mut self) {
         let who = self.random.below(self.machines.len());
         let what = self.random.below(25);
@@ -80,7 +80,7 @@ impl History {
         self.trace.push(format!("m{who}: {said}"));
     }
 
-    /// Describes how a sync ended; one that met no fault must have ended well.
+    /// Describes how a sync ended. Fails if `well` is set and the sync did not succeed.
     fn tell(&self, what: &str, ended: Ended, well: bool) -> String {
         match &ended.result {
             Ok(report) => {
@@ -104,8 +104,8 @@ impl History {
         }
     }
 
-    /// Something moves and grows in the mount while it is pushed. What both the context and the mount had all the
-    /// while, wherever, is in the snapshot.
+    /// Files are renamed and grow in the mount while it is pushed. The snapshot must have everything that the
+    /// context had before and the mount still has, at whatever path.
     async fn push_while_busy(&mut self, who: usize) -> String {
         let machine = self.machines[who].clone();
         let before = self.in_context().await;
@@ -122,7 +122,7 @@ impl History {
         told
     }
 
-    /// Returns what the context holds.
+    /// Returns the contents in the context.
     async fn in_context(&self) -> BTreeSet<String> {
         let looker = self.world.machine("looker");
         looker.pull().await.report();
@@ -132,7 +132,7 @@ impl History {
         there
     }
 
-    /// Another machine commits in the very moment in which this one wants to.
+    /// Another machine commits just before this one's commit.
     async fn beaten(&mut self, who: usize) -> String {
         let rival = self.machines[(who + 1) % self.machines.len()].clone();
         let once = Arc::new(AtomicBool::new(true));
@@ -150,7 +150,7 @@ impl History {
         self.tell("push, with a rival", machine.push().await, true)
     }
 
-    /// The line is cut at some request, before or after it took effect.
+    /// The connection is cut at some request, before or after it took effect.
     async fn cut_off(&mut self, who: usize) -> String {
         let mut machine = self.machines[who].clone();
         let faulty = Faulty::new(Arc::clone(&self.world.objects), self.seed);
@@ -176,7 +176,7 @@ impl History {
         "loses its state".to_owned()
     }
 
-    /// The machine goes, with all that it had not saved, and another takes its place.
+    /// A new machine takes the place of this one, which is lost with everything that it had not pushed.
     fn replace(&mut self, who: usize) -> String {
         let mount = self.machines[who].mount.clone();
         self.given_up.extend(contents(&mount, Path::new("")));
@@ -185,7 +185,7 @@ impl History {
         "is replaced".to_owned()
     }
 
-    /// Lets all machines sync until nobody has anything to do, and looks at what they have come to.
+    /// Syncs all machines until there is nothing left to do, and checks the result.
     pub(crate) async fn settle(&mut self) {
         let mut held: BTreeSet<String> = BTreeSet::new();
         for machine in &self.machines {
@@ -222,14 +222,14 @@ impl History {
         assert!(lost.is_empty(), "{}\nlost: {lost:?}", self.told());
         let all = (1..=self.written).map(|i| format!("content-{i}"));
         let lost: Vec<_> = all.filter(|c| !self.given_up.contains(c) && !there.contains(c)).collect();
-        // A number that no file was ever made of was never written.
+        // A number that no file got was never written.
         let written = |c: &String| self.trace.iter().any(|line| line.ends_with(&format!(" {c}")));
         let lost: Vec<_> = lost.into_iter().filter(written).collect();
         assert!(lost.is_empty(), "{}\nlost: {lost:?}", self.told());
         self.check_totals(&fresh).await;
     }
 
-    /// The head's own figures are those of its tree.
+    /// Fails unless the head's totals are those of its tree.
     async fn check_totals(&self, fresh: &Machine) {
         let totals = self.world.head().await.totals;
         let nodes = list(&fresh.mount.0);

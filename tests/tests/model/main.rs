@@ -1,7 +1,7 @@
-//! Whole machines against a ledger, by seed: what was written and what no one took away is there at the end,
-//! and in the end all agree.
+//! Whole machines against a ledger, by seed: everything that was written, and that nothing knowingly removed,
+//! still exists in the end, and all machines agree.
 //!
-//! `CTXSYNC_SEEDS=5000` tries so many seeds, `CTXSYNC_SEED=17` only that one.
+//! `CTXSYNC_SEEDS=5000` sets how many seeds are tried; `CTXSYNC_SEED=17` tries only that one.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod history;

@@ -1,4 +1,4 @@
-//! What a user does in a mount, with a note of what is knowingly given up.
+//! Operations of a user in a mount. They record the contents that they knowingly give up.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,16 +10,17 @@ use ctxsync_tests::compare::{Content, Node, list};
 use ctxsync_tests::random::Random;
 use ctxsync_tests::tree::Tree;
 
-/// Is there from the first and nobody touches it: a mount of which everything is gone is another story.
+/// A file that exists from the start and never changes. Without it a mount could become empty, which counts
+/// as lost.
 pub(crate) const PINNED: &str = "pinned";
 
-/// Returns what a user has in the mount: what a sync left in its staging, the next one clears away.
+/// Lists the user's files in the mount. Staging that a sync left behind is not among them.
 fn users(tree: &Tree) -> impl Iterator<Item = (PathBuf, Node)> {
     let is_ours = |path: &Path| path.as_os_str().as_bytes().starts_with(b".ctxsync-stage-");
     list(&tree.0).into_iter().filter(move |(path, _)| !is_ours(path))
 }
 
-/// Returns what is in the files and links at and below `path`, as the ledger knows it.
+/// Returns the contents of the files and links at and below `path`, as the ledger has them.
 pub(crate) fn contents(tree: &Tree, path: &Path) -> BTreeSet<String> {
     let nodes = users(tree).filter(|(at, _)| at.starts_with(path));
     nodes
@@ -31,7 +32,7 @@ pub(crate) fn contents(tree: &Tree, path: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Makes a random change in a mount, adds what it gives up to `given_up`, and describes it.
+/// Makes a random change in a mount, adds the contents that it removes to `given_up`, and describes it.
 pub(crate) fn change(
     tree: &Tree,
     random: &mut Random,
@@ -101,11 +102,11 @@ pub(crate) fn change(
     }
 }
 
-/// What another program does while a mount is pushed.
+/// Another program that works in the mount while it is pushed.
 pub(crate) struct Meanwhile {
-    /// What moves, where to, and when.
+    /// Renames: when, from and to.
     moves: Vec<(usize, PathBuf, PathBuf)>,
-    /// What grows, from when on.
+    /// A file that grows, and from when on.
     grows: Option<(usize, PathBuf)>,
     given_up: Mutex<BTreeSet<String>>,
 }
@@ -134,11 +135,11 @@ impl Meanwhile {
         Arc::new(Self { moves, grows, given_up: Mutex::default() })
     }
 
-    /// Does what is due, where it is possible and takes nothing away.
+    /// Performs what is due, unless that would remove something.
     pub(crate) fn act(&self, mount: &Path, asked: usize) {
         for (_, from, to) in self.moves.iter().filter(|(moment, ..)| *moment == asked) {
             if !mount.join(to).is_symlink() && !mount.join(to).exists() {
-                // It may be gone, or have no place there.
+                // The source may be gone, or the target may be impossible.
                 let _ = std::fs::rename(mount.join(from), mount.join(to));
             }
         }
@@ -155,20 +156,20 @@ impl Meanwhile {
         }
     }
 
-    /// Returns the contents that were replaced.
+    /// Returns the contents that were overwritten.
     pub(crate) fn given_up(&self) -> BTreeSet<String> {
         self.given_up.lock().unwrap().clone()
     }
 }
 
-/// A path from a pool that is small enough for changes to meet.
+/// Returns a path from a small pool, so that changes collide.
 fn place(random: &mut Random) -> PathBuf {
     let names = ["a", "a-b", "b.txt", "c"];
     let depth = 1 + random.below(3);
     (0..depth).map(|_| *random.of(&names).unwrap()).collect()
 }
 
-/// Removes what stands at the path, and files and links above it.
+/// Removes what is at the path, and files and links in the place of its parents.
 fn make_room(tree: &Tree, path: &Path, given_up: &mut BTreeSet<String>) {
     for above in path.ancestors().filter(|p| !p.as_os_str().is_empty()) {
         let in_the_way =

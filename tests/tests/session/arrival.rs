@@ -1,4 +1,4 @@
-//! When things arrive.
+//! When files arrive in a session.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use transfer_engine::{Arrival, Direction, SyncParams, TaskState, TaskType};
 use crate::gate::Gate;
 use crate::{BEFORE_START, ON_DEMAND, eventually, open, packs, path, release, report_of};
 
-/// A world with `first` and `dir/..` in a pack each, and a machine that reaches it through a gate.
+/// A world with `first` and `dir/..` in a pack each, and a machine that reaches the store through a gate.
 async fn two_packs() -> (World, Machine, Machine, Gate) {
     let world = World::memory().await;
     let (a, mut b) = (world.machine("a"), world.machine("b"));
@@ -21,7 +21,7 @@ async fn two_packs() -> (World, Machine, Machine, Gate) {
     a.push().await.clean();
     let gate = Gate::new(Arc::clone(&world.objects));
     b.objects = Arc::new(gate.clone());
-    // Segments stay with the reader: only files of the second push are held up.
+    // The tree is embedded in the snapshot, so only the files of the first push are held.
     gate.hold(move |key| key.as_ref().starts_with("packs/") && first.contains(key));
     (world, a, b, gate)
 }
@@ -57,7 +57,7 @@ async fn on_demand_nothing_comes_until_it_is_asked_for_and_nothing_counts_as_del
     b.mount.remove("one").write("new", "n");
     let report = report_of(&session).await;
     assert_eq!((report.added, report.deleted), (1, 1));
-    // What was never asked for is still in the context.
+    // What was never fetched is still in the context.
     let session = open(&b).await;
     b.mount.write("more", "m");
     report_of(&session).await;
@@ -93,8 +93,8 @@ async fn saved_while_files_still_arrive_what_was_done_counts_and_what_is_missing
     let session = open(&b).await;
     gate.somebody_waits().await;
     session.fetch(&b.mount.0, &[path("dir")]).await.unwrap();
-    // The command's work: an edit and a deletion of what has arrived, something new, and something at a
-    // path that has not arrived.
+    // The command edits and deletes files that have arrived, and creates one new file and one at a path that
+    // has not arrived.
     b.mount.write("dir/second", "edited").remove("dir/third").write("new", "n").write("shared", "mine");
     let saved = session.context().sync().await;
     assert!(saved.success, "{saved:?}");
@@ -106,7 +106,7 @@ async fn saved_while_files_still_arrive_what_was_done_counts_and_what_is_missing
     assert_eq!((fresh.mount.read("dir/second"), fresh.mount.read("new")), ("edited".into(), "n".into()));
     assert_eq!(fresh.mount.read("shared"), "mine");
     assert!(!fresh.mount.has("dir/third"));
-    // And the download goes on.
+    // The pull goes on.
     gate.open();
     assert!(session.wait_for(&Arrival::All).await.unwrap()[0].success);
     assert_eq!((b.mount.read("first"), b.mount.read("dir/second")), ("1".into(), "edited".into()));
@@ -138,7 +138,7 @@ async fn released_while_files_still_arrive_nothing_is_lost() {
 async fn opening_asks_for_each_thing_once_and_a_release_with_nothing_to_save_for_one() {
     let world = World::memory().await;
     let (a, mut b) = (world.machine("a"), world.machine("b"));
-    // Too many for the snapshot to hold their rows.
+    // Too many files for their entries to be embedded in the snapshot.
     for i in 0..3000 {
         a.mount.write(format!("{i:04}"), "x");
     }
@@ -152,13 +152,13 @@ async fn opening_asks_for_each_thing_once_and_a_release_with_nothing_to_save_for
     let session = session.await.unwrap();
     session.wait_for(&Arrival::All).await.unwrap();
     assert_eq!(ctxsync_tests::compare::paths(&b.mount.0).len(), 3000);
-    // The store's own description is asked for beside the rest.
+    // The store's description may be read at any time.
     let (described, requests): (Vec<_>, Vec<_>) =
         recording.requests().into_iter().partition(|r| r.key.as_ref() == "ctxsync.json");
     assert!(described.len() <= 1, "{described:?}");
     assert_eq!(requests[0].operation, Operation::List);
     assert!(requests[1].key.as_ref().starts_with("contexts/"), "{requests:?}");
-    // The rest are reads of packs: segments together, then blocks.
+    // The rest reads packs: first segments, then blocks.
     assert!(requests[2..].iter().all(|r| r.key.as_ref().starts_with("packs/")), "{requests:?}");
     recording.clear();
     assert_eq!(report_of(&session).await.parent, None);

@@ -1,4 +1,4 @@
-//! Uploads while a session runs.
+//! Checkpoints of a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ async fn checkpoints_come_by_time() {
         a.mount.write(format!("file-{count}"), "x");
         eventually("a checkpoint", async || has_files(&world, count).await).await;
     }
-    // A machine that vanishes has lost nothing of that.
+    // If the machine vanishes now, nothing is lost.
     drop(session);
     let fresh = world.machine("fresh");
     assert_eq!(fresh.pull().await.clean().added, 2);
@@ -60,7 +60,7 @@ async fn checkpoints_come_by_change_also_in_new_directories() {
 }
 
 async fn quiet(recording: &Recording) {
-    // Longer than the quiet time, several times over.
+    // Several times the quiet time.
     let mut last = usize::MAX;
     eventually("it comes to rest", async || {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -82,13 +82,13 @@ async fn nothing_is_asked_of_the_store_while_nothing_changes() {
     b.objects = Arc::new(recording.clone());
     let session = open(&b).await;
     session.wait_for(&Arrival::All).await.unwrap();
-    // What the download did itself is looked at once more, and found saved.
+    // The pull's own changes cause one more scan, which finds nothing to push.
     quiet(&recording).await;
     assert_eq!(world.head().await.number, 2);
     let before = recording.requests().len();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(recording.requests().len(), before);
-    // What is out of scope, or only read, is no change.
+    // Reading a file is no change.
     std::fs::read(b.mount.at("dir-1/1")).unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(recording.requests().len(), before);

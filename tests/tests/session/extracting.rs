@@ -1,4 +1,4 @@
-//! Archives that arrive in a session.
+//! Archives that are pulled in a session.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{open, packs, path, report_of};
 
 const KEEPS_IT: &str = r#"{"extractPolicy": {}, "deletePolicy": {"syncLocalFile": false}}"#;
 
-/// A world with `first` in a pack that a gate holds up, and an archive in another.
+/// A world with `first` in a pack that a gate holds, and an archive in another pack.
 async fn archive_and_more() -> (World, Machine, Gate) {
     let world = World::memory().await;
     let (a, mut b) = (world.machine("a"), world.machine("b").with_policy(KEEPS_IT));

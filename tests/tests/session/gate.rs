@@ -1,4 +1,4 @@
-//! A store whose reads can be held up.
+//! A store whose requests can be held.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -14,13 +14,13 @@ use tokio::sync::watch;
 
 type Held = Box<dyn Fn(&Path) -> bool + Send + Sync>;
 
-/// A layer that holds reads and writes up until it is told to let them through.
+/// A layer that holds reads and writes until it is opened.
 #[derive(Clone)]
 pub(crate) struct Gate {
     inner: Arc<dyn ObjectStore>,
     held: Arc<Mutex<Option<Held>>>,
     changed: watch::Sender<u64>,
-    /// How many requests stand before the gate.
+    /// The number of requests that wait.
     waiting: watch::Sender<u64>,
 }
 
@@ -29,23 +29,23 @@ impl Gate {
         Self { inner, held: Arc::default(), changed: watch::channel(0).0, waiting: watch::channel(0).0 }
     }
 
-    /// Holds requests for these keys up from now on.
+    /// Holds requests for these keys from now on.
     pub(crate) fn hold(&self, held: impl Fn(&Path) -> bool + Send + Sync + 'static) {
         *self.held.lock().unwrap() = Some(Box::new(held));
     }
 
-    /// Holds everything up that is a pack.
+    /// Holds all requests for packs.
     pub(crate) fn hold_packs(&self) {
         self.hold(|key| key.as_ref().starts_with("packs/"));
     }
 
-    /// Lets everything through.
+    /// Lets all requests pass.
     pub(crate) fn open(&self) {
         *self.held.lock().unwrap() = None;
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// Waits until a request stands before the gate.
+    /// Waits until a request waits.
     pub(crate) async fn somebody_waits(&self) {
         self.waiting.subscribe().wait_for(|n| *n > 0).await.unwrap();
     }

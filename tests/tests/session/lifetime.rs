@@ -1,4 +1,4 @@
-//! Opening and releasing.
+//! Opening and releasing sessions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use crate::{eventually, open, params, release, report_of, store, try_open};
 async fn a_workspace_is_opened_edited_released_and_found_again_elsewhere() {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
-    // The first session makes the context.
+    // The first session creates the context.
     let session = open(&a).await;
     a.mount.write("notes.txt", "one").write("src/main.rs", "fn main() {}");
     assert_eq!(report_of(&session).await.added, 2);
@@ -54,7 +54,7 @@ async fn w12_released_twice_is_once() {
         assert_eq!(one.mounts[0].report, other.mounts[0].report);
     }
     assert_eq!(world.head().await.number, 2);
-    // What comes after the end is refused.
+    // A released session refuses further calls.
     assert!(!session.context().sync().await.success);
     let sync = ContextSync::new(context(), world.outside().0, SyncPolicy::default());
     assert!(matches!(session.context().bind(sync).await, Err(Error::Ended { .. })));
@@ -70,7 +70,7 @@ async fn a_mount_that_a_session_holds_is_refused_with_who_holds_it() {
     assert!(holder.contains(&std::process::id().to_string()), "{holder}");
     assert!(matches!(a.push().await.error(), Error::Locked { .. }));
     report_of(&session).await;
-    // Free at once, also while the released session is still there.
+    // The mount is free at once, even while the released session still exists.
     report_of(&open(&a).await).await;
 }
 
@@ -83,7 +83,7 @@ async fn dropped_without_a_release_it_saves_nothing_and_lets_go() {
     drop(session);
     eventually("the lock is free", async || a.open().is_ok()).await;
     assert_eq!(world.head().await.number, 1);
-    // The next one recovers it.
+    // The next session pushes what was left.
     assert_eq!(report_of(&open(&a).await).await.added, 1);
 }
 
@@ -98,7 +98,7 @@ async fn two_mounts_are_opened_and_released_together() {
     let params = CreateSessionParams::new(vec![sync("c1", &one), sync("c2", &two)], &a.state);
     let session = Session::create(&store(&a), params).await.unwrap();
     a.mount.write("one/x", "1").write("two/y", "2").write("two/z", "2");
-    // One of them by hand.
+    // One of them by a manual sync.
     let by_path = transfer_engine::SyncParams { path: Some(one.clone()), ..Default::default() };
     let synced = session.context().sync_with(by_path).await;
     assert!(synced.success && synced.mounts.len() == 1, "{synced:?}");
@@ -124,7 +124,7 @@ async fn mounts_that_contain_each_other_are_refused_and_nothing_stays_open() {
         assert!(matches!(refused, Err(Error::Overlap { .. })), "{refused:?}");
         drop(a.open().unwrap());
     }
-    // Names that only begin alike are two places.
+    // Paths with a common prefix in their names are different mounts.
     let syncs = ["work", "work-2"].map(|p| ContextSync::new(context(), a.mount.at(p), SyncPolicy::default()));
     let params = CreateSessionParams::new(syncs.to_vec(), &a.state);
     release(&Session::create(&store(&a), params).await.unwrap()).await;
@@ -137,7 +137,7 @@ async fn one_mount_that_fails_to_open_lets_the_others_go() {
     let held = b.open().unwrap();
     let syncs = [&a, &b].map(|m| ContextSync::new(context(), &m.mount.0, SyncPolicy::default()));
     let mut params = CreateSessionParams::new(syncs.to_vec(), &a.state);
-    // The second is locked under another state directory, so lock it under this one as well.
+    // The second mount is locked under another state directory, so it is locked under this one as well.
     drop(held);
     let sync = ContextSync::new(context(), &b.mount.0, SyncPolicy::default());
     let held = transfer_engine::Mount::open(&store(&a), sync, &a.state).unwrap();
@@ -145,7 +145,7 @@ async fn one_mount_that_fails_to_open_lets_the_others_go() {
     assert!(matches!(refused, Err(Error::Locked { .. })), "{refused:?}");
     drop(a.open().unwrap());
     drop(held);
-    // Nor does a context that is missing leave anything open.
+    // A missing context does not leave anything open either.
     params.options.create = false;
     let refused = Session::create(&store(&a), params.clone()).await;
     assert!(matches!(refused, Err(Error::NoContext { .. })), "{refused:?}");
@@ -214,7 +214,7 @@ async fn a_further_context_joins_a_running_session() {
     assert_eq!(world.store().head(&name).await.unwrap().totals.files, 1);
 }
 
-/// A disk that answers no more holds up a job of the download, and nobody can end that.
+/// A disk that no longer answers blocks a job of the pull, and nothing can stop that job.
 #[tokio::test]
 async fn p3_a_release_ends_in_time_although_a_job_does_not() {
     let world = World::memory().await;
@@ -228,7 +228,7 @@ async fn p3_a_release_ends_in_time_although_a_job_does_not() {
             return;
         }
         begins.notify_one();
-        // Not for ever: a release that waits for it shall end as well.
+        // Not for ever, so that a release that does wait for it ends, too, and the test fails.
         for _ in 0..1000 {
             std::thread::sleep(std::time::Duration::from_millis(10));
             if ends.load(Ordering::SeqCst) {

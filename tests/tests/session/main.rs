@@ -1,4 +1,4 @@
-//! Sessions: from opening mounts to releasing them.
+//! Sessions, from opening mounts to releasing them.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod arrival;
@@ -24,11 +24,11 @@ use transfer_engine::{
     TaskType,
 };
 
-/// Policies by what they differ in.
+/// Policies, by the one field that they set.
 const ON_DEMAND: &str = r#"{"downloadPolicy": {"autoDownload": false}}"#;
 const BEFORE_START: &str = r#"{"downloadPolicy": {"downloadStrategy": "DownloadBeforeStart"}}"#;
 
-/// One who keeps what all tasks of a session tell.
+/// Records the reports of all tasks of a session.
 #[derive(Clone, Default)]
 struct Kept(Arc<Notes>);
 
@@ -59,7 +59,7 @@ async fn release(session: &Session) -> Released {
     session.release(Default::default()).await.unwrap()
 }
 
-/// Releases a session of one mount that has something to save, or nothing.
+/// Releases a session with one mount, and returns the report of the release.
 async fn report_of(session: &Session) -> SyncReport {
     let released = release(session).await;
     let [mount] = &released.mounts[..] else { panic!("{released:?}") };
@@ -76,7 +76,7 @@ async fn packs(objects: &Arc<dyn ObjectStore>) -> Vec<Path> {
     listed.try_collect().await.unwrap()
 }
 
-/// Waits for something that must happen.
+/// Waits until a condition holds, which must happen.
 async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let patience = async {
         while !is_so().await {

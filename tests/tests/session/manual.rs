@@ -24,7 +24,7 @@ async fn syncs_at_the_same_time_are_one() {
     };
     let first = sync();
     gate.somebody_waits().await;
-    // These come when the first has read the mount already.
+    // These are called after the first one has read the mount.
     let (second, third) = (sync(), sync());
     tokio::task::yield_now().await;
     gate.open();

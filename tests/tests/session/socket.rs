@@ -1,4 +1,4 @@
-//! What other processes can ask of a session.
+//! Requests of other processes to a session.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -96,7 +96,7 @@ async fn nonsense_is_answered_with_an_error_and_does_no_harm() {
         let answer = lines.next_line().await.unwrap().unwrap();
         assert!(answer.contains("bad_request"), "{answer}");
     }
-    // One that never ends is cut off.
+    // A request that never ends is cut off.
     let mut stream = BufReader::new(UnixStream::connect(&socket).await.unwrap());
     let endless = vec![b'x'; 1 << 16];
     while stream.get_mut().write_all(&endless).await.is_ok() {}
@@ -139,7 +139,7 @@ async fn the_socket_is_private_replaces_a_stale_one_and_may_lie_deep() {
     assert_eq!(connect(&a).await.id(), session.id());
     release(&session).await;
     assert!(!stale.exists());
-    // A killed session leaves its socket: nobody is there.
+    // A killed session leaves its socket, but no session is found.
     let near = world.machine("near");
     drop(near.open().unwrap());
     let left = near.state_file("lock").unwrap().with_file_name("socket");
@@ -167,12 +167,12 @@ async fn the_owner_of_the_files_may_ask_where_the_session_runs_as_root() {
     for dir in socket.ancestors().skip(1).take(3) {
         assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o011, 0o011, "{}", dir.display());
     }
-    // What lies in the state stays private.
+    // The files of the state stay private.
     let status = a.state_file("status.json").unwrap();
     assert_eq!(status.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(kept.0.noted().warnings, [""; 0]);
     release(&session).await;
-    // A directory above the state that is closed to everybody else is named.
+    // If a parent of the state directory is closed to the owner, a warning names it.
     let mut deep = a.clone();
     deep.state = deep.state.join("closed/state");
     std::fs::create_dir_all(&deep.state).unwrap();

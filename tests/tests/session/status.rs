@@ -1,4 +1,4 @@
-//! How a session stands, for itself and for other processes.
+//! The status of a session, as it is seen by the session and by other processes.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ async fn what_failed_says_why() {
     assert!(up.error_message.unwrap().contains("injected"), "{:?}", result.error_message);
     let failed = release(&session).await;
     assert!(!failed.mounts[0].success());
-    // Its lock is free all the same.
+    // The lock is free nevertheless.
     drop(a.open().unwrap());
 }
 
@@ -107,7 +107,7 @@ async fn a_file_that_a_dead_process_left_is_no_running_task() {
     let left = std::fs::read(&file).unwrap();
     gate.open();
     release(&session).await;
-    // As SIGKILL leaves it: the words of a running task, and nobody who keeps them.
+    // SIGKILL leaves a file that describes a running task, without a process.
     std::fs::write(&file, &left).unwrap();
     let down = seen(&b, TaskType::Download);
     assert_eq!(down.status, TaskState::Failed);

@@ -1,4 +1,4 @@
-//! A store as files of the repository, and unpacked.
+//! A store as files of the repository, and unpacked as a store.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,20 +14,20 @@ use super::manifest::{Manifest, sha256};
 const MANIFEST: &str = "manifest.json";
 const OBJECTS: &str = "objects";
 
-/// A store that was made: its objects by key, and what they must hold.
+/// A fixture: a store's objects by key, and what they must contain.
 pub(crate) struct Made {
     pub(crate) objects: BTreeMap<String, Bytes>,
     pub(crate) manifest: Manifest,
 }
 
-/// A store in a directory, in which its objects are as old as they were.
+/// A fixture as a store in a directory, whose objects have their original timestamps.
 pub(crate) struct Unpacked {
     pub(crate) world: World,
     pub(crate) made: Made,
 }
 
 impl Made {
-    /// Reads what is stored in a directory.
+    /// Reads a fixture from a directory.
     pub(crate) fn read(dir: &Path) -> Self {
         let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
         let mut objects = BTreeMap::new();
@@ -42,7 +42,7 @@ impl Made {
         Self { objects, manifest }
     }
 
-    /// Stores it in a directory, which must not be there yet: what was stored once stays as it is.
+    /// Writes the fixture into a new directory. Existing fixtures never change.
     pub(crate) fn write(&self, dir: &Path) {
         fs::create_dir(dir).unwrap();
         for (key, bytes) in &self.objects {
@@ -54,7 +54,7 @@ impl Made {
         fs::write(dir.join(MANIFEST), manifest + "\n").unwrap();
     }
 
-    /// Makes a store of it, which is gone with the value that is returned.
+    /// Creates a store from it, which is deleted with the returned value.
     pub(crate) fn unpack(self) -> Unpacked {
         let world = World::stored(|place| {
             for (key, bytes) in &self.objects {
@@ -66,7 +66,7 @@ impl Made {
     }
 }
 
-/// The keys of all objects, in order.
+/// Returns the keys of all objects, in order.
 pub(crate) async fn objects_of(world: &World) -> Vec<String> {
     let listed: Vec<_> = world.objects.list(None).try_collect().await.unwrap();
     let mut keys: Vec<String> = listed.iter().map(|meta| meta.location.to_string()).collect();

@@ -1,11 +1,11 @@
-//! Stores that earlier programs wrote are read for ever.
+//! Stores that earlier programs wrote stay readable for ever.
 //!
-//! Each directory `tests/fixtures/store-v*` holds one: its objects as they lay in the store, and a manifest of
-//! what they must hold. `CTXSYNC_FIXTURE=store-v2 cargo test -p ctxsync-tests --test stored_formats` makes
-//! another, with the program of today; none is ever written again.
+//! Each directory `tests/fixtures/store-v*` has one: its objects as they were in the store, and a manifest of
+//! what they must contain. `CTXSYNC_FIXTURE=store-v2 cargo test -p ctxsync-tests --test stored_formats`
+//! creates another one with today's program. Existing ones never change.
 //!
-//! `tests/fixtures/base-v1` is what a program that wrote version 1 of the local state remembered after a pull of the
-//! context `work` of `store-v1`.
+//! `tests/fixtures/base-v1` is the base, in version 1 of the local state, after a pull of the context `work`
+//! of `store-v1`.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod made;
@@ -28,14 +28,14 @@ use transfer_engine::{
 use made::{Made, Unpacked};
 use manifest::{Context, Listing, Node, escaped, list};
 
-/// Whose store is made anew, and where it is put; see the head of this file.
+/// The name of a new fixture; see the module's documentation.
 const NEW: &str = "CTXSYNC_FIXTURE";
 
 fn place(fixture: &str) -> PathBuf {
     root().join("tests/fixtures").join(fixture)
 }
 
-/// All that is stored.
+/// Reads all fixtures.
 fn fixtures() -> Vec<Made> {
     let all = std::fs::read_dir(place("")).unwrap().map(|entry| entry.unwrap().path());
     let all: Vec<PathBuf> = all.filter(|dir| dir.is_dir()).collect();
@@ -60,7 +60,7 @@ async fn pull(world: &World, context: &ContextName, machine: &Machine) -> SyncRe
     mount(world, context, machine).pull(&SyncOptions::default(), &Silent).await.unwrap()
 }
 
-/// The snapshots of a context that are not forgotten, the newest first.
+/// Returns the snapshots of a context that are not forgotten, newest first.
 async fn log(world: &World, context: &ContextName) -> Vec<Arc<Snapshot>> {
     store(world).log(context).await.unwrap()
 }
@@ -71,7 +71,7 @@ async fn entries(world: &World, snapshot: &Snapshot) -> Vec<TreeEntry> {
     entries
 }
 
-/// Expects what is on the disk to be what the manifest says, but for what only the store knows.
+/// Fails unless the files on disk are those of the manifest, apart from what only the store knows.
 #[track_caller]
 fn assert_is(found: &Listing, expected: &Listing, of: &str) {
     let mut expected = expected.clone();
@@ -87,7 +87,7 @@ fn assert_is(found: &Listing, expected: &Listing, of: &str) {
     }
 }
 
-/// Expects a store to hold what its manifest says.
+/// Fails unless a store contains what its manifest lists.
 async fn assert_holds_what_it_should(unpacked: &Unpacked) {
     let Unpacked { world, made } = unpacked;
     let all: Vec<String> = store(world).contexts().await.unwrap().iter().map(ToString::to_string).collect();
@@ -120,7 +120,7 @@ async fn assert_context(world: &World, name: &ContextName, context: &Context) {
         let restored = store(world).restore(snapshot, &place.0, &[], &options, &Silent).await.unwrap();
         assert!(!restored.is_incomplete(), "{of}: {restored:?}");
         assert_is(&list(&place.0), expected, &of);
-        // And the marks.
+        // The marks that only the store has.
         for entry in entries(world, snapshot).await {
             match &expected[&escaped(entry.path.as_bytes())] {
                 Node::Recycled { size } => {
@@ -157,7 +157,7 @@ async fn an_earlier_programs_store_is_gone_on_with() {
             a.mount.write("by a later program", "new").write("plain.txt", "changed");
             let pushed = push(&world, &name, &a).await.unwrap();
             assert_eq!((pushed.parent, pushed.conflicts), (before.snapshot, 0), "{name}: {pushed:?}");
-            // What the context has already stays where it is.
+            // What the context already has is not stored again.
             assert!(pushed.bytes_stored < 256 << 10, "{name}: {pushed:?}");
             pull(&world, &name, &b).await;
             assert_is(&list(&b.mount.0), &list(&a.mount.0), &name.to_string());
@@ -177,7 +177,7 @@ async fn an_earlier_programs_store_is_gone_on_with() {
     }
 }
 
-/// The recipe: it is tried in each run, so that it is there when a new version of the format needs it.
+/// The recipe of a fixture. Each run tries it, so that it works when a new version of the format needs it.
 #[tokio::test]
 async fn what_a_fixture_is_made_of() {
     let made = make::make().await;
@@ -235,7 +235,7 @@ async fn assert_covers_the_format(unpacked: &Unpacked) {
     );
 }
 
-/// Changes an object as a later program would have written it.
+/// Changes an object to how a later program would have written it.
 fn of_version_2(key: &str, object: &[u8]) -> Vec<u8> {
     if key == "ctxsync.json" {
         let mut members: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(object).unwrap();
@@ -252,7 +252,7 @@ fn of_version_2(key: &str, object: &[u8]) -> Vec<u8> {
     [&body[..], &digest[..]].concat()
 }
 
-/// Says what a sync ended with, in words.
+/// Returns the messages of an error and its causes.
 fn chain(error: &Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -274,7 +274,7 @@ async fn a_later_programs_snapshot_is_told_apart_and_nothing_is_lost_because_of_
         "{error:?}"
     );
     assert_eq!(made::objects_of(&world).await, made.objects.keys().cloned().collect::<Vec<_>>());
-    // The others are as they were.
+    // The other contexts still work.
     let others = made.manifest.contexts.iter().filter(|(_, c)| c.ended.is_none()).map(|(name, _)| name);
     for name in others.filter(|name| *name != "work") {
         log(&world, &name.parse().unwrap()).await;
@@ -291,7 +291,7 @@ fn with_field(tag: u64) -> Unpacked {
     let mut made = Made::read(&place("store-v1"));
     let key = made.objects.keys().find(|key| key.starts_with("contexts/work/")).unwrap().clone();
     let (mut head, _) = Snapshot::decode(&made.objects[&key]).unwrap();
-    // A tag that is even is written, and changed afterwards: nothing of ours writes an odd one.
+    // This program can only write even tags, so the tag is changed in the encoded bytes.
     head.extensions.push((0x7e, "later".into()));
     let encoded = head.encode().unwrap().bytes;
     let at = encoded.windows(7).position(|w| w == b"\x7e\x05later").unwrap();
@@ -365,7 +365,7 @@ async fn local_state_of_version_1_is_read_as_before() {
     let Unpacked { world, .. } = Made::read(&place("store-v1")).unpack();
     let machine = of_base_version_1(&world, &work).await;
     let files = machine.mount.files();
-    // What it lists and is not here was deleted: a new mount would delete nothing.
+    // A file that the base lists and the mount lacks is deleted. A new mount would delete nothing.
     machine.mount.remove("plain.txt").write("new", "n");
     let pushed = push(&world, &work, &machine).await.unwrap();
     assert_eq!((pushed.added, pushed.changed, pushed.deleted), (1, 0, 1), "{pushed:?}");
@@ -375,7 +375,7 @@ async fn local_state_of_version_1_is_read_as_before() {
     assert_is(&list(&other.mount.0), &list(&machine.mount.0), "after a push");
     assert_eq!(other.mount.files().len(), files.len());
 
-    // And what another machine deleted is deleted here.
+    // A file that another machine deleted is deleted here.
     let Unpacked { world, .. } = Made::read(&place("store-v1")).unpack();
     let machine = of_base_version_1(&world, &work).await;
     let other = world.machine("other");

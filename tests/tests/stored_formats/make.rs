@@ -1,4 +1,4 @@
-//! Makes a store that holds everything that the format can say, and tells what is in it.
+//! Creates a store with everything that the format can express, and records its content.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -24,13 +24,13 @@ use super::manifest::{Context, Listing, Manifest, Node, Object, escaped, list, s
 
 const DAY: i64 = 86_400;
 
-/// Makes the store.
+/// Creates the store.
 pub(crate) async fn make() -> Made {
     let clock = HandClock::default();
     let objects = Clocked::new(Arc::new(InMemory::new()), &clock);
     let world = World::over(objects).await;
     let mut maker = Maker { world, clock, contexts: BTreeMap::new() };
-    // The first, for forgetting is done in all contexts that there are.
+    // This context comes first, because collecting applies to all contexts that exist.
     maker.work().await;
     maker.many_links().await;
     maker.moved().await;
@@ -71,7 +71,7 @@ impl Maker {
         Mount::open(&self.store(), sync, &machine.state).unwrap()
     }
 
-    /// Pushes, and notes what the snapshot must hold.
+    /// Pushes, and records what the snapshot must contain.
     async fn push(&mut self, context: &str, machine: &Machine) -> SyncReport {
         self.clock.pass(60);
         let report = self.mount(context, machine).push(&machine.options, &Silent).await.unwrap();
@@ -83,7 +83,7 @@ impl Maker {
         self.mount(context, machine).pull(&machine.options, &Silent).await.unwrap()
     }
 
-    /// Notes that the head holds what a directory does, but for the marks, which only the store knows.
+    /// Records that the head has the content of a directory, and adds the marks that only the store knows.
     async fn note(&mut self, context: &str, mut listing: Listing) {
         let store = self.store();
         let head = store.head(&name(context)).await.unwrap();
@@ -99,7 +99,8 @@ impl Maker {
         self.contexts.entry(name(context)).or_default().snapshots.insert(head.number, listing);
     }
 
-    /// Everything that a tree can hold, in both modes, with a conflict; forgotten and erased snapshots.
+    /// Everything that a tree can contain, in both upload modes, with a conflict, and forgotten and erased
+    /// snapshots.
     async fn work(&mut self) {
         let (a, b) = (self.machine("a", "{}"), self.machine("b", "{}"));
         fill(&a.mount);
@@ -109,7 +110,7 @@ impl Maker {
         a.mount.mode("bin/tool", 0o700).write("long.txt", long_text(7));
         self.push("work", &a).await;
         b.mount.write("plain.txt", "b wrote this");
-        // Only what b pulls then is all that is in the snapshot.
+        // The push keeps both versions, so only `b`'s next pull gets the whole snapshot.
         let pushed = self.mount("work", &b).push(&b.options, &Silent).await.unwrap();
         assert_eq!(pushed.conflicts, 1);
         self.pull("work", &b).await;
@@ -181,7 +182,7 @@ impl Maker {
         self.push("archives", &b).await;
     }
 
-    /// Files that no mount held.
+    /// Files that were written without a mount.
     async fn written(&mut self) {
         let (context, store) = (name("written"), self.store());
         let service = ContextService::new(&store).with_session("made as a fixture");
@@ -213,13 +214,13 @@ impl Maker {
         self.contexts.insert(name("deleted"), Context { ended, ..Context::default() });
     }
 
-    /// Takes the objects out of the store.
+    /// Reads the objects from the store.
     async fn finish(mut self) -> Made {
         let store = self.store();
         for (name, context) in self.contexts.iter_mut().filter(|(_, context)| context.ended.is_none()) {
             let log: Vec<_> = store.log(name).await.unwrap().iter().map(|s| s.number).collect();
             context.snapshots.retain(|number, _| log.contains(number));
-            // Each begins with an empty one, unless that was forgotten.
+            // Each context begins with an empty snapshot, unless it has been forgotten.
             if let Some(first) = log.iter().find(|number| !context.snapshots.contains_key(number)) {
                 context.snapshots.insert(*first, Listing::new());
             }
@@ -239,7 +240,7 @@ impl Maker {
     }
 }
 
-/// What a tree can hold, in little space.
+/// Writes all kinds of files, all of them small.
 fn fill(tree: &ctxsync_tests::tree::Tree) {
     tree.write("plain.txt", "plain").time("plain.txt", 1_000_000_000, 123_456_789);
     tree.write("empty", "").time("empty", -5, 750_000_000);
@@ -268,14 +269,14 @@ fn fill(tree: &ctxsync_tests::tree::Tree) {
         tree.write(OsStr::from_bytes(name), name);
     }
     tree.write(format!("names/{}", "n".repeat(255)), "long");
-    // Nothing makes it smaller, and it is no text.
+    // Binary content that does not compress.
     tree.write("random.bin", Random::new(1).bytes(20_000));
     let twice = Random::new(2).bytes(3_000);
     tree.write("twins/a", &twice).write("twins/b", &twice);
     tree.write("zeros", vec![0; 600_000]).write("long.txt", long_text(0));
 }
 
-/// Text of several chunks that takes little space, of which a version changes the last.
+/// Text of several chunks that compresses well. Versions differ in the last chunk.
 fn long_text(version: u64) -> Vec<u8> {
     let mut text = Vec::new();
     for n in 0..300 {

@@ -1,4 +1,4 @@
-//! What a stored fixture must hold, told by who made it.
+//! What a fixture must contain, as recorded by its maker.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-/// A store, object by object and snapshot by snapshot.
+/// A store, by object and snapshot.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
     /// By key.
@@ -21,21 +21,21 @@ pub(crate) struct Manifest {
 /// An object of the store.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Object {
-    /// When it was put, in seconds since 1970. A snapshot counts only if it landed in time.
+    /// The time of its put, in seconds since 1970. A snapshot counts only if it landed in time.
     pub(crate) landed: i64,
     pub(crate) sha256: String,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Context {
-    /// How it ended: `deleted`, or the name that it was moved to.
+    /// How it ended: `deleted`, or the name that it was renamed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<String>,
-    /// What each snapshot holds that is not forgotten, by number.
+    /// The content of each snapshot that is not forgotten, by number.
     pub(crate) snapshots: BTreeMap<u64, Listing>,
 }
 
-/// What a tree holds, by path; bytes that are not printable ASCII are escaped, as in Rust.
+/// The content of a tree, by path. Bytes that are not printable ASCII are escaped as in Rust.
 pub(crate) type Listing = BTreeMap<String, Node>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub(crate) enum Node {
         mtime: (i64, i64),
         size: u64,
         sha256: String,
-        /// An archive that was extracted.
+        /// Whether it is an archive that was extracted.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         extracted: bool,
     },
@@ -55,16 +55,16 @@ pub(crate) enum Node {
     },
     Symlink {
         mtime: (i64, i64),
-        /// Of a long one, the SHA-256.
+        /// The target, or the SHA-256 of a long one.
         target: String,
     },
-    /// A file that left the context by age: it comes back to nobody.
+    /// A file that was recycled because of its age. No machine pulls it.
     Recycled {
         size: u64,
     },
 }
 
-/// Lists a directory, by nothing of ours.
+/// Lists a directory, without any code of the engine.
 pub(crate) fn list(root: &Path) -> Listing {
     let mut listing = Listing::new();
     for entry in WalkDir::new(root).min_depth(1) {
@@ -93,7 +93,7 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// The SHA-256 of bytes, in hexadecimal digits.
+/// Returns the SHA-256 of bytes, in hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
