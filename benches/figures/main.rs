@@ -1,4 +1,4 @@
-//! Makes a table of what criterion measured last.
+//! Prints a table of criterion's latest results.
 
 use std::error::Error;
 use std::fs;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// The groups in the order in which documents tell of them; others come after these.
+/// The groups in the order of the documents; other groups follow.
 const GROUPS: [&str; 15] = [
     "scope",
     "decide",
@@ -57,7 +57,7 @@ enum Throughput {
     ElementsAndBytes { elements: u64, bytes: u64 },
 }
 
-/// Its samples: how often it was run in each, and how many nanoseconds that took.
+/// Its samples: the number of iterations of each, and their time in nanoseconds.
 #[derive(Debug, Deserialize)]
 struct Samples {
     iters: Vec<f64>,
@@ -103,7 +103,7 @@ fn run(args: &Args) -> Result<String> {
     Ok(table)
 }
 
-/// Adds a row for each benchmark below `dir`, after what it is to be sorted by.
+/// Adds a row for each benchmark below `dir`, with the keys by which rows are sorted.
 fn collect(dir: &Path, rows: &mut Vec<(usize, String, String)>) -> Result<()> {
     let listed = fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     for entry in listed {
@@ -111,7 +111,7 @@ fn collect(dir: &Path, rows: &mut Vec<(usize, String, String)>) -> Result<()> {
         if !path.is_dir() {
             continue;
         }
-        // Beside it lie older results.
+        // The other directories have older results.
         if path.ends_with("new") && path.join("benchmark.json").exists() {
             let benchmark: Benchmark = read(&path.join("benchmark.json"))?;
             let place = GROUPS.iter().position(|group| *group == benchmark.group_id);

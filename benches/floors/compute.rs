@@ -1,4 +1,4 @@
-//! Reading the files, and what is computed from their bytes.
+//! Reading the files, and computing on their bytes.
 
 use std::hint::black_box;
 use std::io;
@@ -12,10 +12,10 @@ use crate::share::share;
 use crate::tree::{Tree, open};
 use crate::{Floor, Result, rounds};
 
-/// The level, and the bytes of a block, of a push in `File` mode.
+/// The compression level and the block size, in bytes, of a push in `File` mode.
 const LEVEL: i32 = 2;
 const BLOCK: usize = 256 << 10;
-/// Bytes that are asked for at once.
+/// Bytes to read at once.
 const BUFFER: usize = 256 << 10;
 
 pub(crate) fn measure(root: &Path, tree: &Tree, count: u32, floors: &mut Vec<Floor>) -> Result<()> {
@@ -70,7 +70,7 @@ pub(crate) fn measure(root: &Path, tree: &Tree, count: u32, floors: &mut Vec<Flo
     Ok(())
 }
 
-/// A compressor and what it writes to.
+/// A compressor and its output.
 #[derive(Default)]
 struct Compression {
     zstd: Option<Compressor<'static>>,

@@ -28,7 +28,7 @@ pub(crate) fn measure(work: &Path, mib: u64, count: u32, floors: &mut Vec<Floor>
         let start = Instant::now();
         while file.read(&mut buffer)? > 0 {}
         reads.push(start.elapsed());
-        // One inode is no trouble, and so many times its space might be.
+        // One inode to skip does not matter, but the space of all rounds might.
         fs::remove_file(&path)?;
         Ok(written)
     })?;

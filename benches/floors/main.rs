@@ -1,5 +1,5 @@
-//! What nothing can beat on this machine: each operation that a sync is made of, as a loop of system calls
-//! or a library's function and nothing else.
+//! The lower limits on this machine: each operation of a sync as a plain loop of system calls or of a
+//! library's function.
 //!
 //! ```text
 //! tree (given, or made) ──► walk: names; names and statx
@@ -7,8 +7,8 @@
 //! one large file        ──► write and fsync, read from the page cache
 //! ```
 //!
-//! Everything goes through directory handles, as in the engine. Nothing with many files is deleted before the
-//! end: ext4 is slow at making files after many were deleted.
+//! Everything uses directory handles, as in the engine. Directories with many files are deleted at the end
+//! only: ext4 is slow at creating files after many were deleted.
 
 mod compute;
 mod large;
@@ -28,7 +28,7 @@ use ctxsync_benches::{bytes_per_second, machine, per_second, time, write_part};
 
 use tree::Tree;
 
-/// What goes wrong ends the run with a message: there is nobody who would handle it.
+/// Any error ends the run with a message; no caller handles it.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Measures what nothing can beat on this machine.
@@ -58,10 +58,10 @@ struct Args {
 /// One row of the table.
 struct Floor {
     name: String,
-    /// What one round works on.
+    /// The files and bytes that one round works on.
     files: u64,
     bytes: u64,
-    /// How long each round took.
+    /// The time of each round.
     rounds: Vec<Duration>,
 }
 
@@ -101,7 +101,8 @@ fn run(args: &Args) -> Result<String> {
     Ok(table)
 }
 
-/// Measures `round` so often. It gets the number of the round and returns how long what counts took.
+/// Measures `round` this many times. It gets the round's number, and returns the time of the part that
+/// counts.
 fn rounds(
     floors: &mut Vec<Floor>,
     name: &str,
@@ -115,7 +116,7 @@ fn rounds(
     Ok(())
 }
 
-/// Leaves nothing to be written back while something else is measured.
+/// Writes everything back, so that it does not disturb the next measurement.
 fn flush(dir: &Path) -> Result<()> {
     Ok(rustix::fs::syncfs(File::open(dir)?)?)
 }
@@ -152,7 +153,7 @@ fn print(table: &str) {
     print!("{table}");
 }
 
-/// Tells the user how things go.
+/// Reports progress.
 #[expect(clippy::print_stderr, reason = "this is where a program of the workspace talks to its user")]
 fn say(line: &str) {
     eprintln!("{line}");

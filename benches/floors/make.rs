@@ -1,4 +1,4 @@
-//! Making directories and files.
+//! Creating directories and files.
 
 use std::ffi::CStr;
 use std::io;
@@ -15,7 +15,7 @@ use crate::tree::{Directory, Tree, open};
 use crate::{Floor, Result, flush, rounds};
 
 const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::CLOEXEC);
-/// As a file's mode and time are when it is put in place.
+/// The mode and time that a file gets when it is put in place.
 const MODE: u32 = 0o644;
 const MTIME: i64 = 1_700_000_000;
 
@@ -88,7 +88,7 @@ fn write(dir: &OwnedFd, name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// A file in staging, and where it is to go.
+/// A file in staging, and its target.
 struct Staged<'t> {
     name: String,
     dir: &'t Directory,

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// Does something with each of `items`, on so many threads, and returns how long all of it took. Each thread
-/// has a state of its own, say a buffer.
+/// Handles each of `items` on this many threads, and returns the total time. Each thread has its own state,
+/// for example a buffer.
 pub(crate) fn share<T: Sync, S>(
     items: &[T],
     threads: usize,
@@ -28,7 +28,7 @@ pub(crate) fn share<T: Sync, S>(
     Ok(start.elapsed())
 }
 
-/// Does the same on so many threads, and returns what each of them returns.
+/// Runs the same function on this many threads, and returns their results.
 pub(crate) fn on_threads<R: Send>(threads: usize, one: impl Fn() -> io::Result<R> + Sync) -> Result<Vec<R>> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(&one)).collect();

@@ -1,4 +1,4 @@
-//! The tree: made, or given; and in memory.
+//! The tree to work on: generated or given, and in memory.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -12,10 +12,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use crate::Result;
 
-/// Files of one directory in the tree that is made.
+/// Files of one directory in the generated tree.
 const IN_A_DIRECTORY: u64 = 10;
 
-/// Flags of a directory that is opened.
+/// Flags for opening a directory.
 pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
@@ -28,7 +28,7 @@ pub(crate) struct Directory {
 
 /// A tree in memory.
 pub(crate) struct Tree {
-    /// Those above come first.
+    /// Parents come first.
     pub(crate) dirs: Vec<Directory>,
 }
 
@@ -82,7 +82,8 @@ pub(crate) fn open(root: &Path, path: &Path) -> std::io::Result<OwnedFd> {
     Ok(rustix::fs::open(root.join(path), DIRECTORY, Mode::empty())?)
 }
 
-/// Makes a tree as an installed npm package tree is one, half of it text, half of it random, and returns where.
+/// Creates a tree like an installed npm package tree, half of it text, half of it random, and returns its
+/// path.
 pub(crate) fn make(root: &Path, files: u64) -> Result<PathBuf> {
     let mut random = Random::new(1);
     for n in 0..files {

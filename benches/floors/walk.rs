@@ -1,4 +1,4 @@
-//! Walks.
+//! Walks of the tree.
 
 use std::ffi::CString;
 use std::io;
@@ -38,7 +38,7 @@ struct Waiting {
     open: usize,
 }
 
-/// Walks a tree and returns how many entries it has.
+/// Walks a tree, and returns the number of its entries.
 fn walk(root: &Path, statx: bool, threads: usize) -> Result<u64> {
     let waiting = Mutex::new(Waiting { dirs: Vec::new(), open: 1 });
     let wake = Condvar::new();
@@ -58,7 +58,7 @@ fn walk(root: &Path, statx: bool, threads: usize) -> Result<u64> {
     };
     let entries = on_threads(threads, || {
         one().inspect_err(|_| {
-            // The others are not to wait for what will never be listed.
+            // The other threads must not wait for directories that will never be listed.
             lock(&waiting).open = 0;
             wake.notify_all();
         })

@@ -1,4 +1,4 @@
-//! The entries of a tree as the store keeps them.
+//! The entries of a tree in the store.
 
 use policy_core::{Timestamp, TreePath};
 use transfer_engine::format::{
@@ -7,12 +7,12 @@ use transfer_engine::format::{
 
 use crate::Random;
 
-/// Blocks of a pack: 32 MiB, of blocks that are 256 KiB before they are compressed.
+/// Blocks of a pack of 32 MiB; a block has 256 KiB before it is compressed.
 const BLOCKS_PER_PACK: u32 = 512;
 const STORED_LEN: u32 = 60 << 10;
 
-/// Returns a file of one chunk for each of `paths`, the chunks one after the other in blocks and packs, as
-/// a first push leaves them.
+/// Returns a file of one chunk for each of `paths`. Their chunks follow each other in blocks and packs, as
+/// after a first push.
 pub fn entries(paths: &[TreePath]) -> Vec<TreeEntry> {
     let mut random = Random::new(4);
     let mut pack = PackId(random.array());
@@ -44,7 +44,7 @@ pub fn entries(paths: &[TreePath]) -> Vec<TreeEntry> {
     entries
 }
 
-/// Returns `count` packs as a snapshot lists them.
+/// Returns `count` packs as they are listed in a snapshot.
 pub fn pack_uses(count: usize) -> Vec<PackUse> {
     let mut random = Random::new(5);
     let pack = |random: &mut Random| PackUse {

@@ -1,4 +1,4 @@
-//! What the benchmarks measure on: data that is the same in every run.
+//! The data of the benchmarks, which is the same in every run.
 //!
 //! ```text
 //! Random ──┬─► text, sizes ──► SmallFiles, LargeFile      (push, pull)
@@ -7,7 +7,7 @@
 //!          └─► bytes                                    (chunking, packing)
 //! ```
 //!
-//! Everything is made from a seed, so that two runs, and two versions of the code, see the same bytes.
+//! Everything comes from a seed, so that two runs, and two versions of the code, work on the same bytes.
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
 
 mod entries;

@@ -1,14 +1,14 @@
-//! Tables, and the parts of documents that hold them: each between `<!-- NAME: ... -->` and
-//! `<!-- end of NAME -->`, as in the documents that tests write.
+//! Tables, and the parts of documents that they are written to: each between `<!-- NAME: ... -->` and `<!--
+//! end of NAME -->`, as in the documents that tests generate.
 
 use std::fs;
 use std::io::{Error, Result};
 use std::path::Path;
 
-/// Puts `content` into the part `name` of the document at `path`.
+/// Writes `content` into the part `name` of the document at `path`.
 ///
 /// # Errors
-/// Where the document can't be read or written, or has no such part.
+/// If the document can't be read or written, or has no such part.
 pub fn write_part(path: &Path, name: &str, content: &str) -> Result<()> {
     let text = fs::read_to_string(path).map_err(|e| Error::other(format!("{}: {e}", path.display())))?;
     let text = with_part(&text, name, content).ok_or_else(|| {
@@ -18,7 +18,7 @@ pub fn write_part(path: &Path, name: &str, content: &str) -> Result<()> {
     fs::write(path, text)
 }
 
-/// Returns `text` with another content of the part `name`; `None` where it has none.
+/// Returns `text` with new content in the part `name`; `None` if it has no such part.
 fn with_part(text: &str, name: &str, content: &str) -> Option<String> {
     let begin = text.find(&format!("<!-- {name}: "))?;
     let begin = begin + text[begin..].find("-->\n")? + "-->\n".len();
@@ -26,10 +26,10 @@ fn with_part(text: &str, name: &str, content: &str) -> Option<String> {
     Some(format!("{}\n{}\n\n{}", &text[..begin], content.trim(), &text[end..]))
 }
 
-/// Returns what a table was measured on: `2 threads of AMD EPYC, Linux 6.18.44`.
+/// Describes the machine: `2 threads of AMD EPYC, Linux 6.18.44`.
 ///
 /// # Errors
-/// Where the number of threads can't be told.
+/// If the number of threads is unknown.
 pub fn machine() -> Result<String> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -41,17 +41,17 @@ pub fn machine() -> Result<String> {
     ))
 }
 
-/// Returns a number per second in words: `1.3 M/s`.
+/// Formats a number per second: `1.3 M/s`.
 pub fn per_second(number: f64) -> String {
     scaled(number, 1000.0, &["", "k", "M", "G"], "/s")
 }
 
-/// Returns bytes per second in words: `1.3 GiB/s`.
+/// Formats bytes per second: `1.3 GiB/s`.
 pub fn bytes_per_second(bytes: f64) -> String {
     scaled(bytes, 1024.0, &["", "Ki", "Mi", "Gi"], "B/s")
 }
 
-/// Returns a time in words: `1.30 ms`.
+/// Formats a time in nanoseconds: `1.30 ms`.
 pub fn time(nanos: f64) -> String {
     let (value, unit) = match nanos {
         n if n < 1e3 => (n, "ns"),

@@ -4,10 +4,10 @@ use policy_core::TreePath;
 
 use crate::Random;
 
-/// The directories at the top of a project, all about as large.
+/// The top directories of a project, all of about the same size.
 pub const PROJECT: [&str; 12] =
     ["api", "app", "assets", "build", "core", "data", "docs", "packages", "scripts", "tests", "tools", "web"];
-/// Where the files of one module lie.
+/// The directories of a module's files.
 const INNER: [&str; 6] = ["", "lib/", "lib/internal/", "dist/cjs/", "dist/esm/", "node_modules/.cache/"];
 const ENDINGS: [&str; 8] = [".js", ".js", ".d.ts", ".js.map", ".json", ".md", ".log", ".rs"];
 /// Files of one module, as in an installed npm package.

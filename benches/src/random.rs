@@ -1,6 +1,6 @@
 //! Numbers and bytes from a seed.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, fast, and good enough that nothing compresses it.
+/// SplitMix64 (Steele, Lea, Flood 2014): small, fast, and random enough not to compress.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -24,7 +24,7 @@ impl Random {
         self.number() % end
     }
 
-    /// Returns a number below `end`, which is not 0; small ones are more frequent, as words in a text are.
+    /// Returns a number below `end`, which is not 0; small ones are more frequent, like words in a text.
     pub fn mostly_low(&mut self, end: u64) -> u64 {
         let bound = self.below(end) + 1;
         self.below(bound)
@@ -35,7 +35,7 @@ impl Random {
         std::array::from_fn(|_| self.number() as u8)
     }
 
-    /// Returns `len` bytes, which nothing makes smaller.
+    /// Returns `len` bytes that do not compress.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(len + 8);
         while out.len() < len {
@@ -45,8 +45,8 @@ impl Random {
         out
     }
 
-    /// Returns the size of a file of a source tree, in bytes: from 64 B to 64 KiB, each doubling equally
-    /// likely, 9 KiB on average.
+    /// Returns the size of a source file, in bytes: from 64 B to 64 KiB, each doubling equally likely, 9 KiB
+    /// on average.
     pub fn file_size(&mut self) -> usize {
         let doublings = self.below(1000) as f64 / 100.0;
         (64.0 * doublings.exp2()) as usize

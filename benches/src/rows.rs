@@ -11,7 +11,7 @@ pub struct Row {
     entry: Entry,
 }
 
-/// A row as a source hands it on: borrowed, so that no copying is measured but the planner's own.
+/// A borrowed row, so that only the planner's own copies are measured.
 #[derive(Debug, Clone, Copy)]
 pub struct RowRef<'a>(pub &'a Row);
 
@@ -21,7 +21,7 @@ impl Row {
         &self.path
     }
 
-    /// What stands there.
+    /// The entry at the path.
     pub fn entry(&self) -> &Entry {
         &self.entry
     }
@@ -63,7 +63,7 @@ pub fn rows(paths: &[TreePath]) -> Vec<Row> {
     paths.iter().map(|path| Row { path: path.clone(), entry: file(&mut random) }).collect()
 }
 
-/// Returns `rows`, of which every hundredth, from the one with index `first`, has another content.
+/// Returns `rows` with other content in every hundredth row, beginning at the index `first`.
 pub fn with_changes(rows: &[Row], first: usize) -> Vec<Row> {
     let mut changed = rows.to_vec();
     let mut random = Random::new(3);

@@ -1,4 +1,4 @@
-//! Text that compresses about as source code does.
+//! Text that compresses about as well as source code.
 
 use crate::Random;
 
@@ -24,7 +24,7 @@ const BETWEEN: [&str; 16] = [
     " }\n",
     "\"",
 ];
-/// How many words a text is made of.
+/// The number of different words in a text.
 const WORDS: u64 = 2000;
 
 /// Returns `len` bytes of identifiers and punctuation. Texts of different seeds share their words, as the
@@ -34,7 +34,7 @@ pub fn text(seed: u64, len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 32);
     while out.len() < len {
         let word = random.mostly_low(WORDS);
-        // The word's own sequence: the same number is the same word in every text.
+        // A generator for each word, so that the same number is the same word in every text.
         let mut spelling = Random::new(word);
         for _ in 0..2 + spelling.below(3) {
             out.extend_from_slice(SYLLABLES[spelling.below(24) as usize].as_bytes());

@@ -1,4 +1,4 @@
-//! Trees of files on the disk, and changes to them.
+//! Trees of files on disk, and changes to them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -8,30 +8,30 @@ use std::time::Duration;
 
 use crate::{Random, paths, text};
 
-/// A tree that can be written, and then changed by one percent as often as is wanted.
+/// A tree that can be written, and then changed by one percent any number of times.
 pub trait Tree {
-    /// What the tree is called in the names of benchmarks.
+    /// The tree's name in the names of benchmarks.
     fn name(&self) -> &'static str;
-    /// How many files it has.
+    /// The number of its files.
     fn files(&self) -> u64;
-    /// The sizes of its files, in bytes.
+    /// The total size of its files, in bytes.
     fn bytes(&self) -> u64;
-    /// How many files a change touches.
+    /// The number of files that a change affects.
     fn files_changed(&self) -> u64;
     /// Writes the tree below `dir`, which does not exist.
     fn write(&self, dir: &Path);
-    /// Changes one percent of what is below `dir`; each `round` another one.
+    /// Changes one percent of what is below `dir`, another one in each `round`.
     fn change(&self, dir: &Path, round: u64);
 }
 
-/// Many small text files, as an installed npm tree has them.
+/// Many small text files, as in an installed npm tree.
 #[derive(Debug)]
 pub struct SmallFiles {
     files: Vec<(String, usize)>,
 }
 
 impl SmallFiles {
-    /// Plans `count` files.
+    /// A tree of `count` files.
     pub fn new(count: usize) -> Self {
         let mut random = Random::new(6);
         let sized = |path: policy_core::TreePath| (path.to_string(), random.file_size());
@@ -83,7 +83,7 @@ pub struct LargeFile {
 }
 
 impl LargeFile {
-    /// Plans a file of `len` bytes.
+    /// A file of `len` bytes.
     pub fn new(len: u64) -> Self {
         Self { len }
     }
@@ -115,7 +115,7 @@ impl Tree for LargeFile {
     fn change(&self, dir: &Path, round: u64) {
         let share = self.len / 100;
         let mut file = OpenOptions::new().write(true).open(dir.join("large.bin")).unwrap();
-        // Rounds one after the other change places that lie far apart.
+        // Consecutive rounds change places that are far apart.
         file.seek(SeekFrom::Start(round * 37 % 100 * share)).unwrap();
         file.write_all(&Random::new(8 + round).bytes(share as usize)).unwrap();
         drop(file);
@@ -123,7 +123,7 @@ impl Tree for LargeFile {
     }
 }
 
-/// Writes `count` files of `len` random bytes each below `dir`, ten to a directory; returns the path of the last.
+/// Writes `count` files of `len` random bytes each below `dir`, ten in each directory; returns the last path.
 pub fn write_equal_files(dir: &Path, count: usize, len: usize) -> policy_core::TreePath {
     let mut last = String::new();
     for n in 0..count {
@@ -138,7 +138,7 @@ pub fn write_equal_files(dir: &Path, count: usize, len: usize) -> policy_core::T
     last.parse().unwrap()
 }
 
-/// Makes `count` empty directories below `dir`, ten to a directory.
+/// Creates `count` empty directories below `dir`, ten in each directory.
 pub fn write_empty_dirs(dir: &Path, count: usize) {
     for n in 0..count {
         fs::create_dir_all(dir.join(format!("part-{:05}/empty-{n:06}", n / 10))).unwrap();
@@ -146,8 +146,8 @@ pub fn write_empty_dirs(dir: &Path, count: usize) {
     settle(dir);
 }
 
-/// Waits until a sync finds what any later one would find: nothing is left to be written back by the flushes
-/// that are measured, and no file is so new that its times prove nothing.
+/// Makes later syncs comparable: nothing is left that their flushes would have to write back, and no file is
+/// so new that its times prove nothing.
 pub fn settle(dir: &Path) {
     rustix::fs::syncfs(File::open(dir).unwrap()).unwrap();
     thread::sleep(Duration::from_millis(50));

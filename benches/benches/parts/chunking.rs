@@ -1,4 +1,4 @@
-//! Chunks: where files are cut, and how fast what is cut gets its name.
+//! Chunks: where files are cut, and how fast chunks are hashed.
 
 use std::cell::LazyCell;
 use std::hint::black_box;
@@ -9,10 +9,10 @@ use transfer_engine::format::{ChunkId, cut, file_digest};
 
 use super::config;
 
-/// More than the caches hold, so that the bytes come from memory as those of a file do.
+/// More than fits into the CPU's caches, so that the bytes come from memory.
 const LEN: usize = 64 << 20;
 type Make = fn() -> Vec<u8>;
-/// The kinds of bytes; they are made only for a benchmark that no filter leaves out.
+/// The kinds of bytes. They are generated only if the filter selects a benchmark that needs them.
 const KINDS: [(&str, Make); 2] = [("random", random_bytes), ("text", || text(1, LEN))];
 
 fn random_bytes() -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! The parts that a sync is made of, each alone and on one thread.
+//! The parts of a sync, each measured alone and on one thread.
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
 
 mod chunking;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_main};
 
-/// What all parts are measured with: short, for nothing here waits for a disk.
+/// The configuration of all parts. It is short, because nothing here waits for a disk.
 fn config() -> Criterion {
     Criterion::default()
         .sample_size(10)

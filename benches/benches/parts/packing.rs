@@ -1,4 +1,4 @@
-//! Blocks and packs: chunks are compressed together, and gathered into objects.
+//! Blocks and packs: chunks are compressed together, and combined into objects.
 
 use std::cell::LazyCell;
 use std::ops::Deref;
@@ -17,7 +17,7 @@ const LEN: usize = 32 << 20;
 
 type Chunks = Vec<(ChunkId, Bytes)>;
 
-/// Chunks of `len` bytes in all: of the sizes of small files, or of 1 MiB each.
+/// Returns chunks of `len` bytes in total: with the sizes of small files, or 1 MiB each.
 fn chunks(are_small: bool, mut make: impl FnMut(u64, usize) -> Vec<u8>) -> Chunks {
     let mut random = Random::new(1);
     let mut chunks = Chunks::new();
@@ -55,7 +55,7 @@ fn seal(chunks: &Chunks, target: usize) -> Vec<SealedBlock> {
 }
 
 fn blocks(c: &mut Criterion) {
-    // Made only for a benchmark that no filter leaves out.
+    // Generated only if the filter selects a benchmark that needs them.
     let small_text = LazyCell::new(|| chunks(true, text));
     let small_random = LazyCell::new(|| chunks(true, random_bytes));
     let large_text = LazyCell::new(|| chunks(false, text));
@@ -80,7 +80,7 @@ fn blocks(c: &mut Criterion) {
     }
     group.finish();
 
-    // What is stored as it is, is handed out as it is: with random bytes there is nothing to measure.
+    // Only text: random bytes are stored uncompressed, so opening their blocks does nothing.
     let mut group = c.benchmark_group("open_blocks");
     group.throughput(Throughput::Bytes(LEN as u64));
     for (name, chunks, target) in texts {
@@ -110,7 +110,8 @@ fn packs(c: &mut Criterion) {
     let whole = pack(sealed.clone());
     let mut group = c.benchmark_group("pack");
     group.throughput(Throughput::Elements(chunks));
-    // The blocks are not copied, so this is the footer: its figure is in chunks.
+    // Appending does not copy the blocks, so this mainly measures the footer, whose size depends on the
+    // chunks.
     group.bench_function("append_and_finish", |b| {
         b.iter_batched(|| sealed.clone(), pack, BatchSize::SmallInput);
     });

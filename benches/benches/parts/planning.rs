@@ -21,7 +21,7 @@ struct Sources {
 }
 
 impl Sources {
-    /// Makes the plan, and counts what it would write.
+    /// Computes the plan, and counts the paths to write.
     fn plan(&self, towards: Towards) -> usize {
         let mut base = self.base.iter().map(RowRef);
         let mut local = self.local.iter().map(RowRef);
@@ -66,7 +66,7 @@ fn plans(c: &mut Criterion) {
     let all = rows(&paths(PATHS));
     let mine: Vec<Row> = with_changes(&all, 0).into_iter().step_by(100).collect();
     let theirs = with_changes(&all, 50);
-    // The local side has rows only where the mount differs from the base; the last case lists it in full.
+    // The local side has rows only where the mount differs from the base. The last case lists it completely.
     let cases = [
         ("nothing_changed", 0, Sources { base: all.clone(), remote: all.clone(), ..Sources::default() }),
         (
@@ -80,7 +80,7 @@ fn plans(c: &mut Criterion) {
     let mut group = c.benchmark_group("plan");
     for (name, written, sources) in cases {
         assert_eq!(sources.plan(Towards::Store), written, "{name}");
-        // In paths, so that the cases can be compared, however many rows each has.
+        // In paths, so that the cases can be compared although they have different numbers of rows.
         group.throughput(Throughput::Elements(PATHS as u64));
         group.bench_function(name, |b| b.iter(|| sources.plan(Towards::Store)));
     }

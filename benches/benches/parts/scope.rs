@@ -1,4 +1,4 @@
-//! Scope decisions: of how many paths a second a policy says whether they take part.
+//! Decisions of scope: how many paths a second a policy checks.
 
 use std::hint::black_box;
 
@@ -11,7 +11,7 @@ use super::config;
 const MOUNT: &[u8] = b"/home/user/project";
 const PATHS: usize = 100_000;
 
-/// Ten directories, each without two of its places.
+/// White lists of ten directories, each with two excluded paths.
 fn plain_lists() -> BwList {
     let list = |(n, dir): (usize, &&str)| WhiteList {
         path: format!("/home/user/project/{dir}"),
@@ -24,7 +24,7 @@ fn plain_lists() -> BwList {
     BwList { white_lists: PROJECT.iter().take(10).enumerate().map(list).collect(), ignore_patterns: vec![] }
 }
 
-/// Ten expressions, each with an expression of what is left out.
+/// White lists of ten expressions, each with an excluded expression.
 fn expressions() -> BwList {
     let list = |dir: &&str| WhiteList {
         path: format!(r"{dir}/.*\.(js|rs|json)"),
@@ -35,7 +35,7 @@ fn expressions() -> BwList {
     BwList { white_lists: PROJECT.iter().take(10).map(list).collect(), ignore_patterns: vec![] }
 }
 
-/// The whole mount, without what ten patterns ignore.
+/// The whole mount, except what ten patterns ignore.
 fn patterns() -> BwList {
     let patterns = [
         "*.log",
@@ -52,7 +52,7 @@ fn patterns() -> BwList {
     BwList { ignore_patterns: patterns.map(str::to_owned).to_vec(), ..BwList::default() }
 }
 
-/// Ten lists and ten patterns.
+/// Ten white lists and ten patterns.
 fn lists_and_patterns() -> BwList {
     BwList { ignore_patterns: patterns().ignore_patterns, ..plain_lists() }
 }
@@ -72,7 +72,8 @@ fn scope(c: &mut Criterion) {
         let policy = SyncPolicy { bw_list, ..SyncPolicy::default() };
         let scope = Scope::new(&policy, MOUNT).unwrap();
         let inside = paths.iter().filter(|p| scope.contains(p, false)).count();
-        // A policy that holds everything or nothing would measure another thing than its name says.
+        // If nearly everything or nothing is in scope, the benchmark measures something else than its name
+        // says.
         assert!(name == "default" || (PATHS / 20..PATHS * 19 / 20).contains(&inside), "{name}: {inside}");
         group.bench_function(name, |b| {
             b.iter(|| paths.iter().filter(|p| scope.contains(black_box(p), false)).count());

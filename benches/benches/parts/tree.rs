@@ -1,4 +1,4 @@
-//! Trees as the store keeps them: segments of entries, and the snapshot that lists the segments.
+//! Trees in the store: segments of entries, and the snapshot that lists the segments.
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group};
@@ -13,11 +13,11 @@ use transfer_engine::format::{
 use super::config;
 
 const ENTRIES: usize = 100_000;
-/// As many as a tree of a million entries has.
+/// As many segments as a tree of a million entries has.
 const SEGMENTS: usize = 1_000;
 const PACKS: usize = 300;
 
-/// Cuts a tree's entries as a push does.
+/// Cuts a tree's entries into segments, as a push does.
 fn segments(entries: Vec<TreeEntry>) -> Vec<Vec<TreeEntry>> {
     let mut cutter = SegmentCutter::new();
     let mut segments = vec![Vec::new()];

@@ -1,5 +1,5 @@
-//! The parts of a sync that are about the disk. The engine keeps them to itself; each is measured by a sync in
-//! which there is next to nothing else, with a store in memory.
+//! The parts of a sync that work on the disk. They are private to the engine, so each is measured by a sync
+//! that does little else, with a store in memory.
 
 use std::fs;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use ctxsync_benches::{settle, write_empty_dirs, write_equal_files};
 use super::machine::Backend;
 use super::{Place, config, timed};
 
-/// As many as in the data set D1, in 2,000 directories.
+/// As many files as in the data set D1, in 2,000 directories.
 const FILES: usize = 20_000;
-/// Fewer, for none of what a pull brought is removed before the end.
+/// Fewer files, because nothing that is pulled is deleted before the end.
 const PLACED: usize = 4_000;
 
-/// A push with nothing to do: the walk, and the comparison with the base. In `names` one file is in scope, so
-/// that no other is asked for its stat or in the base.
+/// A push with nothing to do: the scan, and the comparison with the base. In `names` only one file is in
+/// scope, so that the other files need no stat and are not in the base.
 fn scan(c: &mut Criterion) {
     let mut group = c.benchmark_group("scan");
     group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(FILES as u64));
     let place = Place::new();
     let mount = place.fresh();
     write_equal_files(&mount, FILES, 0);
-    // Something has to be in scope in any case: a first push of nothing writes no base.
+    // Something must be in scope, because a first push of nothing writes no base.
     fs::write(mount.join("in-scope.txt"), "").unwrap();
     settle(&mount);
     for (name, policy) in [("names", r#"{"bwList": {"ignorePatterns": ["*.js"]}}"#), ("stats", "{}")] {
@@ -44,7 +44,7 @@ fn scan(c: &mut Criterion) {
     group.finish();
 }
 
-/// Pushes of one file out of many: the walk is short, and the base is read, or read and written, in full.
+/// Pushes of one file out of many: the scan is short, and the base is completely read, or read and written.
 fn base(c: &mut Criterion) {
     let mut group = c.benchmark_group("base");
     group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(FILES as u64));
@@ -80,7 +80,7 @@ fn base(c: &mut Criterion) {
     group.finish();
 }
 
-/// Pulls into an empty directory of what takes no time to fetch: staging, flushing, renaming, modes and times.
+/// Pulls into an empty directory, without time for fetching: staging, flushing, renaming, modes and times.
 fn apply(c: &mut Criterion) {
     let mut group = c.benchmark_group("apply");
     group.sampling_mode(SamplingMode::Flat);

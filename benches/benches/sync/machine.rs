@@ -15,12 +15,12 @@ use transfer_engine::{ContextName, ContextSync, Env, Mount, Silent, Store, SyncO
 pub(crate) enum Backend {
     /// In this process's memory.
     Memory,
-    /// In a directory, with every object flushed to the disk.
+    /// In a directory; every object is flushed to the disk.
     Local,
 }
 
 impl Backend {
-    /// Returns what the backend is called in the names of benchmarks.
+    /// Returns the backend's name in the names of benchmarks.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -29,7 +29,7 @@ impl Backend {
     }
 }
 
-/// A store that was made, for several machines to use.
+/// An existing store, which several machines can use.
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
     opened: storage_backends::Opened,
@@ -37,7 +37,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Makes an empty store; a local one becomes the directory `dir`.
+    /// Creates an empty store; a local one in the new directory `dir`.
     pub(crate) fn create(backend: Backend, dir: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let url = match backend {
@@ -52,7 +52,7 @@ impl Bucket {
         bucket
     }
 
-    /// Returns the store as a new process would open it: nothing of it is known yet.
+    /// Returns the store as a new process opens it: nothing is cached.
     fn store(&self) -> Store {
         Store::new(Arc::clone(&self.opened.store), self.opened.url.clone(), Env::real())
     }
@@ -69,7 +69,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Sets up a machine that has not seen the store; `state` becomes the directory of its local state.
+    /// Creates a machine that has not seen the store, with the new state directory `state`.
     pub(crate) fn new(bucket: &Bucket, mount: &Path, state: &Path) -> Self {
         fs::create_dir_all(state).unwrap();
         Self {
@@ -86,18 +86,18 @@ impl Machine {
         Self { policy: SyncPolicy::from_json(json).unwrap(), ..self }
     }
 
-    /// Returns this machine, which leaves out all but one path.
+    /// Returns this machine with syncs limited to one path.
     pub(crate) fn only(self, path: TreePath) -> Self {
         Self { only: vec![path], ..self }
     }
 
-    /// Pushes, from opening the mount to the commit, as one run of the program would.
+    /// Pushes, from opening the mount to the commit, like one run of the program.
     pub(crate) fn push(&self) -> SyncReport {
         let options = SyncOptions { create: true, ..self.options() };
         self.bucket.runtime.block_on(async { self.open().push(&options, &Silent).await }).unwrap()
     }
 
-    /// Pulls, from opening the mount to remembering what was brought.
+    /// Pulls, from opening the mount to writing the base.
     pub(crate) fn pull(&self) -> SyncReport {
         let options = self.options();
         self.bucket.runtime.block_on(async { self.open().pull(&options, &Silent).await }).unwrap()

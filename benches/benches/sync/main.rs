@@ -1,9 +1,9 @@
 //! Whole syncs: a tree is pushed to a store, and pulled from it.
 //!
-//! Each is timed from opening the mount to the end, with a store handle that knows nothing yet, as in one run
-//! of the program; only the threads are there already. What is warm: the mount's files and a local store's
-//! objects are in the page cache. What is not: state, segment cache and mount are new wherever the operation
-//! says so. A local store's puts and a pull's files are flushed to the disk, as by default.
+//! Each is timed from opening the mount to the end, with a new store handle, as in one run of the program;
+//! only the threads already exist. The mount's files and a local store's objects are in the page cache.
+//! State, segment cache and mount are new if the operation says so. A local store's puts and a pull's files
+//! are flushed to the disk, as by default.
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't be set up has nothing to measure")]
 
 mod disk;
@@ -21,7 +21,7 @@ use transfer_engine::SyncReport;
 
 use machine::{Backend, Bucket, Machine};
 
-/// Where one benchmark keeps its trees, stores and states.
+/// The directory in which one benchmark keeps its trees, stores and states.
 struct Place {
     dir: TempDir,
     count: Cell<u64>,
@@ -32,12 +32,12 @@ impl Place {
         Self { dir: TempDir::new().unwrap(), count: Cell::new(0) }
     }
 
-    /// Returns a path at which nothing is.
+    /// Returns an unused path.
     fn fresh(&self) -> PathBuf {
         self.dir.path().join(self.next().to_string())
     }
 
-    /// Returns a number that was not used.
+    /// Returns an unused number.
     fn next(&self) -> u64 {
         self.count.set(self.count.get() + 1);
         self.count.get()
@@ -52,18 +52,18 @@ impl Place {
     }
 }
 
-/// What is measured on one tree and one kind of store.
+/// One tree and one kind of store to measure.
 struct Case<'a> {
     tree: &'a dyn Tree,
     backend: Backend,
-    /// The tree's directory, once it was written; some of the operations change it, to the same size.
+    /// The tree's directory, once it is written. Some operations change it, but not its size.
     mount: &'a OnceCell<PathBuf>,
-    /// Where the mount is, and where the number of each change comes from: none is made twice.
+    /// The place of the mount, and the source of the numbers of changes, so that no change is made twice.
     home: &'a Place,
 }
 
 impl Case<'_> {
-    /// Returns the tree's directory. The first benchmark writes it, for a filter may leave out all.
+    /// Returns the tree's directory. The first benchmark writes it, because a filter may skip all of them.
     fn mount(&self) -> &Path {
         self.mount.get_or_init(|| {
             let mount = self.home.fresh();
@@ -72,7 +72,7 @@ impl Case<'_> {
         })
     }
 
-    /// Everything is read, sent and committed.
+    /// Reads, sends and commits everything.
     fn first_push(&self, iterations: u64, place: &Place) -> Duration {
         let mut time = Duration::ZERO;
         for _ in 0..iterations {
@@ -84,7 +84,7 @@ impl Case<'_> {
         time
     }
 
-    /// Every file is looked at, none is read, and the store is asked once.
+    /// Scans every file, reads none, and sends one request to the store.
     fn push_nothing(&self, iterations: u64, place: &Place) -> Duration {
         let (_, machine) = self.pushed(place);
         let mut time = Duration::ZERO;
@@ -95,7 +95,7 @@ impl Case<'_> {
         time
     }
 
-    /// One percent is read and sent, on top of the snapshots that the iterations before left.
+    /// Reads and sends one percent, on top of the snapshots of earlier iterations.
     fn push_change(&self, iterations: u64, place: &Place) -> Duration {
         let (_, machine) = self.pushed(place);
         let mut time = Duration::ZERO;
@@ -107,7 +107,7 @@ impl Case<'_> {
         time
     }
 
-    /// A machine without anything brings all of it.
+    /// Pulls everything into a new machine.
     fn first_pull(&self, iterations: u64, place: &Place) -> Duration {
         let (bucket, _) = self.pushed(place);
         let mut time = Duration::ZERO;
@@ -120,7 +120,7 @@ impl Case<'_> {
         time
     }
 
-    /// A machine that has the snapshot before brings the one percent that another one pushed.
+    /// Pulls one percent that another machine pushed, on a machine that has the snapshot before.
     fn pull_change(&self, iterations: u64, place: &Place) -> Duration {
         let (bucket, writer) = self.pushed(place);
         let mount = place.fresh();
@@ -136,7 +136,7 @@ impl Case<'_> {
         time
     }
 
-    /// A new store, and a machine that has just pushed the tree to it.
+    /// Returns a new store, and a machine that has just pushed the tree to it.
     fn pushed(&self, place: &Place) -> (Bucket, Machine) {
         let bucket = place.bucket(self.backend);
         let machine = place.machine(&bucket, self.mount());
@@ -161,7 +161,7 @@ fn measure<'a>(
     name: &str,
     operation: Operation<'a>,
 ) {
-    // Always the whole tree's files and bytes, so that the figures of all operations can be compared.
+    // Always the whole tree's files and bytes, so that all operations can be compared.
     group.throughput(match (case.tree.files(), case.tree.bytes()) {
         (1, bytes) => Throughput::Bytes(bytes),
         (elements, bytes) => Throughput::ElementsAndBytes { elements, bytes },
@@ -169,8 +169,9 @@ fn measure<'a>(
     let name = format!("{name}/{}/{}", case.tree.name(), case.backend.name());
     let place = Place::new();
     group.bench_function(name, |b| b.iter_custom(|iterations| operation(case, iterations, &place)));
-    // ext4 does not use an inode again for some minutes, and steps over each that was freed when it makes a
-    // file: who deletes many slows down what is measured next. A large file is space rather than inodes.
+    // ext4 does not reuse an inode for some minutes after its file is deleted, and skips each such inode when
+    // it creates a file. Deleting many files would slow down the next benchmarks. A large file has only one
+    // inode.
     if case.tree.files() > 1 {
         used.push(place);
     }

@@ -1,6 +1,6 @@
-//! What is not needed any more. ext4 makes files some ten times slower for a minute after it has lost many, as it
-//! does not use the inodes of those again so soon and looks at each of them. So trees of many files are moved
-//! away and deleted when nothing is measured any more.
+//! What is no longer needed. For a minute after many files were deleted, ext4 creates files about ten times
+//! slower, because it does not reuse their inodes yet, but checks each of them. So trees of many files are
+//! renamed, and deleted after all measurements.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,22 +9,22 @@ use walkdir::WalkDir;
 
 use crate::{Result, say};
 
-/// Below this much free space, in bytes, all is deleted before the end.
+/// With less free space than this, in bytes, everything is deleted earlier.
 const ROOM: u64 = 20 << 30;
-/// How long ext4 spares an inode (60 s), and a little.
+/// How long ext4 does not reuse an inode (60 s), and a little more.
 const SPARED: Duration = Duration::from_secs(65);
-/// Files of this size and more go at once: there are few, and they need the space.
+/// Files of at least this size, in bytes, are deleted at once: they are few, and their space is needed.
 const LARGE: u64 = 256 << 10;
-/// So few files can go at once.
+/// Up to this many files are deleted at once.
 const FEW: usize = 500;
 
-/// A place for what is to be deleted later, on the file system that it is on now.
+/// A directory for what will be deleted later, on the same file system.
 pub(crate) struct Aside {
     dir: PathBuf,
 }
 
 impl Aside {
-    /// Takes a directory for it, and empties it.
+    /// Uses `dir`, and empties it.
     pub(crate) fn new(dir: &Path) -> Result<Self> {
         let aside = Self { dir: dir.to_owned() };
         if dir.exists() {
@@ -35,7 +35,7 @@ impl Aside {
         Ok(aside)
     }
 
-    /// Takes a directory away, if it is there.
+    /// Renames a directory into this one, if it exists.
     pub(crate) fn put(&self, path: &Path) -> Result<()> {
         if !path.exists() {
             return Ok(());
@@ -56,7 +56,7 @@ impl Aside {
         Ok(std::fs::rename(path, self.dir.join(number.to_string()))?)
     }
 
-    /// Deletes all if the disk is short of space, and waits until that is no burden any more.
+    /// Deletes everything if the disk is short of space, and waits until that no longer slows down others.
     pub(crate) fn make_room(&self) -> Result<()> {
         let disk = rustix::fs::statvfs(&self.dir)?;
         if disk.f_bavail * disk.f_frsize < ROOM && std::fs::read_dir(&self.dir)?.count() > 0 {
@@ -67,7 +67,7 @@ impl Aside {
         Ok(())
     }
 
-    /// Deletes all.
+    /// Deletes everything.
     pub(crate) fn empty(&self) -> Result<()> {
         say("deleting what was put aside");
         Ok(std::fs::remove_dir_all(&self.dir)?)

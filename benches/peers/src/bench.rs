@@ -1,4 +1,4 @@
-//! One cell: what is set up, in which order the tools do it, and what is checked.
+//! One cell: its set-up, the order in which the tools run, and the checks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,29 +16,29 @@ use crate::{Result, say};
 
 /// A command that takes longer than this, in seconds, runs once.
 const LONG: f64 = 120.0;
-/// One that takes longer than this has two rounds that count.
+/// A command that takes longer than this, in seconds, has two rounds that count.
 const SLOW: f64 = 15.0;
-/// What was written so short a time ago is looked at twice by whoever is careful.
+/// A careful tool reads a file again that was written this short a time ago.
 const GRAIN: Duration = Duration::from_millis(100);
 
-/// What all cells have in common.
+/// What all cells share.
 #[derive(Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
     /// The program that is measured.
     pub(crate) ctxsync: &'a Path,
     pub(crate) aside: &'a Aside,
-    /// Where the sets of data are.
+    /// The directory of the data sets.
     pub(crate) data: &'a Path,
 }
 
-/// One cell being measured. All that it leaves is below `dir`, and is put aside with it.
+/// One cell being measured. Everything that it leaves is below `dir`, and is put aside with it.
 pub(crate) struct Bench<'a> {
     data: &'a Data,
     operation: Operation,
     site: Site,
     dir: PathBuf,
     around: Surroundings<'a>,
-    /// The tree that is saved; a copy where much of it is to be changed.
+    /// The tree that is pushed: a copy if much of it will change.
     source: PathBuf,
 }
 
@@ -51,7 +51,7 @@ impl Drop for Bench<'_> {
 }
 
 impl<'a> Bench<'a> {
-    /// Makes the place; `dir` is for this cell alone.
+    /// Creates the cell's directory `dir`, which nothing else uses.
     pub(crate) fn new(
         data: &'a Data,
         to: Destination,
@@ -74,7 +74,7 @@ impl<'a> Bench<'a> {
         Ok(Self { data, operation, site, dir, around, source })
     }
 
-    /// Lets the tools do it in turn, round by round; the first round does not count.
+    /// Runs the tools in turn, round by round. The first round does not count.
     pub(crate) fn measure(
         &self,
         tools: &[(Tool, String)],
@@ -113,7 +113,7 @@ impl<'a> Bench<'a> {
                         if round == 0 {
                             allowed.insert(*tool, rounds.min(rounds_of(used.wall)));
                         }
-                        // The first round counts after all where there will be no other.
+                        // The first round counts if it is the only one.
                         if round > 0 || used.wall > LONG {
                             row.runs.push(used);
                         }
@@ -128,12 +128,12 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Whether each round begins with nothing in the store, or with what the set-up makes.
+    /// Whether each round begins with an empty store, or with what the set-up creates.
     fn starts_anew(&self) -> bool {
         self.operation == Operation::FirstPush || (self.operation.changes() && self.data.set.changes_once())
     }
 
-    /// Saves the tree, so that there is something to begin with.
+    /// Pushes the tree, as the state to begin with.
     fn set_up(&self, tool: Tool, round: usize) -> Result<()> {
         let (repo, state) = self.fresh(tool, round)?;
         self.untimed(tool, |machine| Ok(tool.push(&repo, machine, &self.source)), &state)?;
@@ -146,7 +146,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Makes an empty store.
+    /// Creates an empty store.
     fn fresh(&self, tool: Tool, round: usize) -> Result<(Repo, PathBuf)> {
         let repo = self.site.repo(&self.name(tool, round));
         let state = self.state(tool, round, "here");
@@ -204,7 +204,7 @@ impl<'a> Bench<'a> {
         match self.operation {
             O::Pull | O::PullChanged => tree::compare(&self.source, &target, tool.keeps_all())?,
             O::FetchOne => tree::expect_same(&self.source.join(&wanted), &target.join(&wanted))?,
-            // A push shows by what can be brought back; once is enough for all its rounds.
+            // A push is checked by fetching what it pushed; other pushes, by a pull after the first round only.
             O::PushOne => {
                 let state = self.state(tool, round, "check");
                 self.untimed(tool, |machine| fetching(tool, &repo, machine, &wanted, &target), &state)?;
@@ -244,7 +244,7 @@ impl<'a> Bench<'a> {
         self.around.aside.put(&target)
     }
 
-    /// Returns what stands for places in a command that is shown.
+    /// Returns the names that replace paths in a command that is shown.
     fn names(&self, repo: &Repo) -> Vec<(String, &'static str)> {
         let mut names = vec![
             (self.around.ctxsync.display().to_string(), "ctxsync"),
@@ -257,7 +257,7 @@ impl<'a> Bench<'a> {
         names
     }
 
-    /// Takes away what no later round needs.
+    /// Puts aside what no later round needs.
     fn clear(&self, tool: Tool, round: usize, name: &str, target: &Path) -> Result<()> {
         if self.starts_anew() {
             self.around.aside.put(&self.site.on_disk(name))?;
@@ -271,7 +271,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Puts the next version in the tree's place, or the first one back.
+    /// Replaces the tree by its next version, or by the first one again.
     fn swap(&self) -> Result<()> {
         let (next, between) = (self.dir.join("next"), self.dir.join("between"));
         std::fs::rename(&self.source, &between)?;
@@ -289,7 +289,7 @@ impl<'a> Bench<'a> {
         prepare(command(Machine { ctxsync: self.around.ctxsync, state })?, &self.logs(tool))
     }
 
-    /// Returns the file that is fetched on its own: one in the middle, and not a large one if that can be.
+    /// Returns the file to fetch: one in the middle, and a small one if possible.
     fn wanted(&self) -> Result<String> {
         let files = tree::files(&self.source)?;
         let middle = files.iter().skip(files.len() / 2).chain(&files);
@@ -315,7 +315,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Returns the rounds that count for a command that took so long.
+/// Returns the number of rounds that count for a command that takes this many seconds.
 fn rounds_of(seconds: f64) -> usize {
     match seconds {
         s if s > LONG => 1,
@@ -324,7 +324,7 @@ fn rounds_of(seconds: f64) -> usize {
     }
 }
 
-/// Returns the command that brings one file, and makes what it needs for that.
+/// Returns the command that fetches one file, and creates the directories that it needs.
 fn fetching(tool: Tool, repo: &Repo, machine: Machine<'_>, path: &str, target: &Path) -> Result<Command> {
     if let Some(parent) = target.join(path).parent() {
         std::fs::create_dir_all(parent)?;

@@ -32,12 +32,12 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// Whether much has to be changed for it.
+    /// Whether a large part of the tree is changed for it.
     pub(crate) fn changes(self) -> bool {
         matches!(self, Self::PushChanged | Self::PullChanged)
     }
 
-    /// Returns what is done, in words.
+    /// Returns the operation's title.
     pub(crate) fn title(self, data: Set) -> &'static str {
         match (self, data) {
             (Self::FirstPush, _) => "first push",
@@ -59,20 +59,20 @@ impl fmt::Display for Operation {
     }
 }
 
-/// What one tool did in a cell.
+/// The results of one tool in a cell.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) version: String,
-    /// What was run, with names for the places.
+    /// The command, with names for paths.
     #[serde(default)]
     pub(crate) command: String,
-    /// The rounds that count, in their order.
+    /// The rounds that count, in order.
     pub(crate) runs: Vec<Used>,
-    /// What lay in the store after the round before them, and by how much that round made it larger.
+    /// The bytes and objects in the store after the first round, and the bytes that this round added.
     pub(crate) stored: u64,
     pub(crate) objects: u64,
     pub(crate) added: i64,
-    /// What a server saw of that round.
+    /// The requests and bytes of that round, if a server counts them.
     pub(crate) requests: Option<u64>,
     pub(crate) sent: Option<u64>,
     pub(crate) received: Option<u64>,
@@ -80,7 +80,7 @@ pub(crate) struct Row {
     pub(crate) error: Option<String>,
 }
 
-/// All that was measured of one thing.
+/// All results of one data set, place and operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Cell {
     pub(crate) data: Set,
@@ -93,7 +93,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Returns the name under which one is kept.
+    /// Returns the file name of a cell's results.
     pub(crate) fn file_name(data: Set, to: Destination, operation: Operation, divide: u64) -> String {
         let part = if divide == 1 { String::new() } else { format!("-{divide}") };
         format!("{data}-{to}-{operation}{part}.json")

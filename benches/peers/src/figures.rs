@@ -1,21 +1,21 @@
-//! Figures of several runs, and how they are written.
+//! Figures of several runs, and their text form.
 
 use crate::cell::Row;
 use crate::measure::Used;
 
 impl Row {
-    /// Returns the median of a figure over the rounds; `None` where there was none.
+    /// Returns the median of a figure over the rounds; `None` without rounds.
     pub(crate) fn median(&self, figure: impl Fn(&Used) -> f64) -> Option<f64> {
         median(self.runs.iter().map(figure).collect())
     }
 
-    /// Returns the most memory that any round took, in MiB; `None` where there was none.
+    /// Returns the peak memory of all rounds, in MiB; `None` without rounds.
     pub(crate) fn peak_mib(&self) -> Option<f64> {
         self.runs.iter().map(|run| run.peak_kib).max().map(|kib| kib as f64 / 1024.0)
     }
 }
 
-/// Returns the value in the middle; `None` where there is none.
+/// Returns the median; `None` of no values.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -25,12 +25,12 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// Writes the median of a figure with its extremes.
+/// Formats the median of a figure with its extremes.
 pub(crate) fn spread(row: &Row, figure: impl Fn(&Used) -> f64) -> String {
     of_all(row.runs.iter().map(figure).collect())
 }
 
-/// Writes the ratio of ours to theirs, round by round: the median with its extremes.
+/// Formats the ratio of two tools round by round: its median with its extremes.
 pub(crate) fn ratio(ours: &Row, theirs: &Row, figure: impl Fn(&Used) -> f64) -> String {
     let pairs = ours.runs.iter().zip(&theirs.runs);
     of_all(pairs.map(|(a, b)| figure(a) / figure(b).max(1e-6)).collect())
@@ -46,7 +46,7 @@ fn of_all(values: Vec<f64>) -> String {
     }
 }
 
-/// Writes a number with three digits that count, or two after the point.
+/// Formats a number with three significant digits, or two decimals.
 pub(crate) fn short(value: f64) -> String {
     match value {
         v if v < 0.1 => format!("{v:.3}"),
@@ -56,7 +56,7 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// Writes bytes in MB; small ones in KB.
+/// Formats bytes in MB, or in KB if there are few.
 pub(crate) fn bytes(bytes: f64) -> String {
     if bytes.abs() < 1e6 {
         format!("{} KB", short(bytes / 1e3))

@@ -1,4 +1,4 @@
-//! What we want to reach, and whether we do: mostly ratios to others in the same run.
+//! The goals, and whether they are met: mostly ratios to other tools in the same run.
 
 use crate::cell::Operation::{self, FetchOne, FirstPush, Pull, PushChanged, PushOne, PushUnchanged};
 use crate::cell::{Cell, Row};
@@ -7,7 +7,7 @@ use crate::figures::{bytes, short};
 use crate::place::Destination::{self, Local, S3, S3Delay};
 use crate::tools::Tool::{self, Ctxsync, CtxsyncArchive, Find, Rclone, Restic, Rsync, Rustic, S5cmd};
 
-/// A goal, and what became of it.
+/// A goal and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// The work.
@@ -16,19 +16,19 @@ pub(crate) struct Outcome {
     pub(crate) target: String,
     /// What it took.
     pub(crate) figure: String,
-    /// `None` where it was not measured.
+    /// Whether the goal is met; `None` if it was not measured.
     pub(crate) met: Option<bool>,
 }
 
 const CHUNKED: &[Tool] = &[Restic, Rustic];
 const ALL: &[Tool] = &[Restic, Rustic, Rclone, S5cmd];
 
-/// Seconds from asking to the answer, with `s3-delay`; as many pass until a connection stands.
+/// Seconds from a request to its answer with `s3-delay`. Opening a connection takes as long again.
 const ROUND_TRIP: f64 = 0.04;
-/// Round trips to the first file, one after the other: list, snapshot, segments, block.
+/// Consecutive round trips to the first file: list, snapshot, segments, block.
 const TO_THE_FIRST_FILE: f64 = 4.0;
 
-/// Judges all goals by what was measured.
+/// Checks all goals against the results.
 pub(crate) fn outcomes(cells: &[Cell]) -> Vec<Outcome> {
     let c = Cells(cells);
     let mut goals = vec![
@@ -168,7 +168,7 @@ impl Cells<'_> {
         outcome(text, format!("{factor} x {whom}"), figure, met)
     }
 
-    /// Our time in one cell is at most `factor` times that in another.
+    /// Our time in one cell is at most `factor` times that in another one.
     fn against(&self, place: Place, factor: f64, other: Place) -> Outcome {
         let (ours, base) = (self.seconds(place, Ctxsync), self.seconds(other, Ctxsync));
         let pair = ours.zip(base);

@@ -1,11 +1,11 @@
-//! The machine that was measured on.
+//! The machine on which the measurements ran.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// What a reader has to know of it.
+/// What a reader has to know about it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
@@ -18,7 +18,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Looks at this one; `dir` is where the data is.
+    /// Describes this machine; `dir` is the directory of the data.
     pub(crate) fn here(dir: &Path) -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let value = |text: &str, key: &str| {
@@ -40,7 +40,7 @@ impl Machine {
     }
 }
 
-/// Returns what a program says; nothing where it cannot be asked.
+/// Returns a program's output, or nothing if it can't be run.
 fn said(command: &mut Command) -> String {
     let output = command.output().ok().filter(|output| output.status.success());
     output.map_or_else(String::new, |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -10,8 +10,8 @@
 //! growth: ctxsync alone, with more and more files and snapshots
 //! ```
 //!
-//! Every cell is written to a file of its own as soon as it is measured: what was interrupted goes on where it
-//! was, and `report` makes tables of what there is.
+//! Each cell is written to a file of its own as soon as it is measured. So an interrupted run can be
+//! continued, and `report` shows the cells that exist.
 
 mod args;
 mod aside;
@@ -39,7 +39,7 @@ use clap::Parser;
 
 use args::{Args, Command};
 
-/// What goes wrong ends the run with a message: there is nobody who would handle it.
+/// Any error ends the run with a message; no caller handles it.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells the user how things go.
+/// Reports progress.
 #[expect(clippy::print_stderr, reason = "this is where a program of the workspace talks to its user")]
 fn say(line: &str) {
     eprintln!("{line}");

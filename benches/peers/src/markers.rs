@@ -1,11 +1,11 @@
-//! The places in a text that are generated: between `<!-- peers:begin NAME -->` and `<!-- peers:end -->`, each on
-//! a line of its own.
+//! The generated parts of a text: between `<!-- peers:begin NAME -->` and `<!-- peers:end -->`, each on a
+//! line of its own.
 
 use crate::Result;
 
 const END: &str = "<!-- peers:end -->";
 
-/// Returns `text` with `content` in the place of that name.
+/// Returns `text` with `content` in the part `name`.
 pub(crate) fn fill(text: &str, name: &str, content: &str) -> Result<String> {
     let begin = format!("<!-- peers:begin {name} -->");
     let (before, rest) = text.split_once(&begin).ok_or_else(|| format!("there is no {begin}"))?;

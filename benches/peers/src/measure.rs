@@ -17,14 +17,14 @@ use crate::Result;
 pub(crate) struct Used {
     /// Seconds from the start of the command to its end.
     pub(crate) wall: f64,
-    /// Seconds of CPU time, in user and kernel mode, of the command and all that it waited for.
+    /// Seconds of CPU time, in user and kernel mode, of the command and all children that it waited for.
     pub(crate) cpu: f64,
-    /// The most memory that one of its processes held at once, in KiB.
+    /// The peak memory of its largest process, in KiB.
     pub(crate) peak_kib: i64,
 }
 
-/// Runs a command in a process that has no other children, so that its figures are known apart from those of
-/// all others. `logs` takes what it says; on a failure that is the error.
+/// Runs a command in a process without other children, so that its figures are not mixed with others. `logs`
+/// gets its output, which on a failure is the error.
 pub(crate) fn measure(command: &Command, logs: &Path) -> Result<Used> {
     let out = logs.join("used.json");
     let mut outer = Command::new(std::env::current_exe()?);
@@ -34,7 +34,7 @@ pub(crate) fn measure(command: &Command, logs: &Path) -> Result<Used> {
     Ok(serde_json::from_reader(File::open(&out)?)?)
 }
 
-/// Writes a command as a user would type it, with names for places: each pair is a text and what stands for it.
+/// Formats a command as a user would type it. Each pair of `names` is a text and its replacement.
 pub(crate) fn shown(command: &Command, names: &[(String, &str)]) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let mut line =
@@ -45,7 +45,7 @@ pub(crate) fn shown(command: &Command, names: &[(String, &str)]) -> String {
     names.iter().fold(line, |line, (text, name)| line.replace(text.as_str(), name))
 }
 
-/// Runs a command whose figures nobody needs.
+/// Runs a command that is not measured.
 pub(crate) fn prepare(command: Command, logs: &Path) -> Result<()> {
     finish(command, logs)
 }
@@ -72,7 +72,7 @@ fn finish(mut command: Command, logs: &Path) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
-    // The first lines tell the cause, the last ones what came of it.
+    // The first lines have the cause, the last ones the consequence.
     let lines: Vec<&str> = said.lines().collect();
     let (first, rest) = lines.split_at(lines.len().min(4));
     let last = rest.get(rest.len().saturating_sub(2)..).unwrap_or_default();
@@ -80,7 +80,7 @@ fn finish(mut command: Command, logs: &Path) -> Result<()> {
         .into())
 }
 
-/// What the process between does: runs the command as its only child, and writes what that used.
+/// The process in between: runs the command as its only child, and writes what it used.
 pub(crate) fn wrapped(out: &Path, command: &[OsString]) -> Result<()> {
     let [program, args @ ..] = command else { return Err("no command".into()) };
     let start = Instant::now();

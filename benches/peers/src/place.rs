@@ -1,4 +1,4 @@
-//! Where the data goes: a directory, or S3 on loopback, with or without delay.
+//! Where the tools store the data: a directory, or S3 on loopback, with or without delay.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(crate) enum Destination {
     S3Delay,
 }
 
-/// What `s3-delay` adds, each way.
+/// The latency that `s3-delay` adds in each direction.
 const DELAY: Duration = Duration::from_millis(20);
 
 impl fmt::Display for Destination {
@@ -37,7 +37,7 @@ impl fmt::Display for Destination {
 }
 
 impl Destination {
-    /// Returns what it is, in words.
+    /// Returns the place's title.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Local => "local",
@@ -52,13 +52,13 @@ impl Destination {
     }
 }
 
-/// A place for one cell.
+/// The place of one cell.
 pub(crate) struct Site {
     dir: PathBuf,
     server: Option<S3Server>,
 }
 
-/// Where one tool keeps one copy.
+/// The repository of one tool.
 #[derive(Debug, Clone)]
 pub(crate) enum Repo {
     Dir(PathBuf),
@@ -71,7 +71,7 @@ pub(crate) enum Repo {
     },
 }
 
-/// What had happened at a place up to some moment.
+/// Requests and bytes at a place up to some moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Traffic {
     pub(crate) requests: u64,
@@ -79,7 +79,7 @@ pub(crate) struct Traffic {
 }
 
 impl Site {
-    /// Makes a place below `dir`.
+    /// Creates a place below `dir`.
     pub(crate) fn new(destination: Destination, dir: &Path) -> Result<Self> {
         let server_dir = dir.join("server");
         let server = match destination {
@@ -90,24 +90,24 @@ impl Site {
         Ok(Self { dir: dir.to_owned(), server })
     }
 
-    /// Returns where a tool keeps a copy of this name.
+    /// Returns the repository with this name.
     pub(crate) fn repo(&self, name: &str) -> Repo {
         let Some(server) = &self.server else { return Repo::Dir(self.dir.join(name)) };
         let (endpoint, env) = (server.endpoint(), server.env());
         Repo::S3 { bucket: BUCKET, prefix: name.to_owned(), endpoint, env }
     }
 
-    /// Returns how much a copy takes.
+    /// Returns the size of a repository.
     pub(crate) fn stored(&self, name: &str) -> Result<Size> {
         tree::size(&self.on_disk(name))
     }
 
-    /// Returns the directory that holds a copy.
+    /// Returns the directory with a repository's files.
     pub(crate) fn on_disk(&self, name: &str) -> PathBuf {
         self.server.as_ref().map_or_else(|| self.dir.join(name), |server| server.bucket_dir().join(name))
     }
 
-    /// Returns what has gone to and from a server so far; `None` where there is none.
+    /// Returns the requests and bytes of the server so far; `None` without a server.
     pub(crate) fn traffic(&self) -> Option<Traffic> {
         let server = self.server.as_ref()?;
         Some(Traffic { requests: server.requests().len() as u64, bytes: server.bytes() })

@@ -1,5 +1,5 @@
-//! What is measured unless the user names something else: each cell that a goal needs, with the tools that the
-//! goal names. All of it together takes about two hours on two cores.
+//! What is measured by default: each cell that a goal needs, with the tools that the goal names. All of it
+//! takes about two hours on two cores.
 
 use clap::ValueEnum;
 
@@ -11,7 +11,7 @@ use crate::data::Set::{self, D1, D2, D3, D4, D5, D6};
 use crate::place::Destination::{self, Local, S3, S3Delay};
 use crate::tools::Tool::{self, Cp, Ctxsync, CtxsyncArchive, Find, Rclone, Restic, Rsync, Rustic, S5cmd};
 
-/// A cell that is to be measured, and with what.
+/// A cell to measure, and its tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Planned {
     pub(crate) data: Set,
@@ -20,7 +20,7 @@ pub(crate) struct Planned {
     pub(crate) tools: Vec<Tool>,
 }
 
-/// Returns the tools of a cell; none where no goal needs it.
+/// Returns the tools that goals need in a cell.
 fn needed(data: Set, to: Destination, operation: Operation) -> &'static [Tool] {
     match (data, to, operation) {
         (D1, Local, FirstPush) => &[Ctxsync, CtxsyncArchive, Rsync, Restic, Rustic],
@@ -31,7 +31,7 @@ fn needed(data: Set, to: Destination, operation: Operation) -> &'static [Tool] {
         }
         (D4 | D5, Local, FirstPush | PushChanged) => &[Ctxsync, CtxsyncArchive, Restic, Rustic],
         (D6, Local, PushUnchanged) => &[Ctxsync, Find, Rsync, Restic],
-        // Requests are counted at a server; what the others would do again is in the cell above.
+        // Here only ctxsync's requests matter, which a server counts.
         (D6, Local | S3, PushOne) => &[Ctxsync],
         (D1, S3, FirstPush) => &[Ctxsync, Restic, Rustic, S5cmd],
         (D1, S3, PushUnchanged | Pull) | (D2 | D3, S3, FirstPush | Pull) => {
@@ -44,8 +44,8 @@ fn needed(data: Set, to: Destination, operation: Operation) -> &'static [Tool] {
     }
 }
 
-/// Returns the cells that the arguments name. Where they name operations, those are measured also if no goal
-/// needs them; where they name tools, these are.
+/// Returns the cells that the arguments select. Operations that are named are measured even if no goal needs
+/// them, and tools that are named replace those of the goals.
 pub(crate) fn cells(args: &RunArgs) -> Vec<Planned> {
     let mut cells = Vec::new();
     for data in named(&args.data) {
@@ -66,7 +66,7 @@ pub(crate) fn cells(args: &RunArgs) -> Vec<Planned> {
     cells
 }
 
-/// Returns what was named; all where nothing was.
+/// Returns the values, or all if there are none.
 fn named<T: ValueEnum + Copy>(values: &[T]) -> Vec<T> {
     if values.is_empty() { T::value_variants().to_vec() } else { values.to_vec() }
 }

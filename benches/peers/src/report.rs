@@ -1,4 +1,4 @@
-//! What was measured, as a text for people and as JSON for programs.
+//! The results, as a text for people and as JSON for programs.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -8,8 +8,8 @@ use crate::cell::Cell;
 use crate::machine::Machine;
 use crate::{Result, markers, say, tables};
 
-/// Writes `report.md` and `report.json` of the cells below `dir`, and the tables into a text that has markers for
-/// them.
+/// Writes `report.md` and `report.json` of the cells below `dir`, and fills the tables into a text with
+/// markers.
 pub(crate) fn write(dir: &Path, into: Option<&Path>) -> Result<()> {
     let mut cells = Vec::new();
     for entry in std::fs::read_dir(dir.join("results"))? {
@@ -20,7 +20,7 @@ pub(crate) fn write(dir: &Path, into: Option<&Path>) -> Result<()> {
     }
     cells.sort_by_key(|c| (c.divide, c.data, c.to, c.operation));
     let machine: Machine = serde_json::from_reader(File::open(dir.join("machine.json"))?)?;
-    // What was tried with less data stands beside nothing else.
+    // Results of smaller data are not mixed with others.
     let divides: BTreeSet<u64> = cells.iter().map(|cell| cell.divide).collect();
     let Some(divide) = divides.first() else { return Err("nothing was measured".into()) };
     let whole: Vec<Cell> = cells.iter().filter(|cell| cell.divide == *divide).cloned().collect();

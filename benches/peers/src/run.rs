@@ -1,4 +1,4 @@
-//! A whole run: cell by cell, each one written as soon as it is there.
+//! A whole run, cell by cell. Each one is written as soon as it is measured.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::tools::Tool;
 use crate::tree::{self, Size};
 use crate::{Result, data, report, say};
 
-/// Measures all cells that were asked for and are not there yet.
+/// Measures all selected cells without results.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let dir = absolute(&args.dir)?;
     let ctxsync = absolute(&args.ctxsync)?;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         let around = Surroundings { ctxsync: &ctxsync, aside: &aside, data: &data_dir };
         let bench = Bench::new(&made, to, operation, &dir.join("work"), around)?;
         bench.measure(&missing, args.rounds, &mut cell.tools)?;
-        // Whole or not at all.
+        // A rename, so that the result is complete or missing.
         let unfinished = path.with_extension("unfinished");
         serde_json::to_writer_pretty(File::create(&unfinished)?, &cell)?;
         std::fs::rename(&unfinished, &path)?;

@@ -1,4 +1,4 @@
-//! Tables of what was measured, in Markdown.
+//! Tables of the results, in Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use crate::goals::outcomes;
 use crate::machine::Machine;
 use crate::tools::Tool;
 
-/// Returns the goals, and what became of each.
+/// Returns the goals and their results.
 pub(crate) fn goals(cells: &[Cell]) -> String {
     let outcomes = outcomes(cells);
     let count = |met| outcomes.iter().filter(|o| o.met == met).count();
@@ -34,7 +34,7 @@ pub(crate) fn goals(cells: &[Cell]) -> String {
 /// Returns the machine and the versions.
 pub(crate) fn machine(machine: &Machine, cells: &[Cell]) -> String {
     let Machine { cpu, cores, memory_gib, kernel, file_system, day, commit } = machine;
-    // Outside of a repository nobody knows.
+    // Outside of a repository the commit is unknown.
     let at = if commit.is_empty() { String::new() } else { format!(", ctxsync at {commit}") };
     let mut out = format!(
         "{cpu}, {cores} cores, {memory_gib:.0} GiB of memory, Linux {kernel}, {file_system}; {day}{at}.\n\n"
@@ -58,7 +58,7 @@ pub(crate) fn cells(cells: &[Cell]) -> String {
     out
 }
 
-/// Returns the commands, each once: those for one set of data stand for the others.
+/// Returns the commands without duplicates: one data set represents the others.
 pub(crate) fn commands(cells: &[Cell]) -> String {
     let mut commands = BTreeMap::new();
     for cell in cells {
@@ -126,7 +126,7 @@ fn table(cell: &Cell, out: &mut String) -> std::fmt::Result {
     writeln!(out)
 }
 
-/// Returns a tool with the number of its version.
+/// Returns a tool's name and version number.
 fn name(tool: Tool, row: &Row) -> String {
     let number = row.version.split_whitespace().find(|word| word.contains('.'));
     let number = number.unwrap_or_default().trim_start_matches('v').split('-').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The tools, and how each does what is measured.
+//! The tools, and how each performs the operations.
 
 use std::fmt;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(crate) enum Tool {
     S5cmd,
 }
 
-/// Who works: its program, and where it keeps what it remembers.
+/// The program, and the directory of its state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Machine<'a> {
     pub(crate) ctxsync: &'a Path,
@@ -47,7 +47,7 @@ impl fmt::Display for Tool {
 }
 
 impl Tool {
-    /// Returns the version that is installed, on one line.
+    /// Returns the installed version, on one line; `None` if the tool is missing.
     pub(crate) fn version(self, ctxsync: &Path) -> Option<String> {
         let mut command = match self {
             Self::Ctxsync | Self::CtxsyncArchive => Command::new(ctxsync),
@@ -59,7 +59,7 @@ impl Tool {
         String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
     }
 
-    /// Whether it can do that there.
+    /// Whether the tool supports the operation at this place.
     pub(crate) fn does(self, operation: Operation, to: Destination) -> bool {
         match self {
             Self::Find => operation == Operation::PushUnchanged,
@@ -72,7 +72,7 @@ impl Tool {
         }
     }
 
-    /// Whether what it stores is the tree itself, file by file.
+    /// Whether it stores the tree itself, file by file.
     pub(crate) fn stores_files(self) -> bool {
         matches!(self, Self::Cp | Self::Rsync | Self::Rclone | Self::S5cmd)
     }
@@ -82,7 +82,7 @@ impl Tool {
         !matches!(self, Self::Rclone | Self::S5cmd)
     }
 
-    /// Returns what has to be done before the first push, if anything.
+    /// Returns the command that must run before the first push, if there is one.
     pub(crate) fn init(self, repo: &Repo, machine: Machine<'_>) -> Result<Option<Command>> {
         std::fs::create_dir_all(machine.state)?;
         Ok(match self {
@@ -103,7 +103,7 @@ impl Tool {
         })
     }
 
-    /// Returns the command that saves `tree`.
+    /// Returns the command that pushes `tree`.
     pub(crate) fn push(self, repo: &Repo, machine: Machine<'_>, tree: &Path) -> Command {
         let mut c = self.command(repo, machine);
         match self {
@@ -121,7 +121,7 @@ impl Tool {
         c
     }
 
-    /// Returns the command that brings everything to `target`, or what changed.
+    /// Returns the command that pulls everything, or what changed, to `target`.
     pub(crate) fn pull(self, repo: &Repo, machine: Machine<'_>, target: &Path) -> Command {
         let mut c = self.command(repo, machine);
         match self {
@@ -137,7 +137,7 @@ impl Tool {
         c
     }
 
-    /// Returns the command that brings one file, `path`, to its place below `target`.
+    /// Returns the command that fetches one file, `path`, to its place below `target`.
     pub(crate) fn fetch(self, repo: &Repo, machine: Machine<'_>, path: &str, target: &Path) -> Command {
         let mut c = self.command(repo, machine);
         let to = target.join(path);
@@ -156,7 +156,7 @@ impl Tool {
         c
     }
 
-    /// Returns a call without arguments of its own: the program, how it finds the copy, and silence.
+    /// Returns a call with the common arguments: how to find the repository, and no output.
     pub(crate) fn command(self, repo: &Repo, machine: Machine<'_>) -> Command {
         let mut c = match self {
             Self::Ctxsync | Self::CtxsyncArchive => Command::new(machine.ctxsync),
@@ -192,8 +192,8 @@ impl Tool {
             Self::Rclone => {
                 c.args(["--config", "/dev/null", "--quiet"]);
                 if matches!(repo, Repo::S3 { .. }) {
-                    // Without the first two, a sync with nothing to do asks for every object; four transfers at
-                    // once, as by default, are few for small files.
+                    // Without the first two options, a sync with nothing to do sends a request for every
+                    // object. The default of four parallel transfers is low for small files.
                     c.args(["--fast-list", "--checksum", "--transfers", "16", "--checkers", "16"]);
                     c.arg("--s3-no-check-bucket");
                 }
@@ -211,7 +211,7 @@ impl Tool {
 }
 
 impl Repo {
-    /// Returns the place as the tool wants it named; for those that copy files it ends in a slash.
+    /// Returns the repository in the tool's syntax. For tools that copy files it ends in a slash.
     fn url(&self, tool: Tool) -> String {
         match (self, tool) {
             (Self::Dir(dir), Tool::Cp | Tool::Rsync | Tool::Rclone) => inside(dir),

@@ -1,4 +1,4 @@
-//! Trees on the disk: how large they are, and whether two are the same.
+//! Trees on disk: their sizes, and comparing them.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +9,7 @@ use walkdir::WalkDir;
 
 use crate::Result;
 
-/// How much lies below a directory.
+/// The size of what is below a directory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) files: u64,
@@ -28,7 +28,7 @@ pub(crate) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Returns how much lies below a directory; nothing where there is none.
+/// Returns the size of what is below a directory, which may be missing.
 pub(crate) fn size(dir: &Path) -> Result<Size> {
     let mut size = Size::default();
     for entry in WalkDir::new(dir).into_iter().filter(|_| dir.exists()) {
@@ -41,8 +41,8 @@ pub(crate) fn size(dir: &Path) -> Result<Size> {
     Ok(size)
 }
 
-/// Fails unless both trees have the same files with the same content; `whole` compares symbolic links, times
-/// and modes as well.
+/// Fails unless both trees have the same files with the same content. With `whole`, links, times and modes
+/// must be equal, too.
 pub(crate) fn compare(a: &Path, b: &Path, whole: bool) -> Result<()> {
     let (of_a, of_b) = (listed(a, whole)?, listed(b, whole)?);
     if let Some((left, right)) = of_a.iter().zip(&of_b).find(|(left, right)| left != right) {
@@ -57,7 +57,7 @@ pub(crate) fn compare(a: &Path, b: &Path, whole: bool) -> Result<()> {
     let same = |row: &&Row| -> std::result::Result<(), String> {
         expect_same(&a.join(&row.path), &b.join(&row.path)).map_err(|e| e.to_string())
     };
-    // A million files take minutes otherwise.
+    // On two threads, because a million files take minutes on one.
     let (left, right) = files.split_at(files.len() / 2);
     let (left, right) = std::thread::scope(|scope| {
         let left = scope.spawn(|| left.iter().try_for_each(same));
@@ -94,7 +94,7 @@ fn listed(dir: &Path, whole: bool) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Fails unless two files hold the same bytes.
+/// Fails unless two files have the same content.
 pub(crate) fn expect_same(a: &Path, b: &Path) -> Result<()> {
     if !same_content(a, b)? {
         return Err(format!("{} is not the same as {}", a.display(), b.display()).into());

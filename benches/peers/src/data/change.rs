@@ -1,4 +1,4 @@
-//! A small change of a tree, another one each round.
+//! A small change of a tree, another one in each round.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use ctxsync_benches::Random;
 use super::Set;
 use crate::{Result, say, tree};
 
-/// A file that is changed in its place, and gets back what it was in the end.
+/// A file that is changed in place. Its content is restored in the end.
 pub(crate) struct Changed {
     path: PathBuf,
     content: Vec<u8>,
@@ -18,13 +18,13 @@ pub(crate) struct Changed {
 }
 
 impl Changed {
-    /// Remembers a file as it is.
+    /// Records a file's content and time.
     pub(crate) fn new(path: &Path) -> Result<Self> {
         let (content, modified) = (std::fs::read(path)?, path.metadata()?.modified()?);
         Ok(Self { path: path.to_owned(), content, modified })
     }
 
-    /// Appends some bytes to what the file was, others each round.
+    /// Appends some bytes to the recorded content, other ones in each round.
     pub(crate) fn change(&self, round: usize) -> Result<()> {
         let added = Random::new(7 + round as u64).bytes(1 + round);
         Ok(std::fs::write(&self.path, [self.content.as_slice(), &added].concat())?)
@@ -41,8 +41,8 @@ impl Drop for Changed {
     }
 }
 
-/// Changes 1% of the files: 4 KiB are appended to each, of one large file 64 KiB are overwritten. D2: 1 KiB is
-/// inserted in the middle.
+/// Changes 1% of the files: 4 KiB are appended to each, and 64 KiB of one large file are overwritten. For D2,
+/// 1 KiB is inserted in the middle.
 pub(crate) fn change(set: Set, tree: &Path, round: usize) -> Result<()> {
     let mut random = Random::new(7 + round as u64);
     let files = tree::files(tree)?;

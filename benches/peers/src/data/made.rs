@@ -1,4 +1,4 @@
-//! Trees from seeds: two machines make the same.
+//! Trees from seeds, which are the same on all machines.
 
 use std::fs::{File, FileTimes};
 use std::io::Write;
@@ -14,12 +14,12 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// 20,000 files in 2,000 directories; sizes log-normal, median 2 KiB, mean 8 KiB, at most 4 MiB. Every second
-/// one is text.
+/// file is text.
 pub(super) fn many_small(tree: &Path, divide: u64) -> Result<()> {
     like_d1(tree, 20_000 / divide, 1)
 }
 
-/// So many files as D1 has them, a tenth as many directories; each file a `shrink`th as large as there.
+/// A tree of D1's shape with this many files, a tenth as many directories, and sizes divided by `shrink`.
 pub(crate) fn like_d1(tree: &Path, files: u64, shrink: u64) -> Result<()> {
     let mut random = Random::new(1001);
     let dirs = directories(&mut random, tree, files / 10);
@@ -88,7 +88,7 @@ pub(super) fn a_million(tree: &Path, divide: u64) -> Result<()> {
     Ok(())
 }
 
-/// Directories as projects have them: most are below one of those made last.
+/// Returns directories like those of a project: most of them are below one of the latest.
 fn directories(random: &mut Random, root: &Path, number: u64) -> Vec<PathBuf> {
     let mut dirs = vec![(root.to_owned(), 0)];
     while (dirs.len() as u64) < number.max(1) {
@@ -105,7 +105,7 @@ fn directories(random: &mut Random, root: &Path, number: u64) -> Vec<PathBuf> {
 fn log_normal(random: &mut Random, median: u64, sigma: f64, least: u64, most: u64) -> u64 {
     let unit = |random: &mut Random| (random.below(1 << 53) + 1) as f64 / (1u64 << 53) as f64;
     let (a, b) = (unit(random), unit(random));
-    // Box and Muller.
+    // The Box-Muller transform.
     let normal = (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos();
     ((median as f64 * (sigma * normal).exp()) as u64).clamp(least, most)
 }
@@ -116,7 +116,7 @@ const WORDS: &str = "let mut self fn impl return match async await pub struct en
     tree leaf root parent child module export require function var new this that with while for if else break \
     continue try catch";
 
-/// Returns `len` bytes of lines of words, with a number here and there.
+/// Returns `len` bytes of lines of words, with some numbers.
 fn text(random: &mut Random, len: u64) -> Vec<u8> {
     let words: Vec<&str> = WORDS.split(' ').collect();
     let mut out = String::with_capacity(len as usize + 256);

@@ -1,4 +1,4 @@
-//! The data: made from seeds, or real trees that the package clients fetch.
+//! The data sets: generated from seeds, or real trees that package clients download.
 
 mod change;
 mod made;
@@ -40,23 +40,23 @@ impl fmt::Display for Set {
 }
 
 impl Set {
-    /// Whether a change can be made once only: it is the next version.
+    /// Whether the change can be made once only, because it is the next version.
     pub(crate) fn changes_once(self) -> bool {
         self == Self::D5
     }
 }
 
-/// The trees of a set.
+/// The trees of a data set.
 #[derive(Debug, Clone)]
 pub(crate) struct Data {
     pub(crate) set: Set,
     /// The tree.
     pub(crate) tree: PathBuf,
-    /// Its next version, where there is one.
+    /// Its next version, if there is one.
     pub(crate) next: Option<PathBuf>,
 }
 
-/// Makes a set below `dir` where it is not there yet, smaller by the factor `divide`.
+/// Creates a data set below `dir` unless it exists, smaller by the factor `divide`.
 pub(crate) fn make(set: Set, dir: &Path, divide: u64) -> Result<Data> {
     let place = dir.join(if divide == 1 { set.to_string() } else { format!("{set}-{divide}") });
     if !place.exists() {

@@ -1,4 +1,4 @@
-//! One point: what is set up, and what is done with it.
+//! One point: its set-up and its operations.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -20,13 +20,13 @@ use crate::{Result, say};
 
 /// A command that takes longer than this, in seconds, runs once.
 const LONG: f64 = 120.0;
-/// By how much the files are smaller than D1's: about 1 KiB on average, so that a million of them fit.
+/// The factor by which files are smaller than D1's: about 1 KiB on average, so that a million of them fit.
 const SHRINK: u64 = 8;
-/// The files of a context whose snapshots are counted, and how many of them each snapshot changes.
+/// The files of a context whose number of snapshots varies, and how many of them each snapshot changes.
 const FILES: u64 = 2000;
 const CHANGED: usize = 20;
 
-/// Where it happens.
+/// The directory and the program of a run.
 pub(crate) struct Place<'a> {
     pub(crate) dir: PathBuf,
     pub(crate) ctxsync: &'a Path,
@@ -104,12 +104,12 @@ impl Bench<'_> {
         }
         self.rounds(O::PushOne, |bench, round| {
             bench.change(1)?;
-            // What was written in this moment is looked at twice by whoever is careful.
+            // A careful tool reads a file again that was written a moment ago.
             std::thread::sleep(Duration::from_millis(100));
             bench.round(O::PushOne, round, "here")?;
             bench.round(O::PullOne, round, "there")
         })?;
-        // What came with the pull and what came later.
+        // The files of the first pull and of later ones.
         tree::compare(&self.source, &self.dir.join("target"), true)?;
         if self.point.series == Series::Files {
             return Ok(());
@@ -122,7 +122,7 @@ impl Bench<'_> {
         tree::compare(&self.source, &self.dir.join("target"), true)
     }
 
-    /// Makes as many snapshots as there shall be.
+    /// Pushes this point's number of snapshots.
     fn push_snapshots(&mut self) -> Result<()> {
         self.anew(&["store", "here"])?;
         for number in 0..self.point.n {
@@ -135,7 +135,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Does something as often as it is worth it.
+    /// Runs all rounds, or one if that takes long.
     fn rounds(
         &mut self,
         operation: Operation,
@@ -151,7 +151,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Makes directories anew.
+    /// Replaces directories by empty ones.
     fn anew(&self, names: &[&str]) -> Result<()> {
         names.iter().try_for_each(|name| {
             let dir = self.dir.join(name);
@@ -161,7 +161,8 @@ impl Bench<'_> {
         })
     }
 
-    /// Lets the program do it once: the first time it counts, the other times it is measured.
+    /// Runs the program once. The first round checks the summary and counts requests and bytes; the others
+    /// measure time and memory.
     fn round(&mut self, operation: Operation, round: usize, state: &str) -> Result<()> {
         let mut command = self.command(operation, state)?;
         let logs = self.dir.join("logs");
@@ -219,13 +220,13 @@ impl Bench<'_> {
         command
     }
 
-    /// Returns the file that is fetched on its own, one in the middle.
+    /// Returns the file to fetch, one in the middle.
     fn wanted(&self) -> Result<String> {
         let path = self.paths.get(self.paths.len() / 2).ok_or("there is no file")?;
         Ok(path.strip_prefix(&self.source)?.display().to_string())
     }
 
-    /// Makes so many files one byte longer; none of them twice, so that all are changes.
+    /// Makes this many files one byte longer, each only once, so that all are changed.
     fn change(&mut self, number: usize) -> Result<()> {
         let mut left: Vec<usize> = Vec::new();
         while left.len() < number.min(self.paths.len()) {
@@ -240,7 +241,7 @@ impl Bench<'_> {
     }
 }
 
-/// Reads the last line that the program wrote.
+/// Reads the summary from the program's output.
 fn summary(log: &Path) -> Result<Summary> {
     let mut last = None;
     for line in BufReader::new(File::open(log)?).lines() {
@@ -252,7 +253,7 @@ fn summary(log: &Path) -> Result<Summary> {
     Ok(serde_json::from_str(&last.ok_or("there is no summary")?)?)
 }
 
-/// Fails unless what was done is what should be.
+/// Fails unless the operation did what it should.
 fn expect(operation: Operation, summary: &Summary, files: u64) -> Result<()> {
     use Operation as O;
     let Summary { added, changed, deleted, .. } = summary;

@@ -1,10 +1,10 @@
-//! How each operation grows: with the files of a tree, and with the snapshots of a context.
+//! How each operation grows with the files of a tree, and with the snapshots of a context.
 //!
 //! ```text
 //! bench ──► points: what was measured with so many files, or snapshots ──► slope ──► report: tables, plots
 //! ```
 //!
-//! One local store and nobody to compare with: what counts is the line through the points.
+//! There is one local store and no other tool: only the line through the points matters.
 
 mod bench;
 mod plot;
@@ -50,13 +50,13 @@ pub(crate) struct GrowthArgs {
     docs: Option<PathBuf>,
 }
 
-/// Measures the points that are missing, and writes the report of all that there are.
+/// Measures the missing points, and writes the report of all points.
 pub(crate) fn run(args: &GrowthArgs) -> Result<()> {
     let dir = std::path::absolute(&args.dir)?.join("growth");
     let results = dir.join("results");
     std::fs::create_dir_all(&results)?;
     let ctxsync = std::path::absolute(&args.ctxsync)?;
-    // The large ones come last: their files are in the way of whatever is made after them.
+    // The large ones come last, because their files slow down whatever creates files after them.
     let snapshots = args.snapshots.iter().map(|n| (Series::Snapshots, *n));
     let wanted: Vec<_> = snapshots.chain(args.files.iter().map(|n| (Series::Files, *n))).collect();
     let aside = Aside::new(&dir.join("aside"))?;
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &GrowthArgs) -> Result<()> {
         say(&format!("{n} {series}"));
         let version = Tool::Ctxsync.version(&ctxsync).ok_or("ctxsync is not there; build it, or name it")?;
         let point = bench::measure(series, n, version, &place)?;
-        // Whole or not at all.
+        // A rename, so that the result is complete or missing.
         let unfinished = path.with_extension("unfinished");
         serde_json::to_writer_pretty(File::create(&unfinished)?, &point)?;
         std::fs::rename(&unfinished, &path)?;
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &GrowthArgs) -> Result<()> {
     place.aside.empty()
 }
 
-/// Returns what was measured, by series and number.
+/// Returns the results, by series and number.
 fn read(results: &Path) -> Result<Vec<Point>> {
     let mut points = Vec::new();
     for entry in std::fs::read_dir(results)? {

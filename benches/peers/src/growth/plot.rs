@@ -1,4 +1,4 @@
-//! A figure: one line an operation, both axes logarithmic.
+//! A plot: one line for each operation, both axes logarithmic.
 
 use std::error::Error;
 use std::path::Path;
@@ -13,7 +13,7 @@ use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, TextStyle};
 
 use super::point::{Unit, grouped};
 
-/// What is drawn.
+/// The content of a plot.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plot {
     pub(crate) title: String,
@@ -26,7 +26,7 @@ pub(crate) struct Plot {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// Its colour; lines of one name have the same in all figures.
+    /// The index of its colour; lines with the same name have the same colour in all plots.
     pub(crate) colour: usize,
     pub(crate) points: Vec<(f64, f64)>,
 }
@@ -36,9 +36,9 @@ type Drawn = Result<(), Box<dyn Error>>;
 
 const SIZE: (u32, u32) = (800, 420);
 const LEGEND: u32 = 225;
-/// Text and axes: seen on white and on black.
+/// Text and axes: visible on a white and on a black background.
 const INK: RGBColor = RGBColor(128, 128, 128);
-/// As well, and told apart by those who see no red or no green.
+/// Visible on both as well, and distinguishable with colour blindness.
 const COLOURS: [RGBColor; 10] = [
     RGBColor(31, 119, 214),
     RGBColor(230, 126, 0),
@@ -53,7 +53,7 @@ const COLOURS: [RGBColor; 10] = [
 ];
 
 impl Plot {
-    /// Writes the figure as SVG on a clear background; nothing where there is nothing to draw.
+    /// Writes the plot as SVG with a transparent background, or nothing if there is nothing to draw.
     pub(crate) fn write(&self, path: &Path) -> crate::Result<bool> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let Some(x) = range(points().map(|p| p.0)) else { return Ok(false) };
@@ -85,7 +85,7 @@ impl Plot {
             .x_label_formatter(&|x| grouped(x.round() as u64))
             .y_label_formatter(&|y| self.unit.show(*y))
             .draw()?;
-        // What is linear runs beside this line.
+        // Linear growth is parallel to this line.
         let steps = (y.1 / y.0).min(x.1 / x.0);
         chart.draw_series(LineSeries::new([(x.0, y.0), (x.0 * steps, y.0 * steps)], INK.mix(0.6)))?;
         for line in &self.lines {
@@ -118,7 +118,7 @@ fn small() -> TextStyle<'static> {
     ("sans-serif", 15).into_font().color(&INK)
 }
 
-/// Returns the whole decades round some values, at least one; `None` where there are none.
+/// Returns the whole decades around the values, at least one; `None` without values.
 fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     let (least, most) =
         values.fold((f64::INFINITY, 0f64), |(least, most), value| (least.min(value), most.max(value)));

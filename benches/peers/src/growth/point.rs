@@ -1,4 +1,4 @@
-//! What is measured at a point, and by how much it may grow.
+//! What is measured at a point, and how fast it may grow.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::figures::median;
 use crate::measure::Used;
 
-/// What there is more and more of.
+/// What grows from point to point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Series {
@@ -31,27 +31,27 @@ impl fmt::Display for Series {
     }
 }
 
-/// What is done.
+/// An operation of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Operation {
-    /// Everything, to where nothing is.
+    /// A push of everything into an empty store.
     FirstPush,
     PushUnchanged,
-    /// A push of one file that got one byte more.
+    /// A push of one file that is a byte longer.
     PushOne,
-    /// Everything, into an empty directory, on a machine that remembers nothing.
+    /// A pull into an empty directory on a machine without state.
     Pull,
     PullUnchanged,
-    /// A pull of one file that got one byte more elsewhere.
+    /// A pull of one file that is a byte longer.
     PullOne,
-    /// One file, on a machine that remembers nothing.
+    /// A fetch of one file on a machine without state.
     FetchOne,
     /// The list of all snapshots.
     Log,
     /// A collection that deletes nothing.
     Gc,
-    /// Everything, into an empty directory, after a collection.
+    /// A pull into an empty directory, after a collection.
     PullCollected,
 }
 
@@ -112,7 +112,7 @@ impl Figure {
         Self::State,
     ];
 
-    /// Returns its name in the names of files.
+    /// Returns its name in file names.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Wall => "wall",
@@ -134,11 +134,11 @@ impl Figure {
         }
     }
 
-    /// Returns the exponent with which this must grow in the end: 0 is constant, 1 linear.
+    /// Returns the largest exponent with which this may grow in the end: 0 is constant, 1 linear.
     ///
-    /// With the files: whoever looks for a change walks all of them, and a snapshot names the segments of its
-    /// tree, one for about a thousand files. With the snapshots: only who reads all of them has to do more, and
-    /// the store keeps more.
+    /// With the files, a search for changes walks all of them, and a snapshot lists its segments, one for
+    /// about a thousand files. With the snapshots, only what reads all of them has more to do, and the store
+    /// has more to keep.
     pub(crate) fn must(self, series: Series, operation: Operation) -> f64 {
         use Operation as O;
         let is_whole = matches!(operation, O::FirstPush | O::Pull | O::PullCollected);
@@ -171,7 +171,7 @@ impl fmt::Display for Figure {
     }
 }
 
-/// What a figure is counted in.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     Seconds,
@@ -180,7 +180,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// Returns a value for people: three digits, and the unit.
+    /// Formats a value with three digits and the unit.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             _ if value == 0.0 => "0".to_owned(),
@@ -197,7 +197,7 @@ impl Unit {
     }
 }
 
-/// Returns a number with as many decimals as make three digits, but none that says nothing.
+/// Formats a number with three digits, without trailing zeros after the point.
 fn digits(value: f64) -> String {
     let decimals = match value {
         v if v >= 99.95 => 0,
@@ -212,7 +212,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// Returns a number with a comma between each three digits.
+/// Formats a number with a comma after each three digits.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -225,22 +225,22 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
-/// What one operation used at a point.
+/// The results of one operation at a point.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Row {
     /// The rounds that count.
     pub(crate) runs: Vec<Used>,
-    /// What the program counted itself in the round before them.
+    /// What the program reported in the first round.
     pub(crate) requests: u64,
     pub(crate) sent: u64,
     pub(crate) received: u64,
-    /// Bytes that lay in the store after that round, and in the state of the machine that did it.
+    /// Bytes in the store after that round, and in the machine's state.
     pub(crate) stored: u64,
     pub(crate) state: u64,
 }
 
 impl Row {
-    /// Returns a figure in seconds, bytes or as a number; of several rounds the median.
+    /// Returns a figure in seconds, in bytes or as a number: the median of the rounds.
     pub(crate) fn figure(&self, figure: Figure) -> Option<f64> {
         let median = |of: fn(&Used) -> f64| median(self.runs.iter().map(of).collect());
         match figure {
@@ -256,7 +256,7 @@ impl Row {
     }
 }
 
-/// All that was measured with so many of something.
+/// All results with this number of files or snapshots.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Point {
     pub(crate) series: Series,

@@ -1,4 +1,4 @@
-//! The section "Growth", its figures, and all values.
+//! The section "Growth", its plots, and all values.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,14 +8,14 @@ use super::point::{Figure, Operation, Point, Series, grouped};
 use super::slope::exponents;
 use crate::{Result, markers, say};
 
-/// By how much an exponent may lie above what must be: two runs differ by as much.
+/// By how much an exponent may exceed its limit: two runs may differ by as much.
 const TOLERANCE: f64 = 0.2;
 
-/// A page where there is none yet.
+/// A document for when there is none yet.
 const EMPTY: &str = "## Growth\n\n<!-- peers:begin growth -->\n<!-- peers:end -->\n";
 
-/// Writes the figures and the values into `docs/growth`, and the section of `docs/performance.md` that shows
-/// them, in its place `growth`. `points` are in the order of their numbers.
+/// Writes the plots and the values into `docs/growth`, and the section of `docs/performance.md` that shows
+/// them, between its markers `growth`. `points` are sorted by number.
 pub(crate) fn write(points: &[Point], docs: &Path) -> Result<()> {
     let dir = docs.join("growth");
     std::fs::create_dir_all(&dir)?;
@@ -44,10 +44,11 @@ pub(crate) fn write(points: &[Point], docs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns where figures and operations meet: what is known of each, by number.
+/// Returns the values of an operation and a figure, by number.
 fn line(points: &[&Point], operation: Operation, figure: Figure) -> Vec<(f64, f64)> {
     let shown = match figure {
-        // Who only reads leaves the store as it is, and who asks the store only leaves nothing behind.
+        // An operation that only reads does not change the store. One that works on the store alone has no
+        // state.
         Figure::Stored => matches!(operation, Operation::FirstPush | Operation::PushOne),
         Figure::State => !matches!(operation, Operation::Log | Operation::Gc),
         _ => true,
@@ -59,7 +60,7 @@ fn line(points: &[&Point], operation: Operation, figure: Figure) -> Vec<(f64, f6
 fn plot(series: Series, figure: Figure, points: &[&Point]) -> Plot {
     let lines = Operation::ALL.iter().enumerate().filter_map(|(colour, operation)| {
         let mut points = line(points, *operation, figure);
-        // A logarithm has no nothing.
+        // Zero has no logarithm.
         points.retain(|(_, y)| *y > 0.0);
         (!points.is_empty()).then(|| Line { name: operation.to_string(), colour, points })
     });
@@ -97,7 +98,7 @@ fn about(series: Series, points: &[&Point]) -> String {
     }
 }
 
-/// Writes a table with a row an operation and a column a figure.
+/// Writes a table with a row for each operation and a column for each figure.
 fn exponent_table(series: Series, points: &[&Point], out: &mut String) {
     let names: Vec<String> = Figure::ALL.iter().map(Figure::to_string).collect();
     let _ = writeln!(out, "| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
@@ -115,10 +116,10 @@ fn exponent_table(series: Series, points: &[&Point], out: &mut String) {
     }
 }
 
-/// Returns exponents as a table shows them: loud where the last is more than it must be.
+/// Formats exponents as a cell; in bold if the last one is too large.
 fn cell(exponents: &[Option<f64>], must: f64) -> String {
     let shown = |e: &Option<f64>| match e {
-        // No minus before a zero.
+        // Adding zero turns -0 into 0.
         Some(e) => format!("{:.1}", (e * 10.0).round() / 10.0 + 0.0),
         None => "–".to_owned(),
     };
@@ -129,7 +130,7 @@ fn cell(exponents: &[Option<f64>], must: f64) -> String {
     }
 }
 
-/// Writes a table with a row an operation and a column a point.
+/// Writes a table with a row for each operation and a column for each point.
 fn value_table(figure: Figure, points: &[&Point], out: &mut String) {
     let numbers: Vec<String> = points.iter().map(|p| grouped(p.n)).collect();
     let _ = writeln!(out, "\n| {figure} | {} |\n|---|{}", numbers.join(" | "), "---|".repeat(numbers.len()));
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
     use crate::measure::Used;
 
-    /// Points where time is linear, memory quadratic, and requests are none.
+    /// Points with linear time, quadratic memory, and no requests.
     fn points() -> Vec<Point> {
         let point = |n: u64| {
             let used = Used { wall: n as f64 / 1e4, cpu: n as f64 / 1e4, peak_kib: (n * n / 4000) as i64 };

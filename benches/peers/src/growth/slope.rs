@@ -1,7 +1,7 @@
-//! With which power something grows.
+//! The exponents of growth.
 
-/// Returns the exponent between each two neighbours of points `(x, y)` that lie in the order of `x`: 0 where `y`
-/// stays, 1 where it grows as `x` does. `None` from or to nothing, for which no power is enough.
+/// Returns the exponent between each two neighbours of points `(x, y)`, which are sorted by `x`: 0 if `y`
+/// stays the same, 1 if it grows like `x`, `None` if one of the values is zero.
 pub(crate) fn exponents(points: &[(f64, f64)]) -> Vec<Option<f64>> {
     points
         .windows(2)
