@@ -43,6 +43,7 @@ mod path;
 mod policy;
 mod reconcile;
 mod recycle;
+mod retention;
 mod scope;
 
 pub use conflict::{MAX_COPIES, MAX_NAME, copy_path, cut_at_char, numbered_copy_path, original_path};
@@ -57,4 +58,5 @@ pub use policy::{
 };
 pub use reconcile::{LocalRow, Next, Reconciler, Source, Step, TreeRow};
 pub use recycle::Expiry;
+pub use retention::{Keeper, KeptFor, NamePattern, NamePatternError, Retention, RetentionRules, Taken, kept};
 pub use scope::{ListMarks, PathSet, Scope, ScopeDecision, ScopeList, ScopeRule, ScopeWarning};

@@ -87,6 +87,13 @@ impl Failure {
         self
     }
 
+    /// Adds a cause that is no error of its own.
+    #[must_use]
+    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
     /// Adds an error and its sources.
     #[must_use]
     pub(crate) fn caused_by(mut self, error: &dyn StdError) -> Self {

@@ -15,6 +15,7 @@ mod output;
 mod owner;
 mod place;
 mod policy;
+mod retention;
 mod run;
 mod text;
 mod values;

@@ -1,6 +1,6 @@
 //! `gc`: its output, what it keeps, and its exit codes.
 
-use crate::world::{Machine, World, noise};
+use crate::world::{Ended, Machine, World, noise};
 
 /// A context with four snapshots, of which the last three have a pack each.
 fn with_history(world: &World) -> Machine {
@@ -69,9 +69,28 @@ fn mistakes_are_told() {
     let machine = world.machine("a");
     assert_eq!(machine.call(&["gc"]).code, 10, "there is no store");
     machine.done(&["store", "init"]);
-    for wrong in [["--keep-last", "0"], ["--keep-last", "-1"], ["--keep-within", "a while"]] {
-        assert_eq!(machine.call(&["gc", wrong[0], wrong[1]]).code, 2, "{wrong:?}");
+    for wrong in [
+        &["--keep-last", "0"][..],
+        &["--keep-last", "-1"],
+        &["--keep-daily=-1"],
+        &["--keep-within", "a while"],
+        &["c"],
+        &["a b", "--keep-last", "1"],
+        &["--retention", "none.toml"],
+    ] {
+        assert_eq!(machine.call(&[&["gc"], wrong].concat()).code, 2, "{wrong:?}");
     }
+    machine.write("wrong.toml", "[[rules]]\ncontexts = ['c']\nkeep-daily = -1\n");
+    insta::assert_snapshot!(
+        "retention-wrong-number",
+        machine.call(&["gc", "--retention", "wrong.toml"]).seen()
+    );
+    machine
+        .write("wrong.toml", "[[rules]]\ncontexts = ['c']\n\n[[rules]]\ncontexts = ['ci/']\nkeep-last = 1\n");
+    insta::assert_snapshot!(
+        "retention-empty-rule",
+        machine.call(&["gc", "--retention", "wrong.toml"]).seen()
+    );
     machine.done(&["gc"]);
 }
 
@@ -100,4 +119,70 @@ fn many_small_packs_become_one_and_a_pull_asks_for_few() {
     machine.write("work/f0", "changed");
     let pushed = machine.done(&["push", "c", "work", "--json"]).summary();
     assert_eq!((&pushed["changed"], &pushed["snapshot"]), (&1.into(), &67.into()));
+}
+
+/// Three contexts with three snapshots each.
+fn three_contexts(world: &World) -> Machine {
+    let machine = world.machine("a");
+    for context in ["ci/a", "ci/b", "main"] {
+        machine.done(&["context", "create", context]);
+        for len in [1000, 2000] {
+            machine.write("work/f", noise(len));
+            machine.done(&["push", context, "work"]);
+        }
+    }
+    machine
+}
+
+fn forgotten(called: &Ended) -> Vec<String> {
+    let name =
+        |line: &serde_json::Value| format!("{}@{}", line["context"].as_str().unwrap(), line["snapshot"]);
+    called.of_type("forgotten").iter().map(name).collect()
+}
+
+/// Issue 21: retention per context, by name or glob, from options, variables or a file.
+#[test]
+fn retention_is_per_context() {
+    let world = World::new();
+    let machine = three_contexts(&world);
+    let would = |args: &[&str]| forgotten(&machine.done(&[&["gc", "--dry-run", "--json"], args].concat()));
+    assert_eq!(would(&["ci/*", "--keep-last", "1"]), ["ci/a@2", "ci/a@1", "ci/b@2", "ci/b@1"]);
+    assert_eq!(would(&["main", "ci/b", "--keep-last", "2"]), ["ci/b@1", "main@1"]);
+    // All of one hour, unless that has just ended.
+    assert_eq!(would(&["main", "--keep-yearly", "1"]), ["main@2", "main@1"]);
+    machine.write(
+        "keep.toml",
+        "[[rules]]\ncontexts = ['ci/b']\nkeep-all = true\n\n[[rules]]\ncontexts = ['ci/**']\nkeep-weekly = 1\n",
+    );
+    let file = ["--retention", "keep.toml"];
+    assert_eq!(would(&file), ["ci/a@2", "ci/a@1"]);
+    // What the file has no rule for is left to the options; what they name goes before it.
+    assert_eq!(would(&[&file[..], &["--keep-last", "2"]].concat()), ["ci/a@2", "ci/a@1", "main@1"]);
+    let named = ["ci/b", "--keep-last", "2"];
+    assert_eq!(would(&[&file[..], &named].concat()), ["ci/a@2", "ci/a@1", "ci/b@1"]);
+
+    let variables = [("CTXSYNC_RETENTION", "keep.toml"), ("CTXSYNC_KEEP_MONTHLY", "1")];
+    let by_variables = machine.call_with(&variables, &["gc", "--dry-run", "--json"]);
+    assert_eq!(forgotten(&by_variables).len(), 4, "{}", by_variables.err);
+
+    let wet = machine.done(&["gc", "--json", "main", "nobody", "--keep-last", "1"]);
+    assert_eq!(forgotten(&wet), ["main@2", "main@1"]);
+    let warned = wet.of_type("warning");
+    assert_eq!(warned.len(), 1);
+    assert!(warned[0]["message"].as_str().unwrap().contains("no context is named nobody"));
+    assert_eq!(machine.done(&["log", "main", "--json"]).of_type("snapshot").len(), 1);
+    assert_eq!(machine.done(&["log", "ci/a", "--json"]).of_type("snapshot").len(), 3);
+}
+
+/// Issue 21: `--dry-run` is a table of what is kept, for which reason.
+#[test]
+fn a_dry_run_says_what_each_snapshot_is_kept_for() {
+    let world = World::new();
+    let machine = three_contexts(&world);
+    let args = ["gc", "main", "--keep-last", "2", "--keep-within", "0s", "--keep-yearly", "3", "--dry-run"];
+    let rows = machine.done(&[&args[..], &["--json"]].concat());
+    let kept: Vec<_> = rows.of_type("kept").iter().map(|row| row["snapshot"].as_u64().unwrap()).collect();
+    assert_eq!(kept, [3, 2]);
+    assert_eq!(rows.of_type("kept")[0]["reasons"], serde_json::json!(["head", "last", "yearly"]));
+    insta::assert_snapshot!("gc-dry-run", machine.call(&args).seen());
 }

@@ -84,7 +84,7 @@ mod upload;
 mod usage;
 
 pub use collect::{
-    CollectMonitor, CollectOptions, CollectReport, Forgotten, LostPack, Retention, Unreadable, Why,
+    CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, LostPack, Unreadable, Why,
 };
 pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
@@ -96,7 +96,7 @@ pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side
 pub use mount::{ContextSync, Mount, mount_scope};
 pub use options::SyncOptions;
 pub use own_places::OwnPlaces;
-pub use policy_core::MaxDelete;
+pub use policy_core::{KeptFor, MaxDelete, NamePattern, Retention, RetentionRules};
 pub use quiesce::Quiesce;
 pub use report::{Direction, SyncReport};
 pub use service::{Context, ContextService, FileInfo, FileKind, WriteOptions};

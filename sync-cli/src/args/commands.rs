@@ -1,12 +1,12 @@
 //! The commands and the arguments that are theirs alone.
 
 use std::ffi::OsString;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::GcArgs;
 use crate::place::{ContextAt, PathAt};
 use crate::values::{ByteRange, Span};
 use transfer_engine::ContextName;
@@ -375,22 +375,6 @@ pub(crate) struct RestoreArgs {
     /// Only these paths of the snapshot
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-}
-
-/// Arguments of `gc`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct GcArgs {
-    /// Keep the newest N snapshots of each context, and forget the others
-    #[arg(long, value_name = "N")]
-    pub(crate) keep_last: Option<NonZeroU64>,
-
-    /// Keep the snapshots of this time, as in 30d, and forget the others; the head always stays
-    #[arg(long, value_name = "TIME")]
-    pub(crate) keep_within: Option<Span>,
-
-    /// Nobody else uses the store now: delete at once, without the grace period
-    #[arg(long)]
-    pub(crate) exclusive: bool,
 }
 
 /// What is done with a store.

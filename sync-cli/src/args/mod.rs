@@ -2,13 +2,15 @@
 //! value.
 
 mod commands;
+mod gc;
 mod shared;
 
 pub(crate) use commands::{
-    CatArgs, ClearArgs, Command, ContextCommand, DeleteArgs, ExplainArgs, FetchArgs, GcArgs, LogArgs, LsArgs,
+    CatArgs, ClearArgs, Command, ContextCommand, DeleteArgs, ExplainArgs, FetchArgs, LogArgs, LsArgs,
     ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PutArgs, RenameArgs, RestoreArgs,
     RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, WatchArgs,
 };
+pub(crate) use gc::{GcArgs, KeepArgs};
 pub(crate) use shared::{Color, Conflict, Shared};
 
 use clap::builder::BoolishValueParser;

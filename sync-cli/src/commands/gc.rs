@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use policy_core::Timestamp;
@@ -9,7 +10,7 @@ use storage_backends::{Leftover, leftovers};
 use transfer_engine::format::StoreKey;
 use transfer_engine::recycle::Recycled;
 use transfer_engine::{
-    CollectMonitor, CollectOptions, CollectReport, ContextName, Forgotten, Gathering, LostPack, Retention,
+    CollectMonitor, CollectOptions, CollectReport, ContextName, Forgotten, Gathering, Kept, LostPack,
     SyncReport, Unreadable, Why,
 };
 
@@ -20,8 +21,9 @@ use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
-use crate::output::json::{ForgottenLine, GatheredLine, Line, PacksLine, RecycledLine};
+use crate::output::json::{ForgottenLine, GatheredLine, KeptLine, Line, PacksLine, RecycledLine};
 use crate::output::summary::Collected;
+use crate::retention;
 use crate::text;
 use crate::values::Span;
 
@@ -29,7 +31,7 @@ pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Finished, Fail
     let Means { settings, ui, .. } = means;
     let dry_run = settings.dry_run.value;
     let options = CollectOptions {
-        retention: Retention { last: args.keep_last, within: args.keep_within.map(|span| span.0) },
+        retention: retention::chosen(args)?,
         exclusive: args.exclusive,
         dry_run,
         gathering: Gathering::default(),
@@ -37,8 +39,11 @@ pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Finished, Fail
         memory: settings.memory.value,
     };
     let open = open_store(means, false)?;
-    let watch = GcWatch { ui: Arc::clone(ui), dry_run };
+    let watch = GcWatch { ui: Arc::clone(ui), dry_run, has_head: AtomicBool::new(false) };
     let report = open.store.collect(&options, &watch).await?;
+    for name in args.names.iter().filter(|name| report.unmatched.contains(name)) {
+        ui.warning(&format!("no context is named {name}: --keep-* apply to nothing there"));
+    }
     let mut outcome = Finished { dry_run, ..Finished::default() };
     let mut cleared = Vec::new();
     if report.unreadable > 0 || report.packs_lost > 0 {
@@ -156,22 +161,47 @@ fn sentence(report: &CollectReport, cleared: &[Leftover], dry_run: bool, took: D
 struct GcWatch {
     ui: Arc<Ui>,
     dry_run: bool,
+    /// Whether the table has its head.
+    has_head: AtomicBool,
+}
+
+impl GcWatch {
+    /// Shows a row of what would become of each snapshot.
+    fn row(&self, context: &ContextName, number: u64, time: &str, fate: &str, reasons: &str) {
+        if !self.has_head.swap(true, Ordering::Relaxed) {
+            self.ui.line(&format!("{:<24}  {:<20}  {:<6}  why", "snapshot", "committed", ""));
+        }
+        let snapshot = format!("{context}@{number}");
+        self.ui.line(&format!("{snapshot:<24}  {time:<20}  {fate:<6}  {reasons}"));
+    }
 }
 
 impl CollectMonitor for GcWatch {
+    fn kept(&self, kept: &Kept) {
+        let time = text::time(Timestamp { secs: kept.landed, nanos: 0 });
+        let reasons: Vec<&str> = kept.reasons.iter().map(|reason| reason.as_str()).collect();
+        if self.ui.is_json() {
+            let (context, snapshot) = (kept.context.as_str(), kept.number);
+            self.ui.object(&Line::Kept(KeptLine { context, snapshot, time, reasons }));
+        } else {
+            self.row(&kept.context, kept.number, &time, "keep", &reasons.join(", "));
+        }
+    }
+
     fn forgotten(&self, forgotten: &Forgotten) {
         let time = text::time(Timestamp { secs: forgotten.landed, nanos: 0 });
         let (reason, why) = match forgotten.why {
-            Why::Retention => ("retention", "not kept"),
+            Why::Retention => ("retention", "no rule keeps it"),
             Why::Deleted => ("deleted", "its context is deleted"),
         };
         let context = forgotten.context.as_str();
         if self.ui.is_json() {
             let snapshot = forgotten.number;
             self.ui.object(&Line::Forgotten(ForgottenLine { context, snapshot, time, reason }));
+        } else if self.dry_run {
+            self.row(&forgotten.context, forgotten.number, &time, "forget", why);
         } else {
-            let verb = if self.dry_run { "would forget" } else { "forget" };
-            self.ui.line(&format!("{verb} {context}@{} of {time}: {why}", forgotten.number));
+            self.ui.line(&format!("forget {context}@{} of {time}: {why}", forgotten.number));
         }
     }
 

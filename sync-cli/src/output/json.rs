@@ -20,6 +20,7 @@ pub(crate) enum Line<'a> {
     Context(ContextLine<'a>),
     Setting(SettingLine<'a>),
     Store(StoreLine<'a>),
+    Kept(KeptLine<'a>),
     Forgotten(ForgottenLine<'a>),
     Packs(PacksLine<'a>),
     Recycled(RecycledLine<'a>),
@@ -190,6 +191,17 @@ pub(crate) struct StoreLine<'a> {
     pub(crate) round_trip_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clock_skew_seconds: Option<f64>,
+}
+
+/// A snapshot that `gc --dry-run` would keep.
+#[derive(Debug, Serialize)]
+pub(crate) struct KeptLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) snapshot: u64,
+    /// When it was committed, by the store's clock.
+    pub(crate) time: String,
+    /// The rules that keep it: `head`, `last`, `within`, `hourly` and so on.
+    pub(crate) reasons: Vec<&'a str>,
 }
 
 /// A snapshot that `gc` forgets.

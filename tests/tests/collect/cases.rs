@@ -88,7 +88,7 @@ impl Place {
 }
 
 fn keep_last(last: u64) -> CollectOptions {
-    let retention = Retention { last: NonZeroU64::new(last), within: None };
+    let retention = Retention { last: NonZeroU64::new(last), ..Retention::default() }.into();
     CollectOptions { retention, ..CollectOptions::default() }
 }
 
@@ -144,7 +144,7 @@ async fn age_counts_from_the_commit_and_the_head_stays() {
     place.outside.clock.pass(500);
     place.write("c", b"4").await;
     let within = |secs| CollectOptions {
-        retention: Retention { last: None, within: Some(Duration::from_secs(secs)) },
+        retention: Retention { within: Some(Duration::from_secs(secs)), ..Retention::default() }.into(),
         ..CollectOptions::default()
     };
     assert_eq!(place.collect(&within(501)).await.forgotten, 0);

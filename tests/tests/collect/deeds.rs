@@ -115,7 +115,9 @@ impl Deed {
                 let retention = Retention {
                     last: last.and_then(NonZeroU64::new),
                     within: within.map(Duration::from_secs),
-                };
+                    ..Retention::default()
+                }
+                .into();
                 let options = CollectOptions { retention, gathering, ..CollectOptions::default() };
                 store.collect(&options, &Silent).await.map(|_| None).map_err(told)?
             }

@@ -125,7 +125,7 @@ impl Maker {
         self.push("work", &archive).await;
         for keep in [3, 2] {
             let last = NonZeroU64::new(keep);
-            let retention = Retention { last, ..Retention::default() };
+            let retention = Retention { last, ..Retention::default() }.into();
             let options = CollectOptions { retention, ..CollectOptions::default() };
             self.store().collect(&options, &Silent).await.unwrap();
             self.clock.pass(2 * DAY);

@@ -18,8 +18,9 @@ mod sweep;
 mod tidy;
 mod witness;
 
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::time::Duration;
+use std::num::NonZeroUsize;
+
+use policy_core::{KeptFor, RetentionRules};
 
 use crate::edit::Gathering;
 use crate::error::Error;
@@ -31,28 +32,11 @@ use crate::usage::Usage;
 use clock::PassTime;
 use survey::Survey;
 
-/// Which snapshots of a live context are kept, besides the head. A snapshot is kept if one of the two rules
-/// keeps it; if there is no rule, all are kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// Keeps this many of the newest snapshots.
-    pub last: Option<NonZeroU64>,
-    /// Keeps the snapshots that landed less than this long ago.
-    pub within: Option<Duration>,
-}
-
-impl Retention {
-    /// Whether all snapshots are kept.
-    pub fn keeps_all(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The options of a collection.
 #[derive(Debug, Clone)]
 pub struct CollectOptions {
-    /// Which snapshots are kept.
-    pub retention: Retention,
+    /// Which snapshots of live contexts are kept.
+    pub retention: RetentionRules,
     /// Declares that no other process uses the store during the collection, so that nothing has to wait for
     /// the grace period. If one does, what it is about to commit is lost.
     pub exclusive: bool,
@@ -71,7 +55,7 @@ pub struct CollectOptions {
 impl Default for CollectOptions {
     fn default() -> Self {
         Self {
-            retention: Retention::default(),
+            retention: RetentionRules::default(),
             exclusive: false,
             dry_run: false,
             gathering: Gathering::default(),
@@ -101,6 +85,19 @@ pub struct Forgotten {
     pub landed: i64,
     /// The reason.
     pub why: Why,
+}
+
+/// A snapshot that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The context.
+    pub context: ContextName,
+    /// The snapshot's number.
+    pub number: u64,
+    /// When it landed, by the store's clock, in seconds since 1970.
+    pub landed: i64,
+    /// Why it is kept.
+    pub reasons: Vec<KeptFor>,
 }
 
 /// A snapshot that has to be read and can't be. Because of it, nothing is deleted.
@@ -134,6 +131,8 @@ pub struct CollectReport {
     pub grace: u64,
     /// Contexts that were examined, including deleted and renamed ones.
     pub contexts: u64,
+    /// Patterns of the retention that no live context has.
+    pub unmatched: Vec<String>,
     /// Snapshots whose packs are kept.
     pub snapshots: u64,
     /// Snapshots that this collection marked as forgotten.
@@ -172,6 +171,11 @@ pub struct CollectReport {
 
 /// Is told what a collection does; with `dry_run`, what it would do.
 pub trait CollectMonitor: Send + Sync {
+    /// A snapshot is kept by a rule. Called in a dry run only: together with `forgotten`, the snapshots of a context come
+    /// newest first.
+    fn kept(&self, kept: &Kept) {
+        let _ = kept;
+    }
     /// A snapshot is forgotten.
     fn forgotten(&self, forgotten: &Forgotten) {
         let _ = forgotten;
@@ -232,13 +236,13 @@ impl Store {
         (report.time, report.grace) = (time.now(), time.grace());
         let known = self.tidy_all(&time, options, report, monitor).await?;
         let mut survey = Survey::make(self, &time, options, &known, monitor).await?;
-        survey.describe(report);
+        survey.describe(&options.retention, report);
         if report.unreadable > 0 {
             return Ok(());
         }
-        survey.forget.iter().for_each(|forgotten| monitor.forgotten(forgotten));
+        survey.tell(monitor);
         if !options.dry_run {
-            self.mark_all(&survey.forget, options).await?;
+            self.mark_all(survey.forgotten(), options).await?;
             self.erase_all(&survey.erase, options).await?;
         }
         self.sweep(&mut survey.roots, &time, options, report, monitor).await

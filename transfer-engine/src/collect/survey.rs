@@ -1,15 +1,16 @@
 //! Lists all snapshots, reads the roots, and plans what to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use policy_core::{Keeper, KeptFor, RetentionRules, Taken};
 use tokio::sync::Semaphore;
 
 use super::clock::PassTime;
 use super::roots::PackSet;
 use super::witness::Witness;
-use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Unreadable, Why};
+use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, Unreadable, Why};
 use crate::contexts::Listed;
 use crate::error::Error;
 use crate::format::{ContextName, FormatError, Kind, LineageId, PackId, StoreKey};
@@ -20,21 +21,28 @@ use crate::store::{Head, Store};
 pub(super) struct Survey {
     /// The needed packs.
     pub(super) roots: PackSet,
-    /// Snapshots to be marked as forgotten.
-    pub(super) forget: Vec<Forgotten>,
+    /// Snapshots to be marked as forgotten; in a dry run, those that a retention keeps as well.
+    verdicts: Vec<Verdict>,
     /// Snapshots that were forgotten long enough ago to be erased.
     pub(super) erase: Vec<(ContextName, u64)>,
+    /// The patterns of the retention that a live context has, by their place.
+    met: BTreeSet<usize>,
     contexts: u64,
     snapshots: u64,
     unreadable: u64,
+}
+
+/// What is decided of a snapshot.
+enum Verdict {
+    Keep(Kept),
+    Forget(Forgotten),
 }
 
 /// The facts about a snapshot that was read.
 struct Root {
     kind: Kind,
     lineage: LineageId,
-    /// Whether it landed in time, so that its packs count.
-    in_time: bool,
+    taken: Taken,
     packs: Vec<PackId>,
 }
 
@@ -43,7 +51,11 @@ impl Root {
         Self {
             kind: head.snapshot.kind.clone(),
             lineage: head.snapshot.lineage,
-            in_time: head.late_packs().is_empty(),
+            taken: Taken {
+                landed: head.key.landed,
+                created: head.snapshot.created.secs,
+                in_time: head.late_packs().is_empty(),
+            },
             packs: head.snapshot.packs.iter().map(|p| p.id).collect(),
         }
     }
@@ -87,7 +99,8 @@ impl Survey {
         let surveyor = Surveyor { store, time, options, monitor, limits: Limits::new(options) };
         // This must come after data was moved: without a grace period, a new pack must not be missed.
         let witness = Witness::take(store, time).await?;
-        let names = store.names().await?;
+        let mut names = store.names().await?;
+        names.sort_unstable();
         witness.agrees_on(store, known, &names)?;
         let (surveyor, witness) = (&surveyor, &witness);
         let contexts = stream::iter(names)
@@ -99,7 +112,8 @@ impl Survey {
             all.contexts += 1;
             all.snapshots += one.snapshots;
             all.unreadable += one.unreadable;
-            all.forget.extend(one.forget);
+            all.verdicts.extend(one.verdicts);
+            all.met.extend(one.met);
             all.erase.extend(one.erase);
             all.roots.extend(one.roots.into_ids());
         }
@@ -107,13 +121,33 @@ impl Survey {
         Ok(all)
     }
 
-    pub(super) fn describe(&self, report: &mut CollectReport) {
+    pub(super) fn describe(&self, rules: &RetentionRules, report: &mut CollectReport) {
+        let unmatched = rules.patterns().enumerate().filter(|(at, _)| !self.met.contains(at));
+        report.unmatched = unmatched.map(|(_, pattern)| pattern.as_str().to_owned()).collect();
         report.contexts = self.contexts;
         report.snapshots = self.snapshots;
         report.unreadable = self.unreadable;
         if self.unreadable == 0 {
-            report.forgotten += self.forget.len() as u64;
+            report.forgotten += self.forgotten().count() as u64;
             report.erased = self.erase.len() as u64;
+        }
+    }
+
+    /// Returns the snapshots to be marked as forgotten.
+    pub(super) fn forgotten(&self) -> impl Iterator<Item = &Forgotten> {
+        self.verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::Forget(forgotten) => Some(forgotten),
+            Verdict::Keep(_) => None,
+        })
+    }
+
+    /// Tells what is forgotten, and what is kept where that is known: the newest of each context first.
+    pub(super) fn tell(&self, monitor: &dyn CollectMonitor) {
+        for verdict in &self.verdicts {
+            match verdict {
+                Verdict::Forget(forgotten) => monitor.forgotten(forgotten),
+                Verdict::Keep(kept) => monitor.kept(kept),
+            }
         }
     }
 }
@@ -142,7 +176,9 @@ impl Surveyor<'_> {
             .map(|number| async move { (number, self.read(name, number, listed).await) }.boxed())
             .buffered(self.options.concurrency.get());
         let mut read = pin!(read);
-        let mut judge = Judge::default();
+        let retention = self.options.retention.of(name.as_str());
+        let tells_kept = self.options.dry_run && !retention.keeps_all();
+        let mut judge = Judge::new(Keeper::new(retention, self.time.now()));
         while let Some((number, root)) = read.next().await {
             let root = match root {
                 Ok(Some(root)) => root,
@@ -157,18 +193,29 @@ impl Surveyor<'_> {
                 }
             };
             let Some(object) = listed.get(&number) else { continue };
+            // As the listing has it, which every pass reads the same.
             let landed = object.snapshot.as_ref().map_or(0, |key| key.landed);
-            let why = judge.why(&root, object.gone.is_some(), |rank| self.keeps(rank, landed));
-            if let Some(why) = why {
-                let context = name.clone();
-                survey.forget.push(Forgotten { context, number, landed, why });
-                if self.options.exclusive {
-                    survey.erase.push((name.clone(), number));
-                    continue;
+            match judge.fate(&root, object.gone.is_some()) {
+                Judged::Kept(reasons) if tells_kept && !reasons.is_empty() => {
+                    let context = name.clone();
+                    survey.verdicts.push(Verdict::Keep(Kept { context, number, landed, reasons }));
+                }
+                Judged::Kept(_) => {}
+                Judged::Forgotten(why) => {
+                    let context = name.clone();
+                    survey.verdicts.push(Verdict::Forget(Forgotten { context, number, landed, why }));
+                    if self.options.exclusive {
+                        survey.erase.push((name.clone(), number));
+                        continue;
+                    }
                 }
             }
             survey.snapshots += 1;
             survey.roots.extend(root.packs);
+        }
+        if judge.live.is_some() {
+            let patterns = self.options.retention.patterns().enumerate();
+            survey.met = patterns.filter(|(_, p)| p.matches(name.as_str())).map(|(at, _)| at).collect();
         }
         Ok(survey)
     }
@@ -200,19 +247,6 @@ impl Surveyor<'_> {
             Some(_) if key.size == 0 => Fate::Nothing,
             Some(_) => Fate::Erase,
         }
-    }
-
-    /// Whether the retention keeps a snapshot with this many newer ones.
-    fn keeps(&self, rank: u64, landed: i64) -> bool {
-        let retention = &self.options.retention;
-        if retention.keeps_all() {
-            return true;
-        }
-        let within = |span: std::time::Duration| {
-            let age = self.time.now().saturating_sub(landed);
-            u64::try_from(age).map_or(true, |age| age < span.as_secs())
-        };
-        retention.last.is_some_and(|last| rank < last.get()) || retention.within.is_some_and(within)
     }
 
     /// Reads a root; `None` if it was erased after it was listed.
@@ -255,46 +289,52 @@ enum Fate {
 }
 
 /// Judges the snapshots of a context, newest first.
-#[derive(Default)]
 struct Judge {
+    keeper: Keeper,
     /// The lineage of the head, if the context is live.
     live: Option<LineageId>,
     begun: bool,
     /// Whether a deletion was seen: everything older is forgotten.
     deleted: bool,
-    /// How many newer snapshots of the head's lineage landed in time.
-    rank: u64,
+}
+
+/// The judgement of a snapshot.
+enum Judged {
+    /// Kept for these reasons. Without a reason, the retention has nothing to say of it.
+    Kept(Vec<KeptFor>),
+    Forgotten(Why),
 }
 
 impl Judge {
-    /// Returns why a snapshot is to be forgotten, if it is. `keeps` says whether the retention keeps a
-    /// snapshot with the given number of newer ones.
-    fn why(&mut self, root: &Root, is_gone: bool, keeps: impl Fn(u64) -> bool) -> Option<Why> {
+    fn new(keeper: Keeper) -> Self {
+        Self { keeper, live: None, begun: false, deleted: false }
+    }
+
+    fn fate(&mut self, root: &Root, is_gone: bool) -> Judged {
         let is_newest = !std::mem::replace(&mut self.begun, true);
+        let not_judged = Judged::Kept(Vec::new());
         if is_gone && !is_newest {
-            return None;
+            return not_judged;
         }
         if self.deleted {
-            return Some(Why::Deleted);
+            return Judged::Forgotten(Why::Deleted);
         }
         match &root.kind {
             Kind::Terminal { moved_to: None } => {
                 self.deleted = true;
-                return None;
+                return not_judged;
             }
             // The remains of a rename are left to the rename.
-            Kind::Terminal { moved_to: Some(_) } => return None,
+            Kind::Terminal { moved_to: Some(_) } => return not_judged,
             Kind::Normal => {}
         }
         if is_newest {
             self.live = Some(root.lineage);
         }
         if self.live != Some(root.lineage) {
-            return None;
+            return not_judged;
         }
-        // All are kept until one is found that landed in time: the head may have landed late.
-        let forget = self.rank > 0 && !keeps(self.rank);
-        self.rank += u64::from(root.in_time);
-        forget.then_some(Why::Retention)
+        let reasons = self.keeper.reasons(&root.taken);
+        if reasons.is_empty() { Judged::Forgotten(Why::Retention) } else { Judged::Kept(reasons) }
     }
 }

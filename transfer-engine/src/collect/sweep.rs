@@ -22,9 +22,14 @@ const ATTEMPTS: u32 = 5;
 
 impl Store {
     /// Marks snapshots as forgotten.
-    pub(super) async fn mark_all(&self, forget: &[Forgotten], options: &CollectOptions) -> Result<(), Error> {
-        stream::iter(forget.iter().cloned())
-            .map(|forgotten| async move { self.mark_gone(&forgotten.context, forgotten.number).await })
+    pub(super) async fn mark_all(
+        &self,
+        forget: impl Iterator<Item = &Forgotten>,
+        options: &CollectOptions,
+    ) -> Result<(), Error> {
+        let keys: Vec<_> = forget.map(|forgotten| (forgotten.context.clone(), forgotten.number)).collect();
+        stream::iter(keys)
+            .map(|(name, number)| async move { self.mark_gone(&name, number).await })
             .buffer_unordered(options.concurrency.get())
             .try_collect()
             .await

@@ -123,7 +123,7 @@ impl Store {
         options: &CollectOptions,
         turn: &Semaphore,
     ) -> Result<Option<(u64, u64)>, Error> {
-        let frees_space = !options.retention.keeps_all();
+        let frees_space = !options.retention.of(name.as_str()).keeps_all();
         let (packs, bytes) = scattered(&head.snapshot, &options.gathering, frees_space);
         // If the head landed too late, its own writer does not rely on it yet. Then this is left to a later
         // collection.

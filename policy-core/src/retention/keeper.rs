@@ -1,0 +1,196 @@
+//! The decision: snapshots of one context, from the newest to the oldest, each with the reasons to keep it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::num::NonZeroU64;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::Offset;
+
+use super::Retention;
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+/// What the decision has to know of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// When it landed, by the store's clock, in seconds since 1970.
+    pub landed: i64,
+    /// When it was written, by the writer's clock, in seconds since 1970. It counts only where it is more than a day
+    /// before `landed`: a context that is renamed is copied, and all copies land at once.
+    pub created: i64,
+    /// Whether it landed in time, so that its packs can be counted on.
+    pub in_time: bool,
+}
+
+/// A reason to keep a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeptFor {
+    /// It is the head.
+    Head,
+    /// It is the newest that landed in time, or is newer than that.
+    NewestInTime,
+    /// There is no rule by which anything is forgotten.
+    NoRule,
+    /// It is one of the newest.
+    Last,
+    /// It landed a short time ago.
+    Within,
+    /// It is the newest of its hour.
+    Hourly,
+    /// It is the newest of its day.
+    Daily,
+    /// It is the newest of its week.
+    Weekly,
+    /// It is the newest of its month.
+    Monthly,
+    /// It is the newest of its year.
+    Yearly,
+}
+
+impl KeptFor {
+    /// Returns the reason's name, which does not change.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::NewestInTime => "newest-in-time",
+            Self::NoRule => "no-rule",
+            Self::Last => "last",
+            Self::Within => "within",
+            Self::Hourly => "hourly",
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+            Self::Yearly => "yearly",
+        }
+    }
+}
+
+impl fmt::Display for KeptFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Returns the reasons to keep each of a context's snapshots, which are given from the head to the oldest. A snapshot
+/// without a reason is to be forgotten. `now` is the store's time, in seconds since 1970.
+///
+/// What is kept does not change when it is decided again, at the same time, with what was kept.
+///
+/// ```
+/// use policy_core::{KeptFor, Retention, Taken, kept};
+///
+/// let at = |landed| Taken { landed, created: landed, in_time: true };
+/// let rules = Retention { daily: "2".parse().ok(), ..Retention::default() };
+/// // Two snapshots of one day, and one of the day before.
+/// let kept = kept(&rules, 200_000, &[at(180_000), at(175_000), at(100_000)]);
+/// assert_eq!(kept, [vec![KeptFor::Head, KeptFor::Daily], vec![], vec![KeptFor::Daily]]);
+/// ```
+pub fn kept(retention: &Retention, now: i64, snapshots: &[Taken]) -> Vec<Vec<KeptFor>> {
+    let mut keeper = Keeper::new(retention, now);
+    snapshots.iter().map(|snapshot| keeper.reasons(snapshot)).collect()
+}
+
+/// Decides as [`kept`] does, one snapshot after the other.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    retention: Retention,
+    now: i64,
+    periods: Vec<Period>,
+    /// How many snapshots were met that landed in time.
+    rank: u64,
+    begun: bool,
+}
+
+/// A rule that keeps the newest snapshot of each period.
+#[derive(Debug, Clone)]
+struct Period {
+    reason: KeptFor,
+    /// Returns the number of a time's period.
+    number_of: fn(i64) -> i64,
+    most: u64,
+    /// The periods of which one is kept, by the time of landing and by the writer's.
+    met: [BTreeSet<i64>; 2],
+}
+
+impl Keeper {
+    /// Begins with no snapshot.
+    pub fn new(retention: &Retention, now: i64) -> Self {
+        let period = |reason, most: Option<NonZeroU64>, number_of: fn(i64) -> i64| {
+            Some(Period { reason, number_of, most: most?.get(), met: Default::default() })
+        };
+        let periods = [
+            period(KeptFor::Hourly, retention.hourly, hour),
+            period(KeptFor::Daily, retention.daily, day),
+            period(KeptFor::Weekly, retention.weekly, week),
+            period(KeptFor::Monthly, retention.monthly, month),
+            period(KeptFor::Yearly, retention.yearly, year),
+        ];
+        let periods = periods.into_iter().flatten().collect();
+        Self { retention: *retention, now, periods, rank: 0, begun: false }
+    }
+
+    /// Returns the reasons to keep the next older snapshot; none where it is to be forgotten.
+    pub fn reasons(&mut self, snapshot: &Taken) -> Vec<KeptFor> {
+        let mut reasons = Vec::new();
+        let mut keep_if = |is_kept: bool, reason| reasons.extend(is_kept.then_some(reason));
+        let is_head = !std::mem::replace(&mut self.begun, true);
+        keep_if(is_head, KeptFor::Head);
+        // Until one is met that can be counted on, all are kept: the head may have landed late.
+        keep_if(!is_head && self.rank == 0, KeptFor::NewestInTime);
+        keep_if(self.retention.keeps_all(), KeptFor::NoRule);
+        keep_if(self.retention.last.is_some_and(|last| self.rank < last.get()), KeptFor::Last);
+        let age = u64::try_from(self.now.saturating_sub(snapshot.landed)).unwrap_or(0);
+        keep_if(self.retention.within.is_some_and(|span| age < span.as_secs()), KeptFor::Within);
+        // What cannot be counted on takes nobody's place.
+        if snapshot.in_time {
+            self.rank += 1;
+            let is_copy = snapshot.landed.saturating_sub(snapshot.created) > DAY;
+            let times = [snapshot.landed, if is_copy { snapshot.created } else { snapshot.landed }];
+            for period in &mut self.periods {
+                keep_if(period.keeps(times), period.reason);
+            }
+        }
+        reasons
+    }
+}
+
+impl Period {
+    /// Whether it keeps a snapshot, by either of its times.
+    fn keeps(&mut self, times: [i64; 2]) -> bool {
+        let mut keeps = false;
+        for (met, secs) in self.met.iter_mut().zip(times) {
+            keeps |= (met.len() as u64) < self.most && met.insert((self.number_of)(secs));
+        }
+        keeps
+    }
+}
+
+fn hour(secs: i64) -> i64 {
+    secs.div_euclid(HOUR)
+}
+
+fn day(secs: i64) -> i64 {
+    secs.div_euclid(DAY)
+}
+
+fn week(secs: i64) -> i64 {
+    // 1970 began on a Thursday.
+    (day(secs) + 3).div_euclid(7)
+}
+
+fn month(secs: i64) -> i64 {
+    year(secs) * 12 + i64::from(date(secs).month())
+}
+
+fn year(secs: i64) -> i64 {
+    date(secs).year().into()
+}
+
+/// Returns the day of a time, in UTC; the first or the last that a calendar has, where it has none.
+fn date(secs: i64) -> Date {
+    let end = if secs < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Offset::UTC.to_datetime(Timestamp::from_second(secs).unwrap_or(end)).date()
+}
