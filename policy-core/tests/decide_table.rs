@@ -1,4 +1,4 @@
-//! `decide`, over every combination of what three sides can hold, against the table of the specification.
+//! `decide`, with every combination of three sides, against the table of the specification.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,7 +7,7 @@ use policy_core::{
     decide_recycled,
 };
 
-/// What can stand at a path. Two of these agree exactly when they are equal.
+/// What can be at a path. Two of these agree exactly when they are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     File(u8, u16),
@@ -18,7 +18,7 @@ enum What {
 use What::{Dir, File, Link};
 
 impl What {
-    /// With a time of its own, which must not matter.
+    /// Returns an entry with its own timestamp, which must not matter.
     fn entry(self, time: i64) -> Entry {
         let (node, mode) = match self {
             File(content, mode) => (Node::File { size: 1, digest: Digest([content; 32]) }, mode),
@@ -55,7 +55,7 @@ enum Here {
     Unmounted,
 }
 
-/// How a side stands to the base.
+/// How a side compares to the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Same,
@@ -63,25 +63,25 @@ enum Side {
     Deleted,
 }
 
-/// What becomes of the side that is written.
+/// The effect on the side that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    /// It stays as it is; both sides agree, or there is nothing that they could disagree about.
+    /// It stays as it is, and both sides agree, or there is nothing to agree about.
     Settled,
     /// It stays as it is, although the other side differs.
     Stays,
-    /// It takes the other side's version.
+    /// It gets the other side's version.
     Takes,
-    /// It loses what it has.
+    /// Its version is deleted.
     Loses,
     Conflict,
 }
 
-/// How what is here stands to what is there.
+/// How the local side compares to the remote one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Against {
     Equal,
-    /// It differs in its permission bits alone.
+    /// Only the permission bits differ.
     Modes,
     Other,
 }
@@ -90,8 +90,8 @@ use Against::{Equal, Modes, Other};
 use Effect::{Conflict, Loses, Settled, Stays, Takes};
 use Side::{Changed, Deleted, Same};
 
-/// The table: local, remote, how L stands to R, and with `syncLocalFile` true and then false, what an upload
-/// does to the context and a download to the mount.
+/// The table: local, remote, how local compares to remote, and with `syncLocalFile` true and then false, the
+/// effect of an upload on the context and of a download on the mount.
 type Row = (Side, Side, Option<Against>, [Effect; 2], [Effect; 2]);
 #[rustfmt::skip]
 const TABLE: [Row; 11] = [
@@ -108,7 +108,7 @@ const TABLE: [Row; 11] = [
     (Same,    Deleted, None,        [Settled,  Loses],    [Settled,  Loses]),
 ];
 
-/// What a conflict comes to: policy, upload, download.
+/// The verdicts for a conflict: policy, upload, download.
 const CONFLICTS: [(ConflictPolicy, Verdict, Verdict); 4] = [
     (ConflictPolicy::KeepBoth, Verdict::KeepBoth, Verdict::KeepBoth),
     (ConflictPolicy::PreferLocal, Verdict::Write, Verdict::Keep),
@@ -133,7 +133,7 @@ fn against(local: Option<What>, remote: Option<What>) -> Against {
     }
 }
 
-/// The verdict that the words of the specification ask for.
+/// The verdict that the text of the specification requires.
 fn expected(base: Option<What>, here: Here, remote: Option<What>, rules: Rules, towards: Towards) -> Verdict {
     let (base, local) = match here {
         Here::Unreadable | Here::Unmounted => return Verdict::Withhold,
@@ -161,7 +161,7 @@ fn expected(base: Option<What>, here: Here, remote: Option<What>, rules: Rules, 
             if towards == Towards::Store { row.1 } else { row.2 }
         }
     };
-    // "Kind changes are deletions and additions": of what stands in a directory's way.
+    // "Kind changes are deletions and additions": the file in the place of a directory is deleted.
     let (from, to) = if towards == Towards::Store { (remote, local) } else { (local, remote) };
     let gives_way = from.is_some_and(|w| !w.is_dir()) && to.is_some_and(What::is_dir);
     if verdict == Verdict::Write && gives_way && !deletes { Verdict::Withhold } else { verdict }
@@ -240,7 +240,7 @@ fn every_row_of_the_table_is_met() {
     assert!(met.iter().all(|n| *n > 0), "{met:?}");
 }
 
-/// What is not known to be gone is never deleted, and never overwritten.
+/// What is not known to be gone is never deleted or overwritten.
 #[test]
 fn only_what_is_known_is_touched() {
     every(|_, here, _, _, towards, decision| match here {
@@ -253,7 +253,7 @@ fn only_what_is_known_is_touched() {
     });
 }
 
-/// A reason never claims what is not so.
+/// A reason is always true.
 #[test]
 fn reasons_are_true() {
     every(|base, here, remote, rules, _, Decision { reason, .. }| {
@@ -289,9 +289,9 @@ fn reasons_are_true() {
             }
             Reason::Modes => l == Changed && r == Changed && against(local, remote) == Modes,
             Reason::NeedsDeletion => rules.hold_deletions || !rules.sync_local_file,
-            // What was extracted before, or may have moved, is nothing that three entries could tell.
+            // Three entries do not show that a file was extracted or may have been moved.
             Reason::Extracted | Reason::ExtractedKept | Reason::DeletedHereInDoubt => false,
-            // Of a path that was recycled, which none here is.
+            // These are for recycled paths, and no path here is recycled.
             Reason::Recycled | Reason::ReplacesRecycled => false,
         };
         assert!(holds, "base {base:?}, local {here:?}, remote {remote:?}: {reason}");
@@ -299,8 +299,8 @@ fn reasons_are_true() {
     });
 }
 
-/// What a recycled path comes to: what is here, against what was recycled and against the base; upload,
-/// download.
+/// The verdicts for a recycled path: what is here compares to what was recycled and to the base, for uploads
+/// and downloads.
 #[test]
 fn recycled_paths_follow_their_table() {
     let was = WHATS[0];
@@ -324,19 +324,20 @@ fn recycled_paths_follow_their_table() {
                     let told = format!("{base:?} {here:?} {rules:?} {towards:?}: {verdict:?} {reason:?}");
                     let unchanged = matches!(here, Here::Holds(what) if Some(what) == base);
                     match here {
-                        // Nothing is brought, and the placeholder stays.
+                        // Nothing is downloaded, and the placeholder stays.
                         Here::Absent | Here::Pending => assert_eq!(verdict, Verdict::Nothing, "{told}"),
                         Here::Unreadable | Here::Unmounted => {
                             assert_eq!(verdict, Verdict::Withhold, "{told}");
                         }
-                        // The bits of a file's mode are not its content.
+                        // Permission bits are not content.
                         Here::Holds(File(content, _)) if File(content, 0o644) == was => {
                             assert_eq!((verdict, reason), (Verdict::Withhold, Reason::Recycled), "{told}");
                         }
                         Here::Holds(File(..) | Link(_)) if unchanged => {
                             assert_eq!((verdict, reason), (Verdict::Withhold, Reason::Recycled), "{told}");
                         }
-                        // A directory that was here before the file was there: as deleted there.
+                        // A directory here from before the file was in the context: it counts as deleted
+                        // there.
                         Here::Holds(Dir(_)) if unchanged => {
                             assert!(matches!(
                                 verdict,

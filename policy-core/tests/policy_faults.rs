@@ -1,4 +1,4 @@
-//! Faulty policies: each error says what was found, where, and what is allowed.
+//! Invalid policies: each error says what was found, where, and what is allowed.
 
 use policy_core::{FaultKind, PolicyError, Scope, SyncPolicy, WhiteList};
 
@@ -9,7 +9,7 @@ fn error(text: &str) -> PolicyError {
     }
 }
 
-/// Shows each document with its error, for a snapshot.
+/// Formats each document with its error, for a snapshot.
 fn errors(documents: &[&str]) -> String {
     documents.iter().map(|d| format!("{}\n    {}\n", policy_core::escape(d.as_bytes()), error(d))).collect()
 }
@@ -124,7 +124,7 @@ fn y7_parent_components_nul_and_wildcards() {
             r#"{"mappingPolicy": {"path": "C:\\Users\\..\\x"}}"#,
         ])
     );
-    // Names that merely look like one.
+    // Names that only look similar.
     for path in ["..a", "a..", "...", ".hidden", "{a,b}", "a!"] {
         let text = format!(r#"{{"bwList": {{"whiteLists": [{{"path": "{path}"}}]}}}}"#);
         assert!(SyncPolicy::from_json(&text).is_ok(), "{path}");
@@ -161,7 +161,7 @@ fn y12_a_pattern_that_explodes() {
             r#"{"bwList": {"ignorePatterns": ["a\nb"]}}"#,
         ])
     );
-    // Backtracking engines take for ever here.
+    // Backtracking engines would take for ever here.
     let mut policy = SyncPolicy::default();
     policy.bw_list.white_lists =
         vec![WhiteList { path: "(a*)*b".into(), is_path_regex: true, ..Default::default() }];

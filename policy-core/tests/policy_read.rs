@@ -1,4 +1,4 @@
-//! Policies as they are written: names, defaults, the guide's examples, and the way back.
+//! Reading policies: names, defaults, the guide's examples, and writing them again.
 
 use policy_core::{
     BwList, ConflictPolicy, DeletePolicy, DownloadPolicy, DownloadStrategy, ExtractPolicy, Lifecycle,
@@ -228,7 +228,7 @@ fn null_is_left_out_whatever_the_field() {
     let text = r#"{"uploadPolicy": null, "extract_policy": null, "bwList": {"white_lists": null},
         "recyclePolicy": {"paths": null}, "deletePolicy": {"maxDeletePercent": null}}"#;
     assert_eq!(json(text), SyncPolicy::default());
-    // Every field of every part, one by one and all together, by what the default writes.
+    // Every field of every part that the default writes, one by one and all together.
     let given = SyncPolicy { extract_policy: Some(ExtractPolicy::default()), ..SyncPolicy::default() };
     let given: serde_json::Value = serde_json::from_str(&given.to_json()).unwrap();
     for (part, value) in given.as_object().unwrap() {
@@ -246,7 +246,7 @@ fn null_is_left_out_whatever_the_field() {
     assert_eq!(list, json(r#"{"bwList": {"whiteLists": [{"path": "a"}]}}"#));
     let schema = json(r#"{"$schema": null, "downloadPolicy": {"downloadStrategy": null}}"#);
     assert_eq!(schema, SyncPolicy::default());
-    // An item of a list is no field, and what a strategy needs is not left out.
+    // An item of a list is not a field, and a strategy's parameters must not be left out.
     for bad in [
         r#"{"bwList": {"whiteLists": [null]}}"#,
         r#"{"uploadPolicy": {"uploadStrategy": {"UploadPeriodically": {"seconds": null}}}}"#,
@@ -257,7 +257,7 @@ fn null_is_left_out_whatever_the_field() {
     }
 }
 
-/// What the guide's other SDKs send beside the strategy is kept, and changes nothing else.
+/// The guide's other SDKs send a period beside the strategy. It is kept, and changes nothing else.
 #[test]
 fn the_period_of_other_sdks_is_kept() {
     for text in [
@@ -270,7 +270,7 @@ fn the_period_of_other_sdks_is_kept() {
         let upload_policy = UploadPolicy { period: None, ..policy.upload_policy.clone() };
         assert_eq!(SyncPolicy { upload_policy, ..policy }, SyncPolicy::default());
     }
-    // The digest of a policy without one is what it was.
+    // The digest of a policy without a period has not changed.
     assert!(!SyncPolicy::default().digest_input().contains("period"));
     let error = SyncPolicy::from_json(r#"{"uploadPolicy": {"periode": 30}}"#).unwrap_err().to_string();
     assert!(error.contains("did you mean `period`"), "{error}");
@@ -348,7 +348,7 @@ fn any_policy() -> impl Strategy<Value = SyncPolicy> {
         paths,
     }));
     let list = (any_path(), paths(), any::<[bool; 2]>()).prop_map(|(path, exclude_paths, b)| WhiteList {
-        // A backslash that ends an expression is none; the paths above have some.
+        // An expression that ends in a backslash is invalid, and some of the paths do.
         is_path_regex: b[0] && !path.contains('\\'),
         is_exclude_regex: b[1] && exclude_paths.iter().all(|p| !p.contains('\\')),
         path,

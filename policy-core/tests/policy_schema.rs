@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use regex::Regex;
 use serde_json::{Value, json};
 
-/// Whether `schema` accepts `value`: the part of JSON Schema that the policy's uses, and no more.
+/// Whether `schema` accepts `value`. Implements only the part of JSON Schema that the policy's schema uses.
 fn accepts(schema: &Value, value: &Value) -> bool {
     let Value::Object(keywords) = schema else { return schema != &json!(false) };
     keywords.iter().all(|(keyword, with)| match keyword.as_str() {
@@ -93,7 +93,7 @@ fn has_every_name_and_the_defaults() {
     insta::assert_snapshot!("schema", SyncPolicy::json_schema());
 }
 
-/// A document in which some names and values are right, some nearly so.
+/// A document in which some names and values are right and some nearly so.
 fn any_document() -> impl Strategy<Value = Value> {
     let text = prop_oneof![
         Just("src"),
@@ -166,7 +166,7 @@ fn any_document() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Documents that are right but for what `any_document` puts at one place.
+/// Documents that are right except for an `any_document` at one place.
 fn nearly_right() -> impl Strategy<Value = Value> {
     let places = prop_oneof![
         Just(vec!["uploadPolicy"]),
@@ -205,7 +205,7 @@ fn white_lists() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Whether the reader takes it, leaving aside what no schema can say: that an expression is malformed.
+/// Whether the reader accepts it, apart from what no schema can check: a malformed expression.
 fn reads(value: &Value) -> bool {
     match SyncPolicy::from_json(&value.to_string()) {
         Ok(_) => true,

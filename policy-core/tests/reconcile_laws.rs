@@ -1,4 +1,5 @@
-//! Laws of the reconciler, on related trees: a base, perturbed twice, and whole histories of two mounts.
+//! Laws of the reconciler, on related trees: a base with two changed versions, and whole histories of two
+//! mounts.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -15,7 +16,7 @@ use model::{
 use policy_core::{ConflictPolicy, Entry, Node, Rules, Towards, TreePath, Verdict};
 use proptest::prelude::*;
 
-/// The cases of each law; the environment can ask for more.
+/// The number of cases of each law; the environment can raise it.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     let cases = if default.cases == 256 { 64 } else { default.cases };
@@ -50,7 +51,7 @@ fn towards() -> impl Strategy<Value = Towards> {
     prop_oneof![Just(Towards::Store), Just(Towards::Mount)]
 }
 
-/// A base; a mount that has moved on from it; a context that has.
+/// A base, and a mount and a context that have changed since.
 fn related() -> impl Strategy<Value = (Tree, Mount, Tree)> {
     (edits(12), edits(8), edits(8)).prop_map(|(base, here, there)| {
         let base = context_of(&base, &Tree::new());
@@ -100,7 +101,7 @@ const DOWN: Towards = Towards::Mount;
 proptest! {
     #![proptest_config(config())]
 
-    /// Content, validity, order, guards: `World::sync` checks them, under every rule.
+    /// Content, validity, order, guards: `World::sync` checks them, with all rules.
     #[test]
     fn one_sync_keeps_the_laws((base, mount, store) in related(), rules in any_rules(), towards in towards()) {
         let mut world = world(rules, mount, base, store);
@@ -140,8 +141,8 @@ proptest! {
         ok(world.expect_converged())?;
     }
 
-    /// Under every rule, what is kept apart stays as it is after two rounds: a second one, because what a
-    /// download keeps beside a file is new there.
+    /// With all rules, two rounds are enough: after them nothing changes any more. The second one is needed
+    /// because the copies that a download keeps are new files of the mount.
     #[test]
     fn every_policy_comes_to_rest(base in edits(10), events in events(), rules in any_rules()) {
         let base = context_of(&base, &Tree::new());
@@ -169,8 +170,8 @@ proptest! {
         prop_assert_eq!(copies(UP), copies(DOWN));
     }
 
-    /// Where both sides changed a file and differ in its mode alone, nobody makes a copy or stops, whatever the rules:
-    /// the bits of the last one to push come to stand everywhere, and all is settled.
+    /// If both sides changed a file, and only its permission bits differ, there is no copy and no stop,
+    /// whatever the rules. The bits of the last push end up on both sides, and all is settled.
     #[test]
     fn modes_alone_are_no_conflict_and_the_last_to_push_wins(
         at in paths(),
@@ -194,14 +195,14 @@ proptest! {
                 prop_assert!(!matches!(step.decision.verdict, Verdict::KeepBoth | Verdict::Stop), "{}", step);
             }
         }
-        // Who changed nothing takes what the other one pushed.
+        // A side that changed nothing gets what the other one pushed.
         let b_is_unchanged = base.get(&at).is_some_and(|b| b.agrees_with(&model::file(2, bits[1])));
         let wins = if b_is_unchanged { bits[0] } else { bits[1] };
         prop_assert_eq!(&world.store[&at], &model::file(2, wins));
         ok(world.expect_converged())?;
     }
 
-    /// Two mounts that meet the same conflict make one copy of it, whichever way each of them goes.
+    /// Two mounts with the same conflict make one copy, whichever direction each of them syncs in.
     #[test]
     fn copies_are_not_conflicted_again((base, mount, store) in related(), ways in [towards(), towards()]) {
         let other = mount.clone();
@@ -220,7 +221,7 @@ proptest! {
         ok(world.expect_converged())?;
     }
 
-    /// The engine's short cut: with a head that is the base, only paths that differ here are looked at.
+    /// A shortcut of the engine: if the head is the base, only paths that differ here are planned.
     #[test]
     fn an_unmoved_head_needs_only_the_local_differences((base, mount, _) in related(), rules in any_rules()) {
         let local = mount.differences();
@@ -238,7 +239,7 @@ proptest! {
         prop_assert_eq!(lines(short), lines(plan(rules, UP, &base, &local, &base)));
     }
 
-    /// Y13: what leaves the scope loses its base rows, and its return is no deletion.
+    /// Y13: what leaves the scope loses its base rows, so it is not a deletion when it comes back into scope.
     #[test]
     fn y13_newly_excluded_is_not_deleted(
         (base, mut mount, store) in related(), out in paths(), rules in any_rules(), way in towards(),
@@ -250,7 +251,7 @@ proptest! {
             mount.differences().into_iter().filter(|row| !row.path.is_within(&out)).collect();
         let steps = plan(rules, way, &within(&base, false), &local, &within(&store, false));
         prop_assert!(steps.iter().all(|s| !s.path.is_within(&out)));
-        // It is deleted here while nobody looks, and comes back into scope.
+        // Out of scope, it is deleted here. Then it comes back into scope.
         mount.files.retain(|p, _| !p.is_within(&out));
         let base = within(&base, false);
         let local = differences(&base, &mount.files, &BTreeSet::new());
@@ -261,7 +262,7 @@ proptest! {
         }
     }
 
-    /// A file that has not arrived is as good as there, whatever else goes on.
+    /// A file that has not arrived counts as existing, whatever else happens.
     #[test]
     fn pending_is_never_deleted(
         (base, mut mount, store) in related(), share in 1usize..4, rules in any_rules(), towards in towards(),
@@ -287,8 +288,8 @@ proptest! {
         }
     }
 
-    /// What was recycled in the context stays here, in both directions, and is brought to nobody; nothing is
-    /// lost or stopped on its account.
+    /// A recycled path stays as it is here, in both directions, and is never downloaded. Nothing is lost or
+    /// stopped because of it.
     #[test]
     fn what_was_recycled_is_left_alone(
         (base, mount, store) in related(), share in 1usize..4, rules in any_rules(), towards in towards(),
@@ -315,8 +316,8 @@ proptest! {
                 None => prop_assert!(verdict != Verdict::KeepBoth && verdict != Verdict::Stop, "{}", step),
             }
         }
-        // The same is lost as with nothing there, but in the context directories that only what was recycled
-        // implies: they have no row to be lost.
+        // The same paths are deleted as without recycled rows. Not counted are directories in the context
+        // that only recycled paths imply: they have no row that could be deleted.
         let gone: Vec<_> = remote.into_iter().filter(|r| !r.recycled).collect();
         let stands = |p: &TreePath| gone.iter().any(|r| r.path == *p || r.path.is_below(p));
         let lost = |steps: &[model::PlanStep]| -> BTreeSet<TreePath> {

@@ -1,4 +1,4 @@
-//! Laws of scope, held against a second matcher that is slow and follows the words of the rules.
+//! Laws of scope, checked against a second matcher that is slow and follows the text of the rules.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 const MOUNT: &[u8] = b"/m/n";
 
-/// Names of rules, and one that no rule knows.
+/// Names that rules use, and one that none uses.
 const NAMES: [&str; 4] = ["a", "b", "m", "z"];
 
-/// Every path of at most four components over `NAMES`.
+/// Returns every path of at most four components from `NAMES`.
 fn all_paths() -> Vec<TreePath> {
     let mut all = vec![TreePath::root()];
     let mut from = 0;
@@ -36,7 +36,7 @@ fn any_lists() -> impl Strategy<Value = Vec<WhiteList>> {
     proptest::collection::vec(list, 0..5)
 }
 
-/// Lists of which some are expressions, or have some as excludes.
+/// White lists, some of which are expressions or have expressions as excludes.
 fn lists_with_expressions() -> impl Strategy<Value = Vec<WhiteList>> {
     let source = || {
         prop_oneof![
@@ -92,7 +92,8 @@ fn read(text: &str) -> TreePath {
     below.trim_start_matches('/').parse().unwrap()
 }
 
-/// Rules 1 to 5, word for word: of all rules that hold the path, the longest; at equal length, exclusion.
+/// Rules 1 to 5, literally: the longest rule that matches the path decides; if two are equally long, the
+/// exclude.
 fn by_the_words(lists: &[WhiteList], path: &TreePath) -> bool {
     let mut rules = Vec::new();
     for list in lists {
@@ -117,7 +118,8 @@ fn holds_something(scope: &Scope, all: &[TreePath], dir: &TreePath) -> bool {
     all.iter().any(|p| p.is_below(dir) && (scope.contains(p, false) || scope.contains(p, true)))
 }
 
-/// Directories with room below them: a rule is at most three long after its mount, or six in excludes.
+/// Directories that are short enough: a rule has at most three components below its mount, or six with its
+/// exclude.
 fn dirs(all: &[TreePath]) -> impl Iterator<Item = &TreePath> {
     all.iter().filter(|p| p.components().count() < 4)
 }
@@ -153,7 +155,7 @@ proptest! {
 
     #[test]
     fn may_hold_is_exact_for_plain_lists(lists in any_lists()) {
-        // Rules that end deeper than the paths tried say nothing here.
+        // Rules with more components than the tested paths have no effect here.
         let short = |l: &WhiteList| {
             let place = read(&l.path).components().count();
             place < 4 && l.exclude_paths.iter().all(|e| place + read(e).components().count() < 4)

@@ -1,4 +1,4 @@
-//! Ignore patterns: gitignore syntax, after the lists, only ever taking away.
+//! Ignore patterns: gitignore syntax, applied after the lists. They only ever exclude.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -45,12 +45,12 @@ fn rule_1_the_whole_mount() {
         check(&scope, &["", "a", "a/b", "src/x"], &[]);
         assert!(scope.may_hold(&TreePath::root()));
     }
-    // The flag makes no expression of what stands for everything.
+    // The path of the whole mount is no expression, even with the flag.
     let whole = WhiteList { is_path_regex: true, ..list("/", &[]) };
     check(&scope(&[whole]), &["", "a/b"], &[]);
 }
 
-/// A list names a file, and its conflict copy is another path.
+/// A conflict copy of a file that a list names is in scope, although its path is another one.
 #[test]
 fn a_conflict_copy_takes_part_where_its_original_does() {
     let scope = scope(&[list("notes.txt", &[]), list("src", &["src/gen"])]);
@@ -78,10 +78,10 @@ fn rule_2_under_the_mount_then_the_mapping_then_relative() {
     assert_eq!(mapped("/data/me", "/data/me/src"), "src");
     assert_eq!(mapped("/data/me/", "/data/me"), "");
     assert_eq!(mapped("/data/me", "/data/mean"), "data/mean");
-    // The mount comes first.
+    // The mount takes precedence over the mapping.
     assert_eq!(mapped("/home/wuying", "/home/wuying/project/src"), "src");
     assert_eq!(mapped("/home/wuying", "/home/wuying/other"), "other");
-    // What is relative is never held against an absolute path.
+    // A relative path is never compared with the absolute mapping.
     assert_eq!(mapped("/src", "src/a"), "src/a");
     assert_eq!(mapped("", "/home/wuying/elsewhere"), "home/wuying/elsewhere");
 }
@@ -102,7 +102,7 @@ fn rule_2_windows_paths() {
     assert_eq!(mapped(windows, r"D:\Users\me\work\src"), "D:/Users/me/work/src");
     assert_eq!(mapped(windows, r"src\lib"), "src/lib");
     assert_eq!(mapped(r"\\server\share\work", r"\\SERVER\share\work\src"), "src");
-    // Without a Windows mapping a backslash is a character like any other.
+    // Without a Windows mapping a backslash is an ordinary character.
     assert_eq!(mapped("", r"src\lib"), r"src\lib");
 }
 
@@ -114,7 +114,7 @@ fn rule_3_excludes() {
     {
         check(&scope_of(&[spelling]), &["src", "src/a"], &["src/node_modules", "src/node_modules/a"]);
     }
-    // Inside includes equal.
+    // Excluding the list's own path excludes everything.
     let all = scope_of(&["src"]);
     check(&all, &[], &["src", "src/a"]);
     assert!(!all.may_hold(&TreePath::root()));
@@ -150,7 +150,7 @@ fn y4_overlapping_lists_the_longest_path_decides() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
         check(&scope(&order.map(|i: usize| lists[i].clone())), &inside, &outside);
     }
-    // At equal length, exclusion.
+    // Of two equally long rules the exclude wins.
     for lists in [[list("a", &["b"]), list("a/b", &[])], [list("a/b", &[]), list("a", &["b"])]] {
         check(&scope(&lists), &["a/c"], &["a/b", "a/b/c"]);
     }
@@ -192,7 +192,7 @@ fn rule_7_expressions_match_in_full() {
     check(&scope_of(r"src/.*\.py"), &["src/a.py", "src/b/c.py", "src/a\nb.py"], &["src/a.pyc", "lib/a.py"]);
     check(&scope_of(r"/home/wuying/project/src/.*"), &["src/a"], &["src", "lib/a"]);
     check(&scope_of("é?x"), &["éx", "x"], &["éé"]);
-    // Names that are no text.
+    // Names that are not UTF-8.
     let bytes = TreePath::new(*b"src/\xff.py").unwrap();
     assert!(scope_of(r"src/.*\.py").contains(&bytes, false));
     assert!(scope_of(r"src/[^/]\.py").contains(&bytes, false));
@@ -202,18 +202,18 @@ fn rule_7_expressions_match_in_full() {
 #[test]
 fn rule_7_expressions_among_other_rules() {
     let python = WhiteList { is_path_regex: true, ..list(r".*\.py", &[]) };
-    // An expression for a path is the shortest of rules: every plain one beats it.
+    // A path expression is the shortest rule, so every plain path wins over it.
     let both = scope(&[python.clone(), list("src", &["gen"])]);
     check(&both, &["a.py", "src/a.txt", "lib/b.py"], &["a.txt", "src/gen/a.py"]);
 
-    // One for an exclude is as long as what it excludes from, and wins there.
+    // An exclude expression is as long as its list's path, and wins over it.
     let no_logs = WhiteList { is_exclude_regex: true, ..list("src", &[r".*\.log", "src/tmp(/.*)?"]) };
     check(
         &scope(std::slice::from_ref(&no_logs)),
         &["src/a", "src/a.logs"],
         &["src/a.log", "src/tmp", "src/tmp/a"],
     );
-    // A longer rule of another list wins over it; an equally long one does not.
+    // A longer path of another list wins over it, an equally long one does not.
     check(&scope(&[no_logs.clone(), list("src/keep", &[])]), &["src/keep/a.log"], &["src/a.log"]);
     check(&scope(&[no_logs, list("src", &[])]), &["src/a"], &["src/a.log"]);
 

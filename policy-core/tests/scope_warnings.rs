@@ -1,4 +1,4 @@
-//! What is odd about a policy on a mount; lists that hold nothing; and lists of paths.
+//! Warnings about a policy on a mount, lists that match nothing, and lists of paths.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -84,7 +84,7 @@ fn marks_tell_which_lists_hold_nothing() {
     assert_eq!(unmatched(&[]), [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(unmatched(&["home", "srcx"]), [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(unmatched(&["src"]), [1, 2, 3, 4, 5, 6]);
-    // What a list holds counts, though another rule decides about it.
+    // A list that matches a path counts, even if another rule decides about the path.
     assert_eq!(unmatched(&["src/lib/tmp/a.py"]), [2, 4, 6]);
     assert_eq!(scope.list_matching(&path("src/lib/tmp/a.py")), Some(0));
     assert_eq!(scope.list_matching(&path("x.c")), Some(4));

@@ -1,4 +1,5 @@
-//! Answers that are none, stores that are away, and credentials that nobody gives: over real connections, on loopback.
+//! Answers that are not a store's, stores that are away, and missing credentials: with real connections, on
+//! loopback.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::io::{Read, Write};
@@ -13,7 +14,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use storage_backends::{NoCredentials, Notice, StoreOptions, StoreUrl, open};
 
-/// Answers each request with what `serve` returns; an empty answer ends the connection, and none is never given.
+/// Answers each request with what `serve` returns. An empty text closes the connection, `None` never answers.
 fn server(serve: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -65,9 +66,9 @@ fn opened(url: &str, options: &StoreOptions) -> Arc<dyn ObjectStore> {
     open(&StoreUrl::parse(url, Path::new("/")).unwrap(), options).unwrap().store
 }
 
-/// A store of each cloud at an endpoint.
+/// Opens a store of each cloud at an endpoint.
 fn clouds(endpoint: &str) -> Vec<(&'static str, Arc<dyn ObjectStore>)> {
-    // A put asks for credentials there although none are wanted.
+    // A put needs credentials there, even if the server does not check them.
     let account = format!(
         r#"{{"private_key": "k", "private_key_id": "i", "client_email": "e", "disable_oauth": true, "gcs_base_url": "{endpoint}"}}"#
     );
@@ -84,7 +85,7 @@ fn clouds(endpoint: &str) -> Vec<(&'static str, Arc<dyn ObjectStore>)> {
     opened.into()
 }
 
-/// Asks for everything, and returns what was answered as if all were well.
+/// Sends every kind of request, and returns those that succeeded.
 async fn believed(store: &Arc<dyn ObjectStore>) -> Vec<&'static str> {
     let key = Key::from("contexts/c/x");
     let mut believed = Vec::new();
@@ -132,7 +133,7 @@ async fn n3_n18_an_answer_that_is_not_one_is_an_error_on_every_backend() {
             assert!(believed.is_empty(), "{url}: {head}: {believed:?}");
         }
     }
-    // Nothing at all is what a deletion is answered by.
+    // A deletion has an empty answer, so it may succeed.
     let endpoint = server(|_| Some(answer("200 OK", "")));
     for (url, store) in clouds(&endpoint) {
         let believed = believed(&store).await;
@@ -222,7 +223,7 @@ async fn n20_a_metadata_service_that_never_answers_is_told_soon() {
     assert!(metadata.ends_with(&found.asked), "{found}");
     assert!(NoCredentials::find(&read.unwrap_err()).is_some());
     assert!(NoCredentials::find(&list().await).is_some());
-    // Not even two minutes, by far.
+    // Far less than the time for retries.
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 
@@ -251,7 +252,7 @@ async fn n19_a_directory_that_is_away_is_no_empty_store() {
     options.backoff_max = Duration::from_millis(20);
     options.listener = Some({
         let (place, off) = (place.clone(), top.path().join("off"));
-        // Back as soon as it is missed.
+        // The directory is back as soon as it is missed.
         Arc::new(move |notice| {
             if matches!(notice, Notice::Waiting { .. }) {
                 std::fs::rename(&off, &place).unwrap();
@@ -272,7 +273,7 @@ async fn n19_a_directory_that_is_away_is_no_empty_store() {
     store.list_with_delimiter(None).await.unwrap_err();
     let said = store.put(&key, "y".into()).await.unwrap_err();
     assert!(format!("{said:?}").contains("NotFound"), "{said:?}");
-    // Nor is it made again.
+    // It is not created again either.
     assert!(!place.exists());
     assert!(!matches!(store.get(&key).await.unwrap_err(), object_store::Error::NotFound { .. }));
 }

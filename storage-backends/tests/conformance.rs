@@ -1,8 +1,8 @@
 //! One suite for every backend and every layer.
 //!
-//! With `CTXSYNC_TEST_S3_ENDPOINT` and the usual `AWS_*` variables set it also runs against that server, in
-//! the bucket `CTXSYNC_TEST_S3_BUCKET` (default `ctxsync-test`), which must exist; with `CTXSYNC_TEST_STORE` set,
-//! against the store at that URL, with the usual variables of its cloud.
+//! With `CTXSYNC_TEST_S3_ENDPOINT` and the usual `AWS_*` variables it also runs against that server, in the
+//! bucket `CTXSYNC_TEST_S3_BUCKET` (default `ctxsync-test`), which must exist. With `CTXSYNC_TEST_STORE` it
+//! runs against the store at that URL, with the usual variables of its cloud.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod suite;
@@ -60,7 +60,7 @@ async fn on_loopback_every_answer_has_the_same_etag_until_the_object_changes() {
     let store = opened(&server.url("prefix"), &StoreOptions::default().with_env(server.env()));
     let key = object_store::path::Path::from("some/key");
     let mut seen = Vec::new();
-    // As small as those that have their MD5 as ETag, and larger ones, of the same length.
+    // Sizes below and above the server's limit for an MD5 as ETag, each with two contents.
     for body in [vec![1; 3], vec![2; 3], vec![3; 2 << 20], vec![4; 2 << 20]] {
         let put = store.put(&key, body.into()).await.unwrap().e_tag.unwrap();
         assert_eq!(store.head(&key).await.unwrap().e_tag.as_ref(), Some(&put));

@@ -231,7 +231,7 @@ async fn n7_put_landed_reply_lost_is_reported_as_already_exists_by_the_client() 
     options.backoff_max = Duration::from_millis(1);
     let url = StoreUrl::parse(&server.url("p"), Path::new("/")).unwrap();
     let store = open(&url, &options).unwrap().store;
-    // What the engine has to live with: a 5xx after the object was stored is sent again, and then refused.
+    // The engine must expect this: the object is stored, the answer is a 5xx, and the retry is refused.
     server.fail_put(PutFault::StoredAndAnswered(503));
     let landed = store.put_opts(&Key::from("landed"), "x".into(), create()).await;
     assert!(matches!(landed, Err(Error::AlreadyExists { .. })), "{landed:?}");

@@ -1,4 +1,5 @@
-//! Slow lines and servers that fall silent: what moves is never cut off, and what stands still is given up.
+//! Slow connections and servers that stop answering: data that flows is never cut off, and a stall is given
+//! up.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::io::{Read, Write};
@@ -14,7 +15,8 @@ use storage_backends::{StoreOptions, StoreUrl, open};
 
 const MIB: usize = 1 << 20;
 
-/// Serves each connection with `serve`, which is given the length of the request's body, and opens the store there.
+/// Opens a store at a server that handles each connection with `serve`, which gets the length of the
+/// request's body.
 fn store_at(
     serve: impl Fn(&mut TcpStream, usize) -> std::io::Result<()> + Send + 'static,
     timeout: Duration,
@@ -34,7 +36,7 @@ fn store_at(
     open(&StoreUrl::parse("s3://b", Path::new("/")).unwrap(), &options).unwrap().store
 }
 
-/// Reads the head of a request and returns the length of its body.
+/// Reads the head of a request, and returns the length of its body.
 fn read_head(stream: &mut TcpStream) -> std::io::Result<usize> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -47,7 +49,7 @@ fn read_head(stream: &mut TcpStream) -> std::io::Result<usize> {
     Ok(length.and_then(|length| length.trim().parse().ok()).unwrap_or(0))
 }
 
-/// Takes so many bytes, a MiB after each pause.
+/// Reads this many bytes, with a pause before each MiB.
 fn take(stream: &mut TcpStream, bytes: usize, pause: Duration) -> std::io::Result<()> {
     let mut piece = vec![0; MIB];
     let mut left = bytes;
@@ -70,7 +72,7 @@ async fn get(store: &Arc<dyn ObjectStore>) -> Result<usize, String> {
     found.bytes().await.map(|bytes| bytes.len()).map_err(|error| format!("{error:?}"))
 }
 
-/// Answers with a body of ten bytes, of which it sends some, each after a pause.
+/// Answers with a head for a body of ten bytes, and sends some of them, with a pause before each.
 fn answer(stream: &mut TcpStream, bytes: usize, pause: Duration) -> std::io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\netag: \"e\"\r\n\
                 last-modified: Sat, 28 Nov 2026 10:00:00 GMT\r\n\r\n";
@@ -84,7 +86,7 @@ fn answer(stream: &mut TcpStream, bytes: usize, pause: Duration) -> std::io::Res
 
 #[tokio::test]
 async fn a_long_put_over_a_slow_line_takes_its_time() {
-    // Three seconds, where a request without a body is given half a one.
+    // The body takes three seconds. A request without a body has half a second.
     let slow = |stream: &mut TcpStream, length: usize| {
         take(stream, length, Duration::from_millis(100))?;
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: \"e\"\r\n\r\n")

@@ -1,4 +1,4 @@
-//! What may go wrong while a store is opened, and what is said.
+//! Errors while a store is opened, and their messages.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::io::{Read, Write};
@@ -102,11 +102,11 @@ fn aws_profiles_are_looked_up() {
 #[tokio::test]
 async fn the_stronger_source_gives_the_credentials_as_a_whole() {
     let server = S3Server::start().unwrap();
-    // The weaker source's token and wrong keys must not be mixed in.
+    // The token and the wrong keys come from a weaker source, and must not be mixed in.
     let credentials = "[default]\naws_access_key_id=no\naws_secret_access_key=no\naws_session_token=no\n";
     let options = StoreOptions::default().with_aws_credentials(credentials).with_env(server.env());
     probe(&at(&server.url("p"), &options).unwrap().store).await.unwrap();
-    // And the profile alone is enough.
+    // The profile alone is enough.
     let config = format!(
         "[profile test]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n\
          region = us-east-1\nendpoint_url = {}\n",
@@ -129,7 +129,7 @@ async fn n17_a_missing_bucket_is_never_an_empty_store() {
         let missing = BucketMissing::find(&error).unwrap();
         assert_eq!(missing.to_string(), "the bucket of s3://other-bucket/p does not exist");
     }
-    // In a bucket that is there, an object that isn't is just that.
+    // The bucket exists, so a missing object is just not found.
     let store = at(&server.url("p"), &options).unwrap().store;
     assert!(matches!(store.get(&Key::from("x")).await, Err(Error::NotFound { .. })));
 }
@@ -155,7 +155,7 @@ fn k1_no_secret_is_in_options_or_in_errors_of_opening() {
     }
 }
 
-/// Answers each request with 403 and the request itself, as servers do that explain a bad token.
+/// Answers each request with 403 and the request itself, like servers that explain a bad token.
 fn echo_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

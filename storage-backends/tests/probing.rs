@@ -1,4 +1,4 @@
-//! Which stores the probe takes and which it refuses, and that it leaves nothing.
+//! Which stores the probe accepts and which it refuses, and that it leaves nothing behind.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::fmt;
@@ -18,7 +18,7 @@ use object_store::{
 use storage_backends::layer::{Fault, Faulty, Operation, Recording, Rule};
 use storage_backends::{ProbeError, StoreOptions, StoreUrl, open, probe};
 
-/// A store that overwrites whatever the condition says; with `lies`, it even says that it didn't.
+/// A store that overwrites objects in spite of a condition. With `lies` it reports that it did not.
 #[derive(Debug)]
 struct Ignoring {
     inner: InMemory,

@@ -1,4 +1,4 @@
-//! Places as they are typed, and what is said about those that are none.
+//! Stores as a user types them, and the errors for invalid ones.
 
 use std::path::Path;
 

@@ -204,7 +204,7 @@ impl<'a> Bench<'a> {
         match self.operation {
             O::Pull | O::PullChanged => tree::compare(&self.source, &target, tool.keeps_all())?,
             O::FetchOne => tree::expect_same(&self.source.join(&wanted), &target.join(&wanted))?,
-            // A push is checked by fetching what it pushed; other pushes, by a pull after the first round only.
+            // A push is checked by fetching what it pushed; other pushes by a pull after the first round.
             O::PushOne => {
                 let state = self.state(tool, round, "check");
                 self.untimed(tool, |machine| fetching(tool, &repo, machine, &wanted, &target), &state)?;

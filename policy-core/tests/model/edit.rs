@@ -1,4 +1,4 @@
-//! Changes that a person or a program makes to a mount.
+//! Changes of a person or a program in a mount.
 
 use policy_core::{Entry, TreePath};
 use proptest::prelude::*;
@@ -11,13 +11,13 @@ pub enum Edit {
     Link(TreePath, u32),
     Mkdir(TreePath, u16),
     Remove(TreePath),
-    /// Removes what is in a directory, and leaves the directory.
+    /// Deletes what is in a directory, and keeps the directory.
     Empty(TreePath),
     Rename(TreePath, TreePath),
     Chmod(TreePath, u16),
 }
 
-/// Few names, so that what two sides do meets.
+/// Only a few names, so that the changes of two sides collide.
 pub fn paths() -> impl Strategy<Value = TreePath> {
     prop_oneof![
         2 => "[a-c]",
@@ -42,7 +42,7 @@ pub fn edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
     proptest::collection::vec(edit, 0..most)
 }
 
-/// Puts an entry where it is wanted, whatever is in the way.
+/// Puts an entry at a path, and removes whatever is in its way.
 pub fn put(mount: &mut Tree, path: &TreePath, entry: Entry) {
     if is_leaf(&entry) || mount.get(path).is_some_and(is_leaf) {
         mount.retain(|p, _| !p.is_within(path));

@@ -1,6 +1,6 @@
-//! A model of what a plan is for: trees, a mount's file system, and what applying a plan does to both.
+//! A model of what a plan is for: trees, a mount's file system, and the results of applying a plan to both.
 //!
-//! It follows the words of the specification and shares no code with the crate beyond paths and entries.
+//! It follows the text of the specification, and shares only paths and entries with the crate.
 
 #![expect(unreachable_pub, reason = "a module of a test program")]
 
@@ -14,8 +14,8 @@ use policy_core::{
     Towards, TreePath, TreeRow,
 };
 
-/// Entries by path. Of a context, in its canonical form: directories only when they are empty or their mode
-/// is not 0755. Of a mount: with every directory.
+/// Entries by path. A context's tree is in canonical form: it lists directories only if they are empty or
+/// their mode is not 0755. A mount's tree lists every directory.
 pub type Tree = BTreeMap<TreePath, Entry>;
 
 pub const DEFAULT: Rules =
@@ -40,7 +40,7 @@ pub fn dir(mode: u16) -> Entry {
 }
 
 fn entry(node: Node, mode: u16) -> Entry {
-    // Times ride along, so that none here is like another's.
+    // Times that must not matter.
     Entry { node, mode, mtime: Timestamp { secs: 7, nanos: 0 }, uploaded: 7 }
 }
 
@@ -56,7 +56,7 @@ pub fn has_below(tree: &Tree, path: &TreePath) -> bool {
     tree.keys().any(|p| p.is_below(path))
 }
 
-/// The canonical form; an error if something lies below a file or link.
+/// Returns the canonical form; an error if something is below a file or link.
 pub fn canonical(tree: &Tree) -> Result<Tree, String> {
     for p in tree.keys() {
         if let Some(up) = ancestors(p).find(|a| tree.get(a).is_some_and(is_leaf)) {
@@ -66,13 +66,13 @@ pub fn canonical(tree: &Tree) -> Result<Tree, String> {
     Ok(without_implied(tree))
 }
 
-/// Drops directories that what is in them implies.
+/// Removes directories that are implied by what is in them.
 pub fn without_implied(tree: &Tree) -> Tree {
     let listed = |(p, e): &(&TreePath, &Entry)| is_leaf(e) || e.mode != 0o755 || !has_below(tree, p);
     tree.iter().filter(listed).map(|(p, e)| (p.clone(), e.clone())).collect()
 }
 
-/// Makes every directory explicit.
+/// Lists every directory.
 pub fn expanded(tree: &Tree) -> Tree {
     let mut all = tree.clone();
     for up in tree.keys().flat_map(ancestors) {
@@ -81,7 +81,7 @@ pub fn expanded(tree: &Tree) -> Tree {
     all
 }
 
-/// Whether two trees hold the same, times aside.
+/// Whether two trees are equal, apart from times.
 pub fn same(a: &Tree, b: &Tree) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|((p, e), (q, f))| p == q && e.agrees_with(f))
 }
@@ -143,8 +143,8 @@ impl LocalRow for Difference {
 
 pub type PlanStep = Step<Row, Difference, Row>;
 
-/// What a scan finds, merged with the base, as the engine does it: rows only where the mount differs.
-/// At a path in `unreadable` nothing can be told, nor below it.
+/// Returns what a scan finds, merged with the base as in the engine: rows only where the mount differs.
+/// Nothing is known of the paths in `unreadable` and of those below.
 pub fn differences(base: &Tree, mount: &Tree, unreadable: &BTreeSet<TreePath>) -> Vec<Difference> {
     let hidden = |p: &TreePath| unreadable.iter().any(|u| p.is_below(u));
     let seen = canonical(mount).unwrap();
@@ -181,7 +181,7 @@ pub fn rows(tree: &Tree) -> Vec<Row> {
     tree.iter().map(|(p, e)| Row { path: p.clone(), entry: e.clone(), recycled: false }).collect()
 }
 
-/// Runs the reconciler; `chunks` says how many rows are pushed each time that some are asked for.
+/// Runs the reconciler. `chunks` says how many rows each push has.
 pub fn plan_rows(
     rules: Rules,
     towards: Towards,

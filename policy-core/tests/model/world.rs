@@ -1,4 +1,4 @@
-//! A context, mounts that are synced with it, and the laws that hold whenever one of them is.
+//! A context, mounts that are synced with it, and the laws for every sync.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::{
 
 #[derive(Debug, Clone, Default)]
 pub struct Mount {
-    /// Every directory explicit.
+    /// With every directory listed.
     pub files: Tree,
     pub base: Tree,
     pub unreadable: BTreeSet<TreePath>,
@@ -26,7 +26,7 @@ impl Mount {
     }
 }
 
-/// What the mount holds, as the step says it.
+/// Returns what the mount has, according to the step.
 pub fn local_entry(step: &PlanStep) -> Option<&Entry> {
     match &step.local {
         Some(row) => match &row.state {
@@ -37,7 +37,7 @@ pub fn local_entry(step: &PlanStep) -> Option<&Entry> {
     }
 }
 
-/// What the base says of a path once its step is carried out.
+/// Updates the base as if the step were carried out.
 fn update_base(base: &mut Tree, step: &PlanStep, towards: Towards) {
     let local = local_entry(step).cloned();
     let remote = step.remote.as_ref().map(|r| r.entry.clone());
@@ -45,7 +45,8 @@ fn update_base(base: &mut Tree, step: &PlanStep, towards: Towards) {
         (Verdict::Write | Verdict::KeepBoth, _, Towards::Store) => local,
         (Verdict::Write | Verdict::KeepBoth, _, Towards::Mount) => remote,
         (Verdict::Nothing, Reason::SameChange, _) => local,
-        // A directory that was implied, and that the context dropped: what implied it leaves the base.
+        // An implied directory of the base that the context dropped: the entries that implied it leave the
+        // base.
         (_, Reason::DeletedThere | Reason::ChangedThere | Reason::DeletedThereHeld, Towards::Store)
         | (Verdict::HoldBack, Reason::DeletedThereHeld, Towards::Mount)
             if step.base.is_none() && local.is_some() =>
@@ -62,12 +63,12 @@ fn update_base(base: &mut Tree, step: &PlanStep, towards: Towards) {
     };
 }
 
-/// Puts a conflict copy at the first of its names that is free, or that holds the same already.
+/// Puts a conflict copy at the first of its names that is free or already has the same content.
 fn place(tree: &mut Tree, path: &TreePath, copy: &TreePath, entry: &Entry) {
     let fits = |p: &TreePath| {
         ancestors(p).all(|a| tree.get(&a).is_none_or(Entry::is_dir))
             && match tree.get(p) {
-                // Modes alone are no other version.
+                // Other permission bits are not another version.
                 Some(there) => there.node == entry.node,
                 None => entry.is_dir() || !has_below(tree, p),
             }
@@ -77,7 +78,7 @@ fn place(tree: &mut Tree, path: &TreePath, copy: &TreePath, entry: &Entry) {
     tree.entry(at).or_insert_with(|| entry.clone());
 }
 
-/// The next snapshot's tree.
+/// Returns the next snapshot's tree.
 pub fn apply_to_store(steps: &[PlanStep], store: &Tree) -> Result<Tree, String> {
     let mut next = store.clone();
     for step in steps {
@@ -106,8 +107,8 @@ fn copies(steps: &[PlanStep], tree: &mut Tree) {
     }
 }
 
-/// The mount's files after a download. `base` is already the new one: it says which of the directories
-/// that deletions have emptied are there in their own right.
+/// Returns the mount's files after a download. `base` is the new one, which lists the emptied directories
+/// that stay.
 pub fn apply_to_mount(steps: &[PlanStep], files: &Tree, base: &Tree) -> Result<Tree, String> {
     let mut next = files.clone();
     let deleted = || steps.iter().filter(|s| s.decision.verdict == Verdict::Delete).rev();
@@ -155,7 +156,7 @@ impl World {
         plan(self.rules, towards, &mount.base, &mount.differences(), &self.store)
     }
 
-    /// Syncs one mount, and checks every law that concerns one sync.
+    /// Syncs one mount, and checks every law for a single sync.
     pub fn sync(&mut self, mount: usize, towards: Towards) -> Result<Vec<PlanStep>, String> {
         let before = self.mounts[mount].clone();
         let steps = self.plan(mount, towards);
@@ -197,7 +198,7 @@ impl World {
         Ok(steps)
     }
 
-    /// An error that shows the plan, unless both directions have nothing to do.
+    /// Returns an error with the plan unless both directions have nothing to do.
     pub fn expect_settled(&self, mount: usize) -> Result<(), String> {
         for towards in [Towards::Store, Towards::Mount] {
             let steps = self.plan(mount, towards);
@@ -219,7 +220,7 @@ impl World {
     }
 }
 
-/// The laws of one sync, checked on what was before and after it.
+/// The laws of one sync, checked on the states before and after it.
 struct Laws<'a> {
     rules: Rules,
     mount: &'a Mount,
@@ -240,15 +241,15 @@ impl Laws<'_> {
         self.steps.iter().find(|s| s.path == *path)
     }
 
-    /// Whether the context's `entry` is still there in `now`. Of what both sides changed the bits that are here hold:
-    /// they are no content that could be lost.
+    /// Whether the context's `entry` is still in `now`. If both sides changed it, the local permission bits
+    /// win: they are no content that could be lost.
     fn stays(&self, path: &TreePath, now: &Entry, entry: &Entry) -> bool {
         let (here, base) = (self.mount.files.get(path), self.mount.base.get(path));
         let is_changed = here.is_some_and(|here| base.is_none_or(|base| !base.agrees_with(here)));
         now.agrees_with(entry) || now.node == entry.node && is_changed
     }
 
-    /// Whether a copy of what the context has at `path` is in `tree`.
+    /// Whether `tree` has a copy of the context's version of `path`.
     fn is_copied(&self, path: &TreePath, tree: &Tree) -> bool {
         let Some((copy, entry)) =
             self.step(path).and_then(|s| Some((s.copy.as_ref()?, &s.remote.as_ref()?.entry)))

@@ -1,4 +1,4 @@
-//! The hard cases of the reconciler, by name and by example.
+//! Hard cases of the reconciler, by name and example.
 
 use crate::model::edit::put;
 use crate::model::world::{Mount, World};
@@ -8,8 +8,8 @@ use policy_core::{ConflictPolicy, Entry, Reason, Rules, Towards, Verdict};
 const UP: Towards = Towards::Store;
 const DOWN: Towards = Towards::Mount;
 
-/// A tree from words: `a/x=1` is a file with content 1, `s@1` a link, `d/` a directory, `d/:700` one of
-/// another mode.
+/// Returns a tree from text: `a/x=1` is a file with content 1, `s@1` a link, `d/` a directory, `d/:700` one
+/// with another mode.
 fn tree(words: &str) -> Tree {
     let mut tree = Tree::new();
     for word in words.split_whitespace() {
@@ -39,7 +39,7 @@ fn lines(world: &World, towards: Towards) -> String {
     steps.map(|s| format!("{s}\n")).collect()
 }
 
-/// Syncs the first mount, then the second, then the first again, and expects them to agree.
+/// Syncs the first mount, the second, and the first again. Fails unless they agree.
 fn converge(world: &mut World) -> String {
     for mount in [0, 1, 0] {
         for towards in [DOWN, UP] {
@@ -64,7 +64,7 @@ fn a_small_plan_in_words() {
     insta::assert_snapshot!(format!("up:\n{}\ndown:\n{}", lines(&world, UP), lines(&world, DOWN)));
 }
 
-/// A file on one side and a directory on the other, under every policy, with and without deletions.
+/// A file on one side and a directory on the other, with every conflict policy, with and without deletions.
 #[test]
 fn file_against_directory() {
     let mut out = String::new();
@@ -130,11 +130,11 @@ fn w9_directory_deleted_against_file_added_in_it_the_addition_stays() {
 
 #[test]
 fn w10_rename_against_rename() {
-    // Elsewhere: both names stay, as each side wanted its own.
+    // Renamed to different names: both names stay.
     assert_eq!(converge(&mut world("f=1", "g=1", "h=1")), "g h");
-    // To the same name: the same change.
+    // Renamed to the same name: the same change on both sides.
     assert_eq!(converge(&mut world("f=1", "g=1", "g=1")), "g");
-    // A directory into another, and that one away.
+    // A directory renamed into another one, and that one renamed on the other side.
     assert_eq!(converge(&mut world("a/x=1 b/y=1", "b/a/x=1 b/y=1", "a/x=1 c/y=1")), "b/a/x c/y");
 }
 
@@ -151,20 +151,21 @@ fn an_emptied_directory_stays_as_an_entry() {
     for (base, local, remote, end) in [
         ("d/x=1", "d/", "d/x=1", "d"),
         ("d/e/x=1 d/y=1", "d/e/ d/y=1", "d/e/x=1 d/y=1", "d/e d/y"),
-        // What the other side added in it implies it.
+        // The other side's new file implies the directory.
         ("d/x=1", "d/", "d/x=1 d/new=2", "d/new"),
         ("d/x=1", "d/", "d/x=2", "d/x"),
-        // The other side removed it: it is as it was here, be it that a killed download left it.
+        // The other side removed the directory: it stays as it is here, where a killed download may have left
+        // it.
         ("d/x=1", "d/", "", ""),
         ("d/e/x=1", "d/e/", "", ""),
         ("d/e/x=1", "d/e/", "d=2", "d"),
-        // The other side emptied it too.
+        // The other side emptied it, too.
         ("d/x=1", "d/", "d/", "d"),
         ("d/x=1", "d/", "d/:700", "d"),
-        // The other side alone emptied it.
+        // Only the other side emptied it.
         ("d/x=1", "d/x=1", "d/", "d"),
         ("d/x=1", "d/x=1 d/mine=2", "d/", "d/mine"),
-        // Gone, not emptied.
+        // Removed, not emptied.
         ("d/x=1", "", "d/x=1", ""),
     ] {
         assert_eq!(converge(&mut world(base, local, remote)), end, "{base} | {local} | {remote}");
@@ -206,7 +207,7 @@ fn a_mode_does_not_beat_a_directorys_deletion() {
     assert_eq!(world("d/:700 d/x=1", "", "d/x=1").plan(0, DOWN)[0].decision.reason, Reason::DeletedHere);
 }
 
-/// Below a file nothing is, whatever the base implies.
+/// Nothing is below a file, whatever the base implies.
 #[test]
 fn a_directory_emptied_there_and_replaced_here_is_a_conflict() {
     for towards in [UP, DOWN] {
@@ -239,7 +240,7 @@ fn modes_of_directories_are_no_conflict_whatever_the_strategy() {
 
 #[test]
 fn nothing_is_written_below_what_cannot_be_read() {
-    // A directory that can't be listed, a FIFO: the scan tells no more than that something is there.
+    // A directory that can't be listed, or a FIFO: the scan only knows that something is there.
     let mut world = world("p/x=1", "p/x=1", "p/x=2 p/new=3");
     world.mounts[0].unreadable.insert(path("p"));
     for towards in [UP, DOWN] {

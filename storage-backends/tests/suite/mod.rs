@@ -63,7 +63,7 @@ async fn missing(store: &dyn ObjectStore) {
     assert!(matches!(store.get(&at).await, Err(Error::NotFound { .. })));
     assert!(matches!(store.head(&at).await, Err(Error::NotFound { .. })));
     assert!(matches!(store.get_range(&at, 0..1).await, Err(Error::NotFound { .. })));
-    // S3 says that a deletion of nothing went well; a directory says that nothing is there.
+    // Deleting a missing key succeeds on S3, and fails with "not found" in a directory.
     assert!(matches!(store.delete(&at).await, Ok(()) | Err(Error::NotFound { .. })));
     assert!(keys(store, "no").await.is_empty());
     assert!(keys(store, "").await.is_empty());
@@ -80,7 +80,7 @@ async fn put_and_read(store: &dyn ObjectStore) {
     assert_eq!((got.meta.location.clone(), got.meta.size, got.range.clone()), (key("a/b"), 10, 0..10));
     let pieces: Vec<Bytes> = got.into_stream().try_collect().await.unwrap();
     assert_eq!(pieces.concat(), b"the second");
-    // A payload in pieces is one body.
+    // A payload of several pieces is one body.
     let payload: PutPayload = ["in ", "three ", "pieces"].map(Bytes::from).into_iter().collect();
     store.put(&key("a/b"), payload).await.unwrap();
     assert_eq!(body(store, "a/b").await, "in three pieces");
@@ -99,12 +99,12 @@ async fn ranges(store: &dyn ObjectStore) {
             assert_eq!((got.range.clone(), got.meta.size), (7..10, 10));
             assert_eq!(got.bytes().await.unwrap(), "789");
         }
-        // Azure has no such ranges: nobody may depend on them.
+        // Azure does not support suffix ranges, so nothing may depend on them.
         Err(error) => assert!(matches!(error, Error::NotSupported { .. }), "{error:?}"),
     }
     let offset = GetOptions::new().with_range(Some(GetRange::Offset(8)));
     assert_eq!(store.get_opts(&at, offset).await.unwrap().bytes().await.unwrap(), "89");
-    // The end may be beyond the object's, the start may not.
+    // The end of a range may be after the object's end, the start may not.
     assert_eq!(store.get_range(&at, 8..100).await.unwrap(), "89");
     assert!(store.get_range(&at, 100..101).await.is_err());
     assert_eq!(store.get_ranges(&at, &[7..9, 0..2, 1..4]).await.unwrap(), ["78", "01", "123"]);
@@ -148,7 +148,7 @@ async fn odd_keys(store: &dyn ObjectStore) {
 }
 
 async fn listings(store: &dyn ObjectStore) {
-    // In the order of bytes `-` and `.` come before `/`, whatever a walk of directories would do.
+    // In byte order `-` and `.` come before `/`, unlike in a walk of directories.
     let all = ["l/a-b", "l/a.b", "l/a/b", "l/a/c/d", "l/a0", "l/b", "lx"];
     for at in all.iter().rev() {
         put(store, at, "x").await;
@@ -247,7 +247,7 @@ async fn upload_in_parts(store: &dyn ObjectStore) {
 }
 
 async fn large_object(store: &dyn ObjectStore) {
-    // Numbers, so that a piece in the wrong place shows.
+    // Numbers, so that a piece at the wrong place is detected.
     let large: Bytes = (0..8_u32 << 20).flat_map(u32::to_le_bytes).collect::<Vec<_>>().into();
     let at = key("large");
     store.put_opts(&at, large.clone().into(), create()).await.unwrap();
@@ -264,7 +264,7 @@ async fn large_object(store: &dyn ObjectStore) {
 }
 
 async fn last_modified(store: &dyn ObjectStore) {
-    // S3 gives whole seconds.
+    // S3 has times in whole seconds.
     let grain = Duration::from_secs(2);
     let before = SystemTime::now() - grain;
     put(store, "time", "x").await;
