@@ -21,11 +21,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // ANCHOR: contexts
     let service = ContextService::new(&store);
     let name: ContextName = "my-project".parse()?;
-    let context = service.get(&name, true).await?; // makes it where it is missing
+    let context = service.get(&name, true).await?; // creates it if it does not exist
     println!("{}: snapshot {}, {} files", context.name, context.snapshot, context.files);
 
-    service.create(&"scratch".parse()?).await?; // an error if it is there
-    service.update(&"scratch".parse()?, &"notes".parse()?).await?; // another name
+    service.create(&"scratch".parse()?).await?; // an error if it exists
+    service.update(&"scratch".parse()?, &"notes".parse()?).await?; // renames it
     for context in service.list().await? {
         println!("{}", context.id());
     }

@@ -1,4 +1,4 @@
-//! Syncs that a program asks for, and the end of a session.
+//! Manual syncs, and the end of a session.
 
 #![expect(clippy::print_stdout, reason = "an example is a program of its own")]
 
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     session.context().sync_in_background(SyncParams::default(), |sync_result| {
         done.send(sync_result.success).ok();
     });
-    // ... the program goes on; the callback is called once.
+    // ... the program goes on. The callback is called once.
     println!("Background sync successful: {}", result.await?);
     // ANCHOR_END: background
 
@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Opens a session in which nothing is saved but by hand.
+/// Opens a session in which only manual syncs push.
 async fn by_hand(store: &Store, workspace: &Path, state_dir: &Path) -> Result<Session, Box<dyn Error>> {
     let upload_policy = UploadPolicy { auto_upload: false, ..UploadPolicy::default() };
     let policy = SyncPolicy { upload_policy, ..SyncPolicy::default() };

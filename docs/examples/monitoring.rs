@@ -1,4 +1,4 @@
-//! How the tasks of a session stand, asked from inside and from another process.
+//! The status of a session's tasks, from inside and from another process.
 
 #![expect(clippy::print_stdout, reason = "an example is a program of its own")]
 
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("== status");
     // ANCHOR: status
-    // From any process, also after the session: what `ctxsync status` shows.
+    // From any process, even after the session: what `ctxsync status` shows.
     for task in transfer_engine::status(&state_dir, Some(&workspace))? {
         println!(
             "{:?} {:?}, {} pending, released: {}",

@@ -1,4 +1,4 @@
-//! Files that come when they are asked for, and a further context in a running session.
+//! Files that are pulled when they are asked for, and another context in a running session.
 
 #![expect(clippy::print_stdout, reason = "an example is a program of its own")]
 
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("2024/: {}", if result.success { "all there" } else { "not all there" });
     }
 
-    // Or everything that is left, by a manual download:
+    // Or pull everything that is left, by a manual download:
     let params = SyncParams { mode: Direction::Download, ..SyncParams::default() };
     let result = session.context().sync_with(params).await;
     println!("everything: {}", result.success);
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Fills the context, as another machine would have.
+/// Fills the context like another machine.
 async fn elsewhere(store: &Store, machine: &Path) -> Result<(), Box<dyn Error>> {
     let mount = machine.join("datasets");
     std::fs::create_dir_all(mount.join("2024"))?;

@@ -1,4 +1,4 @@
-//! A policy with all its parts, and three to start from. Each is the JSON file of its name as well.
+//! A policy with all its parts, and three to start from. Each is also the JSON file with its name.
 
 #![expect(clippy::print_stdout, reason = "an example is a program of its own")]
 
@@ -43,7 +43,7 @@ fn complete() -> SyncPolicy {
         delete_policy: DeletePolicy { sync_local_file: true, ..DeletePolicy::default() },
         extract_policy: Some(ExtractPolicy {
             extract: true,
-            delete_src_file: false, // the archive stays
+            delete_src_file: false, // the archive is kept
             extract_to_current_folder: true,
             ..ExtractPolicy::default()
         }),
@@ -122,7 +122,7 @@ fn production() -> SyncPolicy {
         bw_list: BwList {
             white_lists: vec![WhiteList {
                 path: "/home/wuying/data".into(),
-                exclude_paths: vec![], // all of it
+                exclude_paths: vec![], // excludes nothing
                 ..WhiteList::default()
             }],
             ..BwList::default()
@@ -136,12 +136,12 @@ fn production() -> SyncPolicy {
 fn big_data() -> SyncPolicy {
     SyncPolicy {
         upload_policy: UploadPolicy {
-            auto_upload: false, // saved when it is said
+            auto_upload: false, // pushed by a manual sync
             upload_strategy: UploadStrategy::UploadBeforeResourceRelease,
             ..UploadPolicy::default()
         },
         download_policy: DownloadPolicy {
-            auto_download: false, // brought when it is asked for
+            auto_download: false, // pulled when it is asked for
             download_strategy: DownloadStrategy::DownloadAsync,
         },
         delete_policy: DeletePolicy { sync_local_file: true, ..DeletePolicy::default() },
@@ -164,7 +164,7 @@ fn big_data() -> SyncPolicy {
 }
 // ANCHOR_END: big_data
 
-/// Checks that a policy is what its JSON beside this file says, and prints what it takes in.
+/// Checks that a policy equals its JSON file beside this one, and prints which paths are in scope.
 fn show(
     name: &str,
     policy: SyncPolicy,

@@ -1,4 +1,4 @@
-//! The parts of a policy, one by one, and what each is on the wire.
+//! The parts of a policy, one by one, and their JSON.
 
 #![expect(clippy::print_stdout, reason = "an example is a program of its own")]
 
@@ -35,7 +35,7 @@ fn download() -> Result<(), Box<dyn Error>> {
     println!("== download");
     // ANCHOR: download
     let download_policy = DownloadPolicy {
-        auto_download: true, // off: files come when they are asked for
+        auto_download: true, // off: files are pulled when they are asked for
         download_strategy: DownloadStrategy::DownloadAsync,
     };
     println!("{}", serde_json::to_string(&download_policy)?);
@@ -48,7 +48,7 @@ fn delete() -> Result<(), Box<dyn Error>> {
     println!("== delete");
     // ANCHOR: delete
     let delete_policy = DeletePolicy {
-        sync_local_file: true, // off: the context keeps what is deleted here
+        sync_local_file: true, // off: the context keeps files that are deleted here
         ..DeletePolicy::default()
     };
     println!("{}", serde_json::to_string(&delete_policy)?);
@@ -62,8 +62,8 @@ fn extract() -> Result<(), Box<dyn Error>> {
     // ANCHOR: extract
     let extract_policy = ExtractPolicy {
         extract: true,
-        delete_src_file: true,            // the archive goes once all of it is out
-        extract_to_current_folder: false, // into a new folder beside it
+        delete_src_file: true,            // deletes the archive after that
+        extract_to_current_folder: false, // into a new directory beside it
         ..ExtractPolicy::default()
     };
     println!("{}", serde_json::to_string(&extract_policy)?);
@@ -82,7 +82,7 @@ fn lists() -> Result<(), Box<dyn Error>> {
     };
     let bw_list = BwList { white_lists: vec![white_list], ..BwList::default() };
 
-    // What that means for a mount at /home/wuying:
+    // The result for a mount at /home/wuying:
     let policy = SyncPolicy { bw_list, ..SyncPolicy::default() };
     let scope = Scope::new(&policy, b"/home/wuying")?;
     for path in ["data/train.csv", "data/temp/x", "data/temperature.csv", "notes.txt"] {
@@ -93,7 +93,7 @@ fn lists() -> Result<(), Box<dyn Error>> {
     same(&policy, include_str!("lists.json"))
 }
 
-/// Checks that a policy is what its JSON beside this file says.
+/// Checks that a policy equals its JSON file beside this one.
 fn same(policy: &SyncPolicy, json: &str) -> Result<(), Box<dyn Error>> {
     if *policy == SyncPolicy::from_json(json)? { Ok(()) } else { Err("the JSON says something else".into()) }
 }

@@ -1,4 +1,4 @@
-//! A session: its mounts are opened, worked on, and released; the next machine goes on from there.
+//! A session: its mounts are opened, changed and released. The next machine goes on from there.
 
 #![expect(clippy::print_stdout, reason = "an example is a program of its own")]
 
@@ -14,7 +14,7 @@ use transfer_engine::{Arrival, ContextSync, CreateSessionParams, Env, ReleaseOpt
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Two directories stand for two machines.
+    // Two directories take the place of two machines.
     let place = tempfile::tempdir()?;
     let (first, second) = (place.path().join("first"), place.path().join("second"));
     let store = open_store(&place.path().join("store")).await?;
@@ -30,13 +30,13 @@ async fn open_store(place: &Path) -> Result<Store, Box<dyn Error>> {
     // Or "s3://bucket/prefix", "gs://...", "az://..."; credentials go into the options.
     let url = StoreUrl::parse(&place.to_string_lossy(), Path::new("/"))?;
     let mut options = StoreOptions::default();
-    options.create = true; // the directory of a local store
+    options.create = true; // creates the directory of a local store
     let opened = storage_backends::open(&url, &options)?;
     let mut store = Store::new(opened.store, opened.url, Env::real());
     if let Some(dir) = opened.local_dir {
-        store = store.listed_in_order().in_directory(dir); // never saved itself, should it lie in a mount
+        store = store.listed_in_order().in_directory(dir); // so that a store inside a mount is not pushed
     }
-    store.init(Duration::from_secs(24 * 60 * 60)).await?; // a store that is there stays as it is
+    store.init(Duration::from_secs(24 * 60 * 60)).await?; // an existing store is not changed
     Ok(store)
 }
 // ANCHOR_END: store

@@ -1,4 +1,4 @@
-//! A sync that did not do what was meant, and how to find out why.
+//! A sync with an unexpected result, and how to find the cause.
 
 #![expect(clippy::print_stdout, reason = "an example is a program of its own")]
 
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let workspace = place.path().join("my-workspace");
     let store = Store::new(Arc::new(InMemory::new()), "memory:", Env::real());
     store.init(Duration::from_secs(24 * 60 * 60)).await?;
-    // The mistake: the mount is `my-workspace`, and the list speaks of another place.
+    // The mistake: the mount is `my-workspace`, but the white list has the path of another directory.
     let white_list = WhiteList { path: "/home/wuying/project".into(), ..WhiteList::default() };
     let bw_list = BwList { white_lists: vec![white_list], ..BwList::default() };
     let policy = SyncPolicy { bw_list, ..SyncPolicy::default() };

@@ -1,4 +1,4 @@
-//! Says of each path on stdin whether a policy takes it in, and why.
+//! Prints for each path on stdin whether it is in the scope of a policy, and why.
 //!
 //! ```text
 //! printf 'src/\nsrc/main.rs\n' | cargo run --example evaluate -- POLICY.json [MOUNT]
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("warning: {warning}");
     }
 
-    // By lines of bytes: a name need not be UTF-8.
+    // As bytes, because a name need not be UTF-8.
     for line in std::io::stdin().lock().split(b'\n') {
         let line = line?;
         let is_dir = line.ends_with(b"/");
