@@ -1,4 +1,4 @@
-//! Laws of retention: what is kept, whatever the rules and the snapshots are.
+//! Laws of retention, for any rules and any snapshots.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -27,7 +27,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// From the newest to the oldest, mostly in the order of time; some landed late, some are copies.
+    /// Snapshots from the newest to the oldest, mostly in order of time. Some landed late, and some are
+    /// copies.
     fn history()(
         steps in prop::collection::vec((
             prop_oneof![0i64..3600, 0..DAY, 0..40 * DAY, -100i64..0],
@@ -43,7 +44,7 @@ prop_compose! {
     }
 }
 
-/// Returns the rules of `retention`, each alone.
+/// Returns each rule of `retention` alone.
 fn alone(retention: &Retention) -> Vec<Retention> {
     let none = Retention::default();
     let all = [
@@ -104,7 +105,7 @@ proptest! {
         prop_assert!(pairs.into_iter().all(|(less, more)| !less || more));
     }
 
-    /// What a second run forgets, the first one forgot.
+    /// A second run forgets nothing more.
     #[test]
     fn twice_forgets_no_more_than_once(rules in retention(), history in history()) {
         let reasons = kept(&rules, NOW, &history);
@@ -114,7 +115,7 @@ proptest! {
         prop_assert_eq!(kept(&rules, NOW, &left), first);
     }
 
-    /// Against the words: of the newest N days that have a snapshot, the newest one.
+    /// Against the text of the rule: of the newest N days with a snapshot, the newest one each.
     #[test]
     fn daily_is_the_newest_of_each_day(most in 1u64..8, mut history in history()) {
         for taken in &mut history {
@@ -156,7 +157,7 @@ fn periods_are_those_of_the_calendar_in_utc() {
     let days =
         ["2025-11-28T00:00:00Z", "2025-11-27T23:59:59Z", "2025-11-27T00:00:00Z", "2025-11-26T23:59:59Z"];
     assert_eq!(kept_by(Retention { daily: two, ..none }, &days), [0, 1]);
-    // A Monday, and the Sunday before it; the year's end does not end the week.
+    // A Monday, and the Sunday before it. The week goes on across the end of the year.
     let weeks =
         ["2026-01-05T00:00:00Z", "2026-01-04T23:59:59Z", "2025-12-29T00:00:00Z", "2025-12-28T23:59:59Z"];
     assert_eq!(kept_by(Retention { weekly: two, ..none }, &weeks), [0, 1]);
@@ -168,14 +169,14 @@ fn periods_are_those_of_the_calendar_in_utc() {
     assert_eq!(kept_by(Retention { yearly: two, ..none }, &years), [0, 1]);
 }
 
-/// All copies that a rename makes land at once; they were not made at once.
+/// All copies that a rename makes land at the same time, but they were written at different times.
 #[test]
 fn a_renamed_context_keeps_its_history() {
     let copy = |days: i64| Taken { landed: NOW, created: NOW - days * DAY, in_time: true };
     let history: Vec<Taken> = (0..10).map(|days| copy(days * 2)).collect();
     let rules = Retention { daily: NonZeroU64::new(4), ..Retention::default() };
     assert_eq!(which(&rules, &history).iter().filter(|kept| **kept).count(), 4);
-    // A writer whose clock has stopped long ago takes nothing away either.
+    // A writer whose clock stopped long ago does not cause losses either.
     let stopped = |days: i64| Taken { landed: NOW - days * DAY, created: 0, in_time: true };
     let history: Vec<Taken> = (0..10).map(stopped).collect();
     assert_eq!(which(&rules, &history).iter().filter(|kept| **kept).count(), 4);

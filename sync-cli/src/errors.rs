@@ -87,7 +87,7 @@ impl Failure {
         self
     }
 
-    /// Adds a cause that is no error of its own.
+    /// Adds a cause that is only a text.
     #[must_use]
     pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());

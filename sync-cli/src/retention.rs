@@ -1,4 +1,4 @@
-//! Which snapshots `gc` keeps: the rules of `--retention FILE`, and `--keep-*`.
+//! The snapshots that `gc` keeps: the rules of `--retention FILE` and `--keep-*`.
 
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::errors::Failure;
 use crate::input::read_text;
 use crate::values::Span;
 
-/// The file: rules, of which the first decides that has a pattern for a context.
+/// The retention file. Of its rules, the first one with a pattern that matches a context applies to it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -21,7 +21,7 @@ struct Document {
     rules: Vec<Spanned<Rule>>,
 }
 
-/// A rule. The names are those of the options.
+/// A rule. Its fields have the names of the options.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Rule {
@@ -51,8 +51,8 @@ impl Rule {
     }
 }
 
-/// Returns what the arguments of `gc` say, and what the file says that they name. What is said of contexts by their
-/// names goes before the file, what is said of all goes after it.
+/// Returns the rules from the arguments of `gc` and from the file that they name. Options for named contexts
+/// take precedence over the file, and those for all contexts come after it.
 pub(crate) fn chosen(args: &GcArgs) -> Result<RetentionRules, Failure> {
     let retention = retention(&args.keep);
     let mut rules = RetentionRules::default();
@@ -148,7 +148,7 @@ fn parse(text: &str, rules: &mut RetentionRules) -> Result<(), Wrong> {
 mod tests {
     use super::*;
 
-    /// Returns what is wrong, in one line.
+    /// Returns the error's message, in one line.
     fn wrong(text: &str) -> String {
         match parse(text, &mut RetentionRules::default()).err().unwrap() {
             Wrong::Syntax(error) => {

@@ -148,7 +148,7 @@ fn retention_is_per_context() {
     let would = |args: &[&str]| forgotten(&machine.done(&[&["gc", "--dry-run", "--json"], args].concat()));
     assert_eq!(would(&["ci/*", "--keep-last", "1"]), ["ci/a@2", "ci/a@1", "ci/b@2", "ci/b@1"]);
     assert_eq!(would(&["main", "ci/b", "--keep-last", "2"]), ["ci/b@1", "main@1"]);
-    // All of one hour, unless that has just ended.
+    // All are of one hour, unless an hour has just ended.
     assert_eq!(would(&["main", "--keep-yearly", "1"]), ["main@2", "main@1"]);
     machine.write(
         "keep.toml",
@@ -156,7 +156,7 @@ fn retention_is_per_context() {
     );
     let file = ["--retention", "keep.toml"];
     assert_eq!(would(&file), ["ci/a@2", "ci/a@1"]);
-    // What the file has no rule for is left to the options; what they name goes before it.
+    // The options apply to contexts without a rule in the file, and for named contexts they take precedence.
     assert_eq!(would(&[&file[..], &["--keep-last", "2"]].concat()), ["ci/a@2", "ci/a@1", "main@1"]);
     let named = ["ci/b", "--keep-last", "2"];
     assert_eq!(would(&[&file[..], &named].concat()), ["ci/a@2", "ci/a@1", "ci/b@1"]);
@@ -174,7 +174,7 @@ fn retention_is_per_context() {
     assert_eq!(machine.done(&["log", "ci/a", "--json"]).of_type("snapshot").len(), 3);
 }
 
-/// Issue 21: `--dry-run` is a table of what is kept, for which reason.
+/// Issue 21: `--dry-run` prints a table of what is kept, with the reasons.
 #[test]
 fn a_dry_run_says_what_each_snapshot_is_kept_for() {
     let world = World::new();

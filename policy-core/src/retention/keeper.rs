@@ -1,4 +1,4 @@
-//! The decision: snapshots of one context, from the newest to the oldest, each with the reasons to keep it.
+//! Decides which snapshots of one context are kept, from the newest to the oldest, and for which reasons.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,15 +13,15 @@ use super::Retention;
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// What the decision has to know of a snapshot.
+/// The facts about a snapshot that the decision needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
     /// When it landed, by the store's clock, in seconds since 1970.
     pub landed: i64,
-    /// When it was written, by the writer's clock, in seconds since 1970. It counts only where it is more than a day
-    /// before `landed`: a context that is renamed is copied, and all copies land at once.
+    /// When it was written, by the writer's clock, in seconds since 1970. This only counts if it is more than
+    /// a day before `landed`: renaming a context copies its snapshots, and all copies land at the same time.
     pub created: i64,
-    /// Whether it landed in time, so that its packs can be counted on.
+    /// Whether it landed in time. If not, its packs may be missing.
     pub in_time: bool,
 }
 
@@ -30,9 +30,9 @@ pub struct Taken {
 pub enum KeptFor {
     /// It is the head.
     Head,
-    /// It is the newest that landed in time, or is newer than that.
+    /// It is the newest one that landed in time, or newer.
     NewestInTime,
-    /// There is no rule by which anything is forgotten.
+    /// No rule forgets anything.
     NoRule,
     /// It is one of the newest.
     Last,
@@ -51,7 +51,7 @@ pub enum KeptFor {
 }
 
 impl KeptFor {
-    /// Returns the reason's name, which does not change.
+    /// Returns the reason's name, which is stable.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Head => "head",
@@ -74,10 +74,10 @@ impl fmt::Display for KeptFor {
     }
 }
 
-/// Returns the reasons to keep each of a context's snapshots, which are given from the head to the oldest. A snapshot
-/// without a reason is to be forgotten. `now` is the store's time, in seconds since 1970.
+/// Returns the reasons to keep each of a context's snapshots, which are sorted from the head to the oldest. A
+/// snapshot without a reason is to be forgotten. `now` is the store's time, in seconds since 1970.
 ///
-/// What is kept does not change when it is decided again, at the same time, with what was kept.
+/// Deciding again, at the same time, about the kept snapshots alone gives the same result.
 ///
 /// ```
 /// use policy_core::{KeptFor, Retention, Taken, kept};
@@ -93,13 +93,13 @@ pub fn kept(retention: &Retention, now: i64, snapshots: &[Taken]) -> Vec<Vec<Kep
     snapshots.iter().map(|snapshot| keeper.reasons(snapshot)).collect()
 }
 
-/// Decides as [`kept`] does, one snapshot after the other.
+/// Decides like [`kept`], one snapshot after the other.
 #[derive(Debug, Clone)]
 pub struct Keeper {
     retention: Retention,
     now: i64,
     periods: Vec<Period>,
-    /// How many snapshots were met that landed in time.
+    /// The number of snapshots so far that landed in time.
     rank: u64,
     begun: bool,
 }
@@ -108,15 +108,15 @@ pub struct Keeper {
 #[derive(Debug, Clone)]
 struct Period {
     reason: KeptFor,
-    /// Returns the number of a time's period.
+    /// Returns the number of the period that a time is in.
     number_of: fn(i64) -> i64,
     most: u64,
-    /// The periods of which one is kept, by the time of landing and by the writer's.
+    /// The periods with a kept snapshot, by the landing time and by the writer's time.
     met: [BTreeSet<i64>; 2],
 }
 
 impl Keeper {
-    /// Begins with no snapshot.
+    /// Creates a keeper that has seen no snapshot.
     pub fn new(retention: &Retention, now: i64) -> Self {
         let period = |reason, most: Option<NonZeroU64>, number_of: fn(i64) -> i64| {
             Some(Period { reason, number_of, most: most?.get(), met: Default::default() })
@@ -132,19 +132,19 @@ impl Keeper {
         Self { retention: *retention, now, periods, rank: 0, begun: false }
     }
 
-    /// Returns the reasons to keep the next older snapshot; none where it is to be forgotten.
+    /// Returns the reasons to keep the next older snapshot; none if it is to be forgotten.
     pub fn reasons(&mut self, snapshot: &Taken) -> Vec<KeptFor> {
         let mut reasons = Vec::new();
         let mut keep_if = |is_kept: bool, reason| reasons.extend(is_kept.then_some(reason));
         let is_head = !std::mem::replace(&mut self.begun, true);
         keep_if(is_head, KeptFor::Head);
-        // Until one is met that can be counted on, all are kept: the head may have landed late.
+        // All are kept until one has landed in time, because the head may have landed late.
         keep_if(!is_head && self.rank == 0, KeptFor::NewestInTime);
         keep_if(self.retention.keeps_all(), KeptFor::NoRule);
         keep_if(self.retention.last.is_some_and(|last| self.rank < last.get()), KeptFor::Last);
         let age = u64::try_from(self.now.saturating_sub(snapshot.landed)).unwrap_or(0);
         keep_if(self.retention.within.is_some_and(|span| age < span.as_secs()), KeptFor::Within);
-        // What cannot be counted on takes nobody's place.
+        // A snapshot that landed late does not use up a rule.
         if snapshot.in_time {
             self.rank += 1;
             let is_copy = snapshot.landed.saturating_sub(snapshot.created) > DAY;
@@ -158,7 +158,7 @@ impl Keeper {
 }
 
 impl Period {
-    /// Whether it keeps a snapshot, by either of its times.
+    /// Whether the rule keeps a snapshot, by either of its times.
     fn keeps(&mut self, times: [i64; 2]) -> bool {
         let mut keeps = false;
         for (met, secs) in self.met.iter_mut().zip(times) {
@@ -189,7 +189,7 @@ fn year(secs: i64) -> i64 {
     date(secs).year().into()
 }
 
-/// Returns the day of a time, in UTC; the first or the last that a calendar has, where it has none.
+/// Returns the day of a time, in UTC. A time outside of the calendar gives its first or last day.
 fn date(secs: i64) -> Date {
     let end = if secs < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Offset::UTC.to_datetime(Timestamp::from_second(secs).unwrap_or(end)).date()

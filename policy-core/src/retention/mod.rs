@@ -9,26 +9,26 @@ use std::time::Duration;
 pub use keeper::{Keeper, KeptFor, Taken, kept};
 pub use names::{NamePattern, NamePatternError, RetentionRules};
 
-/// Rules by which snapshots of a context are kept, besides the head. A snapshot is kept if one of the rules keeps it;
-/// without any rule all snapshots are kept.
+/// Rules for the snapshots of a context that are kept besides the head. A snapshot is kept if any rule keeps
+/// it; without any rule all snapshots are kept.
 ///
-/// The rules of hours, days, weeks, months and years keep the newest snapshot of each of the newest so many of them
-/// that have one. All are in UTC; a week begins on Monday.
+/// The rules for hours, days, weeks, months and years keep the newest snapshot of each period, for the given
+/// number of periods that have one, newest first. Times are in UTC, and a week begins on Monday.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest so many.
+    /// Keeps this many of the newest snapshots.
     pub last: Option<NonZeroU64>,
-    /// Those that landed less than this long ago.
+    /// Keeps the snapshots that landed less than this long ago.
     pub within: Option<Duration>,
-    /// The newest of each hour, for so many hours.
+    /// Keeps the newest of each hour, for this many hours.
     pub hourly: Option<NonZeroU64>,
-    /// The newest of each day, for so many days.
+    /// Keeps the newest of each day, for this many days.
     pub daily: Option<NonZeroU64>,
-    /// The newest of each week, for so many weeks.
+    /// Keeps the newest of each week, for this many weeks.
     pub weekly: Option<NonZeroU64>,
-    /// The newest of each month, for so many months.
+    /// Keeps the newest of each month, for this many months.
     pub monthly: Option<NonZeroU64>,
-    /// The newest of each year, for so many years.
+    /// Keeps the newest of each year, for this many years.
     pub yearly: Option<NonZeroU64>,
 }
 

@@ -1,4 +1,4 @@
-//! Which rules hold for which context.
+//! Which rules apply to which context.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::Retention;
 
-/// The name of a context, or a glob of such names: `*` and `?` stand for anything but `/`, `**` for anything, `[ab]` for
-/// one of these characters, `{a,b}` for one of these words.
+/// The name of a context, or a glob: `*` and `?` match anything but `/`, `**` matches anything, `[ab]` one of
+/// these characters, `{a,b}` one of these words.
 #[derive(Debug, Clone)]
 pub struct NamePattern {
     text: String,
     matcher: GlobMatcher,
 }
 
-/// Why some text is no pattern of names.
+/// Why a text is not a pattern of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamePatternError {
     pattern: String,
@@ -34,7 +34,7 @@ impl NamePattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// [`NamePatternError`] for a glob that is malformed, and for what no context can be named.
+    /// [`NamePatternError`] if the glob is malformed, or no context can have such a name.
     pub fn new(text: &str) -> Result<Self, NamePatternError> {
         let bad = |problem: String| NamePatternError { pattern: text.to_owned(), problem };
         let is_known = |c: char| c.is_ascii_alphanumeric() || "._-/*?[]{}!^,".contains(c);
@@ -52,19 +52,19 @@ impl NamePattern {
         Ok(Self { text: text.to_owned(), matcher })
     }
 
-    /// Returns the pattern as it was written.
+    /// Returns the pattern's original text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether a context's name is one of these.
+    /// Whether the pattern matches a context's name.
     pub fn matches(&self, name: &str) -> bool {
         self.matcher.is_match(name)
     }
 }
 
-/// For each context, by its name, which snapshots are kept: the first rule decides that has a pattern for the name.
-/// Without one, all are kept.
+/// The rules of each context, by its name: the first rule with a pattern that matches the name applies.
+/// Without one, all snapshots are kept.
 #[derive(Debug, Clone, Default)]
 pub struct RetentionRules {
     rules: Vec<(Vec<NamePattern>, Retention)>,
@@ -72,18 +72,18 @@ pub struct RetentionRules {
 }
 
 impl RetentionRules {
-    /// Adds a rule, after those that are there.
+    /// Adds a rule after the existing ones.
     pub fn push(&mut self, names: Vec<NamePattern>, retention: Retention) {
         self.rules.push((names, retention));
     }
 
-    /// Sets the rule for contexts that no other rule has a pattern for.
+    /// Sets the rule for contexts that no pattern matches.
     #[must_use]
     pub fn otherwise(self, otherwise: Retention) -> Self {
         Self { otherwise, ..self }
     }
 
-    /// Returns what is kept of a context.
+    /// Returns the rules for a context.
     pub fn of(&self, name: &str) -> &Retention {
         let holds = |names: &[NamePattern]| names.iter().any(|pattern| pattern.matches(name));
         self.rules.iter().find(|(names, _)| holds(names)).map_or(&self.otherwise, |(_, retention)| retention)
@@ -101,7 +101,7 @@ impl RetentionRules {
 }
 
 impl From<Retention> for RetentionRules {
-    /// The same for all contexts.
+    /// The same rules for all contexts.
     fn from(otherwise: Retention) -> Self {
         Self { rules: Vec::new(), otherwise }
     }

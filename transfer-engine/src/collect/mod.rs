@@ -131,7 +131,7 @@ pub struct CollectReport {
     pub grace: u64,
     /// Contexts that were examined, including deleted and renamed ones.
     pub contexts: u64,
-    /// Patterns of the retention that no live context has.
+    /// Patterns of the retention that match no live context.
     pub unmatched: Vec<String>,
     /// Snapshots whose packs are kept.
     pub snapshots: u64,
@@ -171,8 +171,8 @@ pub struct CollectReport {
 
 /// Is told what a collection does; with `dry_run`, what it would do.
 pub trait CollectMonitor: Send + Sync {
-    /// A snapshot is kept by a rule. Called in a dry run only: together with `forgotten`, the snapshots of a context come
-    /// newest first.
+    /// A snapshot is kept by a rule. This is called in a dry run only. Together with `forgotten`, it gets the
+    /// snapshots of a context newest first.
     fn kept(&self, kept: &Kept) {
         let _ = kept;
     }

@@ -21,18 +21,18 @@ use crate::store::{Head, Store};
 pub(super) struct Survey {
     /// The needed packs.
     pub(super) roots: PackSet,
-    /// Snapshots to be marked as forgotten; in a dry run, those that a retention keeps as well.
+    /// The snapshots to mark as forgotten; in a dry run, also those that the retention keeps.
     verdicts: Vec<Verdict>,
     /// Snapshots that were forgotten long enough ago to be erased.
     pub(super) erase: Vec<(ContextName, u64)>,
-    /// The patterns of the retention that a live context has, by their place.
+    /// The indices of the retention's patterns that match a live context.
     met: BTreeSet<usize>,
     contexts: u64,
     snapshots: u64,
     unreadable: u64,
 }
 
-/// What is decided of a snapshot.
+/// The decision about a snapshot.
 enum Verdict {
     Keep(Kept),
     Forget(Forgotten),
@@ -133,7 +133,7 @@ impl Survey {
         }
     }
 
-    /// Returns the snapshots to be marked as forgotten.
+    /// Returns the snapshots to mark as forgotten.
     pub(super) fn forgotten(&self) -> impl Iterator<Item = &Forgotten> {
         self.verdicts.iter().filter_map(|verdict| match verdict {
             Verdict::Forget(forgotten) => Some(forgotten),
@@ -141,7 +141,7 @@ impl Survey {
         })
     }
 
-    /// Tells what is forgotten, and what is kept where that is known: the newest of each context first.
+    /// Reports what is forgotten, and what is kept if that is known, newest first in each context.
     pub(super) fn tell(&self, monitor: &dyn CollectMonitor) {
         for verdict in &self.verdicts {
             match verdict {
@@ -193,7 +193,7 @@ impl Surveyor<'_> {
                 }
             };
             let Some(object) = listed.get(&number) else { continue };
-            // As the listing has it, which every pass reads the same.
+            // From the listing, which is the same in every pass.
             let landed = object.snapshot.as_ref().map_or(0, |key| key.landed);
             match judge.fate(&root, object.gone.is_some()) {
                 Judged::Kept(reasons) if tells_kept && !reasons.is_empty() => {
@@ -300,7 +300,7 @@ struct Judge {
 
 /// The judgement of a snapshot.
 enum Judged {
-    /// Kept for these reasons. Without a reason, the retention has nothing to say of it.
+    /// Kept for these reasons. Without a reason, the retention does not apply to it.
     Kept(Vec<KeptFor>),
     Forgotten(Why),
 }
