@@ -91,7 +91,7 @@ use Effect::{Conflict, Loses, Settled, Stays, Takes};
 use Side::{Changed, Deleted, Same};
 
 /// The table: local, remote, how local compares to remote, and with `syncLocalFile` true and then false, the
-/// effect of an upload on the context and of a download on the mount.
+/// effect of a push on the context and of a pull on the mount.
 type Row = (Side, Side, Option<Against>, [Effect; 2], [Effect; 2]);
 #[rustfmt::skip]
 const TABLE: [Row; 11] = [
@@ -108,7 +108,7 @@ const TABLE: [Row; 11] = [
     (Same,    Deleted, None,        [Settled,  Loses],    [Settled,  Loses]),
 ];
 
-/// The verdicts for a conflict: policy, upload, download.
+/// The verdicts for a conflict: policy, push, pull.
 const CONFLICTS: [(ConflictPolicy, Verdict, Verdict); 4] = [
     (ConflictPolicy::KeepBoth, Verdict::KeepBoth, Verdict::KeepBoth),
     (ConflictPolicy::PreferLocal, Verdict::Write, Verdict::Keep),
@@ -299,8 +299,8 @@ fn reasons_are_true() {
     });
 }
 
-/// The verdicts for a recycled path: what is here compares to what was recycled and to the base, for uploads
-/// and downloads.
+/// The verdicts for a recycled path, by how the local side compares to what was recycled and to the base, for
+/// pushes and pulls.
 #[test]
 fn recycled_paths_follow_their_table() {
     let was = WHATS[0];
@@ -324,7 +324,7 @@ fn recycled_paths_follow_their_table() {
                     let told = format!("{base:?} {here:?} {rules:?} {towards:?}: {verdict:?} {reason:?}");
                     let unchanged = matches!(here, Here::Holds(what) if Some(what) == base);
                     match here {
-                        // Nothing is downloaded, and the placeholder stays.
+                        // Nothing is pulled, and the placeholder stays.
                         Here::Absent | Here::Pending => assert_eq!(verdict, Verdict::Nothing, "{told}"),
                         Here::Unreadable | Here::Unmounted => {
                             assert_eq!(verdict, Verdict::Withhold, "{told}");

@@ -142,7 +142,7 @@ proptest! {
     }
 
     /// With all rules, two rounds are enough: after them nothing changes any more. The second one is needed
-    /// because the copies that a download keeps are new files of the mount.
+    /// because the copies that a pull keeps are new files of the mount.
     #[test]
     fn every_policy_comes_to_rest(base in edits(10), events in events(), rules in any_rules()) {
         let base = context_of(&base, &Tree::new());
@@ -288,7 +288,7 @@ proptest! {
         }
     }
 
-    /// A recycled path stays as it is here, in both directions, and is never downloaded. Nothing is lost or
+    /// A recycled path stays as it is here, in both directions, and is never pulled. Nothing is lost or
     /// stopped because of it.
     #[test]
     fn what_was_recycled_is_left_alone(

@@ -107,7 +107,7 @@ fn copies(steps: &[PlanStep], tree: &mut Tree) {
     }
 }
 
-/// Returns the mount's files after a download. `base` is the new one, which lists the emptied directories
+/// Returns the mount's files after a pull. `base` is the new one, which lists the emptied directories
 /// that stay.
 pub fn apply_to_mount(steps: &[PlanStep], files: &Tree, base: &Tree) -> Result<Tree, String> {
     let mut next = files.clone();

@@ -154,7 +154,7 @@ fn an_emptied_directory_stays_as_an_entry() {
         // The other side's new file implies the directory.
         ("d/x=1", "d/", "d/x=1 d/new=2", "d/new"),
         ("d/x=1", "d/", "d/x=2", "d/x"),
-        // The other side removed the directory: it stays as it is here, where a killed download may have left
+        // The other side removed the directory: it stays as it is here, where a killed pull may have left
         // it.
         ("d/x=1", "d/", "", ""),
         ("d/e/x=1", "d/e/", "", ""),

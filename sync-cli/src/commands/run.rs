@@ -53,7 +53,7 @@ pub(super) async fn run(
     let released = held.release(leave, signals, &arrivals).await;
     let closed = match released {
         Ok(closed) => closed,
-        // The exit code is the command's. That saving failed is still reported.
+        // The exit code is the command's. A failed push is still reported.
         Err(failure) => {
             let exit = final_exit(&end, failure.exit);
             return Err(failure.ending_with(exit));

@@ -27,7 +27,7 @@ const PACKS: u64 = 2;
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_PATHS: usize = 256;
 
-/// Smaller size classes come first, since more small files than large ones can be saved in a short time. In a
+/// Smaller size classes come first, since more small files than large ones can be pushed in a short time. In a
 /// class, newer files come first.
 pub(crate) fn by_importance(a: &Candidate, b: &Candidate) -> Ordering {
     let key = |c: &Candidate| (size_class(c.print.size), Reverse(c.print.mtime));

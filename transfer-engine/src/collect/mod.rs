@@ -169,7 +169,7 @@ pub struct CollectReport {
     pub usage: Usage,
 }
 
-/// Is told what a collection does; with `dry_run`, what it would do.
+/// Receives what a collection does; with `dry_run`, what it would do.
 pub trait CollectMonitor: Send + Sync {
     /// A snapshot is kept by a rule. This is called in a dry run only. Together with `forgotten`, it gets the
     /// snapshots of a context newest first.

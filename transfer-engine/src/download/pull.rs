@@ -267,7 +267,7 @@ impl Mount {
             return Ok(report);
         }
         let alone = self.arriving.alone().await;
-        // If a fetch has extracted an archive, the context has to be told by the next push.
+        // If a fetch has extracted an archive, the next push must mark it in the context.
         let none_extracted = self.arriving.extracting.lock().await.is_empty();
         let agrees = agrees && none_extracted && !self.arriving.missed();
         self.flush_arrivals(&applying.dir).await.map_err(|e| self.not_durable(e))?;
