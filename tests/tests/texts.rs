@@ -33,10 +33,10 @@ const CRATES: [&str; 4] = ["policy-core", "transfer-engine", "storage-backends",
 /// "cannot read FILE", `count` the noun of "3 files".
 const SHOWS: [&str; 8] = ["count", "hint", "local", "note", "problem", "store", "warn", "warning"];
 
-/// Where the program prints.
+/// The files that print.
 const PRINTS: [&str; 3] = ["sync-cli/src/commands/", "sync-cli/src/output/", "sync-cli/src/text.rs"];
 
-/// The texts of one file, in their order.
+/// The texts of one file, in order.
 #[derive(Default)]
 struct Texts {
     found: Vec<String>,
@@ -160,7 +160,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns the files with texts, by their path in the workspace.
+/// Returns the texts of each file that has some, with its path in the workspace.
 fn all_texts() -> Vec<(String, Vec<String>)> {
     let workspace = workspace();
     let mut all = Vec::new();
@@ -194,7 +194,7 @@ fn every_text_is_in_one_list() {
     insta::assert_snapshot!("texts", list.trim_start());
 }
 
-/// Returns what the snapshots of the program show after `error:` and the like.
+/// Returns the errors, causes, warnings, hints and notes in the program's snapshots.
 fn lines_that_are_shown() -> BTreeSet<String> {
     let line = Regex::new(r"^\s*(?:err\| )?(?:error|caused by|warning|hint|note): (.*)$").unwrap();
     let mut shown = BTreeSet::new();
@@ -208,7 +208,7 @@ fn lines_that_are_shown() -> BTreeSet<String> {
     shown
 }
 
-/// Whether a line comes from a text: it is that text with its placeholders filled in, or holds that of a longer one.
+/// Whether a line is a text with its placeholders filled in, or contains such a text that is long enough.
 fn comes_from(line: &str, text: &str) -> bool {
     let parts: Vec<&str> = PLACEHOLDER.split(text).collect();
     let letters = parts.iter().flat_map(|part| part.chars()).filter(|c| c.is_alphabetic()).count();
@@ -221,7 +221,7 @@ fn comes_from(line: &str, text: &str) -> bool {
 #[test]
 fn whatever_the_program_shows_is_in_the_list() {
     let texts: Vec<String> = all_texts().into_iter().flat_map(|(_, texts)| texts).collect();
-    // The words of the system, and those of the TOML reader.
+    // Messages of the operating system and of the TOML reader.
     let is_of_others = |line: &str| line.contains("(os error ") || line.starts_with("TOML parse error");
     let shown = lines_that_are_shown();
     assert!(shown.len() > 50, "the snapshots show {} lines only", shown.len());
