@@ -1,19 +1,19 @@
-//! Every text that a person can meet, in one list: a change of wording is reviewed as one diff.
+//! Every text that the program can show, in one list, so that a change of wording is one diff.
 //!
 //! The list is read from the sources of the four crates, without their tests. A string literal is in it
 //!
-//! - if it has a letter and a space, wherever it is in the code: an error, a hint, a warning, a note, a reason, a line
-//!   of progress or of a summary, the description of a policy field, a message of the log;
-//! - if it has a letter and is in `#[error(...)]`, in an implementation of `Display`, or among the arguments of a
-//!   function that takes what is shown ([`SHOWS`]);
-//! - if it is a word, and in a file of the program that prints ([`PRINTS`]).
+//! - if it has a letter and a space, wherever it is in the code: an error, a hint, a warning, a note, a
+//!   reason, a line of progress or of a summary, the description of a policy field, a message of the log;
+//! - if it has a letter and is in `#[error(...)]`, in an implementation of `Display`, or among the arguments
+//!   of a function whose arguments are shown ([`SHOWS`]);
+//! - if it is a word, and in a file that prints ([`PRINTS`]).
 //!
-//! Placeholders have no letters. Assertions and attributes do not count. The help texts of the command line, which are
-//! in doc comments and attributes, are in the snapshots of `--help` (tests/cli/help.rs). Names of options, variables
-//! and JSON fields are one word, and are in the list only if a file that prints has them.
+//! Placeholders have no letters. Assertions and attributes do not count. The help texts of the command line,
+//! which are in doc comments and attributes, are in the snapshots of `--help` (tests/cli/help.rs). Names of
+//! options, variables and JSON fields are one word, and are in the list only if a file that prints has them.
 //!
-//! That these rules miss nothing is checked from the other end: whatever the snapshots of the program show as an error,
-//! its cause, a warning, a hint or a note must come from a text of the list.
+//! A second test checks that the rules miss nothing: each error, cause, warning, hint and note in the
+//! program's snapshots must come from a text of the list.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeSet;
