@@ -12,7 +12,7 @@ use ctxsync_tests::compare::paths;
 use ctxsync_tests::interrupt::BeforePut;
 use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
-use futures::FutureExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use policy_core::TreePath;
@@ -114,12 +114,79 @@ async fn what_is_expired_leaves_with_the_next_commit_and_so_do_its_bytes() {
     // There is no other writer, so no grace period is needed. A day later `new` would be expired as well.
     let store = Store::new(Arc::clone(&yard.world.objects), "test:", a.env.clone());
     store.collect(&CollectOptions { exclusive: true, ..CollectOptions::default() }, &Silent).await.unwrap();
-    let packs = futures::TryStreamExt::try_collect::<Vec<_>>(yard.world.objects.list(Some(&"packs".into())));
+    let packs = yard.world.objects.list(Some(&"packs".into())).try_collect::<Vec<_>>();
     let bytes: u64 = packs.await.unwrap().iter().map(|p| p.size).sum();
     assert!(bytes < 10_000, "{bytes}");
     let fresh = yard.machine("fresh", "{}");
     fresh.pull().await.clean();
     assert_eq!(paths(&fresh.mount.0), ["new"]);
+}
+
+/// Whether the content is in a pack of the store. It must be such that it does not compress.
+async fn holds(yard: &Yard, content: &[u8]) -> bool {
+    let objects = &yard.world.objects;
+    let packs: Vec<_> = objects.list(Some(&"packs".into())).try_collect().await.unwrap();
+    for pack in packs {
+        let bytes = objects.get(&pack.location).await.unwrap().bytes().await.unwrap();
+        if bytes.windows(32).any(|part| part == &content[..32]) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Issue 21: the bytes are deleted by the next collection, whatever else is in their pack, and whatever is kept.
+#[tokio::test]
+async fn i21_what_is_recycled_leaves_packs_that_are_mostly_alive() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["logs"]}}"#);
+    let content = |seed, len| Random::new(seed).bytes(len);
+    // One pack: a short secret, and much that stays.
+    let secret = content(1, 3_000);
+    a.mount.write("logs/secret", &secret);
+    let stays: Vec<_> = (2..30).map(|seed| (format!("d/{seed}"), content(seed, 20_000))).collect();
+    for (path, bytes) in &stays {
+        a.mount.write(path, bytes);
+    }
+    a.push().await.clean();
+    yard.days(1);
+    // Older and newer snapshots share that pack, and all are kept.
+    a.mount.write("logs/next", content(40, 3_000));
+    let report = a.push().await.clean().clone();
+    assert_eq!(report.recycled, 1);
+    assert!(holds(&yard, &secret).await);
+    let store = Store::new(Arc::clone(&yard.world.objects), "test:", a.env.clone());
+    yard.clock.pass(DAY + 1);
+    let report = store.collect(&CollectOptions::default(), &Silent).await.unwrap();
+    assert_eq!((report.packs_lost, report.unreadable), (0, 0));
+    assert!(!holds(&yard, &secret).await, "{report:?}");
+    for (path, bytes) in &stays {
+        assert!(holds(&yard, bytes).await, "{path}");
+    }
+    let fresh = yard.machine("fresh", "{}");
+    fresh.pull().await.clean();
+    for (path, bytes) in &stays {
+        assert_eq!(std::fs::read(fresh.mount.0.join(path)).unwrap(), *bytes);
+    }
+    // Nothing is left to do.
+    assert_eq!(a.push().await.clean().parent, None);
+}
+
+/// What is damaged does not keep the rest from leaving.
+#[tokio::test]
+async fn i21_a_damaged_pack_does_not_stop_a_recycling() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["logs"]}}"#);
+    a.mount.write("logs/old", Random::new(1).bytes(3_000));
+    a.mount.write("stays", Random::new(2).bytes(3_000));
+    a.push().await.clean();
+    for pack in &yard.world.head().await.packs {
+        let damaged = vec![0; pack.size as usize];
+        yard.world.objects.put(&StoreKey::Pack(pack.id).path(), damaged.into()).await.unwrap();
+    }
+    yard.days(1);
+    assert_eq!(yard.recycle().await.unwrap().files, 1);
+    assert_eq!(yard.files().await, gone(&["logs/old"], &["stays"]));
 }
 
 #[tokio::test]

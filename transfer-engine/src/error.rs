@@ -324,6 +324,15 @@ impl Error {
         self.state_format().is_some_and(FormatError::is_damaged_state)
     }
 
+    /// Whether an object of the store is gone or damaged, so that trying again does not help.
+    pub(crate) fn is_of_object(&self) -> bool {
+        match self {
+            Self::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
+            Self::Format { .. } | Self::Corrupt { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether a newer program wrote the local state.
     pub fn is_later_state(&self) -> bool {
         self.state_format().is_some_and(FormatError::is_of_later_program)

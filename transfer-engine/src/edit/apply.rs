@@ -1,5 +1,7 @@
 //! Makes a new tree from another one and a change.
 
+use std::collections::BTreeSet;
+
 use futures::TryStreamExt;
 use policy_core::{Entry, Node, TreePath};
 
@@ -7,7 +9,7 @@ use super::look::NameIs;
 use super::remove::Step;
 use super::{Change, Edit, Parent, Removal, Rewrite};
 use crate::error::Error;
-use crate::format::{Changes, Totals, TreeEntry};
+use crate::format::{Changes, PackId, Totals, TreeEntry};
 use crate::tree::{Listed, Resolved, Tree, TreeUpdate};
 
 /// A new tree, in the parts that its snapshot needs.
@@ -52,9 +54,14 @@ impl Edit<'_> {
                 update.apply(Resolved::Put(file), &mut self.sink).await?;
             }
             Change::Remove(removal) => self.remove(removal, tree, &mut update).await?,
-            Change::Rewrite(rewrite) => self.rewrite(&mut **rewrite, tree, &mut update).await?,
+            Change::Rewrite(rewrite) => {
+                let Some(packs) = self.taken(&mut **rewrite, tree).await? else { return Ok(None) };
+                // What stays leaves the packs of what goes: nobody needs them any more, so that they are deleted.
+                update = update.without(self.part(packs, tree, &**rewrite).await?);
+                self.rewrite(&**rewrite, tree, &mut update).await?;
+            }
             Change::Gather(packs) => {
-                self.gather(packs, tree).await?;
+                self.gather(packs, tree, None).await?;
                 update = update.without(packs.iter().copied());
             }
         }
@@ -67,20 +74,37 @@ impl Edit<'_> {
         Ok(Some(Made { totals: updated.totals, changes: updated.changes, listed }))
     }
 
-    async fn rewrite(
-        &mut self,
+    /// Returns the packs that hold content of entries that are to be replaced; `None` if no entry is.
+    async fn taken(
+        &self,
         rewrite: &mut dyn Rewrite,
         tree: &Tree<'_>,
-        update: &mut TreeUpdate<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<BTreeSet<PackId>>, Error> {
+        let (mut any, mut packs) = (false, BTreeSet::new());
         rewrite.begin();
         let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
         while let Some((_, entries)) = segments.try_next().await? {
-            for new in entries.into_iter().filter_map(|entry| rewrite.replace(entry)) {
-                update.apply(Resolved::Put(new), &mut self.sink).await?;
+            for entry in entries.iter().filter(|entry| rewrite.takes(entry)) {
+                any = true;
+                packs.extend(entry.chunks.iter().map(|chunk| chunk.block.pack));
             }
         }
         rewrite.end();
+        Ok(any.then_some(packs))
+    }
+
+    async fn rewrite(
+        &mut self,
+        rewrite: &dyn Rewrite,
+        tree: &Tree<'_>,
+        update: &mut TreeUpdate<'_>,
+    ) -> Result<(), Error> {
+        let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
+        while let Some((_, entries)) = segments.try_next().await? {
+            for new in entries.iter().filter_map(|entry| rewrite.replacement(entry)) {
+                update.apply(Resolved::Put(new), &mut self.sink).await?;
+            }
+        }
         Ok(())
     }
 

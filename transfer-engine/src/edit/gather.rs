@@ -6,10 +6,10 @@ use std::collections::{BTreeSet, HashSet};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use super::Edit;
+use super::{Edit, Rewrite};
 use crate::env::JobLost;
 use crate::error::Error;
-use crate::format::{BlockOpener, ChunkId, PackId, PackUse, Snapshot, StoreKey};
+use crate::format::{BlockOpener, ChunkId, PackId, PackUse, Snapshot, StoreKey, TreeEntry};
 use crate::packing::seal;
 use crate::packing::{Need, PackRange, plan_ranges, verified};
 use crate::store::Store;
@@ -34,6 +34,8 @@ impl Default for Gathering {
 
 /// A pack is mostly dead if less than one in this many of its bytes is used.
 const DEAD: u64 = 4;
+/// The most bytes of packs for which one list of chunks is in memory.
+const MOST_AT_ONCE: u64 = 256 << 20;
 /// How many ranges of packs are read ahead.
 const AHEAD: usize = 2;
 /// The most unpacked bytes of a range, unless it is a single block.
@@ -64,12 +66,50 @@ pub(crate) fn scattered(snapshot: &Snapshot, rule: &Gathering, frees_space: bool
 }
 
 impl Edit<'_> {
-    /// Sends the tree's chunks in these packs.
-    pub(super) async fn gather(&mut self, packs: &BTreeSet<PackId>, tree: &Tree<'_>) -> Result<(), Error> {
+    /// Sends what lies in these packs and stays in a tree after a rewrite. Returns the packs that the new tree can do
+    /// without: all but those that can't be read.
+    pub(super) async fn part(
+        &mut self,
+        packs: BTreeSet<PackId>,
+        tree: &Tree<'_>,
+        rewrite: &dyn Rewrite,
+    ) -> Result<BTreeSet<PackId>, Error> {
+        let uses: Vec<&PackUse> =
+            tree.snapshot.packs.iter().filter(|pack| packs.contains(&pack.id)).collect();
+        let mut free = BTreeSet::new();
+        let mut rest = uses.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|pack| {
+                bytes += pack.live;
+                bytes <= MOST_AT_ONCE
+            });
+            let (some, after) = rest.split_at(fits.count().max(1));
+            rest = after;
+            let some: BTreeSet<PackId> = some.iter().map(|pack| pack.id).collect();
+            match self.gather(&some, tree, Some(rewrite)).await {
+                Ok(()) => free.extend(some),
+                // What is damaged or lost must not keep the rest from leaving the context.
+                Err(e) if e.is_of_object() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(free)
+    }
+
+    /// Sends the tree's chunks in these packs, but for those of entries that are about to be replaced.
+    pub(super) async fn gather(
+        &mut self,
+        packs: &BTreeSet<PackId>,
+        tree: &Tree<'_>,
+        replaced: Option<&dyn Rewrite>,
+    ) -> Result<(), Error> {
         let (mut needs, mut met) = (Vec::new(), HashSet::new());
         let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
         while let Some((_, entries)) = segments.try_next().await? {
-            for chunk in entries.iter().flat_map(|entry| &entry.chunks) {
+            let stays =
+                |entry: &&TreeEntry| replaced.is_none_or(|rewrite| rewrite.replacement(entry).is_none());
+            for chunk in entries.iter().filter(stays).flat_map(|entry| &entry.chunks) {
                 if packs.contains(&chunk.block.pack)
                     && self.chunks.sent(&chunk.id).is_none()
                     && met.insert(chunk.id)

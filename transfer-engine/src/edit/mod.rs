@@ -32,15 +32,17 @@ pub(crate) use gather::scattered;
 pub(crate) use look::{NameIs, names_in};
 pub(crate) use remove::Removal;
 
-/// Replaces entries of a tree. If another writer commits first, it is called again for all entries of the new
-/// head.
-pub(crate) trait Rewrite: Send {
+/// Replaces entries of a tree by such as have no content. If another writer commits first, it is called again for all
+/// entries of the new head.
+pub(crate) trait Rewrite: Send + Sync {
     /// Is called before the entries of a head.
     fn begin(&mut self);
-    /// Returns the replacement of an entry; `None` leaves the entry unchanged.
-    fn replace(&mut self, entry: TreeEntry) -> Option<TreeEntry>;
+    /// Is called for each entry once, and returns whether the entry is to be replaced.
+    fn takes(&mut self, entry: &TreeEntry) -> bool;
     /// Is called after the entries of a head.
     fn end(&mut self);
+    /// Returns the replacement of an entry; `None` leaves the entry unchanged.
+    fn replacement(&self, entry: &TreeEntry) -> Option<TreeEntry>;
 }
 
 /// A change of a tree.

@@ -71,7 +71,7 @@ pub(super) async fn forget(
         let found = match found {
             Ok(found) => found,
             // It was collected meanwhile.
-            Err(e) if is_lost(&e) => continue,
+            Err(e) if e.is_of_object() => continue,
             Err(e) => return Err(e),
         };
         let tree = Tree { store, snapshot: &found.snapshot, cache };
@@ -82,7 +82,7 @@ pub(super) async fn forget(
                     let holds = match tree.segment(index).await {
                         Ok(entries) => entries.iter().any(|e| is_file(e) && recycled.holds(e)),
                         // The segment is gone, so it can't lead to any file.
-                        Err(e) if is_lost(&e) => false,
+                        Err(e) if e.is_of_object() => false,
                         Err(e) => return Err(e),
                     };
                     judged.insert(segment.digest, holds);
@@ -101,13 +101,4 @@ pub(super) async fn forget(
         .try_collect::<()>()
         .await?;
     Ok(holding)
-}
-
-/// Whether an object is gone or damaged.
-fn is_lost(error: &Error) -> bool {
-    match error {
-        Error::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
-        Error::Format { .. } | Error::Corrupt { .. } => true,
-        _ => false,
-    }
 }

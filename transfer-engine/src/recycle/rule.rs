@@ -45,16 +45,6 @@ impl<'m> Recycling<'m> {
         }
         Some(DueFile { path, size, uploaded, moment, is_expired: moment <= self.now })
     }
-
-    /// Counts an entry, and returns whether it is to be recycled.
-    fn takes(&mut self, entry: &TreeEntry) -> bool {
-        let Some(file) = self.due(entry) else { return false };
-        self.due.count(&file);
-        if file.is_expired && !self.told {
-            file.tell(self.now, self.monitor);
-        }
-        file.is_expired
-    }
 }
 
 /// Replaces expired files by placeholders.
@@ -63,11 +53,20 @@ impl Rewrite for Recycling<'_> {
         self.due = Due::default();
     }
 
-    fn replace(&mut self, entry: TreeEntry) -> Option<TreeEntry> {
-        self.takes(&entry).then(|| placeholder(entry))
+    fn takes(&mut self, entry: &TreeEntry) -> bool {
+        let Some(file) = self.due(entry) else { return false };
+        self.due.count(&file);
+        if file.is_expired && !self.told {
+            file.tell(self.now, self.monitor);
+        }
+        file.is_expired
     }
 
     fn end(&mut self) {
         self.told = true;
+    }
+
+    fn replacement(&self, entry: &TreeEntry) -> Option<TreeEntry> {
+        self.due(entry).is_some_and(|file| file.is_expired).then(|| placeholder(entry.clone()))
     }
 }
