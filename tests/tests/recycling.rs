@@ -122,7 +122,7 @@ async fn what_is_expired_leaves_with_the_next_commit_and_so_do_its_bytes() {
     assert_eq!(paths(&fresh.mount.0), ["new"]);
 }
 
-/// Whether the content is in a pack of the store. It must be such that it does not compress.
+/// Whether the content is in a pack of the store. It must not compress.
 async fn holds(yard: &Yard, content: &[u8]) -> bool {
     let objects = &yard.world.objects;
     let packs: Vec<_> = objects.list(Some(&"packs".into())).try_collect().await.unwrap();
@@ -135,13 +135,13 @@ async fn holds(yard: &Yard, content: &[u8]) -> bool {
     false
 }
 
-/// Issue 21: the bytes are deleted by the next collection, whatever else is in their pack, and whatever is kept.
+/// Issue 21: the next collection deletes the bytes, whatever else is in their pack, and whatever is kept.
 #[tokio::test]
 async fn i21_what_is_recycled_leaves_packs_that_are_mostly_alive() {
     let yard = Yard::new().await;
     let a = yard.machine("a", r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["logs"]}}"#);
     let content = |seed, len| Random::new(seed).bytes(len);
-    // One pack: a short secret, and much that stays.
+    // One pack with a short secret and much other data.
     let secret = content(1, 3_000);
     a.mount.write("logs/secret", &secret);
     let stays: Vec<_> = (2..30).map(|seed| (format!("d/{seed}"), content(seed, 20_000))).collect();
@@ -150,7 +150,7 @@ async fn i21_what_is_recycled_leaves_packs_that_are_mostly_alive() {
     }
     a.push().await.clean();
     yard.days(1);
-    // Older and newer snapshots share that pack, and all are kept.
+    // Older and newer snapshots use that pack, and all are kept.
     a.mount.write("logs/next", content(40, 3_000));
     let report = a.push().await.clean().clone();
     assert_eq!(report.recycled, 1);
@@ -172,7 +172,7 @@ async fn i21_what_is_recycled_leaves_packs_that_are_mostly_alive() {
     assert_eq!(a.push().await.clean().parent, None);
 }
 
-/// What is damaged does not keep the rest from leaving.
+/// A damaged pack does not prevent files from being recycled.
 #[tokio::test]
 async fn i21_a_damaged_pack_does_not_stop_a_recycling() {
     let yard = Yard::new().await;

@@ -324,7 +324,7 @@ impl Error {
         self.state_format().is_some_and(FormatError::is_damaged_state)
     }
 
-    /// Whether an object of the store is gone or damaged, so that trying again does not help.
+    /// Whether an object of the store is gone or damaged, so that a retry does not help.
     pub(crate) fn is_of_object(&self) -> bool {
         match self {
             Self::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),

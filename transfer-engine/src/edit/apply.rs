@@ -56,7 +56,7 @@ impl Edit<'_> {
             Change::Remove(removal) => self.remove(removal, tree, &mut update).await?,
             Change::Rewrite(rewrite) => {
                 let Some(packs) = self.taken(&mut **rewrite, tree).await? else { return Ok(None) };
-                // What stays leaves the packs of what goes: nobody needs them any more, so that they are deleted.
+                // The data that stays moves to new packs, so that the old ones can be deleted.
                 update = update.without(self.part(packs, tree, &**rewrite).await?);
                 self.rewrite(&**rewrite, tree, &mut update).await?;
             }
@@ -74,7 +74,7 @@ impl Edit<'_> {
         Ok(Some(Made { totals: updated.totals, changes: updated.changes, listed }))
     }
 
-    /// Returns the packs that hold content of entries that are to be replaced; `None` if no entry is.
+    /// Returns the packs with content of the entries to replace; `None` if there are no such entries.
     async fn taken(
         &self,
         rewrite: &mut dyn Rewrite,

@@ -34,7 +34,7 @@ impl Default for Gathering {
 
 /// A pack is mostly dead if less than one in this many of its bytes is used.
 const DEAD: u64 = 4;
-/// The most bytes of packs for which one list of chunks is in memory.
+/// The most used bytes of packs whose chunks are in one list in memory.
 const MOST_AT_ONCE: u64 = 256 << 20;
 /// How many ranges of packs are read ahead.
 const AHEAD: usize = 2;
@@ -66,8 +66,8 @@ pub(crate) fn scattered(snapshot: &Snapshot, rule: &Gathering, frees_space: bool
 }
 
 impl Edit<'_> {
-    /// Sends what lies in these packs and stays in a tree after a rewrite. Returns the packs that the new tree can do
-    /// without: all but those that can't be read.
+    /// Sends the chunks in these packs that a tree still needs after a rewrite. Returns the packs that the new
+    /// tree no longer needs: all except those that can't be read.
     pub(super) async fn part(
         &mut self,
         packs: BTreeSet<PackId>,
@@ -89,7 +89,7 @@ impl Edit<'_> {
             let some: BTreeSet<PackId> = some.iter().map(|pack| pack.id).collect();
             match self.gather(&some, tree, Some(rewrite)).await {
                 Ok(()) => free.extend(some),
-                // What is damaged or lost must not keep the rest from leaving the context.
+                // A damaged or lost pack must not prevent other files from being recycled.
                 Err(e) if e.is_of_object() => {}
                 Err(e) => return Err(e),
             }
@@ -97,7 +97,7 @@ impl Edit<'_> {
         Ok(free)
     }
 
-    /// Sends the tree's chunks in these packs, but for those of entries that are about to be replaced.
+    /// Sends the tree's chunks in these packs, except those of entries that will be replaced.
     pub(super) async fn gather(
         &mut self,
         packs: &BTreeSet<PackId>,

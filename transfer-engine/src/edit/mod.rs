@@ -32,12 +32,12 @@ pub(crate) use gather::scattered;
 pub(crate) use look::{NameIs, names_in};
 pub(crate) use remove::Removal;
 
-/// Replaces entries of a tree by such as have no content. If another writer commits first, it is called again for all
-/// entries of the new head.
+/// Replaces entries of a tree by entries without content. If another writer commits first, it is called again
+/// for all entries of the new head.
 pub(crate) trait Rewrite: Send + Sync {
     /// Is called before the entries of a head.
     fn begin(&mut self);
-    /// Is called for each entry once, and returns whether the entry is to be replaced.
+    /// Is called once for each entry; returns whether the entry will be replaced.
     fn takes(&mut self, entry: &TreeEntry) -> bool;
     /// Is called after the entries of a head.
     fn end(&mut self);
