@@ -31,7 +31,7 @@ impl SyncPolicy {
 
     fn from_value(value: &value::Value) -> Result<Self, PolicyError> {
         let checked = check::check(value)?;
-        let policy = read::policy(&checked.canonical);
+        let policy = read::policy(checked.canonical)?;
         // Whether a path or an expression is valid does not depend on the mount, so any mount path will do.
         match Scope::new(&policy, b"/") {
             Ok(_) => Ok(policy),

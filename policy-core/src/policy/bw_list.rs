@@ -1,10 +1,10 @@
 //! BWList: which paths take part.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Which paths take part: the guide's `BWList`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BwList {
     /// The places that take part; none means the whole mount. Their order means nothing.
     pub white_lists: Vec<WhiteList>,
@@ -19,8 +19,8 @@ impl Default for BwList {
 }
 
 /// A place that takes part, with what is left out of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct WhiteList {
     /// The place, a file or a directory; `""` and `/` are the whole mount.
     pub path: String,

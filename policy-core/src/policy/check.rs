@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value as Json, json};
+
 use super::error::{FaultKind, PolicyError, PolicyFault};
 use super::shape::{Choice, Field, ROOT, STRUCTS, Shape, Struct};
 use super::value::Value;
@@ -9,7 +11,7 @@ use super::value::Value;
 /// A document that has the shape of a policy.
 pub(crate) struct Checked {
     /// The document with canonical names only, and without what `null` leaves out.
-    pub(crate) canonical: Value,
+    pub(crate) canonical: Json,
     /// From canonical pointers to those of the document, where the two differ.
     pub(crate) written: BTreeMap<String, String>,
 }
@@ -17,7 +19,7 @@ pub(crate) struct Checked {
 /// Checks names, types, values and ranges. All faults are reported at once.
 pub(crate) fn check(value: &Value) -> Result<Checked, PolicyError> {
     let mut checker = Checker { faults: Vec::new(), written: BTreeMap::new() };
-    let canonical = checker.object(&ROOT, value, &Pointers::default()).unwrap_or(Value::Null);
+    let canonical = checker.object(&ROOT, value, &Pointers::default()).unwrap_or(Json::Null);
     PolicyError::unless(checker.faults, Checked { canonical, written: checker.written })
 }
 
@@ -48,19 +50,19 @@ impl Checker {
         self.faults.push(PolicyFault { pointer: at.written.clone(), kind });
     }
 
-    fn wrong_type(&mut self, value: &Value, expected: String, at: &Pointers) -> Option<Value> {
+    fn wrong_type(&mut self, value: &Value, expected: String, at: &Pointers) -> Option<Json> {
         self.fault(at, FaultKind::WrongType { found: value.describe(), expected });
         None
     }
 
-    fn value(&mut self, shape: &Shape, value: &Value, at: &Pointers) -> Option<Value> {
+    fn value(&mut self, shape: &Shape, value: &Value, at: &Pointers) -> Option<Json> {
         match (shape, value) {
-            (Shape::Bool, Value::Bool(_)) => Some(value.clone()),
-            (Shape::Text | Shape::Path | Shape::PathUnless(_) | Shape::Pattern, Value::Text(_)) => {
+            (Shape::Bool, Value::Bool(b)) => Some(json!(b)),
+            (Shape::Text | Shape::Path | Shape::PathUnless(_) | Shape::Pattern, Value::Text(text)) => {
                 if at.written != at.canonical {
                     self.written.insert(at.canonical.clone(), at.written.clone());
                 }
-                Some(value.clone())
+                Some(json!(text))
             }
             (Shape::Number { min, max, .. }, Value::Int(_) | Value::Float(_)) => {
                 let number = match *value {
@@ -69,8 +71,9 @@ impl Checker {
                     Value::Float(n) if n.fract() == 0.0 && n.abs() < 1e15 => Some(n as i128),
                     _ => None,
                 };
-                match number.filter(|n| (i128::from(*min)..=i128::from(*max)).contains(n)) {
-                    Some(n) => Some(Value::Int(n)),
+                let number = number.and_then(|n| u32::try_from(n).ok());
+                match number.filter(|n| (*min..=*max).contains(n)) {
+                    Some(n) => Some(json!(n)),
                     None => {
                         // `{:?}` writes 1e300 as that, and not with all its zeros.
                         let found = match value {
@@ -84,7 +87,7 @@ impl Checker {
                 }
             }
             (Shape::Choice(choices), _) => self.choice(choices, shape, value, at),
-            (Shape::List(item), Value::List(items)) => Some(Value::List(
+            (Shape::List(item), Value::List(items)) => Some(Json::Array(
                 items
                     .iter()
                     .enumerate()
@@ -96,7 +99,7 @@ impl Checker {
         }
     }
 
-    fn choice(&mut self, choices: &[Choice], shape: &Shape, value: &Value, at: &Pointers) -> Option<Value> {
+    fn choice(&mut self, choices: &[Choice], shape: &Shape, value: &Value, at: &Pointers) -> Option<Json> {
         let (name, payload) = match value {
             Value::Text(name) => (name, None),
             Value::Map(entries) if choices.iter().any(|c| c.payload.is_some()) => match entries.as_slice() {
@@ -112,21 +115,21 @@ impl Checker {
             return None;
         };
         match (choice.payload, payload) {
-            (None, None) => Some(Value::Text(choice.name.to_owned())),
+            (None, None) => Some(json!(choice.name)),
             (Some(fields), Some(payload)) => {
                 let payload = self.object(fields, payload, &at.below(name, choice.name))?;
-                Some(Value::Map(vec![(choice.name.to_owned(), payload)]))
+                Some(json!({choice.name: payload}))
             }
             _ => self.wrong_type(value, choice.form(), at),
         }
     }
 
-    fn object(&mut self, of: &'static Struct, value: &Value, at: &Pointers) -> Option<Value> {
+    fn object(&mut self, of: &'static Struct, value: &Value, at: &Pointers) -> Option<Json> {
         let Value::Map(entries) = value else {
             return self.wrong_type(value, "an object".into(), at);
         };
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
-        let mut out = Vec::new();
+        let mut out = Map::new();
         for (key, value) in entries {
             let Some(field) = of.fields.iter().find(|f| f.is_named(key)) else {
                 let kind = unknown_field(key, of);
@@ -143,13 +146,13 @@ impl Checker {
                 continue;
             }
             if let Some(value) = self.value(&field.shape, value, &below) {
-                out.push((field.name.to_owned(), value));
+                out.insert(field.name.to_owned(), value);
             }
         }
         for field in of.fields.iter().filter(|f| f.required && !seen.contains_key(f.name)) {
             self.fault(at, FaultKind::Missing { field: field.name });
         }
-        Some(Value::Map(out))
+        Some(Json::Object(out))
     }
 }
 

@@ -1,9 +1,9 @@
 //! ConflictPolicy: what happens to a path that both sides changed.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What happens to a path that both sides changed, each in its own way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ConflictPolicy {
     /// The local version keeps the path and the remote one is kept beside it.
     #[default]

@@ -1,10 +1,10 @@
 //! DeletePolicy: what a deletion in the mount means for the context.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a deletion in the mount means for the context.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DeletePolicy {
     /// Whether a local deletion is uploaded; otherwise the context keeps the path and brings it again.
     pub sync_local_file: bool,

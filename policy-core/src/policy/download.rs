@@ -1,10 +1,10 @@
 //! DownloadPolicy: when the store's files come to the mount.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// When the store's files come to the mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DownloadPolicy {
     /// Whether files come by themselves; otherwise each is fetched when it is asked for.
     pub auto_download: bool,
@@ -19,7 +19,7 @@ impl Default for DownloadPolicy {
 }
 
 /// When the session opens, seen from the files that come by themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum DownloadStrategy {
     /// At once; files arrive in the background.
     #[default]

@@ -1,12 +1,12 @@
 //! ExtractPolicy: what becomes of archives that are downloaded.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What becomes of archives that are downloaded.
 ///
 /// A policy without this part extracts nothing; one that gives it, even empty, extracts by these defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ExtractPolicy {
     /// Whether archives are extracted.
     pub extract: bool,

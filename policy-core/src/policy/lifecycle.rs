@@ -1,9 +1,9 @@
 //! Lifecycle: how long the context keeps a file that nobody uploads again.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How long the context keeps a file that nobody uploads again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum Lifecycle {
     /// One day.
     #[serde(rename = "Lifecycle_1Day")]

@@ -33,7 +33,8 @@ pub use upload::{UploadMode, UploadPolicy, UploadStrategy};
 ///
 /// A value that was read by [`from_json`](Self::from_json) or [`from_toml`](Self::from_toml) is whole: its
 /// names, types, numbers, paths, expressions and patterns are valid. One that was put together in code is
-/// checked by [`Scope::new`](crate::Scope::new).
+/// checked by [`Scope::new`](crate::Scope::new). So is a part that was deserialized alone, which takes only the
+/// names of the wire format.
 ///
 /// ```
 /// use policy_core::SyncPolicy;

@@ -1,12 +1,12 @@
 //! RecyclePolicy: what the context forgets by itself.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Lifecycle;
 
 /// What the context forgets by itself, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RecyclePolicy {
     /// How long a file stays after its last upload.
     pub lifecycle: Lifecycle,

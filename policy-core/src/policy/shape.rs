@@ -1,4 +1,7 @@
-//! The shape of a policy as a table, which both the reader and the schema follow.
+//! The shape of a policy as a table, by which documents are checked, and the schema is made.
+//!
+//! The types beside it say what a field is called on the wire, what its default is, and how it is read and written.
+//! `tests/policy_fields.rs` fails if a field or a choice is in only one of the two.
 
 /// What a value may be.
 pub(super) enum Shape {

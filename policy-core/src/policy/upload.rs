@@ -1,10 +1,10 @@
 //! UploadPolicy: when and how local changes go to the store.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// When and how local changes go to the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct UploadPolicy {
     /// Whether uploads happen by themselves; otherwise only a manual sync, or a release that asks for it,
     /// uploads.
@@ -34,7 +34,7 @@ impl Default for UploadPolicy {
 }
 
 /// When an upload happens by itself. Each of them uploads at the release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum UploadStrategy {
     /// Release uploads and waits for the commit; only then are the resources free.
     #[default]
@@ -53,7 +53,7 @@ pub enum UploadStrategy {
 }
 
 /// How files are laid out in the store. The two may be mixed and switched at any time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum UploadMode {
     /// A file can be fetched on its own at the cost of about its own size.
     #[default]
