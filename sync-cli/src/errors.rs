@@ -1,5 +1,6 @@
 //! Failures as people see them: what failed and where, the causes, and what to do.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use policy_core::{PolicyError, TreePath};
-use storage_backends::{NoCredentials, OpenError, ProbeError};
+use storage_backends::{BucketMissing, NoCredentials, OpenError, ProbeError};
 use transfer_engine::{Error, PathProblem, SyncReport};
 
 use crate::exit::Exit;
@@ -16,6 +17,10 @@ use crate::text::bytes;
 /// The hint if no credentials were given.
 const NO_KEYS: &str = "give the keys by the variables of the cloud's own tools, such as AWS_ACCESS_KEY_ID and \
                        AWS_SECRET_ACCESS_KEY or AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_KEY";
+
+/// The hint if there is no store.
+const NO_STORE: &str =
+    "check --store; `ctxsync push`, `run` and `store init` create a store, `pull` does not";
 
 /// Why a command, or one path of it, failed.
 #[derive(Debug, Clone)]
@@ -154,154 +159,170 @@ impl From<&Error> for Failure {
             return Self::policy("does not fit this mount: it", policy)
                 .reworded("the policy can't be used here");
         }
-        let (exit, hint) = match error {
-            Error::NoStore { .. } => (
-                Exit::NOT_FOUND,
-                "check --store; `ctxsync push`, `run` and `store init` create a store, `pull` does not".to_owned(),
-            ),
-            Error::NoContext { .. } => (
-                Exit::NOT_FOUND,
-                "list contexts with `ctxsync context list`; `push` and `run` create one, `pull` does not".to_owned(),
-            ),
-            Error::NoSnapshot { name, .. } => {
-                (Exit::NOT_FOUND, format!("list snapshots with `ctxsync log {name}`"))
-            }
-            Error::NoPath { name, number, .. } => {
-                (Exit::NOT_FOUND, format!("list files with `ctxsync ls {name}@{number}`"))
-            }
-            Error::Recycled { name, .. } => (
-                Exit::NOT_FOUND,
-                format!(
-                    "the recycle policy removed it because of its age; machines that have the file keep it, and older \
-                     snapshots may hold it (`ctxsync log {name}`)"
-                ),
-            ),
-            Error::ContextExists { name } => {
-                (Exit::FAILED, format!("choose another name, or run `ctxsync context delete {name}` first"))
-            }
-            Error::Moved { to, .. } => (Exit::NOT_FOUND, format!("use `{to}` instead")),
-            Error::IsDirectory { .. } => {
-                (Exit::FAILED, "give a file; `ctxsync rm -r` removes a directory and its contents".to_owned())
-            }
-            Error::NotADirectory { name, number, .. } => {
-                (Exit::FAILED, format!("`ctxsync ls {name}@{number}` shows what is there"))
-            }
-            Error::Beaten { .. } => (
-                Exit::BEATEN,
-                "nothing was written; try again when fewer machines write to this context at once".to_owned(),
-            ),
-            Error::Locked { .. } => {
-                (Exit::FAILED, "wait for it, or stop it; only one process can work on a mount".to_owned())
-            }
-            Error::CommitUnknown { name, .. } => (
-                Exit::FAILED,
-                format!("run the command again: it finds out and never commits twice; `ctxsync log {name}` shows it too"),
-            ),
-            Error::ClockSkew { .. } => (
-                Exit::FAILED,
-                "nothing was deleted, because new objects could look old; correct the clock of this machine or \
-                 of the store"
-                    .to_owned(),
-            ),
-            Error::OutOfTime { .. } => (
-                Exit::INCOMPLETE,
-                "nothing was committed; the next push from this mount reuses what was sent: run it again, or give \
-                 it more time"
-                    .to_owned(),
-            ),
-            Error::UploadTooLarge { largest, .. } => {
-                let parts = largest.iter().map(|(path, size)| format!("`{path}` with {}", bytes(*size)));
-                let parts = match parts.collect::<Vec<_>>().join(", ") {
-                    parts if parts.is_empty() => parts,
-                    parts => format!("; the largest new or changed paths: {parts}"),
-                };
-                (
-                    Exit::FAILED,
-                    format!("exclude large files with `bwList` in the policy, or raise --max-upload{parts}"),
-                )
-            }
-            Error::StoreGone { .. } => (
-                Exit::FAILED,
-                "check --store, and that its disk is mounted; with another --state-dir the mount is new to the store"
-                    .to_owned(),
-            ),
-            Error::BadListing { .. } => (
-                Exit::FAILED,
-                "nothing was deleted; run the command again later, and if the error persists, check for a proxy or \
-                 a cache in front of the store"
-                    .to_owned(),
-            ),
-            Error::OtherStore { .. } => (
-                Exit::FAILED,
-                "check --store; with another --state-dir the mount is new to the store".to_owned(),
-            ),
-            Error::Format { .. } => (
-                Exit::FAILED,
-                "an object of a newer format needs a newer ctxsync; a damaged object affects only the snapshots that refer to it".to_owned(),
-            ),
-            Error::Corrupt { .. } => (
-                Exit::FAILED,
-                "older snapshots may be intact: list them with `ctxsync log`, restore one with `ctxsync restore NAME@N DIR`".to_owned(),
-            ),
-            Error::Store { source, .. } if NoCredentials::find(source).is_some() => (Exit::FAILED, NO_KEYS.to_owned()),
-            Error::Store { source, .. } if storage_backends::BucketMissing::find(source).is_some() => {
-                (Exit::FAILED, "check --store; create the bucket with its provider's tools".to_owned())
-            }
-            Error::TooLate { .. } => (
-                Exit::FAILED,
-                "the store's grace period is shorter than this push took; `ctxsync store init --grace` sets it for a new store".to_owned(),
-            ),
-            Error::Store { .. } if error.is_retryable() => {
-                (Exit::FAILED, "run the command again; data that the store already has is not sent again".to_owned())
-            }
-            Error::Store { .. } => {
-                (Exit::FAILED, "check the store's address and credentials with `ctxsync store check`".to_owned())
-            }
-            Error::Policy(_) => (Exit::USAGE, String::new()),
-            Error::Overlap { .. } => {
-                (Exit::USAGE, "give each mount a directory of its own, outside the others".to_owned())
-            }
-            Error::Exchanged { .. } => {
-                (Exit::FAILED, "nothing was saved; run the command again when the directory is no longer being replaced".to_owned())
-            }
-            Error::Quiesce { .. } => (
-                Exit::FAILED,
-                "nothing was read or saved; check --quiesce (it runs in the mount) and --quiesce-timeout".to_owned(),
-            ),
-            Error::OwnPlace { .. } => (
-                Exit::USAGE,
-                "choose another directory, or check --store and --state-dir".to_owned(),
-            ),
-            Error::NoMount { .. } => {
-                (Exit::NOT_FOUND, "`ctxsync status` shows the mounts of a session".to_owned())
-            }
-            Error::Ended { .. } => {
-                (Exit::FAILED, "its files are saved in the context; start another session".to_owned())
-            }
-            Error::Shared(_) => (Exit::FAILED, String::new()),
-            Error::Remote { kind, hint, .. } => (Exit::of_kind(*kind), hint.clone()),
-            Error::Local { .. } if error.is_later_state() => (
-                Exit::FAILED,
-                "upgrade ctxsync; with another --state-dir the mount is new, and nothing is deleted".to_owned(),
-            ),
-            Error::Local { source, .. } => (
-                Exit::FAILED,
-                match source.kind() {
-                    std::io::ErrorKind::NotFound => "check the path: `push` needs an existing directory",
-                    std::io::ErrorKind::NotADirectory => "a mount must be a directory",
-                    std::io::ErrorKind::PermissionDenied => "give your user access to it",
-                    std::io::ErrorKind::StorageFull => "free space on the disk and run the command again",
-                    std::io::ErrorKind::QuotaExceeded => "free space in your quota and run the command again",
-                    std::io::ErrorKind::ReadOnlyFilesystem => {
-                        "remount it read-write, or choose a directory on another file system"
-                    }
-                    _ => "run the command again; no partial change remains",
-                }
-                .to_owned(),
-            ),
-        };
-        let failure = Self::new(exit, error.to_string()).caused_below(error);
-        if hint.is_empty() { failure } else { failure.hint(hint) }
+        let failure = Self::new(exit_of(error), error.to_string()).caused_below(error);
+        match hint_of(error) {
+            hint if hint.is_empty() => failure,
+            hint => failure.hint(hint),
+        }
+    }
+}
+
+/// Returns the exit code of an error.
+fn exit_of(error: &Error) -> Exit {
+    match error {
+        Error::NoStore { .. }
+        | Error::NoContext { .. }
+        | Error::NoSnapshot { .. }
+        | Error::NoPath { .. }
+        | Error::Recycled { .. }
+        | Error::Moved { .. }
+        | Error::NoMount { .. } => Exit::NOT_FOUND,
+        Error::Policy(_) | Error::Overlap { .. } | Error::OwnPlace { .. } => Exit::USAGE,
+        Error::Beaten { .. } => Exit::BEATEN,
+        Error::OutOfTime { .. } => Exit::INCOMPLETE,
+        Error::Remote { kind, .. } => Exit::of_kind(*kind),
+        Error::Shared(error) => exit_of(error),
+        Error::ContextExists { .. }
+        | Error::IsDirectory { .. }
+        | Error::NotADirectory { .. }
+        | Error::Locked { .. }
+        | Error::CommitUnknown { .. }
+        | Error::ClockSkew { .. }
+        | Error::UploadTooLarge { .. }
+        | Error::StoreGone { .. }
+        | Error::BadListing { .. }
+        | Error::OtherStore { .. }
+        | Error::Format { .. }
+        | Error::Corrupt { .. }
+        | Error::TooLate { .. }
+        | Error::Store { .. }
+        | Error::Exchanged { .. }
+        | Error::Quiesce { .. }
+        | Error::Ended { .. }
+        | Error::Local { .. } => Exit::FAILED,
+    }
+}
+
+/// Returns what to do about an error; empty if the message says it.
+fn hint_of(error: &Error) -> Cow<'_, str> {
+    match error {
+        Error::NoStore { .. } => NO_STORE.into(),
+        Error::NoContext { .. } => {
+            "list contexts with `ctxsync context list`; `push` and `run` create one, `pull` does not".into()
+        }
+        Error::NoSnapshot { name, .. } => format!("list snapshots with `ctxsync log {name}`").into(),
+        Error::NoPath { name, number, .. } => format!("list files with `ctxsync ls {name}@{number}`").into(),
+        Error::Recycled { name, .. } => format!(
+            "the recycle policy removed it because of its age; machines that have the file keep it, and older \
+             snapshots may hold it (`ctxsync log {name}`)"
+        )
+        .into(),
+        Error::ContextExists { name } => {
+            format!("choose another name, or run `ctxsync context delete {name}` first").into()
+        }
+        Error::Moved { to, .. } => format!("use `{to}` instead").into(),
+        Error::IsDirectory { .. } => "give a file; `ctxsync rm -r` removes a directory and its contents".into(),
+        Error::NotADirectory { name, number, .. } => {
+            format!("`ctxsync ls {name}@{number}` shows what is there").into()
+        }
+        Error::Beaten { .. } => {
+            "nothing was written; try again when fewer machines write to this context at once".into()
+        }
+        Error::Locked { .. } => "wait for it, or stop it; only one process can work on a mount".into(),
+        Error::CommitUnknown { name, .. } => {
+            format!("run the command again: it finds out and never commits twice; `ctxsync log {name}` shows it too")
+                .into()
+        }
+        Error::ClockSkew { .. } => {
+            "nothing was deleted, because new objects could look old; correct the clock of this machine or of the \
+             store"
+            .into()
+        }
+        Error::OutOfTime { .. } => {
+            "nothing was committed; the next push from this mount reuses what was sent: run it again, or give it \
+             more time"
+            .into()
+        }
+        Error::StoreGone { .. } => {
+            "check --store, and that its disk is mounted; with another --state-dir the mount is new to the store"
+            .into()
+        }
+        Error::BadListing { .. } => {
+            "nothing was deleted; run the command again later, and if the error persists, check for a proxy or a \
+             cache in front of the store"
+            .into()
+        }
+        Error::OtherStore { .. } => "check --store; with another --state-dir the mount is new to the store".into(),
+        Error::Format { .. } => {
+            "an object of a newer format needs a newer ctxsync; a damaged object affects only the snapshots that \
+             refer to it"
+            .into()
+        }
+        Error::Corrupt { .. } => {
+            "older snapshots may be intact: list them with `ctxsync log`, restore one with `ctxsync restore NAME@N \
+             DIR`"
+            .into()
+        }
+        Error::TooLate { .. } => {
+            "the store's grace period is shorter than this push took; `ctxsync store init --grace` sets it for a new \
+             store"
+            .into()
+        }
+        Error::Overlap { .. } => "give each mount a directory of its own, outside the others".into(),
+        Error::Exchanged { .. } => {
+            "nothing was saved; run the command again when the directory is no longer being replaced".into()
+        }
+        Error::Quiesce { .. } => {
+            "nothing was read or saved; check --quiesce (it runs in the mount) and --quiesce-timeout".into()
+        }
+        Error::OwnPlace { .. } => "choose another directory, or check --store and --state-dir".into(),
+        Error::NoMount { .. } => "`ctxsync status` shows the mounts of a session".into(),
+        Error::Ended { .. } => "its files are saved in the context; start another session".into(),
+        Error::UploadTooLarge { largest, .. } => hint_of_too_large(largest).into(),
+        Error::Store { source, .. } => hint_of_store(error, source).into(),
+        Error::Local { source, .. } => hint_of_local(error, source.kind()).into(),
+        Error::Remote { hint, .. } => hint.into(),
+        Error::Shared(error) => hint_of(error),
+        Error::Policy(_) => "".into(),
+    }
+}
+
+fn hint_of_too_large(largest: &[(TreePath, u64)]) -> String {
+    let parts: Vec<_> =
+        largest.iter().map(|(path, size)| format!("`{path}` with {}", bytes(*size))).collect();
+    let parts = match parts.join(", ") {
+        parts if parts.is_empty() => parts,
+        parts => format!("; the largest new or changed paths: {parts}"),
+    };
+    format!("exclude large files with `bwList` in the policy, or raise --max-upload{parts}")
+}
+
+fn hint_of_store(error: &Error, source: &object_store::Error) -> &'static str {
+    if NoCredentials::find(source).is_some() {
+        NO_KEYS
+    } else if BucketMissing::find(source).is_some() {
+        "check --store; create the bucket with its provider's tools"
+    } else if error.is_retryable() {
+        "run the command again; data that the store already has is not sent again"
+    } else {
+        "check the store's address and credentials with `ctxsync store check`"
+    }
+}
+
+fn hint_of_local(error: &Error, kind: io::ErrorKind) -> &'static str {
+    if error.is_later_state() {
+        return "upgrade ctxsync; with another --state-dir the mount is new, and nothing is deleted";
+    }
+    match kind {
+        io::ErrorKind::NotFound => "check the path: `push` needs an existing directory",
+        io::ErrorKind::NotADirectory => "a mount must be a directory",
+        io::ErrorKind::PermissionDenied => "give your user access to it",
+        io::ErrorKind::StorageFull => "free space on the disk and run the command again",
+        io::ErrorKind::QuotaExceeded => "free space in your quota and run the command again",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "remount it read-write, or choose a directory on another file system"
+        }
+        _ => "run the command again; no partial change remains",
     }
 }
 
@@ -315,10 +336,7 @@ impl Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let (exit, hint) = match &error {
-            OpenError::Missing { .. } => (
-                Exit::NOT_FOUND,
-                "check --store; `ctxsync push`, `run` and `store init` create a store, `pull` does not",
-            ),
+            OpenError::Missing { .. } => (Exit::NOT_FOUND, NO_STORE),
             OpenError::UnknownOption { .. } | OpenError::BadOption { .. } => (
                 Exit::USAGE,
                 "--store-option KEY=VALUE takes the backend's own settings, such as region=eu-north-1",

@@ -211,32 +211,44 @@ impl<'a> Plan<'a> {
         !asked || self.unread.iter().any(|path| path.is_within(&place) || place.is_within(path))
     }
 
-    /// Adjusts the decision for extracted archives, whose content is enough here, and for files of databases.
+    /// Lets what only the plan knows overrule the decision, one rule after the other.
+    ///
+    /// These rules can be no rows of `decide` or `effect`: `decide` sees one path, by its three entries and the rules of
+    /// the policy, and knows neither archives nor databases; `effect` says what follows from a decision, and decides
+    /// nothing. What they need is here: the base's notes on archives, the filter, and which other paths were not read.
     fn judge(&self, mut step: PlanStep) -> PlanStep {
-        let brings = match (self.towards, step.decision.verdict) {
-            (Towards::Mount, verdict) => verdict == Verdict::Write,
-            (Towards::Store, _) => step.decision.reason == Reason::NotYetBrought,
-        };
-        if brings && !stands(&step) && was_extracted(&step) && self.filter.leaves_out(&step.path) {
-            step.decision = Decision { verdict: Verdict::Keep, reason: Reason::Extracted };
-        }
-        if self.towards == Towards::Store && step.decision.verdict == Verdict::Delete && self.withholds(&step)
-        {
-            step.decision = Decision { verdict: Verdict::Keep, reason: Reason::ExtractedKept };
-        }
-        if self.folded.contains(&step.path) {
-            let reason = step.decision.reason;
-            step.decision = match (self.towards, reason) {
-                (Towards::Store, Reason::DeletedHereKept | Reason::DeletedHereHeld) => {
-                    Decision { verdict: Verdict::Delete, reason: Reason::DeletedHere }
-                }
-                (Towards::Mount, Reason::BroughtAgain) => {
-                    Decision { verdict: Verdict::Keep, reason: Reason::DeletedHere }
-                }
-                _ => step.decision,
-            };
+        for overrule in [Self::spares_extracted, Self::keeps_archive, Self::drops_folded] {
+            step.decision = overrule(self, &step).unwrap_or(step.decision);
         }
         step
+    }
+
+    /// An archive that was extracted here, and then removed, is not pulled again.
+    fn spares_extracted(&self, step: &PlanStep) -> Option<Decision> {
+        let brings = match self.towards {
+            Towards::Mount => step.decision.verdict == Verdict::Write,
+            Towards::Store => step.decision.reason == Reason::NotYetBrought,
+        };
+        let spares = brings && !stands(step) && was_extracted(step) && self.filter.leaves_out(&step.path);
+        spares.then_some(Decision { verdict: Verdict::Keep, reason: Reason::Extracted })
+    }
+
+    /// An archive is not deleted in the context before its content is there.
+    fn keeps_archive(&self, step: &PlanStep) -> Option<Decision> {
+        let deletes = self.towards == Towards::Store && step.decision.verdict == Verdict::Delete;
+        let keeps = deletes && self.withholds(step);
+        keeps.then_some(Decision { verdict: Verdict::Keep, reason: Reason::ExtractedKept })
+    }
+
+    /// The log of a database goes once its content is in the database, whatever keeps other deletions back.
+    fn drops_folded(&self, step: &PlanStep) -> Option<Decision> {
+        let reason = Reason::DeletedHere;
+        let verdict = match (self.towards, step.decision.reason) {
+            (Towards::Store, Reason::DeletedHereKept | Reason::DeletedHereHeld) => Verdict::Delete,
+            (Towards::Mount, Reason::BroughtAgain) => Verdict::Keep,
+            _ => return None,
+        };
+        self.folded.contains(&step.path).then_some(Decision { verdict, reason })
     }
 
     /// Returns the entries that the context has beside the requested paths and before `path`, in order, with

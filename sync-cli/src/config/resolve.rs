@@ -64,34 +64,32 @@ impl Settings {
     /// Resolves and checks all settings. `matches` are those of the innermost command.
     pub(crate) fn resolve(shared: &Shared, command: &Command, matches: &ArgMatches) -> Result<Self, Failure> {
         let dirs = Dirs::from_env();
-        let explicit = shared.config.is_some();
         let config = shared.config.clone().or_else(|| dirs.config_file());
         let file = match &config {
-            Some(path) => ConfigFile::read(path, explicit, shared.profile.as_deref())?,
+            Some(path) => ConfigFile::read(path, shared.config.is_some(), shared.profile.as_deref())?,
             None => ConfigFile::default(),
         };
         let from = Sources { matches, file: &file };
-
-        let defaults = SyncOptions::default();
-        let store_defaults = StoreOptions::default();
-        let some = |flag: bool| Some(flag);
-        let store = from.pick("store", shared.store.clone().map(Some), |v| v.store.clone().map(Some), None);
-        let store = match store.value {
-            None => Setting { value: dirs.store().map(StoreUrl::local), origin: Origin::Default },
-            Some(text) => Setting { value: Some(parse_store(&text)?), origin: store.origin },
-        };
-        let state_dir = from.pick(
-            "state_dir",
-            shared.state_dir.clone().map(Some),
-            |v| v.state_dir.clone().map(Some),
-            None,
-        );
-        let state_dir = match state_dir.value {
-            None => Setting { value: dirs.state(), origin: Origin::Default },
-            Some(value) => Setting { value: Some(absolute(value)?), origin: state_dir.origin },
-        };
+        let quiesce = command.quiesce();
+        let (defaults, store_defaults) = (SyncOptions::default(), StoreOptions::default());
+        // An option of this name: its value on the command line, by its variable, or in the file, and its default.
+        macro_rules! option {
+            ($name:ident, |$v:ident| $value:expr, $default:expr) => {{
+                let $v = shared;
+                from.pick(stringify!($name), $value, |$v| $value, $default)
+            }};
+        }
+        // A flag that the file may hold, and one that it may not.
+        macro_rules! flag {
+            ($name:ident, in file) => {
+                from.pick(stringify!($name), Some(shared.$name), |v| v.$name, false)
+            };
+            ($name:ident) => {
+                from.pick(stringify!($name), Some(shared.$name), |_| None, false)
+            };
+        }
         Ok(Self {
-            store,
+            store: store(shared, &from, &dirs)?,
             store_options: store_options(shared, &from)?,
             config: Setting {
                 origin: from.given("config").unwrap_or(Origin::Default),
@@ -99,108 +97,64 @@ impl Settings {
             },
             profile_origin: from.given("profile"),
             profile: file.profile.as_ref().map(|(name, _)| name.clone()),
-            state_dir,
-            policy: from.pick(
-                "policy",
-                shared.policy.clone().map(Some),
-                |v| v.policy.clone().map(Some),
-                None,
-            ),
-            dry_run: from.pick("dry_run", some(shared.dry_run), |_| None, false),
-            checksum: from.pick("checksum", some(shared.checksum), |v| v.checksum, false),
-            conflict: from.pick("conflict", shared.conflict.map(Some), |v| v.conflict.map(Some), None),
-            max_delete: from.pick(
-                "max_delete",
-                shared.max_delete.map(|d| Some(d.0)),
-                |v| v.max_delete.map(|d| Some(d.0)),
-                None,
-            ),
-            allow_empty_mount: from.pick(
-                "allow_empty_mount",
-                some(shared.allow_empty_mount),
-                |_| None,
-                false,
-            ),
-            one_file_system: from.pick(
-                "one_file_system",
-                some(shared.one_file_system),
-                |v| v.one_file_system,
-                false,
-            ),
-            strict: from.pick("strict", some(shared.strict), |v| v.strict, false),
-            max_upload: from.pick("max_upload", size(shared.max_upload), |v| size(v.max_upload), None),
-            extract_limits: from.pick(
-                "extract_limits",
-                shared.extract_limits.clone(),
+            state_dir: state_dir(shared, &from, &dirs)?,
+            policy: option!(policy, |v| v.policy.clone().map(Some), None),
+            dry_run: flag!(dry_run),
+            checksum: flag!(checksum, in file),
+            conflict: option!(conflict, |v| v.conflict.map(Some), None),
+            max_delete: option!(max_delete, |v| v.max_delete.map(|d| Some(d.0)), None),
+            allow_empty_mount: flag!(allow_empty_mount),
+            one_file_system: flag!(one_file_system, in file),
+            strict: flag!(strict, in file),
+            max_upload: option!(max_upload, |v| size(v.max_upload), None),
+            extract_limits: option!(
+                extract_limits,
                 |v| v.extract_limits.clone(),
-                Limits(defaults.extract.clone()),
+                Limits(defaults.extract.clone())
             ),
-            chown: from.pick("chown", shared.chown.clone().map(Some), |v| v.chown.clone().map(Some), None),
-            concurrency: from.pick(
-                "concurrency",
-                shared.concurrency,
-                |v| v.concurrency,
-                defaults.concurrency,
-            ),
+            chown: option!(chown, |v| v.chown.clone().map(Some), None),
+            concurrency: option!(concurrency, |v| v.concurrency, defaults.concurrency),
             // As in other tools, a limit of 0 means no limit.
-            bwlimit: from.pick(
-                "bwlimit",
-                shared.bwlimit.map(|s| NonZeroU64::new(s.0)),
-                |v| v.bwlimit.map(|s| NonZeroU64::new(s.0)),
-                None,
-            ),
-            memory: from.pick(
-                "memory",
-                shared.memory.map(|s| s.0),
-                |v| v.memory.map(|s| s.0),
-                defaults.memory,
-            ),
-            retry_time: from.pick(
-                "retry_time",
-                shared.retry_time.map(|s| s.0),
-                |v| v.retry_time.map(|s| s.0),
-                store_defaults.retry_time,
-            ),
-            retries: from.pick(
-                "retries",
-                shared.retries.map(Some),
-                |v| v.retries.map(Some),
-                store_defaults.retries,
-            ),
-            timeout: from.pick(
-                "timeout",
-                shared.timeout.map(|s| s.0),
-                |v| v.timeout.map(|s| s.0),
-                store_defaults.timeout,
-            ),
+            bwlimit: option!(bwlimit, |v| v.bwlimit.map(|s| NonZeroU64::new(s.0)), None),
+            memory: option!(memory, |v| v.memory.map(|s| s.0), defaults.memory),
+            retry_time: option!(retry_time, |v| v.retry_time.map(|s| s.0), store_defaults.retry_time),
+            retries: option!(retries, |v| v.retries.map(Some), store_defaults.retries),
+            timeout: option!(timeout, |v| v.timeout.map(|s| s.0), store_defaults.timeout),
             kill_after: kill_after(command, &from)?,
             release_timeout: release_timeout(command, &from)?,
             metrics_file: metrics_file(command, &from),
             safety_scan: safety_scan(command, &from)?,
-            quiesce: shell_command(
-                "quiesce",
-                command.quiesce().map(|args| &args.quiesce),
-                |v| &v.quiesce,
-                &from,
-            ),
-            resume: shell_command("resume", command.quiesce().map(|args| &args.resume), |v| &v.resume, &from),
+            quiesce: shell_command("quiesce", quiesce.map(|args| &args.quiesce), |v| &v.quiesce, &from),
+            resume: shell_command("resume", quiesce.map(|args| &args.resume), |v| &v.resume, &from),
             quiesce_timeout: quiesce_timeout(command, &from)?,
-            json: from.pick("json", some(shared.json), |_| None, false),
-            quiet: from.pick("quiet", some(shared.quiet), |v| v.quiet, false),
+            json: flag!(json),
+            quiet: flag!(quiet, in file),
             verbose: from.pick("verbose", Some(shared.verbose), |v| v.verbose, 0),
-            no_progress: from.pick("no_progress", some(shared.no_progress), |v| v.no_progress, false),
-            color: from.pick("color", shared.color, |v| v.color, Color::Auto),
-            log_file: from.pick(
-                "log_file",
-                shared.log_file.clone().map(Some),
-                |v| v.log_file.clone().map(Some),
-                None,
-            ),
+            no_progress: flag!(no_progress, in file),
+            color: option!(color, |v| v.color, Color::Auto),
+            log_file: option!(log_file, |v| v.log_file.clone().map(Some), None),
             only_origin: from.given("only").unwrap_or(Origin::Default),
             mounts_origin: from.given("mounts").unwrap_or(Origin::Default),
             dirs,
         })
     }
+}
+
+fn store(shared: &Shared, from: &Sources<'_>, dirs: &Dirs) -> Result<Setting<Option<StoreUrl>>, Failure> {
+    let given = from.pick("store", shared.store.clone().map(Some), |v| v.store.clone().map(Some), None);
+    Ok(match given.value {
+        None => Setting { value: dirs.store().map(StoreUrl::local), origin: Origin::Default },
+        Some(text) => Setting { value: Some(parse_store(&text)?), origin: given.origin },
+    })
+}
+
+fn state_dir(shared: &Shared, from: &Sources<'_>, dirs: &Dirs) -> Result<Setting<Option<PathBuf>>, Failure> {
+    let (typed, stored) = (shared.state_dir.clone(), |v: &Values| v.state_dir.clone().map(Some));
+    let given = from.pick("state_dir", typed.map(Some), stored, None);
+    Ok(match given.value {
+        None => Setting { value: dirs.state(), origin: Origin::Default },
+        Some(value) => Setting { value: Some(absolute(value)?), origin: given.origin },
+    })
 }
 
 #[expect(clippy::option_option, reason = "given, and what was given")]
