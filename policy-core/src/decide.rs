@@ -146,7 +146,7 @@ impl fmt::Display for Reason {
             Self::Unreadable => "cannot be read here; left as it is on both sides",
             Self::Unmounted => "on a file system that is not mounted here now; left as it is on both sides",
             Self::NeedsDeletion => "blocked by a path whose deletion is held back",
-            Self::NotSentYet => "changed here, not saved yet",
+            Self::NotSentYet => "changed here, not pushed yet",
             Self::Extracted => "already extracted; the archive itself is not needed here",
             Self::ExtractedKept => "extracted here; kept until its extracted files are pushed",
             Self::Recycled => "recycled in the context; kept here, and not pushed until it changes",

@@ -234,9 +234,7 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
                 .into()
         }
         Error::ClockSkew { .. } => {
-            "nothing was deleted, because new objects could look old; correct the clock of this machine or of the \
-             store"
-            .into()
+            "nothing was deleted, because new objects could look old; correct the clock that is wrong".into()
         }
         Error::OutOfTime { .. } => {
             "nothing was committed; the next push from this mount reuses what was sent: run it again, or give it \
@@ -270,14 +268,14 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         }
         Error::Overlap { .. } => "give each mount a directory of its own, outside the others".into(),
         Error::Exchanged { .. } => {
-            "nothing was saved; run the command again when the directory is no longer being replaced".into()
+            "nothing was pushed; run the command again when the directory is no longer being replaced".into()
         }
         Error::Quiesce { .. } => {
-            "nothing was read or saved; check --quiesce (it runs in the mount) and --quiesce-timeout".into()
+            "nothing was read or pushed; check --quiesce (it runs in the mount) and --quiesce-timeout".into()
         }
         Error::OwnPlace { .. } => "choose another directory, or check --store and --state-dir".into(),
         Error::NoMount { .. } => "`ctxsync status` shows the mounts of a session".into(),
-        Error::Ended { .. } => "its files are saved in the context; start another session".into(),
+        Error::Ended { .. } => "its files are in the context; start another session".into(),
         Error::UploadTooLarge { largest, .. } => hint_of_too_large(largest).into(),
         Error::Store { source, .. } => hint_of_store(error, source).into(),
         Error::Local { source, .. } => hint_of_local(error, source.kind()).into(),

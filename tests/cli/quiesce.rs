@@ -76,7 +76,7 @@ fn the_end_of_a_session_saves_also_what_cannot_be_quiesced_and_says_so() {
         let args = [&["run", "-c", "c", "work"], options, &resume, &["--", "touch", "new"]].concat();
         let ended = machine.call(&args);
         assert_eq!(ended.code, 3, "{}", ended.seen());
-        assert!(ended.err.contains("quiescing failed; the mount is saved as it is"), "{}", ended.seen());
+        assert!(ended.err.contains("quiescing failed; the mount is pushed as it is"), "{}", ended.seen());
         assert!(ended.err.contains("\"quiesce_failed\":true"), "{}", ended.seen());
         assert!(is_saved(&machine, "new"));
         assert_eq!(trace(&machine), "r");

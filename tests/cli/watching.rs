@@ -104,7 +104,7 @@ fn l31_another_directory_in_the_place_of_the_root_is_watched_and_saved() {
     running.send(Signal::SIGHUP);
     let ended = running.end();
     assert_eq!(ended.code, 8, "{}", ended.err);
-    assert!(ended.err.contains("was exchanged for another one"), "{}", ended.err);
+    assert!(ended.err.contains("was replaced by another one"), "{}", ended.err);
     assert_eq!(machine.done(&["log", "c"]).out, before);
 }
 

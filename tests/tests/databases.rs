@@ -307,7 +307,7 @@ async fn l27_a_database_that_stays_locked_keeps_its_last_version() {
         let ended = a.push().await;
         assert!(ended.report().is_incomplete() && ended.report().added == 1, "{mode} {ended:?}");
         assert_eq!(ended.noted.problems.len(), 1, "{:?}", ended.noted.problems);
-        assert!(ended.noted.problems[0].contains("app.db: the database can't be saved: another program"));
+        assert!(ended.noted.problems[0].contains("app.db: the database can't be pushed: another program"));
         let b = world.machine("b");
         b.pull().await.clean();
         assert_eq!((check(&b.mount.at("app.db")), b.mount.read("other").as_str()), (1, "1"));

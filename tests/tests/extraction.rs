@@ -153,7 +153,7 @@ async fn what_is_out_of_scope_keeps_the_archive() {
     );
     let pulled = a.pull().await;
     extracted(&pulled, 1);
-    assert!(pulled.warned("2 take no part here"), "{:?}", pulled.noted);
+    assert!(pulled.warned("2 of its members take no part here"), "{:?}", pulled.noted);
     assert_eq!(a.mount.files(), ["in/data.zip", "in/data/one"]);
     extracted(&a.pull().await, 0);
 }

@@ -123,7 +123,7 @@ impl Arrivals {
         found.held_back += report.held_back;
         found.unmounted += report.unmounted;
         if report.stopped_by_conflict {
-            return Err(Failure::new(Exit::CONFLICTS, "a conflict stopped the files from being brought")
+            return Err(Failure::new(Exit::CONFLICTS, "a conflict stopped the pull")
                 .at_mount(shown)
                 .hint("resolve it by hand, or choose another --conflict; keep-both loses nothing"));
         }

@@ -245,7 +245,7 @@ impl CollectMonitor for GcWatch {
         let failure = Failure::new(Exit::FAILED, format!("{} can't be read", unreadable.key));
         self.ui.failure(&match &unreadable.error {
             Some(error) => failure.caused_by(error).hint(
-                "which data it needs is not known, so nothing is deleted; bring the object back from a copy, or delete its context",
+                "which data it needs is not known, so nothing is deleted; restore the object from a backup, or delete its context",
             ),
             None => failure.hint("another collection deleted it meanwhile; run this one again later"),
         });
@@ -256,8 +256,8 @@ impl CollectMonitor for GcWatch {
         let snapshot = if lost.is_head { context.to_owned() } else { format!("{context}@{number}") };
         let message = format!("{} is not in the store any more, and {snapshot} needs it", lost.key);
         self.ui.failure(&Failure::new(Exit::FAILED, message).hint(
-            "no pack is deleted, for what is lost may be in another; put the object back from a copy of the store; what \
-             can't be brought for want of it, `ctxsync pull` names, and a machine that has it can save it again, changed",
+            "no pack is deleted, because another may hold what is lost; restore the object from a backup; otherwise \
+             `ctxsync pull` names the files that need it, and a machine that has them can push them again, changed",
         ));
     }
 

@@ -242,7 +242,7 @@ impl Held<'_> {
 }
 
 fn overdue() -> Failure {
-    Failure::new(Exit::INCOMPLETE, "the release was not done in time; not everything is saved")
+    Failure::new(Exit::INCOMPLETE, "the release was not done in time; not everything was pushed")
         .hint("what is in the store already is not sent again by the next session on this machine")
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn watch(
     reap_orphans();
     let mut sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy::chosen(settings)?);
     if !sync.policy.upload_policy.auto_upload {
-        ui.warning("autoUpload is off in the policy: only `ctxsync push` saves");
+        ui.warning("autoUpload is off in the policy: only `ctxsync push` changes the context");
     }
     with_checkpoints(&mut sync);
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
@@ -84,7 +84,7 @@ async fn tell_of_checkpoints(session: &Session, ui: &Ui) -> Infallible {
         if let Some(number) = pushed
             && seen.replace(number) != Some(number)
         {
-            ui.note(&format!("saved: snapshot {number} is up to date"));
+            ui.note(&format!("pushed: snapshot {number} is up to date"));
         }
         sleep(LOOK_EVERY).await;
     }

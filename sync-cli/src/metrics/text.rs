@@ -61,7 +61,7 @@ pub(super) fn render(tasks: &[TaskStatus], successes: &BTreeMap<Task, i64>) -> S
         }
     }
     let figures: [(&str, &str, Figure); 8] = [
-        ("ctxsync_task_files_done", "Files seen or brought so far.", |task| Some(task.files_done)),
+        ("ctxsync_task_files_done", "Files scanned or pulled so far.", |task| Some(task.files_done)),
         ("ctxsync_task_files", "Files in all, as far as known.", |task| Some(task.total_files)),
         ("ctxsync_task_bytes_done", "Bytes read or written so far.", |task| Some(task.bytes_done)),
         ("ctxsync_task_bytes", "Bytes in all, as far as known.", |task| Some(task.total_bytes)),

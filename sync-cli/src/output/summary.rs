@@ -176,7 +176,7 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
         (report.withheld, "recycled before and kept here"),
         (report.conflicts, "in conflict"),
         (report.failed, "failed"),
-        (report.unsettled, "to be settled by the next push"),
+        (report.unsettled, "to be resolved by the next push"),
         (report.held_back, "not deleted (held back)"),
         (report.unmounted, "not there (file system not mounted)"),
         (report.pending, "pending"),

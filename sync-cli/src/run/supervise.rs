@@ -109,7 +109,7 @@ pub(crate) async fn supervise(
                     ending = Ending::Killed(Instant::now() + budget.burial());
                 }
                 Ending::Killed(_) => {
-                    ui.warning("some processes of the command could not be stopped; later writes by them are not saved");
+                    ui.warning("some processes of the command could not be stopped; later writes by them are not pushed");
                     break finish(&child, ended.unwrap_or(Ended::Signal(Signal::KILL.as_raw())), told, since);
                 }
             },

@@ -216,7 +216,7 @@ impl AwayOnes {
         if more > 0 {
             parts.push(format!("{more} more places are like that"));
         }
-        let what = "what was in it is neither deleted nor brought";
+        let what = "its files are neither deleted nor pulled";
         (!parts.is_empty()).then(|| format!("{}; {what}", parts.join("; ")))
     }
 }
@@ -230,7 +230,7 @@ impl Away {
                 format!("the file system at `{place}` is not mounted any more ({rows} {paths})")
             }
             Why::Empty => {
-                format!("nothing of what was brought is in the file system at `{place}` ({rows} {paths})")
+                format!("every synced file is missing from the file system at `{place}` ({rows} {paths})")
             }
             Why::Covered => {
                 format!("a file system is mounted now over what was at `{place}` ({rows} {paths})")

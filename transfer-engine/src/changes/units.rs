@@ -163,7 +163,7 @@ fn fail(unit: Unit, trouble: &Trouble, read: &mut Read) {
     if !matches!(trouble, Trouble::Gone) {
         read.problems.push(PathProblem {
             path: unit.database.clone(),
-            message: format!("the database can't be saved: {trouble}"),
+            message: format!("the database can't be pushed: {trouble}"),
             hint: "the context keeps its last version; the next sync tries again".to_owned(),
         });
         read.stats.failed += 1;

@@ -149,15 +149,15 @@ impl Ledger {
             Applied::Taken => {
                 report.unsettled += 1;
                 self.agrees = false;
-                let reason = "something else came to be there while it was on its way, and stays";
-                applying.monitor.warning(&format!("`{}`: {reason}; the next upload keeps both", told.path));
+                let reason = "something else appeared here during the pull, and stays";
+                applying.monitor.warning(&format!("`{}`: {reason}; the next push keeps both", told.path));
                 event(applying.monitor, told, Action::Skip, reason);
                 return Ok(());
             }
             Applied::Withheld => {
                 report.pending += 1;
                 self.agrees = false;
-                let reason = "its directory was removed here before it arrived; neither brought nor deleted";
+                let reason = "its directory was removed here before it arrived; neither pulled nor deleted";
                 event(applying.monitor, told, Action::Skip, reason);
                 return Ok(());
             }
@@ -205,7 +205,7 @@ impl Ledger {
                 return self.close_extracted(applying, &row.path, *out);
             }
             Fate::Later => {
-                ("something else came to be where what is in it was to come out".to_owned(), RETRY.to_owned())
+                ("something else appeared where it was to be extracted".to_owned(), RETRY.to_owned())
             }
             Fate::Failed(trouble) => {
                 let hint = trouble.hint_or(RETRY);
@@ -244,7 +244,7 @@ impl Ledger {
         if extracted.left_out_total > 0 {
             let first = extracted.left_out.first().map(|p| format!(", such as `{p}`")).unwrap_or_default();
             monitor.warning(&format!(
-                "`{archive}` stays: of what is in it {} take no part here{first}",
+                "`{archive}` stays: {} of its members take no part here{first}",
                 extracted.left_out_total
             ));
         }
@@ -256,9 +256,7 @@ impl Ledger {
         report.failed += left_out.total;
         for path in left_out.named {
             monitor.problem(&PathProblem {
-                message: format!(
-                    "it is in `{archive}` as well, and is something else there; it is left as it is"
-                ),
+                message: format!("`{archive}` has something else at this path; it is left as it is"),
                 hint: format!("look into `{archive}`, which stays"),
                 path,
             });

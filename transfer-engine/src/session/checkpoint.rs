@@ -44,7 +44,7 @@ impl Worker {
                         self.warn(
                             TaskType::Upload,
                             &format!(
-                                "changes can't be watched: {blind}; everything is saved every {} s instead",
+                                "changes can't be watched: {blind}; a push runs every {} s instead",
                                 FALLBACK.as_secs()
                             ),
                         );
@@ -98,7 +98,7 @@ impl Worker {
             while self.wait_for_quiet(&watch, quiet, &mut scans).await? == Root::Exchanged {
                 self.warn(
                     TaskType::Upload,
-                    "the mount's directory was exchanged for another one, which is watched and saved from now on",
+                    "the mount's directory was replaced by another one, which is watched and pushed from now on",
                 );
                 watch = self.watch().await?;
             }

@@ -137,7 +137,7 @@ impl MountResult {
                 format!("stopped by {} conflicts", report.conflicts)
             }
             (None, Some(report)) if report.partial => {
-                "the deadline came before everything was saved".to_owned()
+                "the deadline came before everything was sent".to_owned()
             }
             (None, Some(report)) if report.nothing_in_scope => "the white lists match nothing".to_owned(),
             (None, Some(report)) if report.quiesce_failed => {

@@ -160,7 +160,7 @@ impl Worker {
             drop(name);
             self.warn(
                 TaskType::Upload,
-                &format!("context `{from}` was renamed to `{to}`, and is saved under that name from now on"),
+                &format!("context `{from}` was renamed to `{to}`, and is pushed under that name from now on"),
             );
         }
         Ok(())

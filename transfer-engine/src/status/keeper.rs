@@ -136,7 +136,7 @@ fn shortcoming(report: &SyncReport) -> Option<String> {
     if report.stopped_by_conflict {
         Some(format!("stopped by {} conflicts", report.conflicts))
     } else if report.partial {
-        Some("the deadline came before everything was saved; the snapshot is partial".to_owned())
+        Some("the deadline came before everything was sent; the snapshot is partial".to_owned())
     } else if report.nothing_in_scope {
         Some("the white lists match nothing, although there are files".to_owned())
     } else if report.quiesce_failed {
@@ -144,7 +144,7 @@ fn shortcoming(report: &SyncReport) -> Option<String> {
     } else if report.failed > 0 {
         Some(format!("{} paths failed", report.failed))
     } else if report.unsettled > 0 {
-        Some(format!("{} paths wait for an upload that keeps both versions", report.unsettled))
+        Some(format!("{} paths wait for a push that keeps both versions", report.unsettled))
     } else {
         None
     }

@@ -54,7 +54,7 @@ impl Course {
         match Still::begin(hook, mount, options.deadline).await {
             Ok(still) => Ok(Some(still)),
             Err(e) if options.save_unquiesced => {
-                monitor.warning(&format!("quiescing failed; the mount is saved as it is: {e}"));
+                monitor.warning(&format!("quiescing failed; the mount is pushed as it is: {e}"));
                 self.quiesce_failed.store(true, Ordering::Relaxed);
                 Ok(None)
             }
@@ -129,7 +129,7 @@ impl Mount {
         let Some(committed) = course.committed() else {
             return Err(Error::OutOfTime { name: self.context.clone() });
         };
-        monitor.warning("the deadline passed before everything was saved; the next push continues from here");
+        monitor.warning("the deadline passed before everything was sent; the next push continues from here");
         Ok(SyncReport { partial: true, ..committed })
     }
 
