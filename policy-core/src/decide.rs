@@ -115,6 +115,7 @@ pub enum Reason {
     ExtractedKept,
     Recycled,
     ReplacesRecycled,
+    SentAgain,
 }
 
 impl fmt::Display for Reason {
@@ -151,6 +152,7 @@ impl fmt::Display for Reason {
             Self::ExtractedKept => "extracted here; kept until its extracted files are pushed",
             Self::Recycled => "recycled in the context; kept here, and not pushed until it changes",
             Self::ReplacesRecycled => "replaces a recycled file in the context",
+            Self::SentAgain => "lost in the store; sent again from here",
         })
     }
 }

@@ -41,6 +41,10 @@ pub trait TreeRow {
     fn is_recycled(&self) -> bool {
         false
     }
+    /// Whether it is a placeholder because the store has lost the content.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// A row of the local side. It has rows only where the mount differs from the base.
@@ -81,6 +85,8 @@ pub struct Step<B, L, R> {
     pub remote: Option<R>,
     /// Whether the context has recycled the path.
     pub recycled: bool,
+    /// Whether the mount has the very content that the store has lost.
+    pub heals: bool,
     /// Whether the remote has a directory here that is implied by what is below it.
     pub remote_implied: bool,
     /// What is done, and why.

@@ -292,7 +292,7 @@ fn reasons_are_true() {
             // Three entries do not show that a file was extracted or may have been moved.
             Reason::Extracted | Reason::ExtractedKept | Reason::DeletedHereInDoubt => false,
             // These are for recycled paths, and no path here is recycled.
-            Reason::Recycled | Reason::ReplacesRecycled => false,
+            Reason::Recycled | Reason::ReplacesRecycled | Reason::SentAgain => false,
         };
         assert!(holds, "base {base:?}, local {here:?}, remote {remote:?}: {reason}");
         assert!(known || !matches!(reason, Reason::DeletedHere | Reason::DeletedOnBoth));

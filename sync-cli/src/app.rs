@@ -235,6 +235,8 @@ fn end(ui: &Ui, command: &str, outcome: Result<Finished, Failure>, document: boo
             }
             let mut summary = Summary::new(command, context, &report, outcome.dry_run, took, exit);
             summary.collected = outcome.collected;
+            summary.checked = outcome.checked;
+            summary.repaired = outcome.repaired;
             ui.object(&Line::Summary(&summary));
         }
     } else if let (Some(deed), Some(report)) = (outcome.deed, &outcome.report) {
@@ -308,6 +310,9 @@ fn name(command: &Command) -> &'static str {
         Command::Log(_) => "log",
         Command::Restore(_) => "restore",
         Command::Gc(_) => "gc",
+        Command::Check(_) => "check",
+        Command::Repair(_) => "repair",
+        Command::Purge(_) => "purge",
         Command::Store(Store::Init(_)) => "store init",
         Command::Store(Store::Check) => "store check",
         Command::Policy(Policy::Default) => "policy default",

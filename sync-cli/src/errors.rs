@@ -213,8 +213,8 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         Error::NoSnapshot { name, .. } => format!("list snapshots with `ctxsync log {name}`").into(),
         Error::NoPath { name, number, .. } => format!("list files with `ctxsync ls {name}@{number}`").into(),
         Error::Recycled { name, .. } => format!(
-            "the recycle policy removed it because of its age; machines that have the file keep it, and older \
-             snapshots may hold it (`ctxsync log {name}`)"
+            "the recycle policy removed it because of its age, or a repair because its content was lost; machines \
+             that have the file keep it, and older snapshots may hold it (`ctxsync log {name}`)"
         )
         .into(),
         Error::ContextExists { name } => {
@@ -252,13 +252,13 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         }
         Error::OtherStore { .. } => "check --store; with another --state-dir the mount is new to the store".into(),
         Error::Format { .. } => {
-            "an object of a newer format needs a newer ctxsync; a damaged object affects only the snapshots that \
-             refer to it"
+            "an object of a newer format needs a newer ctxsync; `ctxsync check` tells what else is damaged, and \
+             `ctxsync repair` what can be mended"
             .into()
         }
         Error::Corrupt { .. } => {
-            "older snapshots may be intact: list them with `ctxsync log`, restore one with `ctxsync restore NAME@N \
-             DIR`"
+            "`ctxsync check` tells what else is damaged, and `ctxsync repair` what can be mended; older snapshots \
+             may be intact: `ctxsync restore NAME@N DIR`"
             .into()
         }
         Error::TooLate { .. } => {

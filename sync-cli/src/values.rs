@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
+use globset::{GlobBuilder, GlobSet};
 use serde::de::{Deserializer, Error as _, Visitor};
-use transfer_engine::MaxDelete;
+use transfer_engine::{MaxDelete, ReadData};
 
 use crate::text;
 
@@ -27,6 +28,27 @@ pub(crate) struct Deletions(pub(crate) MaxDelete);
 pub(crate) struct ByteRange {
     first: Option<u64>,
     last: Option<u64>,
+}
+
+/// What `--read-data` reads: `10%` of the packs, or the files that match a pattern.
+#[derive(Debug, Clone)]
+pub(crate) struct Sample(pub(crate) ReadData);
+
+impl FromStr for Sample {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(percent) = text.strip_suffix('%') {
+            return match percent.parse::<u8>() {
+                Ok(100) => Ok(Self(ReadData::All)),
+                Ok(percent @ 1..100) => Ok(Self(ReadData::Percent(percent))),
+                _ => Err("a share is a whole number from 1% to 100%".to_owned()),
+            };
+        }
+        let pattern = GlobBuilder::new(text).literal_separator(true).build();
+        let set = pattern.and_then(|pattern| GlobSet::builder().add(pattern).build());
+        set.map(|set| Self(ReadData::Paths(set))).map_err(|e| format!("not a pattern: {}", e.kind()))
+    }
 }
 
 /// Splits a number from the unit that follows it.

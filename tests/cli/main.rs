@@ -4,6 +4,7 @@
 
 mod alarms;
 mod background;
+mod check;
 mod config;
 mod conflicts;
 mod contexts;

@@ -208,6 +208,7 @@ mod tests {
             local: (!same(base.as_ref(), local.as_ref())).then_some(row),
             remote: remote.clone().map(|entry| RemoteRow(TreeEntry::bare(path(), entry))),
             recycled: false,
+            heals: false,
             remote_implied: false,
             decision: decide(base.as_ref(), here, remote.as_ref(), rules, towards),
             copy: None,

@@ -62,8 +62,9 @@ pub enum Error {
         /// The snapshot.
         number: u64,
     },
-    /// The context has recycled the file at this path, because it was not pushed for too long.
-    #[error("`{path}` in `{name}@{number}` was recycled")]
+    /// The context has recycled the file at this path, because it was not pushed for too long; or a repair left it out,
+    /// because its content was lost.
+    #[error("`{path}` in `{name}@{number}` was recycled or lost")]
     Recycled {
         /// The path.
         path: String,

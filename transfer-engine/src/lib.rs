@@ -51,6 +51,7 @@ pub mod format;
 
 mod buffers;
 mod changes;
+mod check;
 mod collect;
 mod commit;
 mod contexts;
@@ -71,8 +72,11 @@ mod options;
 mod own_places;
 mod packing;
 mod plan;
+mod purge;
 mod quiesce;
+mod read_data;
 pub mod recycle;
+mod repair;
 mod report;
 mod service;
 mod session;
@@ -83,6 +87,9 @@ mod tree;
 mod upload;
 mod usage;
 
+pub use check::{
+    CheckMonitor, CheckOptions, CheckReport, CheckedContext, CheckedSnapshot, Damage, DamagedFile, MOST_FILES,
+};
 pub use collect::{
     CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, LostPack, Unreadable, Why,
 };
@@ -97,7 +104,10 @@ pub use mount::{ContextSync, Mount, mount_scope};
 pub use options::SyncOptions;
 pub use own_places::OwnPlaces;
 pub use policy_core::{KeptFor, MaxDelete, NamePattern, Retention, RetentionRules};
+pub use purge::{PurgeOptions, Purged, StillHeld};
 pub use quiesce::Quiesce;
+pub use read_data::ReadData;
+pub use repair::{Fate, RepairMonitor, RepairOptions, RepairReport, Repaired};
 pub use report::{Direction, SyncReport};
 pub use service::{Context, ContextService, FileInfo, FileKind, WriteOptions};
 pub use session::{

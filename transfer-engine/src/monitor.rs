@@ -48,6 +48,8 @@ pub enum Phase {
     Downloading,
     /// Extracting archives, after all files have been pulled.
     Extracting,
+    /// Checking what is in the store.
+    Checking,
     /// Finished.
     Done,
 }
@@ -61,6 +63,7 @@ impl fmt::Display for Phase {
             Self::Committing => "committing",
             Self::Downloading => "downloading",
             Self::Extracting => "extracting",
+            Self::Checking => "checking",
             Self::Done => "done",
         })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::extract::ExtractLimits;
 use crate::quiesce::Quiesce;
+use crate::read_data::ReadData;
 
 use policy_core::{ConflictPolicy, MaxDelete, TreePath};
 
@@ -18,6 +19,9 @@ pub struct SyncOptions {
     pub only: Vec<TreePath>,
     /// Reads every file, trusting no fingerprint.
     pub checksum: bool,
+    /// Checks the head first, as thoroughly as this says, and sends what the store has lost of it again, for every
+    /// file whose content is in the mount. Reads every file.
+    pub heal: Option<ReadData>,
     /// Replaces the policy's `conflictPolicy`.
     pub conflict: Option<ConflictPolicy>,
     /// Replaces the policy's `maxDeletePercent`.
@@ -64,6 +68,7 @@ impl Default for SyncOptions {
             dry_run: false,
             only: Vec::new(),
             checksum: false,
+            heal: None,
             conflict: None,
             max_delete: None,
             allow_empty_mount: false,

@@ -34,6 +34,10 @@ impl TreeRow for RemoteRow {
     fn is_recycled(&self) -> bool {
         self.0.recycled
     }
+
+    fn is_lost(&self) -> bool {
+        self.0.is_lost()
+    }
 }
 
 pub(crate) type PlanStep = Step<BaseRow, DeltaRow, RemoteRow>;
@@ -166,6 +170,8 @@ pub(crate) struct Plan<'a> {
     unread: Arc<[TreePath]>,
     /// Files of databases that are gone because their content is in the database now.
     folded: BTreeSet<TreePath>,
+    /// Whether what the store has lost is sent again.
+    heals: bool,
     /// Entries found beside the requested paths, with their times.
     beside: VecDeque<(TreePath, Timestamp)>,
     /// The number of steps so far.
@@ -183,7 +189,8 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
         let (folded, beside) = (BTreeSet::new(), VecDeque::new());
-        Self { reconciler, base, local, remote, filter, towards, unread, folded, beside, steps: 0 }
+        let heals = false;
+        Self { reconciler, base, local, remote, filter, towards, unread, folded, heals, beside, steps: 0 }
     }
 
     /// Adds the paths of the mount that can't be read, and so are not pushed.
@@ -195,6 +202,11 @@ impl<'a> Plan<'a> {
     /// rule may keep them, since they would corrupt the database.
     pub(crate) fn with_folded(self, folded: BTreeSet<TreePath>) -> Self {
         Self { folded, ..self }
+    }
+
+    /// Has the files sent again that the store has lost and the mount has.
+    pub(crate) fn healing(self, heals: bool) -> Self {
+        Self { heals, ..self }
     }
 
     /// Whether the archive is still the only complete copy of its content in the context. Then it stays
@@ -217,7 +229,7 @@ impl<'a> Plan<'a> {
     /// the policy, and knows neither archives nor databases; `effect` says what follows from a decision, and decides
     /// nothing. What they need is here: the base's notes on archives, the filter, and which other paths were not read.
     fn judge(&self, mut step: PlanStep) -> PlanStep {
-        for overrule in [Self::spares_extracted, Self::keeps_archive, Self::drops_folded] {
+        for overrule in [Self::spares_extracted, Self::keeps_archive, Self::heals_lost, Self::drops_folded] {
             step.decision = overrule(self, &step).unwrap_or(step.decision);
         }
         step
@@ -238,6 +250,12 @@ impl<'a> Plan<'a> {
         let deletes = self.towards == Towards::Store && step.decision.verdict == Verdict::Delete;
         let keeps = deletes && self.withholds(step);
         keeps.then_some(Decision { verdict: Verdict::Keep, reason: Reason::ExtractedKept })
+    }
+
+    /// Sends a file again whose content the store has lost, if the push is to heal.
+    fn heals_lost(&self, step: &PlanStep) -> Option<Decision> {
+        let heals = self.heals && step.heals && step.local.is_some();
+        heals.then_some(Decision { verdict: Verdict::Write, reason: Reason::SentAgain })
     }
 
     /// The log of a database goes once its content is in the database, whatever keeps other deletions back.

@@ -21,7 +21,7 @@ use crate::env::Env;
 use crate::error::Error;
 use crate::format::{
     ContextName, FormatError, Kind, MAX_SNAPSHOT_LEN, PackBuilder, PackId, Snapshot, StoreId, StoreKey,
-    StoreMeta, context_prefix,
+    StoreMeta, context_prefix, contexts_prefix,
 };
 use crate::usage::{Meter, Usage};
 
@@ -204,6 +204,16 @@ impl Store {
             created: self.env().now().secs,
         };
         let key = StoreKey::Meta.path();
+        // A store that lost its description must not get another id, which would cut it off from its contexts.
+        let prefix = contexts_prefix();
+        let listed = self.objects().list_with_delimiter(Some(&prefix)).await;
+        let has_contexts = !listed.map_err(|e| Error::store("list", &prefix, e))?.common_prefixes.is_empty();
+        if has_contexts {
+            return match self.meta().await {
+                Err(Error::NoStore { .. }) => Err(undescribed()),
+                meta => meta,
+            };
+        }
         let put = self.put_new(&key, vec![Bytes::from(meta.encode())]).await;
         if put.is_ok() {
             self.assume_meta(meta.clone());
@@ -564,4 +574,10 @@ impl Store {
 /// Returns the error for an object that can't be decoded.
 pub(crate) fn unusable(key: impl ToString, source: FormatError) -> Error {
     Error::Format { key: key.to_string(), source }
+}
+
+/// Returns the error for a store that has contexts and lost its description.
+pub(crate) fn undescribed() -> Error {
+    let what = "it is not in the store, although contexts are".to_owned();
+    Error::Corrupt { key: StoreKey::Meta.path().to_string(), what }
 }

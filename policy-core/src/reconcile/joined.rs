@@ -187,11 +187,15 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
     }
 
     pub(super) fn into_step(self, decision: Decision, copy: Option<TreePath>) -> Step<B, L, R> {
+        let is_here = |was: &Entry| matches!(self.local(), Local::Present(here) if here.node == was.node);
+        let lost = self.remote.as_ref().filter(|r| r.is_recycled() && r.is_lost());
+        let heals = lost.is_some_and(|r| is_here(r.entry()));
         Step {
             path: self.path,
             base: self.base,
             local: self.local,
             recycled: self.remote.as_ref().is_some_and(R::is_recycled),
+            heals,
             remote: self.remote.filter(|r| !r.is_recycled()),
             remote_implied: self.remote_implied,
             decision,

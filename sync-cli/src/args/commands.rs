@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::GcArgs;
+use super::{CheckArgs, GcArgs, Heal, PurgeArgs, RepairArgs};
 use crate::place::{ContextAt, PathAt};
 use crate::values::{ByteRange, Span};
 use transfer_engine::ContextName;
@@ -49,6 +49,12 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Forget snapshots that are not kept, and delete the data that no snapshot needs
     Gc(GcArgs),
+    /// Prove that everything that snapshots refer to is in the store, and whole
+    Check(CheckArgs),
+    /// Give contexts of which the store has lost something a new head that is whole
+    Repair(RepairArgs),
+    /// Take files out of every snapshot of a context, and out of the store
+    Purge(PurgeArgs),
     /// Make a store, or prove that one is usable
     #[command(subcommand)]
     Store(StoreCommand),
@@ -189,6 +195,12 @@ pub(crate) struct SyncArgs {
 pub(crate) struct PushArgs {
     #[command(flatten)]
     pub(crate) sync: SyncArgs,
+
+    /// Check the context first, and send again what the store has lost of the files that are here
+    ///
+    /// All contents of the head are read and verified; with =quick only the sizes and footers of its packs.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "full")]
+    pub(crate) heal: Option<Heal>,
 
     #[command(flatten)]
     pub(crate) quiesce: QuiesceArgs,
@@ -453,6 +465,8 @@ impl Command {
                 | Self::Plan(_)
                 | Self::Restore(_)
                 | Self::Gc(_)
+                | Self::Repair(_)
+                | Self::Purge(_)
                 | Self::Config
         )
     }

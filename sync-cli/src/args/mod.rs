@@ -1,14 +1,16 @@
 //! What may be typed. Nothing is checked here beyond its form; [`crate::config`] makes it one checked
 //! value.
 
+mod check;
 mod commands;
 mod gc;
 mod shared;
 
+pub(crate) use check::{CheckArgs, Heal, PurgeArgs, RepairArgs};
 pub(crate) use commands::{
     CatArgs, ClearArgs, Command, ContextCommand, DeleteArgs, ExplainArgs, FetchArgs, LogArgs, LsArgs,
-    ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PutArgs, RenameArgs, RestoreArgs,
-    RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, WatchArgs,
+    ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PushArgs, PutArgs, RenameArgs,
+    RestoreArgs, RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, WatchArgs,
 };
 pub(crate) use gc::{GcArgs, KeepArgs};
 pub(crate) use shared::{Color, Conflict, Shared};

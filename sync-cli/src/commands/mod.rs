@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod cat;
+mod check;
 mod config;
 mod context;
 mod documents;
@@ -12,7 +13,9 @@ mod log;
 mod ls;
 mod mounts;
 mod policy;
+mod purge;
 mod put;
+mod repair;
 mod restore;
 mod rm;
 mod run;
@@ -38,7 +41,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::output::Ui;
-use crate::output::summary::{Collected, Deed};
+use crate::output::summary::{Checked, Collected, Deed, Mended};
 use crate::run::{Commands, Signals, Threads, interrupted};
 
 /// The result of a command.
@@ -53,6 +56,10 @@ pub(crate) struct Finished {
     pub(crate) failed: bool,
     /// The result of a collection.
     pub(crate) collected: Option<Collected>,
+    /// What a check came to.
+    pub(crate) checked: Option<Checked>,
+    /// What a repair came to.
+    pub(crate) repaired: Option<Mended>,
 }
 
 impl Finished {
@@ -109,6 +116,7 @@ fn context_of(command: &Command) -> Option<&ContextName> {
         Command::Context(ContextCommand::Delete(args)) => Some(&args.name),
         Command::Put(args) => Some(&args.place.context.name),
         Command::Rm(args) => args.places.first().map(|place| &place.context.name),
+        Command::Purge(args) => args.places.first().map(|place| &place.context.name),
         Command::Ls(args) => Some(&args.place.context.name),
         Command::Cat(args) => Some(&args.place.context.name),
         Command::Log(args) => Some(&args.name),
@@ -178,15 +186,15 @@ async fn talk(
 ) -> Result<Finished, Failure> {
     let dry_run = means.settings.dry_run.value;
     match command {
-        Command::Push(args) => sync::sync(Deed::Push, &args.sync, dry_run, quiesce, means).await,
-        Command::Pull(args) => sync::sync(Deed::Pull, args, dry_run, None, means).await,
-        Command::Sync(args) => sync::sync(Deed::Sync, &args.sync, dry_run, quiesce, means).await,
+        Command::Push(args) => sync::push(Deed::Push, args, dry_run, quiesce, means).await,
+        Command::Pull(args) => sync::pull(args, dry_run, means).await,
+        Command::Sync(args) => sync::push(Deed::Sync, args, dry_run, quiesce, means).await,
         Command::Plan(plan) => {
             let deed = match plan.direction {
                 PlanDirection::Push => Deed::Push,
                 PlanDirection::Pull => Deed::Pull,
             };
-            sync::sync(deed, &plan.sync, true, None, means).await
+            sync::plan(deed, &plan.sync, means).await
         }
         Command::Fetch(args) => fetch::fetch(args, means).await,
         Command::Status(args) => status::status(args, means).await,
@@ -198,6 +206,9 @@ async fn talk(
         Command::Log(args) => log::log(args, means).await,
         Command::Restore(args) => restore::restore(args, means).await,
         Command::Gc(args) => gc::gc(args, means).await,
+        Command::Check(args) => check::check(args, means).await,
+        Command::Repair(args) => repair::repair(args, means).await,
+        Command::Purge(args) => purge::purge(args, means).await,
         Command::Store(command) => store::store(command, means).await,
         _ => Err(Failure::usage("this command needs no store")),
     }

@@ -9,6 +9,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::open_store;
+use crate::place::PathAt;
 use crate::text;
 
 /// Returns the context service, with the limits from the settings.
@@ -17,13 +18,15 @@ pub(super) fn service(store: &Store, means: Means<'_>) -> Result<ContextService,
     Ok(ContextService::new(store).with_limits(options.concurrency, options.memory))
 }
 
-pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Finished, Failure> {
+/// Returns the context of all these places, and their paths.
+pub(super) fn one_context(places: &[PathAt]) -> Result<(&ContextName, Vec<TreePath>), Failure> {
     let mut context: Option<&ContextName> = None;
-    let mut paths: Vec<TreePath> = Vec::with_capacity(args.places.len());
-    for place in &args.places {
+    let mut paths: Vec<TreePath> = Vec::with_capacity(places.len());
+    for place in places {
         if place.context.at.is_some() {
-            return Err(Failure::usage(format!("{} is history, which stays as it is", place.context))
-                .hint("older snapshots keep the removed files"));
+            return Err(Failure::usage(format!("{} is history, which stays as it is", place.context)).hint(
+                "older snapshots keep the removed files; `ctxsync purge NAME:PATH` takes a path out of all of them",
+            ));
         }
         let name = &place.context.name;
         if place.path.is_root() {
@@ -38,7 +41,11 @@ pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Finished, Fail
         context = Some(name);
         paths.push(place.path.clone());
     }
-    let Some(context) = context else { return Err(Failure::usage("no file was given")) };
+    Ok((context.ok_or_else(|| Failure::usage("no file was given"))?, paths))
+}
+
+pub(super) async fn rm(args: &RmArgs, means: Means<'_>) -> Result<Finished, Failure> {
+    let (context, paths) = one_context(&args.places)?;
     let store = open_store(means, false)?.store;
     let report = service(&store, means)?.delete_files(context, &paths, args.recursive).await?;
     if !means.ui.is_json() {

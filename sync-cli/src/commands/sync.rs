@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use policy_core::TreePath;
-use transfer_engine::{ContextName, ContextSync, Error, Mount, Quiesce, Store, SyncOptions, SyncReport};
+use transfer_engine::{
+    ContextName, ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions, SyncReport,
+};
 
 use super::{Finished, running};
-use crate::args::SyncArgs;
+use crate::args::{Heal, PushArgs, SyncArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
@@ -20,24 +22,54 @@ use crate::place::{MountPath, os_path};
 use crate::run::Commands;
 use crate::{config::Origin, policy};
 
-pub(super) async fn sync(
+/// Pushes, or pulls and pushes.
+pub(super) async fn push(
     deed: Deed,
-    args: &SyncArgs,
+    args: &PushArgs,
     dry_run: bool,
     quiesce: Option<&Arc<Commands>>,
     means: Means<'_>,
 ) -> Result<Finished, Failure> {
-    let Means { settings, ui, .. } = means;
-    let policy = policy::chosen(settings)?;
-    let mut options = settings.sync_options()?;
+    let mut options = means.settings.sync_options()?;
     options.dry_run = dry_run;
     options.quiesce = quiesce.map(|quiesce| Arc::<Commands>::clone(quiesce) as Arc<dyn Quiesce>);
+    options.heal = args.heal.map(|heal| match heal {
+        Heal::Full => ReadData::All,
+        Heal::Quick => ReadData::None,
+    });
+    sync(deed, &args.sync, options, means).await
+}
+
+pub(super) async fn pull(args: &SyncArgs, dry_run: bool, means: Means<'_>) -> Result<Finished, Failure> {
+    let options = SyncOptions { dry_run, ..means.settings.sync_options()? };
+    sync(Deed::Pull, args, options, means).await
+}
+
+/// Shows what would be done.
+pub(super) async fn plan(deed: Deed, args: &SyncArgs, means: Means<'_>) -> Result<Finished, Failure> {
+    let options = SyncOptions { dry_run: true, ..means.settings.sync_options()? };
+    sync(deed, args, options, means).await
+}
+
+async fn sync(
+    deed: Deed,
+    args: &SyncArgs,
+    mut options: SyncOptions,
+    means: Means<'_>,
+) -> Result<Finished, Failure> {
+    let Means { settings, ui, .. } = means;
+    let policy = policy::chosen(settings)?;
+    let dry_run = options.dry_run;
     options.only = only(args, means)?;
     options.create = deed != Deed::Pull;
     let sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy);
     refuse_missing(&options.only, &sync, means).await?;
     let watch = Watch::new(ui, dry_run);
     let report = match running::connect(&sync.path, means).await? {
+        Some(_) if options.heal.is_some() => {
+            let message = format!("a session holds {}, and --heal needs it alone", sync.path.display());
+            return Err(Failure::new(Exit::FAILED, message).hint("end the session first"));
+        }
         Some(mut session) => {
             running::refuse_other(&session, &args.context, &sync.path)?;
             running::sync(&mut session, deed, &options, &watch, means).await?

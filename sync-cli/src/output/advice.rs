@@ -7,7 +7,7 @@ use super::Ui;
 /// Prints a hint for each part of the result that needs attention.
 pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
     if report.nothing_in_scope {
-        ui.note("hint: no white list matches any file here; `ctxsync explain` shows how its paths are read");
+        ui.hint("no white list matches any file here; `ctxsync explain` shows how its paths are read");
     }
     if report.held_back > report.in_doubt {
         let guards = ui.known().guards();
@@ -18,14 +18,14 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
             // If the deletions were already held back by an earlier push, that push's guard still applies.
             (_, None) => all.to_owned(),
         };
-        ui.note(&format!("hint: if the deletions are intended, pass {by}"));
+        ui.hint(&format!("if the deletions are intended, pass {by}"));
     }
     if report.unmounted > 0 {
-        ui.note(
-            "hint: mount the file system again; if its files are meant to be deleted, pass --allow-empty-mount",
+        ui.hint(
+            "mount the file system again; if its files are meant to be deleted, pass --allow-empty-mount",
         );
     }
     if report.conflicts > 0 && !report.stopped_by_conflict {
-        ui.note("hint: the other version of each path in conflict is beside it, as NAME.conflict-DIGEST.EXT");
+        ui.hint("the other version of each path in conflict is beside it, as NAME.conflict-DIGEST.EXT");
     }
 }

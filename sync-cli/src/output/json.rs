@@ -25,6 +25,14 @@ pub(crate) enum Line<'a> {
     Packs(PacksLine<'a>),
     Recycled(RecycledLine<'a>),
     Gathered(GatheredLine<'a>),
+    CheckedContext(CheckedContextLine<'a>),
+    CheckedSnapshot(CheckedSnapshotLine<'a>),
+    DamagedObject(DamagedObjectLine<'a>),
+    DamagedFile(DamagedFileLine<'a>),
+    RepairedFile(RepairedFileLine<'a>),
+    Purged(PurgedLine<'a>),
+    StillHeld(StillHeldLine<'a>),
+    RepairedContext(RepairedContextLine<'a>),
     Summary(&'a super::summary::Summary),
 }
 
@@ -244,6 +252,113 @@ pub(crate) struct PacksLine<'a> {
     pub(crate) kind: &'a str,
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
+}
+
+/// What `check` found of a context.
+#[derive(Debug, Serialize)]
+pub(crate) struct CheckedContextLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) whole: bool,
+    pub(crate) snapshots: u64,
+    pub(crate) snapshots_damaged: u64,
+}
+
+/// What `check` found of a snapshot.
+#[derive(Debug, Serialize)]
+pub(crate) struct CheckedSnapshotLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) snapshot: u64,
+    pub(crate) head: bool,
+    pub(crate) whole: bool,
+    /// Null if the snapshot can't be read.
+    pub(crate) time: Option<String>,
+    pub(crate) files_damaged: u64,
+    /// What is wrong with the snapshot itself.
+    pub(crate) message: Option<&'a str>,
+}
+
+/// An object that `check` found to be damaged, or missing.
+#[derive(Debug, Serialize)]
+pub(crate) struct DamagedObjectLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) message: &'a str,
+}
+
+/// A file that can't be read whole.
+#[derive(Debug, Serialize)]
+pub(crate) struct DamagedFileLine<'a> {
+    pub(crate) context: &'a str,
+    #[serde(flatten)]
+    pub(crate) path: PathField,
+    /// Entries from this path on whose names can't be read either; 0 for a single file.
+    pub(crate) unnamed: u64,
+    /// The newest and the oldest snapshot in which it is damaged.
+    pub(crate) newest: u64,
+    pub(crate) oldest: u64,
+    /// The session that pushed the oldest one.
+    pub(crate) session: &'a str,
+    /// The damaged object.
+    pub(crate) key: &'a str,
+    pub(crate) message: &'a str,
+}
+
+/// What `repair` does about a damaged file.
+#[derive(Debug, Serialize)]
+pub(crate) struct RepairedFileLine<'a> {
+    pub(crate) context: &'a str,
+    #[serde(flatten)]
+    pub(crate) path: PathField,
+    /// `healed`, `from_older` or `left_out`.
+    pub(crate) fate: &'a str,
+    /// The damaged object.
+    pub(crate) key: &'a str,
+    pub(crate) message: &'a str,
+}
+
+/// What `repair` did about a damaged context.
+#[derive(Debug, Serialize)]
+pub(crate) struct RepairedContextLine<'a> {
+    pub(crate) context: &'a str,
+    /// The new head; null in a dry run, or if the head is whole.
+    pub(crate) snapshot: Option<u64>,
+    pub(crate) healed: u64,
+    pub(crate) from_older: u64,
+    pub(crate) left_out: u64,
+    /// Paths whose names are lost, at most.
+    pub(crate) unnamed: u64,
+    pub(crate) begins_anew: bool,
+    /// Older snapshots that were forgotten, and those that stay although they are damaged.
+    pub(crate) forgotten: &'a [u64],
+    pub(crate) damaged_left: &'a [u64],
+    /// Why nothing can be repaired.
+    pub(crate) beyond: Option<&'a str>,
+}
+
+/// What `purge` did.
+#[derive(Debug, Serialize)]
+pub(crate) struct PurgedLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) paths: Vec<PathField>,
+    /// The new head; null in a dry run, or if the old one had nothing of it.
+    pub(crate) snapshot: Option<u64>,
+    /// The contexts of which snapshots are forgotten.
+    pub(crate) contexts: Vec<&'a str>,
+    /// How many snapshots are forgotten.
+    pub(crate) forgotten: u64,
+    /// Packs that held content of the paths.
+    pub(crate) packs: u64,
+    /// Those that are deleted already.
+    pub(crate) packs_deleted: u64,
+}
+
+/// A file at another path that has content which `purge` took out, and keeps it.
+#[derive(Debug, Serialize)]
+pub(crate) struct StillHeldLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) snapshot: u64,
+    #[serde(flatten)]
+    pub(crate) path: PathField,
 }
 
 /// Returns a line's text.

@@ -131,6 +131,14 @@ impl Ui {
         }
     }
 
+    /// Prints what to do next, for people; `-q` suppresses it.
+    pub(crate) fn hint(&self, text: &str) {
+        if !self.manner.quiet && !self.manner.json {
+            let head = self.paint("hint:", "36");
+            self.meter.aside(|| self.notes.line(&format!("{head} {}", harmless(text))));
+        }
+    }
+
     pub(crate) fn warning(&self, message: &str) {
         if self.manner.json {
             self.object(&Line::Warning { message });

@@ -50,6 +50,35 @@ pub(crate) struct Summary {
     /// The additional fields of `gc`.
     #[serde(flatten)]
     pub(crate) collected: Option<Collected>,
+    /// What `check` adds.
+    #[serde(flatten)]
+    pub(crate) checked: Option<Checked>,
+    /// What `repair` adds.
+    #[serde(flatten)]
+    pub(crate) repaired: Option<Mended>,
+}
+
+/// The result of a repair.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Mended {
+    pub(crate) contexts_repaired: u64,
+    pub(crate) contexts_beyond_repair: u64,
+    pub(crate) files_healed: u64,
+    pub(crate) files_left_out: u64,
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Checked {
+    pub(crate) contexts: u64,
+    pub(crate) contexts_damaged: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) snapshots_damaged: u64,
+    pub(crate) files_damaged: u64,
+    pub(crate) packs: u64,
+    pub(crate) packs_bytes: u64,
+    pub(crate) packs_damaged: u64,
+    pub(crate) packs_unused: u64,
 }
 
 /// The result of a collection.
@@ -116,6 +145,8 @@ impl Summary {
             dry_run,
             exit_code: exit.0,
             collected: None,
+            checked: None,
+            repaired: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use policy_core::{Entry, Node, TreePath};
 
 use super::look::NameIs;
 use super::remove::Step;
-use super::{Change, Edit, Parent, Removal, Rewrite};
+use super::{Change, Edit, Parent, Purge, Removal, Rewrite};
 use crate::error::Error;
 use crate::format::{Changes, PackId, Totals, TreeEntry};
 use crate::tree::{Listed, Resolved, Tree, TreeUpdate};
@@ -61,8 +61,14 @@ impl Edit<'_> {
                 self.rewrite(&**rewrite, tree, &mut update).await?;
             }
             Change::Gather(packs) => {
-                self.gather(packs, tree, None).await?;
+                self.gather(packs, tree, &|_| true).await?;
                 update = update.without(packs.iter().copied());
+            }
+            Change::Purge(Purge { paths, packs }) => {
+                let stays = |entry: &TreeEntry| !paths.iter().any(|path| entry.path.is_within(path));
+                self.gather(packs, tree, &stays).await?;
+                update = update.without(packs.iter().copied());
+                self.purge(paths, tree, &mut update).await?;
             }
         }
         let updated = update.finish(&mut self.sink).await?;
@@ -103,6 +109,23 @@ impl Edit<'_> {
         while let Some((_, entries)) = segments.try_next().await? {
             for new in entries.iter().filter_map(|entry| rewrite.replacement(entry)) {
                 update.apply(Resolved::Put(new), &mut self.sink).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything at and below these paths, placeholders included.
+    async fn purge(
+        &mut self,
+        paths: &[TreePath],
+        tree: &Tree<'_>,
+        update: &mut TreeUpdate<'_>,
+    ) -> Result<(), Error> {
+        let indexes: BTreeSet<usize> = paths.iter().flat_map(|path| tree.segments_within(path)).collect();
+        let mut segments = std::pin::pin!(tree.segments(indexes));
+        while let Some((_, entries)) = segments.try_next().await? {
+            for gone in entries.into_iter().filter(|e| paths.iter().any(|path| e.path.is_within(path))) {
+                update.apply(Resolved::Delete(gone.path), &mut self.sink).await?;
             }
         }
         Ok(())

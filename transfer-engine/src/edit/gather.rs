@@ -87,7 +87,7 @@ impl Edit<'_> {
             let (some, after) = rest.split_at(fits.count().max(1));
             rest = after;
             let some: BTreeSet<PackId> = some.iter().map(|pack| pack.id).collect();
-            match self.gather(&some, tree, Some(rewrite)).await {
+            match self.gather(&some, tree, &|entry| rewrite.replacement(entry).is_none()).await {
                 Ok(()) => free.extend(some),
                 // A damaged or lost pack must not prevent other files from being recycled.
                 Err(e) if e.is_of_object() => {}
@@ -97,19 +97,17 @@ impl Edit<'_> {
         Ok(free)
     }
 
-    /// Sends the tree's chunks in these packs, except those of entries that will be replaced.
+    /// Sends the tree's chunks in these packs that entries need which stay.
     pub(super) async fn gather(
         &mut self,
         packs: &BTreeSet<PackId>,
         tree: &Tree<'_>,
-        replaced: Option<&dyn Rewrite>,
+        stays: &(dyn Fn(&TreeEntry) -> bool + Sync),
     ) -> Result<(), Error> {
         let (mut needs, mut met) = (Vec::new(), HashSet::new());
         let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
         while let Some((_, entries)) = segments.try_next().await? {
-            let stays =
-                |entry: &&TreeEntry| replaced.is_none_or(|rewrite| rewrite.replacement(entry).is_none());
-            for chunk in entries.iter().filter(stays).flat_map(|entry| &entry.chunks) {
+            for chunk in entries.iter().filter(|entry| stays(entry)).flat_map(|entry| &entry.chunks) {
                 if packs.contains(&chunk.block.pack)
                     && self.chunks.sent(&chunk.id).is_none()
                     && met.insert(chunk.id)

@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use policy_core::TreePath;
+
 use crate::commit::{Attempts, Prepared, Published, written_here};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, PackId, SealedBlock, Snapshot, TreeEntry};
@@ -57,6 +59,16 @@ pub(crate) enum Change<'m> {
     Rewrite(&'m mut dyn Rewrite),
     /// The data in these packs is moved to other packs.
     Gather(BTreeSet<PackId>),
+    /// Paths are removed, and what else is in the packs that hold their content is moved to others.
+    Purge(Purge),
+}
+
+/// What is purged from a tree.
+pub(crate) struct Purge {
+    /// The paths, with everything below them.
+    pub(crate) paths: Vec<TreePath>,
+    /// Packs that the new tree must not refer to.
+    pub(crate) packs: BTreeSet<PackId>,
 }
 
 /// How a change is made.

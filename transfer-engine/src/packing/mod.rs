@@ -3,6 +3,7 @@
 mod chunks;
 mod copy;
 mod dense;
+mod elsewhere;
 mod pace;
 mod packs;
 mod ranges;

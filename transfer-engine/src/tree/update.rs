@@ -50,6 +50,8 @@ pub(crate) struct TreeUpdate<'a> {
     blocked: Vec<TreePath>,
     /// The parent's packs that the new tree must not refer to. Chunks in them are copied.
     absent: BTreeSet<PackId>,
+    /// Packs of the parent in which something is damaged: what can still be read there is copied.
+    damaged: BTreeSet<PackId>,
     renewed: bool,
 }
 
@@ -94,6 +96,7 @@ impl<'a> TreeUpdate<'a> {
             changes: Changes::default(),
             blocked: Vec::new(),
             absent: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             renewed: false,
         }
     }
@@ -102,6 +105,14 @@ impl<'a> TreeUpdate<'a> {
     #[must_use]
     pub(crate) fn without(mut self, absent: impl IntoIterator<Item = PackId>) -> Self {
         self.absent.extend(absent);
+        self
+    }
+
+    /// Copies what can be read out of these packs of the parent, in which something is damaged. The new tree refers to
+    /// them only for what can't be read.
+    #[must_use]
+    pub(crate) fn out_of(mut self, damaged: impl IntoIterator<Item = PackId>) -> Self {
+        self.damaged.extend(damaged);
         self
     }
 
@@ -172,7 +183,8 @@ impl<'a> TreeUpdate<'a> {
                     self.place(Held { entry, new: None }, sink).await?;
                 }
                 self.end_segment(sink).await?;
-                self.renewed = true;
+                // A chunk that is copied renews the tree by itself.
+                self.renewed |= self.place_of(segment).is_some_and(|id| self.is_left(&id));
                 continue;
             }
             match self.parent.snapshot.inline_segment(segment) {
@@ -198,13 +210,25 @@ impl<'a> TreeUpdate<'a> {
 
     /// Whether a segment of the parent, or a chunk that it refers to, is in a pack that does not count.
     fn is_lost_with(&self, segment: &SegmentRef) -> bool {
-        let place = match segment.place {
-            Place::Pack { pack, .. } => Some(pack),
-            Place::Inline { .. } => None,
-        };
-        let mut packs = place.into_iter().chain(segment.packs.iter().map(|(pack, _)| *pack));
+        if self.absent.is_empty() && self.damaged.is_empty() {
+            return false;
+        }
         let id = |pack: u32| self.parent.snapshot.packs.get(pack as usize).map(|p| p.id);
-        !self.absent.is_empty() && packs.any(|pack| id(pack).is_some_and(|id| self.absent.contains(&id)))
+        let used = segment.packs.iter().filter_map(|(pack, _)| id(*pack));
+        self.place_of(segment).into_iter().chain(used).any(|id| self.is_left(&id))
+    }
+
+    /// Returns the pack in which a segment of the parent is.
+    fn place_of(&self, segment: &SegmentRef) -> Option<PackId> {
+        match segment.place {
+            Place::Pack { pack, .. } => self.parent.snapshot.packs.get(pack as usize).map(|pack| pack.id),
+            Place::Inline { .. } => None,
+        }
+    }
+
+    /// Whether the new tree copies what it needs of a pack, instead of referring to it.
+    fn is_left(&self, pack: &PackId) -> bool {
+        self.absent.contains(pack) || self.damaged.contains(pack)
     }
 
     /// Adds the next entry to the new tree. Drops a directory that the next entry implies, and a new entry
@@ -259,6 +283,13 @@ impl<'a> TreeUpdate<'a> {
         for chunk in &mut held.entry.chunks {
             if self.absent.contains(&chunk.block.pack) {
                 *chunk = sink.copy(chunk).await?;
+                self.renewed = true;
+            } else if self.damaged.contains(&chunk.block.pack) {
+                match sink.copy(chunk).await {
+                    Ok(copy) => *chunk = copy,
+                    Err(error) if error.is_of_object() => continue,
+                    Err(error) => return Err(error),
+                }
                 self.renewed = true;
             }
         }

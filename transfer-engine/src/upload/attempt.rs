@@ -1,6 +1,7 @@
 //! A running push: what stays the same throughout, one reading of the mount, and the head that it is planned
 //! against.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::aging::Aging;
@@ -24,6 +25,17 @@ pub(super) struct Job<'a> {
     pub(super) options: &'a SyncOptions,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) course: &'a Course,
+    /// The packs in which something is damaged, where that was looked for.
+    pub(super) damaged: BTreeSet<PackId>,
+}
+
+impl Job<'_> {
+    /// Returns the packs of a head from which everything is sent again that can be: those that do not count, and those
+    /// in which something is damaged.
+    pub(super) fn sent_again(&self, head: &Head) -> Vec<PackId> {
+        let damaged = head.snapshot.packs.iter().map(|pack| pack.id).filter(|id| self.damaged.contains(id));
+        head.late_packs().into_iter().chain(damaged).collect()
+    }
 }
 
 /// One reading of the mount, to be committed on one head or another.
@@ -50,7 +62,7 @@ pub(super) struct Onto<'a> {
     pub(super) tree: Tree<'a>,
     /// The base, if it matches the head.
     pub(super) header: Option<&'a BaseHeader>,
-    /// The head's packs that do not count. What is in them is sent again.
+    /// The head's packs that do not count, or in which something is damaged. What is in them is sent again.
     pub(super) late: Vec<PackId>,
     /// Whether base and head agree exactly, so that no segment has to be read.
     pub(super) as_base: bool,

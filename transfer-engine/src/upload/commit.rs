@@ -89,7 +89,7 @@ impl Mount {
         header: Option<&'a BaseHeader>,
         cache: &'a Cache,
     ) -> Onto<'a> {
-        let late = head.late_packs();
+        let late = attempt.job.sent_again(head);
         let as_base = Self::is_same_head(header, &head.key)
             && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
             && late.is_empty()
@@ -317,10 +317,10 @@ impl Mount {
     fn tell_lost(&self, lost: &[PackId], monitor: &dyn Monitor) {
         for id in lost {
             monitor.warning(&format!(
-                "{} is missing from the store and holds files of {}, which can't be pulled; restore the object \
-                 from a backup, or change those files on a machine that has them and push again",
+                "{} is missing from the store and holds files of {context}, which can't be pulled: `ctxsync check \
+                 {context}` names them, and `ctxsync push --heal` on a machine that has them sends them again",
                 StoreKey::Pack(*id).path(),
-                self.context,
+                context = self.context,
             ));
         }
     }
@@ -342,7 +342,7 @@ impl Mount {
         let rules = self.rules(attempt.job.options, attempt.hold);
         let plan =
             Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.job.filter.clone());
-        Ok(plan.without(unread).with_folded(folded))
+        Ok(plan.without(unread).with_folded(folded).healing(attempt.job.options.heal.is_some()))
     }
 }
 

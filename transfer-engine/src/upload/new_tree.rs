@@ -45,7 +45,9 @@ impl Mount {
             attempt,
             late: &onto.late,
             finder: Finder { chunks: &attempt.chunks, near: 0, lookup },
-            update: TreeUpdate::new(onto.tree.clone()).without(onto.late.iter().copied()),
+            update: TreeUpdate::new(onto.tree.clone())
+                .without(onto.head.late_packs())
+                .out_of(attempt.job.damaged.iter().copied()),
             next: self.next_base(onto.header, &attempt.job.filter)?,
             // If only a part of the scope was requested, only the base says something about the rest.
             agrees: (onto.as_base || attempt.job.options.only.is_empty())

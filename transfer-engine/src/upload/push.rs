@@ -1,6 +1,7 @@
 //! A push: local differences are sent, planned against the head, and committed. If another writer is first,
 //! they are planned again.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::deadline::{Course, Cut};
 use crate::changes::{LocalDelta, Missing, Sending, Walk, delta_at_rest};
 use crate::commit::Attempts;
 use crate::error::Error;
-use crate::format::{Kind, RecycleRules, Snapshot};
+use crate::format::{Kind, PackId, RecycleRules, Snapshot};
 use crate::local::{Flush, MountDir, is_staging};
 use crate::monitor::{Monitor, Phase};
 use crate::mount::{Mount, Topic};
@@ -109,9 +110,10 @@ impl Mount {
         // A missing context is created while the mount is read.
         let (head, header) = found.unwrap_or_else(|| (self.nothing_yet(), None));
         course.pace.note_head(head.bytes.len() as u64);
+        let damaged = self.find_damaged(&head, options, monitor).await?;
         let mut pushing = Pushing {
             mount: self,
-            job: &Job { alone, dir, filter, options, monitor, course },
+            job: &Job { alone, dir, filter, options, monitor, course, damaged },
             walk: early.and_then(|early| early.over(header.as_ref())),
             head,
             header,
@@ -126,6 +128,19 @@ impl Mount {
                 return Ok(report);
             }
         }
+    }
+
+    /// Returns the packs of the head in which something is damaged, where that is to be healed.
+    async fn find_damaged(
+        &self,
+        head: &Head,
+        options: &SyncOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<BTreeSet<PackId>, Error> {
+        let Some(read_data) = options.heal.clone() else { return Ok(BTreeSet::new()) };
+        monitor.phase(Phase::Checking);
+        let damaged = self.store.damaged_parts(head, read_data, options.concurrency, options.memory).await?;
+        Ok(damaged.packs)
     }
 
     /// Creates an empty directory in place of the mount.
@@ -263,14 +278,15 @@ impl Mount {
     ) -> Result<LocalDelta, Error> {
         attempt.job.monitor.phase(Phase::Scanning);
         let cache = self.cache();
-        let absent = head.late_packs();
+        let absent = attempt.job.sent_again(head);
+        let anew = !absent.is_empty() || attempt.job.options.heal.is_some();
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
         let mut read =
             self.delta_options(attempt.job.dir, &attempt.job.filter, attempt.job.options, Towards::Store);
         // What is in packs that do not count has to be sent again, and so has to be read again.
-        read.checksum |= !absent.is_empty();
+        read.checksum |= anew;
         let base = || self.base_rows(header, &attempt.job.filter, attempt.job.options);
-        let walk = match walk.filter(|_| absent.is_empty()) {
+        let walk = match walk.filter(|_| !anew) {
             Some(walk) => walk,
             None => Walk::start(&read, base()?),
         };

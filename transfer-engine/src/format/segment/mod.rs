@@ -106,6 +106,18 @@ impl TreeEntry {
         Self { path, entry, extracted: false, recycled: false, chunks: Vec::new() }
     }
 
+    /// Returns the placeholder of a file whose content the store has lost.
+    #[must_use]
+    pub fn lost(self) -> Self {
+        Self { extracted: true, recycled: true, chunks: Vec::new(), ..self }
+    }
+
+    /// Whether this is the placeholder of a file whose content the store has lost. A recycled file is never marked as
+    /// extracted, so the two marks together say it; a program that does not know this takes the file as recycled.
+    pub fn is_lost(&self) -> bool {
+        self.extracted && self.recycled
+    }
+
     /// Whether this is a directory that is implied if anything is below it.
     fn is_plain_dir(&self) -> bool {
         self.entry.is_dir() && self.entry.mode == Entry::IMPLIED_DIR.mode

@@ -1,0 +1,168 @@
+//! `check`, `repair` and `push --heal`: what they say, and how they end.
+
+use insta::assert_snapshot;
+
+use crate::world::{Machine, World, noise};
+
+fn with_two_contexts(world: &World) -> Machine {
+    let machine = world.machine("a");
+    machine.write("work/docs/one.md", "one");
+    machine.write("work/docs/two.md", "two");
+    machine.write("work/model", noise(300_000));
+    machine.done(&["push", "c", "work"]);
+    machine.write("work/docs/one.md", "one, changed");
+    machine.done(&["push", "c", "work"]);
+    machine.write("other/f", "f");
+    machine.done(&["push", "other", "other"]);
+    machine
+}
+
+/// Returns the pack with most bytes, which holds the files of the first push.
+fn first_pack(world: &World) -> std::path::PathBuf {
+    let packs = std::fs::read_dir(world.store().join("packs")).unwrap().map(|entry| entry.unwrap().path());
+    packs.max_by_key(|path| path.metadata().unwrap().len()).unwrap()
+}
+
+/// Returns the text without what differs from one run to the next.
+fn steady(text: &str) -> String {
+    let digits = regex::Regex::new(r"packs/[0-9a-f]{32}").unwrap();
+    let times = regex::Regex::new(r"; [0-9.]+ s\b").unwrap();
+    times.replace_all(&digits.replace_all(text, "packs/PACK"), "; TIME").into_owned()
+}
+
+#[test]
+fn a_whole_store_is_called_whole() {
+    let world = World::new();
+    let machine = with_two_contexts(&world);
+    let said = machine.done(&["check"]);
+    assert_snapshot!(steady(&said.out), @"checked 2 contexts, 5 snapshots, 3 packs (293 KiB): no damage found; TIME");
+    let said = machine.done(&["check", "--read-data", "c", "-v"]);
+    assert!(said.out.starts_with("c: 3 snapshots, no damage found\nchecked 1 context"), "{}", said.out);
+    let summary = machine.done(&["check", "--read-data=100%", "--json"]).summary();
+    let figures = ["contexts", "contexts_damaged", "snapshots", "packs", "packs_damaged", "packs_unused"];
+    assert_eq!(figures.map(|f| summary[f].as_u64().unwrap()), [2, 0, 5, 3, 0, 0]);
+    assert!(summary["bytes_read"].as_u64().unwrap() > 300_000 && summary["requests"].as_u64().unwrap() > 8);
+    let none = machine.done(&["repair"]);
+    assert!(none.out.starts_with("checked 2 contexts: no damage found"), "{}", none.out);
+}
+
+#[test]
+fn what_is_damaged_is_named_repaired_and_healed() {
+    let world = World::new();
+    let machine = with_two_contexts(&world);
+    std::fs::remove_file(first_pack(&world)).unwrap();
+    let said = machine.call(&["check"]);
+    assert_eq!(said.code, 1);
+    assert_snapshot!("check_damaged", steady(&said.seen()));
+    let json = machine.call(&["check", "--json", "c"]);
+    assert_eq!((json.code, json.summary()["exit_code"].as_u64()), (1, Some(1)));
+    let files: Vec<_> = json.of_type("damaged_file").iter().map(|f| f["path"].clone()).collect();
+    assert_eq!(files, ["docs/one.md", "docs/two.md", "model"]);
+    assert_eq!(machine.call(&["check", "other"]).code, 0);
+    // Without --yes nothing is written.
+    let dry = machine.call(&["repair"]);
+    assert_eq!(dry.code, 3);
+    assert_eq!(machine.done(&["log", "c", "--json"]).of_type("snapshot").len(), 3);
+    let wet = machine.call(&["repair", "--yes"]);
+    assert_eq!(wet.code, 3);
+    assert_snapshot!("repair_damaged", steady(&wet.seen()));
+    let gone = machine.call(&["cat", "c:model"]);
+    assert_eq!(gone.code, 10);
+    assert!(gone.err.contains("recycled or lost"), "{}", gone.err);
+    // The machine still has everything, and heals it.
+    let pulled = machine.done(&["pull", "c", "work", "--json"]).summary();
+    assert_eq!(pulled["deleted"], 0);
+    let healed = machine.done(&["push", "--heal", "c", "work", "--json"]).summary();
+    assert_eq!(healed["added"], 2);
+    machine.done(&["repair", "--yes", "--forget-damaged"]);
+    machine.done(&["check", "--read-data"]);
+    world.machine("b").done(&["pull", "c", "work"]);
+    assert_eq!(
+        std::fs::read(world.machine("b").path("work/model")).unwrap(),
+        std::fs::read(machine.path("work/model")).unwrap()
+    );
+}
+
+#[test]
+fn mistakes_are_told() {
+    let world = World::new();
+    let machine = world.machine("a");
+    assert_eq!(machine.call(&["check"]).code, 10, "there is no store");
+    with_two_contexts(&world);
+    assert_eq!(machine.call(&["check", "nothing"]).code, 10);
+    assert_eq!(machine.call(&["repair", "nothing"]).code, 10);
+    for wrong in ["0%", "101%", "half%", "[a"] {
+        let said = machine.call(&["check", &format!("--read-data={wrong}")]);
+        assert_eq!(said.code, 2, "{wrong}: {}", said.err);
+    }
+    assert_eq!(machine.call(&["push", "--heal=a-bit", "c", "work"]).code, 2);
+}
+
+#[test]
+fn a_store_that_lost_its_description_is_not_made_anew() {
+    let world = World::new();
+    let machine = with_two_contexts(&world);
+    let description = world.store().join("ctxsync.json");
+    let before = std::fs::read_to_string(&description).unwrap();
+    for damaged in [None, Some("{}")] {
+        match damaged {
+            None => std::fs::remove_file(&description).unwrap(),
+            Some(text) => std::fs::write(&description, text).unwrap(),
+        }
+        assert_eq!(machine.call(&["check"]).code, 1);
+        // A machine that has never seen the store would otherwise begin another one in its place.
+        let other = world.machine("fresh");
+        other.write("work/x", "x");
+        assert_eq!(other.call(&["push", "new", "work"]).code, 1);
+        assert!(machine.done(&["repair"]).out.starts_with("would repair the store's description"));
+        machine.done(&["repair", "--yes"]);
+        machine.done(&["check"]);
+        let field =
+            |text: &str, name: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()[name].clone();
+        let now = std::fs::read_to_string(&description).unwrap();
+        for name in ["storeId", "formatVersion"] {
+            assert_eq!(field(&now, name), field(&before, name));
+        }
+        let grace = field(&now, "graceSeconds").as_u64().unwrap();
+        assert!((86_400..86_500).contains(&grace), "{grace}");
+    }
+}
+
+#[test]
+fn a_purge_asks_first_and_leaves_nothing_behind() {
+    let world = World::new();
+    let machine = world.machine("a");
+    let secret = noise(4000);
+    machine.write("work/keys/secret", &secret);
+    machine.write("work/plain", "plain");
+    machine.done(&["push", "c", "work"]);
+    machine.write("work/plain", "changed");
+    machine.done(&["push", "c", "work"]);
+    let holds = || {
+        let packs = std::fs::read_dir(world.store().join("packs")).unwrap();
+        packs
+            .map(|pack| std::fs::read(pack.unwrap().path()).unwrap())
+            .any(|pack| pack.windows(64).any(|window| window == &secret[..64]))
+    };
+    let asked = machine.call(&["purge", "c:keys"]);
+    assert_eq!(asked.code, 2);
+    assert!(asked.err.contains("purged only by consent"), "{}", asked.err);
+    let dry = machine.done(&["purge", "c:keys", "--dry-run"]);
+    assert_snapshot!(steady(&dry.out), @r"
+    c:keys/secret
+    forget of c: @3, @2 (they have the paths, or need the packs that hold their content)
+    would purge 1 path from c: 2 snapshots forgotten, 1 pack given up; TIME
+    ");
+    assert!(holds());
+    let done = machine.done(&["purge", "c:keys", "--yes", "--exclusive", "--json"]);
+    let line = &done.of_type("purged")[0];
+    assert_eq!((&line["snapshot"], &line["packs_deleted"]), (&4.into(), &1.into()));
+    assert!(!holds());
+    assert_eq!(machine.call(&["cat", "c:keys/secret"]).code, 10);
+    assert_eq!(machine.done(&["cat", "c:plain"]).out, "changed");
+    machine.done(&["check", "--read-data"]);
+    assert_eq!(machine.call(&["purge", "c:keys", "--yes"]).code, 10, "it is gone");
+    for wrong in ["c", "c@2:keys"] {
+        assert_eq!(machine.call(&["purge", wrong, "--yes"]).code, 2, "{wrong}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Looking for chunks in all packs of a store, by their footers.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::error::Error;
+use crate::format::{
+    BlockRef, ChunkId, ChunkRef, Footer, FooterBlock, PackId, StoreKey, TRAILER_LEN, footer_len,
+    packs_prefix, parse_footer,
+};
+use crate::store::Store;
+
+/// Footers that are read together.
+const AT_ONCE: usize = 16;
+/// Most footers are no longer than this, so that one request brings them.
+const MOST_TAILS: u64 = 64 << 10;
+
+impl Store {
+    /// Looks for chunks in all packs but those that are `damaged`, and returns the places at which each may be.
+    pub(crate) async fn elsewhere(
+        &self,
+        wanted: &HashSet<ChunkId>,
+        damaged: &BTreeSet<PackId>,
+    ) -> Result<HashMap<ChunkId, Vec<ChunkRef>>, Error> {
+        let mut found: HashMap<ChunkId, Vec<ChunkRef>> = HashMap::new();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        let prefix = packs_prefix();
+        let listed = self.objects().list(Some(&prefix));
+        let packs = listed.map_err(|e| Error::store("list", &prefix, e)).try_filter_map(|meta| {
+            let pack = match StoreKey::parse(&meta.location) {
+                Some(StoreKey::Pack(id)) if !damaged.contains(&id) => Some((id, meta.size)),
+                _ => None,
+            };
+            std::future::ready(Ok(pack))
+        });
+        let packs: Vec<(PackId, u64)> = packs.try_collect().await?;
+        let mut footers = stream::iter(packs)
+            .map(|(id, size)| async move { (id, self.footer_of(id, size).await) })
+            .buffer_unordered(AT_ONCE);
+        while let Some((id, footer)) = footers.next().await {
+            // A pack that can't be read has nothing to offer.
+            let footer = match footer {
+                Ok(footer) => footer,
+                Err(error) if error.is_of_object() => continue,
+                Err(error) => return Err(error),
+            };
+            for chunk in chunks_of(id, &footer).filter(|chunk| wanted.contains(&chunk.id)) {
+                found.entry(chunk.id).or_default().push(chunk);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn footer_of(&self, id: PackId, size: u64) -> Result<Footer, Error> {
+        let damaged = |source| Error::Format { key: StoreKey::Pack(id).path().to_string(), source };
+        let mut tail = self.get_range(id, size - size.min(MOST_TAILS), size).await?;
+        let len = u64::from(footer_len(&tail, size).map_err(damaged)?).max(TRAILER_LEN as u64);
+        if len > tail.len() as u64 {
+            tail = self.get_range(id, size - len, size).await?;
+        }
+        parse_footer(&tail, size).map_err(damaged)
+    }
+}
+
+/// Returns the chunks in a pack, each with its place.
+fn chunks_of(pack: PackId, footer: &Footer) -> impl Iterator<Item = ChunkRef> {
+    footer.blocks.iter().flat_map(move |block| {
+        let (block, chunks) = match block {
+            FooterBlock::Data { offset, stored_len, raw_len, codec, chunks } => {
+                let (offset, stored_len) = (*offset, *stored_len);
+                let block = BlockRef { pack, offset, stored_len, raw_len: *raw_len, codec: *codec };
+                (Some(block), chunks.as_slice())
+            }
+            FooterBlock::Segment { .. } => (None, [].as_slice()),
+        };
+        let mut at = 0;
+        chunks.iter().filter_map(move |(id, len)| {
+            let offset = at;
+            at += len;
+            Some(ChunkRef { id: *id, len: *len, offset, block: block? })
+        })
+    })
+}

@@ -1,0 +1,187 @@
+//! Which snapshots have the paths, which packs hold their content, and who needs these packs.
+
+use std::collections::{BTreeSet, HashSet};
+use std::pin::pin;
+
+use futures::TryStreamExt;
+use policy_core::{Digest, TreePath};
+
+use super::{Plan, StillHeld, Wanted};
+use crate::error::Error;
+use crate::format::{ContextName, PackId, Place, Snapshot};
+use crate::store::{Head, Store};
+use crate::tree::Tree;
+
+/// What one snapshot has of what is purged.
+#[derive(Default)]
+struct Holding {
+    has_paths: bool,
+    needs_packs: bool,
+}
+
+impl Store {
+    /// Finds out what has to be done to purge paths.
+    pub(super) async fn plan_purge(&self, context: &ContextName, paths: &[TreePath]) -> Result<Plan, Error> {
+        self.require_head(context).await?;
+        let mut plan = Plan::default();
+        let mut wanted = Wanted { context, paths, chunks: HashSet::new() };
+        let (mut with_paths, mut seen) = (HashSet::new(), HashSet::new());
+        for number in self.live_numbers(context).await? {
+            let Some(head) = self.read_if_there(context, number).await? else { continue };
+            if self.chunks_within(&head, &mut wanted, &mut plan, &mut seen).await? {
+                with_paths.insert(number);
+            }
+        }
+        if plan.purged.paths.is_empty() {
+            let path = paths.first().map(ToString::to_string).unwrap_or_default();
+            let number = self.require_head(context).await?.key.number;
+            return Err(Error::NoPath { path, name: context.clone(), number });
+        }
+        plan.packs = self.packs_with(&wanted.chunks).await?;
+        plan.purged.packs = plan.packs.len() as u64;
+        for name in self.names().await? {
+            let mut met = HashSet::new();
+            let mut is_head = true;
+            for number in self.live_numbers(&name).await? {
+                let Some(head) = self.read_if_there(&name, number).await? else { continue };
+                if is_head && !head.is_live() {
+                    break;
+                }
+                let has_paths = name == *context && with_paths.contains(&number);
+                let needs_packs = head.snapshot.packs.iter().any(|pack| plan.packs.contains(&pack.id));
+                let holding = Holding { has_paths, needs_packs };
+                if holding.needs_packs {
+                    self.still_held(&head, &wanted, &mut plan, &mut met).await?;
+                }
+                plan.note(&name, &head, is_head, &holding, context);
+                is_head = false;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Returns the numbers of the snapshots of a context that are not forgotten, newest first.
+    async fn live_numbers(&self, name: &ContextName) -> Result<Vec<u64>, Error> {
+        let listed = self.list_snapshots(name).await?.into_iter();
+        Ok(listed.filter(|(_, gone)| !gone).map(|(number, _)| number).collect())
+    }
+
+    /// Reads a snapshot; `None` if it was erased since it was listed.
+    async fn read_if_there(&self, name: &ContextName, number: u64) -> Result<Option<Head>, Error> {
+        match self.read_snapshot(name, number).await {
+            Ok(head) => Ok(Some(head)),
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Ok(None),
+            Err(error) => match self.list_snapshots(name).await?.contains(&(number, false)) {
+                true => Err(error),
+                false => Ok(None),
+            },
+        }
+    }
+
+    /// Takes note of the chunks at the paths in a snapshot; returns whether it has any of the paths.
+    async fn chunks_within(
+        &self,
+        head: &Head,
+        wanted: &mut Wanted<'_>,
+        plan: &mut Plan,
+        seen: &mut HashSet<(Digest, bool)>,
+    ) -> Result<bool, Error> {
+        let snapshot = &*head.snapshot;
+        let tree = Tree { store: self, snapshot, cache: None };
+        let indexes: BTreeSet<usize> =
+            wanted.paths.iter().flat_map(|path| tree.segments_within(path)).collect();
+        // Most segments are those of the snapshot before.
+        let known = |index: &usize| seen.contains(&(snapshot.segments[*index].digest, true));
+        let mut has_paths = indexes.iter().any(known);
+        let unread = |index: &usize| {
+            let digest = snapshot.segments[*index].digest;
+            !seen.contains(&(digest, true)) && !seen.contains(&(digest, false))
+        };
+        let new: Vec<usize> = indexes.into_iter().filter(unread).collect();
+        let mut segments = pin!(tree.segments(new));
+        while let Some((index, entries)) = segments.try_next().await? {
+            let mut found = false;
+            for entry in entries {
+                if !wanted.holds(&entry.path) {
+                    continue;
+                }
+                found = true;
+                wanted.chunks.extend(entry.chunks.iter().map(|chunk| chunk.id));
+                plan.purged.paths.insert(entry.path);
+            }
+            has_paths |= found;
+            seen.insert((snapshot.segments[index].digest, found));
+        }
+        Ok(has_paths)
+    }
+
+    /// Returns the packs that hold one of the chunks.
+    async fn packs_with(&self, chunks: &HashSet<crate::format::ChunkId>) -> Result<BTreeSet<PackId>, Error> {
+        let found = self.elsewhere(chunks, &BTreeSet::new()).await?;
+        Ok(found.into_values().flatten().map(|chunk| chunk.block.pack).collect())
+    }
+
+    /// Takes note of the files of a snapshot that have content of what is purged, at another path or in another context.
+    async fn still_held(
+        &self,
+        head: &Head,
+        wanted: &Wanted<'_>,
+        plan: &mut Plan,
+        met: &mut HashSet<Digest>,
+    ) -> Result<(), Error> {
+        let snapshot = &*head.snapshot;
+        let tree = Tree { store: self, snapshot, cache: None };
+        let is_new = |index: &usize| {
+            let segment = &snapshot.segments[*index];
+            needs(snapshot, segment, &plan.packs) && met.insert(segment.digest)
+        };
+        let mut is_new = is_new;
+        let indexes: Vec<usize> = (0..snapshot.segments.len()).filter(&mut is_new).collect();
+        let mut segments = pin!(tree.segments(indexes));
+        while let Some((_, entries)) = segments.try_next().await? {
+            for entry in entries {
+                let is_purged = snapshot.context == *wanted.context && wanted.holds(&entry.path);
+                if is_purged || !entry.chunks.iter().any(|chunk| wanted.chunks.contains(&chunk.id)) {
+                    continue;
+                }
+                let (context, number) = (snapshot.context.clone(), snapshot.number);
+                plan.purged.still_held.insert(StillHeld { context, path: entry.path, number });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Takes note of what has to become of a snapshot.
+    fn note(
+        &mut self,
+        name: &ContextName,
+        head: &Head,
+        is_head: bool,
+        holding: &Holding,
+        context: &ContextName,
+    ) {
+        if !holding.has_paths && !holding.needs_packs {
+            return;
+        }
+        // The old head is forgotten as well, once there is a new one.
+        self.purged.forgotten.entry(name.clone()).or_default().push(head.key.number);
+        if is_head {
+            self.heads.insert(name.clone());
+            if name != context {
+                self.purged.moved.insert(name.clone());
+            }
+        }
+    }
+}
+
+/// Whether chunks of a segment are in one of the packs.
+fn needs(snapshot: &Snapshot, segment: &crate::format::SegmentRef, packs: &BTreeSet<PackId>) -> bool {
+    let is_one = |pack: u32| snapshot.packs.get(pack as usize).is_some_and(|pack| packs.contains(&pack.id));
+    let place = match segment.place {
+        Place::Pack { pack, .. } => is_one(pack),
+        Place::Inline { .. } => false,
+    };
+    place || segment.packs.iter().any(|(pack, _)| is_one(*pack))
+}

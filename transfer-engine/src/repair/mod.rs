@@ -1,0 +1,198 @@
+//! Repairing contexts of which the store has lost something: each gets a new head that is whole again.
+//!
+//! ```text
+//! check ─► the head can be read? ── yes ─► its tree, and for parts that can't be read an older one's ┐
+//!                                └─ no ──► the newest snapshot that can be read                     ├─► a new head
+//! chunks that can't be read ─► the same chunk in another pack? ── copied, or the file is left out ──┘
+//! ```
+//!
+//! Nothing is deleted. A file that is left out stays in the tree as a placeholder, so that no machine takes it as
+//! deleted, and a machine that has it can send it again. If names are lost as well, the context begins anew, with another
+//! lineage: then no machine's base fits it, and none deletes anything.
+
+mod description;
+mod mend;
+
+use std::num::NonZeroUsize;
+
+use policy_core::TreePath;
+
+use crate::check::{CheckMonitor, CheckOptions, CheckReport, CheckedContext, Damage};
+use crate::error::Error;
+use crate::format::ContextName;
+use crate::monitor::Progress;
+use crate::read_data::ReadData;
+use crate::store::Store;
+
+/// How a repair is made.
+#[derive(Debug, Clone)]
+pub struct RepairOptions {
+    /// Which contexts; all if it is empty.
+    pub contexts: Vec<ContextName>,
+    /// Which contents are read to find damage.
+    pub read_data: ReadData,
+    /// Only reports what would be done.
+    pub dry_run: bool,
+    /// Marks older snapshots in which something is damaged as forgotten, once the head is whole.
+    pub forget_damaged: bool,
+    /// The number of concurrent requests.
+    pub concurrency: NonZeroUsize,
+    /// Roughly how many bytes of memory a repair may take.
+    pub memory: u64,
+}
+
+/// What a repair does about a damaged file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Its content was found in other packs, and copied.
+    Healed,
+    /// It is taken from an older snapshot, because the head's part of the tree can't be read.
+    FromOlder,
+    /// It is left out: its content is nowhere in the store.
+    LeftOut,
+}
+
+/// What became of a context.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Whether the head is damaged, so that the context gets a new one.
+    pub head_damaged: bool,
+    /// The new head; `None` in a dry run, or if the head is whole.
+    pub snapshot: Option<u64>,
+    /// The snapshot whose tree the new head has, if that is not the old head.
+    pub from: Option<u64>,
+    /// Files that were healed.
+    pub healed: u64,
+    /// Files that were taken from older snapshots.
+    pub from_older: u64,
+    /// Files that were left out.
+    pub left_out: u64,
+    /// Paths whose names are lost, at most.
+    pub unnamed: u64,
+    /// Whether the context begins anew, with another lineage.
+    pub begins_anew: bool,
+    /// Older snapshots that were marked as forgotten.
+    pub forgotten: Vec<u64>,
+    /// Older snapshots in which something is damaged, and which stay.
+    pub damaged_left: Vec<u64>,
+    /// Why nothing can be repaired.
+    pub beyond: Option<String>,
+}
+
+/// What a repair came to.
+#[derive(Debug, Clone, Default)]
+pub struct RepairReport {
+    /// What was found.
+    pub check: CheckReport,
+    /// Whether the store's description was missing or damaged. In a dry run nothing else is looked at then.
+    pub described: bool,
+    /// Contexts that got a new head, or would in a dry run.
+    pub repaired: u64,
+    /// Contexts that are beyond repair.
+    pub beyond: u64,
+    /// Files that were healed, or taken from older snapshots.
+    pub healed: u64,
+    /// Files that were left out, lost names included.
+    pub left_out: u64,
+}
+
+/// Is told what a repair does, as it does it; in a dry run, what it would do.
+pub trait RepairMonitor: Send + Sync {
+    /// A damaged file of a context, and what is done about it.
+    fn file(&self, context: &ContextName, path: &TreePath, fate: Fate, cause: &Damage) {
+        let _ = (context, path, fate, cause);
+    }
+    /// A context in which something was damaged.
+    fn context(&self, context: &ContextName, repaired: &Repaired) {
+        let _ = (context, repaired);
+    }
+    /// How far the check has come that comes first.
+    fn progress(&self, progress: &Progress) {
+        let _ = progress;
+    }
+    /// Something is odd, and nothing is lost by it.
+    fn warning(&self, message: &str) {
+        let _ = message;
+    }
+}
+
+impl RepairMonitor for crate::monitor::Silent {}
+
+/// Keeps the contexts in which a check finds damage.
+struct Damaged<'a> {
+    monitor: &'a dyn RepairMonitor,
+    contexts: std::sync::Mutex<Vec<CheckedContext>>,
+}
+
+impl CheckMonitor for Damaged<'_> {
+    fn context(&self, checked: &CheckedContext) {
+        if !checked.is_whole() {
+            let kept = CheckedContext { files: Vec::new(), ..checked.clone() };
+            self.contexts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(kept);
+        }
+    }
+
+    fn progress(&self, progress: &Progress) {
+        self.monitor.progress(progress);
+    }
+
+    fn warning(&self, message: &str) {
+        self.monitor.warning(message);
+    }
+}
+
+impl Store {
+    /// Checks contexts, and gives each whose head is damaged a new head that is whole.
+    ///
+    /// # Errors
+    /// As [`Store::check`], and whatever stops a commit. What can't be repaired is no error: the monitor is told.
+    pub async fn repair(
+        &self,
+        options: &RepairOptions,
+        monitor: &dyn RepairMonitor,
+    ) -> Result<RepairReport, Error> {
+        let described = self.repair_description(options.dry_run).await?;
+        if described && options.dry_run {
+            return Ok(RepairReport { described, ..RepairReport::default() });
+        }
+        let damaged = Damaged { monitor, contexts: std::sync::Mutex::default() };
+        let check = CheckOptions {
+            contexts: options.contexts.clone(),
+            read_data: options.read_data.clone(),
+            concurrency: options.concurrency,
+            memory: options.memory,
+        };
+        let check = self.check(&check, &damaged).await?;
+        let mut report = RepairReport { check, described, ..RepairReport::default() };
+        let contexts = damaged.contexts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for checked in contexts {
+            let repaired = self.repair_context(&checked, options, monitor).await?;
+            report.repaired += u64::from(repaired.head_damaged);
+            report.beyond += u64::from(repaired.beyond.is_some());
+            report.healed += repaired.healed + repaired.from_older;
+            report.left_out += repaired.left_out + repaired.unnamed;
+            monitor.context(&checked.name, &repaired);
+        }
+        Ok(report)
+    }
+
+    async fn repair_context(
+        &self,
+        checked: &CheckedContext,
+        options: &RepairOptions,
+        monitor: &dyn RepairMonitor,
+    ) -> Result<Repaired, Error> {
+        let mut repaired = self.mend(&checked.name, options, monitor).await?;
+        let older = checked.snapshots.iter().filter(|snapshot| !snapshot.is_head || repaired.head_damaged);
+        let damaged: Vec<u64> = older.filter(|s| !s.is_whole()).map(|s| s.number).collect();
+        if !options.forget_damaged || options.dry_run || repaired.beyond.is_some() {
+            repaired.damaged_left = damaged;
+            return Ok(repaired);
+        }
+        for number in damaged {
+            self.mark_gone(&checked.name, number).await?;
+            repaired.forgotten.push(number);
+        }
+        Ok(repaired)
+    }
+}
