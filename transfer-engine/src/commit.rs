@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use policy_core::Digest;
 
 use crate::error::Error;
@@ -140,26 +141,64 @@ pub(crate) fn written_here() -> Vec<(u64, Bytes)> {
 }
 
 impl Store {
-    /// Commits a snapshot whose packs are in the store.
-    pub(crate) async fn publish(&self, prepared: Prepared) -> Result<Published, Error> {
+    /// Commits a snapshot whose packs are in the store, and which comes after `on`.
+    pub(crate) async fn publish(&self, prepared: Prepared, on: Option<&HeadKey>) -> Result<Published, Error> {
         let Prepared { snapshot, bytes, digest, land_by } = prepared;
         // Without new packs, it can't be late.
         let by = Some(land_by.unwrap_or(i64::MAX));
         let committed = self.commit_by(&snapshot.context, snapshot.number, bytes.clone(), digest, by).await?;
         let Committed::Ours(key) = committed else { return Ok(Published::Theirs) };
+        if !self.is_first_use(&snapshot.context, &key, on).await? {
+            return Ok(Published::Theirs);
+        }
         let is_late = land_by.is_some_and(|by| key.landed >= by);
         let head = Head { key, digest, snapshot: Arc::new(snapshot), bytes };
         Ok(if is_late { Published::Late(head) } else { Published::Ours(head) })
     }
 
-    /// Commits a snapshot for which no pack was put; `None` if another writer was first. The time of landing
-    /// in the result is exact, because later steps may have to land within some time of it.
-    pub(crate) async fn commit_bare(&self, snapshot: Snapshot) -> Result<Option<Head>, Error> {
+    /// Commits a snapshot for which no pack was put, and which comes after `on`; `None` if another writer was
+    /// first. The time of landing in the result is exact, because later steps may have to land within some time
+    /// of it.
+    pub(crate) async fn commit_bare(
+        &self,
+        snapshot: Snapshot,
+        on: Option<&HeadKey>,
+    ) -> Result<Option<Head>, Error> {
         let Prepared { snapshot, bytes, digest, .. } = Prepared::of(snapshot)?;
         match self.commit(&snapshot.context, snapshot.number, bytes.clone(), digest).await? {
-            Committed::Ours(key) => Ok(Some(Head { key, digest, snapshot: Arc::new(snapshot), bytes })),
-            Committed::Theirs => Ok(None),
+            Committed::Ours(key) if self.is_first_use(&snapshot.context, &key, on).await? => {
+                Ok(Some(Head { key, digest, snapshot: Arc::new(snapshot), bytes }))
+            }
+            _ => Ok(None),
         }
+    }
+
+    /// Whether a snapshot that was just put is the first one of its number. If its writer slept, the context may have
+    /// been deleted meanwhile, and its numbers may be free again: then the put succeeds, and nobody sees the snapshot.
+    ///
+    /// Only numbers below a deletion are freed, a grace period after what was there was erased. The deletion stays: a
+    /// snapshot above this one that landed more than a grace period earlier. Its number can't have been freed within a
+    /// grace period of the time at which `on`, the snapshot before it, landed: then nothing has to be asked.
+    async fn is_first_use(
+        &self,
+        name: &ContextName,
+        key: &HeadKey,
+        on: Option<&HeadKey>,
+    ) -> Result<bool, Error> {
+        let grace = i64::try_from(self.meta().await?.grace_seconds).unwrap_or(i64::MAX);
+        if on.is_some_and(|on| key.landed < on.landed.saturating_add(grace)) {
+            return Ok(true);
+        }
+        let mut is_there = false;
+        let is_older = |other: &HeadKey| other.landed.saturating_add(grace) < key.landed;
+        let mut newest = std::pin::pin!(self.snapshots_from(name, key.number));
+        while let Some(found) = newest.try_next().await? {
+            if found.number > key.number && is_older(&found) {
+                return Ok(false);
+            }
+            is_there |= found.number == key.number && found.size > 0;
+        }
+        Ok(is_there)
     }
 
     /// Waits a random time, longer with each attempt, so that writers do not retry in step.

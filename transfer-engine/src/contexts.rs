@@ -123,7 +123,7 @@ impl Store {
                 segments: Vec::new(),
                 inline: Bytes::new(),
             };
-            if let Some(head) = self.commit_bare(snapshot).await? {
+            if let Some(head) = self.commit_bare(snapshot, last.as_ref().map(|head| &head.key)).await? {
                 return Ok((head, true));
             }
         }
@@ -138,7 +138,7 @@ impl Store {
         loop {
             let head = self.require_head(name).await?;
             let snapshot = head.ended(Kind::Terminal { moved_to: None }, self)?;
-            let Some(last) = self.commit_bare(snapshot).await? else {
+            let Some(last) = self.commit_bare(snapshot, Some(&head.key)).await? else {
                 attempts.beaten().await?;
                 continue;
             };
@@ -197,6 +197,27 @@ impl Store {
         Ok(listed.into_iter().rev().map(|(number, listed)| (number, is_gone(&listed))).collect())
     }
 
+    /// Lists the snapshots of a context with this number or a higher one.
+    pub(crate) fn snapshots_from<'a>(
+        &'a self,
+        name: &ContextName,
+        lowest: u64,
+    ) -> impl futures::Stream<Item = Result<HeadKey, Error>> + Send + 'a {
+        let prefix = context_prefix(name);
+        let in_order = self.is_listed_in_order();
+        let keys = self.objects().list(Some(&prefix)).map(move |listed| match listed {
+            Ok(meta) => Ok(match StoreKey::parse(&meta.location) {
+                Some(StoreKey::Snapshot { number, .. }) => Some(HeadKey::new(number, &meta)),
+                _ => None,
+            }),
+            Err(e) => Err(Error::store("list", &prefix, e)),
+        });
+        let keys = keys.try_filter_map(|key| std::future::ready(Ok(key)));
+        // The newest come first.
+        let keys = keys.try_take_while(move |key| std::future::ready(Ok(!in_order || key.number >= lowest)));
+        keys.try_filter(move |key| std::future::ready(key.number >= lowest))
+    }
+
     /// Lists a context's snapshots and their marks, by number.
     pub(crate) async fn listing(&self, name: &ContextName) -> Result<BTreeMap<u64, Listed>, Error> {
         let prefix = context_prefix(name);
@@ -236,7 +257,7 @@ mod tests {
         for _ in 0..100 {
             let head = store.require_head(&name).await.unwrap();
             let next = head.ended(Kind::Normal, &store).unwrap();
-            store.commit_bare(next).await.unwrap().unwrap();
+            store.commit_bare(next, Some(&head.key)).await.unwrap().unwrap();
         }
         let (mut seen, mut numbers) = (Vec::new(), Vec::new());
         let each = |snapshot: Arc<Snapshot>| {

@@ -47,7 +47,8 @@ impl Mount {
             }
             match self.store.read_snapshot(to, number).await {
                 Ok(copy) if copy.is_live() && copy.snapshot.nonce == original.nonce => return Ok(Some(copy)),
-                Ok(_) | Err(Error::Format { .. }) => {}
+                Ok(_) => {}
+                Err(e) if e.is_of_object() => {}
                 Err(e) => return Err(e),
             }
         }

@@ -333,6 +333,10 @@ impl Store {
         }
     }
 
+    pub(crate) fn is_listed_in_order(&self) -> bool {
+        self.in_order
+    }
+
     /// Returns the key of the newest snapshot with one request, however long the history is.
     pub(crate) async fn find_head_key(&self, name: &ContextName) -> Result<Option<HeadKey>, Error> {
         let prefix = context_prefix(name);

@@ -106,6 +106,7 @@ fn collected(report: &CollectReport, leftovers: usize) -> Collected {
         packs_gathered: report.packs_gathered,
         bytes_gathered: report.bytes_gathered,
         erased: report.erased,
+        freed: report.freed,
         unreadable: report.unreadable,
         packs_kept: report.packs_kept,
         bytes_kept: report.bytes_kept,

@@ -92,6 +92,7 @@ pub(crate) struct Collected {
     pub(crate) packs_gathered: u64,
     pub(crate) bytes_gathered: u64,
     pub(crate) erased: u64,
+    pub(crate) freed: u64,
     pub(crate) unreadable: u64,
     pub(crate) packs_kept: u64,
     pub(crate) bytes_kept: u64,

@@ -1,20 +1,22 @@
 //! Single cases of collection, each with the number of its fault.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ctxsync_tests::clock::{Clocked, HandClock};
-use futures::TryStreamExt;
+use ctxsync_tests::interrupt::BeforePut;
+use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use policy_core::{SyncPolicy, TreePath};
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::format::StoreKey;
 use transfer_engine::{
-    CollectMonitor, CollectOptions, CollectReport, ContextName, ContextService, ContextSync, Env, Error,
-    Forgotten, Gathering, Mount, Retention, Silent, Store, SyncOptions, Unreadable, Why, WriteOptions,
+    CheckOptions, CollectMonitor, CollectOptions, CollectReport, ContextName, ContextService, ContextSync,
+    Env, Error, Forgotten, Gathering, Mount, ReadData, Retention, Silent, Store, SyncOptions, Unreadable,
+    Why, WriteOptions,
 };
 
 use crate::GRACE;
@@ -346,4 +348,151 @@ async fn what_cannot_be_read_is_not_gathered() {
     assert_eq!(place.store().head(&name("c")).await.unwrap().number, head.number);
     assert_eq!(place.store().head(&name("d")).await.unwrap().packs.len(), 1);
     assert!(told.2.lock().unwrap()[0].contains("cannot process context c"), "{:?}", told.2.lock().unwrap());
+}
+
+impl Place {
+    /// Whether a check finds no damage.
+    async fn is_whole(&self) -> bool {
+        let (read_data, memory) = (ReadData::All, 64 << 20);
+        let options =
+            CheckOptions { contexts: Vec::new(), read_data, concurrency: NonZeroUsize::MIN, memory };
+        self.store().check(&options, &Silent).await.unwrap().is_whole()
+    }
+
+    /// Lets more than a grace period pass, and collects.
+    async fn later(&self) -> CollectReport {
+        self.outside.clock.pass(GRACE + 1);
+        self.collect(&CollectOptions::default()).await
+    }
+
+    /// Deletes the context, and collects until nothing is left of it but the deletion.
+    async fn delete_for_long(&self) {
+        ContextService::new(&self.store()).delete(&name("c")).await.unwrap();
+        for _ in 0..2 {
+            self.later().await;
+        }
+    }
+}
+
+/// Issue 21: of a deleted context one small object is left, two grace periods later.
+#[tokio::test]
+async fn i21_of_a_deleted_context_only_the_deletion_is_left() {
+    let place = Place::new().await;
+    ContextService::new(&place.store()).delete(&name("c")).await.unwrap();
+    let deletion = StoreKey::Snapshot { context: name("c"), number: 5 }.path().to_string();
+    assert_eq!(place.keys("contexts").await.len(), 4 + 4 + 1);
+    let report = place.later().await;
+    assert_eq!((report.erased, report.freed), (4, 0));
+    place.outside.clock.pass(GRACE);
+    let exclusive = CollectOptions { exclusive: true, ..CollectOptions::default() };
+    assert_eq!(place.collect(&exclusive).await.freed, 0, "not older than the grace period");
+    place.outside.clock.pass(1);
+    let dry = CollectOptions { dry_run: true, ..CollectOptions::default() };
+    assert_eq!(place.collect(&dry).await.freed, 4);
+    assert_eq!(place.keys("contexts").await.len(), 4 + 4 + 1);
+    assert_eq!(place.collect(&CollectOptions::default()).await.freed, 4);
+    let left = place.keys("contexts").await;
+    assert!(left.len() == 1 && left[0].starts_with(&deletion), "{left:?}");
+    assert_eq!(place.keys("packs").await.len(), 0);
+    assert!(place.is_whole().await);
+    // The name goes on counting, and is deleted again.
+    place.store().create_context(&name("c")).await.unwrap();
+    place.write("c", b"again").await;
+    assert_eq!(place.store().head(&name("c")).await.unwrap().number, 7);
+    assert_eq!((place.later().await.freed, place.keys("contexts").await.len()), (0, 3));
+    assert!(place.is_whole().await);
+    place.delete_for_long().await;
+    let left = place.keys("contexts").await;
+    assert!(left.len() == 1 && !left[0].starts_with(&deletion), "{left:?}");
+    assert_eq!(place.later().await.freed, 0, "once is enough");
+}
+
+/// What a collector leaves that died between the two deletions, or that slept before it erased or marked something.
+#[tokio::test]
+async fn i21_what_a_collector_left_half_done_below_a_deletion_goes_too() {
+    let place = Place::new().await;
+    place.delete_for_long().await;
+    let key = |number| StoreKey::Snapshot { context: name("c"), number }.path();
+    place.objects.put(&key(2), PutPayload::new()).await.unwrap();
+    let mark = StoreKey::Gone { context: name("c"), number: 3 }.path();
+    place.objects.put(&mark, PutPayload::new()).await.unwrap();
+    let report = place.collect(&CollectOptions::default()).await;
+    assert_eq!((report.unreadable, report.freed), (0, 0));
+    assert_eq!(place.later().await.freed, 2);
+    assert_eq!(place.keys("contexts").await.len(), 1);
+    // At and above the deletion nothing goes, and what has no bytes is damaged.
+    place.objects.put(&key(5), PutPayload::new()).await.unwrap();
+    assert_eq!(place.later().await.unreadable, 1);
+}
+
+/// Does something with a store on which the first commit sleeps until the numbers of its context are free again.
+async fn asleep(place: &Place, is_made_again: bool) -> Store {
+    let (objects, outside) = (Arc::clone(&place.objects), place.outside.clone());
+    let once = std::sync::atomic::AtomicBool::new(true);
+    let sleepy = BeforePut::new(Arc::clone(&place.objects), move |key| {
+        let awake = Place { objects: Arc::clone(&objects), outside: outside.clone() };
+        let sleeps = matches!(StoreKey::parse(key), Some(StoreKey::Snapshot { .. }))
+            && once.swap(false, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            if !sleeps {
+                return;
+            }
+            if awake.store().contexts().await.unwrap().is_empty() {
+                awake.store().create_context(&name("c")).await.unwrap();
+            }
+            awake.delete_for_long().await;
+            if is_made_again {
+                awake.store().create_context(&name("c")).await.unwrap();
+                awake.write_to("c", "y", b"other").await;
+                awake.outside.clock.pass(2 * GRACE);
+            }
+        }
+        .boxed()
+    });
+    let objects: Arc<dyn ObjectStore> = sleepy;
+    store(&objects, &place.outside)
+}
+
+/// Issue 21: a writer that slept while its context was deleted puts its snapshot under a number that is free again; it
+/// does not call that saved. Without new content nothing else would tell it.
+#[tokio::test]
+async fn i21_who_slept_until_a_number_was_free_again_has_saved_nothing() {
+    let place = Place::new().await;
+    let path: TreePath = "x".parse().unwrap();
+    let service = ContextService::new(&asleep(&place, false).await);
+    let deleted = service.delete_file(&name("c"), &path).await;
+    assert!(matches!(deleted, Err(Error::NoContext { .. })), "{deleted:?}");
+    // What it put is collected like everything below a deletion.
+    for _ in 0..3 {
+        assert_eq!(place.later().await.unreadable, 0);
+    }
+    assert_eq!(place.keys("contexts").await.len(), 1);
+
+    let place = Place::new().await;
+    let service = ContextService::new(&asleep(&place, true).await);
+    let report = service.write_file(&name("c"), &path, &b""[..], &WriteOptions::default()).await.unwrap();
+    assert_eq!(report.snapshot, Some(8), "on top of the context that is there now");
+    let files = place.files("c").await;
+    assert_eq!(files, BTreeMap::from([("x".to_owned(), vec![]), ("y".to_owned(), b"other".to_vec())]));
+    // The check is not misled by what it put before, nor is a collection.
+    assert!(place.is_whole().await);
+    let report = place.later().await;
+    assert_eq!((report.packs_lost, report.unreadable), (0, 0));
+
+    // Who makes, deletes or renames a context does not say so either if it has not.
+    for what in ["create", "delete", "rename"] {
+        let place = Place::new().await;
+        if what == "create" {
+            place.delete_for_long().await;
+        }
+        let asleep = asleep(&place, false).await;
+        let done = match what {
+            "create" => asleep.create_context(&name("c")).await.map(drop),
+            "delete" => asleep.delete_context(&name("c")).await,
+            _ => asleep.rename_context(&name("c"), &name("d")).await.map(drop),
+        };
+        let there = place.store().contexts().await.unwrap();
+        let expected: &[ContextName] = if what == "create" { &[name("c")] } else { &[] };
+        assert_eq!((done.is_ok(), &there[..]), (what == "create", expected), "{what}: {done:?}");
+    }
 }

@@ -77,6 +77,13 @@ pub(crate) fn store(objects: &Arc<dyn ObjectStore>, outside: &Outside) -> Store 
     Store::new(Arc::clone(objects), "test:", env.with_random(outside.random.clone()))
 }
 
+impl Acked {
+    /// Returns the key of the snapshot.
+    pub(crate) fn key(&self) -> StoreKey {
+        StoreKey::Snapshot { context: self.name.clone(), number: self.number }
+    }
+}
+
 impl Deed {
     /// Performs the operation; returns the snapshot that is committed by it.
     pub(crate) async fn done(

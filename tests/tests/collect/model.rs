@@ -7,11 +7,12 @@ use std::time::Duration;
 use ctxsync_tests::clock::{Clocked, HandClock};
 use ctxsync_tests::random::Random;
 use futures::TryStreamExt;
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use policy_core::TreePath;
 use tokio::task::JoinHandle;
-use transfer_engine::format::{PackId, Snapshot, StoreKey};
+use transfer_engine::format::{Kind, PackId, Snapshot, StoreKey};
 use transfer_engine::{ContextName, Gathering, Store};
 
 use crate::GRACE;
@@ -34,6 +35,8 @@ pub(crate) struct Model {
     gate: Gate,
     actors: Vec<Actor>,
     begun: usize,
+    /// Whether contexts are deleted often, and so long ago that nothing is left of them, while some sleep.
+    forgetful: bool,
     /// In steps.
     longest_sleep: usize,
     acked: BTreeMap<(ContextName, u64), Acked>,
@@ -48,9 +51,11 @@ impl Model {
         let outside = Outside { clock, random: Seeded::new(seed ^ 0x5eed) };
         store(&objects, &outside).init(Duration::from_secs(GRACE.unsigned_abs())).await.unwrap();
         let mut random = Random::new(seed);
+        let forgetful = seed % 4 == 3;
         Self {
             seed,
-            longest_sleep: *random.of(&[60, 200, 600]).unwrap(),
+            forgetful,
+            longest_sleep: if forgetful { 2000 } else { *random.of(&[60, 200, 600]).unwrap() },
             random,
             outside,
             objects,
@@ -102,6 +107,7 @@ impl Model {
                     self.gate.forget(dead.who);
                     self.note(format!("{} dies", dead.who));
                 }
+                3 if self.forgetful => self.outside.clock.pass(GRACE + 1),
                 3..6 => self.outside.clock.pass(1 + self.random.below(20) as i64),
                 _ => self.give_a_turn(step),
             }
@@ -131,6 +137,7 @@ impl Model {
                     let number = acked.as_ref().map(|a| a.number);
                     self.note(format!("{} is done: snapshot {number:?}", ended.who));
                     if let Some(acked) = acked {
+                        self.check_order(&acked).await;
                         let told = self.told();
                         let before = self.acked.insert((acked.name.clone(), acked.number), acked);
                         assert!(before.is_none(), "{told}\na number was used twice: {before:?}");
@@ -139,6 +146,34 @@ impl Model {
                 Err(error) => self.note(format!("{} fails: {error}", ended.who)),
             }
         }
+    }
+
+    /// Fails if a snapshot that was just acknowledged landed below an older one: nobody would see it.
+    async fn check_order(&self, acked: &Acked) {
+        let listed = self.listed(&acked.name).await;
+        let of = |key: StoreKey| listed.get(&key.path()).filter(|meta| meta.size > 0);
+        // It may have been erased before its writer reported it.
+        let Some(landed) = of(acked.key()) else { return };
+        for (key, above) in &listed {
+            let Some(StoreKey::Snapshot { number, .. }) = StoreKey::parse(key) else { continue };
+            assert!(
+                number <= acked.number || above.size == 0 || above.last_modified >= landed.last_modified,
+                "{}\n{}@{} was acknowledged, and landed after {number}",
+                self.told(),
+                acked.name,
+                acked.number
+            );
+        }
+    }
+
+    /// Returns the objects of a context.
+    async fn listed(&self, name: &ContextName) -> BTreeMap<Path, ObjectMeta> {
+        let listed: Vec<_> = self.objects.list(Some(&"contexts".into())).try_collect().await.unwrap();
+        let is_of_name = |meta: &ObjectMeta| match StoreKey::parse(&meta.location) {
+            Some(StoreKey::Snapshot { context, .. } | StoreKey::Gone { context, .. }) => context == *name,
+            _ => false,
+        };
+        listed.into_iter().filter(is_of_name).map(|meta| (meta.location.clone(), meta)).collect()
     }
 
     fn start(&mut self) {
@@ -157,10 +192,15 @@ impl Model {
     }
 
     fn deed(&mut self) -> Deed {
-        let names = ["a", "b"];
+        let names = if self.forgetful { ["a", "a"] } else { ["a", "b"] };
         let name: ContextName = self.random.of(&names).unwrap().parse().unwrap();
         let path: TreePath = self.random.of(&["x", "d/y", "z"]).unwrap().parse().unwrap();
-        match self.random.below(24) {
+        let mut what = self.random.below(24);
+        if self.forgetful {
+            // A write, a removal, a context that is made or deleted, or a collection.
+            what = *self.random.of(&[0, 0, 10, 10, 12, 13, 13, 14, 23, 23, 23, 23]).unwrap();
+        }
+        match what {
             0..10 => {
                 let len = 1 + self.random.below(300);
                 Deed::Write { name, path, content: self.random.bytes(len) }
@@ -243,7 +283,7 @@ impl Model {
 
     /// Collects while nothing else runs and everything is old, and fails if anything unneeded is left.
     pub(crate) async fn tidy(&mut self) {
-        for _ in 0..3 {
+        for _ in 0..4 {
             self.outside.clock.pass(2 * GRACE);
             let store = store(&self.objects, &self.outside);
             let report = store.collect(&Default::default(), &transfer_engine::Silent).await.unwrap();
@@ -259,6 +299,32 @@ impl Model {
         for meta in listed {
             let Some(StoreKey::Pack(id)) = StoreKey::parse(&meta.location) else { continue };
             assert!(needed.contains(&id), "{}\n{id} is needed by nobody and still there", self.told());
+        }
+        for name in ["a", "b", "c"] {
+            self.check_remains(&name.parse().unwrap()).await;
+        }
+    }
+
+    /// Fails if more is left of a deleted context than its deletion.
+    async fn check_remains(&self, name: &ContextName) {
+        let mut deletion = 0;
+        let listed = self.listed(name).await;
+        for (key, meta) in &listed {
+            let bytes = self.objects.get(key).await.unwrap().bytes().await.unwrap();
+            if meta.size > 0
+                && let Ok((snapshot, _)) = Snapshot::decode(&bytes)
+                && snapshot.kind == (Kind::Terminal { moved_to: None })
+            {
+                deletion = deletion.max(snapshot.number);
+            }
+        }
+        for key in listed.keys() {
+            let Some(StoreKey::Snapshot { number, .. } | StoreKey::Gone { number, .. }) =
+                StoreKey::parse(key)
+            else {
+                continue;
+            };
+            assert!(number >= deletion, "{}\n{key} is below a deletion and still there", self.told());
         }
     }
 }

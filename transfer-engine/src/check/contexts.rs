@@ -74,6 +74,10 @@ impl<'a> Checker<'a> {
                         found.links(&successor, &head);
                     }
                     found.context.ended |= is_head && !head.is_live();
+                    // Below a deletion nothing is needed, and a collection may be about to delete what is left.
+                    if head.snapshot.kind == (Kind::Terminal { moved_to: None }) {
+                        break;
+                    }
                     if head.snapshot.kind == Kind::Normal && !found.context.ended {
                         self.snapshot(&head, is_head, &mut found).await?;
                     }

@@ -61,6 +61,11 @@ impl PassTime {
         self.exclusive || self.now.saturating_sub(put) > self.grace
     }
 
+    /// Whether something is older than the grace period, for an exclusive collection as well.
+    pub(super) fn outlasted_grace(&self, put: i64) -> bool {
+        self.now.saturating_sub(put) > self.grace
+    }
+
     /// Whether something landed before the collection began.
     pub(super) fn is_past(&self, put: i64) -> bool {
         put <= self.now

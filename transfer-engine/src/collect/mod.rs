@@ -147,6 +147,8 @@ pub struct CollectReport {
     pub bytes_gathered: u64,
     /// Forgotten snapshots that this collection erased: an object without bytes remains of each.
     pub erased: u64,
+    /// Numbers of deleted contexts of which nothing is left after this collection.
+    pub freed: u64,
     /// Snapshots that could not be read; if there are any, nothing was deleted.
     pub unreadable: u64,
     /// Packs that are kept.
@@ -244,6 +246,7 @@ impl Store {
         if !options.dry_run {
             self.mark_all(survey.forgotten(), options).await?;
             self.erase_all(&survey.erase, options).await?;
+            self.free_all(&survey.free, report, monitor).await?;
         }
         self.sweep(&mut survey.roots, &time, options, report, monitor).await
     }

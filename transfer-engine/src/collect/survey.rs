@@ -25,6 +25,8 @@ pub(super) struct Survey {
     verdicts: Vec<Verdict>,
     /// Snapshots that were forgotten long enough ago to be erased.
     pub(super) erase: Vec<(ContextName, u64)>,
+    /// What is left of numbers below a deletion, to be freed.
+    pub(super) free: Vec<Remains>,
     /// The indices of the retention's patterns that match a live context.
     met: BTreeSet<usize>,
     contexts: u64,
@@ -36,6 +38,17 @@ pub(super) struct Survey {
 enum Verdict {
     Keep(Kept),
     Forget(Forgotten),
+}
+
+/// What is left of a snapshot that was erased long ago.
+#[derive(Debug, Clone)]
+pub(super) struct Remains {
+    pub(super) context: ContextName,
+    pub(super) number: u64,
+    /// Whether there is an object without bytes.
+    pub(super) has_tombstone: bool,
+    /// Whether there is the mark that it is forgotten.
+    pub(super) has_mark: bool,
 }
 
 /// The facts about a snapshot that was read.
@@ -113,6 +126,7 @@ impl Survey {
             all.snapshots += one.snapshots;
             all.unreadable += one.unreadable;
             all.verdicts.extend(one.verdicts);
+            all.free.extend(one.free);
             all.met.extend(one.met);
             all.erase.extend(one.erase);
             all.roots.extend(one.roots.into_ids());
@@ -130,6 +144,7 @@ impl Survey {
         if self.unreadable == 0 {
             report.forgotten += self.forgotten().count() as u64;
             report.erased = self.erase.len() as u64;
+            report.freed = self.free.len() as u64;
         }
     }
 
@@ -161,17 +176,40 @@ impl Surveyor<'_> {
             let times = object.snapshot.as_ref().map(|key| key.landed).into_iter().chain(object.gone);
             times.into_iter().try_for_each(|put| self.time.check(put, self.store))?;
         }
-        let mut numbers = Vec::new();
+        let (mut numbers, mut zeroed) = (Vec::new(), Vec::new());
         let newest = listed.iter().rev().find(|(_, object)| object.snapshot.is_some()).map(|(n, _)| *n);
         for (number, object) in listed.iter().rev() {
             match self.fate(*number, object, newest) {
                 Fate::Root => numbers.push(*number),
                 Fate::Erase => survey.erase.push((name.clone(), *number)),
                 Fate::Nothing => {}
-                Fate::Zeroed => self.unreadable(&mut survey, &name, *number, None),
+                Fate::Zeroed => zeroed.push(*number),
             }
         }
         let (name, listed) = (&name, &listed);
+        let judge = self.judge_all(&mut survey, name, listed, numbers).await?;
+        // Below a deletion nothing is needed, whoever erased it.
+        zeroed.retain(|number| judge.deletion.is_none_or(|deletion| *number > deletion));
+        zeroed.iter().for_each(|number| self.unreadable(&mut survey, name, *number, None));
+        if let Some(deletion) = judge.deletion {
+            let below = listed.range(..deletion);
+            survey.free = below.filter_map(|(number, object)| self.remains(name, *number, object)).collect();
+        }
+        if judge.live.is_some() {
+            let patterns = self.options.retention.patterns().enumerate();
+            survey.met = patterns.filter(|(_, p)| p.matches(name.as_str())).map(|(at, _)| at).collect();
+        }
+        Ok(survey)
+    }
+
+    /// Reads the roots of a context, the newest first, and judges them.
+    async fn judge_all(
+        &self,
+        survey: &mut Survey,
+        name: &ContextName,
+        listed: &BTreeMap<u64, Listed>,
+        numbers: Vec<u64>,
+    ) -> Result<Judge, Error> {
         let read = stream::iter(numbers)
             .map(|number| async move { (number, self.read(name, number, listed).await) }.boxed())
             .buffered(self.options.concurrency.get());
@@ -183,19 +221,19 @@ impl Surveyor<'_> {
             let root = match root {
                 Ok(Some(root)) => root,
                 Ok(None) => {
-                    self.unreadable(&mut survey, name, number, None);
+                    self.unreadable(survey, name, number, None);
                     continue;
                 }
                 Err(error) if is_passing(&error) => return Err(error),
                 Err(error) => {
-                    self.unreadable(&mut survey, name, number, Some(error));
+                    self.unreadable(survey, name, number, Some(error));
                     continue;
                 }
             };
             let Some(object) = listed.get(&number) else { continue };
             // From the listing, which is the same in every pass.
             let landed = object.snapshot.as_ref().map_or(0, |key| key.landed);
-            match judge.fate(&root, object.gone.is_some()) {
+            match judge.fate(number, &root, object.gone.is_some()) {
                 Judged::Kept(reasons) if tells_kept && !reasons.is_empty() => {
                     let context = name.clone();
                     survey.verdicts.push(Verdict::Keep(Kept { context, number, landed, reasons }));
@@ -213,11 +251,22 @@ impl Surveyor<'_> {
             survey.snapshots += 1;
             survey.roots.extend(root.packs);
         }
-        if judge.live.is_some() {
-            let patterns = self.options.retention.patterns().enumerate();
-            survey.met = patterns.filter(|(_, p)| p.matches(name.as_str())).map(|(at, _)| at).collect();
-        }
-        Ok(survey)
+        Ok(judge)
+    }
+
+    /// Returns what is left of a number below a deletion, if it may go: a tombstone and its mark, or one of the
+    /// two, which a collector leaves that died or slept. A writer that slept and puts a snapshot under the number finds
+    /// the deletion above it.
+    fn remains(&self, name: &ContextName, number: u64, object: &Listed) -> Option<Remains> {
+        let mut times = object.snapshot.iter().map(|key| key.landed).chain(object.gone);
+        let is_erased = object.snapshot.as_ref().is_none_or(|key| key.size == 0);
+        let is_old = times.all(|put| self.time.outlasted_grace(put));
+        (is_erased && is_old).then(|| Remains {
+            context: name.clone(),
+            number,
+            has_tombstone: object.snapshot.is_some(),
+            has_mark: object.gone.is_some(),
+        })
     }
 
     /// Returns what to do with a snapshot, judging by the listing. The newest snapshot of a context is always
@@ -294,8 +343,8 @@ struct Judge {
     /// The lineage of the head, if the context is live.
     live: Option<LineageId>,
     begun: bool,
-    /// Whether a deletion was seen: everything older is forgotten.
-    deleted: bool,
+    /// The number of the newest deletion that was seen: everything older is forgotten.
+    deletion: Option<u64>,
 }
 
 /// The judgement of a snapshot.
@@ -307,21 +356,21 @@ enum Judged {
 
 impl Judge {
     fn new(keeper: Keeper) -> Self {
-        Self { keeper, live: None, begun: false, deleted: false }
+        Self { keeper, live: None, begun: false, deletion: None }
     }
 
-    fn fate(&mut self, root: &Root, is_gone: bool) -> Judged {
+    fn fate(&mut self, number: u64, root: &Root, is_gone: bool) -> Judged {
         let is_newest = !std::mem::replace(&mut self.begun, true);
         let not_judged = Judged::Kept(Vec::new());
         if is_gone && !is_newest {
             return not_judged;
         }
-        if self.deleted {
+        if self.deletion.is_some() {
             return Judged::Forgotten(Why::Deleted);
         }
         match &root.kind {
             Kind::Terminal { moved_to: None } => {
-                self.deleted = true;
+                self.deletion = Some(number);
                 return not_judged;
             }
             // The remains of a rename are left to the rename.

@@ -8,11 +8,12 @@ use object_store::{PutMode, PutOptions, PutPayload};
 
 use super::clock::PassTime;
 use super::roots::PackSet;
+use super::survey::Remains;
 use super::witness::bad;
 use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, LostPack};
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
-use crate::format::{ContextName, StoreKey, packs_prefix};
+use crate::format::{ContextName, Kind, StoreKey, packs_prefix};
 use crate::store::Store;
 
 /// How many packs are deleted together.
@@ -60,6 +61,43 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Deletes what is left of erased snapshots: the tombstones before the marks, because a tombstone without its mark
+    /// looks like a damaged snapshot. What a collection that dies leaves is deleted by the next.
+    pub(super) async fn free_all(
+        &self,
+        remains: &[Remains],
+        report: &mut CollectReport,
+        monitor: &dyn CollectMonitor,
+    ) -> Result<(), Error> {
+        let key = |one: &Remains| StoreKey::Snapshot { context: one.context.clone(), number: one.number };
+        let mark = |one: &Remains| StoreKey::Gone { context: one.context.clone(), number: one.number };
+        let tombstones = remains.iter().filter(|one| one.has_tombstone).map(|one| key(one).path()).collect();
+        let marks = remains.iter().filter(|one| one.has_mark).map(|one| mark(one).path()).collect();
+        for keys in [tombstones, marks] {
+            if !self.delete_remains(keys, monitor).await? {
+                report.freed = 0;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes some objects; returns whether all of them are gone.
+    async fn delete_remains(&self, keys: Vec<Path>, monitor: &dyn CollectMonitor) -> Result<bool, Error> {
+        let mut deleted = self.objects().delete_stream(stream::iter(keys.into_iter().map(Ok)).boxed());
+        while let Some(result) = deleted.next().await {
+            match result {
+                // Another collection may have been faster.
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => {
+                    monitor.warning(&format!("cannot delete what is left of a deleted context: {e}"));
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Deletes the packs that no root refers to and that are older than the grace period, unless a needed
@@ -148,6 +186,10 @@ impl Store {
                 .map(|(number, _)| async move { self.read_snapshot(of, number).await })
                 .buffered(options.concurrency.get());
             while let Some(snapshot) = read.try_next().await? {
+                // What is below a deletion is about to be forgotten, if it isn't yet.
+                if snapshot.snapshot.kind == (Kind::Terminal { moved_to: None }) {
+                    break;
+                }
                 // Packs that landed too late count as absent anyway.
                 let late = snapshot.late_packs();
                 for pack in snapshot.snapshot.packs.iter().filter(|pack| !late.contains(&pack.id)) {

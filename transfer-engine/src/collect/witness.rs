@@ -2,8 +2,8 @@
 //! missing in a listing would cost data: a listing may come from a cache, end too early, or be of another
 //! store.
 //!
-//! Two facts help. Nothing below `contexts/` ever vanishes, because a tombstone replaces what is forgotten.
-//! And whether a single object exists can be found out without a listing.
+//! Two facts help. A snapshot never vanishes at once, because a tombstone replaces what is forgotten, for a grace
+//! period at least; and the newest of each context never does. And whether a single object exists can be found out without a listing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::store::Store;
 
 /// What was listed before, with one listing.
 pub(super) struct Witness {
-    /// For each context, the number of snapshots and tombstones, and the newest number.
+    /// For each context, the number of snapshots that are no tombstones, and the newest number.
     contexts: BTreeMap<ContextName, (u64, u64)>,
 }
 
@@ -31,7 +31,7 @@ impl Witness {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             if let Some(StoreKey::Snapshot { context, number }) = StoreKey::parse(&meta.location) {
                 let (count, newest) = contexts.entry(context).or_default();
-                (*count, *newest) = (*count + 1, number.max(*newest));
+                (*count, *newest) = (*count + u64::from(meta.size > 0), number.max(*newest));
             }
             last = last.max(Some(meta.location));
         }
@@ -72,14 +72,13 @@ impl Witness {
         listed: &BTreeMap<u64, Listed>,
         time: &PassTime,
     ) -> Result<(), Error> {
-        let numbers: Vec<u64> = listed
-            .iter()
-            .filter(|(_, object)| object.snapshot.is_some())
-            .map(|(number, _)| *number)
-            .collect();
+        let keys = || listed.values().filter_map(|object| object.snapshot.as_ref());
+        let numbers: Vec<u64> = keys().map(|key| key.number).collect();
+        // Old tombstones may be deleted by another collection. Snapshots may be erased, but not longer ago.
+        let there = keys().filter(|key| key.size > 0 || time.may_be_later(key.landed)).count() as u64;
         let newest = numbers.last().copied().unwrap_or(0);
         let (count, before) = self.contexts.get(name).copied().unwrap_or_default();
-        if (numbers.len() as u64) < count || newest < before {
+        if there < count || newest < before {
             let what = format!("it lacks snapshots of {name} that were listed a moment before");
             return Err(bad(store, what));
         }

@@ -208,7 +208,7 @@ impl<'a> Edit<'a> {
             inline: made.listed.inline,
             ..(*on.snapshot).clone()
         };
-        let head = match self.store.publish(Prepared::of(snapshot)?).await? {
+        let head = match self.store.publish(Prepared::of(snapshot)?, Some(&on.key)).await? {
             Published::Ours(head) => head,
             Published::Theirs => return Ok(Attempted::Beaten),
             Published::Late(head) => return Ok(Attempted::Late(Box::new(head))),

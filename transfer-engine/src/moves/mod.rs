@@ -91,7 +91,7 @@ impl Store {
                 return Err(taken());
             }
             let last = head.ended(Kind::Terminal { moved_to: Some(to.clone()) }, self)?;
-            match self.commit_bare(last).await? {
+            match self.commit_bare(last, Some(&head.key)).await? {
                 Some(_) => attempts.again()?,
                 None => attempts.beaten().await?,
             }
@@ -241,7 +241,7 @@ impl Move<'_> {
             ..self.source.ended(Kind::Terminal { moved_to: Some(self.from.clone()) }, self.store)?
         };
         // If another process was first, the next round will see it.
-        self.store.commit_bare(claim).await.map(drop)
+        self.store.commit_bare(claim, there.map(|head| &head.key)).await.map(drop)
     }
 
     /// Makes the new name live, with a copy of the head.
@@ -261,7 +261,7 @@ impl Move<'_> {
             return Ok(());
         }
         let again = self.taken_over(&head.key, self.to, self.lineage, head.digest).await?;
-        self.store.commit_bare(again).await.map(drop)
+        self.store.commit_bare(again, Some(&head.key)).await.map(drop)
     }
 
     /// Lets the context continue under its old name; returns whether it does.
@@ -269,7 +269,7 @@ impl Move<'_> {
         let mut on = self.last.clone();
         for _ in 0..LATE_ATTEMPTS {
             let again = self.taken_over(&on.key, self.from, self.source.snapshot.lineage, on.digest).await?;
-            let Some(head) = self.store.commit_bare(again).await? else { return Ok(false) };
+            let Some(head) = self.store.commit_bare(again, Some(&on.key)).await? else { return Ok(false) };
             if !self.is_late(&head) {
                 return Ok(true);
             }
@@ -337,7 +337,8 @@ impl Move<'_> {
                     return Ok(Some(found));
                 }
                 // A tombstone: the snapshot was forgotten under the new name.
-                Ok(_) | Err(Error::Format { .. }) => {}
+                Ok(_) => {}
+                Err(e) if e.is_of_object() => {}
                 Err(e) => return Err(e),
             }
         }

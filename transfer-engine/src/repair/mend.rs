@@ -71,7 +71,7 @@ impl Store {
             }
             let (repaired, prepared) = self.make(&source, options, monitor).await?;
             let Some(prepared) = prepared else { return Ok(repaired) };
-            match self.publish(prepared).await? {
+            match self.publish(prepared, source.is_head().then_some(&source.of.key)).await? {
                 Published::Ours(head) => {
                     return Ok(Repaired { snapshot: Some(head.key.number), ..repaired });
                 }

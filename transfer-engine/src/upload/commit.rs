@@ -222,8 +222,10 @@ impl Mount {
         let header = next.finish(self, number, &prepared)?;
         let course = attempt.job.course;
         course.committing(Some(number));
-        let (published, lost) =
-            tokio::join!(self.store.publish(prepared), self.look_for_lost(course, onto.head));
+        let (published, lost) = tokio::join!(
+            self.store.publish(prepared, Some(&onto.head.key)),
+            self.look_for_lost(course, onto.head)
+        );
         course.committing(None);
         let (head, is_late) = match published? {
             Published::Ours(head) => (head, false),
