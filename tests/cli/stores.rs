@@ -93,11 +93,12 @@ fn s15_a_lost_pack_is_named_with_what_to_do() {
     let ended = machine.call(&["gc"]);
     assert_eq!(ended.code, 1, "{}", ended.err);
     assert!(ended.err.contains(&name) && ended.err.contains("c needs it") && ended.err.contains("hint:"));
+    assert!(ended.err.contains("`ctxsync check c` names the files"), "{}", ended.err);
     assert!(machine.call(&["gc", "--json"]).summary()["packs_lost"] == 1);
     machine.write("work/g", "more");
     let ended = machine.call(&["push", "c", "work"]);
     assert_eq!(ended.code, 3, "{}", ended.err);
-    assert!(ended.err.contains(&name), "{}", ended.err);
+    assert!(ended.err.contains(&name) && ended.err.contains("`ctxsync check c` names"), "{}", ended.err);
 }
 
 #[test]

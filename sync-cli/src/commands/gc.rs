@@ -246,7 +246,8 @@ impl CollectMonitor for GcWatch {
         let failure = Failure::new(Exit::FAILED, format!("{} can't be read", unreadable.key));
         self.ui.failure(&match &unreadable.error {
             Some(error) => failure.caused_by(error).hint(
-                "which data it needs is not known, so nothing is deleted; restore the object from a backup, or delete its context",
+                "which data it needs is not known, so nothing is deleted; `ctxsync check` shows what else is damaged; restore \
+                 the object from a backup, or delete its context",
             ),
             None => failure.hint("another collection deleted it meanwhile; run this one again later"),
         });
@@ -256,10 +257,10 @@ impl CollectMonitor for GcWatch {
         let (context, number) = (lost.context.as_str(), lost.number);
         let snapshot = if lost.is_head { context.to_owned() } else { format!("{context}@{number}") };
         let message = format!("{} is not in the store any more, and {snapshot} needs it", lost.key);
-        self.ui.failure(&Failure::new(Exit::FAILED, message).hint(
-            "no pack is deleted, because another may hold what is lost; restore the object from a backup; otherwise \
-             `ctxsync pull` names the files that need it, and a machine that has them can push them again, changed",
-        ));
+        self.ui.failure(&Failure::new(Exit::FAILED, message).hint(format!(
+            "no pack is deleted, because another may hold what is lost; `ctxsync check {context}` names the files that need \
+             it; restore the object from a backup, or push those files again, changed, from a machine that has them",
+        )));
     }
 
     fn warning(&self, message: &str) {
