@@ -1,5 +1,6 @@
 //! `check`, `repair` and `push --heal`: what they say, and how they end.
 
+use ctxsync_tests::s3::S3Server;
 use insta::assert_snapshot;
 
 use crate::world::{Machine, World, noise};
@@ -165,4 +166,44 @@ fn a_purge_asks_first_and_leaves_nothing_behind() {
     for wrong in ["c", "c@2:keys"] {
         assert_eq!(machine.call(&["purge", wrong, "--yes"]).code, 2, "{wrong}");
     }
+}
+
+/// Over a store that takes its time, so that requests are under way at once.
+#[test]
+fn a_check_over_s3_comes_to_its_end_with_any_concurrency() {
+    let world = World::new();
+    let root = world.store().join("../s3");
+    std::fs::create_dir_all(&root).unwrap();
+    let server = S3Server::start_at(&root, std::time::Duration::from_millis(2)).unwrap();
+    let machine = world.machine("a");
+    let env = server.env();
+    let variables: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let url = server.url("store");
+    let store = ["--store", url.as_str()];
+    let call = |args: &[&str]| machine.call_with(&variables, &[args, &store].concat());
+    for context in ["c1", "c2", "c3"] {
+        for round in 0..3 {
+            machine.write("work/f", noise(2000 + round));
+            assert_eq!(call(&["push", context, "work"]).code, 0);
+        }
+    }
+    for concurrency in ["1", "2", "16"] {
+        for more in [&[][..], &["--read-data"][..], &["--read-data=f"][..]] {
+            let args = [&["check", "--concurrency", concurrency][..], more].concat();
+            let said = call(&args);
+            assert!(said.code == 0 && said.out.contains("no damage found"), "{} {}", said.out, said.err);
+        }
+    }
+    // Much is damaged at once.
+    let bucket = server.bucket_dir().join("store/packs");
+    for pack in std::fs::read_dir(&bucket).unwrap() {
+        let path = pack.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[10] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert_eq!(call(&["check", "--concurrency", "1"]).code, 0, "without contents it is not seen");
+    assert_eq!(call(&["check", "--concurrency", "1", "--read-data"]).code, 1);
+    assert_eq!(call(&["repair", "--concurrency", "1", "--yes"]).code, 3);
+    assert_eq!(call(&["push", "--heal", "c3", "work"]).code, 0);
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DeletePolicy {
-    /// Whether a local deletion is uploaded; otherwise the context keeps the path and brings it again.
+    /// Whether a local deletion is pushed. Otherwise the context keeps the path, and the next pull restores it.
     pub sync_local_file: bool,
     /// The share of the files known to the mount, 0 to 100 percent, above which an upload holds its
     /// deletions back.

@@ -1,8 +1,8 @@
-//! Lifecycle: how long the context keeps a file that nobody uploads again.
+//! Lifecycle: how long the context keeps a file that is not pushed again.
 
 use serde::{Deserialize, Serialize};
 
-/// How long the context keeps a file that nobody uploads again.
+/// How long the context keeps a file that is not pushed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum Lifecycle {
     /// One day.

@@ -99,7 +99,7 @@ impl Field {
         names
     }
 
-    /// Whether `null` in its place reads as left out: SDKs write what nobody set so.
+    /// Whether `null` means that the field is left out. SDKs write unset fields this way.
     pub(super) fn takes_null(&self) -> bool {
         !self.required
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod extracting;
+mod mending;
 mod place;
 mod working;
 

@@ -11,7 +11,7 @@ use super::segments::{Segment, Segments};
 use super::survey::Row;
 use super::{CheckOptions, CheckedContext, CheckedSnapshot, Damage, DamagedFile, MOST_FILES, fault, key_of};
 use crate::error::Error;
-use crate::format::{ContextName, Kind, PackId, Snapshot, StoreKey};
+use crate::format::{ContextName, Kind, Snapshot, StoreKey};
 use crate::store::{Head, Store};
 
 /// Snapshots of a context that are read ahead: each may be large.
@@ -98,7 +98,7 @@ impl<'a> Checker<'a> {
         if row.gone {
             return Ok(Read::Forgotten);
         }
-        let _request = self.packs.requests.acquire().await;
+        // This takes no permit: while the snapshot before it is checked, nobody polls this, and it would keep the permit.
         let read = match size {
             0 => Err("it is empty, and not marked as forgotten".to_owned()),
             _ => match self.store.read_snapshot(name, row.number).await {
@@ -141,9 +141,7 @@ impl<'a> Checker<'a> {
             what = what.or_else(|| segment.differs_from(told, snapshot));
         }
         // Reading the files that match a pattern finds damage as well, so this comes after it.
-        let damaged_packs = self.packs.damaged();
-        let used = snapshot.packs.iter().map(|pack| pack.id);
-        let mut damaged_packs: BTreeSet<PackId> = used.filter(|id| damaged_packs.contains(id)).collect();
+        let mut damaged_packs = self.packs.damaged_of(&snapshot.packs);
         let is_damaged = what.is_some()
             || !damaged_packs.is_empty()
             || segments.iter().any(|s| s.fault.is_some() || !s.files.is_empty());

@@ -48,7 +48,8 @@ impl Store {
         let segments = Segments::new(packs, options.read_data.clone()).check(head).await?;
         // A store that has vanished meanwhile made everything look lost.
         self.confirm().await?;
-        let mut parts = DamagedParts { packs: packs.damaged(), ..DamagedParts::default() };
+        let mut parts =
+            DamagedParts { packs: packs.damaged_of(&head.snapshot.packs), ..DamagedParts::default() };
         for (index, segment) in segments.iter().enumerate() {
             parts.segments.extend(segment.fault.clone().map(|fault| (index, fault)));
             parts.files.extend(segment.files.iter().cloned());

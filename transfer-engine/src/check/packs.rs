@@ -40,7 +40,7 @@ pub(super) struct Packs<'a> {
     /// Their sizes, by a listing.
     listed: HashMap<PackId, u64>,
     checked: Mutex<HashMap<PackId, Arc<OnceCell<Arc<Pack>>>>>,
-    pub(super) requests: Semaphore,
+    requests: Semaphore,
     /// For ranges of contents that are in memory at once.
     pub(super) ranges: Semaphore,
     hasher: RandomState,
@@ -145,11 +145,12 @@ impl<'a> Packs<'a> {
         }
     }
 
-    /// Returns the packs in which something is damaged.
-    pub(super) fn damaged(&self) -> BTreeSet<PackId> {
+    /// Returns which of these packs, which are checked, have something damaged in them.
+    pub(super) fn damaged_of(&self, packs: &[PackUse]) -> BTreeSet<PackId> {
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = checked.iter().filter_map(|(id, cell)| Some((id, cell.get()?)));
-        known.filter(|(_, pack)| pack.is_damaged()).map(|(id, _)| *id).collect()
+        let is_damaged =
+            |id: &PackId| checked.get(id).and_then(|cell| cell.get()).is_some_and(|p| p.is_damaged());
+        packs.iter().map(|pack| pack.id).filter(is_damaged).collect()
     }
 
     /// Adds what was found to a report.

@@ -12,9 +12,9 @@ use crate::plan::Filter;
 use crate::state::{Alone, BaseHeader, BaseRow, BaseWriter, Change, Overlaid};
 
 impl Mount {
-    /// Makes durable what a download has put in place, before the base knows of it. The state may lie on another file
-    /// system, and must not know more than the mount's keeps through a loss of power: what it has and the mount has
-    /// not counts as deleted.
+    /// Makes durable what a pull has put in place, before the base knows of it. The state may be on another file
+    /// system than the mount. If the mount loses a file in a loss of power and the base has it, the file counts as
+    /// deleted.
     pub(crate) async fn flush_arrivals(&self, dir: &MountDir) -> io::Result<()> {
         Flush::begin(dir, Vec::new()).end().await
     }
@@ -23,8 +23,8 @@ impl Mount {
         Error::local("make durable what was written to", &self.path, e)
     }
 
-    /// Writes into the base what a download has put in place, and ends its journal. `header` is what the base
-    /// stands for then, should the download be complete.
+    /// Writes into the base what a pull has put in place, and ends its journal. `header` is that of the base if the
+    /// pull is complete.
     pub(crate) fn fold_arrivals(
         &self,
         alone: &Alone<'_>,
@@ -63,8 +63,7 @@ impl Mount {
         self.files.adopt_folded()
     }
 
-    /// Notes in which directories the download of this journal changed something, which was killed and may not have
-    /// come to set their times.
+    /// Notes the directories that the pull of this journal changed. It was killed, and may not have set their times.
     fn note_half_done(&self) -> Result<(), Error> {
         let Some((.., rows)) = self.files.read_arrivals()? else { return Ok(()) };
         let cannot = |e| Error::local("read", self.files.arrivals(), e);

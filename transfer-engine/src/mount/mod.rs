@@ -107,9 +107,9 @@ impl Mount {
         &self.path
     }
 
-    /// Returns what the policy's paths give reason to warn of before anything is synced. An absolute path that is read
-    /// as one below the mount is none where something is there, nor where nothing is in the mount yet: whether the
-    /// context has it is found out by the sync, which tells.
+    /// Returns the warnings that the policy's paths give reason for, before anything is synced. An absolute path that
+    /// is read as one below the mount gets no warning if something is there, or if the mount is still empty: then
+    /// the sync finds out whether the context has the path, and reports it.
     pub fn warnings(&self) -> Vec<String> {
         let is_empty = std::fs::read_dir(&self.path)
             .map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |mut entries| entries.next().is_none());
@@ -118,11 +118,11 @@ impl Mount {
         warnings.filter(|w| !w.read_as_relative().is_some_and(is_plain)).map(ToString::to_string).collect()
     }
 
-    /// Downloads, then uploads.
+    /// Pulls, then pushes.
     pub async fn sync(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
         let mut report = match self.pull(options, monitor).await {
             Ok(report) => report,
-            // Nothing to bring yet: the upload makes the context.
+            // There is nothing to pull yet. The push creates the context.
             Err(Error::NoContext { .. }) if options.create => SyncReport::default(),
             Err(e) => return Err(e),
         };
@@ -146,7 +146,7 @@ impl Mount {
             .with_warnings(self.warnings())
     }
 
-    /// Forgets what is remembered of the mount if that is damaged and a sync has failed on it; says whether it did.
+    /// Forgets the state of the mount if it is damaged and a sync has failed because of it. Returns whether it did.
     /// What can't be read now is no damage: then the sync has failed.
     pub(crate) fn forget_damaged_state(
         &self,
@@ -214,14 +214,14 @@ impl Mount {
             }
             Err(e) => return Err(Error::local("open the mount", &self.path, e)),
         };
-        // An upload must not wait for a disk that others write to, nor fail with it: nothing gets safer by that.
+        // A push must not wait for a disk that others write to, nor fail with it. That would make nothing safer.
         if options.deadline.is_none() && self.files.has_arrivals()? {
             match self.flush_arrivals(&dir).await {
                 Err(e) if towards == Towards::Store => monitor.warning(&may_lack(&e)),
                 flushed => flushed.map_err(|e| self.not_durable(e))?,
             }
         }
-        // First what an interrupted download left: its staging directory tells how far it came.
+        // What an interrupted pull left comes first: its staging directory shows how far the pull came.
         self.fold_arrivals(alone, Some(&dir), None)?;
         let recovered = recover(&dir, true).map_err(|e| Error::local("clear up", &self.path, e))?;
         recovered.tell(monitor);
@@ -335,7 +335,7 @@ impl Mount {
         limit.is_some_and(|limit| limit.is_exceeded(deletions, base))
     }
 
-    /// Whether nothing that was brought is there any more: a lost mount, not a deletion of everything.
+    /// Whether all synced files are missing: then the mount was lost, and not everything was deleted.
     pub(crate) fn looks_lost(options: &SyncOptions, stats: &DeltaStats) -> bool {
         options.only.is_empty() && !options.allow_empty_mount && looks_lost(stats.base, stats.present)
     }

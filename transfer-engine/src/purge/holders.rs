@@ -25,11 +25,11 @@ impl Store {
         self.require_head(context).await?;
         let mut plan = Plan::default();
         let mut wanted = Wanted { context, paths, chunks: HashSet::new() };
-        let (mut with_paths, mut seen) = (HashSet::new(), HashSet::new());
+        let mut seen = HashSet::new();
         for number in self.live_numbers(context).await? {
             let Some(head) = self.read_if_there(context, number).await? else { continue };
             if self.chunks_within(&head, &mut wanted, &mut plan, &mut seen).await? {
-                with_paths.insert(number);
+                plan.with_paths.insert(number);
             }
         }
         if plan.purged.paths.is_empty() {
@@ -47,7 +47,7 @@ impl Store {
                 if is_head && !head.is_live() {
                     break;
                 }
-                let has_paths = name == *context && with_paths.contains(&number);
+                let has_paths = name == *context && plan.with_paths.contains(&number);
                 let needs_packs = head.snapshot.packs.iter().any(|pack| plan.packs.contains(&pack.id));
                 let holding = Holding { has_paths, needs_packs };
                 if holding.needs_packs {

@@ -68,6 +68,8 @@ struct Plan {
     purged: Purged,
     /// The packs that hold content of the paths.
     packs: BTreeSet<PackId>,
+    /// The snapshots of the context that have one of the paths.
+    with_paths: HashSet<u64>,
     /// Contexts whose heads need one of the packs, or have one of the paths.
     heads: BTreeSet<ContextName>,
 }
@@ -117,10 +119,12 @@ impl Store {
                 plan.purged.snapshot = report.snapshot;
             }
         }
-        for (name, numbers) in &plan.purged.forgotten {
-            for number in numbers {
-                self.mark_gone(name, *number).await?;
-            }
+        // Those with the paths come last: as long as one is left, the next purge finds what this one did not finish.
+        let all = plan.purged.forgotten.iter().flat_map(|(name, all)| all.iter().map(move |n| (name, *n)));
+        let (last, first): (Vec<_>, Vec<_>) =
+            all.partition(|(name, number)| *name == context && plan.with_paths.contains(number));
+        for (name, number) in first.into_iter().chain(last) {
+            self.mark_gone(name, number).await?;
         }
         Ok(plan.purged)
     }
