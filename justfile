@@ -44,6 +44,10 @@ histories seeds="1000":
 collections seeds="2000":
     CTXSYNC_SEEDS={{seeds}} cargo test --release -p ctxsync-tests --test collect
 
+# Lets writers commit to one context at the same time, on each kind of store: so many, with so many commits each.
+writers numbers="50x100":
+    CTXSYNC_WRITERS={{numbers}} cargo test --profile quick -p ctxsync-tests --test many_writers -- --nocapture --test-threads 1
+
 # Flips each bit of what is remembered of a mount.
 flips:
     CTXSYNC_FLIPS=all cargo test --release -p ctxsync-tests --test state_faults flipped

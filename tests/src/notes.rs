@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use policy_core::TreePath;
-use transfer_engine::{Action, Monitor, PathEvent, PathProblem};
+use transfer_engine::{Action, Monitor, PathEvent, PathProblem, Phase};
 
 /// The monitor.
 #[derive(Debug, Default)]
@@ -20,6 +20,15 @@ pub struct Noted {
     pub hints: Vec<String>,
     /// The action on each path.
     pub events: Vec<(TreePath, Action)>,
+    /// The phases, in order.
+    pub phases: Vec<Phase>,
+}
+
+impl Noted {
+    /// Returns how often a phase began.
+    pub fn count(&self, phase: Phase) -> usize {
+        self.phases.iter().filter(|begun| **begun == phase).count()
+    }
 }
 
 impl Notes {
@@ -34,6 +43,10 @@ impl Notes {
 }
 
 impl Monitor for Notes {
+    fn phase(&self, phase: Phase) {
+        self.lock().phases.push(phase);
+    }
+
     fn path(&self, event: &PathEvent<'_>) {
         self.lock().events.push((event.path.clone(), event.action));
     }

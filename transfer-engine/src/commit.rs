@@ -3,12 +3,14 @@
 //! time, and retry on a newer head.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use policy_core::Digest;
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::format::{ContextName, MAX_SNAPSHOT_LEN, Snapshot, StoreKey};
@@ -20,6 +22,12 @@ const ATTEMPTS: u32 = 5;
 
 /// How many heads a change is tried on before it is given up.
 const HEADS: u32 = 100;
+/// The longest wait of a writer that lost a race doubles up to this attempt, and halves again after it.
+const SPREAD: u32 = 8;
+/// The range of the unit of these waits.
+const UNIT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(1);
+/// No wait is longer, because a push may have a deadline.
+const MOST: Duration = Duration::from_secs(5);
 /// A change is given up after this many commits that landed too late.
 pub(crate) const LATE_ATTEMPTS: u32 = 3;
 
@@ -30,16 +38,23 @@ pub(crate) struct Attempts<'a> {
     made: u32,
     most: u32,
     late: u32,
+    /// When the current attempt began.
+    began: Instant,
 }
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(store: &'a Store, name: &'a ContextName) -> Self {
-        Self { store, name, made: 0, most: HEADS, late: 0 }
+        Self { store, name, made: 0, most: HEADS, late: 0, began: Instant::now() }
     }
 
     /// Sets the maximum number of attempts.
     pub(crate) fn at_most(self, most: u32) -> Self {
         Self { most, ..self }
+    }
+
+    /// Begins the first attempt anew, after work that is not repeated.
+    pub(crate) fn begin(&mut self) {
+        self.began = Instant::now();
     }
 
     /// Returns the number of failed attempts.
@@ -64,13 +79,20 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// Counts an attempt in which another writer was first, and waits a little.
+    /// Counts an attempt in which another writer was first, and waits a random time.
+    ///
+    /// First, writers spread out: the longest wait doubles with each attempt, in units of the time that the
+    /// last one took. Then it halves with each attempt, so that a writer that has lost many races comes
+    /// before those that just began.
     ///
     /// # Errors
     /// Those of [`Attempts::again`].
     pub(crate) async fn beaten(&mut self) -> Result<(), Error> {
         self.again()?;
-        self.store.back_off(self.made).await
+        let unit = self.began.elapsed().clamp(*UNIT.start(), *UNIT.end());
+        self.store.wait_up_to(longest_wait(self.made, unit)).await?;
+        self.began = Instant::now();
+        Ok(())
     }
 
     /// Counts a commit with this number that landed too late.
@@ -84,6 +106,12 @@ impl<'a> Attempts<'a> {
         }
         Ok(())
     }
+}
+
+/// Returns the longest wait after this many lost races.
+fn longest_wait(lost: u32, unit: Duration) -> Duration {
+    let doubled = if lost <= SPREAD { lost } else { (2 * SPREAD).saturating_sub(lost).max(1) };
+    (unit * (1 << doubled) / 4).min(MOST)
 }
 
 /// A snapshot that is about to be committed.
@@ -201,12 +229,15 @@ impl Store {
         Ok(is_there)
     }
 
-    /// Waits a random time, longer with each attempt, so that writers do not retry in step.
+    /// Waits a random time before a failed request is repeated, longer with each attempt.
     pub(crate) async fn back_off(&self, attempts: u32) -> Result<(), Error> {
-        let random: [u8; 4] = self.random()?;
-        let most = 20 * (1u64 << attempts.min(6));
-        let millis = u64::from(u32::from_le_bytes(random)) % most;
-        tokio::time::sleep(Duration::from_millis(millis)).await;
+        self.wait_up_to(Duration::from_millis(20 << attempts.min(6))).await
+    }
+
+    /// Waits a random time.
+    async fn wait_up_to(&self, longest: Duration) -> Result<(), Error> {
+        let part = f64::from(u32::from_le_bytes(self.random()?)) / f64::from(u32::MAX);
+        tokio::time::sleep(longest.mul_f64(part)).await;
         Ok(())
     }
 
@@ -334,4 +365,21 @@ fn is_of_disk(error: &object_store::Error) -> bool {
         next = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_lost_many_races_waits_no_longer_than_who_lost_one() {
+        let waits = |unit| {
+            (1..=HEADS)
+                .map(|lost| longest_wait(lost, Duration::from_millis(unit)).as_millis())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(waits(20)[..9], [10, 20, 40, 80, 160, 320, 640, 1280, 640]);
+        assert!(waits(20)[14..].iter().all(|wait| *wait == 10));
+        assert!(waits(1000).iter().all(|wait| *wait <= 5000));
+    }
 }

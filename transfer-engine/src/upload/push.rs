@@ -439,6 +439,7 @@ impl Pushing<'_> {
         let mount = self.mount;
         let read_at = mount.store.env().now().secs;
         let mut is_first = true;
+        self.attempts.begin();
         loop {
             if !is_first || mount.store.env().now().secs - read_at > STALE_SECS {
                 self.find_parent().await?;
