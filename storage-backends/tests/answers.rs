@@ -195,6 +195,26 @@ async fn n1_what_a_retry_cannot_help_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn n2_a_store_that_is_busy_is_asked_again() {
+    for status in ["500 Internal Server Error", "503 Slow Down", "429 Too Many Requests"] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let endpoint = {
+            let count = count.clone();
+            server(move |head| match (count.fetch_add(1, Ordering::SeqCst) % 4, head.starts_with("PUT")) {
+                (0..3, _) => Some(answer(status, "<Error><Code>SlowDown</Code></Error>")),
+                (_, true) => Some(answer("200 OK\r\netag: \"e\"", "")),
+                (_, false) => Some(answer("200 OK", LISTING)),
+            })
+        };
+        let store = opened("s3://b", &of_s3(&endpoint));
+        let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+        assert!(listed.is_empty());
+        store.put(&Key::from("x"), "x".into()).await.unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 8, "{status}: three more tries for each request");
+    }
+}
+
+#[tokio::test]
 async fn n7_a_put_that_may_have_landed_is_not_sent_again_blindly() {
     let count = Arc::new(AtomicUsize::new(0));
     let endpoint = {

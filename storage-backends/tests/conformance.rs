@@ -46,7 +46,7 @@ async fn memory_and_memory_below_a_prefix() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s3_on_loopback() {
+async fn a_server_on_loopback() {
     let server = S3Server::start().unwrap();
     let options = StoreOptions::default().with_env(server.env());
     let store = opened(&server.url("some/prefix"), &options);
@@ -74,7 +74,7 @@ async fn on_loopback_every_answer_has_the_same_etag_until_the_object_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s3_given_from_outside() {
+async fn a_server_given_from_outside() {
     let Ok(endpoint) = std::env::var("CTXSYNC_TEST_S3_ENDPOINT") else { return };
     let bucket = std::env::var("CTXSYNC_TEST_S3_BUCKET").unwrap_or_else(|_| "ctxsync-test".to_owned());
     let options =

@@ -1,4 +1,4 @@
-//! Limits of the system: too few threads, a maximum file size, no random numbers (faults P8, P16, P17).
+//! Limits of the system: too few threads, a maximum file size, directories that are closed, no random numbers (faults P8, P9, P16, P17).
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -68,6 +68,30 @@ fn p16_with_few_threads_it_works_or_says_so_before_the_command() {
         done += usize::from(push.code == 0);
     }
     assert!(done >= 7, "a handful of threads is enough: {done}");
+}
+
+#[test]
+fn p9_a_directory_that_cannot_be_read_stays_as_the_context_has_it() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/closed/f", "1");
+    machine.write("work/open", "1");
+    machine.done(&["push", "c", "work"]);
+    let closed = machine.path("work/closed");
+    let mode = |mode| std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o000);
+    machine.write("work/open", "2");
+    // Root is refused nothing as long as it has these capabilities.
+    let less: &[&str] = match nix::unistd::geteuid().is_root() {
+        true => &["setpriv", "--bounding-set=-dac_override,-dac_read_search"],
+        false => &[],
+    };
+    let push = ended(&machine, behind(&machine, less, &["push", "c", "work"]));
+    mode(0o755);
+    assert_eq!(push.code, 3, "{}", push.err);
+    assert!(push.err.contains("closed") && push.err.contains("Permission denied"), "{}", push.err);
+    machine.done(&["pull", "c", "fresh"]);
+    assert_eq!((machine.read("fresh/closed/f"), machine.read("fresh/open")), ("1".into(), "2".into()));
 }
 
 /// Whether `strace` can make system calls fail here.

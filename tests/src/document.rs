@@ -30,6 +30,16 @@ pub fn check(document: &str, name: &str, expected: &str) {
     }
 }
 
+/// Returns a part of a document.
+///
+/// # Panics
+/// If there is no such part.
+pub fn part(document: &str, name: &str) -> String {
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let (_, found, _) = cut(&text, name).unwrap_or_else(|| panic!("{document}: no part {name}"));
+    found.to_owned()
+}
+
 /// Splits a document into the text before a part, the part, and the text after it.
 fn cut<'t>(text: &'t str, name: &str) -> Option<(&'t str, &'t str, &'t str)> {
     let begin = text.find(&format!("<!-- {name}: "))?;

@@ -49,6 +49,30 @@ fn fill(tree: &Tree) {
 }
 
 #[tokio::test]
+async fn l3_what_vanishes_while_it_is_scanned_is_left_out() {
+    for moment in 0..12 {
+        let world = World::quick().await;
+        let machine = world.machine("m");
+        fill(&machine.mount);
+        let tree = machine.mount.0.clone();
+        let ended = push_while(&machine, move |asked| {
+            if asked == moment {
+                std::fs::remove_dir_all(tree.join("d6")).unwrap();
+                std::fs::remove_file(tree.join("d1/f")).unwrap();
+            }
+        })
+        .await;
+        ended.clean();
+        // Once more: what vanished after the last look at it leaves the context now.
+        machine.push().await.clean();
+        let fresh = world.machine("fresh");
+        fresh.pull().await.clean();
+        assert_same(&machine.mount.0, &fresh.mount.0);
+        assert!(!fresh.mount.has("d6") && !fresh.mount.has("d1/f") && fresh.mount.has("d1/q/y"), "{moment}");
+    }
+}
+
+#[tokio::test]
 async fn l26_what_moves_while_it_is_scanned_is_not_taken_for_deleted() {
     for (from, to) in MOVES {
         for back in [false, true] {

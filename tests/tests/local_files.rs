@@ -332,11 +332,12 @@ async fn staging_hides_itself_from_git() {
 
 /// The cause is reported. What needs the user's help is not promised to be tried again.
 #[tokio::test]
-async fn p5_p10_why_a_path_was_not_brought_is_said() {
+async fn l25_p5_p10_why_a_path_was_not_brought_is_said() {
     let cases = [
         (rustix::io::Errno::NOSPC, "No space left on device", "free space on the mount's disk"),
         (rustix::io::Errno::ROFS, "Read-only file system", "make the mount's disk writable"),
         (rustix::io::Errno::ACCESS, "Permission denied", "write access there"),
+        (rustix::io::Errno::PERM, "Operation not permitted", "write access there"),
         (rustix::io::Errno::IO, "Input/output error", "the next pull tries again"),
     ];
     for (errno, cause, help) in cases {

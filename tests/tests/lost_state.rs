@@ -1,6 +1,7 @@
 //! A mount, a state or a context that was lost or replaced: nothing is deleted because of it.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use ctxsync_tests::compare::{assert_same, assert_same_but_times, paths};
@@ -8,7 +9,7 @@ use ctxsync_tests::machine::{Machine, World, context};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use transfer_engine::{Error, MaxDelete};
+use transfer_engine::{CollectOptions, Error, MaxDelete, Retention, Silent};
 
 async fn two(files: usize) -> (World, Machine, Machine) {
     let world = World::memory().await;
@@ -283,6 +284,32 @@ async fn w15_a_deleted_context_is_made_again_by_a_push_and_loses_nothing() {
     assert!(world.head().await.number > 3, "numbers are never used twice");
     assert_eq!(a.pull().await.clean().deleted, 0);
     assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
+async fn w3_a_base_whose_snapshot_was_collected_loses_nothing() {
+    let (world, a, b) = two(6).await;
+    for round in 0..3 {
+        a.mount.write("d1/f1", format!("a {round}")).write(format!("new{round}"), "a");
+        a.push().await.clean();
+    }
+    let retention = Retention { last: NonZeroU64::new(1), ..Retention::default() }.into();
+    let options = CollectOptions { retention, exclusive: true, ..CollectOptions::default() };
+    world.store().collect(&options, &Silent).await.unwrap();
+    assert_eq!(world.store().log(&context()).await.unwrap().len(), 1);
+    b.mount.write("d1/f1", "b").write("mine", "b").remove("d2/f2");
+    let ended = b.sync().await;
+    let report = ended.report();
+    assert_eq!((report.conflicts, report.failed), (1, 0), "{:?}", ended.noted);
+    assert_eq!(b.mount.read("d1/f1"), "b");
+    a.pull().await.report();
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+    let there = paths(&a.mount.0);
+    for path in ["mine", "new0", "new2", "d0/f0", "d1/f4"] {
+        assert!(there.iter().any(|found| found == path), "{path}: {there:?}");
+    }
+    let copy = there.iter().find(|path| path.starts_with("d1/") && path.contains("conflict"));
+    assert_eq!(a.mount.read(copy.unwrap()), "a 2");
 }
 
 /// Returns the keys of all snapshots, newest first.

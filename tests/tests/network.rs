@@ -128,6 +128,29 @@ async fn n8_unknown_for_ever_is_said_and_settled_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn n13_a_push_whose_credentials_expire_goes_on_where_it_stopped() {
+    let (world, a, faulty) = behind_faults().await;
+    change(&a);
+    a.mount.write("large", Random::new(1).bytes(300_000));
+    faulty.add(of_commits(Fault::Denied));
+    let ended = a.push().await;
+    assert!(
+        matches!(ended.error(), Error::Store { source: object_store::Error::PermissionDenied { .. }, .. }),
+        "{:?}",
+        ended.error()
+    );
+    assert_eq!((world.head().await.number, faulty.injections().len()), (2, 1), "it is no use to ask again");
+    faulty.clear();
+    let ended = a.push().await;
+    let report = ended.clean();
+    assert_eq!((report.snapshot, report.added, report.deleted), (Some(3), 3, 1));
+    assert!(report.bytes_sent < 10_000, "what was sent is not sent again: {}", report.bytes_sent);
+    a.mount.remove("large");
+    assert_eq!(a.push().await.clean().snapshot, Some(4));
+    goes_on(&world, &a, 4).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn n8_a_landed_commit_of_which_the_machine_never_heard_is_no_conflict_with_itself() {
     let (world, a, faulty) = behind_faults().await;
     change(&a);

@@ -223,6 +223,23 @@ async fn a_small_change_of_a_large_tree_sends_little() {
 }
 
 #[tokio::test]
+async fn l23_a_directory_of_many_files_goes_round() {
+    let world = World::quick().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    for i in 0..4000 {
+        a.mount.write(format!("d/a-file-with-the-number-{i}"), format!("{}", i % 10));
+    }
+    a.push().await.clean();
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+    a.mount.remove("d/a-file-with-the-number-3777").write("d/b", "new");
+    let ended = a.push().await;
+    assert_eq!((ended.clean().added, ended.clean().deleted), (1, 1));
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+#[tokio::test]
 async fn l15_a_deep_tree_goes_round() {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
