@@ -237,6 +237,7 @@ fn end(ui: &Ui, command: &str, outcome: Result<Finished, Failure>, document: boo
             summary.collected = outcome.collected;
             summary.checked = outcome.checked;
             summary.repaired = outcome.repaired;
+            summary.copied = outcome.copied;
             ui.object(&Line::Summary(&summary));
         }
     } else if let (Some(deed), Some(report)) = (outcome.deed, &outcome.report) {
@@ -313,6 +314,7 @@ fn name(command: &Command) -> &'static str {
         Command::Check(_) => "check",
         Command::Repair(_) => "repair",
         Command::Purge(_) => "purge",
+        Command::Copy(_) => "copy",
         Command::Store(Store::Init(_)) => "store init",
         Command::Store(Store::Check) => "store check",
         Command::Policy(Policy::Default) => "policy default",

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use policy_core::{PolicyError, TreePath};
 use storage_backends::{BucketMissing, NoCredentials, OpenError, ProbeError};
-use transfer_engine::{Error, PathProblem, SyncReport};
+use transfer_engine::{ContextName, Error, PathProblem, SyncReport};
 
 use crate::exit::Exit;
 use crate::text::bytes;
@@ -33,6 +33,8 @@ pub(crate) struct Failure {
     pub(crate) report: Option<Box<SyncReport>>,
     /// The mount's path, if the command has several mounts.
     pub(crate) mount: Option<Box<str>>,
+    /// The context that the failure concerns, if the command goes on with others.
+    pub(crate) context: Option<Box<ContextName>>,
     path: Option<Box<TreePath>>,
 }
 
@@ -45,6 +47,7 @@ impl Failure {
             hint: None,
             report: None,
             mount: None,
+            context: None,
             path: None,
         }
     }
@@ -177,7 +180,9 @@ fn exit_of(error: &Error) -> Exit {
         | Error::Recycled { .. }
         | Error::Moved { .. }
         | Error::NoMount { .. } => Exit::NOT_FOUND,
-        Error::Policy(_) | Error::Overlap { .. } | Error::OwnPlace { .. } => Exit::USAGE,
+        Error::Policy(_) | Error::Overlap { .. } | Error::OwnPlace { .. } | Error::SameStore { .. } => {
+            Exit::USAGE
+        }
         Error::Beaten { .. } => Exit::BEATEN,
         Error::OutOfTime { .. } => Exit::INCOMPLETE,
         Error::Remote { kind, .. } => Exit::of_kind(*kind),
@@ -192,6 +197,7 @@ fn exit_of(error: &Error) -> Exit {
         | Error::StoreGone { .. }
         | Error::BadListing { .. }
         | Error::OtherStore { .. }
+        | Error::Diverged { .. }
         | Error::Format { .. }
         | Error::Corrupt { .. }
         | Error::TooLate { .. }
@@ -249,6 +255,13 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
             "nothing was deleted; run the command again later, and if the error persists, check for a proxy or a \
              cache in front of the store"
             .into()
+        }
+        Error::Diverged { name, .. } => format!(
+            "nothing of it was changed; to copy `{name}` again, rename or delete it in the destination first"
+        )
+        .into(),
+        Error::SameStore { .. } => {
+            "name another store as the destination; a copy of all objects, as rclone makes one, is the same store".into()
         }
         Error::OtherStore { .. } => "check --store; with another --state-dir the mount is new to the store".into(),
         Error::Format { .. } => {

@@ -9,9 +9,12 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use policy_core::Timestamp;
 use storage_backends::layer::Bandwidth;
-use storage_backends::{Capabilities, Listener, Notice, Patience, StoreOptions, open, probe, writable};
+use storage_backends::{
+    Capabilities, Listener, Notice, Patience, StoreOptions, StoreUrl, open, probe, writable,
+};
 use transfer_engine::Store;
 
+use crate::config::Origin;
 use crate::errors::Failure;
 use crate::input::read_text;
 use crate::means::Means;
@@ -33,13 +36,23 @@ pub(crate) struct OpenStore {
 
 /// Opens the store without a request. `create` creates the directory of a local store.
 pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Failure> {
-    let settings = means.settings;
+    open_at(means.settings.store()?, &means.settings.store_options, means, create)
+}
+
+/// Opens the store at this address, with these settings of its backend, without a request.
+pub(crate) fn open_at(
+    url: &StoreUrl,
+    options: &[(String, String, Origin)],
+    means: Means<'_>,
+    create: bool,
+) -> Result<OpenStore, Failure> {
+    let (settings, backend) = (means.settings, options);
     let mut options = StoreOptions::default()
         .with_env(
             env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         )
-        .with_settings(settings.store_options.iter().map(|(key, value, _)| (key.clone(), value.clone())));
+        .with_settings(backend.iter().map(|(key, value, _)| (key.clone(), value.clone())));
     options.create = create;
     options.retry_time = settings.retry_time.value;
     options.retries = settings.retries.value;
@@ -53,7 +66,7 @@ pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Fa
     if let Some(text) = aws_file("AWS_CONFIG_FILE", home, ".aws/config") {
         options = options.with_aws_config(text);
     }
-    let opened = open(settings.store()?, &options)?;
+    let opened = open(url, &options)?;
     let objects = match settings.bwlimit.value {
         Some(rate) => Arc::new(Bandwidth::new(opened.store, Some(rate), Some(rate))),
         None => opened.store,
@@ -90,8 +103,12 @@ fn listener(ui: &Arc<Ui>) -> Listener {
 
 /// Returns an empty store in memory, for a dry run against a store that does not exist.
 pub(crate) async fn imagined_store(means: Means<'_>) -> Result<Store, Failure> {
-    let location = means.settings.store()?.to_string();
-    let store = Store::new(Arc::new(InMemory::new()), location, means.env.clone());
+    imagined_at(means.settings.store()?, means).await
+}
+
+/// The same for a store at this address.
+pub(crate) async fn imagined_at(url: &StoreUrl, means: Means<'_>) -> Result<Store, Failure> {
+    let store = Store::new(Arc::new(InMemory::new()), url.to_string(), means.env.clone());
     store.init(DEFAULT_GRACE).await?;
     Ok(store)
 }

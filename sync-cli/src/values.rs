@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet};
 use serde::de::{Deserializer, Error as _, Visitor};
-use transfer_engine::{MaxDelete, ReadData};
+use transfer_engine::{ContextName, MaxDelete, NamePattern, ReadData};
 
 use crate::text;
 
@@ -222,6 +222,14 @@ macro_rules! in_config {
 pub(crate) use in_config;
 
 in_config!(Size, Span, Deletions);
+
+/// Parses the name of a context, or a glob of names.
+pub(crate) fn name_pattern(text: &str) -> Result<NamePattern, String> {
+    if !text.contains(['*', '?', '[', '{']) {
+        ContextName::new(text).map_err(|error| error.to_string())?;
+    }
+    NamePattern::new(text).map_err(|error| error.to_string())
+}
 
 #[cfg(test)]
 mod tests {

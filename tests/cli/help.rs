@@ -21,6 +21,7 @@ fn overview_and_commands() {
         "check",
         "repair",
         "purge",
+        "copy",
         "store init",
         "policy check",
     ] {

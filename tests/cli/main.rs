@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod conflicts;
 mod contexts;
+mod copy;
 mod ending;
 mod errors;
 mod examples;

@@ -184,6 +184,20 @@ impl Store {
         Ok(if is_late { Published::Late(head) } else { Published::Ours(head) })
     }
 
+    /// Puts a snapshot below the head of a live context, under a number that was left out.
+    pub(crate) async fn publish_below(&self, prepared: Prepared) -> Result<Published, Error> {
+        let Prepared { snapshot, bytes, digest, land_by } = prepared;
+        // If the context is deleted meanwhile, a collection forgets this one as well.
+        match self.commit(&snapshot.context, snapshot.number, bytes.clone(), digest).await? {
+            Committed::Theirs => Ok(Published::Theirs),
+            Committed::Ours(key) => {
+                let is_late = land_by.is_some_and(|by| key.landed >= by);
+                let head = Head { key, digest, snapshot: Arc::new(snapshot), bytes };
+                Ok(if is_late { Published::Late(head) } else { Published::Ours(head) })
+            }
+        }
+    }
+
     /// Commits a snapshot for which no pack was put, and which comes after `on`; `None` if another writer was
     /// first. The time of landing in the result is exact, because later steps may have to land within some time
     /// of it.

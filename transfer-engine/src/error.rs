@@ -230,6 +230,22 @@ pub enum Error {
         /// What does not fit together.
         what: String,
     },
+    /// The context in the destination of a copy is not, or not only, a copy of the one in the source.
+    #[error("`{name}` in {location} has snapshots of its own: snapshot {number} is no copy")]
+    Diverged {
+        /// The context.
+        name: ContextName,
+        /// Its snapshot that is no copy.
+        number: u64,
+        /// The destination's address, without secrets.
+        location: String,
+    },
+    /// The source and the destination of a copy are one store.
+    #[error("the source and {location} are the same store")]
+    SameStore {
+        /// The destination's address, without secrets.
+        location: String,
+    },
     /// Two mounts of one session contain each other.
     #[error("{} and {} contain each other, and can't both be mounts of one session", mount.display(), other.display())]
     Overlap {

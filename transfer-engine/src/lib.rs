@@ -55,6 +55,7 @@ mod check;
 mod collect;
 mod commit;
 mod contexts;
+mod copying;
 mod download;
 mod edit;
 mod effect;
@@ -93,6 +94,7 @@ pub use check::{
 pub use collect::{
     CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, LostPack, Unreadable, Why,
 };
+pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied};
 pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;
@@ -135,6 +137,7 @@ mod tests {
             is_send(store.contexts());
             let collect = CollectOptions::default();
             is_send(store.collect(&collect, &Silent));
+            is_send(store.copy_to(store, &CopyOptions::default(), &Silent));
             is_send(store.rename_context(&snapshot.context, &snapshot.context));
             let service = ContextService::new(store);
             let (name, path) = (&snapshot.context, &entry.path);

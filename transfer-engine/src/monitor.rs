@@ -50,6 +50,8 @@ pub enum Phase {
     Extracting,
     /// Checking what is in the store.
     Checking,
+    /// Bringing contexts from one store to another.
+    Copying,
     /// Finished.
     Done,
 }
@@ -64,6 +66,7 @@ impl fmt::Display for Phase {
             Self::Downloading => "downloading",
             Self::Extracting => "extracting",
             Self::Checking => "checking",
+            Self::Copying => "copying",
             Self::Done => "done",
         })
     }

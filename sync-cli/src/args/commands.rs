@@ -8,8 +8,8 @@ use clap_complete::Shell;
 
 use super::{CheckArgs, GcArgs, Heal, PurgeArgs, RepairArgs};
 use crate::place::{ContextAt, PathAt};
-use crate::values::{ByteRange, Span};
-use transfer_engine::ContextName;
+use crate::values::{ByteRange, Span, name_pattern};
+use transfer_engine::{ContextName, NamePattern};
 
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Repair(RepairArgs),
     /// Take files out of every snapshot of a context, and out of the store
     Purge(PurgeArgs),
+    /// Copy contexts with their history to another store: what is missing there
+    Copy(CopyArgs),
     /// Make a store, or prove that one is usable
     #[command(subcommand)]
     Store(StoreCommand),
@@ -389,6 +391,28 @@ pub(crate) struct RestoreArgs {
     pub(crate) paths: Vec<OsString>,
 }
 
+/// Arguments of `copy`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CopyArgs {
+    /// The store that is copied; --store is not used
+    #[arg(value_name = "SRC")]
+    pub(crate) from: String,
+
+    /// The store that it is copied to, created where it is missing
+    #[arg(value_name = "DST")]
+    pub(crate) to: String,
+
+    /// The contexts, as names or globs such as 'user-*' [default: all]
+    #[arg(value_name = "NAME", value_parser = name_pattern)]
+    pub(crate) names: Vec<NamePattern>,
+
+    /// Set one of DST's settings, such as region=eu-north-1; repeatable; --store-option sets those of SRC
+    ///
+    /// In the variable, several are separated by commas.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) dst_option: Vec<String>,
+}
+
 /// What is done with a store.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum StoreCommand {
@@ -467,6 +491,7 @@ impl Command {
                 | Self::Gc(_)
                 | Self::Repair(_)
                 | Self::Purge(_)
+                | Self::Copy(_)
                 | Self::Config
         )
     }

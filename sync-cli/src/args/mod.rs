@@ -8,9 +8,9 @@ mod shared;
 
 pub(crate) use check::{CheckArgs, Heal, PurgeArgs, RepairArgs};
 pub(crate) use commands::{
-    CatArgs, ClearArgs, Command, ContextCommand, DeleteArgs, ExplainArgs, FetchArgs, LogArgs, LsArgs,
-    ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PushArgs, PutArgs, RenameArgs,
-    RestoreArgs, RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, WatchArgs,
+    CatArgs, ClearArgs, Command, ContextCommand, CopyArgs, DeleteArgs, ExplainArgs, FetchArgs, LogArgs,
+    LsArgs, ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PushArgs, PutArgs,
+    RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, WatchArgs,
 };
 pub(crate) use gc::{GcArgs, KeepArgs};
 pub(crate) use shared::{Color, Conflict, Shared};

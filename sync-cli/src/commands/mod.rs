@@ -5,6 +5,7 @@ mod cat;
 mod check;
 mod config;
 mod context;
+mod copy;
 mod documents;
 mod explain;
 mod fetch;
@@ -41,7 +42,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::output::Ui;
-use crate::output::summary::{Checked, Collected, Deed, Mended};
+use crate::output::summary::{Checked, Collected, Copied, Deed, Mended};
 use crate::run::{Commands, Signals, Threads, interrupted};
 
 /// The result of a command.
@@ -60,6 +61,8 @@ pub(crate) struct Finished {
     pub(crate) checked: Option<Checked>,
     /// What a repair came to.
     pub(crate) repaired: Option<Mended>,
+    /// The figures of a copy.
+    pub(crate) copied: Option<Copied>,
 }
 
 impl Finished {
@@ -80,7 +83,7 @@ pub(crate) fn execute(
     let meant = command.changes_something() || settings.dry_run.origin == Origin::Flag;
     if settings.dry_run.value && !command.takes_dry_run() && meant {
         return Err(Failure::usage("--dry-run means nothing here, so nothing was done")
-            .hint("push, pull, sync, restore and gc take it, and `ctxsync plan` shows the same"));
+            .hint("push, pull, sync, restore, gc and copy take it, and `ctxsync plan` shows the same"));
     }
     if let Some(context) = context_of(command) {
         ui.known().note_context(context);
@@ -209,6 +212,7 @@ async fn talk(
         Command::Check(args) => check::check(args, means).await,
         Command::Repair(args) => repair::repair(args, means).await,
         Command::Purge(args) => purge::purge(args, means).await,
+        Command::Copy(args) => copy::copy(args, means).await,
         Command::Store(command) => store::store(command, means).await,
         _ => Err(Failure::usage("this command needs no store")),
     }

@@ -6,4 +6,5 @@ mod resolve;
 mod settings;
 
 pub(crate) use dirs::Dirs;
+pub(crate) use resolve::parse_store;
 pub(crate) use settings::{Origin, Setting, Settings};

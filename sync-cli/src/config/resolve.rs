@@ -91,6 +91,10 @@ impl Settings {
         Ok(Self {
             store: store(shared, &from, &dirs)?,
             store_options: store_options(shared, &from)?,
+            dst_options: match command {
+                Command::Copy(args) => pairs("dst_option", &args.dst_option, &from)?,
+                _ => Vec::new(),
+            },
             config: Setting {
                 origin: from.given("config").unwrap_or(Origin::Default),
                 value: config.filter(|path| path.exists()),
@@ -166,7 +170,8 @@ fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
     std::path::absolute(&path).map_err(|error| Failure::local("resolve", &path, &error))
 }
 
-fn parse_store(text: &str) -> Result<StoreUrl, Failure> {
+/// Parses the address of a store, which may be a path relative to the current directory.
+pub(crate) fn parse_store(text: &str) -> Result<StoreUrl, Failure> {
     let parse = |base: &Path| {
         StoreUrl::parse(text, base).map_err(|error| {
             Failure::usage(error.to_string()).hint(
@@ -285,16 +290,21 @@ fn store_options(shared: &Shared, from: &Sources<'_>) -> Result<Vec<(String, Str
             options.push((key.clone(), value.clone(), origin.clone()));
         }
     }
-    if let Some(origin) = from.given("store_option") {
-        for typed in &shared.store_option {
-            // Only the variable separates pairs with commas; on the command line, a comma is part of the
-            // value.
-            let separator = |c| c == ',' && origin != Origin::Flag;
-            for pair in typed.split(separator).filter(|pair| !pair.is_empty()) {
-                let (key, value) = parse_setting(pair).map_err(|error| Failure::usage(error.to_string()))?;
-                options.push((key, value, origin.clone()));
-            }
+    options.extend(pairs("store_option", &shared.store_option, from)?);
+    Ok(options)
+}
+
+/// Returns the settings of a backend that were typed or exported.
+fn pairs(id: &str, typed: &[String], from: &Sources<'_>) -> Result<Vec<(String, String, Origin)>, Failure> {
+    let mut pairs = Vec::new();
+    let Some(origin) = from.given(id) else { return Ok(pairs) };
+    for typed in typed {
+        // A variable holds one text; on the command line a comma is part of the value.
+        let separator = |c| c == ',' && origin != Origin::Flag;
+        for pair in typed.split(separator).filter(|pair| !pair.is_empty()) {
+            let (key, value) = parse_setting(pair).map_err(|error| Failure::usage(error.to_string()))?;
+            pairs.push((key, value, origin.clone()));
         }
     }
-    Ok(options)
+    Ok(pairs)
 }

@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) store: Setting<Option<StoreUrl>>,
     /// Settings of the backend. If a name occurs twice, the later value counts.
     pub(crate) store_options: Vec<(String, String, Origin)>,
+    /// The same for the destination of a copy.
+    pub(crate) dst_options: Vec<(String, String, Origin)>,
     pub(crate) config: Setting<Option<PathBuf>>,
     pub(crate) profile: Option<String>,
     /// Where the profile was named; `None` if in the config file itself.

@@ -33,6 +33,7 @@ pub(crate) enum Line<'a> {
     Purged(PurgedLine<'a>),
     StillHeld(StillHeldLine<'a>),
     RepairedContext(RepairedContextLine<'a>),
+    Copied(CopiedLine<'a>),
     Summary(&'a super::summary::Summary),
 }
 
@@ -98,6 +99,9 @@ pub(crate) struct ErrorLine<'a> {
     /// The mount's path, if the session has several mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mount: Option<&'a str>,
+    /// The context, if a command that works on several goes on without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) context: Option<&'a str>,
     pub(crate) message: &'a str,
     pub(crate) causes: &'a [String],
     pub(crate) hint: Option<&'a str>,
@@ -359,6 +363,19 @@ pub(crate) struct StillHeldLine<'a> {
     pub(crate) snapshot: u64,
     #[serde(flatten)]
     pub(crate) path: PathField,
+}
+
+/// A context that `copy` has copied.
+#[derive(Debug, Serialize)]
+pub(crate) struct CopiedLine<'a> {
+    pub(crate) context: &'a str,
+    /// Snapshots that the destination lacked.
+    pub(crate) snapshots: u64,
+    /// The newest of them, by its number there; null if there is none.
+    pub(crate) newest: Option<u64>,
+    /// Packs that it lacked.
+    pub(crate) packs: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Returns a line's text.

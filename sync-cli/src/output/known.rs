@@ -11,7 +11,7 @@ pub(crate) struct Known(Mutex<Facts>);
 #[derive(Debug, Default)]
 struct Facts {
     context: Option<String>,
-    store: Option<Store>,
+    stores: Vec<Store>,
     failed: u64,
     guards: Guards,
 }
@@ -33,7 +33,7 @@ impl Known {
 
     /// Notes the command's store, which counts its requests.
     pub(crate) fn note_store(&self, store: &Store) {
-        self.lock().store = Some(store.clone());
+        self.lock().stores.push(store.clone());
     }
 
     /// Counts a path that failed.
@@ -65,7 +65,7 @@ impl Known {
 
     /// Returns the requests and bytes so far.
     pub(crate) fn usage(&self) -> Usage {
-        self.lock().store.as_ref().map(Store::usage).unwrap_or_default()
+        self.lock().stores.iter().map(Store::usage).sum()
     }
 
     /// Returns the figures of a command that has no report.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use policy_core::escape_text as harmless;
+use transfer_engine::ContextName;
 
 use crate::args::Color;
 use crate::errors::Failure;
@@ -156,6 +157,7 @@ impl Ui {
                 path,
                 path_bytes,
                 mount: failure.mount.as_deref(),
+                context: failure.context.as_deref().map(ContextName::as_str),
                 message: &failure.message,
                 causes: &failure.causes,
                 hint: failure.hint.as_deref(),

@@ -56,6 +56,9 @@ pub(crate) struct Summary {
     /// What `repair` adds.
     #[serde(flatten)]
     pub(crate) repaired: Option<Mended>,
+    /// What `copy` adds.
+    #[serde(flatten)]
+    pub(crate) copied: Option<Copied>,
 }
 
 /// The result of a repair.
@@ -79,6 +82,18 @@ pub(crate) struct Checked {
     pub(crate) packs_bytes: u64,
     pub(crate) packs_damaged: u64,
     pub(crate) packs_unused: u64,
+}
+
+/// The figures of a copy to another store.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Copied {
+    pub(crate) contexts: u64,
+    pub(crate) contexts_copied: u64,
+    pub(crate) contexts_failed: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) snapshots_failed: u64,
+    pub(crate) packs: u64,
+    pub(crate) bytes_copied: u64,
 }
 
 /// The result of a collection.
@@ -148,6 +163,7 @@ impl Summary {
             collected: None,
             checked: None,
             repaired: None,
+            copied: None,
         }
     }
 }

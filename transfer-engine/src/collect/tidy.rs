@@ -15,6 +15,11 @@ use crate::options::SyncOptions;
 use crate::recycle::{self, Recycled, due, holds_placeholders};
 use crate::store::{Head, Store};
 
+/// The time, in seconds, that a copy's files stay after they have expired. A collection of the store that they come from
+/// removes them, and the next copy brings that. Only if neither happens are they removed here, which gives the context
+/// a snapshot of its own.
+const COPY_WAITS: i64 = 7 * 24 * 60 * 60;
+
 /// What was done to one context.
 #[derive(Default)]
 struct Tidied {
@@ -102,8 +107,10 @@ impl Store {
         if head.snapshot.recycle.lifecycle_days.is_none() && !holds_placeholders(&head.snapshot) {
             return Ok(None);
         }
+        let is_copy = head.snapshot.copied_from().is_some();
+        let now = if is_copy { time.now().saturating_sub(COPY_WAITS) } else { time.now() };
         if options.dry_run {
-            let due = due(self, name, time.now(), |_| ()).await?;
+            let due = due(self, name, now, |_| ()).await?;
             let (files, bytes, next) = (due.files, due.bytes, due.next);
             return Ok(Some(Recycled { snapshot: None, files, bytes, forgotten: Vec::new(), next }));
         }
@@ -112,7 +119,7 @@ impl Store {
             memory: options.memory,
             ..SyncOptions::default()
         };
-        recycle::recycle(self, name, time.now(), &sync, &Silent).await.map(Some)
+        recycle::recycle(self, name, now, &sync, &Silent).await.map(Some)
     }
 
     /// Moves scattered data; returns from how many packs, and how many bytes.
@@ -126,8 +133,8 @@ impl Store {
         let frees_space = !options.retention.of(name.as_str()).keeps_all();
         let (packs, bytes) = scattered(&head.snapshot, &options.gathering, frees_space);
         // If the head landed too late, its own writer does not rely on it yet. Then this is left to a later
-        // collection.
-        if packs.is_empty() || !head.late_packs().is_empty() {
+        // collection. A copy is left as it is: with a snapshot of its own, it would not be continued.
+        if packs.is_empty() || !head.late_packs().is_empty() || head.snapshot.copied_from().is_some() {
             return Ok(None);
         }
         let count = packs.len() as u64;

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use super::{Edit, Rewrite};
 use crate::env::JobLost;
 use crate::error::Error;
-use crate::format::{BlockOpener, ChunkId, PackId, PackUse, Snapshot, StoreKey, TreeEntry};
+use crate::format::{BlockOpener, ChunkId, PackId, PackUse, SegmentRef, Snapshot, StoreKey, TreeEntry};
 use crate::packing::seal;
 use crate::packing::{Need, PackRange, plan_ranges, verified};
 use crate::store::Store;
@@ -49,9 +49,13 @@ pub(crate) fn scattered(snapshot: &Snapshot, rule: &Gathering, frees_space: bool
     let is_small = |pack: &PackUse| pack.live < rule.small;
     let is_dead =
         |pack: &PackUse| frees_space && pack.size >= rule.small && pack.live.saturating_mul(DEAD) < pack.size;
-    let are_many = snapshot.packs.iter().filter(|pack| is_small(pack)).count() >= rule.many;
+    // A pack that no segment refers to is only kept from being deleted, and has nothing to move.
+    let used: HashSet<u32> = snapshot.segments.iter().flat_map(SegmentRef::refers_to).collect();
+    let used = snapshot.packs.iter().zip(0u32..).filter(|(_, index)| used.contains(index));
+    let used: Vec<&PackUse> = used.map(|(pack, _)| pack).collect();
+    let are_many = used.iter().filter(|pack| is_small(pack)).count() >= rule.many;
     let mut packs: Vec<&PackUse> =
-        snapshot.packs.iter().filter(|pack| (are_many && is_small(pack)) || is_dead(pack)).collect();
+        used.into_iter().filter(|pack| (are_many && is_small(pack)) || is_dead(pack)).collect();
     // The packs that free the most for the least come first.
     packs.sort_by_key(|pack| (pack.live, pack.id));
     let (mut ids, mut bytes) = (BTreeSet::new(), 0);

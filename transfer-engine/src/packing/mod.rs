@@ -12,5 +12,5 @@ pub(crate) use chunks::Chunks;
 pub(crate) use copy::{detach, seal};
 pub(crate) use dense::is_dense;
 pub(crate) use pace::Pace;
-pub(crate) use packs::{Added, PackSink};
+pub(crate) use packs::{Added, PackSink, put_whole};
 pub(crate) use ranges::{BlockNeeds, Need, PackRange, plan_ranges, verified};

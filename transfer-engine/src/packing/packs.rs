@@ -281,20 +281,13 @@ impl PackSink {
             {
                 tracing::debug!(%error, "a pack is not noted");
             }
-            // A pack's grace period begins when it lands, by the store's clock.
-            let grace = i64::try_from(store.meta().await?.grace_seconds).unwrap_or(i64::MAX);
-            let (landed, grace) = match told {
-                // A part of the grace period is reserved, because the clock that gave the time may be wrong.
-                Some(landed) if store.believes(landed).await? => (landed, grace - grace / 4),
-                _ => {
-                    let asked = Instant::now();
-                    let landed = store.stat(&key).await?.last_modified.timestamp();
-                    pace.note_trips(asked.elapsed(), 1);
-                    (landed, grace)
-                }
-            };
+            let (landing, asked) = landing(&store, &key, told).await?;
+            if let Some(took) = asked {
+                pace.note_trips(took, 1);
+            }
             drop(room);
-            Ok((id, PutPack { size, footer_len, landed, land_by: landed.saturating_add(grace) }))
+            let Landing { landed, land_by } = landing;
+            Ok((id, PutPack { size, footer_len, landed, land_by }))
         });
     }
 
@@ -410,6 +403,40 @@ impl SegmentSink for PackSink {
         let what = || "a chunk was sent nowhere".to_owned();
         self.sent(&id).ok_or_else(|| Error::Corrupt { key: id.to_string(), what: what() })
     }
+}
+
+/// When a pack landed, by the store's clock, and by when a snapshot must that refers to it, in seconds since 1970.
+struct Landing {
+    landed: i64,
+    land_by: i64,
+}
+
+/// Returns when a pack landed, when its grace period begins; and how long the store was asked for it, if it was.
+async fn landing(
+    store: &Store,
+    key: &object_store::path::Path,
+    told: Option<i64>,
+) -> Result<(Landing, Option<Duration>), Error> {
+    let grace = i64::try_from(store.meta().await?.grace_seconds).unwrap_or(i64::MAX);
+    let (landed, grace, asked) = match told {
+        // A part of the grace period is reserved, because the clock that gave the time may be wrong.
+        Some(landed) if store.believes(landed).await? => (landed, grace - grace / 4, None),
+        _ => {
+            let asked = Instant::now();
+            let landed = store.stat(key).await?.last_modified.timestamp();
+            (landed, grace, Some(asked.elapsed()))
+        }
+    };
+    Ok((Landing { landed, land_by: landed.saturating_add(grace) }, asked))
+}
+
+/// Puts a pack that is complete.
+pub(crate) async fn put_whole(store: &Store, pack: SealedPack) -> Result<PutPack, Error> {
+    let key = StoreKey::Pack(pack.id).path();
+    let (size, footer_len) = (pack.size, pack.footer_len);
+    let told = put_pack(store, &key, pack.parts).await?;
+    let (Landing { landed, land_by }, _) = landing(store, &key, told).await?;
+    Ok(PutPack { size, footer_len, landed, land_by })
 }
 
 /// Puts a pack under its id, which is random and new: any object with that id is this pack. Returns the time

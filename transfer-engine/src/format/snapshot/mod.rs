@@ -10,6 +10,7 @@ use policy_core::{Digest, Timestamp, TreePath};
 
 use super::error::{FormatError, Part, at_most};
 use super::segment::{MAX_PATH_LEN, MAX_SEGMENT_ENTRIES, MAX_SEGMENT_LEN};
+use super::wire::{Reader, Writer};
 use super::{ContextName, LineageId, MAX_FOOTER_LEN, MAX_PACK_LEN, PackId, StoreId, TRAILER_LEN, sha256};
 
 /// The longest snapshot, in bytes: 128 MiB, which is some 1.5 million segments.
@@ -32,6 +33,8 @@ const MAX_EXTENSIONS_LEN: usize = 64 << 10;
 const WRITER: u64 = 2;
 /// The extension of an unsettled snapshot: its mount kept changing while it was read.
 const UNSETTLED: u64 = 4;
+/// The extension of a snapshot that was copied from another store.
+const COPIED: u64 = 6;
 
 const VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"CSsn";
@@ -181,6 +184,17 @@ pub enum Place {
     },
 }
 
+impl SegmentRef {
+    /// Returns the indexes of the packs that it is in or that its chunks are in.
+    pub(crate) fn refers_to(&self) -> impl Iterator<Item = u32> {
+        let place = match self.place {
+            Place::Pack { pack, .. } => Some(pack),
+            Place::Inline { .. } => None,
+        };
+        place.into_iter().chain(self.packs.iter().map(|(pack, _)| *pack))
+    }
+}
+
 /// A snapshot that is ready to be put.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -238,6 +252,25 @@ impl Snapshot {
     /// that the snapshot has.
     pub fn is_unsettled(&self) -> bool {
         self.extensions.iter().any(|(tag, _)| *tag == UNSETTLED)
+    }
+
+    /// Notes that the snapshot is a copy of the one that has this number in another store.
+    #[must_use]
+    pub(crate) fn marked_copied(mut self, store: StoreId, number: u64) -> Self {
+        let mut value = Writer::new();
+        value.bytes(&store.0);
+        value.varint(number);
+        self.extensions.retain(|(tag, _)| *tag != COPIED);
+        let at = self.extensions.partition_point(|(tag, _)| *tag < COPIED);
+        self.extensions.insert(at, (COPIED, value.into_vec().into()));
+        self
+    }
+
+    /// Returns the store that the snapshot was copied from, and its number there; `None` if it is no copy.
+    pub fn copied_from(&self) -> Option<(StoreId, u64)> {
+        let (_, value) = self.extensions.iter().find(|(tag, _)| *tag == COPIED)?;
+        let mut value = Reader::new(Part::Snapshot, value);
+        Some((StoreId(value.array().ok()?), value.varint().ok()?))
     }
 
     /// Returns the bytes of an embedded segment; `None` if it is in a pack.
