@@ -203,7 +203,7 @@ async fn packs_that_contexts_share_are_copied_once() {
 
 /// Numbers that the source has forgotten are no way past another writer.
 #[tokio::test]
-async fn w4_who_commits_at_a_number_that_is_left_out_keeps_the_head() {
+async fn who_commits_at_a_number_that_is_left_out_keeps_the_head() {
     let (src, dst) = pair().await;
     src.write("a", "f", b"1").await;
     copy(&src, &dst).await;
