@@ -191,9 +191,10 @@ fn remaining(progress: &Progress, elapsed: Duration) -> Option<Duration> {
 fn describe(phase: Phase, progress: &Progress, elapsed: Duration) -> String {
     let mut line = phase.to_string();
     if progress.files_done > 0 || progress.total_files > 0 {
+        let noun = if phase == Phase::Checking { "context" } else { "file" };
         line.push_str(&match progress.total_files {
-            0 => format!(": {}", text::count(progress.files_done, "file")),
-            total => format!(": {} of {}", progress.files_done, text::count(total, "file")),
+            0 => format!(": {}", text::count(progress.files_done, noun)),
+            total => format!(": {} of {}", progress.files_done, text::count(total, noun)),
         });
     }
     if progress.bytes_done > 0 {
