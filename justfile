@@ -48,6 +48,10 @@ collections seeds="2000":
 writers numbers="50x100":
     CTXSYNC_WRITERS={{numbers}} cargo test --profile quick -p ctxsync-tests --test many_writers -- --nocapture --test-threads 1
 
+# Plants bugs into a copy of the sources, and shows for each whether its test catches it, say `just planted no_read_back`.
+planted *bugs:
+    tests/planted/run.sh {{bugs}}
+
 # Flips each bit of what is remembered of a mount.
 flips:
     CTXSYNC_FLIPS=all cargo test --release -p ctxsync-tests --test state_faults flipped
