@@ -15,6 +15,8 @@ use crate::env::Env;
 
 /// How much later than due a tick of the file system's clock may come, in nanoseconds.
 const SLACK: i128 = 1_000_000;
+/// No tick is later than this. A clock that is further behind is another one, such as a test's.
+const MOST_BEHIND: i128 = 1_000_000_000;
 /// The tick of file systems that store only whole seconds, possibly only even ones.
 const COARSE_TICK: i128 = 2_100_000_000;
 /// The most changing directories that are tracked one by one. With more, every directory counts as changing.
@@ -54,12 +56,27 @@ struct Seen {
     settles: i128,
 }
 
+fn nanos(time: &rustix::time::Timespec) -> i128 {
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+/// Returns the tick of a clock with this resolution that is behind the exact time by `behind`. On a machine with too much
+/// to do, a tick comes later than it is due.
+fn tick(resolution: i128, behind: i128) -> i128 {
+    let behind = if behind <= MOST_BEHIND { behind } else { 0 };
+    resolution.max(behind) + SLACK
+}
+
 impl Look {
     /// Starts the record of a scan.
     pub(crate) fn begin(env: &Env) -> Self {
-        let resolution = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
-        let tick = i128::from(resolution.tv_sec) * 1_000_000_000 + i128::from(resolution.tv_nsec) + SLACK;
-        Self { env: env.clone(), began: env.now().as_nanos(), tick, seen: Mutex::default() }
+        use rustix::time::{ClockId, clock_getres, clock_gettime};
+        // The clock that file systems take their times from is read first: what changes from now on is no older.
+        let (coarse, resolution) =
+            (clock_gettime(ClockId::RealtimeCoarse), clock_getres(ClockId::RealtimeCoarse));
+        let began = env.now().as_nanos();
+        let tick = tick(nanos(&resolution), began - nanos(&coarse));
+        Self { env: env.clone(), began, tick, seen: Mutex::default() }
     }
 
     /// Starts the record of the next scan. What changed in this one stays in doubt.
@@ -208,5 +225,19 @@ trait Nanos {
 impl Nanos for Timestamp {
     fn as_nanos(&self) -> i128 {
         i128::from(self.secs) * 1_000_000_000 + i128::from(self.nanos)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l26_a_tick_that_comes_late_is_waited_for() {
+        assert_eq!(tick(4_000_000, 3_000_000), 4_000_000 + SLACK);
+        assert_eq!(tick(4_000_000, 90_000_000), 90_000_000 + SLACK);
+        // The clocks of tests are days away, in either direction.
+        assert_eq!(tick(4_000_000, -86_400_000_000_000), 4_000_000 + SLACK);
+        assert_eq!(tick(4_000_000, 86_400_000_000_000), 4_000_000 + SLACK);
     }
 }
