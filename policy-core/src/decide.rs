@@ -150,7 +150,7 @@ impl fmt::Display for Reason {
             Self::NotSentYet => "changed here, not pushed yet",
             Self::Extracted => "already extracted; the archive itself is not needed here",
             Self::ExtractedKept => "extracted here; kept until its extracted files are pushed",
-            Self::Recycled => "recycled in the context; kept here, and not pushed until it changes",
+            Self::Recycled => "recycled or lost in the context; kept here, and not pushed until it changes",
             Self::ReplacesRecycled => "replaces a recycled file in the context",
             Self::SentAgain => "lost in the store; sent again from here",
         })

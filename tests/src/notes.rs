@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use policy_core::TreePath;
-use transfer_engine::{Action, Monitor, PathEvent, PathProblem, Phase};
+use transfer_engine::{Action, Monitor, PathEvent, PathProblem, Phase, Progress};
 
 /// The monitor.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Noted {
     pub events: Vec<(TreePath, Action)>,
     /// The phases, in order.
     pub phases: Vec<Phase>,
+    /// How many steps of reading files were reported after a plan was begun.
+    pub read_after_plan: usize,
 }
 
 impl Noted {
@@ -45,6 +47,11 @@ impl Notes {
 impl Monitor for Notes {
     fn phase(&self, phase: Phase) {
         self.lock().phases.push(phase);
+    }
+
+    fn progress(&self, _: &Progress) {
+        let mut noted = self.lock();
+        noted.read_after_plan += usize::from(noted.phases.contains(&Phase::Planning));
     }
 
     fn path(&self, event: &PathEvent<'_>) {

@@ -121,9 +121,7 @@ impl Writer {
                     known = false;
                     continue;
                 }
-                // Files that were written a moment ago are read, each twice at most, whatever the retries.
-                let (read, files) = (ended.clean().bytes_read, STILL + 1);
-                assert!(read <= (2 * files * LEN) as u64, "a retry reads again: {read}");
+                assert_eq!(ended.noted.read_after_plan, 0, "a retry reads again: {:?}", ended.clean());
                 is_told(&ended, known);
                 break;
             }

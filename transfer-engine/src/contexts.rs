@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use policy_core::Digest;
 
 use crate::commit::{Attempts, written_here};
 use crate::error::Error;
 use crate::format::{
-    ContextName, Kind, LineageId, RecycleRules, Snapshot, StoreKey, context_prefix, contexts_prefix,
-    parse_context_prefix,
+    ContextName, Kind, LineageId, Snapshot, StoreKey, context_prefix, contexts_prefix, parse_context_prefix,
 };
 use crate::store::{Head, HeadKey, Store};
 
@@ -105,23 +102,10 @@ impl Store {
             };
             let snapshot = Snapshot {
                 number,
-                store_id: meta.store_id,
-                context: name.clone(),
-                lineage: LineageId(self.random()?),
-                parent: None,
-                kind: Kind::Normal,
                 created: self.env().now(),
-                session: String::new(),
                 nonce: self.random()?,
-                policy: Digest([0; 32]),
-                recycle: RecycleRules::default(),
-                totals: Default::default(),
-                changes: Default::default(),
-                partial: false,
                 extensions: written_here(),
-                packs: Vec::new(),
-                segments: Vec::new(),
-                inline: Bytes::new(),
+                ..Snapshot::empty(meta.store_id, name.clone(), LineageId(self.random()?))
             };
             if let Some(head) = self.commit_bare(snapshot, last.as_ref().map(|head| &head.key)).await? {
                 return Ok((head, true));

@@ -35,7 +35,7 @@ pub(crate) struct Meter {
     begun: Instant,
     /// Whether the bar is on the terminal.
     drawn: AtomicBool,
-    /// Whether the terminal belongs to the command for now.
+    /// Whether the command has the terminal.
     rests: AtomicBool,
     /// When something was last shown.
     shown: Mutex<Instant>,

@@ -11,7 +11,7 @@ pub(crate) struct Writer {
 struct Inner {
     stream: Box<dyn Write + Send>,
     state: State,
-    /// Output that is kept back for now.
+    /// Output that is written once the command gives the terminal back.
     held: Option<Vec<u8>>,
 }
 

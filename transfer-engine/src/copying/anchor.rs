@@ -4,15 +4,11 @@
 
 use std::collections::HashSet;
 
-use policy_core::Digest;
-
 use super::holders::HolderId;
 use super::packs::Packs;
 use crate::commit::{Attempts, Prepared, Published, written_here};
 use crate::error::Error;
-use crate::format::{
-    ContextName, Kind, LineageId, PackId, PackUse, RecycleRules, Snapshot, StoreId, StoreKey,
-};
+use crate::format::{ContextName, LineageId, PackId, PackUse, Snapshot, StoreId, StoreKey};
 use crate::store::{Head, Store};
 
 /// What the names of anchors begin with; the id of the source follows.
@@ -118,23 +114,12 @@ impl Anchor {
         };
         Ok(Snapshot {
             number: last.map_or(0, |last| last.key.number).saturating_add(1),
-            store_id: dst.meta().await?.store_id,
-            context: self.name.clone(),
-            lineage,
             parent: live.map(|live| live.digest),
-            kind: Kind::Normal,
             created: dst.env().now(),
-            session: String::new(),
             nonce: dst.random()?,
-            policy: Digest([0; 32]),
-            recycle: RecycleRules::default(),
-            totals: Default::default(),
-            changes: Default::default(),
-            partial: false,
             extensions: written_here(),
             packs,
-            segments: Vec::new(),
-            inline: bytes::Bytes::new(),
+            ..Snapshot::empty(dst.meta().await?.store_id, self.name.clone(), lineage)
         })
     }
 

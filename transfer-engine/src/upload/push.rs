@@ -14,7 +14,7 @@ use super::deadline::{Course, Cut};
 use crate::changes::{LocalDelta, Missing, Sending, Walk, delta_at_rest};
 use crate::commit::Attempts;
 use crate::error::Error;
-use crate::format::{Kind, PackId, RecycleRules, Snapshot};
+use crate::format::{LineageId, PackId, Snapshot, StoreId};
 use crate::local::{Flush, MountDir, is_staging};
 use crate::monitor::{Monitor, Phase};
 use crate::mount::{Mount, Topic};
@@ -244,26 +244,8 @@ impl Mount {
     /// Returns the state of a context that a dry run would have to create.
     fn nothing_yet(&self) -> Head {
         let key = crate::store::HeadKey { number: 0, size: 0, e_tag: None, landed: 0 };
-        let snapshot = Snapshot {
-            number: 0,
-            store_id: crate::format::StoreId([0; 16]),
-            context: self.context.clone(),
-            lineage: crate::format::LineageId([0; 16]),
-            parent: None,
-            kind: Kind::Normal,
-            created: Default::default(),
-            session: String::new(),
-            nonce: [0; 16],
-            policy: Digest([0; 32]),
-            recycle: RecycleRules::default(),
-            totals: Default::default(),
-            changes: Default::default(),
-            partial: false,
-            extensions: Vec::new(),
-            packs: Vec::new(),
-            segments: Vec::new(),
-            inline: bytes::Bytes::new(),
-        };
+        let (store, lineage) = (StoreId([0; 16]), LineageId([0; 16]));
+        let snapshot = Snapshot { number: 0, ..Snapshot::empty(store, self.context.clone(), lineage) };
         Head { key, digest: Digest([0; 32]), snapshot: Arc::new(snapshot), bytes: bytes::Bytes::new() }
     }
 

@@ -206,6 +206,30 @@ pub struct EncodedSnapshot {
 }
 
 impl Snapshot {
+    /// Returns the first snapshot of a context without files. All its other fields are empty or zero.
+    pub(crate) fn empty(store_id: StoreId, context: ContextName, lineage: LineageId) -> Self {
+        Self {
+            number: 1,
+            store_id,
+            context,
+            lineage,
+            parent: None,
+            kind: Kind::Normal,
+            created: Timestamp::default(),
+            session: String::new(),
+            nonce: [0; 16],
+            policy: Digest([0; 32]),
+            recycle: RecycleRules::default(),
+            totals: Totals::default(),
+            changes: Changes::default(),
+            partial: false,
+            extensions: Vec::new(),
+            packs: Vec::new(),
+            segments: Vec::new(),
+            inline: Bytes::new(),
+        }
+    }
+
     /// Encodes the snapshot; the same value always gives the same bytes.
     ///
     /// # Errors
