@@ -60,9 +60,9 @@ flips:
 git-checkpoints count="300":
     CTXSYNC_CHECKPOINTS={{count}} cargo test --release -p ctxsync-tests --test live_git -- --nocapture
 
-# Kills the program at so many random moments of a push, and of a pull.
-kills rounds="100":
-    CTXSYNC_KILLS={{rounds}} cargo test -p sync-cli --test kill -- --nocapture
+# Kills the program before system calls that change something: so often for each scenario, or `all` once.
+kills count="all":
+    CTXSYNC_KILLS={{count}} cargo test -p sync-cli --test kill -- --nocapture
 
 # Saves databases of SQLite while they are written, so often for each kind, say `just databases 300`.
 databases rounds="300":

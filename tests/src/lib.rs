@@ -20,4 +20,6 @@ pub mod mounts;
 pub mod notes;
 pub mod random;
 pub mod s3;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod trace;
 pub mod tree;

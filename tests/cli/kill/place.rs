@@ -1,8 +1,7 @@
 //! A store, and machines on which the program is killed.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use ctxsync_tests::compare::{Listing, list};
 use ctxsync_tests::random::Random;
@@ -13,21 +12,17 @@ use tempfile::TempDir;
 /// A store in a directory, and machines beside it.
 pub(crate) struct Place {
     dir: TempDir,
-    pub(crate) context: String,
     pub(crate) random: Random,
     written: u64,
 }
 
-pub(crate) fn rounds() -> u64 {
-    std::env::var("CTXSYNC_KILLS").map_or(20, |value| value.parse().unwrap())
-}
-
 impl Place {
+    /// Makes a place that does not wait for a disk, if the system has `/dev/shm`.
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("ctxsync-kill-").tempdir().unwrap();
-        // The moments of the kills differ from run to run anyway, so the content may, too.
-        let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        Self { dir, context: "work".to_owned(), random: Random::new(seed), written: 0 }
+        let shm = Path::new("/dev/shm");
+        let parent = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+        let dir = tempfile::Builder::new().prefix("ctxsync-kill-").tempdir_in(parent).unwrap();
+        Self { dir, random: Random::new(1), written: 0 }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -40,13 +35,13 @@ impl Place {
         tree
     }
 
-    pub(crate) fn command(&self, verb: &str, machine: &str) -> Command {
-        self.program(machine, &[verb, &self.context, "mount", "--json"])
+    /// Removes a machine, or the store.
+    pub(crate) fn remove(&self, name: &str) {
+        let _ = std::fs::remove_dir_all(self.path(name));
     }
 
-    /// A session whose command runs for two seconds.
-    pub(crate) fn session(&self, machine: &str) -> Command {
-        self.program(machine, &["run", "-c", &self.context, "mount", "--", "sleep", "2"])
+    pub(crate) fn command(&self, verb: &str, machine: &str) -> Command {
+        self.program(machine, &[verb, "work", "mount", "--json"])
     }
 
     pub(crate) fn program(&self, machine: &str, args: &[&str]) -> Command {
@@ -71,21 +66,24 @@ impl Place {
         summary
     }
 
-    /// Starts a command and kills it after a random part of `whole`; returns whether it was still running.
-    pub(crate) fn kill(&mut self, verb: &str, machine: &str, whole: Duration) -> bool {
-        let mut child =
-            self.command(verb, machine).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let nanos = whole.as_nanos() as usize;
-        std::thread::sleep(Duration::from_nanos(self.random.below(nanos.max(1)) as u64));
-        let running = child.try_wait().unwrap().is_none();
-        end(&mut child);
-        running
+    /// Runs a command to its end, and returns its exit code and its lines.
+    pub(crate) fn lines(&self, machine: &str, args: &[&str]) -> (Option<i32>, Vec<Value>) {
+        let output = self.program(machine, args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
-    /// Changes about a third of a mount's files, and one file of several packs.
+    /// Runs a command that must end with 0.
+    pub(crate) fn good(&self, machine: &str, args: &[&str]) -> Vec<Value> {
+        let (code, lines) = self.lines(machine, args);
+        assert_eq!(code, Some(0), "{args:?}: {lines:?}");
+        lines
+    }
+
+    /// Changes about half of a mount's files, and one that is sent in several packs where it is longest.
     pub(crate) fn change(&mut self, tree: &Tree) {
-        for i in 0..60 {
-            let path = format!("d{}/f{i}", i % 7);
+        for i in 0..16 {
+            let path = format!("d{}/f{i}", i % 3);
             self.written += 1;
             match self.random.below(6) {
                 0 => drop(tree.write(&path, format!("content {}", self.written)).at("")),
@@ -97,28 +95,31 @@ impl Place {
                 _ => {}
             }
         }
-        let size = 2_000_000 + self.random.below(4_000_000);
-        tree.write("large", self.random.bytes(size));
+        let size = if self.random.below(4) == 0 { 6_000_000 } else { 300_000 };
+        tree.write("large", self.random.bytes(size + self.written as usize));
         // Written once only: the same content with a new timestamp would not be a change.
         if !tree.has("pinned") {
-            tree.write("pinned", "always there");
+            tree.write("pinned", "always there").link("link", "pinned");
         }
-        // Ensures that the killed command has something to do.
+        // Ensures that the command has something to do.
         tree.write("round", self.written.to_string());
     }
 
     /// Pulls into a new machine, and returns what it gets.
     pub(crate) fn fresh(&self) -> Listing {
-        let _ = std::fs::remove_dir_all(self.path("fresh"));
+        self.remove("fresh");
         let tree = self.mount("fresh");
         self.run("pull", "fresh");
         list(&tree.0)
     }
-}
 
-pub(crate) fn end(child: &mut Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+    /// Whether a check calls the head whole, with all contents.
+    pub(crate) fn head_is_whole(&self) -> bool {
+        let (_, lines) = self.lines("a", &["check", "work", "--read-data", "--json"]);
+        let heads: Vec<_> = lines.iter().filter(|line| line["head"] == true).collect();
+        assert_eq!(heads.len(), 1, "{lines:?}");
+        heads[0]["whole"] == true
+    }
 }
 
 pub(crate) fn summary(output: &Output) -> Value {
@@ -127,8 +128,11 @@ pub(crate) fn summary(output: &Output) -> Value {
     serde_json::from_str(last).unwrap()
 }
 
-pub(crate) fn time(act: impl FnOnce()) -> Duration {
-    let begin = Instant::now();
-    act();
-    begin.elapsed()
+/// Fails unless each file of a mount is one of two versions, and everything else is staging.
+pub(crate) fn assert_between(mount: &Path, old: &Listing, new: &Listing) {
+    for (path, node) in list(mount) {
+        let ours = path.to_string_lossy().starts_with(".ctxsync-stage-");
+        let known = ours || Some(&node) == old.get(&path) || Some(&node) == new.get(&path);
+        assert!(known, "{}: {node:?}", path.display());
+    }
 }

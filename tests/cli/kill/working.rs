@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use ctxsync_tests::compare::{Content, differences, list};
+use ctxsync_tests::compare::{Content, Listing, differences, list};
 use ctxsync_tests::random::Random;
+use ctxsync_tests::trace::Call;
 
-use crate::place::{Place, end, rounds, summary};
+use crate::place::Place;
+use crate::scenario::{Scenario, kill};
 
 /// A program that works in a mount while files arrive there, and the results that it expects.
 struct Worker {
@@ -76,67 +77,85 @@ impl Worker {
     }
 }
 
-/// A program edits, deletes and creates files while a pull puts files in place. The pull is killed, and the
-/// program goes on. The next sync must push exactly what the program did.
-#[test]
-fn p1_a_program_that_works_while_files_arrive_loses_nothing_to_a_kill() {
-    let mut place = Place::new();
-    let source = place.mount("a");
-    for i in 0..200 {
-        let size = 500 + place.random.below(30_000);
-        source.write(format!("d{}/f{}", i % 20, i / 20), place.random.bytes(size));
-    }
-    let large = place.random.bytes(6_000_000);
-    source.write("large", large);
-    let original = list(&source.0);
+/// A pull, by itself or in a session, while a program edits, deletes and creates files: it makes a step before
+/// each call that changes something, and goes on after a kill. The next sync must push exactly what it did.
+#[derive(Default)]
+struct Working {
+    worker: Option<Worker>,
+    original: Listing,
+    round: usize,
+}
 
-    let mut whole = Duration::from_millis(300);
-    let mut killed = 0;
-    for round in 0..rounds().div_ceil(2) {
-        let machine = format!("m{round}");
-        place.context = machine.clone();
-        place.run("push", "a");
-        let mount = place.mount(&machine);
-        let mut worker = Worker::new(place.random.bits(), &mount.0);
-        let mut program =
-            if round % 2 == 0 { place.session(&machine) } else { place.command("pull", &machine) };
-        let mut child = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let until =
-            Instant::now() + Duration::from_nanos(place.random.below(whole.as_nanos() as usize) as u64);
-        while Instant::now() < until {
-            worker.step();
+impl Scenario for Working {
+    fn prepare(&mut self, place: &mut Place) {
+        self.round += 1;
+        place.remove("store");
+        place.remove("b");
+        place.remove("a/state");
+        let source = place.mount("a");
+        if self.original.is_empty() {
+            for i in 0..60 {
+                let size = 500 + place.random.below(30_000);
+                source.write(format!("d{}/f{}", i % 20, i / 20), place.random.bytes(size));
+            }
+            source.write("large", place.random.bytes(6_000_000));
+            self.original = list(&source.0);
         }
-        killed += u64::from(child.try_wait().unwrap().is_none());
-        end(&mut child);
-        (0..20).for_each(|_| worker.step());
+        place.run("push", "a");
+        self.worker = Some(Worker::new(place.random.bits(), &place.mount("b").0));
+    }
 
-        let output = place.command("sync", &machine).output().unwrap();
-        let told = summary(&output);
-        let conflicts = told["conflicts"].as_u64().unwrap();
-        assert!(matches!(output.status.code(), Some(0 | 4)), "round {round}: {output:?}");
-        assert!(conflicts <= worker.early.len() as u64, "round {round}: {:?}\n{output:?}", worker.early);
+    fn command(&self, place: &Place) -> Command {
+        if self.round.is_multiple_of(2) {
+            return place.command("pull", "b");
+        }
+        // It ends when everything is there, or when the session was killed.
+        let wait = "while [ ! -e large ] && kill -0 $PPID 2>/dev/null; do sleep 0.01; done";
+        place.program("b", &["run", "-c", "work", "mount", "--", "/bin/sh", "-c", wait])
+    }
+
+    fn meanwhile(&mut self, _: &Place, _: &Call) {
+        self.worker.iter_mut().for_each(Worker::step);
+    }
+
+    fn look(&mut self, _: &mut Place) -> bool {
+        (0..20).for_each(|_| self.worker.iter_mut().for_each(Worker::step));
+        false
+    }
+
+    fn again(&self, place: &Place) -> Command {
+        place.command("sync", "b")
+    }
+
+    fn codes(&self) -> &'static [i32] {
+        &[0, 4]
+    }
+
+    fn settled(&mut self, place: &mut Place) {
+        // What was done during the last command as well.
+        place.lines("b", &["sync", "work", "mount", "--json"]);
+        let (mount, worker) = (place.mount("b"), self.worker.as_ref().unwrap());
         let there = list(&mount.0);
         for path in there.keys().map(|path| path.to_string_lossy()).filter(|p| p.contains(".conflict-")) {
             let is_early = worker.early.iter().any(|early| path.starts_with(early.as_str()));
-            assert!(is_early, "round {round}: {path} is a copy of a path that one side alone changed");
+            assert!(is_early, "{path} is a copy of a path that one side alone changed");
         }
         for (path, content) in &worker.touched {
             let found = std::fs::read_to_string(mount.at(path)).ok();
-            assert_eq!(&found, content, "round {round}: {path}");
+            assert_eq!(&found, content, "{path}");
         }
-        for (path, node) in original.iter().filter(|(_, node)| node.content != Content::Dir) {
+        for (path, node) in self.original.iter().filter(|(_, node)| node.content != Content::Dir) {
             if !worker.touched.contains_key(path.to_str().unwrap()) {
-                assert_eq!(there.get(path), Some(node), "round {round}: {}", path.display());
+                assert_eq!(there.get(path), Some(node), "{}", path.display());
             }
         }
         // The context has what the machine has.
-        let began = Instant::now();
-        let fresh = place.fresh();
-        whole = began.elapsed();
-        let text = differences(&there, &fresh);
-        assert!(text.is_empty(), "round {round}: {text}");
-        std::fs::remove_dir_all(place.path(&machine)).unwrap();
+        let text = differences(&there, &place.fresh());
+        assert!(text.is_empty(), "{text}");
     }
-    println!("{} rounds: killed in time {killed}", rounds().div_ceil(2));
-    assert!(killed > 0, "every download was done before it was killed");
+}
+
+#[test]
+fn p1_a_program_that_works_while_files_arrive_loses_nothing_to_a_kill() {
+    kill("a pull under a working program", Working::default());
 }
