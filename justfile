@@ -36,9 +36,9 @@ demo:
 search cases="20000":
     PROPTEST_CASES={{cases}} cargo test --release --workspace
 
-# Looks for lost files in the histories of whole machines, say `just histories 5000`.
-histories seeds="1000":
-    CTXSYNC_SEEDS={{seeds}} cargo test --release -p ctxsync-tests --test model
+# Looks for lost files where whole machines meet faults, say `just simulate 1000000`; prints what was met how often.
+simulate seeds="10000" first="0":
+    CTXSYNC_SEEDS={{seeds}} CTXSYNC_FIRST={{first}} cargo test --profile quick -p ctxsync-tests --test simulation -- --nocapture machines_lose
 
 # Looks for lost files where collections, writers, forks and moves meet, say `just collections 5000`.
 collections seeds="2000":

@@ -48,11 +48,11 @@ impl Clock for HandClock {
     }
 }
 
-/// A layer that gives objects the timestamps of a [`HandClock`].
-#[derive(Debug, Clone)]
+/// A layer that gives objects the timestamps of a clock such as a [`HandClock`].
+#[derive(Clone)]
 pub struct Clocked {
     inner: Arc<dyn ObjectStore>,
-    clock: HandClock,
+    clock: Arc<dyn Clock>,
     put: Arc<Mutex<HashMap<Path, i64>>>,
     /// How many seconds the store's time in the answers to puts is ahead of the clock; `None` for answers
     /// without a time.
@@ -61,14 +61,14 @@ pub struct Clocked {
 
 impl Clocked {
     /// Wraps a store.
-    pub fn new(inner: Arc<dyn ObjectStore>, clock: &HandClock) -> Arc<Self> {
-        Arc::new(Self { inner, clock: clock.clone(), put: Arc::default(), answers: None })
+    pub fn new(inner: Arc<dyn ObjectStore>, clock: &(impl Clock + Clone + 'static)) -> Arc<Self> {
+        Arc::new(Self { inner, clock: Arc::new(clock.clone()), put: Arc::default(), answers: None })
     }
 
     /// As [`new`](Self::new), but the answers to puts have the store's time, `ahead` seconds after the
     /// objects' timestamps.
     pub fn answering(inner: Arc<dyn ObjectStore>, clock: &HandClock, ahead: i64) -> Arc<Self> {
-        Arc::new(Self { inner, clock: clock.clone(), put: Arc::default(), answers: Some(ahead) })
+        Arc::new(Self { inner, clock: Arc::new(clock.clone()), put: Arc::default(), answers: Some(ahead) })
     }
 
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
@@ -77,6 +77,12 @@ impl Clocked {
             meta.last_modified = (UNIX_EPOCH + Duration::from_secs(secs.unsigned_abs())).into();
         }
         meta
+    }
+}
+
+impl fmt::Debug for Clocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -91,10 +97,13 @@ impl ObjectStore for Clocked {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let mut result = self.inner.put_opts(location, payload, opts).await?;
         if let Some(ahead) = self.answers {
-            let secs = self.clock.secs().saturating_add(ahead).unsigned_abs();
+            let secs = self.clock.now().secs.saturating_add(ahead).unsigned_abs();
             result.extensions.insert::<SystemTime>(UNIX_EPOCH + Duration::from_secs(secs));
         }
-        self.put.lock().unwrap_or_else(PoisonError::into_inner).insert(location.clone(), self.clock.secs());
+        self.put
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(location.clone(), self.clock.now().secs);
         Ok(result)
     }
 

@@ -22,6 +22,7 @@ pub const CONTEXT: &str = "work";
 #[derive(Debug)]
 pub struct World {
     dir: TempDir,
+    env: Env,
     /// The store.
     pub objects: Arc<dyn ObjectStore>,
 }
@@ -34,9 +35,12 @@ impl World {
 
     /// Creates a world that does not wait for a disk, if the system has `/dev/shm`.
     pub async fn quick() -> Self {
-        let shm = Path::new("/dev/shm");
-        let dir = if shm.is_dir() { new_dir_in(shm) } else { new_dir() };
-        Self::made(dir, Arc::new(InMemory::new())).await
+        Self::made(quick_dir(), Arc::new(InMemory::new()), Env::real()).await
+    }
+
+    /// Creates a world that does not wait for a disk, with this store and with machines of this kind.
+    pub async fn simulated(objects: Arc<dyn ObjectStore>, env: Env) -> Self {
+        Self::made(quick_dir(), objects, env).await
     }
 
     /// Creates a world with a store in a directory.
@@ -45,7 +49,7 @@ impl World {
         let place = dir.path().join("store");
         std::fs::create_dir(&place).unwrap();
         let objects = Arc::new(LocalFileSystem::new_with_prefix(&place).unwrap());
-        Self::made(dir, objects).await
+        Self::made(dir, objects, Env::real()).await
     }
 
     /// Creates a world with the store that `fill` writes into a directory.
@@ -55,23 +59,28 @@ impl World {
         std::fs::create_dir(&place.0).unwrap();
         fill(&place);
         let objects = Arc::new(LocalFileSystem::new_with_prefix(&place.0).unwrap());
-        Self { dir, objects }
+        Self { dir, objects, env: Env::real() }
     }
 
     /// Creates a world with this store.
     pub async fn over(objects: Arc<dyn ObjectStore>) -> Self {
-        Self::made(new_dir(), objects).await
+        Self::made(new_dir(), objects, Env::real()).await
     }
 
-    async fn made(dir: TempDir, objects: Arc<dyn ObjectStore>) -> Self {
-        let world = Self { dir, objects };
+    async fn made(dir: TempDir, objects: Arc<dyn ObjectStore>, env: Env) -> Self {
+        let world = Self { dir, objects, env };
         world.store().init(Duration::from_secs(86_400)).await.unwrap();
         world
     }
 
     /// Returns the store as a new process sees it.
     pub fn store(&self) -> Store {
-        Store::new(Arc::clone(&self.objects), "test:", Env::real())
+        Store::new(Arc::clone(&self.objects), "test:", self.env.clone())
+    }
+
+    /// Returns the directory with the machines in it.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap()
     }
 
     /// Returns the head of the context.
@@ -81,7 +90,7 @@ impl World {
 
     /// Returns a machine with an empty mount.
     pub fn machine(&self, name: &str) -> Machine {
-        let root = self.dir.path().canonicalize().unwrap().join(name);
+        let root = self.root().join(name);
         let mount = Tree(root.join("mount"));
         std::fs::create_dir_all(&mount.0).unwrap();
         Machine {
@@ -89,14 +98,14 @@ impl World {
             mount,
             objects: Arc::clone(&self.objects),
             policy: SyncPolicy::default(),
-            env: Env::real(),
+            env: self.env.clone(),
             options: SyncOptions { create: true, ..SyncOptions::default() },
         }
     }
 
     /// Returns a directory outside of all mounts, which must not change.
     pub fn outside(&self) -> Tree {
-        let path = self.dir.path().canonicalize().unwrap().join("outside");
+        let path = self.root().join("outside");
         std::fs::create_dir_all(&path).unwrap();
         Tree(path)
     }
@@ -110,6 +119,12 @@ impl Drop for World {
 
 fn new_dir() -> TempDir {
     new_dir_in(&std::env::temp_dir())
+}
+
+/// Returns a directory in memory, if the system has one.
+fn quick_dir() -> TempDir {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() { new_dir_in(shm) } else { new_dir() }
 }
 
 fn new_dir_in(place: &Path) -> TempDir {

@@ -89,6 +89,7 @@ impl<'a> Attempts<'a> {
     /// Those of [`Attempts::again`].
     pub(crate) async fn beaten(&mut self) -> Result<(), Error> {
         self.again()?;
+        tracing::debug!("another writer was first; the changes are planned on the new head");
         let unit = self.began.elapsed().clamp(*UNIT.start(), *UNIT.end());
         self.store.wait_up_to(longest_wait(self.made, unit)).await?;
         self.began = Instant::now();
@@ -236,6 +237,10 @@ impl Store {
         let mut newest = std::pin::pin!(self.snapshots_from(name, key.number));
         while let Some(found) = newest.try_next().await? {
             if found.number > key.number && is_older(&found) {
+                tracing::debug!(
+                    number = key.number,
+                    "the context was deleted meanwhile, and its numbers are free again"
+                );
                 return Ok(false);
             }
             is_there |= found.number == key.number && found.size > 0;
@@ -315,7 +320,10 @@ impl Store {
             let last = match self.get(&key, MAX_SNAPSHOT_LEN as u64).await {
                 Ok((found, meta)) => {
                     return Ok(match Snapshot::decode(&found) {
-                        Ok((_, theirs)) if theirs == digest => Committed::Ours(HeadKey::new(number, &meta)),
+                        Ok((_, theirs)) if theirs == digest => {
+                            tracing::debug!(%answer, "the commit has landed, whatever was answered");
+                            Committed::Ours(HeadKey::new(number, &meta))
+                        }
                         _ => Committed::Theirs,
                     });
                 }
@@ -334,6 +342,7 @@ impl Store {
                     Some(source) => Error::CommitUnknown { name: name.clone(), number, source },
                 });
             }
+            tracing::debug!(%answer, "the commit has not landed, or may not have; it is put again");
             tokio::time::sleep(wait).await;
             wait *= 2;
         }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +14,17 @@ use tokio::sync::oneshot;
 pub trait Clock: Send + Sync {
     /// Returns the wall-clock time.
     fn now(&self) -> Timestamp;
+
+    /// Returns what this clock showed when a file was changed, given its inode and its ctime. A clock that is not the
+    /// kernel's has to know it in another way.
+    fn of_change(&self, _inode: u64, ctime: Timestamp) -> Timestamp {
+        ctime
+    }
+
+    /// Blocks the thread until this much time has passed.
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// Gives random bytes that no other machine gets, not even a clone of this one.
@@ -30,7 +41,7 @@ pub trait Spawn: Send + Sync {
     fn parallelism(&self) -> usize;
 }
 
-/// Lets calls fail that change the local file system or read the state; for tests.
+/// Lets calls fail that change the local file system, or read a mount or its state; for tests.
 pub trait FileFaults: Send + Sync {
     /// Is called before `operation` (the system call's name) on `path`. If it returns an error, the call
     /// fails with it.
@@ -38,6 +49,11 @@ pub trait FileFaults: Send + Sync {
 
     /// Is called in the same way before the state of a mount is read.
     fn before_reading(&self, _operation: &'static str, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Is called in the same way before a directory of a mount is listed or a file of it is read.
+    fn before_looking(&self, _operation: &'static str, _path: &Path) -> io::Result<()> {
         Ok(())
     }
 }
@@ -143,6 +159,14 @@ impl Env {
 
     pub(crate) fn check_fault(&self, operation: &'static str, path: &Path) -> io::Result<()> {
         self.faults.as_ref().map_or(Ok(()), |f| f.before(operation, path))
+    }
+
+    pub(crate) fn check_looking(
+        &self,
+        operation: &'static str,
+        path: impl FnOnce() -> PathBuf,
+    ) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |f| f.before_looking(operation, &path()))
     }
 
     pub(crate) fn check_reading(&self, operation: &'static str, path: &Path) -> io::Result<()> {

@@ -286,7 +286,12 @@ impl<'a> Plan<'a> {
         let state = |e: io::Error| Error::local("read", "the local state", e);
         loop {
             let source = match self.reconciler.next() {
-                Next::Step(step) => return Ok(Some(self.judge(step))),
+                Next::Step(step) => {
+                    let step = self.judge(step);
+                    let Decision { verdict, reason } = step.decision;
+                    tracing::trace!(path = %step.path, towards = ?self.towards, ?verdict, ?reason, "decided");
+                    return Ok(Some(step));
+                }
                 Next::End => return Ok(None),
                 Next::Need(source) => source,
             };

@@ -28,16 +28,22 @@ pub enum Fault {
     NotFound,
     /// The request is refused for lack of permission.
     Denied,
+    /// The request is refused because the credentials have expired.
+    Expired,
     /// A body, or a listing, ends after this many bytes or items as if it were complete.
     Truncate(u64),
     /// A body, or a listing, ends with an error after this many bytes or items.
     Break(u64),
     /// One bit of a body is wrong, in the byte with this number (modulo the length).
     FlipBit(u64),
+    /// A body is another one, such as the page of a proxy, and the answer is no error.
+    OtherBody(&'static str),
     /// A listing lacks this many of the newest objects that were put through this layer.
     StaleList(usize),
     /// The request takes longer, by tokio's clock.
     Delay(Duration),
+    /// The request has no effect and gets no answer: it fails after this time, by tokio's clock.
+    NoAnswer(Duration),
     /// This request and all later ones fail without effect: the machine is gone, or its connection.
     CrashBefore,
     /// This request takes effect, and it and all later ones fail.
@@ -80,5 +86,9 @@ impl InjectedFault {
 
     pub(super) fn denied(self) -> Error {
         Error::PermissionDenied { path: self.key.to_string(), source: Box::new(self) }
+    }
+
+    pub(super) fn expired(self) -> Error {
+        Error::Unauthenticated { path: self.key.to_string(), source: Box::new(self) }
     }
 }

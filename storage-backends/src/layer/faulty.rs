@@ -17,7 +17,7 @@ use object_store::{
 
 use super::fault::{Fault, InjectedFault};
 use super::plan::{Injection, Plan};
-use super::spoil::{cut_piece, cut_short, flip, spoil};
+use super::spoil::{cut_piece, cut_short, flip, other, spoil};
 use super::{Operation, Rule};
 
 /// A layer in which requests fail according to rules.
@@ -115,8 +115,8 @@ impl ObjectStore for Faulty {
         let doom = self.plan.choose(operation, location).await?;
         match doom.fault {
             Some(Fault::NotFound) => return Err(doom.error.not_found()),
-            Some(Fault::Truncate(_) | Fault::Break(_) | Fault::FlipBit(_)) if operation == Operation::Get => {
-            }
+            Some(Fault::Truncate(_) | Fault::Break(_) | Fault::FlipBit(_) | Fault::OtherBody(_))
+                if operation == Operation::Get => {}
             _ => doom.before()?,
         }
         let result = doom.after(self.inner.get_opts(location, options).await)?;
@@ -125,6 +125,7 @@ impl ObjectStore for Faulty {
             Some(Fault::Break(keep)) => {
                 spoil(result, |body| cut_short(body, keep, cut_piece, Some(doom.error)))
             }
+            Some(Fault::OtherBody(text)) => spoil(result, |_| other(text)),
             Some(Fault::FlipBit(at)) => {
                 let length = (result.range.end - result.range.start).max(1);
                 spoil(result, |body| flip(body, at % length))

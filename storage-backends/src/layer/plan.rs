@@ -49,6 +49,7 @@ impl Doom {
         match self.fault {
             None | Some(Fault::FailAfter | Fault::Unflushed | Fault::CrashAfter | Fault::Delay(_)) => Ok(()),
             Some(Fault::Denied) => Err(error.denied()),
+            Some(Fault::Expired) => Err(error.expired()),
             Some(_) => Err(error.generic()),
         }
     }
@@ -82,7 +83,7 @@ impl Plan {
     /// Chooses a fault, and waits if the fault is a delay.
     pub(super) async fn choose(&self, operation: Operation, key: &Path) -> Result<Doom> {
         let doom = self.decide(operation, key)?;
-        if let Some(Fault::Delay(time)) = doom.fault {
+        if let Some(Fault::Delay(time) | Fault::NoAnswer(time)) = doom.fault {
             sleep(time).await;
         }
         Ok(doom)
@@ -137,8 +138,9 @@ impl Plan {
                 Some(Fault::Break(keep)) => cut_short(inner(), keep, one, Some(doom.error)),
                 None | Some(Fault::Delay(_)) => inner(),
                 // A listing has no effect, so failing before and after it are the same.
-                Some(Fault::Denied) => stream::iter([Err(doom.error.denied())]).boxed(),
-                Some(_) => stream::iter([Err(doom.error.generic())]).boxed(),
+                Some(_) => {
+                    stream::iter(doom.before().and_then(|()| doom.after(Ok(()))).err().map(Err)).boxed()
+                }
             }
         })
     }

@@ -55,6 +55,11 @@ pub(super) fn flip(body: BoxStream<'static, Result<Bytes>>, at: u64) -> BoxStrea
     flipped.boxed()
 }
 
+/// Returns a body with this text.
+pub(super) fn other(text: &'static str) -> BoxStream<'static, Result<Bytes>> {
+    stream::iter([Ok(Bytes::from_static(text.as_bytes()))]).boxed()
+}
+
 /// Changes the body of an answer and nothing else.
 pub(super) fn spoil(
     result: GetResult,

@@ -73,10 +73,12 @@ impl Readers {
             match work {
                 Work::Row(row) => read.rows.push(row),
                 Work::File { path, print, base } => {
-                    let whole = parents
-                        .of(&path)
+                    let env = self.mount.env();
+                    let whole = env
+                        .check_looking("read", || self.mount.show(&path))
+                        .and_then(|()| parents.of(&path))
                         .map_err(ReadError::from)
-                        .and_then(|dir| read_whole(&dir, path.name(), print, LONG, self.mount.env()));
+                        .and_then(|dir| read_whole(&dir, path.name(), print, LONG, env));
                     let result = whole.map(|whole| {
                         read.stats.bytes_read += whole.bytes.len() as u64;
                         let chunks = self.chunk(&path, whole.bytes, batch.after, &mut blocks, &mut read);
@@ -294,7 +296,10 @@ pub(crate) async fn read_long_once(
 ) -> Result<FileRead, LongError> {
     let opened = {
         let (mount, path, buffers) = (readers.mount.clone(), path.clone(), readers.buffers.clone());
-        let open = move || LongFile::open(&mount.parent(&path)?, path.name(), &buffers, mount.env());
+        let open = move || {
+            mount.env().check_looking("read", || mount.show(&path))?;
+            LongFile::open(&mount.parent(&path)?, path.name(), &buffers, mount.env())
+        };
         readers.mount.env().blocking(open).await.map_err(LongError::Lost)?
     };
     match opened {

@@ -131,7 +131,11 @@ pub(crate) fn read_whole(
         let has_grown = !is_of_scan && after.size > before.size && bytes.len() as u64 > before.size;
         bytes.truncate(before.size as usize);
         if is_as_it_was || (has_grown && holds(&file, &bytes)?) {
-            return Ok(Whole { bytes: bytes.into(), print: before, trusted: !before.is_racy(moment) });
+            return Ok(Whole {
+                bytes: bytes.into(),
+                print: before,
+                trusted: !before.by_clock(env).is_racy(moment),
+            });
         }
     }
     Err(ReadError::Unstable)
@@ -206,7 +210,7 @@ impl LongFile {
         let moment = env.now();
         let (file, stat) = open_file_at(parent, name)?;
         let print = Fingerprint::of(&stat);
-        let (trusted, sparse) = (!print.is_racy(moment), is_sparse(&stat));
+        let (trusted, sparse) = (!print.by_clock(env).is_racy(moment), is_sparse(&stat));
         let (tail, buffers) = (Bytes::new(), buffers.clone());
         Ok(Self { file, print, trusted, sparse, read: 0, tail, chunks: 0, buffers, is_copy: false })
     }

@@ -39,6 +39,7 @@ pub(crate) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
     let noted = noted.map_err(|e| Error::local("read", sending.journal, e))?;
     let trusted = if noted.is_empty() { Vec::new() } else { trust(sending, &meta, noted).await? };
     for pack in &trusted {
+        tracing::debug!(id = %pack.noted.id, "a pack that an earlier push has sent is used");
         for block in &pack.footer.blocks {
             if let FooterBlock::Data { offset, stored_len, raw_len, codec, chunks } = block {
                 let (offset, stored_len, raw_len, codec) = (*offset, *stored_len, *raw_len, *codec);

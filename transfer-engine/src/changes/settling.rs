@@ -77,6 +77,7 @@ pub(crate) async fn delta_at_rest(
             break;
         }
         units.extend(found);
+        tracing::debug!(number, ?state, "the mount changed while it was scanned; it is scanned again");
         pause(options.mount, delta.look.pause().max(PAUSE * ((1 << (number - 1).min(4)) - 1))).await?;
         holding.look_again();
         let (unsettled, bytes_read) = (delta.unsettled, delta.stats.bytes_read);

@@ -121,9 +121,10 @@ impl Walk {
     }
 }
 
-/// Waits in real time and not by the runtime's clock, because the file system's clock has to advance.
+/// Waits by the wall clock and not by the runtime's, because the file system's clock has to advance.
 pub(crate) async fn pause(mount: &MountDir, pause: Duration) -> Result<(), Error> {
-    let slept = mount.env().blocking(move || std::thread::sleep(pause)).await;
+    let clock = mount.env().clock.clone();
+    let slept = mount.env().blocking(move || clock.wait(pause)).await;
     slept.map_err(|e| Error::local("look at", mount.path(), io::Error::from(e)))
 }
 

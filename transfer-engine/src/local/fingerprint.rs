@@ -3,6 +3,8 @@
 use policy_core::Timestamp;
 use rustix::fs::{Stat, Statx, StatxTimestamp};
 
+use crate::env::Env;
+
 /// The part of a stat that changes when a file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
@@ -39,6 +41,12 @@ impl Fingerprint {
             inode: stat.stx_ino,
             mode: stat.stx_mode & 0o7777,
         }
+    }
+
+    /// Returns the same fingerprint with the ctime by the clock of `env`, which may not be the kernel's.
+    #[must_use]
+    pub(crate) fn by_clock(&self, env: &Env) -> Self {
+        Self { ctime: env.clock.of_change(self.inode, self.ctime), ..*self }
     }
 
     /// Whether a file could be written again after the stat at `moment` without a change in its fingerprint:

@@ -103,12 +103,17 @@ impl Look {
         if print.ctime.nanos == 0 && print.mtime.nanos == 0 { COARSE_TICK } else { self.tick }
     }
 
+    /// Returns when the file with this fingerprint was changed.
+    fn changed(&self, print: &Fingerprint) -> i128 {
+        print.by_clock(&self.env).ctime.as_nanos()
+    }
+
     fn is_from_now(&self, print: &Fingerprint) -> bool {
-        print.ctime.as_nanos() > self.began - self.tick_of(print)
+        self.changed(print) > self.began - self.tick_of(print)
     }
 
     fn is_of_past(&self, print: &Fingerprint) -> bool {
-        print.ctime.as_nanos() <= self.env.now().as_nanos() + self.tick_of(print)
+        self.changed(print) <= self.env.now().as_nanos() + self.tick_of(print)
     }
 
     /// Notes the stat of a directory, taken after it was listed.
@@ -121,7 +126,7 @@ impl Look {
         }
         // `is_of_past` comes first, so that a test's clock is called for each directory.
         if self.is_of_past(print) && self.is_from_now(print) {
-            let stamp = print.ctime.as_nanos();
+            let stamp = self.changed(print);
             self.stir(path, stamp > self.began, stamp + self.tick_of(print));
         }
     }
@@ -165,7 +170,7 @@ impl Look {
                 Some(unit) => drop(seen.units.insert(unit)),
                 None => seen.changed = true,
             }
-            seen.settles = seen.settles.max(print.ctime.as_nanos() + self.tick_of(print));
+            seen.settles = seen.settles.max(self.changed(print) + self.tick_of(print));
         }
     }
 

@@ -448,6 +448,7 @@ impl Shared {
 
     fn list(&self, path: &TreePath, handle: &Arc<Handle>, in_git: bool) -> io::Result<Listing> {
         let dir = &handle.dir;
+        self.mount.env().check_looking("getdents64", || self.mount.show(path))?;
         let mut marks = GitMarks::default();
         let keep = self.handles.load(Ordering::Relaxed) <= self.max_handles;
         let here = Looked::of_dir(dir)?.file_system;

@@ -39,6 +39,7 @@ impl Mount {
         let Some((begun, fresh, arrivals)) = self.files.read_arrivals()? else {
             return self.files.drop_arrivals();
         };
+        tracing::debug!(complete = header.is_some(), "what a pull has put in place is written into the base");
         if arrivals.is_torn() {
             tracing::warn!("the journal of the last download was cut short; what came last is compared anew");
         }

@@ -59,6 +59,7 @@ impl Mount {
         };
         let number = next.head.number;
         let Some(key) = key.filter(|key| key.number >= number) else {
+            tracing::debug!(number, "an interrupted commit has not landed");
             self.files.drop_next()?;
             return Ok(None);
         };
@@ -83,11 +84,13 @@ impl Mount {
         };
         match landed {
             Some(head) => {
+                tracing::debug!(number, "an interrupted commit has landed");
                 let header = BaseHeader { head, ..next };
                 self.files.adopt_next(&header)?;
                 Ok(Some(header))
             }
             None => {
+                tracing::debug!(number, "an interrupted commit has not landed");
                 self.files.drop_next()?;
                 Ok(None)
             }

@@ -459,9 +459,13 @@ async fn put_pack(
         // that exists after an error could not be made durable.
         let in_dir = matches!(source, object_store::Error::Generic { store: "LocalFileSystem", .. });
         match store.stat(key).await {
-            Ok(meta) if meta.size == size && !in_dir => return Ok(Some(meta.last_modified.timestamp())),
+            Ok(meta) if meta.size == size && !in_dir => {
+                tracing::debug!(%key, error = %source, "the pack has landed, whatever was answered");
+                return Ok(Some(meta.last_modified.timestamp()));
+            }
             Ok(_) if in_dir => return Err(Error::store("write", key, source)),
             _ if attempts < ATTEMPTS && began.elapsed() < PATIENCE && is_worth_retrying(&source) => {
+                tracing::debug!(%key, error = %source, "the pack is put again");
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }

@@ -274,7 +274,10 @@ impl<'a> Tree<'a> {
                 // The cache has the wrong bytes, but the store has the right ones.
                 Err(_) if cached => cached = false,
                 // A bit may have been flipped on the way, so try again.
-                Err(source) if again && source.is_retryable() => again = false,
+                Err(source) if again && source.is_retryable() => {
+                    tracing::debug!(error = %source, "a part of a tree is damaged; it is fetched once more");
+                    again = false;
+                }
                 Err(source) => {
                     return Err(Error::Format { key: StoreKey::Pack(id).path().to_string(), source });
                 }

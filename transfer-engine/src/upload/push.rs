@@ -372,6 +372,9 @@ impl Pushing<'_> {
             sink.send_ahead().await?;
         }
         let Some(mut report) = self.commit(&mut attempt, &mut delta, &mut sink).await? else {
+            tracing::debug!(
+                "the new head lacks what was not sent, or the commit came late; the mount is read again"
+            );
             self.told = attempt.told;
             self.attempts.again()?;
             return Ok(None);

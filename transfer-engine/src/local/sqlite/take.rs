@@ -231,7 +231,7 @@ fn copy(wanted: &Wanted<'_>, member: Member, file: &File, database: &File) -> Re
     } else {
         Content::Long(copy_long(wanted, file, print.size, database)?)
     };
-    Ok(TakenFile { print, trusted: !print.is_racy(moment), content })
+    Ok(TakenFile { print, trusted: !print.by_clock(wanted.env).is_racy(moment), content })
 }
 
 /// Copies a long file, so that the locks need not be held while it is sent.

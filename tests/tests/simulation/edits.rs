@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use ctxsync_tests::compare::{Content, Node, list};
 use ctxsync_tests::random::Random;
@@ -13,6 +13,9 @@ use ctxsync_tests::tree::Tree;
 /// A file that exists from the start and never changes. Without it a mount could become empty, which counts
 /// as lost.
 pub(crate) const PINNED: &str = "pinned";
+
+/// A longer file does not grow, because only short contents are compared.
+const LONG: usize = 60;
 
 /// Lists the user's files in the mount. Staging that a sync left behind is not among them.
 fn users(tree: &Tree) -> impl Iterator<Item = (PathBuf, Node)> {
@@ -32,20 +35,26 @@ pub(crate) fn contents(tree: &Tree, path: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Makes a random change in a mount, adds the contents that it removes to `given_up`, and describes it.
-pub(crate) fn change(
-    tree: &Tree,
-    random: &mut Random,
-    fresh: &str,
-    given_up: &mut BTreeSet<String>,
-) -> String {
+/// What became of all contents.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// What was ever in a file or link.
+    pub(crate) written: BTreeSet<String>,
+    /// What somebody knowingly changed or removed, or what was lost with a machine before it was pushed.
+    pub(crate) given_up: BTreeSet<String>,
+}
+
+/// Makes a random change in a mount, notes it in the ledger, and describes it.
+pub(crate) fn change(tree: &Tree, random: &mut Random, fresh: &str, ledger: &mut Ledger) -> String {
+    let Ledger { written, given_up } = ledger;
     let existing: Vec<PathBuf> =
         users(tree).map(|(path, _)| path).filter(|path| path.as_os_str() != PINNED).collect();
     let some = random.of(&existing).cloned();
     match (random.below(11), some) {
-        (10, Some(path)) if tree.at(&path).is_file() => {
+        (10, Some(path)) if tree.at(&path).is_file() && tree.read(&path).len() < LONG => {
             let old = tree.read(&path);
             tree.write(&path, format!("{old} {fresh}"));
+            written.insert(format!("{old} {fresh}"));
             given_up.insert(old);
             format!("append to {} {fresh}, which has more", path.display())
         }
@@ -53,11 +62,13 @@ pub(crate) fn change(
             let path = place(random);
             make_room(tree, &path, given_up);
             tree.write(&path, fresh);
+            written.insert(fresh.to_owned());
             format!("write {} {fresh}", path.display())
         }
         (3, Some(path)) if tree.at(&path).is_file() => {
             given_up.extend(contents(tree, &path));
             tree.write(&path, fresh);
+            written.insert(fresh.to_owned());
             format!("edit {} {fresh}", path.display())
         }
         (4, Some(path)) => {
@@ -96,69 +107,119 @@ pub(crate) fn change(
             let path = place(random);
             make_room(tree, &path, given_up);
             tree.link(&path, fresh);
+            written.insert(fresh.to_owned());
             format!("link {} {fresh}", path.display())
         }
         _ => "nothing".to_owned(),
     }
 }
 
-/// Another program that works in the mount while it is pushed.
+/// Another program that works in the mount during a sync.
 pub(crate) struct Meanwhile {
     /// Renames: when, from and to.
     moves: Vec<(usize, PathBuf, PathBuf)>,
     /// A file that grows, and from when on.
     grows: Option<(usize, PathBuf)>,
-    given_up: Mutex<BTreeSet<String>>,
+    /// A file that is written: when, and what.
+    writes: Option<(usize, PathBuf, String)>,
+    /// A path that is removed, and when.
+    removes: Option<(usize, PathBuf)>,
+    ledger: Mutex<Ledger>,
 }
 
 impl fmt::Display for Meanwhile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "moves {:?}, grows {:?}", self.moves, self.grows)
+        write!(f, "moves {:?}, grows {:?}, ", self.moves, self.grows)?;
+        write!(f, "writes {:?}, removes {:?}", self.writes, self.removes)
     }
 }
 
 impl Meanwhile {
-    pub(crate) fn plan(tree: &Tree, random: &mut Random) -> Arc<Self> {
+    pub(crate) fn plan(tree: &Tree, random: &mut Random, fresh: &str) -> Self {
         let existing: Vec<PathBuf> =
             users(tree).map(|(path, _)| path).filter(|path| path.as_os_str() != PINNED).collect();
+        let most = [12, 40][random.below(2)];
         let mut moves = Vec::new();
         for _ in 0..random.below(4) {
             let (Some(from), to) = (random.of(&existing).cloned(), place(random)) else { continue };
-            let moment = random.below(12);
+            let moment = random.below(most);
             moves.push((moment, from.clone(), to.clone()));
             if random.below(3) == 0 {
                 moves.push((moment + 1 + random.below(4), to, from));
             }
         }
         let grown = random.of(&existing).cloned().filter(|path| tree.at(path).is_file());
-        let grows = grown.filter(|_| random.below(2) == 0).map(|path| (random.below(12), path));
-        Arc::new(Self { moves, grows, given_up: Mutex::default() })
+        let grows = grown.filter(|_| random.below(2) == 0).map(|path| (random.below(most), path));
+        let place = if random.below(2) == 0 {
+            place(random)
+        } else {
+            random.of(&existing).cloned().unwrap_or_default()
+        };
+        let writes = (random.below(2) == 0).then(|| (random.below(most), place, fresh.to_owned()));
+        let gone = random.of(&existing).cloned().filter(|_| random.below(3) == 0);
+        let removes = gone.map(|path| (random.below(most), path));
+        Self { moves, grows, writes, removes, ledger: Mutex::default() }
     }
 
-    /// Performs what is due, unless that would remove something.
-    pub(crate) fn act(&self, mount: &Path, asked: usize) {
-        for (_, from, to) in self.moves.iter().filter(|(moment, ..)| *moment == asked) {
-            if !mount.join(to).is_symlink() && !mount.join(to).exists() {
+    /// Performs what is due, and returns whether anything was. Nothing is replaced by a rename.
+    pub(crate) fn act(&self, mount: &Path, moment: usize) -> bool {
+        let mut acts = false;
+        for (_, from, to) in self.moves.iter().filter(|(due, ..)| *due == moment) {
+            if mount.join(to).symlink_metadata().is_err() {
                 // The source may be gone, or the target may be impossible.
-                let _ = std::fs::rename(mount.join(from), mount.join(to));
+                acts |= std::fs::rename(mount.join(from), mount.join(to)).is_ok();
             }
         }
-        if let Some((from, path)) = &self.grows
-            && asked >= *from
-            && asked.is_multiple_of(3)
-            && !mount.join(path).is_symlink()
-            && let Ok(old) = std::fs::read_to_string(mount.join(path))
+        if let Some((due, path)) = &self.grows
+            && moment >= *due
+            && moment.is_multiple_of(3)
         {
-            use std::io::Write;
-            let file = std::fs::File::options().append(true).open(mount.join(path));
-            self.given_up.lock().unwrap().insert(old);
-            write!(file.unwrap(), " and {asked}").unwrap();
+            let grown =
+                |old: Option<&str>| old.filter(|old| old.len() < LONG).map(|old| format!("{old} {moment}"));
+            acts |= self.write(&mount.join(path), grown);
         }
+        if let Some((_, path, fresh)) = self.writes.as_ref().filter(|(due, ..)| *due == moment) {
+            acts |= self.write(&mount.join(path), |_| Some(fresh.clone()));
+        }
+        if let Some((_, path)) = self.removes.as_ref().filter(|(due, _)| *due == moment) {
+            acts |= self.remove(&mount.join(path));
+        }
+        acts
     }
 
-    /// Returns the contents that were overwritten.
-    pub(crate) fn given_up(&self) -> BTreeSet<String> {
-        self.given_up.lock().unwrap().clone()
+    /// Writes a file in place, or creates it.
+    fn write(&self, place: &Path, content: impl FnOnce(Option<&str>) -> Option<String>) -> bool {
+        let old = match place.symlink_metadata() {
+            Ok(stat) if stat.is_file() => std::fs::read_to_string(place).ok(),
+            Ok(_) => return false,
+            Err(_) => None,
+        };
+        let Some(content) = content(old.as_deref()) else { return false };
+        if std::fs::write(place, &content).is_err() {
+            return false;
+        }
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.given_up.extend(old);
+        ledger.written.insert(content);
+        true
+    }
+
+    fn remove(&self, place: &Path) -> bool {
+        let old = match place.symlink_metadata() {
+            Ok(stat) if stat.is_file() => std::fs::read_to_string(place).ok(),
+            Ok(stat) if stat.is_symlink() => {
+                std::fs::read_link(place).ok().map(|target| target.to_string_lossy().into_owned())
+            }
+            _ => return false,
+        };
+        let removed = std::fs::remove_file(place).is_ok();
+        self.ledger.lock().unwrap().given_up.extend(old.filter(|_| removed));
+        removed
+    }
+
+    /// Returns what was written and removed.
+    pub(crate) fn ledger(&self) -> Ledger {
+        std::mem::take(&mut *self.ledger.lock().unwrap())
     }
 }
 

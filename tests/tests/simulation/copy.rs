@@ -1,0 +1,87 @@
+//! A copy of a directory in memory, and going back to it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Dir,
+    File(Vec<u8>),
+    Link(OsString),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Node {
+    kind: Kind,
+    mode: u32,
+    mtime: (i64, i64),
+}
+
+/// Everything below a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Copy(BTreeMap<PathBuf, Node>);
+
+impl Copy {
+    pub(crate) fn of(root: &Path) -> Self {
+        let mut nodes = BTreeMap::new();
+        for entry in walkdir::WalkDir::new(root).min_depth(1).into_iter().flatten() {
+            let Ok(stat) = entry.path().symlink_metadata() else { continue };
+            let kind = if stat.is_dir() {
+                Kind::Dir
+            } else if stat.is_symlink() {
+                Kind::Link(std::fs::read_link(entry.path()).unwrap().into_os_string())
+            } else {
+                Kind::File(std::fs::read(entry.path()).unwrap())
+            };
+            let mtime = (stat.mtime(), stat.mtime_nsec());
+            let node = Node { kind, mode: stat.permissions().mode() & 0o7777, mtime };
+            nodes.insert(entry.path().strip_prefix(root).unwrap().to_owned(), node);
+        }
+        Self(nodes)
+    }
+
+    /// Makes `root` as it was when the copy was made. What is the same stays.
+    pub(crate) fn restore(&self, root: &Path) {
+        let now = Self::of(root);
+        for (path, node) in now.0.iter().rev() {
+            let is_dir = node.kind == Kind::Dir;
+            let was = self.0.get(path);
+            if was.is_some_and(|was| was == node || is_dir && was.kind == Kind::Dir) {
+                continue;
+            }
+            let place = root.join(path);
+            if is_dir { std::fs::remove_dir(place).unwrap() } else { std::fs::remove_file(place).unwrap() }
+        }
+        self.0.iter().for_each(|(path, node)| Self::put(&root.join(path), node));
+        for (path, node) in self.0.iter().rev() {
+            let place = root.join(path);
+            let stat = place.symlink_metadata().unwrap();
+            if (stat.mtime(), stat.mtime_nsec()) != node.mtime {
+                let (tv_sec, tv_nsec) = node.mtime;
+                let time = Timespec { tv_sec, tv_nsec };
+                let times = Timestamps { last_access: time, last_modification: time };
+                rustix::fs::utimensat(CWD, &place, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            }
+        }
+    }
+
+    fn put(place: &Path, node: &Node) {
+        let is_there = place.symlink_metadata().is_ok();
+        match &node.kind {
+            Kind::Dir if !is_there => std::fs::create_dir(place).unwrap(),
+            Kind::File(bytes) if !is_there => std::fs::write(place, bytes).unwrap(),
+            Kind::Link(target) if !is_there => symlink(target, place).unwrap(),
+            _ => {}
+        }
+        if !matches!(node.kind, Kind::Link(_)) {
+            let mode = place.symlink_metadata().unwrap().permissions().mode() & 0o7777;
+            if mode != node.mode {
+                std::fs::set_permissions(place, std::fs::Permissions::from_mode(node.mode)).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! A machine's file system during one operation: a real one, whose calls fail as the schedule says, and in which
+//! another program works.
+
+use std::any::Any;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use policy_core::Timestamp;
+use rustix::io::Errno;
+use tokio::sync::Notify;
+use transfer_engine::{Clock, FileFaults};
+
+use crate::copy::Copy;
+use crate::coverage;
+use crate::outside::{SimClock, is_crash, lock};
+use crate::schedule::{Call, FileTrouble, What};
+use crate::trace::Trace;
+
+/// The panic that ends a job of a machine that crashes.
+pub(crate) struct Crashed;
+
+/// What another program does at a moment.
+pub(crate) type Act = Box<dyn Fn(usize) + Send + Sync>;
+
+pub(crate) struct Disk {
+    mount: PathBuf,
+    troubles: Vec<FileTrouble>,
+    /// How many calls of each kind there were.
+    changes: AtomicU64,
+    readings: AtomicU64,
+    looks: AtomicU64,
+    moments: AtomicU64,
+    act: Option<Act>,
+    /// Whether all calls fail from now on.
+    fails: AtomicBool,
+    gone: AtomicBool,
+    died: Notify,
+    /// What a loss of power would leave of the mount, if that is to be known.
+    durable: Mutex<Option<Copy>>,
+    flushing: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    trace: Trace,
+}
+
+impl Disk {
+    pub(crate) fn new(mount: &Path, troubles: Vec<FileTrouble>, trace: &Trace) -> Self {
+        Self {
+            mount: mount.to_owned(),
+            troubles,
+            changes: AtomicU64::new(0),
+            readings: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+            moments: AtomicU64::new(0),
+            act: None,
+            fails: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            died: Notify::new(),
+            durable: Mutex::default(),
+            flushing: AtomicBool::new(false),
+            panic: Mutex::default(),
+            trace: trace.clone(),
+        }
+    }
+
+    pub(crate) fn with(self, act: Option<Act>) -> Self {
+        Self { act, ..self }
+    }
+
+    pub(crate) fn with_durable(self, durable: Option<Copy>) -> Self {
+        Self { durable: Mutex::new(durable), ..self }
+    }
+
+    /// Returns what a loss of power would leave of the mount.
+    pub(crate) fn durable(&self) -> Option<Copy> {
+        if !self.is_gone() {
+            self.end_flush();
+        }
+        lock(&self.durable).clone()
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// The machine is gone: nothing of it runs any more.
+    pub(crate) fn die(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+        self.died.notify_one();
+    }
+
+    pub(crate) async fn died(&self) {
+        self.died.notified().await;
+    }
+
+    /// Notes how a job ended.
+    pub(crate) fn note_end(&self, end: Result<(), Box<dyn Any + Send>>) {
+        if let Err(panic) = end
+            && !is_crash(&*panic)
+        {
+            lock(&self.panic).get_or_insert(panic);
+        }
+    }
+
+    pub(crate) fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
+        lock(&self.panic).take()
+    }
+
+    /// Lets another program act.
+    pub(crate) fn moment(&self) {
+        let moment = self.moments.fetch_add(1, Ordering::SeqCst);
+        if let Some(act) = &self.act {
+            act(moment as usize);
+        }
+    }
+
+    /// What was written before a flush is durable once the flush has ended.
+    fn end_flush(&self) {
+        if self.flushing.swap(false, Ordering::SeqCst) {
+            let mut durable = lock(&self.durable);
+            if durable.is_some() {
+                *durable = Some(Copy::of(&self.mount));
+            }
+        }
+    }
+
+    fn call(&self, kind: Call, operation: &'static str, path: &Path) -> io::Result<()> {
+        let count = match kind {
+            Call::Change => &self.changes,
+            Call::Reading => &self.readings,
+            Call::Look => &self.looks,
+        };
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        self.trace.note(|| format!("    {operation} {}", path.display()));
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(io::Error::other("this machine is dead"));
+        }
+        let due = |t: &&FileTrouble| {
+            t.call == kind
+                && (number == t.nth || t.stays && number > t.nth && matches!(t.what, What::Fails(_)))
+        };
+        let Some(trouble) = self.troubles.iter().find(due) else { return Ok(()) };
+        coverage::met(format!("file: {} at a {kind}", trouble.what.name()));
+        self.trace.note(|| format!("      {}", trouble.what.name()));
+        match trouble.what {
+            What::Fails(errno) => Err(Errno::from_raw_os_error(errno).into()),
+            What::FailsForEver => {
+                self.fails.store(true, Ordering::SeqCst);
+                Err(io::Error::other("this machine is dead"))
+            }
+            What::Crashes | What::PowerLoss => {
+                self.die();
+                std::panic::resume_unwind(Box::new(Crashed))
+            }
+        }
+    }
+}
+
+impl FileFaults for Disk {
+    fn before(&self, operation: &'static str, path: &Path) -> io::Result<()> {
+        self.end_flush();
+        self.moment();
+        self.call(Call::Change, operation, path)?;
+        self.flushing.store(operation == "syncfs" && path.starts_with(&self.mount), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn before_reading(&self, operation: &'static str, path: &Path) -> io::Result<()> {
+        self.call(Call::Reading, operation, path)
+    }
+
+    fn before_looking(&self, operation: &'static str, path: &Path) -> io::Result<()> {
+        self.moment();
+        self.call(Call::Look, operation, path)
+    }
+}
+
+/// The clock as a machine asks it. Whenever it does, another program may act.
+pub(crate) struct MachineClock {
+    pub(crate) clock: SimClock,
+    pub(crate) disk: Arc<Disk>,
+}
+
+impl Clock for MachineClock {
+    fn now(&self) -> Timestamp {
+        self.disk.moment();
+        self.clock.now()
+    }
+
+    fn of_change(&self, inode: u64, ctime: Timestamp) -> Timestamp {
+        self.clock.of_change(inode, ctime)
+    }
+
+    fn wait(&self, time: std::time::Duration) {
+        self.disk.moment();
+        self.clock.wait(time);
+    }
+}

@@ -1,0 +1,75 @@
+//! Whole machines against a ledger, by seed. Machines on one context edit, sync, die and are replaced, while requests
+//! and calls of the file system fail. In the end nothing goes wrong any more: then everything that was written, and
+//! that nothing knowingly removed, still exists, all machines agree, and the store is whole.
+//!
+//! `CTXSYNC_SEEDS=5000` sets how many seeds are tried, `CTXSYNC_FIRST=7000` which is the first, and `CTXSYNC_SEED=17`
+//! tries only that one. `CTXSYNC_STEPS=0,3,7-` leaves out all other steps of it, and what goes wrong in step 7.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+mod copy;
+mod coverage;
+mod disk;
+mod edits;
+mod outside;
+mod replay;
+mod run;
+mod schedule;
+mod settle;
+mod trace;
+mod wire;
+
+use replay::{Fate, explain, run};
+use schedule::Schedule;
+
+/// How many seeds the tests of a commit try.
+const SEEDS: u64 = 300;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+#[test]
+fn machines_lose_nothing_and_agree_in_the_end() {
+    coverage::listen();
+    let first = variable("CTXSYNC_FIRST").unwrap_or(0);
+    let seeds = match variable("CTXSYNC_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => first..first + variable("CTXSYNC_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let schedule = replay::chosen(Schedule::draw(seed));
+        if let Fate::Fails(message) = run(&schedule, false).0 {
+            panic!("{}", explain(schedule, &message));
+        }
+    }
+    for (what, count) in coverage::counts() {
+        println!("{count:>9} {what}");
+    }
+    if variable("CTXSYNC_SEED").is_none() {
+        let missing = coverage::missing();
+        assert!(missing.is_empty(), "the runs have never met {missing:#?}");
+    }
+}
+
+/// A seed decides everything: requests and their order, names and ids, and how each step ends.
+#[test]
+fn a_seed_always_gives_the_same_trace() {
+    coverage::listen();
+    for seed in 0..20 {
+        let schedule = Schedule::draw(seed);
+        let (one, other) = (run(&schedule, true).1, run(&schedule, true).1);
+        let differs = one.iter().zip(&other).position(|(a, b)| a != b);
+        let near = |lines: &[String]| {
+            let at = differs.unwrap_or(0);
+            lines[at.saturating_sub(10)..lines.len().min(at + 3)].join("\n")
+        };
+        assert!(
+            one == other,
+            "seed {seed}, line {differs:?} of {} and {}:\n{}\n\nand\n\n{}",
+            one.len(),
+            other.len(),
+            near(&one),
+            near(&other)
+        );
+    }
+}

@@ -1,0 +1,420 @@
+//! A run of a schedule.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ctxsync_tests::clock::Clocked;
+use ctxsync_tests::machine::{Ended, Machine, World, context};
+use ctxsync_tests::random::Random;
+use futures::FutureExt;
+use object_store::memory::InMemory;
+use policy_core::{Retention, SyncPolicy};
+use storage_backends::layer::{Faulty, Rule};
+use tokio::runtime::Handle;
+use transfer_engine::{CollectOptions, Env, Error, Silent, Store, SyncReport};
+
+use crate::copy::Copy;
+use crate::coverage::{met, shape};
+use crate::disk::{Act, Disk, MachineClock};
+use crate::edits::{Ledger, Meanwhile, PINNED, change, contents};
+use crate::outside::{Jobs, Seeded, SimClock, is_crash};
+use crate::schedule::{Deed, How, POLICIES, Schedule, Step, StoreTrouble, What};
+use crate::trace::Trace;
+use crate::wire::Wire;
+
+/// A machine, and what a loss of power would leave of its mount.
+pub(crate) struct Player {
+    pub(crate) machine: Machine,
+    durable: Copy,
+}
+
+pub(crate) struct Run {
+    pub(crate) world: World,
+    pub(crate) players: Vec<Player>,
+    pub(crate) clock: SimClock,
+    random: Seeded,
+    network: Faulty,
+    pub(crate) ledger: Ledger,
+    pub(crate) trace: Trace,
+    /// Whether a loss of power is part of the schedule.
+    loses_power: bool,
+}
+
+impl Run {
+    pub(crate) async fn begin(schedule: &Schedule, trace: Trace) -> Self {
+        let (clock, random) = (SimClock::new(), Seeded::new(schedule.seed));
+        let objects = Clocked::new(Arc::new(InMemory::new()), &clock);
+        let network = Faulty::new(objects.clone(), schedule.seed);
+        let nowhere = Path::new("/nonexistent");
+        let disk = Arc::new(Disk::new(nowhere, Vec::new(), &Trace::new(false)));
+        let env = env_of(&clock, &random, &disk);
+        let world = World::simulated(objects, env).await;
+        let machines = schedule.machines.iter().enumerate().map(|(number, policy)| {
+            let mut machine = world.machine(&format!("m{number}"));
+            machine.policy = SyncPolicy::from_json(POLICIES[*policy]).unwrap();
+            machine
+        });
+        let players: Vec<Player> =
+            machines.map(|machine| Player { durable: Copy::of(&machine.mount.0), machine }).collect();
+        players[0].machine.mount.write(PINNED, "pinned");
+        clock.observe(&players[0].machine.mount.0);
+        let loses = |step: &Step| {
+            step.deed == Deed::PowerLoss || step.files.iter().any(|trouble| trouble.what == What::PowerLoss)
+        };
+        let loses_power = schedule.steps.iter().any(loses);
+        let ledger = Ledger::default();
+        let mut this = Self { world, players, clock, random, network, ledger, trace, loses_power };
+        this.players[0].machine.push().await.clean();
+        for number in 0..this.players.len() {
+            this.players[number].durable = Copy::of(&this.players[number].machine.mount.0);
+        }
+        this
+    }
+
+    fn mount(&self, who: usize) -> PathBuf {
+        self.players[who].machine.mount.0.clone()
+    }
+
+    /// Performs one step.
+    pub(crate) async fn step(&mut self, step: &Step) {
+        self.random.begin_anew(step.seed);
+        self.clock.pass(Duration::from_millis([1, 30, 1500][(step.seed % 3) as usize]));
+        self.trace.note(|| step.to_string());
+        for trouble in &step.store {
+            self.network.add(Rule::new(trouble.fault).nth(trouble.nth).times(trouble.times));
+        }
+        let before = self.network.injections().len();
+        let mut random = Random::new(step.seed);
+        let said = match step.deed {
+            Deed::Edit => self.edit(step, &mut random),
+            Deed::Sync(how) => self.sync(step, how).await,
+            Deed::Both(one, other) => self.both(step, one, other).await,
+            Deed::Meanwhile(how) => self.meanwhile(step, how, &mut random).await,
+            Deed::LoseState => self.lose_state(step.who),
+            Deed::Replace => self.replace(step.who).await,
+            Deed::Clone => self.clone_to_next(step.who).await,
+            Deed::PowerLoss => self.lose_power(step.who).await,
+            Deed::Collect { last } => self.collect(step, last).await,
+            Deed::Delete => self.delete().await,
+            Deed::Sleep(secs) => {
+                self.clock.pass(Duration::from_secs(secs));
+                "time passes".to_owned()
+            }
+        };
+        for injection in &self.network.injections()[before..] {
+            let fault = format!("{:?}", injection.fault);
+            let kind = fault.split('(').next().unwrap_or_default();
+            met(format!("store: {kind} at a {}", injection.operation));
+            self.trace.note(|| format!("      {fault} at {} {}", injection.operation, injection.key));
+        }
+        self.network.clear();
+        self.network.revive();
+        self.trace.note(|| format!("  {said}"));
+    }
+
+    fn edit(&mut self, step: &Step, random: &mut Random) -> String {
+        let fresh = format!("content-{}", step.number);
+        let said = change(&self.players[step.who].machine.mount, random, &fresh, &mut self.ledger);
+        self.clock.observe(&self.mount(step.who));
+        said
+    }
+
+    async fn sync(&mut self, step: &Step, how: How) -> String {
+        let disk = self.disk(step, step.who, None);
+        let end = self.perform(step, step.who, how, &disk).await;
+        self.told(step, step.who, end, &disk).await
+    }
+
+    /// Two machines sync at the same time. What goes wrong with files goes wrong on the first.
+    async fn both(&mut self, step: &Step, one: How, other: How) -> String {
+        let next = (step.who + 1) % self.players.len();
+        let quiet = Step { files: Vec::new(), ..step.clone() };
+        let (mine, theirs) = (self.disk(step, step.who, None), self.disk(&quiet, next, None));
+        let (end, their_end) = tokio::join!(
+            self.perform(step, step.who, one, &mine),
+            self.perform(&quiet, next, other, &theirs)
+        );
+        let said = self.told(step, step.who, end, &mine).await;
+        let said_there = self.told(&quiet, next, their_end, &theirs).await;
+        format!("{said}; m{next}: {said_there}")
+    }
+
+    /// Another program works in the mount during a sync. The context must then have everything that it had before and
+    /// the mount still has, at whatever path.
+    async fn meanwhile(&mut self, step: &Step, how: How, random: &mut Random) -> String {
+        let (mount, clock) = (self.mount(step.who), self.clock.clone());
+        let before = self.in_context().await;
+        let machine = &self.players[step.who].machine;
+        let meanwhile =
+            Arc::new(Meanwhile::plan(&machine.mount, random, &format!("content-{}", step.number)));
+        let said = meanwhile.to_string();
+        self.trace.note(|| format!("    {said}"));
+        let (deeds, place) = (Arc::clone(&meanwhile), mount.clone());
+        let act: Act = Box::new(move |moment| {
+            if deeds.act(&place, moment) {
+                clock.observe(&place);
+            }
+        });
+        let disk = self.disk(step, step.who, Some(act));
+        let end = self.perform(step, step.who, how, &disk).await;
+        let told = self.told(step, step.who, end, &disk).await;
+        let Ledger { written, given_up } = meanwhile.ledger();
+        self.ledger.written.extend(written);
+        self.ledger.given_up.extend(given_up);
+        let after = self.in_context().await;
+        let here = contents(&self.players[step.who].machine.mount, Path::new(""));
+        let lost: Vec<_> = before.intersection(&here).filter(|c| !after.contains(*c)).collect();
+        assert!(lost.is_empty(), "{told}\ncommitted as deleted: {lost:?}");
+        format!("{told}, and meanwhile {said}")
+    }
+
+    /// Returns the contents in the context.
+    pub(crate) async fn in_context(&self) -> BTreeSet<String> {
+        let looker = self.world.machine("looker");
+        match &looker.pull().await.result {
+            Ok(_) | Err(Error::NoContext { .. }) => {}
+            Err(e) => panic!("the context can't be read: {e:?}"),
+        }
+        let there = contents(&looker.mount, Path::new(""));
+        looker.mount.clear();
+        looker.lose_state();
+        there
+    }
+
+    fn lose_state(&mut self, who: usize) -> String {
+        let machine = &self.players[who].machine;
+        if machine.state.exists() {
+            machine.lose_state();
+        }
+        "loses its state".to_owned()
+    }
+
+    /// A new machine takes the place of this one, which is lost with everything that it had not pushed.
+    async fn replace(&mut self, who: usize) -> String {
+        self.give_up_unsaved(&self.contents_of(who)).await;
+        self.players[who].machine.mount.clear();
+        self.lose_state(who);
+        self.players[who].durable = Copy::of(&self.mount(who));
+        "is replaced".to_owned()
+    }
+
+    fn contents_of(&self, who: usize) -> BTreeSet<String> {
+        contents(&self.players[who].machine.mount, Path::new(""))
+    }
+
+    /// Gives up contents that were lost with a machine, unless the context has them.
+    async fn give_up_unsaved(&mut self, lost: &BTreeSet<String>) {
+        let saved = self.in_context().await;
+        self.ledger.given_up.extend(lost.difference(&saved).cloned());
+    }
+
+    /// The next machine is replaced by a clone of this one: the same mount, the same state.
+    async fn clone_to_next(&mut self, who: usize) -> String {
+        let next = (who + 1) % self.players.len();
+        self.replace(next).await;
+        let (from, to) = (&self.players[who].machine, &self.players[next].machine);
+        Copy::of(&from.mount.0).restore(&to.mount.0);
+        // The state is found by the path of the mount, which a clone on another machine would keep.
+        let states = |machine: &Machine| {
+            let files = walkdir::WalkDir::new(&machine.state).into_iter().flatten();
+            let files = files.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
+            let kept = files.filter(|path| path.file_name().is_some_and(|name| name != "lock"));
+            kept.collect::<Vec<_>>()
+        };
+        let copied = states(from);
+        // Makes the directories.
+        drop(to.open().unwrap());
+        let depth = |path: &Path, state: &Path| path.strip_prefix(state).unwrap().components().count();
+        let dirs = walkdir::WalkDir::new(&to.state).into_iter().flatten();
+        let mut dirs: Vec<PathBuf> =
+            dirs.filter(|entry| entry.file_type().is_dir()).map(walkdir::DirEntry::into_path).collect();
+        dirs.retain(|dir| depth(dir, &to.state) == 3);
+        if let Some(place) = dirs.first() {
+            for file in copied.iter().filter(|file| depth(file, &from.state) >= 4) {
+                let below: PathBuf = file.strip_prefix(&from.state).unwrap().components().skip(3).collect();
+                std::fs::create_dir_all(place.join(&below).parent().unwrap()).unwrap();
+                std::fs::copy(file, place.join(below)).unwrap();
+            }
+        }
+        self.players[next].durable = Copy::of(&self.mount(next));
+        self.clock.observe(&self.mount(next));
+        format!("m{next} is a clone of it")
+    }
+
+    /// What was not flushed is lost.
+    async fn lose_power(&mut self, who: usize) -> String {
+        let before = self.contents_of(who);
+        let mount = self.mount(who);
+        self.players[who].durable.restore(&mount);
+        self.clock.observe(&mount);
+        let after = self.contents_of(who);
+        self.give_up_unsaved(&before.difference(&after).cloned().collect()).await;
+        self.players[who].durable = Copy::of(&mount);
+        met("file: loss of power while nothing runs");
+        "loses power".to_owned()
+    }
+
+    async fn collect(&mut self, step: &Step, last: Option<u64>) -> String {
+        let disk = self.disk(step, step.who, None);
+        let wire = self.wire(step, step.who, &disk);
+        let store = Store::new(Arc::new(wire), "test:", env_of(&self.clock, &self.random, &disk));
+        let retention = Retention { last: last.and_then(std::num::NonZeroU64::new), ..Retention::default() };
+        let options = CollectOptions { retention: retention.into(), ..CollectOptions::default() };
+        let collected = tokio::select! {
+            biased;
+            () = disk.died() => return "the collector dies".to_owned(),
+            collected = store.collect(&options, &Silent) => collected,
+        };
+        match collected {
+            Ok(report) => {
+                met("collection");
+                format!("collects: {} forgotten, {} packs deleted", report.forgotten, report.packs_deleted)
+            }
+            Err(e) => {
+                assert!(step.is_troubled(), "a collection fails: {e:?}");
+                format!("does not collect: {e}")
+            }
+        }
+    }
+
+    async fn delete(&mut self) -> String {
+        let there = self.in_context().await;
+        match self.world.store().delete_context(&context()).await {
+            Ok(()) => {
+                self.ledger.given_up.extend(there);
+                "the context is deleted".to_owned()
+            }
+            Err(Error::NoContext { .. }) => "there is no context".to_owned(),
+            Err(e) => panic!("the context can't be deleted: {e:?}"),
+        }
+    }
+
+    fn disk(&self, step: &Step, who: usize, act: Option<Act>) -> Arc<Disk> {
+        let durable = self.loses_power.then(|| self.players[who].durable.clone());
+        let disk = Disk::new(&self.mount(who), step.files.clone(), &self.trace);
+        Arc::new(disk.with(act).with_durable(durable))
+    }
+
+    fn wire(&self, step: &Step, who: usize, disk: &Arc<Disk>) -> Wire {
+        Wire {
+            inner: self.network.clone(),
+            disk: Arc::clone(disk),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            dies: step.store.iter().any(|trouble: &StoreTrouble| trouble.dies),
+            name: format!("m{who}").into(),
+            trace: self.trace.clone(),
+        }
+    }
+
+    /// Returns how a sync ended; `None` if the machine went away.
+    async fn perform(&self, step: &Step, who: usize, how: How, disk: &Arc<Disk>) -> Option<Ended> {
+        let mut machine = self.players[who].machine.clone();
+        machine.objects = Arc::new(self.wire(step, who, disk));
+        machine.env = env_of(&self.clock, &self.random, disk);
+        let sync = async {
+            match how {
+                How::Push => machine.push().await,
+                How::Pull => machine.pull().await,
+                How::Sync => machine.sync().await,
+            }
+        };
+        let end = tokio::select! {
+            biased;
+            () = disk.died() => None,
+            ended = AssertUnwindSafe(sync).catch_unwind() => match ended {
+                Ok(ended) => Some(ended),
+                Err(panic) if is_crash(&*panic) => None,
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+        };
+        if let Some(panic) = disk.take_panic() {
+            std::panic::resume_unwind(panic);
+        }
+        end
+    }
+
+    /// Describes how a sync ended. It must have succeeded unless something may go wrong.
+    async fn told(&mut self, step: &Step, who: usize, ended: Option<Ended>, disk: &Disk) -> String {
+        if let Some(durable) = disk.durable() {
+            self.players[who].durable = durable;
+        }
+        let Some(ended) = ended else {
+            met("machine gone in the middle of a sync");
+            if step.files.iter().any(|trouble| trouble.what == What::PowerLoss) {
+                self.lose_power(who).await;
+            }
+            self.clock.observe(&self.mount(who));
+            return "is gone".to_owned();
+        };
+        let may_fail = step.is_troubled() || matches!(step.deed, Deed::Meanwhile(_));
+        for said in ended.noted.warnings.iter().chain(&ended.noted.problems) {
+            self.trace.note(|| format!("    {said}"));
+        }
+        ended.noted.warnings.iter().for_each(|warning| met(format!("warning: {}", shape(warning))));
+        match &ended.result {
+            Ok(report) => {
+                // A guard that holds a deletion back also keeps what needs its place.
+                let is_guarded = |problem: &String| problem.contains("whose deletion is held back");
+                let well = ended.noted.problems.iter().all(is_guarded);
+                assert!(may_fail || report.failed == 0 || well, "m{who}: {:?}", ended.noted);
+                note_report(report);
+                figures(report)
+            }
+            Err(e) => {
+                assert!(may_fail || matches!(e, Error::NoContext { .. }), "m{who}: {e:?}");
+                e.to_string()
+            }
+        }
+    }
+}
+
+pub(crate) fn figures(report: &SyncReport) -> String {
+    format!(
+        "snapshot {:?}, {} added, {} changed, {} deleted, {} conflicts, {} held, {} failed",
+        report.snapshot,
+        report.added,
+        report.changed,
+        report.deleted,
+        report.conflicts,
+        report.held_back,
+        report.failed
+    )
+}
+
+/// Counts what a report says of the ways in which a sync may end.
+fn note_report(report: &SyncReport) {
+    let counted = [
+        ("conflict", report.conflicts),
+        ("deletion held back", report.held_back),
+        ("deletion in doubt", report.in_doubt),
+        ("path that could not be synced", report.failed),
+        ("path left to the next pull", report.pending),
+        ("path at which something else appeared", report.unsettled),
+        ("mount that never came to rest", u64::from(report.mount_unsettled)),
+        ("lost pack noticed", report.lost_packs),
+    ];
+    for (what, count) in counted {
+        if count > 0 {
+            met(format!("report: {what}"));
+        }
+    }
+}
+
+pub(crate) fn env_of(clock: &SimClock, random: &Seeded, disk: &Arc<Disk>) -> Env {
+    let jobs = Jobs {
+        handle: Handle::current(),
+        clock: clock.clone(),
+        random: random.clone(),
+        disk: Arc::clone(disk),
+    };
+    let asked = MachineClock { clock: clock.clone(), disk: Arc::clone(disk) };
+    Env::real()
+        .with_clock(Arc::new(asked))
+        .with_random(Arc::new(random.clone()))
+        .with_spawn(Arc::new(jobs))
+        .with_file_faults(disk.clone())
+}

@@ -1,0 +1,100 @@
+//! What must hold once nothing goes wrong any more.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ctxsync_tests::compare::{Content, differences, list, without_times};
+use ctxsync_tests::machine::Machine;
+use policy_core::ConflictPolicy;
+use transfer_engine::{CheckMonitor, CheckOptions, CheckedContext, ReadData, SyncOptions};
+
+use crate::edits::contents;
+use crate::run::{Run, figures};
+
+/// How often all machines sync until there is nothing left to do.
+const ROUNDS: usize = 8;
+
+impl Run {
+    /// Syncs all machines until there is nothing left to do, and checks the result.
+    pub(crate) async fn settle(&mut self) {
+        let mut held: BTreeSet<String> = BTreeSet::new();
+        for player in &mut self.players {
+            held.extend(contents(&player.machine.mount, Path::new("")));
+            // All machines have to agree in the end.
+            player.machine.policy.delete_policy.sync_local_file = true;
+            player.machine.policy.delete_policy.max_delete_percent = None;
+            player.machine.options.conflict = Some(ConflictPolicy::KeepBoth);
+        }
+        for round in 0.. {
+            let mut quiet = true;
+            for (who, player) in self.players.iter().enumerate() {
+                let ended = player.machine.sync().await;
+                let report = ended.report();
+                assert_eq!(report.failed, 0, "m{who}: {:?}", ended.noted);
+                quiet &= (report.added, report.changed, report.deleted, report.conflicts) == (0, 0, 0, 0);
+                self.trace.note(|| format!("m{who} settles: {}", figures(report)));
+            }
+            if quiet {
+                break;
+            }
+            assert!(round < ROUNDS, "they go on and on");
+        }
+        let fresh = self.world.machine("fresh");
+        fresh.pull().await.clean();
+        let expected = without_times(list(&fresh.mount.0));
+        for (who, player) in self.players.iter().enumerate() {
+            let text = differences(&expected, &without_times(list(&player.machine.mount.0)));
+            assert!(text.is_empty(), "m{who} is not what the context holds:\n{text}");
+        }
+        let there = contents(&fresh.mount, Path::new(""));
+        let all = held.union(&self.ledger.written);
+        let lost: Vec<_> =
+            all.filter(|c| !self.ledger.given_up.contains(*c) && !there.contains(*c)).collect();
+        assert!(lost.is_empty(), "lost: {lost:?}");
+        self.check_totals(&fresh).await;
+        self.check_store().await;
+        self.trace.note(|| format!("in the end: {expected:?}"));
+    }
+
+    /// Fails unless the head's totals are those of its tree.
+    async fn check_totals(&self, fresh: &Machine) {
+        let totals = self.world.head().await.totals;
+        let nodes = list(&fresh.mount.0);
+        let count = |is: fn(&Content) -> bool| nodes.values().filter(|n| is(&n.content)).count() as u64;
+        let bytes: u64 =
+            nodes.values().map(|n| if let Content::File(size, ..) = n.content { size } else { 0 }).sum();
+        let listed = nodes.iter().filter(|(path, node)| {
+            let is_empty = !nodes.keys().any(|other| other != *path && other.starts_with(path));
+            node.content == Content::Dir && (is_empty || node.mode != 0o755)
+        });
+        let found = (totals.files, totals.symlinks, totals.bytes, totals.dirs);
+        let expected = (
+            count(|c| matches!(c, Content::File(..))),
+            count(|c| matches!(c, Content::Link(_))),
+            bytes,
+            listed.count() as u64,
+        );
+        assert_eq!(found, expected, "the head's totals are not those of its tree");
+    }
+
+    /// Fails unless all that the store holds is whole.
+    async fn check_store(&self) {
+        let said = Said::default();
+        let sync = SyncOptions::default();
+        let (concurrency, memory) = (sync.concurrency, sync.memory);
+        let options = CheckOptions { contexts: Vec::new(), read_data: ReadData::All, concurrency, memory };
+        let report = self.world.store().check(&options, &said).await.unwrap();
+        assert!(report.is_whole(), "the store is not whole: {report:?} {:?}", said.0.lock().unwrap());
+    }
+}
+
+#[derive(Default)]
+struct Said(std::sync::Mutex<Vec<String>>);
+
+impl CheckMonitor for Said {
+    fn context(&self, checked: &CheckedContext) {
+        if !checked.is_whole() {
+            self.0.lock().unwrap().push(format!("{checked:?}"));
+        }
+    }
+}
