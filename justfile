@@ -62,7 +62,11 @@ git-checkpoints count="300":
 
 # Kills the program before system calls that change something: so often for each scenario, or `all` once.
 kills count="all":
-    CTXSYNC_KILLS={{count}} cargo test -p sync-cli --test kill -- --nocapture
+    CTXSYNC_KILLS={{count}} cargo test -p sync-cli --test kill -- --nocapture p1_
+
+# Lets system calls of the program fail: so often for each scenario, or `all` once.
+errors count="all":
+    CTXSYNC_ERRORS={{count}} cargo test -p sync-cli --test kill -- --nocapture no_call_that_fails
 
 # Saves databases of SQLite while they are written, so often for each kind, say `just databases 300`.
 databases rounds="300":

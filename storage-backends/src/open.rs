@@ -117,11 +117,10 @@ fn open_local(
         }
         Err(error) => return Err(unusable(error)),
     }
-    let store = LocalFileSystem::new_with_prefix(dir)
-        .map_err(|source| OpenError::Settings { url: url.to_string(), source })?;
+    let root = dir.canonicalize().map_err(unusable)?;
+    let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| unusable(io::Error::other(e)))?;
     // Every listing would have to walk the empty directories that deletions leave.
     let store = store.with_fsync(options.fsync).with_automatic_cleanup(true);
-    let root = dir.canonicalize().map_err(unusable)?;
     Ok(Arc::new(Local::new(Sorted::new(store, root.clone()), root, patience.clone())))
 }
 

@@ -169,3 +169,25 @@ fn p8_the_limit_of_files_is_raised_and_the_command_has_its_own() {
     let words: Vec<_> = run.out.split_whitespace().collect();
     assert_eq!((words[0], words[4], words[5]), ("100", "4000", "4000"), "{}", run.out);
 }
+
+#[test]
+fn p8_a_limit_of_files_that_is_too_low_is_a_clear_error_however_low() {
+    let machine = World::new().machine("a");
+    for files in 4..40 {
+        machine.write("work/f", files.to_string());
+        let before = ["prlimit".to_owned(), format!("--nofile={files}:{files}")];
+        let push = ended(
+            &machine,
+            behind(
+                &machine,
+                &before.each_ref().map(String::as_str),
+                &["push", "c", "work", "--retry-time", "1s"],
+            ),
+        );
+        no_panic(&push);
+        assert!(matches!(push.code, 0 | 1 | 3), "{files}: {} {}", push.code, push.err);
+        assert!(push.code == 0 || push.err.contains("Too many open files"), "{files}: {}", push.err);
+    }
+    let push = ended(&machine, behind(&machine, &["env"], &["push", "c", "work"]));
+    assert_eq!(push.code, 0, "{}", push.err);
+}

@@ -4,6 +4,8 @@
 //! Everything else may hang: a read of a pipe that nobody writes to, a disk that does not answer, a thread
 //! that can't be started. So this thread does nothing else.
 
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -89,7 +91,8 @@ impl Orders {
 /// ordinary error.
 pub(super) fn start(orders: watch::Sender<Orders>, outgoing: UnboundedSender<Signal>) -> Result<(), Failure> {
     let (ready, is_ready) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let build = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = can_open_files().and_then(|()| build());
     let runtime = runtime.map_err(|error| cannot("prepare for signals", &error))?;
     let stand = move || {
         runtime.block_on(async {
@@ -97,7 +100,7 @@ pub(super) fn start(orders: watch::Sender<Orders>, outgoing: UnboundedSender<Sig
                 let stream = signal(SignalKind::from_raw(which.as_raw()))?;
                 Ok((which, stream))
             });
-            match streams.collect::<std::io::Result<Vec<_>>>() {
+            match streams.collect::<io::Result<Vec<_>>>() {
                 Ok(streams) => {
                     let _ = ready.send(Ok(()));
                     stand(streams, &orders, &outgoing).await;
@@ -115,6 +118,11 @@ pub(super) fn start(orders: watch::Sender<Orders>, outgoing: UnboundedSender<Sig
         Ok(Err(error)) => Err(cannot("listen for signals", &error)),
         Err(error) => Err(cannot("listen for signals", &error)),
     }
+}
+
+/// Checks whether a few more files can be opened: where the runtime prepares for signals, it panics if not.
+fn can_open_files() -> io::Result<()> {
+    (0..4).map(|_| UnixStream::pair()).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
 fn cannot(what: &str, error: &dyn std::error::Error) -> Failure {

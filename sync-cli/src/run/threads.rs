@@ -71,10 +71,13 @@ impl Threads {
 
 /// Returns the failure of a program that was refused a thread.
 pub(crate) fn refused(error: &io::Error) -> Failure {
-    Failure::new(Exit::FAILED, "cannot start the threads that this needs").caused_by(error).hint(
+    let hint = if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) {
+        "raise the limit of open files (`ulimit -n`)"
+    } else {
         "the system lets this user have no more: raise the limit (`ulimit -u`, or pids.max of a container), or end \
-         other processes",
-    )
+         other processes"
+    };
+    Failure::new(Exit::FAILED, "cannot start the threads that this needs").caused_by(error).hint(hint)
 }
 
 /// Whether a panic only means that the runtime was refused a thread. If so, the refusal is noted.

@@ -6,6 +6,7 @@ use ctxsync_tests::archive::archive;
 use ctxsync_tests::compare::{differences, list};
 use ctxsync_tests::tree::Tree;
 
+use crate::failing::fail;
 use crate::place::Place;
 use crate::scenario::{Scenario, kill};
 
@@ -136,5 +137,10 @@ impl Scenario for Extraction {
 
 #[test]
 fn p1_an_extracting_pull_that_is_killed_leaves_no_half_archive() {
-    kill("an extraction", Extraction { archives: Archives(Vec::new()), round: 0 });
+    kill("an extraction", || Extraction { archives: Archives(Vec::new()), round: 0 });
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_an_extraction() {
+    fail("an extraction", || Extraction { archives: Archives(Vec::new()), round: 0 });
 }

@@ -1,12 +1,64 @@
-//! A repair and a purge that are killed.
+//! Collections, repairs and purges that are killed.
 
 use std::path::Path;
 use std::process::Command;
 
 use ctxsync_tests::compare::list;
 
+use crate::failing::fail;
 use crate::place::Place;
 use crate::scenario::{Scenario, kill};
+
+/// A collection that forgets a snapshot, or deletes what was forgotten before.
+#[derive(Default)]
+struct Collection {
+    round: usize,
+}
+
+impl Scenario for Collection {
+    fn prepare(&mut self, place: &mut Place) {
+        self.round += 1;
+        let a = place.mount("a");
+        for _ in 0..2 {
+            place.change(&a);
+            place.run("push", "a");
+        }
+        place.age();
+        if self.round % 3 == 1 {
+            place.good("a", &["gc", "--keep-last", "1", "--json"]);
+            place.age();
+        }
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        let exclusive = self.round.is_multiple_of(3).then_some("--exclusive");
+        let args = ["gc", "--keep-last", "1", "--json"].into_iter().chain(exclusive);
+        place.program("a", &args.collect::<Vec<_>>())
+    }
+
+    fn look(&mut self, place: &mut Place) -> bool {
+        assert!(place.head_is_whole());
+        place.snapshots() == 1
+    }
+
+    fn settled(&mut self, place: &mut Place) {
+        place.age();
+        place.good("a", &["gc", "--json"]);
+        let checked = place.good("a", &["check", "--read-data", "--json"]);
+        assert_eq!(checked.last().unwrap()["packs_unused"], 0, "{checked:?}");
+        assert_eq!((place.snapshots(), place.fresh()), (1, list(&place.mount("a").0)));
+    }
+}
+
+#[test]
+fn p1_w6_a_collection_that_is_killed_is_gone_on_with() {
+    kill("a collection", Collection::default);
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_a_collection() {
+    fail("a collection", Collection::default);
+}
 
 /// A repair of a context that has lost its longest pack.
 struct Repair;
@@ -49,7 +101,12 @@ impl Scenario for Repair {
 
 #[test]
 fn p1_a_repair_that_is_killed_is_done_again() {
-    kill("a repair", Repair);
+    kill("a repair", || Repair);
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_a_repair() {
+    fail("a repair", || Repair);
 }
 
 /// A purge of a file that two snapshots have.
@@ -100,5 +157,10 @@ impl Scenario for Purge {
 
 #[test]
 fn p1_a_purge_that_is_killed_is_done_again() {
-    kill("a purge", Purge::default());
+    kill("a purge", Purge::default);
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_a_purge() {
+    fail("a purge", Purge::default);
 }

@@ -1,5 +1,6 @@
 //! A store, and machines on which the program is killed.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -18,11 +19,11 @@ pub(crate) struct Place {
 
 impl Place {
     /// Makes a place that does not wait for a disk, if the system has `/dev/shm`.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seed: usize) -> Self {
         let shm = Path::new("/dev/shm");
         let parent = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
         let dir = tempfile::Builder::new().prefix("ctxsync-kill-").tempdir_in(parent).unwrap();
-        Self { dir, random: Random::new(1), written: 0 }
+        Self { dir, random: Random::new(seed as u64), written: 0 }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -99,7 +100,10 @@ impl Place {
         tree.write("large", self.random.bytes(size + self.written as usize));
         // Written once only: the same content with a new timestamp would not be a change.
         if !tree.has("pinned") {
-            tree.write("pinned", "always there").link("link", "pinned");
+            tree.write("pinned", "always there");
+        }
+        if !tree.has("link") {
+            tree.link("link", "pinned");
         }
         // Ensures that the command has something to do.
         tree.write("round", self.written.to_string());
@@ -111,6 +115,21 @@ impl Place {
         let tree = self.mount("fresh");
         self.run("pull", "fresh");
         list(&tree.0)
+    }
+
+    /// Returns how many snapshots the context has.
+    pub(crate) fn snapshots(&self) -> usize {
+        let log = self.good("a", &["log", "work", "--json"]);
+        log.iter().filter(|line| line["message_type"] == "snapshot").count()
+    }
+
+    /// Sets the times of everything in the store back, so that no grace period protects it any more.
+    pub(crate) fn age(&self) {
+        let store = Tree(self.path("store"));
+        for file in store.files() {
+            let time = store.at(&file).metadata().unwrap().mtime();
+            store.time(&file, time - 10 * 86_400, 0);
+        }
     }
 
     /// Whether a check calls the head whole, with all contents.
@@ -128,11 +147,20 @@ pub(crate) fn summary(output: &Output) -> Value {
     serde_json::from_str(last).unwrap()
 }
 
-/// Fails unless each file of a mount is one of two versions, and everything else is staging.
-pub(crate) fn assert_between(mount: &Path, old: &Listing, new: &Listing) {
-    for (path, node) in list(mount) {
-        let ours = path.to_string_lossy().starts_with(".ctxsync-stage-");
-        let known = ours || Some(&node) == old.get(&path) || Some(&node) == new.get(&path);
+/// Leaves out what is staged.
+pub(crate) fn without_staging(listing: Listing) -> Listing {
+    let is_staged = |path: &Path| path.to_string_lossy().starts_with(".ctxsync-stage-");
+    listing.into_iter().filter(|(path, _)| !is_staged(path)).collect()
+}
+
+/// Fails unless each file of a mount is one of two versions, everything else is staging, and what both versions
+/// have is there.
+pub(crate) fn assert_between(found: &Listing, old: &Listing, new: &Listing) {
+    for (path, node) in &without_staging(found.clone()) {
+        let known = Some(node) == old.get(path) || Some(node) == new.get(path);
         assert!(known, "{}: {node:?}", path.display());
+    }
+    for path in old.keys().filter(|path| new.contains_key(*path)) {
+        assert!(found.contains_key(path), "{} is gone", path.display());
     }
 }

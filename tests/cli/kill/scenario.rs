@@ -19,8 +19,19 @@ pub(crate) trait Scenario {
     /// Is called before each system call of the command that changes something.
     fn meanwhile(&mut self, _: &Place, _: &Call) {}
 
+    /// Whether what the scenario is about happened in a run that nothing disturbed.
+    fn is_met(&self) -> bool {
+        true
+    }
+
     /// Fails unless what is there after a kill is old or new, and whole. Returns whether it is new.
     fn look(&mut self, place: &mut Place) -> bool;
+
+    /// Fails unless what is there is whole, although the command did only a part of it: some paths failed, and
+    /// it said so.
+    fn look_at_part(&mut self, place: &mut Place) {
+        self.look(place);
+    }
 
     /// The command that goes on after a kill.
     fn again(&self, place: &Place) -> Command {
@@ -32,24 +43,32 @@ pub(crate) trait Scenario {
         &[0]
     }
 
+    /// The exit codes that the command may end with if a system call fails.
+    fn failing_codes(&self) -> &'static [i32] {
+        &[1, 3]
+    }
+
     /// Fails unless everything is as if nothing had been killed.
     fn settled(&mut self, place: &mut Place);
 }
 
-/// Returns how many kills there are, of a scenario with so many calls that change something.
-fn rounds(calls: usize) -> usize {
-    match std::env::var("CTXSYNC_KILLS") {
+/// Returns in how many rounds a scenario is disturbed, and at which of so many calls: from the first to the
+/// last, and round again. The variable says how often, or `all` for once at each call.
+pub(crate) fn rounds(variable: &str, calls: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let rounds = match std::env::var(variable) {
         Ok(all) if all == "all" => calls,
         Ok(count) => count.parse().unwrap(),
-        Err(_) => 10,
-    }
+        Err(_) => 6,
+    };
+    (0..rounds)
+        .map(move |round| (round, 1 + if rounds < calls { round * calls / rounds } else { round % calls }))
 }
 
-/// Where the program was killed: it is printed if the test then fails.
-struct Where(String);
+/// What was done to the program: it is printed if the test then fails.
+pub(crate) struct Where(pub(crate) String);
 
 impl Drop for Where {
-    #[expect(clippy::print_stderr, reason = "a failure has to say where the kill was")]
+    #[expect(clippy::print_stderr, reason = "a failure has to say what it comes from")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.0);
@@ -99,50 +118,47 @@ impl Tally {
         at.0 += &format!("\n{} {number}: {last}", if ran.is_killed() { "killed at" } else { "ended before" });
         // A command with several threads does not make the same calls each time.
         assert!(ran.is_killed() || scenario.codes().contains(&ran.code().unwrap()), "{ran:?}");
-        assert!(ran.is_killed() || number > 1, "the first call was not made: {ran:?}");
         self.kills += usize::from(ran.is_killed());
         self.new += usize::from(scenario.look(place) && ran.is_killed());
     }
 }
 
+/// After so many rounds, a scenario begins anew in another place: its history stays short.
+pub(crate) const ROUNDS_IN_A_PLACE: usize = 20;
+
 /// Runs a scenario once as it is, and then kills its command again and again: at calls from the first to the
 /// last. After every other kill, the command that goes on is killed as well.
 #[expect(clippy::print_stdout, reason = "with --nocapture, it shows what was reached")]
-pub(crate) fn kill(title: &str, mut scenario: impl Scenario) {
+pub(crate) fn kill<S: Scenario>(title: &str, new: impl Fn() -> S) {
     if !may_trace() {
         return;
     }
-    let mut place = Place::new();
+    let (mut place, mut scenario) = (Place::new(0), new());
     scenario.prepare(&mut place);
     let mut sites = BTreeMap::<String, usize>::new();
     let (root, command) = (place.path(""), scenario.command(&place));
     let ran =
         run(&mut scenario, &place, &command, None, |call| *sites.entry(call.site(&root)).or_default() += 1);
-    assert!(ran.code().is_some_and(|code| scenario.codes().contains(&code)), "{ran:?}");
-    scenario.settled(&mut place);
-    let (calls, usual) = (sites.values().sum::<usize>(), own_names(&place));
+    let usual = undisturbed(&mut scenario, &mut place, &ran);
+    let calls = sites.values().sum();
 
-    let (rounds, mut tally) = (rounds(calls), Tally::default());
-    for round in 0..rounds {
+    let mut tally = Tally::default();
+    for (round, number) in rounds("CTXSYNC_KILLS", calls) {
+        if round % ROUNDS_IN_A_PLACE == ROUNDS_IN_A_PLACE - 1 {
+            collect(&place);
+            (place, scenario) = (Place::new(round), new());
+        }
         scenario.prepare(&mut place);
         let mut at = Where(format!("{title}, round {round}"));
-        let number = 1 + if rounds < calls { round * calls / rounds } else { round % calls };
         let command = scenario.command(&place);
         tally.kill(&mut scenario, &mut place, &command, number, &mut at);
         if round % 2 == 1 {
             let (command, number) = (scenario.again(&place), 1 + place.random.below(number));
             tally.kill(&mut scenario, &mut place, &command, number, &mut at);
         }
-        let output = scenario.again(&place).output().unwrap();
-        assert!(output.status.code().is_some_and(|code| scenario.codes().contains(&code)), "{output:?}");
-        scenario.settled(&mut place);
-        let left: Vec<String> = own_names(&place).difference(&usual).cloned().collect();
-        assert!(left.is_empty(), "left behind: {left:?}");
+        go_on(&mut scenario, &mut place, &usual);
     }
-    // What was sent and not committed, too.
-    place.good("a", &["gc", "--exclusive", "--json"]);
-    let unfinished = Tree(place.path("store")).files().into_iter().filter(|name| name.contains('#'));
-    assert_eq!(unfinished.collect::<Vec<_>>(), [""; 0], "{title}");
+    collect(&place);
     println!(
         "{title}: {calls} calls change something; {} kills, {} after the effect",
         tally.kills, tally.new
@@ -152,10 +168,35 @@ pub(crate) fn kill(title: &str, mut scenario: impl Scenario) {
     }
 }
 
-/// Returns the files of the program outside of the store, without the numbers in their names: state, and what
+/// Fails unless a run that nothing disturbed ended well. Returns the names that it leaves.
+pub(crate) fn undisturbed(scenario: &mut impl Scenario, place: &mut Place, ran: &Ran) -> BTreeSet<String> {
+    assert!(ran.code().is_some_and(|code| scenario.codes().contains(&code)), "{ran:?}");
+    assert!(scenario.is_met());
+    scenario.settled(place);
+    own_names(place)
+}
+
+/// Runs the command that goes on, and fails if something is not as usual then.
+pub(crate) fn go_on(scenario: &mut impl Scenario, place: &mut Place, usual: &BTreeSet<String>) {
+    let output = scenario.again(place).output().unwrap();
+    assert!(output.status.code().is_some_and(|code| scenario.codes().contains(&code)), "{output:?}");
+    scenario.settled(place);
+    let left: Vec<String> = own_names(place).difference(usual).cloned().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+/// Fails unless a collection leaves nothing of what was not finished.
+pub(crate) fn collect(place: &Place) {
+    place.good("a", &["gc", "--exclusive", "--json"]);
+    let unfinished = Tree(place.path("store")).files().into_iter().filter(|name| name.contains('#'));
+    assert_eq!(unfinished.collect::<Vec<_>>(), [""; 0]);
+}
+
+/// Returns the files of the program outside of stores, without the numbers in their names: state, and what
 /// is staged in mounts.
 fn own_names(place: &Place) -> BTreeSet<String> {
-    let all = Tree(place.path("")).files().into_iter().filter(|name| !name.starts_with("store/"));
+    let is_stored = |name: &String| name.starts_with("store/") || name.starts_with("other/");
+    let all = Tree(place.path("")).files().into_iter().filter(|name| !is_stored(name));
     let own = all.filter(|name| !name.contains("/mount/") || name.contains(".ctxsync-stage-"));
     own.map(|name| without_numbers(&name)).collect()
 }

@@ -157,5 +157,5 @@ impl Scenario for Working {
 
 #[test]
 fn p1_a_program_that_works_while_files_arrive_loses_nothing_to_a_kill() {
-    kill("a pull under a working program", Working::default());
+    kill("a pull under a working program", Working::default);
 }
