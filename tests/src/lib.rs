@@ -15,6 +15,7 @@ pub mod document;
 pub mod faults;
 pub mod guide;
 pub mod interrupt;
+pub mod landing;
 pub mod machine;
 pub mod mounts;
 pub mod notes;

@@ -3,10 +3,12 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctxsync_tests::compare::{assert_same, assert_same_but_times, paths};
+use ctxsync_tests::interrupt::BeforePut;
 use ctxsync_tests::machine::{Machine, World, context};
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use transfer_engine::{CollectOptions, Error, MaxDelete, Retention, Silent};
@@ -284,6 +286,32 @@ async fn w15_a_deleted_context_is_made_again_by_a_push_and_loses_nothing() {
     assert!(world.head().await.number > 3, "numbers are never used twice");
     assert_eq!(a.pull().await.clean().deleted, 0);
     assert_same(&a.mount.0, &b.mount.0);
+}
+
+/// What was read was compared with a base of the context's last life: the next one needs all files, not only those.
+#[tokio::test(start_paused = true)]
+async fn w15_a_context_that_is_deleted_during_a_push_is_made_again_with_all_files() {
+    let (world, mut a, b) = two(6).await;
+    a.mount.write("new", "1").remove("d2/f2");
+    let (once, other) = (Arc::new(AtomicBool::new(true)), world.store());
+    a.objects = BeforePut::new(Arc::clone(&world.objects), move |key| {
+        let deletes = key.as_ref().starts_with("contexts") && once.swap(false, Ordering::SeqCst);
+        let other = other.clone();
+        async move {
+            if deletes {
+                other.delete_context(&context()).await.unwrap();
+            }
+        }
+        .boxed()
+    });
+    let pushed = a.push().await;
+    assert!(pushed.warned("deleted and made again"), "{:?}", pushed.noted.warnings);
+    assert_eq!(pushed.report().added, 6);
+    assert_eq!(world.head().await.totals.files, 6);
+    let fresh = world.machine("fresh");
+    fresh.pull().await.clean();
+    assert_same(&a.mount.0, &fresh.mount.0);
+    assert_eq!(b.pull().await.report().deleted, 0);
 }
 
 #[tokio::test]

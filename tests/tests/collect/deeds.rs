@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ctxsync_tests::clock::HandClock;
+use ctxsync_tests::landing::{is_late, landed};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use policy_core::TreePath;
 use transfer_engine::format::{Kind, LineageId, PackUse, Snapshot, StoreKey};
@@ -130,16 +131,6 @@ impl Deed {
             }
         })
     }
-}
-
-/// Returns when an object landed, by the store's clock, in seconds since 1970.
-pub(crate) async fn landed(objects: &Arc<dyn ObjectStore>, key: &StoreKey) -> Result<i64, String> {
-    Ok(objects.head(&key.path()).await.map_err(|e| e.to_string())?.last_modified.timestamp())
-}
-
-/// Whether a snapshot landed so late that its packs do not count.
-pub(crate) fn is_late(snapshot: &Snapshot, landed: i64) -> bool {
-    snapshot.packs.iter().any(|p| p.land_by.is_some_and(|by| landed >= by))
 }
 
 /// Creates a context with the tree of another one's snapshot, as `docs/format.md` allows.

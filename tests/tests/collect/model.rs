@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ctxsync_tests::clock::{Clocked, HandClock};
+use ctxsync_tests::landing::{is_late, landed};
 use ctxsync_tests::random::Random;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -16,7 +17,7 @@ use transfer_engine::format::{Kind, PackId, Snapshot, StoreKey};
 use transfer_engine::{ContextName, Gathering, Store};
 
 use crate::GRACE;
-use crate::deeds::{Acked, Deed, Outside, Seeded, is_late, landed, store};
+use crate::deeds::{Acked, Deed, Outside, Seeded, store};
 use crate::gate::Gate;
 
 /// An operation in progress, and the machine that it runs on.

@@ -16,6 +16,7 @@ enum Kind {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Node {
+    inode: u64,
     kind: Kind,
     mode: u32,
     mtime: (i64, i64),
@@ -38,25 +39,40 @@ impl Copy {
                 Kind::File(std::fs::read(entry.path()).unwrap())
             };
             let mtime = (stat.mtime(), stat.mtime_nsec());
-            let node = Node { kind, mode: stat.permissions().mode() & 0o7777, mtime };
+            let node = Node { inode: stat.ino(), kind, mode: stat.permissions().mode() & 0o7777, mtime };
             nodes.insert(entry.path().strip_prefix(root).unwrap().to_owned(), node);
         }
         Self(nodes)
     }
 
-    /// Makes `root` as it was when the copy was made. What is the same stays.
+    /// Makes `root` as it was when the copy was made. What is the same stays, and what was moved is moved back: a file
+    /// keeps its inode.
     pub(crate) fn restore(&self, root: &Path) {
-        let now = Self::of(root);
-        for (path, node) in now.0.iter().rev() {
+        let aside = root.with_extension("aside");
+        std::fs::create_dir_all(&aside).unwrap();
+        let kept: BTreeMap<u64, &Node> =
+            self.0.values().filter(|node| node.kind != Kind::Dir).map(|node| (node.inode, node)).collect();
+        for (path, node) in Self::of(root).0.iter().rev() {
             let is_dir = node.kind == Kind::Dir;
             let was = self.0.get(path);
             if was.is_some_and(|was| was == node || is_dir && was.kind == Kind::Dir) {
                 continue;
             }
             let place = root.join(path);
-            if is_dir { std::fs::remove_dir(place).unwrap() } else { std::fs::remove_file(place).unwrap() }
+            if kept.get(&node.inode).is_some_and(|was| was.kind == node.kind) {
+                std::fs::rename(place, aside.join(node.inode.to_string())).unwrap();
+            } else if is_dir {
+                std::fs::remove_dir(place).unwrap();
+            } else {
+                std::fs::remove_file(place).unwrap();
+            }
         }
-        self.0.iter().for_each(|(path, node)| Self::put(&root.join(path), node));
+        for (path, node) in &self.0 {
+            // It may be there no more, or be another machine's.
+            let _ = std::fs::rename(aside.join(node.inode.to_string()), root.join(path));
+            Self::put(&root.join(path), node);
+        }
+        std::fs::remove_dir_all(aside).unwrap();
         for (path, node) in self.0.iter().rev() {
             let place = root.join(path);
             let stat = place.symlink_metadata().unwrap();

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, Once};
 
+use storage_backends::layer::{Fault, Operation};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::draw::FAULTS;
 use crate::outside::lock;
 
 static MET: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
@@ -97,42 +99,104 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// What the tests of a commit must meet.
-const WANTED: [&str; 30] = [
-    "decided: Delete towards the Mount: DeletedThere",
-    "decided: Delete towards the Store: DeletedHere",
-    "decided: Keep towards the Mount: NotSentYet",
-    "decided: Keep towards the Store: ChangedThere",
-    "decided: Keep towards the Store: DeletedHereKept",
-    "decided: Keep towards the Store: NotYetBrought",
-    "decided: KeepBoth towards the Mount: BothChanged",
-    "decided: KeepBoth towards the Store: BothChanged",
-    "decided: Nothing towards the Mount: SameChange",
-    "decided: Nothing towards the Mount: Unchanged",
-    "decided: Nothing towards the Store: SameChange",
-    "decided: Nothing towards the Store: Unchanged",
-    "decided: Withhold towards the Store: Unreadable",
-    "decided: Write towards the Mount: ChangedThere",
-    "decided: Write towards the Mount: NewThere",
-    "decided: Write towards the Store: ChangedHere",
-    "decided: Write towards the Store: NewHere",
-    "file: EACCES at a read of the state",
-    "file: EIO at a read of the state",
-    "file: EMFILE at a read of the state",
-    "file: ENOSPC at a read of the state",
-    "file: loss of power at a change",
-    "file: loss of power while nothing runs",
-    "log: a directory keeps its time",
+/// The rows of the decision table (`policy_core::decide`), but for those of archives that are extracted, recycled files,
+/// contents that are sent again and file systems that are not mounted, which no machine here has.
+const DECISIONS: [&str; 36] = [
+    "Delete towards the Mount: DeletedThere",
+    "Delete towards the Store: DeletedHere",
+    "HoldBack towards the Mount: DeletedThereHeld",
+    "HoldBack towards the Store: DeletedHereHeld",
+    "HoldBack towards the Store: DeletedHereInDoubt",
+    "Keep towards the Mount: BothChangedLocalWins",
+    "Keep towards the Mount: ChangeHereBeatsDeletion",
+    "Keep towards the Mount: DeletedHere",
+    "Keep towards the Mount: Modes",
+    "Keep towards the Mount: NotSentYet",
+    "Keep towards the Store: BothChangedRemoteWins",
+    "Keep towards the Store: ChangeThereBeatsDeletion",
+    "Keep towards the Store: ChangedThere",
+    "Keep towards the Store: DeletedHereKept",
+    "Keep towards the Store: NotYetBrought",
+    "KeepBoth towards the Mount: BothChanged",
+    "KeepBoth towards the Store: BothChanged",
+    "Nothing towards the Mount: DeletedOnBoth",
+    "Nothing towards the Mount: SameChange",
+    "Nothing towards the Mount: Unchanged",
+    "Nothing towards the Store: DeletedOnBoth",
+    "Nothing towards the Store: DeletedThere",
+    "Nothing towards the Store: SameChange",
+    "Nothing towards the Store: Unchanged",
+    "Stop towards the Mount: BothChanged",
+    "Stop towards the Store: BothChanged",
+    "Withhold towards the Mount: Unreadable",
+    "Withhold towards the Store: NeedsDeletion",
+    "Withhold towards the Store: Unreadable",
+    "Write towards the Mount: BothChangedRemoteWins",
+    "Write towards the Mount: BroughtAgain",
+    "Write towards the Mount: ChangeThereBeatsDeletion",
+    "Write towards the Mount: ChangedThere",
+    "Write towards the Mount: NewThere",
+    "Write towards the Store: BothChangedLocalWins",
+    "Write towards the Store: ChangeHereBeatsDeletion",
+];
+
+/// How the engine goes on after something went wrong, and what it says of it.
+const RECOVERIES: [&str; 16] = [
+    "log: a pack that an earlier push has sent is used",
     "log: an interrupted commit has landed",
+    "log: an interrupted commit has not landed",
     "log: another writer was first; the changes are planned on the new head",
+    "log: the commit has landed, whatever was answered",
+    "log: the commit has not landed, or may not have; it is put again",
     "log: the mount changed while it was scanned; it is scanned again",
+    "log: the new head lacks what was not sent, or the commit came late; the mount is read again",
+    "log: the pack has landed, whatever was answered",
+    "log: the pack is put again",
     "log: what a pull has put in place is written into the base",
     "machine gone in the middle of a sync",
     "report: conflict",
+    "report: deletion held back",
+    "report: path that could not be synced",
+    "warning: the context was deleted and made again since the last sync; the mount is treated as new, and nothing is deleted",
 ];
 
-/// Returns what the tests of a commit must meet, and have not met.
-pub(crate) fn missing() -> Vec<&'static str> {
+/// The faults of the file system.
+const FILES: [&str; 15] = [
+    "EACCES at a change",
+    "EACCES at a read of the mount",
+    "EACCES at a read of the state",
+    "EIO at a change",
+    "EIO at a read of the mount",
+    "EIO at a read of the state",
+    "EMFILE at a change",
+    "EMFILE at a read of the mount",
+    "EMFILE at a read of the state",
+    "ENOSPC at a change",
+    "ENOSPC at a read of the state",
+    "crash at a change",
+    "every call fails at a change",
+    "loss of power at a change",
+    "loss of power while nothing runs",
+];
+
+/// Returns the name of a fault of the store, without its numbers.
+pub(crate) fn store_fault(fault: Fault, operation: Operation) -> String {
+    let name = format!("{fault:?}");
+    format!("store: {} at a {operation}", name.split('(').next().unwrap_or_default())
+}
+
+/// Returns what the runs must have met, and have not.
+pub(crate) fn missing() -> Vec<String> {
     let counts = counts();
-    WANTED.into_iter().filter(|what| !counts.contains_key(*what)).collect()
+    let decisions = DECISIONS.iter().map(|row| format!("decided: {row}"));
+    let files = FILES.iter().map(|fault| format!("file: {fault}"));
+    let store = FAULTS.iter().flat_map(|(fault, meant)| meant.iter().map(|on| store_fault(*fault, *on)));
+    let wanted = decisions.chain(files).chain(store).chain(RECOVERIES.map(str::to_owned));
+    wanted.filter(|what| !counts.contains_key(what)).collect()
+}
+
+/// Shows as a table how often each thing was met.
+pub(crate) fn table() -> String {
+    let rows = counts().into_iter().map(|(what, count)| format!("| {what} | {count} |\n"));
+    format!("| what was met | times |\n|---|---:|\n{}", rows.collect::<String>())
 }

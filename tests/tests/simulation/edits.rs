@@ -114,6 +114,50 @@ pub(crate) fn change(tree: &Tree, random: &mut Random, fresh: &str, ledger: &mut
     }
 }
 
+/// Makes a random change at a path that another machine changes too, and describes it.
+pub(crate) fn change_at(
+    tree: &Tree,
+    path: &Path,
+    random: &mut Random,
+    fresh: &str,
+    ledger: &mut Ledger,
+) -> String {
+    let Ledger { written, given_up } = ledger;
+    let is_there = tree.has(path);
+    match random.below(5) {
+        0 if is_there => {
+            given_up.extend(contents(tree, path));
+            tree.remove(path);
+            format!("remove {}", path.display())
+        }
+        1 if is_there && !tree.at(path).is_symlink() => {
+            let modes = if tree.at(path).is_dir() { [0o755, 0o700, 0o711] } else { [0o644, 0o755, 0o600] };
+            let mode = *random.of(&modes).unwrap();
+            tree.mode(path, mode);
+            format!("chmod {mode:o} {}", path.display())
+        }
+        2 => {
+            make_room(tree, path, given_up);
+            tree.dir(path);
+            format!("mkdir {}", path.display())
+        }
+        _ => {
+            make_room(tree, path, given_up);
+            tree.write(path, fresh);
+            written.insert(fresh.to_owned());
+            format!("write {} {fresh}", path.display())
+        }
+    }
+}
+
+/// Returns a path that two machines may change: one of this tree, or any.
+pub(crate) fn path_for_two(tree: &Tree, random: &mut Random) -> PathBuf {
+    let existing: Vec<PathBuf> =
+        users(tree).map(|(path, _)| path).filter(|path| path.as_os_str() != PINNED).collect();
+    let any = place(random);
+    random.of(&existing).cloned().unwrap_or(any)
+}
+
 /// Another program that works in the mount during a sync.
 pub(crate) struct Meanwhile {
     /// Renames: when, from and to.
@@ -124,13 +168,15 @@ pub(crate) struct Meanwhile {
     writes: Option<(usize, PathBuf, String)>,
     /// A path that is removed, and when.
     removes: Option<(usize, PathBuf)>,
+    /// A path that is moved there and back all the time: from when on, and the other place.
+    restless: Option<(usize, PathBuf, PathBuf)>,
     ledger: Mutex<Ledger>,
 }
 
 impl fmt::Display for Meanwhile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "moves {:?}, grows {:?}, ", self.moves, self.grows)?;
-        write!(f, "writes {:?}, removes {:?}", self.writes, self.removes)
+        write!(f, "writes {:?}, removes {:?}, restless {:?}", self.writes, self.removes, self.restless)
     }
 }
 
@@ -158,7 +204,10 @@ impl Meanwhile {
         let writes = (random.below(2) == 0).then(|| (random.below(most), place, fresh.to_owned()));
         let gone = random.of(&existing).cloned().filter(|_| random.below(3) == 0);
         let removes = gone.map(|path| (random.below(most), path));
-        Self { moves, grows, writes, removes, ledger: Mutex::default() }
+        let other = PathBuf::from(["a", "b.txt", "x", "y"][random.below(4)]);
+        let moving = random.of(&existing).cloned().filter(|path| random.below(4) == 0 && *path != other);
+        let restless = moving.map(|path| (random.below(most), path, other));
+        Self { moves, grows, writes, removes, restless, ledger: Mutex::default() }
     }
 
     /// Performs what is due, and returns whether anything was. Nothing is replaced by a rename.
@@ -177,6 +226,11 @@ impl Meanwhile {
             let grown =
                 |old: Option<&str>| old.filter(|old| old.len() < LONG).map(|old| format!("{old} {moment}"));
             acts |= self.write(&mount.join(path), grown);
+        }
+        if let Some((_, here, there)) = self.restless.as_ref().filter(|(due, ..)| moment >= *due) {
+            let (here, there) = (mount.join(here), mount.join(there));
+            let (from, to) = if here.symlink_metadata().is_ok() { (here, there) } else { (there, here) };
+            acts |= to.symlink_metadata().is_err() && std::fs::rename(from, to).is_ok();
         }
         if let Some((_, path, fresh)) = self.writes.as_ref().filter(|(due, ..)| *due == moment) {
             acts |= self.write(&mount.join(path), |_| Some(fresh.clone()));

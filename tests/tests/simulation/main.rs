@@ -9,6 +9,7 @@
 mod copy;
 mod coverage;
 mod disk;
+mod draw;
 mod edits;
 mod outside;
 mod replay;
@@ -42,12 +43,10 @@ fn machines_lose_nothing_and_agree_in_the_end() {
             panic!("{}", explain(schedule, &message));
         }
     }
-    for (what, count) in coverage::counts() {
-        println!("{count:>9} {what}");
-    }
+    println!("{}", coverage::table());
     if variable("CTXSYNC_SEED").is_none() {
         let missing = coverage::missing();
-        assert!(missing.is_empty(), "the runs have never met {missing:#?}");
+        assert!(missing.is_empty(), "the seeds have never met {missing:#?}");
     }
 }
 

@@ -48,7 +48,7 @@ fn keep_panics() {
         let show = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let message = panic.to_string();
-            if message.contains("seed ") {
+            if message.contains("seed") {
                 show(panic);
             }
             *lock(&LAST) = message;
@@ -85,7 +85,7 @@ pub(crate) fn explain(schedule: Schedule, message: &str) -> String {
     let steps: Vec<String> = steps.collect();
     let shown: Vec<String> = short.steps.iter().map(ToString::to_string).collect();
     format!(
-        "seed {seed} fails: {last}\n\n{} of its {whole} steps are enough, with machines of the policies {:?}:\n{}\n\n\
+        "seed {seed} fails: {last}\n\n{} of its {whole} steps are enough, with the machines {:?}:\n{}\n\n\
          what happens in them:\n{}\n\nCTXSYNC_SEED={seed} CTXSYNC_STEPS={} cargo test -p ctxsync-tests --test simulation \
          machines_lose_nothing",
         shown.len(),

@@ -12,16 +12,16 @@ use ctxsync_tests::random::Random;
 use futures::FutureExt;
 use object_store::memory::InMemory;
 use policy_core::{Retention, SyncPolicy};
-use storage_backends::layer::{Faulty, Rule};
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use tokio::runtime::Handle;
 use transfer_engine::{CollectOptions, Env, Error, Silent, Store, SyncReport};
 
 use crate::copy::Copy;
-use crate::coverage::{met, shape};
+use crate::coverage::{met, shape, store_fault};
 use crate::disk::{Act, Disk, MachineClock};
-use crate::edits::{Ledger, Meanwhile, PINNED, change, contents};
+use crate::edits::{Ledger, Meanwhile, PINNED, change, change_at, contents, path_for_two};
 use crate::outside::{Jobs, Seeded, SimClock, is_crash};
-use crate::schedule::{Deed, How, POLICIES, Schedule, Step, StoreTrouble, What};
+use crate::schedule::{Deed, GRACE, How, POLICIES, Schedule, Step, StoreTrouble, What};
 use crate::trace::Trace;
 use crate::wire::Wire;
 
@@ -38,6 +38,8 @@ pub(crate) struct Run {
     random: Seeded,
     network: Faulty,
     pub(crate) ledger: Ledger,
+    /// Whether policies may give up contents.
+    pub(crate) careless: bool,
     pub(crate) trace: Trace,
     /// Whether a loss of power is part of the schedule.
     loses_power: bool,
@@ -52,26 +54,41 @@ impl Run {
         let disk = Arc::new(Disk::new(nowhere, Vec::new(), &Trace::new(false)));
         let env = env_of(&clock, &random, &disk);
         let world = World::simulated(objects, env).await;
-        let machines = schedule.machines.iter().enumerate().map(|(number, policy)| {
+        let machines = schedule.machines.iter().enumerate().map(|(number, born)| {
             let mut machine = world.machine(&format!("m{number}"));
-            machine.policy = SyncPolicy::from_json(POLICIES[*policy]).unwrap();
+            machine.policy = SyncPolicy::from_json(POLICIES[born.policy]).unwrap();
             machine
         });
         let players: Vec<Player> =
             machines.map(|machine| Player { durable: Copy::of(&machine.mount.0), machine }).collect();
-        players[0].machine.mount.write(PINNED, "pinned");
-        clock.observe(&players[0].machine.mount.0);
         let loses = |step: &Step| {
             step.deed == Deed::PowerLoss || step.files.iter().any(|trouble| trouble.what == What::PowerLoss)
         };
         let loses_power = schedule.steps.iter().any(loses);
-        let ledger = Ledger::default();
-        let mut this = Self { world, players, clock, random, network, ledger, trace, loses_power };
-        this.players[0].machine.push().await.clean();
-        for number in 0..this.players.len() {
-            this.players[number].durable = Copy::of(&this.players[number].machine.mount.0);
-        }
+        let (ledger, careless) = (Ledger::default(), schedule.careless);
+        let mut this = Self { world, players, clock, random, network, ledger, careless, trace, loses_power };
+        this.fill(schedule).await;
         this
+    }
+
+    /// The first machine pushes a tree, and others pull it.
+    async fn fill(&mut self, schedule: &Schedule) {
+        let mount = self.players[0].machine.mount.clone();
+        mount.write(PINNED, "pinned");
+        let mut random = Random::new(schedule.seed);
+        for number in 0..schedule.given {
+            change(&mount, &mut random, &format!("given-{number}"), &mut self.ledger);
+        }
+        self.clock.observe(&mount.0);
+        self.players[0].machine.push().await.clean();
+        for (number, born) in schedule.machines.iter().enumerate().skip(1) {
+            if born.pulls {
+                self.players[number].machine.pull().await.clean();
+            }
+        }
+        for number in 0..self.players.len() {
+            self.players[number].durable = Copy::of(&self.mount(number));
+        }
     }
 
     fn mount(&self, who: usize) -> PathBuf {
@@ -84,12 +101,13 @@ impl Run {
         self.clock.pass(Duration::from_millis([1, 30, 1500][(step.seed % 3) as usize]));
         self.trace.note(|| step.to_string());
         for trouble in &step.store {
-            self.network.add(Rule::new(trouble.fault).nth(trouble.nth).times(trouble.times));
+            self.network.add(Rule::new(trouble.fault).on(trouble.on).nth(trouble.nth).times(trouble.times));
         }
         let before = self.network.injections().len();
         let mut random = Random::new(step.seed);
         let said = match step.deed {
             Deed::Edit => self.edit(step, &mut random),
+            Deed::EditBoth => self.edit_both(step, &mut random),
             Deed::Sync(how) => self.sync(step, how).await,
             Deed::Both(one, other) => self.both(step, one, other).await,
             Deed::Meanwhile(how) => self.meanwhile(step, how, &mut random).await,
@@ -97,18 +115,23 @@ impl Run {
             Deed::Replace => self.replace(step.who).await,
             Deed::Clone => self.clone_to_next(step.who).await,
             Deed::PowerLoss => self.lose_power(step.who).await,
-            Deed::Collect { last } => self.collect(step, last).await,
+            Deed::Collect { last, is_late } => {
+                if is_late {
+                    self.clock.pass(Duration::from_secs(GRACE + 600));
+                }
+                self.collect(step, last).await
+            }
             Deed::Delete => self.delete().await,
+            Deed::Oversleep => self.oversleep(step).await,
             Deed::Sleep(secs) => {
                 self.clock.pass(Duration::from_secs(secs));
                 "time passes".to_owned()
             }
         };
         for injection in &self.network.injections()[before..] {
-            let fault = format!("{:?}", injection.fault);
-            let kind = fault.split('(').next().unwrap_or_default();
-            met(format!("store: {kind} at a {}", injection.operation));
-            self.trace.note(|| format!("      {fault} at {} {}", injection.operation, injection.key));
+            met(store_fault(injection.fault, injection.operation));
+            let fault = injection.fault;
+            self.trace.note(|| format!("      {fault:?} at {} {}", injection.operation, injection.key));
         }
         self.network.clear();
         self.network.revive();
@@ -120,6 +143,18 @@ impl Run {
         let said = change(&self.players[step.who].machine.mount, random, &fresh, &mut self.ledger);
         self.clock.observe(&self.mount(step.who));
         said
+    }
+
+    fn edit_both(&mut self, step: &Step, random: &mut Random) -> String {
+        let next = (step.who + 1) % self.players.len();
+        let path = path_for_two(&self.players[step.who].machine.mount, random);
+        let said = [(step.who, "here"), (next, "there")].map(|(who, where_)| {
+            let fresh = format!("content-{}-{where_}", step.number);
+            let said = change_at(&self.players[who].machine.mount, &path, random, &fresh, &mut self.ledger);
+            self.clock.observe(&self.mount(who));
+            said
+        });
+        said.join(&format!(", and m{next}: "))
     }
 
     async fn sync(&mut self, step: &Step, how: How) -> String {
@@ -167,7 +202,7 @@ impl Run {
         let after = self.in_context().await;
         let here = contents(&self.players[step.who].machine.mount, Path::new(""));
         let lost: Vec<_> = before.intersection(&here).filter(|c| !after.contains(*c)).collect();
-        assert!(lost.is_empty(), "{told}\ncommitted as deleted: {lost:?}");
+        assert!(self.careless || lost.is_empty(), "{told}\ncommitted as deleted: {lost:?}");
         format!("{told}, and meanwhile {said}")
     }
 
@@ -292,6 +327,37 @@ impl Run {
         }
     }
 
+    /// A machine sleeps in the middle of a push, while the context is deleted, and collected until nothing is left of
+    /// it. What the push then says to have saved must be there.
+    async fn oversleep(&mut self, step: &Step) -> String {
+        let there = self.in_context().await;
+        self.ledger.given_up.extend(there);
+        let long = Duration::from_secs(8 * GRACE);
+        let is_commit = |key: &object_store::path::Path| key.as_ref().starts_with("contexts");
+        self.network.add(Rule::new(Fault::Delay(long)).on(Operation::Put).with_key(is_commit).nth(1));
+        let disk = self.disk(step, step.who, None);
+        let store = self.world.store();
+        let meanwhile = async {
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            // There may be none.
+            let _ = store.delete_context(&context()).await;
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_secs(GRACE + 600)).await;
+                self.clock.catch_up();
+                store.collect(&CollectOptions::default(), &Silent).await.unwrap();
+            }
+        };
+        let (ended, ()) = tokio::join!(self.perform(step, step.who, How::Push, &disk), meanwhile);
+        let has_saved = ended.as_ref().is_some_and(|ended| {
+            ended.result.as_ref().is_ok_and(|report| report.parent.is_some() && !report.is_incomplete())
+        });
+        let said = self.told(step, step.who, ended, &disk).await;
+        let here = self.contents_of(step.who);
+        let lost: Vec<_> = here.difference(&self.in_context().await).cloned().collect();
+        assert!(!has_saved || lost.is_empty(), "{said}\nit is said to be saved and is not: {lost:?}");
+        format!("sleeps in the middle of a push, while the context is deleted and collected: {said}")
+    }
+
     fn disk(&self, step: &Step, who: usize, act: Option<Act>) -> Arc<Disk> {
         let durable = self.loses_power.then(|| self.players[who].durable.clone());
         let disk = Disk::new(&self.mount(who), step.files.clone(), &self.trace);
@@ -350,7 +416,7 @@ impl Run {
             self.clock.observe(&self.mount(who));
             return "is gone".to_owned();
         };
-        let may_fail = step.is_troubled() || matches!(step.deed, Deed::Meanwhile(_));
+        let may_fail = step.is_troubled() || matches!(step.deed, Deed::Meanwhile(_) | Deed::Oversleep);
         for said in ended.noted.warnings.iter().chain(&ended.noted.problems) {
             self.trace.note(|| format!("    {said}"));
         }

@@ -427,7 +427,13 @@ impl Pushing<'_> {
         self.attempts.begin();
         loop {
             if !is_first || mount.store.env().now().secs - read_at > STALE_SECS {
+                let read_against = self.header.take();
                 self.find_parent().await?;
+                // Of a context that was made again meanwhile, the base says nothing: all files are new there, not only
+                // those that differ from the base.
+                if self.header != read_against {
+                    return Ok(None);
+                }
             }
             is_first = false;
             match mount.commit(attempt, &self.head, self.header.as_ref(), delta, sink).await? {

@@ -1,0 +1,134 @@
+//! Draws a schedule from a seed.
+
+use std::time::Duration;
+
+use ctxsync_tests::random::Random;
+use rustix::io::Errno;
+use storage_backends::layer::{Fault, Operation};
+
+use crate::schedule::{
+    Born, CAREFUL, Call, Deed, FileTrouble, GRACE, How, POLICIES, Schedule, Step, StoreTrouble, What,
+};
+
+/// Of so many seeds, one has machines whose policies give up contents.
+const CARELESS: u64 = 6;
+
+impl Schedule {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let careless = seed % CARELESS == CARELESS - 1;
+        let policies = if careless { CAREFUL..POLICIES.len() } else { 1..CAREFUL };
+        let machines = 2 + random.below(3) * random.below(2);
+        let machines = (0..machines).map(|_| {
+            let own = policies.start + random.below(policies.len());
+            let policy = if random.below(2) == 0 && !careless { 0 } else { own };
+            Born { policy, pulls: random.below(3) > 0 }
+        });
+        let machines = machines.collect();
+        let mut this = Self { seed, careless, machines, given: random.below(6), steps: Vec::new() };
+        // Runs differ in how much goes wrong, and in what is done most.
+        let trouble = [0, 30, 60, 90][random.below(4)];
+        let edits = 30 + random.below(30);
+        for number in 0..8 + random.below(12) {
+            let step = this.step(number, &mut random, edits, trouble);
+            this.steps.push(step);
+        }
+        this
+    }
+
+    fn step(&self, number: usize, random: &mut Random, edits: usize, trouble: usize) -> Step {
+        let (seed, who) = (random.bits(), random.below(self.machines.len()));
+        let how = |random: &mut Random| [How::Push, How::Push, How::Pull, How::Sync][random.below(4)];
+        let deed = match random.below(100) {
+            n if n < edits && n % 4 == 0 => Deed::EditBoth,
+            n if n < edits => Deed::Edit,
+            _ => match random.below(42) {
+                0..=22 => Deed::Sync(how(random)),
+                23..=26 => Deed::Both(how(random), how(random)),
+                27..=29 => Deed::Meanwhile(how(random)),
+                30 => Deed::LoseState,
+                31 => Deed::Replace,
+                32 => Deed::Clone,
+                33 => Deed::PowerLoss,
+                34..=35 => Deed::Collect {
+                    last: [None, Some(1), Some(2)][random.below(3)],
+                    is_late: random.below(2) == 0,
+                },
+                36 if random.below(3) == 0 => Deed::Delete,
+                37 if random.below(2) == 0 => Deed::Oversleep,
+                _ => Deed::Sleep([1, 600, GRACE / 2, GRACE + 1][random.below(4)]),
+            },
+        };
+        let mut step = Step { number, seed, who, deed, store: Vec::new(), files: Vec::new() };
+        let may_fail = matches!(deed, Deed::Sync(_) | Deed::Both(..) | Deed::Collect { .. });
+        if may_fail && random.below(100) < trouble {
+            for _ in 0..1 + random.below(2) {
+                match deed {
+                    Deed::Collect { .. } => step.store.push(store_trouble(random, Some(Delete))),
+                    _ if random.below(2) == 0 => step.store.push(store_trouble(random, None)),
+                    _ => step.files.push(file_trouble(random)),
+                }
+            }
+        }
+        step
+    }
+}
+
+use Operation::{Delete, Get, Head, List, Put};
+
+/// The faults of the store, each with the requests for which it is meant.
+pub(crate) const FAULTS: [(Fault, &[Operation]); 20] = [
+    (Fault::FailBefore, &[Put, Get, Head, List]),
+    (Fault::FailAfter, &[Put, Get, List]),
+    (Fault::Unflushed, &[Put]),
+    (Fault::AlreadyExistsThoughStored, &[Put]),
+    (Fault::AlreadyExistsThoughAbsent, &[Put]),
+    (Fault::NotFound, &[Get]),
+    (Fault::Denied, &[Put, Get, List]),
+    (Fault::Expired, &[Put, Get, List]),
+    (Fault::Truncate(0), &[Get, List]),
+    (Fault::Truncate(7), &[Get]),
+    (Fault::Break(0), &[List]),
+    (Fault::Break(20), &[Get]),
+    (Fault::FlipBit(0), &[Get]),
+    (Fault::OtherBody("<html><body>Please sign in.</body></html>"), &[Get]),
+    (Fault::OtherBody(""), &[Get]),
+    (Fault::StaleList(1), &[List]),
+    (Fault::Delay(Duration::from_secs(3)), &[Put, Get, List, Delete]),
+    (Fault::NoAnswer(Duration::from_secs(30)), &[Put, Get, List]),
+    (Fault::CrashBefore, &[Put, Get, List, Delete]),
+    (Fault::CrashAfter, &[Put, Get, List, Delete]),
+];
+
+/// Draws a fault. Half of the time it is one of the `wanted` requests.
+fn store_trouble(random: &mut Random, wanted: Option<Operation>) -> StoreTrouble {
+    let wanted = wanted.filter(|_| random.below(2) == 0);
+    let fits = |fault: &&(Fault, &[Operation])| wanted.is_none_or(|wanted| fault.1.contains(&wanted));
+    let fitting: Vec<_> = FAULTS.iter().filter(fits).collect();
+    let (mut fault, meant) = *fitting[random.below(fitting.len())];
+    let on = wanted.unwrap_or(meant[random.below(meant.len())]);
+    if let Fault::FlipBit(at) = &mut fault {
+        *at = random.below(400) as u64;
+    }
+    if let Fault::Delay(time) = &mut fault {
+        // Also longer than the grace period.
+        *time = Duration::from_secs([3, 600, GRACE / 2, GRACE + 600][random.below(4)]);
+    }
+    // Some faults pass, others do not.
+    let times = [1, 1, 2, 3, u64::MAX][random.below(5)];
+    let most = [2, 4][random.below(2)];
+    StoreTrouble { fault, on, nth: 1 + random.below(most) as u64, times, dies: random.below(2) == 0 }
+}
+
+fn file_trouble(random: &mut Random) -> FileTrouble {
+    let errno = [Errno::NOSPC, Errno::IO, Errno::ACCESS, Errno::MFILE][random.below(4)].raw_os_error();
+    let call = [Call::Change, Call::Change, Call::Change, Call::Reading, Call::Look][random.below(5)];
+    let what = match (call, random.below(8)) {
+        (Call::Change, 0) => What::FailsForEver,
+        (Call::Change, 1 | 2) => What::Crashes,
+        (Call::Change, 3) => What::PowerLoss,
+        _ => What::Fails(errno),
+    };
+    let most = [4, 12, 30][random.below(3)];
+    FileTrouble { call, nth: random.below(most) as u64, stays: random.below(3) == 0, what }
+}
