@@ -210,6 +210,11 @@ impl Meanwhile {
         Self { moves, grows, writes, removes, restless, ledger: Mutex::default() }
     }
 
+    /// Whether something never rests. Then a push may meet it nowhere, and the next one has it.
+    pub(crate) fn never_rests(&self) -> bool {
+        self.restless.is_some()
+    }
+
     /// Performs what is due, and returns whether anything was. Nothing is replaced by a rename.
     pub(crate) fn act(&self, mount: &Path, moment: usize) -> bool {
         let mut acts = false;
