@@ -56,6 +56,10 @@ planted *bugs:
 flips:
     CTXSYNC_FLIPS=all cargo test --release -p ctxsync-tests --test state_faults flipped
 
+# Changes so many single bytes of the objects of a store, one after another, and looks what machines and `check` make of it.
+bytes count="1000000":
+    CTXSYNC_BYTES={{count}} cargo test --profile quick -p ctxsync-tests --test flips -- --nocapture
+
 # Pushes a git repository so many times while it commits and repacks, and checks each snapshot with git.
 git-checkpoints count="300":
     CTXSYNC_CHECKPOINTS={{count}} cargo test --release -p ctxsync-tests --test live_git -- --nocapture
