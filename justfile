@@ -60,6 +60,17 @@ flips:
 bytes count="1000000":
     CTXSYNC_BYTES={{count}} cargo test --profile quick -p ctxsync-tests --test flips -- --nocapture
 
+# Tries so many faults of the network, or `all`, each at some request of some command, against an S3 server on this machine.
+network faults="1000":
+    CTXSYNC_FAULTS={{faults}} cargo test -p sync-cli --test cli -- --nocapture whatever_the_network_does
+
+# Fuzzes each reader of the engine for so many seconds (needs cargo-fuzz; works with a stable compiler).
+fuzz seconds="600":
+    for reader in fuzz/fuzz_targets/*.rs; do \
+        RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $(basename $reader .rs) -- \
+            -max_total_time={{seconds}} -max_len=16384 -rss_limit_mb=1024 || exit 1; \
+    done
+
 # Pushes a git repository so many times while it commits and repacks, and checks each snapshot with git.
 git-checkpoints count="300":
     CTXSYNC_CHECKPOINTS={{count}} cargo test --release -p ctxsync-tests --test live_git -- --nocapture

@@ -21,6 +21,7 @@ mod hostile;
 mod json;
 mod limits;
 mod live;
+mod network;
 mod own_places;
 mod owner;
 mod policy;

@@ -3,6 +3,7 @@
 //! It keeps its objects in a directory and listens on a free port of the loopback interface. It has what
 //! tests need: conditional puts that are atomic, a log of requests, and failures on a real connection.
 
+mod faults;
 mod objects;
 mod page;
 mod wire;
@@ -26,6 +27,7 @@ use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::sync::oneshot;
 
+pub use faults::Fault;
 use objects::Objects;
 pub use wire::Bytes;
 use wire::Counted;
@@ -74,11 +76,39 @@ pub struct S3Server {
 struct Shared {
     requests: Mutex<Vec<S3Request>>,
     put_faults: Mutex<VecDeque<PutFault>>,
+    fault: Mutex<Option<Planned>>,
     ignore_preconditions: bool,
     root: PathBuf,
     counted: Counted,
     /// Latency that is added to everything, in each direction.
     delay: Duration,
+}
+
+impl Shared {
+    /// Returns what goes wrong with the next request.
+    fn next_fault(&self) -> Option<Fault> {
+        let mut planned = lock(&self.fault);
+        let planned = planned.as_mut()?;
+        if let Some(left) = planned.spared.checked_sub(1) {
+            planned.spared = left;
+            return None;
+        }
+        if planned.once && planned.failed > 0 {
+            return None;
+        }
+        planned.failed += 1;
+        Some(planned.fault)
+    }
+}
+
+/// A fault of requests to come.
+struct Planned {
+    /// How many requests are still answered as they should be.
+    spared: usize,
+    /// Whether only one request fails, or all that follow.
+    once: bool,
+    fault: Fault,
+    failed: usize,
 }
 
 impl S3Server {
@@ -174,6 +204,16 @@ impl S3Server {
         lock(&self.shared.put_faults).push_back(fault);
     }
 
+    /// Makes a request to come fail, and unless `once` is set all that follow: the first after `spared` others.
+    pub fn fail_after(&self, spared: usize, once: bool, fault: Fault) {
+        *lock(&self.shared.fault) = Some(Planned { spared, once, fault, failed: 0 });
+    }
+
+    /// Ends what [`fail_after`](Self::fail_after) began, and returns how many requests have failed.
+    pub fn fail_no_more(&self) -> usize {
+        lock(&self.shared.fault).take().map_or(0, |planned| planned.failed)
+    }
+
     /// Returns the requests so far, in order.
     pub fn requests(&self) -> Vec<S3Request> {
         lock(&self.shared.requests).clone()
@@ -259,6 +299,12 @@ async fn answer(
     if !bucket.is_empty() && !shared.root.join(bucket).is_dir() {
         let body = "<Error><Code>NoSuchBucket</Code><Message>no such bucket</Message></Error>";
         return Response::builder().status(404).body(body.to_owned().into()).map_err(|_| Gone);
+    }
+    if let Some(fault) = shared.next_fault() {
+        if let Some(instead) = fault.instead().await {
+            return instead;
+        }
+        return fault.spoil(Service::call(&service, request).await.map_err(|_| Gone)?).await;
     }
     let is_put = request.method() == Method::PUT;
     let fault = is_put.then(|| lock(&shared.put_faults).pop_front()).flatten();

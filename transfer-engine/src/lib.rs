@@ -64,6 +64,8 @@ mod error;
 mod extract;
 mod failure;
 mod following;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod local;
 mod lost;
 mod monitor;

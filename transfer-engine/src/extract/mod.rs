@@ -21,6 +21,8 @@ mod blocks;
 mod budget;
 mod error;
 mod folders;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod kind;
 mod links;
 mod name;

@@ -36,6 +36,8 @@ pub use ids::{IdError, LineageId, PackId, StoreId};
 pub use keys::{StoreKey, context_prefix, contexts_prefix, packs_prefix, parse_context_prefix};
 pub use meta::StoreMeta;
 pub use name::{ContextName, NameError};
+#[cfg(any(test, fuzzing))]
+pub(crate) use pack::signed;
 pub use pack::{
     BlockRef, Footer, FooterBlock, MAX_FOOTER_LEN, MAX_PACK_LEN, PACK_TARGET, PackBuilder, SealedPack,
     TRAILER_LEN, footer_len, parse_footer,

@@ -302,6 +302,19 @@ fn parse_chunks(r: &mut Reader<'_>, raw_len: u32) -> Result<Vec<(ChunkId, u32)>,
     Ok(chunks)
 }
 
+/// Returns a footer and trailer with a valid digest.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn signed(body: &[u8], version: u32) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.bytes(body);
+    w.u32(body.len() as u32);
+    w.u32(version);
+    let digest = sha256(w.as_slice());
+    w.bytes(&digest.0);
+    w.bytes(&MAGIC);
+    w.into_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -380,18 +393,6 @@ mod tests {
         assert!(builder.is_full());
         let error = builder.append_segment(part, Digest([0; 32])).unwrap_err();
         assert!(matches!(error, FormatError::TooLarge { .. }));
-    }
-
-    /// A footer and trailer with a valid digest.
-    fn signed(body: &[u8], version: u32) -> Vec<u8> {
-        let mut w = Writer::new();
-        w.bytes(body);
-        w.u32(body.len() as u32);
-        w.u32(version);
-        let digest = sha256(w.as_slice());
-        w.bytes(&digest.0);
-        w.bytes(&MAGIC);
-        w.into_vec()
     }
 
     #[test]

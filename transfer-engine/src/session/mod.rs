@@ -17,6 +17,8 @@ mod params;
 mod relay;
 mod release;
 mod safety;
+#[cfg(any(test, fuzzing))]
+pub(crate) use socket::hostile;
 mod socket;
 mod watcher;
 mod worker;

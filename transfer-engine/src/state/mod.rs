@@ -16,6 +16,8 @@ mod base;
 mod cache;
 mod dir;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod pack_journal;
 mod rows;
 mod runs;

@@ -110,7 +110,7 @@ fn corrupt() -> io::Error {
     io::Error::other(FormatError::Corrupt { part: Part::State })
 }
 
-fn parse<R: Row>(body: &[u8], count: u32) -> Result<Vec<R>, FormatError> {
+pub(super) fn parse<R: Row>(body: &[u8], count: u32) -> Result<Vec<R>, FormatError> {
     let mut r = Reader::new(Part::State, body);
     let mut rows = Vec::with_capacity(count as usize);
     let mut last: Vec<u8> = Vec::new();

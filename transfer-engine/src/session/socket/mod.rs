@@ -1,6 +1,8 @@
 //! Requests of other processes, through a Unix socket beside the state of a mount that a session holds.
 
 mod client;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod server;
 mod teller;
 mod wire;

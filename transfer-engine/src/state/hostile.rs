@@ -1,0 +1,43 @@
+//! The readers of the state's files, for fuzzing.
+
+use super::BaseRow;
+use super::arrivals::ArrivalRow;
+use super::base::{BaseHeader, HEADER};
+use super::rows::{DeltaRow, Row};
+use super::spool::parse;
+use crate::format::sha256;
+
+/// A part of a file: a byte that says which, and its bytes.
+pub(crate) fn read(bytes: &[u8]) {
+    let Some((part, body)) = bytes.split_first() else { return };
+    match part % 4 {
+        0 => header(body),
+        1 => rows::<BaseRow>(body),
+        2 => rows::<ArrivalRow>(body),
+        _ => rows::<DeltaRow>(body),
+    }
+}
+
+/// A header; what was read is written and read again.
+fn header(body: &[u8]) {
+    let mut header = [0; HEADER];
+    let len = body.len().min(HEADER - 32);
+    header[..len].copy_from_slice(&body[..len]);
+    let digest = sha256(&header[..HEADER - 32]);
+    header[HEADER - 32..].copy_from_slice(&digest.0);
+    if let Ok((read, mark)) = BaseHeader::decode(&header)
+        && let Ok(again) = read.encode(mark)
+    {
+        assert!(
+            BaseHeader::decode(&again).is_ok_and(|again| again == (read, mark)),
+            "it is written as another"
+        );
+    }
+}
+
+/// The rows of one frame, and a byte for their number.
+fn rows<R: Row>(body: &[u8]) {
+    if let Some((count, body)) = body.split_first() {
+        let _ = parse::<R>(body, u32::from(*count));
+    }
+}
