@@ -139,14 +139,13 @@ fn show_no_secret(machine: &Machine, ended: &Ended, told: &str) {
     for text in [&ended.out, &ended.err, &log] {
         assert!(!text.contains(SECRET_KEY), "{told}: {text}");
     }
-    let state = machine.path("state");
-    if state.exists() {
-        assert!(!tree(&state).join("\n").contains(SECRET_KEY), "{told}");
-    }
+    // In the state there may be sockets, which can't be read.
+    let mut found = Command::new("grep");
+    found.args(["-rlF", "-D", "skip", SECRET_KEY, "."]).current_dir(machine.path(""));
+    assert_eq!(String::from_utf8_lossy(&found.output().unwrap().stdout), "", "{told}");
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "whoever asks for the figures reads them here")]
 fn n1_n2_n3_n4_n5_n6_n7_n8_n9_n10_n13_n14_n18_whatever_the_network_does() {
     let stage = Stage::new();
     let mut figures = BTreeMap::<String, [usize; 3]>::new();

@@ -13,8 +13,11 @@ use crate::format::{
     signed,
 };
 
+/// Hands bytes to a reader.
+pub type Reader = fn(&[u8]);
+
 /// All readers, by name. The name is also that of a reader's corpus below `fuzz/corpus`.
-pub const READERS: [(&str, fn(&[u8])); 10] = [
+pub const READERS: [(&str, Reader); 10] = [
     ("snapshot", snapshot),
     ("segment", segment),
     ("footer", footer),

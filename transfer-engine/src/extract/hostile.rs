@@ -14,7 +14,7 @@ use crate::local::MountDir;
 pub(crate) fn extract(name: &str, bytes: &[u8]) {
     let Some(kind) = ArchiveKind::of(name.as_bytes(), bytes) else { return };
     if let Err(e) = try_extract(kind, name, bytes) {
-        panic!("the place to extract to: {e}");
+        panic!("{e}");
     }
 }
 
