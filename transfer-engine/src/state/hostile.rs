@@ -25,13 +25,10 @@ fn header(body: &[u8]) {
     header[..len].copy_from_slice(&body[..len]);
     let digest = sha256(&header[..HEADER - 32]);
     header[HEADER - 32..].copy_from_slice(&digest.0);
-    if let Ok((read, mark)) = BaseHeader::decode(&header)
-        && let Ok(again) = read.encode(mark)
-    {
-        assert!(
-            BaseHeader::decode(&again).is_ok_and(|again| again == (read, mark)),
-            "it is written as another"
-        );
+    let again = |header: &[u8; HEADER]| BaseHeader::decode(header).ok()?.0.encode(0).ok();
+    // A tag that is too long to be kept is left out.
+    if let Some(written) = again(&header) {
+        assert_eq!(again(&written), Some(written), "it is written as another");
     }
 }
 
