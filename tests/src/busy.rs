@@ -3,8 +3,7 @@
 //! The engine asks its clock before each file that it reads and after each directory that it lists. At these
 //! moments the other program acts.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use policy_core::Timestamp;
@@ -14,13 +13,17 @@ use crate::machine::{Ended, Machine};
 
 /// The real clock, which calls `act` each time it is asked.
 struct Busy<F> {
-    asked: AtomicUsize,
+    /// How often it was asked. The scan asks from several threads, and the other program has only one.
+    asked: Mutex<usize>,
     act: F,
 }
 
 impl<F: Fn(usize) + Send + Sync> Clock for Busy<F> {
     fn now(&self) -> Timestamp {
-        (self.act)(self.asked.fetch_add(1, Ordering::SeqCst));
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.act)(*asked);
+        *asked += 1;
+        drop(asked);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         Timestamp { secs: now.as_secs().cast_signed(), nanos: now.subsec_nanos() }
     }
@@ -29,6 +32,6 @@ impl<F: Fn(usize) + Send + Sync> Clock for Busy<F> {
 /// Pushes, and calls `act` with 0, 1, 2 and so on meanwhile.
 pub async fn push_while(machine: &Machine, act: impl Fn(usize) + Send + Sync + 'static) -> Ended {
     let mut machine = machine.clone();
-    machine.env = Env::real().with_clock(Arc::new(Busy { asked: AtomicUsize::new(0), act }));
+    machine.env = Env::real().with_clock(Arc::new(Busy { asked: Mutex::new(0), act }));
     machine.push().await
 }
