@@ -114,7 +114,8 @@ async fn a_source_that_was_changed_is_not_believed() {
 #[tokio::test]
 async fn small_files_come_first_across_directories() {
     let (_world, a, b) = two().await;
-    a.mount.write("a/largest", bytes(1, 9 << 20)).write("b/large", bytes(2, 5 << 20));
+    // Two long files arrive at once: the longer one must take much longer to be the last.
+    a.mount.write("a/largest", bytes(1, 30 << 20)).write("b/large", bytes(2, 5 << 20));
     a.mount.write("c/middle", bytes(3, 1 << 20)).write("d/larger", bytes(4, 6 << 20));
     for number in 0..400 {
         a.mount.write(format!("e/{number:04}"), number.to_string());
