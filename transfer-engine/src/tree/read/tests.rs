@@ -3,14 +3,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::FutureExt;
 use object_store::memory::InMemory;
-use policy_core::{Digest, Timestamp};
 
 use super::*;
 use crate::env::{Env, Spawn};
 use crate::format::fixture::{dir, symlink};
-use crate::format::{
-    Changes, Kind, LineageId, PackBuilder, PackUse, RecycleRules, StoreId, Totals, encode_segment,
-};
+use crate::format::{LineageId, PackBuilder, PackUse, StoreId, encode_segment};
 
 /// Runs the jobs that unpack segments when the test says so, and counts them.
 #[derive(Default)]
@@ -66,24 +63,9 @@ async fn stored(segments: &[Vec<TreeEntry>]) -> (Store, Snapshot, Arc<Jobs>) {
     let payload = pack.parts.into_iter().collect::<object_store::PutPayload>();
     object_store::ObjectStoreExt::put(&*objects, &StoreKey::Pack(pack.id).path(), payload).await.unwrap();
     let snapshot = Snapshot {
-        number: 1,
-        store_id: StoreId([1; 16]),
-        context: "c".parse().unwrap(),
-        lineage: LineageId([2; 16]),
-        parent: None,
-        kind: Kind::Normal,
-        created: Timestamp { secs: 0, nanos: 0 },
-        session: String::new(),
-        nonce: [0; 16],
-        policy: Digest([0; 32]),
-        recycle: RecycleRules::default(),
-        totals: Totals::default(),
-        changes: Changes::default(),
-        partial: false,
-        extensions: Vec::new(),
         packs: vec![used],
         segments: refs,
-        inline: Bytes::new(),
+        ..Snapshot::empty(StoreId([1; 16]), "c".parse().unwrap(), LineageId([2; 16]))
     };
     (store, snapshot, jobs)
 }
