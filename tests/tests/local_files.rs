@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use ctxsync_tests::compare::{assert_same, paths};
 use ctxsync_tests::faults::{Fails, Meanwhile};
@@ -15,7 +16,7 @@ use ctxsync_tests::tree::{Tree, is_root};
 use futures::{FutureExt, TryStreamExt};
 use policy_core::Timestamp;
 use rustix::fs::{CWD, FileType, Mode};
-use transfer_engine::{Clock, Env, Spawn};
+use transfer_engine::{Clock, Env, FileFaults, Spawn};
 
 #[tokio::test]
 async fn l9_writing_one_hard_link_leaves_the_other() {
@@ -569,4 +570,42 @@ async fn l20_our_own_state_and_store_inside_the_mount_are_left_out() {
     b.pull().await.clean();
     assert_eq!(b.mount.read("x"), "1");
     assert!(!b.mount.has("inside/state"));
+}
+
+/// Panics where a directory is listed for the first time.
+struct Panics(AtomicBool);
+
+impl FileFaults for Panics {
+    fn before(&self, _: &'static str, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn before_looking(&self, operation: &'static str, path: &Path) -> std::io::Result<()> {
+        let is_here = operation == "getdents64" && path.ends_with("d3");
+        let first = is_here && self.0.swap(false, Ordering::SeqCst);
+        assert!(!first, "planted");
+        Ok(())
+    }
+}
+
+/// Several threads list directories. Those who wait for one that panicked must hear of it.
+#[tokio::test]
+async fn a_scan_of_which_a_thread_panics_ends() {
+    for round in 0..20 {
+        let world = World::quick().await;
+        let mut a = world.machine("a");
+        for i in 0..8 {
+            a.mount.write(format!("d{i}/e/f"), "x");
+        }
+        a.env = Env::real().with_file_faults(Arc::new(Panics(AtomicBool::new(true))));
+        let push =
+            tokio::spawn(async move { a.push().await.result.is_ok_and(|report| !report.is_incomplete()) });
+        let ended = tokio::time::timeout(Duration::from_secs(60), push).await;
+        if ended.expect("the scan hangs").unwrap() {
+            // The mount was looked at once more.
+            let fresh = world.machine("fresh");
+            fresh.pull().await.clean();
+            assert!(fresh.mount.has("d3/e/f"), "round {round}: what was not listed counts as saved");
+        }
+    }
 }

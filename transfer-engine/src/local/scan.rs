@@ -20,6 +20,7 @@ use super::git_dir::{GitMarks, is_passing};
 use super::look::Look;
 use super::mount_dir::{MountDir, open_dir, read_link_at};
 use super::special::Special;
+use crate::env::JobLost;
 
 /// Which paths a scan visits.
 pub(crate) trait ScanFilter: Send + Sync {
@@ -349,6 +350,25 @@ impl Drop for Scan {
     }
 }
 
+/// A listing that a helper makes. If the helper panics, whoever waits for it gets an error.
+struct Running<'a>(&'a Slot);
+
+impl Running<'_> {
+    fn end(self, result: io::Result<Listing>) {
+        *lock(&self.0.state) = SlotState::Done(result);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        if matches!(*state, SlotState::Running) {
+            *state = SlotState::Done(Err(JobLost.into()));
+        }
+        self.0.done.notify_all();
+    }
+}
+
 impl Shared {
     /// Puts the subdirectories of a listing on the stack, with the first on top.
     fn offer(&self, items: &[Item]) {
@@ -390,13 +410,13 @@ impl Shared {
             }
             *state = SlotState::Running;
             drop(state);
+            let running = Running(&slot);
             let result = self.list_slot(&slot);
             if let Ok(listing) = &result {
                 self.ahead.fetch_add(listing.items.len(), Ordering::Relaxed);
                 self.offer(&listing.items);
             }
-            *lock(&slot.state) = SlotState::Done(result);
-            slot.done.notify_all();
+            running.end(result);
         }
     }
 
