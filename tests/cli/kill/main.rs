@@ -12,6 +12,7 @@ mod extracting;
 mod failing;
 mod mending;
 mod place;
+mod placing;
 mod saving;
 mod scenario;
 mod storing;

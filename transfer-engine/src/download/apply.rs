@@ -264,7 +264,7 @@ impl<'a> Carrying<'a> {
             let changed =
                 applying.dir.blocking(move || change_mode(&job_dir, &job_path, &print, mode, mtime)).await;
             if let Ok(Ok(Some(print))) = changed {
-                ledger.close(applying, &told, Applied::Installed(print))?;
+                ledger.close(applying, &told, Applied::Installed(Some(print)))?;
                 // Setting the time may have hidden a simultaneous edit, so the file is read again.
                 return ledger.set(applying, &told, None);
             }

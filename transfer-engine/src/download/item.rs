@@ -58,8 +58,9 @@ pub(crate) enum Applied {
     Taken,
     /// Its directory was removed meanwhile. It is neither pulled nor deleted.
     Withheld,
-    /// It is in place, with this fingerprint.
-    Installed(Fingerprint),
+    /// It was put in place, and has this fingerprint; none if another program has replaced or removed it since, or
+    /// if it can't be looked at.
+    Installed(Option<Fingerprint>),
     /// A directory exists.
     Made,
     /// It was removed.

@@ -113,7 +113,7 @@ impl Ledger {
     /// Notes the results of a fetch. What was put in place is in the journal already.
     pub(crate) fn close_all(&mut self, applying: &Applying<'_>, done: &Fetched) -> Result<(), Error> {
         for (item, outcome) in done.each() {
-            if let (Applied::Installed(print), Some(row)) = (outcome, &item.told.row)
+            if let (Applied::Installed(Some(print)), Some(row)) = (outcome, &item.told.row)
                 && row.archive == Archive::Pending
                 && row.path == item.path
             {

@@ -116,11 +116,16 @@ impl Placing<'_> {
                 let placed = self.put(&mut parents, item, ready);
                 if let (Some(inode), Some(row)) = (inode, &item.told.row) {
                     let change = match &placed {
-                        Ok(Applied::Installed(print)) => {
+                        Ok(Applied::Installed(Some(print))) => {
                             let row = with_print(row, item, print, now);
                             // Otherwise the file was already there.
                             let came = print.inode == inode;
                             Some(if came { Change::Came { row, print: *print } } else { Change::Set(row) })
+                        }
+                        // The staging directory has it no more, and so goes on saying that it came. Where staging
+                        // is not asked, the journal says it.
+                        Ok(Applied::Installed(None)) => {
+                            self.staging.is_below(&row.path).then(|| Change::Set(row.clone()))
                         }
                         _ => announced(item).map(|_| Change::Void),
                     };
@@ -218,7 +223,7 @@ impl Placing<'_> {
         if matches!(placed, Err(InstallError::Changed))
             && let Some(print) = stands_already(self.dir, &item.path, &item.entry.entry)
         {
-            return Ok(Applied::Installed(print));
+            return Ok(Applied::Installed(Some(print)));
         }
         if let Err(InstallError::Io(e)) = &placed
             && e.kind() == io::ErrorKind::NotFound
@@ -226,10 +231,10 @@ impl Placing<'_> {
         {
             return Ok(Applied::Withheld);
         }
-        if self.sharing.is_some()
-            && expected == Expected::Absent
-            && matches!(placed, Err(InstallError::Changed))
-        {
+        // No row says of a conflict copy that it came.
+        let lost_copy = matches!(placed, Ok(None)) && announced(item).is_none();
+        let is_taken = expected == Expected::Absent && matches!(placed, Err(InstallError::Changed));
+        if self.sharing.is_some() && (is_taken || lost_copy) {
             return Ok(Applied::Taken);
         }
         placed.map(Applied::Installed).map_err(|e| match e {

@@ -126,21 +126,19 @@ impl Staging {
         synced.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
     }
 
-    /// Puts a staged file in place if the path is as expected, and returns its new fingerprint. Otherwise the
-    /// file stays in staging, and is removed with the directory; that tells a crash from a success.
+    /// Puts a staged file in place if the path is as expected, and returns its new fingerprint: none if another
+    /// program has replaced or removed it at once, or if it can't be looked at. After an error, the file is still
+    /// in staging, and is removed with the directory; that tells a crash from a success.
     pub(crate) fn install(
         &self,
         staged: &Staged,
         parent: &OwnedFd,
         path: &TreePath,
         expected: &Expected,
-    ) -> Result<Fingerprint, InstallError> {
+    ) -> Result<Option<Fingerprint>, InstallError> {
         self.put(staged, parent, path, expected)?;
-        match stat_at(parent, path.name())? {
-            Some(stat) if stat.st_ino == staged.inode => Ok(Fingerprint::of(&stat)),
-            // Another program replaced it at once, so what is there now is that program's.
-            _ => Err(InstallError::Changed),
-        }
+        let there = stat_at(parent, path.name()).ok().flatten();
+        Ok(there.filter(|stat| stat.st_ino == staged.inode).map(|stat| Fingerprint::of(&stat)))
     }
 
     fn put(
@@ -173,20 +171,26 @@ impl Staging {
                     path.name(),
                     RenameFlags::EXCHANGE,
                 ) {
-                    Ok(()) => {
-                        if self.is_as_expected(&name, print)? {
-                            rustix::fs::unlinkat(&self.dir, name.as_str(), AtFlags::empty())?;
-                            return Ok(());
+                    Ok(()) => match self.is_as_expected(&name, print) {
+                        Ok(false) => {
+                            rustix::fs::renameat_with(
+                                &self.dir,
+                                name.as_str(),
+                                parent,
+                                path.name(),
+                                RenameFlags::EXCHANGE,
+                            )?;
+                            Err(InstallError::Changed)
                         }
-                        rustix::fs::renameat_with(
-                            &self.dir,
-                            name.as_str(),
-                            parent,
-                            path.name(),
-                            RenameFlags::EXCHANGE,
-                        )?;
-                        Err(InstallError::Changed)
-                    }
+                        // The new file is in place. If the old one can't be looked at or removed, it stays in
+                        // staging, and whoever clears that looks again whether it may be deleted.
+                        as_expected => {
+                            let _ = as_expected.and_then(|_| {
+                                Ok(rustix::fs::unlinkat(&self.dir, name.as_str(), AtFlags::empty())?)
+                            });
+                            Ok(())
+                        }
+                    },
                     Err(Errno::NOENT) => Err(InstallError::Changed),
                     Err(Errno::INVAL | Errno::NOSYS) => {
                         // The file system can't exchange files: move the old file aside, check it, and move

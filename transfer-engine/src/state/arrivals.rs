@@ -36,7 +36,8 @@ pub(crate) struct ArrivalRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// A staged file is about to be put in place. A rename is atomic: if no staging directory has a file with
-    /// this inode any more, the file is in place.
+    /// this inode any more, the file is in place. So it is if the file with this inode has another size: the
+    /// user has removed the one that was put in place, and the inode was given away again.
     Coming { row: BaseRow, inode: u64 },
     /// The directory with an archive's content is about to be put in place. Until it is, the archive of this
     /// row is pending.
@@ -303,6 +304,11 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Overlaid<B> {
     pub(crate) fn new(base: B, arrivals: ArrivalsReader, staged: BTreeMap<u64, Fingerprint>) -> Self {
         Self { base: base.peekable(), arrivals: arrivals.peekable(), staged }
     }
+
+    /// Whether a file that was about to be put in place may still be staged.
+    fn may_be_staged(&self, row: &BaseRow, inode: u64) -> bool {
+        self.staged.get(&inode).is_some_and(|staged| staged.size == row.entry.size())
+    }
 }
 
 impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
@@ -331,9 +337,8 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
                 Change::Extracting { row, .. } if row.depth.is_some_and(|depth| depth > 0) => {
                     return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
                 }
-                Change::Coming { row, inode } | Change::Extracting { row, inode }
-                    if !self.staged.contains_key(&inode) =>
-                {
+                Change::Coming { row, inode } if !self.may_be_staged(&row, inode) => return Some(Ok(row)),
+                Change::Extracting { row, inode } if !self.staged.contains_key(&inode) => {
                     return Some(Ok(row));
                 }
                 Change::Came { row, print }
@@ -401,7 +406,7 @@ mod tests {
             0 => Change::Void,
             1 => Change::Unset,
             2 => Change::Set(row(path, n)),
-            3 => Change::Coming { row: row(path, n), inode: n },
+            3 => Change::Coming { row: row(path, 1 + n / 3), inode: n },
             4 => Change::Came { row: row(path, n), print: print(n, 0) },
             5 => {
                 Change::Came { row: BaseRow { print: Some(print(n, 1)), ..row(path, n) }, print: print(n, 1) }
@@ -457,9 +462,12 @@ mod tests {
             for (path, change) in said {
                 match change {
                     Change::Set(row) => drop(model.insert(path, row)),
-                    Change::Coming { row, inode } | Change::Extracting { row, inode }
-                        if !staged.contains_key(&inode) =>
+                    Change::Coming { row, inode }
+                        if staged.get(&inode).is_none_or(|staged| staged.size != row.entry.size()) =>
                     {
+                        drop(model.insert(path, row));
+                    }
+                    Change::Extracting { row, inode } if !staged.contains_key(&inode) => {
                         drop(model.insert(path, row));
                     }
                     Change::Came { row, print } if staged.get(&print.inode) != Some(&print) => {
