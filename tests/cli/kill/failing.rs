@@ -5,7 +5,7 @@ use std::path::Path;
 use ctxsync_tests::trace::{Act, Call, Errno, Ran, may_trace, trace};
 
 use crate::place::Place;
-use crate::scenario::{ROUNDS_IN_A_PLACE, Scenario, Where, collect, go_on, rounds, undisturbed};
+use crate::scenario::{Failed, ROUNDS_IN_A_PLACE, Scenario, collect, go_on, rounds, undisturbed};
 
 /// Returns the errors that a call may end with; none for calls that can't fail, or are not ours.
 fn errors(call: &Call, root: &Path) -> &'static [Errno] {
@@ -53,7 +53,7 @@ pub(crate) fn fail<S: Scenario>(title: &str, new: impl Fn() -> S) {
     }
     let (mut place, mut scenario) = (Place::new(0), new());
     scenario.prepare(&mut place);
-    let (mut root, command, mut calls) = (place.path(""), scenario.command(&place), 0);
+    let (root, command, mut calls) = (place.path(""), scenario.command(&place), 0);
     let ran = trace(&command, |call| {
         if call.changes() {
             scenario.meanwhile(&place, call);
@@ -63,45 +63,62 @@ pub(crate) fn fail<S: Scenario>(title: &str, new: impl Fn() -> S) {
     });
     let usual = undisturbed(&mut scenario, &mut place, &ran);
 
-    let mut tally = Tally::default();
+    let (mut tally, mut failed) = (Tally::default(), Failed::default());
     for (round, number) in rounds("CTXSYNC_ERRORS", calls) {
         if round % ROUNDS_IN_A_PLACE == ROUNDS_IN_A_PLACE - 1 {
             collect(&place);
             (place, scenario) = (Place::new(round), new());
-            root = place.path("");
         }
-        scenario.prepare(&mut place);
-        let mut what = Where(format!("{title}, round {round}"));
-        let (mut count, mut failing) = (0, None);
-        let mut command = scenario.command(&place);
-        // A store that answers with errors is asked again.
-        command.env("CTXSYNC_RETRY_TIME", "1s");
-        let ran = trace(&command, |call| {
-            if call.changes() {
-                scenario.meanwhile(&place, call);
+        let went_well = failed.round(format!("{title}, round {round}"), |what| {
+            scenario.prepare(&mut place);
+            let (ran, failing) = with_error(&mut scenario, &place, (round, number, calls));
+            if let Some(failing) = failing {
+                tally.errors += 1;
+                *what += &failing;
             }
-            let errors = errors(call, &root);
-            count += usize::from(!errors.is_empty());
-            match &failing {
-                None if count == number && !errors.is_empty() => {
-                    let error = errors[(round + round / calls) % errors.len()];
-                    what.0 += &format!("\n{error:?} at {number}: {call}");
-                    tally.errors += 1;
-                    failing = Some((call.name(), error));
-                    Act::Fail(error)
-                }
-                Some((name, error)) if round % 2 == 1 && call.name() == *name && errors.contains(error) => {
-                    Act::Fail(*error)
-                }
-                _ => Act::Go,
-            }
+            *what += &format!("\n{ran:?}");
+            tally.successes += usize::from(judge(&mut scenario, &mut place, &ran));
+            go_on(&mut scenario, &mut place, &usual);
         });
-        what.0 += &format!("\n{ran:?}");
-        tally.successes += usize::from(judge(&mut scenario, &mut place, &ran));
-        go_on(&mut scenario, &mut place, &usual);
+        if !went_well {
+            (place, scenario) = (Place::new(round), new());
+        }
     }
     collect(&place);
     println!("{title}: {} of {calls} calls failed, {} without consequence", tally.errors, tally.successes);
+    failed.tell();
+}
+
+/// Runs a scenario's command, and lets one call fail. Returns how it ended, and what failed.
+fn with_error(
+    scenario: &mut impl Scenario,
+    place: &Place,
+    (round, number, calls): (usize, usize, usize),
+) -> (Ran, Option<String>) {
+    let (root, mut command) = (place.path(""), scenario.command(place));
+    // A store that answers with errors is asked again.
+    command.env("CTXSYNC_RETRY_TIME", "1s");
+    let (mut count, mut failing, mut what) = (0, None, None);
+    let ran = trace(&command, |call| {
+        if call.changes() {
+            scenario.meanwhile(place, call);
+        }
+        let errors = errors(call, &root);
+        count += usize::from(!errors.is_empty());
+        match &failing {
+            None if count == number && !errors.is_empty() => {
+                let error = errors[(round + round / calls) % errors.len()];
+                what = Some(format!("\n{error:?} at {number}: {call}"));
+                failing = Some((call.name(), error));
+                Act::Fail(error)
+            }
+            Some((name, error)) if round % 2 == 1 && call.name() == *name && errors.contains(error) => {
+                Act::Fail(*error)
+            }
+            _ => Act::Go,
+        }
+    });
+    (ran, what)
 }
 
 /// Fails unless a command ended well or with a clear error, and left everything whole. Returns whether it

@@ -1,6 +1,7 @@
 //! Commands that are killed, at one system call after another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
 use ctxsync_tests::trace::{Act, Call, Ran, may_trace, trace, without_numbers};
@@ -64,15 +65,25 @@ pub(crate) fn rounds(variable: &str, calls: usize) -> impl Iterator<Item = (usiz
         .map(move |round| (round, 1 + if rounds < calls { round * calls / rounds } else { round % calls }))
 }
 
-/// What was done to the program: it is printed if the test then fails.
-pub(crate) struct Where(pub(crate) String);
+/// The rounds that failed. The others go on, so that a long run shows all of them.
+#[derive(Default)]
+pub(crate) struct Failed(Vec<String>);
 
-impl Drop for Where {
-    #[expect(clippy::print_stderr, reason = "a failure has to say what it comes from")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.0);
-        }
+impl Failed {
+    /// Runs a round, and returns whether it went well. The round notes what it does to the program.
+    pub(crate) fn round(&mut self, title: String, round: impl FnOnce(&mut String)) -> bool {
+        let mut done = title;
+        let ended = catch_unwind(AssertUnwindSafe(|| round(&mut done)));
+        let Err(panic) = ended else { return true };
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        self.0.push(format!("{done}\n{text}"));
+        false
+    }
+
+    /// Fails if a round failed.
+    pub(crate) fn tell(self) {
+        assert!(self.0.is_empty(), "{} rounds failed:\n\n{}", self.0.len(), self.0.join("\n\n"));
     }
 }
 
@@ -111,11 +122,11 @@ impl Tally {
         place: &mut Place,
         command: &Command,
         number: usize,
-        at: &mut Where,
+        at: &mut String,
     ) {
         let mut last = String::new();
         let ran = run(scenario, place, command, Some(number), |call| last = call.to_string());
-        at.0 += &format!("\n{} {number}: {last}", if ran.is_killed() { "killed at" } else { "ended before" });
+        *at += &format!("\n{} {number}: {last}", if ran.is_killed() { "killed at" } else { "ended before" });
         // A command with several threads does not make the same calls each time.
         assert!(ran.is_killed() || scenario.codes().contains(&ran.code().unwrap()), "{ran:?}");
         self.kills += usize::from(ran.is_killed());
@@ -142,21 +153,25 @@ pub(crate) fn kill<S: Scenario>(title: &str, new: impl Fn() -> S) {
     let usual = undisturbed(&mut scenario, &mut place, &ran);
     let calls = sites.values().sum();
 
-    let mut tally = Tally::default();
+    let (mut tally, mut failed) = (Tally::default(), Failed::default());
     for (round, number) in rounds("CTXSYNC_KILLS", calls) {
         if round % ROUNDS_IN_A_PLACE == ROUNDS_IN_A_PLACE - 1 {
             collect(&place);
             (place, scenario) = (Place::new(round), new());
         }
-        scenario.prepare(&mut place);
-        let mut at = Where(format!("{title}, round {round}"));
-        let command = scenario.command(&place);
-        tally.kill(&mut scenario, &mut place, &command, number, &mut at);
-        if round % 2 == 1 {
-            let (command, number) = (scenario.again(&place), 1 + place.random.below(number));
-            tally.kill(&mut scenario, &mut place, &command, number, &mut at);
+        let went_well = failed.round(format!("{title}, round {round}"), |at| {
+            scenario.prepare(&mut place);
+            let command = scenario.command(&place);
+            tally.kill(&mut scenario, &mut place, &command, number, at);
+            if round % 2 == 1 {
+                let (command, number) = (scenario.again(&place), 1 + place.random.below(number));
+                tally.kill(&mut scenario, &mut place, &command, number, at);
+            }
+            go_on(&mut scenario, &mut place, &usual);
+        });
+        if !went_well {
+            (place, scenario) = (Place::new(round), new());
         }
-        go_on(&mut scenario, &mut place, &usual);
     }
     collect(&place);
     println!(
@@ -166,6 +181,7 @@ pub(crate) fn kill<S: Scenario>(title: &str, new: impl Fn() -> S) {
     for (site, count) in sites {
         println!("  {count:>4} {site}");
     }
+    failed.tell();
 }
 
 /// Fails unless a run that nothing disturbed ended well. Returns the names that it leaves.
