@@ -69,6 +69,27 @@ impl Failure {
         Self::new(Exit::FAILED, format!("cannot {action} {}", path.display())).caused_by(error)
     }
 
+    /// Returns the failure to read a file of settings; `what` says which. It is wrong usage only if it is wrong each
+    /// time.
+    pub(crate) fn unreadable(what: &str, path: &Path, error: &io::Error) -> Self {
+        use io::ErrorKind::{
+            InvalidData, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound,
+            PermissionDenied,
+        };
+        let is_wrong = matches!(
+            error.kind(),
+            InvalidData
+                | InvalidFilename
+                | InvalidInput
+                | IsADirectory
+                | NotADirectory
+                | NotFound
+                | PermissionDenied
+        ) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+        let exit = if is_wrong { Exit::USAGE } else { Exit::FAILED };
+        Self::new(exit, format!("cannot read the {what} {}", path.display())).caused_by(error)
+    }
+
     /// Returns the failure of a policy; `what` names its source.
     pub(crate) fn policy(what: &str, error: &PolicyError) -> Self {
         Self::usage(format!("the policy {what} is not valid"))

@@ -15,9 +15,7 @@ pub(crate) fn chosen(settings: &Settings) -> Result<SyncPolicy, Failure> {
 
 /// Reads a policy file: TOML if its name says so, otherwise JSON.
 pub(crate) fn read(path: &Path) -> Result<SyncPolicy, Failure> {
-    let text = read_text(path).map_err(|error| {
-        Failure::usage(format!("cannot read the policy {}", path.display())).caused_by(&error)
-    })?;
+    let text = read_text(path).map_err(|error| Failure::unreadable("policy", path, &error))?;
     let toml = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     let policy = if toml { SyncPolicy::from_toml(&text) } else { SyncPolicy::from_json(&text) };
     policy.map_err(|error| Failure::policy(&path.display().to_string(), &error))

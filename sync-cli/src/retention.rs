@@ -90,9 +90,7 @@ fn retention(keep: &KeepArgs) -> Retention {
 
 /// Adds the rules of a file.
 fn read(path: &Path, rules: &mut RetentionRules) -> Result<(), Failure> {
-    let text = read_text(path).map_err(|error| {
-        Failure::usage(format!("cannot read the retention file {}", path.display())).caused_by(&error)
-    })?;
+    let text = read_text(path).map_err(|error| Failure::unreadable("retention file", path, &error))?;
     parse(&text, rules).map_err(|wrong| {
         let failure = Failure::usage(format!("the retention file {} is not valid", path.display()));
         let failure = match wrong {

@@ -122,10 +122,7 @@ impl ConfigFile {
                     ))),
                 };
             }
-            Err(error) => {
-                return Err(Failure::usage(format!("cannot read the config file {}", path.display()))
-                    .caused_by(&error));
-            }
+            Err(error) => return Err(Failure::unreadable("config file", path, &error)),
         };
         Self::parse(&text, profile)
             .map_err(|why| match why {

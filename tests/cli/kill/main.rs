@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod arriving;
+mod clearing;
 mod extracting;
 mod failing;
 mod mending;

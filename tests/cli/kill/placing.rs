@@ -53,7 +53,7 @@ fn replace(mount: &Tree) {
 }
 
 #[test]
-fn c1_a_file_that_is_saved_right_after_it_was_pulled_is_no_conflict() {
+fn a_file_that_is_saved_right_after_it_was_pulled_is_no_conflict() {
     for is_new in [true, false] {
         if !may_trace() {
             return;
@@ -68,7 +68,7 @@ fn c1_a_file_that_is_saved_right_after_it_was_pulled_is_no_conflict() {
 }
 
 #[test]
-fn c1_a_file_that_is_deleted_right_after_it_was_pulled_does_not_come_back() {
+fn a_file_that_is_deleted_right_after_it_was_pulled_does_not_come_back() {
     for is_new in [true, false] {
         if !may_trace() {
             return;
@@ -83,7 +83,7 @@ fn c1_a_file_that_is_deleted_right_after_it_was_pulled_does_not_come_back() {
 }
 
 #[test]
-fn p5_a_pull_that_cannot_look_at_what_it_put_in_place_knows_that_it_is_there() {
+fn p6_a_pull_that_cannot_look_at_what_it_put_in_place_knows_that_it_is_there() {
     for is_new in [true, false] {
         if !may_trace() {
             return;

@@ -97,7 +97,8 @@ pub(crate) async fn apply(
     if !applying.arriving.is_torn()
         && let Some(staging) = Arc::into_inner(staging)
     {
-        staging.finish(done.is_err() || ledger.stopped);
+        let warnings = staging.finish(done.is_err() || ledger.stopped);
+        warnings.iter().for_each(|warning| monitor.warning(warning));
     }
     if let Some(time) = root_time {
         // The staging directory was the last change of the mount's root.

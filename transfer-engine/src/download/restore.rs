@@ -73,7 +73,7 @@ impl Store {
         let Restoring { mut report, root_time, .. } = restoring;
         if let Some(target) = target {
             if let Some(staging) = Arc::into_inner(target.staging) {
-                staging.finish(done.is_err());
+                staging.finish(done.is_err()).iter().for_each(|warning| monitor.warning(warning));
             }
             if let Some(time) = root_time {
                 set_all(&target.dir, &[(TreePath::root(), time)]);

@@ -75,7 +75,7 @@ pub(crate) fn recover_below(mount: &MountDir, places: &[TreePath]) -> Vec<String
     warnings
 }
 
-fn rescued_warning(name: &str) -> String {
+pub(super) fn rescued_warning(name: &str) -> String {
     format!("an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`")
 }
 

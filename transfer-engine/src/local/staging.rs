@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, stat_at};
-use super::recover::clear;
+use super::recover::{clear, rescued_warning};
 use super::staged::{
     Expected, InstallError, NewFile, PREFIX, RESUMABLE, Staged, exchange_name, hide, mark, names, set_times,
 };
@@ -269,20 +269,30 @@ impl Staging {
         Ok(stat_at(&self.dir, name.as_bytes())?.is_some_and(|s| Fingerprint::of(&s).same_but_moved(expected)))
     }
 
-    /// Removes the staging directory and what a failed sync left in it, except for resumable files.
-    pub(crate) fn finish(self, keep_resumable: bool) {
+    /// Removes the staging directory and what a failed sync left in it, except for resumable files. Returns
+    /// warnings for the user.
+    pub(crate) fn finish(self, keep_resumable: bool) -> Vec<String> {
         let keep_resumable = keep_resumable && !self.failed.load(Ordering::Relaxed);
         // Creating and removing the staging directory must not count as changes of the mount.
         let root_time = self
             .root_times
             .and_then(|[before, after]| (root_time(&self.mount) == Some(after)).then_some(before));
-        // If this fails, the next sync removes it.
-        if let Err(e) = clear(self.mount.root(), self.name.as_bytes(), keep_resumable) {
-            tracing::debug!(error = %e, "a staging directory is left behind");
-        }
+        let warnings = match clear(self.mount.root(), self.name.as_bytes(), keep_resumable) {
+            Ok(rescued) => rescued.iter().map(|name| rescued_warning(name)).collect(),
+            // The mount was removed, and the staging directory with it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => {
+                let path = self.mount.path().join(&self.name);
+                vec![format!(
+                    "{} is left behind: {e}; the next sync or restore here removes it",
+                    path.display()
+                )]
+            }
+        };
         if let Some(time) = root_time {
             let _ = set_times(self.mount.root(), time);
         }
+        warnings
     }
 }
 

@@ -82,16 +82,11 @@ impl Stagings {
     }
 
     /// Removes the staging directories and what a failed sync left in them, except for resumable files in the
-    /// mount's root.
-    pub(crate) fn finish(self, keep_resumable: bool) {
-        for (_, staging) in self.below.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            if let Some(staging) = Arc::into_inner(staging) {
-                staging.finish(false);
-            }
-        }
-        if let Some(main) = Arc::into_inner(self.main) {
-            main.finish(keep_resumable);
-        }
+    /// mount's root. Returns warnings for the user.
+    pub(crate) fn finish(self, keep_resumable: bool) -> Vec<String> {
+        let below = self.below.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let all = below.into_iter().map(|(_, staging)| (staging, false)).chain([(self.main, keep_resumable)]);
+        all.filter_map(|(staging, keep)| Some(Arc::into_inner(staging)?.finish(keep))).flatten().collect()
     }
 }
 

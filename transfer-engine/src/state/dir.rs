@@ -14,6 +14,11 @@ use crate::env::Env;
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
 
+/// The name of a session's socket in the state of its mount.
+pub(crate) const SOCKET: &str = "socket";
+/// Its name while it is being made.
+pub(crate) const NEW_SOCKET: &str = "socket.new";
+
 /// The state of a mount, locked by this process.
 #[derive(Debug)]
 pub(crate) struct MountState {
@@ -78,6 +83,10 @@ impl MountState {
             lock.write_all(holder.as_bytes())
         };
         write(&mut lock).map_err(cannot)?;
+        // A session holds the lock, so these belong to one that was killed. If they stay, they lead nowhere.
+        for left in [SOCKET, NEW_SOCKET] {
+            let _ = fs::remove_file(dir.join(left));
+        }
         Ok(Self { dir, _lock: lock })
     }
 

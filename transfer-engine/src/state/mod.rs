@@ -27,7 +27,7 @@ pub(crate) use arrivals::{ArrivalRow, ArrivalsWriter, Change, Overlaid};
 pub(crate) use arriving::{Alone, Arriving, Lane, hash_path};
 pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;
-pub(crate) use dir::{ContextState, MountState, mount_dir};
+pub(crate) use dir::{ContextState, MountState, NEW_SOCKET, SOCKET, mount_dir};
 pub(crate) use pack_journal::{NotedPack, PackJournal};
 pub(crate) use rows::{Archive, BaseRow, Candidate, DeltaRow, DeltaState, MemberRow};
 pub(crate) use runs::Runs;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::Way;
-use super::wire::{Event, MAX_EVENT, NAME, Request, Verb, read_line, remote};
+use super::wire::{Event, MAX_EVENT, Request, Verb, read_line, remote};
 use crate::error::Error;
 use crate::format::ContextName;
 use crate::local::absolute;
@@ -17,7 +17,7 @@ use crate::monitor::{Monitor, PathEvent, PathProblem};
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
 use crate::session::params::ContextInfo;
-use crate::state::mount_dir;
+use crate::state::{SOCKET, mount_dir};
 use crate::status::TaskStatus;
 
 /// How long a session may take to answer a new connection.
@@ -50,7 +50,7 @@ impl RunningSession {
     /// The session can't be asked: it belongs to another user, or does not answer.
     pub async fn connect(state_dir: &Path, mount: &Path) -> io::Result<Option<Self>> {
         let mount = absolute(mount)?;
-        let connected = match Way::new(&mount_dir(state_dir, &mount), NAME) {
+        let connected = match Way::new(&mount_dir(state_dir, &mount), SOCKET) {
             Ok(way) => UnixStream::connect(&way.to).await,
             Err(e) => Err(e),
         };

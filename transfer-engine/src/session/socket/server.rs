@@ -14,12 +14,13 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::Way;
 use super::teller::Teller;
-use super::wire::{Event, MAX_REQUEST, NAME, Request, Verb, read_line};
+use super::wire::{Event, MAX_REQUEST, Request, Verb, read_line};
 use crate::monitor::Monitor;
 use crate::report::Direction;
 use crate::session::flight::SyncResult;
 use crate::session::relay::Relay;
 use crate::session::worker::Worker;
+use crate::state::{NEW_SOCKET, SOCKET};
 
 /// The most connections at the same time; further ones wait.
 const CONNECTIONS: usize = 64;
@@ -37,7 +38,7 @@ pub(in crate::session) struct Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // If it stays, it leads nowhere, and the next session replaces it.
+        // If it stays, it leads nowhere, and whoever locks the mount next removes it.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -47,12 +48,12 @@ impl Door {
     pub(in crate::session) fn open(state: &Path, owner: Option<(u32, u32)>) -> io::Result<Self> {
         // The socket is created under another name and renamed. So it never has wrong permissions under its
         // own name, and an old one is replaced. The mount's lock ensures that no other process does the same.
-        let (new, path) = (state.join("socket.new"), state.join(NAME));
+        let (new, path) = (state.join(NEW_SOCKET), state.join(SOCKET));
         match fs::remove_file(&new) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let way = Way::new(state, "socket.new")?;
+        let way = Way::new(state, NEW_SOCKET)?;
         let listener = std::os::unix::net::UnixListener::bind(&way.to)?;
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
         if let Some((uid, gid)) = owner {

@@ -16,8 +16,6 @@ use crate::options::SyncOptions;
 use crate::report::SyncReport;
 use crate::status::TaskStatus;
 
-/// The name of the socket, beside a mount's state.
-pub(super) const NAME: &str = "socket";
 /// The longest request, in bytes.
 pub(super) const MAX_REQUEST: usize = 1 << 20;
 /// The longest event, in bytes.
