@@ -45,10 +45,6 @@ impl LocalRow for RowRef<'_> {
     fn local(&self) -> Local<'_> {
         Local::Present(&self.0.entry)
     }
-
-    fn is_empty_dir(&self) -> bool {
-        false
-    }
 }
 
 /// Returns a row for each of `paths`.

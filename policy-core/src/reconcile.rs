@@ -53,8 +53,6 @@ pub trait LocalRow {
     fn path(&self) -> &TreePath;
     /// What is there.
     fn local(&self) -> Local<'_>;
-    /// Whether this is a directory in which nothing in scope is left.
-    fn is_empty_dir(&self) -> bool;
     /// Whether the scan did not find the path, but can't be sure that it is gone. Its deletion is held back.
     fn is_in_doubt(&self) -> bool {
         false

@@ -279,7 +279,6 @@ proptest! {
         local.extend(pending.iter().filter(|p| !mount.files.contains_key(*p)).map(|p| Difference {
             path: p.clone(),
             state: State::Pending,
-            empty_dir: false,
         }));
         local.sort_by(|a, b| a.path.cmp(&b.path));
         let _ = base;

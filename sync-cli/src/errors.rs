@@ -225,6 +225,7 @@ fn exit_of(error: &Error) -> Exit {
         | Error::Store { .. }
         | Error::Exchanged { .. }
         | Error::Quiesce { .. }
+        | Error::Unrelated { .. }
         | Error::Ended { .. }
         | Error::Local { .. } => Exit::FAILED,
     }
@@ -246,6 +247,9 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         .into(),
         Error::ContextExists { name } => {
             format!("choose another name, or run `ctxsync context delete {name}` first").into()
+        }
+        Error::Unrelated { .. } => {
+            "--unrelated merges them nevertheless: what both have and differs is then in conflict".into()
         }
         Error::Moved { to, .. } => format!("use `{to}` instead").into(),
         Error::IsDirectory { .. } => "give a file; `ctxsync rm -r` removes a directory and its contents".into(),

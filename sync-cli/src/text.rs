@@ -53,6 +53,11 @@ pub(crate) fn time_to_seconds(at: Timestamp) -> String {
     time(Timestamp { nanos: 0, ..at })
 }
 
+/// Returns the snapshot that a context was forked from, as people write it.
+pub(crate) fn forked_from(snapshot: &transfer_engine::format::Snapshot) -> Option<String> {
+    snapshot.forked_from().map(|origin| format!("{}@{}", origin.context, origin.number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

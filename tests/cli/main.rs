@@ -4,6 +4,7 @@
 
 mod alarms;
 mod background;
+mod branches;
 mod check;
 mod config;
 mod conflicts;

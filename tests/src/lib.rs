@@ -19,6 +19,7 @@ pub mod landing;
 pub mod machine;
 pub mod mounts;
 pub mod notes;
+pub mod place;
 pub mod random;
 pub mod s3;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

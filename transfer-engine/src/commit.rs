@@ -169,6 +169,13 @@ pub(crate) fn written_here() -> Vec<(u64, Bytes)> {
     Snapshot::written_by(concat!("ctxsync ", env!("CARGO_PKG_VERSION")))
 }
 
+/// Returns the extensions of a successor of `parent` that this program writes.
+pub(crate) fn written_after(parent: &Snapshot) -> Vec<(u64, Bytes)> {
+    let mut all = written_here();
+    all.extend(parent.inherited());
+    all
+}
+
 impl Store {
     /// Commits a snapshot whose packs are in the store, and which comes after `on`.
     pub(crate) async fn publish(&self, prepared: Prepared, on: Option<&HeadKey>) -> Result<Published, Error> {

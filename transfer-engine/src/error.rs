@@ -89,6 +89,14 @@ pub enum Error {
         /// The name.
         name: ContextName,
     },
+    /// Two contexts have no snapshot in common, so a merge can't tell what each has changed.
+    #[error("`{from}` and `{into}` have no snapshot in common that is still kept")]
+    Unrelated {
+        /// The context to merge.
+        from: ContextName,
+        /// The context to merge into.
+        into: ContextName,
+    },
     /// A request to the store failed.
     #[error("cannot {action} {key}")]
     Store {

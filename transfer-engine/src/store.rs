@@ -233,9 +233,14 @@ impl Store {
     }
 
     async fn read_meta(&self) -> Result<StoreMeta, Error> {
+        Ok(self.read_meta_at().await?.0)
+    }
+
+    /// Reads the description, and returns the time of the answer if it has one.
+    async fn read_meta_at(&self) -> Result<(StoreMeta, Option<SystemTime>), Error> {
         let key = StoreKey::Meta.path();
-        let bytes = match self.get(&key, 1 << 16).await {
-            Ok((bytes, _)) => bytes,
+        let (bytes, told) = match self.get_at(&key, 1 << 16).await {
+            Ok((bytes, _, told)) => (bytes, told),
             Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
                 let location = self.inner.location.clone();
                 // A store that never existed can be created; one that existed has vanished.
@@ -249,7 +254,7 @@ impl Store {
         let meta =
             StoreMeta::decode(&bytes).map_err(|source| Error::Format { key: key.to_string(), source })?;
         self.expect_id(meta.store_id)?;
-        Ok(meta)
+        Ok((meta, told))
     }
 
     /// Reads the description again, and fails if it is not that of the same store. Between two requests, a
@@ -284,7 +289,12 @@ impl Store {
     /// Returns a snapshot: the head if `at` is `None`, the one with that number, or, if negative, the one
     /// that many before the head.
     pub async fn snapshot(&self, name: &ContextName, at: Option<i64>) -> Result<Arc<Snapshot>, Error> {
-        let Some(at) = at else { return self.head(name).await };
+        Ok(self.find_snapshot(name, at).await?.snapshot)
+    }
+
+    /// The same, with the snapshot's key and digest. It was not forgotten when it was looked for.
+    pub(crate) async fn find_snapshot(&self, name: &ContextName, at: Option<i64>) -> Result<Head, Error> {
+        let Some(at) = at else { return self.require_head(name).await };
         let missing = || Error::NoSnapshot { name: name.clone(), number: at };
         let head = self.require_head(name).await?;
         let number = match u64::try_from(at) {
@@ -292,7 +302,7 @@ impl Store {
             Err(_) => head.key.number.checked_sub(at.unsigned_abs()).ok_or_else(missing)?,
         };
         if number == head.key.number {
-            return Ok(head.snapshot);
+            return Ok(head);
         }
         let gone = StoreKey::Gone { context: name.clone(), number }.path();
         match self.stat(&gone).await {
@@ -301,7 +311,7 @@ impl Store {
             Err(e) => return Err(e),
         }
         match self.read_snapshot(name, number).await {
-            Ok(found) if found.is_live() => Ok(found.snapshot),
+            Ok(found) if found.is_live() => Ok(found),
             // A terminal snapshot is not a state of the context.
             Ok(_) => Err(missing()),
             Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Err(missing()),
@@ -437,20 +447,26 @@ impl Store {
 
     /// Reads an object of at most `limit` bytes.
     pub(crate) async fn get(&self, key: &Path, limit: u64) -> Result<(Bytes, ObjectMeta), Error> {
+        let (bytes, meta, _) = self.get_at(key, limit).await?;
+        Ok((bytes, meta))
+    }
+
+    /// The same, with the time of the answer if it has one.
+    async fn get_at(&self, key: &Path, limit: u64) -> Result<(Bytes, ObjectMeta, Option<SystemTime>), Error> {
         let result = async {
             let found = self.objects().get_opts(key, GetOptions::default()).await?;
-            let meta = found.meta.clone();
+            let (meta, told) = (found.meta.clone(), found.extensions.get::<SystemTime>().copied());
             if meta.size > limit {
-                return Ok((None, meta));
+                return Ok((None, meta, told));
             }
-            Ok((Some(found.bytes().await?), meta))
+            Ok((Some(found.bytes().await?), meta, told))
         };
         match result.await {
-            Ok((Some(bytes), meta)) => {
+            Ok((Some(bytes), meta, told)) => {
                 self.inner.meter.received(bytes.len() as u64);
-                Ok((bytes, meta))
+                Ok((bytes, meta, told))
             }
-            Ok((None, meta)) => Err(Error::Corrupt {
+            Ok((None, meta, _)) => Err(Error::Corrupt {
                 key: key.to_string(),
                 what: format!("it has {} bytes, and {limit} is the limit", meta.size),
             }),
@@ -550,6 +566,25 @@ impl Store {
             (Err(_), Err(e)) => Err(Error::store("write", &key, e)),
             (Err(e), Ok(_)) => Err(e),
         }
+    }
+
+    /// Returns the time by which a snapshot must land that takes over the packs of another one, which is then
+    /// found not to be forgotten. Also confirms that this is the same store.
+    pub(crate) async fn land_by_now(&self) -> Result<i64, Error> {
+        let (meta, told) = self.read_meta_at().await?;
+        let grace = i64::try_from(meta.grace_seconds).unwrap_or(i64::MAX);
+        let since_1970 = told.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        // Two seconds for rounding. A time from an answer leaves a quarter of the grace period for the errors of
+        // clocks (docs/design/007).
+        if let Some(told) = since_1970.and_then(|time| i64::try_from(time.as_secs()).ok()?.checked_sub(2))
+            && self.believes(told).await?
+        {
+            return Ok(told.saturating_add(grace - grace / 4));
+        }
+        let (now, probe) = self.time().await?;
+        // Nothing refers to the probe; a collection deletes what is left of it.
+        let _ = self.delete(&StoreKey::Pack(probe).path()).await;
+        Ok(now.saturating_add(grace))
     }
 
     /// Returns the time for files that are pushed after `head`, by the store's clock. `seen` is the time of a

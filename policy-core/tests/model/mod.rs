@@ -119,7 +119,6 @@ pub enum State {
 pub struct Difference {
     pub path: TreePath,
     pub state: State,
-    pub empty_dir: bool,
 }
 
 impl LocalRow for Difference {
@@ -134,10 +133,6 @@ impl LocalRow for Difference {
             State::Pending => Local::Pending,
             State::Unreadable => Local::Unreadable,
         }
-    }
-
-    fn is_empty_dir(&self) -> bool {
-        self.empty_dir
     }
 }
 
@@ -157,22 +152,22 @@ pub fn differences(base: &Tree, mount: &Tree, unreadable: &BTreeSet<TreePath>) -
     let paths: BTreeSet<&TreePath> = found.keys().copied().chain(base.keys()).collect();
     let mut rows = Vec::new();
     for p in paths {
-        let (state, empty_dir) = match (found.get(p), base.get(p)) {
-            (Some(None), _) => (State::Unreadable, false),
+        let state = match (found.get(p), base.get(p)) {
+            (Some(None), _) => State::Unreadable,
             (Some(Some(e)), Some(b)) if e.agrees_with(b) => continue,
-            (Some(Some(e)), _) => (State::Present((*e).clone()), e.is_dir() && !has_below(mount, p)),
+            (Some(Some(e)), _) => State::Present((*e).clone()),
             (None, _) if hidden(p) && mount.keys().any(|u| unreadable.contains(u) && p.is_below(u)) => {
-                (State::Unreadable, false)
+                State::Unreadable
             }
             (None, Some(b)) if found.keys().any(|f| f.is_below(p)) => {
                 if b.agrees_with(&Entry::IMPLIED_DIR) {
                     continue;
                 }
-                (State::Present(Entry::IMPLIED_DIR), false)
+                State::Present(Entry::IMPLIED_DIR)
             }
-            (None, _) => (State::Absent, false),
+            (None, _) => State::Absent,
         };
-        rows.push(Difference { path: p.clone(), state, empty_dir });
+        rows.push(Difference { path: p.clone(), state });
     }
     rows
 }

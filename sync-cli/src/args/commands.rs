@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{CheckArgs, GcArgs, Heal, PurgeArgs, RepairArgs};
+use super::{CheckArgs, ForkArgs, GcArgs, Heal, MergeArgs, PurgeArgs, RepairArgs, RevertArgs};
 use crate::place::{ContextAt, PathAt};
 use crate::values::{ByteRange, Span, name_pattern};
 use transfer_engine::{ContextName, NamePattern};
@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show which rule of a policy decides for each path
     Explain(ExplainArgs),
-    /// Create, list, show, rename, clear and delete contexts
+    /// Create, list, show, fork, merge, revert, rename, clear and delete contexts
     #[command(subcommand)]
     Context(ContextCommand),
     /// List the files of a context
@@ -87,6 +87,10 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "CONTEXT=DIR[,policy=FILE]")]
     pub(crate) mounts: Vec<OsString>,
 
+    /// Where CONTEXT is missing, begin it as this context, or as one of its snapshots
+    #[arg(long, value_name = "BASE[@N]", requires = "context")]
+    pub(crate) fork_from: Option<ContextAt>,
+
     /// Run the command only when every file is there
     #[arg(long)]
     pub(crate) wait: bool,
@@ -119,6 +123,10 @@ pub(crate) struct WatchArgs {
     /// Where the files are worked on
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
+
+    /// Where CONTEXT is missing, begin it as this context, or as one of its snapshots
+    #[arg(long, value_name = "BASE[@N]")]
+    pub(crate) fork_from: Option<ContextAt>,
 
     #[command(flatten)]
     pub(crate) ending: EndingArgs,
@@ -259,6 +267,12 @@ pub(crate) enum ContextCommand {
     List,
     /// Show a context's head
     Show(ShowArgs),
+    /// Begin a new context as another one, or as one of its snapshots; costs one small object
+    Fork(ForkArgs),
+    /// Take what changed in a context, since it was forked or last merged, into another one
+    Merge(MergeArgs),
+    /// Make a context like one of its snapshots again, in a new snapshot
+    Revert(RevertArgs),
     /// Give a context another name; its history goes with it
     Rename(RenameArgs),
     /// Remove all files of a context, in a new snapshot
@@ -492,6 +506,7 @@ impl Command {
                 | Self::Repair(_)
                 | Self::Purge(_)
                 | Self::Copy(_)
+                | Self::Context(ContextCommand::Merge(_) | ContextCommand::Revert(_))
                 | Self::Config
         )
     }
@@ -507,6 +522,7 @@ impl Command {
                 | Self::Rm(_)
                 | Self::Context(
                     ContextCommand::Create(_)
+                        | ContextCommand::Fork(_)
                         | ContextCommand::Rename(_)
                         | ContextCommand::Clear(_)
                         | ContextCommand::Delete(_)

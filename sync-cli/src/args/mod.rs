@@ -1,11 +1,13 @@
 //! What may be typed. Nothing is checked here beyond its form; [`crate::config`] makes it one checked
 //! value.
 
+mod branches;
 mod check;
 mod commands;
 mod gc;
 mod shared;
 
+pub(crate) use branches::{ForkArgs, MergeArgs, RevertArgs};
 pub(crate) use check::{CheckArgs, Heal, PurgeArgs, RepairArgs};
 pub(crate) use commands::{
     CatArgs, ClearArgs, Command, ContextCommand, CopyArgs, DeleteArgs, ExplainArgs, FetchArgs, LogArgs,

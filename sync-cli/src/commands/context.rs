@@ -4,6 +4,7 @@ use transfer_engine::format::Snapshot;
 use transfer_engine::{ContextName, Error, SyncReport};
 
 use super::Finished;
+use super::branches::{fork, merge, revert};
 use super::rm::{clear, rename};
 use super::sync::make;
 use crate::args::{ContextCommand, DeleteArgs, ShowArgs};
@@ -19,6 +20,9 @@ pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Resul
         ContextCommand::Create(args) => create(&args.name, means).await,
         ContextCommand::List => list(means).await,
         ContextCommand::Show(args) => show(args, means).await,
+        ContextCommand::Fork(args) => fork(args, means).await,
+        ContextCommand::Merge(args) => merge(args, means).await,
+        ContextCommand::Revert(args) => revert(args, means).await,
         ContextCommand::Delete(args) => delete(args, means).await,
         ContextCommand::Rename(args) => rename(args, means).await,
         ContextCommand::Clear(args) => clear(args, means).await,
@@ -54,6 +58,7 @@ async fn list(means: Means<'_>) -> Result<Finished, Failure> {
                 files: None,
                 bytes: None,
                 partial: None,
+                forked_from: None,
             };
             means.ui.object(&Line::Context(line));
         } else {
@@ -83,7 +88,8 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
         ("symlinks", totals.symlinks.to_string()),
         ("size", text::bytes(totals.bytes)),
     ];
-    for (name, value) in lines {
+    let origin = text::forked_from(&snapshot).map(|origin| ("fork of", origin));
+    for (name, value) in lines.into_iter().chain(origin) {
         means.ui.line(&format!("{name:<9} {value}"));
     }
     Ok(outcome(&snapshot))
@@ -124,6 +130,7 @@ fn row(snapshot: &Snapshot, means: Means<'_>) {
         files: Some(snapshot.totals.files),
         bytes: Some(snapshot.totals.bytes),
         partial: Some(snapshot.partial),
+        forked_from: text::forked_from(snapshot),
     }));
 }
 

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod arrivals;
+mod branches;
 mod cat;
 mod check;
 mod config;
@@ -83,7 +84,10 @@ pub(crate) fn execute(
     let meant = command.changes_something() || settings.dry_run.origin == Origin::Flag;
     if settings.dry_run.value && !command.takes_dry_run() && meant {
         return Err(Failure::usage("--dry-run means nothing here, so nothing was done")
-            .hint("push, pull, sync, restore, gc and copy take it, and `ctxsync plan` shows the same"));
+            .hint(
+                "push, pull, sync, restore, context merge, context revert, gc, repair, purge and copy take it, and \
+                 `ctxsync plan` shows the same",
+            ));
     }
     if let Some(context) = context_of(command) {
         ui.known().note_context(context);
@@ -114,6 +118,9 @@ fn context_of(command: &Command) -> Option<&ContextName> {
         Command::Fetch(args) => args.context.as_ref(),
         Command::Context(ContextCommand::Create(args)) => Some(&args.name),
         Command::Context(ContextCommand::Show(args)) => Some(&args.context.name),
+        Command::Context(ContextCommand::Fork(args)) => Some(&args.to),
+        Command::Context(ContextCommand::Merge(args)) => Some(&args.into),
+        Command::Context(ContextCommand::Revert(args)) => Some(&args.context.name),
         Command::Context(ContextCommand::Rename(args)) => Some(&args.name),
         Command::Context(ContextCommand::Clear(args)) => Some(&args.name),
         Command::Context(ContextCommand::Delete(args)) => Some(&args.name),

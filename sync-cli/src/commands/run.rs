@@ -41,7 +41,7 @@ pub(super) async fn run(
     let mounts = Mounts::of_run(args, means)?;
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
-        held = open(mounts.syncs, args.save, means) => held?,
+        held = open(mounts.syncs, args.save, args.fork_from.as_ref(), means) => held?,
         signal = signals.next_stop() => return Err(interrupted(signal)),
     };
     signals.hold(true);

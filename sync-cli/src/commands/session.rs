@@ -15,6 +15,7 @@ use transfer_engine::{
 
 use super::RESUMED_WITHIN;
 use super::arrivals::Arrivals;
+use super::branches::begin_as;
 use super::sync::make;
 use super::variables::variables;
 use crate::errors::Failure;
@@ -24,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::open_store::{OpenStore, open_store};
 use crate::output::summary::{Deed, sentence};
 use crate::output::{SessionWatch, Tally, Ui, advise, note_usage};
+use crate::place::ContextAt;
 use crate::run::interrupted;
 use crate::run::{Commands, Moments, Signals, is_stop, signal_name};
 
@@ -44,10 +46,11 @@ pub(super) struct Held<'a> {
 }
 
 /// Opens a session on these mounts. At the end they are pushed as their policies say, or in any case
-/// (`save`). A missing store or context is created.
+/// (`save`). A missing store or context is created; the first context as a fork, if `fork_from` says of what.
 pub(super) async fn open<'a>(
     syncs: Vec<ContextSync>,
     save: bool,
+    fork_from: Option<&ContextAt>,
     means: Means<'a>,
 ) -> Result<Held<'a>, Failure> {
     let Means { settings, ui, .. } = means;
@@ -70,7 +73,8 @@ pub(super) async fn open<'a>(
     // done.
     let pushes = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
     let writable = async { if pushes { open.prove_writable().await } else { Ok(()) } };
-    let ((session, metrics), ()) = tokio::try_join!(begin(&open, syncs, options, &monitor, means), writable)?;
+    let ((session, metrics), ()) =
+        tokio::try_join!(begin(&open, (syncs, fork_from), options, &monitor, means), writable)?;
     if let Some(quiesce) = &quiesce {
         quiesce.set_variables(variables(session.id(), settings));
     }
@@ -82,7 +86,7 @@ pub(super) async fn open<'a>(
 /// has vanished.
 async fn begin(
     open: &OpenStore,
-    syncs: Vec<ContextSync>,
+    (syncs, fork_from): (Vec<ContextSync>, Option<&ContextAt>),
     mut options: SyncOptions,
     monitor: &Arc<SessionWatch>,
     means: Means<'_>,
@@ -104,7 +108,11 @@ async fn begin(
             }
             // The message shows a mistyped name, which would otherwise silently become a new context.
             Err(error) if error.kind() == FailureKind::NoContext && !options.create => {
-                for sync in &syncs {
+                for (at, sync) in syncs.iter().enumerate() {
+                    if let Some(from) = fork_from.filter(|_| at == 0) {
+                        begin_as(&open.store, from, &sync.context, ui).await?;
+                        continue;
+                    }
                     match open.store.create_context(&sync.context).await {
                         Ok(_) => ui.note(&format!("created context {}", sync.context)),
                         Err(Error::ContextExists { .. }) => {}

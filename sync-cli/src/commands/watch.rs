@@ -37,7 +37,7 @@ pub(super) async fn watch(
     with_checkpoints(&mut sync);
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
-        held = open(vec![sync], false, means) => held?,
+        held = open(vec![sync], false, args.fork_from.as_ref(), means) => held?,
         signal = stop_or_hangup(signals) => return Err(interrupted(signal)),
     };
     signals.hold(true);

@@ -177,6 +177,9 @@ pub(crate) struct ContextLine<'a> {
     pub(crate) bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) partial: Option<bool>,
+    /// The snapshot that the context was forked from, as `NAME@N`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) forked_from: Option<String>,
 }
 
 /// A row of `config`.

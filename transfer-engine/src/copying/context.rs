@@ -9,7 +9,7 @@ use super::holders::HolderId;
 use super::meeting::{Below, Meeting, Missing};
 use super::tree::{Before, Lists, copy_tree};
 use super::{CopiedContext, Run, is_damage};
-use crate::commit::{Attempts, LATE_ATTEMPTS, Prepared, Published, written_here};
+use crate::commit::{Attempts, LATE_ATTEMPTS, Prepared, Published, written_after};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, LineageId, PackUse, Snapshot, StoreKey};
 use crate::packing::{Chunks, PackSink};
@@ -340,10 +340,9 @@ impl Run<'_> {
 
 /// Commits the tree of another writer's snapshot once more, on top of the copy.
 async fn give_way(dst: &Store, copy: &Head, other: &Head) -> Result<(), Error> {
-    let (seen, probe) = dst.time().await?;
-    let _ = dst.delete(&StoreKey::Pack(probe).path()).await;
+    let land_by = dst.land_by_now().await?;
     let other = dst.read_snapshot(&other.snapshot.context, other.key.number).await?;
-    let (late, land_by) = (other.late_packs(), dst.land_by(seen).await?);
+    let late = other.late_packs();
     let pack = |pack: &PackUse| match late.contains(&pack.id) {
         true => *pack,
         false => PackUse { land_by: Some(land_by), ..*pack },
@@ -354,7 +353,7 @@ async fn give_way(dst: &Store, copy: &Head, other: &Head) -> Result<(), Error> {
         created: dst.env().now(),
         nonce: dst.random()?,
         changes: Default::default(),
-        extensions: written_here(),
+        extensions: written_after(&other.snapshot),
         packs: other.snapshot.packs.iter().map(pack).collect(),
         ..(*other.snapshot).clone()
     };

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use policy_core::TreePath;
 
-use crate::commit::{Attempts, Prepared, Published, written_here};
+use crate::commit::{Attempts, Prepared, Published, written_after};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, PackId, SealedBlock, Snapshot, TreeEntry};
 use crate::packing::{Added, Chunks, PackSink};
@@ -94,18 +94,23 @@ pub(crate) struct Edit<'a> {
 
 /// The snapshots that a new one is based on. They differ only after a commit that landed too late: then `on`
 /// is that commit, which the new snapshot succeeds, and `tree` is the snapshot before it, whose packs count.
-struct Parent {
-    tree: Head,
-    on: Head,
+pub(crate) struct Parent {
+    pub(crate) tree: Head,
+    pub(crate) on: Head,
 }
 
 impl Parent {
-    fn of(head: Head) -> Self {
+    pub(crate) fn of(head: Head) -> Self {
         Self { tree: head.clone(), on: head }
     }
 
+    /// Returns the parent of the next attempt, after a commit that landed too late. `head` is the head by now.
+    pub(crate) fn after_late(self, landed: &Head, head: Head) -> Self {
+        if head.digest == landed.digest { Self { tree: self.tree, on: head } } else { Self::of(head) }
+    }
+
     /// Returns the packs to which the new snapshot may refer, besides its own.
-    fn packs(&self) -> std::collections::HashSet<PackId> {
+    pub(crate) fn packs(&self) -> std::collections::HashSet<PackId> {
         let late: Vec<PackId> = self.tree.late_packs().into_iter().chain(self.on.late_packs()).collect();
         let on: std::collections::HashSet<PackId> = self.on.snapshot.packs.iter().map(|p| p.id).collect();
         let both = self.tree.snapshot.packs.iter().map(|p| p.id).filter(|id| on.contains(id));
@@ -160,11 +165,7 @@ impl<'a> Edit<'a> {
                     }
                     (self.chunks, self.sink) = new_sink(self.store, self.options);
                     let head = self.store.require_head(self.name).await?;
-                    parent = if head.digest == landed.digest {
-                        Parent { tree: parent.tree, on: head }
-                    } else {
-                        Parent::of(head)
-                    };
+                    parent = parent.after_late(&landed, head);
                 }
             }
         }
@@ -202,7 +203,7 @@ impl<'a> Edit<'a> {
             totals: made.totals,
             changes: made.changes,
             partial: false,
-            extensions: written_here(),
+            extensions: written_after(&on.snapshot),
             packs: made.listed.packs,
             segments: made.listed.segments,
             inline: made.listed.inline,

@@ -47,9 +47,10 @@ pub use segment::{
     check_order, decode_segment, encode_segment,
 };
 pub(crate) use segment::{claimed_memory, memory_of};
+pub(crate) use snapshot::joined;
 pub use snapshot::{
-    Changes, EncodedSnapshot, Kind, MAX_INLINE, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN, PackUse, Place,
-    RecycleRules, SegmentRef, Snapshot, Totals,
+    Ancestor, Changes, EncodedSnapshot, Kind, MAX_ANCESTORS, MAX_INLINE, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN,
+    PackUse, Place, RecycleRules, SegmentRef, Snapshot, Totals,
 };
 
 use policy_core::Digest;

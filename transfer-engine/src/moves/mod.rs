@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use policy_core::Digest;
 
-use crate::commit::{Attempts, LATE_ATTEMPTS, is_worth_retrying, written_here};
+use crate::commit::{Attempts, LATE_ATTEMPTS, is_worth_retrying, written_after, written_here};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, LineageId, PackId, PackUse, Snapshot, StoreKey, sha256};
 use crate::store::{Head, HeadKey, Store};
@@ -297,7 +297,7 @@ impl Move<'_> {
             created: self.store.env().now(),
             nonce: self.store.random()?,
             changes: Default::default(),
-            extensions: written_here(),
+            extensions: written_after(source),
             packs: source.packs.iter().map(|p| taken_over(p, &late, Some(land_by))).collect(),
             ..source.clone()
         })

@@ -9,10 +9,10 @@ use policy_core::TreePath;
 
 use super::{Fate, RepairMonitor, RepairOptions, Repaired};
 use crate::check::{Damage, DamagedParts};
-use crate::commit::{Attempts, Prepared, Published, written_here};
+use crate::commit::{Attempts, Prepared, Published, written_after};
 use crate::error::Error;
 use crate::format::{
-    Changes, ChunkId, ChunkRef, ContextName, LineageId, Snapshot, StoreKey, Totals, TreeEntry,
+    Changes, ChunkId, ChunkRef, ContextName, LineageId, Snapshot, StoreKey, Totals, TreeEntry, joined,
 };
 use crate::packing::{Chunks, PackSink};
 use crate::store::{Head, Store};
@@ -209,7 +209,7 @@ impl Store {
             nonce: self.random()?,
             totals: updated.totals,
             changes: Changes { added: 0, changed: repaired.healed, deleted: repaired.left_out },
-            extensions: written_here(),
+            extensions: written_after(&source.of.snapshot),
             packs: listed.packs,
             segments: listed.segments,
             inline: listed.inline,
@@ -217,6 +217,8 @@ impl Store {
         };
         if source.begins_anew() {
             snapshot.lineage = LineageId(self.random()?);
+            let ancestors = joined(&[], &source.of.snapshot, false);
+            snapshot = snapshot.with_ancestors(ancestors);
         }
         if !source.is_head() {
             snapshot.parent = None;
@@ -228,8 +230,7 @@ impl Store {
     /// Notes by which time a snapshot has to land that takes over packs of one that is not its parent. That one is not
     /// forgotten at a time that the store tells before.
     async fn take_over(&self, snapshot: &mut Snapshot, source: &Source) -> Result<(), Error> {
-        let (time, probe) = self.time().await?;
-        self.delete(&StoreKey::Pack(probe).path()).await?;
+        let land_by = self.land_by_now().await?;
         let of = &source.of;
         let number = i64::try_from(of.key.number).unwrap_or(i64::MAX);
         let gone = StoreKey::Gone { context: of.snapshot.context.clone(), number: of.key.number }.path();
@@ -238,7 +239,6 @@ impl Store {
             Ok(_) => return Err(Error::NoSnapshot { name: of.snapshot.context.clone(), number }),
             Err(e) => return Err(e),
         }
-        let land_by = self.land_by(time).await?;
         for pack in &mut snapshot.packs {
             pack.land_by.get_or_insert(land_by);
         }

@@ -134,10 +134,6 @@ impl LocalRow for DeltaRow {
         }
     }
 
-    fn is_empty_dir(&self) -> bool {
-        matches!(self.state, DeltaState::Present { empty_dir: true, .. })
-    }
-
     fn is_in_doubt(&self) -> bool {
         matches!(self.state, DeltaState::InDoubt { .. })
     }

@@ -1,11 +1,14 @@
-//! The tree of a snapshot: reads its segments, finds chunks in it, and makes the next tree.
+//! The tree of a snapshot: reads its segments, finds chunks in it, compares it with another, and makes the next
+//! tree.
 
 mod budget;
+mod differences;
 mod index;
 mod read;
 mod sink;
 mod update;
 
+pub(crate) use differences::{Difference, Differences};
 pub(crate) use index::{ChunkIndex, Lookup};
 pub(crate) use read::{OwnTree, Tree};
 pub(crate) use sink::{PutPack, SegmentSink};

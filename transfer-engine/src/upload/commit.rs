@@ -8,17 +8,17 @@ use policy_core::{Towards, TreePath};
 use tokio::time::timeout;
 
 use super::attempt::{Attempt, Attempted, Made, Onto};
-use super::conflict_copies::Copies;
 use super::deadline::{Course, Cut};
 use super::new_tree::TreeOrder;
 use super::tally::Tally;
 use crate::changes::LocalDelta;
 use crate::changes::Specials;
-use crate::commit::{Prepared, Published, written_here};
+use crate::commit::{Prepared, Published, written_after};
+use crate::conflict_copies::{Copied, Copies, InTheWay};
 use crate::error::Error;
 use crate::format::{Kind, PackId, Snapshot, StoreKey};
 use crate::local::Flush;
-use crate::monitor::{Monitor, PathProblem, Phase};
+use crate::monitor::{Monitor, PathProblem, Phase, copy_reason};
 use crate::mount::{Mount, Topic, may_lack};
 use crate::packing::PackSink;
 use crate::plan::{Plan, Remote};
@@ -61,7 +61,7 @@ impl Mount {
             report.failed += copies.unplaced.len() as u64;
             tally.added += copies.made.len() as u64;
             if !attempt.told {
-                copies.tell(attempt);
+                copies.tell(copy_reason, attempt.job.monitor);
             }
         }
         // After a round, the next round reports what this one leaves out.
@@ -80,6 +80,28 @@ impl Mount {
             Some(made) => self.put(attempt, made, delta, sink, report).await,
             None => Ok(Attempted::Rehash),
         }
+    }
+
+    /// Gives each conflict copy a name that is free in the mount and in the context.
+    async fn name_copies(
+        &self,
+        copies: Vec<Copied>,
+        tree: &Tree<'_>,
+        delta: &mut LocalDelta,
+        attempt: &Attempt<'_>,
+    ) -> Result<Copies, Error> {
+        let cannot_read = |e: io::Error| Error::local("read", self.files.dir(), e);
+        let here = |open: &_| {
+            let mut found = InTheWay::of(open);
+            for row in delta.read().map_err(cannot_read)? {
+                let row = row.map_err(cannot_read)?;
+                if let Some((entry, _)) = row.present() {
+                    found.note(&row.path, entry);
+                }
+            }
+            Ok(found.found())
+        };
+        Copies::name(copies, tree, here, attempt.job.monitor).await
     }
 
     fn onto<'a>(
@@ -285,7 +307,7 @@ impl Mount {
             totals: tree.totals,
             changes: tree.changes,
             partial: attempt.cut.is_some(),
-            extensions: written_here(),
+            extensions: written_after(&head.snapshot),
             packs: listed.packs,
             segments: listed.segments,
             inline: listed.inline,

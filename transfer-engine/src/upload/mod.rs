@@ -3,7 +3,6 @@
 mod aging;
 mod attempt;
 mod commit;
-mod conflict_copies;
 mod deadline;
 mod new_tree;
 mod push;

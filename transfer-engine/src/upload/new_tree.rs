@@ -7,8 +7,8 @@ use std::sync::Arc;
 use policy_core::{Decision, Entry, Reason, Towards, TreePath, Verdict};
 
 use super::attempt::{Attempt, Made, Onto};
-use super::conflict_copies::Copies;
 use crate::changes::LocalDelta;
+use crate::conflict_copies::Copies;
 use crate::effect::{Effect, effect};
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};

@@ -3,9 +3,9 @@
 use policy_core::{Entry, Reason, Towards, TreePath, Verdict};
 
 use super::attempt::Attempt;
-use super::conflict_copies::Copied;
 use super::deadline::{Cut, tell_unsent};
 use crate::changes::{in_the_way, special_of, tell_if_in_the_way};
+use crate::conflict_copies::Copied;
 use crate::effect::effect;
 use crate::format::TreeEntry;
 use crate::monitor::{Action, PathEvent, PathProblem, Side};

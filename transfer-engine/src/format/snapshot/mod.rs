@@ -1,5 +1,6 @@
 //! Snapshots: one state of a context each. Putting one is the commit.
 
+mod ancestry;
 mod decode;
 mod encode;
 
@@ -7,6 +8,9 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use policy_core::{Digest, Timestamp, TreePath};
+
+pub(crate) use self::ancestry::joined;
+pub use self::ancestry::{Ancestor, MAX_ANCESTORS};
 
 use super::error::{FormatError, Part, at_most};
 use super::segment::{MAX_PATH_LEN, MAX_SEGMENT_ENTRIES, MAX_SEGMENT_LEN};
@@ -35,6 +39,8 @@ const WRITER: u64 = 2;
 const UNSETTLED: u64 = 4;
 /// The extension of a snapshot that was copied from another store.
 const COPIED: u64 = 6;
+/// The extension that names the snapshots of other contexts that a snapshot contains.
+const ANCESTORS: u64 = 8;
 
 const VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"CSsn";
@@ -78,7 +84,7 @@ pub struct Snapshot {
     /// Whether the deadline came before everything was sent.
     pub partial: bool,
     /// Further fields, by tag. Readers ignore unknown tags, and a renamed context's copies keep them. A
-    /// successor or a fork does not inherit them. See [`Snapshot::written_by`].
+    /// successor inherits only the [ancestors](Snapshot::ancestors). See [`Snapshot::written_by`].
     pub extensions: Vec<(u64, Bytes)>,
     /// All packs that the snapshot refers to.
     pub packs: Vec<PackUse>,
@@ -260,22 +266,57 @@ impl Snapshot {
 
     /// Returns the program that wrote the snapshot, if the snapshot says so.
     pub fn writer(&self) -> Option<&str> {
-        let (_, program) = self.extensions.iter().find(|(tag, _)| *tag == WRITER)?;
-        str::from_utf8(program).ok()
+        str::from_utf8(self.extension(WRITER)?).ok()
     }
 
     /// Marks the snapshot as unsettled: the mount may never have been in the state that it has.
     #[must_use]
     pub(crate) fn marked_unsettled(mut self) -> Self {
-        let at = self.extensions.partition_point(|(tag, _)| *tag < UNSETTLED);
-        self.extensions.insert(at, (UNSETTLED, Bytes::new()));
+        self.extend(UNSETTLED, Bytes::new());
         self
+    }
+
+    /// Sets an extension.
+    fn extend(&mut self, tag: u64, value: Bytes) {
+        self.extensions.retain(|(known, _)| *known != tag);
+        let at = self.extensions.partition_point(|(known, _)| *known < tag);
+        self.extensions.insert(at, (tag, value));
+    }
+
+    fn extension(&self, tag: u64) -> Option<&Bytes> {
+        self.extensions.iter().find(|(known, _)| *known == tag).map(|(_, value)| value)
+    }
+
+    /// Returns the snapshots of other lineages that this one contains: what its context was forked from, and
+    /// what it has merged.
+    pub fn ancestors(&self) -> Vec<Ancestor> {
+        self.extension(ANCESTORS).map(|value| ancestry::decode(value)).unwrap_or_default()
+    }
+
+    /// Returns the snapshot that the context was forked from.
+    pub fn forked_from(&self) -> Option<Ancestor> {
+        self.ancestors().into_iter().find(|ancestor| ancestor.is_origin)
+    }
+
+    /// Sets the snapshots of other lineages that this one contains.
+    #[must_use]
+    pub(crate) fn with_ancestors(mut self, ancestors: Vec<Ancestor>) -> Self {
+        self.extensions.retain(|(tag, _)| *tag != ANCESTORS);
+        if !ancestors.is_empty() {
+            self.extend(ANCESTORS, ancestry::encode(&ancestors).into());
+        }
+        self
+    }
+
+    /// Returns the extensions that a successor inherits.
+    pub(crate) fn inherited(&self) -> Option<(u64, Bytes)> {
+        self.extension(ANCESTORS).map(|value| (ANCESTORS, value.clone()))
     }
 
     /// Whether the mount kept changing while it was read. If so, the mount may never have been in the state
     /// that the snapshot has.
     pub fn is_unsettled(&self) -> bool {
-        self.extensions.iter().any(|(tag, _)| *tag == UNSETTLED)
+        self.extension(UNSETTLED).is_some()
     }
 
     /// Notes that the snapshot is a copy of the one that has this number in another store.
@@ -284,16 +325,13 @@ impl Snapshot {
         let mut value = Writer::new();
         value.bytes(&store.0);
         value.varint(number);
-        self.extensions.retain(|(tag, _)| *tag != COPIED);
-        let at = self.extensions.partition_point(|(tag, _)| *tag < COPIED);
-        self.extensions.insert(at, (COPIED, value.into_vec().into()));
+        self.extend(COPIED, value.into_vec().into());
         self
     }
 
     /// Returns the store that the snapshot was copied from, and its number there; `None` if it is no copy.
     pub fn copied_from(&self) -> Option<(StoreId, u64)> {
-        let (_, value) = self.extensions.iter().find(|(tag, _)| *tag == COPIED)?;
-        let mut value = Reader::new(Part::Snapshot, value);
+        let mut value = Reader::new(Part::Snapshot, self.extension(COPIED)?);
         Some((StoreId(value.array().ok()?), value.varint().ok()?))
     }
 

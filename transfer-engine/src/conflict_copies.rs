@@ -1,47 +1,46 @@
-//! The conflict copies of a push: where the context's versions are kept.
+//! The conflict copies of a push or a merge: where the versions are kept that lose their path.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 
 use policy_core::{Entry, MAX_COPIES, TreePath, numbered_copy_path};
 
-use super::attempt::Attempt;
-use crate::changes::LocalDelta;
 use crate::error::Error;
 use crate::format::{MAX_PATH_LEN, TreeEntry};
-use crate::monitor::{Action, PathEvent, PathProblem, Side, copy_reason};
-use crate::mount::Mount;
+use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side};
 use crate::tree::Tree;
 
-/// The context's version of a path, to be kept at another path.
+/// A version of a path that is kept at another path.
 #[derive(Debug, Clone)]
-pub(super) struct Copied {
+pub(crate) struct Copied {
     /// The path in conflict.
-    pub(super) of: TreePath,
+    pub(crate) of: TreePath,
     /// The version, with the path of the copy.
-    pub(super) entry: TreeEntry,
+    pub(crate) entry: TreeEntry,
 }
 
-/// The conflict copies of a push.
+/// Copies without a name yet, by the name that is tried next.
+pub(crate) type Open = BTreeMap<TreePath, Vec<Copied>>;
+
+/// The conflict copies of one plan.
 #[derive(Debug, Default)]
-pub(super) struct Copies {
+pub(crate) struct Copies {
     /// The new copies, in tree order.
-    pub(super) made: Vec<Copied>,
+    pub(crate) made: Vec<Copied>,
     /// Paths in conflict for which no name is free; they are not written.
-    pub(super) unplaced: BTreeSet<TreePath>,
+    pub(crate) unplaced: BTreeSet<TreePath>,
 }
 
 impl Copies {
     /// Gives up the copies at these paths; the paths in conflict are then not written.
-    pub(super) fn give_up(&mut self, paths: &[TreePath]) {
+    pub(crate) fn give_up(&mut self, paths: &[TreePath]) {
         for copied in self.made.extract_if(.., |copied| paths.contains(&copied.entry.path)) {
             self.unplaced.insert(copied.of);
         }
     }
 
     /// Leaves a path in conflict unwritten, because its copy has no free name.
-    fn leave_out(&mut self, copied: Copied, why: &str, attempt: &Attempt<'_>) {
-        attempt.job.monitor.problem(&PathProblem {
+    fn leave_out(&mut self, copied: Copied, why: &str, monitor: &dyn Monitor) {
+        monitor.problem(&PathProblem {
             path: copied.of.clone(),
             message: format!("changed on both sides, and {why}"),
             hint: "rename it, or choose a side with --conflict".to_owned(),
@@ -49,44 +48,38 @@ impl Copies {
         self.unplaced.insert(copied.of);
     }
 
-    /// Reports each copy that is, or would be, made.
-    pub(super) fn tell(&self, attempt: &Attempt<'_>) {
+    /// Reports each copy that is, or would be, made, with the reason for a copy of a path.
+    pub(crate) fn tell(&self, reason: impl Fn(&TreePath) -> String, monitor: &dyn Monitor) {
         for Copied { of, entry } in &self.made {
-            let (path, size) = (&entry.path, entry.entry.size());
-            let reason = copy_reason(of);
-            let event = PathEvent { path, action: Action::Add, side: Side::Store, reason: &reason, size };
-            attempt.job.monitor.path(&event);
+            let (path, size, reason) = (&entry.path, entry.entry.size(), reason(of));
+            monitor.path(&PathEvent { path, action: Action::Add, side: Side::Store, reason: &reason, size });
         }
     }
-}
 
-impl Mount {
-    /// Gives each conflict copy a name that is free in the mount and in the context. If a copy of the same
-    /// conflict exists already, no other is made.
-    pub(super) async fn name_copies(
-        &self,
+    /// Gives each conflict copy a name that is free in the tree, and in what `beside` finds for the names that are
+    /// tried. If a copy of the same conflict exists already, no other is made.
+    pub(crate) async fn name(
         copies: Vec<Copied>,
         tree: &Tree<'_>,
-        delta: &mut LocalDelta,
-        attempt: &Attempt<'_>,
-    ) -> Result<Copies, Error> {
-        let mut named = Copies::default();
+        mut beside: impl FnMut(&Open) -> Result<BTreeMap<TreePath, Standing>, Error>,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, Error> {
+        let mut named = Self::default();
         if copies.is_empty() {
             return Ok(named);
         }
         let mut made: BTreeMap<TreePath, Copied> = BTreeMap::new();
-        // Copies without a name yet, by the name that is tried next.
-        let mut open: BTreeMap<TreePath, Vec<Copied>> = BTreeMap::new();
+        let mut open = Open::new();
         for copied in copies {
             open.entry(copied.entry.path.clone()).or_default().push(copied);
         }
         let mut looked = Looked { tree, last: None, leaves: BTreeMap::new() };
         for number in 2..=MAX_COPIES {
-            let here = self.look_here(&open, delta)?;
+            let here = beside(&open)?;
             for (path, all) in std::mem::take(&mut open) {
                 if path.as_bytes().len() > MAX_PATH_LEN {
                     for copied in all {
-                        named.leave_out(copied, "the path of a conflict copy would be too long", attempt);
+                        named.leave_out(copied, "the path of a conflict copy would be too long", monitor);
                     }
                     continue;
                 }
@@ -115,47 +108,52 @@ impl Mount {
             }
         }
         for copied in open.into_values().flatten() {
-            named.leave_out(copied, "every name of a conflict copy is taken", attempt);
+            named.leave_out(copied, "every name of a conflict copy is taken", monitor);
         }
         named.made = made.into_values().collect();
         Ok(named)
     }
+}
 
-    /// Finds what the mount has at these paths that the base does not list.
-    fn look_here(
-        &self,
-        open: &BTreeMap<TreePath, Vec<Copied>>,
-        delta: &mut LocalDelta,
-    ) -> Result<BTreeMap<TreePath, Standing>, Error> {
-        let cannot_read = |e: io::Error| Error::local("read", self.files.dir(), e);
-        let mut found: BTreeMap<TreePath, Standing> = BTreeMap::new();
-        for row in delta.read().map_err(cannot_read)? {
-            let row = row.map_err(cannot_read)?;
-            let Some((entry, _)) = row.present() else { continue };
-            if !entry.is_dir() {
-                let below = open.range(row.path.clone()..).map(|(path, _)| path);
-                for path in below.take_while(|p| p.is_within(&row.path)).filter(|p| **p != row.path) {
-                    found.entry(path.clone()).or_default().leaf_above = true;
-                }
-            }
-            if open.contains_key(&row.path) {
-                found.entry(row.path.clone()).or_default().entry = Some(entry.clone());
-            }
-            let mut above = row.path.parent();
-            while let Some(path) = above {
-                if open.contains_key(&path) {
-                    found.entry(path.clone()).or_default().holds = true;
-                }
-                above = path.parent();
+/// Finds what is in the way of copies, row by row.
+pub(crate) struct InTheWay<'o> {
+    open: &'o Open,
+    found: BTreeMap<TreePath, Standing>,
+}
+
+impl<'o> InTheWay<'o> {
+    pub(crate) fn of(open: &'o Open) -> Self {
+        Self { open, found: BTreeMap::new() }
+    }
+
+    /// Notes that there is, or will be, an entry at this path.
+    pub(crate) fn note(&mut self, path: &TreePath, entry: &Entry) {
+        if !entry.is_dir() {
+            let below = self.open.range(path.clone()..).map(|(path, _)| path);
+            for below in below.take_while(|p| p.is_within(path)).filter(|p| *p != path) {
+                self.found.entry(below.clone()).or_default().leaf_above = true;
             }
         }
-        Ok(found)
+        if self.open.contains_key(path) {
+            self.found.entry(path.clone()).or_default().entry = Some(entry.clone());
+        }
+        let mut above = path.parent();
+        while let Some(path) = above {
+            if self.open.contains_key(&path) {
+                self.found.entry(path.clone()).or_default().holds = true;
+            }
+            above = path.parent();
+        }
+    }
+
+    pub(crate) fn found(self) -> BTreeMap<TreePath, Standing> {
+        self.found
     }
 }
 
 /// What is at a path, and what would be in the way of an entry there.
 #[derive(Debug, Clone, Default)]
-struct Standing {
+pub(crate) struct Standing {
     entry: Option<Entry>,
     /// Whether something is below it.
     holds: bool,

@@ -1,0 +1,6 @@
+//! Contexts that begin as others: forks, reverts and merges.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+mod forks;
+mod merges;
+mod reverts;

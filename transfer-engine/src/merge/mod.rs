@@ -1,0 +1,396 @@
+//! Merging one context into another, without a mount: what changed in one since both were the same is done in the
+//! other as well. Contents stay in their packs, which both then refer to.
+//!
+//! ```text
+//! base: the newest snapshot that both contain ──┐
+//! into: the head of the one that is written ────┼─► decisions, as in a pull ─► tree ─► snapshot, put if absent
+//! from: the snapshot that is merged ────────────┘                                └─ beaten: on the new head
+//! ```
+
+mod ancestor;
+mod sides;
+mod sink;
+mod told;
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use policy_core::{ConflictPolicy, Entry, MaxDelete, Rules, TreePath, Verdict};
+
+use crate::commit::{Attempts, Prepared, Published, written_after};
+use crate::conflict_copies::{Copied, Copies, InTheWay};
+use crate::edit::Parent;
+use crate::error::Error;
+use crate::forks::Source;
+use crate::format::{ContextName, Kind, Snapshot, TreeEntry, joined};
+use crate::monitor::{Monitor, PathProblem, Phase};
+use crate::packing::{Chunks, PackSink};
+use crate::report::SyncReport;
+use crate::store::{Head, Store};
+use crate::tree::{Resolved, Tree, TreeUpdate, UpdatedTree};
+
+use sides::{MergeStep, Steps};
+use sink::Taking;
+use told::Telling;
+
+/// How many heads a merge is tried on. Many machines may merge into one context at once.
+const ATTEMPTS: u32 = 100;
+
+/// How a context is merged into another.
+#[derive(Debug, Clone)]
+pub struct MergeOptions {
+    /// Plans and reports, but changes nothing.
+    pub dry_run: bool,
+    /// Merges only these paths, and what is below them. The next merge considers everything again.
+    pub only: Vec<TreePath>,
+    /// What happens to a path that both changed. The local version is that of the context that is merged into.
+    pub conflict: ConflictPolicy,
+    /// Holds all deletions back if there are more.
+    pub max_delete: Option<MaxDelete>,
+    /// Merges contexts that have no snapshot in common: everything counts as added in both.
+    pub unrelated: bool,
+    /// The number of concurrent requests.
+    pub concurrency: NonZeroUsize,
+    /// Roughly how many bytes of memory a merge may take.
+    pub memory: u64,
+    /// The session's name in the snapshot.
+    pub session: String,
+}
+
+impl Default for MergeOptions {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            only: Vec::new(),
+            conflict: ConflictPolicy::KeepBoth,
+            max_delete: None,
+            unrelated: false,
+            concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
+            memory: 256 << 20,
+            session: String::new(),
+        }
+    }
+}
+
+/// A merge onto one head.
+struct Merge<'a> {
+    store: &'a Store,
+    options: &'a MergeOptions,
+    monitor: &'a dyn Monitor,
+    base: Option<Arc<Snapshot>>,
+    parent: &'a Parent,
+    source: &'a Source,
+    telling: Telling<'a>,
+}
+
+/// What a plan comes to.
+#[derive(Default)]
+struct Tally {
+    report: SyncReport,
+    /// The versions that are kept beside others.
+    copies: Vec<Copied>,
+    /// What the merge writes at paths that may be names of conflict copies.
+    writes: Vec<(TreePath, Entry)>,
+}
+
+impl Store {
+    /// Merges a snapshot of a context into the head of another one: the head of `from`, or the one that `at` names
+    /// as in [`Store::snapshot`]. What `from` changed since the newest snapshot that both contain is changed in `into`
+    /// as well; a path that both changed is a conflict.
+    ///
+    /// The snapshot that it commits remembers what it merged, so that the next merge begins there. It does not if a
+    /// deletion was held back, a path failed, or only some paths were asked for.
+    ///
+    /// # Errors
+    /// [`Error::NoContext`] and [`Error::NoSnapshot`]; [`Error::Unrelated`] if the two have no snapshot in common that
+    /// is not forgotten; [`Error::Beaten`] if other writers kept winning.
+    pub async fn merge_context(
+        &self,
+        from: &ContextName,
+        at: Option<i64>,
+        into: &ContextName,
+        options: &MergeOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<SyncReport, Error> {
+        monitor.phase(Phase::Opening);
+        let mut attempts = Attempts::new(self, into).at_most(ATTEMPTS);
+        let (mut at, mut is_told) = (at, false);
+        let mut parent = Parent::of(self.require_head(into).await?);
+        loop {
+            let source = match self.to_take_over(from, at).await {
+                Ok(source) => source,
+                Err(error) => {
+                    // What landed too late refers to packs that nobody keeps any more.
+                    if parent.on.digest != parent.tree.digest
+                        && let Ok(before) = i64::try_from(parent.tree.key.number)
+                    {
+                        self.revert_context(into, before, &options.session, false).await?;
+                    }
+                    return Err(error);
+                }
+            };
+            at = i64::try_from(source.head.key.number).ok();
+            let (tree, merged) = (&parent.tree, &source.head);
+            if ancestor::contains(&tree.snapshot, &merged.snapshot) {
+                return Ok(unchanged(&parent.on));
+            }
+            let base = ancestor::common(self, tree, merged).await?;
+            if base.is_none() && !options.unrelated {
+                return Err(Error::Unrelated { from: from.clone(), into: into.clone() });
+            }
+            let telling = Telling { from, into, monitor: (!is_told).then_some(monitor) };
+            let base = base.map(|base| base.snapshot);
+            let merge =
+                Merge { store: self, options, monitor, base, parent: &parent, source: &source, telling };
+            let made = merge.attempt().await?;
+            is_told = true;
+            match made {
+                Made::Done(report) => return Ok(*report),
+                Made::Beaten => {
+                    attempts.beaten().await?;
+                    parent = Parent::of(self.require_head(into).await?);
+                }
+                Made::Late(landed) => {
+                    attempts.late(landed.key.number)?;
+                    let head = self.require_head(into).await?;
+                    parent = parent.after_late(&landed, head);
+                }
+            }
+        }
+    }
+}
+
+/// The result of a merge onto one head.
+enum Made {
+    Done(Box<SyncReport>),
+    Beaten,
+    Late(Box<Head>),
+}
+
+fn unchanged(head: &Head) -> SyncReport {
+    let total_bytes = head.snapshot.totals.bytes;
+    SyncReport { snapshot: Some(head.key.number), total_bytes, ..SyncReport::default() }
+}
+
+impl<'a> Merge<'a> {
+    fn tree<'t>(&'t self, snapshot: &'t Snapshot) -> Tree<'t> {
+        Tree { store: self.store, snapshot, cache: None }
+    }
+
+    fn target(&self) -> Tree<'_> {
+        self.tree(&self.parent.tree.snapshot)
+    }
+
+    fn steps(&self, hold_deletions: bool) -> Steps<'_> {
+        let rules = Rules { sync_local_file: true, conflict: self.options.conflict, hold_deletions };
+        let base = self.base.as_deref().map(|base| self.tree(base));
+        let from = self.tree(&self.source.head.snapshot);
+        Steps::new(rules, base.as_ref(), &self.target(), &from, &self.options.only)
+    }
+
+    /// Plans the merge, and commits it.
+    async fn attempt(&self) -> Result<Made, Error> {
+        self.monitor.phase(Phase::Planning);
+        let hold = match self.options.max_delete {
+            Some(most) => {
+                let deleted = self.tally(false, None).await?.report.deleted;
+                let there = self.parent.tree.snapshot.totals;
+                most.is_exceeded(deleted, there.files + there.symlinks)
+            }
+            None => false,
+        };
+        let Tally { mut report, copies, writes } = self.tally(hold, Some(&self.telling)).await?;
+        report.snapshot = Some(self.parent.on.key.number);
+        report.total_bytes = self.parent.tree.snapshot.totals.bytes;
+        if report.stopped_by_conflict {
+            (report.added, report.changed, report.deleted) = (0, 0, 0);
+            return Ok(Made::Done(Box::new(report)));
+        }
+        let beside = |open: &_| {
+            let mut found = InTheWay::of(open);
+            writes.iter().for_each(|(path, entry)| found.note(path, entry));
+            Ok(found.found())
+        };
+        let copies = Copies::name(copies, &self.target(), beside, self.monitor).await?;
+        self.telling.copies(&copies);
+        report.failed += copies.unplaced.len() as u64;
+        report.added += copies.made.len() as u64;
+        let done = report.added + report.changed + report.deleted;
+        if self.options.dry_run || done == 0 && self.parent.on.digest == self.parent.tree.digest {
+            return Ok(Made::Done(Box::new(report)));
+        }
+        self.write(hold, copies, report).await
+    }
+
+    /// Runs the plan, to count what it does and, if asked for, to report it.
+    async fn tally(&self, hold: bool, telling: Option<&Telling<'_>>) -> Result<Tally, Error> {
+        let mut tally = Tally::default();
+        let mut steps = self.steps(hold);
+        while let Some(step) = steps.next().await? {
+            tally.count(&step);
+            if let Some(telling) = telling {
+                telling.step(&step);
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Makes the new tree and commits it.
+    async fn write(&self, hold: bool, copies: Copies, mut report: SyncReport) -> Result<Made, Error> {
+        let chunks = Arc::<Chunks>::default();
+        let (memory, concurrency) = (self.options.memory / 4, self.options.concurrency.get());
+        let mut sink = Taking::new(PackSink::unhurried(self.store, chunks, memory, concurrency), self.source);
+        let tree = self.target();
+        let updated = self.fitting_tree(hold, copies, &mut sink, &mut report).await?;
+        if updated.is_unchanged() && self.parent.on.digest == self.parent.tree.digest {
+            // Only directories were to be added that others imply.
+            (report.added, report.changed, report.deleted) = (0, 0, 0);
+            return Ok(Made::Done(Box::new(report)));
+        }
+        sink.own.flush().await?;
+        let listed = updated.list(&tree, &sink)?;
+        let on = &self.parent.on;
+        let snapshot = Snapshot {
+            number: on.key.number + 1,
+            parent: Some(on.digest),
+            kind: Kind::Normal,
+            created: self.store.env().now(),
+            session: self.options.session.clone(),
+            nonce: self.store.random()?,
+            totals: updated.totals,
+            changes: updated.changes,
+            partial: false,
+            extensions: written_after(&on.snapshot),
+            packs: listed.packs,
+            segments: listed.segments,
+            inline: listed.inline,
+            ..(*on.snapshot).clone()
+        };
+        let is_whole = report.held_back == 0 && report.failed == 0 && self.options.only.is_empty();
+        let snapshot = match is_whole {
+            true => {
+                let own = self.parent.tree.snapshot.ancestors();
+                snapshot.with_ancestors(joined(&own, &self.source.head.snapshot, false))
+            }
+            false => snapshot,
+        };
+        self.monitor.phase(Phase::Committing);
+        Ok(match self.store.publish(Prepared::of(snapshot)?, Some(&on.key)).await? {
+            Published::Theirs => Made::Beaten,
+            Published::Late(head) => Made::Late(Box::new(head)),
+            Published::Ours(head) => {
+                let changes = head.snapshot.changes;
+                Made::Done(Box::new(SyncReport {
+                    snapshot: Some(head.key.number),
+                    parent: Some(on.key.number),
+                    added: changes.added,
+                    changed: changes.changed,
+                    deleted: changes.deleted,
+                    total_bytes: head.snapshot.totals.bytes,
+                    bytes_stored: sink.own.stored + head.bytes.len() as u64,
+                    ..report
+                }))
+            }
+        })
+    }
+
+    /// Runs the plan once more, to make the tree; and again without the files for which there is no room.
+    async fn fitting_tree(
+        &self,
+        hold: bool,
+        mut copies: Copies,
+        sink: &mut Taking,
+        report: &mut SyncReport,
+    ) -> Result<UpdatedTree, Error> {
+        let mut left_out = std::mem::take(&mut copies.unplaced);
+        loop {
+            let updated = self.make_tree(hold, &copies, &left_out, sink).await?;
+            if updated.blocked.is_empty() {
+                return Ok(updated);
+            }
+            for path in &updated.blocked {
+                report.failed += 1;
+                self.monitor.problem(&PathProblem {
+                    path: path.clone(),
+                    message: "another path is in its way".to_owned(),
+                    hint: "rename one of them, and merge again".to_owned(),
+                });
+            }
+            copies.give_up(&updated.blocked);
+            left_out.append(&mut copies.unplaced);
+            left_out.extend(updated.blocked);
+        }
+    }
+
+    async fn make_tree(
+        &self,
+        hold: bool,
+        copies: &Copies,
+        left_out: &BTreeSet<TreePath>,
+        sink: &mut Taking,
+    ) -> Result<UpdatedTree, Error> {
+        let (tree, packs) = (self.target(), self.parent.packs());
+        let absent = tree.snapshot.packs.iter().map(|p| p.id).filter(|id| !packs.contains(id));
+        let mut update = TreeUpdate::new(tree.clone()).without(absent);
+        let mut copies = copies.made.iter().peekable();
+        let mut steps = self.steps(hold);
+        while let Some(step) = steps.next().await? {
+            while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
+                update.apply(Resolved::Put(sink.taken(copy.entry.clone()).await?), sink).await?;
+            }
+            if left_out.contains(&step.path) {
+                continue;
+            }
+            match step.decision.verdict {
+                Verdict::Write => {
+                    let dir = || TreeEntry::bare(step.path.clone(), Entry::IMPLIED_DIR);
+                    let entry = step.remote.map_or_else(dir, |row| row.0);
+                    update.apply(Resolved::Put(sink.taken(entry).await?), sink).await?;
+                }
+                Verdict::Delete => update.apply(Resolved::Delete(step.path), sink).await?,
+                _ => {}
+            }
+        }
+        for copy in copies {
+            update.apply(Resolved::Put(sink.taken(copy.entry.clone()).await?), sink).await?;
+        }
+        update.finish(sink).await
+    }
+}
+
+impl Tally {
+    fn count(&mut self, step: &MergeStep) {
+        let report = &mut self.report;
+        match step.decision.verdict {
+            Verdict::Write => {
+                match told::is_there(step) {
+                    true => report.changed += 1,
+                    false => report.added += 1,
+                }
+                if let Some(row) = &step.remote
+                    && policy_core::original_path(&step.path).is_some()
+                {
+                    self.writes.push((step.path.clone(), row.0.entry.clone()));
+                }
+            }
+            Verdict::Delete => report.deleted += 1,
+            Verdict::HoldBack => report.held_back += 1,
+            Verdict::KeepBoth => {
+                report.conflicts += 1;
+                if let (Some(copy), Some(row)) = (&step.copy, &step.remote) {
+                    let entry = TreeEntry { path: copy.clone(), ..row.0.clone() };
+                    self.copies.push(Copied { of: step.path.clone(), entry });
+                }
+            }
+            Verdict::Stop => {
+                report.conflicts += 1;
+                report.stopped_by_conflict = true;
+            }
+            Verdict::Withhold if step.decision.reason == policy_core::Reason::NeedsDeletion => {
+                report.failed += 1;
+            }
+            Verdict::Nothing | Verdict::Keep | Verdict::Withhold => {}
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The three sides of a merge, path by path, as the reconciler wants them. Only paths at which a side differs from
+//! the base are read: at all others nothing happens.
+
+use policy_core::{Local, LocalRow, Next, Reconciler, Rules, Source, Step, Towards, TreePath};
+
+use crate::error::Error;
+use crate::format::TreeEntry;
+use crate::plan::RemoteRow;
+use crate::tree::{Difference, Differences, Tree};
+
+/// A path at which the context that is merged into differs from the base.
+#[derive(Debug, Clone)]
+pub(super) struct IntoRow {
+    path: TreePath,
+    /// What it has there; a placeholder counts as nothing.
+    entry: Option<TreeEntry>,
+}
+
+impl LocalRow for IntoRow {
+    fn path(&self) -> &TreePath {
+        &self.path
+    }
+
+    fn local(&self) -> Local<'_> {
+        self.entry.as_ref().map_or(Local::Absent, |entry| Local::Present(&entry.entry))
+    }
+}
+
+pub(super) type MergeStep = Step<RemoteRow, IntoRow, RemoteRow>;
+
+/// The decided paths of a merge, in tree order.
+pub(super) struct Steps<'a> {
+    reconciler: Reconciler<RemoteRow, IntoRow, RemoteRow>,
+    into: Differences<'a>,
+    from: Differences<'a>,
+    /// The next difference of each side.
+    next: (Option<Difference>, Option<Difference>),
+    started: bool,
+    only: &'a [TreePath],
+}
+
+impl<'a> Steps<'a> {
+    /// Begins to merge: what differs between `base` and `from` goes to `into`. If `only` has paths, nothing else.
+    pub(super) fn new(
+        rules: Rules,
+        base: Option<&Tree<'a>>,
+        into: &Tree<'a>,
+        from: &Tree<'a>,
+        only: &'a [TreePath],
+    ) -> Self {
+        Self {
+            reconciler: Reconciler::new(rules, Towards::Mount),
+            into: Differences::between(base, into),
+            from: Differences::between(base, from),
+            next: (None, None),
+            started: false,
+            only,
+        }
+    }
+
+    /// Returns the next path at which something differs.
+    pub(super) async fn next(&mut self) -> Result<Option<MergeStep>, Error> {
+        loop {
+            match self.reconciler.next() {
+                Next::Step(step) => return Ok(Some(step)),
+                Next::End => return Ok(None),
+                Next::Need(source) => self.feed(source).await?,
+            }
+        }
+    }
+
+    /// Gives the reconciler the rows of the next path, whichever source it asks for.
+    async fn feed(&mut self, _asked: Source) -> Result<(), Error> {
+        if !self.started {
+            self.started = true;
+            self.next = (self.step_into().await?, self.step_from().await?);
+        }
+        let path = match (&self.next.0, &self.next.1) {
+            (None, None) => {
+                self.reconciler.push_base(None);
+                self.reconciler.push_local(None);
+                self.reconciler.push_remote(None);
+                return Ok(());
+            }
+            (Some(one), None) | (None, Some(one)) => one.path.clone(),
+            (Some(into), Some(from)) => into.path.clone().min(from.path.clone()),
+        };
+        let into = self.next.0.take_if(|into| into.path == path);
+        let from = self.next.1.take_if(|from| from.path == path);
+        if into.is_some() {
+            self.next.0 = self.step_into().await?;
+        }
+        if from.is_some() {
+            self.next.1 = self.step_from().await?;
+        }
+        let base = into.as_ref().or(from.as_ref()).and_then(|one| one.left.clone());
+        // At a path where `from` does not differ, it is like the base.
+        let remote = from.map_or_else(|| base.clone(), |from| from.right);
+        if let Some(base) = base.filter(|base| !base.recycled) {
+            self.reconciler.push_base(Some(RemoteRow(base)));
+        }
+        if let Some(into) = into {
+            let entry = into.right.filter(|entry| !entry.recycled);
+            self.reconciler.push_local(Some(IntoRow { path, entry }));
+        }
+        if let Some(remote) = remote {
+            self.reconciler.push_remote(Some(RemoteRow(remote)));
+        }
+        Ok(())
+    }
+
+    async fn step_into(&mut self) -> Result<Option<Difference>, Error> {
+        next_within(&mut self.into, self.only).await
+    }
+
+    async fn step_from(&mut self) -> Result<Option<Difference>, Error> {
+        next_within(&mut self.from, self.only).await
+    }
+}
+
+async fn next_within(
+    differences: &mut Differences<'_>,
+    only: &[TreePath],
+) -> Result<Option<Difference>, Error> {
+    while let Some(next) = differences.next().await? {
+        if only.is_empty() || only.iter().any(|asked| next.path.is_within(asked)) {
+            return Ok(Some(next));
+        }
+    }
+    Ok(None)
+}
