@@ -1,4 +1,4 @@
-//! Limits of the system: too few threads, a maximum file size, directories that are closed, no random numbers (faults P8, P9, P16, P17).
+//! Limits of the system: too few threads, a maximum file size, directories that are closed (faults P8, P9, P16).
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -92,53 +92,6 @@ fn p9_a_directory_that_cannot_be_read_stays_as_the_context_has_it() {
     assert!(push.err.contains("closed") && push.err.contains("Permission denied"), "{}", push.err);
     machine.done(&["pull", "c", "fresh"]);
     assert_eq!((machine.read("fresh/closed/f"), machine.read("fresh/open")), ("1".into(), "2".into()));
-}
-
-/// Whether `strace` can make system calls fail here.
-fn can_inject() -> bool {
-    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).output();
-    traced.is_ok_and(|output| output.status.success())
-}
-
-/// Runs a session in which the `when`-th of these system calls fails.
-fn session_without(machine: &Machine, calls: &str, when: &str) -> Ended {
-    machine.write("work/f", when);
-    let inject = format!("inject={calls}:when={when}");
-    let before = ["strace", "-f", "-o", "/dev/null", "-e", &inject];
-    ended(machine, behind(machine, &before, &["run", "-c", "c", "work", "--", "touch", "ran"]))
-}
-
-#[test]
-fn p16_a_thread_that_is_refused_at_any_moment() {
-    if !can_inject() {
-        eprintln!("skipped: strace does not work here");
-        return;
-    }
-    let machine = World::new().machine("a");
-    // The first thread handles signals, the next ones probe how many threads can be had, and the rest does
-    // the work.
-    for when in (1..=26).map(|n| n.to_string()).chain(["2+", "5+", "13+"].map(String::from)) {
-        let ended = session_without(&machine, "clone,clone3,vfork:error=EAGAIN", &when);
-        no_panic(&ended);
-        let ran = machine.has("work/ran");
-        assert_eq!(ended.code == 0, ran, "{when}: {} {}", ended.code, ended.err);
-        assert!([0, 1, 126].contains(&ended.code), "{when}: {} {}", ended.code, ended.err);
-        let _ = std::fs::remove_file(machine.path("work/ran"));
-    }
-}
-
-#[test]
-fn p17_without_random_numbers_nothing_begins() {
-    if !can_inject() {
-        eprintln!("skipped: strace does not work here");
-        return;
-    }
-    let machine = World::new().machine("a");
-    let ended = session_without(&machine, "getrandom:error=EIO", "1+");
-    assert_eq!(ended.code, 1, "{}", ended.err);
-    assert!(ended.err.contains("the system gives no random numbers"), "{}", ended.err);
-    assert!(!machine.has("work/ran"));
-    no_panic(&ended);
 }
 
 #[test]

@@ -211,6 +211,8 @@ enum Why {
 
 #[cfg(test)]
 mod tests {
+    use ctxsync_tests::random::Random;
+
     use super::*;
 
     #[test]
@@ -223,6 +225,33 @@ mod tests {
         assert!(file.profile.unwrap().1.max_delete.is_some());
         assert_eq!(file.top.bwlimit, Some(Size(1 << 20)));
         assert!(matches!(ConfigFile::parse(text, Some("c")), Err(Why::Profile { .. })));
+    }
+
+    /// As a fuzzer would: the program is no library that a fuzz target could use.
+    #[test]
+    fn whatever_a_config_file_holds_is_read_or_refused() {
+        const WHOLE: &str = "profile = 'a'\nstore = 's3://b/p'\nstore-option = { region = 'x' }\nmax-delete = '5%'\n\
+                             conflict = 'fail'\nmax-upload = '1.5G'\nextract-limits = 'bytes=1T,ratio=9'\nchown = '1:2'\n\
+                             concurrency = 8\nbwlimit = '10MiB'\nretry-time = '1h'\ntimeout = 250\nquiet = true\n\
+                             verbose = 2\ncolor = 'never'\n[profiles.a]\nretries = 3\npolicy = 'p.json'\n";
+        const SIGNS: &[u8] = b"0123456789.-%=[]{}'\"\\\n\xc3\xa9\0eEkKtTsdh";
+        assert!(ConfigFile::parse(WHOLE, None).is_ok());
+        let rounds = std::env::var("CTXSYNC_CONFIGS").map_or(2000, |rounds| rounds.parse().unwrap());
+        let mut random = Random::new(7);
+        for _ in 0..rounds {
+            let mut bytes = WHOLE.as_bytes().to_vec();
+            for _ in 0..=random.below(4) {
+                let (at, from) = (random.below(bytes.len()), random.below(WHOLE.len()));
+                let piece = &WHOLE.as_bytes()[from..(from + random.below(9)).min(WHOLE.len())];
+                match random.below(3) {
+                    0 => bytes[at] = SIGNS[random.below(SIGNS.len())],
+                    1 => drop(bytes.splice(at..at, piece.iter().copied())),
+                    _ => drop(bytes.drain(at..(at + random.below(9) + 1).min(bytes.len()))),
+                }
+            }
+            // No text is a mistake as well, which the reading of the file finds.
+            let _ = ConfigFile::parse(&String::from_utf8_lossy(&bytes), None);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod failing;
 mod mending;
 mod place;
 mod placing;
+mod refusing;
 mod saving;
 mod scenario;
 mod storing;
