@@ -338,6 +338,8 @@ fn hint_of_store(error: &Error, source: &object_store::Error) -> &'static str {
         NO_KEYS
     } else if BucketMissing::find(source).is_some() {
         "check --store; create the bucket with its provider's tools"
+    } else if let Some(hint) = io_kind(source).and_then(hint_of_disk) {
+        hint
     } else if error.is_retryable() {
         "run the command again; data that the store already has is not sent again"
     } else {
@@ -353,13 +355,26 @@ fn hint_of_local(error: &Error, kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::NotFound => "check the path: `push` needs an existing directory",
         io::ErrorKind::NotADirectory => "a mount must be a directory",
         io::ErrorKind::PermissionDenied => "give your user access to it",
-        io::ErrorKind::StorageFull => "free space on the disk and run the command again",
-        io::ErrorKind::QuotaExceeded => "free space in your quota and run the command again",
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "remount it read-write, or choose a directory on another file system"
-        }
-        _ => "run the command again; no partial change remains",
+        kind => hint_of_disk(kind).unwrap_or("run the command again; no partial change remains"),
     }
+}
+
+/// Returns what to do about a disk that takes nothing more.
+fn hint_of_disk(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::StorageFull => Some("free space on the disk and run the command again"),
+        io::ErrorKind::QuotaExceeded => Some("free space in your quota and run the command again"),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("remount it read-write, or choose a directory on another file system")
+        }
+        _ => None,
+    }
+}
+
+/// Returns the kind of the system's error below an error, if there is one.
+fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    let mut all = std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source());
+    all.find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind)
 }
 
 impl Failure {

@@ -15,6 +15,7 @@ mod errors;
 mod examples;
 mod explain;
 mod files;
+mod full;
 mod gc;
 mod guide;
 mod help;
