@@ -34,12 +34,13 @@ prop_compose! {
             prop_oneof![0i64..3600, 0..DAY, 0..40 * DAY, -100i64..0],
             prop_oneof![9 => Just(true), 1 => Just(false)],
             prop_oneof![6 => 0i64..100, 1 => -DAY..500 * DAY],
+            prop_oneof![9 => Just(false), 1 => Just(true)],
         ), 1..60),
     ) -> Vec<Taken> {
         let mut at = NOW;
-        steps.into_iter().map(|(step, in_time, ago)| {
+        steps.into_iter().map(|(step, in_time, ago, is_tagged)| {
             at -= step;
-            Taken { landed: at, created: at - ago, in_time }
+            Taken { landed: at, created: at - ago, in_time, is_tagged }
         }).collect()
     }
 }
@@ -105,6 +106,18 @@ proptest! {
         prop_assert!(pairs.into_iter().all(|(less, more)| !less || more));
     }
 
+    /// Whatever the rules say, a snapshot with a tag is kept, and no other one because of it.
+    #[test]
+    fn a_tag_keeps_its_snapshot_and_no_other(rules in retention(), history in history()) {
+        let untagged: Vec<_> = history.iter().map(|taken| Taken { is_tagged: false, ..*taken }).collect();
+        let without = kept(&rules, NOW, &untagged);
+        for ((taken, mut reasons), without) in history.iter().zip(kept(&rules, NOW, &history)).zip(without) {
+            prop_assert_eq!(reasons.contains(&KeptFor::Tag), taken.is_tagged);
+            reasons.retain(|reason| *reason != KeptFor::Tag);
+            prop_assert_eq!(reasons, without);
+        }
+    }
+
     /// A second run forgets nothing more.
     #[test]
     fn twice_forgets_no_more_than_once(rules in retention(), history in history()) {
@@ -137,7 +150,7 @@ proptest! {
 
 fn at(text: &str) -> Taken {
     let landed = text.parse::<jiff::Timestamp>().unwrap().as_second();
-    Taken { landed, created: landed, in_time: true }
+    Taken { landed, created: landed, in_time: true, is_tagged: false }
 }
 
 fn kept_by(rules: Retention, times: &[&str]) -> Vec<usize> {
@@ -172,19 +185,19 @@ fn periods_are_those_of_the_calendar_in_utc() {
 /// All copies that a rename makes land at the same time, but they were written at different times.
 #[test]
 fn a_renamed_context_keeps_its_history() {
-    let copy = |days: i64| Taken { landed: NOW, created: NOW - days * DAY, in_time: true };
+    let copy = |days: i64| Taken { landed: NOW, created: NOW - days * DAY, in_time: true, is_tagged: false };
     let history: Vec<Taken> = (0..10).map(|days| copy(days * 2)).collect();
     let rules = Retention { daily: NonZeroU64::new(4), ..Retention::default() };
     assert_eq!(which(&rules, &history).iter().filter(|kept| **kept).count(), 4);
     // A writer whose clock stopped long ago does not cause losses either.
-    let stopped = |days: i64| Taken { landed: NOW - days * DAY, created: 0, in_time: true };
+    let stopped = |days: i64| Taken { landed: NOW - days * DAY, created: 0, in_time: true, is_tagged: false };
     let history: Vec<Taken> = (0..10).map(stopped).collect();
     assert_eq!(which(&rules, &history).iter().filter(|kept| **kept).count(), 4);
 }
 
 #[test]
 fn times_beyond_all_calendars_are_times() {
-    let taken = |landed| Taken { landed, created: landed, in_time: true };
+    let taken = |landed| Taken { landed, created: landed, in_time: true, is_tagged: false };
     let n = NonZeroU64::new(9);
     let rules = Retention { hourly: n, daily: n, weekly: n, monthly: n, yearly: n, ..Retention::default() };
     for now in [i64::MIN, 0, i64::MAX] {

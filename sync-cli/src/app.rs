@@ -307,6 +307,8 @@ fn name(command: &Command) -> &'static str {
         Command::Context(Context::Rename(_)) => "context rename",
         Command::Context(Context::Clear(_)) => "context clear",
         Command::Context(Context::Delete(_)) => "context delete",
+        Command::Context(Context::Tag(_)) => "context tag",
+        Command::Context(Context::Untag(_)) => "context untag",
         Command::Ls(_) => "ls",
         Command::Cat(_) => "cat",
         Command::Put(_) => "put",

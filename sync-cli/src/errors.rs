@@ -197,6 +197,7 @@ fn exit_of(error: &Error) -> Exit {
         Error::NoStore { .. }
         | Error::NoContext { .. }
         | Error::NoSnapshot { .. }
+        | Error::NoTag { .. }
         | Error::NoPath { .. }
         | Error::Recycled { .. }
         | Error::Moved { .. }
@@ -209,6 +210,7 @@ fn exit_of(error: &Error) -> Exit {
         Error::Remote { kind, .. } => Exit::of_kind(*kind),
         Error::Shared(error) => exit_of(error),
         Error::ContextExists { .. }
+        | Error::TagElsewhere { .. }
         | Error::IsDirectory { .. }
         | Error::NotADirectory { .. }
         | Error::Locked { .. }
@@ -239,6 +241,11 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
             "list contexts with `ctxsync context list`; `push` and `run` create one, `pull` does not".into()
         }
         Error::NoSnapshot { name, .. } => format!("list snapshots with `ctxsync log {name}`").into(),
+        Error::NoTag { name, .. } => format!("list tags with `ctxsync log {name}`").into(),
+        Error::TagElsewhere { name, tag, .. } => format!(
+            "a tag never moves: to use the name again, take it off first with `ctxsync context untag {name}@{tag}`"
+        )
+        .into(),
         Error::NoPath { name, number, .. } => format!("list files with `ctxsync ls {name}@{number}`").into(),
         Error::Recycled { name, .. } => format!(
             "the recycle policy removed it because of its age, or a repair because its content was lost; machines \

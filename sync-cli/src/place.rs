@@ -1,4 +1,4 @@
-//! How a snapshot and a path in it are named: `NAME`, `NAME@N`, `NAME@-1`, `NAME[@N]:path`.
+//! How a snapshot and a path in it are named: `NAME`, `NAME@N`, `NAME@-1`, `NAME@TAG`, `NAME[@N]:path`.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 use clap::builder::{TypedValueParser, ValueParserFactory};
 use clap::error::ErrorKind;
 use policy_core::TreePath;
-use transfer_engine::ContextName;
+use transfer_engine::{At, ContextName, TagName};
 
 use crate::errors::Failure;
 
@@ -19,8 +19,8 @@ use crate::errors::Failure;
 pub(crate) struct ContextAt {
     /// The context.
     pub(crate) name: ContextName,
-    /// The snapshot: a number, or negative to count back from the head; `None` is the head.
-    pub(crate) at: Option<i64>,
+    /// The snapshot.
+    pub(crate) at: At,
 }
 
 /// A path in a snapshot.
@@ -36,15 +36,18 @@ impl FromStr for ContextAt {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let bad = |at: &str| {
+            format!(
+                "`@{at}` names no snapshot: `NAME@7` is number 7, `NAME@-1` the one before the head, `NAME@TAG` the one \
+                 with a tag"
+            )
+        };
         let (name, at) = match text.split_once('@') {
-            None => (text, None),
-            Some((name, at)) => match at.parse::<i64>() {
-                Ok(n) if n != 0 => (name, Some(n)),
-                _ => {
-                    return Err(format!(
-                        "`@{at}` names no snapshot: `NAME@7` is number 7, `NAME@-1` the one before the head"
-                    ));
-                }
+            None => (text, At::Head),
+            Some((name, at)) => match (at.parse::<i64>(), TagName::new(at)) {
+                (Ok(number), _) if number != 0 => (name, Some(number).into()),
+                (Err(_), Ok(tag)) => (name, At::Tag(tag)),
+                _ => return Err(bad(at)),
             },
         };
         let name = name.parse::<ContextName>().map_err(|e| e.to_string())?;
@@ -54,8 +57,7 @@ impl FromStr for ContextAt {
 
 impl fmt::Display for ContextAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.name)?;
-        self.at.map_or(Ok(()), |at| write!(f, "@{at}"))
+        write!(f, "{}{}", self.name, self.at)
     }
 }
 
@@ -173,17 +175,21 @@ pub(crate) fn os_path(path: &TreePath) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Result<(String, Option<i64>), String> {
+    fn at(text: &str) -> Result<(String, At), String> {
         text.parse::<ContextAt>().map(|c| (c.name.to_string(), c.at))
     }
 
     #[test]
     fn contexts_and_snapshots() {
-        assert_eq!(at("a/b"), Ok(("a/b".into(), None)));
-        assert_eq!(at("a@7"), Ok(("a".into(), Some(7))));
-        assert_eq!(at("a@-1"), Ok(("a".into(), Some(-1))));
-        for bad in ["a@", "a@0", "a@x", "@1", "", "a b"] {
+        assert_eq!(at("a/b"), Ok(("a/b".into(), At::Head)));
+        assert_eq!(at("a@7"), Ok(("a".into(), At::Number(7))));
+        assert_eq!(at("a@-1"), Ok(("a".into(), At::Back(1))));
+        assert_eq!(at("a@v1.0"), Ok(("a".into(), At::Tag("v1.0".parse().unwrap()))));
+        for bad in ["a@", "a@0", "a@x y", "a@-x", "a@99999999999999999999", "a@b@c", "@1", "", "a b"] {
             assert!(at(bad).is_err(), "{bad:?}");
+        }
+        for text in ["a/b", "a@7", "a@-1", "a@v1.0"] {
+            assert_eq!(text.parse::<ContextAt>().unwrap().to_string(), text);
         }
     }
 

@@ -39,6 +39,7 @@ mod signals;
 mod status;
 mod stores;
 mod sync;
+mod tags;
 mod terminal;
 mod usage;
 mod watching;

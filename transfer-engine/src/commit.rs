@@ -361,6 +361,14 @@ impl Store {
     }
 }
 
+/// Whether the store did not permit a request.
+pub(crate) fn is_denied(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+    )
+}
+
 /// Whether the error may pass when the request is retried.
 pub(crate) fn is_worth_retrying(error: &object_store::Error) -> bool {
     use object_store::Error as E;

@@ -11,15 +11,7 @@ use crate::format::{
     ContextName, Kind, LineageId, Snapshot, StoreKey, context_prefix, contexts_prefix, parse_context_prefix,
 };
 use crate::store::{Head, HeadKey, Store};
-
-/// What a listing shows for one snapshot number of a context.
-#[derive(Debug, Default)]
-pub(crate) struct Listed {
-    /// The snapshot; without bytes, it is a tombstone.
-    pub(crate) snapshot: Option<HeadKey>,
-    /// When the snapshot was marked as forgotten, by the store's clock, in seconds since 1970.
-    pub(crate) gone: Option<i64>,
-}
+use crate::tags::{Listed, ListedTag};
 
 impl Store {
     /// Returns the names of all contexts, sorted.
@@ -126,6 +118,7 @@ impl Store {
                 attempts.beaten().await?;
                 continue;
             };
+            self.forget_tags(name, |number| number < last.key.number).await?;
             let keys = self.list_snapshots(name).await?;
             for (number, is_gone) in keys {
                 if number < last.key.number && !is_gone {
@@ -202,9 +195,20 @@ impl Store {
         keys.try_filter(move |key| std::future::ready(key.number >= lowest))
     }
 
-    /// Lists a context's snapshots and their marks, by number.
+    /// Lists a context's snapshots and their marks, by number. Marks that do not count because of a tag are left out.
     pub(crate) async fn listing(&self, name: &ContextName) -> Result<BTreeMap<u64, Listed>, Error> {
+        let (mut listed, tags) = self.raw_listing(name).await?;
+        self.without_void_marks(name, &mut listed, tags).await?;
+        Ok(listed)
+    }
+
+    /// Lists a context's snapshots and their marks, by number, and its tags.
+    pub(crate) async fn raw_listing(
+        &self,
+        name: &ContextName,
+    ) -> Result<(BTreeMap<u64, Listed>, Vec<ListedTag>), Error> {
         let prefix = context_prefix(name);
+        let mut tags = Vec::new();
         let mut found: BTreeMap<u64, Listed> = BTreeMap::new();
         let mut listed = self.objects().list(Some(&prefix));
         while let Some(meta) = listed.next().await {
@@ -216,10 +220,13 @@ impl Store {
                 Some(StoreKey::Gone { number, .. }) => {
                     found.entry(number).or_default().gone = Some(meta.last_modified.timestamp());
                 }
+                Some(StoreKey::Tag { lineage, name, .. }) => {
+                    tags.push(ListedTag { lineage, name, landed: meta.last_modified.timestamp() });
+                }
                 _ => {}
             }
         }
-        Ok(found)
+        Ok((found, tags))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use policy_core::{PolicyError, TreePath};
 
 use crate::failure::{Cause, FailureKind};
-use crate::format::{ContextName, FormatError};
+use crate::format::{ContextName, FormatError, TagName};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,24 @@ pub enum Error {
         name: ContextName,
         /// The number asked for; negative counts back from the head.
         number: i64,
+    },
+    /// The context has no such tag.
+    #[error("context `{name}` has no tag `{tag}`")]
+    NoTag {
+        /// The context.
+        name: ContextName,
+        /// The tag asked for.
+        tag: TagName,
+    },
+    /// The tag names another snapshot than the one that was given.
+    #[error("tag `{tag}` of context `{name}` is on snapshot {number}")]
+    TagElsewhere {
+        /// The context.
+        name: ContextName,
+        /// The tag.
+        tag: TagName,
+        /// The snapshot that it names.
+        number: u64,
     },
     /// The snapshot has no such path.
     #[error("no `{path}` in `{name}@{number}`")]
@@ -300,6 +318,7 @@ impl Error {
             Self::NoStore { .. } => FailureKind::NoStore,
             Self::NoContext { .. } => FailureKind::NoContext,
             Self::NoSnapshot { .. }
+            | Self::NoTag { .. }
             | Self::NoPath { .. }
             | Self::Recycled { .. }
             | Self::NoMount { .. }

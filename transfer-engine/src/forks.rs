@@ -16,7 +16,7 @@ use crate::commit::{Attempts, LATE_ATTEMPTS, written_after, written_here};
 use crate::error::Error;
 use crate::format::{Changes, ContextName, Kind, LineageId, PackId, PackUse, Snapshot, joined};
 use crate::report::SyncReport;
-use crate::store::{Head, HeadKey, Store};
+use crate::store::{At, Head, HeadKey, Store};
 use crate::tree::{Differences, Tree};
 
 /// How many heads a fork or a revert is tried on.
@@ -64,13 +64,14 @@ impl Store {
     pub async fn fork_context(
         &self,
         from: &ContextName,
-        at: Option<i64>,
+        at: impl Into<At>,
         to: &ContextName,
     ) -> Result<Arc<Snapshot>, Error> {
+        let at = at.into();
         let taken = || Error::ContextExists { name: to.clone() };
         let mut attempts = Attempts::new(self, to).at_most(ATTEMPTS);
         loop {
-            let (source, last) = tokio::try_join!(self.to_take_over(from, at), self.find_head(to))?;
+            let (source, last) = tokio::try_join!(self.to_take_over(from, &at), self.find_head(to))?;
             let last = match last {
                 Some(last) => Some(self.head_after_move(to, last).await?),
                 None => None,
@@ -88,7 +89,7 @@ impl Store {
     }
 
     /// Finds the snapshot to take over.
-    pub(crate) async fn to_take_over(&self, name: &ContextName, at: Option<i64>) -> Result<Source, Error> {
+    pub(crate) async fn to_take_over(&self, name: &ContextName, at: &At) -> Result<Source, Error> {
         let land_by = self.land_by_now().await?;
         let head = self.find_snapshot(name, at).await?;
         Ok(Source { late: head.late_packs(), head, land_by })
@@ -123,9 +124,9 @@ impl Store {
         mut made: Head,
     ) -> Result<Arc<Snapshot>, Error> {
         let to = made.snapshot.context.clone();
-        let number = i64::try_from(source.head.key.number).ok();
+        let number = At::Number(source.head.key.number);
         for _ in 0..LATE_ATTEMPTS {
-            let source = match self.to_take_over(from, number).await {
+            let source = match self.to_take_over(from, &number).await {
                 Ok(source) => source,
                 Err(error) => {
                     self.delete_context(&to).await?;
@@ -158,16 +159,16 @@ impl Store {
     pub async fn revert_context(
         &self,
         name: &ContextName,
-        at: i64,
+        at: impl Into<At>,
         session: &str,
         dry_run: bool,
     ) -> Result<SyncReport, Error> {
         let mut attempts = Attempts::new(self, name).at_most(ATTEMPTS);
         // What counts from the head changes with each commit, and what is reverted to does not.
-        let mut at = at;
+        let mut at = at.into();
         loop {
-            let source = self.to_take_over(name, Some(at)).await?;
-            at = i64::try_from(source.head.key.number).unwrap_or(i64::MAX);
+            let source = self.to_take_over(name, &at).await?;
+            at = At::Number(source.head.key.number);
             let on = self.require_head(name).await?;
             let changes = self.count_changes(&on.snapshot, &source.head.snapshot).await?;
             let report = SyncReport {

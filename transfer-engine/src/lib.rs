@@ -89,6 +89,7 @@ mod session;
 mod state;
 mod status;
 mod store;
+mod tags;
 mod tree;
 mod upload;
 mod usage;
@@ -105,7 +106,7 @@ pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;
 pub use extract::{ExtractError, ExtractLimits};
 pub use failure::{Cause, FailureKind};
-pub use format::ContextName;
+pub use format::{ContextName, TagName};
 pub use merge::MergeOptions;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
 pub use mount::{ContextSync, Mount, mount_scope};
@@ -124,7 +125,7 @@ pub use session::{
     SyncParams, delete,
 };
 pub use status::{TaskState, TaskStatus, TaskType, status};
-pub use store::Store;
+pub use store::{At, Store};
 pub use usage::Usage;
 
 #[cfg(test)]

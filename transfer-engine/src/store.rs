@@ -21,7 +21,7 @@ use crate::env::Env;
 use crate::error::Error;
 use crate::format::{
     ContextName, FormatError, Kind, MAX_SNAPSHOT_LEN, PackBuilder, PackId, Snapshot, StoreId, StoreKey,
-    StoreMeta, context_prefix, contexts_prefix,
+    StoreMeta, TagName, context_prefix, contexts_prefix,
 };
 use crate::usage::{Meter, Usage};
 
@@ -47,6 +47,45 @@ struct Inner {
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("location", &self.inner.location).finish_non_exhaustive()
+    }
+}
+
+/// Which snapshot of a context is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// The head.
+    Head,
+    /// The one with this number.
+    Number(u64),
+    /// The one that many before the head.
+    Back(u64),
+    /// The one with this tag.
+    Tag(TagName),
+}
+
+impl From<i64> for At {
+    fn from(at: i64) -> Self {
+        Some(at).into()
+    }
+}
+
+impl From<Option<i64>> for At {
+    fn from(at: Option<i64>) -> Self {
+        match at {
+            None => Self::Head,
+            Some(at) => u64::try_from(at).map_or(Self::Back(at.unsigned_abs()), Self::Number),
+        }
+    }
+}
+
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Head => Ok(()),
+            Self::Number(number) => write!(f, "@{number}"),
+            Self::Back(back) => write!(f, "@-{back}"),
+            Self::Tag(tag) => write!(f, "@{tag}"),
+        }
     }
 }
 
@@ -286,35 +325,50 @@ impl Store {
         Ok(self.require_head(name).await?.snapshot)
     }
 
-    /// Returns a snapshot: the head if `at` is `None`, the one with that number, or, if negative, the one
-    /// that many before the head.
-    pub async fn snapshot(&self, name: &ContextName, at: Option<i64>) -> Result<Arc<Snapshot>, Error> {
-        Ok(self.find_snapshot(name, at).await?.snapshot)
+    /// Returns a snapshot. For a number, `at` may also be given as `Some(number)`: negative, it counts back from the
+    /// head, and `None` is the head.
+    pub async fn snapshot(&self, name: &ContextName, at: impl Into<At>) -> Result<Arc<Snapshot>, Error> {
+        Ok(self.find_snapshot(name, &at.into()).await?.snapshot)
     }
 
     /// The same, with the snapshot's key and digest. It was not forgotten when it was looked for.
-    pub(crate) async fn find_snapshot(&self, name: &ContextName, at: Option<i64>) -> Result<Head, Error> {
-        let Some(at) = at else { return self.require_head(name).await };
-        let missing = || Error::NoSnapshot { name: name.clone(), number: at };
+    pub(crate) async fn find_snapshot(&self, name: &ContextName, at: &At) -> Result<Head, Error> {
+        let missing = |number: i64| Error::NoSnapshot { name: name.clone(), number };
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let head = self.require_head(name).await?;
-        let number = match u64::try_from(at) {
-            Ok(number) => number,
-            Err(_) => head.key.number.checked_sub(at.unsigned_abs()).ok_or_else(missing)?,
+        let (number, asked) = match at {
+            At::Head => return Ok(head),
+            At::Number(number) => (*number, signed(*number)),
+            At::Back(back) => {
+                let asked = -signed(*back);
+                (head.key.number.checked_sub(*back).ok_or_else(|| missing(asked))?, asked)
+            }
+            At::Tag(tag) => {
+                let (number, _) = self.tag_of(&head, tag).await?;
+                (number, signed(number))
+            }
         };
         if number == head.key.number {
             return Ok(head);
         }
-        let gone = StoreKey::Gone { context: name.clone(), number }.path();
-        match self.stat(&gone).await {
-            Ok(_) => return Err(missing()),
-            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {}
-            Err(e) => return Err(e),
+        if self.is_gone(name, number).await? {
+            return Err(missing(asked));
         }
         match self.read_snapshot(name, number).await {
             Ok(found) if found.is_live() => Ok(found),
             // A terminal snapshot is not a state of the context.
-            Ok(_) => Err(missing()),
-            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Err(missing()),
+            Ok(_) => Err(missing(asked)),
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Err(missing(asked)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether a snapshot is forgotten.
+    pub(crate) async fn is_gone(&self, name: &ContextName, number: u64) -> Result<bool, Error> {
+        match self.stat(&StoreKey::Gone { context: name.clone(), number }.path()).await {
+            // It may have a tag, which outdoes the mark.
+            Ok(_) => Ok(!self.list_snapshots(name).await?.contains(&(number, false))),
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Ok(false),
             Err(e) => Err(e),
         }
     }

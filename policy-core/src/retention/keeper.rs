@@ -23,6 +23,8 @@ pub struct Taken {
     pub created: i64,
     /// Whether it landed in time. If not, its packs may be missing.
     pub in_time: bool,
+    /// Whether it has a tag.
+    pub is_tagged: bool,
 }
 
 /// A reason to keep a snapshot.
@@ -32,6 +34,8 @@ pub enum KeptFor {
     Head,
     /// It is the newest one that landed in time, or newer.
     NewestInTime,
+    /// It has a tag.
+    Tag,
     /// No rule forgets anything.
     NoRule,
     /// It is one of the newest.
@@ -56,6 +60,7 @@ impl KeptFor {
         match self {
             Self::Head => "head",
             Self::NewestInTime => "newest-in-time",
+            Self::Tag => "tag",
             Self::NoRule => "no-rule",
             Self::Last => "last",
             Self::Within => "within",
@@ -82,7 +87,7 @@ impl fmt::Display for KeptFor {
 /// ```
 /// use policy_core::{KeptFor, Retention, Taken, kept};
 ///
-/// let at = |landed| Taken { landed, created: landed, in_time: true };
+/// let at = |landed| Taken { landed, created: landed, in_time: true, is_tagged: false };
 /// let rules = Retention { daily: "2".parse().ok(), ..Retention::default() };
 /// // Two snapshots of one day, and one of the day before.
 /// let kept = kept(&rules, 200_000, &[at(180_000), at(175_000), at(100_000)]);
@@ -140,6 +145,7 @@ impl Keeper {
         keep_if(is_head, KeptFor::Head);
         // All are kept until one has landed in time, because the head may have landed late.
         keep_if(!is_head && self.rank == 0, KeptFor::NewestInTime);
+        keep_if(snapshot.is_tagged, KeptFor::Tag);
         keep_if(self.retention.keeps_all(), KeptFor::NoRule);
         keep_if(self.retention.last.is_some_and(|last| self.rank < last.get()), KeptFor::Last);
         let age = u64::try_from(self.now.saturating_sub(snapshot.landed)).unwrap_or(0);

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use super::{CheckArgs, ForkArgs, GcArgs, Heal, MergeArgs, PurgeArgs, RepairArgs, RevertArgs};
 use crate::place::{ContextAt, PathAt};
 use crate::values::{ByteRange, Span, name_pattern};
-use transfer_engine::{ContextName, NamePattern};
+use transfer_engine::{ContextName, NamePattern, TagName};
 
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show which rule of a policy decides for each path
     Explain(ExplainArgs),
-    /// Create, list, show, fork, merge, revert, rename, clear and delete contexts
+    /// Create, list, show, fork, merge, revert, tag, rename, clear and delete contexts
     #[command(subcommand)]
     Context(ContextCommand),
     /// List the files of a context
@@ -279,6 +279,34 @@ pub(crate) enum ContextCommand {
     Clear(ClearArgs),
     /// Delete a context with all its snapshots
     Delete(DeleteArgs),
+    /// Give a snapshot a name, by which `gc` keeps it
+    ///
+    /// A tag is then written NAME@TAG, wherever a snapshot is written NAME@N.
+    Tag(TagArgs),
+    /// Take a tag off its snapshot; the snapshot itself stays until `gc` forgets it
+    Untag(UntagArgs),
+}
+
+/// Arguments of `context tag`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TagArgs {
+    /// The snapshot; without @N, the head
+    #[arg(value_name = "NAME[@N]")]
+    pub(crate) context: ContextAt,
+
+    /// The tag: 1 to 64 of A-Z a-z 0-9 . _ -, not only digits
+    pub(crate) tag: TagName,
+}
+
+/// Arguments of `context untag`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UntagArgs {
+    /// The tag
+    #[arg(value_name = "NAME@TAG")]
+    pub(crate) context: ContextAt,
+
+    /// The tag, where the snapshot is given: NAME@N TAG
+    pub(crate) tag: Option<TagName>,
 }
 
 /// Arguments of `context create`.
@@ -526,6 +554,8 @@ impl Command {
                         | ContextCommand::Rename(_)
                         | ContextCommand::Clear(_)
                         | ContextCommand::Delete(_)
+                        | ContextCommand::Tag(_)
+                        | ContextCommand::Untag(_)
                 )
                 | Self::Store(StoreCommand::Init(_))
                 | Self::Man(_)

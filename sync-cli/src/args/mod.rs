@@ -12,7 +12,8 @@ pub(crate) use check::{CheckArgs, Heal, PurgeArgs, RepairArgs};
 pub(crate) use commands::{
     CatArgs, ClearArgs, Command, ContextCommand, CopyArgs, DeleteArgs, ExplainArgs, FetchArgs, LogArgs,
     LsArgs, ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PushArgs, PutArgs,
-    RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, WatchArgs,
+    RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, TagArgs,
+    UntagArgs, WatchArgs,
 };
 pub(crate) use gc::{GcArgs, KeepArgs};
 pub(crate) use shared::{Color, Conflict, Shared};

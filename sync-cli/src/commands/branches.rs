@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use policy_core::{ConflictPolicy, TreePath};
-use transfer_engine::{ContextName, Error, MergeOptions, Store, SyncReport};
+use transfer_engine::{At, ContextName, Error, MergeOptions, Store, SyncReport};
 
 use super::Finished;
 use crate::args::{ForkArgs, MergeArgs, RevertArgs};
@@ -18,7 +18,7 @@ use crate::text;
 
 pub(super) async fn fork(args: &ForkArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
-    let head = store.fork_context(&args.from.name, args.from.at, &args.to).await?;
+    let head = store.fork_context(&args.from.name, args.from.at.clone(), &args.to).await?;
     if !means.ui.is_json() {
         let files = text::count(head.totals.files, "file");
         let size = text::bytes(head.totals.bytes);
@@ -36,7 +36,7 @@ pub(super) async fn begin_as(
     to: &ContextName,
     ui: &Ui,
 ) -> Result<(), Failure> {
-    match store.fork_context(&from.name, from.at, to).await {
+    match store.fork_context(&from.name, from.at.clone(), to).await {
         Ok(head) => {
             let origin = text::forked_from(&head).unwrap_or_else(|| from.to_string());
             ui.note(&format!("forked {origin} to {to}"));
@@ -62,7 +62,7 @@ pub(super) async fn merge(args: &MergeArgs, means: Means<'_>) -> Result<Finished
     let store = open_store(means, false)?.store;
     let watch = Watch::new(means.ui, options.dry_run);
     let (from, into) = (&args.from, &args.into);
-    let report = store.merge_context(&from.name, from.at, into, &options, &watch).await?;
+    let report = store.merge_context(&from.name, from.at.clone(), into, &options, &watch).await?;
     if !means.ui.is_json() {
         let (counts, number) = (counts(&report), report.snapshot.unwrap_or_default());
         let line = match report.parent {
@@ -110,13 +110,13 @@ fn counts(report: &SyncReport) -> String {
 
 pub(super) async fn revert(args: &RevertArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let (name, dry_run) = (&args.context.name, means.settings.dry_run.value);
-    let Some(at) = args.context.at else {
+    if args.context.at == At::Head {
         return Err(Failure::usage(format!("to which snapshot of {name}?"))
             .hint(format!("`ctxsync log {name}` lists them; give one as {name}@N")));
-    };
+    }
     let store = open_store(means, false)?.store;
     let session = means.settings.sync_options()?.session;
-    let report = store.revert_context(name, at, &session, dry_run).await?;
+    let report = store.revert_context(name, args.context.at.clone(), &session, dry_run).await?;
     if !means.ui.is_json() {
         let counts = counts(&report);
         let number = report.snapshot.unwrap_or_default();

@@ -20,7 +20,7 @@ pub(super) async fn cat(args: &CatArgs, means: Means<'_>) -> Result<Finished, Fa
         return Err(Failure::usage("no file was given").hint("a file of a context is written NAME:PATH"));
     }
     let store = open_store(means, false)?.store;
-    let snapshot = store.snapshot(&context.name, context.at).await?;
+    let snapshot = store.snapshot(&context.name, context.at.clone()).await?;
     let file = match store.entry(&snapshot, path).await {
         Err(Error::NoPath { .. }) if is_implied(&store, &snapshot, path).await? => {
             return Err(Failure::new(Exit::FAILED, format!("`{path}` is a directory, not a file")));

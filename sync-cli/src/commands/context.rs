@@ -1,12 +1,13 @@
 //! `context`: create, list, show, delete.
 
 use transfer_engine::format::Snapshot;
-use transfer_engine::{ContextName, Error, SyncReport};
+use transfer_engine::{ContextName, Error, SyncReport, TagName};
 
 use super::Finished;
 use super::branches::{fork, merge, revert};
 use super::rm::{clear, rename};
 use super::sync::make;
+use super::tag::{tag, untag};
 use crate::args::{ContextCommand, DeleteArgs, ShowArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -26,6 +27,8 @@ pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Resul
         ContextCommand::Delete(args) => delete(args, means).await,
         ContextCommand::Rename(args) => rename(args, means).await,
         ContextCommand::Clear(args) => clear(args, means).await,
+        ContextCommand::Tag(args) => tag(args, means).await,
+        ContextCommand::Untag(args) => untag(args, means).await,
     }
 }
 
@@ -39,7 +42,7 @@ async fn create(name: &ContextName, means: Means<'_>) -> Result<Finished, Failur
         created => created,
     }?;
     if means.ui.is_json() {
-        row(&snapshot, means);
+        row(&snapshot, &[], means);
     } else {
         means.ui.line(&format!("created context {name}"));
     }
@@ -59,6 +62,7 @@ async fn list(means: Means<'_>) -> Result<Finished, Failure> {
                 bytes: None,
                 partial: None,
                 forked_from: None,
+                tags: None,
             };
             means.ui.object(&Line::Context(line));
         } else {
@@ -70,9 +74,10 @@ async fn list(means: Means<'_>) -> Result<Finished, Failure> {
 
 async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
-    let snapshot = store.snapshot(&args.context.name, args.context.at).await?;
+    let snapshot = store.snapshot(&args.context.name, args.context.at.clone()).await?;
+    let tags = store.tags(&args.context.name).await?.remove(&snapshot.number).unwrap_or_default();
     if means.ui.is_json() {
-        row(&snapshot, means);
+        row(&snapshot, &tags, means);
         return Ok(outcome(&snapshot));
     }
     let totals = &snapshot.totals;
@@ -87,6 +92,7 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
         ("files", totals.files.to_string()),
         ("symlinks", totals.symlinks.to_string()),
         ("size", text::bytes(totals.bytes)),
+        ("tags", if tags.is_empty() { "-".into() } else { tag_list(&tags) }),
     ];
     let origin = text::forked_from(&snapshot).map(|origin| ("fork of", origin));
     for (name, value) in lines.into_iter().chain(origin) {
@@ -121,7 +127,12 @@ async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Finished, Failure
     Ok(Finished::of_context(&args.name))
 }
 
-fn row(snapshot: &Snapshot, means: Means<'_>) {
+/// Returns tags for people to read.
+pub(super) fn tag_list(tags: &[TagName]) -> String {
+    tags.iter().map(TagName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn row(snapshot: &Snapshot, tags: &[TagName], means: Means<'_>) {
     means.ui.object(&Line::Context(ContextLine {
         context: snapshot.context.as_str(),
         snapshot: Some(snapshot.number),
@@ -131,6 +142,7 @@ fn row(snapshot: &Snapshot, means: Means<'_>) {
         bytes: Some(snapshot.totals.bytes),
         partial: Some(snapshot.partial),
         forked_from: text::forked_from(snapshot),
+        tags: Some(tags),
     }));
 }
 

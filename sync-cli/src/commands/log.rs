@@ -1,8 +1,10 @@
 //! `log`: a context's snapshots.
 
+use transfer_engine::TagName;
 use transfer_engine::format::Snapshot;
 
 use super::Finished;
+use super::context::tag_list;
 use crate::args::LogArgs;
 use crate::errors::Failure;
 use crate::means::Means;
@@ -13,12 +15,18 @@ use crate::text;
 
 pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
+    let tags = store.tags(&args.name).await?;
     // Each snapshot is dropped after it is shown, because all of them together may be large.
-    store.each_snapshot(&args.name, |snapshot| show(args, means.ui, &snapshot)).await?;
+    store
+        .each_snapshot(&args.name, |snapshot| {
+            let tags = tags.get(&snapshot.number).map_or(&[][..], Vec::as_slice);
+            show(args, means.ui, &snapshot, tags);
+        })
+        .await?;
     Ok(Finished::of_context(&args.name))
 }
 
-fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot) {
+fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot, tags: &[TagName]) {
     let (totals, changes) = (&snapshot.totals, &snapshot.changes);
     if ui.is_json() {
         ui.object(&Line::Snapshot(SnapshotLine {
@@ -34,11 +42,12 @@ fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot) {
             unsettled: snapshot.is_unsettled(),
             session: &snapshot.session,
             writer: snapshot.writer(),
+            tags,
         }));
         return;
     }
     ui.line(&format!(
-        "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}{}",
+        "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}{}{}",
         snapshot.number,
         text::time_to_seconds(snapshot.created),
         changes.added,
@@ -48,5 +57,6 @@ fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot) {
         text::bytes(totals.bytes),
         if snapshot.partial { "  partial" } else { "" },
         if snapshot.is_unsettled() { "  unsettled" } else { "" },
+        if tags.is_empty() { String::new() } else { format!("  tags: {}", tag_list(tags)) },
     ));
 }

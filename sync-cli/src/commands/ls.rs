@@ -16,7 +16,7 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Finished, Fail
     let ui = means.ui;
     let (context, within) = (&args.place.context, &args.place.path);
     let store = open_store(means, false)?.store;
-    let snapshot = store.snapshot(&context.name, context.at).await?;
+    let snapshot = store.snapshot(&context.name, context.at.clone()).await?;
     let mut rows = Rows::new(within);
     let (mut any, mut recycled) = (false, false);
     store

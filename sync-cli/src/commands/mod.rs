@@ -26,6 +26,7 @@ mod session;
 mod status;
 mod store;
 mod sync;
+mod tag;
 mod variables;
 mod watch;
 
@@ -124,6 +125,8 @@ fn context_of(command: &Command) -> Option<&ContextName> {
         Command::Context(ContextCommand::Rename(args)) => Some(&args.name),
         Command::Context(ContextCommand::Clear(args)) => Some(&args.name),
         Command::Context(ContextCommand::Delete(args)) => Some(&args.name),
+        Command::Context(ContextCommand::Tag(args)) => Some(&args.context.name),
+        Command::Context(ContextCommand::Untag(args)) => Some(&args.context.name),
         Command::Put(args) => Some(&args.place.context.name),
         Command::Rm(args) => args.places.first().map(|place| &place.context.name),
         Command::Purge(args) => args.places.first().map(|place| &place.context.name),

@@ -6,7 +6,7 @@ use std::path::Path;
 use policy_core::Timestamp;
 use rustix::fs::OFlags;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use transfer_engine::{SyncReport, WriteOptions};
+use transfer_engine::{At, SyncReport, WriteOptions};
 
 use super::Finished;
 use super::rm::service;
@@ -22,7 +22,7 @@ pub(super) async fn put(args: &PutArgs, means: Means<'_>) -> Result<Finished, Fa
     if path.is_root() {
         return Err(Failure::usage("no file was given").hint("a file of a context is written NAME:PATH"));
     }
-    if context.at.is_some() {
+    if context.at != At::Head {
         return Err(Failure::usage(format!("{context} is history, which stays as it is"))
             .hint(format!("write to {}:{path}; the snapshots before it are kept", context.name)));
     }

@@ -20,7 +20,7 @@ pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Fini
     let paths = args.paths.iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
     let store = open_store(means, false)?.store;
-    let snapshot = store.snapshot(&args.context.name, args.context.at).await?;
+    let snapshot = store.snapshot(&args.context.name, args.context.at.clone()).await?;
     let options = settings.sync_options()?;
     let watch = Watch::new(ui, options.dry_run);
     if snapshot.is_unsettled() {

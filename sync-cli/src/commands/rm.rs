@@ -1,7 +1,7 @@
 //! `rm`, `context clear`, `context rename`: change a context without a mount.
 
 use policy_core::TreePath;
-use transfer_engine::{ContextName, ContextService, Store, SyncReport};
+use transfer_engine::{At, ContextName, ContextService, Store, SyncReport};
 
 use super::Finished;
 use crate::args::{ClearArgs, RenameArgs, RmArgs};
@@ -23,7 +23,7 @@ pub(super) fn one_context(places: &[PathAt]) -> Result<(&ContextName, Vec<TreePa
     let mut context: Option<&ContextName> = None;
     let mut paths: Vec<TreePath> = Vec::with_capacity(places.len());
     for place in places {
-        if place.context.at.is_some() {
+        if place.context.at != At::Head {
             return Err(Failure::usage(format!("{} is history, which stays as it is", place.context)).hint(
                 "older snapshots keep the removed files; `ctxsync purge NAME:PATH` takes a path out of all of them",
             ));

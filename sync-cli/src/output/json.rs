@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use policy_core::TreePath;
 use serde::Serialize;
+use transfer_engine::TagName;
 
 /// One line: an object with a type.
 #[derive(Debug, Serialize)]
@@ -159,6 +160,7 @@ pub(crate) struct SnapshotLine<'a> {
     pub(crate) session: &'a str,
     /// The program that wrote the snapshot, if the snapshot says so.
     pub(crate) writer: Option<&'a str>,
+    pub(crate) tags: &'a [TagName],
 }
 
 /// A row of `context list`, or the result of `context show`.
@@ -180,6 +182,9 @@ pub(crate) struct ContextLine<'a> {
     /// The snapshot that the context was forked from, as `NAME@N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) forked_from: Option<String>,
+    /// The tags of the snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tags: Option<&'a [TagName]>,
 }
 
 /// A row of `config`.

@@ -22,18 +22,19 @@ use transfer_engine::{
 use crate::GRACE;
 use crate::deeds::{Outside, Seeded, store};
 
-struct Place {
-    objects: Arc<dyn ObjectStore>,
-    outside: Outside,
+/// A store, and the clock and random numbers of its machines.
+pub(crate) struct Place {
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) outside: Outside,
 }
 
-fn name(name: &str) -> ContextName {
+pub(crate) fn name(name: &str) -> ContextName {
     name.parse().unwrap()
 }
 
 impl Place {
     /// Creates a store with a context of four snapshots, each with a pack of its own.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let outside = Outside { clock: HandClock::default(), random: Seeded::new(1) };
         let place = Self { objects: Clocked::new(Arc::new(InMemory::new()), &outside.clock), outside };
         place.store().init(Duration::from_secs(GRACE.unsigned_abs())).await.unwrap();
@@ -44,7 +45,7 @@ impl Place {
         place
     }
 
-    fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         store(&self.objects, &self.outside)
     }
 
@@ -76,7 +77,7 @@ impl Place {
         files
     }
 
-    async fn keys(&self, below: &str) -> Vec<String> {
+    pub(crate) async fn keys(&self, below: &str) -> Vec<String> {
         let listed: Vec<_> = self.objects.list(Some(&below.into())).try_collect().await.unwrap();
         let mut keys: Vec<_> =
             listed.into_iter().map(|meta| format!("{} {}", meta.location, meta.size)).collect();
@@ -84,12 +85,12 @@ impl Place {
         keys
     }
 
-    async fn collect(&self, options: &CollectOptions) -> CollectReport {
+    pub(crate) async fn collect(&self, options: &CollectOptions) -> CollectReport {
         self.store().collect(options, &Silent).await.unwrap()
     }
 }
 
-fn keep_last(last: u64) -> CollectOptions {
+pub(crate) fn keep_last(last: u64) -> CollectOptions {
     let retention = Retention { last: NonZeroU64::new(last), ..Retention::default() }.into();
     CollectOptions { retention, ..CollectOptions::default() }
 }

@@ -11,7 +11,7 @@ use policy_core::TreePath;
 use transfer_engine::format::{Kind, LineageId, PackUse, Snapshot, StoreKey};
 use transfer_engine::{
     CollectOptions, ContextName, ContextService, Env, Error, Gathering, Random, Retention, Silent, Spawn,
-    Store, WriteOptions,
+    Store, TagName, WriteOptions,
 };
 
 use crate::GRACE;
@@ -63,6 +63,22 @@ pub(crate) enum Deed {
     Rename { name: ContextName, to: ContextName },
     Fork { name: ContextName, back: i64, to: ContextName },
     Collect { last: Option<u64>, within: Option<u64>, gathering: Gathering },
+    Tag { name: ContextName, back: i64, tag: TagName },
+    Untag { name: ContextName, tag: TagName },
+}
+
+/// What an operation has confirmed.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Nothing,
+    Committed(Acked),
+    Tagged { name: ContextName, number: u64, tag: TagName },
+}
+
+impl From<Option<Acked>> for Done {
+    fn from(acked: Option<Acked>) -> Self {
+        acked.map_or(Self::Nothing, Self::Committed)
+    }
 }
 
 /// A snapshot that was confirmed as committed.
@@ -86,16 +102,18 @@ impl Acked {
 }
 
 impl Deed {
-    /// Performs the operation; returns the snapshot that is committed by it.
-    pub(crate) async fn done(
-        self,
-        objects: Arc<dyn ObjectStore>,
-        outside: Outside,
-    ) -> Result<Option<Acked>, String> {
+    /// Performs the operation; returns what it has confirmed.
+    pub(crate) async fn done(self, objects: Arc<dyn ObjectStore>, outside: Outside) -> Result<Done, String> {
         let store = store(&objects, &outside);
         let service = ContextService::new(&store);
         let told = |e: Error| e.to_string();
-        Ok(match self {
+        let acked = match self {
+            Self::Tag { name, back, tag } => {
+                let number =
+                    store.tag(&name, Some(back).filter(|back| *back < 0), &tag).await.map_err(told)?;
+                return Ok(Done::Tagged { name, number, tag });
+            }
+            Self::Untag { name, tag } => store.untag(&name, &tag, None).await.map(|_| None).map_err(told)?,
             Self::Write { name, path, content } => {
                 service.get(&name, true).await.map_err(told)?;
                 let options = WriteOptions::default();
@@ -129,7 +147,8 @@ impl Deed {
                 let options = CollectOptions { retention, gathering, ..CollectOptions::default() };
                 store.collect(&options, &Silent).await.map(|_| None).map_err(told)?
             }
-        })
+        };
+        Ok(acked.into())
     }
 }
 

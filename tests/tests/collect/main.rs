@@ -7,6 +7,7 @@ mod cases;
 mod deeds;
 mod gate;
 mod model;
+mod tags;
 
 use model::Model;
 
@@ -28,7 +29,9 @@ async fn collections_and_writers_at_once_lose_nothing() {
         let mut model = Model::begin(seed).await;
         model.run(40).await;
         model.check().await;
+        model.check_tags().await;
         model.tidy().await;
         model.check().await;
+        model.check_tags().await;
     }
 }

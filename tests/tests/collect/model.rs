@@ -13,17 +13,19 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use policy_core::TreePath;
 use tokio::task::JoinHandle;
-use transfer_engine::format::{Kind, PackId, Snapshot, StoreKey};
-use transfer_engine::{ContextName, Gathering, Store};
+use transfer_engine::format::{Kind, LineageId, PackId, Snapshot, StoreKey};
+use transfer_engine::{At, ContextName, Gathering, Store, TagName};
 
 use crate::GRACE;
-use crate::deeds::{Acked, Deed, Outside, Seeded, store};
+use crate::deeds::{Acked, Deed, Done, Outside, Seeded, store};
 use crate::gate::Gate;
 
 /// An operation in progress, and the machine that it runs on.
 struct Actor {
     who: usize,
-    task: JoinHandle<Result<Option<Acked>, String>>,
+    task: JoinHandle<Result<Done, String>>,
+    /// Whether it may delete the tags of others.
+    untags: bool,
     /// The machine sleeps until this step.
     wakes: usize,
 }
@@ -41,7 +43,15 @@ pub(crate) struct Model {
     /// In steps.
     longest_sleep: usize,
     acked: BTreeMap<(ContextName, u64), Acked>,
+    /// The confirmed tags of each life of a context, each with the nonce of its snapshot: a rename keeps it. None of them
+    /// has been deleted.
+    tagged: BTreeMap<(TagName, LineageId), [u8; 16]>,
     trace: Vec<String>,
+}
+
+/// Returns the names of the contexts that are not forks.
+fn names() -> [ContextName; 3] {
+    ["a", "b", "c"].map(|name| name.parse().unwrap())
 }
 
 impl Model {
@@ -64,6 +74,7 @@ impl Model {
             actors: Vec::new(),
             begun: 0,
             acked: BTreeMap::new(),
+            tagged: BTreeMap::new(),
             trace: Vec::new(),
         }
     }
@@ -134,19 +145,35 @@ impl Model {
             }
             let ended = self.actors.remove(at);
             match ended.task.await.unwrap() {
-                Ok(acked) => {
-                    let number = acked.as_ref().map(|a| a.number);
-                    self.note(format!("{} is done: snapshot {number:?}", ended.who));
-                    if let Some(acked) = acked {
-                        self.check_order(&acked).await;
-                        let told = self.told();
-                        let before = self.acked.insert((acked.name.clone(), acked.number), acked);
-                        assert!(before.is_none(), "{told}\na number was used twice: {before:?}");
-                    }
+                Ok(Done::Nothing) => self.note(format!("{} is done", ended.who)),
+                Ok(Done::Committed(acked)) => {
+                    self.note(format!("{} is done: snapshot {}", ended.who, acked.number));
+                    self.check_order(&acked).await;
+                    let told = self.told();
+                    let before = self.acked.insert((acked.name.clone(), acked.number), acked);
+                    assert!(before.is_none(), "{told}\na number was used twice: {before:?}");
+                }
+                Ok(Done::Tagged { name, number, tag }) => {
+                    self.note(format!("{} is done: {name}@{number} is {tag}", ended.who));
+                    self.note_tag(name, number, tag).await;
                 }
                 Err(error) => self.note(format!("{} fails: {error}", ended.who)),
             }
         }
+    }
+
+    /// Takes note of a tag, if nobody may have deleted it before it was confirmed.
+    async fn note_tag(&mut self, name: ContextName, number: u64, tag: TagName) {
+        if self.actors.iter().any(|actor| actor.untags) {
+            return;
+        }
+        let key = StoreKey::Snapshot { context: name, number }.path();
+        let bytes = self.objects.get(&key).await.unwrap().bytes().await.unwrap();
+        let snapshot =
+            Snapshot::decode(&bytes).unwrap_or_else(|_| panic!("{}\nit was erased", self.told())).0;
+        let before = self.tagged.insert((tag, snapshot.lineage), snapshot.nonce);
+        let told = self.told();
+        assert!(before.is_none_or(|nonce| nonce == snapshot.nonce), "{told}\na tag was on two snapshots");
     }
 
     /// Fails if a snapshot that was just acknowledged landed below an older one: nobody would see it.
@@ -171,7 +198,11 @@ impl Model {
     async fn listed(&self, name: &ContextName) -> BTreeMap<Path, ObjectMeta> {
         let listed: Vec<_> = self.objects.list(Some(&"contexts".into())).try_collect().await.unwrap();
         let is_of_name = |meta: &ObjectMeta| match StoreKey::parse(&meta.location) {
-            Some(StoreKey::Snapshot { context, .. } | StoreKey::Gone { context, .. }) => context == *name,
+            Some(
+                StoreKey::Snapshot { context, .. }
+                | StoreKey::Gone { context, .. }
+                | StoreKey::Tag { context, .. },
+            ) => context == *name,
             _ => false,
         };
         listed.into_iter().filter(is_of_name).map(|meta| (meta.location.clone(), meta)).collect()
@@ -181,6 +212,10 @@ impl Model {
         self.begun += 1;
         let deed = self.deed();
         let who = self.begun;
+        let untags = matches!(deed, Deed::Untag { .. } | Deed::Delete { .. });
+        if untags {
+            self.tagged.clear();
+        }
         self.note(match &deed {
             Deed::Write { name, path, content } => {
                 format!("{who} writes {name}:{path}, {} bytes", content.len())
@@ -189,17 +224,17 @@ impl Model {
         });
         let objects = self.gate.before(&self.objects, who);
         let task = tokio::spawn(deed.done(objects, self.outside.clone()));
-        self.actors.push(Actor { who, task, wakes: 0 });
+        self.actors.push(Actor { who, task, untags, wakes: 0 });
     }
 
     fn deed(&mut self) -> Deed {
         let names = if self.forgetful { ["a", "a"] } else { ["a", "b"] };
         let name: ContextName = self.random.of(&names).unwrap().parse().unwrap();
         let path: TreePath = self.random.of(&["x", "d/y", "z"]).unwrap().parse().unwrap();
-        let mut what = self.random.below(24);
+        let mut what = self.random.below(30);
         if self.forgetful {
-            // A write, a removal, a context that is made or deleted, or a collection.
-            what = *self.random.of(&[0, 0, 10, 10, 12, 13, 13, 14, 23, 23, 23, 23]).unwrap();
+            // A write, a removal, a context that is made or deleted, a collection, or a tag.
+            what = *self.random.of(&[0, 0, 10, 10, 12, 13, 13, 14, 18, 20, 23, 23, 23, 23]).unwrap();
         }
         match what {
             0..10 => {
@@ -216,6 +251,15 @@ impl Model {
             15..18 => {
                 let to: ContextName = format!("fork-{}", self.begun).parse().unwrap();
                 Deed::Fork { name, back: -(self.random.below(3) as i64), to }
+            }
+            // Each context has tags of its own, so that no rename meets another one's.
+            18..21 => {
+                let tag = format!("{name}-{}", self.random.below(3)).parse().unwrap();
+                Deed::Tag { name, back: -(self.random.below(4) as i64), tag }
+            }
+            21 => {
+                let tag = format!("{name}-{}", self.random.below(3)).parse().unwrap();
+                Deed::Untag { name, tag }
             }
             _ => {
                 // Collections may run at the same time, each with other options.
@@ -264,6 +308,31 @@ impl Model {
         }
     }
 
+    /// Fails unless every confirmed tag names its snapshot, whatever the context is called now, and that one is whole.
+    pub(crate) async fn check_tags(&self) {
+        let store = store(&self.objects, &self.outside);
+        for name in names() {
+            // Whoever opens the old name of a renamed context finishes the rename.
+            let _ = store.head(&name).await;
+        }
+        let mut found: BTreeMap<TagName, BTreeSet<[u8; 16]>> = BTreeMap::new();
+        for name in store.contexts().await.unwrap() {
+            let tags = store.tags(&name).await.unwrap();
+            for tag in tags.into_values().flatten().filter(|tag| self.tagged.keys().any(|(t, _)| t == tag)) {
+                let Ok(snapshot) = store.snapshot(&name, At::Tag(tag.clone())).await else { continue };
+                let lost = self.read(&store, &snapshot).await.err();
+                let key = StoreKey::Snapshot { context: name.clone(), number: snapshot.number };
+                let late = is_late(&snapshot, landed(&self.objects, &key).await.unwrap());
+                assert!(late || lost.is_none(), "{}\n{name}@{tag} has lost {lost:?}", self.told());
+                found.entry(tag).or_default().insert(snapshot.nonce);
+            }
+        }
+        for ((tag, _), nonce) in &self.tagged {
+            let is_there = found.get(tag).is_some_and(|found| found.contains(nonce));
+            assert!(is_there, "{}\nthe tag {tag} was confirmed and is lost", self.told());
+        }
+    }
+
     /// Returns the files of a snapshot, or a message about what can't be read.
     async fn read(&self, store: &Store, snapshot: &Snapshot) -> Result<BTreeMap<TreePath, Vec<u8>>, String> {
         let mut entries = Vec::new();
@@ -301,8 +370,8 @@ impl Model {
             let Some(StoreKey::Pack(id)) = StoreKey::parse(&meta.location) else { continue };
             assert!(needed.contains(&id), "{}\n{id} is needed by nobody and still there", self.told());
         }
-        for name in ["a", "b", "c"] {
-            self.check_remains(&name.parse().unwrap()).await;
+        for name in names() {
+            self.check_remains(&name).await;
         }
     }
 
@@ -319,7 +388,13 @@ impl Model {
                 deletion = deletion.max(snapshot.number);
             }
         }
+        let store = store(&self.objects, &self.outside);
+        let live = store.head(name).await.ok().map(|head| head.lineage);
         for key in listed.keys() {
+            if let Some(StoreKey::Tag { lineage, .. }) = StoreKey::parse(key) {
+                let is_left = deletion > 0 && Some(lineage) != live;
+                assert!(!is_left, "{}\n{key} is a tag of a deleted context and still there", self.told());
+            }
             let Some(StoreKey::Snapshot { number, .. } | StoreKey::Gone { number, .. }) =
                 StoreKey::parse(key)
             else {

@@ -115,14 +115,7 @@ impl<'a> Checker<'a> {
 
     /// Whether a snapshot is marked as forgotten by now, or its context was collected as a whole.
     async fn is_forgotten(&self, name: &ContextName, number: u64) -> Result<bool, Error> {
-        let gone = StoreKey::Gone { context: name.clone(), number }.path();
-        match self.store.stat(&gone).await {
-            Ok(_) => Ok(true),
-            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
-                Ok(self.store.listing(name).await?.is_empty())
-            }
-            Err(e) => Err(e),
-        }
+        Ok(self.store.is_gone(name, number).await? || self.store.listing(name).await?.is_empty())
     }
 
     /// Checks what a snapshot refers to.

@@ -15,6 +15,7 @@ mod clock;
 mod roots;
 mod survey;
 mod sweep;
+mod tags;
 mod tidy;
 mod witness;
 
@@ -244,6 +245,10 @@ impl Store {
         }
         survey.tell(monitor);
         if !options.dry_run {
+            for (name, deletion) in &survey.untag {
+                let is_below = |number: Option<u64>| number.is_none_or(|number| number < *deletion);
+                self.delete_tags(name, |_, number| is_below(number)).await?;
+            }
             self.mark_all(survey.forgotten(), options).await?;
             self.erase_all(&survey.erase, options).await?;
             self.free_all(&survey.free, report, monitor).await?;

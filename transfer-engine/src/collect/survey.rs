@@ -9,12 +9,13 @@ use tokio::sync::Semaphore;
 
 use super::clock::PassTime;
 use super::roots::PackSet;
-use super::witness::Witness;
+use super::tags::Tags;
+use super::witness::{Witness, is_passing};
 use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, Unreadable, Why};
-use crate::contexts::Listed;
 use crate::error::Error;
 use crate::format::{ContextName, FormatError, Kind, LineageId, PackId, StoreKey};
 use crate::store::{Head, Store};
+use crate::tags::{Listed, void};
 
 /// The plan of a collection.
 #[derive(Default)]
@@ -27,6 +28,8 @@ pub(super) struct Survey {
     pub(super) erase: Vec<(ContextName, u64)>,
     /// What is left of numbers below a deletion, to be freed.
     pub(super) free: Vec<Remains>,
+    /// Contexts with tags on snapshots below a deletion, and the number of that deletion.
+    pub(super) untag: Vec<(ContextName, u64)>,
     /// The indices of the retention's patterns that match a live context.
     met: BTreeSet<usize>,
     contexts: u64,
@@ -68,6 +71,7 @@ impl Root {
                 landed: head.key.landed,
                 created: head.snapshot.created.secs,
                 in_time: head.late_packs().is_empty(),
+                is_tagged: false,
             },
             packs: head.snapshot.packs.iter().map(|p| p.id).collect(),
         }
@@ -127,6 +131,7 @@ impl Survey {
             all.unreadable += one.unreadable;
             all.verdicts.extend(one.verdicts);
             all.free.extend(one.free);
+            all.untag.extend(one.untag);
             all.met.extend(one.met);
             all.erase.extend(one.erase);
             all.roots.extend(one.roots.into_ids());
@@ -170,16 +175,19 @@ impl Survey {
 impl Surveyor<'_> {
     async fn context(&self, name: ContextName, witness: &Witness) -> Result<Survey, Error> {
         let mut survey = Survey::default();
-        let listed = self.store.listing(&name).await?;
+        let (mut listed, tags) = self.store.raw_listing(&name).await?;
         witness.confirms(self.store, &name, &listed, self.time).await?;
         for object in listed.values() {
             let times = object.snapshot.as_ref().map(|key| key.landed).into_iter().chain(object.gone);
             times.into_iter().try_for_each(|put| self.time.check(put, self.store))?;
         }
+        let tags = Tags::read(self.store, &name, tags, witness).await?;
+        let grace = self.store.grace().await?;
+        tags.known.iter().for_each(|(tag, number)| void(&mut listed, tag, *number, grace));
         let (mut numbers, mut zeroed) = (Vec::new(), Vec::new());
         let newest = listed.iter().rev().find(|(_, object)| object.snapshot.is_some()).map(|(n, _)| *n);
         for (number, object) in listed.iter().rev() {
-            match self.fate(*number, object, newest) {
+            match self.fate(*number, object, newest, &tags) {
                 Fate::Root => numbers.push(*number),
                 Fate::Erase => survey.erase.push((name.clone(), *number)),
                 Fate::Nothing => {}
@@ -187,10 +195,16 @@ impl Surveyor<'_> {
             }
         }
         let (name, listed) = (&name, &listed);
-        let judge = self.judge_all(&mut survey, name, listed, numbers).await?;
+        let judge = self.judge_all(&mut survey, name, listed, numbers, &tags).await?;
         // Below a deletion nothing is needed, whoever erased it.
         zeroed.retain(|number| judge.deletion.is_none_or(|deletion| *number > deletion));
         zeroed.iter().for_each(|number| self.unreadable(&mut survey, name, *number, None));
+        let untag = judge.deletion.filter(|deletion| tags.are_left_below(*deletion));
+        survey.untag.extend(untag.map(|deletion| (name.clone(), deletion)));
+        for (key, error) in tags.damaged_of(name, judge.live) {
+            survey.unreadable += 1;
+            self.monitor.unreadable(&Unreadable { key, error: Some(error) });
+        }
         if let Some(deletion) = judge.deletion {
             let below = listed.range(..deletion);
             survey.free = below.filter_map(|(number, object)| self.remains(name, *number, object)).collect();
@@ -209,6 +223,7 @@ impl Surveyor<'_> {
         name: &ContextName,
         listed: &BTreeMap<u64, Listed>,
         numbers: Vec<u64>,
+        tags: &Tags,
     ) -> Result<Judge, Error> {
         let read = stream::iter(numbers)
             .map(|number| async move { (number, self.read(name, number, listed).await) }.boxed())
@@ -216,7 +231,7 @@ impl Surveyor<'_> {
         let mut read = pin!(read);
         let retention = self.options.retention.of(name.as_str());
         let tells_kept = self.options.dry_run && !retention.keeps_all();
-        let mut judge = Judge::new(Keeper::new(retention, self.time.now()));
+        let mut judge = Judge::new(Keeper::new(retention, self.time.now()), tags.tagged());
         while let Some((number, root)) = read.next().await {
             let root = match root {
                 Ok(Some(root)) => root,
@@ -271,7 +286,7 @@ impl Surveyor<'_> {
 
     /// Returns what to do with a snapshot, judging by the listing. The newest snapshot of a context is always
     /// a root: without it, a writer that slept for long could commit under its number.
-    fn fate(&self, number: u64, object: &Listed, newest: Option<u64>) -> Fate {
+    fn fate(&self, number: u64, object: &Listed, newest: Option<u64>, tags: &Tags) -> Fate {
         let Some(key) = &object.snapshot else { return Fate::Nothing };
         match object.gone {
             _ if Some(number) == newest => {
@@ -286,7 +301,7 @@ impl Surveyor<'_> {
             // It was erased before this collection began. So it was forgotten long enough before that, or the
             // erasing collection was exclusive.
             Some(_) if key.size == 0 && self.time.is_past(key.landed) => Fate::Nothing,
-            Some(gone) if !self.time.is_old(gone) => {
+            Some(gone) if !self.time.is_old(gone) || tags.may_have_outdone(gone) => {
                 if key.size == 0 {
                     Fate::Zeroed
                 } else {
@@ -324,11 +339,6 @@ impl Surveyor<'_> {
     }
 }
 
-/// Whether an error says nothing about the object, so that the whole collection fails.
-pub(super) fn is_passing(error: &Error) -> bool {
-    matches!(error, Error::Store { source, .. } if !matches!(source, object_store::Error::NotFound { .. }))
-}
-
 /// What to do with a snapshot that was listed.
 enum Fate {
     Root,
@@ -345,6 +355,8 @@ struct Judge {
     begun: bool,
     /// The number of the newest deletion that was seen: everything older is forgotten.
     deletion: Option<u64>,
+    /// The snapshots with a tag.
+    tagged: BTreeSet<(LineageId, u64)>,
 }
 
 /// The judgement of a snapshot.
@@ -355,8 +367,8 @@ enum Judged {
 }
 
 impl Judge {
-    fn new(keeper: Keeper) -> Self {
-        Self { keeper, live: None, begun: false, deletion: None }
+    fn new(keeper: Keeper, tagged: BTreeSet<(LineageId, u64)>) -> Self {
+        Self { keeper, live: None, begun: false, deletion: None, tagged }
     }
 
     fn fate(&mut self, number: u64, root: &Root, is_gone: bool) -> Judged {
@@ -383,7 +395,8 @@ impl Judge {
         if self.live != Some(root.lineage) {
             return not_judged;
         }
-        let reasons = self.keeper.reasons(&root.taken);
+        let is_tagged = self.tagged.contains(&(root.lineage, number));
+        let reasons = self.keeper.reasons(&Taken { is_tagged, ..root.taken });
         if reasons.is_empty() { Judged::Forgotten(Why::Retention) } else { Judged::Kept(reasons) }
     }
 }

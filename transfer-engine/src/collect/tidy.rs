@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
 use super::clock::PassTime;
-use super::survey::is_passing;
+use super::witness::is_passing;
 use super::{CollectMonitor, CollectOptions, CollectReport};
 use crate::edit::{Change, Edit, EditOptions, scattered};
 use crate::error::Error;

@@ -10,15 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt;
 
 use super::clock::PassTime;
-use crate::contexts::Listed;
 use crate::error::Error;
 use crate::format::{ContextName, StoreKey, contexts_prefix};
 use crate::store::Store;
+use crate::tags::{Listed, ListedTag};
 
 /// What was listed before, with one listing.
 pub(super) struct Witness {
     /// For each context, the number of snapshots that are no tombstones, and the newest number.
     contexts: BTreeMap<ContextName, (u64, u64)>,
+    tags: BTreeMap<ContextName, Vec<ListedTag>>,
 }
 
 impl Witness {
@@ -26,20 +27,29 @@ impl Witness {
     pub(super) async fn take(store: &Store, time: &PassTime) -> Result<Self, Error> {
         let prefix = contexts_prefix();
         let mut contexts: BTreeMap<ContextName, (u64, u64)> = BTreeMap::new();
+        let mut tags: BTreeMap<ContextName, Vec<ListedTag>> = BTreeMap::new();
         let (mut listed, mut last) = (store.objects().list(Some(&prefix)), None);
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
-            if let Some(StoreKey::Snapshot { context, number }) = StoreKey::parse(&meta.location) {
-                let (count, newest) = contexts.entry(context).or_default();
-                (*count, *newest) = (*count + u64::from(meta.size > 0), number.max(*newest));
+            match StoreKey::parse(&meta.location) {
+                Some(StoreKey::Snapshot { context, number }) => {
+                    let (count, newest) = contexts.entry(context).or_default();
+                    (*count, *newest) = (*count + u64::from(meta.size > 0), number.max(*newest));
+                }
+                Some(StoreKey::Tag { context, lineage, name }) => {
+                    let landed = meta.last_modified.timestamp();
+                    tags.entry(context).or_default().push(ListedTag { lineage, name, landed });
+                }
+                _ => {}
             }
             last = last.max(Some(meta.location));
         }
         // A server that silently ends each listing after one page returns the rest if it is asked for it.
-        let Some(last) = last else { return Ok(Self { contexts }) };
+        let this = Self { contexts, tags };
+        let Some(last) = last else { return Ok(this) };
         match store.objects().list_with_offset(Some(&prefix), &last).next().await {
-            None => Ok(Self { contexts }),
-            Some(Ok(more)) if time.may_be_later(more.last_modified.timestamp()) => Ok(Self { contexts }),
+            None => Ok(this),
+            Some(Ok(more)) if time.may_be_later(more.last_modified.timestamp()) => Ok(this),
             Some(Ok(more)) => {
                 Err(bad(store, format!("it ends at {last}, and {} comes after that", more.location)))
             }
@@ -61,6 +71,12 @@ impl Witness {
             }
             None => Ok(()),
         }
+    }
+
+    /// Returns when the earliest of the tags landed that a later listing of a context lacks, or has anew.
+    pub(super) fn lost_tag(&self, name: &ContextName, listed: &[ListedTag]) -> Option<i64> {
+        let before = self.tags.get(name).into_iter().flatten();
+        before.filter(|tag| !listed.contains(tag)).map(|tag| tag.landed).min()
     }
 
     /// Fails if the listing of a context lacks snapshots or tombstones that were listed before, or any that
@@ -103,4 +119,9 @@ impl Witness {
 
 pub(super) fn bad(store: &Store, what: String) -> Error {
     Error::BadListing { location: store.location().to_owned(), what }
+}
+
+/// Whether an error says nothing about the object, so that the whole collection fails.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Store { source, .. } if !matches!(source, object_store::Error::NotFound { .. }))
 }

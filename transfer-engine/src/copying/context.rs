@@ -11,7 +11,7 @@ use super::tree::{Before, Lists, copy_tree};
 use super::{CopiedContext, Run, is_damage};
 use crate::commit::{Attempts, LATE_ATTEMPTS, Prepared, Published, written_after};
 use crate::error::Error;
-use crate::format::{ContextName, Kind, LineageId, PackUse, Snapshot, StoreKey};
+use crate::format::{ContextName, Kind, LineageId, PackUse, Snapshot};
 use crate::packing::{Chunks, PackSink};
 use crate::store::{Head, Store};
 
@@ -207,11 +207,8 @@ impl Run<'_> {
     async fn note_failed(&mut self, name: &ContextName, number: u64, error: Error) -> Result<(), Error> {
         let src = self.sides.src;
         src.confirm().await?;
-        let gone = StoreKey::Gone { context: name.clone(), number }.path();
-        match src.stat(&gone).await {
-            Ok(_) => return Ok(()),
-            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {}
-            Err(e) => return Err(e),
+        if src.is_gone(name, number).await? {
+            return Ok(());
         }
         self.failed.entry(error.to_string()).or_insert_with(|| (Vec::new(), error)).0.push(number);
         Ok(())

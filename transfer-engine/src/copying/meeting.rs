@@ -6,10 +6,10 @@ use std::sync::Arc;
 use policy_core::Digest;
 
 use super::is_damage;
-use crate::contexts::Listed;
 use crate::error::Error;
 use crate::format::{ContextName, Kind, Snapshot, StoreId};
 use crate::store::{Head, Store};
+use crate::tags::Listed;
 
 /// A snapshot of the source that the destination lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

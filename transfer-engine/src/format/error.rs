@@ -13,6 +13,8 @@ pub enum Part {
     Segment,
     /// A snapshot.
     Snapshot,
+    /// A tag.
+    Tag,
     /// The store's own description, `ctxsync.json`.
     StoreMeta,
     /// The local state of a mount.
@@ -26,6 +28,7 @@ impl fmt::Display for Part {
             Part::Footer => "pack footer",
             Part::Segment => "segment",
             Part::Snapshot => "snapshot",
+            Part::Tag => "tag",
             Part::StoreMeta => "store description",
             Part::State => "local state",
         })

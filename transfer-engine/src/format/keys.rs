@@ -2,12 +2,14 @@
 
 use object_store::path::Path;
 
-use super::{ContextName, PackId};
+use super::{ContextName, LineageId, PackId, TagName};
 
 const META: &str = "ctxsync.json";
 const CONTEXTS: &str = "contexts";
 const PACKS: &str = "packs";
 const GONE: &str = ".gone";
+/// No digit of a number sorts after it, so the newest snapshot stays first in a listing.
+const TAG: &str = "tag.";
 
 /// What an object's key says. Keys are relative to the root of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,6 +30,15 @@ pub enum StoreKey {
         /// The snapshot's number.
         number: u64,
     },
+    /// A tag.
+    Tag {
+        /// The context that it belongs to.
+        context: ContextName,
+        /// The lineage of the snapshot that it names.
+        lineage: LineageId,
+        /// Its name.
+        name: TagName,
+    },
     /// A pack.
     Pack(PackId),
 }
@@ -42,6 +53,9 @@ impl StoreKey {
             }
             Self::Gone { context, number } => {
                 path(format!("{CONTEXTS}/{}/{}{GONE}", context.to_segment(), encode_number(*number)))
+            }
+            Self::Tag { context, lineage, name } => {
+                path(format!("{CONTEXTS}/{}/{TAG}{lineage}.{name}", context.to_segment()))
             }
             Self::Pack(id) => path(format!("{PACKS}/{id}")),
         }
@@ -59,6 +73,14 @@ impl StoreKey {
             CONTEXTS => {
                 let (context, file) = rest.split_once('/')?;
                 let context = ContextName::from_segment(context)?;
+                if let Some(tag) = file.strip_prefix(TAG) {
+                    let (lineage, name) = tag.split_once('.')?;
+                    return Some(Self::Tag {
+                        context,
+                        lineage: lineage.parse().ok()?,
+                        name: name.parse().ok()?,
+                    });
+                }
                 Some(match file.strip_suffix(GONE) {
                     Some(number) => Self::Gone { context, number: decode_number(number)? },
                     None => Self::Snapshot { context, number: decode_number(file)? },
@@ -74,7 +96,7 @@ pub fn contexts_prefix() -> Path {
     path(CONTEXTS.to_owned())
 }
 
-/// Returns the prefix of a context's snapshots. A listing of it begins with the newest.
+/// Returns the prefix of a context's snapshots and tags. A listing of it begins with the newest.
 pub fn context_prefix(context: &ContextName) -> Path {
     path(format!("{CONTEXTS}/{}", context.to_segment()))
 }
@@ -115,11 +137,16 @@ mod tests {
         let context: ContextName = ".team/project".parse().unwrap();
         let snapshot = StoreKey::Snapshot { context: context.clone(), number: 1 };
         let gone = StoreKey::Gone { context: context.clone(), number: 1 };
-        let keys = [StoreKey::Meta, snapshot, gone, StoreKey::Pack(PackId([0xab; 16]))];
+        let (lineage, name) = (LineageId([0x1f; 16]), "v1.0".parse().unwrap());
+        let tag = StoreKey::Tag { context: context.clone(), lineage, name };
+        assert_eq!(StoreKey::parse(&tag.path()), Some(tag.clone()));
+        assert!(tag.path() > StoreKey::Snapshot { context: context.clone(), number: 0 }.path());
+        let keys = [StoreKey::Meta, snapshot, gone, tag, StoreKey::Pack(PackId([0xab; 16]))];
         insta::assert_snapshot!(keys.map(|k| k.path().to_string()).join("\n"), @r"
         ctxsync.json
         contexts/~.team~project/fffffffffffffffe
         contexts/~.team~project/fffffffffffffffe.gone
+        contexts/~.team~project/tag.1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f.v1.0
         packs/abababababababababababababababab
         ");
         assert_eq!(context_prefix(&context).as_ref(), "contexts/~.team~project");
@@ -140,6 +167,9 @@ mod tests {
             "contexts/a/fffffffffffffffE",
             "contexts/a/fffffffffffffffe.gone.gone",
             "contexts/a/b/fffffffffffffffe",
+            "contexts/a/tag.v1",
+            "contexts/a/tag.1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f",
+            "contexts/a/tag.1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f.7",
             "contexts/~a/fffffffffffffffe",
             "other/abababababababababababababababab",
         ] {

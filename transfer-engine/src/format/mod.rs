@@ -23,6 +23,7 @@ mod name;
 mod pack;
 mod segment;
 mod snapshot;
+mod tag;
 pub(crate) mod wire;
 
 pub use block::{
@@ -52,6 +53,7 @@ pub use snapshot::{
     Ancestor, Changes, EncodedSnapshot, Kind, MAX_ANCESTORS, MAX_INLINE, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN,
     PackUse, Place, RecycleRules, SegmentRef, Snapshot, Totals,
 };
+pub use tag::{MAX_TAG_LEN, Tag, TagName, TagNameError};
 
 use policy_core::Digest;
 use sha2::{Digest as _, Sha256};

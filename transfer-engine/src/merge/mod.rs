@@ -27,7 +27,7 @@ use crate::format::{ContextName, Kind, Snapshot, TreeEntry, joined};
 use crate::monitor::{Monitor, PathProblem, Phase};
 use crate::packing::{Chunks, PackSink};
 use crate::report::SyncReport;
-use crate::store::{Head, Store};
+use crate::store::{At, Head, Store};
 use crate::tree::{Resolved, Tree, TreeUpdate, UpdatedTree};
 
 use sides::{MergeStep, Steps};
@@ -108,29 +108,28 @@ impl Store {
     pub async fn merge_context(
         &self,
         from: &ContextName,
-        at: Option<i64>,
+        at: impl Into<At>,
         into: &ContextName,
         options: &MergeOptions,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
         monitor.phase(Phase::Opening);
         let mut attempts = Attempts::new(self, into).at_most(ATTEMPTS);
-        let (mut at, mut is_told) = (at, false);
+        let (mut at, mut is_told) = (at.into(), false);
         let mut parent = Parent::of(self.require_head(into).await?);
         loop {
-            let source = match self.to_take_over(from, at).await {
+            let source = match self.to_take_over(from, &at).await {
                 Ok(source) => source,
                 Err(error) => {
                     // What landed too late refers to packs that nobody keeps any more.
-                    if parent.on.digest != parent.tree.digest
-                        && let Ok(before) = i64::try_from(parent.tree.key.number)
-                    {
+                    if parent.on.digest != parent.tree.digest {
+                        let before = At::Number(parent.tree.key.number);
                         self.revert_context(into, before, &options.session, false).await?;
                     }
                     return Err(error);
                 }
             };
-            at = i64::try_from(source.head.key.number).ok();
+            at = At::Number(source.head.key.number);
             let (tree, merged) = (&parent.tree, &source.head);
             if ancestor::contains(&tree.snapshot, &merged.snapshot) {
                 return Ok(unchanged(&parent.on));

@@ -13,12 +13,13 @@
 //! `docs/design/004-moving-a-context.md`.
 
 mod copy;
+mod tags;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use policy_core::Digest;
 
-use crate::commit::{Attempts, LATE_ATTEMPTS, is_worth_retrying, written_after, written_here};
+use crate::commit::{Attempts, LATE_ATTEMPTS, is_denied, is_worth_retrying, written_after, written_here};
 use crate::error::Error;
 use crate::format::{ContextName, Kind, LineageId, PackId, PackUse, Snapshot, StoreKey, sha256};
 use crate::store::{Head, HeadKey, Store};
@@ -143,8 +144,14 @@ impl Store {
     ) -> BoxFuture<'a, Result<Finish, Error>> {
         let finish = async move {
             let before = last.key.number.saturating_sub(1);
-            if self.is_forgotten(from, before).await? {
-                return Ok(Finish::Moved);
+            let all = self.list_snapshots(from).await?;
+            if !all.contains(&(before, false)) {
+                let rest = all.into_iter().filter(|(number, gone)| *number < before && !gone);
+                let rest: Vec<u64> = rest.map(|(number, _)| number).collect();
+                return match rest.is_empty() {
+                    true => Ok(Finish::Moved),
+                    false => self.forget_rest(from, last, to, &rest).await,
+                };
             }
             let source = self.read_snapshot(from, before).await?;
             let lineage = lineage_of(&source.digest, to);
@@ -307,9 +314,14 @@ impl Move<'_> {
     /// because its mark says that the rename is complete.
     async fn complete(&self, head: &Head) -> Result<Finish, Error> {
         // If the context was deleted under the new name meanwhile, its history is not needed.
-        if head.is_live()
-            && let Some(claim) = self.find_claim(head).await?
-        {
+        let claim = match head.is_live() {
+            true => self.store.find_claim(head, self.lineage).await?,
+            false => None,
+        };
+        // A collection keeps what has a tag, so the tags come before the copies.
+        let (to, number) = ((self.to, self.lineage), claim.as_ref().map(|claim| claim.key.number));
+        self.store.move_tags(self.from, self.source.snapshot.lineage, to, number).await?;
+        if let Some(claim) = claim {
             self.copies(&claim).await?.below_head().await?;
         }
         let all = self.store.list_snapshots(self.from).await?;
@@ -324,16 +336,23 @@ impl Move<'_> {
         Ok(Finish::Moved)
     }
 
-    /// Finds the claim of this rename below the head of the new name.
-    async fn find_claim(&self, head: &Head) -> Result<Option<Head>, Error> {
-        let all = self.store.list_snapshots(self.to).await?;
+    async fn forget(&self, number: u64) -> Result<(), Error> {
+        self.store.mark_gone(self.from, number).await
+    }
+}
+
+impl Store {
+    /// Finds the claim of a rename below the head of the new name. The lineage is that of the context there.
+    async fn find_claim(&self, head: &Head, lineage: LineageId) -> Result<Option<Head>, Error> {
+        let name = &head.snapshot.context;
+        let all = self.list_snapshots(name).await?;
         let below = all.into_iter().map(|(number, _)| number).filter(|n| *n < head.key.number);
         let mut below = std::pin::pin!(
-            stream::iter(below).map(|number| self.store.read_snapshot(self.to, number)).buffered(AT_ONCE)
+            stream::iter(below).map(|number| self.read_snapshot(name, number)).buffered(AT_ONCE)
         );
         while let Some(found) = below.next().await {
             match found {
-                Ok(found) if self.is_ours(&found) && found.claimed_for().is_some() => {
+                Ok(found) if found.snapshot.lineage == lineage && found.claimed_for().is_some() => {
                     return Ok(Some(found));
                 }
                 // A tombstone: the snapshot was forgotten under the new name.
@@ -345,12 +364,6 @@ impl Move<'_> {
         Ok(None)
     }
 
-    async fn forget(&self, number: u64) -> Result<(), Error> {
-        self.store.mark_gone(self.from, number).await
-    }
-}
-
-impl Store {
     /// Marks a snapshot as forgotten.
     pub(crate) async fn mark_gone(&self, name: &ContextName, number: u64) -> Result<(), Error> {
         let key = StoreKey::Gone { context: name.clone(), number }.path();
@@ -425,11 +438,4 @@ fn lineage_of(source: &Digest, to: &ContextName) -> LineageId {
     let mut id = [0; 16];
     id.copy_from_slice(&digest.0[..16]);
     LineageId(id)
-}
-
-fn is_denied(error: &object_store::Error) -> bool {
-    matches!(
-        error,
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
-    )
 }

@@ -123,6 +123,9 @@ impl Store {
         let all = plan.purged.forgotten.iter().flat_map(|(name, all)| all.iter().map(move |n| (name, *n)));
         let (last, first): (Vec<_>, Vec<_>) =
             all.partition(|(name, number)| *name == context && plan.with_paths.contains(number));
+        for (name, numbers) in &plan.purged.forgotten {
+            self.delete_tags(name, |_, number| number.is_some_and(|n| numbers.contains(&n))).await?;
+        }
         for (name, number) in first.into_iter().chain(last) {
             self.mark_gone(name, number).await?;
         }

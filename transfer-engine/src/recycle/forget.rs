@@ -95,6 +95,10 @@ pub(super) async fn forget(
             }
         }
     }
+    if holding.is_empty() {
+        return Ok(holding);
+    }
+    store.forget_tags(name, |number| holding.contains(&number)).await?;
     stream::iter(holding.clone())
         .map(|number| store.mark_gone(name, number))
         .buffer_unordered(AT_ONCE)

@@ -12,7 +12,7 @@ use crate::check::{Damage, DamagedParts};
 use crate::commit::{Attempts, Prepared, Published, written_after};
 use crate::error::Error;
 use crate::format::{
-    Changes, ChunkId, ChunkRef, ContextName, LineageId, Snapshot, StoreKey, Totals, TreeEntry, joined,
+    Changes, ChunkId, ChunkRef, ContextName, LineageId, Snapshot, Totals, TreeEntry, joined,
 };
 use crate::packing::{Chunks, PackSink};
 use crate::store::{Head, Store};
@@ -233,11 +233,8 @@ impl Store {
         let land_by = self.land_by_now().await?;
         let of = &source.of;
         let number = i64::try_from(of.key.number).unwrap_or(i64::MAX);
-        let gone = StoreKey::Gone { context: of.snapshot.context.clone(), number: of.key.number }.path();
-        match self.stat(&gone).await {
-            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {}
-            Ok(_) => return Err(Error::NoSnapshot { name: of.snapshot.context.clone(), number }),
-            Err(e) => return Err(e),
+        if self.is_gone(&of.snapshot.context, of.key.number).await? {
+            return Err(Error::NoSnapshot { name: of.snapshot.context.clone(), number });
         }
         for pack in &mut snapshot.packs {
             pack.land_by.get_or_insert(land_by);

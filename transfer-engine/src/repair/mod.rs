@@ -189,6 +189,7 @@ impl Store {
             repaired.damaged_left = damaged;
             return Ok(repaired);
         }
+        self.delete_tags(&checked.name, |_, number| number.is_some_and(|n| damaged.contains(&n))).await?;
         for number in damaged {
             self.mark_gone(&checked.name, number).await?;
             repaired.forgotten.push(number);
