@@ -238,6 +238,7 @@ fn end(ui: &Ui, command: &str, outcome: Result<Finished, Failure>, document: boo
             summary.checked = outcome.checked;
             summary.repaired = outcome.repaired;
             summary.copied = outcome.copied;
+            summary.compared = outcome.compared;
             ui.object(&Line::Summary(&summary));
         }
     } else if let (Some(deed), Some(report)) = (outcome.deed, &outcome.report) {
@@ -314,6 +315,7 @@ fn name(command: &Command) -> &'static str {
         Command::Put(_) => "put",
         Command::Rm(_) => "rm",
         Command::Log(_) => "log",
+        Command::Diff(_) => "diff",
         Command::Restore(_) => "restore",
         Command::Gc(_) => "gc",
         Command::Check(_) => "check",

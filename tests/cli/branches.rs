@@ -105,3 +105,95 @@ fn a_session_begins_with_a_fork_where_its_context_is_missing() {
     assert_eq!(refused.code, 10, "{}", refused.seen());
     assert_eq!(tree(&machine.path("work")).len(), 3);
 }
+
+#[test]
+fn differences_as_people_see_them() {
+    let machine = with_base(&World::new());
+    machine.write("work/image", [0, 159, 146]);
+    machine.write("work/moved here", "base");
+    std::fs::remove_file(machine.path("work/dir/file")).unwrap();
+    std::os::unix::fs::symlink("image", machine.path("work/link")).unwrap();
+    let mut seen = Vec::new();
+    let mut calls = |calls: &[&[&str]]| {
+        for args in calls {
+            seen.push(format!("$ ctxsync {}\n{}", args.join(" "), machine.call(args).seen()));
+        }
+    };
+    // The directory is compared before and after the push that makes it the same.
+    calls(&[
+        &["diff", "base", "./work"],
+        &["diff", "work", "base", "--stat"],
+        &["diff", "base", "work", "--name-only"],
+    ]);
+    machine.done(&["push", "base", "work"]);
+    calls(&[
+        &["diff", "base", "./work", "--exit-code"],
+        &["diff", "base@2", "base"],
+        &["diff", "base@2", "base", "--exit-code"],
+        &["diff", "base", "base@2", "--", "both.txt"],
+        &["diff", "base@2", "./work", "--", "both.txt", "image", "moved here", "link"],
+        &["diff", "base@2", "base", "--name-only", "--", "dir"],
+        &["diff", "base@2", "base", "--", "missing"],
+        &["diff", "base", "missing"],
+        &["diff", "base", "./missing"],
+        &["diff", "./work", "./try"],
+        &["diff", "base@77", "base"],
+    ]);
+    insta::assert_snapshot!("differences", seen.join("\n\n"));
+}
+
+#[test]
+fn differences_as_programs_see_them() {
+    let machine = with_base(&World::new());
+    let ended = machine.done(&["--json", "diff", "base@1", "base@2"]);
+    let rows = ended.of_type("difference");
+    assert_eq!(rows.len(), 2, "{}", ended.out);
+    assert_eq!(
+        rows[0],
+        json!({
+            "message_type": "difference", "path": "both.txt", "change": "added", "from": null, "kind_before": null,
+            "kind_after": "file", "size_before": null, "size_after": 4, "mode_before": null, "mode_after": "0644",
+        })
+    );
+    let summary = ended.summary();
+    assert_eq!(
+        (&summary["added"], &summary["renamed"], &summary["bytes_added"]),
+        (&json!(2), &json!(0), &json!(8))
+    );
+    let ended = machine.call(&["--json", "diff", "base@1", "base@2", "--exit-code"]);
+    assert_eq!((ended.code, ended.summary()["added"].as_u64()), (1, Some(2)));
+}
+
+#[test]
+fn an_ephemeral_context_is_deleted_unless_it_is_to_be_kept() {
+    let machine = with_base(&World::new());
+    let contexts = || machine.done(&["context", "list"]).out;
+    for (flags, command, code, kept) in [
+        (&[][..], "touch new", 0, false),
+        (&["--keep-if-changed"], "touch new", 0, true),
+        (&["--keep-if-changed"], "true", 0, false),
+        (&["--keep-if-changed"], "touch new; exit 3", 3, true),
+        (&["--keep-if-ok"], "touch new", 0, true),
+        (&["--keep-if-ok"], "touch new; exit 3", 3, false),
+        (&["--keep-if-ok", "--keep-if-changed"], "exit 3", 3, false),
+    ] {
+        let run = ["run", "-c", "try", "--fork-from", "base", "--wait", "--ephemeral"];
+        let args = [&run[..], flags, &["try", "--", "sh", "-c", command]].concat();
+        let ended = machine.call(&args);
+        assert_eq!(ended.code, code, "{flags:?}: {}", ended.seen());
+        assert_eq!(contexts().contains("try"), kept, "{flags:?} {command}: {}", ended.seen());
+        assert!(!ended.err.contains("nothing was pushed"), "{}", ended.err);
+        if kept {
+            assert!(machine.done(&["ls", "try"]).out.contains(" new"));
+            // What was there before is never deleted.
+            let refused = machine.call(&args);
+            assert_eq!(refused.code, 1, "{}", refused.seen());
+            assert!(refused.err.contains("exists, and --ephemeral would delete it"), "{}", refused.err);
+            machine.done(&["context", "delete", "try", "--yes"]);
+        }
+        std::fs::remove_dir_all(machine.path("try")).unwrap();
+    }
+    let refused = machine.call(&["run", "-c", "try", "--keep-if-ok", "try", "--", "true"]);
+    assert_eq!(refused.code, 2, "{}", refused.seen());
+    assert!(contexts().contains("base"));
+}

@@ -1,4 +1,4 @@
-//! The dialogues of docs/guide.md show what the program really prints.
+//! The dialogues of docs/guide.md and docs/branches.md show what the program really prints.
 
 use std::fs;
 use std::process::Command;
@@ -36,6 +36,13 @@ fn every_dialogue_is_real() {
     guide::check("console", |block| Some(dialogue(&machine, block)));
 }
 
+#[test]
+fn the_dialogues_of_branches_are_real() {
+    let machine = World::new().machine("me");
+    fs::remove_dir(machine.path("work")).unwrap();
+    guide::check_page("docs/branches.md", "console", |block| Some(dialogue(&machine, block)));
+}
+
 /// Returns the dialogue with the same commands and their real output.
 fn dialogue(machine: &Machine, block: &Block) -> String {
     let mut commands: Vec<String> = Vec::new();
@@ -46,14 +53,14 @@ fn dialogue(machine: &Machine, block: &Block) -> String {
             _ => {}
         }
     }
-    assert!(!commands.is_empty(), "docs/guide.md:{}: no line begins with `$ `", block.line);
+    assert!(!commands.is_empty(), "line {}: no line begins with `$ `", block.line);
     let script: String = commands
         .iter()
         .map(|command| format!("{command}\ncode=$?; printf '%s\\n' '{END}'; (exit $code)\n"))
         .collect();
     let text = shell(machine, &script);
     let outputs: Vec<&str> = text.split(&format!("{END}\n")).collect();
-    assert_eq!(outputs.len(), commands.len() + 1, "docs/guide.md:{}:\n{text}", block.line);
+    assert_eq!(outputs.len(), commands.len() + 1, "line {}:\n{text}", block.line);
     let shown = commands.iter().zip(outputs);
     shown.map(|(command, output)| format!("$ {}\n{output}", command.replace('\n', "\n> "))).collect()
 }

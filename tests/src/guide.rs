@@ -46,28 +46,36 @@ pub fn blocks() -> Vec<Block> {
 ///
 /// # Panics
 /// If a block differs, and `GUIDE_UPDATE` is not set.
-pub fn check(language: &str, mut expected: impl FnMut(&Block) -> Option<String>) {
-    let update = std::env::var_os("GUIDE_UPDATE").is_some();
-    // Two test programs may write the guide at the same time.
-    let lock = update.then(|| File::open(place()).unwrap());
+pub fn check(language: &str, expected: impl FnMut(&Block) -> Option<String>) {
+    check_page("docs/guide.md", language, expected);
+}
+
+/// The same for another page.
+///
+/// # Panics
+/// Likewise.
+pub fn check_page(page: &str, language: &str, mut expected: impl FnMut(&Block) -> Option<String>) {
+    let (update, place) = (std::env::var_os("GUIDE_UPDATE").is_some(), root().join(page));
+    // Two test programs may write the page at the same time.
+    let lock = update.then(|| File::open(&place).unwrap());
     lock.iter().for_each(|lock| lock.lock().unwrap());
-    let mut text = fs::read_to_string(place()).unwrap();
+    let mut text = fs::read_to_string(&place).unwrap();
     let blocks = parse(&text);
     let mut wrong = Vec::new();
     // From the end, so that the line numbers of earlier blocks stay valid.
     let mut news: Vec<_> = blocks.iter().filter(|block| block.language == language).collect();
-    assert!(!news.is_empty(), "the guide has no block of {language}");
+    assert!(!news.is_empty(), "{page} has no block of {language}");
     let bodies: Vec<_> = news.iter().map(|block| expected(block)).collect();
     for (block, body) in news.drain(..).zip(bodies).rev() {
         let Some(body) = body.filter(|body| *body != block.body) else { continue };
         wrong.push(format!(
-            "docs/guide.md:{}: {} {} is\n{}\nand should be\n{body}",
+            "{page}:{}: {} {} is\n{}\nand should be\n{body}",
             block.line, block.language, block.origin, block.body
         ));
         text = with_body(&text, block, &body);
     }
     if update {
-        fs::write(place(), text).unwrap();
+        fs::write(place, text).unwrap();
     } else {
         wrong.reverse();
         assert!(wrong.is_empty(), "{}\n(GUIDE_UPDATE=1 writes them anew)", wrong.join("\n"));

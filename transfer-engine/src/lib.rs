@@ -57,6 +57,7 @@ mod commit;
 mod conflict_copies;
 mod contexts;
 mod copying;
+mod diff;
 mod download;
 mod edit;
 mod effect;
@@ -101,6 +102,7 @@ pub use collect::{
     CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, LostPack, Unreadable, Why,
 };
 pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied};
+pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference};
 pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::Error;
@@ -147,6 +149,11 @@ mod tests {
             is_send(store.copy_to(store, &CopyOptions::default(), &Silent));
             is_send(store.rename_context(&snapshot.context, &snapshot.context));
             is_send(store.fork_context(&snapshot.context, None, &snapshot.context));
+            let diff = DiffOptions::default();
+            is_send(store.diff(snapshot, snapshot, &diff, |_| ()));
+            let sync = ContextSync::new(snapshot.context.clone(), "/", policy_core::SyncPolicy::default());
+            let dir = DiffDir { sync: &sync, state_dir: std::path::Path::new("/"), own_files: &[] };
+            is_send(store.diff_dir(snapshot, dir, &diff, &Silent, |_| ()));
             let merge = MergeOptions::default();
             is_send(store.merge_context(&snapshot.context, None, &snapshot.context, &merge, &Silent));
             is_send(store.revert_context(&snapshot.context, 1, "", false));

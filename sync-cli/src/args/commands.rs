@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{CheckArgs, ForkArgs, GcArgs, Heal, MergeArgs, PurgeArgs, RepairArgs, RevertArgs};
+use super::{CheckArgs, DiffArgs, ForkArgs, GcArgs, Heal, MergeArgs, PurgeArgs, RepairArgs, RevertArgs};
 use crate::place::{ContextAt, PathAt};
 use crate::values::{ByteRange, Span, name_pattern};
 use transfer_engine::{ContextName, NamePattern, TagName};
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Rm(RmArgs),
     /// List a context's snapshots, the newest first
     Log(LogArgs),
+    /// Show what differs between two snapshots, or a snapshot and a directory
+    Diff(DiffArgs),
     /// Write a snapshot's files into a directory
     Restore(RestoreArgs),
     /// Forget snapshots that are not kept, and delete the data that no snapshot needs
@@ -90,6 +92,18 @@ pub(crate) struct RunArgs {
     /// Where CONTEXT is missing, begin it as this context, or as one of its snapshots
     #[arg(long, value_name = "BASE[@N]", requires = "context")]
     pub(crate) fork_from: Option<ContextAt>,
+
+    /// Delete CONTEXT at the end; it must not exist before
+    #[arg(long, requires = "context")]
+    pub(crate) ephemeral: bool,
+
+    /// With --ephemeral: keep the context if anything in it changed
+    #[arg(long, requires = "ephemeral")]
+    pub(crate) keep_if_changed: bool,
+
+    /// With --ephemeral: keep the context if the command ends with 0
+    #[arg(long, requires = "ephemeral")]
+    pub(crate) keep_if_ok: bool,
 
     /// Run the command only when every file is there
     #[arg(long)]

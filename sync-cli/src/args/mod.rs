@@ -4,6 +4,7 @@
 mod branches;
 mod check;
 mod commands;
+mod diff;
 mod gc;
 mod shared;
 
@@ -15,6 +16,7 @@ pub(crate) use commands::{
     RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, TagArgs,
     UntagArgs, WatchArgs,
 };
+pub(crate) use diff::DiffArgs;
 pub(crate) use gc::{GcArgs, KeepArgs};
 pub(crate) use shared::{Color, Conflict, Shared};
 

@@ -29,22 +29,23 @@ pub(super) async fn fork(args: &ForkArgs, means: Means<'_>) -> Result<Finished, 
     Ok(Finished { report: Some(report), ..Finished::of_context(&args.to) })
 }
 
-/// Forks a context for a session, where it is missing; another machine may just have done so.
+/// Forks a context for a session, where it is missing; returns whether it did, because another machine may just have
+/// done so.
 pub(super) async fn begin_as(
     store: &Store,
     from: &ContextAt,
     to: &ContextName,
     ui: &Ui,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     match store.fork_context(&from.name, from.at.clone(), to).await {
         Ok(head) => {
             let origin = text::forked_from(&head).unwrap_or_else(|| from.to_string());
             ui.note(&format!("forked {origin} to {to}"));
+            Ok(true)
         }
-        Err(Error::ContextExists { .. }) => {}
-        Err(error) => return Err(error.into()),
+        Err(Error::ContextExists { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }
 
 pub(super) async fn merge(args: &MergeArgs, means: Means<'_>) -> Result<Finished, Failure> {

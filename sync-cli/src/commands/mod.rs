@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod context;
 mod copy;
+mod diff;
 mod documents;
 mod explain;
 mod fetch;
@@ -44,7 +45,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::output::Ui;
-use crate::output::summary::{Checked, Collected, Copied, Deed, Mended};
+use crate::output::summary::{Checked, Collected, Compared, Copied, Deed, Mended};
 use crate::run::{Commands, Signals, Threads, interrupted};
 
 /// The result of a command.
@@ -65,6 +66,8 @@ pub(crate) struct Finished {
     pub(crate) repaired: Option<Mended>,
     /// The figures of a copy.
     pub(crate) copied: Option<Copied>,
+    /// The further figures of a comparison.
+    pub(crate) compared: Option<Compared>,
 }
 
 impl Finished {
@@ -217,6 +220,7 @@ async fn talk(
         Command::Ls(args) => ls::ls(args, means).await,
         Command::Cat(args) => cat::cat(args, means).await,
         Command::Log(args) => log::log(args, means).await,
+        Command::Diff(args) => diff::diff(args, means).await,
         Command::Restore(args) => restore::restore(args, means).await,
         Command::Gc(args) => gc::gc(args, means).await,
         Command::Check(args) => check::check(args, means).await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use tokio::time::Instant;
+use transfer_engine::ContextName;
 
 use super::Finished;
 use super::arrivals::Arrivals;
@@ -15,6 +16,7 @@ use crate::args::RunArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
+use crate::open_store::open_store;
 use crate::run::interrupted;
 use crate::run::{Budget, Child, Ended, Signals, Supervised, supervise};
 
@@ -38,12 +40,22 @@ pub(super) async fn run(
     let Means { settings, ui, .. } = means;
     // From here on, signals no longer end the program by default.
     signals.listen_for_all()?;
-    let mounts = Mounts::of_run(args, means)?;
+    let mut mounts = Mounts::of_run(args, means)?;
+    let drops = args.ephemeral && !args.keep_if_changed && !args.keep_if_ok;
+    if drops && let Some(sync) = mounts.syncs.first_mut() {
+        // What is deleted anyway need not be pushed.
+        sync.policy.upload_policy.auto_upload = false;
+    }
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
-    let held = tokio::select! {
+    let mut held = tokio::select! {
         held = open(mounts.syncs, args.save, args.fork_from.as_ref(), means) => held?,
         signal = signals.next_stop() => return Err(interrupted(signal)),
     };
+    if args.ephemeral && !held.made {
+        return Err(kept_safe(args));
+    }
+    held.drops_first = drops;
+    let ephemeral = args.context.as_ref().filter(|_| args.ephemeral);
     signals.hold(true);
     let arrivals = held.arrivals(ui);
     let end = work(args, &mounts.dir, &held, &arrivals, signals, budget).await;
@@ -59,11 +71,47 @@ pub(super) async fn run(
             return Err(failure.ending_with(exit));
         }
     };
-    let exit = final_exit(&end, closed.exit);
+    let mut exit = final_exit(&end, closed.exit);
+    if let Some(context) = ephemeral
+        && let Err(failure) = end_ephemeral(args, context, &end, means).await
+    {
+        ui.failure(&failure);
+        exit = if exit == Exit::DONE { Exit::FAILED } else { exit };
+    }
     match end.failure {
         Some(failure) => Err(failure.ending_with(exit).with_report(closed.report)),
         None => Ok(Finished { exit, report: Some(closed.report), ..Finished::default() }),
     }
+}
+
+/// Returns the failure of `--ephemeral` with a context that was there before.
+fn kept_safe(args: &RunArgs) -> Failure {
+    let context = args.context.as_ref().map(ToString::to_string).unwrap_or_default();
+    Failure::new(
+        Exit::FAILED,
+        format!("context `{context}` exists, and --ephemeral would delete it at the end"),
+    )
+    .hint("--ephemeral deletes only what it has made: choose another name, or leave it out")
+}
+
+/// Deletes the session's context, unless it is to be kept.
+async fn end_ephemeral(
+    args: &RunArgs,
+    context: &ContextName,
+    end: &End,
+    means: Means<'_>,
+) -> Result<(), Failure> {
+    let is_ok = matches!(end.command.map(Ended::exit), Some(Exit::DONE)) && end.told.is_none();
+    let store = open_store(means, false)?.store;
+    // The first snapshot of a context has no parent.
+    let has_changed = args.keep_if_changed && store.head(context).await?.parent.is_some();
+    if has_changed || args.keep_if_ok && is_ok {
+        means.ui.note(&format!("kept context {context}"));
+        return Ok(());
+    }
+    store.delete_context(context).await?;
+    means.ui.note(&format!("deleted context {context}"));
+    Ok(())
 }
 
 /// Runs the command to its end, with `--wait` after all files have arrived.

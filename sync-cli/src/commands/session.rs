@@ -35,6 +35,10 @@ pub(super) struct Held<'a> {
     pub(super) means: Means<'a>,
     /// Whether the session has several mounts.
     pub(super) several: bool,
+    /// Whether the first context was made for this session.
+    pub(super) made: bool,
+    /// Whether the first context will be deleted, so that its changes are not missed.
+    pub(super) drops_first: bool,
     /// Counts the files of the pulls.
     pub(super) pulled: Arc<Tally>,
     /// How long failed requests are retried.
@@ -73,13 +77,23 @@ pub(super) async fn open<'a>(
     // done.
     let pushes = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
     let writable = async { if pushes { open.prove_writable().await } else { Ok(()) } };
-    let ((session, metrics), ()) =
+    let ((session, made, metrics), ()) =
         tokio::try_join!(begin(&open, (syncs, fork_from), options, &monitor, means), writable)?;
     if let Some(quiesce) = &quiesce {
         quiesce.set_variables(variables(session.id(), settings));
     }
     let (pulled, patience) = (monitor.pulled(), open.patience);
-    Ok(Held { session, means, several, pulled, patience, quiesce, _metrics: metrics })
+    Ok(Held {
+        session,
+        means,
+        several,
+        made,
+        drops_first: false,
+        pulled,
+        patience,
+        quiesce,
+        _metrics: metrics,
+    })
 }
 
 /// Opens the mounts, and creates what is missing. Later than this, nothing is created: what is missing then
@@ -90,11 +104,11 @@ async fn begin(
     mut options: SyncOptions,
     monitor: &Arc<SessionWatch>,
     means: Means<'_>,
-) -> Result<(Session, Option<Metrics>), Failure> {
+) -> Result<(Session, bool, Option<Metrics>), Failure> {
     let Means { settings, ui, .. } = means;
     let state_dir = settings.state_dir()?;
     let paths: Vec<PathBuf> = syncs.iter().map(|sync| sync.path.clone()).collect();
-    let mut made = false;
+    let (mut made, mut made_first) = (false, false);
     let session = loop {
         let mut params = CreateSessionParams::new(syncs.clone(), state_dir);
         params.options = options.clone();
@@ -110,11 +124,14 @@ async fn begin(
             Err(error) if error.kind() == FailureKind::NoContext && !options.create => {
                 for (at, sync) in syncs.iter().enumerate() {
                     if let Some(from) = fork_from.filter(|_| at == 0) {
-                        begin_as(&open.store, from, &sync.context, ui).await?;
+                        made_first = begin_as(&open.store, from, &sync.context, ui).await?;
                         continue;
                     }
                     match open.store.create_context(&sync.context).await {
-                        Ok(_) => ui.note(&format!("created context {}", sync.context)),
+                        Ok(_) => {
+                            made_first |= at == 0;
+                            ui.note(&format!("created context {}", sync.context));
+                        }
                         Err(Error::ContextExists { .. }) => {}
                         Err(error) => return Err(error.into()),
                     }
@@ -128,7 +145,7 @@ async fn begin(
         Some(file) => Some(Metrics::start(file, state_dir, paths)?),
         None => None,
     };
-    Ok((session, metrics))
+    Ok((session, made_first, metrics))
 }
 
 /// How to release a session.
@@ -219,7 +236,7 @@ impl Held<'_> {
         if let Some(own) = own {
             (total.snapshot, total.parent) = (own.snapshot, own.parent);
         }
-        for mount in &mounts {
+        for (at, mount) in mounts.iter().enumerate() {
             let path = mount.path.to_string_lossy();
             let shown = self.several.then_some(&*path);
             let prefix = shown.map(|path| format!("{path}: ")).unwrap_or_default();
@@ -234,6 +251,7 @@ impl Held<'_> {
                     advise(ui, report);
                     add(&mut total, report);
                 }
+                (None, None) if at == 0 && self.drops_first => {}
                 (None, None) => ui.note(&format!(
                     "{prefix}nothing was pushed: the policy has autoUpload off; `ctxsync push {} {path}` saves what changed, and `run --save` at the end",
                     mount.context_id

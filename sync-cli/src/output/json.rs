@@ -19,6 +19,7 @@ pub(crate) enum Line<'a> {
     Entry(EntryLine<'a>),
     Snapshot(SnapshotLine<'a>),
     Context(ContextLine<'a>),
+    Difference(DifferenceLine),
     Setting(SettingLine<'a>),
     Store(StoreLine<'a>),
     Kept(KeptLine<'a>),
@@ -185,6 +186,22 @@ pub(crate) struct ContextLine<'a> {
     /// The tags of the snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tags: Option<&'a [TagName]>,
+}
+
+/// A row of `diff`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DifferenceLine {
+    #[serde(flatten)]
+    pub(crate) path: PathField,
+    pub(crate) change: &'static str,
+    /// The old path of a renamed file.
+    pub(crate) from: Option<String>,
+    pub(crate) kind_before: Option<&'static str>,
+    pub(crate) kind_after: Option<&'static str>,
+    pub(crate) size_before: Option<u64>,
+    pub(crate) size_after: Option<u64>,
+    pub(crate) mode_before: Option<String>,
+    pub(crate) mode_after: Option<String>,
 }
 
 /// A row of `config`.

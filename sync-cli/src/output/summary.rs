@@ -59,6 +59,17 @@ pub(crate) struct Summary {
     /// What `copy` adds.
     #[serde(flatten)]
     pub(crate) copied: Option<Copied>,
+    /// What `diff` adds.
+    #[serde(flatten)]
+    pub(crate) compared: Option<Compared>,
+}
+
+/// The further figures of a comparison.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Compared {
+    pub(crate) renamed: u64,
+    pub(crate) bytes_added: u64,
+    pub(crate) bytes_deleted: u64,
 }
 
 /// The result of a repair.
@@ -164,6 +175,7 @@ impl Summary {
             checked: None,
             repaired: None,
             copied: None,
+            compared: None,
         }
     }
 }

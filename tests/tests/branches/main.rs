@@ -1,6 +1,7 @@
 //! Contexts that begin as others: forks, reverts and merges.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod diffs;
 mod forks;
 mod merges;
 mod reverts;

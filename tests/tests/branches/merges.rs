@@ -104,7 +104,7 @@ fn without_copies(files: &Files) -> (Files, Vec<Vec<u8>>) {
     (rest, copies.into_values().collect())
 }
 
-fn seeds() -> u64 {
+pub(crate) fn seeds() -> u64 {
     std::env::var("CTXSYNC_SEEDS").ok().map_or(25, |seeds| seeds.parse().unwrap())
 }
 

@@ -1,12 +1,12 @@
 //! Compares files of the mount with what would be pulled.
 
-use std::io::{self, Read};
+use std::io;
 
 use policy_core::{Digest, Entry, MAX_COPIES, Node, TreePath, numbered_copy_path};
 use rustix::fs::{FileType, Stat};
 
-use crate::format::{CHUNK_MAX, ChunkId, MAX_PATH_LEN, cut, file_digest};
-use crate::local::{Fingerprint, MountDir, read_link_at, stat_at};
+use crate::format::MAX_PATH_LEN;
+use crate::local::{Fingerprint, MountDir, digest_of, read_link_at, stat_at};
 
 /// Returns the fingerprint of a file or link at `path` if it already has the content and mode of `entry`.
 pub(super) fn stands_already(dir: &MountDir, path: &TreePath, entry: &Entry) -> Option<Fingerprint> {
@@ -85,49 +85,4 @@ fn lies_below_leaf(dir: &MountDir, path: &TreePath) -> io::Result<bool> {
 
 fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
-/// Returns the digest of a file; `None` if it is no file, or grows while it is read.
-fn digest_of(dir: &MountDir, path: &TreePath) -> io::Result<Option<Digest>> {
-    let Ok((file, stat)) = dir.open_file(path) else { return Ok(None) };
-    let size = Fingerprint::of(&stat).size;
-    // One byte more than expected shows that the file has grown.
-    let mut file = file.take(size + 1);
-    let mut chunks = Vec::new();
-    let mut buf = Vec::new();
-    let mut ended = false;
-    loop {
-        while let Some(len) = cut(&buf, ended).filter(|l| *l > 0) {
-            chunks.push((ChunkId::of(&buf[..len]), len as u32));
-            buf.drain(..len);
-        }
-        if ended {
-            return Ok((file.limit() > 0).then(|| file_digest(chunks)));
-        }
-        let wanted = CHUNK_MAX;
-        ended = (&mut file).take(wanted as u64).read_to_end(&mut buf)? < wanted;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::env::Env;
-
-    #[test]
-    fn l2_a_file_that_is_longer_than_its_stat_said_has_no_digest() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("f"), vec![7; CHUNK_MAX + 9]).unwrap();
-        let open = |path: &str| MountDir::open(path.as_ref(), &Env::real()).unwrap();
-        let at = |name: &str| TreePath::new(name.as_bytes()).unwrap();
-        let mount = open(dir.path().to_str().unwrap());
-        let chunks = [vec![7; CHUNK_MAX + 9]].map(|bytes| {
-            let len = cut(&bytes, true).unwrap();
-            [&bytes[..len], &bytes[len..]].map(|chunk| (ChunkId::of(chunk), chunk.len() as u32))
-        });
-        assert_eq!(digest_of(&mount, &at("f")).unwrap(), Some(file_digest(chunks.into_iter().flatten())));
-        assert_eq!(digest_of(&mount, &at("nothing")).unwrap(), None);
-        // A file of the kernel's has length 0 but content.
-        assert_eq!(digest_of(&open("/proc/self"), &at("status")).unwrap(), None);
-    }
 }

@@ -3,6 +3,7 @@
 
 mod absolute;
 mod busy;
+mod content;
 mod file_systems;
 mod fingerprint;
 mod git_dir;
@@ -23,6 +24,7 @@ mod stagings;
 
 pub(crate) use absolute::absolute;
 pub(crate) use busy::Busy;
+pub(crate) use content::digest_of;
 pub(crate) use file_systems::{FileSystems, Looked, prefix};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use git_dir::GitPart;

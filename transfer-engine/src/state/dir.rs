@@ -101,7 +101,7 @@ impl MountState {
         context: &ContextName,
         env: &Env,
     ) -> Result<ContextState, Error> {
-        let dir = self.dir.join(short_hash(format!("{location}\0{context}").as_bytes()));
+        let dir = context_dir(&self.dir, location, context);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -111,7 +111,23 @@ impl MountState {
     }
 }
 
+fn context_dir(mount: &Path, location: &str, context: &ContextName) -> PathBuf {
+    mount.join(short_hash(format!("{location}\0{context}").as_bytes()))
+}
+
 impl ContextState {
+    /// Returns the state of a context at a mount, only to be read, because it is not locked. It need not exist.
+    pub(crate) fn unlocked(
+        state_dir: &Path,
+        mount: &Path,
+        location: &str,
+        context: &ContextName,
+        env: &Env,
+    ) -> Self {
+        let dir = context_dir(&mount_dir(state_dir, mount), location, context);
+        Self { dir, env: env.clone() }
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

@@ -1,0 +1,150 @@
+//! Comparisons: what they say of two sides makes the one from the other, in snapshots and directories alike.
+//!
+//! `CTXSYNC_SEEDS=500` tries so many random trees.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ctxsync_tests::clock::HandClock;
+use ctxsync_tests::place::{Place, content_of, name};
+use ctxsync_tests::random::Random;
+use policy_core::SyncPolicy;
+use storage_backends::layer::Recording;
+use transfer_engine::format::Snapshot;
+use transfer_engine::{
+    ContextService, ContextSync, DiffDir, DiffOptions, DiffReport, DifferenceKind, Mount, PathDifference,
+    Silent, SyncOptions,
+};
+
+use crate::merges::seeds;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+async fn files(place: &Place, snapshot: &Snapshot) -> Files {
+    let content = content_of(&place.store(), snapshot).await.2;
+    let files = content.into_iter().filter(|(entry, _)| !entry.entry.is_dir());
+    files.map(|(entry, bytes)| (entry.path.to_string(), bytes)).collect()
+}
+
+/// Makes the second side from the first, by what was said to differ. Contents come from the second.
+fn applied(before: &Files, said: &[PathDifference], after: &Files) -> Files {
+    let mut made = before.clone();
+    for one in said.iter().filter(|one| !one.before.iter().chain(&one.after).any(|entry| entry.is_dir())) {
+        let path = one.path.to_string();
+        match one.kind {
+            DifferenceKind::Added => assert_eq!(made.insert(path.clone(), after[&path].clone()), None),
+            DifferenceKind::Changed => {
+                let old = made.insert(path.clone(), after[&path].clone()).unwrap();
+                assert_ne!(old, after[&path], "{path}");
+            }
+            DifferenceKind::Deleted => drop(made.remove(&path).unwrap()),
+            DifferenceKind::Renamed => {
+                let moved = made.remove(&one.from.as_ref().unwrap().to_string()).unwrap();
+                assert_eq!(moved, after[&path]);
+                assert_eq!(made.insert(path, moved), None);
+            }
+        }
+    }
+    made
+}
+
+async fn diff(place: &Place, before: &Snapshot, after: &Snapshot) -> (Vec<PathDifference>, DiffReport) {
+    let mut said = Vec::new();
+    let report =
+        place.store().diff(before, after, &DiffOptions::default(), |one| said.push(one)).await.unwrap();
+    assert!(said.is_sorted_by(|a, b| a.path < b.path));
+    (said, report)
+}
+
+async fn diff_dir(
+    place: &Place,
+    before: &Snapshot,
+    (dir, state): (&Path, &Path),
+) -> (Vec<PathDifference>, DiffReport) {
+    let sync = ContextSync::new(before.context.clone(), dir, SyncPolicy::default());
+    let dir = DiffDir { sync: &sync, state_dir: state, own_files: &[] };
+    let (mut said, options) = (Vec::new(), DiffOptions::default());
+    let report = place.store().diff_dir(before, dir, &options, &Silent, |one| said.push(one)).await.unwrap();
+    (said, report)
+}
+
+async fn change(place: &Place, random: &mut Random, context: &str) {
+    let store = place.store();
+    for _ in 0..random.below(12) {
+        let path = ["a", "b", "dir/c", "dir/d", "dir/deep/e", "f", "g"][random.below(7)];
+        let there = files(place, &store.head(&name(context)).await.unwrap()).await;
+        if random.below(3) > 0 {
+            place.write(context, path, format!("content {}", random.below(3)).as_bytes()).await;
+        } else if there.contains_key(path) {
+            let paths = [path.parse().unwrap()];
+            ContextService::new(&store).delete_files(&name(context), &paths, false).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_differs_makes_one_side_from_the_other() {
+    let mut kinds = BTreeMap::new();
+    for seed in 0..seeds() {
+        let place = Place::made(&HandClock::default()).await;
+        let (mut random, store) = (Random::new(seed), place.store());
+        place.write("c", "first", b"first").await;
+        change(&place, &mut random, "c").await;
+        let before = store.head(&name("c")).await.unwrap();
+        change(&place, &mut random, "c").await;
+        let after = store.head(&name("c")).await.unwrap();
+        let (old, new) = (files(&place, &before).await, files(&place, &after).await);
+        let (said, report) = diff(&place, &before, &after).await;
+        assert_eq!(applied(&old, &said, &new), new, "seed {seed}: {said:?}");
+        assert_eq!(report.added + report.changed + report.deleted + report.renamed, said.len() as u64);
+        said.iter().for_each(|one| *kinds.entry(format!("{:?}", one.kind)).or_insert(0) += 1);
+
+        // The other way round, and by exchanging the sides.
+        let (back, _) = diff(&place, &after, &before).await;
+        assert_eq!(applied(&new, &back, &old), old, "seed {seed}");
+        let exchanged: Vec<_> = said.into_iter().map(PathDifference::reversed).collect();
+        assert_eq!(applied(&new, &exchanged, &old), old, "seed {seed}");
+
+        // The same against a directory, with and without what a pull has left in the state.
+        let dir = tempfile::tempdir().unwrap();
+        let (here, state) = (dir.path().join("here"), dir.path().join("state"));
+        let sync = ContextSync::new(name("c"), &here, SyncPolicy::default());
+        Mount::open(&store, sync, &state).unwrap().pull(&SyncOptions::default(), &Silent).await.unwrap();
+        for state in [&state, &dir.path().join("no state")] {
+            let (said, report) = diff_dir(&place, &before, (&here, state)).await;
+            assert_eq!(applied(&old, &said, &new), new, "seed {seed}: {said:?}");
+            assert_eq!(report.failed, 0);
+            assert!(!diff_dir(&place, &after, (&here, state)).await.1.differs(), "seed {seed}");
+        }
+    }
+    assert_eq!(kinds.len(), 4, "{kinds:?}");
+}
+
+/// A comparison of two large trees reads only the segments that differ.
+#[tokio::test]
+async fn equal_parts_are_not_read() {
+    let place = Place::made(&HandClock::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (here, state) = (dir.path().join("here"), dir.path().join("state"));
+    for file in 0..6000 {
+        let path = here.join(format!("{}/{file}", file / 100));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("{file}")).unwrap();
+    }
+    let store = place.store();
+    let sync = ContextSync::new(name("c"), &here, SyncPolicy::default());
+    let options = SyncOptions { create: true, ..SyncOptions::default() };
+    Mount::open(&store, sync, &state).unwrap().push(&options, &Silent).await.unwrap();
+    let before = store.head(&name("c")).await.unwrap();
+    place.write("c", "42/new", b"new").await;
+    let after = store.head(&name("c")).await.unwrap();
+    let recording = Recording::counting(Arc::clone(&place.objects));
+    let behind = place.behind(Arc::new(recording.clone()));
+    let (said, _) = diff(&behind, &before, &after).await;
+    assert_eq!((said.len(), said[0].path.to_string().as_str()), (1, "42/new"));
+    let counts = recording.counts();
+    let whole: u64 = before.segments.iter().map(|segment| u64::from(segment.len)).sum();
+    assert!(counts.bytes_received * 3 < whole, "{} of {whole}", counts.bytes_received);
+    assert!(counts.gets <= 4, "{counts:?}");
+}
