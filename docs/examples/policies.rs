@@ -39,6 +39,7 @@ fn complete() -> SyncPolicy {
         download_policy: DownloadPolicy {
             auto_download: true,
             download_strategy: DownloadStrategy::DownloadAsync,
+            ..DownloadPolicy::default()
         },
         delete_policy: DeletePolicy { sync_local_file: true, ..DeletePolicy::default() },
         extract_policy: Some(ExtractPolicy {
@@ -75,6 +76,7 @@ fn development() -> SyncPolicy {
         download_policy: DownloadPolicy {
             auto_download: true,
             download_strategy: DownloadStrategy::DownloadAsync,
+            ..DownloadPolicy::default()
         },
         delete_policy: DeletePolicy { sync_local_file: true, ..DeletePolicy::default() },
         extract_policy: Some(ExtractPolicy {
@@ -111,6 +113,7 @@ fn production() -> SyncPolicy {
         download_policy: DownloadPolicy {
             auto_download: true,
             download_strategy: DownloadStrategy::DownloadAsync,
+            ..DownloadPolicy::default()
         },
         delete_policy: DeletePolicy { sync_local_file: false, ..DeletePolicy::default() },
         extract_policy: Some(ExtractPolicy {
@@ -143,6 +146,7 @@ fn big_data() -> SyncPolicy {
         download_policy: DownloadPolicy {
             auto_download: false, // pulled when it is asked for
             download_strategy: DownloadStrategy::DownloadAsync,
+            ..DownloadPolicy::default()
         },
         delete_policy: DeletePolicy { sync_local_file: true, ..DeletePolicy::default() },
         extract_policy: Some(ExtractPolicy {

@@ -37,6 +37,7 @@ fn download() -> Result<(), Box<dyn Error>> {
     let download_policy = DownloadPolicy {
         auto_download: true, // off: files are pulled when they are asked for
         download_strategy: DownloadStrategy::DownloadAsync,
+        ..DownloadPolicy::default()
     };
     println!("{}", serde_json::to_string(&download_policy)?);
     // ANCHOR_END: download

@@ -121,6 +121,7 @@ fn y7_parent_components_nul_and_wildcards() {
             r#"{"recyclePolicy": {"paths": ["logs/*"]}}"#,
             r#"{"extractPolicy": {"paths": ["../x"]}}"#,
             r#"{"uploadPolicy": {"archiveExcludePaths": ["*.bin"]}}"#,
+            r#"{"downloadPolicy": {"requiredPaths": ["a/*"]}}"#,
             r#"{"mappingPolicy": {"path": "C:\\Users\\..\\x"}}"#,
         ])
     );

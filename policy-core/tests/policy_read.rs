@@ -131,7 +131,8 @@ fn the_guides_policies_load_as_they_stand() {
 const EVERYTHING: &str = r#"{
   "upload_policy": {"auto_upload": false, "upload_strategy": {"UPLOAD_ON_CHANGE": {"debounce_ms": 250}},
     "upload_mode": "ARCHIVE", "archive_exclude_paths": ["models"], "period": 30},
-  "download_policy": {"auto_download": false, "download_strategy": "DOWNLOAD_BEFORE_START"},
+  "download_policy": {"auto_download": false, "download_strategy": "DOWNLOAD_BEFORE_START",
+    "required_paths": ["conf"]},
   "delete_policy": {"sync_local_file": false, "max_delete_percent": 30},
   "extract_policy": {"extract": false, "delete_src_file": false, "extract_to_current_folder": true,
     "paths": ["in"]},
@@ -154,6 +155,7 @@ fn everything() -> SyncPolicy {
         download_policy: DownloadPolicy {
             auto_download: false,
             download_strategy: DownloadStrategy::DownloadBeforeStart,
+            required_paths: vec!["conf".into()],
         },
         delete_policy: DeletePolicy { sync_local_file: false, max_delete_percent: Some(30) },
         extract_policy: Some(ExtractPolicy {
@@ -201,6 +203,7 @@ fn toml_reads_the_same() {
         [downloadPolicy]
         autoDownload = false
         downloadStrategy = "DownloadBeforeStart"
+        requiredPaths = ["conf"]
         [deletePolicy]
         syncLocalFile = false
         maxDeletePercent = 30
@@ -367,6 +370,7 @@ fn any_policy() -> impl Strategy<Value = SyncPolicy> {
                 } else {
                     DownloadStrategy::DownloadAsync
                 },
+                required_paths: paths.clone(),
             },
             delete_policy: DeletePolicy { sync_local_file, max_delete_percent },
             extract_policy,

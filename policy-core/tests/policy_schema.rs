@@ -174,6 +174,7 @@ fn nearly_right() -> impl Strategy<Value = Value> {
         Just(vec!["upload_policy", "uploadStrategy", "UploadPeriodically"]),
         Just(vec!["upload_policy", "uploadStrategy", "UploadPeriodically", "seconds"]),
         Just(vec!["uploadPolicy", "archiveExcludePaths"]),
+        Just(vec!["downloadPolicy", "requiredPaths"]),
         Just(vec!["deletePolicy", "maxDeletePercent"]),
         Just(vec!["extract_policy"]),
         Just(vec!["recyclePolicy", "paths"]),

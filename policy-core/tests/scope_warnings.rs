@@ -95,7 +95,8 @@ fn marks_tell_which_lists_hold_nothing() {
 fn lists_of_paths_are_read_as_white_list_paths_are() {
     let scope = scope(
         r#"{"recyclePolicy": {"paths": ["tmp", "/logs/", "/home/wuying/my-workspace/a/b", "logs/x", "M:\\w\\c"]},
-            "mappingPolicy": {"path": "m:\\W"}, "uploadPolicy": {"archiveExcludePaths": []}, "extractPolicy": {}}"#,
+            "mappingPolicy": {"path": "m:\\W"}, "uploadPolicy": {"archiveExcludePaths": []}, "extractPolicy": {},
+            "downloadPolicy": {"requiredPaths": ["logs", "M:\\w\\c", "logs/x"]}}"#,
     );
     let recycled = scope.recycle_paths();
     assert_eq!(recycled.places(), ["a/b", "c", "logs", "tmp"].map(path));
@@ -106,6 +107,7 @@ fn lists_of_paths_are_read_as_white_list_paths_are() {
         assert!(!recycled.contains(&path(p)), "{p}");
     }
     assert!(scope.archive_exclude_paths().is_empty());
+    assert_eq!(scope.required_paths(), ["logs", "c", "logs/x"].map(path));
     assert!(
         scope.extract_paths().contains(&path("a/b")) && scope.extract_paths().contains(&TreePath::root())
     );

@@ -201,6 +201,7 @@ fn exit_of(error: &Error) -> Exit {
         | Error::NoPath { .. }
         | Error::Recycled { .. }
         | Error::Moved { .. }
+        | Error::Required { .. }
         | Error::NoMount { .. } => Exit::NOT_FOUND,
         Error::Policy(_) | Error::Overlap { .. } | Error::OwnPlace { .. } | Error::SameStore { .. } => {
             Exit::USAGE
@@ -258,6 +259,11 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         Error::Unrelated { .. } => {
             "--unrelated merges them nevertheless: what both have and differs is then in conflict".into()
         }
+        Error::Required { context, .. } => format!(
+            "the command was not run; `ctxsync ls {context}` shows what the context has, `ctxsync explain` what a \
+             policy leaves out"
+        )
+        .into(),
         Error::Moved { to, .. } => format!("use `{to}` instead").into(),
         Error::IsDirectory { .. } => "give a file; `ctxsync rm -r` removes a directory and its contents".into(),
         Error::NotADirectory { name, number, .. } => {

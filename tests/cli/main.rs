@@ -31,6 +31,7 @@ mod quiesce;
 mod recycling;
 mod refused;
 mod renamed;
+mod required;
 mod run;
 mod running;
 mod secrets;

@@ -1,5 +1,6 @@
 //! Errors of whole operations. A failure of one path goes to the [`Monitor`](crate::Monitor) instead.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -280,6 +281,16 @@ pub enum Error {
         /// The mount that is open.
         other: PathBuf,
     },
+    /// Paths that a session requires are not there, so it was not opened.
+    #[error("required paths of context `{context}` are not there: {}", listed(paths))]
+    Required {
+        /// The context.
+        context: ContextName,
+        /// The mount.
+        mount: PathBuf,
+        /// The paths, each with the reason.
+        paths: Vec<(TreePath, Lack)>,
+    },
     /// The session has no mount of this path or context.
     #[error("session {session} has no mount for {wanted}")]
     NoMount {
@@ -311,6 +322,33 @@ pub enum Error {
     },
 }
 
+/// Why a required path is not in the mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// The context does not have it.
+    NotInContext,
+    /// The policy leaves it out.
+    OutOfScope,
+    /// The context has it, but the pull failed, or it was deleted in the mount.
+    NotPulled,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotInContext => "not in the context",
+            Self::OutOfScope => "left out by the policy",
+            Self::NotPulled => "not pulled, or deleted in the mount",
+        })
+    }
+}
+
+/// Returns paths as one line of text.
+fn listed(paths: &[(TreePath, Lack)]) -> String {
+    let each: Vec<_> = paths.iter().map(|(path, lack)| format!("`{path}` ({lack})")).collect();
+    each.join(", ")
+}
+
 impl Error {
     /// Returns the kind of failure, which is known even if the failure is in another process.
     pub fn kind(&self) -> FailureKind {
@@ -322,6 +360,7 @@ impl Error {
             | Self::NoPath { .. }
             | Self::Recycled { .. }
             | Self::NoMount { .. }
+            | Self::Required { .. }
             | Self::Moved { .. } => FailureKind::NotFound,
             Self::Beaten { .. } => FailureKind::Beaten,
             Self::CommitUnknown { .. } => FailureKind::CommitUnknown,

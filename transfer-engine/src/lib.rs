@@ -105,7 +105,7 @@ pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied
 pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference};
 pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
-pub use error::Error;
+pub use error::{Error, Lack};
 pub use extract::{ExtractError, ExtractLimits};
 pub use failure::{Cause, FailureKind};
 pub use format::{ContextName, TagName};

@@ -121,7 +121,7 @@ impl Filter {
 
     /// Whether an archive that was extracted may be missing in the mount. If it was requested by name, it may
     /// not.
-    fn leaves_out(&self, path: &TreePath) -> bool {
+    pub(crate) fn leaves_out(&self, path: &TreePath) -> bool {
         self.extract.as_ref().is_some_and(|e| e.delete_src_file)
             && self.extracts(path)
             && !self.only.contains(path)

@@ -10,11 +10,17 @@ pub struct DownloadPolicy {
     pub auto_download: bool,
     /// When the session opens.
     pub download_strategy: DownloadStrategy,
+    /// Paths, read as white list paths, that must be there before a session opens. They come first.
+    pub required_paths: Vec<String>,
 }
 
 impl Default for DownloadPolicy {
     fn default() -> Self {
-        Self { auto_download: true, download_strategy: DownloadStrategy::default() }
+        Self {
+            auto_download: true,
+            download_strategy: DownloadStrategy::default(),
+            required_paths: Vec::new(),
+        }
     }
 }
 

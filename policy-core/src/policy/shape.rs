@@ -209,6 +209,11 @@ static DOWNLOAD: Struct = Struct {
     fields: &[
         field("autoDownload", Shape::Bool, "Whether files come by themselves."),
         field("downloadStrategy", Shape::Choice(DOWNLOAD_STRATEGY), "When the session opens."),
+        field(
+            "requiredPaths",
+            Shape::List(&Shape::Path),
+            "Paths, read as white list paths, without which no session opens; they come first.",
+        ),
     ],
 };
 

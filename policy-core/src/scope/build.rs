@@ -1,7 +1,7 @@
 //! Compiles a policy into a scope.
 
 use super::expression::{Expression, Expressions, ListExpressions};
-use super::path_set::PathSet;
+use super::path_set::{PathSet, resolve_each};
 use super::patterns::Patterns;
 use super::resolve::{Reading, Resolver, unfit};
 use super::rules::Rules;
@@ -44,6 +44,12 @@ impl Scope {
         let extract_paths =
             policy.extract_policy.as_ref().map(|p| set(&p.paths, "/extractPolicy/paths")).unwrap_or_default();
         let recycle_paths = set(&policy.recycle_policy.paths, "/recyclePolicy/paths");
+        let required_paths = resolve_each(
+            &policy.download_policy.required_paths,
+            "/downloadPolicy/requiredPaths",
+            &resolver,
+            &mut warnings,
+        );
 
         let mut scope = Self {
             lists,
@@ -54,6 +60,7 @@ impl Scope {
             archive_exclude_paths,
             extract_paths,
             recycle_paths,
+            required_paths,
             warnings,
         };
         scope.warn_of_contradictions(policy);
@@ -169,6 +176,7 @@ fn check_paths(policy: &SyncPolicy, faults: &mut Vec<PolicyFault>) {
     let extract = policy.extract_policy.as_ref().map_or(&[][..], |p| &p.paths);
     for (pointer, paths) in [
         ("/uploadPolicy/archiveExcludePaths", &policy.upload_policy.archive_exclude_paths[..]),
+        ("/downloadPolicy/requiredPaths", &policy.download_policy.required_paths),
         ("/extractPolicy/paths", extract),
         ("/recyclePolicy/paths", &policy.recycle_policy.paths),
     ] {

@@ -62,6 +62,7 @@ pub struct Scope {
     archive_exclude_paths: PathSet,
     extract_paths: PathSet,
     recycle_paths: PathSet,
+    required_paths: Vec<TreePath>,
     warnings: Vec<ScopeWarning>,
 }
 
@@ -180,6 +181,11 @@ impl Scope {
     /// Returns the paths to which the recycle policy applies.
     pub fn recycle_paths(&self) -> &PathSet {
         &self.recycle_paths
+    }
+
+    /// Returns the paths that must be there before a session opens, in the order of the policy.
+    pub fn required_paths(&self) -> &[TreePath] {
+        &self.required_paths
     }
 
     fn verdict(&self, path: &TreePath, is_dir: bool) -> Verdict {

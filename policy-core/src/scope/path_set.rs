@@ -22,20 +22,7 @@ impl PathSet {
         resolver: &Resolver,
         warnings: &mut Vec<ScopeWarning>,
     ) -> Self {
-        let mut places: Vec<TreePath> = Vec::new();
-        for (i, text) in paths.iter().enumerate() {
-            let resolved = resolver.resolve(text);
-            if resolved.by == Reading::Outside {
-                warnings.push(ScopeWarning::OutsideMount {
-                    pointer: format!("{pointer}/{i}"),
-                    path: text.clone(),
-                    mount: resolver.mount(),
-                    read_as: resolved.path.clone(),
-                });
-            }
-            places.push(resolved.path);
-        }
-        Self::of_places(places)
+        Self::of_places(resolve_each(paths, pointer, resolver, warnings))
     }
 
     /// Returns the set of these paths and everything below them.
@@ -69,4 +56,27 @@ impl PathSet {
     pub fn places(&self) -> &[TreePath] {
         &self.places
     }
+}
+
+/// Reads each of `paths`, which are at `pointer` in the policy and were already checked.
+pub(super) fn resolve_each(
+    paths: &[String],
+    pointer: &str,
+    resolver: &Resolver,
+    warnings: &mut Vec<ScopeWarning>,
+) -> Vec<TreePath> {
+    let mut places = Vec::new();
+    for (i, text) in paths.iter().enumerate() {
+        let resolved = resolver.resolve(text);
+        if resolved.by == Reading::Outside {
+            warnings.push(ScopeWarning::OutsideMount {
+                pointer: format!("{pointer}/{i}"),
+                path: text.clone(),
+                mount: resolver.mount(),
+                read_as: resolved.path.clone(),
+            });
+        }
+        places.push(resolved.path);
+    }
+    places
 }

@@ -105,6 +105,9 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "ephemeral")]
     pub(crate) keep_if_ok: bool,
 
+    #[command(flatten)]
+    pub(crate) opening: OpeningArgs,
+
     /// Run the command only when every file is there
     #[arg(long)]
     pub(crate) wait: bool,
@@ -143,7 +146,20 @@ pub(crate) struct WatchArgs {
     pub(crate) fork_from: Option<ContextAt>,
 
     #[command(flatten)]
+    pub(crate) opening: OpeningArgs,
+
+    #[command(flatten)]
     pub(crate) ending: EndingArgs,
+}
+
+/// Arguments of the commands that open a session.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OpeningArgs {
+    /// Bring this path first, and fail where it can't be had; repeatable
+    ///
+    /// In the variable, several are separated by commas.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) require: Vec<OsString>,
 }
 
 /// Arguments of the commands that hold a session.

@@ -12,8 +12,8 @@ pub(crate) use branches::{ForkArgs, MergeArgs, RevertArgs};
 pub(crate) use check::{CheckArgs, Heal, PurgeArgs, RepairArgs};
 pub(crate) use commands::{
     CatArgs, ClearArgs, Command, ContextCommand, CopyArgs, DeleteArgs, ExplainArgs, FetchArgs, LogArgs,
-    LsArgs, ManArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PushArgs, PutArgs,
-    RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, TagArgs,
+    LsArgs, ManArgs, OpeningArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs, PushArgs,
+    PutArgs, RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs, StatusArgs, StoreCommand, SyncArgs, TagArgs,
     UntagArgs, WatchArgs,
 };
 pub(crate) use diff::DiffArgs;

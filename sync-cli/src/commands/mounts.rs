@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use transfer_engine::{ContextName, ContextSync};
 
 use super::sync::absolute;
-use crate::args::RunArgs;
+use crate::args::{OpeningArgs, RunArgs};
 use crate::config::Origin;
 use crate::errors::Failure;
 use crate::means::Means;
@@ -62,6 +62,7 @@ impl Mounts {
             return Err(Failure::usage("no context was given").hint("give one with --context NAME"));
         }
         refuse_overlaps(&syncs)?;
+        require(&args.opening, &dir, &mut syncs, means)?;
         Ok(Self { syncs, dir })
     }
 }
@@ -85,6 +86,34 @@ impl Typed {
         let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
         Ok(Self { context, dir: path(dir), policy: policy.map(path) })
     }
+}
+
+/// Adds the paths of `--require`, which are relative to `dir`, to the mounts that they are in.
+pub(super) fn require(
+    args: &OpeningArgs,
+    dir: &Path,
+    syncs: &mut [ContextSync],
+    means: Means<'_>,
+) -> Result<(), Failure> {
+    let from_variable = matches!(means.settings.require_origin, Origin::Variable(_));
+    let separator = |byte: &u8| *byte == b',' && from_variable;
+    for typed in args.require.iter().flat_map(|typed| typed.as_bytes().split(separator)) {
+        let path = dir.join(OsStr::from_bytes(typed));
+        let mut found = false;
+        for sync in &mut *syncs {
+            if let Ok(below) = MountPath::new(&sync.path)?.path_below(&path) {
+                sync.required.push(below);
+                found = true;
+                break;
+            }
+        }
+        if !found {
+            let shown = policy_core::escape(path.as_os_str().as_bytes());
+            return Err(Failure::usage(format!("--require: {shown} is in no mount of the session"))
+                .hint("give it relative to the directory in which the command runs, or absolute"));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_overlaps(syncs: &[ContextSync]) -> Result<(), Failure> {

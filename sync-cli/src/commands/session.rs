@@ -127,6 +127,10 @@ async fn begin(
                         made_first = begin_as(&open.store, from, &sync.context, ui).await?;
                         continue;
                     }
+                    // The next try fails because this one is missing.
+                    if !sync.has_required()? {
+                        continue;
+                    }
                     match open.store.create_context(&sync.context).await {
                         Ok(_) => {
                             made_first |= at == 0;
@@ -137,6 +141,10 @@ async fn begin(
                     }
                 }
                 options.create = true;
+            }
+            Err(error) if error.kind() == FailureKind::NoContext => {
+                return Err(Failure::from(error)
+                    .hint("it is not created: a new context is empty, and has none of the required paths"));
             }
             Err(error) => return Err(error.into()),
         }

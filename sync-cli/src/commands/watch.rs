@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use transfer_engine::{ContextSync, Session, TaskState, TaskType};
 
 use super::Finished;
+use super::mounts::require;
 use super::session::{Leave, open, with_checkpoints};
 use super::sync::absolute;
 use crate::args::WatchArgs;
@@ -35,6 +36,8 @@ pub(super) async fn watch(
         ui.warning("autoUpload is off in the policy: only `ctxsync push` changes the context");
     }
     with_checkpoints(&mut sync);
+    let dir = sync.path.clone();
+    require(&args.opening, &dir, std::slice::from_mut(&mut sync), means)?;
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
     let held = tokio::select! {
         held = open(vec![sync], false, args.fork_from.as_ref(), means) => held?,

@@ -139,6 +139,7 @@ impl Settings {
             log_file: option!(log_file, |v| v.log_file.clone().map(Some), None),
             only_origin: from.given("only").unwrap_or(Origin::Default),
             mounts_origin: from.given("mounts").unwrap_or(Origin::Default),
+            require_origin: from.given("require").unwrap_or(Origin::Default),
             dirs,
         })
     }

@@ -100,6 +100,8 @@ pub(crate) struct Settings {
     pub(crate) only_origin: Origin,
     /// Where `--mounts` comes from. Its variable may have several values.
     pub(crate) mounts_origin: Origin,
+    /// Where `--require` comes from. Its variable may have several values.
+    pub(crate) require_origin: Origin,
     pub(crate) dirs: Dirs,
 }
 

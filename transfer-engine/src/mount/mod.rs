@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod head;
+mod required;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,6 +29,7 @@ use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{Head, Store};
 
 pub(crate) use self::arrivals::may_lack;
+pub(crate) use self::required::is_here;
 
 /// A context, the path at which it is worked on, and the policy of its sync.
 #[derive(Debug, Clone)]
@@ -38,12 +40,14 @@ pub struct ContextSync {
     pub path: PathBuf,
     /// When, what and how is synced.
     pub policy: SyncPolicy,
+    /// Paths without which a session does not open, beside those of the policy. Other syncs ignore them.
+    pub required: Vec<TreePath>,
 }
 
 impl ContextSync {
     /// Binds a context to a path by a policy.
     pub fn new(context: ContextName, path: impl Into<PathBuf>, policy: SyncPolicy) -> Self {
-        Self { context, path: path.into(), policy }
+        Self { context, path: path.into(), policy, required: Vec::new() }
     }
 }
 

@@ -16,6 +16,7 @@ mod open;
 mod params;
 mod relay;
 mod release;
+mod required;
 mod safety;
 #[cfg(any(test, fuzzing))]
 pub(crate) use socket::hostile;
@@ -88,8 +89,9 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Overlap`] if mounts contain each other, [`Error::Locked`] if another process or session holds
-    /// one, [`Error::NoStore`], [`Error::NoContext`] if a context is missing and `options.create` is off, and
-    /// other errors of opening a mount. After an error, no mount is open.
+    /// one, [`Error::NoStore`], [`Error::NoContext`] if a context is missing and `options.create` is off or a
+    /// required path is not in the mount, [`Error::Required`] if required paths can't be had, and other errors
+    /// of opening a mount. After an error, no mount is open.
     pub async fn create(store: &Store, params: CreateSessionParams) -> Result<Self, Error> {
         let id = match params.session_id {
             Some(id) => id,

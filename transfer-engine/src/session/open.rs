@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use policy_core::DownloadStrategy;
 
+use super::flight::Flight;
 use super::socket::{Door, barrier};
 use super::worker::Worker;
 use super::{Shared, owned, params};
@@ -76,33 +77,47 @@ impl Worker {
         self.board.announce(&self.session, self.sync.context.as_str(), &self.path, &types);
     }
 
-    /// Finds or creates the context, and starts the pull.
+    /// Finds or creates the context, starts the pull, and waits for what must be there before the session opens.
     async fn begin(self: &Arc<Self>, create: bool) -> Result<(), Error> {
         let policy = self.sync.policy.download_policy.clone();
         let download = if policy.auto_download { self.join(Direction::Download) } else { None };
-        let found = match download {
+        let found = match &download {
             Some(flight) => {
-                if policy.download_strategy == DownloadStrategy::DownloadAsync {
-                    flight.onset().await;
-                } else {
-                    flight.wait().await;
-                }
-                match flight.outcome() {
-                    Some(Err(e)) => Err(e),
-                    None if !flight.is_open() => Err(Arc::new(self.lanes.ended())),
-                    _ => Ok(()),
-                }
+                flight.onset().await;
+                self.result_so_far(flight)
             }
             None => self.store.require_head(&self.sync.context).await.map(drop).map_err(Arc::new),
         };
-        match found {
-            Ok(()) => {}
-            Err(e) if create && matches!(*e, Error::NoContext { .. }) => {
+        let is_new = match found {
+            Ok(()) => false,
+            // What a new context lacks can only be in the mount.
+            Err(e) if create && matches!(*e, Error::NoContext { .. }) && self.has_required() => {
                 self.store.create(&self.sync.context).await?;
+                true
             }
             Err(e) => return Err(owned(e)),
+        };
+        make_all(&self.path, self.options.owner)
+            .map_err(|e| Error::local("make the mount", &self.path, e))?;
+        self.require().await?;
+        match download
+            .filter(|_| !is_new && policy.download_strategy == DownloadStrategy::DownloadBeforeStart)
+        {
+            Some(flight) => {
+                flight.wait().await;
+                self.result_so_far(&flight).map_err(owned)
+            }
+            None => Ok(()),
         }
-        make_all(&self.path, self.options.owner).map_err(|e| Error::local("make the mount", &self.path, e))
+    }
+
+    /// Returns the error of a sync that has ended, if it failed or was aborted.
+    fn result_so_far(&self, flight: &Flight) -> Result<(), Arc<Error>> {
+        match flight.outcome() {
+            Some(Err(e)) => Err(e),
+            None if !flight.is_open() => Err(Arc::new(self.lanes.ended())),
+            _ => Ok(()),
+        }
     }
 
     /// Starts the tasks that run as long as the session.
