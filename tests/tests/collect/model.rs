@@ -26,6 +26,8 @@ struct Actor {
     task: JoinHandle<Result<Done, String>>,
     /// Whether it may delete the tags of others.
     untags: bool,
+    /// Whether one that may was there since this one began.
+    met_untagger: bool,
     /// The machine sleeps until this step.
     wakes: usize,
 }
@@ -155,18 +157,17 @@ impl Model {
                 }
                 Ok(Done::Tagged { name, number, tag }) => {
                     self.note(format!("{} is done: {name}@{number} is {tag}", ended.who));
-                    self.note_tag(name, number, tag).await;
+                    if !ended.met_untagger {
+                        self.note_tag(name, number, tag).await;
+                    }
                 }
                 Err(error) => self.note(format!("{} fails: {error}", ended.who)),
             }
         }
     }
 
-    /// Takes note of a tag, if nobody may have deleted it before it was confirmed.
+    /// Takes note of a tag that nobody may have deleted before it was confirmed.
     async fn note_tag(&mut self, name: ContextName, number: u64, tag: TagName) {
-        if self.actors.iter().any(|actor| actor.untags) {
-            return;
-        }
         let key = StoreKey::Snapshot { context: name, number }.path();
         let bytes = self.objects.get(&key).await.unwrap().bytes().await.unwrap();
         let snapshot =
@@ -215,7 +216,9 @@ impl Model {
         let untags = matches!(deed, Deed::Untag { .. } | Deed::Delete { .. });
         if untags {
             self.tagged.clear();
+            self.actors.iter_mut().for_each(|actor| actor.met_untagger = true);
         }
+        let met_untagger = self.actors.iter().any(|actor| actor.untags);
         self.note(match &deed {
             Deed::Write { name, path, content } => {
                 format!("{who} writes {name}:{path}, {} bytes", content.len())
@@ -224,7 +227,7 @@ impl Model {
         });
         let objects = self.gate.before(&self.objects, who);
         let task = tokio::spawn(deed.done(objects, self.outside.clone()));
-        self.actors.push(Actor { who, task, untags, wakes: 0 });
+        self.actors.push(Actor { who, task, untags, met_untagger, wakes: 0 });
     }
 
     fn deed(&mut self) -> Deed {
