@@ -426,6 +426,35 @@ async fn i21_what_a_collector_left_half_done_below_a_deletion_goes_too() {
     assert_eq!(place.later().await.unreadable, 1);
 }
 
+/// A rename leaves the deletion of an earlier life where it is: a collector that sleeps puts a tombstone below it, whose
+/// mark is gone, and a writer that sleeps a snapshot.
+#[tokio::test]
+async fn what_lands_late_below_a_deletion_is_collected_when_the_name_was_given_up_as_well() {
+    let place = Place::new().await;
+    let key = |number| StoreKey::Snapshot { context: name("c"), number }.path();
+    let of_old_life = place.objects.get(&key(2)).await.unwrap().bytes().await.unwrap();
+    place.delete_for_long().await;
+    let store = place.store();
+    store.create_context(&name("c")).await.unwrap();
+    place.write("c", b"new").await;
+    store.rename_context(&name("c"), &name("d")).await.unwrap();
+    place.later().await;
+    place.later().await;
+    let before = place.keys("contexts").await;
+    place.objects.put(&key(3), PutPayload::new()).await.unwrap();
+    place.objects.put(&key(2), of_old_life.into()).await.unwrap();
+    for _ in 0..4 {
+        let told = Told::default();
+        store.collect(&CollectOptions::default(), &told).await.unwrap();
+        assert_eq!(*told.1.lock().unwrap(), [""; 0]);
+        place.outside.clock.pass(2 * GRACE);
+    }
+    assert_eq!(place.keys("contexts").await, before);
+    assert!(matches!(store.head(&name("c")).await, Err(Error::Moved { .. })));
+    assert_eq!(place.files("d").await["x"], b"new");
+    assert!(place.is_whole().await);
+}
+
 /// Does something with a store on which the first commit sleeps until the numbers of its context are free again.
 async fn asleep(place: &Place, is_made_again: bool) -> Store {
     let (objects, outside) = (Arc::clone(&place.objects), place.outside.clone());

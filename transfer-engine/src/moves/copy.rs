@@ -7,13 +7,10 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use policy_core::Digest;
 
-use super::{Move, taken_over};
+use super::{AHEAD, Move, taken_over};
 use crate::error::Error;
 use crate::format::{EncodedSnapshot, Kind, PackId, PackUse, Snapshot};
 use crate::store::{Head, unusable};
-
-/// How many snapshots are read ahead, and how many puts run at once. Each may be large.
-const AHEAD: usize = 4;
 
 /// All copies of a rename, oldest first. Each copy has the digest of the one before it, so they are made in
 /// order. They are made again when needed, because together they may be too large to keep.

@@ -1,7 +1,7 @@
 //! Renames a context, and completes renames that another process has started.
 //!
 //! ```text
-//!   from:  1 ... h    h+1 "moved to `to`"                           1 ... h are marked as gone, h last
+//!   from:  1 ... h    h+1 "moved to `to`"                           1 ... h are marked as gone, h last (*)
 //!   to:                              c "taken for `from`"   c+h     c+1 ... c+h-1
 //!                     ─────────────────────────────────── time ──────────────────────────────────►
 //! ```
@@ -11,6 +11,8 @@
 //! the rest of the history follows below it. Every key is determined by the numbers `h` and `c`, and every
 //! put is put-if-absent, so any number of processes may work on one rename, in any order. See
 //! `docs/design/004-moving-a-context.md`.
+//!
+//! (*) If the old name was deleted before, that deletion and what is below it stay as they are.
 
 mod copy;
 mod tags;
@@ -28,6 +30,8 @@ use crate::store::{Head, HeadKey, Store};
 const ATTEMPTS: u32 = 20;
 /// How many marks are put at once.
 const AT_ONCE: usize = 16;
+/// How many snapshots are read ahead, and how many copies are put at once. Each may be large.
+const AHEAD: usize = 4;
 
 /// The result of a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,8 +150,7 @@ impl Store {
             let before = last.key.number.saturating_sub(1);
             let all = self.list_snapshots(from).await?;
             if !all.contains(&(before, false)) {
-                let rest = all.into_iter().filter(|(number, gone)| *number < before && !gone);
-                let rest: Vec<u64> = rest.map(|(number, _)| number).collect();
+                let rest = self.rest_of_life(from, before).await?;
                 return match rest.is_empty() {
                     true => Ok(Finish::Moved),
                     false => self.forget_rest(from, last, to, &rest).await,
@@ -158,6 +161,31 @@ impl Store {
             Move { store: self, from, to, last, source, lineage }.finish().await
         };
         finish.boxed()
+    }
+
+    /// Returns the numbers below this one that are not forgotten, down to the last deletion of the name.
+    ///
+    /// That deletion is never marked: collections free the numbers below it, and what a slow process puts there
+    /// afterwards can only be told from a part of a history by the deletion above it.
+    async fn rest_of_life(&self, name: &ContextName, below: u64) -> Result<Vec<u64>, Error> {
+        let all = self.list_snapshots(name).await?;
+        let numbers = all.into_iter().filter(|(number, gone)| *number < below && !gone);
+        let mut read = std::pin::pin!(
+            stream::iter(numbers)
+                .map(|(number, _)| async move { (number, self.read_snapshot(name, number).await) })
+                .buffered(AHEAD)
+        );
+        let mut rest = Vec::new();
+        while let Some((number, read)) = read.next().await {
+            match read {
+                Ok(read) if read.snapshot.kind == (Kind::Terminal { moved_to: None }) => break,
+                Ok(_) => rest.push(number),
+                // It was erased meanwhile; or it is damaged, and might be the deletion.
+                Err(e) if e.is_of_object() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(rest)
     }
 
     async fn is_forgotten(&self, name: &ContextName, number: u64) -> Result<bool, Error> {
@@ -324,10 +352,9 @@ impl Move<'_> {
         if let Some(claim) = claim {
             self.copies(&claim).await?.below_head().await?;
         }
-        let all = self.store.list_snapshots(self.from).await?;
         let source = self.source.key.number;
-        let older = all.into_iter().filter(|(number, gone)| *number < source && !gone);
-        stream::iter(older.map(|(number, _)| number))
+        let older = self.store.rest_of_life(self.from, source).await?;
+        stream::iter(older)
             .map(|number| self.forget(number))
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
