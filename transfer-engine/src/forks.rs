@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::commit::{Attempts, LATE_ATTEMPTS, written_after, written_here};
 use crate::error::Error;
-use crate::format::{Changes, ContextName, Kind, LineageId, PackId, PackUse, Snapshot, joined};
+use crate::format::{Changes, ContextName, Kind, LineageId, PackUse, Snapshot, StoreKey, joined};
 use crate::report::SyncReport;
 use crate::store::{At, Head, HeadKey, Store};
 use crate::tree::{Differences, Tree};
@@ -25,8 +25,6 @@ const ATTEMPTS: u32 = 10;
 /// A snapshot whose tree another one takes over.
 pub(crate) struct Source {
     pub(crate) head: Head,
-    /// Its packs that do not count, because it landed too late. They do not count in the other one either.
-    pub(crate) late: Vec<PackId>,
     /// The time by which the other one must land, by the store's clock.
     pub(crate) land_by: i64,
 }
@@ -39,18 +37,15 @@ impl Source {
                 on.snapshot.packs.iter().any(|p| p.id == pack.id) && !on.late_packs().contains(&pack.id)
             })
         };
-        let taken = |pack: &PackUse| match (counts(pack), self.late.contains(&pack.id)) {
-            (true, _) => PackUse { land_by: None, ..*pack },
-            (false, true) => *pack,
-            (false, false) => PackUse { land_by: Some(self.land_by), ..*pack },
-        };
-        self.head.snapshot.packs.iter().map(taken).collect()
+        let land_by = |pack: &PackUse| (!counts(pack)).then_some(self.land_by);
+        let packs = self.head.snapshot.packs.iter();
+        packs.map(|pack| PackUse { land_by: land_by(pack), ..*pack }).collect()
     }
+}
 
-    /// Whether a snapshot with these packs landed too late for them to count.
-    fn is_late(&self, made: &Head) -> bool {
-        made.late_packs().iter().any(|id| !self.late.contains(id))
-    }
+/// Whether a snapshot landed too late for some of its packs to count.
+fn is_late(made: &Head) -> bool {
+    !made.late_packs().is_empty()
 }
 
 impl Store {
@@ -81,7 +76,7 @@ impl Store {
             }
             let fork = self.fork(&source, to, last.as_ref().map(|last| &last.key))?;
             match self.commit_bare(fork, last.as_ref().map(|last| &last.key)).await? {
-                Some(made) if source.is_late(&made) => return self.fork_again(from, &source, made).await,
+                Some(made) if is_late(&made) => return self.fork_again(from, &source, made).await,
                 Some(made) => return Ok(made.snapshot),
                 None => attempts.beaten().await?,
             }
@@ -89,10 +84,22 @@ impl Store {
     }
 
     /// Finds the snapshot to take over.
+    ///
+    /// # Errors
+    /// Those of [`Store::snapshot`]; [`Error::Corrupt`] if the snapshot landed too late for its packs to count.
     pub(crate) async fn to_take_over(&self, name: &ContextName, at: &At) -> Result<Source, Error> {
         let land_by = self.land_by_now().await?;
         let head = self.find_snapshot(name, at).await?;
-        Ok(Source { late: head.late_packs(), head, land_by })
+        // A collection may have deleted what does not count, and its writer has not committed it again.
+        if is_late(&head) {
+            let (context, number) = (name.clone(), head.key.number);
+            return Err(Error::Corrupt {
+                key: StoreKey::Snapshot { context, number }.path().to_string(),
+                what: "it landed too late, and some of its data may be deleted; `ctxsync check` says what"
+                    .to_owned(),
+            });
+        }
+        Ok(Source { head, land_by })
     }
 
     fn fork(&self, source: &Source, to: &ContextName, last: Option<&HeadKey>) -> Result<Snapshot, Error> {
@@ -141,7 +148,7 @@ impl Store {
                 ..(*made.snapshot).clone()
             };
             match self.commit_bare(again, Some(&made.key)).await? {
-                Some(again) if source.is_late(&again) => made = again,
+                Some(again) if is_late(&again) => made = again,
                 Some(again) => return Ok(again.snapshot),
                 // Somebody works in it already, and sends what does not count.
                 None => return self.head(&to).await,
@@ -198,7 +205,7 @@ impl Store {
                 ..(*source.head.snapshot).clone()
             };
             match self.commit_bare(again, Some(&on.key)).await? {
-                Some(made) if source.is_late(&made) => attempts.late(made.key.number)?,
+                Some(made) if is_late(&made) => attempts.late(made.key.number)?,
                 Some(made) => {
                     let (snapshot, parent) = (Some(made.key.number), Some(on.key.number));
                     return Ok(SyncReport { snapshot, parent, ..report });

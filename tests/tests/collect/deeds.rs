@@ -1,20 +1,17 @@
-//! The operations of the model's actors, and a fork of a context, which one of them needs.
+//! The operations of the model's actors.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ctxsync_tests::clock::HandClock;
-use ctxsync_tests::landing::{is_late, landed};
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::ObjectStore;
 use policy_core::TreePath;
-use transfer_engine::format::{Kind, LineageId, PackUse, Snapshot, StoreKey};
+use transfer_engine::format::StoreKey;
 use transfer_engine::{
-    CollectOptions, ContextName, ContextService, Env, Error, Gathering, Random, Retention, Silent, Spawn,
-    Store, TagName, WriteOptions,
+    CollectOptions, ContextName, ContextService, Env, Error, Gathering, MergeOptions, Random, Retention,
+    Silent, Spawn, Store, TagName, WriteOptions,
 };
-
-use crate::GRACE;
 
 /// Runs blocking jobs immediately, so that a seed always gives the same order.
 pub(crate) struct Inline;
@@ -62,6 +59,8 @@ pub(crate) enum Deed {
     Delete { name: ContextName },
     Rename { name: ContextName, to: ContextName },
     Fork { name: ContextName, back: i64, to: ContextName },
+    Merge { from: ContextName, into: ContextName },
+    Revert { name: ContextName, back: i64 },
     Collect { last: Option<u64>, within: Option<u64>, gathering: Gathering },
     Tag { name: ContextName, back: i64, tag: TagName },
     Untag { name: ContextName, tag: TagName },
@@ -134,8 +133,19 @@ impl Deed {
             Self::Delete { name } => service.delete(&name).await.map(|()| None).map_err(told)?,
             Self::Rename { name, to } => service.update(&name, &to).await.map(|_| None).map_err(told)?,
             Self::Fork { name, back, to } => {
-                let number = fork(&store, &objects, &name, back, &to).await?;
-                Some(Acked { name: to, number, file: None })
+                let back = Some(back).filter(|back| *back < 0);
+                let forked = store.fork_context(&name, back, &to).await.map_err(told)?;
+                Some(Acked { name: to, number: forked.number, file: None })
+            }
+            Self::Merge { from, into } => {
+                let options = MergeOptions { unrelated: true, ..MergeOptions::default() };
+                let merged =
+                    store.merge_context(&from, None, &into, &options, &Silent).await.map_err(told)?;
+                merged.parent.and(merged.snapshot).map(|number| Acked { name: into, number, file: None })
+            }
+            Self::Revert { name, back } => {
+                let reverted = store.revert_context(&name, back, "", false).await.map_err(told)?;
+                reverted.parent.and(reverted.snapshot).map(|number| Acked { name, number, file: None })
             }
             Self::Collect { last, within, gathering } => {
                 let retention = Retention {
@@ -150,42 +160,4 @@ impl Deed {
         };
         Ok(acked.into())
     }
-}
-
-/// Creates a context with the tree of another one's snapshot, as `docs/format.md` allows.
-async fn fork(
-    store: &Store,
-    objects: &Arc<dyn ObjectStore>,
-    from: &ContextName,
-    back: i64,
-    to: &ContextName,
-) -> Result<u64, String> {
-    // The store's time before the check whether the source is gone.
-    let probe = object_store::path::Path::from(format!("probe/{to}"));
-    objects.put(&probe, PutPayload::new()).await.map_err(|e| e.to_string())?;
-    let checked = objects.head(&probe).await.map_err(|e| e.to_string())?.last_modified.timestamp();
-    let source = store.snapshot(from, (back < 0).then_some(back)).await.map_err(|e| e.to_string())?;
-    let key = StoreKey::Snapshot { context: from.clone(), number: source.number };
-    if is_late(&source, landed(objects, &key).await?) {
-        return Err("the source landed late".to_owned());
-    }
-    let land_by = Some(checked + GRACE);
-    let fork = Snapshot {
-        number: 1,
-        context: to.clone(),
-        lineage: LineageId(source.nonce),
-        parent: None,
-        kind: Kind::Normal,
-        extensions: Vec::new(),
-        packs: source.packs.iter().map(|p| PackUse { land_by, ..*p }).collect(),
-        ..(*source).clone()
-    };
-    let encoded = fork.encode().map_err(|e| e.to_string())?;
-    let key = StoreKey::Snapshot { context: to.clone(), number: 1 };
-    let options = object_store::PutOptions { mode: PutMode::Create, ..Default::default() };
-    objects.put_opts(&key.path(), encoded.bytes.into(), options).await.map_err(|e| e.to_string())?;
-    if is_late(&fork, landed(objects, &key).await?) {
-        return Err("landed too late".to_owned());
-    }
-    Ok(1)
 }

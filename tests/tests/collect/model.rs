@@ -40,6 +40,8 @@ pub(crate) struct Model {
     gate: Gate,
     actors: Vec<Actor>,
     begun: usize,
+    /// The names of forks that were begun.
+    forks: Vec<ContextName>,
     /// Whether contexts are deleted often, and so long ago that nothing is left of them, while some sleep.
     forgetful: bool,
     /// In steps.
@@ -75,6 +77,7 @@ impl Model {
             gate: Gate::default(),
             actors: Vec::new(),
             begun: 0,
+            forks: Vec::new(),
             acked: BTreeMap::new(),
             tagged: BTreeMap::new(),
             trace: Vec::new(),
@@ -234,10 +237,10 @@ impl Model {
         let names = if self.forgetful { ["a", "a"] } else { ["a", "b"] };
         let name: ContextName = self.random.of(&names).unwrap().parse().unwrap();
         let path: TreePath = self.random.of(&["x", "d/y", "z"]).unwrap().parse().unwrap();
-        let mut what = self.random.below(30);
+        let mut what = self.random.below(35);
         if self.forgetful {
             // A write, a removal, a context that is made or deleted, a collection, or a tag.
-            what = *self.random.of(&[0, 0, 10, 10, 12, 13, 13, 14, 18, 20, 23, 23, 23, 23]).unwrap();
+            what = *self.random.of(&[0, 0, 10, 10, 12, 13, 13, 14, 18, 20, 30, 30, 30, 30]).unwrap();
         }
         match what {
             0..10 => {
@@ -253,6 +256,7 @@ impl Model {
             }
             15..18 => {
                 let to: ContextName = format!("fork-{}", self.begun).parse().unwrap();
+                self.forks.push(to.clone());
                 Deed::Fork { name, back: -(self.random.below(3) as i64), to }
             }
             // Each context has tags of its own, so that no rename meets another one's.
@@ -264,6 +268,14 @@ impl Model {
                 let tag = format!("{name}-{}", self.random.below(3)).parse().unwrap();
                 Deed::Untag { name, tag }
             }
+            22..26 => {
+                let others = [name.clone()].into_iter().chain(self.forks.iter().cloned());
+                let other = self.random.of(&others.collect::<Vec<_>>()).unwrap().clone();
+                // Mostly back into what was forked, and sometimes the other way.
+                let (from, into) = if self.random.below(4) == 0 { (name, other) } else { (other, name) };
+                Deed::Merge { from, into }
+            }
+            26 => Deed::Revert { name, back: -1 - self.random.below(3) as i64 },
             _ => {
                 // Collections may run at the same time, each with other options.
                 let last = (self.random.below(3) > 0).then(|| 1 + self.random.below(2) as u64);

@@ -336,7 +336,7 @@ impl<'a> Merge<'a> {
         let mut steps = self.steps(hold);
         while let Some(step) = steps.next().await? {
             while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
-                update.apply(Resolved::Put(sink.taken(copy.entry.clone()).await?), sink).await?;
+                update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
             }
             if left_out.contains(&step.path) {
                 continue;
@@ -345,14 +345,14 @@ impl<'a> Merge<'a> {
                 Verdict::Write => {
                     let dir = || TreeEntry::bare(step.path.clone(), Entry::IMPLIED_DIR);
                     let entry = step.remote.map_or_else(dir, |row| row.0);
-                    update.apply(Resolved::Put(sink.taken(entry).await?), sink).await?;
+                    update.apply(Resolved::Put(entry), sink).await?;
                 }
                 Verdict::Delete => update.apply(Resolved::Delete(step.path), sink).await?,
                 _ => {}
             }
         }
         for copy in copies {
-            update.apply(Resolved::Put(sink.taken(copy.entry.clone()).await?), sink).await?;
+            update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
         }
         update.finish(sink).await
     }

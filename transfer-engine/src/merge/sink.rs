@@ -7,7 +7,7 @@ use policy_core::Digest;
 
 use crate::error::Error;
 use crate::forks::Source;
-use crate::format::{ChunkRef, PackId, TreeEntry};
+use crate::format::{ChunkRef, PackId};
 use crate::packing::PackSink;
 use crate::tree::{PutPack, SegmentSink};
 
@@ -19,24 +19,12 @@ pub(super) struct Taking {
 
 impl Taking {
     pub(super) fn new(own: PackSink, source: &Source) -> Self {
-        let counts = source.head.snapshot.packs.iter().filter(|pack| !source.late.contains(&pack.id));
-        let taken = counts.map(|pack| {
+        let taken = source.head.snapshot.packs.iter().map(|pack| {
             let (size, footer_len, land_by) = (pack.size, pack.footer_len, source.land_by);
             // Only a push asks when a pack has landed.
             (pack.id, PutPack { size, footer_len, landed: 0, land_by })
         });
         Self { own, taken: taken.collect() }
-    }
-
-    /// Returns an entry of the merged snapshot as the new tree may have it. Chunks in packs that do not count are
-    /// copied.
-    pub(super) async fn taken(&mut self, mut entry: TreeEntry) -> Result<TreeEntry, Error> {
-        for chunk in &mut entry.chunks {
-            if !self.taken.contains_key(&chunk.block.pack) {
-                *chunk = self.own.copy(chunk).await?;
-            }
-        }
-        Ok(entry)
     }
 }
 
