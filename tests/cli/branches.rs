@@ -197,3 +197,50 @@ fn an_ephemeral_context_is_deleted_unless_it_is_to_be_kept() {
     assert_eq!(refused.code, 2, "{}", refused.seen());
     assert!(contexts().contains("base"));
 }
+
+#[test]
+fn what_contexts_take_is_listed_and_counted() {
+    let machine = with_base(&World::new());
+    machine.done(&["context", "fork", "base@2", "try"]);
+    machine.write("noise", crate::world::noise(100_000));
+    machine.done(&["put", "try:dir/deep/noise", "noise"]);
+    let mut seen = Vec::new();
+    for args in [
+        &["context", "list", "--long"][..],
+        &["context", "list", "--sort", "size"],
+        &["context", "list", "--sort", "time"],
+        &["ls", "--du", "try"],
+        &["ls", "--du", "--depth", "1", "try"],
+        &["ls", "--du", "try:dir/deep"],
+        &["ls", "--depth", "1", "try"],
+        &["ls", "--du", "try:missing"],
+        &["stats"],
+        &["stats", "missing"],
+    ] {
+        seen.push(format!("$ ctxsync {}\n{}", args.join(" "), machine.call(args).seen()));
+    }
+    insta::assert_snapshot!("figures", seen.join("\n\n"));
+
+    let listed = machine.done(&["--json", "context", "list", "--long"]).of_type("context");
+    assert_eq!((&listed[1]["forked_from"], &listed[1]["files"]), (&json!("base@2"), &json!(3)));
+    let stats = machine.done(&["--json", "stats"]);
+    let (of, all) = (stats.of_type("stats"), stats.of_type("store_stats"));
+    let figure = |row: &serde_json::Value, name: &str| row[name].as_u64().unwrap();
+    // The noise is only in the fork, and does not compress; what the base begins with is in both.
+    assert!(figure(&of[1], "own") > 100_000 && figure(&of[1], "stored") > 100_000, "{}", stats.out);
+    assert!(figure(&of[1], "packs_size") > figure(&of[1], "own"), "{}", stats.out);
+    assert!(figure(&of[0], "own") < 10_000 && figure(&of[0], "own") > 0, "{}", stats.out);
+    assert_eq!(figure(&all[0], "unused"), 0);
+    let shared: u64 = figure(&of[1], "packs_size") - figure(&of[1], "own");
+    assert_eq!(figure(&all[0], "packs_size"), figure(&of[0], "own") + figure(&of[1], "own") + shared);
+    // Deleting the fork gives back what it says.
+    let own = figure(&of[1], "own");
+    machine.done(&["context", "delete", "try", "--yes"]);
+    let after = machine.done(&["--json", "stats"]).of_type("store_stats");
+    assert_eq!(figure(&after[0], "unused"), own);
+    let sums = machine.done(&["--json", "ls", "--du", "base"]).of_type("directory");
+    assert_eq!(
+        (&sums[0]["path"], &sums[0]["bytes"], &sums[1]["files"]),
+        (&json!("dir"), &json!(4), &json!(2))
+    );
+}

@@ -19,6 +19,11 @@ impl Store {
         Ok(self.heads().await?.into_iter().map(|(name, _)| name).collect())
     }
 
+    /// Returns the heads of all contexts, sorted by name.
+    pub async fn context_heads(&self) -> Result<Vec<Arc<Snapshot>>, Error> {
+        Ok(self.heads().await?.into_iter().map(|(_, head)| head.snapshot).collect())
+    }
+
     /// Returns all names that are or were in use, unsorted.
     pub(crate) async fn names(&self) -> Result<Vec<ContextName>, Error> {
         let prefix = contexts_prefix();

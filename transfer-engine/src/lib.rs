@@ -88,6 +88,7 @@ mod report;
 mod service;
 mod session;
 mod state;
+mod stats;
 mod status;
 mod store;
 mod tags;
@@ -126,6 +127,7 @@ pub use session::{
     MountResult, ReleaseOptions, Released, RunningSession, Session, SessionContext, SessionMonitor,
     SyncParams, delete,
 };
+pub use stats::{ContextStats, StoreStats};
 pub use status::{TaskState, TaskStatus, TaskType, status};
 pub use store::{At, Store};
 pub use usage::Usage;
@@ -149,6 +151,8 @@ mod tests {
             is_send(store.copy_to(store, &CopyOptions::default(), &Silent));
             is_send(store.rename_context(&snapshot.context, &snapshot.context));
             is_send(store.fork_context(&snapshot.context, None, &snapshot.context));
+            is_send(store.stats(&[]));
+            is_send(store.context_heads());
             let diff = DiffOptions::default();
             is_send(store.diff(snapshot, snapshot, &diff, |_| ()));
             let sync = ContextSync::new(snapshot.context.clone(), "/", policy_core::SyncPolicy::default());

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Write a snapshot's files into a directory
     Restore(RestoreArgs),
+    /// Show how much contexts take in the store, and what of it they share
+    Stats(StatsArgs),
     /// Forget snapshots that are not kept, and delete the data that no snapshot needs
     Gc(GcArgs),
     /// Prove that everything that snapshots refer to is in the store, and whole
@@ -294,7 +296,7 @@ pub(crate) enum ContextCommand {
     /// Create an empty context, and the store where it is missing
     Create(CreateArgs),
     /// List the contexts of the store
-    List,
+    List(ListArgs),
     /// Show a context's head
     Show(ShowArgs),
     /// Begin a new context as another one, or as one of its snapshots; costs one small object
@@ -346,6 +348,37 @@ pub(crate) struct CreateArgs {
     pub(crate) name: ContextName,
 }
 
+/// Arguments of `context list`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListArgs {
+    /// Show size, files, time of the last change and origin of each
+    #[arg(short, long)]
+    pub(crate) long: bool,
+
+    /// Sort by this [default: name]
+    #[arg(long, value_name = "FIELD", default_value = "name", hide_default_value = true)]
+    pub(crate) sort: SortBy,
+}
+
+/// What contexts are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortBy {
+    /// By name
+    Name,
+    /// The largest first
+    Size,
+    /// The one that changed last first
+    Time,
+}
+
+/// Arguments of `stats`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StatsArgs {
+    /// Only these contexts; all by default
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<ContextName>,
+}
+
 /// Arguments of `context show`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ShowArgs {
@@ -392,6 +425,14 @@ pub(crate) struct LsArgs {
     /// A context, a snapshot of it, or a directory in it
     #[arg(value_name = "NAME[@N][:PATH]")]
     pub(crate) place: PathAt,
+
+    /// Show what directories hold in all, instead of single files
+    #[arg(long)]
+    pub(crate) du: bool,
+
+    /// With --du: only directories up to so many levels below
+    #[arg(long, value_name = "N", requires = "du")]
+    pub(crate) depth: Option<usize>,
 }
 
 /// Arguments of `cat`.

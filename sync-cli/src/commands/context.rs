@@ -1,5 +1,7 @@
 //! `context`: create, list, show, delete.
 
+use std::cmp::Reverse;
+
 use transfer_engine::format::Snapshot;
 use transfer_engine::{ContextName, Error, SyncReport, TagName};
 
@@ -8,7 +10,7 @@ use super::branches::{fork, merge, revert};
 use super::rm::{clear, rename};
 use super::sync::make;
 use super::tag::{tag, untag};
-use crate::args::{ContextCommand, DeleteArgs, ShowArgs};
+use crate::args::{ContextCommand, DeleteArgs, ListArgs, ShowArgs, SortBy};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
@@ -19,7 +21,7 @@ use crate::text;
 pub(super) async fn context(command: &ContextCommand, means: Means<'_>) -> Result<Finished, Failure> {
     match command {
         ContextCommand::Create(args) => create(&args.name, means).await,
-        ContextCommand::List => list(means).await,
+        ContextCommand::List(args) => list(args, means).await,
         ContextCommand::Show(args) => show(args, means).await,
         ContextCommand::Fork(args) => fork(args, means).await,
         ContextCommand::Merge(args) => merge(args, means).await,
@@ -42,31 +44,37 @@ async fn create(name: &ContextName, means: Means<'_>) -> Result<Finished, Failur
         created => created,
     }?;
     if means.ui.is_json() {
-        row(&snapshot, &[], means);
+        row(&snapshot, Some(&[]), means);
     } else {
         means.ui.line(&format!("created context {name}"));
     }
     Ok(outcome(&snapshot))
 }
 
-async fn list(means: Means<'_>) -> Result<Finished, Failure> {
-    let store = open_store(means, false)?.store;
-    for name in store.contexts().await? {
-        if means.ui.is_json() {
-            let line = ContextLine {
-                context: name.as_str(),
-                snapshot: None,
-                lineage: None,
-                time: None,
-                files: None,
-                bytes: None,
-                partial: None,
-                forked_from: None,
-                tags: None,
-            };
-            means.ui.object(&Line::Context(line));
+async fn list(args: &ListArgs, means: Means<'_>) -> Result<Finished, Failure> {
+    let mut heads = open_store(means, false)?.store.context_heads().await?;
+    match args.sort {
+        SortBy::Name => {}
+        SortBy::Size => heads.sort_by_key(|head| Reverse(head.totals.bytes)),
+        SortBy::Time => heads.sort_by_key(|head| Reverse(head.created)),
+    }
+    for head in &heads {
+        if means.ui.is_json() && args.long {
+            row(head, None, means);
+        } else if means.ui.is_json() {
+            means.ui.object(&Line::Context(ContextLine::name_only(head.context.as_str())));
+        } else if args.long {
+            let origin =
+                text::forked_from(head).map(|from| format!("  (fork of {from})")).unwrap_or_default();
+            means.ui.line(&format!(
+                "{:>10} {:>14}  {:<20}  {}{origin}",
+                text::bytes(head.totals.bytes),
+                text::count(head.totals.files, "file"),
+                text::time_to_seconds(head.created),
+                head.context,
+            ));
         } else {
-            means.ui.line(name.as_str());
+            means.ui.line(head.context.as_str());
         }
     }
     Ok(Finished::default())
@@ -77,7 +85,7 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let snapshot = store.snapshot(&args.context.name, args.context.at.clone()).await?;
     let tags = store.tags(&args.context.name).await?.remove(&snapshot.number).unwrap_or_default();
     if means.ui.is_json() {
-        row(&snapshot, &tags, means);
+        row(&snapshot, Some(&tags), means);
         return Ok(outcome(&snapshot));
     }
     let totals = &snapshot.totals;
@@ -132,7 +140,7 @@ pub(super) fn tag_list(tags: &[TagName]) -> String {
     tags.iter().map(TagName::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn row(snapshot: &Snapshot, tags: &[TagName], means: Means<'_>) {
+fn row(snapshot: &Snapshot, tags: Option<&[TagName]>, means: Means<'_>) {
     means.ui.object(&Line::Context(ContextLine {
         context: snapshot.context.as_str(),
         snapshot: Some(snapshot.number),
@@ -142,7 +150,7 @@ fn row(snapshot: &Snapshot, tags: &[TagName], means: Means<'_>) {
         bytes: Some(snapshot.totals.bytes),
         partial: Some(snapshot.partial),
         forked_from: text::forked_from(snapshot),
-        tags: Some(tags),
+        tags,
     }));
 }
 

@@ -9,7 +9,7 @@ use crate::errors::Failure;
 use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
-use crate::output::json::{EntryLine, Line};
+use crate::output::json::{DirectoryLine, EntryLine, Line};
 use crate::{exit::Exit, text};
 
 pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Finished, Failure> {
@@ -17,7 +17,7 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Finished, Fail
     let (context, within) = (&args.place.context, &args.place.path);
     let store = open_store(means, false)?.store;
     let snapshot = store.snapshot(&context.name, context.at.clone()).await?;
-    let mut rows = Rows::new(within);
+    let (mut rows, mut sums) = (Rows::new(within), Sums::new(within, args.depth));
     let (mut any, mut recycled) = (false, false);
     store
         .entries(&snapshot, within, |found| {
@@ -25,7 +25,10 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Finished, Fail
             recycled |= found.recycled;
             if !found.recycled {
                 any = true;
-                rows.entry(&found.path, &found.entry, |path, entry| show(ui, path, entry));
+                match args.du {
+                    true => sums.add(&found.path, &found.entry, ui),
+                    false => rows.entry(&found.path, &found.entry, |path, entry| show(ui, path, entry)),
+                }
             }
         })
         .await?;
@@ -40,8 +43,78 @@ pub(super) async fn ls(args: &LsArgs, means: Means<'_>) -> Result<Finished, Fail
         )
         .hint(format!("list files with `ctxsync ls {}@{}`", context.name, snapshot.number)));
     }
+    if args.du {
+        sums.end(ui);
+    }
     let report = SyncReport { snapshot: Some(snapshot.number), ..SyncReport::default() };
     Ok(Finished { report: Some(report), ..Finished::of_context(&context.name) })
+}
+
+/// What the directories above the last entry hold, outermost first. Each is shown when it is complete, after those in
+/// it, as `du` does.
+struct Sums {
+    open: Vec<Sum>,
+    /// How many levels below the first one are shown.
+    depth: usize,
+}
+
+struct Sum {
+    dir: TreePath,
+    files: u64,
+    bytes: u64,
+}
+
+impl Sums {
+    fn new(within: &TreePath, depth: Option<usize>) -> Self {
+        let top = Sum { dir: within.clone(), files: 0, bytes: 0 };
+        Self { open: vec![top], depth: depth.unwrap_or(usize::MAX) }
+    }
+
+    fn add(&mut self, path: &TreePath, entry: &Entry, ui: &Ui) {
+        while self.open.len() > 1 && self.open.last().is_some_and(|sum| !path.is_below(&sum.dir)) {
+            self.close(ui);
+        }
+        let top = self.open.last().map(|sum| sum.dir.clone()).unwrap_or_default();
+        let mut above = Vec::new();
+        let mut dir = if entry.is_dir() { Some(path.clone()) } else { path.parent() };
+        while let Some(next) = dir.filter(|dir| dir.is_below(&top)) {
+            dir = next.parent();
+            above.push(next);
+        }
+        self.open.extend(above.into_iter().rev().map(|dir| Sum { dir, files: 0, bytes: 0 }));
+        if let (Node::File { size, .. }, Some(sum)) = (&entry.node, self.open.last_mut()) {
+            sum.files += 1;
+            sum.bytes += size;
+        }
+    }
+
+    /// Shows the innermost directory, and adds it to the one that it is in.
+    fn close(&mut self, ui: &Ui) {
+        let Some(Sum { dir, files, bytes }) = self.open.pop() else { return };
+        if self.open.len() <= self.depth {
+            match ui.is_json() {
+                true => ui.object(&Line::Directory(DirectoryLine { path: (&dir).into(), files, bytes })),
+                false => {
+                    let name = if dir.is_root() { ".".to_owned() } else { dir.to_string() };
+                    ui.line(&format!(
+                        "{:>10} {:>14}  {name}",
+                        text::bytes(bytes),
+                        text::count(files, "file")
+                    ));
+                }
+            }
+        }
+        if let Some(outer) = self.open.last_mut() {
+            outer.files += files;
+            outer.bytes += bytes;
+        }
+    }
+
+    fn end(&mut self, ui: &Ui) {
+        while !self.open.is_empty() {
+            self.close(ui);
+        }
+    }
 }
 
 /// Adds the implied directories to the entries of a tree.

@@ -24,6 +24,7 @@ mod rm;
 mod run;
 mod running;
 mod session;
+mod stats;
 mod status;
 mod store;
 mod sync;
@@ -222,6 +223,7 @@ async fn talk(
         Command::Log(args) => log::log(args, means).await,
         Command::Diff(args) => diff::diff(args, means).await,
         Command::Restore(args) => restore::restore(args, means).await,
+        Command::Stats(args) => stats::stats(args, means).await,
         Command::Gc(args) => gc::gc(args, means).await,
         Command::Check(args) => check::check(args, means).await,
         Command::Repair(args) => repair::repair(args, means).await,

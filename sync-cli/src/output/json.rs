@@ -20,6 +20,9 @@ pub(crate) enum Line<'a> {
     Snapshot(SnapshotLine<'a>),
     Context(ContextLine<'a>),
     Difference(DifferenceLine),
+    Directory(DirectoryLine),
+    Stats(StatsLine<'a>),
+    StoreStats(StoreStatsLine<'a>),
     Setting(SettingLine<'a>),
     Store(StoreLine<'a>),
     Kept(KeptLine<'a>),
@@ -186,6 +189,56 @@ pub(crate) struct ContextLine<'a> {
     /// The tags of the snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tags: Option<&'a [TagName]>,
+}
+
+impl<'a> ContextLine<'a> {
+    /// Returns the row of a context of which only the name is shown.
+    pub(crate) fn name_only(context: &'a str) -> Self {
+        Self {
+            context,
+            snapshot: None,
+            lineage: None,
+            time: None,
+            files: None,
+            bytes: None,
+            partial: None,
+            forked_from: None,
+            tags: None,
+        }
+    }
+}
+
+/// A row of `ls --du`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DirectoryLine {
+    #[serde(flatten)]
+    pub(crate) path: PathField,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A row of `stats`.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatsLine<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) snapshots: u64,
+    pub(crate) files: u64,
+    pub(crate) size: u64,
+    pub(crate) stored: u64,
+    pub(crate) packs: u64,
+    pub(crate) packs_size: u64,
+    pub(crate) own: u64,
+}
+
+/// The last row of `stats`.
+#[derive(Debug, Serialize)]
+pub(crate) struct StoreStatsLine<'a> {
+    pub(crate) store: &'a str,
+    pub(crate) contexts: u64,
+    pub(crate) size: u64,
+    pub(crate) packs: u64,
+    pub(crate) packs_size: u64,
+    pub(crate) unused: u64,
 }
 
 /// A row of `diff`.
