@@ -212,7 +212,6 @@ fn what_contexts_take_is_listed_and_counted() {
         &["ls", "--du", "try"],
         &["ls", "--du", "--depth", "1", "try"],
         &["ls", "--du", "try:dir/deep"],
-        &["ls", "--depth", "1", "try"],
         &["ls", "--du", "try:missing"],
         &["stats"],
         &["stats", "missing"],
@@ -220,6 +219,7 @@ fn what_contexts_take_is_listed_and_counted() {
         seen.push(format!("$ ctxsync {}\n{}", args.join(" "), machine.call(args).seen()));
     }
     insta::assert_snapshot!("figures", seen.join("\n\n"));
+    assert_eq!(machine.call(&["ls", "--depth", "1", "try"]).code, 2);
 
     let listed = machine.done(&["--json", "context", "list", "--long"]).of_type("context");
     assert_eq!((&listed[1]["forked_from"], &listed[1]["files"]), (&json!("base@2"), &json!(3)));

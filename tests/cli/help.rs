@@ -39,14 +39,6 @@ fn long_help_names_all_shared_options() {
 }
 
 #[test]
-fn no_promise_of_what_is_not_there() {
-    let machine = World::new().machine("a");
-    for later in ["stats", "diff"] {
-        assert_eq!(machine.call(&[later, "x"]).code, 2, "{later}");
-    }
-}
-
-#[test]
 fn completions_and_manual() {
     let machine = World::new().machine("a");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

@@ -29,7 +29,7 @@ fn exit_code_2() {
         &["cat", "x"],
         &["cat", "x:f", "--range", "9-1"],
         &["ls", "x@0"],
-        &["ls", "x@head"],
+        &["ls", "x@-head"],
         &["run", "-c", "x"],
         &["run", "--", "true"],
         &["run", "-m", "x", "--", "true"],
@@ -109,7 +109,7 @@ fn the_texts() {
         &["context", "create", "-n", "x"],
         &["push", "x", "work", "--only", "/elsewhere"],
         &["explain", "missing.json", "x"],
-        &["ls", "x@head"],
+        &["ls", "x@-head"],
     ]
     .map(|args| format!("$ ctxsync {}\n{}", args.join(" "), machine.call(args).seen()));
     insta::assert_snapshot!("usage-texts", texts.join("\n\n"));
