@@ -203,9 +203,11 @@ fn exit_of(error: &Error) -> Exit {
         | Error::Moved { .. }
         | Error::Required { .. }
         | Error::NoMount { .. } => Exit::NOT_FOUND,
-        Error::Policy(_) | Error::Overlap { .. } | Error::OwnPlace { .. } | Error::SameStore { .. } => {
-            Exit::USAGE
-        }
+        Error::Policy(_)
+        | Error::Overlap { .. }
+        | Error::OwnPlace { .. }
+        | Error::ReadOnly { .. }
+        | Error::SameStore { .. } => Exit::USAGE,
         Error::Beaten { .. } => Exit::BEATEN,
         Error::OutOfTime { .. } => Exit::INCOMPLETE,
         Error::Remote { kind, .. } => Exit::of_kind(*kind),
@@ -324,6 +326,7 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         Error::Quiesce { .. } => {
             "nothing was read or pushed; check --quiesce (it runs in the mount) and --quiesce-timeout".into()
         }
+        Error::ReadOnly { .. } => "what changed stays in the mount; `ctxsync plan push` shows it".into(),
         Error::OwnPlace { .. } => "choose another directory, or check --store and --state-dir".into(),
         Error::NoMount { .. } => "`ctxsync status` shows the mounts of a session".into(),
         Error::Ended { .. } => "its files are in the context; start another session".into(),

@@ -28,6 +28,7 @@ mod own_places;
 mod owner;
 mod policy;
 mod quiesce;
+mod read_only;
 mod recycling;
 mod refused;
 mod renamed;

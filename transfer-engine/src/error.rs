@@ -273,6 +273,14 @@ pub enum Error {
         /// The destination's address, without secrets.
         location: String,
     },
+    /// The mount was opened to read only, so nothing of it is pushed.
+    #[error("{} is read-only: nothing of it is pushed to context `{context}`", mount.display())]
+    ReadOnly {
+        /// The context.
+        context: ContextName,
+        /// The mount.
+        mount: PathBuf,
+    },
     /// Two mounts of one session contain each other.
     #[error("{} and {} contain each other, and can't both be mounts of one session", mount.display(), other.display())]
     Overlap {
@@ -365,7 +373,9 @@ impl Error {
             Self::Beaten { .. } => FailureKind::Beaten,
             Self::CommitUnknown { .. } => FailureKind::CommitUnknown,
             Self::UploadTooLarge { .. } => FailureKind::UploadTooLarge,
-            Self::Policy(_) | Self::Overlap { .. } | Self::OwnPlace { .. } => FailureKind::Policy,
+            Self::Policy(_) | Self::Overlap { .. } | Self::OwnPlace { .. } | Self::ReadOnly { .. } => {
+                FailureKind::Policy
+            }
             Self::Locked { .. } => FailureKind::Locked,
             Self::Ended { .. } => FailureKind::Ended,
             Self::Shared(error) => error.kind(),

@@ -19,7 +19,7 @@ pub(crate) enum Command {
     /// Bring a context's files and save what changes, until told to stop
     Watch(WatchArgs),
     /// Bring what changed in a context into a directory
-    Pull(SyncArgs),
+    Pull(PullArgs),
     /// Save what changed in a directory to a context
     Push(PushArgs),
     /// Pull, then push
@@ -88,7 +88,7 @@ pub(crate) struct RunArgs {
     /// Work on a further context in a directory of its own; repeatable
     ///
     /// In the variable, several are separated by semicolons.
-    #[arg(short, long, value_name = "CONTEXT=DIR[,policy=FILE]")]
+    #[arg(short, long, value_name = "CONTEXT=DIR[,policy=FILE][,read-only]")]
     pub(crate) mounts: Vec<OsString>,
 
     /// Where CONTEXT is missing, begin it as this context, or as one of its snapshots
@@ -162,6 +162,10 @@ pub(crate) struct OpeningArgs {
     /// In the variable, several are separated by commas.
     #[arg(long, value_name = "PATH")]
     pub(crate) require: Vec<OsString>,
+
+    /// Never send anything: what changes here stays here, and nothing is created in the store
+    #[arg(long)]
+    pub(crate) read_only: bool,
 }
 
 /// Arguments of the commands that hold a session.
@@ -215,7 +219,7 @@ pub(crate) struct FetchArgs {
     pub(crate) context: Option<ContextName>,
 }
 
-/// Arguments of `pull`, and of others.
+/// Arguments of syncs.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SyncArgs {
     /// The context
@@ -230,6 +234,17 @@ pub(crate) struct SyncArgs {
     /// In the variable, several are separated by commas.
     #[arg(long, value_name = "PATH")]
     pub(crate) only: Vec<OsString>,
+}
+
+/// Arguments of `pull`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    pub(crate) sync: SyncArgs,
+
+    /// Never send anything, as no pull does
+    #[arg(long)]
+    pub(crate) read_only: bool,
 }
 
 /// Arguments of `push` and `sync`.

@@ -118,7 +118,7 @@ fn context_of(command: &Command) -> Option<&ContextName> {
         Command::Run(args) => args.context.as_ref(),
         Command::Watch(args) => Some(&args.context),
         Command::Push(args) | Command::Sync(args) => Some(&args.sync.context),
-        Command::Pull(args) => Some(&args.context),
+        Command::Pull(args) => Some(&args.sync.context),
         Command::Plan(args) => Some(&args.sync.context),
         Command::Fetch(args) => args.context.as_ref(),
         Command::Context(ContextCommand::Create(args)) => Some(&args.name),

@@ -39,6 +39,8 @@ pub(super) struct Held<'a> {
     pub(super) made: bool,
     /// Whether the first context will be deleted, so that its changes are not missed.
     pub(super) drops_first: bool,
+    /// Of each mount, whether nothing of it is pushed whatever its policy says.
+    read_only: Vec<bool>,
     /// Counts the files of the pulls.
     pub(super) pulled: Arc<Tally>,
     /// How long failed requests are retried.
@@ -67,7 +69,8 @@ pub(super) async fn open<'a>(
     }
     let mut options = settings.sync_options()?;
     options.create = false;
-    let open = open_store(means, true)?;
+    let read_only: Vec<bool> = syncs.iter().map(|sync| sync.read_only).collect();
+    let open = open_store(means, !read_only.contains(&true))?;
     let monitor = Arc::new(SessionWatch::new(ui, several));
     let quiesce = means.quiesce();
     if let Some(quiesce) = &quiesce {
@@ -75,7 +78,7 @@ pub(super) async fn open<'a>(
     }
     // This runs at the same time, so that a user without write permission hears of it before any work is
     // done.
-    let pushes = save || syncs.iter().any(|sync| sync.policy.upload_policy.auto_upload);
+    let pushes = syncs.iter().any(|sync| !sync.read_only && (save || sync.policy.upload_policy.auto_upload));
     let writable = async { if pushes { open.prove_writable().await } else { Ok(()) } };
     let ((session, made, metrics), ()) =
         tokio::try_join!(begin(&open, (syncs, fork_from), options, &monitor, means), writable)?;
@@ -89,6 +92,7 @@ pub(super) async fn open<'a>(
         several,
         made,
         drops_first: false,
+        read_only,
         pulled,
         patience,
         quiesce,
@@ -116,7 +120,11 @@ async fn begin(
         params.safety_scan = Some(settings.safety_scan.value).filter(|every| !every.is_zero());
         match Session::create(&open.store, params).await {
             Ok(session) => break session,
-            Err(error) if error.kind() == FailureKind::NoStore && !made => {
+            Err(error)
+                if error.kind() == FailureKind::NoStore
+                    && !made
+                    && !syncs.iter().any(|sync| sync.read_only) =>
+            {
                 made = true;
                 make(open, ui).await?;
             }
@@ -128,7 +136,7 @@ async fn begin(
                         continue;
                     }
                     // The next try fails because this one is missing.
-                    if !sync.has_required()? {
+                    if sync.read_only || !sync.has_required()? {
                         continue;
                     }
                     match open.store.create_context(&sync.context).await {
@@ -144,7 +152,7 @@ async fn begin(
             }
             Err(error) if error.kind() == FailureKind::NoContext => {
                 return Err(Failure::from(error)
-                    .hint("it is not created: a new context is empty, and has none of the required paths"));
+                    .hint("it is not created: a new context is empty, and this mount is read-only or requires paths"));
             }
             Err(error) => return Err(error.into()),
         }
@@ -260,6 +268,9 @@ impl Held<'_> {
                     add(&mut total, report);
                 }
                 (None, None) if at == 0 && self.drops_first => {}
+                (None, None) if self.read_only.get(at) == Some(&true) => ui.note(&format!(
+                    "{prefix}nothing was pushed: the mount is read-only; what changed in it stays there"
+                )),
                 (None, None) => ui.note(&format!(
                     "{prefix}nothing was pushed: the policy has autoUpload off; `ctxsync push {} {path}` saves what changed, and `run --save` at the end",
                     mount.context_id

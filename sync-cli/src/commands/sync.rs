@@ -11,7 +11,7 @@ use transfer_engine::{
 };
 
 use super::{Finished, running};
-use crate::args::{Heal, PushArgs, SyncArgs};
+use crate::args::{Heal, PullArgs, PushArgs, SyncArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
@@ -40,9 +40,9 @@ pub(super) async fn push(
     sync(deed, &args.sync, options, means).await
 }
 
-pub(super) async fn pull(args: &SyncArgs, dry_run: bool, means: Means<'_>) -> Result<Finished, Failure> {
+pub(super) async fn pull(args: &PullArgs, dry_run: bool, means: Means<'_>) -> Result<Finished, Failure> {
     let options = SyncOptions { dry_run, ..means.settings.sync_options()? };
-    sync(Deed::Pull, args, options, means).await
+    sync(Deed::Pull, &args.sync, options, means).await
 }
 
 /// Shows what would be done.

@@ -19,6 +19,8 @@ pub(super) fn variables(session: &str, settings: &Settings) -> Vec<Variable> {
     let own = [
         "CTXSYNC_CONTEXT",
         "CTXSYNC_MOUNTS",
+        "CTXSYNC_REQUIRE",
+        "CTXSYNC_READ_ONLY",
         "CTXSYNC_WAIT",
         "CTXSYNC_SAVE",
         "CTXSYNC_CHOWN",

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use transfer_engine::{ContextSync, Session, TaskState, TaskType};
 
 use super::Finished;
-use super::mounts::require;
+use super::mounts::{require, sends_something};
 use super::session::{Leave, open, with_checkpoints};
 use super::sync::absolute;
 use crate::args::WatchArgs;
@@ -32,7 +32,11 @@ pub(super) async fn watch(
     signals.listen_for_all()?;
     reap_orphans();
     let mut sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy::chosen(settings)?);
-    if !sync.policy.upload_policy.auto_upload {
+    sync.read_only = args.opening.read_only;
+    if sync.read_only && args.fork_from.is_some() {
+        return Err(sends_something("--fork-from"));
+    }
+    if !sync.policy.upload_policy.auto_upload && !sync.read_only {
         ui.warning("autoUpload is off in the policy: only `ctxsync push` changes the context");
     }
     with_checkpoints(&mut sync);
@@ -56,7 +60,9 @@ pub(super) async fn watch(
         never = tell_of_checkpoints(&held.session, ui) => match never {},
     };
     let since = Instant::now();
-    ui.note(&format!("{}: saving what is left", signal_name(told)));
+    if !args.opening.read_only {
+        ui.note(&format!("{}: saving what is left", signal_name(told)));
+    }
     // When a terminal is closed, several SIGHUP may come, and then SIGTERM. Such a signal must not count as a
     // second request to stop.
     let told = Some(told).filter(|told| *told != Signal::HUP);

@@ -42,12 +42,14 @@ pub struct ContextSync {
     pub policy: SyncPolicy,
     /// Paths without which a session does not open, beside those of the policy. Other syncs ignore them.
     pub required: Vec<TreePath>,
+    /// Whether nothing of the mount may go to the context: it is not created, and pushes are refused.
+    pub read_only: bool,
 }
 
 impl ContextSync {
     /// Binds a context to a path by a policy.
     pub fn new(context: ContextName, path: impl Into<PathBuf>, policy: SyncPolicy) -> Self {
-        Self { context, path: path.into(), policy, required: Vec::new() }
+        Self { context, path: path.into(), policy, required: Vec::new(), read_only: false }
     }
 }
 
@@ -65,6 +67,7 @@ pub struct Mount {
     pub(crate) board: StatusBoard,
     pub(crate) arriving: Arc<Arriving>,
     own: OwnPlaces,
+    read_only: bool,
     /// What was last warned of.
     warned: Mutex<BTreeMap<Topic, String>>,
 }
@@ -102,6 +105,7 @@ impl Mount {
             board,
             arriving: Arc::default(),
             own,
+            read_only: sync.read_only,
             warned: Mutex::default(),
         })
     }
@@ -122,8 +126,17 @@ impl Mount {
         warnings.filter(|w| !w.read_as_relative().is_some_and(is_plain)).map(ToString::to_string).collect()
     }
 
+    /// Fails if this push would write to a context from which the mount may only read.
+    pub(crate) fn refuse_push(&self, options: &SyncOptions) -> Result<(), Error> {
+        if self.read_only && !options.dry_run {
+            return Err(Error::ReadOnly { context: self.context.clone(), mount: self.path.clone() });
+        }
+        Ok(())
+    }
+
     /// Pulls, then pushes.
     pub async fn sync(&mut self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport, Error> {
+        self.refuse_push(options)?;
         let mut report = match self.pull(options, monitor).await {
             Ok(report) => report,
             // There is nothing to pull yet. The push creates the context.

@@ -28,11 +28,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 impl Worker {
     /// Makes checkpoints as the policy says, until the session ends.
     pub(super) async fn keep_saving(self: Arc<Self>, safety_scan: Option<Duration>) {
-        let upload = &self.sync.policy.upload_policy;
-        if !upload.auto_upload {
+        if !self.pushes_by_itself() {
             return;
         }
-        match upload.upload_strategy {
+        match self.sync.policy.upload_policy.upload_strategy {
             UploadStrategy::UploadBeforeResourceRelease => {}
             UploadStrategy::UploadPeriodically { seconds } => {
                 self.checkpoint_periodically(Duration::from_secs(u64::from(seconds.max(1)))).await;

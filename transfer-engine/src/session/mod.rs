@@ -89,8 +89,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Overlap`] if mounts contain each other, [`Error::Locked`] if another process or session holds
-    /// one, [`Error::NoStore`], [`Error::NoContext`] if a context is missing and `options.create` is off or a
-    /// required path is not in the mount, [`Error::Required`] if required paths can't be had, and other errors
+    /// one, [`Error::NoStore`], [`Error::NoContext`] if a context is missing and `options.create` is off, the mount is
+    /// read-only, or a required path is not in the mount, [`Error::Required`] if required paths can't be had, and other errors
     /// of opening a mount. After an error, no mount is open.
     pub async fn create(store: &Store, params: CreateSessionParams) -> Result<Self, Error> {
         let id = match params.session_id {

@@ -71,7 +71,7 @@ impl Worker {
     /// Announces the tasks that the policy asks for.
     fn announce(&self) {
         let mut types = vec![TaskType::Download];
-        if self.sync.policy.upload_policy.auto_upload {
+        if self.pushes_by_itself() {
             types.push(TaskType::Upload);
         }
         self.board.announce(&self.session, self.sync.context.as_str(), &self.path, &types);
@@ -91,7 +91,12 @@ impl Worker {
         let is_new = match found {
             Ok(()) => false,
             // What a new context lacks can only be in the mount.
-            Err(e) if create && matches!(*e, Error::NoContext { .. }) && self.has_required() => {
+            Err(e)
+                if create
+                    && !self.sync.read_only
+                    && matches!(*e, Error::NoContext { .. })
+                    && self.has_required() =>
+            {
                 self.store.create(&self.sync.context).await?;
                 true
             }

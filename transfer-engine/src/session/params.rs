@@ -177,7 +177,7 @@ impl ContextSyncResult {
 /// The options of a release.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReleaseOptions {
-    /// Pushes even if the policy's `autoUpload` is off.
+    /// Pushes even if the policy's `autoUpload` is off. Read-only mounts are never pushed.
     pub sync_context: bool,
     /// The deadline: what is in the store shortly before is committed as a partial snapshot.
     pub deadline: Option<Instant>,

@@ -175,8 +175,22 @@ impl Worker {
     /// If the running sync has already read the mount, the caller waits for it and for a further one, which
     /// sees what changed meanwhile. If nothing did, the first result is returned.
     pub(super) async fn sync(self: &Arc<Self>, direction: Direction) -> SyncResult {
+        self.refuse_push(direction, &self.options)?;
         let flight = self.join(direction).ok_or_else(|| Arc::new(self.lanes.ended()))?;
         flight.wait().await.unwrap_or_else(|| Err(Arc::new(self.lanes.ended())))
+    }
+
+    /// Fails before anything is pulled if the mount is read-only and this sync would push.
+    fn refuse_push(&self, direction: Direction, options: &SyncOptions) -> Result<(), Arc<Error>> {
+        if !self.sync.read_only || options.dry_run || direction == Direction::Download {
+            return Ok(());
+        }
+        Err(Arc::new(Error::ReadOnly { context: self.context(), mount: self.path.clone() }))
+    }
+
+    /// Whether changes are pushed without a request.
+    pub(super) fn pushes_by_itself(&self) -> bool {
+        self.sync.policy.upload_policy.auto_upload && !self.sync.read_only
     }
 
     /// Returns the sync in this direction to wait for; `None` if the session ends.
@@ -273,6 +287,7 @@ impl Worker {
         direction: Direction,
         options: SyncOptions,
     ) -> SyncResult {
+        self.refuse_push(direction, &options)?;
         let worker = Arc::clone(self);
         // The context existed when the session was opened.
         let options = SyncOptions { create: false, ..options };

@@ -52,6 +52,7 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
+        self.refuse_push(options)?;
         let alone = match options.deadline {
             None => self.arriving.alone().await,
             // An abandoned job may not end before the deadline.
