@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod arriving;
+mod branching;
 mod clearing;
 mod extracting;
 mod failing;

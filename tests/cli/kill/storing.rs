@@ -10,8 +10,8 @@ use crate::failing::fail;
 use crate::place::Place;
 use crate::scenario::{Scenario, kill};
 
-/// Pushes what all scenarios here begin with.
-fn begin(place: &mut Place) {
+/// Pushes what all scenarios of this kind begin with.
+pub(crate) fn begin(place: &mut Place) {
     let mount = place.mount("a");
     if mount.files().is_empty() {
         place.change(&mount);
@@ -129,15 +129,15 @@ impl Rename {
         let snapshots = log.iter().filter(|line| line["message_type"] == "snapshot");
         snapshots.map(|line| line["time"].to_string()).collect()
     }
+}
 
-    /// Returns what is under a name; `None` if it is not in use.
-    fn pulled(place: &Place, name: &str) -> Option<Listing> {
-        place.remove("fresh");
-        let mount = place.mount("fresh");
-        let (code, lines) = place.lines("fresh", &["pull", name, "mount", "--json"]);
-        assert!(matches!(code, Some(0 | 10)), "{lines:?}");
-        (code == Some(0)).then(|| list(&mount.0))
-    }
+/// Returns what is under a name; `None` if it is not in use.
+pub(crate) fn pulled(place: &Place, name: &str) -> Option<Listing> {
+    place.remove("fresh");
+    let mount = place.mount("fresh");
+    let (code, lines) = place.lines("fresh", &["pull", name, "mount", "--json"]);
+    assert!(matches!(code, Some(0 | 10)), "{lines:?}");
+    (code == Some(0)).then(|| list(&mount.0))
 }
 
 impl Scenario for Rename {
@@ -156,7 +156,7 @@ impl Scenario for Rename {
     }
 
     fn look(&mut self, place: &mut Place) -> bool {
-        let [old, new] = self.names.map(|name| Self::pulled(place, name));
+        let [old, new] = self.names.map(|name| pulled(place, name));
         assert!(old.is_some() || new.is_some(), "no name leads to the files");
         let is_new = new.is_some();
         for found in [old, new].into_iter().flatten() {
@@ -168,7 +168,7 @@ impl Scenario for Rename {
 
     fn settled(&mut self, place: &mut Place) {
         assert!(self.look(place));
-        assert_eq!(Self::pulled(place, self.names[0]), None);
+        assert_eq!(pulled(place, self.names[0]), None);
         assert_eq!(Self::log(place, self.names[1]), self.snapshots);
     }
 }

@@ -1,0 +1,156 @@
+//! Forks, merges and reverts that are killed.
+
+use std::path::Path;
+use std::process::Command;
+
+use ctxsync_tests::compare::{Listing, differences, list};
+use ctxsync_tests::tree::Tree;
+
+use crate::failing::fail;
+use crate::place::Place;
+use crate::scenario::{Scenario, kill};
+use crate::storing::{begin, pulled};
+
+/// Fails unless a context has what the mount has, and nothing else but one path, if that is there. Returns whether it is.
+fn is_beside(mut found: Listing, path: &str, place: &Place) -> bool {
+    let is_there = found.remove(Path::new(path)).is_some();
+    let text = differences(&list(&place.mount("a").0), &found);
+    assert!(text.is_empty(), "{text}");
+    is_there
+}
+
+/// Writes a file of a context.
+fn put(place: &Place, at: &str) {
+    Tree(place.path("a")).write("input", format!("content of {at}"));
+    place.good("a", &["put", at, "input", "--json"]);
+}
+
+/// Forking a context.
+#[derive(Default)]
+struct Fork;
+
+impl Scenario for Fork {
+    fn prepare(&mut self, place: &mut Place) {
+        begin(place);
+        if pulled(place, "try").is_some() {
+            place.good("a", &["context", "delete", "try", "--yes", "--json"]);
+        }
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        place.program("a", &["context", "fork", "work", "try", "--json"])
+    }
+
+    /// A session makes the fork where it is missing.
+    fn again(&self, place: &Place) -> Command {
+        place.remove("fresh");
+        place.mount("fresh");
+        let run = ["run", "-c", "try", "--fork-from", "work", "--wait", "mount", "--json", "--", "true"];
+        place.program("fresh", &run)
+    }
+
+    fn look(&mut self, place: &mut Place) -> bool {
+        assert!(!is_beside(place.fresh(), "none", place));
+        pulled(place, "try").is_some_and(|found| !is_beside(found, "none", place))
+    }
+
+    fn settled(&mut self, place: &mut Place) {
+        assert!(self.look(place));
+    }
+}
+
+#[test]
+fn p1_a_fork_that_is_killed_is_there_or_not() {
+    kill("a fork", Fork::default);
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_a_fork() {
+    fail("a fork", Fork::default);
+}
+
+/// Merging what is new in a fork.
+#[derive(Default)]
+struct Merge {
+    snapshots: usize,
+}
+
+const NEW: &str = "new";
+
+impl Scenario for Merge {
+    fn prepare(&mut self, place: &mut Place) {
+        begin(place);
+        if pulled(place, "try").is_none() {
+            place.good("a", &["context", "fork", "work", "try", "--json"]);
+        }
+        if place.fresh().contains_key(Path::new(NEW)) {
+            place.good("a", &["rm", &format!("work:{NEW}"), "--json"]);
+            place.good("a", &["context", "merge", "work", "try", "--json"]);
+        }
+        put(place, &format!("try:{NEW}"));
+        self.snapshots = place.snapshots();
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        place.program("a", &["context", "merge", "try", "work", "--json"])
+    }
+
+    fn look(&mut self, place: &mut Place) -> bool {
+        is_beside(place.fresh(), NEW, place)
+    }
+
+    fn settled(&mut self, place: &mut Place) {
+        assert!(self.look(place));
+        assert_eq!(place.snapshots(), self.snapshots + 1, "it is one commit");
+    }
+}
+
+#[test]
+fn p1_a_merge_that_is_killed_is_one_commit() {
+    kill("a merge", Merge::default);
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_a_merge() {
+    fail("a merge", Merge::default);
+}
+
+/// Going back to the snapshot before the last.
+#[derive(Default)]
+struct Revert {
+    to: String,
+    snapshots: usize,
+}
+
+impl Scenario for Revert {
+    fn prepare(&mut self, place: &mut Place) {
+        begin(place);
+        let shown = place.good("a", &["context", "show", "work", "--json"]);
+        self.to = format!("work@{}", shown[0]["snapshot"]);
+        put(place, &format!("work:{NEW}"));
+        self.snapshots = place.snapshots();
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        place.program("a", &["context", "revert", &self.to, "--json"])
+    }
+
+    fn look(&mut self, place: &mut Place) -> bool {
+        !is_beside(place.fresh(), NEW, place)
+    }
+
+    fn settled(&mut self, place: &mut Place) {
+        assert!(self.look(place));
+        assert_eq!(place.snapshots(), self.snapshots + 1, "it is one commit");
+    }
+}
+
+#[test]
+fn p1_a_revert_that_is_killed_is_one_commit() {
+    kill("a revert", Revert::default);
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_a_revert() {
+    fail("a revert", Revert::default);
+}
