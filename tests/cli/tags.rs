@@ -68,3 +68,33 @@ fn what_is_told_of_tags() {
     }
     insta::assert_snapshot!("tags", seen.join("\n\n"));
 }
+
+#[test]
+fn copies_and_purges_tell_of_tags() {
+    let world = World::new();
+    let machine = with_history(&world);
+    machine.done(&["context", "tag", "c@2", "v1"]);
+    let store = world.store().to_str().unwrap().to_owned();
+    assert!(machine.done(&["copy", &store, "other"]).out.contains("c: copied 4 snapshots up to 4, "));
+    machine.done(&["context", "tag", "c@3", "v2"]);
+    let copied = machine.done(&["copy", &store, "other"]).out;
+    assert!(copied.starts_with("c: copied 1 tag\ncopied 1 tag of 1 context to "), "{copied}");
+    assert!(machine.done(&["copy", &store, "other"]).out.starts_with("nothing to copy"));
+    machine.done(&["context", "untag", "c@v2"]);
+    machine.done(&["context", "tag", "c@4", "v2"]);
+    let refused = machine.call(&["copy", &store, "other"]);
+    assert_eq!(refused.code, 3);
+    assert!(refused.err.contains("tag v2 of `c` is not copied"), "{}", refused.err);
+    let json = machine.call(&["copy", &store, "other", "--json"]);
+    let summary = json.summary();
+    assert_eq!((summary["tags"].as_u64(), summary["tags_failed"].as_u64()), (Some(0), Some(1)));
+
+    let planned = machine.done(&["purge", "c:f", "--dry-run"]).out;
+    assert!(
+        planned.contains("delete tag c@v1, which is on @2\ndelete tag c@v2, which is on @4\n"),
+        "{planned}"
+    );
+    let purged = machine.done(&["purge", "c:f", "--yes", "--json"]).of_type("purged");
+    assert_eq!(purged[0]["tags"][0].to_string(), r#"{"context":"c","snapshot":2,"tag":"v1"}"#);
+    assert_eq!(machine.call(&["cat", "c@v1:f"]).code, 10);
+}

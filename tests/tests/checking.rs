@@ -12,10 +12,11 @@ use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use policy_core::TreePath;
+use transfer_engine::format::StoreKey;
 use transfer_engine::{
-    CheckMonitor, CheckOptions, CheckReport, CheckedContext, CollectOptions, ContextName, Damage, Error,
+    At, CheckMonitor, CheckOptions, CheckReport, CheckedContext, CollectOptions, ContextName, Damage, Error,
     Fate, ReadData, RepairMonitor, RepairOptions, RepairReport, Repaired, Retention, Silent,
 };
 
@@ -458,4 +459,52 @@ async fn a_repair_beside_a_writer_loses_nothing() {
     let listed = world.store().entry(&*world.head().await, &"from-b".parse().unwrap()).await;
     assert!(listed.is_ok());
     drop(a);
+}
+
+/// A mark does not count where a tag outdoes it, so the snapshot is checked; and the tag is checked itself.
+#[tokio::test]
+async fn a_tagged_snapshot_is_checked_although_it_is_marked_and_so_is_its_tag() {
+    let (world, _) = with_history().await;
+    let lineage = world.head().await.lineage;
+    for (number, tag) in [(2, "v1"), (3, "v2")] {
+        world.store().tag(&context(), At::Number(number), &tag.parse().unwrap()).await.unwrap();
+        let mark = StoreKey::Gone { context: context(), number }.path();
+        world.objects.put(&mark, PutPayload::new()).await.unwrap();
+    }
+    let key = |number| StoreKey::Snapshot { context: context(), number }.path();
+    let tag = StoreKey::Tag { context: context(), lineage, name: "v1".parse().unwrap() }.path().to_string();
+    let found = || async {
+        let (report, told) = check(&world, ReadData::None).await;
+        let named = Told::default();
+        let options = CheckOptions { contexts: vec![context()], ..options(ReadData::None) };
+        world.store().check(&options, &named).await.unwrap();
+        let (mut all, named) = (told.contexts.into_inner().unwrap(), named.contexts.into_inner().unwrap());
+        assert_eq!(format!("{all:?}"), format!("{named:?}"));
+        let found = all.remove(0);
+        assert_eq!(report.unwrap().is_whole(), found.is_whole());
+        found
+    };
+    let whole = found().await;
+    assert!(whole.is_whole() && whole.odd.is_empty(), "{whole:?}");
+    assert_eq!(whole.snapshots.iter().map(|s| s.number).collect::<Vec<_>>(), [4, 3, 2, 1]);
+    // One that was erased is forgotten, whatever has a tag.
+    world.objects.put(&key(3), PutPayload::new()).await.unwrap();
+    let odd = found().await;
+    assert!(odd.is_whole());
+    assert_eq!(odd.odd, ["the tag v2 of work keeps nothing: its snapshot 3 is forgotten"]);
+    world.objects.put(&key(2), PutPayload::from_static(b"CSsn nonsense")).await.unwrap();
+    let of_tag = |found: &CheckedContext| {
+        found
+            .damage
+            .iter()
+            .filter(|damage| damage.key == tag)
+            .map(|damage| damage.what.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of_tag(&found().await), ["its snapshot 2 can't be read"]);
+    world.objects.delete(&key(2)).await.unwrap();
+    world.objects.delete(&StoreKey::Gone { context: context(), number: 2 }.path()).await.unwrap();
+    assert_eq!(of_tag(&found().await), ["its snapshot 2 is not in the store"]);
+    world.objects.put(&tag.clone().into(), PutPayload::from_static(b"CStg nonsense")).await.unwrap();
+    assert!(of_tag(&found().await)[0].starts_with("it is damaged"));
 }

@@ -13,8 +13,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use policy_core::TreePath;
 use transfer_engine::format::Snapshot;
 use transfer_engine::{
-    CheckOptions, CollectOptions, ContextName, ContextService, Error, PurgeOptions, Purged, ReadData, Silent,
-    WriteOptions,
+    At, CheckOptions, CollectOptions, ContextName, ContextService, Error, PurgeOptions, Purged, PurgedTag,
+    ReadData, Silent, WriteOptions,
 };
 
 fn options(dry_run: bool) -> PurgeOptions {
@@ -180,4 +180,28 @@ async fn whatever_the_history_everything_else_stays() {
         }
         assert!(is_whole(&world).await, "seed {seed}");
     }
+}
+
+#[tokio::test]
+async fn the_tags_of_what_is_forgotten_are_told_and_deleted() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    a.mount.write("secret", Random::new(1).bytes(4000)).write("kept", "kept");
+    a.push().await.clean();
+    std::fs::remove_file(a.mount.at("secret")).unwrap();
+    a.mount.write("other", Random::new(2).bytes(4000));
+    a.push().await.clean();
+    let (store, tag) = (world.store(), |name: &str| name.parse().unwrap());
+    store.tag(&context(), At::Number(2), &tag("v1")).await.unwrap();
+    store.tag(&context(), At::Number(1), &tag("v2")).await.unwrap();
+    let paths = ["secret".parse().unwrap()];
+    let dry = store.purge(&context(), &paths, &options(true)).await.unwrap();
+    let expected = PurgedTag { context: context(), number: 2, tag: tag("v1") };
+    assert_eq!(dry.tags, [expected].into());
+    assert_eq!(store.tags(&context()).await.unwrap().len(), 2);
+    assert_eq!(store.purge(&context(), &paths, &options(false)).await.unwrap().tags, dry.tags);
+    assert_eq!(store.tags(&context()).await.unwrap(), [(1, vec![tag("v2")])].into());
+    collect(&world).await;
+    assert!(!holds(&world, &Random::new(1).bytes(4000)[..64]).await);
+    assert!(is_whole(&world).await);
 }

@@ -174,9 +174,7 @@ impl Store {
     /// Returns the numbers of all snapshots, newest first, and whether each is forgotten.
     pub(crate) async fn list_snapshots(&self, name: &ContextName) -> Result<Vec<(u64, bool)>, Error> {
         let listed = self.listing(name).await?;
-        // A tombstone has no bytes.
-        let is_gone = |l: &Listed| l.gone.is_some() || l.snapshot.as_ref().is_some_and(|key| key.size == 0);
-        Ok(listed.into_iter().rev().map(|(number, listed)| (number, is_gone(&listed))).collect())
+        Ok(listed.into_iter().rev().map(|(number, listed)| (number, listed.is_gone())).collect())
     }
 
     /// Lists the snapshots of a context with this number or a higher one.

@@ -116,7 +116,7 @@ pub use mount::{ContextSync, Mount, mount_scope};
 pub use options::SyncOptions;
 pub use own_places::OwnPlaces;
 pub use policy_core::{KeptFor, MaxDelete, NamePattern, Retention, RetentionRules};
-pub use purge::{PurgeOptions, Purged, StillHeld};
+pub use purge::{PurgeOptions, Purged, PurgedTag, StillHeld};
 pub use quiesce::Quiesce;
 pub use read_data::ReadData;
 pub use repair::{Fate, RepairMonitor, RepairOptions, RepairReport, Repaired};

@@ -32,6 +32,11 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
+    /// Whether the snapshot is forgotten, or erased.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.is_some() || self.is_erased()
+    }
+
     fn is_erased(&self) -> bool {
         self.snapshot.as_ref().is_none_or(|key| key.size == 0)
     }

@@ -53,6 +53,8 @@ pub(super) async fn copy(args: &CopyArgs, means: Means<'_>) -> Result<Finished, 
         contexts_failed: report.contexts_failed,
         snapshots: report.snapshots,
         snapshots_failed: report.snapshots_failed,
+        tags: report.tags,
+        tags_failed: report.tags_failed,
         packs: report.packs,
         bytes_copied: report.bytes,
     };
@@ -86,19 +88,21 @@ fn is_missing(url: &StoreUrl) -> bool {
 /// Returns the line that says what was copied.
 fn sentence(report: &CopyReport, to: &Store, dry_run: bool, took: Duration) -> String {
     let complete = report.contexts.saturating_sub(report.contexts_copied + report.contexts_failed);
-    if report.snapshots == 0 && !report.is_incomplete() {
+    if report.snapshots + report.tags == 0 && !report.is_incomplete() {
         let contexts = text::count(complete, "context");
         return format!("nothing to copy: {} has all of {contexts}; {}", to.location(), text::span(took));
     }
     let (verb, sent) = if dry_run { ("would copy", "to send") } else { ("copied", "sent") };
-    let mut line = format!(
-        "{verb} {} of {} to {}: {}, {} {sent}",
-        text::count(report.snapshots, "snapshot"),
-        text::count(report.contexts_copied, "context"),
-        to.location(),
-        text::count(report.packs, "pack"),
-        text::bytes(report.bytes),
-    );
+    let (contexts, tags) = (text::count(report.contexts_copied, "context"), text::count(report.tags, "tag"));
+    let mut line = if report.snapshots == 0 && report.tags > 0 {
+        format!("{verb} {tags} of {contexts} to {}", to.location())
+    } else {
+        let (snapshots, packs) =
+            (text::count(report.snapshots, "snapshot"), text::count(report.packs, "pack"));
+        let bytes = text::bytes(report.bytes);
+        let and_tags = if report.tags > 0 { format!(", {tags}") } else { String::new() };
+        format!("{verb} {snapshots} of {contexts} to {}: {packs}, {bytes} {sent}{and_tags}", to.location())
+    };
     if complete > 0 {
         line.push_str(&format!("; {} had nothing new", text::count(complete, "context")));
     }
@@ -107,6 +111,9 @@ fn sentence(report: &CopyReport, to: &Store, dry_run: bool, took: Duration) -> S
     }
     if report.snapshots_failed > 0 {
         line.push_str(&format!("; {} not copied", text::count(report.snapshots_failed, "snapshot")));
+    }
+    if report.tags_failed > 0 {
+        line.push_str(&format!("; {} not copied", text::count(report.tags_failed, "tag")));
     }
     format!("{line}; {}", text::span(took))
 }
@@ -134,31 +141,37 @@ impl Monitor for CopyWatch {
 
 impl CopyMonitor for CopyWatch {
     fn copied(&self, copied: &CopiedContext) {
-        let CopiedContext { context, snapshots, newest, packs, bytes } = copied;
+        let CopiedContext { context, snapshots, newest, packs, bytes, tags } = copied;
         let (context, newest) = (context.as_str(), *newest);
         if self.ui.is_json() {
-            let (snapshots, packs, bytes) = (*snapshots, *packs, *bytes);
-            self.ui.object(&Line::Copied(CopiedLine { context, snapshots, newest, packs, bytes }));
+            let (snapshots, packs, bytes, tags) = (*snapshots, *packs, *bytes, *tags);
+            self.ui.object(&Line::Copied(CopiedLine { context, snapshots, newest, packs, bytes, tags }));
             return;
         }
+        let (verb, sent) = if self.dry_run { ("would copy", "to send") } else { ("copied", "sent") };
+        let and_tags = if *tags > 0 { format!(", {}", text::count(*tags, "tag")) } else { String::new() };
         let Some(newest) = newest else {
-            if self.ui.verbose() > 0 {
+            if *tags > 0 {
+                self.ui.line(&format!("{context}: {verb} {}", text::count(*tags, "tag")));
+            } else if self.ui.verbose() > 0 {
                 self.ui.line(&format!("{context}: nothing new"));
             }
             return;
         };
-        let (verb, sent) = if self.dry_run { ("would copy", "to send") } else { ("copied", "sent") };
         let (snapshots, packs) = (text::count(*snapshots, "snapshot"), text::count(*packs, "pack"));
         let bytes = text::bytes(*bytes);
-        self.ui.line(&format!("{context}: {verb} {snapshots} up to {newest}, {packs}, {bytes} {sent}"));
+        self.ui.line(&format!(
+            "{context}: {verb} {snapshots} up to {newest}, {packs}, {bytes} {sent}{and_tags}"
+        ));
     }
 
     fn not_copied(&self, not_copied: &NotCopied) {
-        let NotCopied { context, snapshots, error } = not_copied;
-        let message = match &snapshots[..] {
-            [] => format!("context `{context}` is not copied"),
-            [only] => format!("{context}@{only} is not copied"),
-            [first, .., last] => {
+        let NotCopied { context, snapshots, tag, error } = not_copied;
+        let message = match (&snapshots[..], tag) {
+            (_, Some(tag)) => format!("tag {tag} of `{context}` is not copied"),
+            ([], None) => format!("context `{context}` is not copied"),
+            ([only], None) => format!("{context}@{only} is not copied"),
+            ([first, .., last], None) => {
                 let count = text::count(snapshots.len() as u64, "snapshot");
                 format!("{count} of `{context}` are not copied, from {first} to {last}")
             }
@@ -167,6 +180,10 @@ impl CopyMonitor for CopyWatch {
         let mut failure = Failure::new(Exit::INCOMPLETE, message).caused_by(error);
         failure.context = Some(Box::new(context.clone()));
         failure.hint = match &snapshots[..] {
+            [] if tag.is_some() => Some(
+                "a tag never moves: take it off in one of the two stores with `ctxsync context untag`, and copy again"
+                    .to_owned(),
+            ),
             [] => hint,
             _ => {
                 Some("`ctxsync check` says what else is damaged; once it is repaired, copy again".to_owned())

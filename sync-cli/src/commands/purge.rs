@@ -1,6 +1,8 @@
 //! `purge`: takes paths out of every snapshot of a context, and out of every pack.
 
-use transfer_engine::{CollectOptions, ContextName, PurgeOptions, Purged, Silent, Store, SyncReport};
+use transfer_engine::{
+    CollectOptions, ContextName, PurgeOptions, Purged, PurgedTag, Silent, Store, SyncReport,
+};
 
 use super::Finished;
 use super::rm::one_context;
@@ -10,7 +12,7 @@ use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
-use crate::output::json::{Line, PathField, PurgedLine, StillHeldLine};
+use crate::output::json::{Line, PathField, PurgedLine, PurgedTagField, StillHeldLine};
 use crate::text;
 
 /// Files with the same content that are shown to people, without `-v`.
@@ -58,6 +60,9 @@ fn show(planned: &Purged, name: &ContextName, ui: &Ui) {
         };
         ui.line(&format!("forget of {context}{then}: {numbers} ({why})"));
     }
+    for PurgedTag { context, number, tag } in &planned.tags {
+        ui.line(&format!("delete tag {context}@{tag}, which is on @{number}"));
+    }
     let shown = if ui.verbose() > 0 { usize::MAX } else { SHOWN };
     for held in planned.still_held.iter().take(shown) {
         ui.warning(&format!(
@@ -100,6 +105,10 @@ async fn collect(args: &PurgeArgs, store: &Store, means: Means<'_>) -> Result<u6
     Ok(store.collect(&options, &Silent).await?.packs_deleted)
 }
 
+fn tag_field(purged: &PurgedTag) -> PurgedTagField<'_> {
+    PurgedTagField { context: purged.context.as_str(), snapshot: purged.number, tag: &purged.tag }
+}
+
 fn tell(purged: &Purged, name: &ContextName, dry_run: bool, deleted: u64, args: &PurgeArgs, ui: &Ui) {
     if ui.is_json() {
         for held in &purged.still_held {
@@ -114,6 +123,7 @@ fn tell(purged: &Purged, name: &ContextName, dry_run: bool, deleted: u64, args: 
             snapshot: purged.snapshot,
             contexts,
             forgotten: purged.forgotten.values().map(Vec::len).sum::<usize>() as u64,
+            tags: purged.tags.iter().map(tag_field).collect(),
             packs: purged.packs,
             packs_deleted: deleted,
         }));

@@ -428,10 +428,20 @@ pub(crate) struct PurgedLine<'a> {
     pub(crate) contexts: Vec<&'a str>,
     /// How many snapshots are forgotten.
     pub(crate) forgotten: u64,
+    /// The tags of those snapshots, which are deleted.
+    pub(crate) tags: Vec<PurgedTagField<'a>>,
     /// Packs that held content of the paths.
     pub(crate) packs: u64,
     /// Those that are deleted already.
     pub(crate) packs_deleted: u64,
+}
+
+/// A tag that `purge` deletes.
+#[derive(Debug, Serialize)]
+pub(crate) struct PurgedTagField<'a> {
+    pub(crate) context: &'a str,
+    pub(crate) snapshot: u64,
+    pub(crate) tag: &'a TagName,
 }
 
 /// A file at another path that has content which `purge` took out, and keeps it.
@@ -454,6 +464,8 @@ pub(crate) struct CopiedLine<'a> {
     /// Packs that it lacked.
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
+    /// Tags that it lacked.
+    pub(crate) tags: u64,
 }
 
 /// Returns a line's text.

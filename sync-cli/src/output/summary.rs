@@ -103,6 +103,8 @@ pub(crate) struct Copied {
     pub(crate) contexts_failed: u64,
     pub(crate) snapshots: u64,
     pub(crate) snapshots_failed: u64,
+    pub(crate) tags: u64,
+    pub(crate) tags_failed: u64,
     pub(crate) packs: u64,
     pub(crate) bytes_copied: u64,
 }

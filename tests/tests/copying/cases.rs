@@ -9,7 +9,7 @@ use futures::FutureExt;
 use object_store::{ObjectStoreExt, PutPayload};
 use transfer_engine::format::{Snapshot, StoreKey};
 use transfer_engine::{
-    CollectOptions, CopyOptions, CopyReport, Error, Gathering, NamePattern, Retention, Silent,
+    At, CollectOptions, CopyOptions, CopyReport, Error, Gathering, NamePattern, Retention, Silent, TagName,
 };
 
 use crate::place::{GRACE, Place, Told, content, copy, name};
@@ -331,4 +331,47 @@ async fn segments_that_snapshots_share_are_shared_by_their_copies() {
         content(&src).await.values().next().unwrap()[0]
     );
     assert!(dst.packs().await.len() <= before + 2, "only what is new was put");
+}
+
+#[tokio::test]
+async fn tags_are_copied_and_never_moved() {
+    let (src, dst) = pair().await;
+    for content in 1..5 {
+        src.write("a", "f", &[content; 3000]).await;
+    }
+    let tag = |name: &str| -> TagName { name.parse().unwrap() };
+    let (a, here) = (name("a"), src.store());
+    for (number, name) in [(3, "v1"), (3, "also"), (5, "v2")] {
+        here.tag(&a, At::Number(number), &tag(name)).await.unwrap();
+    }
+    let (options, planned) = (CopyOptions { dry_run: true, ..CopyOptions::default() }, Told::default());
+    assert_eq!(here.copy_to(&dst.store(), &options, &planned).await.unwrap().tags, 3);
+    assert_eq!(copy(&src, &dst).await.tags, 3);
+    let tags = || async { dst.store().tags(&a).await.unwrap() };
+    assert_eq!(tags().await, here.tags(&a).await.unwrap());
+    assert_eq!(copy(&src, &dst).await.tags, 0, "once is enough");
+    keep_last(&dst, 1).await;
+    assert_eq!(content(&dst).await[&a].len(), 2, "a collection there keeps what has a tag");
+
+    // One that is on another snapshot there stays, and the rest goes on.
+    here.untag(&a, &tag("v2"), None).await.unwrap();
+    here.tag(&a, At::Number(3), &tag("v2")).await.unwrap();
+    // What was forgotten there can't be tagged.
+    here.tag(&a, At::Number(4), &tag("late")).await.unwrap();
+    src.write("a", "f", &[5; 3000]).await;
+    here.tag(&a, At::Number(6), &tag("new")).await.unwrap();
+    let (report, told) = copy_some(&src, &dst, &[]).await;
+    let report = report.unwrap();
+    assert_eq!((report.snapshots, report.tags, report.tags_failed, report.is_incomplete()), (1, 1, 1, true));
+    assert!(told.not_copied()[0].2.contains("v2"), "{:?}", told.not_copied());
+    let warnings = told.warnings.lock().unwrap().clone();
+    assert_eq!(warnings, ["tag late of a is not copied: test: has forgotten the copy of snapshot 4"]);
+    let expected = [(3, vec![tag("also"), tag("v1")]), (5, vec![tag("v2")]), (6, vec![tag("new")])];
+    assert_eq!(tags().await, expected.into());
+
+    // Where the numbers differ, the copy of the tagged snapshot is found.
+    dst.store().delete_context(&a).await.unwrap();
+    assert_eq!(copy(&src, &dst).await.tags, 5);
+    let shifted = here.tags(&a).await.unwrap().into_iter().map(|(number, tags)| (number + 7, tags)).collect();
+    assert_eq!(tags().await, shifted);
 }

@@ -16,9 +16,14 @@ pub(crate) use ctxsync_tests::place::{GRACE, Place, content, content_of, name};
 pub(crate) struct Told {
     pub(crate) copied: Mutex<Vec<CopiedContext>>,
     not_copied: Mutex<Vec<(String, Vec<u64>, String)>>,
+    pub(crate) warnings: Mutex<Vec<String>>,
 }
 
-impl Monitor for Told {}
+impl Monitor for Told {
+    fn warning(&self, warning: &str) {
+        self.warnings.lock().unwrap().push(warning.to_owned());
+    }
+}
 
 impl CopyMonitor for Told {
     fn copied(&self, copied: &CopiedContext) {

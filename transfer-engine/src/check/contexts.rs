@@ -11,7 +11,7 @@ use super::segments::{Segment, Segments};
 use super::survey::Row;
 use super::{CheckOptions, CheckedContext, CheckedSnapshot, Damage, DamagedFile, MOST_FILES, fault, key_of};
 use crate::error::Error;
-use crate::format::{ContextName, Kind, Snapshot, StoreKey};
+use crate::format::{ContextName, Kind, LineageId, Snapshot, StoreKey};
 use crate::store::{Head, Store};
 
 /// Snapshots of a context that are read ahead: each may be large.
@@ -31,6 +31,8 @@ struct Found {
     context: CheckedContext,
     /// The lowest number that is listed, of a snapshot or a mark.
     lowest: u64,
+    /// The lineage of its newest snapshot that can be read.
+    lineage: Option<LineageId>,
     files: BTreeMap<TreePath, DamagedFile>,
 }
 
@@ -46,8 +48,13 @@ impl<'a> Checker<'a> {
         Self { store, packs, segments: Segments::new(packs, options.read_data.clone()) }
     }
 
-    /// Checks what a listing shows of a context, the newest number first.
-    pub(super) async fn context(&self, name: ContextName, rows: Vec<Row>) -> Result<CheckedContext, Error> {
+    /// Checks what a listing shows of a context, the newest number first, and its tags if it has some.
+    pub(super) async fn context(
+        &self,
+        name: ContextName,
+        rows: Vec<Row>,
+        has_tags: bool,
+    ) -> Result<CheckedContext, Error> {
         let mut found = Found::new(&name, rows.last().map_or(0, |row| row.number));
         let newest = rows.iter().find(|row| row.size.is_some()).map(|row| row.number);
         let mut read = stream::iter(rows)
@@ -79,6 +86,7 @@ impl<'a> Checker<'a> {
                         break;
                     }
                     if head.snapshot.kind == Kind::Normal && !found.context.ended {
+                        found.lineage.get_or_insert(head.snapshot.lineage);
                         self.snapshot(&head, is_head, &mut found).await?;
                     }
                     successor = Some(Successor { head: *head, adjoins: true });
@@ -88,6 +96,9 @@ impl<'a> Checker<'a> {
         drop(read);
         if let Some(successor) = successor {
             found.begins(&successor.head);
+        }
+        if let (Some(lineage), true) = (found.lineage, has_tags) {
+            self.store.check_tags(lineage, &mut found.context).await?;
         }
         Ok(found.end())
     }
@@ -166,9 +177,10 @@ impl Found {
             snapshots: Vec::new(),
             files: Vec::new(),
             damage: Vec::new(),
+            odd: Vec::new(),
             damaged_packs: BTreeSet::new(),
         };
-        Self { context, lowest, files: BTreeMap::new() }
+        Self { context, lowest, lineage: None, files: BTreeMap::new() }
     }
 
     fn key(&self, number: u64) -> String {

@@ -15,6 +15,7 @@ mod heads;
 mod packs;
 mod segments;
 mod survey;
+mod tags;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -109,6 +110,8 @@ pub struct CheckedContext {
     pub files: Vec<DamagedFile>,
     /// Further objects that are not what they should be.
     pub damage: Vec<Damage>,
+    /// What is odd, and no damage.
+    pub odd: Vec<String>,
     /// The packs that its snapshots refer to, and in which something is missing or damaged.
     pub damaged_packs: BTreeSet<PackId>,
 }
@@ -191,12 +194,19 @@ impl Store {
         self.expect_description().await?;
         let packs = Packs::list(self, options).await?;
         let survey = Survey::make(self, &options.contexts).await?;
-        survey.odd.iter().for_each(|message| monitor.warning(message));
-        let mut progress = Progress { total_files: survey.contexts.len() as u64, ..Progress::default() };
+        let Survey { contexts, tagged, odd } = survey;
+        odd.iter().for_each(|message| monitor.warning(message));
+        let mut progress = Progress { total_files: contexts.len() as u64, ..Progress::default() };
         let checker = Checker::new(self, &packs, options);
-        let checker = &checker;
-        let checked = stream::iter(survey.contexts)
-            .map(|(name, rows)| async move { checker.context(name, rows).await }.boxed())
+        let (checker, tagged) = (&checker, &tagged);
+        let checked = stream::iter(contexts)
+            .map(|(name, rows)| {
+                async move {
+                    let has_tags = tagged.contains(&name);
+                    checker.context(name, rows, has_tags).await
+                }
+                .boxed()
+            })
             .buffered(options.concurrency.get());
         let (mut checked, mut report) = (pin!(checked), CheckReport::default());
         let mut damaged_packs = BTreeSet::new();
@@ -206,6 +216,7 @@ impl Store {
                 self.require_head(&context.name).await?;
             }
             report.add(&context);
+            context.odd.iter().for_each(|message| monitor.warning(message));
             damaged_packs.extend(context.damaged_packs.iter().copied());
             monitor.context(&context);
             progress.files_done += 1;

@@ -22,6 +22,8 @@ pub(super) struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) contexts: BTreeMap<ContextName, Vec<Row>>,
+    /// Those of them that have tags.
+    pub(super) tagged: BTreeSet<ContextName>,
     /// What is odd, and no damage.
     pub(super) odd: Vec<String>,
 }
@@ -37,7 +39,11 @@ impl Survey {
             survey.list_all(store).await?;
         }
         for name in names {
-            let listed = store.listing(name).await?;
+            let (mut listed, tags) = store.raw_listing(name).await?;
+            if !tags.is_empty() {
+                survey.tagged.insert(name.clone());
+                store.without_void_marks(name, &mut listed, tags).await?;
+            }
             if listed.is_empty() {
                 store.confirm().await?;
                 return Err(store.missing(name, None));
@@ -78,6 +84,7 @@ impl Survey {
                         self.row(context, number).size = Some(meta.size);
                     }
                     Some(StoreKey::Gone { context, number }) => self.row(context, number).gone = true,
+                    Some(StoreKey::Tag { context, .. }) => drop(self.tagged.insert(context)),
                     // Nobody knows what that is.
                     _ => {}
                 }
@@ -95,10 +102,13 @@ impl Survey {
         Ok(())
     }
 
-    /// Lists the contexts that one listing has and the other lacks, each by itself.
+    /// Lists the contexts that one listing has and the other lacks, each by itself; also those with tags, because of
+    /// which marks may not count.
     async fn list_each(&mut self, store: &Store, names: &BTreeSet<ContextName>) -> Result<(), Error> {
         let known: BTreeSet<ContextName> = self.contexts.keys().cloned().collect();
-        for name in known.symmetric_difference(names) {
+        let mut again: BTreeSet<ContextName> = known.symmetric_difference(names).cloned().collect();
+        again.extend(self.tagged.iter().cloned());
+        for name in &again {
             let listed = store.listing(name).await?;
             if listed.is_empty() && known.contains(name) {
                 // Its last objects were collected meanwhile.

@@ -52,9 +52,11 @@ impl Run<'_> {
         let mut attempts = Attempts::new(self.sides.dst, name).at_most(20);
         loop {
             let Some(head) = self.source_head(name).await? else { return Ok(None) };
-            let meeting = self.sides.meet(name, &head).await?;
+            let mut meeting = self.sides.meet(name, &head).await?;
+            let tags = std::mem::take(&mut meeting.tags);
             let is_complete = meeting.after.is_empty() && meeting.between.is_empty();
             if is_complete || self.copy_missing(name, &head, meeting, &mut newest).await? {
+                self.tags(name, &head, tags).await?;
                 let report = &self.report;
                 return Ok(Some(CopiedContext {
                     context: name.clone(),
@@ -62,6 +64,7 @@ impl Run<'_> {
                     newest,
                     packs: report.packs - before.packs,
                     bytes: report.bytes - before.bytes,
+                    tags: report.tags - before.tags,
                 }));
             }
             attempts.beaten().await?;
@@ -83,7 +86,7 @@ impl Run<'_> {
         meeting: Meeting,
         made: &mut Option<u64>,
     ) -> Result<bool, Error> {
-        let Meeting { met, mut newest, after, between, listed } = meeting;
+        let Meeting { met, mut newest, after, between, listed, .. } = meeting;
         let lineage = head.snapshot.lineage;
         let mut last = match met {
             Some((copy, original)) => Some(self.learn(name, copy, original).await?),

@@ -9,7 +9,7 @@ use super::is_damage;
 use crate::error::Error;
 use crate::format::{ContextName, Kind, Snapshot, StoreId};
 use crate::store::{Head, Store};
-use crate::tags::Listed;
+use crate::tags::{Listed, ListedTag};
 
 /// A snapshot of the source that the destination lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) struct Meeting {
     pub(super) between: Vec<Missing>,
     /// What the destination lists.
     pub(super) listed: BTreeMap<u64, Listed>,
+    /// The tags that the source lists.
+    pub(super) tags: Vec<ListedTag>,
 }
 
 /// The two sides.
@@ -55,16 +57,17 @@ impl Sides<'_> {
             there = Some(if self.dry_run { found } else { self.dst.head_after_move(name, found).await? });
         }
         let listed = self.dst.listing(name).await?;
-        let here = self.src.list_snapshots(name).await?.into_iter().rev();
-        let here: Vec<u64> =
-            here.filter(|(number, gone)| !gone && *number <= head.key.number).map(|(n, _)| n).collect();
+        let (mut here, tags) = self.src.raw_listing(name).await?;
+        self.src.without_void_marks(name, &mut here, tags.clone()).await?;
+        let here = here.range(..=head.key.number).filter(|(_, listed)| !listed.is_gone());
+        let here: Vec<u64> = here.map(|(number, _)| *number).collect();
         let newest = there.as_ref().map_or(0, |there| there.key.number);
         let after = |last: u64, offset: u64| {
             let after = here.iter().filter(|number| **number > last);
             after.map(|number| Missing { number: *number, to: number.saturating_add(offset) }).collect()
         };
         let Some(copy) = there else {
-            return Ok(Meeting { met: None, newest, after: after(0, 0), between: Vec::new(), listed });
+            return Ok(Meeting { met: None, newest, after: after(0, 0), between: Vec::new(), listed, tags });
         };
         if !copy.is_live() {
             if copy.moved_to().is_some() {
@@ -72,21 +75,21 @@ impl Sides<'_> {
             }
             // The name was used before, and its numbers go on.
             let after = after(0, newest);
-            return Ok(Meeting { met: None, newest, after, between: Vec::new(), listed });
+            return Ok(Meeting { met: None, newest, after, between: Vec::new(), listed, tags });
         }
         let (number, original) = self.common(name, head, &copy).await?;
         let offset = newest - number;
         if !copy.late_packs().is_empty() {
             // It landed too late to count, and is made once more.
             let after = after(number - 1, offset + 1);
-            return Ok(Meeting { met: Some((copy, None)), newest, after, between: Vec::new(), listed });
+            return Ok(Meeting { met: Some((copy, None)), newest, after, between: Vec::new(), listed, tags });
         }
         let lacks = |number: &u64| !listed.contains_key(&number.saturating_add(offset));
         let between = here.iter().filter(|n| **n < number && lacks(n));
         let between =
             between.map(|number| Missing { number: *number, to: number.saturating_add(offset) }).collect();
         let after = after(number, offset);
-        Ok(Meeting { met: Some((copy, original)), newest, after, between, listed })
+        Ok(Meeting { met: Some((copy, original)), newest, after, between, listed, tags })
     }
 
     /// Returns the number in the source of what the head of the destination is a copy of, and the original itself, if

@@ -17,6 +17,7 @@ mod context;
 mod holders;
 mod meeting;
 mod packs;
+mod tags;
 mod tree;
 mod verify;
 
@@ -28,7 +29,7 @@ use policy_core::NamePattern;
 use tokio::sync::Semaphore;
 
 use crate::error::Error;
-use crate::format::ContextName;
+use crate::format::{ContextName, TagName};
 use crate::monitor::{Monitor, Phase, Progress, Silent};
 use crate::store::Store;
 use crate::usage::Usage;
@@ -79,15 +80,19 @@ pub struct CopiedContext {
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Tags that were set.
+    pub tags: u64,
 }
 
-/// Snapshots that were not copied, or a whole context.
+/// Snapshots that were not copied, or a tag, or a whole context.
 #[derive(Debug)]
 pub struct NotCopied {
     /// The context.
     pub context: ContextName,
     /// The numbers of the snapshots, ascending; none: all of the context that the destination lacks.
     pub snapshots: Vec<u64>,
+    /// The tag, if only that was not copied.
+    pub tag: Option<TagName>,
     /// Why.
     pub error: Error,
 }
@@ -105,6 +110,10 @@ pub struct CopyReport {
     pub snapshots: u64,
     /// Snapshots that were not copied, because the source has lost something that they need.
     pub snapshots_failed: u64,
+    /// Tags that were set.
+    pub tags: u64,
+    /// Tags that were not: the destination has them on other snapshots, or they can't be read.
+    pub tags_failed: u64,
     /// Patterns that stand for no context.
     pub unmatched: u64,
     /// Packs that were copied.
@@ -126,7 +135,7 @@ impl CopyReport {
 
     /// Whether something was not copied.
     pub fn is_incomplete(&self) -> bool {
-        self.contexts_failed > 0 || self.snapshots_failed > 0
+        self.contexts_failed > 0 || self.snapshots_failed > 0 || self.tags_failed > 0
     }
 }
 
@@ -225,18 +234,18 @@ impl Run<'_> {
             let copied = self.context(name).await;
             for (_, (snapshots, error)) in std::mem::take(&mut self.failed) {
                 self.report.snapshots_failed += snapshots.len() as u64;
-                self.monitor.not_copied(&NotCopied { context: name.clone(), snapshots, error });
+                self.monitor.not_copied(&NotCopied { context: name.clone(), snapshots, tag: None, error });
             }
             match copied {
                 Ok(Some(copied)) => {
-                    self.report.contexts_copied += u64::from(copied.snapshots > 0);
+                    self.report.contexts_copied += u64::from(copied.snapshots + copied.tags > 0);
                     self.monitor.copied(&copied);
                 }
                 Ok(None) => self.report.contexts -= 1,
                 Err(error) if is_of_context(&error) => {
                     self.report.contexts_failed += 1;
                     let (context, snapshots) = (name.clone(), Vec::new());
-                    self.monitor.not_copied(&NotCopied { context, snapshots, error });
+                    self.monitor.not_copied(&NotCopied { context, snapshots, tag: None, error });
                 }
                 Err(error) => return Err(error),
             }

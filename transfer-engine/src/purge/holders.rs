@@ -6,7 +6,7 @@ use std::pin::pin;
 use futures::TryStreamExt;
 use policy_core::{Digest, TreePath};
 
-use super::{Plan, StillHeld, Wanted};
+use super::{Plan, PurgedTag, StillHeld, Wanted};
 use crate::error::Error;
 use crate::format::{ContextName, PackId, Place, Snapshot};
 use crate::store::{Head, Store};
@@ -57,7 +57,21 @@ impl Store {
                 is_head = false;
             }
         }
+        self.plan_tags(&mut plan).await?;
         Ok(plan)
+    }
+
+    /// Takes note of the tags of the snapshots that are to be forgotten.
+    async fn plan_tags(&self, plan: &mut Plan) -> Result<(), Error> {
+        for (context, numbers) in &plan.purged.forgotten {
+            for (number, tags) in self.tags(context).await? {
+                if numbers.contains(&number) {
+                    let tagged = |tag| PurgedTag { context: context.clone(), number, tag };
+                    plan.purged.tags.extend(tags.into_iter().map(tagged));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns the numbers of the snapshots of a context that are not forgotten, newest first.

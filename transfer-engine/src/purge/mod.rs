@@ -20,7 +20,7 @@ use policy_core::TreePath;
 
 use crate::edit::{Change, Edit, EditOptions, Purge};
 use crate::error::Error;
-use crate::format::{ChunkId, ContextName, PackId};
+use crate::format::{ChunkId, ContextName, PackId, TagName};
 use crate::store::Store;
 
 /// How paths are purged.
@@ -45,6 +45,17 @@ pub struct StillHeld {
     pub number: u64,
 }
 
+/// A tag of a snapshot that is forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PurgedTag {
+    /// Its context.
+    pub context: ContextName,
+    /// The number of the snapshot.
+    pub number: u64,
+    /// The tag.
+    pub tag: TagName,
+}
+
 /// What a purge came to; in a dry run, what it would come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Purged {
@@ -54,6 +65,8 @@ pub struct Purged {
     pub snapshot: Option<u64>,
     /// Snapshots that were forgotten, older ones of the context.
     pub forgotten: BTreeMap<ContextName, Vec<u64>>,
+    /// The tags of those snapshots. They are deleted.
+    pub tags: BTreeSet<PurgedTag>,
     /// Other contexts whose heads were moved out of the packs.
     pub moved: BTreeSet<ContextName>,
     /// The packs that held content of the paths. Nothing refers to them any more.
