@@ -1,5 +1,6 @@
 //! `context fork`, `context merge`, `context revert`, and sessions that begin with a fork.
 
+use ctxsync_tests::s3::S3Server;
 use serde_json::json;
 
 use crate::world::{Machine, World, tree};
@@ -243,4 +244,79 @@ fn what_contexts_take_is_listed_and_counted() {
         (&sums[0]["path"], &sums[0]["bytes"], &sums[1]["files"]),
         (&json!("dir"), &json!(4), &json!(2))
     );
+}
+
+/// Over S3, the answers have the store's time: one put, whatever the size.
+#[test]
+fn a_fork_over_s3_is_one_put() {
+    let world = World::new();
+    let server = S3Server::start().unwrap();
+    let machine = world.machine("a");
+    for files in [1, 300] {
+        for file in 0..files {
+            machine.write(&format!("work/{file}"), format!("{files} {file}"));
+        }
+        let store = server.url(&format!("of-{files}"));
+        let call = |args: &[&str]| {
+            let mut command = machine.command(args);
+            machine.ended(command.envs(server.env()).env("CTXSYNC_STORE", &store).output().unwrap())
+        };
+        let pushed = call(&["push", "base", "work"]);
+        assert_eq!(pushed.code, 0, "{}", pushed.seen());
+        server.clear_requests();
+        let forked = call(&["--json", "context", "fork", "base", "try"]);
+        assert_eq!(forked.code, 0, "{}", forked.seen());
+        let requests = server.requests();
+        let puts = requests.iter().filter(|request| request.method == "PUT").count();
+        assert_eq!((puts, requests.len()), (1, 8), "{requests:?}");
+    }
+}
+
+/// Sessions on many machines at once, each on a fork of its own, merged back while the others still run.
+/// `CTXSYNC_SESSIONS=20` says how many.
+#[test]
+fn attempts_at_once_over_s3_are_all_merged() {
+    let world = World::new();
+    let server = S3Server::start().unwrap();
+    let count = std::env::var("CTXSYNC_SESSIONS").ok().map_or(5, |count| count.parse().unwrap());
+    let program = |machine: &Machine, args: &[&str]| {
+        let mut command = machine.command(args);
+        command.envs(server.env()).env("CTXSYNC_STORE", server.url("attempts"));
+        command
+    };
+    let first = world.machine("first");
+    first.write("work/shared", "base");
+    first.write("work/kept", "base");
+    let done = |machine: &Machine, args: &[&str]| {
+        let ended = machine.ended(program(machine, args).output().unwrap());
+        assert!(matches!(ended.code, 0 | 4), "{args:?}: {}", ended.seen());
+        ended
+    };
+    done(&first, &["push", "base", "work"]);
+    std::thread::scope(|scope| {
+        for at in 0..count {
+            let (world, done) = (&world, &done);
+            scope.spawn(move || {
+                let (machine, name) = (world.machine(&format!("machine-{at}")), format!("try/{at}"));
+                let work = format!("echo {at} > own-{at}; echo changed by {at} > shared");
+                let run =
+                    ["run", "-c", &name, "--fork-from", "base", "--wait", "work", "--", "sh", "-c", &work];
+                done(&machine, &run);
+                done(&machine, &["context", "merge", &name, "base"]);
+            });
+        }
+    });
+    done(&first, &["pull", "base", "merged"]);
+    let merged = tree(&first.path("merged"));
+    let all: String = std::fs::read_dir(first.path("merged"))
+        .unwrap()
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    for at in 0..count {
+        assert_eq!(first.read(&format!("merged/own-{at}")), format!("{at}\n"));
+        assert!(all.contains(&format!("changed by {at}\n")), "{merged:?}");
+    }
+    // Two files, one of each session, and a conflict copy for all but the first.
+    assert_eq!(merged.len(), 2 + count + count - 1, "{merged:?}");
+    assert_eq!(done(&first, &["check", "--read-data"]).code, 0);
 }

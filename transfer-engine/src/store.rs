@@ -626,6 +626,7 @@ impl Store {
     /// found not to be forgotten. Also confirms that this is the same store.
     pub(crate) async fn land_by_now(&self) -> Result<i64, Error> {
         let (meta, told) = self.read_meta_at().await?;
+        self.assume_meta(meta.clone());
         let grace = i64::try_from(meta.grace_seconds).unwrap_or(i64::MAX);
         let since_1970 = told.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         // Two seconds for rounding. A time from an answer leaves a quarter of the grace period for the errors of
