@@ -320,3 +320,24 @@ fn attempts_at_once_over_s3_are_all_merged() {
     assert_eq!(merged.len(), 2 + count + count - 1, "{merged:?}");
     assert_eq!(done(&first, &["check", "--read-data"]).code, 0);
 }
+
+#[test]
+fn an_ephemeral_context_is_deleted_as_well_if_the_session_does_not_open() {
+    let machine = with_base(&World::new());
+    let run = [
+        "run",
+        "-c",
+        "try",
+        "--fork-from",
+        "base",
+        "--ephemeral",
+        "--require",
+        "missing",
+        "try",
+        "--",
+        "true",
+    ];
+    let ended = machine.call(&run);
+    assert_eq!(ended.code, 10, "{}", ended.seen());
+    assert!(!machine.done(&["context", "list"]).out.contains("try"), "{}", ended.seen());
+}

@@ -55,6 +55,7 @@ pub(super) async fn merge(args: &MergeArgs, means: Means<'_>) -> Result<Finished
         only: only(args, means)?,
         conflict: sync.conflict.unwrap_or(ConflictPolicy::KeepBoth),
         max_delete: sync.max_delete,
+        allow_empty: sync.allow_empty_mount,
         unrelated: args.unrelated,
         concurrency: sync.concurrency,
         memory: sync.memory,
@@ -72,6 +73,9 @@ pub(super) async fn merge(args: &MergeArgs, means: Means<'_>) -> Result<Finished
             Some(_) => format!("merged {from} into {into} in snapshot {number}: {counts}"),
             None if report.conflicts + report.failed + report.held_back > 0 => {
                 format!("merged nothing of {from} into {into}: {counts}")
+            }
+            None if !args.only.is_empty() => {
+                format!("nothing to merge: snapshot {number} of {into} has all of {from} at these paths")
             }
             None => format!("nothing to merge: snapshot {number} of {into} has everything of {from}"),
         };

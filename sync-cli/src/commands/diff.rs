@@ -302,6 +302,14 @@ async fn show_lines(
         ui.line(&format!("binary files {old_name} and {new_name} differ"));
         return Ok(());
     }
+    let is_dir = |entry: &Option<Entry>| entry.as_ref().is_some_and(Entry::is_dir);
+    if let Some(from) = from {
+        ui.line(&format!("renamed {from} to {path}"));
+    } else if is_dir(before) && after.is_none() {
+        ui.line(&format!("deleted directory {old_name}"));
+    } else if is_dir(after) && before.is_none() {
+        ui.line(&format!("new directory {new_name}"));
+    }
     if let (Some(before), Some(after)) = (before, after)
         && before.mode != after.mode
     {
@@ -310,6 +318,8 @@ async fn show_lines(
     let (old, new) = (String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
     let compared = similar::TextDiff::configure().timeout(PATIENCE).diff_lines(&*old, &*new);
     let unified = compared.unified_diff().header(&old_name, &new_name).to_string();
-    ui.document(unified.trim_end_matches('\n'));
+    if !unified.is_empty() {
+        ui.document(unified.trim_end_matches('\n'));
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `run`: a command inside a session.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use transfer_engine::ContextName;
 use super::Finished;
 use super::arrivals::Arrivals;
 use super::mounts::Mounts;
-use super::session::{Held, Leave, open};
+use super::session::{Closed, Held, Leave, open};
 use super::variables::variables;
 use crate::args::RunArgs;
 use crate::errors::Failure;
@@ -47,11 +48,21 @@ pub(super) async fn run(
         sync.policy.upload_policy.auto_upload = false;
     }
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
-    let mut held = tokio::select! {
-        held = open(mounts.syncs, args.save, args.fork_from.as_ref(), means) => held?,
-        signal = signals.next_stop() => return Err(interrupted(signal)),
+    let made = Cell::new(false);
+    let held = tokio::select! {
+        held = open(mounts.syncs, args.save, (args.fork_from.as_ref(), &made), means) => held,
+        signal = signals.next_stop() => Err(interrupted(signal)),
     };
-    if args.ephemeral && !held.made {
+    let mut held = match held {
+        Ok(held) => held,
+        Err(failure) => {
+            if let Some(context) = args.context.as_ref().filter(|_| args.ephemeral && made.get()) {
+                delete(context, means).await?;
+            }
+            return Err(failure);
+        }
+    };
+    if args.ephemeral && !made.get() {
         return Err(kept_safe(args));
     }
     held.drops_first = drops;
@@ -73,7 +84,7 @@ pub(super) async fn run(
     };
     let mut exit = final_exit(&end, closed.exit);
     if let Some(context) = ephemeral
-        && let Err(failure) = end_ephemeral(args, context, &end, means).await
+        && let Err(failure) = end_ephemeral(args, context, (&end, &closed), means).await
     {
         ui.failure(&failure);
         exit = if exit == Exit::DONE { Exit::FAILED } else { exit };
@@ -98,18 +109,24 @@ fn kept_safe(args: &RunArgs) -> Failure {
 async fn end_ephemeral(
     args: &RunArgs,
     context: &ContextName,
-    end: &End,
+    (end, closed): (&End, &Closed),
     means: Means<'_>,
 ) -> Result<(), Failure> {
-    let is_ok = matches!(end.command.map(Ended::exit), Some(Exit::DONE)) && end.told.is_none();
+    let is_ok = matches!(end.command.map(Ended::exit), Some(Exit::DONE));
     let store = open_store(means, false)?.store;
     // The first snapshot of a context has no parent.
-    let has_changed = args.keep_if_changed && store.head(context).await?.parent.is_some();
+    let has_changed =
+        args.keep_if_changed && (closed.report.held_back > 0 || store.head(context).await?.parent.is_some());
     if has_changed || args.keep_if_ok && is_ok {
         means.ui.note(&format!("kept context {context}"));
         return Ok(());
     }
-    store.delete_context(context).await?;
+    delete(context, means).await
+}
+
+/// Deletes what the session has made.
+async fn delete(context: &ContextName, means: Means<'_>) -> Result<(), Failure> {
+    open_store(means, false)?.store.delete_context(context).await?;
     means.ui.note(&format!("deleted context {context}"));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A session that this process holds: how it is opened, and released in time.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,6 @@ pub(super) struct Held<'a> {
     pub(super) means: Means<'a>,
     /// Whether the session has several mounts.
     pub(super) several: bool,
-    /// Whether the first context was made for this session.
-    pub(super) made: bool,
     /// Whether the first context will be deleted, so that its changes are not missed.
     pub(super) drops_first: bool,
     /// Of each mount, whether nothing of it is pushed whatever its policy says.
@@ -52,11 +51,12 @@ pub(super) struct Held<'a> {
 }
 
 /// Opens a session on these mounts. At the end they are pushed as their policies say, or in any case
-/// (`save`). A missing store or context is created; the first context as a fork, if `fork_from` says of what.
+/// (`save`). A missing store or context is created; the first context as a fork, if `fork_from` says of what. Notes
+/// in `made` whether the first context was, even if the session can't be opened then.
 pub(super) async fn open<'a>(
     syncs: Vec<ContextSync>,
     save: bool,
-    fork_from: Option<&ContextAt>,
+    (fork_from, made): (Option<&ContextAt>, &Cell<bool>),
     means: Means<'a>,
 ) -> Result<Held<'a>, Failure> {
     let Means { settings, ui, .. } = means;
@@ -80,8 +80,8 @@ pub(super) async fn open<'a>(
     // done.
     let pushes = syncs.iter().any(|sync| !sync.read_only && (save || sync.policy.upload_policy.auto_upload));
     let writable = async { if pushes { open.prove_writable().await } else { Ok(()) } };
-    let ((session, made, metrics), ()) =
-        tokio::try_join!(begin(&open, (syncs, fork_from), options, &monitor, means), writable)?;
+    let begun = begin(&open, syncs, (fork_from, made), (options, &monitor), means);
+    let ((session, metrics), ()) = tokio::try_join!(begun, writable)?;
     if let Some(quiesce) = &quiesce {
         quiesce.set_variables(variables(session.id(), settings));
     }
@@ -90,7 +90,6 @@ pub(super) async fn open<'a>(
         session,
         means,
         several,
-        made,
         drops_first: false,
         read_only,
         pulled,
@@ -104,15 +103,15 @@ pub(super) async fn open<'a>(
 /// has vanished.
 async fn begin(
     open: &OpenStore,
-    (syncs, fork_from): (Vec<ContextSync>, Option<&ContextAt>),
-    mut options: SyncOptions,
-    monitor: &Arc<SessionWatch>,
+    syncs: Vec<ContextSync>,
+    (fork_from, made_first): (Option<&ContextAt>, &Cell<bool>),
+    (mut options, monitor): (SyncOptions, &Arc<SessionWatch>),
     means: Means<'_>,
-) -> Result<(Session, bool, Option<Metrics>), Failure> {
+) -> Result<(Session, Option<Metrics>), Failure> {
     let Means { settings, ui, .. } = means;
     let state_dir = settings.state_dir()?;
     let paths: Vec<PathBuf> = syncs.iter().map(|sync| sync.path.clone()).collect();
-    let (mut made, mut made_first) = (false, false);
+    let mut made = false;
     let session = loop {
         let mut params = CreateSessionParams::new(syncs.clone(), state_dir);
         params.options = options.clone();
@@ -132,7 +131,7 @@ async fn begin(
             Err(error) if error.kind() == FailureKind::NoContext && !options.create => {
                 for (at, sync) in syncs.iter().enumerate() {
                     if let Some(from) = fork_from.filter(|_| at == 0) {
-                        made_first = begin_as(&open.store, from, &sync.context, ui).await?;
+                        made_first.set(begin_as(&open.store, from, &sync.context, ui).await?);
                         continue;
                     }
                     // The next try fails because this one is missing.
@@ -141,7 +140,7 @@ async fn begin(
                     }
                     match open.store.create_context(&sync.context).await {
                         Ok(_) => {
-                            made_first |= at == 0;
+                            made_first.set(made_first.get() || at == 0);
                             ui.note(&format!("created context {}", sync.context));
                         }
                         Err(Error::ContextExists { .. }) => {}
@@ -161,7 +160,7 @@ async fn begin(
         Some(file) => Some(Metrics::start(file, state_dir, paths)?),
         None => None,
     };
-    Ok((session, made_first, metrics))
+    Ok((session, metrics))
 }
 
 /// How to release a session.

@@ -1,5 +1,6 @@
 //! `watch`: a session in the foreground, which pushes changes until it is told to stop.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -43,8 +44,9 @@ pub(super) async fn watch(
     let dir = sync.path.clone();
     require(&args.opening, &dir, std::slice::from_mut(&mut sync), means)?;
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
+    let made = Cell::new(false);
     let held = tokio::select! {
-        held = open(vec![sync], false, args.fork_from.as_ref(), means) => held?,
+        held = open(vec![sync], false, (args.fork_from.as_ref(), &made), means) => held?,
         signal = stop_or_hangup(signals) => return Err(interrupted(signal)),
     };
     signals.hold(true);

@@ -523,3 +523,126 @@ async fn twenty_forks_are_merged_at_once() {
         assert!(merged.values().any(|content| *content == format!("changed by {at}").as_bytes()));
     }
 }
+
+/// What was merged and then undone on purpose is not done again, by whatever way the common snapshot is found.
+#[tokio::test]
+async fn what_was_merged_and_undone_stays_undone() {
+    for way in ["again", "renamed", "renamed back", "criss-cross", "forgotten"] {
+        let place = Place::made(&HandClock::default()).await;
+        let store = place.store();
+        for path in ["f", "k", "z"] {
+            place.write("base", path, b"1").await;
+        }
+        fork(&place, "base", "one").await;
+        fork(&place, "base", "two").await;
+        remove(&place, "one", "k").await;
+        place.write("one", "f", b"2").await;
+        let at = store.head(&name("two")).await.unwrap().number as i64;
+        merge(&place, "one", "two").await;
+        if way == "criss-cross" {
+            store
+                .merge_context(&name("two"), Some(at), &name("one"), &MergeOptions::default(), &Silent)
+                .await
+                .unwrap();
+            place.write("one", "n", b"n").await;
+        }
+        store.revert_context(&name("two"), at, "", false).await.unwrap();
+        let undone = files(&place, "two").await;
+        let mut from = name("one");
+        let renames: &[&str] = match way {
+            "renamed" => &["three"],
+            "renamed back" => &["three", "one"],
+            _ => &[],
+        };
+        for to in renames {
+            store.rename_context(&from, &name(to)).await.unwrap();
+            from = name(to);
+        }
+        if way == "forgotten" {
+            place.write("one", "z", b"2").await;
+            let retention =
+                transfer_engine::Retention { last: std::num::NonZeroU64::new(1), ..Default::default() };
+            place.collect(CollectOptions { retention: retention.into(), ..Default::default() }).await;
+        }
+        let merged = store.merge_context(&from, None, &name("two"), &MergeOptions::default(), &Silent).await;
+        if way == "forgotten" {
+            assert!(matches!(merged, Err(Error::Unrelated { .. })), "{merged:?}");
+            continue;
+        }
+        let mut found = files(&place, "two").await;
+        found.remove("n");
+        assert_eq!(found, undone, "{way}: {merged:?}");
+    }
+}
+
+/// Each of two has merged an older state of the other, and one has undone it.
+#[tokio::test]
+async fn a_common_snapshot_that_is_not_the_base_still_has_a_say() {
+    let clock = HandClock::default();
+    let place = Place::made(&clock).await;
+    let store = place.store();
+    place.write("base", "f", b"1").await;
+    place.write("base", "g", b"1").await;
+    fork(&place, "base", "one").await;
+    fork(&place, "base", "two").await;
+    remove(&place, "one", "f").await;
+    place.write("one", "g", b"2").await;
+    clock.pass(10);
+    let two = place.write("two", "h", b"1").await as i64;
+    let one = store.head(&name("one")).await.unwrap().number as i64;
+    let options = MergeOptions::default();
+    store.merge_context(&name("one"), Some(one), &name("two"), &options, &Silent).await.unwrap();
+    store.merge_context(&name("two"), Some(two), &name("one"), &options, &Silent).await.unwrap();
+    store.revert_context(&name("two"), two, "", false).await.unwrap();
+    let report = merge(&place, "one", "two").await;
+    let merged = files(&place, "two").await;
+    // What was restored is not deleted again, and what was put back is not replaced.
+    assert_eq!((merged["f"].as_slice(), merged["g"].as_slice()), (&b"1"[..], &b"1"[..]), "{report:?}");
+    assert_eq!((report.deleted, report.changed, report.conflicts), (0, 0, 1));
+}
+
+#[tokio::test]
+async fn a_merge_that_changes_nothing_is_remembered_and_one_of_nothing_is_not() {
+    let place = Place::made(&HandClock::default()).await;
+    place.write("base", "f", b"1").await;
+    for context in ["one", "two", "same", "idle"] {
+        fork(&place, "base", context).await;
+    }
+    place.write("one", "f", b"one").await;
+    place.write("two", "f", b"two").await;
+    place.write("same", "f", b"two").await;
+    let local = MergeOptions { conflict: ConflictPolicy::PreferLocal, ..MergeOptions::default() };
+    assert!(merge_with(&place, "one", "two", &local).await.parent.is_some());
+    // The decision stands.
+    assert_eq!(merge(&place, "one", "two").await.conflicts, 0);
+    // Both made the same change; what comes after it is no conflict.
+    assert!(merge(&place, "same", "two").await.parent.is_some());
+    place.write("two", "f", b"three").await;
+    let report = merge(&place, "same", "two").await;
+    assert_eq!((report.conflicts, report.parent), (0, None));
+    // The fork has nothing of its own.
+    assert_eq!(merge(&place, "idle", "two").await.parent, None);
+}
+
+#[tokio::test]
+async fn an_emptied_context_deletes_nothing_unless_it_may() {
+    let place = Place::made(&HandClock::default()).await;
+    place.write("base", "f", b"1").await;
+    fork(&place, "base", "try").await;
+    ContextService::new(&place.store()).clear(&name("try")).await.unwrap();
+    let held = merge(&place, "try", "base").await;
+    assert_eq!((held.deleted, held.held_back, files(&place, "base").await.len()), (0, 1, 1));
+    let allowed = MergeOptions { allow_empty: true, ..MergeOptions::default() };
+    assert_eq!(merge_with(&place, "try", "base", &allowed).await.deleted, 1);
+}
+
+#[tokio::test]
+async fn a_path_that_is_nowhere_is_not_merged_in_silence() {
+    let place = Place::made(&HandClock::default()).await;
+    place.write("base", "f", b"1").await;
+    fork(&place, "base", "try").await;
+    place.write("try", "new", b"1").await;
+    let only = MergeOptions { only: vec!["nwe".parse().unwrap()], ..MergeOptions::default() };
+    let refused = place.store().merge_context(&name("try"), None, &name("base"), &only, &Silent).await;
+    assert!(matches!(refused, Err(Error::NoPath { .. })), "{refused:?}");
+}

@@ -3,12 +3,13 @@
 //! Each snapshot names the newest snapshot of each other lineage that it contains ([`Ancestor`]); of its own lineage
 //! it contains all that came before it. So what two snapshots have in common is, for each lineage that both know, the
 //! older one of the two. The base is the one of these that contains the others. If none contains all others, because
-//! two contexts have merged each other's older states, the base is the one of them that landed last.
+//! two contexts have merged each other's older states, the base is the one of them that landed last, and what the others
+//! say against a deletion or a replacement prevails.
 
 use std::cmp::Reverse;
 
 use crate::error::Error;
-use crate::format::{Ancestor, ContextName, Kind, LineageId, Snapshot};
+use crate::format::{Ancestor, Kind, Snapshot};
 use crate::store::{Head, Store};
 
 /// Returns what a snapshot contains: for each lineage, the newest snapshot.
@@ -26,25 +27,40 @@ pub(super) fn contains(snapshot: &Snapshot, other: &Snapshot) -> bool {
     contained(snapshot).iter().any(has)
 }
 
-/// Finds the newest snapshot that both contain and that is not forgotten; `None` if there is none.
-pub(super) async fn common(store: &Store, into: &Head, from: &Head) -> Result<Option<Head>, Error> {
-    let mut found = Vec::new();
-    for (at, up_to) in shared(&into.snapshot, &from.snapshot) {
-        let newest = newest_kept(store, &at.context, at.lineage, up_to).await?;
-        // A fork begins with the tree of its origin, which may have been forgotten since.
-        let newest = match newest {
-            Some(newest) => Some(newest),
-            None => beginning(store, [into, from], &at, up_to).await?,
+/// Finds the newest snapshots that both contain: none of them contains another. The one that landed last comes first;
+/// it is the base. Empty if they have none in common, or if one of these was forgotten: an older snapshot could not tell
+/// what either has undone since.
+pub(super) async fn common(store: &Store, into: &Head, from: &Head) -> Result<Vec<Head>, Error> {
+    let mut found: Vec<Head> = Vec::new();
+    let mut is_missing = false;
+    for (at, number) in shared(&into.snapshot, &from.snapshot) {
+        let exact = match exactly(store, &at, number).await? {
+            Some(exact) => Some(exact),
+            // A fork begins with the tree of its origin; a renamed context has copies of its snapshots.
+            None => match beginning(store, [into, from], &at, number).await? {
+                Some(begins) => Some(begins),
+                None => copy_of(store, [into, from], &at).await?,
+            },
         };
-        found.extend(newest);
-    }
-    if found.is_empty() {
-        found = renamed(store, into, from).await?;
+        is_missing |= exact.is_none();
+        found.extend(exact);
     }
     let is_within =
         |one: &Head, other: &Head| one.digest != other.digest && contains(&other.snapshot, &one.snapshot);
     let newest = found.iter().filter(|one| !found.iter().any(|other| is_within(one, other)));
-    Ok(newest.max_by_key(|one| (one.key.landed, Reverse(one.snapshot.lineage.0))).cloned())
+    let mut newest: Vec<Head> = newest.cloned().collect();
+    newest.sort_by_key(|one| (Reverse(one.key.landed), one.snapshot.lineage.0));
+    newest.dedup_by_key(|one| one.digest);
+    // One that is missing may be newer than all others, unless the first of these contains everything that both have.
+    let has_all = |one: &Head| {
+        let all = shared(&into.snapshot, &from.snapshot);
+        let known = contained(&one.snapshot);
+        all.iter().all(|(at, number)| known.iter().any(|k| k.lineage == at.lineage && k.number >= *number))
+    };
+    if is_missing && !newest.first().is_some_and(has_all) {
+        newest.clear();
+    }
+    Ok(newest)
 }
 
 /// Returns the lineages that both contain, each with the number up to which.
@@ -58,30 +74,24 @@ fn shared(into: &Snapshot, from: &Snapshot) -> Vec<(Ancestor, u64)> {
     both.collect()
 }
 
-/// Returns the newest snapshot of a lineage, up to a number, that is not forgotten and whose packs all count.
-async fn newest_kept(
-    store: &Store,
-    name: &ContextName,
-    lineage: LineageId,
-    up_to: u64,
-) -> Result<Option<Head>, Error> {
-    for (number, gone) in store.list_snapshots(name).await? {
-        if number > up_to || gone {
-            continue;
-        }
-        let found = match store.read_snapshot(name, number).await {
-            Ok(found) => found,
-            Err(error) if error.is_of_object() => continue,
-            Err(error) => return Err(error),
-        };
-        if found.snapshot.lineage != lineage {
-            return Ok(None);
-        }
-        if found.snapshot.kind == Kind::Normal && found.late_packs().is_empty() {
-            return Ok(Some(found));
-        }
+/// Returns a snapshot of a lineage, if it is not forgotten and its packs all count.
+async fn exactly(store: &Store, at: &Ancestor, number: u64) -> Result<Option<Head>, Error> {
+    let kept = store.list_snapshots(&at.context).await?;
+    if !kept.contains(&(number, false)) {
+        return Ok(None);
     }
-    Ok(None)
+    let found = match store.read_snapshot(&at.context, number).await {
+        Ok(found) => found,
+        Err(error) if error.is_of_object() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_it = found.snapshot.lineage == at.lineage && is_whole(&found);
+    Ok(is_it.then_some(found))
+}
+
+/// Whether it is a state of its context, and all its packs count.
+fn is_whole(found: &Head) -> bool {
+    found.snapshot.kind == Kind::Normal && found.late_packs().is_empty()
 }
 
 /// Returns the first snapshot of a context that was forked from exactly this snapshot: it has the same tree.
@@ -100,35 +110,31 @@ async fn beginning(
         let kept = store.list_snapshots(&snapshot.context).await?;
         let Some((first, _)) = kept.into_iter().rev().find(|(_, gone)| !gone) else { continue };
         let first = store.read_snapshot(&snapshot.context, first).await?;
-        if first.snapshot.lineage == snapshot.lineage
-            && first.snapshot.parent.is_none()
-            && first.late_packs().is_empty()
-        {
+        if first.snapshot.lineage == snapshot.lineage && first.snapshot.parent.is_none() && is_whole(&first) {
             return Ok(Some(first));
         }
     }
     Ok(None)
 }
 
-/// Looks for what one side contains in the histories of the contexts that the other side knows, by the nonces, which a
-/// rename does not change. Reads all these histories, so it comes last.
-async fn renamed(store: &Store, into: &Head, from: &Head) -> Result<Vec<Head>, Error> {
-    let mut found = Vec::new();
-    for (one, other) in [(into, from), (from, into)] {
-        let wanted = contained(&one.snapshot);
-        for place in contained(&other.snapshot) {
-            for (number, gone) in store.list_snapshots(&place.context).await? {
-                if gone || number > place.number {
-                    continue;
-                }
-                let Ok(snapshot) = store.read_snapshot(&place.context, number).await else { continue };
-                let is_wanted = wanted.iter().any(|wanted| wanted.nonce == snapshot.snapshot.nonce);
-                if is_wanted && snapshot.is_live() && snapshot.late_packs().is_empty() {
-                    found.push(snapshot);
-                    break;
-                }
+/// Looks for the copy of a snapshot in the histories of both contexts, by its nonce, which a rename does not change.
+/// Reads these histories, so it comes last.
+async fn copy_of(store: &Store, sides: [&Head; 2], at: &Ancestor) -> Result<Option<Head>, Error> {
+    for side in sides {
+        let name = &side.snapshot.context;
+        for (number, gone) in store.list_snapshots(name).await? {
+            if gone || number > side.key.number {
+                continue;
+            }
+            let found = match store.read_snapshot(name, number).await {
+                Ok(found) => found,
+                Err(error) if error.is_of_object() => continue,
+                Err(error) => return Err(error),
+            };
+            if found.snapshot.nonce == at.nonce && is_whole(&found) {
+                return Ok(Some(found));
             }
         }
     }
-    Ok(found)
+    Ok(None)
 }

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use policy_core::{ConflictPolicy, Entry, MaxDelete, Rules, TreePath, Verdict};
 
 use crate::commit::{Attempts, Prepared, Published, written_after};
@@ -48,6 +49,8 @@ pub struct MergeOptions {
     pub conflict: ConflictPolicy,
     /// Holds all deletions back if there are more.
     pub max_delete: Option<MaxDelete>,
+    /// Allows that everything is deleted, if nothing is left in what is merged.
+    pub allow_empty: bool,
     /// Merges contexts that have no snapshot in common: everything counts as added in both.
     pub unrelated: bool,
     /// The number of concurrent requests.
@@ -65,6 +68,7 @@ impl Default for MergeOptions {
             only: Vec::new(),
             conflict: ConflictPolicy::KeepBoth,
             max_delete: None,
+            allow_empty: false,
             unrelated: false,
             concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
             memory: 256 << 20,
@@ -78,7 +82,8 @@ struct Merge<'a> {
     store: &'a Store,
     options: &'a MergeOptions,
     monitor: &'a dyn Monitor,
-    base: Option<Arc<Snapshot>>,
+    /// The newest common snapshots; the first is the base.
+    bases: Vec<Arc<Snapshot>>,
     parent: &'a Parent,
     source: &'a Source,
     telling: Telling<'a>,
@@ -88,6 +93,8 @@ struct Merge<'a> {
 #[derive(Default)]
 struct Tally {
     report: SyncReport,
+    /// Whether what is merged differs from the base.
+    differs: bool,
     /// The versions that are kept beside others.
     copies: Vec<Copied>,
     /// What the merge writes at paths that may be names of conflict copies.
@@ -134,14 +141,15 @@ impl Store {
             if ancestor::contains(&tree.snapshot, &merged.snapshot) {
                 return Ok(unchanged(&parent.on));
             }
-            let base = ancestor::common(self, tree, merged).await?;
-            if base.is_none() && !options.unrelated {
+            let bases = ancestor::common(self, tree, merged).await?;
+            if bases.is_empty() && !options.unrelated {
                 return Err(Error::Unrelated { from: from.clone(), into: into.clone() });
             }
             let telling = Telling { from, into, monitor: (!is_told).then_some(monitor) };
-            let base = base.map(|base| base.snapshot);
+            self.expect_paths(&options.only, [merged, tree]).await?;
+            let bases = bases.into_iter().map(|base| base.snapshot).collect();
             let merge =
-                Merge { store: self, options, monitor, base, parent: &parent, source: &source, telling };
+                Merge { store: self, options, monitor, bases, parent: &parent, source: &source, telling };
             let made = merge.attempt().await?;
             is_told = true;
             match made {
@@ -157,6 +165,27 @@ impl Store {
                 }
             }
         }
+    }
+}
+
+impl Store {
+    /// Fails if one of the paths is in none of these trees: it is probably mistyped.
+    async fn expect_paths(&self, only: &[TreePath], trees: [&Head; 2]) -> Result<(), Error> {
+        for path in only {
+            let mut found = false;
+            for head in trees {
+                let tree = Tree { store: self, snapshot: &head.snapshot, cache: None };
+                let mut segments = std::pin::pin!(tree.segments(tree.segments_within(path)));
+                while let Some((_, entries)) = segments.try_next().await? {
+                    found |= entries.iter().any(|entry| entry.path.is_within(path));
+                }
+            }
+            if !found {
+                let (name, number) = (trees[0].snapshot.context.clone(), trees[0].key.number);
+                return Err(Error::NoPath { path: path.to_string(), name, number });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -183,15 +212,16 @@ impl<'a> Merge<'a> {
 
     fn steps(&self, hold_deletions: bool) -> Steps<'_> {
         let rules = Rules { sync_local_file: true, conflict: self.options.conflict, hold_deletions };
-        let base = self.base.as_deref().map(|base| self.tree(base));
-        let from = self.tree(&self.source.head.snapshot);
-        Steps::new(rules, base.as_ref(), &self.target(), &from, &self.options.only)
+        let mut bases = self.bases.iter().map(|base| self.tree(base));
+        let (base, from) = (bases.next(), self.tree(&self.source.head.snapshot));
+        Steps::new(rules, base.as_ref(), &self.target(), &from, &self.options.only).beside(bases.collect())
     }
 
     /// Plans the merge, and commits it.
     async fn attempt(&self) -> Result<Made, Error> {
         self.monitor.phase(Phase::Planning);
         let hold = match self.options.max_delete {
+            _ if self.is_emptied() => true,
             Some(most) => {
                 let deleted = self.tally(false, None).await?.report.deleted;
                 let there = self.parent.tree.snapshot.totals;
@@ -199,7 +229,7 @@ impl<'a> Merge<'a> {
             }
             None => false,
         };
-        let Tally { mut report, copies, writes } = self.tally(hold, Some(&self.telling)).await?;
+        let Tally { mut report, differs, copies, writes } = self.tally(hold, Some(&self.telling)).await?;
         report.snapshot = Some(self.parent.on.key.number);
         report.total_bytes = self.parent.tree.snapshot.totals.bytes;
         if report.stopped_by_conflict {
@@ -215,11 +245,18 @@ impl<'a> Merge<'a> {
         self.telling.copies(&copies);
         report.failed += copies.unplaced.len() as u64;
         report.added += copies.made.len() as u64;
-        let done = report.added + report.changed + report.deleted;
-        if self.options.dry_run || done == 0 && self.parent.on.digest == self.parent.tree.digest {
+        // What needs no change is remembered as merged as well, unless nothing was to be merged.
+        if self.options.dry_run || !differs && self.parent.on.digest == self.parent.tree.digest {
             return Ok(Made::Done(Box::new(report)));
         }
         self.write(hold, copies, report).await
+    }
+
+    /// Whether nothing is left in what is merged, which is more probably an accident than a wish.
+    fn is_emptied(&self) -> bool {
+        let files = |snapshot: &Snapshot| snapshot.totals.files + snapshot.totals.symlinks;
+        let had = self.bases.first().is_some_and(|base| files(base) > 0);
+        !self.options.allow_empty && had && files(&self.source.head.snapshot) == 0
     }
 
     /// Runs the plan, to count what it does and, if asked for, to report it.
@@ -242,8 +279,8 @@ impl<'a> Merge<'a> {
         let mut sink = Taking::new(PackSink::unhurried(self.store, chunks, memory, concurrency), self.source);
         let tree = self.target();
         let updated = self.fitting_tree(hold, copies, &mut sink, &mut report).await?;
-        if updated.is_unchanged() && self.parent.on.digest == self.parent.tree.digest {
-            // Only directories were to be added that others imply.
+        let is_whole = report.held_back == 0 && report.failed == 0 && self.options.only.is_empty();
+        if updated.is_unchanged() && !is_whole && self.parent.on.digest == self.parent.tree.digest {
             (report.added, report.changed, report.deleted) = (0, 0, 0);
             return Ok(Made::Done(Box::new(report)));
         }
@@ -266,7 +303,6 @@ impl<'a> Merge<'a> {
             inline: listed.inline,
             ..(*on.snapshot).clone()
         };
-        let is_whole = report.held_back == 0 && report.failed == 0 && self.options.only.is_empty();
         let snapshot = match is_whole {
             true => {
                 let own = self.parent.tree.snapshot.ancestors();
@@ -360,6 +396,7 @@ impl<'a> Merge<'a> {
 
 impl Tally {
     fn count(&mut self, step: &MergeStep) {
+        self.differs |= told::is_changed_there(step);
         let report = &mut self.report;
         match step.decision.verdict {
             Verdict::Write => {

@@ -1,7 +1,10 @@
 //! The three sides of a merge, path by path, as the reconciler wants them. Only paths at which a side differs from
 //! the base are read: at all others nothing happens.
 
-use policy_core::{Local, LocalRow, Next, Reconciler, Rules, Source, Step, Towards, TreePath};
+use policy_core::{
+    Decision, Entry, Local, LocalRow, Next, Node, Reason, Reconciler, Rules, Source, Step, Towards, TreePath,
+    Verdict, copy_path,
+};
 
 use crate::error::Error;
 use crate::format::TreeEntry;
@@ -37,6 +40,8 @@ pub(super) struct Steps<'a> {
     next: (Option<Difference>, Option<Difference>),
     started: bool,
     only: &'a [TreePath],
+    /// The trees of further newest common snapshots.
+    others: Vec<Tree<'a>>,
 }
 
 impl<'a> Steps<'a> {
@@ -55,14 +60,20 @@ impl<'a> Steps<'a> {
             next: (None, None),
             started: false,
             only,
+            others: Vec::new(),
         }
+    }
+
+    /// Lets further common snapshots have a say: see [`judge`].
+    pub(super) fn beside(self, others: Vec<Tree<'a>>) -> Self {
+        Self { others, ..self }
     }
 
     /// Returns the next path at which something differs.
     pub(super) async fn next(&mut self) -> Result<Option<MergeStep>, Error> {
         loop {
             match self.reconciler.next() {
-                Next::Step(step) => return Ok(Some(step)),
+                Next::Step(step) => return judge(&self.others, step).await.map(Some),
                 Next::End => return Ok(None),
                 Next::Need(source) => self.feed(source).await?,
             }
@@ -116,6 +127,41 @@ impl<'a> Steps<'a> {
     async fn step_from(&mut self) -> Result<Option<Difference>, Error> {
         next_within(&mut self.from, self.only).await
     }
+}
+
+/// Lets another common snapshot overrule a deletion or a replacement: if what is merged is as that snapshot says,
+/// and what is merged into is not, then the latter has changed the path since. A deletion is not carried out, and
+/// a replacement becomes a conflict.
+async fn judge(others: &[Tree<'_>], mut step: MergeStep) -> Result<MergeStep, Error> {
+    let there = step.remote.as_ref().map(|row| &row.0.entry);
+    let here = match &step.local {
+        Some(row) => row.entry.as_ref().map(|entry| &entry.entry),
+        None => step.base.as_ref().map(|row| &row.0.entry),
+    };
+    let (Verdict::Delete | Verdict::Write, Some(here)) = (step.decision.verdict, here) else {
+        return Ok(step);
+    };
+    let same = |one: Option<&Entry>, other: Option<&Entry>| match (one, other) {
+        (Some(one), Some(other)) => one.agrees_with(other),
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    for tree in others {
+        let known = tree.find(&step.path).await?.filter(|entry| !entry.recycled).map(|entry| entry.entry);
+        if !same(known.as_ref(), there) || same(known.as_ref(), Some(here)) {
+            continue;
+        }
+        let copy = match there.map(|there| &there.node) {
+            Some(Node::File { digest, .. }) => Some(copy_path(&step.path, &digest.short(), 1)),
+            _ => None,
+        };
+        step.decision = match copy {
+            Some(_) => Decision { verdict: Verdict::KeepBoth, reason: Reason::BothChanged },
+            None => Decision { verdict: Verdict::Keep, reason: Reason::ChangeHereBeatsDeletion },
+        };
+        step.copy = copy;
+        break;
+    }
+    Ok(step)
 }
 
 async fn next_within(

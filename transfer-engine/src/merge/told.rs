@@ -25,7 +25,7 @@ pub(super) fn is_there(step: &MergeStep) -> bool {
 }
 
 /// Whether the context that is merged differs from the base at the path of a step.
-fn is_changed_there(step: &MergeStep) -> bool {
+pub(super) fn is_changed_there(step: &MergeStep) -> bool {
     match (&step.base, &step.remote) {
         (Some(base), Some(there)) => !base.0.entry.agrees_with(&there.0.entry),
         (base, there) => base.is_some() != there.is_some(),

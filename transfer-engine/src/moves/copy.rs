@@ -9,7 +9,7 @@ use policy_core::Digest;
 
 use super::{AHEAD, Move, taken_over};
 use crate::error::Error;
-use crate::format::{EncodedSnapshot, Kind, PackId, PackUse, Snapshot};
+use crate::format::{EncodedSnapshot, Kind, PackId, PackUse, Snapshot, joined};
 use crate::store::{Head, unusable};
 
 /// All copies of a rename, oldest first. Each copy has the digest of the one before it, so they are made in
@@ -97,14 +97,16 @@ impl Copies<'_> {
     ) -> Snapshot {
         let land_by = |p: &PackUse| (!packs_before.contains(&p.id)).then_some(self.land_by);
         let pack = |p: &PackUse| taken_over(p, late, land_by(p));
-        Snapshot {
+        let copy = Snapshot {
             number: self.claim.key.number + original.number,
             context: self.this.to.clone(),
             lineage: self.this.lineage,
             parent: Some(parent),
             packs: original.packs.iter().map(pack).collect(),
             ..original.clone()
-        }
+        };
+        // What was forked from the original, or has merged it, knows it by its old name.
+        copy.with_ancestors(joined(&original.ancestors(), original, false))
     }
 }
 

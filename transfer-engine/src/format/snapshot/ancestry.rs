@@ -8,7 +8,7 @@ use crate::format::{ContextName, LineageId};
 
 /// The most ancestors that a snapshot names. When a merge adds one more, the one that was added first is
 /// dropped; the origin of a fork stays.
-pub const MAX_ANCESTORS: usize = 64;
+pub const MAX_ANCESTORS: usize = 256;
 
 /// A context's name has at most so many bytes.
 const MAX_NAME: usize = 128;
@@ -105,9 +105,11 @@ mod tests {
     use super::*;
     use crate::format::StoreId;
 
-    fn snapshot(lineage: u8, number: u64) -> Snapshot {
+    fn snapshot(lineage: u16, number: u64) -> Snapshot {
         let name = format!("c{lineage}").parse().unwrap();
-        Snapshot { number, ..Snapshot::empty(StoreId([0; 16]), name, LineageId([lineage; 16])) }
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&lineage.to_le_bytes());
+        Snapshot { number, ..Snapshot::empty(StoreId([0; 16]), name, LineageId(id)) }
     }
 
     fn ancestor() -> impl Strategy<Value = Ancestor> {
@@ -150,12 +152,12 @@ mod tests {
 
     #[test]
     fn the_oldest_ancestors_are_dropped_and_the_origin_is_not() {
-        let mut all = joined(&[], &snapshot(200, 1), true);
-        for lineage in 0..100 {
+        let mut all = joined(&[], &snapshot(1000, 1), true);
+        for lineage in 0..400 {
             all = joined(&all, &snapshot(lineage, 1), false);
         }
         assert_eq!(all.len(), MAX_ANCESTORS);
         assert!(all[0].is_origin);
-        assert_eq!(all.last().unwrap().lineage.0[0], 99);
+        assert_eq!(all.last().unwrap().context.as_str(), "c399");
     }
 }
