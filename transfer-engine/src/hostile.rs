@@ -9,21 +9,22 @@ use policy_core::SyncPolicy;
 
 use crate::extract::hostile::extract;
 use crate::format::{
-    Codec, Snapshot, StoreKey, StoreMeta, decode_segment, encode_segment, open_block, parse_footer, sha256,
-    signed,
+    Codec, Snapshot, StoreKey, StoreMeta, Tag, decode_segment, encode_segment, open_block, parse_footer,
+    sha256, signed,
 };
 
 /// Hands bytes to a reader.
 pub type Reader = fn(&[u8]);
 
 /// All readers, by name. The name is also that of a reader's corpus below `fuzz/corpus`.
-pub const READERS: [(&str, Reader); 10] = [
+pub const READERS: [(&str, Reader); 11] = [
     ("snapshot", snapshot),
     ("segment", segment),
     ("footer", footer),
     ("block", block),
     ("description", description),
     ("key", key),
+    ("tag", tag),
     ("policy", policy),
     ("state", state),
     ("message", message),
@@ -36,6 +37,14 @@ pub fn snapshot(bytes: &[u8]) {
     if let Ok((snapshot, _)) = Snapshot::decode(&whole) {
         let again = snapshot.encode().map(|encoded| Snapshot::decode(&encoded.bytes));
         assert!(matches!(again, Ok(Ok((again, _))) if again == snapshot), "it is written as something else");
+    }
+}
+
+/// A tag; what was read is written as the same bytes.
+pub fn tag(bytes: &[u8]) {
+    let whole = [bytes, &sha256(bytes).0].concat();
+    if let Ok(tag) = Tag::decode(&whole) {
+        assert_eq!(tag.encode(), whole, "it is written as something else");
     }
 }
 
