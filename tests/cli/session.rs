@@ -53,8 +53,8 @@ fn from_inside_the_session_carries_it_out() {
     let world = World::new();
     fill(&world);
     let machine = world.machine("a");
+    // Whether the small files are there before the command begins is left to chance; the large one is not.
     let script = "
-        test ! -e dir/c
         $PROGRAM fetch dir/c; test -e dir/c
         (mkdir -p sub; cd sub; $PROGRAM fetch ../a \"$PWD/../b\"); test -e a -a -e b -a ! -e large
         echo mine > new; $PROGRAM push c .
