@@ -9,12 +9,15 @@ use crate::world::{Ended, Machine, World, noise};
 /// So slow that the large file can't arrive while a test checks.
 const SLOW: &str = "100K";
 const LARGE: usize = 3_000_000;
+/// The length of a file that can't arrive before a command has begun.
+const LATER: usize = 300_000;
 
 /// Fills context `c` with a large file and some small ones, from another machine.
 fn fill(world: &World) {
     let machine = world.machine("source");
     machine.write("work/large", noise(LARGE));
-    for name in ["a", "b", "dir/c"] {
+    machine.write("work/dir/c", noise(LATER));
+    for name in ["a", "b"] {
         machine.write(&format!("work/{name}"), name);
     }
     machine.done(&["push", "c", "work"]);
@@ -53,8 +56,8 @@ fn from_inside_the_session_carries_it_out() {
     let world = World::new();
     fill(&world);
     let machine = world.machine("a");
-    // Whether the small files are there before the command begins is left to chance; the large one is not.
     let script = "
+        test ! -e dir/c
         $PROGRAM fetch dir/c; test -e dir/c
         (mkdir -p sub; cd sub; $PROGRAM fetch ../a \"$PWD/../b\"); test -e a -a -e b -a ! -e large
         echo mine > new; $PROGRAM push c .
