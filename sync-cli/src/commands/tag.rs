@@ -46,15 +46,9 @@ async fn tell(
     if means.ui.is_json() {
         let tags: Vec<TagName> = store.tags(name).await?.remove(&number).unwrap_or_default();
         means.ui.object(&Line::Context(ContextLine {
-            context: name.as_str(),
             snapshot: Some(number),
-            lineage: None,
-            time: None,
-            files: None,
-            bytes: None,
-            partial: None,
-            forked_from: None,
             tags: Some(&tags),
+            ..ContextLine::name_only(name.as_str())
         }));
     } else {
         means.ui.line(text);

@@ -318,13 +318,17 @@ async fn a_later_programs_field_stays_with_its_snapshot() {
     let after = log(&world, &moved).await;
     assert_eq!(after.len(), before.len() + 1);
     assert_eq!(after.iter().map(has_it).collect::<Vec<_>>()[..3], [false, true, false]);
-    // A copy also says what it is a copy of, and its successor inherits that; the field is not inherited.
+    // A copy also says what it is a copy of.
     let own = |snapshot: &Snapshot| {
         let own = snapshot.extensions.iter().filter(|(tag, _)| *tag != 8);
         own.cloned().collect::<Vec<_>>()
     };
     assert_eq!(own(&after[1]), before[0].extensions);
     assert_eq!(own(&after[0]).len(), 1);
+    for (copy, number) in [(&after[1], before[0].number), (&after[0], before[0].number + 1)] {
+        let original = &copy.ancestors()[0];
+        assert_eq!((&original.context, original.number, original.nonce), (&work, number, copy.nonce));
+    }
 }
 
 #[tokio::test]

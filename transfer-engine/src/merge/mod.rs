@@ -166,9 +166,7 @@ impl Store {
             }
         }
     }
-}
 
-impl Store {
     /// Fails if one of the paths is in none of these trees: it is probably mistyped.
     async fn expect_paths(&self, only: &[TreePath], trees: [&Head; 2]) -> Result<(), Error> {
         for path in only {
