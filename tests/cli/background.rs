@@ -26,7 +26,8 @@ fn case_19_why_files_could_not_be_brought_is_said() {
         );
         assert!(ended.err.contains("caused by: "), "{}", ended.seen());
     }
-    let ended = machine.call(&[&run[..], &["--json", "--", "true"]].concat());
+    // A command that ends at once may end before the failure.
+    let ended = machine.call(&[&run[..], &["--json", "--", "sleep", "0.5"]].concat());
     let errors: Vec<_> = objects(&ended.err).into_iter().filter(|o| o["message_type"] == "error").collect();
     assert_eq!(errors.len(), 1, "{}", ended.seen());
     assert!(!errors[0]["causes"][0].as_str().unwrap().is_empty(), "{}", ended.seen());
