@@ -64,6 +64,8 @@ fn forks_and_merges_as_programs_see_them() {
         (&forked["command"], &forked["context"], &forked["snapshot"]),
         (&json!("context fork"), &json!("try"), &json!(1))
     );
+    let row = machine.done(&["--json", "context", "fork", "base@2", "other"]).of_type("context").remove(0);
+    assert_eq!((&row["context"], &row["forked_from"]), (&json!("other"), &json!("base@2")));
     machine.write("new", "new");
     machine.done(&["put", "try:new", "new"]);
     let plan = machine.done(&["--json", "-n", "context", "merge", "try", "base"]);
@@ -134,12 +136,15 @@ fn differences_as_people_see_them() {
         &["diff", "base", "base@2", "--", "both.txt"],
         &["diff", "base@2", "./work", "--", "both.txt", "image", "moved here", "link"],
         &["diff", "base@2", "base", "--name-only", "--", "dir"],
-        &["diff", "base@2", "base", "--", "missing"],
+        &["diff", "base@2", "base", "--", "both.txt", "missing"],
+        &["diff", "base", "./work", "--", "both.txt/missing"],
         &["diff", "base", "missing"],
         &["diff", "base", "./missing"],
         &["diff", "./work", "./try"],
         &["diff", "base@77", "base"],
     ]);
+    machine.done(&["pull", "base", "part", "--only", "dir"]);
+    seen.push(format!("# a part of it was pulled\n{}", machine.call(&["diff", "base", "./part"]).seen()));
     insta::assert_snapshot!("differences", seen.join("\n\n"));
 }
 
@@ -196,6 +201,17 @@ fn an_ephemeral_context_is_deleted_unless_it_is_to_be_kept() {
     }
     let refused = machine.call(&["run", "-c", "try", "--keep-if-ok", "try", "--", "true"]);
     assert_eq!(refused.code, 2, "{}", refused.seen());
+    // What is deleted at once need not be pushed before.
+    let saves = ["run", "-c", "try", "--ephemeral", "--save"];
+    let refused = machine.call(&[&saves[..], &["try", "--", "touch", "ran"]].concat());
+    assert_eq!(refused.code, 2, "{}", refused.seen());
+    assert!(
+        refused.err.contains("--save pushes at the end, and --ephemeral then deletes"),
+        "{}",
+        refused.err
+    );
+    machine.done(&[&saves[..], &["--keep-if-ok", "try", "--", "true"]].concat());
+    assert!(contexts().contains("try") && !machine.has("try/ran"));
     assert!(contexts().contains("base"));
 }
 

@@ -160,3 +160,23 @@ fn watch_requires_it_too() {
     running.send(Signal::SIGTERM);
     assert_eq!(running.end().code, 0);
 }
+
+/// An empty path would be the whole mount: it comes from a variable of a script that was not set.
+#[test]
+fn an_empty_path_is_refused() {
+    let world = World::new();
+    fill(&world);
+    let machine = world.machine("a");
+    for call in [
+        &["run", "-c", "c", "work", "--require", "", "--", "touch", "ran"][..],
+        &["push", "c", "work", "--only", ""],
+        &["context", "merge", "c", "c", "--only", ""],
+    ] {
+        let ended = machine.call(call);
+        assert!(ended.code == 2 && ended.err.contains(": the path is empty"), "{}", ended.err);
+    }
+    assert!(!machine.has("work/ran"));
+    // A variable that is set to nothing asks for nothing.
+    let empty = machine.call_with(&[("CTXSYNC_REQUIRE", "")], &["run", "-c", "c", "work", "--", "true"]);
+    assert_eq!(empty.code, 0, "{}", empty.err);
+}

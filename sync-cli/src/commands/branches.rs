@@ -6,12 +6,13 @@ use policy_core::{ConflictPolicy, TreePath};
 use transfer_engine::{At, ContextName, Error, MergeOptions, Store, SyncReport};
 
 use super::Finished;
+use super::paths::typed_paths;
 use crate::args::{ForkArgs, MergeArgs, RevertArgs};
-use crate::config::Origin;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::open_store;
+use crate::output::json::{ContextLine, Line};
 use crate::output::{Ui, Watch};
 use crate::place::{ContextAt, tree_path};
 use crate::text;
@@ -19,7 +20,9 @@ use crate::text;
 pub(super) async fn fork(args: &ForkArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     let head = store.fork_context(&args.from.name, args.from.at.clone(), &args.to).await?;
-    if !means.ui.is_json() {
+    if means.ui.is_json() {
+        means.ui.object(&Line::Context(ContextLine::of(&head, Some(&[]))));
+    } else {
         let files = text::count(head.totals.files, "file");
         let size = text::bytes(head.totals.bytes);
         let origin = text::forked_from(&head).unwrap_or_else(|| args.from.to_string());
@@ -91,10 +94,8 @@ pub(super) async fn merge(args: &MergeArgs, means: Means<'_>) -> Result<Finished
 
 /// Returns the paths to which `--only` restricts a merge.
 fn only(args: &MergeArgs, means: Means<'_>) -> Result<Vec<TreePath>, Failure> {
-    let from_variable = matches!(means.settings.only_origin, Origin::Variable(_));
-    let separator = |byte: &u8| *byte == b',' && from_variable;
-    let typed = args.only.iter().flat_map(|typed| typed.as_bytes().split(separator));
-    typed.map(|path| tree_path(path).map_err(Failure::usage)).collect()
+    let typed = typed_paths("--only", &args.only, &means.settings.only_origin)?;
+    typed.into_iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage)).collect()
 }
 
 /// Returns the figures of a merge or a revert.

@@ -44,7 +44,7 @@ async fn create(name: &ContextName, means: Means<'_>) -> Result<Finished, Failur
         created => created,
     }?;
     if means.ui.is_json() {
-        row(&snapshot, Some(&[]), means);
+        means.ui.object(&Line::Context(ContextLine::of(&snapshot, Some(&[]))));
     } else {
         means.ui.line(&format!("created context {name}"));
     }
@@ -60,7 +60,7 @@ async fn list(args: &ListArgs, means: Means<'_>) -> Result<Finished, Failure> {
     }
     for head in &heads {
         if means.ui.is_json() && args.long {
-            row(head, None, means);
+            means.ui.object(&Line::Context(ContextLine::of(head, None)));
         } else if means.ui.is_json() {
             means.ui.object(&Line::Context(ContextLine::name_only(head.context.as_str())));
         } else if args.long {
@@ -85,7 +85,7 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let snapshot = store.snapshot(&args.context.name, args.context.at.clone()).await?;
     let tags = store.tags(&args.context.name).await?.remove(&snapshot.number).unwrap_or_default();
     if means.ui.is_json() {
-        row(&snapshot, Some(&tags), means);
+        means.ui.object(&Line::Context(ContextLine::of(&snapshot, Some(&tags))));
         return Ok(outcome(&snapshot));
     }
     let totals = &snapshot.totals;
@@ -138,20 +138,6 @@ async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Finished, Failure
 /// Returns tags for people to read.
 pub(super) fn tag_list(tags: &[TagName]) -> String {
     tags.iter().map(TagName::as_str).collect::<Vec<_>>().join(", ")
-}
-
-fn row(snapshot: &Snapshot, tags: Option<&[TagName]>, means: Means<'_>) {
-    means.ui.object(&Line::Context(ContextLine {
-        context: snapshot.context.as_str(),
-        snapshot: Some(snapshot.number),
-        lineage: Some(snapshot.lineage.to_string()),
-        time: Some(text::time(snapshot.created)),
-        files: Some(snapshot.totals.files),
-        bytes: Some(snapshot.totals.bytes),
-        partial: Some(snapshot.partial),
-        forked_from: text::forked_from(snapshot),
-        tags,
-    }));
 }
 
 fn outcome(snapshot: &Snapshot) -> Finished {

@@ -14,7 +14,7 @@ use transfer_engine::{
 };
 
 use super::Finished;
-use super::sync::absolute;
+use super::sync::{absolute, has, is_in};
 use crate::args::DiffArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -64,10 +64,27 @@ impl Side {
         }
     }
 
+    /// Returns the name of this side.
+    fn name(&self) -> String {
+        match self {
+            Self::Snapshot(snapshot) => format!("{}@{}", snapshot.context, snapshot.number),
+            Self::Dir { typed, .. } => escape(typed.as_os_str().as_bytes()),
+        }
+    }
+
+    /// Whether a path, or something below it, is on this side.
+    async fn has(&self, path: &TreePath, store: &Store) -> Result<bool, Failure> {
+        match self {
+            _ if path.is_root() => Ok(true),
+            Self::Snapshot(snapshot) => has(store, snapshot, path).await,
+            Self::Dir { path: dir, .. } => Ok(is_in(dir, path)),
+        }
+    }
+
     /// Returns the name of a path on this side.
     fn name_of(&self, path: &TreePath) -> String {
         match self {
-            Self::Snapshot(snapshot) => format!("{}@{}:{path}", snapshot.context, snapshot.number),
+            Self::Snapshot(_) => format!("{}:{path}", self.name()),
             Self::Dir { typed, .. } => escape(typed.join(os_path(path)).as_os_str().as_bytes()),
         }
     }
@@ -113,6 +130,12 @@ pub(super) async fn diff(args: &DiffArgs, means: Means<'_>) -> Result<Finished, 
     let only = args.paths.iter().map(|path: &OsString| tree_path(path.as_bytes()).map_err(Failure::usage));
     let options = DiffOptions { only: only.collect::<Result<_, _>>()? };
     let (a, b) = (Side::find(&args.a, &store).await?, Side::find(&args.b, &store).await?);
+    for path in &options.only {
+        if !a.has(path, &store).await? && !b.has(path, &store).await? {
+            let message = format!("no `{path}` in {} or in {}", a.name(), b.name());
+            return Err(Failure::new(Exit::NOT_FOUND, message));
+        }
+    }
     let mut shown = Shown { args, ui: means.ui, lines: Vec::new() };
     let each = |difference| shown.note(difference);
     let (name, report) = match (&a, &b) {
@@ -173,7 +196,8 @@ fn finished(
     after_lines: bool,
     ui: &Ui,
 ) -> Finished {
-    let DiffReport { added, changed, deleted, renamed, bytes_added, bytes_deleted, failed, .. } = *report;
+    let DiffReport { added, changed, deleted, renamed, bytes_added, bytes_deleted, failed, pending, .. } =
+        *report;
     if report.renames_skipped {
         ui.warning("there are too many differences to look for renamed files among them");
     }
@@ -189,6 +213,10 @@ fn finished(
         if failed > 0 {
             line.push_str(&format!("; {} could not be read", text::count(failed, "path")));
         }
+        if pending > 0 {
+            let paths = text::count(pending, "path");
+            line.push_str(&format!("; {paths} pending: not arrived yet, and not compared"));
+        }
         ui.line(&line);
     }
     let exit = match (failed > 0, args.exit_code && report.differs()) {
@@ -196,7 +224,7 @@ fn finished(
         (true, _) => Exit::INCOMPLETE,
         _ => Exit::DONE,
     };
-    let sync = SyncReport { added, changed, deleted, failed, ..SyncReport::default() };
+    let sync = SyncReport { added, changed, deleted, failed, pending, ..SyncReport::default() };
     let compared = Some(Compared { renamed, bytes_added, bytes_deleted });
     Finished { exit, report: Some(sync), compared, ..Finished::of_context(name) }
 }

@@ -15,6 +15,7 @@ mod gc;
 mod log;
 mod ls;
 mod mounts;
+mod paths;
 mod policy;
 mod purge;
 mod put;

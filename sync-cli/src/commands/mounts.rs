@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use transfer_engine::{ContextName, ContextSync};
 
+use super::paths::typed_paths;
 use super::sync::absolute;
 use crate::args::{OpeningArgs, RunArgs};
 use crate::config::Origin;
@@ -109,10 +110,8 @@ pub(super) fn require(
     syncs: &mut [ContextSync],
     means: Means<'_>,
 ) -> Result<(), Failure> {
-    let from_variable = matches!(means.settings.require_origin, Origin::Variable(_));
-    let separator = |byte: &u8| *byte == b',' && from_variable;
-    for typed in args.require.iter().flat_map(|typed| typed.as_bytes().split(separator)) {
-        let path = dir.join(OsStr::from_bytes(typed));
+    for typed in typed_paths("--require", &args.require, &means.settings.require_origin)? {
+        let path = dir.join(typed);
         let mut found = false;
         for sync in &mut *syncs {
             if let Ok(below) = MountPath::new(&sync.path)?.path_below(&path) {

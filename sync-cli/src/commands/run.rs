@@ -41,8 +41,14 @@ pub(super) async fn run(
     let Means { settings, ui, .. } = means;
     // From here on, signals no longer end the program by default.
     signals.listen_for_all()?;
-    let mut mounts = Mounts::of_run(args, means)?;
     let drops = args.ephemeral && !args.keep_if_changed && !args.keep_if_ok;
+    if drops && args.save {
+        return Err(Failure::usage("--save pushes at the end, and --ephemeral then deletes the context")
+            .hint(
+                "leave one of the two out, or say with --keep-if-ok or --keep-if-changed when it is kept",
+            ));
+    }
+    let mut mounts = Mounts::of_run(args, means)?;
     if drops && let Some(sync) = mounts.syncs.first_mut() {
         // What is deleted anyway need not be pushed.
         sync.policy.upload_policy.auto_upload = false;

@@ -1,15 +1,14 @@
 //! `push`, `pull`, `sync`, and `plan`, which is a dry run of any of them.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use policy_core::TreePath;
-use transfer_engine::{
-    ContextName, ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions, SyncReport,
-};
+use transfer_engine::format::Snapshot;
+use transfer_engine::{ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions, SyncReport};
 
+use super::paths::typed_paths;
 use super::{Finished, running};
 use crate::args::{Heal, PullArgs, PushArgs, SyncArgs};
 use crate::errors::Failure;
@@ -19,8 +18,8 @@ use crate::open_store::{OpenStore, imagined_store, open_store};
 use crate::output::Watch;
 use crate::output::summary::Deed;
 use crate::place::{MountPath, os_path};
+use crate::policy;
 use crate::run::Commands;
-use crate::{config::Origin, policy};
 
 /// Pushes, or pulls and pushes.
 pub(super) async fn push(
@@ -164,13 +163,12 @@ pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
 /// Fails if one of the paths is on neither side. It is probably mistyped, and a sync of nothing would look
 /// like a success.
 async fn refuse_missing(only: &[TreePath], sync: &ContextSync, means: Means<'_>) -> Result<(), Failure> {
-    let is_here = |path: &TreePath| match sync.path.join(os_path(path)).symlink_metadata() {
-        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
-        Ok(_) => true,
-    };
-    for path in only.iter().filter(|path| !is_here(path)) {
+    for path in only.iter().filter(|path| !is_in(&sync.path, path)) {
         let is_there = match open_store(means, false) {
-            Ok(open) => has(&open.store, &sync.context, path).await?,
+            Ok(open) => match open.store.snapshot(&sync.context, None).await {
+                Err(Error::NoStore { .. } | Error::NoContext { .. }) => false,
+                found => has(&open.store, &*found?, path).await?,
+            },
             Err(failure) if failure.exit == Exit::NOT_FOUND => false,
             Err(failure) => return Err(failure),
         };
@@ -184,14 +182,18 @@ async fn refuse_missing(only: &[TreePath], sync: &ContextSync, means: Means<'_>)
     Ok(())
 }
 
-/// Whether a path, or something below it, is in a context.
-async fn has(store: &Store, context: &ContextName, path: &TreePath) -> Result<bool, Failure> {
-    let snapshot = match store.snapshot(context, None).await {
-        Err(Error::NoStore { .. } | Error::NoContext { .. }) => return Ok(false),
-        found => found?,
-    };
+/// Whether there is something at a path below `dir`, as far as can be seen.
+pub(super) fn is_in(dir: &Path, path: &TreePath) -> bool {
+    match dir.join(os_path(path)).symlink_metadata() {
+        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        Ok(_) => true,
+    }
+}
+
+/// Whether a path, or something below it, is in a snapshot.
+pub(super) async fn has(store: &Store, snapshot: &Snapshot, path: &TreePath) -> Result<bool, Failure> {
     let mut found = false;
-    store.entries(&snapshot, path, |_| found = true).await?;
+    store.entries(snapshot, path, |_| found = true).await?;
     Ok(found)
 }
 
@@ -199,13 +201,6 @@ async fn has(store: &Store, context: &ContextName, path: &TreePath) -> Result<bo
 /// and below it.
 fn only(args: &SyncArgs, means: Means<'_>) -> Result<Vec<TreePath>, Failure> {
     let mount = MountPath::new(&args.dir)?;
-    let from_variable = matches!(means.settings.only_origin, Origin::Variable(_));
-    let mut paths = Vec::new();
-    for typed in &args.only {
-        let separator = |b: &u8| *b == b',' && from_variable;
-        for path in typed.as_bytes().split(separator) {
-            paths.push(mount.path_below(Path::new(std::ffi::OsStr::from_bytes(path)))?);
-        }
-    }
-    Ok(paths)
+    let typed = typed_paths("--only", &args.only, &means.settings.only_origin)?;
+    typed.into_iter().map(|path| mount.path_below(Path::new(path))).collect()
 }

@@ -5,6 +5,9 @@ use base64::prelude::BASE64_STANDARD;
 use policy_core::TreePath;
 use serde::Serialize;
 use transfer_engine::TagName;
+use transfer_engine::format::Snapshot;
+
+use crate::text;
 
 /// One line: an object with a type.
 #[derive(Debug, Serialize)]
@@ -192,6 +195,21 @@ pub(crate) struct ContextLine<'a> {
 }
 
 impl<'a> ContextLine<'a> {
+    /// Returns the row of a snapshot, with its tags where they are known.
+    pub(crate) fn of(snapshot: &'a Snapshot, tags: Option<&'a [TagName]>) -> Self {
+        Self {
+            context: snapshot.context.as_str(),
+            snapshot: Some(snapshot.number),
+            lineage: Some(snapshot.lineage.to_string()),
+            time: Some(text::time(snapshot.created)),
+            files: Some(snapshot.totals.files),
+            bytes: Some(snapshot.totals.bytes),
+            partial: Some(snapshot.partial),
+            forked_from: text::forked_from(snapshot),
+            tags,
+        }
+    }
+
     /// Returns the row of a context of which only the name is shown.
     pub(crate) fn name_only(context: &'a str) -> Self {
         Self {

@@ -148,3 +148,41 @@ async fn equal_parts_are_not_read() {
     assert!(counts.bytes_received * 3 < whole, "{} of {whole}", counts.bytes_received);
     assert!(counts.gets <= 4, "{counts:?}");
 }
+
+/// What a mount has not pulled yet is no difference, whichever snapshot it is compared with.
+#[tokio::test]
+async fn what_is_pending_does_not_count_as_deleted() {
+    let place = Place::made(&HandClock::default()).await;
+    for path in ["here", "here too", "later/a", "later/b"] {
+        place.write("c", path, path.as_bytes()).await;
+    }
+    let store = place.store();
+    let pulled = store.head(&name("c")).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (here, state) = (dir.path().join("here"), dir.path().join("state"));
+    let pull = async |only: &[&str]| {
+        let sync = ContextSync::new(name("c"), &here, SyncPolicy::default());
+        let only = only.iter().map(|path| path.parse().unwrap()).collect();
+        let options = SyncOptions { only, ..SyncOptions::default() };
+        Mount::open(&store, sync, &state).unwrap().pull(&options, &Silent).await.unwrap();
+    };
+    pull(&["here", "here too"]).await;
+    let said = async |snapshot: &Snapshot| {
+        let (said, report) = diff_dir(&place, snapshot, (&here, &state)).await;
+        let said = said.iter().map(|one| format!("{:?} {}", one.kind, one.path));
+        (said.collect::<Vec<_>>().join(", "), report.pending)
+    };
+    assert_eq!(said(&pulled).await, (String::new(), 2));
+    std::fs::remove_file(here.join("here")).unwrap();
+    assert_eq!(said(&pulled).await, ("Deleted here".to_owned(), 2));
+    // A file that is newer than the last pull is in that snapshot alone.
+    place.write("c", "later/a", b"changed").await;
+    place.write("c", "newer", b"newer").await;
+    let newer = store.head(&name("c")).await.unwrap();
+    assert_eq!(said(&newer).await, ("Deleted here, Deleted newer".to_owned(), 2));
+    pull(&[]).await;
+    std::fs::remove_dir_all(here.join("later")).unwrap();
+    let all = "Deleted here, Deleted later/a, Deleted later/b";
+    assert_eq!(said(&newer).await, (all.to_owned(), 0));
+    assert_eq!(said(&pulled).await, (format!("{all}, Added newer"), 0));
+}

@@ -10,6 +10,7 @@ use policy_core::{Digest, Entry, Node, TreePath};
 use tokio::sync::mpsc;
 
 use super::found::Found;
+use super::pending::{Known, KnownRows, Pending, Pulled};
 use super::{DiffOptions, DiffReport, PathDifference, present};
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
@@ -18,7 +19,7 @@ use crate::monitor::{Monitor, PathProblem};
 use crate::mount::{ContextSync, mount_scope};
 use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
-use crate::state::{BaseReader, BaseRow, ContextState};
+use crate::state::{BaseRow, ContextState};
 use crate::store::Store;
 use crate::tree::Tree;
 
@@ -66,10 +67,15 @@ impl Store {
     ) -> Result<DiffReport, Error> {
         let sync = dir.sync;
         let (path, filter) = self.diff_filter(dir, options)?;
-        let known = ContextState::unlocked(dir.state_dir, &path, self.location(), &sync.context, self.env());
-        // Without a base, every file is read.
-        let base = known.read_base().ok().flatten().map(|(_, rows)| rows);
+        let state = ContextState::unlocked(dir.state_dir, &path, self.location(), &sync.context, self.env());
         let dir = MountDir::open(&path, self.env()).map_err(|e| Error::local("open", &path, e))?;
+        // Without a base, every file is read, and what is not there counts as deleted.
+        let known = || Known::by_now(&state, &dir).ok().flatten();
+        // This comes before the scan, because what arrives after it is not missing.
+        let (first, base) = (known(), known().map(|known| known.rows));
+        let header = first.as_ref().map(|known| known.header.clone());
+        let pulled = Pulled::before(header, self, snapshot).await?;
+        let mut pending = first.map(|known| Pending::new(self, known, &pulled));
         let mut rows = Rows { batches: scan(&dir, &filter, base), batch: Vec::new().into_iter().peekable() };
         let tree = Tree { store: self, snapshot, cache: None };
         let mut comparing = Comparing { dir: &dir, monitor, queue: Vec::new(), found: Found::new(each) };
@@ -83,6 +89,12 @@ impl Store {
                     comparing.add(None, Some(row)).await;
                 }
                 let row = rows.take(&entry.path).await?;
+                if let Some(pending) = pending.as_mut().filter(|_| row.is_none() && !entry.recycled)
+                    && pending.has(&entry.path).await?
+                {
+                    comparing.found.report.pending += 1;
+                    continue;
+                }
                 comparing.add(Some(entry), row).await;
             }
         }
@@ -189,7 +201,7 @@ impl Row {
 }
 
 /// Scans the mount on a thread of its own, and looks its files up in the base.
-fn scan(dir: &MountDir, filter: &Arc<Filter>, base: Option<BaseReader>) -> mpsc::Receiver<Batch> {
+fn scan(dir: &MountDir, filter: &Arc<Filter>, base: Option<KnownRows>) -> mpsc::Receiver<Batch> {
     let (to, from) = mpsc::channel(4);
     let (dir, filter) = (dir.clone(), filter.clone());
     dir.env().clone().spawn_detached(move || {

@@ -2,6 +2,7 @@
 
 mod dir;
 mod found;
+mod pending;
 
 use policy_core::{Entry, TreePath};
 
@@ -85,6 +86,8 @@ pub struct DiffReport {
     pub bytes_deleted: u64,
     /// Paths of the directory that could not be read, and are not compared.
     pub failed: u64,
+    /// Paths of the snapshot that have not arrived in the directory yet, and are not compared.
+    pub pending: u64,
     /// Whether there were too many differences to look for renamed files among them.
     pub renames_skipped: bool,
 }
