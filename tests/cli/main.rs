@@ -20,6 +20,7 @@ mod gc;
 mod guide;
 mod help;
 mod hostile;
+mod in_place;
 mod json;
 mod limits;
 mod live;

@@ -512,11 +512,18 @@ pub(crate) struct RestoreArgs {
     pub(crate) context: ContextAt,
 
     /// Where to write; files of other content that are there already are kept
-    pub(crate) dir: PathBuf,
+    #[arg(required_unless_present = "in_place")]
+    pub(crate) dir: Option<PathBuf>,
 
     /// Only these paths of the snapshot
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", conflicts_with = "in_place")]
     pub(crate) paths: Vec<OsString>,
+
+    /// Make DIR [default: .], a mount of the context, and the context like the snapshot
+    ///
+    /// What differs in DIR is saved first, and the context gets a new snapshot, as by `context revert`.
+    #[arg(long)]
+    pub(crate) in_place: bool,
 }
 
 /// Arguments of `copy`.

@@ -12,6 +12,7 @@ mod documents;
 mod explain;
 mod fetch;
 mod gc;
+mod in_place;
 mod log;
 mod ls;
 mod mounts;
@@ -223,6 +224,7 @@ async fn talk(
         Command::Cat(args) => cat::cat(args, means).await,
         Command::Log(args) => log::log(args, means).await,
         Command::Diff(args) => diff::diff(args, means).await,
+        Command::Restore(args) if args.in_place => in_place::restore(args, means).await,
         Command::Restore(args) => restore::restore(args, means).await,
         Command::Stats(args) => stats::stats(args, means).await,
         Command::Gc(args) => gc::gc(args, means).await,

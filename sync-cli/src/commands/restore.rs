@@ -1,8 +1,10 @@
 //! `restore`: write a snapshot's files into a directory.
 
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
-use transfer_engine::Monitor;
+use transfer_engine::format::Snapshot;
+use transfer_engine::{ContextName, Monitor, Store, SyncReport};
 
 use super::Finished;
 use super::sync::absolute;
@@ -13,28 +15,43 @@ use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Watch;
 use crate::output::summary::Deed;
-use crate::place::tree_path;
+use crate::place::{ContextAt, tree_path};
 
 pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
+    let Some(dir) = &args.dir else { return Err(Failure::usage("where are the files to be restored?")) };
     let paths = args.paths.iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage));
     let paths = paths.collect::<Result<Vec<_>, _>>()?;
     let store = open_store(means, false)?.store;
-    let snapshot = store.snapshot(&args.context.name, args.context.at.clone()).await?;
     let options = settings.sync_options()?;
     let watch = Watch::new(ui, options.dry_run);
+    let snapshot = find(&args.context, &store, &watch).await?;
+    let report = store.restore(&snapshot, &absolute(dir)?, &paths, &options, &watch).await?;
+    Ok(finished(report, options.dry_run, &args.context.name))
+}
+
+/// Finds the snapshot to restore, and warns if its files may not fit together.
+pub(super) async fn find(
+    context: &ContextAt,
+    store: &Store,
+    monitor: &dyn Monitor,
+) -> Result<Arc<Snapshot>, Failure> {
+    let snapshot = store.snapshot(&context.name, context.at.clone()).await?;
     if snapshot.is_unsettled() {
-        watch.warning(&format!(
+        monitor.warning(&format!(
             "snapshot {} is unsettled: its files were changing while they were read, and may not fit together",
             snapshot.number
         ));
     }
-    let report = store.restore(&snapshot, &absolute(&args.dir)?, &paths, &options, &watch).await?;
-    Ok(Finished {
+    Ok(snapshot)
+}
+
+pub(super) fn finished(report: SyncReport, dry_run: bool, name: &ContextName) -> Finished {
+    Finished {
         exit: Exit::of(&report),
         report: Some(report),
         deed: Some(Deed::Restore),
-        dry_run: options.dry_run,
-        ..Finished::of_context(&args.context.name)
-    })
+        dry_run,
+        ..Finished::of_context(name)
+    }
 }

@@ -7,7 +7,7 @@ use ctxsync_tests::compare::{Listing, differences, list};
 use ctxsync_tests::tree::Tree;
 
 use crate::failing::fail;
-use crate::place::Place;
+use crate::place::{Place, assert_between, without_staging};
 use crate::scenario::{Scenario, kill};
 use crate::storing::{begin, pulled};
 
@@ -153,4 +153,77 @@ fn p1_a_revert_that_is_killed_is_one_commit() {
 #[test]
 fn p5_p6_no_call_that_fails_spoils_a_revert() {
     fail("a revert", Revert::default);
+}
+
+/// Going back in place, from a mount with changes that are not saved yet.
+#[derive(Default)]
+struct InPlace {
+    to: String,
+    then: Listing,
+    head: Listing,
+    now: Listing,
+    round: usize,
+}
+
+impl Scenario for InPlace {
+    fn prepare(&mut self, place: &mut Place) {
+        let mount = place.mount("a");
+        self.round += 1;
+        place.change(&mount);
+        self.to = format!("work@{}", place.run("push", "a")["snapshot"]);
+        self.then = list(&mount.0);
+        place.change(&mount);
+        place.run("push", "a");
+        self.head = list(&mount.0);
+        place.change(&mount);
+        self.now = list(&mount.0);
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        place.program("a", &["restore", "--in-place", &self.to, "mount", "--json"])
+    }
+
+    fn look(&mut self, place: &mut Place) -> bool {
+        let mount = place.mount("a");
+        let found = without_staging(list(&mount.0));
+        assert_between(&found, &self.now, &self.then);
+        let is_like = |one: &Listing, other: &Listing| differences(one, other).is_empty();
+        let fresh = place.fresh();
+        if is_like(&fresh, &self.then) {
+            // Nothing in the mount was touched before it was saved.
+            place.remove("before");
+            std::fs::create_dir(place.path("before")).unwrap();
+            place.good("before", &["restore", "work@-1", "mount", "--json"]);
+            let text = differences(&self.now, &list(&place.path("before/mount")));
+            assert!(text.is_empty(), "{text}");
+        } else {
+            assert!(is_like(&fresh, &self.now) || is_like(&fresh, &self.head));
+            let text = differences(&self.now, &found);
+            assert!(text.is_empty(), "{text}");
+        }
+        // The next sync goes on from there.
+        if self.round.is_multiple_of(2) {
+            place.run("sync", "a");
+            let text = differences(&list(&mount.0), &place.fresh());
+            assert!(text.is_empty(), "{text}");
+        }
+        is_like(&found, &self.then)
+    }
+
+    fn settled(&mut self, place: &mut Place) {
+        let text = differences(&self.then, &list(&place.mount("a").0));
+        assert!(text.is_empty(), "{text}");
+        let text = differences(&self.then, &place.fresh());
+        assert!(text.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn p1_a_restore_in_place_that_is_killed_has_saved_what_it_touched() {
+    kill("a restore in place", InPlace::default);
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_a_restore_in_place() {
+    fail("a restore in place", InPlace::default);
 }

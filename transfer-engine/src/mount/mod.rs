@@ -115,6 +115,14 @@ impl Mount {
         &self.path
     }
 
+    /// Whether the mount was ever synced with its context, by what this machine remembers.
+    ///
+    /// # Errors
+    /// The local state can't be read.
+    pub fn was_synced(&self) -> Result<bool, Error> {
+        Ok(self.files.header()?.is_some() || self.files.has_arrivals()?)
+    }
+
     /// Returns the warnings that the policy's paths give reason for, before anything is synced. An absolute path that
     /// is read as one below the mount gets no warning if something is there, or if the mount is still empty: then
     /// the sync finds out whether the context has the path, and reports it.
