@@ -48,6 +48,10 @@ collections seeds="2000":
 writers numbers="50x100":
     CTXSYNC_WRITERS={{numbers}} cargo test --profile quick -p ctxsync-tests --test many_writers -- --nocapture --test-threads 1
 
+# Lists so many contexts over S3, with 50 ms for each request: without an index, with one, and after changes.
+contexts count="10000":
+    CTXSYNC_CONTEXTS={{count}} cargo test --profile quick -p ctxsync-tests --test listing -- --nocapture over_s3
+
 # Plants bugs into a copy of the sources, and shows for each whether its test catches it, say `just planted no_read_back`.
 planted *bugs:
     tests/planted/run.sh {{bugs}}

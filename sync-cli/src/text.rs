@@ -55,7 +55,12 @@ pub(crate) fn time_to_seconds(at: Timestamp) -> String {
 
 /// Returns the snapshot that a context was forked from, as people write it.
 pub(crate) fn forked_from(snapshot: &transfer_engine::format::Snapshot) -> Option<String> {
-    snapshot.forked_from().map(|origin| format!("{}@{}", origin.context, origin.number))
+    snapshot.forked_from().map(|from| origin(&(from.context, from.number)))
+}
+
+/// Returns a snapshot of a context, as people write it.
+pub(crate) fn origin((context, number): &(transfer_engine::ContextName, u64)) -> String {
+    format!("{context}@{number}")
 }
 
 #[cfg(test)]

@@ -9,15 +9,15 @@ use policy_core::SyncPolicy;
 
 use crate::extract::hostile::extract;
 use crate::format::{
-    Codec, Snapshot, StoreKey, StoreMeta, Tag, decode_segment, encode_segment, open_block, parse_footer,
-    sha256, signed,
+    Codec, HeadIndex, Snapshot, StoreKey, StoreMeta, Tag, decode_segment, encode_segment, open_block,
+    parse_footer, sha256, signed,
 };
 
 /// Hands bytes to a reader.
 pub type Reader = fn(&[u8]);
 
 /// All readers, by name. The name is also that of a reader's corpus below `fuzz/corpus`.
-pub const READERS: [(&str, Reader); 11] = [
+pub const READERS: [(&str, Reader); 12] = [
     ("snapshot", snapshot),
     ("segment", segment),
     ("footer", footer),
@@ -25,6 +25,7 @@ pub const READERS: [(&str, Reader); 11] = [
     ("description", description),
     ("key", key),
     ("tag", tag),
+    ("heads", heads),
     ("policy", policy),
     ("state", state),
     ("message", message),
@@ -45,6 +46,15 @@ pub fn tag(bytes: &[u8]) {
     let whole = [bytes, &sha256(bytes).0].concat();
     if let Ok(tag) = Tag::decode(&whole) {
         assert_eq!(tag.encode(), whole, "it is written as something else");
+    }
+}
+
+/// An index of heads; what was read is written and read again.
+pub fn heads(bytes: &[u8]) {
+    let whole = [bytes, &sha256(bytes).0].concat();
+    if let Ok(index) = HeadIndex::decode(&whole) {
+        let again = index.encode().map(|bytes| HeadIndex::decode(&bytes));
+        assert!(matches!(again, Ok(Ok(again)) if again == index), "it is written as something else");
     }
 }
 

@@ -102,6 +102,7 @@ pub use check::{
 pub use collect::{
     CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, LostPack, Unreadable, Why,
 };
+pub use contexts::Context;
 pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied};
 pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference};
 pub use edit::Gathering;
@@ -121,7 +122,7 @@ pub use quiesce::Quiesce;
 pub use read_data::ReadData;
 pub use repair::{Fate, RepairMonitor, RepairOptions, RepairReport, Repaired};
 pub use report::{Direction, SyncReport};
-pub use service::{Context, ContextService, FileInfo, FileKind, WriteOptions};
+pub use service::{ContextService, FileInfo, FileKind, WriteOptions};
 pub use session::{
     Arrival, ContextInfo, ContextStatusData, ContextSyncResult, CreateSessionParams, DeleteResult,
     MountResult, ReleaseOptions, Released, RunningSession, Session, SessionContext, SessionMonitor,
@@ -152,7 +153,7 @@ mod tests {
             is_send(store.rename_context(&snapshot.context, &snapshot.context));
             is_send(store.fork_context(&snapshot.context, None, &snapshot.context));
             is_send(store.stats(&[]));
-            is_send(store.context_heads());
+            is_send(store.list_contexts());
             let diff = DiffOptions::default();
             is_send(store.diff(snapshot, snapshot, &diff, |_| ()));
             let sync = ContextSync::new(snapshot.context.clone(), "/", policy_core::SyncPolicy::default());

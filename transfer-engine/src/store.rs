@@ -163,7 +163,7 @@ const LONG_RANGE: u64 = 1 << 20;
 pub(crate) const MAX_RANGE: u64 = 8 << 20;
 
 /// The number of keys on a page of a listing, in all object stores.
-const LIST_PAGE: usize = 1000;
+pub(crate) const LIST_PAGE: usize = 1000;
 
 impl Store {
     /// Returns a store on `objects`, without a request. `location` is its URL for messages, without secrets;
@@ -210,6 +210,11 @@ impl Store {
     /// Returns the number of requests and bytes so far.
     pub fn usage(&self) -> Usage {
         self.inner.meter.usage()
+    }
+
+    /// Counts bytes that a request sends.
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.inner.meter.sent(bytes);
     }
 
     /// Returns the objects for one request, and counts it.

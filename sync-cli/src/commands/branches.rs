@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use policy_core::{ConflictPolicy, TreePath};
-use transfer_engine::{At, ContextName, Error, MergeOptions, Store, SyncReport};
+use transfer_engine::{At, Context, ContextName, Error, MergeOptions, Store, SyncReport};
 
 use super::Finished;
 use super::paths::typed_paths;
@@ -21,7 +21,7 @@ pub(super) async fn fork(args: &ForkArgs, means: Means<'_>) -> Result<Finished, 
     let store = open_store(means, false)?.store;
     let head = store.fork_context(&args.from.name, args.from.at.clone(), &args.to).await?;
     if means.ui.is_json() {
-        means.ui.object(&Line::Context(ContextLine::of(&head, Some(&[]))));
+        means.ui.object(&Line::Context(ContextLine::of(&Context::from(&*head), Some(&[]))));
     } else {
         let files = text::count(head.totals.files, "file");
         let size = text::bytes(head.totals.bytes);

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use transfer_engine::format::Snapshot;
-use transfer_engine::{ContextName, Error, SyncReport, TagName};
+use transfer_engine::{Context, ContextName, Error, SyncReport, TagName};
 
 use super::Finished;
 use super::branches::{fork, merge, revert};
@@ -44,7 +44,7 @@ async fn create(name: &ContextName, means: Means<'_>) -> Result<Finished, Failur
         created => created,
     }?;
     if means.ui.is_json() {
-        means.ui.object(&Line::Context(ContextLine::of(&snapshot, Some(&[]))));
+        means.ui.object(&Line::Context(ContextLine::of(&Context::from(&*snapshot), Some(&[]))));
     } else {
         means.ui.line(&format!("created context {name}"));
     }
@@ -52,29 +52,30 @@ async fn create(name: &ContextName, means: Means<'_>) -> Result<Finished, Failur
 }
 
 async fn list(args: &ListArgs, means: Means<'_>) -> Result<Finished, Failure> {
-    let mut heads = open_store(means, false)?.store.context_heads().await?;
+    let mut contexts = open_store(means, false)?.store.list_contexts().await?;
     match args.sort {
         SortBy::Name => {}
-        SortBy::Size => heads.sort_by_key(|head| Reverse(head.totals.bytes)),
-        SortBy::Time => heads.sort_by_key(|head| Reverse(head.created)),
+        SortBy::Size => contexts.sort_by_key(|context| Reverse(context.bytes)),
+        SortBy::Time => contexts.sort_by_key(|context| Reverse(context.time)),
     }
-    for head in &heads {
+    for context in &contexts {
         if means.ui.is_json() && args.long {
-            means.ui.object(&Line::Context(ContextLine::of(head, None)));
+            means.ui.object(&Line::Context(ContextLine::of(context, None)));
         } else if means.ui.is_json() {
-            means.ui.object(&Line::Context(ContextLine::name_only(head.context.as_str())));
+            means.ui.object(&Line::Context(ContextLine::name_only(context.name.as_str())));
         } else if args.long {
             let origin =
-                text::forked_from(head).map(|from| format!("  (fork of {from})")).unwrap_or_default();
+                context.forked_from.as_ref().map(|from| format!("  (fork of {})", text::origin(from)));
+            let origin = origin.unwrap_or_default();
             means.ui.line(&format!(
                 "{:>10} {:>14}  {:<20}  {}{origin}",
-                text::bytes(head.totals.bytes),
-                text::count(head.totals.files, "file"),
-                text::time_to_seconds(head.created),
-                head.context,
+                text::bytes(context.bytes),
+                text::count(context.files, "file"),
+                text::time_to_seconds(context.time),
+                context.name,
             ));
         } else {
-            means.ui.line(head.context.as_str());
+            means.ui.line(context.name.as_str());
         }
     }
     Ok(Finished::default())
@@ -85,7 +86,7 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let snapshot = store.snapshot(&args.context.name, args.context.at.clone()).await?;
     let tags = store.tags(&args.context.name).await?.remove(&snapshot.number).unwrap_or_default();
     if means.ui.is_json() {
-        means.ui.object(&Line::Context(ContextLine::of(&snapshot, Some(&tags))));
+        means.ui.object(&Line::Context(ContextLine::of(&Context::from(&*snapshot), Some(&tags))));
         return Ok(outcome(&snapshot));
     }
     let totals = &snapshot.totals;

@@ -4,8 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use policy_core::TreePath;
 use serde::Serialize;
-use transfer_engine::TagName;
-use transfer_engine::format::Snapshot;
+use transfer_engine::{Context, TagName};
 
 use crate::text;
 
@@ -195,17 +194,17 @@ pub(crate) struct ContextLine<'a> {
 }
 
 impl<'a> ContextLine<'a> {
-    /// Returns the row of a snapshot, with its tags where they are known.
-    pub(crate) fn of(snapshot: &'a Snapshot, tags: Option<&'a [TagName]>) -> Self {
+    /// Returns the row of a context, with the tags of its snapshot where they are known.
+    pub(crate) fn of(context: &'a Context, tags: Option<&'a [TagName]>) -> Self {
         Self {
-            context: snapshot.context.as_str(),
-            snapshot: Some(snapshot.number),
-            lineage: Some(snapshot.lineage.to_string()),
-            time: Some(text::time(snapshot.created)),
-            files: Some(snapshot.totals.files),
-            bytes: Some(snapshot.totals.bytes),
-            partial: Some(snapshot.partial),
-            forked_from: text::forked_from(snapshot),
+            context: context.name.as_str(),
+            snapshot: Some(context.snapshot),
+            lineage: Some(context.lineage.to_string()),
+            time: Some(text::time(context.time)),
+            files: Some(context.files),
+            bytes: Some(context.bytes),
+            partial: Some(context.partial),
+            forked_from: context.forked_from.as_ref().map(text::origin),
             tags,
         }
     }

@@ -15,6 +15,8 @@ pub enum Part {
     Snapshot,
     /// A tag.
     Tag,
+    /// The index of heads.
+    HeadIndex,
     /// The store's own description, `ctxsync.json`.
     StoreMeta,
     /// The local state of a mount.
@@ -29,6 +31,7 @@ impl fmt::Display for Part {
             Part::Segment => "segment",
             Part::Snapshot => "snapshot",
             Part::Tag => "tag",
+            Part::HeadIndex => "index of heads",
             Part::StoreMeta => "store description",
             Part::State => "local state",
         })

@@ -6,6 +6,7 @@ use super::{ContextName, LineageId, PackId, TagName};
 
 const META: &str = "ctxsync.json";
 const CONTEXTS: &str = "contexts";
+const INDEX: &str = "contexts.index";
 const PACKS: &str = "packs";
 const GONE: &str = ".gone";
 /// No digit of a number sorts after it, so the newest snapshot stays first in a listing.
@@ -16,6 +17,8 @@ const TAG: &str = "tag.";
 pub enum StoreKey {
     /// The store's own description.
     Meta,
+    /// The index of heads.
+    Index,
     /// A snapshot.
     Snapshot {
         /// The context that it belongs to.
@@ -48,6 +51,7 @@ impl StoreKey {
     pub fn path(&self) -> Path {
         match self {
             Self::Meta => path(META.to_owned()),
+            Self::Index => path(INDEX.to_owned()),
             Self::Snapshot { context, number } => {
                 path(format!("{CONTEXTS}/{}/{}", context.to_segment(), encode_number(*number)))
             }
@@ -66,6 +70,9 @@ impl StoreKey {
         let key = key.as_ref();
         if key == META {
             return Some(Self::Meta);
+        }
+        if key == INDEX {
+            return Some(Self::Index);
         }
         let (folder, rest) = key.split_once('/')?;
         match folder {
@@ -99,6 +106,11 @@ pub fn contexts_prefix() -> Path {
 /// Returns the prefix of a context's snapshots and tags. A listing of it begins with the newest.
 pub fn context_prefix(context: &ContextName) -> Path {
     path(format!("{CONTEXTS}/{}", context.to_segment()))
+}
+
+/// Returns a key after all those of a context and before those of the next.
+pub(crate) fn end_of_context(context: &ContextName) -> Path {
+    path(format!("{CONTEXTS}/{}/~", context.to_segment()))
 }
 
 /// Returns the context for a prefix that a delimited listing of [`contexts_prefix`] returned; `None` if
@@ -141,9 +153,10 @@ mod tests {
         let tag = StoreKey::Tag { context: context.clone(), lineage, name };
         assert_eq!(StoreKey::parse(&tag.path()), Some(tag.clone()));
         assert!(tag.path() > StoreKey::Snapshot { context: context.clone(), number: 0 }.path());
-        let keys = [StoreKey::Meta, snapshot, gone, tag, StoreKey::Pack(PackId([0xab; 16]))];
+        let keys = [StoreKey::Meta, StoreKey::Index, snapshot, gone, tag, StoreKey::Pack(PackId([0xab; 16]))];
         insta::assert_snapshot!(keys.map(|k| k.path().to_string()).join("\n"), @r"
         ctxsync.json
+        contexts.index
         contexts/~.team~project/fffffffffffffffe
         contexts/~.team~project/fffffffffffffffe.gone
         contexts/~.team~project/tag.1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f.v1.0

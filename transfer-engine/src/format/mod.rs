@@ -16,6 +16,7 @@ mod chunk;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod heads;
 mod ids;
 mod keys;
 mod meta;
@@ -33,7 +34,9 @@ pub use block::{
 pub(crate) use chunk::ZEROS;
 pub use chunk::{CHUNK_AVG, CHUNK_MAX, CHUNK_MIN, ChunkId, cut, file_digest};
 pub use error::{FormatError, Part};
+pub use heads::{HeadIndex, HeadRow, HeadState, LiveHead, MAX_INDEX_LEN};
 pub use ids::{IdError, LineageId, PackId, StoreId};
+pub(crate) use keys::end_of_context;
 pub use keys::{StoreKey, context_prefix, contexts_prefix, packs_prefix, parse_context_prefix};
 pub use meta::StoreMeta;
 pub use name::{ContextName, NameError};

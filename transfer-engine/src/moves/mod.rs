@@ -106,9 +106,16 @@ impl Store {
     /// If the head is a terminal snapshot or a claim of a rename, completes the rename, and returns the head
     /// afterwards.
     pub(crate) async fn head_after_move(&self, name: &ContextName, head: Head) -> Result<Head, Error> {
+        Ok(self.after_move(name, head).await?.0)
+    }
+
+    /// The same. Also returns whether the name was left by a rename that is complete: then that head stays the head
+    /// until the name is used again, and nothing has to be done any more.
+    pub(crate) async fn after_move(&self, name: &ContextName, head: Head) -> Result<(Head, bool), Error> {
         let finished = match (head.moved_to(), head.claimed_for()) {
             (Some(to), _) => match self.finish_move(name, &head, to).await {
-                Ok(finish) => finish == Finish::Undone,
+                Ok(Finish::Moved) => return Ok((head, true)),
+                Ok(Finish::Undone) => true,
                 // A process without write permission only reports the new name; another process completes the
                 // rename.
                 Err(Error::Store { source, .. }) if is_denied(&source) => false,
@@ -125,9 +132,9 @@ impl Store {
             (None, None) => false,
         };
         if !finished {
-            return Ok(head);
+            return Ok((head, false));
         }
-        Ok(self.find_head(name).await?.unwrap_or(head))
+        Ok((self.find_head(name).await?.unwrap_or(head), false))
     }
 
     /// Returns the error for a context of this name that is not live.

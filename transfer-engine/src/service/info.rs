@@ -1,51 +1,6 @@
-//! Descriptions of contexts and files.
+//! Descriptions of files.
 
 use policy_core::{Entry, Node, Timestamp, TreePath};
-
-use crate::format::{ContextName, LineageId};
-use crate::store::Head;
-
-/// A context, as described by its newest snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Context {
-    /// The name, which is also the id.
-    pub name: ContextName,
-    /// The lineage of the context. It changes when the context is deleted and created again, or renamed.
-    pub lineage: LineageId,
-    /// The number of the newest snapshot.
-    pub snapshot: u64,
-    /// When that snapshot was made, by its writer's clock.
-    pub time: Timestamp,
-    /// The number of files, without directories and symbolic links.
-    pub files: u64,
-    /// The number of symbolic links.
-    pub symlinks: u64,
-    /// The total size of the files, in bytes.
-    pub bytes: u64,
-    /// Whether the newest snapshot is partial: the deadline came before everything was sent.
-    pub partial: bool,
-}
-
-impl Context {
-    /// Returns the context's id: its name.
-    pub fn id(&self) -> &str {
-        self.name.as_str()
-    }
-
-    pub(super) fn of(head: &Head) -> Self {
-        let snapshot = &head.snapshot;
-        Self {
-            name: snapshot.context.clone(),
-            lineage: snapshot.lineage,
-            snapshot: snapshot.number,
-            time: snapshot.created,
-            files: snapshot.totals.files,
-            symlinks: snapshot.totals.symlinks,
-            bytes: snapshot.totals.bytes,
-            partial: snapshot.partial,
-        }
-    }
-}
 
 /// The kind of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@ mod info;
 
 use std::num::NonZeroUsize;
 
+use crate::contexts::Context;
 use crate::edit::{Change, Edit, EditOptions};
 use crate::error::Error;
 use crate::format::ContextName;
@@ -12,7 +13,7 @@ use crate::report::SyncReport;
 use crate::store::Store;
 
 pub use files::WriteOptions;
-pub use info::{Context, FileInfo, FileKind};
+pub use info::{FileInfo, FileKind};
 
 /// Lists, creates, renames and deletes the contexts of a store, and reads and writes the files in them.
 ///
@@ -88,13 +89,12 @@ impl ContextService {
             Err(Error::NoContext { .. }) if create => self.store.create(name).await?.0,
             head => head?,
         };
-        Ok(Context::of(&head))
+        Ok(Context::from(&*head.snapshot))
     }
 
     /// Returns all contexts, sorted by name.
     pub async fn list(&self) -> Result<Vec<Context>, Error> {
-        let heads = self.store.heads().await?;
-        Ok(heads.iter().map(|(_, head)| Context::of(head)).collect())
+        self.store.list_contexts().await
     }
 
     /// Creates an empty context. If an earlier context with this name was deleted or renamed, it is not

@@ -1,5 +1,9 @@
 //! The contexts of a store: lists, creates and deletes them, and reads their history.
 
+mod context;
+mod heads;
+mod pages;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,54 +17,15 @@ use crate::format::{
 use crate::store::{Head, HeadKey, Store};
 use crate::tags::{Listed, ListedTag};
 
+pub use context::Context;
+
 impl Store {
-    /// Returns the names of all contexts, sorted.
-    pub async fn contexts(&self) -> Result<Vec<ContextName>, Error> {
-        Ok(self.heads().await?.into_iter().map(|(name, _)| name).collect())
-    }
-
-    /// Returns the heads of all contexts, sorted by name.
-    pub async fn context_heads(&self) -> Result<Vec<Arc<Snapshot>>, Error> {
-        Ok(self.heads().await?.into_iter().map(|(_, head)| head.snapshot).collect())
-    }
-
     /// Returns all names that are or were in use, unsorted.
     pub(crate) async fn names(&self) -> Result<Vec<ContextName>, Error> {
         let prefix = contexts_prefix();
         let listed = self.objects().list_with_delimiter(Some(&prefix)).await;
         let listed = listed.map_err(|e| Error::store("list", &prefix, e))?;
         Ok(listed.common_prefixes.iter().filter_map(parse_context_prefix).collect())
-    }
-
-    /// Returns all contexts with their heads, sorted by name.
-    pub(crate) async fn heads(&self) -> Result<Vec<(ContextName, Head)>, Error> {
-        self.meta().await?;
-        let names = self.names().await?;
-        let mut heads: BTreeMap<ContextName, Head> = futures::stream::iter(names)
-            .map(|name| async move { Ok::<_, Error>((self.find_head(&name).await?, name)) })
-            .buffered(16)
-            .try_filter_map(|(head, name)| async move { Ok(head.map(|head| (name, head))) })
-            .try_collect()
-            .await?;
-        // A context whose rename was interrupted would be missing under both names.
-        let is_live = |heads: &BTreeMap<_, Head>, name| heads.get(name).is_some_and(Head::is_live);
-        let moves = heads.iter().filter(|(_, head)| match (head.moved_to(), head.claimed_for()) {
-            (Some(to), _) => !is_live(&heads, to),
-            (None, from) => from.is_some(),
-        });
-        let moves: Vec<(ContextName, Head)> =
-            moves.map(|(name, head)| (name.clone(), head.clone())).collect();
-        for (name, head) in moves {
-            let other = head.moved_to().cloned();
-            let head = self.head_after_move(&name, head).await?;
-            heads.insert(name, head);
-            if let Some(other) = other
-                && let Some(head) = self.find_head(&other).await?
-            {
-                heads.insert(other, head);
-            }
-        }
-        Ok(heads.into_iter().filter(|(_, head)| head.is_live()).collect())
     }
 
     /// Creates an empty context.
