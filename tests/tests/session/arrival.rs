@@ -87,6 +87,35 @@ async fn a_session_is_open_before_its_files_are_there_and_one_asked_for_overtake
     assert_eq!(report_of(&session).await.parent, None);
 }
 
+/// A fetch brings only what has never been in the mount. The pull that runs beside it leaves the path to the fetch, and
+/// must bring the rest afterwards: otherwise the base says that mount and context agree, and the next push replaces or
+/// deletes versions that nobody here has seen.
+#[tokio::test]
+async fn what_a_fetch_leaves_is_pulled_after_it() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("dir/changed", "1").write("dir/gone", "1").write("other", "1");
+    a.push().await.clean();
+    b.pull().await.clean();
+    let before = packs(&world.objects).await;
+    a.mount.write("first", "first");
+    a.push().await.clean();
+    let first = packs(&world.objects).await.into_iter().find(|key| !before.contains(key)).unwrap();
+    a.mount.write("dir/changed", "2").remove("dir/gone").write("dir/new", "2");
+    a.push().await.clean();
+    let gate = Gate::new(Arc::clone(&world.objects));
+    b.objects = Arc::new(gate.clone());
+    gate.hold(move |key| *key == first);
+    let session = open(&b).await;
+    gate.somebody_waits().await;
+    session.fetch(&b.mount.0, &[path("dir")]).await.unwrap();
+    assert_eq!((b.mount.read("dir/new"), b.mount.read("dir/changed")), ("2".into(), "1".into()));
+    gate.open();
+    assert!(session.wait_for(&Arrival::All).await.unwrap()[0].success);
+    assert_same(&a.mount.0, &b.mount.0);
+    assert_eq!(report_of(&session).await.parent, None);
+}
+
 #[tokio::test]
 async fn saved_while_files_still_arrive_what_was_done_counts_and_what_is_missing_does_not() {
     let (world, a, b, gate) = two_packs().await;

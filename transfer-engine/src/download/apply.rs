@@ -131,6 +131,7 @@ impl<'a> Carrying<'a> {
             ledger.times.see_beside(plan.beside_before(Some(&step.path)));
             self.meet(&step, ledger)?;
             if !has_outcome(&step) || !ledger.takes(applying, &step) {
+                ledger.leave(applying, &step);
                 continue;
             }
             let mut told = told(&step, &applying.filter);

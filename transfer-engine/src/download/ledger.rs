@@ -38,6 +38,8 @@ pub(crate) struct Ledger {
     pub(crate) met: u64,
     /// Whether one of them concerns a path that the context has recycled.
     pub(crate) recycled: bool,
+    /// Whether a fetch has left something that differs from the context.
+    pub(crate) leaves: bool,
     /// The times of directories.
     pub(super) times: DirTimes,
     rows: Vec<ArrivalRow>,
@@ -53,6 +55,7 @@ impl Ledger {
             archives: VecDeque::new(),
             met: 0,
             recycled: false,
+            leaves: false,
             times,
             rows: Vec::new(),
         }
@@ -97,6 +100,13 @@ impl Ledger {
             // A fetch only pulls files that have never been in the mount.
             Lane::Asked => step.decision.verdict == Verdict::Write && step.base.is_none() && !stands(step),
         }
+    }
+
+    /// Notes a step that is not carried out. If a fetch leaves it, the full pull, which leaves it to the fetch, has to
+    /// check everything once more.
+    pub(super) fn leave(&mut self, applying: &Applying<'_>, step: &PlanStep) {
+        let differs = has_outcome(step) || step.decision.verdict == Verdict::HoldBack;
+        self.leaves |= applying.lane == Lane::Asked && differs;
     }
 
     /// Notes that a step is carried out; it is closed when that is done.

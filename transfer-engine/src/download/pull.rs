@@ -355,7 +355,7 @@ impl Mount {
         let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
         let plan = plan.with_folded(folded);
         apply(&applying, plan, contents, &mut ledger).await?;
-        let Ledger { mut report, met, recycled, .. } = ledger;
+        let Ledger { mut report, met, recycled, leaves, .. } = ledger;
         if found_here == 0 && met == 0 {
             let path = paths.first().map(ToString::to_string).unwrap_or_default();
             let (name, number) = (self.context.clone(), head.key.number);
@@ -365,7 +365,7 @@ impl Mount {
                 Error::NoPath { path, name, number }
             });
         }
-        if report.failed == 0 {
+        if report.failed == 0 && !leaves {
             asking.complete();
         }
         report.note_usage(self.store.usage().since(&before));
