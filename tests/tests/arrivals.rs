@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ctxsync_tests::compare::{assert_same_but_times, paths};
+use ctxsync_tests::compare::{assert_same, assert_same_but_times, paths};
 use ctxsync_tests::faults::{Death, Fails, Meanwhile};
 use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
@@ -115,6 +115,26 @@ async fn p2_the_base_knows_of_nothing_that_the_mounts_disk_may_lose() {
     b.pull().await.clean();
     assert!(paths(&b.state).iter().any(|path| path.ends_with("/base")));
     assert_eq!(unsynced.load(Ordering::SeqCst), 0);
+}
+
+/// A job that puts files in place panics, and the process goes on. What it has not put in place was not deleted.
+#[tokio::test]
+async fn what_a_job_that_ended_without_a_result_has_not_placed_counts_as_still_to_come() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("x", "1").write("y", "2");
+    a.push().await.clean();
+    b.env = Env::real().with_file_faults(Meanwhile::new(|operation, path| {
+        if operation == "renameat2" && path.ends_with("y") {
+            std::panic::resume_unwind(Box::new("a bug"));
+        }
+    }));
+    b.pull().await.error();
+    b.env = Env::real();
+    assert_eq!(paths(&b.mount.0).iter().filter(|path| !path.starts_with('.')).count(), 1);
+    assert_eq!(b.push().await.clean().deleted, 0);
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
 }
 
 /// The same for what a push has read: a file that was written a moment ago may not be on the disk yet.

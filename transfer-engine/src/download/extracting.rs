@@ -186,7 +186,8 @@ async fn blocking_done<T: Send + 'static>(
     job: impl FnOnce() -> Done<T> + Send + 'static,
 ) -> Result<Result<T, Fate>, Error> {
     let cannot = |e| Error::local("extract in", applying.dir.path(), e);
-    match applying.dir.blocking(job).await.map_err(|e| cannot(io::Error::from(e)))? {
+    let ended = applying.dir.blocking(job).await.inspect_err(|_| applying.arriving.doubt());
+    match ended.map_err(|e| cannot(io::Error::from(e)))? {
         Ok(done) => Ok(Ok(done)),
         Err(Stop::Fate(fate)) => Ok(Err(fate)),
         Err(Stop::Error(e)) => Err(cannot(e)),

@@ -71,6 +71,7 @@ impl Fetcher<'_> {
         );
         let here = self.begin_known(&items, &slots).await?;
         let fetched = tokio::select! {
+            biased;
             fetched = self.fetch_content(&items, &slots, &here) => fetched,
             () = self.stop.cancelled() => Ok(()),
         };
@@ -85,7 +86,8 @@ impl Fetcher<'_> {
             self.blocking(move || {
                 Placing { dir: &dir, staging: &staging, sharing, stopped }.all(&items, &slots)
             })
-            .await?
+            .await
+            .inspect_err(|_| self.sharing.iter().for_each(|(arriving, _)| arriving.doubt()))?
         };
         fetched?;
         let outcomes = self.report(&items, placed?);

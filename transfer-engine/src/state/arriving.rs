@@ -125,7 +125,12 @@ impl Arriving {
         }
     }
 
-    /// Whether a change could not be written since the journal was created.
+    /// Notes that it is not known how far a job came that puts something in place: it ended without a result.
+    pub(crate) fn doubt(&self) {
+        self.is_torn.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a change could not be written since the journal was created, or a job ended without a result.
     pub(crate) fn is_torn(&self) -> bool {
         self.is_torn.load(Ordering::Relaxed)
     }
