@@ -39,6 +39,7 @@ impl Worker {
             UploadStrategy::UploadOnChange { debounce_ms } => {
                 let quiet = Duration::from_millis(u64::from(debounce_ms.max(1)));
                 tokio::select! {
+                    biased;
                     Err(blind) = Arc::clone(&self).checkpoint_on_change(quiet, safety_scan) => {
                         self.warn(
                             TaskType::Upload,
@@ -60,6 +61,7 @@ impl Worker {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 _ = clock.tick() => {}
                 () = self.ends.new.cancelled() => return,
             }
@@ -164,6 +166,7 @@ impl Worker {
                 None => None,
             };
             let news = tokio::select! {
+                biased;
                 () = watch.news() => true,
                 () = sleep_until(due) => false,
                 () = landing(download) => true,

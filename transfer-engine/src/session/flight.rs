@@ -56,6 +56,7 @@ impl Flight {
     pub(super) async fn onset(&self) {
         let mut began = self.began.clone();
         tokio::select! {
+            biased;
             // The sender is dropped when the sync ends.
             _ = began.wait_for(|began| *began) => {}
             _ = self.wait() => {}

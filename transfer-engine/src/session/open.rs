@@ -178,6 +178,7 @@ impl Worker {
                 &format!("the download failed, and is tried again in {seconds} s: {chain}"),
             );
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 () = self.ends.new.cancelled() => return,
             }
@@ -195,6 +196,7 @@ impl Worker {
     async fn keep_status(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = self.board.behind() => {}
                 () = self.ends.all.cancelled() => return,
             }

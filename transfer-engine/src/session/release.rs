@@ -85,6 +85,7 @@ impl Worker {
         let Some(deadline) = how.deadline else { return self.lanes.alone().await };
         let left = deadline.saturating_duration_since(Instant::now());
         tokio::select! {
+            biased;
             alone = self.lanes.alone() => return alone,
             () = tokio::time::sleep(left / 10) => self.ends.hurry.cancel(),
         }

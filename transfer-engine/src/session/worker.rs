@@ -250,6 +250,7 @@ impl Worker {
 
     async fn push(&self, options: &SyncOptions, monitor: Onset) -> SyncResult {
         tokio::select! {
+            biased;
             pushed = self.following(|| self.lanes.push(options, &monitor)) => self.note(pushed).map_err(Arc::new),
             () = self.ends.pushes.cancelled() => Err(Arc::new(self.lanes.ended())),
         }
@@ -268,6 +269,7 @@ impl Worker {
     async fn pull(&self, options: &SyncOptions, monitor: Onset) -> SyncResult {
         let end = &self.ends.pulls;
         tokio::select! {
+            biased;
             pulled = self.following(|| self.lanes.pull(options, &monitor, end)) => pulled.map_err(Arc::new),
             () = self.overdue() => Err(Arc::new(self.lanes.ended())),
         }
@@ -299,6 +301,7 @@ impl Worker {
         let mut report = SyncReport::default();
         if direction != Direction::Upload {
             let pulled = tokio::select! {
+                biased;
                 pulled = self.following(|| self.lanes.pull_alone(options, &*self.pulls, end)) => pulled,
                 () = self.overdue() => Err(self.lanes.ended()),
             };
@@ -309,6 +312,7 @@ impl Worker {
         }
         if direction != Direction::Download && !report.stopped_by_conflict {
             let pushed = tokio::select! {
+                biased;
                 pushed = self.following(|| self.lanes.push(options, &*self.pushes)) => self.note(pushed),
                 () = self.ends.pushes.cancelled() => Err(self.lanes.ended()),
             };
@@ -323,6 +327,7 @@ impl Worker {
         self.detached(async move {
             let end = &worker.ends.pulls;
             let fetched = tokio::select! {
+                biased;
                 fetched = worker.following(|| worker.lanes.fetch(&paths, &worker.options, &*worker.pulls)) => fetched,
                 () = end.cancelled() => Err(worker.lanes.ended()),
             };
@@ -335,6 +340,7 @@ impl Worker {
     async fn overdue(&self) {
         self.ends.pulls.cancelled().await;
         tokio::select! {
+            biased;
             () = tokio::time::sleep(GRACE) => {}
             () = self.ends.hurry.cancelled() => {}
         }

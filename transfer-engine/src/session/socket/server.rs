@@ -72,6 +72,7 @@ impl Door {
         loop {
             let end = &worker.ends.all;
             let stream = tokio::select! {
+                biased;
                 accepted = self.listener.accept() => accepted,
                 () = end.cancelled() => return,
             };
@@ -142,6 +143,7 @@ async fn converse(stream: UnixStream, worker: Arc<Worker>) {
             break;
         }
         let line = tokio::select! {
+            biased;
             line = read_line(&mut from, MAX_REQUEST) => line,
             () = worker.ends.all.cancelled() => break,
         };
