@@ -47,8 +47,9 @@ impl Cache {
             }
             other => other?,
         };
-        file.write_all(bytes)?;
-        fs::rename(&new, &path)
+        let put = file.write_all(bytes).and_then(|()| fs::rename(&new, &path));
+        // A file that can't be removed only takes space.
+        put.inspect_err(|_| drop(fs::remove_file(&new)))
     }
 
     /// Removes all objects except these.

@@ -43,6 +43,13 @@ fn short_hash(bytes: &[u8]) -> String {
     sha256(bytes).to_string()[..32].to_owned()
 }
 
+impl Drop for MountState {
+    /// Removes the session's socket while the lock is held: later it could be the next session's socket.
+    fn drop(&mut self) {
+        self.remove_sockets();
+    }
+}
+
 impl MountState {
     /// Locks the state of a mount. `mount` is absolute and has no links.
     pub(crate) fn lock(state_dir: &Path, mount: &Path) -> Result<Self, Error> {
@@ -83,11 +90,17 @@ impl MountState {
             lock.write_all(holder.as_bytes())
         };
         write(&mut lock).map_err(cannot)?;
-        // A session holds the lock, so these belong to one that was killed. If they stay, they lead nowhere.
+        let locked = Self { dir, _lock: lock };
+        // A session holds the lock, so these belong to one that was killed.
+        locked.remove_sockets();
+        Ok(locked)
+    }
+
+    fn remove_sockets(&self) {
         for left in [SOCKET, NEW_SOCKET] {
-            let _ = fs::remove_file(dir.join(left));
+            // If it stays, it leads nowhere.
+            let _ = fs::remove_file(self.dir.join(left));
         }
-        Ok(Self { dir, _lock: lock })
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -59,8 +59,9 @@ impl PackJournal {
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         let mut bytes = encode_header(store).to_vec();
         packs.iter().for_each(|pack| bytes.extend_from_slice(&encode(pack)));
-        file.write_all(&bytes)?;
-        fs::rename(&new, path)?;
+        let put = file.write_all(&bytes).and_then(|()| fs::rename(&new, path));
+        // If it stays, the next push writes over it.
+        put.inspect_err(|_| drop(fs::remove_file(&new)))?;
         Ok(Self { file: Mutex::new(file) })
     }
 

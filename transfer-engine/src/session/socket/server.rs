@@ -29,18 +29,10 @@ const QUEUE: usize = 1 << 15;
 /// A client that reads nothing for this long counts as gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The socket on which a session accepts requests for one mount, until it is dropped.
+/// The socket on which a session accepts requests for one mount. Its file is removed with the mount's lock.
 pub(in crate::session) struct Door {
     listener: UnixListener,
-    path: PathBuf,
     owner: Option<u32>,
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        // If it stays, it leads nowhere, and whoever locks the mount next removes it.
-        let _ = fs::remove_file(&self.path);
-    }
 }
 
 impl Door {
@@ -63,7 +55,7 @@ impl Door {
         fs::rename(&new, &path)?;
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
-        Ok(Self { listener, path, owner: owner.map(|(uid, _)| uid) })
+        Ok(Self { listener, owner: owner.map(|(uid, _)| uid) })
     }
 
     /// Accepts requests until the session ends.
