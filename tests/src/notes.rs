@@ -51,7 +51,9 @@ impl Monitor for Notes {
 
     fn progress(&self, _: &Progress) {
         let mut noted = self.lock();
-        noted.read_after_plan += usize::from(noted.phases.contains(&Phase::Planning));
+        // While sending, progress is that of packs.
+        let reads = noted.phases.contains(&Phase::Planning) && noted.phases.last() != Some(&Phase::Sending);
+        noted.read_after_plan += usize::from(reads);
     }
 
     fn path(&self, event: &PathEvent<'_>) {

@@ -42,7 +42,9 @@ pub enum Phase {
     Scanning,
     /// Planning against the head.
     Planning,
-    /// Waiting for the last packs, writing the tree and committing it.
+    /// Waiting until what was read has been sent.
+    Sending,
+    /// Writing the tree and committing it.
     Committing,
     /// Pulling files.
     Downloading,
@@ -62,6 +64,7 @@ impl fmt::Display for Phase {
             Self::Opening => "opening",
             Self::Scanning => "scanning",
             Self::Planning => "planning",
+            Self::Sending => "sending",
             Self::Committing => "committing",
             Self::Downloading => "downloading",
             Self::Extracting => "extracting",
@@ -79,10 +82,13 @@ pub struct Progress {
     pub files_done: u64,
     /// The total number of files.
     pub total_files: u64,
-    /// Bytes of content read or written.
+    /// Bytes of content read or written; while sending, bytes of packs that are in the store.
     pub bytes_done: u64,
     /// The total number of bytes.
     pub total_bytes: u64,
+    /// Bytes of packs that this push has in the store, while it scans.
+    #[serde(default)]
+    pub bytes_sent: u64,
 }
 
 /// What is done with a path.

@@ -60,7 +60,7 @@ impl Meter {
         if let Style::Bar(bar) = &style {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
             // If the template were invalid, the built-in one would stay, which is usable.
-            if let Ok(bar_style) = ProgressStyle::with_template("{spinner} {msg}") {
+            if let Ok(bar_style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
                 bar.set_style(bar_style);
             }
         }
@@ -102,6 +102,10 @@ impl Meter {
 
     /// Notes that a task reached a stage; returns what to print.
     pub(super) fn stage(&self, stage: Stage) -> Option<String> {
+        if let (Style::Bar(_), Ok(mut shown)) = (&self.style, self.shown.try_lock()) {
+            // The first figures of a stage are shown at once: the next ones may take a while.
+            *shown = stage.begun.checked_sub(BAR_EVERY).unwrap_or(stage.begun);
+        }
         match &self.style {
             Style::Bar(_) if stage.phase == Phase::Done => self.clear(),
             Style::Bar(bar) => self.draw(bar, stage.phase.to_string()),
@@ -189,36 +193,37 @@ fn remaining(progress: &Progress, elapsed: Duration) -> Option<Duration> {
 
 /// Returns the progress as text: `downloading: 120 of 3000 files, 1.2 of 310 MiB, 12 MiB/s, 26 s left`.
 fn describe(phase: Phase, progress: &Progress, elapsed: Duration) -> String {
-    let mut line = phase.to_string();
-    if progress.files_done > 0 || progress.total_files > 0 {
-        let noun = if phase == Phase::Checking { "context" } else { "file" };
-        line.push_str(&match progress.total_files {
-            0 => format!(": {}", text::count(progress.files_done, noun)),
-            total => format!(": {} of {}", progress.files_done, text::count(total, noun)),
-        });
+    let mut parts = Vec::new();
+    let noun = if phase == Phase::Checking { "context" } else { "file" };
+    match (progress.files_done, progress.total_files) {
+        (0, 0) => {}
+        (done, 0) => parts.push(text::count(done, noun)),
+        (done, total) => parts.push(format!("{done} of {}", text::count(total, noun))),
     }
-    if progress.bytes_done > 0 {
-        line.push_str(&format!(", {}", text::bytes(progress.bytes_done)));
-        if progress.total_bytes > 0 {
-            line.push_str(&format!(" of {}", text::bytes(progress.total_bytes)));
-        }
-        if elapsed > Duration::from_millis(500) {
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a rate for people, and positive"
-            )]
-            let rate = (progress.bytes_done as f64 / elapsed.as_secs_f64()) as u64;
-            line.push_str(&format!(", {}/s", text::bytes(rate)));
-        }
+    match (text::bytes(progress.bytes_done), progress.total_bytes) {
+        (_, 0) if progress.bytes_done == 0 => {}
+        (done, 0) => parts.push(done),
+        (done, total) => parts.push(format!("{done} of {}", text::bytes(total))),
+    }
+    if progress.bytes_done > 0 && elapsed > Duration::from_millis(500) {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate for people, and positive"
+        )]
+        let rate = (progress.bytes_done as f64 / elapsed.as_secs_f64()) as u64;
+        parts.push(format!("{}/s", text::bytes(rate)));
+    }
+    if progress.bytes_sent > 0 {
+        parts.push(format!("{} sent", text::bytes(progress.bytes_sent)));
     }
     if elapsed > Duration::from_secs(2)
         && let Some(left) = remaining(progress, elapsed)
     {
-        line.push_str(&format!(", {} left", text::span(left)));
+        parts.push(format!("{} left", text::span(left)));
     }
-    line
+    if parts.is_empty() { phase.to_string() } else { format!("{phase}: {}", parts.join(", ")) }
 }
 
 #[cfg(test)]
@@ -227,11 +232,27 @@ mod tests {
 
     #[test]
     fn words() {
-        let progress =
-            Progress { files_done: 120, total_files: 3000, bytes_done: 12 << 20, total_bytes: 60 << 20 };
+        let progress = Progress {
+            files_done: 120,
+            total_files: 3000,
+            bytes_done: 12 << 20,
+            total_bytes: 60 << 20,
+            ..Progress::default()
+        };
         assert_eq!(
             describe(Phase::Downloading, &progress, Duration::from_secs(10)),
             "downloading: 120 of 3000 files, 12 MiB of 60 MiB, 1.2 MiB/s, 40 s left"
+        );
+        let sending = Progress { files_done: 0, total_files: 0, ..progress };
+        assert_eq!(
+            describe(Phase::Sending, &sending, Duration::from_secs(10)),
+            "sending: 12 MiB of 60 MiB, 1.2 MiB/s, 40 s left"
+        );
+        let reading =
+            Progress { files_done: 2, bytes_done: 8 << 20, bytes_sent: 4 << 20, ..Progress::default() };
+        assert_eq!(
+            describe(Phase::Scanning, &reading, Duration::from_secs(4)),
+            "scanning: 2 files, 8.0 MiB, 2.0 MiB/s, 4.0 MiB sent"
         );
         let scanning = Progress { files_done: 1, ..Progress::default() };
         assert_eq!(describe(Phase::Scanning, &scanning, Duration::ZERO), "scanning: 1 file");

@@ -230,6 +230,7 @@ impl Reading<'_, '_, '_> {
         count(&mut self.delta.stats, &read.stats);
         self.progress.files_done = self.delta.stats.found;
         self.progress.bytes_done = self.delta.stats.bytes_read;
+        self.progress.bytes_sent = self.sending.as_ref().map_or(0, |sending| sending.sink.landed());
         self.monitor.progress(&self.progress);
         Ok(())
     }

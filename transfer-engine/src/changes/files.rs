@@ -356,6 +356,7 @@ pub(crate) async fn stream(
                 read.new_bytes += step.new_bytes;
                 read.stats.bytes_read += step.bytes_read;
                 told.progress.bytes_done += step.bytes_read;
+                told.progress.bytes_sent = sending.as_ref().map_or(0, |sending| sending.sink.landed());
                 told.monitor.progress(told.progress);
                 all.extend(step.chunks);
                 if read.new_bytes > readers.allowance {

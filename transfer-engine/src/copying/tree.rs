@@ -11,6 +11,7 @@ use policy_core::{Digest, TreePath};
 use super::packs::{Packs, Usable, needed};
 use crate::error::Error;
 use crate::format::{PackId, PackUse, Place, SegmentRef, Snapshot, StoreKey, TreeEntry, encode_segment};
+use crate::monitor::Silent;
 use crate::packing::PackSink;
 use crate::store::{Head, Store, unusable};
 use crate::tree::{SegmentSink, Tree};
@@ -73,7 +74,7 @@ pub(super) async fn copy_tree(
         let part = known.with_digest(&part.digest).unwrap_or(part);
         parts[index] = Some(placed(part, &original.segments[index], sink).await?);
     }
-    sink.flush().await?;
+    sink.flush(&Silent).await?;
     list(original, &twins, parts.into_iter().flatten(), usable, sink)
 }
 

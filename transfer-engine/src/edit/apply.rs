@@ -10,6 +10,7 @@ use super::remove::Step;
 use super::{Change, Edit, Parent, Purge, Removal, Rewrite};
 use crate::error::Error;
 use crate::format::{Changes, PackId, Totals, TreeEntry};
+use crate::monitor::Silent;
 use crate::tree::{Listed, Resolved, Tree, TreeUpdate};
 
 /// A new tree, in the parts that its snapshot needs.
@@ -75,7 +76,7 @@ impl Edit<'_> {
         if updated.is_unchanged() {
             return Ok(None);
         }
-        self.sink.flush().await?;
+        self.sink.flush(&Silent).await?;
         let listed = updated.list(tree, &self.sink)?;
         Ok(Some(Made { totals: updated.totals, changes: updated.changes, listed }))
     }

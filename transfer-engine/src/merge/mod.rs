@@ -282,7 +282,7 @@ impl<'a> Merge<'a> {
             (report.added, report.changed, report.deleted) = (0, 0, 0);
             return Ok(Made::Done(Box::new(report)));
         }
-        sink.own.flush().await?;
+        sink.own.flush(self.monitor).await?;
         let listed = updated.list(&tree, &sink)?;
         let on = &self.parent.on;
         let snapshot = Snapshot {

@@ -17,6 +17,7 @@ use super::pace::Pace;
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, SealedPack, StoreKey};
+use crate::monitor::{Monitor, Phase, Progress};
 use crate::state::{NotedPack, PackJournal};
 use crate::store::{Store, unusable};
 use crate::tree::{PutPack, SegmentSink};
@@ -64,7 +65,10 @@ pub(crate) struct PackSink {
     /// How old packs may get before they are committed, and when the oldest one will be that old.
     round: Option<Duration>,
     round_ends: Option<Instant>,
+    /// The bytes of the packs that are sent or on their way.
     pub(crate) stored: u64,
+    /// The bytes of those that are in the store.
+    landed: u64,
 }
 
 /// A permit to send a pack.
@@ -103,6 +107,7 @@ impl PackSink {
             round: None,
             round_ends: None,
             stored: 0,
+            landed: 0,
         }
     }
 
@@ -294,17 +299,34 @@ impl PackSink {
     fn note(&mut self, ended: Result<Result<(PackId, PutPack), Error>, JoinError>) -> Result<(), Error> {
         let lost = |e| Error::local("finish", "an upload", std::io::Error::other(e));
         let (id, put) = ended.map_err(lost)??;
+        self.landed += put.size;
         self.put.insert(id, put);
         Ok(())
     }
 
+    /// Returns how many bytes of packs are in the store.
+    pub(crate) fn landed(&self) -> u64 {
+        self.landed
+    }
+
     /// Sends the rest, and waits until everything is in the store.
-    pub(crate) async fn flush(&mut self) -> Result<(), Error> {
+    pub(crate) async fn flush(&mut self, monitor: &dyn Monitor) -> Result<(), Error> {
+        if self.filling.is_none() && self.puts.is_empty() {
+            return Ok(());
+        }
+        monitor.phase(Phase::Sending);
         self.send().await?;
+        self.tell(monitor);
         while let Some(ended) = self.puts.join_next().await {
             self.note(ended)?;
+            self.tell(monitor);
         }
         Ok(())
+    }
+
+    fn tell(&self, monitor: &dyn Monitor) {
+        let (bytes_done, total_bytes) = (self.landed, self.stored);
+        monitor.progress(&Progress { bytes_done, total_bytes, ..Progress::default() });
     }
 
     /// Sends the rest, and waits until everything is in the store or the time for sending is over. Returns

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::format::{
     Changes, ChunkId, ChunkRef, ContextName, LineageId, Snapshot, Totals, TreeEntry, joined,
 };
+use crate::monitor::Silent;
 use crate::packing::{Chunks, PackSink};
 use crate::store::{Head, Store};
 use crate::tree::{Resolved, SegmentSink, Tree, TreeUpdate};
@@ -199,7 +200,7 @@ impl Store {
             let (key, what) = (path.to_string(), "another path is in its way".to_owned());
             monitor.file(&source.of.snapshot.context, path, Fate::LeftOut, &Damage { key, what });
         }
-        sink.flush().await?;
+        sink.flush(&Silent).await?;
         let listed = updated.list(&tree, &sink)?;
         let mut snapshot = Snapshot {
             number: source.newest + 1,

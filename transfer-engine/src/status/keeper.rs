@@ -1,5 +1,6 @@
 //! Updates the status of one task while its sync runs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use policy_core::Timestamp;
@@ -27,6 +28,7 @@ pub(crate) struct StatusKeeper<'a> {
     began: Timestamp,
     /// When the throughput was last measured, and the number of bytes at that time.
     mark: Mutex<(Timestamp, u64)>,
+    is_sending: AtomicBool,
 }
 
 impl<'a> StatusKeeper<'a> {
@@ -47,13 +49,27 @@ impl<'a> StatusKeeper<'a> {
         };
         let owner = board.take_over(task);
         board.flush();
-        Self { inner, board: board.clone(), owner: Some(owner), began, mark: Mutex::new((began, 0)) }
+        Self {
+            inner,
+            board: board.clone(),
+            owner: Some(owner),
+            began,
+            mark: Mutex::new((began, 0)),
+            is_sending: AtomicBool::new(false),
+        }
     }
 
     /// Forwards everything, but has no row: a dry run is not a sync.
     pub(crate) fn of_plan(inner: &'a dyn Monitor, board: &StatusBoard) -> Self {
         let began = board.now();
-        Self { inner, board: board.clone(), owner: None, began, mark: Mutex::new((began, 0)) }
+        Self {
+            inner,
+            board: board.clone(),
+            owner: None,
+            began,
+            mark: Mutex::new((began, 0)),
+            is_sending: AtomicBool::new(false),
+        }
     }
 
     fn update(&self, urgency: Urgency, change: impl FnOnce(&mut TaskStatus)) {
@@ -159,11 +175,16 @@ fn rate(bytes: u64, nanos: i128) -> u64 {
 
 impl Monitor for StatusKeeper<'_> {
     fn phase(&self, phase: Phase) {
+        self.is_sending.store(phase == Phase::Sending, Ordering::Relaxed);
         self.update(Urgency::High, |task| task.phase = phase.to_string());
         self.inner.phase(phase);
     }
 
     fn progress(&self, progress: &Progress) {
+        if self.is_sending.load(Ordering::Relaxed) {
+            // The status counts files and their contents; these are packs.
+            return self.inner.progress(progress);
+        }
         let throughput = self.rate_now(progress.bytes_done);
         self.update(Urgency::Low, |task| {
             task.files_done = progress.files_done;

@@ -175,7 +175,7 @@ impl Mount {
         let recycles = attempt.aging.is_some() || head.snapshot.recycle.lifecycle_days.is_some();
         if recycles && writes {
             // The packs that have landed tell the store's time.
-            sink.flush().await?;
+            sink.flush(attempt.job.monitor).await?;
         }
         self.store.upload_time(head, recycles && writes, sink.last_landed()).await
     }
@@ -229,7 +229,7 @@ impl Mount {
     ) -> Result<Attempted, Error> {
         let Made { tree, next, agrees, onto } = made;
         let as_now = self.header_of(onto.head, agrees).await?;
-        let (sent, noted) = tokio::join!(sink.flush(), may_be_noted(attempt));
+        let (sent, noted) = tokio::join!(sink.flush(attempt.job.monitor), may_be_noted(attempt));
         sent?;
         // If the base is not written, the next sync finds that both sides are equal.
         let next = NextHeader { next: noted.then_some(next), as_now };

@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use crate::changes::{LocalDelta, Missing};
 use crate::error::Error;
 use crate::format::PackId;
-use crate::monitor::{Action, Monitor, PathEvent, Side};
+use crate::monitor::{Action, Monitor, PathEvent, Side, Silent};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
 use crate::packing::{Chunks, Pace, PackSink};
@@ -148,7 +148,7 @@ impl Mount {
         }
         let cut = if sink.pace().is_over() { Cut::Deadline } else { Cut::Round };
         if cut == Cut::Round {
-            sink.flush().await?;
+            sink.flush(&Silent).await?;
         }
         sink.count_on_landed(|id: &PackId| head.snapshot.packs.iter().any(|p| p.id == *id))?;
         let cannot_read = |e| Error::local("read", self.files.dir(), e);
