@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::error::{ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
 
 use crate::args::{self, Cli, Color, Command};
@@ -17,6 +17,7 @@ use crate::output::json::Line;
 use crate::output::summary::{Summary, sentence};
 use crate::output::{Manner, Ui, advise, note_usage};
 use crate::run::{self, Signals};
+use crate::usage;
 
 /// Runs the program.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -27,7 +28,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return not_understood(escaped(error), &args).into(),
+        Err(error) => return not_understood(usage::reworded(error, &args), &args).into(),
     };
     let name = name(&cli.command);
     let early_ui = Arc::new(Ui::new(early_manner(&cli)));
@@ -41,6 +42,9 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let ui = Arc::new(Ui::new(manner(&settings, &cli.command)));
     speak(&signals, &ui, name);
+    for warning in usage::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        ui.warning(&warning);
+    }
     let outcome = match init_log(&settings) {
         Ok(()) => commands::execute(&cli.command, &settings, &ui, signals),
         Err(failure) => Err(failure),
@@ -137,6 +141,9 @@ fn not_understood(error: clap::Error, args: &[OsString]) -> Exit {
     let text = harmless(&error.to_string());
     // If the reader is gone, there is nothing left to do.
     let _ = writeln!(std::io::stderr(), "{text}");
+    if let Some(hint) = usage::hint(&error, args) {
+        let _ = writeln!(std::io::stderr(), "hint: {hint}");
+    }
     // The flags could not be parsed, but a caller that reads JSON still needs the last line.
     let before_command = args.iter().skip(1).take_while(|arg| *arg != "--");
     let json = before_command.clone().any(|arg| arg == "--json")
@@ -151,7 +158,12 @@ fn not_understood(error: clap::Error, args: &[OsString]) -> Exit {
         let lines: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let message = lines.join(" ");
         let message = message.trim_start_matches("error: ");
-        return end(&Ui::new(manner), &command, Err(Failure::usage(message)), false);
+        let failure = Failure::usage(message);
+        let failure = match usage::hint(&error, args) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        };
+        return end(&Ui::new(manner), &command, Err(failure), false);
     }
     Exit::USAGE
 }
@@ -177,22 +189,6 @@ fn shown(error: &clap::Error) -> Exit {
 
 fn no_output(error: &std::io::Error) -> Failure {
     Failure::new(Exit::FAILED, "cannot write the output").caused_by(error)
-}
-
-/// Returns the error with the typed text escaped, so that it can't pass for text of the program.
-fn escaped(error: clap::Error) -> clap::Error {
-    let typed: Vec<_> = error
-        .context()
-        .filter_map(|(kind, value)| match value {
-            ContextValue::String(text) => Some((kind, text.clone())),
-            _ => None,
-        })
-        .collect();
-    let mut error = error;
-    for (kind, text) in typed {
-        error.insert(kind, ContextValue::String(policy_core::escape_text(&text).into_owned()));
-    }
-    error
 }
 
 /// Returns the name of the command, as far as it can be told from invalid arguments.

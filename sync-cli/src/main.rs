@@ -18,6 +18,7 @@ mod policy;
 mod retention;
 mod run;
 mod text;
+mod usage;
 mod values;
 
 use std::process::ExitCode;

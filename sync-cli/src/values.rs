@@ -51,6 +51,20 @@ impl FromStr for Sample {
     }
 }
 
+const EXPECTED_SIZE: &str =
+    "expected a size, such as `500K`, `10M` or `1.5G` (each unit is 1024 of the one before)";
+const EXPECTED_TIME: &str = "expected a time, such as `250ms`, `30s`, `5m`, `24h` or `7d`";
+
+/// Parses a whole number.
+pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number, such as `4`".to_owned())
+}
+
+/// Parses a whole number that is not 0.
+pub(crate) fn at_least_one<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number from 1 on, such as `4`".to_owned())
+}
+
 /// Splits a number from the unit that follows it.
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -83,15 +97,9 @@ impl FromStr for Size {
             "m" => 20,
             "g" => 30,
             "t" => 40,
-            _ => {
-                return Err(format!(
-                    "unknown unit `{unit}` (known: K, M, G, T, each 1024 of the one before)"
-                ));
-            }
+            _ => return Err(EXPECTED_SIZE.to_owned()),
         };
-        scaled(number, 1 << shift)
-            .map(Self)
-            .ok_or_else(|| "a size is a number with a unit, as in `10M`".to_owned())
+        scaled(number, 1 << shift).map(Self).ok_or_else(|| EXPECTED_SIZE.to_owned())
     }
 }
 
@@ -112,11 +120,10 @@ impl FromStr for Span {
             "m" | "min" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            _ => return Err(format!("unknown unit `{unit}` (known: ms, s, m, h, d)")),
+            _ => return Err(EXPECTED_TIME.to_owned()),
         };
-        scaled(number, millis)
-            .map(|n| Self(Duration::from_millis(n)))
-            .ok_or_else(|| "a time is a number with a unit, as in `30s`".to_owned())
+        let millis = scaled(number, millis).ok_or_else(|| EXPECTED_TIME.to_owned())?;
+        Ok(Self(Duration::from_millis(millis)))
     }
 }
 
@@ -136,7 +143,7 @@ impl FromStr for Deletions {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is neither a number, as in `100`, nor a share, as in `10%`");
+        let bad = || "expected a number, such as `100`, or a share, such as `10%`".to_owned();
         match text.trim().strip_suffix('%') {
             Some(share) => match share.parse() {
                 Ok(percent @ 0..=100) => Ok(Self(MaxDelete::Percent(percent))),

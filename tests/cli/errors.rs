@@ -107,3 +107,63 @@ fn s17_a_damaged_base_is_told() {
     std::fs::remove_file(machine.path("work/f2")).unwrap();
     insta::assert_snapshot!("s17_damaged", machine.call(&["push", "c", "work"]).seen());
 }
+
+#[test]
+fn many_failed_paths_are_summed_up_after_five() {
+    let world = World::new();
+    let one = world.machine("one");
+    for n in 0..30 {
+        one.write(&format!("work/f{n}"), format!("content {n}"));
+    }
+    one.done(&["push", "c", "work"]);
+    for pack in std::fs::read_dir(world.store().join("packs")).unwrap() {
+        std::fs::remove_file(pack.unwrap().path()).unwrap();
+    }
+    let two = world.machine("two");
+    let ended = two.call(&["pull", "c", "work"]);
+    let named = |text: &str| text.lines().filter(|line| line.starts_with("error: f")).count();
+    assert_eq!((ended.code, named(&ended.err)), (3, 5), "{}", ended.err);
+    assert!(ended.err.contains("warning: 25 more paths failed; -v names each\n"), "{}", ended.err);
+    let all = two.call(&["pull", "c", "work", "-v"]);
+    assert!(named(&all.err) == 30 && !all.err.contains("more paths"), "{}", all.err);
+    assert_eq!(two.call(&["pull", "c", "work", "--json"]).of_type("error").len(), 30);
+}
+
+#[test]
+fn a_store_that_refuses_connections_is_named_once_with_what_to_check() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    // A port that was just free.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let set = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+        ("AWS_REGION", "r"),
+    ];
+    let ended =
+        machine.call_with(&set, &["push", "c", "work", "--store", "s3://b/p", "--retry-time", "10ms"]);
+    assert_eq!(ended.code, 1);
+    let cause = format!("caused by: GET {endpoint}/b: Connection refused (os error 111)\n");
+    assert!(ended.err.contains(&cause), "{}", ended.err);
+    assert!(ended.err.contains("hint: nothing accepts connections there"), "{}", ended.err);
+}
+
+#[test]
+fn a_state_directory_that_can_not_be_used_is_said_to_be_that() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    machine.write("file", "x");
+    for state in ["file", "/proc/nowhere"] {
+        let ended = machine.call(&["push", "c", "work", "--state-dir", state]);
+        assert_eq!(ended.code, 1);
+        assert!(ended.err.contains("cannot use the state"), "{}", ended.err);
+        assert!(
+            ended.err.contains("hint: choose a directory that you may write with --state-dir"),
+            "{}",
+            ended.err
+        );
+    }
+}

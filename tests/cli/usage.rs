@@ -103,6 +103,7 @@ fn the_texts() {
     let machine = World::new().machine("a");
     machine
         .write("bad.json", "{\"bwList\": {\"whiteLists\": [{\"path\": \"a\", \"excludePath\": [\"b\"]}]}}");
+    machine.write("profile.toml", "[profile.work]\nretries = 1\n");
     let texts = [
         &["push", "x", "-p", "bad.json"][..],
         &["push", "x", "--store", "ftp://host/dir"],
@@ -110,7 +111,45 @@ fn the_texts() {
         &["push", "x", "work", "--only", "/elsewhere"],
         &["explain", "missing.json", "x"],
         &["ls", "x@-head"],
+        &["push", "x", "--max-upload", "much"],
+        &["push", "x", "--timeout", "soon"],
+        &["push", "x", "--retries", "few"],
+        &["push", "x", "--config", "profile.toml"],
     ]
     .map(|args| format!("$ ctxsync {}\n{}", args.join(" "), machine.call(args).seen()));
     insta::assert_snapshot!("usage-texts", texts.join("\n\n"));
+}
+
+#[test]
+fn a_bad_value_is_blamed_on_the_variable_it_comes_from() {
+    let machine = World::new().machine("a");
+    let set = [("CTXSYNC_MAX_DELETE", "many")];
+    let ended = machine.call_with(&set, &["push", "c"]);
+    assert!(ended.code == 2 && ended.err.contains("'many' for 'CTXSYNC_MAX_DELETE'"), "{}", ended.seen());
+    // What was typed is blamed on the option, even if the variable is wrong too.
+    let ended = machine.call_with(&set, &["push", "c", "--max-delete", "many"]);
+    assert!(ended.code == 2 && ended.err.contains("'many' for '--max-delete <N|N%>'"), "{}", ended.seen());
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_named() {
+    let machine = World::new().machine("a");
+    let ended = machine.call_with(&[("CTXSYNC_STOR", "s3://b")], &["config"]);
+    let warning = "warning: the variable `CTXSYNC_STOR` sets nothing; is `CTXSYNC_STORE` meant?\n";
+    assert_eq!((ended.code, ended.err.as_str()), (0, warning));
+    assert_eq!(machine.call_with(&[("CTXSYNC_STORE", "there")], &["config"]).err, "");
+}
+
+#[test]
+fn a_command_without_the_two_dashes_gets_the_hint() {
+    let machine = World::new().machine("a");
+    for args in [&["run", "-c", "c", "ls"][..], &["run", "-c", "c", "ls", "-l"]] {
+        let ended = machine.call(args);
+        assert!(
+            ended.err.ends_with("hint: put `--` before the command: `ctxsync run -c CONTEXT -- COMMAND`\n")
+        );
+        let json = machine.call(&[&["--json"], args].concat());
+        assert!(json.err.contains("\"hint\":\"put `--`"), "{}", json.seen());
+    }
+    assert!(!machine.call(&["run", "-c", "c", "--nope", "--", "ls"]).err.contains("put `--`"));
 }

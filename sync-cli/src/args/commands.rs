@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use super::{CheckArgs, DiffArgs, ForkArgs, GcArgs, Heal, MergeArgs, PurgeArgs, RepairArgs, RevertArgs};
 use crate::place::{ContextAt, PathAt};
-use crate::values::{ByteRange, Span, name_pattern};
+use crate::values::{ByteRange, Span, name_pattern, number};
 use transfer_engine::{ContextName, NamePattern, TagName};
 
 /// What to do.
@@ -446,7 +446,7 @@ pub(crate) struct LsArgs {
     pub(crate) du: bool,
 
     /// With --du: only directories up to so many levels below
-    #[arg(long, value_name = "N", requires = "du")]
+    #[arg(long, value_name = "N", requires = "du", value_parser = number::<usize>)]
     pub(crate) depth: Option<usize>,
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::values::Span;
+use crate::values::{Span, at_least_one};
 
 const KEEP: &str = "What is kept";
 
@@ -32,7 +32,7 @@ pub(crate) struct GcArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct KeepArgs {
     /// Keep the newest N snapshots of each context, and forget the others
-    #[arg(long, value_name = "N", help_heading = KEEP)]
+    #[arg(long, value_name = "N", help_heading = KEEP, value_parser = at_least_one::<NonZeroU64>)]
     pub(crate) keep_last: Option<NonZeroU64>,
 
     /// Keep the snapshots of this time, as in 30d, and forget the others; the head always stays
@@ -40,22 +40,22 @@ pub(crate) struct KeepArgs {
     pub(crate) keep_within: Option<Span>,
 
     /// Keep the newest snapshot of each of the newest N hours that have one
-    #[arg(long, value_name = "N", help_heading = KEEP)]
+    #[arg(long, value_name = "N", help_heading = KEEP, value_parser = at_least_one::<NonZeroU64>)]
     pub(crate) keep_hourly: Option<NonZeroU64>,
 
     /// The same for days, in UTC
-    #[arg(long, value_name = "N", help_heading = KEEP)]
+    #[arg(long, value_name = "N", help_heading = KEEP, value_parser = at_least_one::<NonZeroU64>)]
     pub(crate) keep_daily: Option<NonZeroU64>,
 
     /// The same for weeks, from Monday on
-    #[arg(long, value_name = "N", help_heading = KEEP)]
+    #[arg(long, value_name = "N", help_heading = KEEP, value_parser = at_least_one::<NonZeroU64>)]
     pub(crate) keep_weekly: Option<NonZeroU64>,
 
     /// The same for months
-    #[arg(long, value_name = "N", help_heading = KEEP)]
+    #[arg(long, value_name = "N", help_heading = KEEP, value_parser = at_least_one::<NonZeroU64>)]
     pub(crate) keep_monthly: Option<NonZeroU64>,
 
     /// The same for years
-    #[arg(long, value_name = "N", help_heading = KEEP)]
+    #[arg(long, value_name = "N", help_heading = KEEP, value_parser = at_least_one::<NonZeroU64>)]
     pub(crate) keep_yearly: Option<NonZeroU64>,
 }

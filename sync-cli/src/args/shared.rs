@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::extract_limits::Limits;
 use crate::owner::Owner;
-use crate::values::{Deletions, Size, Span};
+use crate::values::{Deletions, Size, Span, at_least_one, number};
 
 const OUTPUT: &str = "Output options";
 const STORE: &str = "Store options";
@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     pub(crate) chown: Option<Owner>,
 
     /// Requests under way at once
-    #[arg(long, global = true, value_name = "N", help_heading = TRANSFER, hide_short_help = true)]
+    #[arg(long, global = true, value_name = "N", help_heading = TRANSFER, hide_short_help = true, value_parser = at_least_one::<NonZeroUsize>)]
     pub(crate) concurrency: Option<NonZeroUsize>,
 
     /// Send and receive at most this many bytes a second
@@ -106,7 +106,7 @@ pub(crate) struct Shared {
     pub(crate) retry_time: Option<Span>,
 
     /// Send a failed request again at most this often
-    #[arg(long, global = true, value_name = "N", help_heading = TRANSFER, hide_short_help = true)]
+    #[arg(long, global = true, value_name = "N", help_heading = TRANSFER, hide_short_help = true, value_parser = number::<usize>)]
     pub(crate) retries: Option<usize>,
 
     /// Give up a request that is not answered for this long, and as long for each MiB sent

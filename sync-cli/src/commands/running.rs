@@ -5,7 +5,7 @@ use std::path::Path;
 use transfer_engine::{ContextName, RunningSession, SyncOptions, SyncReport};
 
 use crate::config::Origin;
-use crate::errors::Failure;
+use crate::errors::{Failure, STATE_DIR};
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::output::Watch;
@@ -13,7 +13,11 @@ use crate::output::summary::Deed;
 
 /// Finds the session of another process that holds a mount.
 pub(super) async fn connect(mount: &Path, means: Means<'_>) -> Result<Option<RunningSession>, Failure> {
-    RunningSession::connect(means.settings.state_dir()?, mount).await.map_err(|error| {
+    let state_dir = means.settings.state_dir()?;
+    RunningSession::connect(state_dir, mount).await.map_err(|error| {
+        if let Err(unusable) = std::fs::read_dir(state_dir) {
+            return Failure::local("use the state directory", state_dir, &unusable).hint(STATE_DIR);
+        }
         Failure::new(Exit::FAILED, format!("cannot reach the session that holds {}", mount.display()))
             .caused_by(&error)
             .hint("it may belong to another user; `ctxsync status` shows whose it is")

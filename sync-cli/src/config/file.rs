@@ -126,12 +126,18 @@ impl ConfigFile {
         };
         Self::parse(&text, profile)
             .map_err(|why| match why {
-                Why::Syntax(error) => Failure::usage(format!(
+                Why::Syntax { error, profile } => Failure::usage(format!(
                     "the config file {} is not valid",
                     path.display()
                 ))
                 .caused_by(&error)
-                .hint("the names are those of the options, without the dashes in front: `ctxsync --help`"),
+                .hint(match profile {
+                    Some(name) => format!("a profile's table is called `[profiles.{name}]`"),
+                    None => {
+                        "the names are those of the options, without the dashes in front: `ctxsync --help`"
+                            .to_owned()
+                    }
+                }),
                 Why::Profile { name, known } => {
                     let failure = Failure::usage(format!("{} has no profile `{name}`", path.display()));
                     if known.is_empty() {
@@ -145,7 +151,8 @@ impl ConfigFile {
     }
 
     fn parse(text: &str, profile: Option<&str>) -> Result<Self, Why> {
-        let document: Document = toml::from_str(text).map_err(|error| Why::Syntax(Box::new(error)))?;
+        let document: Document = toml::from_str(text)
+            .map_err(|error| Why::Syntax { error: Box::new(error), profile: misnamed_profile(text) })?;
         let chosen = profile.map(str::to_owned).or(document.profile);
         let mut profiles = document.profiles;
         let profile = match chosen {
@@ -204,9 +211,22 @@ impl ConfigFile {
     }
 }
 
+/// Returns the name of the profile in a table `[profile.NAME]`, which should be `[profiles.NAME]`.
+fn misnamed_profile(text: &str) -> Option<String> {
+    let document: toml::Table = text.parse().ok()?;
+    document.get("profile")?.as_table()?.keys().next().cloned()
+}
+
 enum Why {
-    Syntax(Box<toml::de::Error>),
-    Profile { name: String, known: Vec<String> },
+    /// `profile` is the name of a profile whose table has the wrong name.
+    Syntax {
+        error: Box<toml::de::Error>,
+        profile: Option<String>,
+    },
+    Profile {
+        name: String,
+        known: Vec<String>,
+    },
 }
 
 #[cfg(test)]
@@ -255,9 +275,15 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_under_the_wrong_name_is_noticed() {
+        let parsed = ConfigFile::parse("[profile.work]\nstore = 'a'\n", None);
+        assert!(matches!(parsed, Err(Why::Syntax { profile: Some(name), .. }) if name == "work"));
+    }
+
+    #[test]
     fn unknown_names_and_bad_values_are_refused() {
         for bad in ["bwlimt = 1", "[profiles.a]\nx = 1", "timeout = 'soon'", "conflict = 'merge'"] {
-            assert!(matches!(ConfigFile::parse(bad, None), Err(Why::Syntax(_))), "{bad}");
+            assert!(matches!(ConfigFile::parse(bad, None), Err(Why::Syntax { profile: None, .. })), "{bad}");
         }
     }
 }

@@ -12,6 +12,7 @@ use super::Ui;
 use super::json::{Line, PathLine};
 use super::progress::Stage;
 use crate::errors::Failure;
+use crate::text::count;
 
 /// The [`Monitor`] of one task, which prints through a [`Ui`].
 pub(crate) struct Watch {
@@ -22,7 +23,12 @@ pub(crate) struct Watch {
     mount: Option<String>,
     stage: Mutex<Stage>,
     tally: Option<Arc<Tally>>,
+    /// How many paths have failed in this phase.
+    failed: AtomicU64,
 }
+
+/// How many failed paths of a phase are named to people without `-v`.
+const NAMED: u64 = 5;
 
 /// What the pulls of a session have done so far, including pulls that are stopped before their report.
 #[derive(Debug, Default)]
@@ -65,11 +71,20 @@ impl Watch {
     pub(crate) fn new(ui: &Arc<Ui>, plan: bool) -> Self {
         let list = plan || ui.verbose() > 0;
         let stage = Mutex::new(Stage::new(Phase::Opening));
-        Self { ui: Arc::clone(ui), list, mount: None, stage, tally: None }
+        Self { ui: Arc::clone(ui), list, mount: None, stage, tally: None, failed: AtomicU64::new(0) }
     }
 
     fn stage(&self) -> Stage {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says how many failed paths of this phase were not named.
+    fn sum_up(&self) {
+        let failed = self.failed.swap(0, Ordering::Relaxed);
+        if !self.list && !self.ui.is_json() && failed > NAMED {
+            let more = count(failed - NAMED, "more path");
+            self.ui.warning(&format!("{}{more} failed; -v names each", self.prefix()));
+        }
     }
 
     /// Returns the prefix of each line for people.
@@ -81,6 +96,7 @@ impl Watch {
 impl Monitor for Watch {
     fn phase(&self, phase: Phase) {
         tracing::debug!(%phase);
+        self.sum_up();
         let stage = Stage::new(phase);
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
         if let Some(line) = self.ui.meter.stage(stage) {
@@ -130,7 +146,16 @@ impl Monitor for Watch {
             tally.failed.fetch_add(1, Ordering::Relaxed);
         }
         tracing::warn!(path = %problem.path, "{}", problem.message);
-        self.ui.failure(&Failure::of_path(problem).at_mount(self.mount.as_deref()));
+        let nth = self.failed.fetch_add(1, Ordering::Relaxed);
+        if nth < NAMED || self.list || self.ui.is_json() {
+            self.ui.failure(&Failure::of_path(problem).at_mount(self.mount.as_deref()));
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.sum_up();
     }
 }
 

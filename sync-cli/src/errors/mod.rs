@@ -1,5 +1,7 @@
 //! Failures as people see them: what failed and where, the causes, and what to do.
 
+mod store;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io;
@@ -8,19 +10,19 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use policy_core::{PolicyError, TreePath};
-use storage_backends::{BucketMissing, NoCredentials, OpenError, ProbeError};
+use storage_backends::{OpenError, ProbeError};
 use transfer_engine::{ContextName, Error, PathProblem, SyncReport};
 
 use crate::exit::Exit;
 use crate::text::bytes;
 
-/// The hint if no credentials were given.
-const NO_KEYS: &str = "give the keys by the variables of the cloud's own tools, such as AWS_ACCESS_KEY_ID and \
-                       AWS_SECRET_ACCESS_KEY or AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_KEY";
-
 /// The hint if there is no store.
 const NO_STORE: &str =
     "check --store; `ctxsync push`, `run` and `store init` create a store, `pull` does not";
+
+/// The hint if the state can't be used.
+pub(crate) const STATE_DIR: &str =
+    "choose a directory that you may write with --state-dir or CTXSYNC_STATE_DIR";
 
 /// Why a command, or one path of it, failed.
 #[derive(Debug, Clone)]
@@ -126,7 +128,7 @@ impl Failure {
     /// Adds an error and its sources.
     #[must_use]
     pub(crate) fn caused_by(mut self, error: &dyn StdError) -> Self {
-        self.causes.push(error.to_string().trim_end().to_owned());
+        self.causes.push(store::plain(error.to_string().trim_end()));
         self.caused_below(error)
     }
 
@@ -135,7 +137,7 @@ impl Failure {
     fn caused_below(mut self, error: &dyn StdError) -> Self {
         let mut next = error.source();
         while let Some(cause) = next {
-            let text = cause.to_string();
+            let text = store::plain(&cause.to_string());
             // Some libraries repeat the text of the cause in their own message; once is enough.
             if self.causes.last().is_none_or(|last| !last.contains(&text)) {
                 self.causes.push(text);
@@ -256,7 +258,7 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         )
         .into(),
         Error::ContextExists { name } => {
-            format!("choose another name, or run `ctxsync context delete {name}` first").into()
+            format!("choose another name; `ctxsync push {name}` and `ctxsync run -c {name}` go on with this one").into()
         }
         Error::Unrelated { .. } => {
             "--unrelated merges them nevertheless: what both have and differs is then in conflict".into()
@@ -331,7 +333,7 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         Error::NoMount { .. } => "`ctxsync status` shows the mounts of a session".into(),
         Error::Ended { .. } => "its files are in the context; start another session".into(),
         Error::UploadTooLarge { largest, .. } => hint_of_too_large(largest).into(),
-        Error::Store { source, .. } => hint_of_store(error, source).into(),
+        Error::Store { source, .. } => store::hint(error, source).into(),
         Error::Local { source, .. } => hint_of_local(error, source.kind()).into(),
         Error::Remote { hint, .. } => hint.into(),
         Error::Shared(error) => hint_of(error),
@@ -349,23 +351,14 @@ fn hint_of_too_large(largest: &[(TreePath, u64)]) -> String {
     format!("exclude large files with `bwList` in the policy, or raise --max-upload{parts}")
 }
 
-fn hint_of_store(error: &Error, source: &object_store::Error) -> &'static str {
-    if NoCredentials::find(source).is_some() {
-        NO_KEYS
-    } else if BucketMissing::find(source).is_some() {
-        "check --store; create the bucket with its provider's tools"
-    } else if let Some(hint) = io_kind(source).and_then(hint_of_disk) {
-        hint
-    } else if error.is_retryable() {
-        "run the command again; data that the store already has is not sent again"
-    } else {
-        "check the store's address and credentials with `ctxsync store check`"
-    }
-}
-
 fn hint_of_local(error: &Error, kind: io::ErrorKind) -> &'static str {
     if error.is_later_state() {
         return "upgrade ctxsync; with another --state-dir the mount is new, and nothing is deleted";
+    }
+    if let Error::Local { action: "use the state in", .. } = error
+        && hint_of_disk(kind).is_none()
+    {
+        return STATE_DIR;
     }
     match kind {
         io::ErrorKind::NotFound => "check the path: `push` needs an existing directory",
@@ -385,12 +378,6 @@ fn hint_of_disk(kind: io::ErrorKind) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-/// Returns the kind of the system's error below an error, if there is one.
-fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
-    let mut all = std::iter::successors(Some(error), |error: &&(dyn StdError + 'static)| (*error).source());
-    all.find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind)
 }
 
 impl Failure {
@@ -424,10 +411,12 @@ impl From<ProbeError> for Failure {
             ProbeError::IgnoresPreconditions | ProbeError::NoPutIfAbsent { .. } => {
                 "this store can't keep two writers apart; use another, or a newer version of it"
             }
-            ProbeError::Failed { source, .. } if NoCredentials::find(source).is_some() => NO_KEYS,
             ProbeError::Missing { .. } => "create the bucket first, or correct --store",
-            ProbeError::NoWritePermission { .. } | ProbeError::NoReadPermission { .. } => {
-                "correct the credentials, or what they are allowed to do"
+            ProbeError::NoWritePermission { source } | ProbeError::NoReadPermission { source, .. } => {
+                store::known(source).unwrap_or("correct the credentials, or what they are allowed to do")
+            }
+            ProbeError::Failed { source, .. } if store::known(source).is_some() => {
+                store::known(source).unwrap_or_default()
             }
             _ => "check --store and the network, then run `ctxsync store check`",
         };

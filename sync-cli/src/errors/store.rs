@@ -1,0 +1,154 @@
+//! What to do about a store that can't be used, and its library's errors in fewer words.
+
+use std::error::Error as StdError;
+use std::io;
+
+use storage_backends::{BucketMissing, NoCredentials};
+use transfer_engine::Error;
+
+use super::hint_of_disk;
+
+/// The hint if no credentials were given.
+const NO_KEYS: &str = "give the keys by the variables of the cloud's own tools, such as AWS_ACCESS_KEY_ID and \
+                       AWS_SECRET_ACCESS_KEY or AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_KEY";
+
+/// Parts of a store's or a library's message, and what to do about it. The codes are those of S3's and Azure's
+/// error documents.
+const KNOWN: [(&[&str], &str); 7] = [
+    (
+        &["ExpiredToken", "TokenRefreshRequired"],
+        "the session token has expired: get new credentials, for example with `aws sso login`, and run the command \
+         again",
+    ),
+    (
+        &["RequestTimeTooSkewed", "RequestExpired"],
+        "this machine's clock differs from the store's: set it, for example with NTP, and run the command again",
+    ),
+    (
+        &["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId"],
+        "the store does not know this key, or the secret is not the key's: `ctxsync config` shows where settings \
+         come from",
+    ),
+    (
+        &["failed to lookup address", "dns error", "Name or service not known"],
+        "no such host: check --store and the endpoint, such as AWS_ENDPOINT_URL, and that this machine has DNS",
+    ),
+    (
+        &["invalid peer certificate", "received corrupt message", "tls handshake"],
+        "no secure connection: check that the endpoint is the store's and speaks https; a private authority's \
+         certificate must be known to this machine",
+    ),
+    (
+        &["Connection refused"],
+        "nothing accepts connections there: check --store and the endpoint, such as AWS_ENDPOINT_URL, and that the \
+         store runs",
+    ),
+    (
+        &["Network is unreachable", "No route to host"],
+        "this machine has no way to the store: check its network and proxy",
+    ),
+];
+
+/// Returns what to do about a store's error.
+pub(super) fn hint(error: &Error, source: &object_store::Error) -> &'static str {
+    if let Some(hint) = known(source) {
+        hint
+    } else if error.is_retryable() {
+        "run the command again; data that the store already has is not sent again"
+    } else {
+        "check the store's address and credentials with `ctxsync store check`"
+    }
+}
+
+/// Returns what to do about a store's error, if its cause is known.
+pub(super) fn known(source: &object_store::Error) -> Option<&'static str> {
+    if NoCredentials::find(source).is_some() {
+        return Some(NO_KEYS);
+    }
+    if BucketMissing::find(source).is_some() {
+        return Some("check --store; create the bucket with its provider's tools");
+    }
+    if let Some(hint) = io_kind(source).and_then(hint_of_disk) {
+        return Some(hint);
+    }
+    let texts: Vec<String> = chain(source).map(ToString::to_string).collect();
+    let says = |part: &&str| texts.iter().any(|text| text.contains(part));
+    KNOWN.iter().find(|(parts, _)| parts.iter().any(says)).map(|(_, hint)| *hint)
+}
+
+/// Returns the kind of the system's error below an error, if there is one.
+fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
+    chain(error).find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind)
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// Leaves out of a message what `object_store` puts before the cause, the query of the address, and the markup of
+/// an error document: `Generic S3 error: Error performing list request: Error performing GET URL?QUERY in 1.01s -
+/// HTTP error: CAUSE` becomes `GET URL: CAUSE`.
+pub(super) fn plain(text: &str) -> String {
+    const REQUEST: &str = "Error performing ";
+    let Some((before, rest)) = text.split_once(REQUEST) else { return without_markup(text) };
+    // What is before it repeats what follows, or is a sentence of ours.
+    let of_library = ["Generic ", "The operation lacked "].iter().any(|start| before.starts_with(start));
+    let before = if of_library { "" } else { before };
+    let Some((request, cause)) = rest.split_once(" - ") else { return text.to_owned() };
+    // `list request: Error performing GET URL in 1s`
+    let request = request.rsplit(REQUEST).next().unwrap_or(request);
+    let request = request.rsplit_once(" in ").map_or(request, |(request, _)| request);
+    let request = request.split('?').next().unwrap_or(request);
+    let cause = cause.strip_prefix("HTTP error: ").unwrap_or(cause);
+    let cause = cause.strip_prefix("Server returned non-2xx status code: ").unwrap_or(cause);
+    format!("{before}{request}: {}", plain(cause))
+}
+
+/// Returns code and message of an error document of S3 or Azure instead of the document.
+fn without_markup(text: &str) -> String {
+    let inner = |tag: &str| {
+        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+        rest.split_once(&format!("</{tag}>")).map(|(inner, _)| inner.trim())
+    };
+    let Some(code) = inner("Code") else { return text.to_owned() };
+    let before = text.split('<').next().unwrap_or_default();
+    // Azure's message goes on with ids and times in further lines.
+    let message = inner("Message").and_then(|message| message.lines().next()).unwrap_or_default();
+    if message.is_empty() { format!("{before}{code}") } else { format!("{before}{code}: {message}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_and_its_cause_without_the_librarys_words() {
+        assert_eq!(
+            plain(
+                "Generic S3 error: Error performing list request: Error performing GET http://h:9/b?list-type=2&a=b in \
+                 1.01s - HTTP error: Connection refused (os error 111)"
+            ),
+            "GET http://h:9/b: Connection refused (os error 111)"
+        );
+        assert_eq!(
+            plain(
+                "The operation lacked the necessary privileges to complete for path p/x: Error performing PUT \
+                 http://h/b/p/x in 2ms - Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\"?>\
+                 <Error><Code>AccessDenied</Code><Message>No.\nRequestId: 7</Message></Error>"
+            ),
+            "PUT http://h/b/p/x: 403 Forbidden: AccessDenied: No."
+        );
+        for other in ["Connection refused", "Error performing nothing", ""] {
+            assert_eq!(plain(other), other);
+        }
+    }
+
+    #[test]
+    fn each_cause_has_its_own_hint() {
+        let of =
+            |text: &str| known(&object_store::Error::Generic { store: "S3", source: text.to_owned().into() });
+        let hints: Vec<_> = KNOWN.iter().map(|(parts, hint)| (of(parts[0]), *hint)).collect();
+        assert!(hints.iter().all(|(found, hint)| *found == Some(hint)), "{hints:#?}");
+        assert_eq!(of("Connection reset by peer"), None);
+    }
+}
