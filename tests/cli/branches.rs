@@ -248,6 +248,7 @@ fn what_contexts_take_is_listed_and_counted() {
     assert!(figure(&of[1], "packs_size") > figure(&of[1], "own"), "{}", stats.out);
     assert!(figure(&of[0], "own") < 10_000 && figure(&of[0], "own") > 0, "{}", stats.out);
     assert_eq!(figure(&all[0], "unused"), 0);
+    assert_eq!((figure(&all[0], "packs_full"), figure(&all[0], "packs_unused")), (3, 0), "{}", stats.out);
     let shared: u64 = figure(&of[1], "packs_size") - figure(&of[1], "own");
     assert_eq!(figure(&all[0], "packs_size"), figure(&of[0], "own") + figure(&of[1], "own") + shared);
     // Deleting the fork gives back what it says.
@@ -255,6 +256,7 @@ fn what_contexts_take_is_listed_and_counted() {
     machine.done(&["context", "delete", "try", "--yes"]);
     let after = machine.done(&["--json", "stats"]).of_type("store_stats");
     assert_eq!(figure(&after[0], "unused"), own);
+    assert_eq!((figure(&after[0], "packs_full"), figure(&after[0], "packs_unused")), (2, 1));
     let sums = machine.done(&["--json", "ls", "--du", "base"]).of_type("directory");
     assert_eq!(
         (&sums[0]["path"], &sums[0]["bytes"], &sums[1]["files"]),

@@ -128,7 +128,7 @@ pub use session::{
     MountResult, ReleaseOptions, Released, RunningSession, Session, SessionContext, SessionMonitor,
     SyncParams, delete,
 };
-pub use stats::{ContextStats, StoreStats};
+pub use stats::{AlivePacks, ContextStats, StoreStats};
 pub use status::{TaskState, TaskStatus, TaskType, status};
 pub use store::{At, Store};
 pub use usage::Usage;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::error::Error;
-use crate::format::{ContextName, PackId, StoreKey, packs_prefix};
+use crate::format::{ContextName, PackId, PackUse, StoreKey, packs_prefix};
 use crate::store::Store;
 
 /// The figures of one context. Sizes are in bytes.
@@ -40,6 +40,34 @@ pub struct StoreStats {
     pub packs_size: u64,
     /// What packs take that no snapshot needs. A collection deletes them after the grace period.
     pub unused: u64,
+    /// How much of the packs is needed.
+    pub alive: AlivePacks,
+}
+
+/// The numbers of packs, by how many of their bytes are needed. The snapshot that needs most of a pack counts: several
+/// together may need more of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AlivePacks {
+    /// Needed as a whole, but for its list of contents.
+    pub full: u64,
+    /// Needed by half or more.
+    pub over_half: u64,
+    /// Needed by less than half.
+    pub under_half: u64,
+    /// Needed by no snapshot.
+    pub unused: u64,
+}
+
+impl AlivePacks {
+    fn count(&mut self, needed: Option<&Needed>) {
+        let counter = match needed.map(|Needed { pack, .. }| pack) {
+            None => &mut self.unused,
+            Some(pack) if pack.live.saturating_add(pack.footer_len.into()) >= pack.size => &mut self.full,
+            Some(pack) if pack.live.saturating_mul(2) >= pack.size => &mut self.over_half,
+            Some(_) => &mut self.under_half,
+        };
+        *counter += 1;
+    }
 }
 
 impl StoreStats {
@@ -52,7 +80,8 @@ impl StoreStats {
 /// Who needs a pack.
 #[derive(Clone, Copy)]
 struct Needed {
-    size: u64,
+    /// As the snapshot uses it that uses most of it.
+    pack: PackUse,
     /// The first context that needs it.
     first: usize,
     shared: bool,
@@ -79,13 +108,14 @@ impl Store {
             let Some((stats, packs)) = read else { continue };
             let at = counted.len();
             counted.push(stats);
-            for (id, size) in packs {
-                let new = Needed { size, first: at, shared: false };
-                needed.entry(id).and_modify(|known| known.shared |= known.first != at).or_insert(new);
+            for (id, pack) in packs {
+                let known = needed.entry(id).or_insert(Needed { pack, first: at, shared: false });
+                known.shared |= known.first != at;
+                known.pack.live = known.pack.live.max(pack.live);
             }
         }
         for pack in needed.values().filter(|pack| !pack.shared) {
-            counted[pack.first].own += pack.size;
+            counted[pack.first].own += pack.pack.size;
         }
         let mut stats = StoreStats::default();
         let prefix = packs_prefix();
@@ -95,18 +125,20 @@ impl Store {
             let Some(StoreKey::Pack(id)) = StoreKey::parse(&meta.location) else { continue };
             stats.packs += 1;
             stats.packs_size += meta.size;
-            stats.unused += if needed.contains_key(&id) { 0 } else { meta.size };
+            let needed = needed.get(&id);
+            stats.unused += if needed.is_some() { 0 } else { meta.size };
+            stats.alive.count(needed);
         }
         counted.retain(|context| names.is_empty() || names.contains(&context.context));
         Ok(StoreStats { contexts: counted, ..stats })
     }
 
-    /// Counts what a context takes, and returns its packs with their sizes; `None` if it is gone.
+    /// Counts what a context takes, and returns its packs as the snapshots use them that use most; `None` if it is gone.
     async fn stats_of(
         &self,
         name: ContextName,
-    ) -> Result<Option<(ContextStats, HashMap<PackId, u64>)>, Error> {
-        let mut packs: HashMap<PackId, u64> = HashMap::new();
+    ) -> Result<Option<(ContextStats, HashMap<PackId, PackUse>)>, Error> {
+        let mut packs: HashMap<PackId, PackUse> = HashMap::new();
         let mut stats = ContextStats {
             context: name.clone(),
             snapshots: 0,
@@ -125,7 +157,10 @@ impl Store {
                 stats.stored = snapshot.packs.iter().map(|pack| pack.live).sum();
             }
             stats.snapshots += 1;
-            packs.extend(snapshot.packs.iter().map(|pack| (pack.id, pack.size)));
+            for pack in &snapshot.packs {
+                let most = packs.entry(pack.id).or_insert(*pack);
+                most.live = most.live.max(pack.live);
+            }
         };
         match self.each_snapshot(&name, each).await {
             Ok(()) => {}
@@ -133,7 +168,23 @@ impl Store {
             Err(error) => return Err(error),
         }
         stats.packs = packs.len() as u64;
-        stats.packs_size = packs.values().sum();
+        stats.packs_size = packs.values().map(|pack| pack.size).sum();
         Ok(Some((stats, packs)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_are_counted_by_how_much_of_them_is_needed() {
+        let mut alive = AlivePacks::default();
+        for live in [152, 151, 100, 99, 0] {
+            let pack = PackUse { id: PackId([1; 16]), size: 200, footer_len: 48, live, land_by: None };
+            alive.count(Some(&Needed { pack, first: 0, shared: false }));
+        }
+        alive.count(None);
+        assert_eq!(alive, AlivePacks { full: 1, over_half: 2, under_half: 2, unused: 1 });
     }
 }

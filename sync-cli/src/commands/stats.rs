@@ -1,6 +1,6 @@
 //! `stats`: how much is stored, and what of it is shared.
 
-use transfer_engine::StoreStats;
+use transfer_engine::{AlivePacks, StoreStats};
 
 use super::Finished;
 use crate::args::StatsArgs;
@@ -41,6 +41,10 @@ fn json(stats: &StoreStats, location: &str, means: Means<'_>) {
         packs: stats.packs,
         packs_size: stats.packs_size,
         unused: stats.unused,
+        packs_full: stats.alive.full,
+        packs_over_half: stats.alive.over_half,
+        packs_under_half: stats.alive.under_half,
+        packs_unused: stats.alive.unused,
     }));
 }
 
@@ -64,5 +68,9 @@ fn people(stats: &StoreStats, means: Means<'_>) {
         text::count(packs, "pack"),
         text::bytes(stats.packs_size),
         text::bytes(stats.unused),
+    ));
+    let AlivePacks { full, over_half, under_half, unused } = stats.alive;
+    ui.line(&format!(
+        "of the packs, {full} are needed in full, {over_half} by half or more, {under_half} by less, {unused} not at all"
     ));
 }

@@ -256,6 +256,10 @@ pub(crate) struct StoreStatsLine<'a> {
     pub(crate) packs: u64,
     pub(crate) packs_size: u64,
     pub(crate) unused: u64,
+    pub(crate) packs_full: u64,
+    pub(crate) packs_over_half: u64,
+    pub(crate) packs_under_half: u64,
+    pub(crate) packs_unused: u64,
 }
 
 /// A row of `diff`.
