@@ -10,15 +10,16 @@ use nix::sys::signal::Signal;
 use crate::running::{Running, until};
 use crate::world::{Machine, World, objects};
 
-const SIGTERM: u64 = 1 << 14;
+/// SIGTERM and SIGINT as `/proc/PID/status` shows them. Their handlers are set one after the other.
+const BOTH: u64 = 1 << 14 | 1 << 1;
 
-/// Waits until a program has a handler for SIGTERM.
+/// Waits until a program has handlers for SIGTERM and SIGINT.
 fn wait_until_it_hears(child: &Child) {
     let status = format!("/proc/{}/status", child.id());
     until("it listens for signals", || {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
         let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & SIGTERM != 0)
+        caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & BOTH == BOTH)
     });
 }
 
