@@ -322,6 +322,7 @@ fn name(command: &Command) -> &'static str {
         Command::Store(Store::Init(_)) => "store init",
         Command::Store(Store::Check) => "store check",
         Command::Policy(Policy::Default) => "policy default",
+        Command::Policy(Policy::Preset { .. }) => "policy preset",
         Command::Policy(Policy::Check(_)) => "policy check",
         Command::Policy(Policy::Show(_)) => "policy show",
         Command::Policy(Policy::Schema) => "policy schema",

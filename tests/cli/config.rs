@@ -53,6 +53,7 @@ fn every_option_has_a_variable() {
         ("checksum", "true"),
         ("conflict", "fail"),
         ("max-delete", "7%"),
+        ("exclude", "*.log,/tmp"),
         ("allow-empty-mount", "true"),
         ("max-upload", "1 GiB"),
         ("extract-limits", "bytes=1 GiB,members=5,levels=6,ratio=7"),

@@ -1,6 +1,6 @@
-//! `policy default|check|show|schema`.
+//! `policy default|preset|check|show|schema`, and what is left out.
 
-use crate::world::World;
+use crate::world::{Machine, World};
 
 #[test]
 fn the_default_is_a_policy_and_comes_back_as_it_is() {
@@ -107,4 +107,54 @@ fn check_names_the_place_of_each_fault() {
     let texts = ["y1", "y2", "y3", "y8"]
         .map(|name| machine.call(&["policy", "check", &format!("{name}.json")]).seen());
     insta::assert_snapshot!("policy-faults", texts.join("\n"));
+}
+
+#[test]
+fn what_is_excluded_is_neither_saved_nor_brought_nor_deleted() {
+    let world = World::new();
+    let one = world.machine("one");
+    for path in ["a", "b.log", "d/c.log", "d/e.tmp"] {
+        one.write(&format!("work/{path}"), path);
+    }
+    one.done(&["push", "c", "work", "--exclude", "*.log"]);
+    assert_eq!(listed(&one, "c"), ["a", "d/e.tmp"]);
+    // By variable, and by the config file.
+    one.call_with(&[("CTXSYNC_EXCLUDE", "d/e.*,*.log")], &["push", "c", "work"]);
+    assert_eq!(listed(&one, "c"), ["a", "d/e.tmp"], "what is out of scope is not deleted");
+    one.done(&["push", "c", "work"]);
+    let two = world.machine("two");
+    two.write("c.toml", "exclude = ['*.log', 'd/e.tmp']\n");
+    two.done(&["pull", "c", "work", "--config", "c.toml"]);
+    assert_eq!(crate::world::tree(&two.path("work")).len(), 1, "only `a` is brought");
+    let explained = two.done(&["explain", "c", "b.log", "--exclude", "*.log"]);
+    assert!(explained.out.contains("out  b.log"), "{}", explained.seen());
+    let wrong = two.call(&["push", "c", "work", "--exclude", "a[", "-n"]);
+    assert_eq!(wrong.code, 2, "{}", wrong.seen());
+}
+
+fn listed(machine: &Machine, context: &str) -> Vec<String> {
+    let rows = machine.done(&["ls", context, "--json"]);
+    let rows = rows.of_type("entry");
+    let files = rows.iter().filter(|row| row["kind"] == "file");
+    files.map(|row| row["path"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_first_push_that_sends_what_is_usually_secret_says_so_once() {
+    let machine = World::new().machine("a");
+    for path in ["work/.env", "work/.env.example", "work/keys/id_rsa", "work/f"] {
+        machine.write(path, "x");
+    }
+    let warning = "warning: new in the context, and usually secret: `.env`, `keys/id_rsa`; --exclude PATTERN leaves \
+                   files out, and so does `ctxsync policy preset no-secrets`\n";
+    let ended = machine.done(&["push", "c", "work"]);
+    assert!(ended.err.ends_with(warning), "{}", ended.err);
+    machine.write("work/.env", "changed");
+    assert_eq!(machine.done(&["push", "c", "work"]).err, "");
+    // With the preset, none is sent.
+    let preset = machine.done(&["policy", "preset", "no-secrets"]);
+    machine.write("p.json", &preset.out);
+    let ended = machine.done(&["push", "d", "work", "-p", "p.json"]);
+    assert!(!ended.err.contains("secret"), "{}", ended.err);
+    assert_eq!(listed(&machine, "d"), [".env.example", "f"]);
 }

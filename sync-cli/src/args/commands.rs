@@ -570,12 +570,24 @@ pub(crate) struct StoreInitArgs {
 pub(crate) enum PolicyCommand {
     /// Print the default policy
     Default,
+    /// Print a policy for a purpose
+    Preset {
+        /// What it is for
+        name: Preset,
+    },
     /// Check a policy file
     Check(PolicyCheckArgs),
     /// Print a policy with every field, as one JSON document
     Show(PolicyShowArgs),
     /// Print the JSON Schema of policies
     Schema,
+}
+
+/// A policy that the program has ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Preset {
+    /// Leaves out files that usually hold secrets, such as `.env` and private keys
+    NoSecrets,
 }
 
 /// Arguments of `policy check`.
@@ -610,7 +622,12 @@ impl Command {
             self,
             Self::Cat(_)
                 | Self::Completions { .. }
-                | Self::Policy(PolicyCommand::Default | PolicyCommand::Show(_) | PolicyCommand::Schema)
+                | Self::Policy(
+                    PolicyCommand::Default
+                        | PolicyCommand::Preset { .. }
+                        | PolicyCommand::Show(_)
+                        | PolicyCommand::Schema
+                )
         )
     }
 

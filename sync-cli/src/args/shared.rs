@@ -47,6 +47,13 @@ pub(crate) struct Shared {
     #[arg(short, long, global = true, value_name = "FILE", help_heading = SYNC)]
     pub(crate) policy: Option<PathBuf>,
 
+    /// Leave out what matches this pattern, as in a `.gitignore`; repeatable
+    ///
+    /// What it matches is neither saved, nor brought, nor deleted. It is added to the policy's `ignorePatterns`. In
+    /// the variable, several are separated by commas.
+    #[arg(long, global = true, value_name = "PATTERN", help_heading = SYNC)]
+    pub(crate) exclude: Vec<String>,
+
     /// Show what would happen and change nothing
     #[arg(short = 'n', long, global = true, help_heading = SYNC)]
     pub(crate) dry_run: bool,

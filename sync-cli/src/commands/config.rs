@@ -45,6 +45,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
     rows.extend([
         row("state-dir", &s.state_dir, |path| path.as_ref().map(|path| path.display().to_string())),
         row("policy", &s.policy, |path| path.as_ref().map(|path| path.display().to_string())),
+        row("exclude", &s.exclude, |patterns| (!patterns.is_empty()).then(|| patterns.join(","))),
         row("dry-run", &s.dry_run, yes),
         row("checksum", &s.checksum, yes),
         row("conflict", &s.conflict, |how| how.map(conflict)),

@@ -4,12 +4,21 @@ use clap_complete::Shell;
 use policy_core::SyncPolicy;
 
 use super::Finished;
-use crate::args::{self, ManArgs};
+use crate::args::{self, ManArgs, Preset};
 use crate::errors::Failure;
 use crate::means::Means;
+use crate::policy;
 
 pub(super) fn default_policy(means: Means<'_>) -> Result<Finished, Failure> {
     means.ui.document(&SyncPolicy::default().to_json());
+    Ok(Finished::default())
+}
+
+pub(super) fn preset(name: Preset, means: Means<'_>) -> Result<Finished, Failure> {
+    let policy = match name {
+        Preset::NoSecrets => policy::no_secrets(),
+    };
+    means.ui.document(&policy.to_json());
     Ok(Finished::default())
 }
 

@@ -72,7 +72,7 @@ pub(super) fn scope(policy: &SyncPolicy, mount: &Path) -> Result<Scope, Failure>
 fn subject(args: &ExplainArgs, means: Means<'_>) -> Result<(SyncPolicy, Option<String>), Failure> {
     let file = PathBuf::from(&args.subject);
     if file.is_file() {
-        return Ok((policy::read(&file)?, None));
+        return Ok((policy::named(Some(&file), means.settings)?, None));
     }
     let looks_like_file =
         file.extension().is_some_and(|extension| extension == "json" || extension == "toml");

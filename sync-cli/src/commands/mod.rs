@@ -103,6 +103,7 @@ pub(crate) fn execute(
     let means = Means { settings, ui, env: &env };
     match command {
         Command::Explain(args) => explain::explain(args, means),
+        Command::Policy(PolicyCommand::Preset { name }) => documents::preset(*name, means),
         Command::Policy(PolicyCommand::Default) => documents::default_policy(means),
         Command::Policy(PolicyCommand::Schema) => documents::schema(means),
         Command::Policy(PolicyCommand::Check(args)) => policy::check(args, means),

@@ -57,7 +57,7 @@ impl Mounts {
                     )
                 })?;
                 let policy = match &typed.policy {
-                    Some(file) => policy::read(file)?,
+                    Some(file) => policy::named(Some(file), means.settings)?,
                     None => policy::chosen(means.settings)?,
                 };
                 let mut sync = ContextSync::new(typed.context, absolute(&typed.dir)?, policy);

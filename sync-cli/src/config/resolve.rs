@@ -103,6 +103,7 @@ impl Settings {
             profile: file.profile.as_ref().map(|(name, _)| name.clone()),
             state_dir: state_dir(shared, &from, &dirs)?,
             policy: option!(policy, |v| v.policy.clone().map(Some), None),
+            exclude: from.pick("exclude", excluded(shared, &from), |v| v.exclude.clone(), Vec::new()),
             dry_run: flag!(dry_run),
             checksum: flag!(checksum, in file),
             conflict: option!(conflict, |v| v.conflict.map(Some), None),
@@ -151,6 +152,15 @@ fn store(shared: &Shared, from: &Sources<'_>, dirs: &Dirs) -> Result<Setting<Opt
         None => Setting { value: dirs.store().map(StoreUrl::local), origin: Origin::Default },
         Some(text) => Setting { value: Some(parse_store(&text)?), origin: given.origin },
     })
+}
+
+/// Returns the patterns that were typed or exported.
+fn excluded(shared: &Shared, from: &Sources<'_>) -> Option<Vec<String>> {
+    let origin = from.given("exclude")?;
+    // A variable holds one text; on the command line a comma is part of the pattern.
+    let separator = |c| c == ',' && origin != Origin::Flag;
+    let patterns = shared.exclude.iter().flat_map(|typed| typed.split(separator));
+    Some(patterns.filter(|pattern| !pattern.is_empty()).map(str::to_owned).collect())
 }
 
 fn state_dir(shared: &Shared, from: &Sources<'_>, dirs: &Dirs) -> Result<Setting<Option<PathBuf>>, Failure> {

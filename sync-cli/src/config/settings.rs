@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     /// `None` if none is named and there is no directory for the default one.
     pub(crate) state_dir: Setting<Option<PathBuf>>,
     pub(crate) policy: Setting<Option<PathBuf>>,
+    /// Patterns of what is left out, besides those of the policy.
+    pub(crate) exclude: Setting<Vec<String>>,
     pub(crate) dry_run: Setting<bool>,
     pub(crate) checksum: Setting<bool>,
     pub(crate) conflict: Setting<Option<Conflict>>,

@@ -1,10 +1,10 @@
 //! Shows what the engine reports.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use transfer_engine::{
-    Action, ContextSync, Monitor, PathEvent, PathProblem, Phase, Progress, SessionMonitor, SyncReport,
+    Action, ContextSync, Monitor, PathEvent, PathProblem, Phase, Progress, SessionMonitor, Side, SyncReport,
     TaskType,
 };
 
@@ -12,6 +12,7 @@ use super::Ui;
 use super::json::{Line, PathLine};
 use super::progress::Stage;
 use crate::errors::Failure;
+use crate::policy::usually_holds_secrets;
 use crate::text::count;
 
 /// The [`Monitor`] of one task, which prints through a [`Ui`].
@@ -25,10 +26,14 @@ pub(crate) struct Watch {
     tally: Option<Arc<Tally>>,
     /// How many paths have failed in this phase.
     failed: AtomicU64,
+    /// Files that are added to the context and usually hold secrets.
+    secrets: Mutex<Vec<String>>,
 }
 
 /// How many failed paths of a phase are named to people without `-v`.
 const NAMED: u64 = 5;
+/// How many files are named in one line.
+const FEW: usize = 5;
 
 /// What the pulls of a session have done so far, including pulls that are stopped before their report.
 #[derive(Debug, Default)]
@@ -71,20 +76,45 @@ impl Watch {
     pub(crate) fn new(ui: &Arc<Ui>, plan: bool) -> Self {
         let list = plan || ui.verbose() > 0;
         let stage = Mutex::new(Stage::new(Phase::Opening));
-        Self { ui: Arc::clone(ui), list, mount: None, stage, tally: None, failed: AtomicU64::new(0) }
+        Self {
+            ui: Arc::clone(ui),
+            list,
+            mount: None,
+            stage,
+            tally: None,
+            failed: AtomicU64::new(0),
+            secrets: Mutex::default(),
+        }
     }
 
     fn stage(&self) -> Stage {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says how many failed paths of this phase were not named.
+    /// Says how many failed paths of this phase were not named, and which secrets it adds.
     fn sum_up(&self) {
+        let secrets = std::mem::take(&mut *self.secrets());
+        if !secrets.is_empty() {
+            let named: Vec<_> = secrets.iter().take(FEW).map(|path| format!("`{path}`")).collect();
+            let more = match secrets.len().saturating_sub(FEW) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            self.warning(&format!(
+                "new in the context, and usually secret: {}{more}; --exclude PATTERN leaves files out, and so does \
+                 `ctxsync policy preset no-secrets`",
+                named.join(", ")
+            ));
+        }
         let failed = self.failed.swap(0, Ordering::Relaxed);
         if !self.list && !self.ui.is_json() && failed > NAMED {
             let more = count(failed - NAMED, "more path");
             self.ui.warning(&format!("{}{more} failed; -v names each", self.prefix()));
         }
+    }
+
+    fn secrets(&self) -> MutexGuard<'_, Vec<String>> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the prefix of each line for people.
@@ -115,6 +145,9 @@ impl Monitor for Watch {
     }
 
     fn path(&self, event: &PathEvent<'_>) {
+        if (event.action, event.side) == (Action::Add, Side::Store) && usually_holds_secrets(event.path) {
+            self.secrets().push(event.path.to_string());
+        }
         if let Some(tally) = &self.tally {
             tally.note(event.action);
         }
