@@ -163,3 +163,14 @@ fn a_store_is_made_once_and_checked() {
     assert_eq!(machine.call(&["store", "check", "--store", "nowhere"]).code, 10);
     assert!(tree(&world.store()).iter().all(|row| !row.starts_with("probe/") || row.starts_with("probe/ ")));
 }
+
+#[test]
+fn a_store_named_like_a_bucket_without_its_scheme_is_said_to_be_a_directory() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    let hint = "hint: it is a directory here; a bucket is given as s3://mine, gs://mine or az://mine\n";
+    let ended = machine.done(&["push", "c", "work", "--store", "mine"]);
+    assert!(ended.err.contains(hint), "{}", ended.err);
+    assert!(!machine.done(&["push", "c", "work", "--store", "mine"]).err.contains("hint"));
+    assert!(!machine.done(&["push", "c", "work", "--store", "deep/mine"]).err.contains("hint"));
+}

@@ -35,7 +35,8 @@ fn the_command_starts_while_files_still_arrive_and_nothing_that_has_not_is_lost(
     let machine = world.machine("a");
     let ended = run(&machine, &["--bwlimit", SLOW], "test ! -e large; echo mine > new");
     assert_eq!(ended.code, 0, "{}", ended.err);
-    assert!(ended.err.contains("had not arrived yet"), "{}", ended.err);
+    assert!(ended.err.contains("had not arrived yet: the context keeps"), "{}", ended.err);
+    assert!(ended.err.contains("the command began before all files were there"), "{}", ended.err);
     assert!(!machine.has("work/large") && is_saved(&machine, "large") && is_saved(&machine, "new"));
     let ended = run(&machine, &["--wait"], "test -e large -a -e dir/c");
     assert_eq!(ended.code, 0, "{}", ended.err);

@@ -88,6 +88,9 @@ pub(super) async fn run(
             return Err(failure.ending_with(exit));
         }
     };
+    if closed.report.pending > 0 && !args.wait {
+        ui.note("the command began before all files were there; with --wait it begins when they are");
+    }
     let mut exit = final_exit(&end, closed.exit);
     if let Some(context) = ephemeral
         && let Err(failure) = end_ephemeral(args, context, (&end, &closed), means).await

@@ -278,7 +278,7 @@ impl Held<'_> {
         }
         if total.pending > 0 {
             let paths = crate::text::count(total.pending, "path");
-            ui.note(&format!("{paths} had not arrived yet; the context keeps them for the next time"));
+            ui.note(&format!("{paths} had not arrived yet: the context keeps what has not"));
         }
         note_usage(&mut total, ui.known().usage());
         Closed { exit: failed.unwrap_or_else(|| Exit::of(&total)), report: total }

@@ -1,6 +1,6 @@
 //! `store`: init and check.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Finished;
 use crate::args::StoreCommand;
@@ -36,16 +36,22 @@ async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Finished, 
         }));
         return Ok(Finished::default());
     }
-    let grace = Span(std::time::Duration::from_secs(meta.grace_seconds));
+    let grace = Span(Duration::from_secs(meta.grace_seconds));
     let what = if there { "there is a store at" } else { "made a store at" };
     means.ui.line(&format!("{what} {}: id {}, grace period {grace}", open.store.location(), meta.store_id));
     Ok(Finished::default())
 }
 
+/// Clocks that differ by less are as good as equal.
+const CLOSE: Duration = Duration::from_mins(1);
+
 async fn check(means: Means<'_>) -> Result<Finished, Failure> {
     let open = open_store(means, false)?;
     let found = open.probe().await?;
     let skew = skew(found.store_time);
+    if let Some(warning) = clock_warning(skew) {
+        means.ui.warning(&warning);
+    }
     if means.ui.is_json() {
         means.ui.object(&Line::Store(StoreLine {
             store: open.store.location(),
@@ -58,7 +64,7 @@ async fn check(means: Means<'_>) -> Result<Finished, Failure> {
         }));
         return Ok(Finished::default());
     }
-    let ms = |time: std::time::Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+    let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
     let lines = [
         ("store", open.store.location().to_owned()),
         ("write", "yes".to_owned()),
@@ -81,5 +87,28 @@ fn skew(store: SystemTime) -> f64 {
     match store.duration_since(now) {
         Ok(ahead) => ahead.as_secs_f64(),
         Err(behind) => -behind.duration().as_secs_f64(),
+    }
+}
+
+/// Returns a warning if the clocks differ by so many seconds that it matters.
+fn clock_warning(skew: f64) -> Option<String> {
+    let differ = Duration::try_from_secs_f64(skew.abs()).unwrap_or(Duration::MAX);
+    (differ > CLOSE).then(|| {
+        let differ = crate::text::span(differ);
+        format!(
+            "this machine's clock and the store's differ by {differ}; S3 refuses requests from 15 minutes on"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_noticed() {
+        assert_eq!([0.0, 59.0, -59.0].map(clock_warning), [None, None, None]);
+        let warning = clock_warning(-200.0).unwrap();
+        assert!(warning.contains("differ by 3 min 20 s"), "{warning}");
     }
 }

@@ -153,6 +153,16 @@ async fn once(
 pub(super) async fn make(open: &OpenStore, ui: &crate::output::Ui) -> Result<(), Failure> {
     open.make().await?;
     ui.note(&format!("made a store at {}", open.store.location()));
+    // A bucket's name without its scheme is the name of a directory here.
+    let here = std::env::current_dir().ok();
+    if let Some(dir) = &open.local_dir
+        && here.as_deref() == dir.parent()
+    {
+        let name = dir.file_name().unwrap_or_default().display();
+        ui.hint(&format!(
+            "it is a directory here; a bucket is given as s3://{name}, gs://{name} or az://{name}"
+        ));
+    }
     Ok(())
 }
 
