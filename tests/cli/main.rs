@@ -27,6 +27,7 @@ mod live;
 mod network;
 mod own_places;
 mod owner;
+mod pinned;
 mod policy;
 mod quiesce;
 mod read_only;

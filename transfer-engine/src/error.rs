@@ -281,6 +281,18 @@ pub enum Error {
         /// The mount.
         mount: PathBuf,
     },
+    /// A mount is to stay at a snapshot, and has a newer one already.
+    #[error("{} already has snapshot {has} of context `{context}`, and no pull goes back to snapshot {wanted}", mount.display())]
+    NewerMount {
+        /// The context.
+        context: ContextName,
+        /// The mount.
+        mount: PathBuf,
+        /// The number of the snapshot that the mount was synced with last.
+        has: u64,
+        /// The number of the snapshot at which it is to stay.
+        wanted: u64,
+    },
     /// Two mounts of one session contain each other.
     #[error("{} and {} contain each other, and can't both be mounts of one session", mount.display(), other.display())]
     Overlap {

@@ -81,14 +81,14 @@ pub(crate) enum Command {
 /// Arguments of `run`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
-    /// The context that is worked on in DIR, created where it is missing
-    #[arg(short, long, value_name = "CONTEXT", required_unless_present = "mounts")]
-    pub(crate) context: Option<ContextName>,
+    /// The context that is worked on in DIR, created where it is missing; with @N and --read-only, one of its snapshots
+    #[arg(short, long, value_name = "CONTEXT[@N]", required_unless_present = "mounts")]
+    pub(crate) context: Option<ContextAt>,
 
     /// Work on a further context in a directory of its own; repeatable
     ///
     /// In the variable, several are separated by semicolons.
-    #[arg(short, long, value_name = "CONTEXT=DIR[,policy=FILE][,read-only]")]
+    #[arg(short, long, value_name = "CONTEXT[@N]=DIR[,policy=FILE][,read-only]")]
     pub(crate) mounts: Vec<OsString>,
 
     /// Where CONTEXT is missing, begin it as this context, or as one of its snapshots
@@ -133,11 +133,19 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
+impl RunArgs {
+    /// Returns the name of the context that is worked on in DIR.
+    pub(crate) fn name(&self) -> Option<&ContextName> {
+        self.context.as_ref().map(|context| &context.name)
+    }
+}
+
 /// Arguments of `watch`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WatchArgs {
-    /// The context, created where it is missing
-    pub(crate) context: ContextName,
+    /// The context, created where it is missing; with @N and --read-only, one of its snapshots
+    #[arg(value_name = "CONTEXT[@N]")]
+    pub(crate) context: ContextAt,
 
     /// Where the files are worked on
     #[arg(default_value = ".")]
@@ -225,6 +233,13 @@ pub(crate) struct SyncArgs {
     /// The context
     pub(crate) context: ContextName,
 
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// Where, and what of it, is synced.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlaceArgs {
     /// Where the files are worked on
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
@@ -239,8 +254,12 @@ pub(crate) struct SyncArgs {
 /// Arguments of `pull`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PullArgs {
+    /// The context; with @N and --read-only, one of its snapshots
+    #[arg(value_name = "CONTEXT[@N]")]
+    pub(crate) context: ContextAt,
+
     #[command(flatten)]
-    pub(crate) sync: SyncArgs,
+    pub(crate) place: PlaceArgs,
 
     /// Never send anything, as no pull does
     #[arg(long)]

@@ -12,9 +12,9 @@ pub(crate) use branches::{ForkArgs, MergeArgs, RevertArgs};
 pub(crate) use check::{CheckArgs, Heal, PurgeArgs, RepairArgs};
 pub(crate) use commands::{
     CatArgs, ClearArgs, Command, ContextCommand, CopyArgs, DeleteArgs, ExplainArgs, FetchArgs, ListArgs,
-    LogArgs, LsArgs, ManArgs, OpeningArgs, PlanDirection, PolicyCheckArgs, PolicyCommand, PolicyShowArgs,
-    Preset, PullArgs, PushArgs, PutArgs, RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs, SortBy,
-    StatsArgs, StatusArgs, StoreCommand, SyncArgs, TagArgs, UntagArgs, WatchArgs,
+    LogArgs, LsArgs, ManArgs, OpeningArgs, PlaceArgs, PlanDirection, PolicyCheckArgs, PolicyCommand,
+    PolicyShowArgs, Preset, PullArgs, PushArgs, PutArgs, RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs,
+    SortBy, StatsArgs, StatusArgs, StoreCommand, SyncArgs, TagArgs, UntagArgs, WatchArgs,
 };
 pub(crate) use diff::DiffArgs;
 pub(crate) use gc::{GcArgs, KeepArgs};

@@ -118,10 +118,10 @@ pub(crate) fn execute(
 /// Returns the context that a command names.
 fn context_of(command: &Command) -> Option<&ContextName> {
     match command {
-        Command::Run(args) => args.context.as_ref(),
-        Command::Watch(args) => Some(&args.context),
+        Command::Run(args) => args.name(),
+        Command::Watch(args) => Some(&args.context.name),
         Command::Push(args) | Command::Sync(args) => Some(&args.sync.context),
-        Command::Pull(args) => Some(&args.sync.context),
+        Command::Pull(args) => Some(&args.context.name),
         Command::Plan(args) => Some(&args.sync.context),
         Command::Fetch(args) => args.context.as_ref(),
         Command::Context(ContextCommand::Create(args)) => Some(&args.name),

@@ -4,15 +4,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use transfer_engine::{ContextName, ContextSync};
+use transfer_engine::ContextSync;
 
 use super::paths::typed_paths;
-use super::sync::absolute;
+use super::sync::{absolute, mount_of};
 use crate::args::{OpeningArgs, RunArgs};
 use crate::config::Origin;
 use crate::errors::Failure;
 use crate::means::Means;
-use crate::place::MountPath;
+use crate::place::{ContextAt, MountPath};
 use crate::policy;
 
 /// The mounts that `run` works on.
@@ -24,10 +24,10 @@ pub(super) struct Mounts {
     pub(super) dir: PathBuf,
 }
 
-/// One of `--mounts`: `CONTEXT=DIR[,policy=FILE][,read-only]`.
+/// One of `--mounts`: `CONTEXT[@N]=DIR[,policy=FILE][,read-only]`.
 #[derive(Debug, PartialEq, Eq)]
 struct Typed {
-    context: ContextName,
+    context: ContextAt,
     dir: PathBuf,
     policy: Option<PathBuf>,
     read_only: bool,
@@ -42,9 +42,8 @@ impl Mounts {
         let dir = absolute(args.dir.as_deref().unwrap_or(Path::new(".")))?;
         let mut syncs = Vec::new();
         if let Some(context) = &args.context {
-            let mut sync = ContextSync::new(context.clone(), &dir, policy::chosen(means.settings)?);
-            sync.read_only = args.opening.read_only;
-            syncs.push(sync);
+            let policy = policy::chosen(means.settings)?;
+            syncs.push(mount_of(context, dir.clone(), policy, args.opening.read_only)?);
         }
         let from_variable = matches!(means.settings.mounts_origin, Origin::Variable(_));
         for text in &args.mounts {
@@ -53,16 +52,15 @@ impl Mounts {
             for text in texts {
                 let typed = Typed::parse(text).map_err(|why| {
                     Failure::usage(format!("--mounts {}: {why}", policy_core::escape(text))).hint(
-                        "a mount is CONTEXT=DIR, with ,policy=FILE and ,read-only where they are needed",
+                        "a mount is CONTEXT[@N]=DIR, with ,policy=FILE and ,read-only where they are needed",
                     )
                 })?;
                 let policy = match &typed.policy {
                     Some(file) => policy::named(Some(file), means.settings)?,
                     None => policy::chosen(means.settings)?,
                 };
-                let mut sync = ContextSync::new(typed.context, absolute(&typed.dir)?, policy);
-                sync.read_only = typed.read_only || args.opening.read_only;
-                syncs.push(sync);
+                let read_only = typed.read_only || args.opening.read_only;
+                syncs.push(mount_of(&typed.context, absolute(&typed.dir)?, policy, read_only)?);
             }
         }
         if syncs.is_empty() {
@@ -83,7 +81,7 @@ impl Typed {
         let equals = text.iter().position(|&byte| byte == b'=').ok_or("there is no `=`")?;
         let (context, rest) = (&text[..equals], &text[equals + 1..]);
         let context = std::str::from_utf8(context).map_err(|_| "a context's name is ASCII")?;
-        let context = context.parse::<ContextName>().map_err(|error| error.to_string())?;
+        let context = context.parse::<ContextAt>()?;
         let without = rest.strip_suffix(READ_ONLY);
         let (rest, mut read_only) = (without.unwrap_or(rest), without.is_some());
         let at = rest.windows(POLICY.len()).rposition(|window| window == POLICY);
@@ -185,6 +183,7 @@ mod tests {
             Ok((context.to_owned(), dir.to_owned(), policy.map(str::to_owned), false))
         };
         assert_eq!(parse("a/b=dir"), ok("a/b", "dir", None));
+        assert_eq!(parse("a@v1=d,policy=p"), ok("a@v1", "d", Some("p")));
         assert_eq!(parse("a=/x=y,z"), ok("a", "/x=y,z", None));
         assert_eq!(parse("a=d,policy=p.json"), ok("a", "d", Some("p.json")));
         assert_eq!(parse("a=d,policy=x,policy=p"), ok("a", "d,policy=x", Some("p")));
@@ -207,6 +206,7 @@ mod tests {
             "a=",
             "=d",
             "a b=d",
+            "a@=d",
             "a=,policy=p",
             "a=d,policy=",
             "a=,read-only",

@@ -62,7 +62,7 @@ pub(super) async fn run(
     let mut held = match held {
         Ok(held) => held,
         Err(failure) => {
-            if let Some(context) = args.context.as_ref().filter(|_| args.ephemeral && made.get()) {
+            if let Some(context) = args.name().filter(|_| args.ephemeral && made.get()) {
                 delete(context, means).await?;
             }
             return Err(failure);
@@ -72,7 +72,7 @@ pub(super) async fn run(
         return Err(kept_safe(args));
     }
     held.drops_first = drops;
-    let ephemeral = args.context.as_ref().filter(|_| args.ephemeral);
+    let ephemeral = args.name().filter(|_| args.ephemeral);
     signals.hold(true);
     let arrivals = held.arrivals(ui);
     let end = work(args, &mounts.dir, &held, &arrivals, signals, budget).await;
@@ -106,7 +106,7 @@ pub(super) async fn run(
 
 /// Returns the failure of `--ephemeral` with a context that was there before.
 fn kept_safe(args: &RunArgs) -> Failure {
-    let context = args.context.as_ref().map(ToString::to_string).unwrap_or_default();
+    let context = args.name().map(ToString::to_string).unwrap_or_default();
     Failure::new(
         Exit::FAILED,
         format!("context `{context}` exists, and --ephemeral would delete it at the end"),

@@ -1,23 +1,23 @@
 //! `push`, `pull`, `sync`, and `plan`, which is a dry run of any of them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use policy_core::TreePath;
+use policy_core::{SyncPolicy, TreePath};
 use transfer_engine::format::Snapshot;
-use transfer_engine::{ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions, SyncReport};
+use transfer_engine::{At, ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions, SyncReport};
 
 use super::paths::typed_paths;
 use super::{Finished, running};
-use crate::args::{Heal, PullArgs, PushArgs, SyncArgs};
+use crate::args::{Heal, PlaceArgs, PullArgs, PushArgs, SyncArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::{OpenStore, imagined_store, open_store};
 use crate::output::Watch;
 use crate::output::summary::Deed;
-use crate::place::{MountPath, os_path};
+use crate::place::{ContextAt, MountPath, os_path};
 use crate::policy;
 use crate::run::Commands;
 
@@ -36,23 +36,26 @@ pub(super) async fn push(
         Heal::Full => ReadData::All,
         Heal::Quick => ReadData::None,
     });
-    sync(deed, &args.sync, options, means).await
+    let context = ContextAt { name: args.sync.context.clone(), at: At::Head };
+    sync(deed, (&context, false), &args.sync.place, options, means).await
 }
 
 pub(super) async fn pull(args: &PullArgs, dry_run: bool, means: Means<'_>) -> Result<Finished, Failure> {
     let options = SyncOptions { dry_run, ..means.settings.sync_options()? };
-    sync(Deed::Pull, &args.sync, options, means).await
+    sync(Deed::Pull, (&args.context, args.read_only), &args.place, options, means).await
 }
 
 /// Shows what would be done.
 pub(super) async fn plan(deed: Deed, args: &SyncArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let options = SyncOptions { dry_run: true, ..means.settings.sync_options()? };
-    sync(deed, args, options, means).await
+    let context = ContextAt { name: args.context.clone(), at: At::Head };
+    sync(deed, (&context, false), &args.place, options, means).await
 }
 
 async fn sync(
     deed: Deed,
-    args: &SyncArgs,
+    (context, read_only): (&ContextAt, bool),
+    args: &PlaceArgs,
     mut options: SyncOptions,
     means: Means<'_>,
 ) -> Result<Finished, Failure> {
@@ -61,7 +64,7 @@ async fn sync(
     let dry_run = options.dry_run;
     options.only = only(args, means)?;
     options.create = deed != Deed::Pull;
-    let sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy);
+    let sync = mount_of(context, absolute(&args.dir)?, policy, read_only)?;
     refuse_missing(&options.only, &sync, means).await?;
     let watch = Watch::new(ui, dry_run);
     let report = match running::connect(&sync.path, means).await? {
@@ -69,19 +72,46 @@ async fn sync(
             let message = format!("a session holds {}, and --heal needs it alone", sync.path.display());
             return Err(Failure::new(Exit::FAILED, message).hint("end the session first"));
         }
+        Some(_) if sync.at != At::Head => {
+            let message = format!("a session holds {}, and {context} needs it alone", sync.path.display());
+            return Err(Failure::new(Exit::FAILED, message).hint("end the session first"));
+        }
         Some(mut session) => {
-            running::refuse_other(&session, &args.context, &sync.path)?;
+            running::refuse_other(&session, &sync.context, &sync.path)?;
             running::sync(&mut session, deed, &options, &watch, means).await?
         }
         None => by_hand(deed, sync, &options, &watch, means).await?,
     };
     Ok(Finished {
         exit: Exit::of(&report),
-        context: Some(args.context.to_string()),
+        context: Some(context.name.to_string()),
         report: Some(report),
         deed: Some(deed),
         dry_run,
         ..Finished::default()
+    })
+}
+
+/// Returns what is synced at a path.
+///
+/// # Errors
+/// A snapshot never changes, so its mount must be read-only.
+pub(super) fn mount_of(
+    context: &ContextAt,
+    path: PathBuf,
+    policy: SyncPolicy,
+    read_only: bool,
+) -> Result<ContextSync, Failure> {
+    if context.at != At::Head && !read_only {
+        return Err(Failure::usage(format!("{context} is a snapshot: a mount of it is read-only")).hint(format!(
+            "say so with --read-only, or `,read-only` after the mount; to work on from it, make a context of it with \
+             `ctxsync context fork {context} NAME`"
+        )));
+    }
+    Ok(ContextSync {
+        read_only,
+        at: context.at.clone(),
+        ..ContextSync::new(context.name.clone(), path, policy)
     })
 }
 
@@ -175,7 +205,7 @@ pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
 async fn refuse_missing(only: &[TreePath], sync: &ContextSync, means: Means<'_>) -> Result<(), Failure> {
     for path in only.iter().filter(|path| !is_in(&sync.path, path)) {
         let is_there = match open_store(means, false) {
-            Ok(open) => match open.store.snapshot(&sync.context, None).await {
+            Ok(open) => match open.store.snapshot(&sync.context, sync.at.clone()).await {
                 Err(Error::NoStore { .. } | Error::NoContext { .. }) => false,
                 found => has(&open.store, &*found?, path).await?,
             },
@@ -209,7 +239,7 @@ pub(super) async fn has(store: &Store, snapshot: &Snapshot, path: &TreePath) -> 
 
 /// Returns the paths to which `--only` restricts the sync. They are given relative to the mount, or absolute
 /// and below it.
-fn only(args: &SyncArgs, means: Means<'_>) -> Result<Vec<TreePath>, Failure> {
+fn only(args: &PlaceArgs, means: Means<'_>) -> Result<Vec<TreePath>, Failure> {
     let mount = MountPath::new(&args.dir)?;
     let typed = typed_paths("--only", &args.only, &means.settings.only_origin)?;
     typed.into_iter().map(|path| mount.path_below(Path::new(path))).collect()

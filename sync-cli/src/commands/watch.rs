@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
-use transfer_engine::{ContextSync, Session, TaskState, TaskType};
+use transfer_engine::{Session, TaskState, TaskType};
 
 use super::Finished;
 use super::mounts::{require, sends_something};
 use super::session::{Leave, open, with_checkpoints};
-use super::sync::absolute;
+use super::sync::{absolute, mount_of};
 use crate::args::WatchArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -32,8 +32,8 @@ pub(super) async fn watch(
     let Means { settings, ui, .. } = means;
     signals.listen_for_all()?;
     reap_orphans();
-    let mut sync = ContextSync::new(args.context.clone(), absolute(&args.dir)?, policy::chosen(settings)?);
-    sync.read_only = args.opening.read_only;
+    let policy = policy::chosen(settings)?;
+    let mut sync = mount_of(&args.context, absolute(&args.dir)?, policy, args.opening.read_only)?;
     if sync.read_only && args.fork_from.is_some() {
         return Err(sends_something("--fork-from"));
     }

@@ -233,6 +233,7 @@ fn exit_of(error: &Error) -> Exit {
         | Error::Exchanged { .. }
         | Error::Quiesce { .. }
         | Error::Unrelated { .. }
+        | Error::NewerMount { .. }
         | Error::Ended { .. }
         | Error::Local { .. } => Exit::FAILED,
     }
@@ -329,6 +330,11 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
             "nothing was read or pushed; check --quiesce (it runs in the mount) and --quiesce-timeout".into()
         }
         Error::ReadOnly { .. } => "what changed stays in the mount; `ctxsync plan push` shows it".into(),
+        Error::NewerMount { .. } => {
+            "pull it into another directory, or remove this one first; `ctxsync restore --in-place` goes back with the \
+             context"
+                .into()
+        }
         Error::OwnPlace { .. } => "choose another directory, or check --store and --state-dir".into(),
         Error::NoMount { .. } => "`ctxsync status` shows the mounts of a session".into(),
         Error::Ended { .. } => "its files are in the context; start another session".into(),

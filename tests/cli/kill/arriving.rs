@@ -63,6 +63,68 @@ fn p5_p6_no_call_that_fails_spoils_a_pull() {
     fail("a pull", Pull::default);
 }
 
+/// A pull of a snapshot that is not the head any more. A pull of the head goes on.
+#[derive(Default)]
+struct PullOlder {
+    old: Listing,
+    then: Listing,
+    to: String,
+    head: Value,
+}
+
+impl PullOlder {
+    /// Fails if there is something to push: whatever the killed pull put in place is not a local change.
+    fn pushes_nothing(&self, place: &Place) {
+        let pushed = place.run("push", "b");
+        assert_eq!(pushed["snapshot"], self.head, "{pushed}");
+    }
+}
+
+impl Scenario for PullOlder {
+    fn prepare(&mut self, place: &mut Place) {
+        let (a, b) = (place.mount("a"), place.mount("b"));
+        self.old = list(&b.0);
+        place.change(&a);
+        self.to = format!("work@{}", place.run("push", "a")["snapshot"]);
+        self.then = list(&a.0);
+        place.change(&a);
+        self.head = place.run("push", "a")["snapshot"].clone();
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        place.program("b", &["pull", &self.to, "mount", "--read-only", "--json"])
+    }
+
+    fn look(&mut self, place: &mut Place) -> bool {
+        let found = list(&place.mount("b").0);
+        assert_between(&found, &self.old, &self.then);
+        self.pushes_nothing(place);
+        without_staging(found) == self.then
+    }
+
+    /// The push has noted that the mount has seen the head, so no pull goes back to the older snapshot.
+    fn again(&self, place: &Place) -> Command {
+        place.command("pull", "b")
+    }
+
+    fn settled(&mut self, place: &mut Place) {
+        self.pushes_nothing(place);
+        place.run("pull", "b");
+        assert_same(&place.mount("a").0, &place.mount("b").0);
+        self.pushes_nothing(place);
+    }
+}
+
+#[test]
+fn p1_a_pull_of_an_older_snapshot_that_is_killed_is_no_local_change() {
+    kill("a pull of an older snapshot", PullOlder::default);
+}
+
+#[test]
+fn p5_p6_no_call_that_fails_spoils_a_pull_of_an_older_snapshot() {
+    fail("a pull of an older snapshot", PullOlder::default);
+}
+
 /// A pull into an empty mount.
 #[derive(Default)]
 struct FirstPull(Pull);

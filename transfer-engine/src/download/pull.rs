@@ -102,7 +102,7 @@ impl Mount {
         let opened = self.open_for_pull(&alone, Some(&filter), options, monitor).await?;
         let Some(Opened { dir, head, header, walk }) = opened else {
             let (head, _) = self.find_live_head(monitor).await?;
-            return self.plan_into_nothing(&head, options, monitor).await;
+            return self.plan_into_nothing(&self.pulled(head).await?, options, monitor).await;
         };
         let dir = dir.owned_by(options.owner);
         let as_base = self.is_as_base(header.as_ref(), &head);
@@ -401,6 +401,7 @@ impl Mount {
         };
         let (head, header) = self.find_live_head(monitor).await?;
         let mut header = self.check_base(header, &head, monitor)?;
+        let head = self.pulled(head).await?;
         let dir = match dir {
             Some(dir) => dir,
             None => {
@@ -415,25 +416,8 @@ impl Mount {
                 self.make_dir(options)?
             }
         };
+        let header = self.base_to_pull(header, &head, monitor)?;
         Ok(Some(Opened { dir, head, header, walk }))
-    }
-
-    async fn find_live_head(&self, monitor: &dyn Monitor) -> Result<(Head, Option<BaseHeader>), Error> {
-        let (key, header) = self.find_head(monitor).await?;
-        let head = match key {
-            Some(key) => {
-                let head = self.load_head(header.as_ref(), &key).await?;
-                Some(self.store.head_after_move(&self.context, head).await?)
-            }
-            None => None,
-        };
-        match head {
-            Some(head) if head.is_live() => Ok((head, header)),
-            head => {
-                self.store.meta().await?;
-                Err(self.store.missing(&self.context, head.as_ref()))
-            }
-        }
     }
 
     /// Opens the mount's directory, and creates it if it is missing.

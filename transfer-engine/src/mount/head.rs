@@ -4,9 +4,86 @@ use super::Mount;
 use crate::error::Error;
 use crate::monitor::{Monitor, Phase};
 use crate::state::BaseHeader;
-use crate::store::{Head, HeadKey};
+use crate::store::{At, Head, HeadKey};
+
+/// The snapshot at which a mount stays, and the head at the time when it was looked for. After that nothing more is asked
+/// of the context, which may be renamed or deleted.
+#[derive(Debug)]
+pub(super) struct Stay {
+    head: Head,
+    at: Head,
+}
 
 impl Mount {
+    /// Finds the head of a context that exists, and the base, if there is one.
+    pub(crate) async fn find_live_head(
+        &self,
+        monitor: &dyn Monitor,
+    ) -> Result<(Head, Option<BaseHeader>), Error> {
+        if let Some(stay) = self.stay.get() {
+            return Ok((stay.head.clone(), self.files.header()?));
+        }
+        let (key, header) = self.find_head(monitor).await?;
+        let head = match key {
+            Some(key) => {
+                let head = self.load_head(header.as_ref(), &key).await?;
+                Some(self.store.head_after_move(&self.context, head).await?)
+            }
+            None => None,
+        };
+        match head {
+            Some(head) if head.is_live() => Ok((head, header)),
+            head => {
+                self.store.meta().await?;
+                Err(self.store.missing(&self.context, head.as_ref()))
+            }
+        }
+    }
+
+    /// Returns the snapshot that is pulled: the head, or the one at which the mount stays.
+    pub(crate) async fn pulled(&self, head: Head) -> Result<Head, Error> {
+        if self.at == At::Head {
+            return Ok(head);
+        }
+        if let Some(stay) = self.stay.get() {
+            return Ok(stay.at.clone());
+        }
+        let at = self.store.find_snapshot(&self.context, &self.at).await?;
+        if at.snapshot.lineage != head.snapshot.lineage {
+            // The context was deleted and made again in between.
+            let number = i64::try_from(at.key.number).unwrap_or(i64::MAX);
+            return Err(Error::NoSnapshot { name: self.context.clone(), number });
+        }
+        self.cache().put(&at.digest, &at.bytes);
+        Ok(self.stay.get_or_init(|| Stay { head, at }).at.clone())
+    }
+
+    /// Returns the base if it is one for a pull of this snapshot. To a mount that stays at it, that is as if it was the
+    /// head: so its base never goes back, and a later sync with the head goes on from there.
+    ///
+    /// # Errors
+    /// [`Error::NewerMount`] if the mount had a newer one already. What it has of that would look like local changes
+    /// once a pull back was interrupted.
+    pub(crate) fn base_to_pull(
+        &self,
+        header: Option<BaseHeader>,
+        pulled: &Head,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<BaseHeader>, Error> {
+        if self.at == At::Head {
+            return Ok(header);
+        }
+        match header.as_ref().map(|header| header.head.number) {
+            Some(has) if has > pulled.key.number => Err(Error::NewerMount {
+                context: self.context.clone(),
+                mount: self.path.clone(),
+                has,
+                wanted: pulled.key.number,
+            }),
+            _ => self.check_base(header, pulled, monitor),
+        }
+    }
+
     /// Finds the head, and decides about the next base of an interrupted commit.
     ///
     /// Returns the key of the newest snapshot and the base's header, if it is one for this head.

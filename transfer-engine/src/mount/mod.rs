@@ -7,7 +7,7 @@ mod required;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use policy_core::{
     ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, TreePath, looks_lost,
@@ -26,9 +26,10 @@ use crate::state::{
     Alone, Arriving, BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState, NextBase,
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
-use crate::store::{Head, Store};
+use crate::store::{At, Head, Store};
 
 pub(crate) use self::arrivals::may_lack;
+use self::head::Stay;
 pub(crate) use self::required::is_here;
 
 /// A context, the path at which it is worked on, and the policy of its sync.
@@ -44,12 +45,22 @@ pub struct ContextSync {
     pub required: Vec<TreePath>,
     /// Whether nothing of the mount may go to the context: it is not created, and pushes are refused.
     pub read_only: bool,
+    /// The snapshot that is pulled. With any but the head, the mount stays at it, and is read-only.
+    pub at: At,
 }
 
 impl ContextSync {
     /// Binds a context to a path by a policy.
     pub fn new(context: ContextName, path: impl Into<PathBuf>, policy: SyncPolicy) -> Self {
-        Self { context, path: path.into(), policy, required: Vec::new(), read_only: false }
+        Self { context, path: path.into(), policy, required: Vec::new(), read_only: false, at: At::Head }
+    }
+}
+
+impl ContextSync {
+    /// Whether nothing of the mount may go to the context, because that was asked for, or because the mount stays at a
+    /// snapshot.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only || self.at != At::Head
     }
 }
 
@@ -68,6 +79,9 @@ pub struct Mount {
     pub(crate) arriving: Arc<Arriving>,
     own: OwnPlaces,
     read_only: bool,
+    at: At,
+    /// Where the mount stays, once that is known.
+    stay: OnceLock<Stay>,
     /// What was last warned of.
     warned: Mutex<BTreeMap<Topic, String>>,
 }
@@ -94,6 +108,7 @@ impl Mount {
         let own = OwnPlaces::find(&path, Some(state_dir), store.place(), &[])?;
         let board = StatusBoard::open(store.env(), state.dir());
         let board = board.map_err(|e| Error::local("read the status in", state.dir(), e))?;
+        let read_only = sync.is_read_only();
         Ok(Self {
             store: store.clone(),
             context: sync.context,
@@ -105,7 +120,9 @@ impl Mount {
             board,
             arriving: Arc::default(),
             own,
-            read_only: sync.read_only,
+            read_only,
+            at: sync.at,
+            stay: OnceLock::new(),
             warned: Mutex::default(),
         })
     }

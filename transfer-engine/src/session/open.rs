@@ -86,14 +86,16 @@ impl Worker {
                 flight.onset().await;
                 self.result_so_far(flight)
             }
-            None => self.store.require_head(&self.sync.context).await.map(drop).map_err(Arc::new),
+            None => {
+                self.store.find_snapshot(&self.sync.context, &self.sync.at).await.map(drop).map_err(Arc::new)
+            }
         };
         let is_new = match found {
             Ok(()) => false,
             // What a new context lacks can only be in the mount.
             Err(e)
                 if create
-                    && !self.sync.read_only
+                    && !self.sync.is_read_only()
                     && matches!(*e, Error::NoContext { .. })
                     && self.has_required() =>
             {

@@ -59,7 +59,7 @@ impl Worker {
             self.ends.pushes.cancel();
         }
         let mut alone = self.alone_in_time(how).await;
-        let wanted = self.pushes_by_itself() || how.sync_context && !self.sync.read_only;
+        let wanted = self.pushes_by_itself() || how.sync_context && !self.sync.is_read_only();
         let result = match alone.mount().filter(|_| wanted).is_some() {
             true => {
                 let options = self.last_options(how);

@@ -57,7 +57,7 @@ impl Worker {
         if lacking.is_empty() {
             return Ok(());
         }
-        let head = self.store.require_head(&self.context()).await?;
+        let head = self.store.find_snapshot(&self.context(), &self.sync.at).await?;
         let mut paths = Vec::new();
         for path in lacking {
             let lack = match failed.is_within(&path) {

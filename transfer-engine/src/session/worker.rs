@@ -20,7 +20,7 @@ use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::{Direction, SyncReport};
 use crate::status::{StatusBoard, TaskType};
-use crate::store::Store;
+use crate::store::{At, Store};
 
 /// How long to wait for a pull that was stopped.
 const GRACE: Duration = Duration::from_secs(10);
@@ -126,7 +126,10 @@ impl Worker {
     ) -> Result<SyncReport, Error> {
         for _ in 0..RENAMES {
             match work().await {
-                Err(Error::Moved { to, .. }) => self.follow(&mut self.lanes.alone().await, &to).await?,
+                // Under the new name, the snapshots have other numbers.
+                Err(Error::Moved { to, .. }) if self.sync.at == At::Head => {
+                    self.follow(&mut self.lanes.alone().await, &to).await?;
+                }
                 done => return done,
             }
         }
@@ -182,7 +185,7 @@ impl Worker {
 
     /// Fails before anything is pulled if the mount is read-only and this sync would push.
     fn refuse_push(&self, direction: Direction, options: &SyncOptions) -> Result<(), Arc<Error>> {
-        if !self.sync.read_only || options.dry_run || direction == Direction::Download {
+        if !self.sync.is_read_only() || options.dry_run || direction == Direction::Download {
             return Ok(());
         }
         Err(Arc::new(Error::ReadOnly { context: self.context(), mount: self.path.clone() }))
@@ -190,7 +193,7 @@ impl Worker {
 
     /// Whether changes are pushed without a request.
     pub(super) fn pushes_by_itself(&self) -> bool {
-        self.sync.policy.upload_policy.auto_upload && !self.sync.read_only
+        self.sync.policy.upload_policy.auto_upload && !self.sync.is_read_only()
     }
 
     /// Returns the sync in this direction to wait for; `None` if the session ends.
