@@ -35,12 +35,13 @@ prop_compose! {
             prop_oneof![9 => Just(true), 1 => Just(false)],
             prop_oneof![6 => 0i64..100, 1 => -DAY..500 * DAY],
             prop_oneof![9 => Just(false), 1 => Just(true)],
+            prop_oneof![9 => Just(false), 1 => Just(true)],
         ), 1..60),
     ) -> Vec<Taken> {
         let mut at = NOW;
-        steps.into_iter().map(|(step, in_time, ago, is_tagged)| {
+        steps.into_iter().map(|(step, in_time, ago, is_tagged, is_merge_base)| {
             at -= step;
-            Taken { landed: at, created: at - ago, in_time, is_tagged }
+            Taken { landed: at, created: at - ago, in_time, is_tagged, is_merge_base }
         }).collect()
     }
 }
@@ -106,14 +107,16 @@ proptest! {
         prop_assert!(pairs.into_iter().all(|(less, more)| !less || more));
     }
 
-    /// Whatever the rules say, a snapshot with a tag is kept, and no other one because of it.
+    /// Whatever the rules say, a snapshot with a tag is kept, and so is a merge base, and no other one because of it.
     #[test]
     fn a_tag_keeps_its_snapshot_and_no_other(rules in retention(), history in history()) {
-        let untagged: Vec<_> = history.iter().map(|taken| Taken { is_tagged: false, ..*taken }).collect();
+        let plain = |taken: &Taken| Taken { is_tagged: false, is_merge_base: false, ..*taken };
+        let untagged: Vec<_> = history.iter().map(plain).collect();
         let without = kept(&rules, NOW, &untagged);
         for ((taken, mut reasons), without) in history.iter().zip(kept(&rules, NOW, &history)).zip(without) {
             prop_assert_eq!(reasons.contains(&KeptFor::Tag), taken.is_tagged);
-            reasons.retain(|reason| *reason != KeptFor::Tag);
+            prop_assert_eq!(reasons.contains(&KeptFor::MergeBase), taken.is_merge_base);
+            reasons.retain(|reason| ![KeptFor::Tag, KeptFor::MergeBase].contains(reason));
             prop_assert_eq!(reasons, without);
         }
     }
@@ -150,7 +153,7 @@ proptest! {
 
 fn at(text: &str) -> Taken {
     let landed = text.parse::<jiff::Timestamp>().unwrap().as_second();
-    Taken { landed, created: landed, in_time: true, is_tagged: false }
+    Taken { landed, created: landed, in_time: true, is_tagged: false, is_merge_base: false }
 }
 
 fn kept_by(rules: Retention, times: &[&str]) -> Vec<usize> {
@@ -185,19 +188,32 @@ fn periods_are_those_of_the_calendar_in_utc() {
 /// All copies that a rename makes land at the same time, but they were written at different times.
 #[test]
 fn a_renamed_context_keeps_its_history() {
-    let copy = |days: i64| Taken { landed: NOW, created: NOW - days * DAY, in_time: true, is_tagged: false };
+    let copy = |days: i64| Taken {
+        landed: NOW,
+        created: NOW - days * DAY,
+        in_time: true,
+        is_tagged: false,
+        is_merge_base: false,
+    };
     let history: Vec<Taken> = (0..10).map(|days| copy(days * 2)).collect();
     let rules = Retention { daily: NonZeroU64::new(4), ..Retention::default() };
     assert_eq!(which(&rules, &history).iter().filter(|kept| **kept).count(), 4);
     // A writer whose clock stopped long ago does not cause losses either.
-    let stopped = |days: i64| Taken { landed: NOW - days * DAY, created: 0, in_time: true, is_tagged: false };
+    let stopped = |days: i64| Taken {
+        landed: NOW - days * DAY,
+        created: 0,
+        in_time: true,
+        is_tagged: false,
+        is_merge_base: false,
+    };
     let history: Vec<Taken> = (0..10).map(stopped).collect();
     assert_eq!(which(&rules, &history).iter().filter(|kept| **kept).count(), 4);
 }
 
 #[test]
 fn times_beyond_all_calendars_are_times() {
-    let taken = |landed| Taken { landed, created: landed, in_time: true, is_tagged: false };
+    let taken =
+        |landed| Taken { landed, created: landed, in_time: true, is_tagged: false, is_merge_base: false };
     let n = NonZeroU64::new(9);
     let rules = Retention { hourly: n, daily: n, weekly: n, monthly: n, yearly: n, ..Retention::default() };
     for now in [i64::MIN, 0, i64::MAX] {

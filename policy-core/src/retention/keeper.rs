@@ -25,6 +25,8 @@ pub struct Taken {
     pub in_time: bool,
     /// Whether it has a tag.
     pub is_tagged: bool,
+    /// Whether another context was forked from it, or has merged it last: the next merge of the two compares with it.
+    pub is_merge_base: bool,
 }
 
 /// A reason to keep a snapshot.
@@ -36,6 +38,8 @@ pub enum KeptFor {
     NewestInTime,
     /// It has a tag.
     Tag,
+    /// A merge with another context needs it.
+    MergeBase,
     /// No rule forgets anything.
     NoRule,
     /// It is one of the newest.
@@ -61,6 +65,7 @@ impl KeptFor {
             Self::Head => "head",
             Self::NewestInTime => "newest-in-time",
             Self::Tag => "tag",
+            Self::MergeBase => "merge-base",
             Self::NoRule => "no-rule",
             Self::Last => "last",
             Self::Within => "within",
@@ -87,7 +92,7 @@ impl fmt::Display for KeptFor {
 /// ```
 /// use policy_core::{KeptFor, Retention, Taken, kept};
 ///
-/// let at = |landed| Taken { landed, created: landed, in_time: true, is_tagged: false };
+/// let at = |landed| Taken { landed, created: landed, in_time: true, is_tagged: false, is_merge_base: false };
 /// let rules = Retention { daily: "2".parse().ok(), ..Retention::default() };
 /// // Two snapshots of one day, and one of the day before.
 /// let kept = kept(&rules, 200_000, &[at(180_000), at(175_000), at(100_000)]);
@@ -146,6 +151,7 @@ impl Keeper {
         // All are kept until one has landed in time, because the head may have landed late.
         keep_if(!is_head && self.rank == 0, KeptFor::NewestInTime);
         keep_if(snapshot.is_tagged, KeptFor::Tag);
+        keep_if(snapshot.is_merge_base, KeptFor::MergeBase);
         keep_if(self.retention.keeps_all(), KeptFor::NoRule);
         keep_if(self.retention.last.is_some_and(|last| self.rank < last.get()), KeptFor::Last);
         let age = u64::try_from(self.now.saturating_sub(snapshot.landed)).unwrap_or(0);

@@ -559,10 +559,10 @@ async fn what_was_merged_and_undone_stays_undone() {
             from = name(to);
         }
         if way == "forgotten" {
-            place.write("one", "z", b"2").await;
-            let retention =
-                transfer_engine::Retention { last: std::num::NonZeroU64::new(1), ..Default::default() };
-            place.collect(CollectOptions { retention: retention.into(), ..Default::default() }).await;
+            let one = store.head(&from).await.unwrap().number;
+            place.write("one", "n", b"n").await;
+            let key = StoreKey::Gone { context: from.clone(), number: one }.path();
+            place.objects.put(&key, bytes::Bytes::new().into()).await.unwrap();
         }
         let merged = store.merge_context(&from, None, &name("two"), &MergeOptions::default(), &Silent).await;
         if way == "forgotten" {
@@ -645,4 +645,59 @@ async fn a_path_that_is_nowhere_is_not_merged_in_silence() {
     let only = MergeOptions { only: vec!["nwe".parse().unwrap()], ..MergeOptions::default() };
     let refused = place.store().merge_context(&name("try"), None, &name("base"), &only, &Silent).await;
     assert!(matches!(refused, Err(Error::NoPath { .. })), "{refused:?}");
+}
+
+/// However few snapshots a collection keeps, it keeps those that the next merges compare with; and no longer than that.
+#[tokio::test]
+async fn a_collection_keeps_what_merges_compare_with() {
+    let clock = HandClock::default();
+    let place = Place::made(&clock).await;
+    let store = place.store();
+    let retention = transfer_engine::Retention { last: std::num::NonZeroU64::new(1), ..Default::default() };
+    let collect = async || {
+        for _ in 0..3 {
+            place.collect(CollectOptions { retention: retention.into(), ..Default::default() }).await;
+            clock.pass(GRACE + 60);
+        }
+    };
+    let kept = async |context: &str| {
+        let log = store.log(&name(context)).await.unwrap();
+        log.iter().map(|snapshot| snapshot.number).collect::<Vec<_>>()
+    };
+    for path in ["f", "g", "h"] {
+        place.write("base", path, b"0").await;
+    }
+    fork(&place, "base", "try").await;
+    // It is found again when the name has changed.
+    store.rename_context(&name("base"), &name("main")).await.unwrap();
+    // Of each of its names, the fork has one snapshot.
+    for (number, base, left) in [(1, "main", 2), (2, "main", 3), (3, "other", 3)] {
+        let content = format!("{number}");
+        place.write("try", "f", content.as_bytes()).await;
+        place.write(if number < 3 { base } else { "main" }, "g", content.as_bytes()).await;
+        if number == 3 {
+            store.rename_context(&name("main"), &name(base)).await.unwrap();
+        }
+        collect().await;
+        assert_eq!(kept(base).await.len(), left, "{number}: the head, and what the fork has of it");
+        let report = merge(&place, "try", base).await;
+        assert_eq!(
+            (report.changed, report.conflicts, report.added, report.deleted),
+            (1, 0, 0, 0),
+            "{number}"
+        );
+        let report = merge(&place, base, "try").await;
+        assert_eq!(
+            (report.changed, report.conflicts, report.added, report.deleted),
+            (1, 0, 0, 0),
+            "{number}"
+        );
+    }
+    place.write("other", "h", b"1").await;
+    collect().await;
+    assert_eq!(kept("other").await.len(), 4);
+    store.delete_context(&name("try")).await.unwrap();
+    collect().await;
+    assert_eq!(kept("other").await.len(), 1, "nothing has it any more");
+    place.is_whole().await;
 }

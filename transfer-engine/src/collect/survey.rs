@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::clock::PassTime;
 use super::roots::PackSet;
 use super::tags::Tags;
+use super::tidy::{Known, MergeBases};
 use super::witness::{Witness, is_passing};
 use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, Unreadable, Why};
 use crate::error::Error;
@@ -58,6 +59,7 @@ pub(super) struct Remains {
 struct Root {
     kind: Kind,
     lineage: LineageId,
+    nonce: [u8; 16],
     taken: Taken,
     packs: Vec<PackId>,
 }
@@ -67,11 +69,13 @@ impl Root {
         Self {
             kind: head.snapshot.kind.clone(),
             lineage: head.snapshot.lineage,
+            nonce: head.snapshot.nonce,
             taken: Taken {
                 landed: head.key.landed,
                 created: head.snapshot.created.secs,
                 in_time: head.late_packs().is_empty(),
                 is_tagged: false,
+                is_merge_base: false,
             },
             packs: head.snapshot.packs.iter().map(|p| p.id).collect(),
         }
@@ -103,6 +107,7 @@ struct Surveyor<'a> {
     options: &'a CollectOptions,
     monitor: &'a dyn CollectMonitor,
     limits: Limits,
+    merge_bases: &'a MergeBases,
 }
 
 impl Survey {
@@ -110,15 +115,16 @@ impl Survey {
         store: &Store,
         time: &PassTime,
         options: &CollectOptions,
-        known: &[ContextName],
+        known: &Known,
         monitor: &dyn CollectMonitor,
     ) -> Result<Self, Error> {
-        let surveyor = Surveyor { store, time, options, monitor, limits: Limits::new(options) };
+        let (limits, merge_bases) = (Limits::new(options), &known.merge_bases);
+        let surveyor = Surveyor { store, time, options, monitor, limits, merge_bases };
         // This must come after data was moved: without a grace period, a new pack must not be missed.
         let witness = Witness::take(store, time).await?;
         let mut names = store.names().await?;
         names.sort_unstable();
-        witness.agrees_on(store, known, &names)?;
+        witness.agrees_on(store, &known.names, &names)?;
         let (surveyor, witness) = (&surveyor, &witness);
         let contexts = stream::iter(names)
             .map(|name| async move { surveyor.context(name, witness).await }.boxed())
@@ -248,6 +254,8 @@ impl Surveyor<'_> {
             let Some(object) = listed.get(&number) else { continue };
             // From the listing, which is the same in every pass.
             let landed = object.snapshot.as_ref().map_or(0, |key| key.landed);
+            let is_merge_base = self.merge_bases.have(root.nonce, name);
+            let root = Root { taken: Taken { is_merge_base, ..root.taken }, ..root };
             match judge.fate(number, &root, object.gone.is_some()) {
                 Judged::Kept(reasons) if tells_kept && !reasons.is_empty() => {
                     let context = name.clone();

@@ -1,6 +1,8 @@
 //! The steps before a collection: interrupted renames are completed, expired files are recycled, and
 //! scattered data is gathered.
 
+use std::collections::BTreeMap;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
@@ -9,7 +11,7 @@ use super::witness::is_passing;
 use super::{CollectMonitor, CollectOptions, CollectReport};
 use crate::edit::{Change, Edit, EditOptions, scattered};
 use crate::error::Error;
-use crate::format::ContextName;
+use crate::format::{Ancestor, ContextName};
 use crate::monitor::Silent;
 use crate::options::SyncOptions;
 use crate::recycle::{self, Recycled, due, holds_placeholders};
@@ -20,9 +22,37 @@ use crate::store::{Head, Store};
 /// a snapshot of its own.
 const COPY_WAITS: i64 = 7 * 24 * 60 * 60;
 
+/// What was found on the way.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) names: Vec<ContextName>,
+    pub(super) merge_bases: MergeBases,
+}
+
+/// The snapshots that heads were forked from or have merged last, by their nonces, which a rename does not change. Each
+/// with the context whose head says so; `None` for several.
+#[derive(Default)]
+pub(super) struct MergeBases(BTreeMap<[u8; 16], Option<ContextName>>);
+
+impl MergeBases {
+    fn note(&mut self, by: &ContextName, snapshots: Vec<Ancestor>) {
+        for snapshot in snapshots {
+            let known = self.0.entry(snapshot.nonce).or_insert_with(|| Some(by.clone()));
+            known.take_if(|known| known != by);
+        }
+    }
+
+    /// Whether a context other than `own` was forked from the snapshot with this nonce, or has merged it last. What a
+    /// context has of itself, from a merge back, is no base of later merges.
+    pub(super) fn have(&self, nonce: [u8; 16], own: &ContextName) -> bool {
+        self.0.get(&nonce).is_some_and(|by| by.as_ref() != Some(own))
+    }
+}
+
 /// What was done to one context.
 #[derive(Default)]
 struct Tidied {
+    contains: Vec<Ancestor>,
     recycled: Option<Recycled>,
     /// The packs from which data was moved, and the number of bytes.
     gathered: Option<(u64, u64)>,
@@ -30,16 +60,16 @@ struct Tidied {
 
 impl Store {
     /// Completes what was interrupted in all contexts, recycles, and gathers. Errors of single contexts are
-    /// reported. Returns all names.
+    /// reported.
     pub(super) async fn tidy_all(
         &self,
         time: &PassTime,
         options: &CollectOptions,
         report: &mut CollectReport,
         monitor: &dyn CollectMonitor,
-    ) -> Result<Vec<ContextName>, Error> {
+    ) -> Result<Known, Error> {
         let names = self.names().await?;
-        let known = names.clone();
+        let mut known = Known { names: names.clone(), ..Known::default() };
         // Data is moved in one context at a time, because it takes the memory of a push.
         let turn = &Semaphore::new(1);
         let mut tidied = std::pin::pin!(
@@ -53,6 +83,7 @@ impl Store {
                 .map(Ok::<_, Error>)
         );
         while let Some((name, tidied, result)) = tidied.try_next().await? {
+            known.merge_bases.note(&name, tidied.contains);
             if let Some(recycled) = tidied.recycled {
                 report.files_recycled += recycled.files;
                 report.bytes_recycled += recycled.bytes;
@@ -89,6 +120,7 @@ impl Store {
         if !head.is_live() {
             return Ok(());
         }
+        tidied.contains = head.snapshot.ancestors();
         tidied.recycled = self.recycle_expired(name, &head, time, options).await?;
         if tidied.recycled.as_ref().is_some_and(|recycled| recycled.snapshot.is_some()) {
             head = self.require_head(name).await?;
