@@ -49,4 +49,14 @@ fn completions_and_manual() {
     assert!(machine.read("manual/ctxsync.1").contains("ctxsync"));
     assert!(machine.read("manual/ctxsync-run.1").contains("kill"));
     assert!(machine.has("manual/ctxsync-context-delete.1"));
+    let push = machine.read("manual/ctxsync-push.1");
+    for part in [
+        ".SH EXAMPLES",
+        "ctxsync push project . \\-n \\-v",
+        ".SH ENVIRONMENT",
+        "CTXSYNC_MAX_DELETE",
+        ".SH EXIT STATUS",
+    ] {
+        assert!(push.contains(part), "{part}");
+    }
 }

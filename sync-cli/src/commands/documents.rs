@@ -1,10 +1,10 @@
-//! Commands that print a document: policies, their schema, completions, manual pages.
+//! Commands that print a document: policies, their schema, completions.
 
 use clap_complete::Shell;
 use policy_core::SyncPolicy;
 
 use super::Finished;
-use crate::args::{self, ManArgs, Preset};
+use crate::args::{self, Preset};
 use crate::errors::Failure;
 use crate::means::Means;
 use crate::policy;
@@ -31,13 +31,5 @@ pub(super) fn completions(shell: Shell, means: Means<'_>) -> Result<Finished, Fa
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut args::command(), "ctxsync", &mut script);
     means.ui.bytes(&script);
-    Ok(Finished::default())
-}
-
-pub(super) fn man(args: &ManArgs, means: Means<'_>) -> Result<Finished, Failure> {
-    let failed = |error| Failure::local("write the manual into", &args.dir, &error);
-    std::fs::create_dir_all(&args.dir).map_err(failed)?;
-    clap_mangen::generate_to(args::command(), &args.dir).map_err(failed)?;
-    means.ui.note(&format!("wrote the manual pages to {}", args.dir.display()));
     Ok(Finished::default())
 }

@@ -15,6 +15,7 @@ mod gc;
 mod in_place;
 mod log;
 mod ls;
+mod manual;
 mod mounts;
 mod paths;
 mod policy;
@@ -110,7 +111,7 @@ pub(crate) fn execute(
         Command::Policy(PolicyCommand::Show(args)) => policy::show(args, means),
         Command::Config => config::config(means),
         Command::Completions { shell } => documents::completions(*shell, means),
-        Command::Man(args) => documents::man(args, means),
+        Command::Man(args) => manual::man(args, means),
         _ => on_runtime(command, means, signals?),
     }
 }
