@@ -113,6 +113,10 @@ peers *args:
     cargo build --release -p sync-cli -p ctxsync-peers
     PATH="$(benches/peers/install.sh target/peers/tools)" target/release/peers run {{args}}
 
+# Measures forks, merges and diffs of a million files: the table in docs/branches.md.
+branches *dir:
+    benches/branches.sh {{dir}}
+
 # Measures how the operations grow with files and snapshots; goes on where it was. Needs 35 GB of disk.
 growth *args:
     cargo build --release -p sync-cli -p ctxsync-peers
