@@ -18,7 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use storage_backends::layer::{Counts, Fault, Faulty, Latency, Operation, Recording, Rule};
 use storage_backends::{StoreOptions, StoreUrl};
 use transfer_engine::format::{HeadIndex, HeadState, LiveHead, Snapshot, StoreId, StoreKey};
-use transfer_engine::{Context, ContextName, Env, Error, Store};
+use transfer_engine::{CollectOptions, Context, ContextName, Env, Error, Silent, Store};
 
 /// More contexts than fit on a page of a listing.
 const MANY: usize = 2500;
@@ -347,6 +347,28 @@ async fn a_store_that_is_not_there_is_no_empty_store() {
     one.objects.put(&key, foreign.into()).await.unwrap();
     let error = one.store().list_contexts().await.unwrap_err();
     assert!(matches!(error, Error::OtherStore { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_collection_lists_by_pages() {
+    for contexts in [SOME, MANY] {
+        let world = World::with(contexts).await;
+        let store = &world.store();
+        let long = name("c-7");
+        for _ in 0..40 {
+            store.revert_context(&long, 1, "", false).await.unwrap();
+        }
+        store.rename_context(&name("c-8"), &name("team/8")).await.unwrap();
+        store.delete_context(&name("c-9")).await.unwrap();
+        let before = world.recording.counts();
+        let report = world.store().collect(&CollectOptions::default(), &Silent).await.unwrap();
+        let counts = world.recording.counts() - before;
+        assert_eq!((report.contexts, report.unreadable), (contexts as u64 + 1, 0));
+        // Each head, and each snapshot; and for each context a look whether there is a newer one.
+        assert!(counts.lists <= 8 + 5 * contexts.div_ceil(900) as u64, "{counts:?}");
+        let objects = contexts as u64 + 50;
+        assert!(counts.gets <= 2 * objects && counts.heads <= objects, "{counts:?}");
+    }
 }
 
 /// Returns how many answers a list waits for, one after the other: requests at once take no longer than one.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use policy_core::{Keeper, KeptFor, RetentionRules, Taken};
 use tokio::sync::Semaphore;
 
@@ -13,6 +14,7 @@ use super::tags::Tags;
 use super::tidy::{Known, MergeBases};
 use super::witness::{Witness, is_passing};
 use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, Unreadable, Why};
+use crate::contexts::{ListedContext, RawListing};
 use crate::error::Error;
 use crate::format::{ContextName, FormatError, Kind, LineageId, PackId, StoreKey};
 use crate::store::{Head, Store};
@@ -42,6 +44,15 @@ pub(super) struct Survey {
 enum Verdict {
     Keep(Kept),
     Forget(Forgotten),
+}
+
+impl Verdict {
+    fn context(&self) -> &ContextName {
+        match self {
+            Self::Keep(kept) => &kept.context,
+            Self::Forget(forgotten) => &forgotten.context,
+        }
+    }
 }
 
 /// What is left of a snapshot that was erased long ago.
@@ -126,12 +137,24 @@ impl Survey {
         names.sort_unstable();
         witness.agrees_on(store, &known.names, &names)?;
         let (surveyor, witness) = (&surveyor, &witness);
-        let contexts = stream::iter(names)
-            .map(|name| async move { surveyor.context(name, witness).await }.boxed())
+        // A second listing: by pages, or for each context where that costs no more or nothing is in order.
+        let listings = match witness.keys() {
+            Some(keys) if store.place().is_none() => store.raw_listings(keys),
+            _ => surveyor.listings_by_name(names.clone()),
+        };
+        let contexts = listings
+            .map(|listed| {
+                async move {
+                    let (name, listing) = listed?;
+                    Ok::<_, Error>((name.clone(), surveyor.context(name, listing, witness).await?))
+                }
+                .boxed()
+            })
             .buffered(options.concurrency.get());
         let mut contexts = pin!(contexts);
-        let mut all = Self::default();
-        while let Some(one) = contexts.try_next().await? {
+        let (mut all, mut listed) = (Self::default(), Vec::new());
+        while let Some((name, one)) = contexts.try_next().await? {
+            listed.push(name);
             all.contexts += 1;
             all.snapshots += one.snapshots;
             all.unreadable += one.unreadable;
@@ -142,6 +165,8 @@ impl Survey {
             all.erase.extend(one.erase);
             all.roots.extend(one.roots.into_ids());
         }
+        witness.agrees_on(store, &known.names, &listed)?;
+        all.verdicts.sort_by(|a, b| a.context().cmp(b.context()));
         all.roots.sort();
         Ok(all)
     }
@@ -179,9 +204,22 @@ impl Survey {
 }
 
 impl Surveyor<'_> {
-    async fn context(&self, name: ContextName, witness: &Witness) -> Result<Survey, Error> {
+    /// Lists each context by itself.
+    fn listings_by_name(&self, names: Vec<ContextName>) -> BoxStream<'_, Result<ListedContext, Error>> {
+        let listings = stream::iter(names).map(move |name| async move {
+            let listing = self.store.raw_listing(&name).await?;
+            Ok((name, listing))
+        });
+        listings.buffered(self.options.concurrency.get()).boxed()
+    }
+
+    async fn context(
+        &self,
+        name: ContextName,
+        (mut listed, tags): RawListing,
+        witness: &Witness,
+    ) -> Result<Survey, Error> {
         let mut survey = Survey::default();
-        let (mut listed, tags) = self.store.raw_listing(&name).await?;
         witness.confirms(self.store, &name, &listed, self.time).await?;
         for object in listed.values() {
             let times = object.snapshot.as_ref().map(|key| key.landed).into_iter().chain(object.gone);

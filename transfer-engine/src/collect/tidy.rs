@@ -68,15 +68,19 @@ impl Store {
         report: &mut CollectReport,
         monitor: &dyn CollectMonitor,
     ) -> Result<Known, Error> {
-        let names = self.names().await?;
-        let mut known = Known { names: names.clone(), ..Known::default() };
+        let heads = self.newest_keys().await?;
+        let mut known = Known { names: heads.keys().cloned().collect(), ..Known::default() };
         // Data is moved in one context at a time, because it takes the memory of a push.
         let turn = &Semaphore::new(1);
         let mut tidied = std::pin::pin!(
-            stream::iter(names)
-                .map(|name| async move {
+            stream::iter(heads)
+                .map(|(name, key)| async move {
                     let mut tidied = Tidied::default();
-                    let result = self.tidy(&name, time, options, turn, &mut tidied).await;
+                    let result = match self.read_listed(&name, key).await {
+                        Ok(Some(head)) => self.tidy(head, time, options, turn, &mut tidied).await,
+                        Ok(None) => Ok(()),
+                        Err(error) => Err(error),
+                    };
                     (name, tidied, result)
                 })
                 .buffer_unordered(options.concurrency.get())
@@ -109,13 +113,13 @@ impl Store {
     /// Processes one context, and reports what was done even if the rest fails.
     async fn tidy(
         &self,
-        name: &ContextName,
+        head: Head,
         time: &PassTime,
         options: &CollectOptions,
         turn: &Semaphore,
         tidied: &mut Tidied,
     ) -> Result<(), Error> {
-        let Some(head) = self.find_head(name).await? else { return Ok(()) };
+        let name = &head.snapshot.context.clone();
         let mut head = if options.dry_run { head } else { self.head_after_move(name, head).await? };
         if !head.is_live() {
             return Ok(());

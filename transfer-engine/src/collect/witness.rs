@@ -17,24 +17,41 @@ use crate::tags::{Listed, ListedTag};
 
 /// What was listed before, with one listing.
 pub(super) struct Witness {
-    /// For each context, the number of snapshots that are no tombstones, and the newest number.
-    contexts: BTreeMap<ContextName, (u64, u64)>,
+    contexts: BTreeMap<ContextName, Seen>,
     tags: BTreeMap<ContextName, Vec<ListedTag>>,
+    is_ordered: bool,
+}
+
+/// What was listed of a context.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// The number of snapshots that are no tombstones.
+    snapshots: u64,
+    /// The newest number.
+    newest: u64,
+    /// The number of all keys.
+    keys: u64,
 }
 
 impl Witness {
     /// Lists everything below `contexts/`.
     pub(super) async fn take(store: &Store, time: &PassTime) -> Result<Self, Error> {
         let prefix = contexts_prefix();
-        let mut contexts: BTreeMap<ContextName, (u64, u64)> = BTreeMap::new();
+        let mut contexts: BTreeMap<ContextName, Seen> = BTreeMap::new();
         let mut tags: BTreeMap<ContextName, Vec<ListedTag>> = BTreeMap::new();
-        let (mut listed, mut last) = (store.objects().list(Some(&prefix)), None);
+        let (mut listed, mut last, mut is_ordered) = (store.objects().list(Some(&prefix)), None, true);
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
-            match StoreKey::parse(&meta.location) {
+            is_ordered &= last.as_ref().is_none_or(|last| *last < meta.location);
+            let key = StoreKey::parse(&meta.location);
+            if let Some(context) = key.as_ref().and_then(StoreKey::context) {
+                contexts.entry(context.clone()).or_default().keys += 1;
+            }
+            match key {
                 Some(StoreKey::Snapshot { context, number }) => {
-                    let (count, newest) = contexts.entry(context).or_default();
-                    (*count, *newest) = (*count + u64::from(meta.size > 0), number.max(*newest));
+                    let seen = contexts.entry(context).or_default();
+                    seen.snapshots += u64::from(meta.size > 0);
+                    seen.newest = seen.newest.max(number);
                 }
                 Some(StoreKey::Tag { context, lineage, name }) => {
                     let landed = meta.last_modified.timestamp();
@@ -45,7 +62,7 @@ impl Witness {
             last = last.max(Some(meta.location));
         }
         // A server that silently ends each listing after one page returns the rest if it is asked for it.
-        let this = Self { contexts, tags };
+        let this = Self { contexts, tags, is_ordered };
         let Some(last) = last else { return Ok(this) };
         match store.objects().list_with_offset(Some(&prefix), &last).next().await {
             None => Ok(this),
@@ -55,6 +72,11 @@ impl Witness {
             }
             Some(Err(e)) => Err(Error::store("list", &prefix, e)),
         }
+    }
+
+    /// Returns the contexts with the numbers of their keys; `None` if they were not listed in order.
+    pub(super) fn keys(&self) -> Option<impl Iterator<Item = (ContextName, u64)>> {
+        self.is_ordered.then(|| self.contexts.iter().map(|(name, seen)| (name.clone(), seen.keys)))
     }
 
     /// Fails unless all contexts that were listed before are listed now.
@@ -93,8 +115,8 @@ impl Witness {
         // Old tombstones may be deleted by another collection. Snapshots may be erased, but not longer ago.
         let there = keys().filter(|key| key.size > 0 || time.may_be_later(key.landed)).count() as u64;
         let newest = numbers.last().copied().unwrap_or(0);
-        let (count, before) = self.contexts.get(name).copied().unwrap_or_default();
-        if there < count || newest < before {
+        let before = self.contexts.get(name).copied().unwrap_or_default();
+        if there < before.snapshots || newest < before.newest {
             let what = format!("it lacks snapshots of {name} that were listed a moment before");
             return Err(bad(store, what));
         }

@@ -128,17 +128,21 @@ impl Store {
             .map(|(name, key)| async move {
                 let weight = u32::try_from(key.size >> 10).unwrap_or(u32::MAX).clamp(1, KIB_AT_ONCE);
                 let _memory = memory.acquire_many(weight).await;
-                let head = match self.read_head(&name, key).await {
-                    // It may have been succeeded and erased since it was listed.
-                    Err(e) if e.is_of_object() => self.find_head(&name).await?,
-                    head => Some(head?),
-                };
+                let head = self.read_listed(&name, key).await?;
                 Ok::<_, Error>(head.map(|head| (name, Row::of(&head))))
             })
             .buffer_unordered(HEADS_AT_ONCE)
             .try_filter_map(|row| std::future::ready(Ok(row)))
             .try_collect()
             .await
+    }
+
+    /// Reads a head that was listed before. If it has been succeeded and erased since, reads the head that is there now.
+    pub(crate) async fn read_listed(&self, name: &ContextName, key: HeadKey) -> Result<Option<Head>, Error> {
+        match self.read_head(name, key).await {
+            Err(e) if e.is_of_object() => self.find_head(name).await,
+            head => head.map(Some),
+        }
     }
 
     /// Completes interrupted renames, because of which a context would be missing under both names. Returns how many

@@ -3,11 +3,13 @@
 mod context;
 mod heads;
 mod pages;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 
 use crate::commit::{Attempts, written_here};
 use crate::error::Error;
@@ -18,6 +20,7 @@ use crate::store::{Head, HeadKey, Store};
 use crate::tags::{Listed, ListedTag};
 
 pub use context::Context;
+pub(crate) use parts::ListedContext;
 
 impl Store {
     /// Returns all names that are or were in use, unsorted.
@@ -171,30 +174,32 @@ impl Store {
     }
 
     /// Lists a context's snapshots and their marks, by number, and its tags.
-    pub(crate) async fn raw_listing(
-        &self,
-        name: &ContextName,
-    ) -> Result<(BTreeMap<u64, Listed>, Vec<ListedTag>), Error> {
-        let prefix = context_prefix(name);
-        let mut tags = Vec::new();
-        let mut found: BTreeMap<u64, Listed> = BTreeMap::new();
+    pub(crate) async fn raw_listing(&self, name: &ContextName) -> Result<RawListing, Error> {
+        let (prefix, mut found) = (context_prefix(name), RawListing::default());
         let mut listed = self.objects().list(Some(&prefix));
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
-            match StoreKey::parse(&meta.location) {
-                Some(StoreKey::Snapshot { number, .. }) => {
-                    found.entry(number).or_default().snapshot = Some(HeadKey::new(number, &meta));
-                }
-                Some(StoreKey::Gone { number, .. }) => {
-                    found.entry(number).or_default().gone = Some(meta.last_modified.timestamp());
-                }
-                Some(StoreKey::Tag { lineage, name, .. }) => {
-                    tags.push(ListedTag { lineage, name, landed: meta.last_modified.timestamp() });
-                }
-                _ => {}
+            if let Some(key) = StoreKey::parse(&meta.location) {
+                note(&mut found, key, &meta);
             }
         }
-        Ok((found, tags))
+        Ok(found)
+    }
+}
+
+/// What a listing shows of a context: its snapshots and their marks, by number, and its tags.
+pub(crate) type RawListing = (BTreeMap<u64, Listed>, Vec<ListedTag>);
+
+/// Adds one of a context's keys to its listing.
+fn note((found, tags): &mut RawListing, key: StoreKey, meta: &ObjectMeta) {
+    let landed = meta.last_modified.timestamp();
+    match key {
+        StoreKey::Snapshot { number, .. } => {
+            found.entry(number).or_default().snapshot = Some(HeadKey::new(number, meta));
+        }
+        StoreKey::Gone { number, .. } => found.entry(number).or_default().gone = Some(landed),
+        StoreKey::Tag { lineage, name, .. } => tags.push(ListedTag { lineage, name, landed }),
+        StoreKey::Meta | StoreKey::Index | StoreKey::Pack(_) => {}
     }
 }
 

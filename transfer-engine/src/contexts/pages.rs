@@ -20,12 +20,12 @@ const AT_ONCE: usize = 16;
 const PART: u64 = 900;
 
 /// The newest key of each context.
-pub(super) type HeadKeys = BTreeMap<ContextName, HeadKey>;
+pub(crate) type HeadKeys = BTreeMap<ContextName, HeadKey>;
 
 /// A part of the listing: the keys after one key, up to another one.
-struct Part {
-    after: Option<Path>,
-    until: Option<Path>,
+pub(super) struct Part {
+    pub(super) after: Option<Path>,
+    pub(super) until: Option<Path>,
 }
 
 /// The keys of one page, and what they say.
@@ -52,14 +52,7 @@ impl Page {
             if let Some(StoreKey::Snapshot { context, number }) = &key {
                 note(&mut page.heads, context.clone(), HeadKey::new(*number, &meta));
             }
-            last_context = match key {
-                Some(
-                    StoreKey::Snapshot { context, .. }
-                    | StoreKey::Gone { context, .. }
-                    | StoreKey::Tag { context, .. },
-                ) => Some(context),
-                _ => None,
-            };
+            last_context = key.and_then(|key| key.context().cloned());
             before = Some(meta.location);
         }
         // What else there is of a context whose head is known is passed over.
@@ -99,7 +92,8 @@ impl Store {
             return self.all_head_keys().await;
         }
         let Some(next) = next else { return Ok(heads) };
-        let mut known: Vec<(Path, u64)> = known.map(|(name, keys)| (end_of_context(&name), keys)).collect();
+        let mut known: Vec<(Path, u64)> =
+            known.map(|(name, keys)| (end_of_context(&name), keys.min(PART))).collect();
         if known.is_empty() {
             // They have about as many keys as those on the first page.
             let keys = (LIST_PAGE / heads.len().max(1)) as u64;
@@ -112,6 +106,20 @@ impl Store {
             found.into_iter().for_each(|(context, key)| note(&mut heads, context, key));
         }
         Ok(heads)
+    }
+
+    /// Returns the newest key of each context, with no hint how to divide the listing.
+    pub(crate) async fn newest_keys(&self) -> Result<HeadKeys, Error> {
+        // In a directory, a look at each context costs less than a listing of all.
+        if self.place().is_some() {
+            return stream::iter(self.names().await?)
+                .map(|name| async move { Ok((self.find_head_key(&name).await?, name)) })
+                .buffer_unordered(AT_ONCE)
+                .try_filter_map(|(key, name)| async move { Ok(key.map(|key| (name, key))) })
+                .try_collect()
+                .await;
+        }
+        self.head_keys(self.first_page().await?, std::iter::empty()).await
     }
 
     /// Lists a part; `None` if the store does not list in order.
@@ -131,13 +139,18 @@ impl Store {
     }
 
     async fn page(&self, after: Option<&Path>, until: Option<&Path>) -> Result<Page, Error> {
+        Ok(Page::of(self.keys_after(after).await?, after, until))
+    }
+
+    /// Lists a page of keys.
+    pub(super) async fn keys_after(&self, after: Option<&Path>) -> Result<Vec<ObjectMeta>, Error> {
         let prefix = contexts_prefix();
         let listed = match after {
             None => self.objects().list(Some(&prefix)),
             Some(after) => self.objects().list_with_offset(Some(&prefix), after),
         };
         let listed: Result<Vec<ObjectMeta>, _> = listed.take(LIST_PAGE).try_collect().await;
-        Ok(Page::of(listed.map_err(|e| Error::store("list", &prefix, e))?, after, until))
+        listed.map_err(|e| Error::store("list", &prefix, e))
     }
 
     /// Returns the newest key of each context, from one listing in any order.
@@ -156,13 +169,12 @@ impl Store {
 
 /// Divides what comes after a key into parts with about as many keys as a page has. Each known context is given by a
 /// key behind it and by the number of its keys.
-fn divide(mut known: Vec<(Path, u64)>, after: Path) -> Vec<Part> {
+pub(super) fn divide(mut known: Vec<(Path, u64)>, after: Path) -> Vec<Part> {
     known.retain(|(end, _)| *end > after);
     known.sort_unstable();
     let (mut parts, mut from, mut keys) = (Vec::new(), after, 0);
     for (end, more) in known {
-        // What a page does not show of a context is not read.
-        keys += more.min(LIST_PAGE as u64);
+        keys += more;
         if keys >= PART {
             parts.push(Part { after: Some(from), until: Some(end.clone()) });
             (from, keys) = (end, 0);

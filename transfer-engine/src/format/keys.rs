@@ -65,6 +65,16 @@ impl StoreKey {
         }
     }
 
+    /// Returns the context that the object belongs to.
+    pub fn context(&self) -> Option<&ContextName> {
+        match self {
+            Self::Snapshot { context, .. } | Self::Gone { context, .. } | Self::Tag { context, .. } => {
+                Some(context)
+            }
+            Self::Meta | Self::Index | Self::Pack(_) => None,
+        }
+    }
+
     /// Parses a key; `None` for an object of another program.
     pub fn parse(key: &Path) -> Option<Self> {
         let key = key.as_ref();
