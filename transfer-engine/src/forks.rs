@@ -150,8 +150,8 @@ impl Store {
             match self.commit_bare(again, Some(&made.key)).await? {
                 Some(again) if is_late(&again) => made = again,
                 Some(again) => return Ok(again.snapshot),
-                // Somebody works in it already, and sends what does not count.
-                None => return self.head(&to).await,
+                // Somebody works in it already, and sends what does not count. The fork is what was committed here.
+                None => return Ok(made.snapshot),
             }
         }
         Err(Error::TooLate { name: to, number: made.key.number })
