@@ -83,6 +83,7 @@ pub(crate) async fn apply(
         removals: Vec::new(),
         dirs: Vec::new(),
         standing: BTreeSet::new(),
+        copies: BTreeSet::new(),
     };
     let done = carrying.carry_out(plan, ledger).await;
     drop(fetcher);
@@ -118,6 +119,8 @@ struct Carrying<'a> {
     dirs: Vec<NewDir>,
     /// Directories that stay, or that the context has.
     standing: BTreeSet<TreePath>,
+    /// Conflict copies of this pull that were there already.
+    copies: BTreeSet<TreePath>,
 }
 
 impl<'a> Carrying<'a> {
@@ -172,6 +175,10 @@ impl<'a> Carrying<'a> {
     }
 
     fn note_removal(&mut self, step: &PlanStep, told: Told, ledger: &mut Ledger) -> Result<(), Error> {
+        // The context has it no more, and it is the copy of a new conflict.
+        if self.copies.contains(&step.path) {
+            return ledger.keep_copy(self.applying, &told);
+        }
         if is_local_dir(step) || expecting(step).is_some() {
             self.removals.push(Removal { path: step.path.clone(), expected: expecting(step), told });
         } else {
@@ -208,7 +215,10 @@ impl<'a> Carrying<'a> {
                     told.copy = Some(free.clone());
                     entry.path = free;
                 }
-                None => return Ok(()),
+                None => {
+                    self.copies.extend(step.copy);
+                    return Ok(());
+                }
             }
         }
         if entry.entry.is_dir() {

@@ -120,6 +120,13 @@ impl Ledger {
         self.archives.push_back(archive);
     }
 
+    /// Notes that a file stays which the context has no more. The next push sends it.
+    pub(super) fn keep_copy(&mut self, applying: &Applying<'_>, told: &Told) -> Result<(), Error> {
+        self.times.ended(&told.path, concerns_dir(told), false);
+        self.agrees = false;
+        self.note(applying, ArrivalRow { path: told.path.clone(), change: Change::Unset })
+    }
+
     /// Notes the results of a fetch. What was put in place is in the journal already.
     pub(crate) fn close_all(&mut self, applying: &Applying<'_>, done: &Fetched) -> Result<(), Error> {
         for (item, outcome) in done.each() {
