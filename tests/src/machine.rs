@@ -96,6 +96,7 @@ impl World {
         Machine {
             state: root.join("state"),
             mount,
+            context: context(),
             objects: Arc::clone(&self.objects),
             policy: SyncPolicy::default(),
             env: self.env.clone(),
@@ -143,6 +144,8 @@ pub struct Machine {
     pub state: PathBuf,
     /// Its mount.
     pub mount: Tree,
+    /// The name of the context that it works on.
+    pub context: ContextName,
     /// How it reaches the store.
     pub objects: Arc<dyn ObjectStore>,
     /// Its policy.
@@ -204,10 +207,15 @@ impl Machine {
         self
     }
 
+    /// Returns the store as this machine reaches it.
+    pub fn store(&self) -> Store {
+        Store::new(Arc::clone(&self.objects), "test:", self.env.clone())
+    }
+
     /// Opens the mount.
     pub fn open(&self) -> Result<Mount, Error> {
-        let store = Store::new(Arc::clone(&self.objects), "test:", self.env.clone());
-        Mount::open(&store, ContextSync::new(context(), &self.mount.0, self.policy.clone()), &self.state)
+        let sync = ContextSync::new(self.context.clone(), &self.mount.0, self.policy.clone());
+        Mount::open(&self.store(), sync, &self.state)
     }
 
     /// Pushes.

@@ -141,7 +141,17 @@ const DECISIONS: [&str; 36] = [
 ];
 
 /// How the engine goes on after something went wrong, and what it says of it.
-const RECOVERIES: [&str; 16] = [
+const RECOVERIES: [&str; 31] = [
+    "a machine follows a renamed context",
+    "a tree with segments in packs",
+    "done: Collect",
+    "done: EditFork",
+    "done: Fork",
+    "done: Merge",
+    "done: Rename",
+    "done: Restore",
+    "done: Revert",
+    "done: Tag",
     "log: a pack that an earlier push has sent is used",
     "log: an interrupted commit has landed",
     "log: an interrupted commit has not landed",
@@ -157,6 +167,11 @@ const RECOVERIES: [&str; 16] = [
     "report: conflict",
     "report: deletion held back",
     "report: path that could not be synced",
+    "session: dropped without a release",
+    "session: fetched",
+    "session: opened",
+    "session: released",
+    "session: released in time",
     "warning: the context was deleted and made again since the last sync; the mount is treated as new, and nothing is deleted",
 ];
 

@@ -13,6 +13,33 @@ use crate::schedule::{
 /// Of so many seeds, one has machines whose policies give up contents.
 const CARELESS: u64 = 6;
 
+/// What is done in the store, without a mount.
+const IN_STORE: [How; 12] = [
+    How::Collect,
+    How::Collect,
+    How::Rename,
+    How::Rename,
+    How::Fork,
+    How::EditFork,
+    How::EditFork,
+    How::Merge,
+    How::Merge,
+    How::Revert,
+    How::Tag,
+    How::Restore,
+];
+
+/// Two machines at the same time. Of two who write to a fork, one would not know what it replaces.
+fn both(one: How, other: How) -> Deed {
+    match (one, other) {
+        (How::EditFork, How::EditFork) => Deed::Both(one, How::Collect),
+        _ => Deed::Both(one, other),
+    }
+}
+
+/// Of so many seeds, one has a large tree.
+const LARGE: usize = 12;
+
 impl Schedule {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut random = Random::new(seed);
@@ -25,7 +52,8 @@ impl Schedule {
             Born { policy, pulls: random.below(3) > 0 }
         });
         let machines = machines.collect();
-        let mut this = Self { seed, careless, machines, given: random.below(6), steps: Vec::new() };
+        let (is_large, given) = (random.below(LARGE) == 0, random.below(6));
+        let mut this = Self { seed, careless, machines, is_large, given, steps: Vec::new() };
         // Runs differ in how much goes wrong, and in what is done most.
         let trouble = [0, 30, 60, 90][random.below(4)];
         let edits = 30 + random.below(30);
@@ -38,14 +66,18 @@ impl Schedule {
 
     fn step(&self, number: usize, random: &mut Random, edits: usize, trouble: usize) -> Step {
         let (seed, who) = (random.bits(), random.below(self.machines.len()));
-        let how = |random: &mut Random| [How::Push, How::Push, How::Pull, How::Sync][random.below(4)];
+        let sync = |random: &mut Random| [How::Push, How::Push, How::Pull, How::Sync][random.below(4)];
+        let how = |random: &mut Random| match random.below(4) {
+            0 => IN_STORE[random.below(IN_STORE.len())],
+            _ => sync(random),
+        };
         let deed = match random.below(100) {
             n if n < edits && n % 4 == 0 => Deed::EditBoth,
             n if n < edits => Deed::Edit,
-            _ => match random.below(42) {
+            _ => match random.below(46) {
                 0..=22 => Deed::Sync(how(random)),
-                23..=26 => Deed::Both(how(random), how(random)),
-                27..=29 => Deed::Meanwhile(how(random)),
+                23..=26 => both(how(random), how(random)),
+                27..=29 => Deed::Meanwhile(sync(random)),
                 30 => Deed::LoseState,
                 31 => Deed::Replace,
                 32 => Deed::Clone,
@@ -56,11 +88,13 @@ impl Schedule {
                 },
                 36 if random.below(3) == 0 => Deed::Delete,
                 37 if random.below(2) == 0 => Deed::Oversleep,
+                42..=45 => Deed::Session(how(random)),
                 _ => Deed::Sleep([1, 600, GRACE / 2, GRACE + 1][random.below(4)]),
             },
         };
         let mut step = Step { number, seed, who, deed, store: Vec::new(), files: Vec::new() };
-        let may_fail = matches!(deed, Deed::Sync(_) | Deed::Both(..) | Deed::Collect { .. });
+        let may_fail =
+            matches!(deed, Deed::Sync(_) | Deed::Both(..) | Deed::Session(_) | Deed::Collect { .. });
         if may_fail && random.below(100) < trouble {
             for _ in 0..1 + random.below(2) {
                 match deed {

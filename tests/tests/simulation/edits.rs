@@ -1,6 +1,7 @@
 //! Operations of a user in a mount. They record the contents that they knowingly give up.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,18 @@ pub(crate) const PINNED: &str = "pinned";
 /// A longer file does not grow, because only short contents are compared.
 const LONG: usize = 60;
 
+/// A link with a longer target only makes the tree large.
+pub(crate) const LONG_LINK: usize = 1000;
+
+/// Makes the tree so large that its segments are not embedded in snapshots any more.
+pub(crate) fn enlarge(tree: &Tree, random: &mut Random) {
+    for number in 0..40 {
+        let target: Vec<u8> = random.bytes(4000).into_iter().map(|byte| byte.max(1)).collect();
+        let dir = ["a", "d"][number % 2];
+        tree.link(format!("{dir}{number:02}"), OsStr::from_bytes(&target));
+    }
+}
+
 /// Lists the user's files in the mount. Staging that a sync left behind is not among them.
 fn users(tree: &Tree) -> impl Iterator<Item = (PathBuf, Node)> {
     let is_ours = |path: &Path| path.as_os_str().as_bytes().starts_with(b".ctxsync-stage-");
@@ -29,7 +42,9 @@ pub(crate) fn contents(tree: &Tree, path: &Path) -> BTreeSet<String> {
     nodes
         .filter_map(|(_, node)| match node.content {
             Content::File(_, _, Some(bytes)) => Some(String::from_utf8(bytes).unwrap()),
-            Content::Link(target) => Some(String::from_utf8_lossy(target.as_bytes()).into_owned()),
+            Content::Link(target) if target.len() < LONG_LINK => {
+                Some(String::from_utf8_lossy(target.as_bytes()).into_owned())
+            }
             _ => None,
         })
         .collect()
@@ -42,6 +57,14 @@ pub(crate) struct Ledger {
     pub(crate) written: BTreeSet<String>,
     /// What somebody knowingly changed or removed, or what was lost with a machine before it was pushed.
     pub(crate) given_up: BTreeSet<String>,
+}
+
+impl Ledger {
+    /// Takes over what another one has.
+    pub(crate) fn note(&mut self, other: Self) {
+        self.written.extend(other.written);
+        self.given_up.extend(other.given_up);
+    }
 }
 
 /// Makes a random change in a mount, notes it in the ledger, and describes it.
@@ -283,7 +306,7 @@ impl Meanwhile {
 }
 
 /// Returns a path from a small pool, so that changes collide.
-fn place(random: &mut Random) -> PathBuf {
+pub(crate) fn place(random: &mut Random) -> PathBuf {
     let names = ["a", "a-b", "b.txt", "c"];
     let depth = 1 + random.below(3);
     (0..depth).map(|_| *random.of(&names).unwrap()).collect()

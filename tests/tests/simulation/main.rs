@@ -6,6 +6,7 @@
 //! tries only that one. `CTXSYNC_STEPS=0,3,7-` leaves out all other steps of it, and what goes wrong in step 7.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod branch;
 mod copy;
 mod coverage;
 mod disk;
@@ -15,60 +16,81 @@ mod outside;
 mod replay;
 mod run;
 mod schedule;
+mod session;
 mod settle;
 mod trace;
 mod wire;
+
+use std::ops::Range;
 
 use replay::{Fate, explain, run};
 use schedule::Schedule;
 
 /// How many seeds the tests of a commit try.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 400;
+/// How many of them they run twice.
+const TRACED: u64 = 20;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
+/// Returns the seeds to try; `most` of them if nothing else is asked for.
+fn seeds(most: u64) -> Range<u64> {
+    let first = variable("CTXSYNC_FIRST").unwrap_or(0);
+    match variable("CTXSYNC_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => first..first + variable("CTXSYNC_SEEDS").unwrap_or(most),
+    }
+}
+
+/// Runs a test on a large stack: in a build without optimization, what is awaited takes much of it.
+fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap();
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
 #[test]
 fn machines_lose_nothing_and_agree_in_the_end() {
-    coverage::listen();
-    let first = variable("CTXSYNC_FIRST").unwrap_or(0);
-    let seeds = match variable("CTXSYNC_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => first..first + variable("CTXSYNC_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
-        let schedule = replay::chosen(Schedule::draw(seed));
-        if let Fate::Fails(message) = run(&schedule, false).0 {
-            panic!("{}", explain(schedule, &message));
+    on_a_large_stack(|| {
+        coverage::listen();
+        for seed in seeds(SEEDS) {
+            let schedule = replay::chosen(Schedule::draw(seed));
+            if let Fate::Fails(message) = run(&schedule, false).0 {
+                panic!("{}", explain(schedule, &message));
+            }
         }
-    }
-    println!("{}", coverage::table());
-    if variable("CTXSYNC_SEED").is_none() {
-        let missing = coverage::missing();
-        assert!(missing.is_empty(), "the seeds have never met {missing:#?}");
-    }
+        println!("{}", coverage::table());
+        if variable("CTXSYNC_SEED").is_none() {
+            let missing = coverage::missing();
+            assert!(missing.is_empty(), "the seeds have never met {missing:#?}");
+        }
+    });
 }
 
 /// A seed decides everything: requests and their order, names and ids, and how each step ends.
 #[test]
 fn a_seed_always_gives_the_same_trace() {
-    coverage::listen();
-    for seed in 0..20 {
-        let schedule = Schedule::draw(seed);
-        let (one, other) = (run(&schedule, true).1, run(&schedule, true).1);
-        let differs = one.iter().zip(&other).position(|(a, b)| a != b);
-        let near = |lines: &[String]| {
-            let at = differs.unwrap_or(0);
-            lines[at.saturating_sub(10)..lines.len().min(at + 3)].join("\n")
-        };
-        assert!(
-            one == other,
-            "seed {seed}, line {differs:?} of {} and {}:\n{}\n\nand\n\n{}",
-            one.len(),
-            other.len(),
-            near(&one),
-            near(&other)
-        );
-    }
+    on_a_large_stack(|| {
+        coverage::listen();
+        for seed in seeds(TRACED) {
+            let schedule = replay::chosen(Schedule::draw(seed));
+            let (one, other) = (run(&schedule, true).1, run(&schedule, true).1);
+            let differs = one.iter().zip(&other).position(|(a, b)| a != b);
+            let near = |lines: &[String]| {
+                let at = differs.unwrap_or(0);
+                lines[at.saturating_sub(10)..lines.len().min(at + 3)].join("\n")
+            };
+            assert!(
+                one == other,
+                "seed {seed}, line {differs:?} of {} and {}:\n{}\n\nand\n\n{}",
+                one.len(),
+                other.len(),
+                near(&one),
+                near(&other)
+            );
+        }
+    });
 }

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::outside::lock;
 use crate::run::Run;
-use crate::schedule::Schedule;
+use crate::schedule::{GRACE, Schedule};
 use crate::trace::Trace;
 
 /// How long a shorter schedule is looked for.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How much virtual time a step may take.
+const PATIENCE_IN_IT: Duration = Duration::from_secs(100 * GRACE);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -25,18 +28,21 @@ static LAST: Mutex<String> = Mutex::new(String::new());
 pub(crate) fn run(schedule: &Schedule, wanted: bool) -> (Fate, Vec<String>) {
     keep_panics();
     let trace = Trace::new(wanted);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.unwrap();
     let whole = async {
         let mut run = Run::begin(schedule, trace.clone()).await;
         for step in &schedule.steps {
-            run.step(step).await;
+            let done = tokio::time::timeout(PATIENCE_IN_IT, Box::pin(run.step(step))).await;
+            assert!(done.is_ok(), "step {} does not end", step.number);
         }
-        run.settle().await;
+        Box::pin(run.settle()).await;
     };
-    let fate = match catch_unwind(AssertUnwindSafe(|| runtime.block_on(whole))) {
-        Ok(()) => Fate::Holds,
-        Err(_) => Fate::Fails(lock(&LAST).clone()),
+    lock(&LAST).clear();
+    let fate = match catch_unwind(AssertUnwindSafe(|| runtime.block_on(Box::pin(whole)))) {
+        // A task that panics ends alone.
+        Ok(()) if lock(&LAST).is_empty() => Fate::Holds,
+        Ok(()) | Err(_) => Fate::Fails(lock(&LAST).clone()),
     };
     (fate, trace.lines())
 }

@@ -81,11 +81,21 @@ pub(crate) struct StoreTrouble {
     pub(crate) dies: bool,
 }
 
+/// What a machine does with the context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
     Push,
     Pull,
     Sync,
+    Rename,
+    Fork,
+    EditFork,
+    /// Merges a fork into the context, or the other way round.
+    Merge,
+    Revert,
+    Tag,
+    Restore,
+    Collect,
 }
 
 /// What is done in a step.
@@ -100,6 +110,8 @@ pub(crate) enum Deed {
     Both(How, How),
     /// Another program works in the mount meanwhile.
     Meanwhile(How),
+    /// A session on this machine, while the next one syncs.
+    Session(How),
     LoseState,
     /// A new machine takes the place of one that is lost.
     Replace,
@@ -131,6 +143,15 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// Whether the context may be reverted in it.
+    pub(crate) fn reverts(&self) -> bool {
+        match self.deed {
+            Deed::Sync(how) | Deed::Session(how) => how == How::Revert,
+            Deed::Both(one, other) => [one, other].contains(&How::Revert),
+            _ => false,
+        }
+    }
+
     /// Whether something goes wrong in it.
     pub(crate) fn is_troubled(&self) -> bool {
         !self.store.is_empty() || !self.files.is_empty()
@@ -160,6 +181,8 @@ pub(crate) struct Schedule {
     /// Whether policies may give up contents: then it is not looked for them.
     pub(crate) careless: bool,
     pub(crate) machines: Vec<Born>,
+    /// Whether the tree is so large that its segments are in packs.
+    pub(crate) is_large: bool,
     /// How many edits the first machine's tree comes from.
     pub(crate) given: usize,
     pub(crate) steps: Vec<Step>,

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use ctxsync_tests::compare::{Content, differences, list, without_times};
-use ctxsync_tests::landing::{is_late, landed};
-use ctxsync_tests::machine::{Machine, context};
+use ctxsync_tests::machine::Machine;
 use policy_core::ConflictPolicy;
-use transfer_engine::format::StoreKey;
-use transfer_engine::{CheckMonitor, CheckOptions, CheckedContext, ReadData, SyncOptions};
+use transfer_engine::format::Place;
+use transfer_engine::{CheckMonitor, CheckOptions, CheckedContext, ContextName, ReadData, SyncOptions};
 
-use crate::edits::contents;
+use crate::coverage::met;
+use crate::edits::{Ledger, contents};
 use crate::run::{Run, figures};
 
 /// How often all machines sync until there is nothing left to do.
@@ -19,10 +19,12 @@ const ROUNDS: usize = 8;
 impl Run {
     /// Syncs all machines until there is nothing left to do, and checks the result.
     pub(crate) async fn settle(&mut self) {
+        let name = self.name().await;
         let mut held: BTreeSet<String> = BTreeSet::new();
         for player in &mut self.players {
             held.extend(contents(&player.machine.mount, Path::new("")));
             // All machines have to agree in the end.
+            player.machine.context = name.clone();
             player.machine.policy.delete_policy.sync_local_file = true;
             player.machine.policy.delete_policy.max_delete_percent = None;
             player.machine.options.conflict = Some(ConflictPolicy::KeepBoth);
@@ -41,7 +43,7 @@ impl Run {
             }
             assert!(round < ROUNDS, "they go on and on");
         }
-        let fresh = self.world.machine("fresh");
+        let fresh = Machine { context: name, ..self.world.machine("fresh") };
         fresh.pull().await.clean();
         let expected = without_times(list(&fresh.mount.0));
         for (who, player) in self.players.iter().enumerate() {
@@ -49,18 +51,23 @@ impl Run {
             assert!(text.is_empty(), "m{who} is not what the context holds:\n{text}");
         }
         let there = contents(&fresh.mount, Path::new(""));
-        let all = held.union(&self.ledger.written);
-        let lost: Vec<_> =
-            all.filter(|c| !self.ledger.given_up.contains(*c) && !there.contains(*c)).collect();
+        let Ledger { written, given_up } = self.ledger.get_mut();
+        let all = held.union(written);
+        let lost: Vec<_> = all.filter(|c| !given_up.contains(*c) && !there.contains(*c)).collect();
         assert!(self.careless || lost.is_empty(), "lost: {lost:?}");
         self.check_totals(&fresh).await;
         self.check_store().await;
+        self.check_branches().await;
         self.trace.note(|| format!("in the end: {expected:?}"));
     }
 
     /// Fails unless the head's totals are those of its tree.
     async fn check_totals(&self, fresh: &Machine) {
-        let totals = self.world.head().await.totals;
+        let head = self.world.store().head(&fresh.context).await.unwrap();
+        if head.segments.iter().any(|segment| matches!(segment.place, Place::Pack { .. })) {
+            met("a tree with segments in packs");
+        }
+        let totals = head.totals;
         let nodes = list(&fresh.mount.0);
         let count = |is: fn(&Content) -> bool| nodes.values().filter(|n| is(&n.content)).count() as u64;
         let bytes: u64 =
@@ -87,8 +94,8 @@ impl Run {
         let options = CheckOptions { contexts: Vec::new(), read_data: ReadData::All, concurrency, memory };
         let report = self.world.store().check(&options, &said).await.unwrap();
         let found = std::mem::take(&mut *said.0.lock().unwrap());
-        let late = self.late().await;
         for checked in &found {
+            let late = self.late(&checked.name).await;
             let damaged = checked.snapshots.iter().filter(|snapshot| !snapshot.is_whole());
             let whole = checked.damage.is_empty()
                 && damaged.clone().all(|snapshot| !snapshot.is_head && late.contains(&snapshot.number));
@@ -99,11 +106,10 @@ impl Run {
 
     /// Returns the numbers of the snapshots that landed too late to count. Their writers have committed the same once
     /// more, and collections may delete their packs.
-    async fn late(&self) -> BTreeSet<u64> {
+    async fn late(&self, name: &ContextName) -> BTreeSet<u64> {
         let mut late = BTreeSet::new();
-        for snapshot in self.world.store().log(&context()).await.unwrap() {
-            let key = StoreKey::Snapshot { context: context(), number: snapshot.number };
-            if is_late(&snapshot, landed(&self.world.objects, &key).await.unwrap()) {
+        for snapshot in self.world.store().log(name).await.unwrap() {
+            if self.is_late(&snapshot).await {
                 late.insert(snapshot.number);
             }
         }

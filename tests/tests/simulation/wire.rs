@@ -14,7 +14,7 @@ use object_store::{
 };
 use storage_backends::layer::Faulty;
 
-use crate::disk::Disk;
+use crate::disk::{Crashed, Disk};
 use crate::outside::{Seeded, SimClock};
 use crate::trace::Trace;
 
@@ -57,10 +57,10 @@ impl Wire {
         self.may_be_over().await;
     }
 
-    /// A machine that is gone sends nothing, and hears of no answer.
+    /// A machine that is gone sends nothing, and hears of no answer. Its tasks end here, with all that they hold.
     async fn may_be_over(&self) {
         if self.disk.is_gone() {
-            std::future::pending::<()>().await;
+            std::panic::resume_unwind(Box::new(Crashed));
         }
     }
 }
