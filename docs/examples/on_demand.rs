@@ -55,6 +55,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     session.context().bind(context_sync).await?;
     println!("{} tasks", session.context().info().context_status_data.len());
     // ANCHOR_END: bind
+
+    println!("== part");
+    let year = place.path().join("year");
+    // ANCHOR: part
+    let context_sync = ContextSync::new("datasets".parse()?, &year, SyncPolicy::default());
+    session.context().bind(context_sync.of_part("2024".parse()?)).await?;
+    session.wait_for(&Arrival::All).await?;
+    println!("a.parquet: {}", year.join("a.parquet").exists());
+    // ANCHOR_END: part
     session.release(ReleaseOptions::default()).await?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! How a snapshot and a path in it are named: `NAME`, `NAME@N`, `NAME@-1`, `NAME@TAG`, `NAME[@N]:path`.
+//! How a snapshot and a path in it are named: `NAME`, `NAME@N`, `NAME@-1`, `NAME@TAG`, `NAME[@N]:path`; and a context
+//! or a part of it that is mounted: `NAME[:PATH]`.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,9 +11,12 @@ use std::str::FromStr;
 use clap::builder::{TypedValueParser, ValueParserFactory};
 use clap::error::ErrorKind;
 use policy_core::TreePath;
-use transfer_engine::{At, ContextName, TagName};
+use transfer_engine::{At, ContextName, ContextPart, TagName};
 
 use crate::errors::Failure;
+
+/// The longest path of a part of a context, in bytes: that of a path which Linux opens.
+const MAX_PART: usize = 4096;
 
 /// A context, or one snapshot of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +65,25 @@ impl fmt::Display for ContextAt {
     }
 }
 
+impl From<ContextPart> for PathAt {
+    fn from(part: ContextPart) -> Self {
+        Self { context: ContextAt { name: part.context, at: At::Head }, path: part.path }
+    }
+}
+
+impl fmt::Display for PathAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.context)?;
+        if self.path.is_root() { Ok(()) } else { write!(f, ":{}", self.path) }
+    }
+}
+
 impl PathAt {
+    /// Returns the context, or the directory of it, without the snapshot.
+    pub(crate) fn part(&self) -> ContextPart {
+        ContextPart { context: self.context.name.clone(), path: self.path.clone() }
+    }
+
     /// Parses bytes: the path follows the first colon and need not be UTF-8.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (context, path) = match bytes.iter().position(|&b| b == b':') {
@@ -72,6 +94,27 @@ impl PathAt {
             std::str::from_utf8(context).map_err(|_| "a context's name is ASCII".to_owned())?.parse()?;
         Ok(Self { context, path: tree_path(path)? })
     }
+}
+
+/// Parses what is synced: `NAME`, or `NAME:PATH` for a directory of the context.
+pub(crate) fn context_part(text: &str) -> Result<ContextPart, String> {
+    match mounted(text)? {
+        PathAt { context: ContextAt { name: context, at: At::Head }, path } => {
+            Ok(ContextPart { context, path })
+        }
+        _ => Err("a push goes to the newest snapshot of a context: leave out `@`".to_owned()),
+    }
+}
+
+/// Parses what a mount is a mount of: a context, a snapshot, or a directory of one of them.
+pub(crate) fn mounted(text: &str) -> Result<PathAt, String> {
+    let place = PathAt::parse(text.as_bytes())?;
+    let path = &place.path;
+    // It is shown, and read again, as text.
+    if path.to_string().as_bytes() != path.as_bytes() || path.as_bytes().len() > MAX_PART {
+        return Err(format!("the path of a part is printable text of at most {MAX_PART} bytes"));
+    }
+    Ok(place)
 }
 
 /// Parses a path as people type it: slashes at its ends and a leading `./` are ignored.
@@ -191,6 +234,33 @@ mod tests {
         for text in ["a/b", "a@7", "a@-1", "a@v1.0"] {
             assert_eq!(text.parse::<ContextAt>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn parts_of_contexts() {
+        let part =
+            |text: &str| context_part(text).map(|part| (part.context.to_string(), part.path.to_string()));
+        assert_eq!(part("a/b"), Ok(("a/b".into(), String::new())));
+        assert_eq!(part("a:"), Ok(("a".into(), String::new())));
+        assert_eq!(part("a:/x/y/"), Ok(("a".into(), "x/y".into())));
+        assert_eq!(part("a:x:y"), Ok(("a".into(), "x:y".into())));
+        for bad in [
+            "",
+            ":x",
+            "a b:x",
+            "a@3",
+            "a@3:x",
+            "a:x/../y",
+            "a:x//y",
+            "a:x\ny",
+            &format!("a:{}", "x".repeat(4097)),
+        ] {
+            assert!(part(bad).is_err(), "{bad:?}");
+        }
+        for text in ["a/b", "a:x/y"] {
+            assert_eq!(context_part(text).unwrap().to_string(), text);
+        }
+        assert_eq!(mounted("a@3:x/y").unwrap().to_string(), "a@3:x/y");
     }
 
     #[test]

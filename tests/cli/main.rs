@@ -27,6 +27,7 @@ mod live;
 mod network;
 mod own_places;
 mod owner;
+mod parts;
 mod pinned;
 mod policy;
 mod quiesce;

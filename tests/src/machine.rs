@@ -7,7 +7,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use policy_core::SyncPolicy;
+use policy_core::{SyncPolicy, TreePath};
 use tempfile::TempDir;
 use transfer_engine::format::Snapshot;
 use transfer_engine::{ContextName, ContextSync, Env, Error, Mount, Store, SyncOptions, SyncReport};
@@ -98,6 +98,7 @@ impl World {
             mount,
             context: context(),
             objects: Arc::clone(&self.objects),
+            part: TreePath::root(),
             policy: SyncPolicy::default(),
             env: self.env.clone(),
             options: SyncOptions { create: true, ..SyncOptions::default() },
@@ -148,6 +149,8 @@ pub struct Machine {
     pub context: ContextName,
     /// How it reaches the store.
     pub objects: Arc<dyn ObjectStore>,
+    /// The directory of the context that its mount has; the root stands for the whole context.
+    pub part: TreePath,
     /// Its policy.
     pub policy: SyncPolicy,
     /// Its clock, randomness and file system.
@@ -212,10 +215,21 @@ impl Machine {
         Store::new(Arc::clone(&self.objects), "test:", self.env.clone())
     }
 
+    /// Returns this machine with a mount of a directory of the context.
+    #[must_use]
+    pub fn of_part(mut self, part: &str) -> Self {
+        self.part = part.parse().unwrap();
+        self
+    }
+
+    /// Returns what the mount is opened by.
+    pub fn context_sync(&self) -> ContextSync {
+        ContextSync::new(self.context.clone(), &self.mount.0, self.policy.clone()).of_part(self.part.clone())
+    }
+
     /// Opens the mount.
     pub fn open(&self) -> Result<Mount, Error> {
-        let sync = ContextSync::new(self.context.clone(), &self.mount.0, self.policy.clone());
-        Mount::open(&self.store(), sync, &self.state)
+        Mount::open(&self.store(), self.context_sync(), &self.state)
     }
 
     /// Pushes.

@@ -508,3 +508,47 @@ async fn another_context_keeps_its_own() {
     assert_eq!(yard.files().await, gone(&[], &["old"]));
     assert_eq!(yard.recycle().await.unwrap().files, 0);
 }
+
+/// A mount of a part recycles what is in the part, and leaves the rules and the files of other parts alone.
+#[tokio::test]
+async fn a_part_recycles_its_own_files() {
+    let yard = Yard::new().await;
+    let whole = yard.machine(
+        "whole",
+        r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["logs", "d/tmp"]}}"#,
+    );
+    whole.mount.write("logs/old", "1").write("d/old", "2").write("d/tmp/old", "3");
+    whole.push().await.clean();
+    let part = yard.machine("part", ONE_DAY).of_part("d");
+    part.pull().await.clean();
+    part.mount.write("first", "4");
+    assert_eq!(part.push().await.clean().recycled, 0);
+    let rules = yard.world.head().await.recycle.clone();
+    let paths: Vec<String> = rules.paths.iter().map(ToString::to_string).collect();
+    assert_eq!((rules.lifecycle_days, paths), (Some(1), vec!["d".to_owned(), "logs".to_owned()]));
+    yard.days(1);
+    part.mount.write("new", "5");
+    let pushed = part.push().await;
+    assert_eq!(pushed.clean().recycled, 3);
+    let told: Vec<String> = pushed.noted.events.iter().map(|(path, _)| path.to_string()).collect();
+    assert_eq!(told, ["new", "first", "old", "tmp/old"]);
+    assert_eq!(yard.files().await, gone(&["d/first", "d/old", "d/tmp/old"], &["d/new", "logs/old"]));
+    // `gc` goes by all rules.
+    assert_eq!(yard.recycle().await.unwrap().files, 1);
+    // Without a rule of its own, the part only takes back its rules.
+    let plain = yard.machine("plain", "{}").of_part("d");
+    plain.pull().await.clean();
+    plain.mount.write("plain", "6");
+    assert!(!plain.push().await.warned("lifecycle"));
+    assert_eq!(yard.world.head().await.recycle.paths, ["logs".parse().unwrap()]);
+    // A context has one lifecycle: with another one, the part's rule is not noted, and that is said.
+    let other = yard.machine("other", r#"{"recyclePolicy": {"lifecycle": "Lifecycle_3Days"}}"#).of_part("d");
+    other.pull().await.clean();
+    other.mount.write("other", "7");
+    assert!(other.push().await.warned("another lifecycle"));
+    let rules = yard.world.head().await.recycle.clone();
+    assert_eq!((rules.lifecycle_days, rules.paths), (Some(1), vec!["logs".parse().unwrap()]));
+    yard.days(3);
+    other.mount.write("last", "8");
+    assert_eq!(other.push().await.clean().recycled, 3);
+}

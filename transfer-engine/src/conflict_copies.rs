@@ -7,7 +7,7 @@ use policy_core::{Entry, MAX_COPIES, TreePath, numbered_copy_path};
 use crate::error::Error;
 use crate::format::{MAX_PATH_LEN, TreeEntry};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side};
-use crate::tree::Tree;
+use crate::tree::PartTree;
 
 /// A version of a path that is kept at another path.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Copies {
     /// tried. If a copy of the same conflict exists already, no other is made.
     pub(crate) async fn name(
         copies: Vec<Copied>,
-        tree: &Tree<'_>,
+        tree: &PartTree<'_>,
         mut beside: impl FnMut(&Open) -> Result<BTreeMap<TreePath, Standing>, Error>,
         monitor: &dyn Monitor,
     ) -> Result<Self, Error> {
@@ -77,7 +77,7 @@ impl Copies {
         for number in 2..=MAX_COPIES {
             let here = beside(&open)?;
             for (path, all) in std::mem::take(&mut open) {
-                if path.as_bytes().len() > MAX_PATH_LEN {
+                if tree.part().outer(&path).as_bytes().len() > MAX_PATH_LEN {
                     for copied in all {
                         named.leave_out(copied, "the path of a conflict copy would be too long", monitor);
                     }
@@ -185,7 +185,7 @@ fn fit<'s>(standings: impl Iterator<Item = &'s Standing>, entry: &Entry) -> Fit 
 
 /// Looks up paths of a tree; fast if they are near each other.
 struct Looked<'t, 's> {
-    tree: &'t Tree<'s>,
+    tree: &'t PartTree<'s>,
     last: Option<(usize, Vec<TreeEntry>)>,
     /// Whether there is a file or link at these paths.
     leaves: BTreeMap<TreePath, bool>,
@@ -219,9 +219,8 @@ impl Looked<'_, '_> {
 
     /// Returns the entry at a path, and whether there are any below it.
     async fn at(&mut self, path: &TreePath) -> Result<(Option<Entry>, bool), Error> {
-        let segments = &self.tree.snapshot.segments;
-        let Some(index) = segments.partition_point(|s| s.first <= *path).checked_sub(1) else {
-            return Ok((None, segments.first().is_some_and(|s| s.first.is_below(path))));
+        let Some(index) = self.tree.segment_with(path) else {
+            return Ok((None, self.tree.first(0).is_some_and(|first| first.is_below(path))));
         };
         if self.last.as_ref().is_none_or(|(last, _)| *last != index) {
             self.last = Some((index, self.tree.segment(index).await?));
@@ -229,8 +228,8 @@ impl Looked<'_, '_> {
         let entries = self.last.as_ref().map_or(&[][..], |(_, entries)| entries);
         let place = entries.partition_point(|e| e.path < *path);
         let found = entries.get(place).filter(|e| e.path == *path);
-        let next = entries.get(place + usize::from(found.is_some())).map(|e| &e.path);
-        let next = next.or(segments.get(index + 1).map(|s| &s.first));
+        let next = entries.get(place + usize::from(found.is_some())).map(|e| e.path.clone());
+        let next = next.or_else(|| self.tree.first(index + 1));
         // A placeholder is not an entry, but nothing else may silently take its path.
         Ok((found.map(|e| e.entry.clone()), next.is_some_and(|next| next.is_below(path))))
     }

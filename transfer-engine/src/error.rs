@@ -63,6 +63,16 @@ pub enum Error {
         /// The snapshot.
         number: u64,
     },
+    /// The mount has a part of a context, and the context has nothing there.
+    #[error("no directory `{path}` in `{name}@{number}`")]
+    NoPart {
+        /// The part's path.
+        path: String,
+        /// The context.
+        name: ContextName,
+        /// The snapshot.
+        number: u64,
+    },
     /// The context was renamed.
     #[error("context `{name}` was moved to `{to}`")]
     Moved {
@@ -374,7 +384,7 @@ impl Error {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::NoStore { .. } => FailureKind::NoStore,
-            Self::NoContext { .. } => FailureKind::NoContext,
+            Self::NoContext { .. } | Self::NoPart { .. } => FailureKind::NoContext,
             Self::NoSnapshot { .. }
             | Self::NoTag { .. }
             | Self::NoPath { .. }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum FailureKind {
     /// The store does not exist.
     NoStore,
-    /// The context does not exist.
+    /// The context does not exist, or the part of it that the mount has.
     NoContext,
     /// The snapshot, path or mount does not exist.
     NotFound,

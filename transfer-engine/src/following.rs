@@ -14,7 +14,7 @@ impl Mount {
         let dir = MountDir::open(&self.path, self.store.env()).ok();
         let arriving = self.arriving.clone();
         self.fold_arrivals(&arriving.alone().await, dir.as_ref(), None)?;
-        let files = self.state.context(self.store.location(), to, self.store.env())?;
+        let files = self.state.context(self.store.location(), to, self.part.digest(), self.store.env())?;
         if files.header()?.is_none()
             && let Some(header) = self.files.header()?
             && let Some(copy) = self.copy_of(&header, to).await?

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::{CheckArgs, DiffArgs, ForkArgs, GcArgs, Heal, MergeArgs, PurgeArgs, RepairArgs, RevertArgs};
-use crate::place::{ContextAt, PathAt};
+use crate::place::{ContextAt, PathAt, context_part, mounted};
 use crate::values::{ByteRange, Span, name_pattern, number};
-use transfer_engine::{ContextName, NamePattern, TagName};
+use transfer_engine::{ContextName, ContextPart, NamePattern, TagName};
 
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
@@ -81,14 +81,15 @@ pub(crate) enum Command {
 /// Arguments of `run`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
-    /// The context that is worked on in DIR, created where it is missing; with @N and --read-only, one of its snapshots
-    #[arg(short, long, value_name = "CONTEXT[@N]", required_unless_present = "mounts")]
-    pub(crate) context: Option<ContextAt>,
+    /// The context, or a directory of it, that is worked on in DIR; created where it is missing; with @N and --read-only,
+    /// one of its snapshots
+    #[arg(short, long, value_name = "CONTEXT[@N][:PATH]", value_parser = mounted, required_unless_present = "mounts")]
+    pub(crate) context: Option<PathAt>,
 
     /// Work on a further context in a directory of its own; repeatable
     ///
     /// In the variable, several are separated by semicolons.
-    #[arg(short, long, value_name = "CONTEXT[@N]=DIR[,policy=FILE][,read-only]")]
+    #[arg(short, long, value_name = "CONTEXT[@N][:PATH]=DIR[,policy=FILE][,read-only]")]
     pub(crate) mounts: Vec<OsString>,
 
     /// Where CONTEXT is missing, begin it as this context, or as one of its snapshots
@@ -136,16 +137,16 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// Returns the name of the context that is worked on in DIR.
     pub(crate) fn name(&self) -> Option<&ContextName> {
-        self.context.as_ref().map(|context| &context.name)
+        self.context.as_ref().map(|place| &place.context.name)
     }
 }
 
 /// Arguments of `watch`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WatchArgs {
-    /// The context, created where it is missing; with @N and --read-only, one of its snapshots
-    #[arg(value_name = "CONTEXT[@N]")]
-    pub(crate) context: ContextAt,
+    /// The context, or a directory of it; created where it is missing; with @N and --read-only, one of its snapshots
+    #[arg(value_name = "CONTEXT[@N][:PATH]", value_parser = mounted)]
+    pub(crate) context: PathAt,
 
     /// Where the files are worked on
     #[arg(default_value = ".")]
@@ -223,15 +224,16 @@ pub(crate) struct FetchArgs {
     pub(crate) mount: Option<PathBuf>,
 
     /// The context, where several were worked on at the mount
-    #[arg(short, long, value_name = "CONTEXT")]
-    pub(crate) context: Option<ContextName>,
+    #[arg(short, long, value_name = "CONTEXT[:PATH]", value_parser = context_part)]
+    pub(crate) context: Option<ContextPart>,
 }
 
 /// Arguments of syncs.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SyncArgs {
-    /// The context
-    pub(crate) context: ContextName,
+    /// The context, or a directory of it
+    #[arg(value_name = "CONTEXT[:PATH]", value_parser = context_part)]
+    pub(crate) context: ContextPart,
 
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
@@ -254,9 +256,9 @@ pub(crate) struct PlaceArgs {
 /// Arguments of `pull`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PullArgs {
-    /// The context; with @N and --read-only, one of its snapshots
-    #[arg(value_name = "CONTEXT[@N]")]
-    pub(crate) context: ContextAt,
+    /// The context, or a directory of it; with @N and --read-only, one of its snapshots
+    #[arg(value_name = "CONTEXT[@N][:PATH]", value_parser = mounted)]
+    pub(crate) context: PathAt,
 
     #[command(flatten)]
     pub(crate) place: PlaceArgs,

@@ -4,14 +4,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use policy_core::{Scope, SyncPolicy};
-use transfer_engine::{ContextName, OwnPlaces};
+use transfer_engine::OwnPlaces;
 
 use super::Finished;
 use crate::args::ExplainArgs;
 use crate::errors::Failure;
 use crate::means::Means;
 use crate::output::json::{Line, RuleLine};
-use crate::place::{MountPath, os_path};
+use crate::place::{MountPath, context_part, os_path};
 use crate::policy;
 
 pub(super) fn explain(args: &ExplainArgs, means: Means<'_>) -> Result<Finished, Failure> {
@@ -76,8 +76,7 @@ fn subject(args: &ExplainArgs, means: Means<'_>) -> Result<(SyncPolicy, Option<S
     }
     let looks_like_file =
         file.extension().is_some_and(|extension| extension == "json" || extension == "toml");
-    let name =
-        args.subject.to_str().filter(|_| !looks_like_file).and_then(|name| name.parse::<ContextName>().ok());
+    let name = args.subject.to_str().filter(|_| !looks_like_file).and_then(|name| context_part(name).ok());
     let Some(name) = name else {
         return Err(Failure::usage(format!("there is no policy file {}", file.display()))
             .hint("give a policy file, or the name of a context together with --policy"));

@@ -5,10 +5,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use policy_core::TreePath;
-use transfer_engine::{
-    ContextName, ContextSync, Error, Mount, Store, SyncReport, TaskStatus, status as tasks,
-};
+use transfer_engine::{ContextPart, Error, Mount, Store, SyncReport, TaskStatus, status as tasks};
 
+use super::sync::bind;
 use super::{Finished, running};
 use crate::args::FetchArgs;
 use crate::errors::Failure;
@@ -17,7 +16,7 @@ use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Watch;
 use crate::output::summary::Deed;
-use crate::place::{MountPath, os_path};
+use crate::place::{MountPath, context_part, os_path};
 use crate::policy;
 
 pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Finished, Failure> {
@@ -35,7 +34,7 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Finished
             if let Some(context) = &args.context {
                 running::refuse_other(&session, context, mount.typed())?;
             }
-            let context = session.context().clone();
+            let context = session.place().clone();
             ui.known().note_context(&context);
             (context, session.fetch(&paths, &watch).await?)
         }
@@ -47,7 +46,7 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Finished
             ui.known().note_context(&context);
             options.only.clone_from(&paths);
             let store = open_store(means, false)?.store;
-            let sync = ContextSync::new(context.clone(), mount.typed(), policy::chosen(settings)?);
+            let sync = bind(&context, mount.typed(), policy::chosen(settings)?);
             let mut open = Mount::open(&store, sync, settings.state_dir()?)?;
             let report = open.pull(&options, &watch).await?;
             if missing(&paths, &mount, &context, &report).is_err() {
@@ -81,16 +80,15 @@ async fn nearest(cwd: &Path, means: Means<'_>) -> Result<MountPath, Failure> {
 }
 
 /// Returns the context that was last synced with a mount, if there is exactly one.
-fn only_context(mount: &MountPath, means: Means<'_>) -> Result<ContextName, Failure> {
+fn only_context(mount: &MountPath, means: Means<'_>) -> Result<ContextPart, Failure> {
     let rows = tasks(means.settings.state_dir()?, Some(mount.typed()))?;
     let mut names: Vec<&str> = rows.iter().map(|row| row.context.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     let shown = mount.typed().display();
     match names.as_slice() {
-        [name] => {
-            name.parse().map_err(|_| Failure::new(Exit::FAILED, format!("the state of {shown} is damaged")))
-        }
+        [name] => context_part(name)
+            .map_err(|_| Failure::new(Exit::FAILED, format!("the state of {shown} is damaged"))),
         [] => Err(Failure::usage(format!("nothing was synced at {shown} yet"))
             .hint("name the context by --context")),
         several => {
@@ -127,10 +125,10 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 /// Fails if one of the paths was recycled.
-async fn refuse_recycled(store: &Store, context: &ContextName, paths: &[TreePath]) -> Result<(), Failure> {
-    let head = store.head(context).await?;
+async fn refuse_recycled(store: &Store, place: &ContextPart, paths: &[TreePath]) -> Result<(), Failure> {
+    let head = store.head(&place.context).await?;
     for path in paths {
-        if let Err(error @ Error::Recycled { .. }) = store.entry(&head, path).await {
+        if let Err(error @ Error::Recycled { .. }) = store.entry(&head, &place.outer(path)).await {
             return Err(error.into());
         }
     }
@@ -141,7 +139,7 @@ async fn refuse_recycled(store: &Store, context: &ContextName, paths: &[TreePath
 fn missing(
     paths: &[TreePath],
     mount: &MountPath,
-    context: &ContextName,
+    context: &ContextPart,
     report: &SyncReport,
 ) -> Result<(), Failure> {
     let is_missing = |path: &&TreePath| {

@@ -66,7 +66,7 @@ impl Hand {
     /// A directory that was never synced with the context is refused: all of it would be saved, and then deleted.
     async fn of(sync: &ContextSync, store: &Store, means: Means<'_>) -> Result<Self, Failure> {
         if let Some(session) = running::connect(&sync.path, means).await? {
-            running::refuse_other(&session, &sync.context, &sync.path)?;
+            running::refuse_other(&session, &sync.place(), &sync.path)?;
             return Ok(Self::Session(session));
         }
         let mount = Mount::open(store, sync.clone(), means.settings.state_dir()?)?;

@@ -36,12 +36,13 @@ mod variables;
 mod watch;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use transfer_engine::{ContextName, Env, SyncReport};
+use transfer_engine::{Env, SyncReport};
 
 use crate::args::{Command, ContextCommand, PlanDirection, PolicyCommand};
 use crate::config::{Origin, Settings};
@@ -98,7 +99,7 @@ pub(crate) fn execute(
             ));
     }
     if let Some(context) = context_of(command) {
-        ui.known().note_context(context);
+        ui.known().note_context(&context);
     }
     let env = Env::real();
     let means = Means { settings, ui, env: &env };
@@ -117,33 +118,34 @@ pub(crate) fn execute(
 }
 
 /// Returns the context that a command names.
-fn context_of(command: &Command) -> Option<&ContextName> {
-    match command {
-        Command::Run(args) => args.name(),
-        Command::Watch(args) => Some(&args.context.name),
-        Command::Push(args) | Command::Sync(args) => Some(&args.sync.context),
-        Command::Pull(args) => Some(&args.context.name),
-        Command::Plan(args) => Some(&args.sync.context),
-        Command::Fetch(args) => args.context.as_ref(),
-        Command::Context(ContextCommand::Create(args)) => Some(&args.name),
-        Command::Context(ContextCommand::Show(args)) => Some(&args.context.name),
-        Command::Context(ContextCommand::Fork(args)) => Some(&args.to),
-        Command::Context(ContextCommand::Merge(args)) => Some(&args.into),
-        Command::Context(ContextCommand::Revert(args)) => Some(&args.context.name),
-        Command::Context(ContextCommand::Rename(args)) => Some(&args.name),
-        Command::Context(ContextCommand::Clear(args)) => Some(&args.name),
-        Command::Context(ContextCommand::Delete(args)) => Some(&args.name),
-        Command::Context(ContextCommand::Tag(args)) => Some(&args.context.name),
-        Command::Context(ContextCommand::Untag(args)) => Some(&args.context.name),
-        Command::Put(args) => Some(&args.place.context.name),
-        Command::Rm(args) => args.places.first().map(|place| &place.context.name),
-        Command::Purge(args) => args.places.first().map(|place| &place.context.name),
-        Command::Ls(args) => Some(&args.place.context.name),
-        Command::Cat(args) => Some(&args.place.context.name),
-        Command::Log(args) => Some(&args.name),
-        Command::Restore(args) => Some(&args.context.name),
-        _ => None,
-    }
+fn context_of(command: &Command) -> Option<String> {
+    let name: &dyn Display = match command {
+        Command::Run(args) => return Some(args.context.as_ref()?.part().to_string()),
+        Command::Watch(args) => return Some(args.context.part().to_string()),
+        Command::Push(args) | Command::Sync(args) => &args.sync.context,
+        Command::Pull(args) => return Some(args.context.part().to_string()),
+        Command::Plan(args) => &args.sync.context,
+        Command::Fetch(args) => args.context.as_ref()?,
+        Command::Context(ContextCommand::Create(args)) => &args.name,
+        Command::Context(ContextCommand::Show(args)) => &args.context.name,
+        Command::Context(ContextCommand::Fork(args)) => &args.to,
+        Command::Context(ContextCommand::Merge(args)) => &args.into,
+        Command::Context(ContextCommand::Revert(args)) => &args.context.name,
+        Command::Context(ContextCommand::Rename(args)) => &args.name,
+        Command::Context(ContextCommand::Clear(args)) => &args.name,
+        Command::Context(ContextCommand::Delete(args)) => &args.name,
+        Command::Context(ContextCommand::Tag(args)) => &args.context.name,
+        Command::Context(ContextCommand::Untag(args)) => &args.context.name,
+        Command::Put(args) => &args.place.context.name,
+        Command::Rm(args) => args.places.first().map(|place| &place.context.name)?,
+        Command::Purge(args) => args.places.first().map(|place| &place.context.name)?,
+        Command::Ls(args) => &args.place.context.name,
+        Command::Cat(args) => &args.place.context.name,
+        Command::Log(args) => &args.name,
+        Command::Restore(args) => &args.context.name,
+        _ => return None,
+    };
+    Some(name.to_string())
 }
 
 /// Threads of a session besides those of the runtime: one waits for the command, one for changes in the

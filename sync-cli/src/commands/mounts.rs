@@ -12,7 +12,7 @@ use crate::args::{OpeningArgs, RunArgs};
 use crate::config::Origin;
 use crate::errors::Failure;
 use crate::means::Means;
-use crate::place::{ContextAt, MountPath};
+use crate::place::{MountPath, PathAt, mounted};
 use crate::policy;
 
 /// The mounts that `run` works on.
@@ -24,10 +24,10 @@ pub(super) struct Mounts {
     pub(super) dir: PathBuf,
 }
 
-/// One of `--mounts`: `CONTEXT[@N]=DIR[,policy=FILE][,read-only]`.
+/// One of `--mounts`: `CONTEXT[@N][:PATH]=DIR[,policy=FILE][,read-only]`.
 #[derive(Debug, PartialEq, Eq)]
 struct Typed {
-    context: ContextAt,
+    context: PathAt,
     dir: PathBuf,
     policy: Option<PathBuf>,
     read_only: bool,
@@ -52,7 +52,7 @@ impl Mounts {
             for text in texts {
                 let typed = Typed::parse(text).map_err(|why| {
                     Failure::usage(format!("--mounts {}: {why}", policy_core::escape(text))).hint(
-                        "a mount is CONTEXT[@N]=DIR, with ,policy=FILE and ,read-only where they are needed",
+                        "a mount is CONTEXT[@N][:PATH]=DIR, with ,policy=FILE and ,read-only where they are needed",
                     )
                 })?;
                 let policy = match &typed.policy {
@@ -74,14 +74,14 @@ impl Mounts {
 }
 
 impl Typed {
-    /// A context's name has no `=`. A directory whose name ends in `,policy=...` or `,read-only` is too unlikely to matter.
+    /// A context's name has no `=`, and the path of a part can't have any here. A directory whose name ends in `,policy=...` or `,read-only` is too unlikely to matter.
     fn parse(text: &[u8]) -> Result<Self, String> {
         const POLICY: &[u8] = b",policy=";
         const READ_ONLY: &[u8] = b",read-only";
         let equals = text.iter().position(|&byte| byte == b'=').ok_or("there is no `=`")?;
         let (context, rest) = (&text[..equals], &text[equals + 1..]);
-        let context = std::str::from_utf8(context).map_err(|_| "a context's name is ASCII")?;
-        let context = context.parse::<ContextAt>()?;
+        let context = std::str::from_utf8(context).map_err(|_| "a context and its part are text")?;
+        let context = mounted(context)?;
         let without = rest.strip_suffix(READ_ONLY);
         let (rest, mut read_only) = (without.unwrap_or(rest), without.is_some());
         let at = rest.windows(POLICY.len()).rposition(|window| window == POLICY);
@@ -155,9 +155,9 @@ fn refuse_overlaps(syncs: &[ContextSync]) -> Result<(), Failure> {
             return Err(Failure::usage(format!(
                 "the mounts {} ({}) and {} ({}) contain each other",
                 shown(other),
-                other.context,
+                other.place(),
                 shown(sync),
-                sync.context
+                sync.place()
             ))
             .hint("mounts of a session lie beside each other; a policy's `bwList` leaves parts of one out"));
         }
@@ -185,6 +185,7 @@ mod tests {
         assert_eq!(parse("a/b=dir"), ok("a/b", "dir", None));
         assert_eq!(parse("a@v1=d,policy=p"), ok("a@v1", "d", Some("p")));
         assert_eq!(parse("a=/x=y,z"), ok("a", "/x=y,z", None));
+        assert_eq!(parse("a:b/c=d"), ok("a:b/c", "d", None));
         assert_eq!(parse("a=d,policy=p.json"), ok("a", "d", Some("p.json")));
         assert_eq!(parse("a=d,policy=x,policy=p"), ok("a", "d,policy=x", Some("p")));
         let read_only = |typed: &str, plain: &str| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use transfer_engine::{ContextName, RunningSession, SyncOptions, SyncReport};
+use transfer_engine::{ContextPart, RunningSession, SyncOptions, SyncReport};
 
 use crate::config::Origin;
 use crate::errors::{Failure, STATE_DIR};
@@ -68,10 +68,10 @@ pub(super) async fn sync(
 /// Fails if the session that holds the mount works on another context.
 pub(super) fn refuse_other(
     session: &RunningSession,
-    wanted: &ContextName,
+    wanted: &ContextPart,
     mount: &Path,
 ) -> Result<(), Failure> {
-    let held = session.context();
+    let held = session.place();
     if session.works_on(wanted) {
         return Ok(());
     }

@@ -62,10 +62,10 @@ pub(super) async fn open<'a>(
     let Means { settings, ui, .. } = means;
     let several = syncs.len() > 1;
     if several {
-        let names: Vec<_> = syncs.iter().map(|sync| sync.context.as_str()).collect();
+        let names: Vec<_> = syncs.iter().map(|sync| sync.place().to_string()).collect();
         ui.known().note_context(&names.join(","));
     } else if let Some(sync) = syncs.first() {
-        ui.known().note_context(&sync.context);
+        ui.known().note_context(&sync.place());
     }
     let mut options = settings.sync_options()?;
     options.create = false;
@@ -129,6 +129,9 @@ async fn begin(
             }
             // The message shows a mistyped name, which would otherwise silently become a new context.
             Err(error) if error.kind() == FailureKind::NoContext && !options.create => {
+                if matches!(error, Error::NoPart { .. }) && !syncs.iter().any(|sync| sync.read_only) {
+                    ui.note(&format!("{error}: it is created"));
+                }
                 for (at, sync) in syncs.iter().enumerate() {
                     if let Some(from) = fork_from.filter(|_| at == 0) {
                         made_first.set(begin_as(&open.store, from, &sync.context, ui).await?);
@@ -245,7 +248,7 @@ impl Held<'_> {
         let mut total = pulled;
         let mut failed = None;
         // A context that was renamed meanwhile is shown by its new name.
-        let names: Vec<_> = mounts.iter().map(|mount| mount.context_id.as_str()).collect();
+        let names: Vec<_> = mounts.iter().map(|mount| mount.place().to_string()).collect();
         ui.known().note_context(&names.join(","));
         let own = mounts.first().and_then(|mount| mount.report.as_ref());
         if let Some(own) = own {
@@ -272,7 +275,7 @@ impl Held<'_> {
                 )),
                 (None, None) => ui.note(&format!(
                     "{prefix}nothing was pushed: the policy has autoUpload off; `ctxsync push {} {path}` saves what changed, and `run --save` at the end",
-                    mount.context_id
+                    mount.place()
                 )),
             }
         }

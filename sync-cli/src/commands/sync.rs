@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use policy_core::{SyncPolicy, TreePath};
 use transfer_engine::format::Snapshot;
-use transfer_engine::{At, ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions, SyncReport};
+use transfer_engine::{
+    At, ContextPart, ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions, SyncReport,
+};
 
 use super::paths::typed_paths;
 use super::{Finished, running};
@@ -17,7 +19,7 @@ use crate::means::Means;
 use crate::open_store::{OpenStore, imagined_store, open_store};
 use crate::output::Watch;
 use crate::output::summary::Deed;
-use crate::place::{ContextAt, MountPath, os_path};
+use crate::place::{MountPath, PathAt, os_path};
 use crate::policy;
 use crate::run::Commands;
 
@@ -36,7 +38,7 @@ pub(super) async fn push(
         Heal::Full => ReadData::All,
         Heal::Quick => ReadData::None,
     });
-    let context = ContextAt { name: args.sync.context.clone(), at: At::Head };
+    let context = args.sync.context.clone().into();
     sync(deed, (&context, false), &args.sync.place, options, means).await
 }
 
@@ -48,13 +50,13 @@ pub(super) async fn pull(args: &PullArgs, dry_run: bool, means: Means<'_>) -> Re
 /// Shows what would be done.
 pub(super) async fn plan(deed: Deed, args: &SyncArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let options = SyncOptions { dry_run: true, ..means.settings.sync_options()? };
-    let context = ContextAt { name: args.context.clone(), at: At::Head };
+    let context = args.context.clone().into();
     sync(deed, (&context, false), &args.place, options, means).await
 }
 
 async fn sync(
     deed: Deed,
-    (context, read_only): (&ContextAt, bool),
+    (context, read_only): (&PathAt, bool),
     args: &PlaceArgs,
     mut options: SyncOptions,
     means: Means<'_>,
@@ -77,14 +79,14 @@ async fn sync(
             return Err(Failure::new(Exit::FAILED, message).hint("end the session first"));
         }
         Some(mut session) => {
-            running::refuse_other(&session, &sync.context, &sync.path)?;
+            running::refuse_other(&session, &sync.place(), &sync.path)?;
             running::sync(&mut session, deed, &options, &watch, means).await?
         }
         None => by_hand(deed, sync, &options, &watch, means).await?,
     };
     Ok(Finished {
         exit: Exit::of(&report),
-        context: Some(context.name.to_string()),
+        context: Some(context.part().to_string()),
         report: Some(report),
         deed: Some(deed),
         dry_run,
@@ -97,22 +99,19 @@ async fn sync(
 /// # Errors
 /// A snapshot never changes, so its mount must be read-only.
 pub(super) fn mount_of(
-    context: &ContextAt,
+    place: &PathAt,
     path: PathBuf,
     policy: SyncPolicy,
     read_only: bool,
 ) -> Result<ContextSync, Failure> {
+    let context = &place.context;
     if context.at != At::Head && !read_only {
         return Err(Failure::usage(format!("{context} is a snapshot: a mount of it is read-only")).hint(format!(
             "say so with --read-only, or `,read-only` after the mount; to work on from it, make a context of it with \
              `ctxsync context fork {context} NAME`"
         )));
     }
-    Ok(ContextSync {
-        read_only,
-        at: context.at.clone(),
-        ..ContextSync::new(context.name.clone(), path, policy)
-    })
+    Ok(ContextSync { read_only, at: context.at.clone(), ..bind(&place.part(), path, policy) })
 }
 
 /// Syncs a mount that no session holds.
@@ -196,6 +195,11 @@ pub(super) async fn make(open: &OpenStore, ui: &crate::output::Ui) -> Result<(),
     Ok(())
 }
 
+/// Binds a context, or a part of it, to a path.
+pub(super) fn bind(place: &ContextPart, path: impl Into<PathBuf>, policy: SyncPolicy) -> ContextSync {
+    ContextSync::new(place.context.clone(), path, policy).of_part(place.path.clone())
+}
+
 pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
     Ok(MountPath::new(dir)?.typed().to_owned())
 }
@@ -207,14 +211,14 @@ async fn refuse_missing(only: &[TreePath], sync: &ContextSync, means: Means<'_>)
         let is_there = match open_store(means, false) {
             Ok(open) => match open.store.snapshot(&sync.context, sync.at.clone()).await {
                 Err(Error::NoStore { .. } | Error::NoContext { .. }) => false,
-                found => has(&open.store, &*found?, path).await?,
+                found => has(&open.store, &*found?, &sync.place().outer(path)).await?,
             },
             Err(failure) if failure.exit == Exit::NOT_FOUND => false,
             Err(failure) => return Err(failure),
         };
         if !is_there {
             let place = sync.path.display();
-            let message = format!("no `{path}` in context {} or in {place}", sync.context);
+            let message = format!("no `{path}` in context {} or in {place}", sync.place());
             return Err(Failure::new(Exit::NOT_FOUND, message)
                 .hint("--only takes paths relative to the mount, or absolute ones below it"));
         }

@@ -198,6 +198,7 @@ fn exit_of(error: &Error) -> Exit {
     match error {
         Error::NoStore { .. }
         | Error::NoContext { .. }
+        | Error::NoPart { .. }
         | Error::NoSnapshot { .. }
         | Error::NoTag { .. }
         | Error::NoPath { .. }
@@ -246,6 +247,10 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         Error::NoContext { .. } => {
             "list contexts with `ctxsync context list`; `push` and `run` create one, `pull` does not".into()
         }
+        Error::NoPart { name, number, .. } => format!(
+            "list files with `ctxsync ls {name}@{number}`; `push` and `run` create a directory, `pull` does not"
+        )
+        .into(),
         Error::NoSnapshot { name, .. } => format!("list snapshots with `ctxsync log {name}`").into(),
         Error::NoTag { name, .. } => format!("list tags with `ctxsync log {name}`").into(),
         Error::TagElsewhere { name, tag, .. } => format!(

@@ -2,7 +2,6 @@
 //! it. There is nothing to compare their content with.
 
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use policy_core::{Digest, Entry, Node, TreePath};
 
 use super::batch::{Batch, Work, present};
@@ -10,7 +9,7 @@ use super::stats::count_row;
 use crate::error::Error;
 use crate::format::TreeEntry;
 use crate::state::DeltaRow;
-use crate::tree::Tree;
+use crate::tree::{PartTree, Segments};
 
 /// Up to this many segments are skipped by reading them, rather than by starting a new stream.
 const READ_PAST: usize = 8;
@@ -18,15 +17,15 @@ const READ_PAST: usize = 8;
 /// The paths of a head, which are asked for in tree order.
 pub(crate) struct HeadPaths<'a> {
     /// `None` if the base has every path of the head.
-    tree: Option<Tree<'a>>,
-    segments: BoxStream<'a, Result<(usize, Vec<TreeEntry>), Error>>,
+    tree: Option<PartTree<'a>>,
+    segments: Segments<'a>,
     /// The segment that was read last, with its index.
     here: Option<(usize, Vec<TreeEntry>)>,
 }
 
 impl<'a> HeadPaths<'a> {
     /// Uses the segments of a tree. None is read before it is needed.
-    pub(crate) fn of(tree: Tree<'a>) -> Self {
+    pub(crate) fn of(tree: PartTree<'a>) -> Self {
         Self { tree: Some(tree), segments: futures::stream::empty().boxed(), here: None }
     }
 
@@ -58,15 +57,14 @@ impl<'a> HeadPaths<'a> {
     /// Whether the head has something at or below a path, or a file or link above it.
     async fn concerns(&mut self, path: &TreePath) -> Result<bool, Error> {
         let Some(tree) = &self.tree else { return Ok(false) };
-        let all = &tree.snapshot.segments;
-        let Some(index) = all.partition_point(|s| s.first <= *path).checked_sub(1) else {
-            return Ok(all.first().is_some_and(|first| first.first.is_below(path)));
+        let Some(index) = tree.segment_with(path) else {
+            return Ok(tree.first(0).is_some_and(|first| first.is_below(path)));
         };
         if self.here.as_ref().is_none_or(|(here, _)| *here != index) {
             let near =
                 self.here.as_ref().is_some_and(|(here, _)| (*here..=*here + READ_PAST).contains(&index));
             if !near {
-                self.segments = tree.segments(index..all.len()).boxed();
+                self.segments = tree.segments(index..tree.all().end);
             }
             while let Some(segment) = self.segments.next().await.transpose()? {
                 let found = segment.0;
@@ -78,8 +76,8 @@ impl<'a> HeadPaths<'a> {
         }
         let entries = self.here.as_ref().map_or(&[][..], |(_, entries)| entries);
         let at = entries.partition_point(|entry| entry.path < *path);
-        let next = entries.get(at).map(|entry| &entry.path);
-        let next = next.or_else(|| all.get(index + 1).map(|segment| &segment.first));
+        let next = entries.get(at).map(|entry| entry.path.clone());
+        let next = next.or_else(|| tree.first(index + 1));
         // Anything that the head had below that file or link would come between the two entries.
         let above = at.checked_sub(1).map(|before| &entries[before]);
         let is_leaf_above = |entry: &TreeEntry| !entry.entry.is_dir() && path.is_below(&entry.path);

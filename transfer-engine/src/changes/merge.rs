@@ -65,6 +65,8 @@ pub(crate) struct Merge<'a> {
     pub(crate) marks: ListMarks,
     pub(crate) checksum: bool,
     pub(crate) mode: UploadMode,
+    /// See [`DeltaOptions::longest_path`](super::DeltaOptions::longest_path).
+    pub(crate) longest_path: usize,
     pub(crate) out: &'a mpsc::Sender<Batch>,
     pub(crate) batch: Batch,
     /// The number of files to be read so far.
@@ -314,7 +316,7 @@ impl Merge<'_> {
             FoundKind::Symlink { target, .. } => target.len(),
             _ => 0,
         };
-        if found.path.as_bytes().len().max(target_len) <= MAX_PATH_LEN {
+        if found.path.as_bytes().len() <= self.longest_path && target_len <= MAX_PATH_LEN {
             return found;
         }
         let error = io::Error::other(format!("its path or target is longer than {MAX_PATH_LEN} bytes"));

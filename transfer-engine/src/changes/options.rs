@@ -31,6 +31,8 @@ pub(crate) struct DeltaOptions<'a> {
     pub(crate) file_systems: Arc<FileSystems>,
     /// Whether to leave out git's temporary files.
     pub(crate) leaves_passing: bool,
+    /// The longest path in bytes that the context can have here.
+    pub(crate) longest_path: usize,
 }
 
 /// Where new chunks go. Without it, they are only counted.

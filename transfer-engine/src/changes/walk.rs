@@ -73,7 +73,7 @@ impl Walk {
             file_systems: options.file_systems.clone(),
         };
         let filter = options.filter.clone();
-        let (checksum, mode) = (options.checksum, options.mode);
+        let (checksum, mode, longest_path) = (options.checksum, options.mode, options.longest_path);
         let (is_meant, is_of_all) = (options.allow_empty_mount, options.is_of_all);
         let walk = move || {
             let scan = Scan::start(&mount, plan)?;
@@ -87,6 +87,7 @@ impl Walk {
                     marks: ListMarks::new(&scope),
                     checksum,
                     mode,
+                    longest_path,
                     out: &out,
                     batch: Batch { after: Some(0), ..Batch::default() },
                     files: 0,

@@ -12,6 +12,7 @@ use crate::options::SyncOptions;
 use crate::plan::{Filter, PlanStep};
 use crate::state::{Arriving, Cache, DeltaState, Lane};
 use crate::store::{Head, Store};
+use crate::tree::{Part, PartTree, Tree};
 
 /// One part in this many of the memory keeps recently fetched ranges.
 pub(super) const KEPT: u64 = 8;
@@ -21,6 +22,8 @@ pub(super) const RETRY: &str = "the next pull tries again";
 /// What is needed to apply a plan.
 pub(crate) struct Applying<'a> {
     pub(crate) store: &'a Store,
+    /// The part of the context that the mount has.
+    pub(crate) part: &'a Part,
     pub(crate) dir: MountDir,
     pub(crate) filter: Arc<Filter>,
     pub(crate) options: &'a SyncOptions,
@@ -37,6 +40,14 @@ pub(crate) struct Applying<'a> {
     pub(crate) file_systems: Arc<FileSystems>,
     /// Whether files that are removed here are also removed from the context.
     pub(crate) drops_deleted: bool,
+}
+
+impl Applying<'_> {
+    /// Returns the head's tree, restricted to the part that the mount has.
+    pub(super) fn tree(&self) -> PartTree<'_> {
+        let tree = Tree { store: self.store, snapshot: &self.head.snapshot, cache: Some(&self.cache) };
+        PartTree::new(tree, self.part.clone())
+    }
 }
 
 /// What the plan saw at a path, as far as known without looking again.

@@ -16,7 +16,6 @@ use crate::error::Error;
 use crate::extract::ArchiveKind;
 use crate::format::TreeEntry;
 use crate::local::MountDir;
-use crate::tree::Tree;
 
 /// The suffix of a directory that can't have the archive's own name.
 const SUFFIX: &str = ".extracted";
@@ -88,8 +87,7 @@ async fn is_claimed(
                 && applying.filter.extracts(&entry.path)
                 && ArchiveKind::stem(entry.path.name()) == folder.name())
     };
-    let tree =
-        Tree { store: applying.store, snapshot: &applying.head.snapshot, cache: Some(&applying.cache) };
+    let tree = applying.tree();
     let range = tree.segments_within(folder).start..tree.segments_within(last).end;
     let mut segments = std::pin::pin!(tree.segments(range));
     while let Some(segment) = segments.next().await {
@@ -113,8 +111,7 @@ pub(super) async fn spoken_for(
 ) -> Result<Vec<(TreePath, bool)>, Error> {
     let cannot = |e: io::Error| Error::local("look at", staged.path(), e);
     let tops: BTreeSet<Vec<u8>> = crate::local::names(staged.root()).map_err(cannot)?.into_iter().collect();
-    let tree =
-        Tree { store: applying.store, snapshot: &applying.head.snapshot, cache: Some(&applying.cache) };
+    let tree = applying.tree();
     let ends = [tops.first(), tops.last()].map(|top| top.and_then(|top| into.join(top).ok()));
     let [Some(first), Some(last)] = ends else { return Ok(Vec::new()) };
     let range = tree.segments_within(&first).start..tree.segments_within(&last).end;

@@ -22,7 +22,7 @@ use crate::report::SyncReport;
 use crate::state::{Alone, BaseHeader, Lane};
 use crate::status::TaskType;
 use crate::store::Head;
-use crate::tree::{OwnTree, Tree};
+use crate::tree::{OwnTree, Segments, Tree};
 
 /// What stays the same during a pull.
 struct Job<'a> {
@@ -127,6 +127,7 @@ impl Mount {
         monitor.phase(Phase::Downloading);
         let applying = Applying {
             store: &self.store,
+            part: &self.part,
             dir: dir.clone(),
             filter: filter.clone(),
             options,
@@ -178,7 +179,7 @@ impl Mount {
             None => Walk::start(&read, self.base_rows(header.as_ref(), filter, options)?),
         };
         let cache = self.cache();
-        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
+        let tree = self.part_tree(head, Some(&cache));
         let has_all = self.is_as_base(header.as_ref(), head) && header.as_ref().is_some_and(|h| h.held == 0);
         let paths = if has_all { HeadPaths::as_base() } else { HeadPaths::of(tree.clone()) };
         let mut delta = local_delta(&read, walk, Purpose::Download(paths), monitor).await?;
@@ -259,8 +260,7 @@ impl Mount {
         let Ledger { mut report, agrees, stopped, .. } = ledger;
         if stopped {
             let arrived = report.added + report.unchanged;
-            let totals = &applying.head.snapshot.totals;
-            let left = (totals.files + totals.symlinks).saturating_sub(arrived);
+            let left = self.most_files(applying.head).saturating_sub(arrived);
             // The number of arrived paths includes directories, so `left` may be too small. It is at least 1,
             // because a pull that was stopped has to be continued.
             report.pending = report.pending.max(left).max(1);
@@ -323,13 +323,14 @@ impl Mount {
         let filter = self.filter(&options);
         let read = self.delta_options(&dir, &filter, &options, Towards::Mount);
         let cache = self.cache();
-        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
+        let tree = self.part_tree(&head, Some(&cache));
         let walk = Walk::start(&read, self.rows_by_now(&filter)?);
         let purpose = Purpose::Download(HeadPaths::of(tree));
         let mut delta = local_delta(&read, walk, purpose, monitor).await?;
         self.warn_of(Topic::Unmounted, delta.away.warning(), monitor);
         let applying = Applying {
             store: &self.store,
+            part: &self.part,
             dir,
             filter: filter.clone(),
             options: &options,
@@ -402,6 +403,11 @@ impl Mount {
         let (head, header) = self.find_live_head(monitor).await?;
         let mut header = self.check_base(header, &head, monitor)?;
         let head = self.pulled(head).await?;
+        // If it was deleted since the last sync, the deletion of all its files is for the plan to judge.
+        if !self.has_part(&head, header.as_ref()).await? && header.is_none() {
+            let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
+            return Err(tree.no_part(self.part.path()));
+        }
         let dir = match dir {
             Some(dir) => dir,
             None => {
@@ -429,9 +435,8 @@ impl Mount {
     }
 
     fn expected_progress(&self, head: &Head, stats: &DeltaStats) -> Progress {
-        let totals = &head.snapshot.totals;
-        let total_files = (totals.files + totals.symlinks).saturating_sub(stats.unchanged);
-        Progress { total_files, total_bytes: totals.bytes, ..Progress::default() }
+        let total_files = self.most_files(head).saturating_sub(stats.unchanged);
+        Progress { total_files, total_bytes: head.snapshot.totals.bytes, ..Progress::default() }
     }
 
     fn pull_plan<'a>(
@@ -446,7 +451,7 @@ impl Mount {
         let folded = delta.together.folded.clone();
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let segments = match options.only.as_slice() {
-            [] => self.segments(head, self.cache()),
+            [] => self.segments(head),
             only => self.segments_within(head, only),
         };
         let base = self.base_rows(header, filter, options)?;
@@ -456,28 +461,30 @@ impl Mount {
         Ok(plan.with_folded(folded))
     }
 
-    fn segments<'a>(
-        &self,
-        head: &'a Head,
-        cache: crate::state::Cache,
-    ) -> futures::stream::BoxStream<'a, Result<(usize, Vec<crate::format::TreeEntry>), Error>> {
-        let tree = OwnTree { store: self.store.clone(), snapshot: head.snapshot.clone(), cache };
-        Box::pin(tree.segments((0..head.snapshot.segments.len()).collect()))
+    fn segments(&self, head: &Head) -> Segments<'static> {
+        self.segments_at(head, self.part_tree(head, None).all().collect())
     }
 
     /// Returns the segments that may have these paths.
-    fn segments_within<'a>(
-        &self,
-        head: &'a Head,
-        paths: &[TreePath],
-    ) -> futures::stream::BoxStream<'a, Result<(usize, Vec<crate::format::TreeEntry>), Error>> {
-        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
+    fn segments_within(&self, head: &Head, paths: &[TreePath]) -> Segments<'static> {
+        let tree = self.part_tree(head, None);
         let with_companions =
             paths.iter().flat_map(|path| std::iter::once(path.clone()).chain(sqlite::companions(path)));
         let wanted: BTreeSet<usize> = with_companions.flat_map(|path| tree.segments_within(&path)).collect();
-        let tree =
-            OwnTree { store: self.store.clone(), snapshot: head.snapshot.clone(), cache: self.cache() };
-        Box::pin(tree.segments(wanted.into_iter().collect()))
+        self.segments_at(head, wanted.into_iter().collect())
+    }
+
+    fn segments_at(&self, head: &Head, indexes: Vec<usize>) -> Segments<'static> {
+        let (store, snapshot, cache) = (self.store.clone(), head.snapshot.clone(), self.cache());
+        self.part.cut(OwnTree { store, snapshot, cache }.segments(indexes))
+    }
+
+    /// Returns the most files and links that the part of the head can have that the mount has.
+    fn most_files(&self, head: &Head) -> u64 {
+        let totals = &head.snapshot.totals;
+        let segments = &head.snapshot.segments[self.part_tree(head, None).all()];
+        let entries = segments.iter().map(|segment| u64::from(segment.entries)).sum();
+        (totals.files + totals.symlinks).min(entries)
     }
 
     async fn count(
@@ -505,7 +512,7 @@ impl Mount {
     fn may_be_lost(&self, head: &Head, stats: &DeltaStats, options: &SyncOptions) -> bool {
         let totals = &head.snapshot.totals;
         let is_empty = totals.files + totals.symlinks + totals.dirs == 0;
-        let is_part = self.policy.bw_list != BwList::default();
+        let is_part = self.policy.bw_list != BwList::default() || !self.part.is_whole();
         let asked_for_all = options.only.is_empty() && !options.allow_empty_mount;
         asked_for_all && stats.base > 0 && (is_empty || is_part)
     }
@@ -518,7 +525,7 @@ impl Mount {
     ) -> Result<SyncReport, Error> {
         let filter = self.filter(options);
         let mut report = SyncReport { snapshot: Some(head.key.number), ..SyncReport::default() };
-        let remote = Remote::Segments(self.segments(head, self.cache()));
+        let remote = Remote::Segments(self.segments(head));
         let (base, local) = (Box::new(std::iter::empty()), Box::new(std::iter::empty()));
         let mut plan =
             Plan::new(self.rules(options, false), Towards::Mount, base, local, remote, filter.clone());

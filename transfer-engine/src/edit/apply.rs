@@ -54,6 +54,10 @@ impl Edit<'_> {
                 let file = self.place(content, mode, &packs, uploaded).await?;
                 update.apply(Resolved::Put(file), &mut self.sink).await?;
             }
+            Change::Directory(path) => {
+                tree.has_directory(path).await?;
+                update.apply(Resolved::Directory(path.clone()), &mut self.sink).await?;
+            }
             Change::Remove(removal) => self.remove(removal, tree, &mut update).await?,
             Change::Rewrite(rewrite) => {
                 let Some(packs) = self.taken(&mut **rewrite, tree).await? else { return Ok(None) };

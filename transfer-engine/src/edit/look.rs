@@ -45,6 +45,26 @@ impl Tree<'_> {
         Ok(below_file(before, path))
     }
 
+    /// Whether the tree has a directory at a path; false if it has nothing there.
+    ///
+    /// # Errors
+    /// [`Error::NotADirectory`] if there is something else at the path or above it.
+    pub(crate) async fn has_directory(&self, path: &TreePath) -> Result<bool, Error> {
+        match self.look(path).await? {
+            NameIs::Implied => Ok(true),
+            NameIs::Entry(entry) if entry.entry.is_dir() => Ok(true),
+            NameIs::Entry(entry) if !entry.recycled => Err(self.not_a_directory(path)),
+            NameIs::BelowFile(file) => Err(self.not_a_directory(&file)),
+            NameIs::Entry(_) | NameIs::Free => Ok(false),
+        }
+    }
+
+    /// Returns the error for a part of the context that does not exist.
+    pub(crate) fn no_part(&self, path: &TreePath) -> Error {
+        let Snapshot { context, number, .. } = self.snapshot;
+        Error::NoPart { path: path.to_string(), name: context.clone(), number: *number }
+    }
+
     /// Returns the error for a path that does not exist.
     pub(crate) fn no_path(&self, path: &TreePath) -> Error {
         let Snapshot { context, number, .. } = self.snapshot;

@@ -51,6 +51,8 @@ pub(crate) trait Rewrite: Send + Sync {
 pub(crate) enum Change<'m> {
     /// A file is written.
     Write(Content),
+    /// A directory is made, unless there is one.
+    Directory(TreePath),
     /// Files and directories are removed.
     Remove(Removal),
     /// All entries are removed.

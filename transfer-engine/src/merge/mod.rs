@@ -29,7 +29,7 @@ use crate::monitor::{Monitor, PathProblem, Phase};
 use crate::packing::{Chunks, PackSink};
 use crate::report::SyncReport;
 use crate::store::{At, Head, Store};
-use crate::tree::{Resolved, Tree, TreeUpdate, UpdatedTree};
+use crate::tree::{PartTree, Resolved, Tree, TreeUpdate, UpdatedTree};
 
 use sides::{MergeStep, Steps};
 use sink::Taking;
@@ -239,7 +239,7 @@ impl<'a> Merge<'a> {
             writes.iter().for_each(|(path, entry)| found.note(path, entry));
             Ok(found.found())
         };
-        let copies = Copies::name(copies, &self.target(), beside, self.monitor).await?;
+        let copies = Copies::name(copies, &PartTree::whole(self.target()), beside, self.monitor).await?;
         self.telling.copies(&copies);
         report.failed += copies.unplaced.len() as u64;
         report.added += copies.made.len() as u64;

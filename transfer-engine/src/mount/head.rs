@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::monitor::{Monitor, Phase};
 use crate::state::BaseHeader;
 use crate::store::{At, Head, HeadKey};
+use crate::tree::Tree;
 
 /// The snapshot at which a mount stays, and the head at the time when it was looked for. After that nothing more is asked
 /// of the context, which may be renamed or deleted.
@@ -194,6 +195,21 @@ impl Mount {
         Ok(head)
     }
 
+    /// Whether the head has the part that the mount has.
+    ///
+    /// # Errors
+    /// [`Error::NotADirectory`] if something else is in its place.
+    pub(crate) async fn has_part(&self, head: &Head, header: Option<&BaseHeader>) -> Result<bool, Error> {
+        // If the base says all that there is to say of the head, nothing has to be read.
+        let is_known = header.is_some_and(|h| h.agrees && h.head.is_same(&head.key));
+        if self.part.is_whole() || is_known {
+            return Ok(true);
+        }
+        let cache = self.cache();
+        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
+        tree.has_directory(self.part.path()).await
+    }
+
     /// Drops a base that is none for this head: of another life of the context, or from its future.
     pub(crate) fn check_base(
         &self,
@@ -228,6 +244,7 @@ impl Mount {
             head: head.key.clone(),
             digest: head.digest,
             scope: self.scope_digest(),
+            part: self.part.digest(),
             agrees,
             rows: 0,
             held: 0,

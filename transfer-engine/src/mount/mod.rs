@@ -1,6 +1,7 @@
 //! A mount: a directory at which a context is worked on.
 
 mod arrivals;
+mod context_part;
 mod head;
 mod required;
 
@@ -27,8 +28,10 @@ use crate::state::{
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{At, Head, Store};
+use crate::tree::{Part, PartTree, Tree};
 
 pub(crate) use self::arrivals::may_lack;
+pub use self::context_part::ContextPart;
 use self::head::Stay;
 pub(crate) use self::required::is_here;
 
@@ -37,6 +40,8 @@ pub(crate) use self::required::is_here;
 pub struct ContextSync {
     /// The context's name, which is its id.
     pub context: ContextName,
+    /// The directory of the context that the mount has; the root stands for the whole context.
+    pub part: TreePath,
     /// The mount's path.
     pub path: PathBuf,
     /// When, what and how is synced.
@@ -52,11 +57,17 @@ pub struct ContextSync {
 impl ContextSync {
     /// Binds a context to a path by a policy.
     pub fn new(context: ContextName, path: impl Into<PathBuf>, policy: SyncPolicy) -> Self {
-        Self { context, path: path.into(), policy, required: Vec::new(), read_only: false, at: At::Head }
+        let (part, required) = (TreePath::root(), Vec::new());
+        Self { context, part, path: path.into(), policy, required, read_only: false, at: At::Head }
     }
-}
 
-impl ContextSync {
+    /// Restricts the mount to a directory of the context. The policy's paths are then below that directory. Nothing
+    /// outside of it is pulled, pushed or changed.
+    #[must_use]
+    pub fn of_part(self, part: TreePath) -> Self {
+        Self { part, ..self }
+    }
+
     /// Whether nothing of the mount may go to the context, because that was asked for, or because the mount stays at a
     /// snapshot.
     pub fn is_read_only(&self) -> bool {
@@ -69,6 +80,8 @@ impl ContextSync {
 pub struct Mount {
     pub(crate) store: Store,
     pub(crate) context: ContextName,
+    /// The directory of the context that the mount has.
+    pub(crate) part: Part,
     pub(crate) policy: SyncPolicy,
     /// Absolute and without links.
     pub(crate) path: PathBuf,
@@ -93,6 +106,8 @@ pub(crate) enum Topic {
     Specials,
     /// File systems that are not there.
     Unmounted,
+    /// Recycle rules that the context can't note.
+    Recycling,
 }
 
 impl Mount {
@@ -104,7 +119,8 @@ impl Mount {
         let path = absolute(&sync.path).map_err(|e| Error::local("find", &sync.path, e))?;
         let scope = Arc::new(mount_scope(&sync.policy, &sync.path)?);
         let state = MountState::lock(state_dir, &path)?;
-        let files = state.context(store.location(), &sync.context, store.env())?;
+        let part = Part::new(sync.part.clone());
+        let files = state.context(store.location(), &sync.context, part.digest(), store.env())?;
         let own = OwnPlaces::find(&path, Some(state_dir), store.place(), &[])?;
         let board = StatusBoard::open(store.env(), state.dir());
         let board = board.map_err(|e| Error::local("read the status in", state.dir(), e))?;
@@ -112,6 +128,7 @@ impl Mount {
         Ok(Self {
             store: store.clone(),
             context: sync.context,
+            part,
             policy: sync.policy,
             path,
             state,
@@ -132,12 +149,18 @@ impl Mount {
         &self.path
     }
 
-    /// Whether the mount was ever synced with its context, by what this machine remembers.
+    /// Whether the mount was last synced with its context, or the part of it, by what this machine remembers.
     ///
     /// # Errors
     /// The local state can't be read.
     pub fn was_synced(&self) -> Result<bool, Error> {
-        Ok(self.files.header()?.is_some() || self.files.has_arrivals()?)
+        if self.files.header()?.is_some() {
+            return Ok(true);
+        }
+        match self.files.read_arrivals() {
+            Err(e) if e.is_damaged_state() => Ok(false),
+            arrivals => Ok(arrivals?.is_some()),
+        }
     }
 
     /// Returns the warnings that the policy's paths give reason for, before anything is synced. An absolute path that
@@ -164,8 +187,8 @@ impl Mount {
         self.refuse_push(options)?;
         let mut report = match self.pull(options, monitor).await {
             Ok(report) => report,
-            // There is nothing to pull yet. The push creates the context.
-            Err(Error::NoContext { .. }) if options.create => SyncReport::default(),
+            // There is nothing to pull yet. The push creates the context, and the directory in it.
+            Err(Error::NoContext { .. } | Error::NoPart { .. }) if options.create => SyncReport::default(),
             Err(e) => return Err(e),
         };
         if !report.stopped_by_conflict {
@@ -183,8 +206,8 @@ impl Mount {
         if options.dry_run {
             return StatusKeeper::of_plan(monitor, &self.board);
         }
-        let context = self.context.as_str();
-        StatusKeeper::start(monitor, &self.board, context, &self.path, &options.session, task_type)
+        let context = self.place().to_string();
+        StatusKeeper::start(monitor, &self.board, &context, &self.path, &options.session, task_type)
             .with_warnings(self.warnings())
     }
 
@@ -233,6 +256,12 @@ impl Mount {
 
     pub(crate) fn cache(&self) -> Cache {
         self.files.cache()
+    }
+
+    /// Returns a head's tree, restricted to the part that the mount has.
+    pub(crate) fn part_tree<'a>(&'a self, head: &'a Head, cache: Option<&'a Cache>) -> PartTree<'a> {
+        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache };
+        PartTree::new(tree, self.part.clone())
     }
 
     /// A digest of what decides which paths are in scope.
@@ -302,6 +331,7 @@ impl Mount {
             from: policy_core::TreePath::root(),
             file_systems: Arc::default(),
             leaves_passing: towards == Towards::Store && !options.at_rest,
+            longest_path: self.part.longest_path(),
         }
     }
 

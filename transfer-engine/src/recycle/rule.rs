@@ -9,14 +9,16 @@ use crate::edit::Rewrite;
 use crate::format::TreeEntry;
 use crate::monitor::Monitor;
 use crate::plan::Filter;
+use crate::tree::Part;
 
 /// A running recycling: its rule, its time, and the figures so far.
 pub(crate) struct Recycling<'m> {
     rule: Expiry,
     /// The time by the store's clock, in seconds since 1970.
     now: i64,
-    /// Paths outside this scope are left alone.
+    /// Paths outside this scope of a mount are left alone. The rule and the scope are of the part that the mount has.
     scope: Option<Arc<Filter>>,
+    part: Part,
     pub(crate) due: Due,
     /// Each file is reported to it once, even if the commit is retried.
     monitor: &'m dyn Monitor,
@@ -25,12 +27,12 @@ pub(crate) struct Recycling<'m> {
 
 impl<'m> Recycling<'m> {
     pub(crate) fn new(rule: Expiry, now: i64, monitor: &'m dyn Monitor) -> Self {
-        Self { rule, now, scope: None, due: Due::default(), monitor, told: false }
+        Self { rule, now, scope: None, part: Part::default(), due: Due::default(), monitor, told: false }
     }
 
-    /// Restricts the recycling to the scope of a mount.
-    pub(crate) fn in_scope(self, scope: Arc<Filter>) -> Self {
-        Self { scope: Some(scope), ..self }
+    /// Restricts the recycling to the scope of a mount, which has this part of the context.
+    pub(crate) fn in_scope(self, scope: Arc<Filter>, part: Part) -> Self {
+        Self { scope: Some(scope), part, ..self }
     }
 
     /// Returns what the rule means for an entry; `None` if the rule does not apply to it.
@@ -39,8 +41,9 @@ impl<'m> Recycling<'m> {
             return None;
         }
         let (path, size, uploaded) = (&entry.path, entry.entry.size(), entry.entry.uploaded);
-        let moment = self.rule.moment(path, uploaded)?;
-        if self.scope.as_ref().is_some_and(|scope| !scope.in_scope(path, false)) {
+        let inner = self.part.inner(path)?;
+        let moment = self.rule.moment(&inner, uploaded)?;
+        if self.scope.as_ref().is_some_and(|scope| !scope.in_scope(&inner, false)) {
             return None;
         }
         Some(DueFile { path, size, uploaded, moment, is_expired: moment <= self.now })
@@ -57,7 +60,8 @@ impl Rewrite for Recycling<'_> {
         let Some(file) = self.due(entry) else { return false };
         self.due.count(&file);
         if file.is_expired && !self.told {
-            file.tell(self.now, self.monitor);
+            let path = &self.part.inner(&entry.path).unwrap_or_default();
+            DueFile { path, ..file }.tell(self.now, self.monitor);
         }
         file.is_expired
     }

@@ -29,7 +29,7 @@ impl<'a> SessionContext<'a> {
     /// Returns the state of the session's tasks, without any request or waiting.
     pub fn info(&self) -> ContextInfo {
         let workers = self.shared.workers();
-        let rows = workers.iter().flat_map(|w| w.board.tasks(w.context().as_str()));
+        let rows = workers.iter().flat_map(|w| w.board.tasks(&w.place().to_string()));
         // There may be rows of an earlier session for tasks that this one does not have.
         let rows = rows.filter(|task| task.session == self.shared.id);
         ContextInfo { context_status_data: rows.collect() }

@@ -150,7 +150,7 @@ impl Lanes {
             drop(under_way);
             let unfinished = report.pending > 0 && token.is_cancelled();
             if unfinished {
-                mount.board.stopped(mount.context.as_str(), report.pending, !stop.is_cancelled());
+                mount.board.stopped(&mount.place().to_string(), report.pending, !stop.is_cancelled());
             }
             drop(guard);
             let total = match &mut total {

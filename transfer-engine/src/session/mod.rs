@@ -184,6 +184,9 @@ fn owned(error: Arc<Error>) -> Error {
         Error::NoContext { name, location } => {
             Error::NoContext { name: name.clone(), location: location.clone() }
         }
+        Error::NoPart { path, name, number } => {
+            Error::NoPart { path: path.clone(), name: name.clone(), number: *number }
+        }
         Error::OtherStore { location } => Error::OtherStore { location: location.clone() },
         Error::Ended { session } => Error::Ended { session: session.clone() },
         _ => Error::Shared(error),
@@ -212,8 +215,7 @@ impl Worker {
     /// Waits until the files that are pulled in the background have arrived.
     async fn arrival(self: &Arc<Self>) -> MountResult {
         if !self.sync.policy.download_policy.auto_download {
-            let (context_id, path) = (self.context(), self.path.clone());
-            return MountResult { context_id, path, report: None, error: None };
+            return self.result_of(None, None);
         }
         let outcome = match self.latest(Direction::Download) {
             Some(flight) if flight.is_open() => flight.wait().await,

@@ -9,12 +9,14 @@ use super::flight::Flight;
 use super::socket::{Door, barrier};
 use super::worker::Worker;
 use super::{Shared, owned, params};
+use crate::edit::{Change, Edit, EditOptions};
 use crate::error::Error;
 use crate::local::{absolute, make_all};
 use crate::mount::{ContextSync, Mount};
 use crate::options::SyncOptions;
 use crate::report::Direction;
 use crate::status::TaskType;
+use crate::tree::Tree;
 
 /// The pause before a failed pull is retried. It doubles each time, up to the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -74,7 +76,7 @@ impl Worker {
         if self.pushes_by_itself() {
             types.push(TaskType::Upload);
         }
-        self.board.announce(&self.session, self.sync.context.as_str(), &self.path, &types);
+        self.board.announce(&self.session, &self.sync.place().to_string(), &self.path, &types);
     }
 
     /// Finds or creates the context, starts the pull, and waits for what must be there before the session opens.
@@ -86,20 +88,13 @@ impl Worker {
                 flight.onset().await;
                 self.result_so_far(flight)
             }
-            None => {
-                self.store.find_snapshot(&self.sync.context, &self.sync.at).await.map(drop).map_err(Arc::new)
-            }
+            None => self.find_context().await.map_err(Arc::new),
         };
         let is_new = match found {
             Ok(()) => false,
             // What a new context lacks can only be in the mount.
-            Err(e)
-                if create
-                    && !self.sync.is_read_only()
-                    && matches!(*e, Error::NoContext { .. })
-                    && self.has_required() =>
-            {
-                self.store.create(&self.sync.context).await?;
+            Err(e) if create && !self.sync.is_read_only() && is_missing(&e) && self.has_required() => {
+                self.make_context().await?;
                 true
             }
             Err(e) => return Err(owned(e)),
@@ -116,6 +111,29 @@ impl Worker {
             }
             None => Ok(()),
         }
+    }
+
+    /// Fails if the context does not exist, or the part of it that the mount has.
+    async fn find_context(&self) -> Result<(), Error> {
+        let head = self.store.find_snapshot(&self.sync.context, &self.sync.at).await?;
+        let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: None };
+        match tree.has_directory(&self.sync.part).await? {
+            true => Ok(()),
+            false => Err(tree.no_part(&self.sync.part)),
+        }
+    }
+
+    /// Creates the context, and the part of it that the mount has, where they are missing.
+    async fn make_context(&self) -> Result<(), Error> {
+        let (head, _) = self.store.create(&self.sync.context).await?;
+        if self.sync.part.is_root() {
+            return Ok(());
+        }
+        let SyncOptions { session, concurrency, memory, .. } = self.options.clone();
+        let options = EditOptions { session, concurrency, memory };
+        let edit = Edit::new(&self.store, &self.sync.context, &options);
+        edit.commit(&mut Change::Directory(self.sync.part.clone()), head).await?;
+        Ok(())
     }
 
     /// Returns the error of a sync that has ended, if it failed or was aborted.
@@ -164,7 +182,7 @@ impl Worker {
             let error = match flight.wait().await {
                 Some(Err(error)) if is_of_network(&error) => error,
                 // The context was missing, and exists now.
-                Some(Err(error)) if matches!(*error, Error::NoContext { .. }) && pause == FIRST_PAUSE => {
+                Some(Err(error)) if is_missing(&error) && pause == FIRST_PAUSE => {
                     pause *= 2;
                     attempt = self.join(Direction::Download);
                     continue;
@@ -213,6 +231,11 @@ impl Worker {
         self.board.withdraw(&self.session);
         self.lanes.alone().await.let_go();
     }
+}
+
+/// Whether there is no such context, or no such part of it.
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::NoContext { .. } | Error::NoPart { .. })
 }
 
 /// Whether a failure may pass by itself, because it is one of the network.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::format::ContextName;
 use crate::monitor::{Monitor, Silent};
-use crate::mount::ContextSync;
+use crate::mount::{ContextPart, ContextSync};
 use crate::options::SyncOptions;
 use crate::report::{Direction, SyncReport};
 use crate::status::{TaskStatus, TaskType};
@@ -111,6 +111,8 @@ impl Default for SyncParams {
 pub struct MountResult {
     /// The context's id, which is its name.
     pub context_id: ContextName,
+    /// The part of the context that the mount has; the root stands for the whole context.
+    pub part: TreePath,
     /// The mount's path.
     pub path: PathBuf,
     /// The figures; `None` if there was nothing to do, or if the sync failed.
@@ -120,6 +122,11 @@ pub struct MountResult {
 }
 
 impl MountResult {
+    /// Returns what is mounted, under the context's current name.
+    pub fn place(&self) -> ContextPart {
+        ContextPart { context: self.context_id.clone(), path: self.part.clone() }
+    }
+
     /// Whether the sync was complete. Conflicts for which a copy was kept are no failure.
     pub fn success(&self) -> bool {
         self.error.is_none()

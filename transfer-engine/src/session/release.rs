@@ -69,10 +69,7 @@ impl Worker {
                 let pushed = pushed.map(|report| SyncReport { conflicts: report.conflicts + kept, ..report });
                 self.result(pushed.map_err(Arc::new))
             }
-            false => {
-                let (context_id, path) = (self.context(), self.path.clone());
-                MountResult { context_id, path, report: None, error: None }
-            }
+            false => self.result_of(None, None),
         };
         self.board.release(&self.session);
         self.ends.all.cancel();

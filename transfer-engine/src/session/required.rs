@@ -11,6 +11,7 @@ use crate::format::Snapshot;
 use crate::local::ScanFilter;
 use crate::monitor::{Monitor, PathProblem};
 use crate::mount::is_here;
+use crate::tree::Part;
 
 /// The paths that the pulls of a mount could not bring.
 #[derive(Default)]
@@ -78,8 +79,8 @@ impl Worker {
         if !takes(false) && !takes(true) && !self.filter.may_hold(path) {
             return Ok(Some(Lack::OutOfScope));
         }
-        let mut is_known = false;
-        self.store.entries(head, path, |entry| is_known |= !entry.recycled).await?;
+        let (mut is_known, part) = (false, Part::new(self.sync.part.clone()));
+        self.store.entries(head, &part.outer(path), |entry| is_known |= !entry.recycled).await?;
         Ok(match is_known {
             false => Some(Lack::NotInContext),
             // An archive that was extracted is gone, and its content is there.

@@ -15,7 +15,7 @@ use super::relay::{Onset, Relay};
 use crate::error::Error;
 use crate::format::ContextName;
 use crate::monitor::Monitor;
-use crate::mount::{ContextSync, Mount};
+use crate::mount::{ContextPart, ContextSync, Mount};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::report::{Direction, SyncReport};
@@ -117,6 +117,11 @@ impl Worker {
     /// Returns the context's name, which may have changed since the session was opened.
     pub(super) fn context(&self) -> ContextName {
         self.context.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what is mounted, under the context's current name.
+    pub(super) fn place(&self) -> ContextPart {
+        ContextPart { context: self.context(), path: self.sync.part.clone() }
     }
 
     /// Runs work on the context, and again if the context was renamed meanwhile.
@@ -358,11 +363,15 @@ impl Worker {
     }
 
     pub(super) fn result(&self, outcome: SyncResult) -> MountResult {
-        let (report, error) = match outcome {
-            Ok(report) => (Some(report), None),
-            Err(error) => (None, Some(error)),
-        };
-        MountResult { context_id: self.context(), path: self.path.clone(), report, error }
+        match outcome {
+            Ok(report) => self.result_of(Some(report), None),
+            Err(error) => self.result_of(None, Some(error)),
+        }
+    }
+
+    pub(super) fn result_of(&self, report: Option<SyncReport>, error: Option<Arc<Error>>) -> MountResult {
+        let ContextPart { context: context_id, path: part } = self.place();
+        MountResult { context_id, part, path: self.path.clone(), report, error }
     }
 
     pub(super) fn warn(&self, task: TaskType, warning: &str) {

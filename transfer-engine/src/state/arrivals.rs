@@ -375,6 +375,7 @@ mod tests {
             head: HeadKey { number: 3, size: 4, e_tag: None, landed: 0 },
             digest: Digest([5; 32]),
             scope: Digest([6; 32]),
+            part: None,
             agrees: false,
             rows: 0,
             held: 0,

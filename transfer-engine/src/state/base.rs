@@ -17,6 +17,8 @@ use crate::store::HeadKey;
 const MAGIC: [u8; 4] = *b"CSba";
 /// Version 1 lacks the rows' file systems; otherwise it is the same.
 const VERSION: u8 = 2;
+/// This version is of a part of a context, which its header names; otherwise it is the same.
+const VERSION_OF_PART: u8 = 3;
 pub(super) const HEADER: usize = 512;
 /// Where the header's fields end. The byte after them belongs to the kind of file that has the header.
 const FIELDS: usize = HEADER - 33;
@@ -32,6 +34,8 @@ pub(crate) struct BaseHeader {
     pub(crate) digest: Digest,
     /// The digest of the scope that selected the rows.
     pub(crate) scope: Digest,
+    /// The digest of the path of the part that the mount has; `None` if the mount has the whole context.
+    pub(crate) part: Option<Digest>,
     /// Whether the rows are exactly what the head had in scope, so that the head need not be read.
     pub(crate) agrees: bool,
     pub(crate) rows: u64,
@@ -46,7 +50,7 @@ impl BaseHeader {
     pub(super) fn encode(&self, mark: u8) -> io::Result<[u8; HEADER]> {
         let mut w = Writer::with_capacity(HEADER);
         w.bytes(&MAGIC);
-        w.u8(VERSION);
+        w.u8(if self.part.is_some() { VERSION_OF_PART } else { VERSION });
         w.bytes(&self.store.store_id.0);
         w.varint(self.store.grace_seconds);
         w.zigzag(self.store.created);
@@ -63,6 +67,7 @@ impl BaseHeader {
         w.varint(self.rows);
         w.varint(self.held);
         w.varint(self.bytes);
+        self.part.iter().for_each(|part| w.bytes(&part.0));
         let mut header = [0; HEADER];
         let body = w.as_slice();
         if body.len() > FIELDS {
@@ -85,8 +90,8 @@ impl BaseHeader {
             return Err(r.invalid("it is no base"));
         }
         let version = r.u8()?;
-        if !(1..=VERSION).contains(&version) {
-            let (found, supported) = (u32::from(version), u32::from(VERSION));
+        if !(1..=VERSION_OF_PART).contains(&version) {
+            let (found, supported) = (u32::from(version), u32::from(VERSION_OF_PART));
             return Err(FormatError::UnsupportedVersion { part: Part::State, found, supported });
         }
         let store =
@@ -105,6 +110,7 @@ impl BaseHeader {
             rows: r.varint()?,
             held: r.varint()?,
             bytes: r.varint()?,
+            part: if version == VERSION_OF_PART { Some(Digest(r.array()?)) } else { None },
         };
         Ok((decoded, header[FIELDS]))
     }

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use policy_core::Digest;
+
 use super::arrivals::ArrivalsReader;
 use super::base::{BaseHeader, BaseReader, is_unfinished, rewrite_header};
 use super::cache::Cache;
@@ -27,11 +29,14 @@ pub(crate) struct MountState {
     _lock: File,
 }
 
-/// The state of one context at a mount.
+/// The state of one context, or of one part of it, at a mount. What was written for another part, or for the whole
+/// context, counts as absent: its paths mean other things.
 #[derive(Debug, Clone)]
 pub(crate) struct ContextState {
     dir: PathBuf,
     env: Env,
+    /// See [`BaseHeader::part`].
+    part: Option<Digest>,
 }
 
 /// Returns the directory of a mount's state.
@@ -107,11 +112,12 @@ impl MountState {
         &self.dir
     }
 
-    /// Returns the state of a context at this mount, and creates its directory.
+    /// Returns the state of a part of a context at this mount, and creates its directory.
     pub(crate) fn context(
         &self,
         location: &str,
         context: &ContextName,
+        part: Option<Digest>,
         env: &Env,
     ) -> Result<ContextState, Error> {
         let dir = context_dir(&self.dir, location, context);
@@ -120,7 +126,7 @@ impl MountState {
             .mode(0o700)
             .create(&dir)
             .map_err(|e| Error::local("use the state in", &dir, e))?;
-        Ok(ContextState { dir, env: env.clone() })
+        Ok(ContextState { dir, env: env.clone(), part })
     }
 }
 
@@ -129,7 +135,7 @@ fn context_dir(mount: &Path, location: &str, context: &ContextName) -> PathBuf {
 }
 
 impl ContextState {
-    /// Returns the state of a context at a mount, only to be read, because it is not locked. It need not exist.
+    /// Returns the state of a whole context at a mount, only to be read, because it is not locked. It need not exist.
     pub(crate) fn unlocked(
         state_dir: &Path,
         mount: &Path,
@@ -138,7 +144,7 @@ impl ContextState {
         env: &Env,
     ) -> Self {
         let dir = context_dir(&mount_dir(state_dir, mount), location, context);
-        Self { dir, env: env.clone() }
+        Self { dir, env: env.clone(), part: None }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -223,7 +229,14 @@ impl ContextState {
 
     /// Opens the base; `None` if there is none.
     pub(crate) fn read_base(&self) -> Result<Option<(BaseHeader, BaseReader)>, Error> {
-        BaseReader::open(&self.base(), &self.env).map_err(|e| Error::local("read", self.base(), e))
+        let opened = BaseReader::open(&self.base(), &self.env);
+        let opened = opened.map_err(|e| Error::local("read", self.base(), e))?;
+        Ok(opened.filter(|(header, _)| self.is_own(header)))
+    }
+
+    /// Whether something was written for the part that the mount has.
+    fn is_own(&self, header: &BaseHeader) -> bool {
+        header.part == self.part
     }
 
     /// Returns the header of the next base; `None` if there is none, or if it was not finished.
@@ -234,7 +247,7 @@ impl ContextState {
             false => BaseReader::open(&next, &self.env),
         };
         let opened = read().map_err(|e| Error::local("read", &next, e))?;
-        Ok(opened.map(|(header, _)| header))
+        Ok(opened.map(|(header, _)| header).filter(|header| self.is_own(header)))
     }
 
     /// Whether a commit may have been interrupted.
@@ -250,7 +263,8 @@ impl ContextState {
     /// Opens the journal of arrivals: see [`ArrivalsReader::open`].
     pub(crate) fn read_arrivals(&self) -> Result<Option<(BaseHeader, bool, ArrivalsReader)>, Error> {
         let path = self.arrivals();
-        ArrivalsReader::open(&path, &self.env).map_err(|e| Error::local("read", path, e))
+        let opened = ArrivalsReader::open(&path, &self.env).map_err(|e| Error::local("read", path, e))?;
+        Ok(opened.filter(|(header, ..)| self.is_own(header)))
     }
 
     /// Removes the state of a context if any part of it is damaged, and returns whether it was. The parts

@@ -71,7 +71,7 @@ impl fmt::Display for TaskState {
 pub struct TaskStatus {
     /// The task's session; empty for a manual sync.
     pub session: String,
-    /// The context's name.
+    /// The context's name; `NAME:PATH` if the mount has only that part of the context.
     pub context: String,
     /// The context's id, which is its name.
     pub context_id: String,
@@ -120,12 +120,13 @@ pub struct TaskStatus {
 }
 
 impl TaskStatus {
-    /// Returns a task that has not started.
+    /// Returns a task that has not started. `context` is `NAME` or `NAME:PATH`.
     fn waiting(session: &str, context: &str, path: &Path, task_type: TaskType) -> Self {
         Self {
             session: session.to_owned(),
             context: context.to_owned(),
-            context_id: context.to_owned(),
+            // A context's name has no colon.
+            context_id: context.split(':').next().unwrap_or_default().to_owned(),
             path: path.to_string_lossy().into_owned(),
             path_bytes: path.to_str().is_none().then(|| BASE64_STANDARD.encode(path.as_os_str().as_bytes())),
             task_type,

@@ -20,13 +20,15 @@ const INLINE: usize = 128 << 10;
 pub(crate) enum Resolved {
     Put(TreeEntry),
     Delete(TreePath),
+    /// A directory with mode 0755 is put there, unless the tree has something at or below the path.
+    Directory(TreePath),
 }
 
 impl Resolved {
     pub(crate) fn path(&self) -> &TreePath {
         match self {
             Self::Put(entry) => &entry.path,
-            Self::Delete(path) => path,
+            Self::Delete(path) | Self::Directory(path) => path,
         }
     }
 }
@@ -140,6 +142,13 @@ impl<'a> TreeUpdate<'a> {
                 }
                 self.emit(entry, Some(old), sink).await
             }
+            Resolved::Directory(path) => match old {
+                Some(old) if !old.recycled => self.emit(old, None, sink).await,
+                old => {
+                    let dir = Entry { mtime: self.parent.store.env().now(), ..Entry::IMPLIED_DIR };
+                    self.emit(TreeEntry::bare(path, dir), Some(old), sink).await
+                }
+            },
             Resolved::Delete(_) => {
                 if let Some(old) = old {
                     self.changes.deleted += 1;
@@ -332,6 +341,10 @@ impl<'a> TreeUpdate<'a> {
     }
 
     async fn add(&mut self, segment: EncodedSegment, sink: &mut impl SegmentSink) -> Result<(), Error> {
+        if let Some(index) = self.is_as_before(&segment) {
+            self.done.push(Segment::Reused(index));
+            return Ok(());
+        }
         if let Some(cache) = self.parent.cache {
             cache.put(&segment.digest, &segment.bytes);
         }
@@ -349,6 +362,14 @@ impl<'a> TreeUpdate<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the parent's segment that a new one equals, if the new tree can refer to it.
+    fn is_as_before(&self, new: &EncodedSegment) -> Option<usize> {
+        let segments = &self.parent.snapshot.segments;
+        let index = segments.partition_point(|s| s.first < new.first);
+        let old = segments.get(index).filter(|old| old.digest == new.digest)?;
+        (self.place_of(old).is_some() && !self.is_lost_with(old)).then_some(index)
     }
 
     /// Ends the tree. Everything after the last change stays as it was.

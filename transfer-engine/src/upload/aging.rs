@@ -3,7 +3,7 @@
 use std::io;
 
 use futures::future::BoxFuture;
-use policy_core::{Expiry, Node, PathSet, Verdict};
+use policy_core::{Expiry, Node, PathSet, TreePath, Verdict};
 use tokio::time::timeout_at;
 
 use crate::error::Error;
@@ -15,6 +15,7 @@ use crate::plan::PlanStep;
 use crate::recycle::{DueFile, Recycled, Recycling, carry_out};
 use crate::report::SyncReport;
 use crate::state::BaseRow;
+use crate::tree::Part;
 
 /// The ages of the files to which the recycle policy applies, as far as a push sees them anyway.
 pub(super) struct Aging {
@@ -85,14 +86,35 @@ impl Aging {
     }
 }
 
+/// Joins a mount's recycle rules with those of the head for other parts of the context.
+fn rules_beside(own: RecycleRules, head: &RecycleRules, part: &Part) -> (RecycleRules, bool) {
+    let is_outside = |path: &&TreePath| part.inner(path).is_none() && *path != part.path();
+    let outside: Vec<TreePath> = match (part.is_whole(), head.lifecycle_days) {
+        (false, Some(_)) => head.paths.iter().filter(is_outside).cloned().collect(),
+        _ => Vec::new(),
+    };
+    if outside.is_empty() {
+        return (own, true);
+    }
+    let days = head.lifecycle_days;
+    let fits = own.lifecycle_days.is_none_or(|own| Some(own) == days);
+    let joins = own.lifecycle_days.is_some() && fits;
+    let paths = outside.into_iter().chain(own.paths.into_iter().filter(|_| joins));
+    let paths = PathSet::of_places(paths.collect::<Vec<_>>()).places().to_vec();
+    (RecycleRules { lifecycle_days: days, paths }, fits)
+}
+
 impl Mount {
-    /// Returns the recycle rules that this mount's policy gives the context.
-    pub(super) fn recycle_rules(&self) -> RecycleRules {
+    /// Returns the context's next recycle rules: those of this mount's policy, and for paths outside of the part that
+    /// the mount has, those of the head. A context has one lifecycle. If the two differ in it, only the head's rules
+    /// are noted, and false is returned: then those of the mount are carried out by its own pushes alone.
+    pub(super) fn recycle_rules(&self, head: &RecycleRules) -> (RecycleRules, bool) {
         let lifecycle = self.policy.recycle_policy.lifecycle;
-        RecycleRules {
+        let own = RecycleRules {
             lifecycle_days: lifecycle.days().and_then(|d| u16::try_from(d).ok()),
-            paths: self.recycle_paths().places().to_vec(),
-        }
+            paths: self.recycle_paths().places().iter().map(|path| self.part.outer(path)).collect(),
+        };
+        rules_beside(own, head, &self.part)
     }
 
     /// Returns the paths to which the recycle policy applies, limited to the scope. White lists that are
@@ -146,7 +168,8 @@ impl Mount {
                 return Ok(None);
             }
             let recycling = Recycling::new(rule, now, monitor);
-            let recycling = recycling.in_scope(self.filter(&SyncOptions::default()));
+            let filter = self.filter(&SyncOptions::default());
+            let recycling = recycling.in_scope(filter, self.part.clone());
             let head = self.store.require_head(&self.context).await?;
             let cache = Some(self.cache());
             carry_out(&self.store, &self.context, head, Some(recycling), options, cache).await.map(Some)
@@ -166,5 +189,32 @@ impl Mount {
                 monitor.warning(&format!("expired files were not recycled; the next push tries again: {e}"));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(days: u16, paths: &[&str]) -> RecycleRules {
+        let lifecycle_days = (days > 0).then_some(days);
+        RecycleRules { lifecycle_days, paths: paths.iter().map(|path| path.parse().unwrap()).collect() }
+    }
+
+    #[test]
+    fn rules_of_a_part_beside_those_of_others() {
+        let part = Part::new("d".parse().unwrap());
+        let beside = |own, head| rules_beside(own, &head, &part);
+        let own = || rules(3, &["d/x"]);
+        assert_eq!(beside(own(), rules(0, &[""])), (own(), true));
+        assert_eq!(beside(own(), rules(9, &["d", "d/y"])), (own(), true));
+        assert_eq!(beside(own(), rules(3, &["e"])), (rules(3, &["d/x", "e"]), true));
+        // A rule for a directory above the part holds for the part, too.
+        assert_eq!(beside(own(), rules(3, &[""])), (rules(3, &[""]), true));
+        assert_eq!(beside(own(), rules(9, &["d/z", "e"])), (rules(9, &["e"]), false));
+        assert_eq!(beside(rules(0, &["d"]), rules(9, &["d/z", "e"])), (rules(9, &["e"]), true));
+        assert_eq!(beside(rules(0, &["d"]), rules(9, &["d/z"])), (rules(0, &["d"]), true));
+        let (whole, head) = (Part::default(), rules(9, &["e"]));
+        assert_eq!(rules_beside(own(), &head, &whole), (own(), true));
     }
 }

@@ -15,7 +15,7 @@ use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{Alone, BaseHeader, NextBase};
 use crate::store::Head;
-use crate::tree::{Tree, UpdatedTree};
+use crate::tree::{Part, PartTree, Tree, UpdatedTree};
 
 /// What stays the same during a push.
 pub(super) struct Job<'a> {
@@ -66,6 +66,13 @@ pub(super) struct Onto<'a> {
     pub(super) late: Vec<PackId>,
     /// Whether base and head agree exactly, so that no segment has to be read.
     pub(super) as_base: bool,
+}
+
+impl<'a> Onto<'a> {
+    /// Returns the tree, restricted to a part.
+    pub(super) fn part(&self, part: &Part) -> PartTree<'a> {
+        PartTree::new(self.tree.clone(), part.clone())
+    }
 }
 
 /// A new tree, and what belongs to it.

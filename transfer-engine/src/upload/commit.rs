@@ -57,7 +57,7 @@ impl Mount {
         let mut tally = self.tally(attempt, onto, delta, &mut report).await?;
         let mut copies = Copies::default();
         if !tally.stopped {
-            copies = self.name_copies(std::mem::take(&mut tally.copies), &onto.tree, delta, attempt).await?;
+            copies = self.name_copies(std::mem::take(&mut tally.copies), onto, delta, attempt).await?;
             report.failed += copies.unplaced.len() as u64;
             tally.added += copies.made.len() as u64;
             if !attempt.told {
@@ -86,7 +86,7 @@ impl Mount {
     async fn name_copies(
         &self,
         copies: Vec<Copied>,
-        tree: &Tree<'_>,
+        onto: &Onto<'_>,
         delta: &mut LocalDelta,
         attempt: &Attempt<'_>,
     ) -> Result<Copies, Error> {
@@ -101,7 +101,7 @@ impl Mount {
             }
             Ok(found.found())
         };
-        Copies::name(copies, tree, here, attempt.job.monitor).await
+        Copies::name(copies, &onto.part(&self.part), here, attempt.job.monitor).await
     }
 
     fn onto<'a>(
@@ -292,6 +292,10 @@ impl Mount {
     ) -> Result<Prepared, Error> {
         let head = onto.head;
         let listed = tree.list(&onto.tree, sink)?;
+        let (recycle, is_noted) = self.recycle_rules(&head.snapshot.recycle);
+        let unnoted = "the context has recycle rules with another lifecycle: those of this mount are carried out only \
+                       by its own pushes, and not by `ctxsync gc`";
+        self.warn_of(Topic::Recycling, (!is_noted).then(|| unnoted.to_owned()), attempt.job.monitor);
         let snapshot = Snapshot {
             number: head.key.number + 1,
             store_id: head.snapshot.store_id,
@@ -303,7 +307,7 @@ impl Mount {
             session: attempt.job.options.session.clone(),
             nonce: self.store.random()?,
             policy: self.scope_digest(),
-            recycle: self.recycle_rules(),
+            recycle,
             totals: tree.totals,
             changes: tree.changes,
             partial: attempt.cut.is_some(),
@@ -360,7 +364,8 @@ impl Mount {
         let remote = if onto.as_base {
             Remote::AsBase
         } else {
-            Remote::Segments(Box::pin(onto.tree.segments(0..onto.tree.snapshot.segments.len())))
+            let tree = onto.part(&self.part);
+            Remote::Segments(tree.segments(tree.all()))
         };
         let base = self.base_rows(onto.header, &attempt.job.filter, attempt.job.options)?;
         let rules = self.rules(attempt.job.options, attempt.hold);

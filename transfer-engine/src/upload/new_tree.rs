@@ -17,7 +17,7 @@ use crate::mount::Mount;
 use crate::packing::{Chunks, PackSink};
 use crate::plan::{PlanStep, archive_of};
 use crate::state::{Archive, BaseRow, DeltaRow, NextBase};
-use crate::tree::{ChunkIndex, Lookup, Resolved, TreeUpdate};
+use crate::tree::{ChunkIndex, Lookup, Part, Resolved, TreeUpdate};
 
 /// What is needed to make a new tree, besides the plan.
 pub(super) struct TreeOrder<'s> {
@@ -45,6 +45,7 @@ impl Mount {
             attempt,
             late: &onto.late,
             finder: Finder { chunks: &attempt.chunks, near: 0, lookup },
+            part: self.part.clone(),
             update: TreeUpdate::new(onto.tree.clone())
                 .without(onto.head.late_packs())
                 .out_of(attempt.job.damaged.iter().copied()),
@@ -58,29 +59,35 @@ impl Mount {
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
         let sink = &mut *order.sink;
         let mut copies = order.copies.made.iter().peekable();
+        if !self.part.is_whole() {
+            // A mount is a directory of its context, also when it is empty.
+            making.apply(Resolved::Directory(TreePath::root()), sink).await?;
+        }
         let mut plan = self.plan(attempt, onto, delta)?;
         while let Some(mut step) = plan.next().await? {
             if left_out.contains(&step.path) {
                 step.decision = Decision { verdict: Verdict::Withhold, reason: Reason::NeedsDeletion };
             }
             while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
-                making.update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
+                making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
             }
             let withheld = plan.withholds(&step);
             let row = making.note(&step, withheld);
             match making.change(&step, withheld).await? {
                 Changed::Lost => return Ok(None),
-                Changed::To(change) => making.update.apply(change, sink).await?,
+                Changed::To(change) => making.apply(change, sink).await?,
                 Changed::Not => {}
             }
             making.set(&step, row).map_err(cannot_write)?;
         }
         drop(plan);
         for copy in copies {
-            making.update.apply(Resolved::Put(copy.entry.clone()), sink).await?;
+            making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
         }
         let Making { update, next, agrees, .. } = making;
-        Ok(Some(Made { tree: update.finish(sink).await?, next, agrees, onto }))
+        let mut tree = update.finish(sink).await?;
+        tree.blocked = tree.blocked.iter().filter_map(|path| self.part.inner(path)).collect();
+        Ok(Some(Made { tree, next, agrees, onto }))
     }
 }
 
@@ -109,6 +116,7 @@ struct Making<'a> {
     attempt: &'a Attempt<'a>,
     late: &'a [PackId],
     finder: Finder<'a>,
+    part: Part,
     update: TreeUpdate<'a>,
     next: NextBase,
     agrees: bool,
@@ -125,6 +133,11 @@ enum Changed {
 }
 
 impl Making<'_> {
+    /// Applies a change of the mount to the tree of the context.
+    async fn apply(&mut self, change: Resolved, sink: &mut PackSink) -> Result<(), Error> {
+        self.update.apply(self.part.outer_change(change), sink).await
+    }
+
     /// Returns the base's new row after a step, if it changes, and notes whether it agrees with the tree.
     fn note(&mut self, step: &PlanStep, withheld: bool) -> Option<Option<BaseRow>> {
         let Effect { base: row, agrees, .. } = effect(step, Towards::Store, self.uploaded);

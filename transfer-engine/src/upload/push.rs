@@ -235,6 +235,8 @@ impl Mount {
             }
         };
         let header = self.check_base(header, &head, monitor)?;
+        // A part that is missing is made.
+        self.has_part(&head, header.as_ref()).await?;
         Ok(Some((head, header)))
     }
 

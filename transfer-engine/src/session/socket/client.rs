@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use policy_core::TreePath;
+use policy_core::{PathError, TreePath};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::format::ContextName;
 use crate::local::absolute;
 use crate::monitor::{Monitor, PathEvent, PathProblem};
+use crate::mount::ContextPart;
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
 use crate::session::params::ContextInfo;
@@ -32,7 +33,7 @@ const GREETING: Duration = Duration::from_secs(10);
 pub struct RunningSession {
     stream: BufReader<UnixStream>,
     session: String,
-    context: ContextName,
+    place: ContextPart,
     /// The context's name when the session was opened.
     was: ContextName,
     mount: PathBuf,
@@ -72,11 +73,12 @@ impl RunningSession {
         };
         let odd = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         match serde_json::from_slice(&line).map_err(|e| odd(e.to_string()))? {
-            Event::Hello { session, context, was } => {
+            Event::Hello { session, context, was, part } => {
                 let parse = |name: &str| name.parse::<ContextName>().map_err(|e| odd(e.to_string()));
                 let was = parse(was.as_ref().unwrap_or(&context))?;
-                let context = parse(&context)?;
-                Ok(Some(Self { stream, session, context, was, mount }))
+                let path = part.parse().map_err(|e: PathError| odd(e.to_string()))?;
+                let place = ContextPart { context: parse(&context)?, path };
+                Ok(Some(Self { stream, session, place, was, mount }))
             }
             other => Err(odd(format!("the session began with {other:?}"))),
         }
@@ -89,12 +91,18 @@ impl RunningSession {
 
     /// Returns the session's context at this mount.
     pub fn context(&self) -> &ContextName {
-        &self.context
+        &self.place.context
     }
 
-    /// Whether this is the session's context, by its current name or by its name when the session was opened.
-    pub fn works_on(&self, name: &ContextName) -> bool {
-        [&self.context, &self.was].contains(&name)
+    /// Returns the session's context at this mount, or the part of it that is mounted.
+    pub fn place(&self) -> &ContextPart {
+        &self.place
+    }
+
+    /// Whether this is what the session has mounted, by the context's current name or by its name when the session was
+    /// opened.
+    pub fn works_on(&self, place: &ContextPart) -> bool {
+        [&self.place.context, &self.was].contains(&&place.context) && self.place.path == place.path
     }
 
     /// Returns the mount's path, absolute and without links.

@@ -126,8 +126,8 @@ async fn converse(stream: UnixStream, worker: Arc<Worker>) {
     let mut from = BufReader::new(from);
     let (session, name) = (worker.session.clone(), worker.context());
     let was = (name != worker.sync.context).then(|| worker.sync.context.to_string());
-    let context = name.to_string();
-    let mut answer = Some(Event::Hello { session, context, was });
+    let (context, part) = (name.to_string(), worker.sync.part.to_string());
+    let mut answer = Some(Event::Hello { session, context, was, part });
     loop {
         if let Some(event) = answer.take()
             && out.send(event.line()).await.is_err()
@@ -173,7 +173,7 @@ async fn write_lines(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<Vec<u8>>)
 async fn answer_to(request: &Request, worker: &Arc<Worker>, out: &mpsc::Sender<Vec<u8>>) -> Event {
     if request.request == Verb::Status {
         return match request.is_plain() {
-            true => Event::Status { tasks: worker.board.tasks(worker.context().as_str()) },
+            true => Event::Status { tasks: worker.board.tasks(&worker.place().to_string()) },
             false => Event::bad_request("status takes no options"),
         };
     }

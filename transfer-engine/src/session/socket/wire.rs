@@ -104,6 +104,9 @@ pub(super) enum Event {
         /// The context's name when the session was opened, if it was another one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<String>,
+        /// The part of the context that the mount has; empty if that is the whole context.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        part: String,
     },
     Phase {
         phase: Phase,
