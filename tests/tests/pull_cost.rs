@@ -29,6 +29,10 @@ async fn what_only_the_mount_has_is_not_read() {
     assert_eq!(b.pull().await.clean().bytes_read, 0);
     // The context has other files beside them.
     a.mount.write("d/lond", "1").write("d/long2", "2").write("shorter", "3");
+    // What was written a moment before is read once more.
+    for path in ["d/lond", "d/long2", "shorter"] {
+        a.mount.time(path, 1_700_000_000, 0);
+    }
     a.push().await.clean();
     assert_eq!(b.pull().await.clean().bytes_read, 0);
     assert_eq!(b.pull().await.clean().bytes_read, 0, "nothing changed");
