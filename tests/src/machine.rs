@@ -224,7 +224,8 @@ impl Machine {
 
     /// Returns what the mount is opened by.
     pub fn context_sync(&self) -> ContextSync {
-        ContextSync::new(self.context.clone(), &self.mount.0, self.policy.clone()).of_part(self.part.clone())
+        let sync = ContextSync::new(self.context.clone(), &self.mount.0, self.policy.clone());
+        sync.of_part(self.part.clone())
     }
 
     /// Opens the mount.
