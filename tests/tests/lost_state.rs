@@ -107,6 +107,27 @@ async fn d6_a_head_that_is_suddenly_empty_deletes_nothing() {
     }
 }
 
+/// A context that has lost its files and kept a directory counts as emptied. One of directories alone does not.
+#[tokio::test]
+async fn d6_a_head_with_nothing_but_directories_deletes_no_file() {
+    let (_world, mut a, b) = two(4).await;
+    b.pull().await.clean();
+    a.mount.clear();
+    a.mount.dir("d1").dir("d2");
+    a.options.allow_empty_mount = true;
+    a.push().await.clean();
+    let held = b.pull().await;
+    assert_eq!((held.report().held_back, held.report().deleted), (4, 0), "{:?}", held.noted);
+    assert!(held.warned("missing from the context; treating it as lost"), "{:?}", held.noted);
+    let (_world, a, b) = two(0).await;
+    a.mount.dir("d1").dir("d2");
+    a.push().await.clean();
+    b.pull().await.clean();
+    std::fs::remove_dir(a.mount.at("d1")).unwrap();
+    a.push().await.clean();
+    assert_eq!(b.pull().await.clean().deleted, 1);
+}
+
 /// If everything has changed, nothing is deleted: the changes are pushed, and the history has the old
 /// versions.
 #[tokio::test]

@@ -215,7 +215,7 @@ impl Mount {
             return Ok(Foreseen::Goes { hold });
         }
         let counted = self.count(head, header, delta, filter, options).await?;
-        if may_be_lost && counted.there == 0 && counted.deleted > 0 {
+        if may_be_lost && counted.files_there == 0 && counted.files_deleted > 0 {
             hold = true;
             monitor.warning(
                 "every synced file is missing from the context; treating it as lost, deletions are held back",
@@ -498,9 +498,12 @@ impl Mount {
         let mut counted = Counted { base: delta.stats.base, ..Counted::default() };
         let mut plan = self.pull_plan(head, header, delta, false, filter, options)?;
         while let Some(step) = plan.next().await? {
-            counted.there += u64::from(step.remote.is_some());
+            counted.files_there += u64::from(step.remote.as_ref().is_some_and(|row| !row.0.entry.is_dir()));
             match step.decision.verdict {
-                Verdict::Delete => counted.deleted += 1,
+                Verdict::Delete => {
+                    counted.deleted += 1;
+                    counted.files_deleted += u64::from(step.base.is_some_and(|row| !row.entry.is_dir()));
+                }
                 Verdict::Stop => counted.stopped = true,
                 _ => {}
             }
@@ -511,7 +514,7 @@ impl Mount {
     /// Whether the head may have nothing left in this mount's scope, so that it is worth counting.
     fn may_be_lost(&self, head: &Head, stats: &DeltaStats, options: &SyncOptions) -> bool {
         let totals = &head.snapshot.totals;
-        let is_empty = totals.files + totals.symlinks + totals.dirs == 0;
+        let is_empty = totals.files + totals.symlinks == 0;
         let is_part = self.policy.bw_list != BwList::default() || !self.part.is_whole();
         let asked_for_all = options.only.is_empty() && !options.allow_empty_mount;
         asked_for_all && stats.base > 0 && (is_empty || is_part)
@@ -539,8 +542,10 @@ impl Mount {
 #[derive(Default)]
 struct Counted {
     base: u64,
-    /// The number of the head's entries in scope.
-    there: u64,
+    /// The number of the head's files and links in scope.
+    files_there: u64,
     deleted: u64,
+    /// How many of these are files and links.
+    files_deleted: u64,
     stopped: bool,
 }
