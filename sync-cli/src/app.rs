@@ -76,7 +76,14 @@ fn last_words(ui: &Ui, command: &str, failure: &Failure) {
     ui.failure(failure);
     if ui.is_json() {
         let (context, report) = (ui.known().context(), ui.known().report());
-        ui.object(&Line::Summary(&Summary::new(command, context, &report, false, ui.took(), failure.exit)));
+        ui.last_object(&Line::Summary(&Summary::new(
+            command,
+            context,
+            &report,
+            false,
+            ui.took(),
+            failure.exit,
+        )));
     }
 }
 
@@ -235,7 +242,7 @@ fn end(ui: &Ui, command: &str, outcome: Result<Finished, Failure>, document: boo
             summary.repaired = outcome.repaired;
             summary.copied = outcome.copied;
             summary.compared = outcome.compared;
-            ui.object(&Line::Summary(&summary));
+            ui.last_object(&Line::Summary(&summary));
         }
     } else if let (Some(deed), Some(report)) = (outcome.deed, &outcome.report) {
         let line = sentence(deed, report, outcome.dry_run, took);

@@ -110,6 +110,11 @@ impl Ui {
         self.results.line(&json::text(line));
     }
 
+    /// Prints the last object of the result, for programs.
+    pub(crate) fn last_object(&self, line: &Line<'_>) {
+        self.results.last_line(&json::text(line));
+    }
+
     /// Prints an object that has its type already.
     pub(crate) fn raw_object(&self, value: &serde_json::Value) {
         self.results.line(&value.to_string());

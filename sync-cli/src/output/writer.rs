@@ -13,6 +13,8 @@ struct Inner {
     state: State,
     /// Output that is written once the command gives the terminal back.
     held: Option<Vec<u8>>,
+    /// Whether the last line was written.
+    ended: bool,
 }
 
 /// The most output that is kept back; more is not worth the memory in a long session.
@@ -28,7 +30,14 @@ enum State {
 
 impl Writer {
     pub(crate) fn new(stream: impl Write + Send + 'static) -> Self {
-        Self { inner: Mutex::new(Inner { stream: Box::new(stream), state: State::Open, held: None }) }
+        Self {
+            inner: Mutex::new(Inner {
+                stream: Box::new(stream),
+                state: State::Open,
+                held: None,
+                ended: false,
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -41,6 +50,16 @@ impl Writer {
         line.push_str(text);
         line.push('\n');
         self.bytes(line.as_bytes());
+    }
+
+    /// Writes the last line. What comes later is dropped: a sync that was interrupted may still report progress.
+    pub(crate) fn last_line(&self, text: &str) {
+        let mut inner = self.lock();
+        let mut rest = inner.held.take().unwrap_or_default();
+        rest.extend_from_slice(text.as_bytes());
+        rest.push(b'\n');
+        inner.write(&rest);
+        inner.ended = true;
     }
 
     /// Writes bytes unchanged.
@@ -87,6 +106,7 @@ impl Writer {
 impl Inner {
     fn write(&mut self, bytes: &[u8]) {
         match &mut self.held {
+            _ if self.ended => {}
             Some(held) if held.len() + bytes.len() <= MOST_HELD => held.extend_from_slice(bytes),
             Some(_) => {}
             None if matches!(self.state, State::Open) => {
@@ -143,6 +163,19 @@ mod tests {
         writer.resume();
         writer.line("c");
         assert_eq!(written(), 6);
+    }
+
+    #[test]
+    fn nothing_follows_the_last_line() {
+        let file = tempfile::tempfile().unwrap();
+        let writer = Writer::new(file.try_clone().unwrap());
+        writer.hold();
+        writer.line("a");
+        writer.last_line("b");
+        writer.line("c");
+        writer.resume();
+        assert!(writer.finish().is_ok());
+        assert_eq!(file.metadata().unwrap().len(), 4, "`a` and `b`");
     }
 
     #[test]
