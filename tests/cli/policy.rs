@@ -130,6 +130,18 @@ fn what_is_excluded_is_neither_saved_nor_brought_nor_deleted() {
     assert!(explained.out.contains("out  b.log"), "{}", explained.seen());
     let wrong = two.call(&["push", "c", "work", "--exclude", "a[", "-n"]);
     assert_eq!(wrong.code, 2, "{}", wrong.seen());
+    // Where no policy has a say, it would do nothing.
+    for args in [&["restore", "c", "out"][..], &["ls", "c"], &["gc"], &["rm", "c:a"]] {
+        let refused = two.call(&[args, &["--exclude", "*.log"]].concat());
+        assert!(
+            refused.code == 2 && refused.err.contains("--exclude means nothing here"),
+            "{}",
+            refused.seen()
+        );
+        assert!(!two.has("out"));
+    }
+    two.call_with(&[("CTXSYNC_EXCLUDE", "*.log")], &["restore", "c", "out"]);
+    assert!(two.has("out/b.log"), "the variable is for other commands");
 }
 
 fn listed(machine: &Machine, context: &str) -> Vec<String> {

@@ -670,6 +670,23 @@ impl Command {
         )
     }
 
+    /// Whether a policy, and what is excluded beside it, says what takes part in it.
+    pub(crate) fn takes_exclude(&self) -> bool {
+        matches!(
+            self,
+            Self::Push(_)
+                | Self::Pull(_)
+                | Self::Sync(_)
+                | Self::Plan(_)
+                | Self::Run(_)
+                | Self::Watch(_)
+                | Self::Fetch(_)
+                | Self::Explain(_)
+                | Self::Diff(_)
+                | Self::Config
+        ) || matches!(self, Self::Restore(args) if args.in_place)
+    }
+
     /// Whether it changes something, so that doing it is not what `--dry-run` asks for.
     pub(crate) fn changes_something(&self) -> bool {
         matches!(

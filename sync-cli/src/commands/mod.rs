@@ -98,6 +98,13 @@ pub(crate) fn execute(
                  `ctxsync plan` shows the same",
             ));
     }
+    // An exported CTXSYNC_EXCLUDE is for the commands that take it.
+    if settings.exclude.origin == Origin::Flag && !command.takes_exclude() {
+        return Err(Failure::usage("--exclude means nothing here, so nothing was done").hint(
+            "push, pull, sync, plan, run, watch, fetch, explain, diff and restore --in-place take it; elsewhere name the \
+             paths that are meant",
+        ));
+    }
     if let Some(context) = context_of(command) {
         ui.known().note_context(&context);
     }
