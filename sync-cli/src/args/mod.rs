@@ -4,21 +4,31 @@
 mod branches;
 mod check;
 mod commands;
+mod contexts;
 mod diff;
+mod files;
 mod gc;
+mod policies;
+mod sessions;
 mod shared;
+mod stores;
+mod syncs;
 
 pub(crate) use branches::{ForkArgs, MergeArgs, RevertArgs};
 pub(crate) use check::{CheckArgs, Heal, PurgeArgs, RepairArgs};
-pub(crate) use commands::{
-    CatArgs, ClearArgs, Command, ContextCommand, CopyArgs, DeleteArgs, ExplainArgs, FetchArgs, ListArgs,
-    LogArgs, LsArgs, ManArgs, OpeningArgs, PlaceArgs, PlanDirection, PolicyCheckArgs, PolicyCommand,
-    PolicyShowArgs, Preset, PullArgs, PushArgs, PutArgs, RenameArgs, RestoreArgs, RmArgs, RunArgs, ShowArgs,
-    SortBy, StatsArgs, StatusArgs, StoreCommand, SyncArgs, TagArgs, UntagArgs, WatchArgs,
+pub(crate) use commands::{Command, ManArgs};
+pub(crate) use contexts::{
+    ClearArgs, ContextCommand, DeleteArgs, ListArgs, RenameArgs, ShowArgs, SortBy, StatsArgs, TagArgs,
+    UntagArgs,
 };
 pub(crate) use diff::DiffArgs;
+pub(crate) use files::{CatArgs, LogArgs, LsArgs, PutArgs, RestoreArgs, RmArgs};
 pub(crate) use gc::{GcArgs, KeepArgs};
+pub(crate) use policies::{PolicyCheckArgs, PolicyCommand, PolicyShowArgs, Preset};
+pub(crate) use sessions::{EndingArgs, FetchArgs, OpeningArgs, QuiesceArgs, RunArgs, StatusArgs, WatchArgs};
 pub(crate) use shared::{Color, Conflict, Shared};
+pub(crate) use stores::{CopyArgs, StoreCommand};
+pub(crate) use syncs::{ExplainArgs, PlaceArgs, PlanArgs, PlanDirection, PullArgs, PushArgs, SyncArgs};
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, Parser};
