@@ -1,0 +1,166 @@
+//! Reading, putting and deleting objects.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetResultPayload, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
+use tokio::time::Instant;
+
+use crate::buffers::Buffers;
+use crate::error::Error;
+use crate::format::{PackId, StoreKey};
+
+use super::Store;
+
+/// The answer to a put.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) e_tag: Option<String>,
+    /// The earliest and the latest time at which the object can have landed, in seconds since 1970, by the
+    /// clock of the server that answered; `None` if the answer has no time.
+    pub(crate) landed: Option<(i64, i64)>,
+}
+
+/// A range of at least this many bytes is read into a reusable buffer, unless it is larger than the buffer.
+const LONG_RANGE: u64 = 1 << 20;
+/// The most bytes of a range that a read plans.
+pub(crate) const MAX_RANGE: u64 = 8 << 20;
+
+impl Store {
+    /// Puts an object that must not exist yet.
+    pub(crate) async fn put_new(&self, key: &Path, parts: Vec<Bytes>) -> object_store::Result<Put> {
+        let payload = PutPayload::from_iter(parts);
+        self.inner.meter.sent(payload.content_length() as u64);
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        let asked = Instant::now();
+        let answer = self.objects().put_opts(key, payload, options).await?;
+        let told = answer.extensions.get::<SystemTime>();
+        let since_1970 = told.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        // The answer's time is in whole seconds and rounded down, as are the times of objects.
+        let took = i64::try_from(asked.elapsed().as_secs()).unwrap_or(i64::MAX).saturating_add(2);
+        let landed = since_1970.and_then(|time| {
+            let answered = i64::try_from(time.as_secs()).ok()?;
+            Some((answered.checked_sub(took)?, answered.checked_add(1)?))
+        });
+        Ok(Put { e_tag: answer.e_tag, landed })
+    }
+
+    /// Reads an object of at most `limit` bytes.
+    pub(crate) async fn get(&self, key: &Path, limit: u64) -> Result<(Bytes, ObjectMeta), Error> {
+        let (bytes, meta, _) = self.get_at(key, limit).await?;
+        Ok((bytes, meta))
+    }
+
+    /// The same, with the time of the answer if it has one.
+    pub(super) async fn get_at(
+        &self,
+        key: &Path,
+        limit: u64,
+    ) -> Result<(Bytes, ObjectMeta, Option<SystemTime>), Error> {
+        let result = async {
+            let found = self.objects().get_opts(key, GetOptions::default()).await?;
+            let (meta, told) = (found.meta.clone(), found.extensions.get::<SystemTime>().copied());
+            if meta.size > limit {
+                return Ok((None, meta, told));
+            }
+            Ok((Some(found.bytes().await?), meta, told))
+        };
+        match result.await {
+            Ok((Some(bytes), meta, told)) => {
+                self.inner.meter.received(bytes.len() as u64);
+                Ok((bytes, meta, told))
+            }
+            Ok((None, meta, _)) => Err(Error::Corrupt {
+                key: key.to_string(),
+                what: format!("it has {} bytes, and {limit} is the limit", meta.size),
+            }),
+            Err(e) => Err(Error::store("read", key, e)),
+        }
+    }
+
+    /// Reads bytes `start..end` of a pack.
+    pub(crate) async fn get_range(&self, pack: PackId, start: u64, end: u64) -> Result<Bytes, Error> {
+        self.get_range_into(None, pack, start, end).await
+    }
+
+    /// The same, into one of the buffers if the range is long.
+    pub(crate) async fn get_range_into(
+        &self,
+        buffers: Option<&Buffers>,
+        pack: PackId,
+        start: u64,
+        end: u64,
+    ) -> Result<Bytes, Error> {
+        let key = StoreKey::Pack(pack).path();
+        let mut bytes = self.read_range(&key, start..end, buffers).await;
+        if bytes.as_ref().is_ok_and(|b| b.len() as u64 != end - start) {
+            // The answer may have been truncated.
+            bytes = self.read_range(&key, start..end, buffers).await;
+        }
+        let bytes = bytes.map_err(|e| Error::store("read", &key, e))?;
+        self.inner.meter.received(bytes.len() as u64);
+        if bytes.len() as u64 != end - start {
+            return Err(Error::Corrupt {
+                key: key.to_string(),
+                what: format!("it ends at byte {}, and should hold byte {end}", start + bytes.len() as u64),
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a range; the result may be shorter, or somewhat longer.
+    async fn read_range(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+        buffers: Option<&Buffers>,
+    ) -> object_store::Result<Bytes> {
+        let wanted = range.end - range.start;
+        let options = GetOptions { range: Some(range.into()), ..Default::default() };
+        let found = self.objects().get_opts(key, options).await?;
+        let Some(buffers) = buffers.filter(|_| (LONG_RANGE..=MAX_RANGE).contains(&wanted)) else {
+            return found.bytes().await;
+        };
+        let mut buffer = buffers.take();
+        match found.payload {
+            GetResultPayload::File(mut file, _) => {
+                let read = move || {
+                    file.seek(SeekFrom::Start(found.range.start))?;
+                    file.take(wanted).read_to_end(&mut buffer)?;
+                    Ok(buffer)
+                };
+                let read = self.env().blocking(read).await.unwrap_or_else(|lost| Err(lost.into()));
+                buffer = read.map_err(|e: io::Error| object_store::Error::Generic {
+                    store: "LocalFileSystem",
+                    source: e.into(),
+                })?;
+            }
+            GetResultPayload::Stream(mut pieces) => {
+                while let Some(piece) = pieces.try_next().await?
+                    && buffer.len() as u64 <= wanted
+                {
+                    buffer.extend_from_slice(&piece);
+                }
+            }
+        }
+        Ok(buffers.share(buffer))
+    }
+
+    pub(crate) async fn stat(&self, key: &Path) -> Result<ObjectMeta, Error> {
+        self.objects().head(key).await.map_err(|e| Error::store("stat", key, e))
+    }
+
+    /// Deletes an object. An object that does not exist is no error.
+    pub(crate) async fn delete(&self, key: &Path) -> Result<(), Error> {
+        match self.objects().delete(key).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(Error::store("delete", key, e)),
+        }
+    }
+}
