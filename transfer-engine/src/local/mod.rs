@@ -6,8 +6,10 @@ mod busy;
 mod content;
 mod file_systems;
 mod fingerprint;
+mod found;
 mod git_dir;
 mod holes;
+mod listing;
 mod look;
 mod make_all;
 mod mount_dir;
@@ -27,6 +29,7 @@ pub(crate) use busy::Busy;
 pub(crate) use content::digest_of;
 pub(crate) use file_systems::{FileSystems, Looked, prefix};
 pub(crate) use fingerprint::Fingerprint;
+pub(crate) use found::{Found, FoundKind, ScanFilter, ScanPlan};
 pub(crate) use git_dir::GitPart;
 pub(crate) use holes::{data_from, is_sparse};
 pub(crate) use look::Look;
@@ -35,7 +38,7 @@ pub(crate) use mount_dir::{
     Flush, MountDir, Writable, identity, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
 pub(crate) use recover::{recover, recover_below};
-pub(crate) use scan::{Found, FoundKind, Scan, ScanFilter, ScanPlan};
+pub(crate) use scan::Scan;
 pub(crate) use shelf::Shelf;
 pub(crate) use sparse::{is_hole, write_sparse};
 pub(crate) use special::Special;
