@@ -17,7 +17,7 @@ use transfer_engine::{
     Silent, SyncOptions,
 };
 
-use crate::merges::seeds;
+use crate::merging::seeds;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
