@@ -95,10 +95,7 @@ impl Settings {
                 Command::Copy(args) => pairs("dst_option", &args.dst_option, &from)?,
                 _ => Vec::new(),
             },
-            config: Setting {
-                origin: from.given("config").unwrap_or(Origin::Default),
-                value: config.filter(|path| path.exists()),
-            },
+            config: used(config, &from),
             profile_origin: from.given("profile"),
             profile: file.profile.as_ref().map(|(name, _)| name.clone()),
             state_dir: state_dir(shared, &from, &dirs)?,
@@ -144,6 +141,12 @@ impl Settings {
             dirs,
         })
     }
+}
+
+/// Returns the config file, if there is one.
+fn used(config: Option<PathBuf>, from: &Sources<'_>) -> Setting<Option<PathBuf>> {
+    let origin = from.given("config").unwrap_or(Origin::Default);
+    Setting { value: config.filter(|path| path.exists()), origin }
 }
 
 fn store(shared: &Shared, from: &Sources<'_>, dirs: &Dirs) -> Result<Setting<Option<StoreUrl>>, Failure> {

@@ -16,6 +16,17 @@ pub(super) struct Stay {
 }
 
 impl Mount {
+    /// Returns the newest snapshot, after a rename that has to be completed, and the header of the base.
+    pub(crate) async fn find_newest(
+        &self,
+        monitor: &dyn Monitor,
+    ) -> Result<(Option<Head>, Option<BaseHeader>), Error> {
+        let (key, header) = self.find_head(monitor).await?;
+        let Some(key) = key else { return Ok((None, header)) };
+        let head = self.load_head(header.as_ref(), &key).await?;
+        Ok((Some(self.store.head_after_move(&self.context, head).await?), header))
+    }
+
     /// Finds the head of a context that exists, and the base, if there is one.
     pub(crate) async fn find_live_head(
         &self,
@@ -24,14 +35,7 @@ impl Mount {
         if let Some(stay) = self.stay.get() {
             return Ok((stay.head.clone(), self.files.header()?));
         }
-        let (key, header) = self.find_head(monitor).await?;
-        let head = match key {
-            Some(key) => {
-                let head = self.load_head(header.as_ref(), &key).await?;
-                Some(self.store.head_after_move(&self.context, head).await?)
-            }
-            None => None,
-        };
+        let (head, header) = self.find_newest(monitor).await?;
         match head {
             Some(head) if head.is_live() => Ok((head, header)),
             head => {

@@ -204,14 +204,7 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<Option<(Head, Option<BaseHeader>)>, Error> {
-        let (key, header) = self.find_head(monitor).await?;
-        let head = match key {
-            Some(key) => {
-                let head = self.load_head(header.as_ref(), &key).await?;
-                Some(self.store.head_after_move(&self.context, head).await?)
-            }
-            None => None,
-        };
+        let (head, header) = self.find_newest(monitor).await?;
         // The store must exist before anything is said of a missing context, or created.
         let meta_id = match &head {
             Some(head) if head.is_live() => None,
