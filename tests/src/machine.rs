@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use policy_core::{SyncPolicy, TreePath};
+use storage_backends::layer::Faulty;
 use tempfile::TempDir;
 use transfer_engine::format::Snapshot;
 use transfer_engine::{ContextName, ContextSync, Env, Error, Mount, Store, SyncOptions, SyncReport};
@@ -241,6 +242,23 @@ impl Machine {
             Err(e) => Err(e),
         };
         Ended { result, noted: notes.noted() }
+    }
+
+    /// Pushes until a request crashes the machine, and returns whether one did. The process is gone then, in the middle
+    /// of the request, and must not handle the error: the push is dropped.
+    pub async fn push_until_crashed(&self, faulty: &Faulty) -> bool {
+        let mut mount = self.open().unwrap();
+        let notes = Notes::default();
+        let crashed = async {
+            while !faulty.is_crashed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = crashed => true,
+            _ = mount.push(&self.options, &notes) => false,
+        }
     }
 
     /// Pushes on another thread, for layers that call this while another push waits.

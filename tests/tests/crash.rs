@@ -95,17 +95,7 @@ async fn p1_death_at_any_request_of_a_push_loses_nothing_and_conflicts_with_nobo
             let faulty = Faulty::new(Arc::clone(&world.objects), 1);
             faulty.add(Rule::new(fault).nth(nth));
             a.objects = Arc::new(faulty.clone());
-            // The process is gone in the middle of a request, so it must not handle the error: the future is
-            // dropped.
-            let mut mount = a.open().unwrap();
-            let options = a.options.clone();
-            let mut push = Box::pin(async move { mount.push(&options, &Notes::default()).await.is_ok() });
-            let died = tokio::select! {
-                biased;
-                () = until_crashed(&faulty) => true,
-                _ = &mut push => false,
-            };
-            drop(push);
+            let died = a.push_until_crashed(&faulty).await;
             if !died && faulty.injections().is_empty() {
                 assert!(nth > 4);
                 break;
@@ -120,11 +110,5 @@ async fn p1_death_at_any_request_of_a_push_loses_nothing_and_conflicts_with_nobo
             converged(&world, &a, &b, head, &format!("push, {fault:?}, request {nth}")).await;
             assert_eq!(paths(&b.mount.0).iter().filter(|p| p.contains("conflict")).count(), 0);
         }
-    }
-}
-
-async fn until_crashed(faulty: &Faulty) {
-    while !faulty.is_crashed() {
-        tokio::task::yield_now().await;
     }
 }

@@ -92,15 +92,7 @@ async fn death_at_any_request_of_a_push_loses_nothing() {
             faulty.add(Rule::new(fault).nth(nth));
             part.objects = Arc::new(faulty.clone());
             edit(&part);
-            let mut mount = part.open().unwrap();
-            let options = part.options.clone();
-            let mut push = Box::pin(async move { mount.push(&options, &Notes::default()).await.is_ok() });
-            let died = tokio::select! {
-                biased;
-                () = until_crashed(&faulty) => true,
-                _ = &mut push => false,
-            };
-            drop(push);
+            let died = part.push_until_crashed(&faulty).await;
             if !died && faulty.injections().is_empty() {
                 assert!(nth > 2);
                 break;
@@ -111,12 +103,6 @@ async fn death_at_any_request_of_a_push_loses_nothing() {
             goes_on(&world, &whole, &part, &format!("{fault:?} {nth}")).await;
             assert_eq!(outside(&world, &part.part).await, before);
         }
-    }
-}
-
-async fn until_crashed(faulty: &Faulty) {
-    while !faulty.is_crashed() {
-        tokio::task::yield_now().await;
     }
 }
 
