@@ -24,6 +24,7 @@ mod in_place;
 mod json;
 mod limits;
 mod live;
+mod log;
 mod network;
 mod own_places;
 mod owner;

@@ -102,7 +102,7 @@ pub use check::{
 pub use collect::{
     CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, LostPack, Unreadable, Why,
 };
-pub use contexts::Context;
+pub use contexts::{Context, History};
 pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied};
 pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference};
 pub use edit::Gathering;
@@ -174,6 +174,7 @@ mod tests {
             is_send(service.delete_files(name, &[], true));
             is_send(store.log(&snapshot.context));
             is_send(store.each_snapshot(&snapshot.context, |_| ()));
+            is_send(async { store.history(&snapshot.context).await?.next(1).await });
             is_send(recycle::due(store, name, 0, |_| ()));
             is_send(recycle::recycle(store, name, 0, &options, &Silent));
             is_send(store.entries(snapshot, &root, |_| ()));

@@ -77,6 +77,10 @@ fn mode(text: &str) -> Result<u16, String> {
 pub(crate) struct LogArgs {
     /// The context
     pub(crate) name: ContextName,
+
+    /// Show only so many snapshots, and read no more of them
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    pub(crate) limit: Option<usize>,
 }
 
 /// Arguments of `restore`.

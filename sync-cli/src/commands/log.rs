@@ -16,13 +16,16 @@ use crate::text;
 pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     let tags = store.tags(&args.name).await?;
+    let mut history = store.history(&args.name).await?;
+    let mut left = args.limit.unwrap_or(usize::MAX);
     // Each snapshot is dropped after it is shown, because all of them together may be large.
-    store
-        .each_snapshot(&args.name, |snapshot| {
-            let tags = tags.get(&snapshot.number).map_or(&[][..], Vec::as_slice);
-            show(args, means.ui, &snapshot, tags);
-        })
-        .await?;
+    while left > 0
+        && let Some(snapshot) = history.next(left).await?
+    {
+        let tags = tags.get(&snapshot.number).map_or(&[][..], Vec::as_slice);
+        show(args, means.ui, &snapshot, tags);
+        left -= 1;
+    }
     Ok(Finished::of_context(&args.name))
 }
 

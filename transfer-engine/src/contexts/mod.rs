@@ -2,6 +2,7 @@
 
 mod context;
 mod heads;
+mod history;
 mod pages;
 mod parts;
 
@@ -20,6 +21,7 @@ use crate::store::{Head, HeadKey, Store};
 use crate::tags::{Listed, ListedTag};
 
 pub use context::Context;
+pub use history::History;
 pub(crate) use parts::ListedContext;
 
 impl Store {
@@ -102,43 +104,6 @@ impl Store {
         }
     }
 
-    /// Returns all snapshots of a context that are not forgotten, newest first. Together they may take much
-    /// memory; [`Store::each_snapshot`] does not keep them.
-    pub async fn log(&self, name: &ContextName) -> Result<Vec<Arc<Snapshot>>, Error> {
-        let mut log = Vec::new();
-        self.each_snapshot(name, |snapshot| log.push(snapshot)).await?;
-        Ok(log)
-    }
-
-    /// Calls `each` for every snapshot of a context that is not forgotten, newest first, while further ones
-    /// are read.
-    ///
-    /// # Errors
-    /// [`Error::NoContext`] and [`Error::Moved`] before the first call; other errors may come later.
-    pub async fn each_snapshot(
-        &self,
-        name: &ContextName,
-        mut each: impl FnMut(Arc<Snapshot>),
-    ) -> Result<(), Error> {
-        let head = self.require_head(name).await?;
-        let numbers = self.list_snapshots(name).await?.into_iter().filter(|(_, gone)| !gone);
-        futures::stream::iter(numbers.map(|(number, _)| number).filter(|n| *n <= head.key.number))
-            .map(|number| async move { Ok(self.read_snapshot(name, number).await?.snapshot) })
-            .buffered(16)
-            // Snapshots before the last deletion belong to another lineage.
-            .try_take_while(|s| {
-                let same = s.lineage == head.snapshot.lineage;
-                async move { Ok(same) }
-            })
-            // Terminal snapshots and claims are not states of the context.
-            .try_filter(|s| std::future::ready(s.kind == Kind::Normal))
-            .try_for_each(|snapshot| {
-                each(snapshot);
-                std::future::ready(Ok(()))
-            })
-            .await
-    }
-
     /// Returns the numbers of all snapshots, newest first, and whether each is forgotten.
     pub(crate) async fn list_snapshots(&self, name: &ContextName) -> Result<Vec<(u64, bool)>, Error> {
         let listed = self.listing(name).await?;
@@ -200,37 +165,5 @@ fn note((found, tags): &mut RawListing, key: StoreKey, meta: &ObjectMeta) {
         StoreKey::Gone { number, .. } => found.entry(number).or_default().gone = Some(landed),
         StoreKey::Tag { lineage, name, .. } => tags.push(ListedTag { lineage, name, landed }),
         StoreKey::Meta | StoreKey::Index | StoreKey::Pack(_) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use object_store::memory::InMemory;
-
-    use super::*;
-    use crate::env::Env;
-
-    #[tokio::test]
-    async fn a_history_that_is_read_is_not_kept() {
-        let store = Store::new(Arc::new(InMemory::new()), "memory:", Env::real());
-        store.init(Duration::from_secs(60)).await.unwrap();
-        let name: ContextName = "c".parse().unwrap();
-        store.create_context(&name).await.unwrap();
-        for _ in 0..100 {
-            let head = store.require_head(&name).await.unwrap();
-            let next = head.ended(Kind::Normal, &store).unwrap();
-            store.commit_bare(next, Some(&head.key)).await.unwrap().unwrap();
-        }
-        let (mut seen, mut numbers) = (Vec::new(), Vec::new());
-        let each = |snapshot: Arc<Snapshot>| {
-            assert!(seen.iter().all(|s: &std::sync::Weak<Snapshot>| s.strong_count() == 0));
-            seen.push(Arc::downgrade(&snapshot));
-            numbers.push(snapshot.number);
-        };
-        store.each_snapshot(&name, each).await.unwrap();
-        assert_eq!(numbers, (1..=101).rev().collect::<Vec<_>>());
-        assert_eq!(store.log(&name).await.unwrap().len(), 101);
     }
 }
