@@ -1,7 +1,7 @@
 //! How a snapshot and a path in it are named: `NAME`, `NAME@N`, `NAME@-1`, `NAME@TAG`, `NAME[@N]:path`; and a context
 //! or a part of it that is mounted: `NAME[:PATH]`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -130,6 +130,17 @@ pub(crate) fn tree_path(typed: &[u8]) -> Result<TreePath, String> {
     TreePath::new(path).map_err(|e| e.to_string())
 }
 
+/// Parses paths that were given as arguments.
+///
+/// # Errors
+/// An empty one is refused: it comes from a script's variable that was not set, and would stand for everything.
+pub(crate) fn tree_paths(typed: &[OsString]) -> Result<Vec<TreePath>, Failure> {
+    if typed.iter().any(|path| path.is_empty()) {
+        return Err(Failure::usage("a path is empty").hint("`.` stands for everything"));
+    }
+    typed.iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage)).collect()
+}
+
 /// Parses [`PathAt`] from an argument that need not be UTF-8.
 #[derive(Debug, Clone)]
 pub(crate) struct PathAtParser;
@@ -211,7 +222,7 @@ fn without_links(path: &Path) -> io::Result<PathBuf> {
 
 /// Returns a tree path as an argument of the operating system.
 pub(crate) fn os_path(path: &TreePath) -> PathBuf {
-    std::ffi::OsString::from_vec(path.as_bytes().to_vec()).into()
+    OsString::from_vec(path.as_bytes().to_vec()).into()
 }
 
 #[cfg(test)]

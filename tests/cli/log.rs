@@ -32,7 +32,7 @@ impl Counting {
     /// Returns which snapshots a call shows, and how many requests for snapshots and for packs it sends.
     fn counted(&self, args: &[&str]) -> (Vec<u64>, usize, usize) {
         self.server.clear_requests();
-        let shown = numbers(&self.done(&[args, &["--json"]].concat()));
+        let shown = numbers(&self.done(&[&["--json"], args].concat()));
         let requests = self.server.requests();
         let of = |place: &str| {
             let is_read = |target: &str| target.contains(place) && !target.contains("list-type");
@@ -59,4 +59,49 @@ fn a_limit_ends_a_log_early() {
     store.done(&["context", "delete", "c", "--yes"]);
     store.done(&["context", "create", "c"]);
     assert_eq!(store.counted(&["log", "c", "--limit", "3"]).0, [8]);
+}
+
+#[test]
+fn a_log_of_paths_tells_when_they_changed() {
+    let world = World::new();
+    let store = Counting::new(&world);
+    for (at, path) in ["dir/a", "b", "dir/deep/c", "b"].into_iter().enumerate() {
+        store.machine.write(&format!("work/{path}"), at.to_string());
+        store.done(&["push", "c", "work"]);
+    }
+    store.done(&["rm", "c:dir/a"]);
+    // 2: dir/a, 3: b, 4: dir/deep/c, 5: b, 6: without dir/a
+    for (paths, expected) in [
+        (&["dir/"][..], &[6, 4, 2][..]),
+        (&["./dir/a"], &[6, 2]),
+        (&["b"], &[5, 3]),
+        (&["dir/deep", "b"], &[5, 4, 3]),
+        (&["."], &[6, 5, 4, 3, 2]),
+        (&["missing"], &[]),
+    ] {
+        assert_eq!(store.counted(&[&["log", "c", "--"], paths].concat()).0, expected, "{paths:?}");
+    }
+    // Two snapshots are compared, and no other is read.
+    assert_eq!(store.counted(&["log", "c", "--limit", "1", "--", "dir"]), (vec![6], 2, 0));
+}
+
+#[test]
+fn what_is_told_of_paths_that_no_snapshot_has() {
+    let machine = World::new().machine("a");
+    machine.write("work/file", "file");
+    machine.done(&["push", "c", "work"]);
+    let mut seen = Vec::new();
+    for args in [
+        &["log", "c", "--", "file"][..],
+        &["log", "c", "--", "missing", "dir/none"],
+        &["log", "c", "--limit", "0", "--", "missing"],
+        &["-q", "log", "c", "--", "missing"],
+        &["log", "c", "--", ""],
+        &["log", "c", "--", "../file"],
+        &["log", "c", "--limit", "few"],
+        &["log", "none", "--limit", "0"],
+    ] {
+        seen.push(format!("$ ctxsync {}\n{}", args.join(" "), machine.call(args).seen()));
+    }
+    insta::assert_snapshot!("log", seen.join("\n\n"));
 }

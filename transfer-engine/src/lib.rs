@@ -70,6 +70,7 @@ mod forks;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
 mod local;
+mod log;
 mod lost;
 mod merge;
 mod monitor;
@@ -102,7 +103,7 @@ pub use check::{
 pub use collect::{
     CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, LostPack, Unreadable, Why,
 };
-pub use contexts::{Context, History};
+pub use contexts::Context;
 pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied};
 pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference};
 pub use edit::Gathering;
@@ -111,6 +112,7 @@ pub use error::{Error, Lack};
 pub use extract::{ExtractError, ExtractLimits};
 pub use failure::{Cause, FailureKind};
 pub use format::{ContextName, TagName};
+pub use log::LogOptions;
 pub use merge::MergeOptions;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
 pub use mount::{ContextPart, ContextSync, Mount, mount_scope};
@@ -174,7 +176,7 @@ mod tests {
             is_send(service.delete_files(name, &[], true));
             is_send(store.log(&snapshot.context));
             is_send(store.each_snapshot(&snapshot.context, |_| ()));
-            is_send(async { store.history(&snapshot.context).await?.next(1).await });
+            is_send(store.log_with(&snapshot.context, &LogOptions::default(), |_| ()));
             is_send(recycle::due(store, name, 0, |_| ()));
             is_send(recycle::recycle(store, name, 0, &options, &Silent));
             is_send(store.entries(snapshot, &root, |_| ()));

@@ -81,6 +81,10 @@ pub(crate) struct LogArgs {
     /// Show only so many snapshots, and read no more of them
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(crate) limit: Option<usize>,
+
+    /// Show only snapshots in which one of these paths changed, or something below one
+    #[arg(last = true, value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
 }
 
 /// Arguments of `restore`.

@@ -1,6 +1,6 @@
 //! `diff`: what differs between two snapshots, or a snapshot and a directory.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::open_store::open_store;
 use crate::output::json::{DifferenceLine, Line, PathField};
 use crate::output::summary::Compared;
 use crate::output::{Ui, Watch};
-use crate::place::{ContextAt, os_path, tree_path};
+use crate::place::{ContextAt, os_path, tree_paths};
 use crate::{policy, text};
 
 /// The longest file of which lines are compared, in bytes.
@@ -127,8 +127,7 @@ impl Side {
 
 pub(super) async fn diff(args: &DiffArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
-    let only = args.paths.iter().map(|path: &OsString| tree_path(path.as_bytes()).map_err(Failure::usage));
-    let options = DiffOptions { only: only.collect::<Result<_, _>>()? };
+    let options = DiffOptions { only: tree_paths(&args.paths)? };
     let (a, b) = (Side::find(&args.a, &store).await?, Side::find(&args.b, &store).await?);
     for path in &options.only {
         if !a.has(path, &store).await? && !b.has(path, &store).await? {

@@ -1,7 +1,7 @@
 //! `log`: a context's snapshots.
 
-use transfer_engine::TagName;
 use transfer_engine::format::Snapshot;
+use transfer_engine::{LogOptions, TagName};
 
 use super::Finished;
 use super::context::tag_list;
@@ -11,20 +11,20 @@ use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
 use crate::output::json::{Line, SnapshotLine};
+use crate::place::tree_paths;
 use crate::text;
 
 pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     let tags = store.tags(&args.name).await?;
-    let mut history = store.history(&args.name).await?;
-    let mut left = args.limit.unwrap_or(usize::MAX);
-    // Each snapshot is dropped after it is shown, because all of them together may be large.
-    while left > 0
-        && let Some(snapshot) = history.next(left).await?
-    {
+    let options = LogOptions { limit: args.limit, paths: tree_paths(&args.paths)? };
+    let shown = store.log_with(&args.name, &options, |snapshot| {
         let tags = tags.get(&snapshot.number).map_or(&[][..], Vec::as_slice);
         show(args, means.ui, &snapshot, tags);
-        left -= 1;
+    });
+    if shown.await? == 0 && !options.paths.is_empty() && args.limit != Some(0) {
+        let paths: Vec<_> = options.paths.iter().map(|path| format!("`{path}`")).collect();
+        means.ui.note(&format!("no snapshot of {} has {}", args.name, paths.join(" or ")));
     }
     Ok(Finished::of_context(&args.name))
 }

@@ -1,6 +1,5 @@
 //! `restore`: write a snapshot's files into a directory.
 
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use transfer_engine::format::Snapshot;
@@ -15,13 +14,12 @@ use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Watch;
 use crate::output::summary::Deed;
-use crate::place::{ContextAt, tree_path};
+use crate::place::{ContextAt, tree_paths};
 
 pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
     let Some(dir) = &args.dir else { return Err(Failure::usage("where are the files to be restored?")) };
-    let paths = args.paths.iter().map(|path| tree_path(path.as_bytes()).map_err(Failure::usage));
-    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    let paths = tree_paths(&args.paths)?;
     let store = open_store(means, false)?.store;
     let options = settings.sync_options()?;
     let watch = Watch::new(ui, options.dry_run);

@@ -5,6 +5,7 @@ mod ancestors;
 mod beside;
 mod diffs;
 mod forks;
+mod logs;
 mod merges;
 mod merging;
 mod reverts;

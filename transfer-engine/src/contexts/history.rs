@@ -15,7 +15,7 @@ use crate::store::Store;
 const AHEAD: usize = 16;
 
 /// The snapshots of a context that are not forgotten, newest first. Each is read when it is asked for, or shortly before.
-pub struct History<'a> {
+pub(crate) struct History<'a> {
     store: &'a Store,
     name: ContextName,
     lineage: LineageId,
@@ -26,18 +26,12 @@ pub struct History<'a> {
     reading: FuturesOrdered<BoxFuture<'a, Result<Arc<Snapshot>, Error>>>,
 }
 
-impl std::fmt::Debug for History<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("History").field("left", &self.numbers.len()).finish_non_exhaustive()
-    }
-}
-
 impl Store {
     /// Finds the snapshots of a context, and reads none but the head.
     ///
     /// # Errors
     /// [`Error::NoContext`], [`Error::Moved`], and those of listing the snapshots.
-    pub async fn history(&self, name: &ContextName) -> Result<History<'_>, Error> {
+    pub(crate) async fn history(&self, name: &ContextName) -> Result<History<'_>, Error> {
         let head = self.require_head(name).await?;
         let listed = self.list_snapshots(name).await?.into_iter();
         let numbers = listed.filter(|(number, gone)| !gone && *number <= head.key.number);
@@ -53,7 +47,7 @@ impl Store {
     }
 
     /// Returns all snapshots of a context that are not forgotten, newest first. Together they may take much
-    /// memory; [`Store::history`] does not keep them.
+    /// memory; [`Store::each_snapshot`] does not keep them.
     pub async fn log(&self, name: &ContextName) -> Result<Vec<Arc<Snapshot>>, Error> {
         let mut log = Vec::new();
         self.each_snapshot(name, |snapshot| log.push(snapshot)).await?;
@@ -84,7 +78,7 @@ impl<'a> History<'a> {
     ///
     /// # Errors
     /// Those of reading a snapshot.
-    pub async fn next(&mut self, wanted: usize) -> Result<Option<Arc<Snapshot>>, Error> {
+    pub(crate) async fn next(&mut self, wanted: usize) -> Result<Option<Arc<Snapshot>>, Error> {
         loop {
             while self.reading.len() < wanted.clamp(1, AHEAD) {
                 let Some(number) = self.numbers.next() else { break };

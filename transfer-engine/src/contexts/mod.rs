@@ -21,7 +21,6 @@ use crate::store::{Head, HeadKey, Store};
 use crate::tags::{Listed, ListedTag};
 
 pub use context::Context;
-pub use history::History;
 pub(crate) use parts::ListedContext;
 
 impl Store {

@@ -9,7 +9,7 @@ use policy_core::{Entry, TreePath};
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 use crate::store::Store;
-use crate::tree::{Differences, Tree};
+use crate::tree::{Difference, Differences, Tree};
 
 pub use dir::DiffDir;
 use found::Found;
@@ -101,7 +101,8 @@ impl DiffReport {
 
 impl Store {
     /// Compares two snapshots of any contexts, and calls `each` for every path that differs, in tree order. Times alone
-    /// make no difference. Segments that both snapshots have are not read, so this costs what differs.
+    /// make no difference. Segments that both snapshots have are not read, nor those that can't have one of the paths asked
+    /// for, so this costs what differs.
     ///
     /// # Errors
     /// Those of reading the trees.
@@ -113,13 +114,10 @@ impl Store {
         each: impl FnMut(PathDifference) + Send,
     ) -> Result<DiffReport, Error> {
         let tree = |snapshot| Tree { store: self, snapshot, cache: None };
-        let mut differences = Differences::between(Some(&tree(before)), &tree(after));
+        let mut differences = Differences::within(&options.only, Some(&tree(before)), &tree(after));
         let mut found = Found::new(each);
-        while let Some(difference) = differences.next().await? {
-            let path = difference.path;
-            if options.only.is_empty() || options.only.iter().any(|asked| path.is_within(asked)) {
-                found.note(path, difference.left.and_then(present), difference.right.and_then(present));
-            }
+        while let Some(Difference { path, left, right }) = differences.next().await? {
+            found.note(path, left.and_then(present), right.and_then(present));
         }
         Ok(found.finish())
     }

@@ -26,6 +26,8 @@ pub(crate) struct Difference {
 pub(crate) struct Differences<'a> {
     left: Rows<'a>,
     right: Rows<'a>,
+    /// Only these paths are compared, and what is below them; if empty, everything.
+    only: &'a [TreePath],
 }
 
 /// The entries of the segments that only one of the trees has.
@@ -37,14 +39,21 @@ struct Rows<'a> {
 impl<'a> Differences<'a> {
     /// Compares two trees. Without `left`, everything in `right` is a difference.
     pub(crate) fn between(left: Option<&Tree<'a>>, right: &Tree<'a>) -> Self {
+        Self::within(&[], left, right)
+    }
+
+    /// Compares two trees at and below these paths, or everywhere if there are none. Segments that can't have any of
+    /// them are not read either.
+    pub(crate) fn within(only: &'a [TreePath], left: Option<&Tree<'a>>, right: &Tree<'a>) -> Self {
         let others = |other: &Tree<'_>| digests(other.snapshot);
         let left_known = left.map(others).unwrap_or_default();
         Self {
             left: match left {
-                Some(left) => Rows::beside(left, &others(right)),
+                Some(left) => Rows::beside(left, &others(right), only),
                 None => Rows { segments: Box::pin(futures::stream::empty()), rows: VecDeque::new() },
             },
-            right: Rows::beside(right, &left_known),
+            right: Rows::beside(right, &left_known, only),
+            only,
         }
     }
 
@@ -57,7 +66,8 @@ impl<'a> Differences<'a> {
                 (Some(left), Some(right)) => left.min(right).clone(),
             };
             let (left, right) = (self.left.take(&path), self.right.take(&path));
-            if !agree(left.as_ref(), right.as_ref()) {
+            let is_asked = self.only.is_empty() || self.only.iter().any(|asked| path.is_within(asked));
+            if is_asked && !agree(left.as_ref(), right.as_ref()) {
                 return Ok(Some(Difference { path, left, right }));
             }
         }
@@ -82,10 +92,12 @@ fn agree(left: Option<&TreeEntry>, right: Option<&TreeEntry>) -> bool {
 }
 
 impl<'a> Rows<'a> {
-    fn beside(tree: &Tree<'a>, other: &HashSet<Digest>) -> Self {
+    fn beside(tree: &Tree<'a>, other: &HashSet<Digest>, only: &[TreePath]) -> Self {
+        let asked: Vec<_> = only.iter().map(|path| tree.segments_within(path)).collect();
+        let is_asked = |index| asked.is_empty() || asked.iter().any(|range| range.contains(&index));
         let own = tree.snapshot.segments.iter().enumerate();
-        let own: Vec<usize> =
-            own.filter(|(_, segment)| !other.contains(&segment.digest)).map(|(index, _)| index).collect();
+        let own = own.filter(|(index, segment)| is_asked(*index) && !other.contains(&segment.digest));
+        let own: Vec<usize> = own.map(|(index, _)| index).collect();
         Self { segments: Box::pin(tree.segments(own)), rows: VecDeque::new() }
     }
 

@@ -1,0 +1,85 @@
+//! The history of a context, or of some of its paths.
+
+use std::sync::Arc;
+
+use policy_core::TreePath;
+
+use crate::error::Error;
+use crate::format::{ContextName, Snapshot, TreeEntry};
+use crate::store::Store;
+use crate::tree::{Differences, Tree};
+
+/// Which snapshots of a context are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct LogOptions {
+    /// Only so many, the newest.
+    pub limit: Option<usize>,
+    /// Only those in which one of these paths, or something below one, is not as in the snapshot before. If empty, all.
+    pub paths: Vec<TreePath>,
+}
+
+impl Store {
+    /// Calls `each` for the snapshots of a context that are not forgotten, newest first, and returns how many there
+    /// were. The snapshot before another is the newest older one that is not forgotten; in the oldest one, everything is
+    /// new. Times alone make no difference.
+    ///
+    /// No more snapshots are read than are needed, and of trees only what differs near the paths.
+    ///
+    /// # Errors
+    /// [`Error::NoContext`] and [`Error::Moved`] before the first call; other errors may come later.
+    pub async fn log_with(
+        &self,
+        name: &ContextName,
+        options: &LogOptions,
+        mut each: impl FnMut(Arc<Snapshot>) + Send,
+    ) -> Result<usize, Error> {
+        let LogOptions { limit, paths } = options;
+        let mut history = self.history(name).await?;
+        let mut left = limit.unwrap_or(usize::MAX);
+        let (mut shown, mut passed_over) = (0, 0);
+        let mut before = None;
+        while left > 0 {
+            let next = match before.take() {
+                Some(before) => Some(before),
+                None => history.next(left).await?,
+            };
+            let Some(snapshot) = next else { break };
+            if !paths.is_empty() {
+                // If what is asked for is rare, it is looked for in more and more snapshots at once.
+                before = history.next(left.max(passed_over)).await?;
+                if !self.differs(before.as_deref(), &snapshot, paths).await? {
+                    passed_over += 1;
+                    continue;
+                }
+            }
+            each(snapshot);
+            (shown, left, passed_over) = (shown + 1, left - 1, 0);
+        }
+        Ok(shown)
+    }
+
+    /// Whether two snapshots differ at or below one of these paths. Without `before`, whether there is anything.
+    async fn differs(
+        &self,
+        before: Option<&Snapshot>,
+        after: &Snapshot,
+        paths: &[TreePath],
+    ) -> Result<bool, Error> {
+        let tree = |snapshot| Tree { store: self, snapshot, cache: None };
+        let before = before.map(tree);
+        let mut differences = Differences::within(paths, before.as_ref(), &tree(after));
+        // A placeholder of a recycled file counts as nothing.
+        let present = |entry: Option<TreeEntry>| entry.filter(|entry| !entry.recycled);
+        while let Some(difference) = differences.next().await? {
+            let differs = match (present(difference.left), present(difference.right)) {
+                (Some(left), Some(right)) => !left.entry.agrees_with(&right.entry),
+                (None, None) => false,
+                _ => true,
+            };
+            if differs {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
