@@ -26,7 +26,7 @@ impl fmt::Debug for Digest {
 }
 
 /// The kind of an entry, with its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Node {
     /// A regular file.
     File {

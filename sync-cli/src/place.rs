@@ -102,7 +102,7 @@ pub(crate) fn context_part(text: &str) -> Result<ContextPart, String> {
         PathAt { context: ContextAt { name: context, at: At::Head }, path } => {
             Ok(ContextPart { context, path })
         }
-        _ => Err("a push goes to the newest snapshot of a context: leave out `@`".to_owned()),
+        _ => Err("this command syncs with the newest snapshot of a context: leave out `@`".to_owned()),
     }
 }
 

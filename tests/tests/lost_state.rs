@@ -11,6 +11,7 @@ use ctxsync_tests::machine::{Machine, World, context};
 use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
+use policy_core::TreePath;
 use transfer_engine::{CollectOptions, Error, MaxDelete, Retention, Silent};
 
 async fn two(files: usize) -> (World, Machine, Machine) {
@@ -90,10 +91,10 @@ async fn d6_a_head_that_is_suddenly_empty_deletes_nothing() {
         a.options.allow_empty_mount = true;
         a.push().await.clean();
         let count = if policy == "{}" { 6 } else { 4 };
-        for _ in 0..2 {
+        for warning in ["treating it as lost", "deletions are still held back"] {
             let held = b.pull().await;
             assert_eq!((held.report().held_back, held.report().deleted), (count, 0), "{:?}", held.noted);
-            assert!(held.warned("treating it as lost"), "{:?}", held.noted);
+            assert!(held.warned(warning), "{:?}", held.noted);
             assert!(b.mount.has("d1/f1"));
             // A push does not restore the deleted files in the context either.
             assert_eq!(b.push().await.report().added, 0);
@@ -126,6 +127,76 @@ async fn d6_a_head_with_nothing_but_directories_deletes_no_file() {
     std::fs::remove_dir(a.mount.at("d1")).unwrap();
     a.push().await.clean();
     assert_eq!(b.pull().await.clean().deleted, 1);
+}
+
+/// What stayed when the context was emptied is not deleted because new files were pushed since, from here or elsewhere.
+#[tokio::test]
+async fn d6_new_files_in_an_emptied_context_do_not_end_the_guard() {
+    for from_here in [true, false] {
+        let (world, mut a, mut b) = two(6).await;
+        a.mount.clear();
+        a.options.allow_empty_mount = true;
+        a.push().await.clean();
+        assert_eq!(b.pull().await.report().held_back, 6);
+        if from_here {
+            b.mount.write("new", "n");
+            assert_eq!(b.push().await.report().added, 1);
+        } else {
+            a.mount.write("new", "n");
+            a.push().await.clean();
+        }
+        for _ in 0..2 {
+            let held = b.pull().await;
+            assert_eq!((held.report().held_back, held.report().deleted), (6, 0), "{:?}", held.noted);
+            assert!(b.mount.has("new") && b.mount.has("d1/f1"));
+        }
+        // What comes back is synced as before, what was edited is sent, and the rest stays until it is allowed to go.
+        a.pull().await.clean();
+        a.mount.write("d1/f1", "content 1").write("d2/f2", "other");
+        a.push().await.clean();
+        b.mount.write("d0/f0", "edited");
+        assert_eq!(b.pull().await.report().held_back, 3);
+        assert_eq!(b.mount.read("d2/f2"), "other");
+        a.mount.remove("d1/f1");
+        a.push().await.clean();
+        let pulled = b.pull().await;
+        assert_eq!((pulled.report().held_back, pulled.report().deleted), (3, 1), "{:?}", pulled.noted);
+        assert!(!b.mount.has("d1/f1"));
+        assert_eq!(b.push().await.report().added, 1);
+        b.options.allow_empty_mount = true;
+        assert_eq!(b.pull().await.clean().deleted, 3);
+        a.pull().await.clean();
+        assert_same_but_times(&a.mount.0, &b.mount.0);
+        assert_eq!(world.head().await.totals.files, 3);
+    }
+}
+
+/// An empty mount, and an emptied context, are lost also where only some paths are synced.
+#[tokio::test]
+async fn d1_d6_a_lost_side_deletes_nothing_of_some_paths() {
+    let (world, a, mut b) = two(6).await;
+    b.options.only = vec![TreePath::new(*b"d1").unwrap()];
+    b.mount.clear();
+    let pushed = b.push().await;
+    assert_eq!((pushed.report().held_back, pushed.report().deleted), (2, 0), "{:?}", pushed.noted);
+    assert_eq!(b.pull().await.clean().added, 2);
+    b.options.only.clear();
+    assert_eq!(b.pull().await.clean().added, 4);
+    assert_same(&a.mount.0, &b.mount.0);
+    let mut a = a;
+    a.mount.clear();
+    a.options.allow_empty_mount = true;
+    a.push().await.clean();
+    assert_eq!(world.head().await.totals.files, 0);
+    b.options.only = vec![TreePath::new(*b"d1").unwrap()];
+    let pulled = b.pull().await;
+    assert_eq!((pulled.report().held_back, pulled.report().deleted), (2, 0), "{:?}", pulled.noted);
+    // Where other files are in the mount, these were deleted.
+    let (_world, a, mut b) = two(6).await;
+    b.options.only = vec![TreePath::new(*b"d1").unwrap()];
+    std::fs::remove_dir_all(b.mount.at("d1")).unwrap();
+    assert_eq!(b.push().await.clean().deleted, 2);
+    assert_eq!(a.pull().await.clean().deleted, 2);
 }
 
 /// If everything has changed, nothing is deleted: the changes are pushed, and the history has the old
@@ -288,7 +359,7 @@ async fn w15_a_context_made_again_under_a_base_deletes_nothing() {
     a.push().await.clean();
     b.mount.write("mine", "b");
     let pulled = b.pull().await;
-    assert!(pulled.warned("deleted and made again"), "{:?}", pulled.noted.warnings);
+    assert!(pulled.warned("was deleted since the last sync"), "{:?}", pulled.noted.warnings);
     assert_eq!((pulled.report().deleted, pulled.report().conflicts), (0, 1));
     assert!(b.mount.has("d1/f1") && b.mount.has("mine"));
     assert_eq!(b.push().await.clean().deleted, 0);
@@ -326,7 +397,7 @@ async fn w15_a_context_that_is_deleted_during_a_push_is_made_again_with_all_file
         .boxed()
     });
     let pushed = a.push().await;
-    assert!(pushed.warned("deleted and made again"), "{:?}", pushed.noted.warnings);
+    assert!(pushed.warned("was deleted since the last sync"), "{:?}", pushed.noted.warnings);
     assert_eq!(pushed.report().added, 6);
     assert_eq!(world.head().await.totals.files, 6);
     let fresh = world.machine("fresh");

@@ -233,3 +233,24 @@ async fn only_some_paths_leave_the_others_as_they_are() {
     a.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
 }
+
+/// What takes no part in the sync and is at the path of a file of the context is said by each pull, and nothing happens to
+/// either.
+#[tokio::test]
+async fn what_is_left_out_at_a_files_path_fails_that_path_each_time() {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("build", "a file").write("kept", "k");
+    a.push().await.clean();
+    let b = b.with_policy(r#"{"bwList": {"ignorePatterns": ["build/"]}}"#);
+    b.mount.write("build/out", "mine");
+    for _ in 0..2 {
+        for ended in [b.pull().await, b.sync().await] {
+            assert_eq!((ended.report().failed, ended.report().unsettled), (1, 0), "{:?}", ended.noted);
+        }
+    }
+    assert_eq!(paths(&b.mount.0), ["build", "build/out", "kept"]);
+    assert_eq!(world.head().await.totals.files, 2);
+    std::fs::remove_dir_all(b.mount.at("build")).unwrap();
+    assert_eq!(b.pull().await.clean().added, 1);
+}

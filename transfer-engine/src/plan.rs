@@ -16,7 +16,7 @@ use crate::extract::ArchiveKind;
 use crate::format::TreeEntry;
 use crate::local::{FileSystems, ScanFilter, sqlite};
 use crate::own_places::OwnPlaces;
-use crate::state::{Archive, BaseRow, DeltaRow, DeltaState};
+use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, Held};
 
 /// A path of the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +172,8 @@ pub(crate) struct Plan<'a> {
     folded: BTreeSet<TreePath>,
     /// Whether what the store has lost is sent again.
     heals: bool,
+    /// Whether what stayed in the mount when the context was emptied may go now.
+    releases: bool,
     /// Entries found beside the requested paths, with their times.
     beside: VecDeque<(TreePath, Timestamp)>,
     /// The number of steps so far.
@@ -189,8 +191,21 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
         let (folded, beside) = (BTreeSet::new(), VecDeque::new());
-        let heals = false;
-        Self { reconciler, base, local, remote, filter, towards, unread, folded, heals, beside, steps: 0 }
+        let (heals, releases) = (false, false);
+        Self {
+            reconciler,
+            base,
+            local,
+            remote,
+            filter,
+            towards,
+            unread,
+            folded,
+            heals,
+            releases,
+            beside,
+            steps: 0,
+        }
     }
 
     /// Adds the paths of the mount that can't be read, and so are not pushed.
@@ -207,6 +222,11 @@ impl<'a> Plan<'a> {
     /// Has the files sent again that the store has lost and the mount has.
     pub(crate) fn healing(self, heals: bool) -> Self {
         Self { heals, ..self }
+    }
+
+    /// Lets what stayed in the mount when the context was emptied be deleted.
+    pub(crate) fn releasing(self, releases: bool) -> Self {
+        Self { releases, ..self }
     }
 
     /// Whether the archive is still the only complete copy of its content in the context. Then it stays
@@ -229,7 +249,13 @@ impl<'a> Plan<'a> {
     /// the policy, and knows neither archives nor databases; `effect` says what follows from a decision, and decides
     /// nothing. What they need is here: the base's notes on archives, the filter, and which other paths were not read.
     fn judge(&self, mut step: PlanStep) -> PlanStep {
-        for overrule in [Self::spares_extracted, Self::keeps_archive, Self::heals_lost, Self::drops_folded] {
+        for overrule in [
+            Self::spares_extracted,
+            Self::keeps_archive,
+            Self::heals_lost,
+            Self::drops_folded,
+            Self::holds_emptied,
+        ] {
             step.decision = overrule(self, &step).unwrap_or(step.decision);
         }
         step
@@ -267,6 +293,14 @@ impl<'a> Plan<'a> {
             _ => return None,
         };
         self.folded.contains(&step.path).then_some(Decision { verdict, reason })
+    }
+
+    /// What stayed in the mount when the context was emptied also stays when the context has other files again.
+    fn holds_emptied(&self, step: &PlanStep) -> Option<Decision> {
+        let deletes = self.towards == Towards::Mount && step.decision.verdict == Verdict::Delete;
+        let stayed = step.base.as_ref().is_some_and(|base| base.held == Held::There);
+        let holds = deletes && stayed && !self.releases;
+        holds.then_some(Decision { verdict: Verdict::HoldBack, reason: Reason::DeletedThereHeld })
     }
 
     /// Returns the entries that the context has beside the requested paths and before `path`, in order, with

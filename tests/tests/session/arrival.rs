@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ctxsync_tests::compare::assert_same;
+use ctxsync_tests::compare::{assert_same, paths};
 use ctxsync_tests::machine::{Machine, World};
 use storage_backends::layer::{Fault, Faulty, Operation, Recording, Rule};
 use transfer_engine::{Arrival, Direction, SyncParams, TaskState, TaskType};
@@ -216,4 +216,66 @@ async fn a_download_that_the_network_fails_is_tried_again_and_the_session_goes_o
     assert_eq!(task().error_message, None);
     b.mount.write("y", "2");
     assert_eq!(report_of(&session).await.added, 1);
+}
+
+fn both() -> SyncParams {
+    SyncParams { mode: Direction::Both, ..SyncParams::default() }
+}
+
+/// A directory that a pull removed comes again when the context has it again, also in a running session.
+#[tokio::test]
+async fn a_directory_that_left_the_context_and_is_back_comes_again() {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b").with_policy(BEFORE_START));
+    a.mount.write("keep", "1").write("dir/one", "1").write("mine/one", "1");
+    a.push().await.clean();
+    let session = open(&b).await;
+    session.wait_for(&Arrival::All).await.unwrap();
+    // One directory is removed by the session's own pull, the other by the user, who saves that.
+    std::fs::remove_dir_all(a.mount.at("dir")).unwrap();
+    a.push().await.clean();
+    std::fs::remove_dir_all(b.mount.at("mine")).unwrap();
+    assert!(session.context().sync_with(both()).await.success);
+    assert_eq!(paths(&b.mount.0), ["keep"]);
+    a.pull().await.clean();
+    a.mount.write("dir/two", "2").write("mine/two", "2");
+    a.push().await.clean();
+    let synced = session.context().sync_with(both()).await;
+    assert!(synced.success, "{synced:?}");
+    assert_eq!(synced.mounts[0].report.as_ref().unwrap().pending, 0);
+    assert_same(&a.mount.0, &b.mount.0);
+}
+
+/// What had not arrived in a directory when the command removed it is neither brought nor deleted, also by later pulls;
+/// what comes into the directory afterwards is brought.
+#[tokio::test]
+async fn what_is_withheld_stays_so_and_newer_files_come() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("dir/first", "1");
+    a.push().await.clean();
+    let first = packs(&world.objects).await;
+    a.mount.write("dir/second", "2").write("keep", "k");
+    a.push().await.clean();
+    let gate = Gate::new(Arc::clone(&world.objects));
+    b.objects = Arc::new(gate.clone());
+    gate.hold(move |key| key.as_ref().starts_with("packs/") && first.contains(key));
+    let session = open(&b).await;
+    gate.somebody_waits().await;
+    session.fetch(&b.mount.0, &[path("dir/second"), path("keep")]).await.unwrap();
+    std::fs::remove_dir_all(b.mount.at("dir")).unwrap();
+    gate.open();
+    session.wait_for(&Arrival::All).await.unwrap();
+    for _ in 0..2 {
+        let synced = session.context().sync_with(both()).await;
+        assert_eq!(synced.mounts[0].report.as_ref().unwrap().pending, 1, "{synced:?}");
+        assert!(!b.mount.has("dir"));
+    }
+    a.pull().await.clean();
+    assert_eq!(paths(&a.mount.0), ["dir", "dir/first", "keep"]);
+    a.mount.write("dir/third", "3");
+    a.push().await.clean();
+    session.context().sync_with(both()).await;
+    assert!(b.mount.has("dir/third") && !b.mount.has("dir/second"));
+    release(&session).await;
 }

@@ -172,7 +172,7 @@ const RECOVERIES: [&str; 31] = [
     "session: opened",
     "session: released",
     "session: released in time",
-    "warning: the context was deleted and made again since the last sync; the mount is treated as new, and nothing is deleted",
+    "warning: the context was deleted since the last sync, and is a new one now; the mount is treated as new, and nothing is deleted",
 ];
 
 /// The faults of the file system.

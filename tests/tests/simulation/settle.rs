@@ -31,8 +31,14 @@ impl Run {
         }
         for round in 0.. {
             let mut quiet = true;
-            for (who, player) in self.players.iter().enumerate() {
-                let ended = player.machine.sync().await;
+            for (who, player) in self.players.iter_mut().enumerate() {
+                let mut ended = player.machine.sync().await;
+                if ended.report().held_back > 0 {
+                    // What stays here since the context was emptied may go.
+                    player.machine.options.allow_empty_mount = true;
+                    ended = player.machine.pull().await;
+                    player.machine.options.allow_empty_mount = false;
+                }
                 let report = ended.report();
                 assert_eq!(report.failed, 0, "m{who}: {:?}", ended.noted);
                 quiet &= (report.added, report.changed, report.deleted, report.conflicts) == (0, 0, 0, 0);

@@ -132,7 +132,8 @@ impl Reaching {
     }
 }
 
-fn is_empty(mount: &MountDir, place: &TreePath) -> bool {
+/// Whether a directory of the mount has nothing in it, but for what a pull left.
+pub(crate) fn is_empty(mount: &MountDir, place: &TreePath) -> bool {
     let dir = mount.dir(place).and_then(|dir| Ok((names(&dir)?, dir)));
     dir.is_ok_and(|(names, dir)| names.iter().all(|name| is_staging(&dir, name)))
 }

@@ -26,6 +26,7 @@ mod units;
 mod unsent;
 mod walk;
 
+pub(crate) use away::is_empty;
 pub(crate) use delta::{Purpose, local_delta};
 pub(crate) use differences::LocalDelta;
 pub(crate) use head_paths::HeadPaths;

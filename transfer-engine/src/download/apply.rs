@@ -19,9 +19,9 @@ use super::fetch::{Fetcher, range_buffers};
 use super::item::{Applied, Item, Told};
 use super::jobs::Jobs;
 use super::ledger::{Ledger, told, unfinished};
-use super::place::has_vanished;
+use super::place::{has_vanished, is_missing};
 use super::recent::Recent;
-use super::removing::{Removal, Stuck, remove_all, remove_now};
+use super::removing::{Removal, Removed, Stuck, remove_all, remove_now};
 use super::trouble::Trouble;
 use super::windows::Windows;
 use crate::effect::has_same_content;
@@ -222,7 +222,7 @@ impl<'a> Carrying<'a> {
             }
         }
         if entry.entry.is_dir() {
-            return match make_dir(applying, &entry.path).await? {
+            return match make_dir(applying, &entry).await? {
                 Applied::Made => {
                     let (mode, mtime) = (entry.entry.mode, entry.entry.mtime);
                     self.dirs.push(NewDir { path: entry.path, mode, mtime, told });
@@ -333,8 +333,9 @@ impl<'a> Carrying<'a> {
             .blocking(move || remove_all(&dir2, &staging2, removals, standing, making_room, &filter))
             .await;
         let removed = removed.map_err(|e| Error::local("remove from", dir.path(), io::Error::from(e)))?;
-        let (removed, stuck, full) = removed;
-        for (told, result) in removed {
+        let Removed { told, dirs, stuck, full } = removed;
+        applying.arriving.forget_dirs(&dirs);
+        for (told, result) in told {
             match result {
                 Ok(()) => ledger.close(applying, &told, Applied::Removed)?,
                 Err((path, trouble)) => {
@@ -462,11 +463,15 @@ async fn look_at_link(dir: &MountDir, path: &TreePath, target: &[u8]) -> Result<
 }
 
 /// Creates a directory, unless it existed before and was removed.
-async fn make_dir(applying: &Applying<'_>, path: &TreePath) -> Result<Applied, Error> {
+async fn make_dir(applying: &Applying<'_>, entry: &TreeEntry) -> Result<Applied, Error> {
+    let TreeEntry { path, entry, .. } = entry;
     let (dir, job_path, arriving) = (applying.dir.clone(), path.clone(), applying.arriving.clone());
     let is_asked = applying.lane == Lane::Asked;
+    let was_withheld = arriving.was_withheld(path, entry);
     let made = applying.dir.blocking(move || {
-        if !is_asked && has_vanished(&dir, &arriving, &job_path) {
+        let vanished =
+            || has_vanished(&dir, &arriving, &job_path) || was_withheld && is_missing(&dir, &job_path);
+        if !is_asked && vanished() {
             return Ok(Applied::Withheld);
         }
         dir.make_dirs(&job_path)?;

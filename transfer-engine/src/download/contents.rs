@@ -6,7 +6,7 @@ use std::io;
 
 use policy_core::{Digest, Entry, Node, TreePath};
 
-use crate::state::BaseRow;
+use crate::state::{BaseRow, Held};
 
 /// One part in this many of the memory may be used for known contents.
 const KNOWN: u64 = 16;
@@ -78,7 +78,7 @@ impl Contents {
             let row = row?;
             if let Node::File { size, digest } = row.entry.node
                 && size >= self.least
-                && !row.held
+                && row.held != Held::Here
             {
                 self.keep(digest, Known { path: row.path, size, comes: false });
             }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use policy_core::{Entry, ListMarks, Node, Reason, Towards, TreePath, Verdict};
+use rustix::fs::{FileType, Stat};
 
 use super::applying::{Applying, RETRY, has_outcome, is_local_dir};
 use super::dir_times::DirTimes;
@@ -18,7 +19,7 @@ use crate::local::Fingerprint;
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason};
 use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
 use crate::report::SyncReport;
-use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState, Lane};
+use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState, Held, Lane};
 
 /// The number of rows that are written together.
 const ROWS: usize = 1024;
@@ -40,6 +41,10 @@ pub(crate) struct Ledger {
     pub(crate) recycled: bool,
     /// Whether a fetch has left something that differs from the context.
     pub(crate) leaves: bool,
+    /// Whether deletions are held back because the context was emptied.
+    pub(super) lost: bool,
+    /// The number of those that an earlier pull held back, for the same reason.
+    pub(super) still_held: u64,
     /// The times of directories.
     pub(super) times: DirTimes,
     rows: Vec<ArrivalRow>,
@@ -56,6 +61,8 @@ impl Ledger {
             met: 0,
             recycled: false,
             leaves: false,
+            lost: false,
+            still_held: 0,
             times,
             rows: Vec::new(),
         }
@@ -76,6 +83,7 @@ impl Ledger {
         }
         tell(step, &applying.filter, applying.monitor, &mut self.report);
         let Effect { base: row, agrees, .. } = effect(step, Towards::Mount, 0);
+        let row = row.or_else(|| self.held_row(step).map(Some));
         let row = row.map(|row| row.map(|row| row.among(&applying.file_systems)));
         self.agrees &= agrees;
         let archive = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.archive);
@@ -91,6 +99,30 @@ impl Ledger {
             self.note(applying, ArrivalRow { path: step.path.clone(), change })?;
         }
         Ok(())
+    }
+
+    /// Returns what to say of deletions that an earlier pull held back.
+    pub(super) fn still_held_warning(&self) -> Option<String> {
+        let held = self.still_held;
+        (held > 0).then(|| {
+            format!("{held} deletions are still held back, because an earlier pull found the context emptied")
+        })
+    }
+
+    /// Returns the base's row of a path that stays although the context was emptied, or of one that the context has again.
+    /// The row has to remember it, because with what is added later, the context will no longer look empty.
+    fn held_row(&mut self, step: &PlanStep) -> Option<BaseRow> {
+        let base = step.base.as_ref()?;
+        let held = match (base.held, step.decision.reason) {
+            (Held::There, _) if step.remote.is_some() => Held::No,
+            (Held::There, Reason::DeletedThereHeld) => {
+                self.still_held += 1;
+                return None;
+            }
+            (Held::No, Reason::DeletedThereHeld) if self.lost => Held::There,
+            _ => return None,
+        };
+        Some(BaseRow { held, ..base.clone() })
     }
 
     /// Whether this pull carries out the step.
@@ -163,6 +195,18 @@ impl Ledger {
                 self.stopped |= applying.stop.is_cancelled();
                 return Ok(());
             }
+            Applied::Taken if is_left_out(applying, &told.path) => {
+                report.failed += 1;
+                report.pending += 1;
+                self.agrees = false;
+                applying.monitor.problem(&PathProblem {
+                    path: told.path.clone(),
+                    message: "what is at its path here takes no part in the sync; it is left as it is"
+                        .to_owned(),
+                    hint: "move it away, or let the policy leave out the whole path".to_owned(),
+                });
+                return Ok(());
+            }
             Applied::Taken => {
                 report.unsettled += 1;
                 self.agrees = false;
@@ -174,6 +218,9 @@ impl Ledger {
             Applied::Withheld => {
                 report.pending += 1;
                 self.agrees = false;
+                if let Some(row) = &told.row {
+                    applying.arriving.withhold(&row.path, &row.entry);
+                }
                 let reason = "its directory was removed here before it arrived; neither pulled nor deleted";
                 event(applying.monitor, told, Action::Skip, reason);
                 return Ok(());
@@ -320,6 +367,13 @@ impl Ledger {
         let noted = applying.arriving.note(std::mem::take(&mut self.rows));
         noted.map_err(|e: io::Error| Error::local("note what arrived in", "the local state", e))
     }
+}
+
+/// Whether something is at this path in the mount that is not in scope, so that no push sends it.
+fn is_left_out(applying: &Applying<'_>, path: &TreePath) -> bool {
+    let is_dir = |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_dir();
+    let there = applying.dir.stat(path).ok().flatten();
+    there.is_some_and(|stat| !applying.filter.in_scope(path, is_dir(stat)))
 }
 
 /// Whether it is a directory that is pulled, or gets another mode.

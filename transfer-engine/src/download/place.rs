@@ -203,7 +203,7 @@ impl Placing<'_> {
         item: &Item,
         staged: &Staged,
     ) -> Result<Applied, Trouble> {
-        let parent = match parents.make(&item.path) {
+        let parent = match parents.make(item) {
             Ok(Some(parent)) => parent,
             Ok(None) => return Ok(Applied::Withheld),
             Err(e) => return Err(Trouble::local("its directory cannot be made", &e)),
@@ -227,7 +227,7 @@ impl Placing<'_> {
         }
         if let Err(InstallError::Io(e)) = &placed
             && e.kind() == io::ErrorKind::NotFound
-            && parents.has_vanished(&item.path)
+            && parents.has_vanished(item)
         {
             return Ok(Applied::Withheld);
         }
@@ -298,14 +298,17 @@ struct Parents<'a> {
 
 impl Parents<'_> {
     /// Whether a file's directory existed before and was removed.
-    fn has_vanished(&self, path: &TreePath) -> bool {
-        let parent = path.parent().unwrap_or_default();
-        self.vanished.is_some_and(|arriving| has_vanished(self.dir, arriving, &parent))
+    fn has_vanished(&self, item: &Item) -> bool {
+        let parent = item.path.parent().unwrap_or_default();
+        self.vanished.is_some_and(|arriving| {
+            has_vanished(self.dir, arriving, &parent)
+                || arriving.was_withheld(&item.path, &item.entry.entry) && is_missing(self.dir, &parent)
+        })
     }
 
     /// Returns a file's directory; `None` if it, or one above, existed before and was removed.
-    fn make(&mut self, path: &TreePath) -> io::Result<Option<Arc<OwnedFd>>> {
-        let parent = path.parent().unwrap_or_default();
+    fn make(&mut self, item: &Item) -> io::Result<Option<Arc<OwnedFd>>> {
+        let parent = item.path.parent().unwrap_or_default();
         if let Some((last, dir, _)) = &self.last
             && *last == parent
             // The handle of a directory that was removed meanwhile is still valid.
@@ -313,7 +316,7 @@ impl Parents<'_> {
         {
             return Ok(Some(dir.clone()));
         }
-        if self.has_vanished(path) {
+        if self.has_vanished(item) {
             return Ok(None);
         }
         let dir = Arc::new(self.dir.make_dirs(&parent)?);
@@ -327,8 +330,12 @@ impl Parents<'_> {
 
 /// Whether a directory, or one above it, is gone although something was placed in it.
 pub(super) fn has_vanished(dir: &MountDir, arriving: &Arriving, path: &TreePath) -> bool {
-    let is_missing = |path: &TreePath| dir.dir(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
-    is_gone(path, |path| arriving.was_used(path), is_missing)
+    is_gone(path, |path| arriving.was_used(path), |path| is_missing(dir, path))
+}
+
+/// Whether a directory is not there.
+pub(super) fn is_missing(dir: &MountDir, path: &TreePath) -> bool {
+    dir.dir(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 fn is_gone(

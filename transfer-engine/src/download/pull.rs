@@ -34,8 +34,9 @@ struct Job<'a> {
 
 /// The result of a trial run of the plan.
 enum Foreseen {
-    /// The plan can be carried out, maybe without its deletions.
-    Goes { hold: bool },
+    /// The plan can be carried out, maybe without its deletions: because a guard holds them, and whether that is because
+    /// the context was emptied.
+    Goes { hold: bool, lost: bool },
     /// Nothing is done; this is the report.
     Ends(Box<SyncReport>),
 }
@@ -115,8 +116,8 @@ impl Mount {
             return Ok(report);
         }
         monitor.phase(Phase::Planning);
-        let hold = match self.foresee(&job, &head, header.as_ref(), &mut delta, &report).await? {
-            Foreseen::Goes { hold } => hold,
+        let (hold, lost) = match self.foresee(&job, &head, header.as_ref(), &mut delta, &report).await? {
+            Foreseen::Goes { hold, lost } => (hold, lost),
             Foreseen::Ends(report) => return Ok(*report),
         };
         self.clear_below(&alone, &dir, &delta.file_systems, monitor);
@@ -144,11 +145,13 @@ impl Mount {
         let knows_all = options.only.is_empty() && filter.closed.is_empty();
         let times = DirTimes::new(self.arriving.take_half_done());
         let mut ledger = Ledger::new(report, knows_all, ListMarks::new(&self.scope), times);
+        ledger.lost = lost;
         let plan = self.pull_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
         let contents = Contents::new(self.base_rows(header.as_ref(), &filter, options)?, options.memory);
         let applied = apply(&applying, plan, contents, &mut ledger).await;
         drop(gate);
         applied?;
+        self.warn_of(Topic::Held, ledger.still_held_warning(), monitor);
         if options.only.is_empty() && !ledger.stopped {
             let mut met = ledger.marks.clone();
             met.merge(&delta.marks);
@@ -184,7 +187,7 @@ impl Mount {
         let paths = if has_all { HeadPaths::as_base() } else { HeadPaths::of(tree.clone()) };
         let mut delta = local_delta(&read, walk, Purpose::Download(paths), monitor).await?;
         let mut header = header;
-        if Self::looks_lost(options, &delta.stats) {
+        if Self::looks_lost(dir, options, &delta.stats, header.as_ref()) {
             monitor.warning(
                 "every synced file is missing from the mount; treating it as lost, all files are pulled again",
             );
@@ -207,16 +210,16 @@ impl Mount {
         report: &SyncReport,
     ) -> Result<Foreseen, Error> {
         let Job { dir, filter, options, monitor } = *job;
-        let mut hold = false;
+        let (mut hold, mut lost) = (false, false);
         let stops = self.conflict_policy(options) == ConflictPolicy::Fail;
         let guarded = options.max_delete.is_some() || self.policy.delete_policy.max_delete_percent.is_some();
         let may_be_lost = self.may_be_lost(head, &delta.stats, options);
         if !(options.dry_run || guarded || may_be_lost || stops) {
-            return Ok(Foreseen::Goes { hold });
+            return Ok(Foreseen::Goes { hold, lost });
         }
         let counted = self.count(head, header, delta, filter, options).await?;
         if may_be_lost && counted.files_there == 0 && counted.files_deleted > 0 {
-            hold = true;
+            (hold, lost) = (true, true);
             monitor.warning(
                 "every synced file is missing from the context; treating it as lost, deletions are held back",
             );
@@ -229,7 +232,7 @@ impl Mount {
             ));
         }
         if !options.dry_run && !counted.stopped {
-            return Ok(Foreseen::Goes { hold });
+            return Ok(Foreseen::Goes { hold, lost });
         }
         let mut report = report.clone();
         let mut plan = self.pull_plan(head, header, delta, hold, filter, options)?;
@@ -272,6 +275,7 @@ impl Mount {
         let agrees = agrees && none_extracted && !self.arriving.missed();
         self.flush_arrivals(&applying.dir).await.map_err(|e| self.not_durable(e))?;
         self.fold_arrivals(&alone, Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
+        alone.forget_used();
         self.trim_cache(applying.head);
         Ok(report)
     }
@@ -458,7 +462,7 @@ impl Mount {
         let rules = self.rules(options, hold);
         let remote = Remote::Segments(segments);
         let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter.clone());
-        Ok(plan.with_folded(folded))
+        Ok(plan.with_folded(folded).releasing(options.allow_empty_mount))
     }
 
     fn segments(&self, head: &Head) -> Segments<'static> {
@@ -516,8 +520,8 @@ impl Mount {
         let totals = &head.snapshot.totals;
         let is_empty = totals.files + totals.symlinks == 0;
         let is_part = self.policy.bw_list != BwList::default() || !self.part.is_whole();
-        let asked_for_all = options.only.is_empty() && !options.allow_empty_mount;
-        asked_for_all && stats.base > 0 && (is_empty || is_part)
+        let guards = stats.base > 0 && !options.allow_empty_mount;
+        guards && (is_empty || is_part && options.only.is_empty())
     }
 
     async fn plan_into_nothing(

@@ -82,10 +82,19 @@ pub(super) struct Stuck {
     pub(super) trouble: Trouble,
 }
 
-type Removed = (Told, Result<(), (TreePath, Trouble)>);
+/// What became of removals, and of the directories that are empty after them.
+pub(super) struct Removed {
+    pub(super) told: Vec<(Told, Result<(), (TreePath, Trouble)>)>,
+    /// Directories that are gone.
+    pub(super) dirs: Vec<TreePath>,
+    /// Empty directories that can't be removed.
+    pub(super) stuck: Vec<Stuck>,
+    /// Directories that are not empty.
+    pub(super) full: BTreeSet<TreePath>,
+}
 
 /// Removes files, then the empty directories that the context does not have: those of the files, and
-/// `emptied`. Also returns which of them can't be removed, and which are not empty.
+/// `emptied`.
 pub(super) fn remove_all(
     dir: &MountDir,
     staging: &Stagings,
@@ -93,8 +102,8 @@ pub(super) fn remove_all(
     standing: BTreeSet<TreePath>,
     mut emptied: BTreeSet<TreePath>,
     filter: &Filter,
-) -> (Vec<Removed>, Vec<Stuck>, BTreeSet<TreePath>) {
-    let mut done = Vec::with_capacity(removals.len());
+) -> Removed {
+    let mut told_of = Vec::with_capacity(removals.len());
     // In reverse tree order, what is below a directory comes before it.
     for Removal { path, expected, told } in removals.into_iter().rev() {
         let result = match &expected {
@@ -109,15 +118,18 @@ pub(super) fn remove_all(
         if result.is_ok() {
             emptied.extend(path.parent());
         }
-        done.push((told, result));
+        told_of.push((told, result));
     }
-    let (mut stuck, mut full) = (Vec::new(), BTreeSet::new());
+    let (mut dirs, mut stuck, mut full) = (Vec::new(), Vec::new(), BTreeSet::new());
     while let Some(path) = emptied.pop_last() {
         if path.is_root() || standing.contains(&path) || !filter.in_scope(&path, true) {
             continue;
         }
         match remove_dir(dir, &path) {
-            Ok(()) => emptied.extend(path.parent()),
+            Ok(()) => {
+                emptied.extend(path.parent());
+                dirs.push(path);
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             // Whatever is still in it, in scope or not, keeps it.
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => _ = full.insert(path),
@@ -133,7 +145,7 @@ pub(super) fn remove_all(
             }
         }
     }
-    (done, stuck, full)
+    Removed { told: told_of, dirs, stuck, full }
 }
 
 fn holds_something(dir: &MountDir, path: &TreePath) -> bool {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::local::{Flush, MountDir, staged_prints};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
-use crate::state::{Alone, BaseHeader, BaseRow, BaseWriter, Change, Overlaid};
+use crate::state::{Alone, BaseHeader, BaseRow, BaseWriter, Change, Held, Overlaid};
 
 impl Mount {
     /// Makes durable what a pull has put in place, before the base knows of it. The state may be on another file
@@ -89,7 +89,8 @@ impl Mount {
         let opened = self.files.read_arrivals()?;
         let filter = filter.clone();
         let contains = move |row: &io::Result<BaseRow>| {
-            row.as_ref().map_or(true, |row| !row.held && filter.contains(&row.path, row.entry.is_dir()))
+            row.as_ref()
+                .map_or(true, |row| row.held != Held::Here && filter.contains(&row.path, row.entry.is_dir()))
         };
         let old = self.old_rows(opened.as_ref().is_some_and(|(_, fresh, _)| *fresh))?;
         Ok(match opened {

@@ -228,7 +228,7 @@ impl Mount {
         // The store shows a snapshot of the very store that is remembered: its description is the same, too.
         self.store.assume_meta(header.store.clone());
         let problem = if header.lineage != head.snapshot.lineage {
-            "the context was deleted and made again since the last sync"
+            "the context was deleted since the last sync, and is a new one now"
         } else if header.head.number > head.key.number {
             "the context is in an older state than at the last sync"
         } else if header.head.number == head.key.number && header.digest != head.digest {

@@ -14,7 +14,7 @@ use policy_core::{
     ConflictPolicy, Digest, ListMarks, MaxDelete, Rules, Scope, SyncPolicy, Towards, TreePath, looks_lost,
 };
 
-use crate::changes::{DeltaOptions, DeltaStats, EarlyWalk};
+use crate::changes::{DeltaOptions, DeltaStats, EarlyWalk, is_empty};
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
 use crate::local::{FileSystems, MountDir, absolute, recover, recover_below};
@@ -24,7 +24,7 @@ use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{
-    Alone, Arriving, BaseHeader, BaseReader, BaseRow, Cache, ContextState, MountState, NextBase,
+    Alone, Arriving, BaseHeader, BaseReader, BaseRow, Cache, ContextState, Held, MountState, NextBase,
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{At, Head, Store};
@@ -104,6 +104,8 @@ pub struct Mount {
 pub(crate) enum Topic {
     /// What no context can hold.
     Specials,
+    /// Deletions that stay held back.
+    Held,
     /// File systems that are not there.
     Unmounted,
     /// Recycle rules that the context can't note.
@@ -365,7 +367,7 @@ impl Mount {
         Ok(match self.all_base_rows(header)? {
             Some(rows) => Box::new(rows.filter(move |row| {
                 row.as_ref().map_or(true, |row| {
-                    (with_held || !row.held) && filter.contains(&row.path, row.entry.is_dir())
+                    (with_held || row.held != Held::Here) && filter.contains(&row.path, row.entry.is_dir())
                 })
             })),
             None => Box::new(std::iter::empty()),
@@ -407,9 +409,19 @@ impl Mount {
         limit.is_some_and(|limit| limit.is_exceeded(deletions, base))
     }
 
-    /// Whether all synced files are missing: then the mount was lost, and not everything was deleted.
-    pub(crate) fn looks_lost(options: &SyncOptions, stats: &DeltaStats) -> bool {
-        options.only.is_empty() && !options.allow_empty_mount && looks_lost(stats.base, stats.present)
+    /// Whether all synced files are missing: then the mount was lost, and not everything was deleted. If only some paths
+    /// are synced, it was lost if there is a base and nothing at all is in the mount.
+    pub(crate) fn looks_lost(
+        dir: &MountDir,
+        options: &SyncOptions,
+        stats: &DeltaStats,
+        header: Option<&BaseHeader>,
+    ) -> bool {
+        let is_lost = || match options.only.is_empty() {
+            true => looks_lost(stats.base, stats.present),
+            false => header.is_some_and(|h| h.rows > 0) && is_empty(dir, &TreePath::root()),
+        };
+        !options.allow_empty_mount && is_lost()
     }
 
     /// Warns of something, unless that was the last that was said about it.

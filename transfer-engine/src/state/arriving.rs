@@ -11,7 +11,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{self, Arc, Mutex, MutexGuard, PoisonError};
 
-use policy_core::TreePath;
+use policy_core::{Entry, TreePath};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
@@ -43,8 +43,10 @@ pub(crate) struct Arriving {
     /// arrived.
     is_torn: AtomicBool,
     head: Mutex<Option<Head>>,
-    /// Hashes of the directories in which something was placed.
+    /// Hashes of the directories in which something was placed since the last full pull ended.
     used: Mutex<HashSet<u64>>,
+    /// Hashes of the entries that were not placed because their directory was removed before.
+    withheld: Mutex<HashSet<u64>>,
     /// Hashes of the directories in which an interrupted pull had placed something.
     half_done: Mutex<HashSet<u64>>,
     answered: Notify,
@@ -211,6 +213,26 @@ impl Arriving {
         }
     }
 
+    /// Notes that an entry was not placed because its directory was removed.
+    pub(crate) fn withhold(&self, path: &TreePath, entry: &Entry) {
+        lock(&self.withheld).insert(hash_entry(path, entry));
+    }
+
+    /// Whether this entry was not placed because its directory was removed. A newer entry at its path counts as another
+    /// one.
+    pub(crate) fn was_withheld(&self, path: &TreePath, entry: &Entry) -> bool {
+        let withheld = lock(&self.withheld);
+        !withheld.is_empty() && withheld.contains(&hash_entry(path, entry))
+    }
+
+    /// Notes that a pull removed these directories, so that it may be continued with a head that has them again.
+    pub(crate) fn forget_dirs(&self, dirs: &[TreePath]) {
+        let mut used = lock(&self.used);
+        for dir in dirs {
+            used.remove(&hash_path(dir));
+        }
+    }
+
     /// Whether something was placed in this directory or below it.
     pub(crate) fn was_used(&self, dir: &TreePath) -> bool {
         lock(&self.used).contains(&hash_path(dir))
@@ -256,10 +278,22 @@ impl<'a> Alone<'a> {
         *lock(&self.arriving.head) = None;
     }
 
+    /// Notes that a full pull has ended. What it withheld is known by now; in any other directory, the next one may place
+    /// something again.
+    pub(crate) fn forget_used(&self) {
+        lock(&self.arriving.used).clear();
+    }
+
     /// Gives up exclusive access, so that fetches can start.
     pub(crate) fn share(self) -> RwLockReadGuard<'a, ()> {
         self.gate.downgrade()
     }
+}
+
+fn hash_entry(path: &TreePath, entry: &Entry) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (path, &entry.node, entry.uploaded).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Returns a hash that stands for a path.

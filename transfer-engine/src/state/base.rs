@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use policy_core::{Digest, Entry, TreePath};
 
 use super::file::{StateFile, read_whole};
-use super::rows::BaseRow;
+use super::rows::{BaseRow, Held};
 use super::spool::{FrameReader, FrameWriter};
 use crate::env::Env;
 use crate::format::wire::{Reader, Writer};
@@ -39,7 +39,7 @@ pub(crate) struct BaseHeader {
     /// Whether the rows are exactly what the head had in scope, so that the head need not be read.
     pub(crate) agrees: bool,
     pub(crate) rows: u64,
-    /// The number of rows whose deletion is held back.
+    /// The number of rows that count as not pulled, because their deletion is held back.
     pub(crate) held: u64,
     /// The total size of all files, in bytes.
     pub(crate) bytes: u64,
@@ -201,7 +201,7 @@ impl BaseWriter {
 
     fn write(&mut self, row: &BaseRow) -> io::Result<()> {
         self.rows += 1;
-        self.held += u64::from(row.held);
+        self.held += u64::from(row.held == Held::Here);
         if !row.entry.is_dir() {
             self.bytes += row.entry.size();
         }

@@ -14,9 +14,7 @@ pub(crate) struct BaseRow {
     pub(crate) entry: Entry,
     /// The fingerprint of the file with this content; `None` if the file must be read to compare it.
     pub(crate) print: Option<Fingerprint>,
-    /// Whether its deletion is held back since the mount was found lost. The path counts as not pulled until
-    /// the user allows the deletion.
-    pub(crate) held: bool,
+    pub(crate) held: Held,
     pub(crate) archive: Archive,
     /// How many components of its path lead to the file system that it was on; 0 for the mount's own. `None`
     /// if an older version wrote the state.
@@ -26,7 +24,7 @@ pub(crate) struct BaseRow {
 impl BaseRow {
     /// Returns the row of a path that is the same on both sides.
     pub(crate) fn new(path: TreePath, entry: Entry, print: Option<Fingerprint>) -> Self {
-        Self { path, entry, print, held: false, archive: Archive::No, depth: None }
+        Self { path, entry, print, held: Held::No, archive: Archive::No, depth: None }
     }
 
     /// Returns the row with the depth of its file system.
@@ -38,6 +36,17 @@ impl BaseRow {
     pub(crate) fn archive_of(&self, entry: &Entry) -> Archive {
         if self.entry.node == entry.node { self.archive.clone() } else { Archive::No }
     }
+}
+
+/// Whether the deletion of a path is held back since a whole side was found lost, until the user allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Held {
+    #[default]
+    No,
+    /// The mount was lost. The path counts as not pulled.
+    Here,
+    /// The context was emptied. The path stays in the mount until the context has it again.
+    There,
 }
 
 /// What the extract policy does with a file that was pulled.
@@ -186,7 +195,7 @@ pub(crate) trait Row: Sized {
     }
 }
 
-const HELD: u8 = 1;
+const HELD_HERE: u8 = 1;
 const PENDING: u8 = 2;
 const EXTRACTED: u8 = 4;
 const DROP: u8 = 8;
@@ -194,6 +203,7 @@ const DROP: u8 = 8;
 const ON_MOUNT: u8 = 16;
 /// The row is on a file system below, whose depth follows.
 const BELOW_MOUNT: u8 = 32;
+const HELD_THERE: u8 = 64;
 
 const FILE: u8 = 0;
 const DIR: u8 = 1;
@@ -287,7 +297,12 @@ impl Row for BaseRow {
             Some(0) => ON_MOUNT,
             Some(_) => BELOW_MOUNT,
         };
-        w.u8(u8::from(self.held) | archive | place);
+        let held = match self.held {
+            Held::No => 0,
+            Held::Here => HELD_HERE,
+            Held::There => HELD_THERE,
+        };
+        w.u8(held | archive | place);
         if let Archive::Extracted { at, .. } = &self.archive {
             w.blob(at.as_ref().map_or(&[], TreePath::as_bytes));
         }
@@ -312,7 +327,12 @@ impl Row for BaseRow {
             ON_MOUNT => Some(0),
             _ => Some(r.varint32("a depth", u32::MAX)?),
         };
-        Ok(Self { path, entry, print, held: flags & HELD != 0, archive, depth })
+        let held = match flags & (HELD_HERE | HELD_THERE) {
+            0 => Held::No,
+            HELD_HERE => Held::Here,
+            _ => Held::There,
+        };
+        Ok(Self { path, entry, print, held, archive, depth })
     }
 }
 

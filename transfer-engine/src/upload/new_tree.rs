@@ -16,7 +16,7 @@ use crate::local::FileSystems;
 use crate::mount::Mount;
 use crate::packing::{Chunks, PackSink};
 use crate::plan::{PlanStep, archive_of};
-use crate::state::{Archive, BaseRow, DeltaRow, NextBase};
+use crate::state::{Archive, BaseRow, DeltaRow, Held, NextBase};
 use crate::tree::{ChunkIndex, Lookup, Part, Resolved, TreeUpdate};
 
 /// What is needed to make a new tree, besides the plan.
@@ -208,7 +208,7 @@ impl Making<'_> {
             // The row has to remember this, because with what is added now, the mount will no longer look
             // lost.
             self.agrees = false;
-            return self.next.set(&step.path, Some(BaseRow { held: true, ..base.clone() }));
+            return self.next.set(&step.path, Some(BaseRow { held: Held::Here, ..base.clone() }));
         }
         Ok(())
     }

@@ -279,10 +279,15 @@ impl Mount {
 
     /// Checks the mount as a whole: whether it was lost, whether too much was deleted, whether nothing is in
     /// scope.
-    fn check_mount(&self, attempt: &mut Attempt<'_>, delta: &LocalDelta) -> bool {
+    fn check_mount(
+        &self,
+        attempt: &mut Attempt<'_>,
+        delta: &LocalDelta,
+        header: Option<&BaseHeader>,
+    ) -> bool {
         let stats = &delta.stats;
         self.warn_of(Topic::Unmounted, delta.away.warning(), attempt.job.monitor);
-        if Self::looks_lost(attempt.job.options, stats) {
+        if Self::looks_lost(attempt.job.dir, attempt.job.options, stats, header) {
             attempt.job.monitor.warning(
                 "every synced file is missing from the mount; treating it as lost, deletions are held back",
             );
@@ -351,7 +356,8 @@ impl Pushing<'_> {
         if !options.dry_run {
             mount.clear_below(job.alone, job.dir, &delta.file_systems, monitor);
         }
-        let nothing_in_scope = delta.is_whole && mount.check_mount(&mut attempt, &delta);
+        let nothing_in_scope =
+            delta.is_whole && mount.check_mount(&mut attempt, &delta, self.header.as_ref());
         let cut = mount.await_landing(&mut delta, &attempt.chunks, &mut sink, &self.head).await?;
         if let Some((cut, missing)) = &cut {
             (attempt.cut, attempt.hold) = (Some(*cut), true);
