@@ -82,9 +82,12 @@ pub(super) struct Stuck {
     pub(super) trouble: Trouble,
 }
 
+/// What became of one removal: the path that can't be removed, and why.
+type Outcome = Result<(), (TreePath, Trouble)>;
+
 /// What became of removals, and of the directories that are empty after them.
 pub(super) struct Removed {
-    pub(super) told: Vec<(Told, Result<(), (TreePath, Trouble)>)>,
+    pub(super) told: Vec<(Told, Outcome)>,
     /// Directories that are gone.
     pub(super) dirs: Vec<TreePath>,
     /// Empty directories that can't be removed.
