@@ -55,7 +55,12 @@ pub(crate) fn time_to_seconds(at: Timestamp) -> String {
 
 /// Returns the snapshot that a context was forked from, as people write it.
 pub(crate) fn forked_from(snapshot: &transfer_engine::format::Snapshot) -> Option<String> {
-    snapshot.forked_from().map(|from| origin(&(from.context, from.number)))
+    snapshot.forked_from().as_ref().map(ancestor)
+}
+
+/// Returns a snapshot that another one contains, as people write it.
+pub(crate) fn ancestor(ancestor: &transfer_engine::format::Ancestor) -> String {
+    format!("{}@{}", ancestor.context, ancestor.number)
 }
 
 /// Returns a snapshot of a context, as people write it.

@@ -1,6 +1,7 @@
 //! `log`: which snapshots of a context are shown, and how many are read for that.
 
 use ctxsync_tests::s3::S3Server;
+use serde_json::json;
 
 use crate::world::{Ended, Machine, World};
 
@@ -104,4 +105,54 @@ fn what_is_told_of_paths_that_no_snapshot_has() {
         seen.push(format!("$ ctxsync {}\n{}", args.join(" "), machine.call(args).seen()));
     }
     insta::assert_snapshot!("log", seen.join("\n\n"));
+}
+
+#[test]
+fn a_graph_shows_forks_and_merges() {
+    let machine = World::new().machine("a");
+    machine.write("work/file", "file");
+    machine.done(&["push", "base", "work"]);
+    for name in ["try/1", "try/2"] {
+        machine.done(&["context", "fork", "base", name]);
+        machine.done(&["put", &format!("{name}:{name}"), "work/file"]);
+        machine.done(&["context", "merge", name, "base"]);
+    }
+    machine.done(&["context", "tag", "base", "best"]);
+    machine.done(&["context", "merge", "base", "try/1"]);
+    let mut seen = Vec::new();
+    for args in [
+        &["log", "base", "--graph"][..],
+        &["log", "try/1", "--graph"],
+        &["log", "try/1", "--graph", "--", "try/2"],
+        &["log", "try/1", "--graph", "--limit", "1"],
+        &["log", "try/2", "--graph"],
+    ] {
+        let ended = machine.call(args);
+        assert!(ended.out.lines().all(|line| line.len() <= 80), "{}", ended.out);
+        seen.push(format!("$ ctxsync {}\n{}", args.join(" "), ended.seen()));
+    }
+    insta::assert_snapshot!("graph", seen.join("\n\n"));
+    let rows = machine.done(&["--json", "log", "try/1", "--graph"]).of_type("snapshot");
+    let origins: Vec<_> =
+        rows.iter().map(|row| (row["forked_from"].clone(), row["merged"].clone())).collect();
+    assert_eq!(
+        origins,
+        [(json!(null), json!(["base@4"])), (json!(null), json!([])), (json!("base@2"), json!([]))]
+    );
+    let plain = machine.done(&["--json", "log", "try/1"]).of_type("snapshot");
+    assert!(
+        plain.iter().all(|row| row.get("merged").is_none() && row.get("forked_from").is_none()),
+        "{plain:?}"
+    );
+}
+
+#[test]
+fn a_graph_with_a_limit_reads_one_snapshot_more() {
+    let store = Counting::new(&World::new());
+    for content in 1..=5 {
+        store.machine.write("work/file", content.to_string());
+        store.done(&["push", "c", "work"]);
+    }
+    assert_eq!(store.counted(&["log", "c", "--graph", "--limit", "2"]), (vec![6, 5], 3, 0));
+    assert_eq!(store.counted(&["log", "c", "--graph"]), (vec![6, 5, 4, 3, 2, 1], 6, 0));
 }

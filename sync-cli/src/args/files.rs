@@ -82,6 +82,10 @@ pub(crate) struct LogArgs {
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     pub(crate) limit: Option<usize>,
 
+    /// Show what each snapshot was forked from or has merged
+    #[arg(long)]
+    pub(crate) graph: bool,
+
     /// Show only snapshots in which one of these paths changed, or something below one
     #[arg(last = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,

@@ -1,7 +1,7 @@
 //! `log`: a context's snapshots.
 
-use transfer_engine::format::Snapshot;
-use transfer_engine::{LogOptions, TagName};
+use transfer_engine::format::{Changes, Snapshot};
+use transfer_engine::{LogOptions, Origins, TagName};
 
 use super::Finished;
 use super::context::tag_list;
@@ -10,17 +10,21 @@ use crate::errors::Failure;
 use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
-use crate::output::json::{Line, SnapshotLine};
+use crate::output::json::{Line, OriginsFields, SnapshotLine};
 use crate::place::tree_paths;
 use crate::text;
 
 pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     let tags = store.tags(&args.name).await?;
-    let options = LogOptions { limit: args.limit, paths: tree_paths(&args.paths)? };
-    let shown = store.log_with(&args.name, &options, |snapshot| {
+    let options = LogOptions { limit: args.limit, paths: tree_paths(&args.paths)?, origins: args.graph };
+    let shown = store.log_with(&args.name, &options, |snapshot, origins| {
         let tags = tags.get(&snapshot.number).map_or(&[][..], Vec::as_slice);
-        show(args, means.ui, &snapshot, tags);
+        match (means.ui.is_json(), args.graph) {
+            (true, _) => show_json(&snapshot, args.graph.then_some(&origins), tags, means.ui),
+            (false, true) => show_node(&snapshot, &origins, tags, means.ui),
+            (false, false) => show(&snapshot, tags, means.ui),
+        }
     });
     if shown.await? == 0 && !options.paths.is_empty() && args.limit != Some(0) {
         let paths: Vec<_> = options.paths.iter().map(|path| format!("`{path}`")).collect();
@@ -29,28 +33,33 @@ pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Fa
     Ok(Finished::of_context(&args.name))
 }
 
-fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot, tags: &[TagName]) {
+fn show_json(snapshot: &Snapshot, origins: Option<&Origins>, tags: &[TagName], ui: &Ui) {
     let (totals, changes) = (&snapshot.totals, &snapshot.changes);
-    if ui.is_json() {
-        ui.object(&Line::Snapshot(SnapshotLine {
-            context: args.name.as_str(),
-            snapshot: snapshot.number,
-            time: text::time(snapshot.created),
-            added: changes.added,
-            changed: changes.changed,
-            deleted: changes.deleted,
-            files: totals.files,
-            bytes: totals.bytes,
-            partial: snapshot.partial,
-            unsettled: snapshot.is_unsettled(),
-            session: &snapshot.session,
-            writer: snapshot.writer(),
-            tags,
-        }));
-        return;
-    }
+    ui.object(&Line::Snapshot(SnapshotLine {
+        context: snapshot.context.as_str(),
+        snapshot: snapshot.number,
+        time: text::time(snapshot.created),
+        added: changes.added,
+        changed: changes.changed,
+        deleted: changes.deleted,
+        files: totals.files,
+        bytes: totals.bytes,
+        partial: snapshot.partial,
+        unsettled: snapshot.is_unsettled(),
+        session: &snapshot.session,
+        writer: snapshot.writer(),
+        tags,
+        origins: origins.map(|origins| OriginsFields {
+            forked_from: origins.forked_from.as_ref().map(text::ancestor),
+            merged: origins.merged.iter().map(text::ancestor).collect(),
+        }),
+    }));
+}
+
+fn show(snapshot: &Snapshot, tags: &[TagName], ui: &Ui) {
+    let (totals, changes) = (&snapshot.totals, &snapshot.changes);
     ui.line(&format!(
-        "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}{}{}",
+        "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}",
         snapshot.number,
         text::time_to_seconds(snapshot.created),
         changes.added,
@@ -58,8 +67,43 @@ fn show(args: &LogArgs, ui: &Ui, snapshot: &Snapshot, tags: &[TagName]) {
         changes.deleted,
         text::count(totals.files, "file"),
         text::bytes(totals.bytes),
+        marks(snapshot, tags),
+    ));
+}
+
+/// Shows a snapshot as a node of a graph, short enough for a line of a terminal.
+fn show_node(snapshot: &Snapshot, origins: &Origins, tags: &[TagName], ui: &Ui) {
+    ui.line(&format!(
+        "*{:>7}  {}  {}; {}, {}{}",
+        snapshot.number,
+        text::time_to_seconds(snapshot.created),
+        counts(&snapshot.changes),
+        text::count(snapshot.totals.files, "file"),
+        text::bytes(snapshot.totals.bytes),
+        marks(snapshot, tags),
+    ));
+    for merged in &origins.merged {
+        ui.line(&format!("|\\     merged {}", text::ancestor(merged)));
+    }
+    if let Some(origin) = &origins.forked_from {
+        ui.line(&format!(" \\     forked from {}", text::ancestor(origin)));
+    }
+}
+
+/// Returns the changes that there are.
+fn counts(changes: &Changes) -> String {
+    let Changes { added, changed, deleted } = changes;
+    let all = [(added, "added"), (changed, "changed"), (deleted, "deleted")];
+    let some: Vec<_> = all.iter().filter(|(n, _)| **n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if some.is_empty() { "no changes".to_owned() } else { some.join(", ") }
+}
+
+/// Returns what is special about a snapshot.
+fn marks(snapshot: &Snapshot, tags: &[TagName]) -> String {
+    format!(
+        "{}{}{}",
         if snapshot.partial { "  partial" } else { "" },
         if snapshot.is_unsettled() { "  unsettled" } else { "" },
         if tags.is_empty() { String::new() } else { format!("  tags: {}", tag_list(tags)) },
-    ));
+    )
 }

@@ -167,6 +167,17 @@ pub(crate) struct SnapshotLine<'a> {
     /// The program that wrote the snapshot, if the snapshot says so.
     pub(crate) writer: Option<&'a str>,
     pub(crate) tags: &'a [TagName],
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(crate) origins: Option<OriginsFields>,
+}
+
+/// Further fields of `log --graph`. Snapshots are shown as `NAME@N`.
+#[derive(Debug, Serialize)]
+pub(crate) struct OriginsFields {
+    /// Of the oldest snapshot, what the context was forked from.
+    pub(crate) forked_from: Option<String>,
+    /// What the snapshot has merged.
+    pub(crate) merged: Vec<String>,
 }
 
 /// A row of `context list`, or the result of `context show`.

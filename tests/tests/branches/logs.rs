@@ -1,4 +1,5 @@
-//! Histories of paths: the same snapshots as when each is listed and compared with the one before.
+//! Histories: of paths, the same snapshots as when each is listed and compared with the one before; and what each snapshot
+//! was forked from and has merged.
 //!
 //! `CTXSYNC_SEEDS=500` tries so many random histories.
 
@@ -11,10 +12,10 @@ use ctxsync_tests::random::Random;
 use object_store::ObjectStoreExt;
 use policy_core::{Node, SyncPolicy, TreePath};
 use storage_backends::layer::{Counts, Recording};
-use transfer_engine::format::StoreKey;
-use transfer_engine::{ContextSync, LogOptions, Mount, Silent, SyncOptions};
+use transfer_engine::format::{Ancestor, Snapshot, StoreKey, TreeEntry};
+use transfer_engine::{ContextSync, LogOptions, MergeOptions, Mount, Origins, Silent, SyncOptions};
 
-use crate::merging::{change, seeds};
+use crate::merging::{change, fork, merge, merge_with, seeds};
 
 const FILES: [&str; 7] = ["a", "b", "dir/c", "dir/deep/d", "dir-", "f", "f/x"];
 const ASKED: [&str; 9] = ["", "a", "b", "dir", "dir/deep", "dir/c", "f", "f/x", "missing"];
@@ -25,7 +26,7 @@ async fn by_listings(place: &Place, paths: &[TreePath]) -> Vec<u64> {
     for snapshot in store.log(&name("c")).await.unwrap().into_iter().rev() {
         let mut listed: BTreeMap<TreePath, (Node, u16)> = BTreeMap::new();
         for path in paths {
-            let each = |found: transfer_engine::format::TreeEntry| {
+            let each = |found: TreeEntry| {
                 if !found.recycled {
                     listed.insert(found.path, (found.entry.node, found.entry.mode));
                 }
@@ -43,8 +44,8 @@ async fn by_listings(place: &Place, paths: &[TreePath]) -> Vec<u64> {
 
 async fn log(place: &Place, paths: &[TreePath], limit: Option<usize>) -> Vec<u64> {
     let mut shown = Vec::new();
-    let options = LogOptions { limit, paths: paths.to_vec() };
-    let each = |snapshot: Arc<transfer_engine::format::Snapshot>| shown.push(snapshot.number);
+    let options = LogOptions { limit, paths: paths.to_vec(), origins: false };
+    let each = |snapshot: Arc<Snapshot>, _| shown.push(snapshot.number);
     let count = place.store().log_with(&name("c"), &options, each).await.unwrap();
     assert_eq!(count, shown.len());
     shown
@@ -128,4 +129,105 @@ async fn only_what_differs_near_the_paths_is_read() {
     assert!(read * 3 < tree, "{read} of {tree}");
     // The newest snapshot has it, and the one before has it not.
     assert!(cost(&["20"], Some(1)).await.gets <= 4);
+}
+
+/// Returns what each snapshot of a context was forked from and has merged, newest first, with its nonce.
+async fn origins(place: &Place, context: &str, limit: Option<usize>) -> Vec<([u8; 16], String)> {
+    let mut shown = Vec::new();
+    let options = LogOptions { limit, origins: true, ..LogOptions::default() };
+    let each = |snapshot: Arc<Snapshot>, Origins { forked_from, merged }| {
+        let text = |what: &str, from: Ancestor| format!("{what} {}@{}", from.context, from.number);
+        let forked = forked_from.map(|from| text("forked from", from));
+        let all: Vec<_> =
+            forked.into_iter().chain(merged.into_iter().map(|from| text("merged", from))).collect();
+        shown.push((snapshot.nonce, all.join(", ")));
+    };
+    place.store().log_with(&name(context), &options, each).await.unwrap();
+    shown
+}
+
+#[tokio::test]
+async fn a_history_tells_forks_and_merges_as_they_happened() {
+    let mut told = 0;
+    for seed in 0..seeds() {
+        let place = Place::made(&HandClock::default()).await;
+        let (mut random, store) = (Random::new(seed), place.store());
+        let mut happened = BTreeMap::new();
+        let mut names: Vec<String> = (0..4).map(|at| format!("c{at}")).collect();
+        place.write("c0", "a", b"first").await;
+        for at in 1..4 {
+            let from = &names[random.below(at)];
+            let number = store.head(&name(from)).await.unwrap().number;
+            fork(&place, from, &names[at]).await;
+            let fork = store.head(&name(&names[at])).await.unwrap();
+            happened.insert(fork.nonce, format!("forked from {from}@{number}"));
+            change(&place, &mut random, &names[at], &FILES, 2).await;
+        }
+        for step in 0..8 {
+            let (from, into) = (random.below(4), random.below(4));
+            if random.below(5) == 0 {
+                let renamed = format!("{}-{step}", names[from]);
+                store.rename_context(&name(&names[from]), &name(&renamed)).await.unwrap();
+                names[from] = renamed;
+            } else if from != into {
+                change(&place, &mut random, &names[from], &FILES, 2).await;
+                let before = store.head(&name(&names[into])).await.unwrap().number;
+                // Forks whose origin was renamed may count as unrelated.
+                let options = MergeOptions { unrelated: true, ..MergeOptions::default() };
+                merge_with(&place, &names[from], &names[into], &options).await;
+                let after = store.head(&name(&names[into])).await.unwrap();
+                if after.number > before {
+                    let merged = store.head(&name(&names[from])).await.unwrap().number;
+                    happened.insert(after.nonce, format!("merged {}@{merged}", names[from]));
+                }
+            }
+        }
+        for name in &names {
+            let all = origins(&place, name, None).await;
+            for (nonce, said) in &all {
+                assert_eq!(said, happened.get(nonce).map_or("", String::as_str), "seed {seed}: {name}");
+                told += usize::from(!said.is_empty());
+            }
+            // The last of those that are shown is not taken for the oldest.
+            assert_eq!(origins(&place, name, Some(2)).await, all[..2.min(all.len())], "seed {seed}: {name}");
+        }
+    }
+    assert!(told as u64 > seeds() * 4, "{told}");
+}
+
+#[tokio::test]
+async fn what_a_history_tells_without_forgotten_snapshots() {
+    let place = Place::made(&HandClock::default()).await;
+    place.write("base", "a", b"first").await;
+    for at in 1..=3 {
+        fork(&place, "base", &format!("try/{at}")).await;
+        place.write(&format!("try/{at}"), &format!("new-{at}"), b"new").await;
+    }
+    for at in 1..=3 {
+        merge(&place, &format!("try/{at}"), "base").await;
+    }
+    let told = async |context: &str| {
+        let all = origins(&place, context, None).await;
+        all.into_iter().map(|(_, said)| said).collect::<Vec<_>>()
+    };
+    let forget = async |context: &str, number| {
+        let mark = StoreKey::Gone { context: name(context), number }.path();
+        place.objects.put(&mark, bytes::Bytes::new().into()).await.unwrap();
+    };
+    assert_eq!(told("base").await, ["merged try/3@2", "merged try/2@2", "merged try/1@2", "", ""]);
+    // Merges before the next snapshot that is kept are told together.
+    forget("base", 4).await;
+    assert_eq!(told("base").await, ["merged try/3@2, merged try/2@2", "merged try/1@2", "", ""]);
+    // What came in with something is told only if that can't be read.
+    merge(&place, "base", "try/1").await;
+    assert_eq!(told("try/1").await, ["merged base@5", "", "forked from base@2"]);
+    place.objects.delete(&StoreKey::Snapshot { context: name("base"), number: 5 }.path()).await.unwrap();
+    assert_eq!(
+        told("try/1").await,
+        ["merged try/3@2, merged base@5, merged try/2@2", "", "forked from base@2"]
+    );
+    // Of the oldest one that is kept, only the fork is told.
+    forget("try/1", 1).await;
+    forget("try/1", 2).await;
+    assert_eq!(told("try/1").await, ["forked from base@5"]);
 }

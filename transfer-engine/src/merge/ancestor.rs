@@ -12,21 +12,6 @@ use crate::error::Error;
 use crate::format::{Ancestor, Kind, Snapshot};
 use crate::store::{Head, Store};
 
-/// Returns what a snapshot contains: for each lineage, the newest snapshot.
-fn contained(snapshot: &Snapshot) -> Vec<Ancestor> {
-    let own = Ancestor::of(snapshot);
-    let mut all = snapshot.ancestors();
-    all.retain(|ancestor| ancestor.lineage != own.lineage);
-    all.push(own);
-    all
-}
-
-/// Whether a snapshot contains another one.
-pub(super) fn contains(snapshot: &Snapshot, other: &Snapshot) -> bool {
-    let has = |one: &Ancestor| one.lineage == other.lineage && one.number >= other.number;
-    contained(snapshot).iter().any(has)
-}
-
 /// Finds the newest snapshots that both contain: none of them contains another. The one that landed last comes first;
 /// it is the base. Empty if they have none in common, or if one of these was forgotten: an older snapshot could not tell
 /// what either has undone since.
@@ -45,8 +30,9 @@ pub(super) async fn common(store: &Store, into: &Head, from: &Head) -> Result<Ve
         is_missing |= exact.is_none();
         found.extend(exact);
     }
-    let is_within =
-        |one: &Head, other: &Head| one.digest != other.digest && contains(&other.snapshot, &one.snapshot);
+    let is_within = |one: &Head, other: &Head| {
+        one.digest != other.digest && other.snapshot.contains(&Ancestor::of(&one.snapshot))
+    };
     let newest = found.iter().filter(|one| !found.iter().any(|other| is_within(one, other)));
     let mut newest: Vec<Head> = newest.cloned().collect();
     newest.sort_by_key(|one| (Reverse(one.key.landed), one.snapshot.lineage.0));
@@ -54,8 +40,7 @@ pub(super) async fn common(store: &Store, into: &Head, from: &Head) -> Result<Ve
     // One that is missing may be newer than all others, unless the first of these contains everything that both have.
     let has_all = |one: &Head| {
         let all = shared(&into.snapshot, &from.snapshot);
-        let known = contained(&one.snapshot);
-        all.iter().all(|(at, number)| known.iter().any(|k| k.lineage == at.lineage && k.number >= *number))
+        all.into_iter().all(|(at, number)| one.snapshot.contains(&Ancestor { number, ..at }))
     };
     if is_missing && !newest.first().is_some_and(has_all) {
         newest.clear();
@@ -65,8 +50,8 @@ pub(super) async fn common(store: &Store, into: &Head, from: &Head) -> Result<Ve
 
 /// Returns the lineages that both contain, each with the number up to which.
 fn shared(into: &Snapshot, from: &Snapshot) -> Vec<(Ancestor, u64)> {
-    let theirs = contained(from);
-    let both = contained(into).into_iter().filter_map(|mine| {
+    let theirs = from.contained();
+    let both = into.contained().into_iter().filter_map(|mine| {
         let their = theirs.iter().find(|their| their.lineage == mine.lineage)?;
         let number = mine.number.min(their.number);
         Some((if mine.number == number { mine } else { their.clone() }, number))

@@ -24,7 +24,7 @@ use crate::conflict_copies::{Copied, Copies, InTheWay};
 use crate::edit::Parent;
 use crate::error::Error;
 use crate::forks::Source;
-use crate::format::{ContextName, Kind, Snapshot, TreeEntry, joined};
+use crate::format::{Ancestor, ContextName, Kind, Snapshot, TreeEntry, joined};
 use crate::monitor::{Monitor, PathProblem, Phase};
 use crate::packing::{Chunks, PackSink};
 use crate::report::SyncReport;
@@ -138,7 +138,7 @@ impl Store {
             };
             at = At::Number(source.head.key.number);
             let (tree, merged) = (&parent.tree, &source.head);
-            if ancestor::contains(&tree.snapshot, &merged.snapshot) {
+            if tree.snapshot.contains(&Ancestor::of(&merged.snapshot)) {
                 return Ok(unchanged(&parent.on));
             }
             let bases = ancestor::common(self, tree, merged).await?;

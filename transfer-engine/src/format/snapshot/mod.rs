@@ -293,6 +293,19 @@ impl Snapshot {
         self.extension(ANCESTORS).map(|value| ancestry::decode(value)).unwrap_or_default()
     }
 
+    /// Returns the newest snapshot of each lineage that this one contains, itself included.
+    pub(crate) fn contained(&self) -> Vec<Ancestor> {
+        let mut all = self.ancestors();
+        all.retain(|ancestor| ancestor.lineage != self.lineage);
+        all.push(Ancestor::of(self));
+        all
+    }
+
+    /// Whether this snapshot is that one, or contains it.
+    pub(crate) fn contains(&self, other: &Ancestor) -> bool {
+        self.contained().iter().any(|one| one.lineage == other.lineage && one.number >= other.number)
+    }
+
     /// Returns the snapshot that the context was forked from.
     pub fn forked_from(&self) -> Option<Ancestor> {
         self.ancestors().into_iter().find(|ancestor| ancestor.is_origin)

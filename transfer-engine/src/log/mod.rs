@@ -1,5 +1,7 @@
 //! The history of a context, or of some of its paths.
 
+mod origins;
+
 use std::sync::Arc;
 
 use policy_core::TreePath;
@@ -9,6 +11,8 @@ use crate::format::{ContextName, Snapshot, TreeEntry};
 use crate::store::Store;
 use crate::tree::{Differences, Tree};
 
+pub use origins::Origins;
+
 /// Which snapshots of a context are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct LogOptions {
@@ -16,6 +20,9 @@ pub struct LogOptions {
     pub limit: Option<usize>,
     /// Only those in which one of these paths, or something below one, is not as in the snapshot before. If empty, all.
     pub paths: Vec<TreePath>,
+    /// Whether to find out what the snapshots were forked from or have merged. That takes one snapshot more, and some for
+    /// merges.
+    pub origins: bool,
 }
 
 impl Store {
@@ -31,9 +38,9 @@ impl Store {
         &self,
         name: &ContextName,
         options: &LogOptions,
-        mut each: impl FnMut(Arc<Snapshot>) + Send,
+        mut each: impl FnMut(Arc<Snapshot>, Origins) + Send,
     ) -> Result<usize, Error> {
-        let LogOptions { limit, paths } = options;
+        let LogOptions { limit, paths, origins } = options;
         let mut history = self.history(name).await?;
         let mut left = limit.unwrap_or(usize::MAX);
         let (mut shown, mut passed_over) = (0, 0);
@@ -44,15 +51,19 @@ impl Store {
                 None => history.next(left).await?,
             };
             let Some(snapshot) = next else { break };
-            if !paths.is_empty() {
+            if *origins || !paths.is_empty() {
                 // If what is asked for is rare, it is looked for in more and more snapshots at once.
                 before = history.next(left.max(passed_over)).await?;
-                if !self.differs(before.as_deref(), &snapshot, paths).await? {
-                    passed_over += 1;
-                    continue;
-                }
             }
-            each(snapshot);
+            if !paths.is_empty() && !self.differs(before.as_deref(), &snapshot, paths).await? {
+                passed_over += 1;
+                continue;
+            }
+            let origins = match origins {
+                true => Origins::of(self, before.as_deref(), &snapshot).await?,
+                false => Origins::default(),
+            };
+            each(snapshot, origins);
             (shown, left, passed_over) = (shown + 1, left - 1, 0);
         }
         Ok(shown)
