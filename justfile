@@ -117,6 +117,10 @@ peers *args:
 branches *dir:
     benches/branches.sh {{dir}}
 
+# Measures twenty sessions that fork and merge back against twenty pushes, say `just fan-out s3://bucket/prefix`.
+fan-out *args:
+    benches/fan_out.sh {{args}}
+
 # Measures how the operations grow with files and snapshots; goes on where it was. Needs 35 GB of disk.
 growth *args:
     cargo build --release -p sync-cli -p ctxsync-peers

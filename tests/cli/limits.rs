@@ -114,7 +114,10 @@ fn p16_a_file_that_gets_too_long_is_an_error_and_no_signal() {
 #[test]
 fn p8_the_limit_of_files_is_raised_and_the_command_has_its_own() {
     let machine = World::new().machine("a");
-    let script = "ulimit -n; grep 'open files' /proc/$PPID/limits";
+    // The program has the command's limit while it starts the command.
+    let script = "ulimit -n; limits=/proc/$PPID/limits; \
+                  for i in $(seq 100); do grep -q 'open files *4000' $limits && break; sleep 0.1; done; \
+                  grep 'open files' $limits";
     let before = ["prlimit", "--nofile=100:4000"];
     let run =
         ended(&machine, behind(&machine, &before, &["run", "-c", "c", "work", "--", "sh", "-c", script]));

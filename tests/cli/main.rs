@@ -26,6 +26,7 @@ mod limits;
 mod live;
 mod log;
 mod network;
+mod odd_place;
 mod own_places;
 mod owner;
 mod parts;

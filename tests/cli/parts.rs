@@ -158,5 +158,5 @@ fn what_takes_no_part_says_so() {
     let refused = machine.call(&["restore", "c:lib", "work"]).err;
     assert!(refused.contains("`c:lib` can't name a context: it has `:`"), "{refused}");
     let refused = machine.call(&["push", "c@2:lib", "work"]).err;
-    assert!(refused.contains("a push goes to the newest snapshot"), "{refused}");
+    assert!(refused.contains("this command syncs with the newest snapshot"), "{refused}");
 }

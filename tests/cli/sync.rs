@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::world::{Machine, World, noise, tree};
+use serde_json::json;
+
+use crate::world::{Machine, World, noise, objects, tree};
 
 fn fill(machine: &Machine) {
     machine.write("work/src/main.rs", "fn main() {}\n");
@@ -329,4 +331,27 @@ fn a_log_is_written_for_its_owner_only() {
     machine.done(&["push", "c", "work", "--log-file", "log", "-v"]);
     let mode = machine.path("log").metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
+}
+
+#[test]
+fn a_new_context_is_said_once() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    let created = |args: &[&str]| {
+        let said = machine.done(args).err.contains("created context");
+        machine.write("work/f", format!("{said:?}{args:?}"));
+        let json = machine.done(&[args, &["--json"]].concat());
+        (said, json.summary()["created"].clone())
+    };
+    assert_eq!(created(&["plan", "push", "c", "work"]), (false, json!(false)));
+    assert_eq!(created(&["push", "c", "work"]), (true, json!(false)));
+    assert_eq!(created(&["sync", "d", "work"]), (true, json!(false)));
+    assert_eq!(created(&["pull", "d", "work"]), (false, json!(false)));
+    let first = machine.done(&["push", "e", "work", "--json"]);
+    assert_eq!(first.summary()["created"], true);
+    // It was empty before, but it was there.
+    machine.done(&["context", "create", "f"]);
+    assert_eq!(created(&["push", "f", "work"]), (false, json!(false)));
+    let run = machine.done(&["run", "-c", "g", "work", "--json", "--", "true"]);
+    assert_eq!(objects(&run.err).last().unwrap()["created"], true);
 }

@@ -25,6 +25,9 @@ pub struct SyncReport {
     pub snapshot: Option<u64>,
     /// The parent of the snapshot, if one was committed.
     pub parent: Option<u64>,
+    /// Whether this sync created the context.
+    #[serde(default)]
+    pub created: bool,
     /// Entries that were added on the side that was written.
     pub added: u64,
     /// Entries replaced there.
@@ -111,6 +114,7 @@ impl SyncReport {
     pub fn absorb(&mut self, later: &Self) {
         self.snapshot = later.snapshot.or(self.snapshot);
         self.parent = later.parent.or(self.parent);
+        self.created |= later.created;
         self.added += later.added;
         self.changed += later.changed;
         self.deleted += later.deleted;

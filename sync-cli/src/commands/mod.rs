@@ -17,6 +17,7 @@ mod log;
 mod ls;
 mod manual;
 mod mounts;
+mod odd_place;
 mod paths;
 mod policy;
 mod purge;

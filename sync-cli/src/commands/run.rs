@@ -11,6 +11,7 @@ use transfer_engine::ContextName;
 use super::Finished;
 use super::arrivals::Arrivals;
 use super::mounts::Mounts;
+use super::odd_place;
 use super::session::{Closed, Held, Leave, open};
 use super::variables::variables;
 use crate::args::RunArgs;
@@ -49,6 +50,11 @@ pub(super) async fn run(
             ));
     }
     let mut mounts = Mounts::of_run(args, means)?;
+    if args.context.is_some()
+        && let Some(sync) = mounts.syncs.first()
+    {
+        odd_place::ask(sync, args.dir.as_deref(), means)?;
+    }
     if drops && let Some(sync) = mounts.syncs.first_mut() {
         // What is deleted anyway need not be pushed.
         sync.policy.upload_policy.auto_upload = false;

@@ -17,7 +17,7 @@ use transfer_engine::{
 use super::RESUMED_WITHIN;
 use super::arrivals::Arrivals;
 use super::branches::begin_as;
-use super::sync::make;
+use super::sync::{make, tell_created};
 use super::variables::variables;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -38,6 +38,8 @@ pub(super) struct Held<'a> {
     pub(super) several: bool,
     /// Whether the first context will be deleted, so that its changes are not missed.
     pub(super) drops_first: bool,
+    /// Whether the first context is new.
+    created: bool,
     /// Of each mount, whether nothing of it is pushed whatever its policy says.
     read_only: Vec<bool>,
     /// Counts the files of the pulls.
@@ -91,6 +93,7 @@ pub(super) async fn open<'a>(
         means,
         several,
         drops_first: false,
+        created: made.get(),
         read_only,
         pulled,
         patience,
@@ -144,7 +147,7 @@ async fn begin(
                     match open.store.create_context(&sync.context).await {
                         Ok(_) => {
                             made_first.set(made_first.get() || at == 0);
-                            ui.note(&format!("created context {}", sync.context));
+                            tell_created(&sync.context, open, ui);
                         }
                         Err(Error::ContextExists { .. }) => {}
                         Err(error) => return Err(error.into()),
@@ -254,6 +257,7 @@ impl Held<'_> {
         if let Some(own) = own {
             (total.snapshot, total.parent) = (own.snapshot, own.parent);
         }
+        total.created = self.created;
         for (at, mount) in mounts.iter().enumerate() {
             let path = mount.path.to_string_lossy();
             let shown = self.several.then_some(&*path);

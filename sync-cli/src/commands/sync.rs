@@ -7,11 +7,12 @@ use std::sync::Arc;
 use policy_core::{SyncPolicy, TreePath};
 use transfer_engine::format::Snapshot;
 use transfer_engine::{
-    At, ContextPart, ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions, SyncReport,
+    At, ContextName, ContextPart, ContextSync, Error, Mount, Quiesce, ReadData, Store, SyncOptions,
+    SyncReport,
 };
 
 use super::paths::typed_paths;
-use super::{Finished, running};
+use super::{Finished, odd_place, running};
 use crate::args::{Heal, PlaceArgs, PullArgs, PushArgs, SyncArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -82,7 +83,12 @@ async fn sync(
             running::refuse_other(&session, &sync.place(), &sync.path)?;
             running::sync(&mut session, deed, &options, &watch, means).await?
         }
-        None => by_hand(deed, sync, &options, &watch, means).await?,
+        None => {
+            if options.create && !dry_run {
+                odd_place::ask(&sync, Some(&args.dir), means)?;
+            }
+            by_hand(deed, sync, &options, &watch, means).await?
+        }
     };
     Ok(Finished {
         exit: Exit::of(&report),
@@ -134,18 +140,28 @@ async fn by_hand(
     for warning in mount.warnings() {
         ui.warning(&warning);
     }
-    match once(deed, &mut mount, options, watch).await {
+    let report = match once(deed, &mut mount, options, watch).await {
         // Checking first whether the store exists would cost each push a request.
         Err(Error::NoStore { .. }) if makes && options.dry_run => {
             drop(mount);
-            imagine(deed, sync, options, watch, means).await
+            return imagine(deed, sync, options, watch, means).await;
         }
         Err(Error::NoStore { .. }) if makes => {
             make(&open, ui).await?;
-            Ok(once(deed, &mut mount, options, watch).await?)
+            once(deed, &mut mount, options, watch).await?
         }
-        done => Ok(done?),
+        done => done?,
+    };
+    if report.created {
+        tell_created(&sync.context, &open, ui);
     }
+    Ok(report)
+}
+
+/// Reports a new context, and where it is: a name may be mistyped, and a store another one than was meant.
+pub(super) fn tell_created(name: &ContextName, open: &OpenStore, ui: &crate::output::Ui) {
+    let on_this_disk = if open.local_dir.is_some() { ", on this machine" } else { "" };
+    ui.note(&format!("created context {name} in {}{on_this_disk}", open.store.location()));
 }
 
 /// Plans the first sync with a store that does not exist yet: everything is new.

@@ -16,6 +16,8 @@ pub(crate) struct Summary {
     pub(crate) context: Option<String>,
     pub(crate) snapshot: Option<u64>,
     pub(crate) parent: Option<u64>,
+    /// Whether the context is new.
+    pub(crate) created: bool,
     pub(crate) added: u64,
     pub(crate) changed: u64,
     pub(crate) deleted: u64,
@@ -147,6 +149,7 @@ impl Summary {
             // The plan of a first snapshot has no number yet.
             snapshot: report.snapshot.filter(|number| *number > 0),
             parent: report.parent,
+            created: report.created,
             added: report.added,
             changed: report.changed,
             deleted: report.deleted,

@@ -126,7 +126,7 @@ impl Mount {
         };
         loop {
             if let Some(report) = pushing.round().await? {
-                return Ok(report);
+                return Ok(SyncReport { created: is_to_be_made && !options.dry_run, ..report });
             }
         }
     }
