@@ -85,7 +85,7 @@ impl PathAt {
     }
 
     /// Parses bytes: the path follows the first colon and need not be UTF-8.
-    fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (context, path) = match bytes.iter().position(|&b| b == b':') {
             None => (bytes, &b""[..]),
             Some(colon) => (&bytes[..colon], &bytes[colon + 1..]),

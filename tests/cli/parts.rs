@@ -136,6 +136,46 @@ fn a_watch_saves_into_its_part() {
 }
 
 #[test]
+fn directories_of_contexts_are_compared() {
+    let world = World::new();
+    let whole = fill(&world);
+    whole.done(&["context", "fork", "c", "try"]);
+    whole.write("work/other", "other\n");
+    whole.done(&["put", "try:lib/x", "work/other"]);
+    whole.done(&["put", "try:a", "work/other"]);
+    let part = world.machine("part");
+    part.done(&["pull", "try:lib", "mount"]);
+    part.write("mount/new", "new");
+    let mut seen = Vec::new();
+    for args in [
+        &["diff", "c:lib", "try:lib"][..],
+        &["diff", "c@2:lib/", "try@-1:lib", "--", "x"],
+        &["diff", "c:lib", "c:lib-old"],
+        &["diff", "c:lib", "c"],
+        &["diff", "try:lib", "mount"],
+        &["diff", "mount", "c:lib", "--name-only"],
+        &["diff", "c:lib", "mount", "--", "x"],
+        &["diff", "c:none", "try:lib"],
+        &["diff", "c:lib/x", "try:lib"],
+        &["diff", "try:none", "mount"],
+        &["diff", "c:lib", "try:lib", "--", "a"],
+        &["diff", "c:lib/../a", "try:lib"],
+    ] {
+        seen.push(format!("$ ctxsync {}\n{}", args.join(" "), part.call(args).seen()));
+    }
+    insta::assert_snapshot!("diff_of_parts", seen.join("\n\n"));
+    let summary = part.done(&["--json", "diff", "c:lib", "mount"]).summary();
+    assert_eq!((&summary["context"], &summary["added"]), (&"c:lib".into(), &1.into()));
+    // What its base knows and it lacks has not arrived, if it is a mount of this directory.
+    part.done(&["pull", "c:lib", "some", "--only", "y"]);
+    let pending = |part: &Machine, args: &[&str]| part.done(args).summary()["pending"].as_u64();
+    assert_eq!(pending(&part, &["--json", "diff", "c:lib", "some"]), Some(1));
+    assert_eq!(pending(&part, &["--json", "diff", "c", "some"]), Some(0));
+    whole.done(&["put", "c:lib/x", "work/other"]);
+    assert_eq!(pending(&part, &["--json", "diff", "c:lib", "some"]), Some(1));
+}
+
+#[test]
 fn what_takes_no_part_says_so() {
     let world = World::new();
     let machine = fill(&world);

@@ -105,7 +105,7 @@ pub use collect::{
 };
 pub use contexts::Context;
 pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied};
-pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference};
+pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference, SnapshotPart};
 pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::{Error, Lack};

@@ -7,9 +7,9 @@ use clap::Args;
 /// Arguments of `diff`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DiffArgs {
-    /// A context, one of its snapshots, or a directory
+    /// A context, one of its snapshots, a directory of one (`NAME[@N]:PATH`), or a local directory
     ///
-    /// What begins with `.` or `/` is a directory; of other names, a context is meant if there is one.
+    /// What begins with `.` or `/` is a local directory; of other names, a context is meant if there is one.
     #[arg(value_name = "A")]
     pub(crate) a: OsString,
 

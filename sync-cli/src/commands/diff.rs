@@ -1,4 +1,4 @@
-//! `diff`: what differs between two snapshots, or a snapshot and a directory.
+//! `diff`: what differs between two snapshots, or a snapshot and a directory; or between directories of snapshots.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use policy_core::{Entry, Node, TreePath, escape};
 use transfer_engine::format::Snapshot;
 use transfer_engine::{
-    At, ContextName, ContextSync, DiffDir, DiffOptions, DiffReport, DifferenceKind, Error, PathDifference,
-    Store, SyncReport,
+    At, ContextPart, ContextSync, DiffDir, DiffOptions, DiffReport, DifferenceKind, Error, PathDifference,
+    SnapshotPart, Store, SyncReport,
 };
 
 use super::Finished;
@@ -23,7 +23,7 @@ use crate::open_store::open_store;
 use crate::output::json::{DifferenceLine, Line, PathField};
 use crate::output::summary::Compared;
 use crate::output::{Ui, Watch};
-use crate::place::{ContextAt, os_path, tree_paths};
+use crate::place::{ContextAt, PathAt, os_path, tree_paths};
 use crate::{policy, text};
 
 /// The longest file of which lines are compared, in bytes.
@@ -33,8 +33,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One side of a comparison.
 enum Side {
-    Snapshot(Arc<Snapshot>),
-    Dir { typed: PathBuf, path: PathBuf },
+    /// A snapshot, and the directory of it.
+    Snapshot(Arc<Snapshot>, ContextPart),
+    Dir {
+        typed: PathBuf,
+        path: PathBuf,
+    },
 }
 
 impl Side {
@@ -52,22 +56,22 @@ impl Side {
             return dir(typed);
         }
         let is_dir = || Path::new(typed).is_dir();
-        let context = match typed.to_str().map(str::parse::<ContextAt>) {
-            Some(Ok(context)) => context,
-            _ if is_dir() => return dir(typed),
-            Some(Err(why)) => return Err(Failure::usage(why)),
-            None => return Err(Failure::usage("a context's name is ASCII")),
+        let place = match PathAt::parse(typed.as_bytes()) {
+            Ok(place) => place,
+            Err(_) if is_dir() => return dir(typed),
+            Err(why) => return Err(Failure::usage(why)),
         };
+        let context = &place.context;
         match store.snapshot(&context.name, context.at.clone()).await {
             Err(Error::NoContext { .. }) if context.at == At::Head && is_dir() => dir(typed),
-            found => Ok(Self::Snapshot(found?)),
+            found => Ok(Self::Snapshot(found?, place.part())),
         }
     }
 
     /// Returns the name of this side.
     fn name(&self) -> String {
         match self {
-            Self::Snapshot(snapshot) => format!("{}@{}", snapshot.context, snapshot.number),
+            Self::Snapshot(snapshot, part) => place(snapshot, &part.path),
             Self::Dir { typed, .. } => escape(typed.as_os_str().as_bytes()),
         }
     }
@@ -76,7 +80,7 @@ impl Side {
     async fn has(&self, path: &TreePath, store: &Store) -> Result<bool, Failure> {
         match self {
             _ if path.is_root() => Ok(true),
-            Self::Snapshot(snapshot) => has(store, snapshot, path).await,
+            Self::Snapshot(snapshot, part) => has(store, snapshot, &part.outer(path)).await,
             Self::Dir { path: dir, .. } => Ok(is_in(dir, path)),
         }
     }
@@ -84,7 +88,7 @@ impl Side {
     /// Returns the name of a path on this side.
     fn name_of(&self, path: &TreePath) -> String {
         match self {
-            Self::Snapshot(_) => format!("{}:{path}", self.name()),
+            Self::Snapshot(snapshot, part) => place(snapshot, &part.outer(path)),
             Self::Dir { typed, .. } => escape(typed.join(os_path(path)).as_os_str().as_bytes()),
         }
     }
@@ -105,8 +109,8 @@ impl Side {
             return Ok(None);
         }
         match self {
-            Self::Snapshot(snapshot) => {
-                let file = store.entry(snapshot, path).await?;
+            Self::Snapshot(snapshot, part) => {
+                let file = store.entry(snapshot, &part.outer(path)).await?;
                 let mut read = Vec::new();
                 store
                     .read_file(&file, 0..size, |part| {
@@ -137,17 +141,19 @@ pub(super) async fn diff(args: &DiffArgs, means: Means<'_>) -> Result<Finished, 
     }
     let mut shown = Shown { args, ui: means.ui, lines: Vec::new() };
     let each = |difference| shown.note(difference);
-    let (name, report) = match (&a, &b) {
-        (Side::Snapshot(before), Side::Snapshot(after)) => {
-            (&before.context, store.diff(before, after, &options, each).await?)
+    let (part, report) = match (&a, &b) {
+        (Side::Snapshot(before, part), Side::Snapshot(after, other)) => {
+            let before = SnapshotPart { snapshot: before, path: part.path.clone() };
+            let after = SnapshotPart { snapshot: after, path: other.path.clone() };
+            (part, store.diff_parts(before, after, &options, each).await?)
         }
-        (Side::Snapshot(before), Side::Dir { path, .. }) => {
-            (&before.context, with_dir(before, path, &options, &store, means, each).await?)
+        (Side::Snapshot(before, part), Side::Dir { path, .. }) => {
+            (part, with_dir((before, part), path, &options, &store, means, each).await?)
         }
-        (Side::Dir { path, .. }, Side::Snapshot(after)) => {
+        (Side::Dir { path, .. }, Side::Snapshot(after, part)) => {
             let each = |difference: PathDifference| shown.note(difference.reversed());
-            let report = with_dir(after, path, &options, &store, means, each).await?;
-            (&after.context, reversed(report))
+            let report = with_dir((after, part), path, &options, &store, means, each).await?;
+            (part, reversed(report))
         }
         (Side::Dir { .. }, Side::Dir { .. }) => {
             return Err(Failure::usage("both are directories").hint("`diff -r` compares directories"));
@@ -157,13 +163,18 @@ pub(super) async fn diff(args: &DiffArgs, means: Means<'_>) -> Result<Finished, 
     for difference in &lines {
         show_lines(difference, &a, &b, &store, means.ui).await?;
     }
-    let name: &ContextName = name;
-    Ok(finished(args, name, &report, !lines.is_empty(), means.ui))
+    Ok(finished(args, part, &report, !lines.is_empty(), means.ui))
 }
 
-/// Compares a snapshot with a directory.
+/// Returns how people write a path in a snapshot.
+fn place(snapshot: &Snapshot, path: &TreePath) -> String {
+    let context = ContextAt { name: snapshot.context.clone(), at: At::Number(snapshot.number) };
+    PathAt { context, path: path.clone() }.to_string()
+}
+
+/// Compares a snapshot, or a directory of it, with a local directory.
 async fn with_dir(
-    snapshot: &Snapshot,
+    (snapshot, part): (&Snapshot, &ContextPart),
     path: &Path,
     options: &DiffOptions,
     store: &Store,
@@ -171,6 +182,7 @@ async fn with_dir(
     each: impl FnMut(PathDifference) + Send,
 ) -> Result<DiffReport, Failure> {
     let sync = ContextSync::new(snapshot.context.clone(), path, policy::chosen(means.settings)?);
+    let sync = sync.of_part(part.path.clone());
     let own_files = means.settings.own_files();
     let dir = DiffDir { sync: &sync, state_dir: means.settings.state_dir()?, own_files: &own_files };
     let watch = Watch::new(means.ui, false);
@@ -190,7 +202,7 @@ fn reversed(report: DiffReport) -> DiffReport {
 /// Shows the figures, and returns what the command came to.
 fn finished(
     args: &DiffArgs,
-    name: &ContextName,
+    part: &ContextPart,
     report: &DiffReport,
     after_lines: bool,
     ui: &Ui,
@@ -225,7 +237,7 @@ fn finished(
     };
     let sync = SyncReport { added, changed, deleted, failed, pending, ..SyncReport::default() };
     let compared = Some(Compared { renamed, bytes_added, bytes_deleted });
-    Finished { exit, report: Some(sync), compared, ..Finished::of_context(name) }
+    Finished { exit, report: Some(sync), compared, ..Finished::of_context(part) }
 }
 
 /// Shows differences as they are found.

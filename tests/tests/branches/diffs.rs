@@ -9,12 +9,12 @@ use std::sync::Arc;
 use ctxsync_tests::clock::HandClock;
 use ctxsync_tests::place::{Place, content_of, name};
 use ctxsync_tests::random::Random;
-use policy_core::SyncPolicy;
+use policy_core::{SyncPolicy, TreePath};
 use storage_backends::layer::Recording;
 use transfer_engine::format::Snapshot;
 use transfer_engine::{
-    ContextService, ContextSync, DiffDir, DiffOptions, DiffReport, DifferenceKind, Mount, PathDifference,
-    Silent, SyncOptions,
+    ContextService, ContextSync, DiffDir, DiffOptions, DiffReport, DifferenceKind, Error, Mount,
+    PathDifference, Silent, SnapshotPart, SyncOptions,
 };
 
 use crate::merging::seeds;
@@ -121,6 +121,71 @@ async fn what_differs_makes_one_side_from_the_other() {
     assert_eq!(kinds.len(), 4, "{kinds:?}");
 }
 
+/// Returns the files in a directory, by their paths in it.
+fn below(all: &Files, dir: &TreePath) -> Files {
+    let inner = |path: &String| {
+        let path: TreePath = path.parse().unwrap();
+        path.rebase(dir, &TreePath::root()).filter(|_| path.is_below(dir)).map(|inner| inner.to_string())
+    };
+    all.iter().filter_map(|(path, content)| Some((inner(path)?, content.clone()))).collect()
+}
+
+#[tokio::test]
+async fn what_differs_makes_one_directory_from_another() {
+    let (mut compared, mut missing) = (0, 0);
+    for seed in 0..seeds() {
+        let place = Place::made(&HandClock::default()).await;
+        let (mut random, store) = (Random::new(seed), place.store());
+        place.write("c", "dir-/c", b"content 1").await;
+        change(&place, &mut random, "c").await;
+        let before = store.head(&name("c")).await.unwrap();
+        change(&place, &mut random, "c").await;
+        let after = store.head(&name("c")).await.unwrap();
+        let (old, new) = (files(&place, &before).await, files(&place, &after).await);
+        for _ in 0..4 {
+            let mut dir =
+                || ["", "dir", "dir", "dir/deep", "dir-"][random.below(5)].parse::<TreePath>().unwrap();
+            let (from, to) = (dir(), dir());
+            let (a, b) = (below(&old, &from), below(&new, &to));
+            let part_before = SnapshotPart { snapshot: &before, path: from.clone() };
+            let part = SnapshotPart { snapshot: &after, path: to.clone() };
+            let mut said = Vec::new();
+            let options = DiffOptions::default();
+            let done = store.diff_parts(part_before, part, &options, |one| said.push(one)).await;
+            if a.is_empty() || b.is_empty() {
+                // It may be there as an empty directory.
+                missing += usize::from(matches!(done, Err(Error::NoPart { .. })));
+                continue;
+            }
+            done.unwrap();
+            assert_eq!(applied(&a, &said, &b), b, "seed {seed}, {from} and {to}: {said:?}");
+
+            // The same against a mount of the directory, with and without what a pull has left in the state.
+            let dir = tempfile::tempdir().unwrap();
+            let (here, state) = (dir.path().join("here"), dir.path().join("state"));
+            let sync = |part: &TreePath| {
+                ContextSync::new(name("c"), &here, SyncPolicy::default()).of_part(part.clone())
+            };
+            Mount::open(&store, sync(&to), &state)
+                .unwrap()
+                .pull(&SyncOptions::default(), &Silent)
+                .await
+                .unwrap();
+            for state in [&state, &dir.path().join("no state")] {
+                for (snapshot, of, has) in [(&before, &from, &a), (&after, &to, &b)] {
+                    let sync = sync(of);
+                    let dir = DiffDir { sync: &sync, state_dir: state, own_files: &[] };
+                    let mut said = Vec::new();
+                    store.diff_dir(snapshot, dir, &options, &Silent, |one| said.push(one)).await.unwrap();
+                    assert_eq!(applied(has, &said, &b), b, "seed {seed}, {of}: {said:?}");
+                }
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared > seeds() && missing > 0, "{compared} {missing}");
+}
+
 /// A comparison of two large trees reads only the segments that differ.
 #[tokio::test]
 async fn equal_parts_are_not_read() {
@@ -147,6 +212,21 @@ async fn equal_parts_are_not_read() {
     let whole: u64 = before.segments.iter().map(|segment| u64::from(segment.len)).sum();
     assert!(counts.bytes_received * 3 < whole, "{} of {whole}", counts.bytes_received);
     assert!(counts.gets <= 4, "{counts:?}");
+
+    // Likewise of two directories, once it is known that they are there. If they are not at the same path, all that is in
+    // them is read.
+    let mut all = Vec::new();
+    for (from, to, differences) in [("42", "42", 1), ("20", "20", 0), ("20", "21", 200)] {
+        let recording = Recording::counting(Arc::clone(&place.objects));
+        let store = place.behind(Arc::new(recording.clone())).store();
+        let before = SnapshotPart { snapshot: &before, path: from.parse().unwrap() };
+        let after = SnapshotPart { snapshot: &after, path: to.parse().unwrap() };
+        let mut said = 0;
+        store.diff_parts(before, after, &DiffOptions::default(), |_| said += 1).await.unwrap();
+        assert_eq!(said, differences, "{from} and {to}");
+        all.push(recording.counts().gets);
+    }
+    assert_eq!(all, [0, 2, 4], "in the snapshots themselves, in a pack, and twice that");
 }
 
 /// What a mount has not pulled yet is no difference, whichever snapshot it is compared with.

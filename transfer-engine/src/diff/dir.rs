@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::found::Found;
 use super::pending::{Known, KnownRows, Pending, Pulled};
-use super::{DiffOptions, DiffReport, PathDifference, present};
+use super::{DiffOptions, DiffReport, PathDifference, SnapshotPart, present};
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 use crate::local::{FileSystems, Fingerprint, FoundKind, MountDir, Scan, ScanFilter, absolute, digest_of};
@@ -21,7 +21,6 @@ use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
 use crate::state::{BaseRow, ContextState};
 use crate::store::Store;
-use crate::tree::Tree;
 
 /// How many paths of the mount are passed on at once.
 const BATCH: usize = 512;
@@ -42,8 +41,8 @@ type Batch = io::Result<Vec<Row>>;
 /// Which directory is compared.
 #[derive(Debug, Clone, Copy)]
 pub struct DiffDir<'a> {
-    /// The directory, and what of it takes part. If it is a mount of this context, files that its base knows are not
-    /// read.
+    /// The directory, what of it takes part, and of which directory of the context it is a mount. If it is one indeed,
+    /// files that its base knows are not read.
     pub sync: &'a ContextSync,
     /// Where the state of mounts is kept.
     pub state_dir: &'a Path,
@@ -52,11 +51,11 @@ pub struct DiffDir<'a> {
 }
 
 impl Store {
-    /// Compares a snapshot with what is in a directory and in a policy's scope, and calls `each` for every path that
+    /// Compares a snapshot, or a directory of it, with what is in a local directory and in a policy's scope, and calls `each` for every path that
     /// differs, in tree order. Changes nothing, and takes no lock. Files that have another size are not read.
     ///
     /// # Errors
-    /// Those of opening the directory and of reading the tree. A path that can't be read goes to the monitor.
+    /// [`Error::NoPart`] and [`Error::NotADirectory`]; those of opening the directory and of reading the tree. A path that can't be read goes to the monitor.
     pub async fn diff_dir(
         &self,
         snapshot: &Snapshot,
@@ -67,7 +66,10 @@ impl Store {
     ) -> Result<DiffReport, Error> {
         let sync = dir.sync;
         let (path, filter) = self.diff_filter(dir, options)?;
-        let state = ContextState::unlocked(dir.state_dir, &path, self.location(), &sync.context, self.env());
+        let part = SnapshotPart { snapshot, path: sync.part.clone() };
+        let tree = part.tree(self).await?;
+        let place = (&sync.context, tree.part().digest());
+        let state = ContextState::unlocked(dir.state_dir, &path, self.location(), place, self.env());
         let dir = MountDir::open(&path, self.env()).map_err(|e| Error::local("open", &path, e))?;
         // Without a base, every file is read, and what is not there counts as deleted.
         let known = || Known::by_now(&state, &dir).ok().flatten();
@@ -75,11 +77,10 @@ impl Store {
         let (first, base) = (known(), known().map(|known| known.rows));
         let header = first.as_ref().map(|known| known.header.clone());
         let pulled = Pulled::before(header, self, snapshot).await?;
-        let mut pending = first.map(|known| Pending::new(self, known, &pulled));
+        let mut pending = first.map(|known| Pending::new(self, known, &pulled, tree.part()));
         let mut rows = Rows { batches: scan(&dir, &filter, base), batch: Vec::new().into_iter().peekable() };
-        let tree = Tree { store: self, snapshot, cache: None };
         let mut comparing = Comparing { dir: &dir, monitor, queue: Vec::new(), found: Found::new(each) };
-        let mut segments = std::pin::pin!(tree.segments(0..snapshot.segments.len()));
+        let mut segments = tree.segments(tree.all());
         while let Some((_, entries)) = segments.try_next().await? {
             for entry in entries {
                 if !filter.contains(&entry.path, entry.entry.is_dir()) {

@@ -9,7 +9,7 @@ use policy_core::{Entry, TreePath};
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 use crate::store::Store;
-use crate::tree::{Difference, Differences, Tree};
+use crate::tree::{Difference, Differences, Part, PartTree, Tree};
 
 pub use dir::DiffDir;
 use found::Found;
@@ -69,6 +69,33 @@ pub struct DiffOptions {
     pub only: Vec<TreePath>,
 }
 
+/// A snapshot, or a directory of it.
+#[derive(Debug, Clone)]
+pub struct SnapshotPart<'a> {
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+    /// The directory's path; the root stands for the whole snapshot.
+    pub path: TreePath,
+}
+
+impl<'a> From<&'a Snapshot> for SnapshotPart<'a> {
+    fn from(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, path: TreePath::root() }
+    }
+}
+
+impl<'a> SnapshotPart<'a> {
+    /// Returns the tree of the directory.
+    async fn tree(self, store: &'a Store) -> Result<PartTree<'a>, Error> {
+        let Self { snapshot, path } = self;
+        let tree = Tree { store, snapshot, cache: None };
+        match tree.has_directory(&path).await? {
+            true => Ok(PartTree::new(tree, Part::new(path))),
+            false => Err(tree.no_part(&path)),
+        }
+    }
+}
+
 /// The figures of a comparison.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiffReport {
@@ -113,8 +140,23 @@ impl Store {
         options: &DiffOptions,
         each: impl FnMut(PathDifference) + Send,
     ) -> Result<DiffReport, Error> {
-        let tree = |snapshot| Tree { store: self, snapshot, cache: None };
-        let mut differences = Differences::within(&options.only, Some(&tree(before)), &tree(after));
+        self.diff_parts(before.into(), after.into(), options, each).await
+    }
+
+    /// The same for directories of snapshots. Paths, also those asked for, are those below the directories. If these have
+    /// the same path, this costs what differs; otherwise, what is in them.
+    ///
+    /// # Errors
+    /// [`Error::NoPart`] and [`Error::NotADirectory`] if one of them is none; those of reading the trees.
+    pub async fn diff_parts(
+        &self,
+        before: SnapshotPart<'_>,
+        after: SnapshotPart<'_>,
+        options: &DiffOptions,
+        each: impl FnMut(PathDifference) + Send,
+    ) -> Result<DiffReport, Error> {
+        let (before, after) = (before.tree(self).await?, after.tree(self).await?);
+        let mut differences = Differences::within(&options.only, Some(&before), &after);
         let mut found = Found::new(each);
         while let Some(Difference { path, left, right }) = differences.next().await? {
             found.note(path, left.and_then(present), right.and_then(present));

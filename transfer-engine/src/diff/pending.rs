@@ -12,7 +12,7 @@ use crate::format::{Snapshot, TreeEntry};
 use crate::local::{MountDir, staged_prints};
 use crate::state::{BaseHeader, BaseRow, ContextState, Overlaid};
 use crate::store::Store;
-use crate::tree::Tree;
+use crate::tree::{Part, PartTree, Tree};
 
 pub(super) type KnownRows = Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>;
 
@@ -76,12 +76,12 @@ pub(super) struct Pending<'a> {
 }
 
 impl<'a> Pending<'a> {
-    pub(super) fn new(store: &'a Store, known: Known, pulled: &'a Pulled) -> Self {
+    pub(super) fn new(store: &'a Store, known: Known, pulled: &'a Pulled, part: &Part) -> Self {
         let segments = match pulled {
             Pulled::All | Pulled::PartOfThis => futures::stream::empty().boxed(),
             Pulled::PartOf(snapshot) => {
-                let tree = Tree { store, snapshot, cache: None };
-                tree.segments(0..snapshot.segments.len()).map_ok(|(_, entries)| entries).boxed()
+                let tree = PartTree::new(Tree { store, snapshot, cache: None }, part.clone());
+                tree.segments(tree.all()).map_ok(|(_, entries)| entries).boxed()
             }
         };
         Self { rows: known.rows.peekable(), pulled, segments, segment: Vec::new().into_iter().peekable() }

@@ -9,7 +9,7 @@ use policy_core::TreePath;
 use crate::error::Error;
 use crate::format::{ContextName, Snapshot, TreeEntry};
 use crate::store::Store;
-use crate::tree::{Differences, Tree};
+use crate::tree::{Differences, PartTree, Tree};
 
 pub use origins::Origins;
 
@@ -76,7 +76,7 @@ impl Store {
         after: &Snapshot,
         paths: &[TreePath],
     ) -> Result<bool, Error> {
-        let tree = |snapshot| Tree { store: self, snapshot, cache: None };
+        let tree = |snapshot| PartTree::whole(Tree { store: self, snapshot, cache: None });
         let before = before.map(tree);
         let mut differences = Differences::within(paths, before.as_ref(), &tree(after));
         // A placeholder of a recycled file counts as nothing.

@@ -135,16 +135,17 @@ fn context_dir(mount: &Path, location: &str, context: &ContextName) -> PathBuf {
 }
 
 impl ContextState {
-    /// Returns the state of a whole context at a mount, only to be read, because it is not locked. It need not exist.
+    /// Returns the state of a context, or of a part of it, at a mount, only to be read, because it is not locked. It need
+    /// not exist.
     pub(crate) fn unlocked(
         state_dir: &Path,
         mount: &Path,
         location: &str,
-        context: &ContextName,
+        (context, part): (&ContextName, Option<Digest>),
         env: &Env,
     ) -> Self {
         let dir = context_dir(&mount_dir(state_dir, mount), location, context);
-        Self { dir, env: env.clone(), part: None }
+        Self { dir, env: env.clone(), part }
     }
 
     pub(crate) fn dir(&self) -> &Path {

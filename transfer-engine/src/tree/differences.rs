@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use policy_core::{Digest, TreePath};
 
-use super::Tree;
+use super::{PartTree, Tree};
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 
@@ -22,7 +22,7 @@ pub(crate) struct Difference {
 /// file's content.
 ///
 /// Segments that both trees have are not read: every path in them has the same entry on both sides. So this costs
-/// what differs, not what there is.
+/// what differs, not what there is. Parts of trees with other paths are read whole.
 pub(crate) struct Differences<'a> {
     left: Rows<'a>,
     right: Rows<'a>,
@@ -39,13 +39,19 @@ struct Rows<'a> {
 impl<'a> Differences<'a> {
     /// Compares two trees. Without `left`, everything in `right` is a difference.
     pub(crate) fn between(left: Option<&Tree<'a>>, right: &Tree<'a>) -> Self {
-        Self::within(&[], left, right)
+        let whole = |tree: &Tree<'a>| PartTree::whole(tree.clone());
+        Self::within(&[], left.map(whole).as_ref(), &whole(right))
     }
 
-    /// Compares two trees at and below these paths, or everywhere if there are none. Segments that can't have any of
-    /// them are not read either.
-    pub(crate) fn within(only: &'a [TreePath], left: Option<&Tree<'a>>, right: &Tree<'a>) -> Self {
-        let others = |other: &Tree<'_>| digests(other.snapshot);
+    /// Compares two trees, or parts of them, at and below these paths, or everywhere if there are none. Segments that
+    /// can't have any of them are not read either.
+    pub(crate) fn within(only: &'a [TreePath], left: Option<&PartTree<'a>>, right: &PartTree<'a>) -> Self {
+        // In parts of other paths, the same segment has other paths.
+        let is_same_part = left.is_none_or(|left| left.part() == right.part());
+        let others = |other: &PartTree<'_>| match is_same_part {
+            true => digests(other.snapshot()),
+            false => HashSet::new(),
+        };
         let left_known = left.map(others).unwrap_or_default();
         Self {
             left: match left {
@@ -92,12 +98,12 @@ fn agree(left: Option<&TreeEntry>, right: Option<&TreeEntry>) -> bool {
 }
 
 impl<'a> Rows<'a> {
-    fn beside(tree: &Tree<'a>, other: &HashSet<Digest>, only: &[TreePath]) -> Self {
+    fn beside(tree: &PartTree<'a>, other: &HashSet<Digest>, only: &[TreePath]) -> Self {
         let asked: Vec<_> = only.iter().map(|path| tree.segments_within(path)).collect();
         let is_asked = |index| asked.is_empty() || asked.iter().any(|range| range.contains(&index));
-        let own = tree.snapshot.segments.iter().enumerate();
-        let own = own.filter(|(index, segment)| is_asked(*index) && !other.contains(&segment.digest));
-        let own: Vec<usize> = own.map(|(index, _)| index).collect();
+        let segments = &tree.snapshot().segments;
+        let own = tree.all().filter(|index| is_asked(*index) && !other.contains(&segments[*index].digest));
+        let own: Vec<usize> = own.collect();
         Self { segments: Box::pin(tree.segments(own)), rows: VecDeque::new() }
     }
 

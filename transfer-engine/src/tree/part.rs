@@ -11,7 +11,7 @@ use policy_core::{Digest, TreePath};
 
 use super::{Resolved, Tree};
 use crate::error::Error;
-use crate::format::{MAX_PATH_LEN, TreeEntry, sha256};
+use crate::format::{MAX_PATH_LEN, Snapshot, TreeEntry, sha256};
 
 /// Segments, each with its index.
 pub(crate) type Segments<'a> = BoxStream<'a, Result<(usize, Vec<TreeEntry>), Error>>;
@@ -100,6 +100,10 @@ impl<'a> PartTree<'a> {
 
     pub(crate) fn part(&self) -> &Part {
         &self.part
+    }
+
+    pub(crate) fn snapshot(&self) -> &'a Snapshot {
+        self.tree.snapshot
     }
 
     /// Returns the indexes of the segments that may have something of the part.
