@@ -293,3 +293,38 @@ async fn packs_that_fail_for_good_fail_the_push_as_ever() {
     let ended = push_within(&a, Duration::from_secs(60)).await;
     assert!(matches!(ended.error(), Error::Store { .. }), "{:?}", ended.error());
 }
+
+/// What names objects of a git repository is only saved with all objects. Otherwise it stays as the context has it.
+#[tokio::test(start_paused = true)]
+async fn l28_a_repository_that_is_not_sent_completely_stays_as_the_context_has_it() {
+    // A repository in a directory, a bare one, and one that is the mount itself.
+    for at in ["work/.git/", "r.git/", ""] {
+        let is_outside = !at.is_empty();
+        let (world, a) = behind(200 * KIB, Duration::from_millis(50)).await;
+        let file = |name: &str| format!("{at}{name}");
+        let names = ["HEAD", "index", "refs/heads/main", "logs/HEAD", "objects/pack/multi-pack-index"];
+        names.iter().for_each(|name| _ = a.mount.write(file(name), "1"));
+        a.mount.write(file("objects/ab/first"), "1").write(file("packed-refs"), "1").write("work/f", "1");
+        a.push().await.clean();
+        let mut random = Random::new(1);
+        names.iter().for_each(|name| _ = a.mount.write(file(name), "2"));
+        a.mount.write(file("objects/ab/small"), "2").write("work/f", "2").remove(file("packed-refs"));
+        a.mount
+            .write(file("refs/heads/other"), "2")
+            .write(file("objects/pack/p.pack"), random.bytes(6 * MIB));
+        let ended = push_within(&a, Duration::from_secs(10)).await;
+        assert!(ended.report().partial, "{ended:?}");
+        // Six files with names, and the pack.
+        assert_eq!(ended.report().unsent, if is_outside { 7 } else { 8 }, "{ended:?}");
+        assert!(skipped(&ended).contains(&file("refs/heads/other")), "{ended:?}");
+        let b = world.machine("b");
+        b.pull().await.clean();
+        names.iter().for_each(|name| assert_eq!(b.mount.read(file(name)), "1", "{name}"));
+        assert!(b.mount.has(file("packed-refs")) && !b.mount.has(file("refs/heads/other")));
+        assert!(b.mount.has(file("objects/ab/first")) && !b.mount.has(file("objects/pack/p.pack")));
+        assert_eq!(b.mount.read("work/f"), if is_outside { "2" } else { "1" });
+        a.push().await.clean();
+        b.pull().await.clean();
+        assert_same(&a.mount.0, &b.mount.0);
+    }
+}

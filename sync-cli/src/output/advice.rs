@@ -9,7 +9,8 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
     if report.nothing_in_scope {
         ui.hint("no white list matches any file here; `ctxsync explain` shows how its paths are read");
     }
-    if report.held_back > report.in_doubt {
+    // A partial snapshot has no deletions; the next push commits them.
+    if report.held_back > report.in_doubt && !report.partial {
         let guards = ui.known().guards();
         let all = "--allow-empty-mount";
         let by = match (guards.lost_mount, guards.too_many) {

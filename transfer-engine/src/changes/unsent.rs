@@ -7,9 +7,10 @@ use std::sync::Arc;
 use policy_core::TreePath;
 
 use super::differences::LocalDelta;
-use super::landed::Landed;
+use super::landed::{Broken, Landed};
+use crate::local::{MountDir, Repositories};
 use crate::packing::Chunks;
-use crate::state::DeltaState;
+use crate::state::{DeltaRow, DeltaState};
 
 /// How many missing files a warning lists.
 const NAMED: usize = 3;
@@ -29,9 +30,10 @@ pub(crate) struct Missing {
 
 impl LocalDelta {
     /// From now on, counts as sent only what is in the store; returns what is missing.
-    pub(crate) fn leave_out_unsent(&mut self, chunks: &Arc<Chunks>) -> io::Result<Missing> {
+    pub(crate) fn leave_out_unsent(&mut self, mount: &MountDir, chunks: &Arc<Chunks>) -> io::Result<Missing> {
         self.landed = Some(Landed { chunks: chunks.clone(), broken: Arc::default() });
-        let broken = Arc::new(self.broken_units()?);
+        let (databases, repositories) = (self.broken_units()?, self.broken_repositories(mount)?);
+        let broken = Arc::new(Broken { databases, repositories });
         self.landed = Some(Landed { chunks: chunks.clone(), broken });
         let mut missing = Missing { unseen: !self.is_whole, ..Missing::default() };
         for row in self.read()? {
@@ -68,6 +70,19 @@ impl LocalDelta {
             }
         }
         self.together.units = units;
+        Ok(broken)
+    }
+
+    /// Returns the git repositories that were not sent, or not even read, completely.
+    fn broken_repositories(&mut self, mount: &MountDir) -> io::Result<BTreeSet<TreePath>> {
+        let (mut repositories, unseen) = (Repositories::new(mount), !self.is_whole);
+        let mut broken = BTreeSet::new();
+        for row in self.read()? {
+            let DeltaRow { path, state, .. } = row?;
+            if unseen || matches!(state, DeltaState::Unsent { .. }) {
+                broken.extend(repositories.holding(&path));
+            }
+        }
         Ok(broken)
     }
 }

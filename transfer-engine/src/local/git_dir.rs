@@ -5,7 +5,12 @@
 //! read first, and if no object was missed or removed while the objects were read, then all named objects are
 //! there.
 
+use std::collections::{BTreeSet, HashMap};
+
 use policy_core::TreePath;
+use rustix::fs::FileType;
+
+use super::mount_dir::MountDir;
 
 /// The names that mark a git directory.
 #[derive(Debug, Default)]
@@ -30,6 +35,51 @@ impl GitMarks {
     pub(crate) fn are_all_there(&self) -> bool {
         self.head && self.objects && self.refs
     }
+}
+
+/// Finds the repositories that paths of a mount are in.
+pub(crate) struct Repositories<'a> {
+    mount: &'a MountDir,
+    /// Of each directory, the outermost repository that is, or holds, this directory.
+    known: HashMap<TreePath, Option<TreePath>>,
+}
+
+impl<'a> Repositories<'a> {
+    pub(crate) fn new(mount: &'a MountDir) -> Self {
+        Self { mount, known: HashMap::new() }
+    }
+
+    /// Returns the outermost repository that holds this path.
+    pub(crate) fn holding(&mut self, path: &TreePath) -> Option<TreePath> {
+        let dir = path.parent()?;
+        if let Some(found) = self.known.get(&dir) {
+            return found.clone();
+        }
+        let found = self.holding(&dir).or_else(|| self.is_repository(&dir).then(|| dir.clone()));
+        self.known.insert(dir, found.clone());
+        found
+    }
+
+    fn is_repository(&self, dir: &TreePath) -> bool {
+        let is_dir = |name: &[u8]| {
+            let stat = dir.join(name).ok().and_then(|path| self.mount.stat(&path).ok().flatten());
+            stat.map(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
+        };
+        is_dir(b"HEAD") == Some(false) && is_dir(b"objects") == Some(true) && is_dir(b"refs") == Some(true)
+    }
+}
+
+/// Whether a file has a meaning only together with the objects of its repository, which is one of `units`: it names
+/// objects, or packs.
+pub(crate) fn names_objects(units: &BTreeSet<TreePath>, path: &TreePath) -> bool {
+    let mut above = path.parent();
+    while let Some(dir) = above.filter(|_| !units.is_empty()) {
+        if units.contains(&dir) {
+            return GitPart::of(&dir, path) == GitPart::Names || path.name().starts_with(b"multi-pack-index");
+        }
+        above = dir.parent();
+    }
+    false
 }
 
 /// Whether a file in a git directory is temporary: a lock, or an object or pack that is still being written.

@@ -30,7 +30,7 @@ pub(crate) use content::digest_of;
 pub(crate) use file_systems::{FileSystems, Looked, prefix};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use found::{Found, FoundKind, ScanFilter, ScanPlan};
-pub(crate) use git_dir::GitPart;
+pub(crate) use git_dir::{GitPart, Repositories, names_objects};
 pub(crate) use holes::{data_from, is_sparse};
 pub(crate) use look::Look;
 pub(crate) use make_all::make_all;

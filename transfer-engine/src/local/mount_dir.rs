@@ -191,6 +191,9 @@ impl MountDir {
 
     /// Returns the stat of `path`; `None` if nothing is there.
     pub(crate) fn stat(&self, path: &TreePath) -> io::Result<Option<Stat>> {
+        if path.is_root() {
+            return Ok(Some(rustix::fs::fstat(&self.root)?));
+        }
         let parent = match self.parent(path) {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);

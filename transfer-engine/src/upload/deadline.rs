@@ -12,6 +12,7 @@ use tokio::time::timeout_at;
 use crate::changes::{LocalDelta, Missing};
 use crate::error::Error;
 use crate::format::PackId;
+use crate::local::MountDir;
 use crate::monitor::{Action, Monitor, PathEvent, Side, Silent};
 use crate::mount::Mount;
 use crate::options::SyncOptions;
@@ -138,7 +139,7 @@ impl Mount {
     pub(super) async fn await_landing(
         &self,
         delta: &mut LocalDelta,
-        chunks: &Arc<Chunks>,
+        (dir, chunks): (&MountDir, &Arc<Chunks>),
         sink: &mut PackSink,
         head: &Head,
     ) -> Result<Option<(Cut, Missing)>, Error> {
@@ -152,7 +153,7 @@ impl Mount {
         }
         sink.count_on_landed(|id: &PackId| head.snapshot.packs.iter().any(|p| p.id == *id))?;
         let cannot_read = |e| Error::local("read", self.files.dir(), e);
-        let missing = delta.leave_out_unsent(chunks).map_err(cannot_read)?;
+        let missing = delta.leave_out_unsent(dir, chunks).map_err(cannot_read)?;
         Ok((!missing.is_nothing()).then_some((cut, missing)))
     }
 

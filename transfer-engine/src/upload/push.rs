@@ -358,7 +358,7 @@ impl Pushing<'_> {
         }
         let nothing_in_scope =
             delta.is_whole && mount.check_mount(&mut attempt, &delta, self.header.as_ref());
-        let cut = mount.await_landing(&mut delta, &attempt.chunks, &mut sink, &self.head).await?;
+        let cut = mount.await_landing(&mut delta, (job.dir, &attempt.chunks), &mut sink, &self.head).await?;
         if let Some((cut, missing)) = &cut {
             (attempt.cut, attempt.hold) = (Some(*cut), true);
             if *cut == Cut::Deadline && !missing.leaves_something {
