@@ -335,3 +335,33 @@ async fn an_archive_of_which_nothing_is_in_scope_is_extracted_by_others() {
         assert_eq!(b.mount.read(if current { "in/sub/two" } else { "in/data/sub/two" }), "22");
     }
 }
+
+/// Members that were left out are only in the archive, so it is not marked: the next machine extracts it.
+#[tokio::test]
+async fn an_archive_of_which_some_was_left_out_is_extracted_by_others() {
+    for current in [false, true] {
+        let (world, _) = with_archive("in/data.zip").await;
+        let left_out = if current { "sub/two" } else { "data/sub/two" };
+        let a = world.machine("a").with_policy(&format!(
+            r#"{{"extractPolicy": {{"extractToCurrentFolder": {current}}},
+                "bwList": {{"whiteLists": [{{"path": "in", "excludePaths": ["{left_out}"]}}]}}}}"#
+        ));
+        a.pull().await.clean();
+        a.push().await.clean();
+        assert_eq!(a.push().await.clean().requests, 1);
+        let b = extracts(world.machine("b"), true, current, true);
+        extracted(&b.pull().await, 1);
+        assert_eq!(b.mount.read(if current { "in/sub/two" } else { "in/data.zip/sub/two" }), "22");
+        assert!(!b.mount.0.join("in/data.zip").is_file());
+    }
+    // Something else is in the way of a member.
+    let (world, maker) = with_archive("in/data.zip").await;
+    maker.mount.write("in/sub/two", "other");
+    maker.push().await.clean();
+    let a = extracts(world.machine("a"), true, true, true);
+    assert_eq!(a.pull().await.report().failed, 1);
+    a.push().await.clean();
+    let b = extracts(world.machine("b"), true, true, true);
+    assert_eq!(b.pull().await.report().failed, 1);
+    assert_eq!(b.mount.files(), ["in/data.zip", "in/one", "in/sub/three", "in/sub/two", "plain"]);
+}

@@ -313,7 +313,9 @@ impl Job {
         let _writable = writable(&parent);
         let swaps = self.into == *self.path();
         let drop = self.drops(&extracted) && !swaps;
-        let archive = Archive::Extracted { at: Some(self.into.clone()), drop };
+        // Without all members in place, no machine may take the context's members for all there is.
+        let at = (extracted.left_out_total == 0).then(|| self.into.clone());
+        let archive = Archive::Extracted { at, drop };
         let row = BaseRow { archive: archive.clone(), ..self.pulled.row.clone() };
         let coming = Change::Extracting { row, inode: staged.inode() };
         self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change: coming }])?;
@@ -348,8 +350,9 @@ impl Job {
             Ok(placed) => placed,
             Err(e) => return failed("what is in it cannot be put in place", &e),
         };
-        let drop = self.drops(&extracted) && placed.left_out.total == 0;
-        self.note(Archive::Extracted { at: placed.at.clone(), drop })?;
+        let is_whole = extracted.left_out_total == 0 && placed.left_out.total == 0;
+        let drop = self.drops(&extracted) && is_whole;
+        self.note(Archive::Extracted { at: placed.at.clone().filter(|_| is_whole), drop })?;
         let stays = if drop { self.drop_source(placed.at.as_ref())? } else { None };
         Ok(self.out(extracted, placed.left_out, stays))
     }

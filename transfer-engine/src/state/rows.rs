@@ -59,7 +59,7 @@ pub(crate) enum Archive {
     Pending,
     /// The archive was extracted, here or on another machine.
     Extracted {
-        /// Where it was extracted to, if some of it was extracted here.
+        /// Where it was extracted to, if all of it was extracted here.
         at: Option<TreePath>,
         /// Whether the archive itself is still to be deleted.
         drop: bool,
@@ -71,8 +71,8 @@ impl Archive {
         matches!(self, Self::Extracted { .. })
     }
 
-    /// Whether some of it was extracted here. If no member was in scope here, another mount may still extract
-    /// some.
+    /// Whether all of it was extracted here. If a member was out of scope or something was in its way, another mount may
+    /// still extract it.
     pub(crate) fn came_out(&self) -> bool {
         matches!(self, Self::Extracted { at: Some(_), .. })
     }
