@@ -64,6 +64,26 @@ async fn ancestors_are_found_through_forks_merges_and_renames() {
     assert_eq!(files(&place, "left").await["x"], b"1");
 }
 
+#[tokio::test]
+async fn forks_that_were_renamed_are_related_also_if_their_origin_was() {
+    let clock = HandClock::default();
+    let place = Place::made(&clock).await;
+    let store = place.store();
+    place.write("base", "x", b"0").await;
+    for fork_name in ["left", "right"] {
+        fork(&place, "base", fork_name).await;
+        place.write(fork_name, fork_name, b"1").await;
+    }
+    for from in ["left", "right", "base"] {
+        for at in 0..2 {
+            let names = [from.to_owned(), format!("{from}-0"), format!("{from}-1")];
+            store.rename_context(&name(&names[at]), &name(&names[at + 1])).await.unwrap();
+        }
+    }
+    let report = merge(&place, "left-1", "right-1").await;
+    assert_eq!((report.added, report.changed, report.deleted, report.conflicts), (1, 0, 0, 0));
+}
+
 /// A fork's first snapshot stands for its origin, which may have been forgotten.
 #[tokio::test]
 async fn a_forgotten_origin_is_known_from_the_fork() {

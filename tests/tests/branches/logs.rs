@@ -172,8 +172,7 @@ async fn a_history_tells_forks_and_merges_as_they_happened() {
             } else if from != into {
                 change(&place, &mut random, &names[from], &FILES, 2).await;
                 let before = store.head(&name(&names[into])).await.unwrap().number;
-                // Forks whose origin was renamed may count as unrelated.
-                let options = MergeOptions { unrelated: true, ..MergeOptions::default() };
+                let options = MergeOptions::default();
                 merge_with(&place, &names[from], &names[into], &options).await;
                 let after = store.head(&name(&names[into])).await.unwrap();
                 if after.number > before {

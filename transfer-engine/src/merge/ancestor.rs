@@ -9,8 +9,11 @@
 use std::cmp::Reverse;
 
 use crate::error::Error;
-use crate::format::{Ancestor, Kind, Snapshot};
+use crate::format::{Ancestor, ContextName, Kind, Snapshot};
 use crate::store::{Head, Store};
+
+/// How many renames of one context are followed: names that were given back and forth must not hold a merge up.
+const MOST_RENAMES: usize = 32;
 
 /// Finds the newest snapshots that both contain: none of them contains another. The one that landed last comes first;
 /// it is the base. Empty if they have none in common, or if one of these was forgotten: an older snapshot could not tell
@@ -102,16 +105,17 @@ async fn beginning(
     Ok(None)
 }
 
-/// Looks for the copy of a snapshot in the histories of both contexts, by its nonce, which a rename does not change.
-/// Reads these histories, so it comes last.
+/// Looks for the copy of a snapshot in the histories of both contexts and of its own, which may have been renamed, by its
+/// nonce, which a rename does not change. Reads these histories, so it comes last.
 async fn copy_of(store: &Store, sides: [&Head; 2], at: &Ancestor) -> Result<Option<Head>, Error> {
-    for side in sides {
-        let name = &side.snapshot.context;
-        for (number, gone) in store.list_snapshots(name).await? {
-            if gone || number > side.key.number {
+    let mut places = sides.map(|side| (side.snapshot.context.clone(), side.key.number)).to_vec();
+    places.extend(renamed(store, &at.context).await?.map(|name| (name, u64::MAX)));
+    for (name, newest) in places {
+        for (number, gone) in store.list_snapshots(&name).await? {
+            if gone || number > newest {
                 continue;
             }
-            let found = match store.read_snapshot(name, number).await {
+            let found = match store.read_snapshot(&name, number).await {
                 Ok(found) => found,
                 Err(error) if error.is_of_object() => continue,
                 Err(error) => return Err(error),
@@ -122,4 +126,17 @@ async fn copy_of(store: &Store, sides: [&Head; 2], at: &Ancestor) -> Result<Opti
         }
     }
     Ok(None)
+}
+
+/// Returns the name that a context has now, if it was renamed.
+async fn renamed(store: &Store, name: &ContextName) -> Result<Option<ContextName>, Error> {
+    let mut now = None;
+    for _ in 0..MOST_RENAMES {
+        let head = store.find_head(now.as_ref().unwrap_or(name)).await?;
+        match head.as_ref().and_then(Head::moved_to) {
+            Some(to) => now = Some(to.clone()),
+            None => break,
+        }
+    }
+    Ok(now)
 }
