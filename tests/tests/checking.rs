@@ -3,17 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ctxsync_tests::compare::{assert_same_but_times, paths};
 use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
+use ctxsync_tests::s3::S3Server;
 use futures::TryStreamExt;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use policy_core::TreePath;
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
+use storage_backends::{StoreOptions, StoreUrl};
 use transfer_engine::format::StoreKey;
 use transfer_engine::{
     At, CheckMonitor, CheckOptions, CheckReport, CheckedContext, CollectOptions, ContextName, Damage, Error,
@@ -507,4 +511,68 @@ async fn a_tagged_snapshot_is_checked_although_it_is_marked_and_so_is_its_tag() 
     assert_eq!(of_tag(&found().await), ["its snapshot 2 is not in the store"]);
     world.objects.put(&tag.clone().into(), PutPayload::from_static(b"CStg nonsense")).await.unwrap();
     assert!(of_tag(&found().await)[0].starts_with("it is damaged"));
+}
+
+/// Each kind of store says in other words that a range begins where the object has ended.
+#[tokio::test]
+async fn s2_a_pack_that_ends_before_its_content_is_damage_on_every_kind_of_store() {
+    let server = S3Server::start().unwrap();
+    let url = StoreUrl::parse(&server.url("prefix"), std::path::Path::new("/")).unwrap();
+    let options = StoreOptions::default().with_env(server.env());
+    let bucket = storage_backends::open(&url, &options).unwrap().store;
+    for world in [World::memory().await, World::local().await, World::over(bucket).await] {
+        let a = world.machine("a");
+        a.mount.write("big", Random::new(1).bytes(3 << 20));
+        a.push().await.clean();
+        let pack = first_pack(&world).await;
+        // Another context has nothing to do with that.
+        let mut b = world.machine("b");
+        b.context = "other".parse().unwrap();
+        b.mount.write("f", "whole");
+        b.push().await.clean();
+        let packs = keys(&world, "packs").await;
+        let small = packs.iter().map(|(key, _)| key).find(|key| **key != pack).unwrap();
+        let (long, short) = (bytes(&world, &pack).await, bytes(&world, small).await);
+        // Two thirds of it, nothing of it, and another pack.
+        for left in [long[..2 << 20].to_vec(), Vec::new(), short] {
+            world.objects.put(&pack, left.into()).await.unwrap();
+            let (report, told) = check(&world, ReadData::All).await;
+            assert_eq!(report.unwrap().damaged_contexts, 1);
+            assert_eq!(told.files(), ["big"]);
+            let (report, told) = repair(&world, true).await;
+            assert_eq!((report.repaired, report.failed), (1, 0), "{:?}", told.repaired);
+            assert_eq!(told.files(), ["big LeftOut"]);
+            let pulled = world.machine("c").pull().await;
+            assert_eq!(pulled.report().failed, 1, "{:?}", pulled.noted);
+        }
+        assert_eq!(repair(&world, false).await.0.left_out, 1);
+        assert_eq!(repair(&world, false).await.0.repaired, 0, "the new head is whole");
+    }
+}
+
+#[tokio::test]
+async fn what_stops_the_repair_of_one_context_does_not_stop_the_others() {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let faulty = Faulty::new(inner, 1);
+    let world = World::over(Arc::new(faulty.clone())).await;
+    let mut packs = Vec::new();
+    for name in ["one", "two"] {
+        let mut machine = world.machine(name);
+        machine.context = name.parse().unwrap();
+        machine.mount.write("f", name);
+        machine.push().await.clean();
+        let known: Vec<Path> = keys(&world, "packs").await.into_iter().map(|(key, _)| key).collect();
+        packs.push(known.into_iter().find(|key| !packs.contains(key)).unwrap());
+    }
+    world.objects.delete(&packs[1]).await.unwrap();
+    // Who can't read a pack for now must not take it for lost.
+    let sealed = packs[0].clone();
+    faulty.add(Rule::new(Fault::Denied).on(Operation::Get).with_key(move |key| *key == sealed));
+    let (report, told) = repair(&world, false).await;
+    assert_eq!((report.failed, report.repaired, report.left_out), (1, 1, 1));
+    let why = told.repaired.lock().unwrap()[0].failed.clone().unwrap();
+    assert!(why.contains(packs[0].as_ref()), "{why}");
+    faulty.clear();
+    let checked = check(&world, ReadData::All).await.1.contexts.into_inner().unwrap();
+    assert!(checked.iter().all(|context| context.snapshots[0].is_whole()), "{checked:?}");
 }

@@ -64,7 +64,7 @@ pub(super) async fn repair(args: &RepairArgs, means: Means<'_>) -> Result<Finish
         }
     }
     let exit = match () {
-        () if report.beyond > 0 => Exit::FAILED,
+        () if report.beyond + report.failed > 0 => Exit::FAILED,
         () if report.left_out > 0 => Exit::INCOMPLETE,
         () => Exit::DONE,
     };
@@ -73,6 +73,7 @@ pub(super) async fn repair(args: &RepairArgs, means: Means<'_>) -> Result<Finish
     let mended = Mended {
         contexts_repaired: report.repaired,
         contexts_beyond_repair: report.beyond,
+        contexts_failed: report.failed,
         files_healed: report.healed,
         files_left_out: report.left_out,
     };
@@ -115,12 +116,20 @@ impl RepairMonitor for RepairWatch {
                 forgotten: &repaired.forgotten,
                 damaged_left: &repaired.damaged_left,
                 beyond: repaired.beyond.as_deref(),
+                failed: repaired.failed.as_deref(),
             }));
             return;
         }
         if let Some(why) = &repaired.beyond {
             let failure = Failure::new(Exit::FAILED, format!("{context} is beyond repair: {why}"));
             self.ui.failure(&failure.hint("bring its objects back from a copy of the store"));
+            return;
+        }
+        if let Some(why) = &repaired.failed {
+            let failure = Failure::new(Exit::FAILED, format!("{context} was not repaired: {why}"));
+            self.ui.failure(&failure.hint(
+                "run the command again; if an object can't be read for good, remove it, and what it held counts as lost",
+            ));
             return;
         }
         self.ui.line(&self.sentence(context, repaired));

@@ -447,6 +447,8 @@ pub(crate) struct RepairedContextLine<'a> {
     pub(crate) damaged_left: &'a [u64],
     /// Why nothing can be repaired.
     pub(crate) beyond: Option<&'a str>,
+    /// What stopped the repair of this context, and may pass.
+    pub(crate) failed: Option<&'a str>,
 }
 
 /// What `purge` did.

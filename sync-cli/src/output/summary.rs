@@ -79,6 +79,7 @@ pub(crate) struct Compared {
 pub(crate) struct Mended {
     pub(crate) contexts_repaired: u64,
     pub(crate) contexts_beyond_repair: u64,
+    pub(crate) contexts_failed: u64,
     pub(crate) files_healed: u64,
     pub(crate) files_left_out: u64,
 }

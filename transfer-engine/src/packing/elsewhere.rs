@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::format::{
     BlockRef, ChunkId, ChunkRef, Footer, FooterBlock, PackId, StoreKey, TRAILER_LEN, footer_len,
     packs_prefix, parse_footer,
@@ -17,11 +17,13 @@ const AT_ONCE: usize = 16;
 const MOST_TAILS: u64 = 64 << 10;
 
 impl Store {
-    /// Looks for chunks in all packs but those that are `damaged`, and returns the places at which each may be.
+    /// Looks for chunks in all packs but those that are `damaged`, and returns the places at which each may be. `skipped`
+    /// is told of each pack that can't be read now; without it, such a pack is an error.
     pub(crate) async fn elsewhere(
         &self,
         wanted: &HashSet<ChunkId>,
         damaged: &BTreeSet<PackId>,
+        skipped: Option<&(dyn Fn(&str) + Sync)>,
     ) -> Result<HashMap<ChunkId, Vec<ChunkRef>>, Error> {
         let mut found: HashMap<ChunkId, Vec<ChunkRef>> = HashMap::new();
         if wanted.is_empty() {
@@ -45,7 +47,14 @@ impl Store {
             let footer = match footer {
                 Ok(footer) => footer,
                 Err(error) if error.is_of_object() => continue,
-                Err(error) => return Err(error),
+                // One pack of another context must not stop this one, as long as the store answers.
+                Err(error) => match skipped {
+                    Some(skipped) if matches!(error, Error::Store { .. }) && self.confirm().await.is_ok() => {
+                        skipped(&format!("nothing is looked for in a pack: {}", chain(&error)));
+                        continue;
+                    }
+                    _ => return Err(error),
+                },
             };
             for chunk in chunks_of(id, &footer).filter(|chunk| wanted.contains(&chunk.id)) {
                 found.entry(chunk.id).or_default().push(chunk);

@@ -131,7 +131,7 @@ impl Store {
 
     /// Returns the packs that hold one of the chunks.
     async fn packs_with(&self, chunks: &HashSet<crate::format::ChunkId>) -> Result<BTreeSet<PackId>, Error> {
-        let found = self.elsewhere(chunks, &BTreeSet::new()).await?;
+        let found = self.elsewhere(chunks, &BTreeSet::new(), None).await?;
         Ok(found.into_values().flatten().map(|chunk| chunk.block.pack).collect())
     }
 

@@ -168,7 +168,8 @@ impl Store {
         monitor: &dyn RepairMonitor,
     ) -> Result<(Repaired, Option<Prepared>), Error> {
         let wanted = self.wanted(source).await?;
-        let elsewhere = self.elsewhere(&wanted, &source.parts.packs).await?;
+        let elsewhere =
+            self.elsewhere(&wanted, &source.parts.packs, Some(&|what| monitor.warning(what))).await?;
         let chunks = Arc::new(Chunks::default());
         let sink = PackSink::unhurried(self, chunks, options.memory, options.concurrency.get());
         // A tree with nothing in it that may refer to the packs of the source.

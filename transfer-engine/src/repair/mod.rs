@@ -77,6 +77,8 @@ pub struct Repaired {
     pub damaged_left: Vec<u64>,
     /// Why nothing can be repaired.
     pub beyond: Option<String>,
+    /// What stopped the repair of this context, and may pass: an object that can't be read now, or other writers.
+    pub failed: Option<String>,
 }
 
 /// What a repair came to.
@@ -90,6 +92,8 @@ pub struct RepairReport {
     pub repaired: u64,
     /// Contexts that are beyond repair.
     pub beyond: u64,
+    /// Contexts of which the repair failed. The others were repaired.
+    pub failed: u64,
     /// Files that were healed, or taken from older snapshots.
     pub healed: u64,
     /// Files that were left out, lost names included.
@@ -145,7 +149,8 @@ impl Store {
     /// Checks contexts, and gives each whose head is damaged a new head that is whole.
     ///
     /// # Errors
-    /// As [`Store::check`], and whatever stops a commit. What can't be repaired is no error: the monitor is told.
+    /// As [`Store::check`], and whatever keeps all contexts from being repaired. What concerns one context is no error:
+    /// the monitor is told, and the others are repaired.
     pub async fn repair(
         &self,
         options: &RepairOptions,
@@ -166,14 +171,39 @@ impl Store {
         let mut report = RepairReport { check, described, ..RepairReport::default() };
         let contexts = damaged.contexts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         for checked in contexts {
-            let repaired = self.repair_context(&checked, options, monitor).await?;
+            let repaired = match self.repair_context(&checked, options, monitor).await {
+                Ok(repaired) => repaired,
+                Err(error) => Repaired { failed: Some(self.of_context(error).await?), ..Repaired::default() },
+            };
             report.repaired += u64::from(repaired.head_damaged);
             report.beyond += u64::from(repaired.beyond.is_some());
+            report.failed += u64::from(repaired.failed.is_some());
             report.healed += repaired.healed + repaired.from_older;
             report.left_out += repaired.left_out + repaired.unnamed;
             monitor.context(&checked.name, &repaired);
         }
         Ok(report)
+    }
+
+    /// Says why the repair of one context failed.
+    ///
+    /// # Errors
+    /// The error itself, where it would stop the others as well: the store does not answer, or is another one.
+    async fn of_context(&self, error: Error) -> Result<String, Error> {
+        match error {
+            Error::Store { .. } if self.confirm().await.is_err() => Err(error),
+            // Also that it was deleted or renamed meanwhile.
+            Error::Store { .. }
+            | Error::Format { .. }
+            | Error::Corrupt { .. }
+            | Error::NoContext { .. }
+            | Error::NoSnapshot { .. }
+            | Error::Moved { .. }
+            | Error::Beaten { .. }
+            | Error::TooLate { .. }
+            | Error::CommitUnknown { .. } => Ok(crate::error::chain(&error)),
+            _ => Err(error),
+        }
     }
 
     async fn repair_context(

@@ -13,7 +13,7 @@ use object_store::{
 use tokio::time::Instant;
 
 use crate::buffers::Buffers;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::format::{PackId, StoreKey};
 
 use super::Store;
@@ -97,21 +97,40 @@ impl Store {
         start: u64,
         end: u64,
     ) -> Result<Bytes, Error> {
+        // No store answers a request for nothing.
+        if start >= end {
+            return Ok(Bytes::new());
+        }
         let key = StoreKey::Pack(pack).path();
         let mut bytes = self.read_range(&key, start..end, buffers).await;
         if bytes.as_ref().is_ok_and(|b| b.len() as u64 != end - start) {
             // The answer may have been truncated.
             bytes = self.read_range(&key, start..end, buffers).await;
         }
-        let bytes = bytes.map_err(|e| Error::store("read", &key, e))?;
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(e) => return Err(self.range_error(&key, end, e).await),
+        };
         self.inner.meter.received(bytes.len() as u64);
         if bytes.len() as u64 != end - start {
-            return Err(Error::Corrupt {
-                key: key.to_string(),
-                what: format!("it ends at byte {}, and should hold byte {end}", start + bytes.len() as u64),
-            });
+            return Err(too_short(&key, start + bytes.len() as u64, end));
         }
         Ok(bytes)
+    }
+
+    /// Returns the error of a range that could not be read. If the object ends before the range begins, each store
+    /// says so in other words (S3 with 416), and none of them means that the object is damaged. Its size does.
+    async fn range_error(&self, key: &Path, end: u64, error: object_store::Error) -> Error {
+        let error = Error::store("read", key, error);
+        // All stores speak of the range then. After another error, a further request would only take time.
+        if !chain(&error).to_lowercase().contains("range") {
+            return error;
+        }
+        match self.stat(key).await {
+            Ok(found) if found.size < end => too_short(key, found.size, end),
+            Err(gone @ Error::Store { source: object_store::Error::NotFound { .. }, .. }) => gone,
+            _ => error,
+        }
     }
 
     /// Reads a range; the result may be shorter, or somewhat longer.
@@ -162,5 +181,13 @@ impl Store {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(Error::store("delete", key, e)),
         }
+    }
+}
+
+/// Returns the error for an object that ends before what refers to it.
+fn too_short(key: &Path, size: u64, end: u64) -> Error {
+    Error::Corrupt {
+        key: key.to_string(),
+        what: format!("it ends at byte {size}, and should hold byte {end}"),
     }
 }
