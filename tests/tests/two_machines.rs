@@ -356,3 +356,32 @@ async fn a_conflict_copy_that_was_moved_to_its_path_stays_where_the_file_was_edi
         assert_eq!(read, ("ours again".into(), "theirs".into()));
     }
 }
+
+/// The same where the copy was copied there, and deleted where the file was edited: the push keeps the other version.
+#[tokio::test]
+async fn a_conflict_copy_that_is_deleted_while_it_replaces_its_file_elsewhere_is_kept() {
+    for sync in [false, true] {
+        let world = World::memory().await;
+        let (a, b) = (world.machine("a"), world.machine("b"));
+        a.mount.write("c", "before").write("other", "1");
+        a.push().await.clean();
+        b.pull().await.clean();
+        b.mount.write("c", "theirs");
+        b.push().await.clean();
+        a.mount.write("c", "ours");
+        a.sync().await.report();
+        b.pull().await.clean();
+        let paths = ctxsync_tests::compare::paths(&b.mount.0);
+        let copy = paths.iter().find(|path| path.contains("conflict")).unwrap();
+        b.mount.write("c", "theirs");
+        b.push().await.clean();
+        a.mount.remove(copy).write("c", "ours again");
+        if sync {
+            a.sync().await
+        } else {
+            a.push().await
+        };
+        b.pull().await.report();
+        assert_eq!((b.mount.read("c"), b.mount.read(copy)), ("ours again".into(), "theirs".into()), "{sync}");
+    }
+}

@@ -57,10 +57,12 @@ impl Copies {
     }
 
     /// Gives each conflict copy a name that is free in the tree, and in what `beside` finds for the names that are
-    /// tried. If a copy of the same conflict exists already, no other is made.
+    /// tried. If a copy of the same conflict exists already, no other is made, unless it is one of those that are
+    /// `going`: deleted by the same plan. Then the new one takes its place.
     pub(crate) async fn name(
         copies: Vec<Copied>,
         tree: &PartTree<'_>,
+        going: &BTreeSet<TreePath>,
         mut beside: impl FnMut(&Open) -> Result<BTreeMap<TreePath, Standing>, Error>,
         monitor: &dyn Monitor,
     ) -> Result<Self, Error> {
@@ -83,7 +85,8 @@ impl Copies {
                     }
                     continue;
                 }
-                let there = looked.look(&path).await?;
+                let mut there = looked.look(&path).await?;
+                there.entry = there.entry.filter(|_| !going.contains(&path));
                 for copied in all {
                     let entry = &copied.entry.entry;
                     let before = made.get(&path).map(|m| m.entry.entry.clone());

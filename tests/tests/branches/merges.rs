@@ -260,3 +260,23 @@ async fn a_path_that_is_nowhere_is_not_merged_in_silence() {
     let refused = place.store().merge_context(&name("try"), None, &name("base"), &only, &Silent).await;
     assert!(matches!(refused, Err(Error::NoPath { .. })), "{refused:?}");
 }
+
+/// A conflict copy that was moved to its path, where the file was edited: its version stays as the copy of this conflict.
+#[tokio::test]
+async fn a_conflict_copy_that_replaced_its_file_is_kept_where_the_file_was_edited() {
+    let clock = HandClock::default();
+    let place = Place::made(&clock).await;
+    place.write("base", "x", b"before").await;
+    fork(&place, "base", "one").await;
+    place.write("base", "x", b"theirs").await;
+    place.write("one", "x", b"ours").await;
+    assert_eq!(merge(&place, "base", "one").await.conflicts, 1);
+    let copy = files(&place, "one").await.into_keys().find(|path| path.contains("conflict")).unwrap();
+    fork(&place, "one", "two").await;
+    place.write("two", "x", b"theirs").await;
+    remove(&place, "two", &copy).await;
+    place.write("one", "x", b"ours again").await;
+    assert_eq!(merge(&place, "two", "one").await.conflicts, 1);
+    let merged = files(&place, "one").await;
+    assert_eq!((&merged["x"][..], &merged[&copy][..]), (&b"ours again"[..], &b"theirs"[..]));
+}

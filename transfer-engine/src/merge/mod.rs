@@ -97,6 +97,8 @@ struct Tally {
     differs: bool,
     /// The versions that are kept beside others.
     copies: Vec<Copied>,
+    /// Conflict copies that are deleted.
+    going: BTreeSet<TreePath>,
     /// What the merge writes at paths that may be names of conflict copies.
     writes: Vec<(TreePath, Entry)>,
 }
@@ -227,7 +229,8 @@ impl<'a> Merge<'a> {
             }
             None => false,
         };
-        let Tally { mut report, differs, copies, writes } = self.tally(hold, Some(&self.telling)).await?;
+        let tally = self.tally(hold, Some(&self.telling)).await?;
+        let Tally { mut report, differs, copies, going, writes } = tally;
         report.snapshot = Some(self.parent.on.key.number);
         report.total_bytes = self.parent.tree.snapshot.totals.bytes;
         if report.stopped_by_conflict {
@@ -239,7 +242,8 @@ impl<'a> Merge<'a> {
             writes.iter().for_each(|(path, entry)| found.note(path, entry));
             Ok(found.found())
         };
-        let copies = Copies::name(copies, &PartTree::whole(self.target()), beside, self.monitor).await?;
+        let target = PartTree::whole(self.target());
+        let copies = Copies::name(copies, &target, &going, beside, self.monitor).await?;
         self.telling.copies(&copies);
         report.failed += copies.unplaced.len() as u64;
         report.added += copies.made.len() as u64;
@@ -381,7 +385,12 @@ impl<'a> Merge<'a> {
                     let entry = step.remote.map_or_else(dir, |row| row.0);
                     update.apply(Resolved::Put(entry), sink).await?;
                 }
-                Verdict::Delete => update.apply(Resolved::Delete(step.path), sink).await?,
+                Verdict::Delete => {
+                    // A new conflict copy takes the place of the one that is deleted.
+                    let copy = copies.next_if(|copy| copy.entry.path == step.path);
+                    let put = copy.map(|copy| Resolved::Put(copy.entry.clone()));
+                    update.apply(put.unwrap_or(Resolved::Delete(step.path)), sink).await?;
+                }
                 _ => {}
             }
         }
@@ -408,7 +417,10 @@ impl Tally {
                     self.writes.push((step.path.clone(), row.0.entry.clone()));
                 }
             }
-            Verdict::Delete => report.deleted += 1,
+            Verdict::Delete => {
+                report.deleted += 1;
+                self.going.extend(policy_core::original_path(&step.path).map(|_| step.path.clone()));
+            }
             Verdict::HoldBack => report.held_back += 1,
             Verdict::KeepBoth => {
                 report.conflicts += 1;

@@ -14,7 +14,7 @@ use super::tally::Tally;
 use crate::changes::LocalDelta;
 use crate::changes::Specials;
 use crate::commit::{Prepared, Published, written_after};
-use crate::conflict_copies::{Copied, Copies, InTheWay};
+use crate::conflict_copies::{Copies, InTheWay};
 use crate::error::Error;
 use crate::format::{Kind, PackId, Snapshot, StoreKey};
 use crate::local::Flush;
@@ -57,7 +57,7 @@ impl Mount {
         let mut tally = self.tally(attempt, onto, delta, &mut report).await?;
         let mut copies = Copies::default();
         if !tally.stopped {
-            copies = self.name_copies(std::mem::take(&mut tally.copies), onto, delta, attempt).await?;
+            copies = self.name_copies(&mut tally, onto, delta, attempt).await?;
             report.failed += copies.unplaced.len() as u64;
             tally.added += copies.made.len() as u64;
             if !attempt.told {
@@ -85,7 +85,7 @@ impl Mount {
     /// Gives each conflict copy a name that is free in the mount and in the context.
     async fn name_copies(
         &self,
-        copies: Vec<Copied>,
+        tally: &mut Tally,
         onto: &Onto<'_>,
         delta: &mut LocalDelta,
         attempt: &Attempt<'_>,
@@ -101,7 +101,8 @@ impl Mount {
             }
             Ok(found.found())
         };
-        Copies::name(copies, &onto.part(&self.part), here, attempt.job.monitor).await
+        let copies = std::mem::take(&mut tally.copies);
+        Copies::name(copies, &onto.part(&self.part), &tally.going, here, attempt.job.monitor).await
     }
 
     fn onto<'a>(

@@ -71,6 +71,14 @@ impl Mount {
             while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
                 making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
             }
+            if step.decision.verdict == Verdict::Delete
+                && let Some(copy) = copies.next_if(|copy| copy.entry.path == step.path)
+            {
+                // An earlier copy is deleted here. Without a row, the new one in its place is pulled.
+                making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
+                making.next.set(&step.path, None).map_err(cannot_write)?;
+                continue;
+            }
             let withheld = plan.withholds(&step);
             let row = making.note(&step, withheld);
             match making.change(&step, withheld).await? {

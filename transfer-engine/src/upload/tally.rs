@@ -1,6 +1,8 @@
 //! Reports and counts the steps of a push's plan.
 
-use policy_core::{Entry, Reason, Towards, TreePath, Verdict};
+use std::collections::BTreeSet;
+
+use policy_core::{Entry, Reason, Towards, TreePath, Verdict, original_path};
 
 use super::attempt::Attempt;
 use super::deadline::{Cut, tell_unsent};
@@ -21,6 +23,8 @@ pub(super) struct Tally {
     pub(super) deleted: u64,
     pub(super) stopped: bool,
     pub(super) copies: Vec<Copied>,
+    /// Conflict copies that are deleted.
+    pub(super) going: BTreeSet<TreePath>,
     pub(super) marks: Option<policy_core::ListMarks>,
     /// Paths at which a file that no context can store is in the way of an entry.
     pub(super) in_the_way: Vec<TreePath>,
@@ -72,7 +76,10 @@ impl Tally {
             Verdict::Nothing => {}
             Verdict::Write if step.remote.is_some() => self.changed += 1,
             Verdict::Write => self.added += 1,
-            Verdict::Delete => self.deleted += 1,
+            Verdict::Delete => {
+                self.deleted += 1;
+                self.going.extend(original_path(&step.path).map(|_| step.path.clone()));
+            }
             Verdict::HoldBack => {
                 report.held_back += 1;
                 report.in_doubt += u64::from(step.decision.reason == Reason::DeletedHereInDoubt);
