@@ -1,8 +1,9 @@
-//! Formats sizes, times and counts for people.
+//! Formats sizes, times and counts for people, and reads keys of the store in messages.
 
 use std::time::Duration;
 
 use policy_core::Timestamp;
+use transfer_engine::format::StoreKey;
 
 /// Formats a size: `310 MiB`, `1.2 MiB`, `17 B`.
 pub(crate) fn bytes(n: u64) -> String {
@@ -32,6 +33,11 @@ pub(crate) fn span(time: Duration) -> String {
         60..3600 => format!("{} min {} s", secs / 60, secs % 60),
         _ => format!("{} h {} min", secs / 3600, secs % 3600 / 60),
     }
+}
+
+/// Says what an object of the store is, by its key.
+pub(crate) fn store_key(key: &str) -> Option<StoreKey> {
+    object_store::path::Path::parse(key).ok().and_then(|key| StoreKey::parse(&key))
 }
 
 /// Formats a count with its noun: `1 file`, `2 files`.

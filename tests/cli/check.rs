@@ -207,3 +207,45 @@ fn a_check_over_s3_comes_to_its_end_with_any_concurrency() {
     assert_eq!(call(&["repair", "--concurrency", "1", "--yes"]).code, 3);
     assert_eq!(call(&["push", "--heal", "c3", "work"]).code, 0);
 }
+
+/// Returns the arguments of the last command that a hint names.
+fn command_of(said: &str) -> Vec<String> {
+    let commands = regex::Regex::new(r"`ctxsync ([^`]+)`").unwrap();
+    let last = commands.captures_iter(said).last().unwrap_or_else(|| panic!("no command in {said}"));
+    last[1].split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_command_that_a_check_or_gc_names_is_the_one_that_works() {
+    for damaged in ["fffffffffffffffc", "fffffffffffffffd", "tag"] {
+        let world = World::new();
+        let machine = with_two_contexts(&world);
+        if damaged == "tag" {
+            machine.done(&["context", "tag", "c@3", "good"]);
+        }
+        let objects = std::fs::read_dir(world.store().join("contexts/c")).unwrap();
+        let mut paths = objects.map(|entry| entry.unwrap().path());
+        let path = paths.find(|path| path.to_str().unwrap().contains(damaged)).unwrap();
+        // The head, the one before, and a tag.
+        std::fs::write(&path, "").unwrap();
+        let said = machine.call(&["check"]);
+        assert_eq!(said.code, 1);
+        if damaged == "tag" {
+            let of_gc = machine.call(&["gc"]);
+            assert_eq!((of_gc.code, command_of(&of_gc.err)), (1, command_of(&said.err)));
+        }
+        let command = command_of(&said.err);
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let mended = machine.done(&command);
+        if damaged == "tag" {
+            assert_eq!(mended.out, "deleted the damaged tag good of c\n");
+        }
+        let again = machine.call(&["check"]);
+        if damaged == "fffffffffffffffc" {
+            // The new head is whole, and the old one can be forgotten now.
+            let command = command_of(&again.err);
+            machine.done(&command.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        machine.done(&["check"]);
+    }
+}

@@ -448,6 +448,11 @@ impl Error {
         }
     }
 
+    /// Whether a newer program wrote an object of the store. It says nothing to this one, and is not damaged.
+    pub(crate) fn is_of_later_format(&self) -> bool {
+        matches!(self, Self::Format { source, .. } if source.is_of_later_program())
+    }
+
     /// Whether a newer program wrote the local state.
     pub fn is_later_state(&self) -> bool {
         self.state_format().is_some_and(FormatError::is_of_later_program)

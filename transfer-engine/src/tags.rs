@@ -118,11 +118,17 @@ impl Store {
         }
     }
 
-    /// Deletes a tag; returns the number of its snapshot. With `at`, it has to be that snapshot.
+    /// Deletes a tag; returns the number of its snapshot, which is `None` if the tag is damaged. With `at`, it has to be
+    /// that snapshot.
     ///
     /// # Errors
     /// [`Error::NoTag`]; [`Error::TagElsewhere`] if it is on another snapshot; [`Error::NoContext`].
-    pub async fn untag(&self, name: &ContextName, tag: &TagName, at: impl Into<At>) -> Result<u64, Error> {
+    pub async fn untag(
+        &self,
+        name: &ContextName,
+        tag: &TagName,
+        at: impl Into<At>,
+    ) -> Result<Option<u64>, Error> {
         let at = at.into();
         let head = self.require_head(name).await?;
         let lineage = head.snapshot.lineage;
@@ -146,7 +152,7 @@ impl Store {
         if let Some(tag) = tags.iter().find(|t| t.lineage == lineage && t.name == *tag) {
             self.delete_tag(name, tag, number.and_then(|n| Some((n, listed.get(&n)?)))).await?;
         }
-        Ok(number.unwrap_or_default())
+        Ok(number)
     }
 
     /// Returns the tags of a context, by the numbers of their snapshots. Damaged ones are left out.
@@ -274,6 +280,7 @@ impl Store {
             let number = match number {
                 Ok(number) => Some(number),
                 Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => continue,
+                Err(e) if e.is_of_later_format() => continue,
                 Err(e) if e.is_of_object() => None,
                 Err(e) => return Err(e),
             };
@@ -299,7 +306,7 @@ impl Store {
 
     /// Deletes a tag, and before that the mark that did not count because of it. If the snapshot is forgotten after all,
     /// it gets a new mark, with a grace period of its own: until now it could be read.
-    async fn delete_tag(
+    pub(crate) async fn delete_tag(
         &self,
         name: &ContextName,
         tag: &ListedTag,

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use transfer_engine::{
-    CheckMonitor, CheckOptions, CheckReport, CheckedContext, CheckedSnapshot, DamagedFile, Monitor, Phase,
-    Progress, SyncReport,
+    CheckMonitor, CheckOptions, CheckReport, CheckedContext, CheckedSnapshot, Damage, DamagedFile, Monitor,
+    Phase, Progress, SyncReport,
 };
+
+use transfer_engine::format::StoreKey;
 
 use super::Finished;
 use crate::args::CheckArgs;
@@ -157,9 +159,10 @@ impl CheckWatch {
         }
         for damage in &checked.damage {
             let failure = Failure::new(Exit::FAILED, format!("{name}: {}: {}", damage.key, damage.what));
-            self.ui.failure(&failure.hint(
-                "put the object back from a copy of the store; or `ctxsync repair` makes a new head of what is left",
-            ));
+            self.ui.failure(&failure.hint(format!(
+                "put the object back from a copy of the store; or {}",
+                what_mends(checked, damage)
+            )));
         }
         for snapshot in damaged(checked) {
             let head = if snapshot.is_head { ", the head" } else { "" };
@@ -219,6 +222,21 @@ impl CheckMonitor for CheckWatch {
 
     fn warning(&self, message: &str) {
         self.watch.warning(message);
+    }
+}
+
+/// Says which command does without a damaged object.
+fn what_mends(checked: &CheckedContext, damage: &Damage) -> String {
+    let name = &checked.name;
+    let is_head = |number| checked.snapshots.iter().any(|s| s.is_head && s.number == number);
+    match text::store_key(&damage.key) {
+        Some(StoreKey::Tag { name: tag, .. }) => {
+            format!("`ctxsync context untag {name}@{tag}` deletes the tag")
+        }
+        Some(StoreKey::Snapshot { number, .. }) if !is_head(number) => {
+            format!("`ctxsync repair --yes --forget-damaged {name}` forgets snapshot {number}")
+        }
+        _ => format!("`ctxsync repair --yes {name}` makes a new head of what is left"),
     }
 }
 

@@ -245,10 +245,11 @@ impl CollectMonitor for GcWatch {
     fn unreadable(&self, unreadable: &Unreadable) {
         let failure = Failure::new(Exit::FAILED, format!("{} can't be read", unreadable.key));
         self.ui.failure(&match &unreadable.error {
-            Some(error) => failure.caused_by(error).hint(
+            Some(error) => failure.caused_by(error).hint(format!(
                 "which data it needs is not known, so nothing is deleted; `ctxsync check` shows what else is damaged; restore \
-                 the object from a backup, or delete its context",
-            ),
+                 the object from a backup, or {}",
+                what_lets_go_on(&unreadable.key)
+            )),
             None => failure.hint("another collection deleted it meanwhile; run this one again later"),
         });
     }
@@ -265,5 +266,19 @@ impl CollectMonitor for GcWatch {
 
     fn warning(&self, message: &str) {
         self.ui.warning(message);
+    }
+}
+
+/// Says which command makes collections do without an object that can't be read.
+fn what_lets_go_on(key: &str) -> String {
+    match text::store_key(key) {
+        Some(StoreKey::Tag { context, name, .. }) => {
+            format!("delete the tag with `ctxsync context untag {context}@{name}`")
+        }
+        Some(StoreKey::Snapshot { context, .. }) => format!(
+            "have it forgotten with `ctxsync repair --yes --forget-damaged {context}`: once the grace period is over, gc \
+             goes on without it"
+        ),
+        _ => "delete its context".to_owned(),
     }
 }

@@ -9,6 +9,7 @@ use transfer_engine::{
 };
 
 use super::Finished;
+use super::context::tag_list;
 use crate::args::RepairArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -113,6 +114,7 @@ impl RepairMonitor for RepairWatch {
                 left_out: repaired.left_out,
                 unnamed: repaired.unnamed,
                 begins_anew: repaired.begins_anew,
+                untagged: &repaired.untagged,
                 forgotten: &repaired.forgotten,
                 damaged_left: &repaired.damaged_left,
                 beyond: repaired.beyond.as_deref(),
@@ -141,7 +143,8 @@ impl RepairMonitor for RepairWatch {
         if !repaired.damaged_left.is_empty() {
             let left = repaired.damaged_left.iter().map(|n| format!("@{n}")).collect::<Vec<_>>().join(", ");
             self.ui.hint(&format!(
-                "older snapshots of {context} stay damaged: {left}; --forget-damaged leaves them to gc"
+                "older snapshots of {context} stay damaged: {left}; `ctxsync repair --yes --forget-damaged {context}` \
+                 leaves them to gc"
             ));
         }
     }
@@ -181,6 +184,10 @@ impl RepairWatch {
             line.push_str(
                 "; the context begins anew: machines compare all files at their next sync, and delete none",
             );
+        }
+        if !repaired.untagged.is_empty() {
+            let (tags, verb) = (tag_list(&repaired.untagged), if self.dry_run { "would be" } else { "are" });
+            line.push_str(&format!("; damaged tags {verb} deleted: {tags}"));
         }
         if !repaired.forgotten.is_empty() {
             let count = text::count(repaired.forgotten.len() as u64, "damaged snapshot");

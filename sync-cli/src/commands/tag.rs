@@ -32,8 +32,17 @@ pub(super) async fn untag(args: &UntagArgs, means: Means<'_>) -> Result<Finished
         (at, Some(tag)) => (tag, at.clone()),
     };
     let store = open_store(means, false)?.store;
-    let number = store.untag(name, tag, at).await?;
-    tell(&store, name, number, &format!("took the tag {tag} off {name}@{number}"), means).await
+    match store.untag(name, tag, at).await? {
+        Some(number) => {
+            tell(&store, name, number, &format!("took the tag {tag} off {name}@{number}"), means).await
+        }
+        None => {
+            if !means.ui.is_json() {
+                means.ui.line(&format!("deleted the damaged tag {tag} of {name}"));
+            }
+            Ok(Finished::of_context(name))
+        }
+    }
 }
 
 async fn tell(

@@ -442,6 +442,8 @@ pub(crate) struct RepairedContextLine<'a> {
     /// Paths whose names are lost, at most.
     pub(crate) unnamed: u64,
     pub(crate) begins_anew: bool,
+    /// Damaged tags that were deleted.
+    pub(crate) untagged: &'a [TagName],
     /// Older snapshots that were forgotten, and those that stay although they are damaged.
     pub(crate) forgotten: &'a [u64],
     pub(crate) damaged_left: &'a [u64],

@@ -89,7 +89,7 @@ async fn a_tag_keeps_its_snapshot_until_it_is_deleted() {
     assert_eq!(place.numbers().await, [4, 3]);
     assert_eq!(place.content(at("v1")).await, b"2");
     assert_eq!(place.store().tags(&name("c")).await.unwrap()[&3], [tag("also"), tag("v1")]);
-    assert_eq!(place.store().untag(&name("c"), &tag("v1"), None).await.unwrap(), 3);
+    assert_eq!(place.store().untag(&name("c"), &tag("v1"), None).await.unwrap(), Some(3));
     place.collect_all().await;
     assert_eq!(place.content(at("also")).await, b"2");
     place.store().untag(&name("c"), &tag("also"), Some(3)).await.unwrap();

@@ -178,6 +178,7 @@ impl Found {
             files: Vec::new(),
             damage: Vec::new(),
             odd: Vec::new(),
+            lost_parents: BTreeSet::new(),
             damaged_packs: BTreeSet::new(),
         };
         Self { context, lowest, lineage: None, files: BTreeMap::new() }
@@ -218,7 +219,12 @@ impl Found {
         } else {
             format!("it is not in the store, and {} names it as its parent", self.key(after.number))
         };
+        self.lost_parent(number, what);
+    }
+
+    fn lost_parent(&mut self, number: u64, what: String) {
         self.context.damage.push(Damage { key: self.key(number), what });
+        self.context.lost_parents.insert(number);
     }
 
     /// Notes if nothing is left of the snapshot before the oldest one, not even the mark that it is forgotten.
@@ -226,7 +232,7 @@ impl Found {
         let (number, snapshot) = (oldest.snapshot.number, &oldest.snapshot);
         if snapshot.parent.is_some() && number == self.lowest && number > 1 {
             let what = format!("it is not in the store, and {} names it as its parent", self.key(number));
-            self.context.damage.push(Damage { key: self.key(number - 1), what });
+            self.lost_parent(number - 1, what);
         }
     }
 

@@ -112,6 +112,8 @@ pub struct CheckedContext {
     pub damage: Vec<Damage>,
     /// What is odd, and no damage.
     pub odd: Vec<String>,
+    /// The numbers at which newer snapshots have their parents, and at which there is nothing, or another snapshot.
+    pub lost_parents: BTreeSet<u64>,
     /// The packs that its snapshots refer to, and in which something is missing or damaged.
     pub damaged_packs: BTreeSet<PackId>,
 }

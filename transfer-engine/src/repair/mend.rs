@@ -94,7 +94,7 @@ impl Store {
                     readable = Some((at, head));
                     break;
                 }
-                Err(error) if error.is_of_object() => {}
+                Err(error) if error.is_of_object() && !error.is_of_later_format() => {}
                 Err(error) => return Err(error),
             }
         }

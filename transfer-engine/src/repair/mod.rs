@@ -13,13 +13,15 @@
 mod description;
 mod mend;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
+use object_store::path::Path;
 use policy_core::TreePath;
 
 use crate::check::{CheckMonitor, CheckOptions, CheckReport, CheckedContext, Damage};
 use crate::error::Error;
-use crate::format::ContextName;
+use crate::format::{ContextName, StoreKey, TagName};
 use crate::monitor::Progress;
 use crate::read_data::ReadData;
 use crate::store::Store;
@@ -71,6 +73,8 @@ pub struct Repaired {
     pub unnamed: u64,
     /// Whether the context begins anew, with another lineage.
     pub begins_anew: bool,
+    /// Tags that can't be read, or whose snapshots are not there, and that were deleted; in a dry run, that would be.
+    pub untagged: Vec<TagName>,
     /// Older snapshots that were marked as forgotten.
     pub forgotten: Vec<u64>,
     /// Older snapshots in which something is damaged, and which stay.
@@ -213,17 +217,90 @@ impl Store {
         monitor: &dyn RepairMonitor,
     ) -> Result<Repaired, Error> {
         let mut repaired = self.mend(&checked.name, options, monitor).await?;
+        repaired.untagged = self.delete_damaged_tags(checked, options).await?;
         let older = checked.snapshots.iter().filter(|snapshot| !snapshot.is_head || repaired.head_damaged);
-        let damaged: Vec<u64> = older.filter(|s| !s.is_whole()).map(|s| s.number).collect();
+        let older = older.filter(|s| !s.is_whole()).map(|s| s.number);
+        let damaged: BTreeSet<u64> = older.chain(checked.lost_parents.iter().copied()).collect();
+        let damaged: Vec<u64> = damaged.into_iter().rev().collect();
         if !options.forget_damaged || options.dry_run || repaired.beyond.is_some() {
             repaired.damaged_left = damaged;
             return Ok(repaired);
         }
         self.delete_tags(&checked.name, |_, number| number.is_some_and(|n| damaged.contains(&n))).await?;
         for number in damaged {
-            self.mark_gone(&checked.name, number).await?;
-            repaired.forgotten.push(number);
+            match self.forget_damaged(checked, number).await? {
+                true => repaired.forgotten.push(number),
+                false => repaired.damaged_left.push(number),
+            }
         }
         Ok(repaired)
     }
+
+    /// Deletes the tags that can't be read; with the damaged snapshots also those whose snapshots are not in the store.
+    async fn delete_damaged_tags(
+        &self,
+        checked: &CheckedContext,
+        options: &RepairOptions,
+    ) -> Result<Vec<TagName>, Error> {
+        let keys = checked.damage.iter().filter_map(|damage| Path::parse(&damage.key).ok());
+        let damaged: BTreeSet<Path> = keys.filter(|key| is_tag(key)).collect();
+        if damaged.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (listed, tags) = self.raw_listing(&checked.name).await?;
+        let mut deleted = Vec::new();
+        for (tag, number) in self.read_tags(&checked.name, tags).await {
+            let (context, lineage, name) = (checked.name.clone(), tag.lineage, tag.name.clone());
+            let is_deleted = damaged.contains(&StoreKey::Tag { context, lineage, name }.path())
+                && match number {
+                    Ok(number) => options.forget_damaged && !listed.contains_key(&number),
+                    Err(error) => error.is_of_object() && !error.is_of_later_format(),
+                };
+            if is_deleted {
+                if !options.dry_run {
+                    self.delete_tag(&checked.name, &tag, None).await?;
+                }
+                deleted.push(tag.name);
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Marks a damaged snapshot as forgotten. One that is missing gets the empty object that stays of a forgotten one as
+    /// well. Returns false if it is whole after all: a listing has lacked it, or a newer program has written it.
+    async fn forget_damaged(&self, checked: &CheckedContext, number: u64) -> Result<bool, Error> {
+        let key = StoreKey::Snapshot { context: checked.name.clone(), number }.path();
+        let is_missing = checked.snapshots.iter().all(|snapshot| snapshot.number != number);
+        if is_missing && self.is_there(&key).await? {
+            return Ok(false);
+        }
+        if !is_missing
+            && let Err(error) = self.read_snapshot(&checked.name, number).await
+            && error.is_of_later_format()
+        {
+            return Ok(false);
+        }
+        // The mark comes first: an empty object without one is damage.
+        self.mark_gone(&checked.name, number).await?;
+        // Whatever is answered: if something is under the key afterwards, the mark says what it is.
+        if is_missing
+            && let Err(answer) = self.put_new(&key, Vec::new()).await
+            && !self.is_there(&key).await?
+        {
+            return Err(Error::store("write", &key, answer));
+        }
+        Ok(true)
+    }
+
+    async fn is_there(&self, key: &Path) -> Result<bool, Error> {
+        match self.stat(key).await {
+            Ok(_) => Ok(true),
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_tag(key: &Path) -> bool {
+    matches!(StoreKey::parse(key), Some(StoreKey::Tag { .. }))
 }
