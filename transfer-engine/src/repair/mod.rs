@@ -243,7 +243,7 @@ impl Store {
         options: &RepairOptions,
     ) -> Result<Vec<TagName>, Error> {
         let keys = checked.damage.iter().filter_map(|damage| Path::parse(&damage.key).ok());
-        let damaged: BTreeSet<Path> = keys.filter(|key| is_tag(key)).collect();
+        let damaged: BTreeSet<Path> = keys.filter(is_tag).collect();
         if damaged.is_empty() {
             return Ok(Vec::new());
         }
