@@ -40,6 +40,7 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(settings) => settings,
         Err(failure) => return end(&early_ui, name, Err(failure), false).into(),
     };
+    crate::text::show(settings.bytes.value, settings.utc.value);
     let ui = Arc::new(Ui::new(manner(&settings, &cli.command)));
     speak(&signals, &ui, name);
     for warning in usage::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {

@@ -86,7 +86,7 @@ fn listener(ui: &Arc<Ui>) -> Listener {
         Notice::Waiting { cause, left } => {
             let until = SystemTime::now() + *left;
             let since_1970 = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-            let until = text::time(Timestamp { secs: since_1970.cast_signed(), nanos: 0 });
+            let until = text::moment(Timestamp { secs: since_1970.cast_signed(), nanos: 0 });
             let cause = policy_core::escape(cause.as_bytes());
             let message = format!("the store does not answer ({cause}); trying again until {until}");
             tracing::warn!("{message}");

@@ -1,14 +1,33 @@
 //! Formats sizes, times and counts for people, and reads keys of the store in messages.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use policy_core::Timestamp;
 use transfer_engine::format::StoreKey;
+
+/// How sizes and times are shown to people: the same everywhere, from the beginning.
+#[derive(Debug)]
+struct Shown {
+    exact: bool,
+    /// `None` for UTC.
+    zone: Option<TimeZone>,
+}
+
+static SHOWN: OnceLock<Shown> = OnceLock::new();
+
+/// Decides how sizes and times are shown: in bytes, in UTC. It counts once; before that, they are shown in units and in
+/// UTC.
+pub(crate) fn show(exact: bool, utc: bool) {
+    let zone = (!utc).then(TimeZone::system);
+    SHOWN.get_or_init(|| Shown { exact, zone });
+}
 
 /// Formats a size: `310 MiB`, `1.2 MiB`, `17 B`.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if n < 1024 {
+    if n < 1024 || SHOWN.get().is_some_and(|shown| shown.exact) {
         return format!("{n} B");
     }
     #[expect(clippy::cast_precision_loss, reason = "two or three digits are shown")]
@@ -54,9 +73,13 @@ pub(crate) fn time(at: Timestamp) -> String {
     }
 }
 
-/// Formats a time as [`time`] does, without fractions of a second.
-pub(crate) fn time_to_seconds(at: Timestamp) -> String {
-    time(Timestamp { nanos: 0, ..at })
+/// Formats a time for people, to the second: in local time, as in `2026-11-29 18:38:13`, or as [`time`] does.
+pub(crate) fn moment(at: Timestamp) -> String {
+    let zone = SHOWN.get().and_then(|shown| shown.zone.clone());
+    match zone.zip(jiff::Timestamp::from_second(at.secs).ok()) {
+        Some((zone, at)) => at.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        None => time(Timestamp { nanos: 0, ..at }),
+    }
 }
 
 /// Returns the snapshot that a context was forked from, as people write it.

@@ -13,7 +13,7 @@ const END: &str = "== end of output ==";
 
 /// What the guide shows instead of values that differ from run to run, and of the home directory.
 const STAND_INS: [(&str, &str); 6] = [
-    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
+    (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?", "<time>"),
     (r"; \d+(\.\d)? s\b", "; <time>"),
     (r"\b\d+(\.\d)? (B|KiB|MiB) (sent|received)\b", "<size> $3"),
     (r"\b\d+(\.\d)? (B|KiB|MiB)/s", "<rate>"),

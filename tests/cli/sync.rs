@@ -355,3 +355,26 @@ fn a_new_context_is_said_once() {
     let run = machine.done(&["run", "-c", "g", "work", "--json", "--", "true"]);
     assert_eq!(objects(&run.err).last().unwrap()["created"], true);
 }
+
+/// Times are local and sizes short, unless the exact ones are asked for. JSON has the exact ones anyway.
+#[test]
+fn times_and_sizes_are_shown_as_people_want_them() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x".repeat(2_000));
+    let file = std::fs::File::options().write(true).open(machine.path("work/f")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)).unwrap();
+    machine.done(&["push", "c", "work"]);
+    let ls = |variables: &[(&str, &str)], options: &[&str]| {
+        let ended = machine.call_with(variables, &[&["ls", "c"], options].concat());
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        ended.out
+    };
+    let zone = ("TZ", "Asia/Kolkata");
+    assert!(ls(&[zone], &[]).contains("  2.0 KiB 2023-11-15 03:43:20  f\n"));
+    assert!(ls(&[zone], &["--bytes", "--utc"]).contains("   2000 B 2023-11-14T22:13:20Z f\n"));
+    assert!(ls(&[zone, ("CTXSYNC_UTC", "1")], &[]).contains("2023-11-14T22:13:20Z f"));
+    let json = &objects(&ls(&[zone], &["--json"]))[0];
+    assert_eq!((json["size"].clone(), json["mtime"].clone()), (json!(2000), json!("2023-11-14T22:13:20Z")));
+    // A zone that is unknown is UTC.
+    assert!(ls(&[("TZ", "Nowhere/At_All")], &[]).contains("2023-11-14 22:13:20"));
+}

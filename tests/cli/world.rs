@@ -173,7 +173,7 @@ pub(crate) fn redact(text: &str, root: &str) -> String {
     for (pattern, stand_in) in [
         (r"\b\d+(\.\d)? (B|KiB|MiB)\b", "[SIZE]"),
         (r"; \d+(\.\d)? s\b", "; [TIME]"),
-        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[MOMENT]"),
+        (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?", "[MOMENT]"),
         (r"\b[0-9a-f]{32}\b", "[ID]"),
         (r"s-[0-9a-f]{16}\b", "[SESSION]"),
     ] {

@@ -140,6 +140,14 @@ pub(crate) struct Shared {
     #[arg(long, global = true, value_name = "WHEN", help_heading = OUTPUT, hide_short_help = true)]
     pub(crate) color: Option<Color>,
 
+    /// Show times in UTC, not in local time
+    #[arg(long, global = true, help_heading = OUTPUT, hide_short_help = true)]
+    pub(crate) utc: bool,
+
+    /// Show sizes in bytes
+    #[arg(long, global = true, help_heading = OUTPUT, hide_short_help = true)]
+    pub(crate) bytes: bool,
+
     /// Write a log to this file
     #[arg(long, global = true, value_name = "FILE", help_heading = OUTPUT, hide_short_help = true)]
     pub(crate) log_file: Option<PathBuf>,

@@ -74,6 +74,8 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("verbose", &s.verbose, |n| Some(n.to_string())),
         row("no-progress", &s.no_progress, yes),
         row("color", &s.color, |color| Some(self::color(*color))),
+        row("utc", &s.utc, yes),
+        row("bytes", &s.bytes, yes),
         row("log-file", &s.log_file, |path| path.as_ref().map(|path| path.display().to_string())),
     ]);
     rows

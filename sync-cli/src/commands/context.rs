@@ -71,7 +71,7 @@ async fn list(args: &ListArgs, means: Means<'_>) -> Result<Finished, Failure> {
                 "{:>10} {:>14}  {:<20}  {}{origin}",
                 text::bytes(context.bytes),
                 text::count(context.files, "file"),
-                text::time_to_seconds(context.time),
+                text::moment(context.time),
                 context.name,
             ));
         } else {
@@ -96,7 +96,7 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
         ("store", store.location().to_owned()),
         ("snapshot", format!("{}{}", snapshot.number, if snapshot.partial { " (partial)" } else { "" })),
         ("lineage", snapshot.lineage.to_string()),
-        ("time", text::time_to_seconds(snapshot.created)),
+        ("time", text::moment(snapshot.created)),
         ("session", if session.is_empty() { "-".into() } else { session }),
         ("files", totals.files.to_string()),
         ("symlinks", totals.symlinks.to_string()),

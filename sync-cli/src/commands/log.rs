@@ -57,37 +57,31 @@ fn show_json(snapshot: &Snapshot, origins: Option<&Origins>, tags: &[TagName], u
 }
 
 fn show(snapshot: &Snapshot, tags: &[TagName], ui: &Ui) {
-    let (totals, changes) = (&snapshot.totals, &snapshot.changes);
-    ui.line(&format!(
-        "{:>6}  {:<20}  {:>7} added {:>7} changed {:>7} deleted  {:>14}  {:>8}{}",
-        snapshot.number,
-        text::time_to_seconds(snapshot.created),
-        changes.added,
-        changes.changed,
-        changes.deleted,
-        text::count(totals.files, "file"),
-        text::bytes(totals.bytes),
-        marks(snapshot, tags),
-    ));
+    ui.line(&row(' ', snapshot, tags));
 }
 
 /// Shows a snapshot as a node of a graph, short enough for a line of a terminal.
 fn show_node(snapshot: &Snapshot, origins: &Origins, tags: &[TagName], ui: &Ui) {
-    ui.line(&format!(
-        "*{:>7}  {}  {}; {}, {}{}",
-        snapshot.number,
-        text::time_to_seconds(snapshot.created),
-        counts(&snapshot.changes),
-        text::count(snapshot.totals.files, "file"),
-        text::bytes(snapshot.totals.bytes),
-        marks(snapshot, tags),
-    ));
+    ui.line(&row('*', snapshot, tags));
     for merged in &origins.merged {
         ui.line(&format!("|\\     merged {}", text::ancestor(merged)));
     }
     if let Some(origin) = &origins.forked_from {
         ui.line(&format!(" \\     forked from {}", text::ancestor(origin)));
     }
+}
+
+/// Returns the line of a snapshot, which mostly fits into 80 columns.
+fn row(mark: char, snapshot: &Snapshot, tags: &[TagName]) -> String {
+    format!(
+        "{mark}{:>7}  {}  {}; {}, {}{}",
+        snapshot.number,
+        text::moment(snapshot.created),
+        counts(&snapshot.changes),
+        text::count(snapshot.totals.files, "file"),
+        text::bytes(snapshot.totals.bytes),
+        marks(snapshot, tags),
+    )
 }
 
 /// Returns the changes that there are.

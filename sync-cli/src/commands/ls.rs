@@ -177,9 +177,13 @@ fn show(ui: &Ui, path: &TreePath, entry: &Entry) {
         }));
         return;
     }
-    let time = if known { text::time_to_seconds(entry.mtime) } else { "-".into() };
+    let time = if known { text::moment(entry.mtime) } else { "-".into() };
     let arrow = target.map(|target| format!(" -> {}", escape(target))).unwrap_or_default();
-    ui.line(&format!("{kind:<7} {:04o} {:>12} {time:<20} {path}{arrow}", entry.mode, entry.size()));
+    ui.line(&format!(
+        "{kind:<7} {:04o} {:>8} {time:<20} {path}{arrow}",
+        entry.mode,
+        text::bytes(entry.size())
+    ));
 }
 
 #[cfg(test)]

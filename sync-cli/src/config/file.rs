@@ -55,6 +55,8 @@ struct Document {
     verbose: Option<u8>,
     no_progress: Option<bool>,
     color: Option<Color>,
+    utc: Option<bool>,
+    bytes: Option<bool>,
     log_file: Option<PathBuf>,
 }
 
@@ -93,6 +95,8 @@ pub(crate) struct Values {
     pub(crate) verbose: Option<u8>,
     pub(crate) no_progress: Option<bool>,
     pub(crate) color: Option<Color>,
+    pub(crate) utc: Option<bool>,
+    pub(crate) bytes: Option<bool>,
     pub(crate) log_file: Option<PathBuf>,
 }
 
@@ -195,6 +199,8 @@ impl ConfigFile {
             verbose: document.verbose,
             no_progress: document.no_progress,
             color: document.color,
+            utc: document.utc,
+            bytes: document.bytes,
             log_file: document.log_file,
         };
         Ok(Self { top, profile })

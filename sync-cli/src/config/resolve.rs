@@ -134,6 +134,8 @@ impl Settings {
             verbose: from.pick("verbose", Some(shared.verbose), |v| v.verbose, 0),
             no_progress: flag!(no_progress, in file),
             color: option!(color, |v| v.color, Color::Auto),
+            utc: flag!(utc, in file),
+            bytes: flag!(bytes, in file),
             log_file: option!(log_file, |v| v.log_file.clone().map(Some), None),
             only_origin: from.given("only").unwrap_or(Origin::Default),
             mounts_origin: from.given("mounts").unwrap_or(Origin::Default),

@@ -97,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) verbose: Setting<u8>,
     pub(crate) no_progress: Setting<bool>,
     pub(crate) color: Setting<Color>,
+    pub(crate) utc: Setting<bool>,
+    pub(crate) bytes: Setting<bool>,
     pub(crate) log_file: Setting<Option<PathBuf>>,
     /// Where `--only` comes from. Its variable may have several values.
     pub(crate) only_origin: Origin,

@@ -260,7 +260,7 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
         line.push_str(", unsettled");
     }
     if let Some(secs) = report.next_expiry.filter(|_| dry_run) {
-        line.push_str(&format!("; the next file expires at {}", text::time(Timestamp { secs, nanos: 0 })));
+        line.push_str(&format!("; the next file expires at {}", text::moment(Timestamp { secs, nanos: 0 })));
     }
     if !dry_run && !nothing && !report.stopped_by_conflict {
         let (sent, received) = (text::bytes(report.bytes_sent), text::bytes(report.bytes_received));
