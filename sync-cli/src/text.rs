@@ -121,7 +121,7 @@ mod tests {
         let at = |secs, nanos| time(Timestamp { secs, nanos });
         assert_eq!(at(0, 500_000_000), "1970-01-01T00:00:00.5Z");
         assert_eq!(at(i64::MAX, 0), format!("@{}", i64::MAX));
-        assert_eq!(time_to_seconds(Timestamp { secs: -1, nanos: 7 }), "1969-12-31T23:59:59Z");
+        assert_eq!(moment(Timestamp { secs: -1, nanos: 7 }), "1969-12-31T23:59:59Z");
     }
 
     #[test]
