@@ -249,3 +249,32 @@ fn the_command_that_a_check_or_gc_names_is_the_one_that_works() {
         machine.done(&["check"]);
     }
 }
+
+#[test]
+fn s3_a_damaged_head_is_named_with_what_can_be_done() {
+    let world = World::new();
+    let machine = with_two_contexts(&world);
+    let head = world.store().join("contexts/c/fffffffffffffffc");
+    let whole = std::fs::read(&head).unwrap();
+    std::fs::write(&head, [&whole[..], b"junk"].concat()).unwrap();
+    machine.done(&["restore", "c@2", "out"]);
+    assert_eq!(std::fs::read(machine.path("out/docs/one.md")).unwrap(), b"one");
+    assert_eq!(machine.done(&["cat", "c@-1:docs/two.md"]).out, "two");
+    machine.done(&["ls", "c@2"]);
+    machine.done(&["context", "fork", "c@2", "fork"]);
+    for command in [&["ls", "c"][..], &["push", "c", "work"], &["context", "revert", "c@2"]] {
+        let said = machine.call(command);
+        assert_eq!(said.code, 1, "{command:?}");
+        assert!(said.err.contains("hint: `c@2` is the newest that can be read"), "{}", said.err);
+        assert_eq!(command_of(&said.err), ["repair", "--yes", "c"]);
+    }
+    let listed = machine.call(&["context", "list"]);
+    assert_eq!((listed.code, &listed.out[..]), (3, "fork\nother\n"));
+    assert!(listed.err.contains("error: the newest snapshot of c can't be read"), "{}", listed.err);
+    let log = machine.call(&["log", "c", "--json"]);
+    let shown: Vec<_> = log.of_type("snapshot").iter().map(|s| s["snapshot"].as_u64().unwrap()).collect();
+    assert_eq!((log.code, shown), (3, vec![2, 1]));
+    machine.done(&["context", "delete", "c", "--yes"]);
+    assert_eq!(machine.done(&["context", "list"]).out, "fork\nother\n");
+    machine.done(&["check"]);
+}

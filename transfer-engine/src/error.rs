@@ -126,6 +126,18 @@ pub enum Error {
         /// The context to merge into.
         into: ContextName,
     },
+    /// The head of a context is damaged, or has a format that this version does not know.
+    #[error("the newest snapshot of context `{name}`, number {number}, can't be read")]
+    DamagedHead {
+        /// The context.
+        name: ContextName,
+        /// The head's number.
+        number: u64,
+        /// The newest snapshot that can be read, if there is one.
+        readable: Option<u64>,
+        /// What is wrong with the head.
+        source: Box<Error>,
+    },
     /// A request to the store failed.
     #[error("cannot {action} {key}")]
     Store {
@@ -443,14 +455,18 @@ impl Error {
     pub(crate) fn is_of_object(&self) -> bool {
         match self {
             Self::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
-            Self::Format { .. } | Self::Corrupt { .. } => true,
+            Self::Format { .. } | Self::Corrupt { .. } | Self::DamagedHead { .. } => true,
             _ => false,
         }
     }
 
     /// Whether a newer program wrote an object of the store. It says nothing to this one, and is not damaged.
-    pub(crate) fn is_of_later_format(&self) -> bool {
-        matches!(self, Self::Format { source, .. } if source.is_of_later_program())
+    pub fn is_of_later_format(&self) -> bool {
+        match self {
+            Self::Format { source, .. } => source.is_of_later_program(),
+            Self::DamagedHead { source, .. } => source.is_of_later_format(),
+            _ => false,
+        }
     }
 
     /// Whether a newer program wrote the local state.

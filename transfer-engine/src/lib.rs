@@ -112,7 +112,7 @@ pub use error::{Error, Lack};
 pub use extract::{ExtractError, ExtractLimits};
 pub use failure::{Cause, FailureKind};
 pub use format::{ContextName, TagName};
-pub use log::{LogOptions, Origins};
+pub use log::{LogOptions, LogRow, Origins};
 pub use merge::MergeOptions;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
 pub use mount::{ContextPart, ContextSync, Mount, mount_scope};
@@ -176,7 +176,7 @@ mod tests {
             is_send(service.delete_files(name, &[], true));
             is_send(store.log(&snapshot.context));
             is_send(store.each_snapshot(&snapshot.context, |_| ()));
-            is_send(store.log_with(&snapshot.context, &LogOptions::default(), |_, _| ()));
+            is_send(store.log_with(&snapshot.context, &LogOptions::default(), |_| ()));
             is_send(recycle::due(store, name, 0, |_| ()));
             is_send(recycle::recycle(store, name, 0, &options, &Silent));
             is_send(store.entries(snapshot, &root, |_| ()));

@@ -130,7 +130,7 @@ impl Store {
         at: impl Into<At>,
     ) -> Result<Option<u64>, Error> {
         let at = at.into();
-        let head = self.require_head(name).await?;
+        let head = self.newest_of(name).await?;
         let lineage = head.snapshot.lineage;
         let number = match self.tag_of(&head, tag).await {
             Ok((number, _)) => Some(number),

@@ -52,7 +52,9 @@ async fn create(name: &ContextName, means: Means<'_>) -> Result<Finished, Failur
 }
 
 async fn list(args: &ListArgs, means: Means<'_>) -> Result<Finished, Failure> {
-    let mut contexts = open_store(means, false)?.store.list_contexts().await?;
+    let store = open_store(means, false)?.store;
+    let mut damaged = Vec::new();
+    let mut contexts = store.list_contexts_but(|name, error| damaged.push((name, error))).await?;
     match args.sort {
         SortBy::Name => {}
         SortBy::Size => contexts.sort_by_key(|context| Reverse(context.bytes)),
@@ -78,7 +80,18 @@ async fn list(args: &ListArgs, means: Means<'_>) -> Result<Finished, Failure> {
             means.ui.line(context.name.as_str());
         }
     }
-    Ok(Finished::default())
+    for (name, error) in &damaged {
+        let failure = Failure::new(Exit::INCOMPLETE, format!("the newest snapshot of {name} can't be read"));
+        let hint = match error.is_of_later_format() {
+            true => "a newer ctxsync has written it: upgrade this one".to_owned(),
+            false => format!(
+                "`ctxsync repair {name}` shows what can be mended, `ctxsync log {name}` what can be read"
+            ),
+        };
+        means.ui.failure(&failure.caused_by(error).hint(hint));
+    }
+    let exit = if damaged.is_empty() { Exit::DONE } else { Exit::INCOMPLETE };
+    Ok(Finished { exit, ..Finished::default() })
 }
 
 async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
@@ -113,13 +126,13 @@ async fn show(args: &ShowArgs, means: Means<'_>) -> Result<Finished, Failure> {
 async fn delete(args: &DeleteArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     // Check that the context exists before asking for confirmation.
-    let head = store.head(&args.name).await?;
+    let what = match store.head(&args.name).await {
+        Ok(head) => text::count(head.totals.files, "file"),
+        Err(Error::DamagedHead { .. }) => "an unknown number of files".to_owned(),
+        Err(error) => return Err(error.into()),
+    };
     if !args.yes {
-        let question = format!(
-            "delete context {} with {} in all its snapshots?",
-            args.name,
-            text::count(head.totals.files, "file")
-        );
+        let question = format!("delete context {} with {what} in all its snapshots?", args.name);
         match means.ui.confirm(&question) {
             Some(true) => {}
             Some(false) => return Err(Failure::new(Exit::FAILED, "nothing was deleted")),

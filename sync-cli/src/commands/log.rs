@@ -1,12 +1,13 @@
 //! `log`: a context's snapshots.
 
 use transfer_engine::format::{Changes, Snapshot};
-use transfer_engine::{LogOptions, Origins, TagName};
+use transfer_engine::{ContextName, Error, LogOptions, LogRow, Origins, TagName};
 
 use super::Finished;
 use super::context::tag_list;
 use crate::args::LogArgs;
 use crate::errors::Failure;
+use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Ui;
@@ -18,7 +19,15 @@ pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Fa
     let store = open_store(means, false)?.store;
     let tags = store.tags(&args.name).await?;
     let options = LogOptions { limit: args.limit, paths: tree_paths(&args.paths)?, origins: args.graph };
-    let shown = store.log_with(&args.name, &options, |snapshot, origins| {
+    let mut damaged = 0;
+    let shown = store.log_with(&args.name, &options, |row| {
+        let (snapshot, origins) = match row {
+            LogRow::Snapshot(snapshot, origins) => (snapshot, origins),
+            LogRow::Damaged { number, error } => {
+                damaged += 1;
+                return show_damaged(&args.name, number, &error, means.ui);
+            }
+        };
         let tags = tags.get(&snapshot.number).map_or(&[][..], Vec::as_slice);
         match (means.ui.is_json(), args.graph) {
             (true, _) => show_json(&snapshot, args.graph.then_some(&origins), tags, means.ui),
@@ -26,11 +35,20 @@ pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Fa
             (false, false) => show(&snapshot, tags, means.ui),
         }
     });
-    if shown.await? == 0 && !options.paths.is_empty() && args.limit != Some(0) {
+    let shown = shown.await?;
+    if damaged > 0 {
+        return Ok(Finished { exit: Exit::INCOMPLETE, ..Finished::of_context(&args.name) });
+    }
+    if shown == 0 && !options.paths.is_empty() && args.limit != Some(0) {
         let paths: Vec<_> = options.paths.iter().map(|path| format!("`{path}`")).collect();
         means.ui.note(&format!("no snapshot of {} has {}", args.name, paths.join(" or ")));
     }
     Ok(Finished::of_context(&args.name))
+}
+
+fn show_damaged(context: &ContextName, number: u64, error: &Error, ui: &Ui) {
+    let failure = Failure::new(Exit::INCOMPLETE, format!("{context}@{number} can't be read"));
+    ui.failure(&failure.caused_by(error).hint(format!("`ctxsync check {context}` shows what is damaged")));
 }
 
 fn show_json(snapshot: &Snapshot, origins: Option<&Origins>, tags: &[TagName], ui: &Ui) {

@@ -227,6 +227,7 @@ fn exit_of(error: &Error) -> Exit {
         | Error::BadListing { .. }
         | Error::OtherStore { .. }
         | Error::Diverged { .. }
+        | Error::DamagedHead { .. }
         | Error::Format { .. }
         | Error::Corrupt { .. }
         | Error::TooLate { .. }
@@ -275,6 +276,7 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         )
         .into(),
         Error::Moved { to, .. } => format!("use `{to}` instead").into(),
+        Error::DamagedHead { name, readable, .. } => hint_of_damaged_head(error, name, *readable).into(),
         Error::IsDirectory { .. } => "give a file; `ctxsync rm -r` removes a directory and its contents".into(),
         Error::NotADirectory { name, number, .. } => {
             format!("`ctxsync ls {name}@{number}` shows what is there").into()
@@ -349,6 +351,23 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         Error::Remote { hint, .. } => hint.into(),
         Error::Shared(error) => hint_of(error),
         Error::Policy(_) => "".into(),
+    }
+}
+
+fn hint_of_damaged_head(error: &Error, name: &ContextName, readable: Option<u64>) -> String {
+    match readable {
+        Some(number) if error.is_of_later_format() => format!(
+            "a newer ctxsync has written it: upgrade this one; `{name}@{number}` is the newest snapshot that this one reads"
+        ),
+        None if error.is_of_later_format() => "a newer ctxsync has written it: upgrade this one".to_owned(),
+        Some(number) => format!(
+            "`{name}@{number}` is the newest that can be read, such as by `ctxsync restore {name}@{number} DIR`; `ctxsync \
+             repair --yes {name}` makes a new head of it"
+        ),
+        None => format!(
+            "none of its snapshots can be read: bring them back from a copy of the store, or delete it with `ctxsync \
+             context delete {name}`"
+        ),
     }
 }
 

@@ -12,8 +12,8 @@ use ctxsync_tests::random::Random;
 use object_store::ObjectStoreExt;
 use policy_core::{Node, SyncPolicy, TreePath};
 use storage_backends::layer::{Counts, Recording};
-use transfer_engine::format::{Ancestor, Snapshot, StoreKey, TreeEntry};
-use transfer_engine::{ContextSync, LogOptions, MergeOptions, Mount, Origins, Silent, SyncOptions};
+use transfer_engine::format::{Ancestor, StoreKey, TreeEntry};
+use transfer_engine::{ContextSync, LogOptions, LogRow, MergeOptions, Mount, Origins, Silent, SyncOptions};
 
 use crate::merging::{change, fork, merge, merge_with, seeds};
 
@@ -45,7 +45,10 @@ async fn by_listings(place: &Place, paths: &[TreePath]) -> Vec<u64> {
 async fn log(place: &Place, paths: &[TreePath], limit: Option<usize>) -> Vec<u64> {
     let mut shown = Vec::new();
     let options = LogOptions { limit, paths: paths.to_vec(), origins: false };
-    let each = |snapshot: Arc<Snapshot>, _| shown.push(snapshot.number);
+    let each = |row: LogRow| match row {
+        LogRow::Snapshot(snapshot, _) => shown.push(snapshot.number),
+        LogRow::Damaged { error, .. } => panic!("{error}"),
+    };
     let count = place.store().log_with(&name("c"), &options, each).await.unwrap();
     assert_eq!(count, shown.len());
     shown
@@ -135,7 +138,8 @@ async fn only_what_differs_near_the_paths_is_read() {
 async fn origins(place: &Place, context: &str, limit: Option<usize>) -> Vec<([u8; 16], String)> {
     let mut shown = Vec::new();
     let options = LogOptions { limit, origins: true, ..LogOptions::default() };
-    let each = |snapshot: Arc<Snapshot>, Origins { forked_from, merged }| {
+    let each = |row: LogRow| {
+        let LogRow::Snapshot(snapshot, Origins { forked_from, merged }) = row else { panic!("{row:?}") };
         let text = |what: &str, from: Ancestor| format!("{what} {}@{}", from.context, from.number);
         let forked = forked_from.map(|from| text("forked from", from));
         let all: Vec<_> =

@@ -37,6 +37,29 @@ struct Row {
 
 type Rows = BTreeMap<ContextName, Row>;
 
+/// The rows of contexts, and what is wrong with the heads that can't be read.
+#[derive(Default)]
+struct Found {
+    rows: Rows,
+    damaged: BTreeMap<ContextName, Error>,
+}
+
+impl Found {
+    /// Notes what became of reading a head.
+    ///
+    /// # Errors
+    /// The error of reading it, if it does not say that the head is damaged.
+    fn note(&mut self, name: ContextName, head: Result<Option<Head>, Error>) -> Result<(), Error> {
+        match head {
+            Ok(Some(head)) => drop(self.rows.insert(name, Row::of(&head))),
+            Ok(None) => {}
+            Err(error) if error.is_of_object() => drop(self.damaged.insert(name, error)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
 impl Row {
     fn of(head: &Head) -> Self {
         let state = match (&head.snapshot.kind, head.moved_to()) {
@@ -78,22 +101,39 @@ impl Store {
     /// Returns all contexts, sorted by name.
     ///
     /// # Errors
-    /// [`Error::NoStore`]; those of reading the store.
+    /// [`Error::NoStore`]; those of reading the store, also if one head is damaged.
     pub async fn list_contexts(&self) -> Result<Vec<Context>, Error> {
+        let mut damaged = None;
+        let contexts = self.list_contexts_but(|_, error| damaged = damaged.take().or(Some(error))).await?;
+        damaged.map_or(Ok(contexts), Err)
+    }
+
+    /// Returns all contexts, sorted by name, but those whose heads are damaged: these go to `damaged`, with what is wrong
+    /// with them.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`]; those of reading the store.
+    pub async fn list_contexts_but(
+        &self,
+        damaged: impl FnMut(ContextName, Error) + Send,
+    ) -> Result<Vec<Context>, Error> {
         let live = |(name, row): (ContextName, Row)| match row.state {
             HeadState::Live(head) => Some(Context::of_live(name, row.key.number, *head)),
             _ => None,
         };
-        Ok(self.rows().await?.into_iter().filter_map(live).collect())
+        let found = self.rows().await?;
+        let mut damaged = damaged;
+        found.damaged.into_iter().for_each(|(name, error)| damaged(name, error));
+        Ok(found.rows.into_iter().filter_map(live).collect())
     }
 
-    async fn rows(&self) -> Result<Rows, Error> {
+    async fn rows(&self) -> Result<Found, Error> {
         // In a directory, a look at each context costs less than a listing of all.
         if self.place().is_some() {
             self.meta().await?;
-            let mut rows = self.rows_by_name().await?;
-            self.complete_moves(&mut rows).await?;
-            return Ok(rows);
+            let mut found = self.rows_by_name().await?;
+            self.complete_moves(&mut found).await?;
+            return Ok(found);
         }
         let (meta, cached, first) = tokio::join!(self.meta(), self.read_index(), self.first_page());
         let store_id = meta?.store_id;
@@ -102,39 +142,43 @@ impl Store {
         let known = known.unwrap_or_default();
         let hints = known.iter().map(|row| (row.context.clone(), row.number));
         let keys = self.head_keys(first?, hints).await?;
-        let (mut rows, unknown) = look_up(known, keys);
+        let (rows, unknown) = look_up(known, keys);
         let mut missed = unknown.len();
-        rows.extend(self.read_rows(unknown).await?);
-        missed += self.complete_moves(&mut rows).await?;
+        let mut found = self.read_rows(unknown).await?;
+        found.rows.extend(rows);
+        missed += self.complete_moves(&mut found).await?;
         if missed >= WORTH_WRITING && is_replaceable {
-            self.write_index(HeadIndex { store_id, rows: writable(&rows) }).await;
+            self.write_index(HeadIndex { store_id, rows: writable(&found.rows) }).await;
         }
-        Ok(rows)
+        Ok(found)
     }
 
-    async fn rows_by_name(&self) -> Result<Rows, Error> {
-        stream::iter(self.names().await?)
-            .map(|name| async move { Ok::<_, Error>((self.find_head(&name).await?, name)) })
-            .buffered(16)
-            .try_filter_map(|(head, name)| async move { Ok(head.map(|head| (name, Row::of(&head)))) })
-            .try_collect()
-            .await
+    async fn rows_by_name(&self) -> Result<Found, Error> {
+        let mut heads = stream::iter(self.names().await?)
+            .map(|name| async move { (self.find_head(&name).await, name) })
+            .buffered(16);
+        let mut found = Found::default();
+        while let Some((head, name)) = heads.next().await {
+            found.note(name, head)?;
+        }
+        Ok(found)
     }
 
     /// Reads heads.
-    async fn read_rows(&self, keys: HeadKeys) -> Result<Rows, Error> {
+    async fn read_rows(&self, keys: HeadKeys) -> Result<Found, Error> {
         let memory = &Semaphore::new(KIB_AT_ONCE as usize);
-        stream::iter(keys)
+        let mut heads = stream::iter(keys)
             .map(|(name, key)| async move {
                 let weight = u32::try_from(key.size >> 10).unwrap_or(u32::MAX).clamp(1, KIB_AT_ONCE);
                 let _memory = memory.acquire_many(weight).await;
-                let head = self.read_listed(&name, key).await?;
-                Ok::<_, Error>(head.map(|head| (name, Row::of(&head))))
+                (self.read_listed(&name, key).await, name)
             })
-            .buffer_unordered(HEADS_AT_ONCE)
-            .try_filter_map(|row| std::future::ready(Ok(row)))
-            .try_collect()
-            .await
+            .buffer_unordered(HEADS_AT_ONCE);
+        let mut found = Found::default();
+        while let Some((head, name)) = heads.next().await {
+            found.note(name, head)?;
+        }
+        Ok(found)
     }
 
     /// Reads a head that was listed before. If it has been succeeded and erased since, reads the head that is there now.
@@ -147,10 +191,14 @@ impl Store {
 
     /// Completes interrupted renames, because of which a context would be missing under both names. Returns how many
     /// heads had to be read for that.
-    async fn complete_moves(&self, rows: &mut Rows) -> Result<usize, Error> {
+    async fn complete_moves(&self, found: &mut Found) -> Result<usize, Error> {
+        let Found { rows, damaged } = found;
         let is_live = |name| rows.get(name).is_some_and(Row::is_live);
         let moves = rows.iter().filter_map(|(name, row)| match &row.state {
-            HeadState::Moved { to, is_complete: false } if !is_live(to) => Some((name.clone(), to.clone())),
+            // Nothing can be completed with a head that can't be read.
+            HeadState::Moved { to, is_complete: false } if !is_live(to) && !damaged.contains_key(to) => {
+                Some((name.clone(), to.clone()))
+            }
             _ => None,
         });
         let moves: Vec<(ContextName, ContextName)> = moves.collect();

@@ -14,16 +14,27 @@ use crate::store::Store;
 /// How many snapshots are read at once.
 const AHEAD: usize = 16;
 
+/// The reading of a snapshot, with its number.
+type Reading<'a> = BoxFuture<'a, (u64, Result<Arc<Snapshot>, Error>)>;
+
 /// The snapshots of a context that are not forgotten, newest first. Each is read when it is asked for, or shortly before.
 pub(crate) struct History<'a> {
     store: &'a Store,
     name: ContextName,
     lineage: LineageId,
+    /// The lineages that this one goes on from: a repair that may have lost names gives the context another one.
+    earlier: Vec<LineageId>,
     /// The head, until it is asked for.
     head: Option<Arc<Snapshot>>,
     /// The numbers that are not read yet.
     numbers: IntoIter<u64>,
-    reading: FuturesOrdered<BoxFuture<'a, Result<Arc<Snapshot>, Error>>>,
+    reading: FuturesOrdered<Reading<'a>>,
+}
+
+/// A snapshot that can't be read.
+pub(crate) struct DamagedSnapshot {
+    pub(crate) number: u64,
+    pub(crate) error: Error,
 }
 
 impl Store {
@@ -32,15 +43,24 @@ impl Store {
     /// # Errors
     /// [`Error::NoContext`], [`Error::Moved`], and those of listing the snapshots.
     pub(crate) async fn history(&self, name: &ContextName) -> Result<History<'_>, Error> {
-        let head = self.require_head(name).await?;
+        let (newest, lineage, head) = match self.require_head(name).await {
+            Ok(head) => (head.key.number, head.snapshot.lineage, Some(head.snapshot)),
+            Err(error) => match (&error, self.newest_of(name).await) {
+                (Error::DamagedHead { number, .. }, Ok(found)) => (*number, found.snapshot.lineage, None),
+                _ => return Err(error),
+            },
+        };
         let listed = self.list_snapshots(name).await?.into_iter();
-        let numbers = listed.filter(|(number, gone)| !gone && *number <= head.key.number);
+        // An empty object without a mark is damage, and as a head it is told.
+        let is_told = |number: u64, gone: bool| !gone || (head.is_none() && number == newest);
+        let numbers = listed.filter(|(number, gone)| *number <= newest && is_told(*number, *gone));
         let numbers: Vec<u64> = numbers.map(|(number, _)| number).collect();
         Ok(History {
             store: self,
             name: name.clone(),
-            lineage: head.snapshot.lineage,
-            head: Some(head.snapshot),
+            lineage,
+            earlier: Vec::new(),
+            head,
             numbers: numbers.into_iter(),
             reading: FuturesOrdered::new(),
         })
@@ -79,33 +99,54 @@ impl<'a> History<'a> {
     /// # Errors
     /// Those of reading a snapshot.
     pub(crate) async fn next(&mut self, wanted: usize) -> Result<Option<Arc<Snapshot>>, Error> {
+        self.next_or_damaged(wanted).await?.transpose().map_err(|damaged| damaged.error)
+    }
+
+    /// The same, and goes on after a snapshot that is damaged.
+    ///
+    /// # Errors
+    /// Those of reading a snapshot, if they do not say that it is damaged.
+    pub(crate) async fn next_or_damaged(
+        &mut self,
+        wanted: usize,
+    ) -> Result<Option<Result<Arc<Snapshot>, DamagedSnapshot>>, Error> {
         loop {
             while self.reading.len() < wanted.clamp(1, AHEAD) {
                 let Some(number) = self.numbers.next() else { break };
                 let read = self.read(number);
                 self.reading.push_back(read);
             }
-            let Some(read) = self.reading.next().await else { return Ok(None) };
-            let snapshot = read?;
+            let Some((number, read)) = self.reading.next().await else { return Ok(None) };
+            let snapshot = match read {
+                Ok(snapshot) => snapshot,
+                Err(error) if error.is_of_object() => {
+                    return Ok(Some(Err(DamagedSnapshot { number, error })));
+                }
+                Err(error) => return Err(error),
+            };
             // Snapshots before the last deletion belong to another lineage.
-            if snapshot.lineage != self.lineage {
+            let goes_on = snapshot.kind == Kind::Normal && self.earlier.contains(&snapshot.lineage);
+            if snapshot.lineage != self.lineage && !goes_on {
                 self.numbers = IntoIter::default();
                 self.reading.clear();
                 return Ok(None);
             }
             // Terminal snapshots and claims are not states of the context.
             if snapshot.kind == Kind::Normal {
-                return Ok(Some(snapshot));
+                self.lineage = snapshot.lineage;
+                let ours = snapshot.ancestors().into_iter().filter(|one| one.context == self.name);
+                self.earlier = ours.map(|one| one.lineage).collect();
+                return Ok(Some(Ok(snapshot)));
             }
         }
     }
 
-    fn read(&mut self, number: u64) -> BoxFuture<'a, Result<Arc<Snapshot>, Error>> {
+    fn read(&mut self, number: u64) -> Reading<'a> {
         if let Some(head) = self.head.take_if(|head| head.number == number) {
-            return std::future::ready(Ok(head)).boxed();
+            return std::future::ready((number, Ok(head))).boxed();
         }
         let (store, name) = (self.store, self.name.clone());
-        async move { Ok(store.read_snapshot(&name, number).await?.snapshot) }.boxed()
+        async move { (number, store.read_snapshot(&name, number).await.map(|head| head.snapshot)) }.boxed()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::store::{Head, HeadKey, Store};
 use crate::tags::{Listed, ListedTag};
 
 pub use context::Context;
+pub(crate) use history::{DamagedSnapshot, History};
 pub(crate) use parts::ListedContext;
 
 impl Store {
@@ -81,26 +82,47 @@ impl Store {
     }
 
     /// Deletes a context: a terminal snapshot is committed, and the snapshots before it are marked as
-    /// forgotten. The data stays until it is collected.
+    /// forgotten. The data stays until it is collected. A context whose head is damaged can be deleted as well.
     pub async fn delete_context(&self, name: &ContextName) -> Result<(), Error> {
         self.meta().await?;
         let mut attempts = Attempts::new(self, name).at_most(10);
         loop {
-            let head = self.require_head(name).await?;
-            let snapshot = head.ended(Kind::Terminal { moved_to: None }, self)?;
-            let Some(last) = self.commit_bare(snapshot, Some(&head.key)).await? else {
+            let (deletion, key) = self.deletion(name).await?;
+            let Some(last) = self.commit_bare(deletion, Some(&key)).await? else {
                 attempts.beaten().await?;
                 continue;
             };
             self.forget_tags(name, |number| number < last.key.number).await?;
-            let keys = self.list_snapshots(name).await?;
-            for (number, is_gone) in keys {
-                if number < last.key.number && !is_gone {
+            for (number, listed) in self.listing(name).await? {
+                if number < last.key.number && listed.gone.is_none() {
                     self.mark_gone(name, number).await?;
                 }
             }
             return Ok(());
         }
+    }
+
+    /// Makes the snapshot that deletes a context; returns it with the key of the one before.
+    async fn deletion(&self, name: &ContextName) -> Result<(Snapshot, HeadKey), Error> {
+        let kind = Kind::Terminal { moved_to: None };
+        let error = match self.require_head(name).await {
+            Ok(head) => return Ok((head.ended(kind, self)?, head.key)),
+            Err(error @ Error::DamagedHead { .. }) if !error.is_of_later_format() => error,
+            Err(error) => return Err(error),
+        };
+        let Some(key) = self.find_head_key(name).await? else { return Err(error) };
+        let deletion = match self.newest_readable(name).await? {
+            Some(last) => last.ended(kind, self)?,
+            None => Snapshot {
+                kind,
+                created: self.env().now(),
+                nonce: self.random()?,
+                extensions: written_here(),
+                ..Snapshot::empty(self.meta().await?.store_id, name.clone(), LineageId(self.random()?))
+            },
+        };
+        // What the head is, and so the digest that would name it, is not known.
+        Ok((Snapshot { number: key.number + 1, parent: None, ..deletion }, key))
     }
 
     /// Returns the numbers of all snapshots, newest first, and whether each is forgotten.

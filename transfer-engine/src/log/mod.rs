@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use policy_core::TreePath;
 
+use crate::contexts::{DamagedSnapshot, History};
 use crate::error::Error;
 use crate::format::{ContextName, Snapshot, TreeEntry};
 use crate::store::Store;
@@ -25,9 +26,23 @@ pub struct LogOptions {
     pub origins: bool,
 }
 
+/// A row of a log.
+#[derive(Debug)]
+pub enum LogRow {
+    /// A snapshot, and where its tree came from, if that was asked for.
+    Snapshot(Arc<Snapshot>, Origins),
+    /// A snapshot that can't be read.
+    Damaged {
+        /// Its number.
+        number: u64,
+        /// What is wrong with it.
+        error: Error,
+    },
+}
+
 impl Store {
     /// Calls `each` for the snapshots of a context that are not forgotten, newest first, and returns how many there
-    /// were. The snapshot before another is the newest older one that is not forgotten; in the oldest one, everything is
+    /// were that can be read. Those that are damaged are told, and passed over. The snapshot before another is the newest older one that is not forgotten; in the oldest one, everything is
     /// new. Times alone make no difference.
     ///
     /// No more snapshots are read than are needed, and of trees only what differs near the paths.
@@ -38,22 +53,23 @@ impl Store {
         &self,
         name: &ContextName,
         options: &LogOptions,
-        mut each: impl FnMut(Arc<Snapshot>, Origins) + Send,
+        mut each: impl FnMut(LogRow) + Send,
     ) -> Result<usize, Error> {
         let LogOptions { limit, paths, origins } = options;
         let mut history = self.history(name).await?;
         let mut left = limit.unwrap_or(usize::MAX);
         let (mut shown, mut passed_over) = (0, 0);
-        let mut before = None;
+        let (mut before, mut damaged) = (None, Vec::new());
         while left > 0 {
             let next = match before.take() {
                 Some(before) => Some(before),
-                None => history.next(left).await?,
+                None => next_readable(&mut history, left, &mut damaged).await?,
             };
+            damaged.drain(..).for_each(&mut each);
             let Some(snapshot) = next else { break };
             if *origins || !paths.is_empty() {
                 // If what is asked for is rare, it is looked for in more and more snapshots at once.
-                before = history.next(left.max(passed_over)).await?;
+                before = next_readable(&mut history, left.max(passed_over), &mut damaged).await?;
             }
             if !paths.is_empty() && !self.differs(before.as_deref(), &snapshot, paths).await? {
                 passed_over += 1;
@@ -63,7 +79,7 @@ impl Store {
                 true => Origins::of(self, before.as_deref(), &snapshot).await?,
                 false => Origins::default(),
             };
-            each(snapshot, origins);
+            each(LogRow::Snapshot(snapshot, origins));
             (shown, left, passed_over) = (shown + 1, left - 1, 0);
         }
         Ok(shown)
@@ -92,5 +108,20 @@ impl Store {
             }
         }
         Ok(false)
+    }
+}
+
+/// Returns the next snapshot that can be read, and notes those that are damaged.
+async fn next_readable(
+    history: &mut History<'_>,
+    wanted: usize,
+    damaged: &mut Vec<LogRow>,
+) -> Result<Option<Arc<Snapshot>>, Error> {
+    loop {
+        match history.next_or_damaged(wanted).await? {
+            Some(Ok(snapshot)) => return Ok(Some(snapshot)),
+            Some(Err(DamagedSnapshot { number, error })) => damaged.push(LogRow::Damaged { number, error }),
+            None => return Ok(None),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Mount;
 use crate::error::Error;
+use crate::format::Ancestor;
 use crate::monitor::{Monitor, Phase};
 use crate::state::BaseHeader;
 use crate::store::{At, Head, HeadKey};
@@ -194,7 +195,10 @@ impl Mount {
         {
             return Ok(head);
         }
-        let head = self.store.read_head(&self.context, key.clone()).await?;
+        let head = match self.store.read_head(&self.context, key.clone()).await {
+            Ok(head) => head,
+            Err(error) => return Err(self.store.damaged_head(&self.context, key.number, error).await),
+        };
         cache.put(&head.digest, &head.bytes);
         Ok(head)
     }
@@ -227,15 +231,19 @@ impl Mount {
         }
         // The store shows a snapshot of the very store that is remembered: its description is the same, too.
         self.store.assume_meta(header.store.clone());
-        let problem = if header.lineage != head.snapshot.lineage {
-            "the context was deleted since the last sync, and is a new one now"
-        } else if header.head.number > head.key.number {
-            "the context is in an older state than at the last sync"
-        } else if header.head.number == head.key.number && header.digest != head.digest {
-            "the context's history was changed since the last sync"
-        } else {
-            return Ok(Some(header));
-        };
+        let was_this = |of: &Ancestor| of.lineage == header.lineage && of.context == self.context;
+        let problem =
+            if header.lineage != head.snapshot.lineage && head.snapshot.ancestors().iter().any(was_this) {
+                "the context was repaired, or made anew from its own snapshots, since the last sync"
+            } else if header.lineage != head.snapshot.lineage {
+                "the context was deleted since the last sync, and is a new one now"
+            } else if header.head.number > head.key.number {
+                "the context is in an older state than at the last sync"
+            } else if header.head.number == head.key.number && header.digest != head.digest {
+                "the context's history was changed since the last sync"
+            } else {
+                return Ok(Some(header));
+            };
         monitor.warning(&format!("{problem}; the mount is treated as new, and nothing is deleted"));
         Ok(None)
     }

@@ -90,7 +90,10 @@ impl Store {
     pub(crate) async fn find_snapshot(&self, name: &ContextName, at: &At) -> Result<Head, Error> {
         let missing = |number: i64| Error::NoSnapshot { name: name.clone(), number };
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let head = self.require_head(name).await?;
+        let head = match self.require_head(name).await {
+            Ok(head) => head,
+            Err(error) => return self.find_beside_head(name, at, error).await,
+        };
         let (number, asked) = match at {
             At::Head => return Ok(head),
             At::Number(number) => (*number, signed(*number)),
@@ -106,14 +109,26 @@ impl Store {
         if number == head.key.number {
             return Ok(head);
         }
+        self.find_number(name, number, Some(asked)).await
+    }
+
+    /// Returns the snapshot with this number, which is not that of the head. `asked` is what an error says.
+    pub(super) async fn find_number(
+        &self,
+        name: &ContextName,
+        number: u64,
+        asked: Option<i64>,
+    ) -> Result<Head, Error> {
+        let asked = asked.unwrap_or_else(|| i64::try_from(number).unwrap_or(i64::MAX));
+        let missing = || Error::NoSnapshot { name: name.clone(), number: asked };
         if self.is_gone(name, number).await? {
-            return Err(missing(asked));
+            return Err(missing());
         }
         match self.read_snapshot(name, number).await {
             Ok(found) if found.is_live() => Ok(found),
             // A terminal snapshot is not a state of the context.
-            Ok(_) => Err(missing(asked)),
-            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Err(missing(asked)),
+            Ok(_) => Err(missing()),
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Err(missing()),
             Err(e) => Err(e),
         }
     }
@@ -129,9 +144,18 @@ impl Store {
     }
 
     /// Returns the head of a context that exists.
+    ///
+    /// # Errors
+    /// [`Error::DamagedHead`], [`Error::NoContext`], [`Error::Moved`].
     pub(crate) async fn require_head(&self, name: &ContextName) -> Result<Head, Error> {
-        let head = match self.find_head(name).await? {
-            Some(head) => Some(self.head_after_move(name, head).await?),
+        let head = match self.find_head_key(name).await? {
+            Some(key) => {
+                let number = key.number;
+                match self.read_head(name, key).await {
+                    Ok(head) => Some(self.head_after_move(name, head).await?),
+                    Err(error) => return Err(self.damaged_head(name, number, error).await),
+                }
+            }
             None => None,
         };
         match head {

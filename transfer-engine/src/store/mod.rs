@@ -1,6 +1,7 @@
 //! A store: its description, its clock, and its counters.
 
 mod at;
+mod damaged;
 mod heads;
 mod objects;
 
