@@ -264,6 +264,7 @@ async fn a_push_that_heals_sends_again_what_is_here() {
     a.options.heal = Some(ReadData::All);
     let healed = a.push().await;
     assert_eq!(healed.report().snapshot, Some(5), "{:?}", healed.noted);
+    assert_eq!((healed.clean().lost_packs, &healed.noted.warnings[..]), (0, &[][..] as &[String]));
     let (report, told) = check(&world, ReadData::All).await;
     assert_eq!(report.unwrap().damaged_snapshots, 3, "the older ones stay as they are");
     assert!(told.contexts.lock().unwrap()[0].snapshots[0].is_whole());
@@ -287,7 +288,8 @@ async fn a_push_that_heals_leaves_what_is_not_here_as_it_is() {
             c.mount.write(format!("d{}/f{i}", i % 4), format!("content {i} ").repeat(20));
         }
     }
-    c.push().await;
+    let healed = c.push().await;
+    assert_eq!(healed.report().lost_packs, 1, "the rest is still missing: {:?}", healed.noted);
     let head = world.head().await;
     assert_eq!(head.totals.files, 42, "nothing is left out: {head:?}");
     let (_, told) = check(&world, ReadData::All).await;

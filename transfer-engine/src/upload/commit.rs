@@ -245,7 +245,7 @@ impl Mount {
         let header = next.finish(self, number, &prepared)?;
         let course = attempt.job.course;
         course.committing(Some(number));
-        let (published, lost) = tokio::join!(
+        let (published, mut lost) = tokio::join!(
             self.store.publish(prepared, Some(&onto.head.key)),
             self.look_for_lost(course, onto.head)
         );
@@ -266,6 +266,8 @@ impl Mount {
             return Ok(Attempted::Late);
         }
         self.trim_cache(&head);
+        // What this push has sent again, or has no use for, is not missing any more.
+        lost.retain(|lost| head.snapshot.packs.iter().any(|pack| pack.id == *lost));
         self.tell_lost(&lost, attempt.job.monitor);
         let report = SyncReport {
             lost_packs: lost.len() as u64,
