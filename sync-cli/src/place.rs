@@ -17,6 +17,10 @@ use crate::errors::Failure;
 
 /// The longest path of a part of a context, in bytes: that of a path which Linux opens.
 const MAX_PART: usize = 4096;
+/// The longest name of a directory, in bytes, on the usual file systems.
+const MAX_COMPONENT: usize = 255;
+/// How names of staging directories begin; no sync looks into these.
+const STAGING: &[u8] = b".ctxsync-stage-";
 
 /// A context, or one snapshot of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +117,14 @@ pub(crate) fn mounted(text: &str) -> Result<PathAt, String> {
     // It is shown, and read again, as text.
     if path.to_string().as_bytes() != path.as_bytes() || path.as_bytes().len() > MAX_PART {
         return Err(format!("the path of a part is printable text of at most {MAX_PART} bytes"));
+    }
+    // Others have to be able to have this directory.
+    if let Some(name) = path.components().find(|name| name.len() > MAX_COMPONENT || name.starts_with(STAGING))
+    {
+        let name = policy_core::escape(name);
+        return Err(format!(
+            "the path of a part has names of at most {MAX_COMPONENT} bytes that don't begin with `.ctxsync-stage-`: `{name}`"
+        ));
     }
     Ok(place)
 }

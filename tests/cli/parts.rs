@@ -179,6 +179,7 @@ fn directories_of_contexts_are_compared() {
 fn what_takes_no_part_says_so() {
     let world = World::new();
     let machine = fill(&world);
+    let long = format!("c:a/{}", "x".repeat(256));
     for args in [
         &["log", "c:lib"][..],
         &["restore", "c:lib", "work"],
@@ -190,6 +191,8 @@ fn what_takes_no_part_says_so() {
         // Only a mount that is read-only stays at a snapshot.
         &["pull", "c@2:lib", "work"],
         &["push", "c:../x", "work"],
+        &["push", "c:a/.ctxsync-stage-0123456789abcdef", "work"],
+        &["push", &long, "work"],
         &["run", "-m", "c:x/./y=work", "--", "true"],
     ] {
         let refused = machine.call(args);
