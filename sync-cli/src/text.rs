@@ -1,5 +1,6 @@
 //! Formats sizes, times and counts for people, and reads keys of the store in messages.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -51,6 +52,15 @@ pub(crate) fn span(time: Duration) -> String {
         10..60 => format!("{secs} s"),
         60..3600 => format!("{} min {} s", secs / 60, secs % 60),
         _ => format!("{} h {} min", secs / 3600, secs % 3600 / 60),
+    }
+}
+
+/// Writes a word of a command that a hint names, so that a shell reads it as one word.
+pub(crate) fn shell(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:@%+,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")).into(),
     }
 }
 
@@ -122,6 +132,23 @@ mod tests {
         assert_eq!(at(0, 500_000_000), "1970-01-01T00:00:00.5Z");
         assert_eq!(at(i64::MAX, 0), format!("@{}", i64::MAX));
         assert_eq!(moment(Timestamp { secs: -1, nanos: 7 }), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_as_it_was() {
+        let all: String = (1..=127_u8).map(char::from).collect();
+        let singles = (1..=127_u8).map(|c| char::from(c).to_string());
+        let words: Vec<String> = singles
+            .chain(
+                ["", "/home/my dir", "it's", "''", "-n", "~/x", "a=b", "$(x)`y`", "größe"].map(str::to_owned),
+            )
+            .chain([all])
+            .collect();
+        let script: Vec<_> = words.iter().map(|word| format!("printf '%s\\0' {}", shell(word))).collect();
+        let read = std::process::Command::new("sh").arg("-c").arg(script.join("\n")).output().unwrap();
+        let expected: String = words.iter().map(|word| format!("{word}\0")).collect();
+        assert_eq!(String::from_utf8(read.stdout).unwrap(), expected);
+        assert_eq!(shell("/a/plain-path_1.txt"), "/a/plain-path_1.txt");
     }
 
     #[test]

@@ -278,3 +278,17 @@ fn s3_a_damaged_head_is_named_with_what_can_be_done() {
     assert_eq!(machine.done(&["context", "list"]).out, "fork\nother\n");
     machine.done(&["check"]);
 }
+
+#[test]
+fn a_path_in_a_hint_is_quoted_for_a_shell() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("it's mine/f", "f");
+    machine.done(&["push", "c", "it's mine"]);
+    std::fs::remove_file(first_pack(&world)).unwrap();
+    let said = machine.call(&["check"]);
+    let dir = machine.path("it's mine").display().to_string().replace('\'', r"'\''");
+    assert!(said.err.contains(&format!("`ctxsync push --heal c '{dir}'`")), "{}", said.err);
+    let never = machine.call(&["restore", "--in-place", "c@1", "never synced"]);
+    assert!(!never.err.contains("never synced`"), "{}", never.err);
+}

@@ -173,8 +173,9 @@ impl CheckWatch {
         self.files(checked);
         if !checked.files.is_empty() {
             let here = self.mounts.iter().filter(|(context, _)| context == name);
-            let here: Vec<_> =
-                here.map(|(_, mount)| format!("`ctxsync push --heal {name} {mount}`")).collect();
+            let here: Vec<_> = here
+                .map(|(_, mount)| format!("`ctxsync push --heal {name} {}`", text::shell(mount)))
+                .collect();
             let how = match here.is_empty() {
                 true => format!(
                     "a machine that has these files sends them again with `ctxsync push --heal {name} DIR`"

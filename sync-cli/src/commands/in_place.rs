@@ -21,7 +21,7 @@ use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Watch;
 use crate::output::summary::{Deed, sentence};
-use crate::policy;
+use crate::{policy, text};
 
 /// Pushes, reverts the context and pulls. Each of the three is whole or not at all, and after each of them the next sync
 /// goes on as usual.
@@ -74,8 +74,9 @@ impl Hand {
             let dir = escape(sync.path.as_os_str().as_bytes());
             let message = format!("{dir} was never synced with context {}", sync.context);
             return Err(Failure::new(Exit::FAILED, message).hint(format!(
-                "`ctxsync pull {} {dir}` makes it a mount; without --in-place, `restore` writes into any directory",
-                sync.context
+                "`ctxsync pull {} {}` makes it a mount; without --in-place, `restore` writes into any directory",
+                sync.context,
+                text::shell(&dir)
             )));
         }
         mount.warnings().iter().for_each(|warning| means.ui.warning(warning));
@@ -117,7 +118,8 @@ fn refuse_unsaved(saved: &SyncReport, name: &ContextName, dir: &Path) -> Result<
     let dir = escape(dir.as_os_str().as_bytes());
     let message = format!("{dir} was left as it is, because not everything in it is saved");
     let failure = Failure::new(exit, message).hint(format!(
-        "`ctxsync sync {name} {dir}` saves it, or tells what keeps it from that; then restore again"
+        "`ctxsync sync {name} {}` saves it, or tells what keeps it from that; then restore again",
+        text::shell(&dir)
     ));
     Err(match counts.collect::<Vec<_>>().join(", ") {
         counts if counts.is_empty() => failure,

@@ -278,8 +278,9 @@ impl Held<'_> {
                     "{prefix}nothing was pushed: the mount is read-only; what changed in it stays there"
                 )),
                 (None, None) => ui.note(&format!(
-                    "{prefix}nothing was pushed: the policy has autoUpload off; `ctxsync push {} {path}` saves what changed, and `run --save` at the end",
-                    mount.place()
+                    "{prefix}nothing was pushed: the policy has autoUpload off; `ctxsync push {} {}` saves what changed, and `run --save` at the end",
+                    crate::text::shell(&mount.place().to_string()),
+                    crate::text::shell(&path)
                 )),
             }
         }
