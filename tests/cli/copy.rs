@@ -155,3 +155,18 @@ fn the_other_store_has_the_same_grace_period() {
     assert!(grace("two").contains("10800"));
     assert_ne!(grace("one"), grace("two"));
 }
+
+/// No snapshot needs an older one, so a copy is complete without it. A check of the source names it.
+#[test]
+fn a_snapshot_that_is_missing_as_a_whole_does_not_count() {
+    let world = World::new();
+    let machine = with_history(&world);
+    std::fs::remove_file(world.store().join("contexts/user-1/fffffffffffffffc")).unwrap();
+    let (from, to) = (world.store(), machine.path("other"));
+    machine.done(&["copy", from.to_str().unwrap(), to.to_str().unwrap()]);
+    assert_eq!(machine.call(&["check"]).code, 1);
+    machine.done(&["check", "--read-data", "--store", to.to_str().unwrap()]);
+    let log = machine.done(&["log", "user-1", "--json", "--store", to.to_str().unwrap()]);
+    let numbers: Vec<_> = log.of_type("snapshot").iter().map(|s| s["snapshot"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [4, 2, 1]);
+}

@@ -392,6 +392,29 @@ async fn s3_s4_a_corrupt_head_is_an_error_and_touches_nothing() {
     }
 }
 
+/// The store answers, but not for one kind of object.
+#[tokio::test(start_paused = true)]
+async fn s1_a_pack_that_may_not_be_read_spoils_its_files_only() {
+    let (world, a, b, faulty) = damaged(of_packs(Fault::Denied)).await;
+    a.mount.write("empty", "");
+    a.push().await.clean();
+    let pulled = b.pull().await;
+    assert_eq!(
+        (pulled.report().failed, paths(&b.mount.0)),
+        (3, vec!["empty".to_owned()]),
+        "{:?}",
+        pulled.noted
+    );
+    // If nothing may be read, that is an error as a whole.
+    faulty.clear();
+    faulty.add(Rule::new(Fault::Denied).on(Operation::Get));
+    assert!(b.pull().await.result.is_err());
+    faulty.clear();
+    b.pull().await.clean();
+    assert_same(&a.mount.0, &b.mount.0);
+    drop(world);
+}
+
 #[tokio::test(start_paused = true)]
 async fn s1_a_missing_pack_spoils_its_files_only() {
     let world = World::memory().await;

@@ -460,6 +460,16 @@ impl Error {
         }
     }
 
+    /// Whether the store, or the file system that it is on, did not permit a request.
+    pub(crate) fn is_denied(&self) -> bool {
+        let Self::Store { source, .. } = self else { return false };
+        let of_system = |e: &(dyn std::error::Error + 'static)| {
+            e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+        };
+        matches!(source, object_store::Error::PermissionDenied { .. })
+            || std::iter::successors(std::error::Error::source(source), |e| e.source()).any(of_system)
+    }
+
     /// Whether a newer program wrote an object of the store. It says nothing to this one, and is not damaged.
     pub fn is_of_later_format(&self) -> bool {
         match self {

@@ -68,8 +68,15 @@ pub(super) fn known(source: &object_store::Error) -> Option<&'static str> {
     if BucketMissing::find(source).is_some() {
         return Some("check --store; create the bucket with its provider's tools");
     }
-    if let Some(hint) = io_kind(source).and_then(hint_of_disk) {
-        return Some(hint);
+    match io_kind(source) {
+        Some(io::ErrorKind::PermissionDenied) => {
+            return Some("give your user access to the files of the store");
+        }
+        kind => {
+            if let Some(hint) = kind.and_then(hint_of_disk) {
+                return Some(hint);
+            }
+        }
     }
     let texts: Vec<String> = chain(source).map(ToString::to_string).collect();
     let says = |part: &&str| texts.iter().any(|text| text.contains(part));
@@ -141,6 +148,13 @@ mod tests {
         for other in ["Connection refused", "Error performing nothing", ""] {
             assert_eq!(plain(other), other);
         }
+    }
+
+    #[test]
+    fn to_run_the_command_again_does_not_help_against_missing_permission() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let source = object_store::Error::Generic { store: "LocalFileSystem", source: denied.into() };
+        assert_eq!(known(&source), Some("give your user access to the files of the store"));
     }
 
     #[test]

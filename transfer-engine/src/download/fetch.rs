@@ -201,8 +201,8 @@ impl Fetcher<'_> {
             };
             let bytes = match bytes {
                 Ok(bytes) => bytes,
-                // A missing or truncated object fails its own files, but not others.
-                Err(e) if is_about_the_object(&e) => {
+                // An object that is missing, truncated or not for us to read fails its own files, but not others.
+                Err(e) if is_about_the_object(&e) || self.is_denied_alone(&e).await => {
                     for need in blocks.iter().flat_map(|b| &b.needs) {
                         lock(&slots[need.item]).failed.get_or_insert_with(|| Failure::Store(chain(&e)));
                     }
@@ -240,6 +240,11 @@ impl Fetcher<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether a request was denied, and others are not: then it concerns a single object.
+    async fn is_denied_alone(&self, e: &Error) -> bool {
+        e.is_denied() && self.store.confirm().await.is_ok()
     }
 
     fn advance(&self, files: u64, bytes: u64) {
