@@ -41,7 +41,7 @@ prop_compose! {
         let mut at = NOW;
         steps.into_iter().map(|(step, in_time, ago, is_tagged, is_merge_base)| {
             at -= step;
-            Taken { landed: at, created: at - ago, in_time, is_tagged, is_merge_base }
+            Taken { landed: at, created: at - ago, in_time, is_tagged, is_merge_base, is_replaced: false }
         }).collect()
     }
 }
@@ -121,6 +121,25 @@ proptest! {
         }
     }
 
+    /// If a collection has moved a snapshot's data, the newer snapshot is kept as the older one was, which is kept by no
+    /// number any more; nothing else is kept or forgotten because of it.
+    #[test]
+    fn a_snapshot_that_takes_the_place_of_another_counts_as_that(
+        rules in retention(), history in history(), at in any::<prop::sample::Index>(),
+    ) {
+        let at = at.index(history.len());
+        let newer = Taken { in_time: true, is_tagged: false, is_merge_base: false, ..history[at] };
+        let mut before = history.clone();
+        before[at] = newer;
+        let mut after = before.clone();
+        after.insert(at + 1, Taken { is_replaced: true, ..history[at] });
+        let mut found = kept(&rules, NOW, &after);
+        let replaced = found.remove(at + 1);
+        prop_assert_eq!(found, kept(&rules, NOW, &before));
+        let others = [KeptFor::Tag, KeptFor::MergeBase, KeptFor::NoRule, KeptFor::Within];
+        prop_assert!(replaced.iter().all(|reason| others.contains(reason)), "{:?}", replaced);
+    }
+
     /// A second run forgets nothing more.
     #[test]
     fn twice_forgets_no_more_than_once(rules in retention(), history in history()) {
@@ -151,9 +170,19 @@ proptest! {
     }
 }
 
+fn taken(landed: i64) -> Taken {
+    Taken {
+        landed,
+        created: landed,
+        in_time: true,
+        is_tagged: false,
+        is_merge_base: false,
+        is_replaced: false,
+    }
+}
+
 fn at(text: &str) -> Taken {
-    let landed = text.parse::<jiff::Timestamp>().unwrap().as_second();
-    Taken { landed, created: landed, in_time: true, is_tagged: false, is_merge_base: false }
+    taken(text.parse::<jiff::Timestamp>().unwrap().as_second())
 }
 
 fn kept_by(rules: Retention, times: &[&str]) -> Vec<usize> {
@@ -188,32 +217,18 @@ fn periods_are_those_of_the_calendar_in_utc() {
 /// All copies that a rename makes land at the same time, but they were written at different times.
 #[test]
 fn a_renamed_context_keeps_its_history() {
-    let copy = |days: i64| Taken {
-        landed: NOW,
-        created: NOW - days * DAY,
-        in_time: true,
-        is_tagged: false,
-        is_merge_base: false,
-    };
+    let copy = |days: i64| Taken { created: NOW - days * DAY, ..taken(NOW) };
     let history: Vec<Taken> = (0..10).map(|days| copy(days * 2)).collect();
     let rules = Retention { daily: NonZeroU64::new(4), ..Retention::default() };
     assert_eq!(which(&rules, &history).iter().filter(|kept| **kept).count(), 4);
     // A writer whose clock stopped long ago does not cause losses either.
-    let stopped = |days: i64| Taken {
-        landed: NOW - days * DAY,
-        created: 0,
-        in_time: true,
-        is_tagged: false,
-        is_merge_base: false,
-    };
+    let stopped = |days: i64| Taken { created: 0, ..taken(NOW - days * DAY) };
     let history: Vec<Taken> = (0..10).map(stopped).collect();
     assert_eq!(which(&rules, &history).iter().filter(|kept| **kept).count(), 4);
 }
 
 #[test]
 fn times_beyond_all_calendars_are_times() {
-    let taken =
-        |landed| Taken { landed, created: landed, in_time: true, is_tagged: false, is_merge_base: false };
     let n = NonZeroU64::new(9);
     let rules = Retention { hourly: n, daily: n, weekly: n, monthly: n, yearly: n, ..Retention::default() };
     for now in [i64::MIN, 0, i64::MAX] {

@@ -186,3 +186,68 @@ fn a_dry_run_says_what_each_snapshot_is_kept_for() {
     assert_eq!(rows.of_type("kept")[0]["reasons"], serde_json::json!(["head", "last", "yearly"]));
     insta::assert_snapshot!("gc-dry-run", machine.call(&args).seen());
 }
+
+/// What a repair has left out is no reason to forget the snapshots that had it: nothing of them was recycled.
+#[test]
+fn after_a_repair_nothing_is_forgotten_and_a_dry_run_says_the_same() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.done(&["store", "init", "--grace", "1h"]);
+    machine.write("work/a", "lost");
+    machine.done(&["push", "x", "work"]);
+    let pack = std::fs::read_dir(world.store().join("packs")).unwrap().next().unwrap().unwrap().path();
+    for content in ["work v1", "work v2", "work v3"] {
+        machine.write("work/b", content);
+        machine.done(&["push", "x", "work"]);
+    }
+    machine.done(&["context", "tag", "x@3", "release"]);
+    let saved = world.store().join("saved");
+    std::fs::rename(&pack, &saved).unwrap();
+    assert_eq!(machine.call(&["repair", "--yes", "x"]).code, 3);
+    for args in
+        [&["gc", "--dry-run"][..], &["gc"], &["gc", "--exclusive", "--dry-run"], &["gc", "--exclusive"]]
+    {
+        let ended = machine.call(args);
+        assert_eq!(ended.code, 1, "{}", ended.seen());
+        assert!(ended.err.contains("is not in the store any more"), "{}", ended.err);
+        let line = ended.out.lines().next().unwrap();
+        assert!(line.contains("0 snapshots") && !ended.out.contains("recycle"), "{}", ended.out);
+    }
+    assert_eq!(machine.done(&["cat", "x@3:b"]).out, "work v1");
+    assert_eq!(machine.done(&["cat", "x@release:b"]).out, "work v1");
+    // The lost pack comes back. Everything is whole again, and stays.
+    std::fs::rename(&saved, &pack).unwrap();
+    machine.done(&["gc", "--exclusive"]);
+    machine.done(&["check", "--read-data"]);
+    assert_eq!(machine.done(&["cat", "x@2:a"]).out, "lost");
+}
+
+/// A collection that moves data makes a snapshot. That takes no place from a snapshot that the table shows as kept.
+#[test]
+fn what_a_dry_run_keeps_is_kept_when_data_is_moved() {
+    for rule in [&["--keep-last", "2"][..], &["--keep-within", "1h", "--keep-hourly", "1"]] {
+        let world = World::new();
+        let machine = world.machine("a");
+        machine.write("work/small", noise(400_000));
+        machine.write("work/big", noise(4_000_000));
+        machine.done(&["push", "x", "work"]);
+        std::fs::remove_file(machine.path("work/big")).unwrap();
+        for content in ["two", "three"] {
+            machine.write("work/work", content);
+            machine.done(&["push", "x", "work"]);
+        }
+        let dry = machine.done(&[&["gc", "--json", "--dry-run"], rule].concat());
+        let wet = machine.done(&[&["gc", "--json"], rule].concat());
+        assert_eq!(wet.of_type("gathered").len(), 1);
+        assert_eq!(forgotten(&dry), forgotten(&wet));
+        for kept in dry.of_type("kept") {
+            machine.done(&["ls", &format!("x@{}", kept["snapshot"])]);
+        }
+        assert_eq!(machine.done(&["cat", "x@3:work"]).out, "two");
+        // The new snapshot counts as the one before it, which the next run forgets if only a number kept it.
+        machine.done(&[&["gc"], rule].concat());
+        let left: Vec<_> = machine.done(&["log", "x", "--json"]).of_type("snapshot");
+        let left: Vec<_> = left.iter().map(|line| line["snapshot"].as_u64().unwrap()).collect();
+        assert!(left.contains(&5) && left.contains(&3), "{left:?}");
+    }
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,8 +21,8 @@ use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::format::{StoreKey, TreeEntry};
 use transfer_engine::recycle::{Due, Recycled, due, recycle};
 use transfer_engine::{
-    Action, CollectOptions, ContextName, ContextService, Env, Error, Gathering, Silent, Store, SyncOptions,
-    WriteOptions,
+    Action, CollectOptions, ContextName, ContextService, Env, Error, Gathering, ReadData, RepairOptions,
+    Silent, Store, SyncOptions, WriteOptions,
 };
 
 const DAY: i64 = 86_400;
@@ -187,6 +188,40 @@ async fn i21_a_damaged_pack_does_not_stop_a_recycling() {
     yard.days(1);
     assert_eq!(yard.recycle().await.unwrap().files, 1);
     assert_eq!(yard.files().await, gone(&["logs/old"], &["stays"]));
+}
+
+/// A file that the store has lost expires as well: older snapshots may have its content in another pack.
+#[tokio::test]
+async fn what_was_left_out_by_a_repair_is_recycled_too_and_only_then_is_its_history_forgotten() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["logs"]}}"#);
+    a.mount.write("logs/old", Random::new(1).bytes(3_000));
+    a.push().await.clean();
+    for pack in &yard.world.head().await.packs {
+        yard.world.objects.delete(&StoreKey::Pack(pack.id).path()).await.unwrap();
+    }
+    let options = RepairOptions {
+        contexts: Vec::new(),
+        read_data: ReadData::None,
+        dry_run: false,
+        forget_damaged: false,
+        concurrency: NonZeroUsize::MIN,
+        memory: 64 << 20,
+    };
+    let store = Store::new(Arc::clone(&yard.world.objects), "test:", a.env.clone());
+    assert_eq!(store.repair(&options, &Silent).await.unwrap().left_out, 1);
+    let before = yard.log().await;
+    assert_eq!(
+        yard.recycle().await.unwrap(),
+        Recycled { next: yard.due().await.0.next, ..Recycled::default() }
+    );
+    assert_eq!(yard.log().await, before);
+    yard.days(1);
+    let recycled = yard.recycle().await.unwrap();
+    assert_eq!((recycled.files, recycled.bytes, recycled.forgotten), (1, 3_000, vec![2]));
+    assert_eq!(yard.recycle().await.unwrap(), Recycled::default());
+    // It is kept where it is, and not sent any more.
+    assert_eq!(a.push().await.clean().withheld, 1);
 }
 
 #[tokio::test]

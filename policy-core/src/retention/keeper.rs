@@ -27,6 +27,9 @@ pub struct Taken {
     pub is_tagged: bool,
     /// Whether another context was forked from it, or has merged it last: the next merge of the two compares with it.
     pub is_merge_base: bool,
+    /// Whether a newer snapshot has the same files because a collection has moved their data. The two count as one: the
+    /// newer one is given with the times of this one, and this one is kept by no number.
+    pub is_replaced: bool,
 }
 
 /// A reason to keep a snapshot.
@@ -92,7 +95,14 @@ impl fmt::Display for KeptFor {
 /// ```
 /// use policy_core::{KeptFor, Retention, Taken, kept};
 ///
-/// let at = |landed| Taken { landed, created: landed, in_time: true, is_tagged: false, is_merge_base: false };
+/// let at = |landed| Taken {
+///     landed,
+///     created: landed,
+///     in_time: true,
+///     is_tagged: false,
+///     is_merge_base: false,
+///     is_replaced: false,
+/// };
 /// let rules = Retention { daily: "2".parse().ok(), ..Retention::default() };
 /// // Two snapshots of one day, and one of the day before.
 /// let kept = kept(&rules, 200_000, &[at(180_000), at(175_000), at(100_000)]);
@@ -153,11 +163,12 @@ impl Keeper {
         keep_if(snapshot.is_tagged, KeptFor::Tag);
         keep_if(snapshot.is_merge_base, KeptFor::MergeBase);
         keep_if(self.retention.keeps_all(), KeptFor::NoRule);
-        keep_if(self.retention.last.is_some_and(|last| self.rank < last.get()), KeptFor::Last);
+        let is_last = self.retention.last.is_some_and(|last| self.rank < last.get());
+        keep_if(is_last && !snapshot.is_replaced, KeptFor::Last);
         let age = u64::try_from(self.now.saturating_sub(snapshot.landed)).unwrap_or(0);
         keep_if(self.retention.within.is_some_and(|span| age < span.as_secs()), KeptFor::Within);
         // A snapshot that landed late does not use up a rule.
-        if snapshot.in_time {
+        if snapshot.in_time && !snapshot.is_replaced {
             self.rank += 1;
             let is_copy = snapshot.landed.saturating_sub(snapshot.created) > DAY;
             let times = [snapshot.landed, if is_copy { snapshot.created } else { snapshot.landed }];

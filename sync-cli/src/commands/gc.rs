@@ -194,6 +194,7 @@ impl CollectMonitor for GcWatch {
         let (reason, why) = match forgotten.why {
             Why::Retention => ("retention", "no rule keeps it"),
             Why::Deleted => ("deleted", "its context is deleted"),
+            Why::Recycled => ("recycled", "it has recycled files"),
         };
         let context = forgotten.context.as_str();
         if self.ui.is_json() {

@@ -5,6 +5,7 @@
 
 mod cases;
 mod deeds;
+mod dry;
 mod gate;
 mod model;
 mod tags;

@@ -1,10 +1,13 @@
 //! Collecting garbage: forgetting snapshots, and deleting the packs that no snapshot needs.
 //!
 //! ```text
-//! the store's time ─► finish moves, recycle, gather ─► list all snapshots, read the roots ─► plan
+//! the store's time ─► finish moves, recycle ─► list all snapshots, read the roots ─► plan
 //!                                                                                     │
-//!        delete packs in no root ◄─ list packs ◄─ put tombstones ◄─ mark as forgotten ┘
+//! gather ◄─ delete packs in no root ◄─ list packs ◄─ put tombstones ◄─ mark as forgotten ┘
 //! ```
+//!
+//! Data is gathered last, so that the retention judges the snapshots that a dry run has shown, and not the one that
+//! gathering adds.
 //!
 //! A collection is one pass without state, locks or marks. It may run beside any number of writers and other
 //! collectors, and may be killed at any point. `docs/collecting.md` explains why that is safe. It depends on
@@ -73,6 +76,8 @@ pub enum Why {
     Retention,
     /// Its context was deleted, and the deletion was interrupted.
     Deleted,
+    /// It has the content of recycled files.
+    Recycled,
 }
 
 /// A snapshot that is forgotten.
@@ -208,9 +213,9 @@ pub trait CollectMonitor: Send + Sync {
 impl CollectMonitor for crate::monitor::Silent {}
 
 impl Store {
-    /// Collects garbage in one pass: completes interrupted renames and deletions, recycles files, gathers
-    /// scattered data, forgets the snapshots that the retention does not keep, and deletes the packs that no
-    /// snapshot needs.
+    /// Collects garbage in one pass: completes interrupted renames and deletions, recycles files, forgets the
+    /// snapshots that the retention does not keep, deletes the packs that no snapshot needs, and gathers scattered
+    /// data.
     ///
     /// # Errors
     /// [`Error::NoStore`]; [`Error::ClockSkew`] if the store's clock and this machine's differ so much that
@@ -253,6 +258,7 @@ impl Store {
             self.erase_all(&survey.erase, options).await?;
             self.free_all(&survey.free, report, monitor).await?;
         }
-        self.sweep(&mut survey.roots, &time, options, report, monitor).await
+        self.sweep(&mut survey, &time, options, report, monitor).await?;
+        self.gather_all(&known.scattered, options, report, monitor).await
     }
 }

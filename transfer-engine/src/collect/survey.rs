@@ -11,14 +11,17 @@ use tokio::sync::Semaphore;
 use super::clock::PassTime;
 use super::roots::PackSet;
 use super::tags::Tags;
-use super::tidy::{Known, MergeBases};
+use super::tidy::Known;
 use super::witness::{Witness, is_passing};
 use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, Kept, Unreadable, Why};
 use crate::contexts::{ListedContext, RawListing};
 use crate::error::Error;
-use crate::format::{ContextName, FormatError, Kind, LineageId, PackId, StoreKey};
+use crate::format::{ContextName, FormatError, Kind, LineageId, PackId, StandsFor, StoreKey};
 use crate::store::{Head, Store};
 use crate::tags::{Listed, void};
+
+/// A day, in seconds.
+const DAY: i64 = 24 * 60 * 60;
 
 /// The plan of a collection.
 #[derive(Default)]
@@ -38,6 +41,8 @@ pub(super) struct Survey {
     contexts: u64,
     snapshots: u64,
     unreadable: u64,
+    /// In a dry run: the contexts in which recycling would make a new head, and the packs that this would need.
+    needed: BTreeMap<ContextName, BTreeSet<PackId>>,
 }
 
 /// The decision about a snapshot.
@@ -51,6 +56,13 @@ impl Verdict {
         match self {
             Self::Keep(kept) => &kept.context,
             Self::Forget(forgotten) => &forgotten.context,
+        }
+    }
+
+    fn number(&self) -> u64 {
+        match self {
+            Self::Keep(kept) => kept.number,
+            Self::Forget(forgotten) => forgotten.number,
         }
     }
 }
@@ -71,22 +83,31 @@ struct Root {
     kind: Kind,
     lineage: LineageId,
     nonce: [u8; 16],
+    /// The number of the snapshot whose place it takes, or its own.
+    place: u64,
     taken: Taken,
     packs: Vec<PackId>,
 }
 
 impl Root {
     fn of(head: &Head) -> Self {
+        let (landed, created) = (head.key.landed, head.snapshot.created.secs);
+        let own = StandsFor { number: head.key.number, landed, created };
+        let place = head.snapshot.stands_for().unwrap_or(own);
+        // All copies that a rename makes land when that is done.
+        let is_copy = landed.saturating_sub(created) > DAY;
         Self {
             kind: head.snapshot.kind.clone(),
             lineage: head.snapshot.lineage,
             nonce: head.snapshot.nonce,
+            place: place.number,
             taken: Taken {
-                landed: head.key.landed,
-                created: head.snapshot.created.secs,
+                landed: if is_copy { landed } else { place.landed },
+                created: place.created,
                 in_time: head.late_packs().is_empty(),
                 is_tagged: false,
                 is_merge_base: false,
+                is_replaced: false,
             },
             packs: head.snapshot.packs.iter().map(|p| p.id).collect(),
         }
@@ -118,7 +139,7 @@ struct Surveyor<'a> {
     options: &'a CollectOptions,
     monitor: &'a dyn CollectMonitor,
     limits: Limits,
-    merge_bases: &'a MergeBases,
+    known: &'a Known,
 }
 
 impl Survey {
@@ -129,9 +150,8 @@ impl Survey {
         known: &Known,
         monitor: &dyn CollectMonitor,
     ) -> Result<Self, Error> {
-        let (limits, merge_bases) = (Limits::new(options), &known.merge_bases);
-        let surveyor = Surveyor { store, time, options, monitor, limits, merge_bases };
-        // This must come after data was moved: without a grace period, a new pack must not be missed.
+        let surveyor = Surveyor { store, time, options, monitor, limits: Limits::new(options), known };
+        // This must come after files were recycled, which moves data: without a grace period, a new pack must not be missed.
         let witness = Witness::take(store, time).await?;
         let mut names = store.names().await?;
         names.sort_unstable();
@@ -166,7 +186,8 @@ impl Survey {
             all.roots.extend(one.roots.into_ids());
         }
         witness.agrees_on(store, &known.names, &listed)?;
-        all.verdicts.sort_by(|a, b| a.context().cmp(b.context()));
+        all.verdicts.sort_by(|a, b| (a.context(), b.number()).cmp(&(b.context(), a.number())));
+        all.needed.clone_from(&known.needed);
         all.roots.sort();
         Ok(all)
     }
@@ -184,12 +205,26 @@ impl Survey {
         }
     }
 
-    /// Returns the snapshots to mark as forgotten.
+    /// Returns the snapshots to mark as forgotten. Recycling has marked its own.
     pub(super) fn forgotten(&self) -> impl Iterator<Item = &Forgotten> {
+        self.all_forgotten().filter(|forgotten| forgotten.why != Why::Recycled)
+    }
+
+    fn all_forgotten(&self) -> impl Iterator<Item = &Forgotten> {
         self.verdicts.iter().filter_map(|verdict| match verdict {
             Verdict::Forget(forgotten) => Some(forgotten),
             Verdict::Keep(_) => None,
         })
+    }
+
+    /// Returns which snapshots no longer need their packs, or would not after a real run.
+    pub(super) fn leaving(&self) -> BTreeSet<(&ContextName, u64)> {
+        self.all_forgotten().map(|forgotten| (&forgotten.context, forgotten.number)).collect()
+    }
+
+    /// Returns the packs that the head would need that recycling would make, in a dry run.
+    pub(super) fn needed(&self, name: &ContextName) -> Option<&BTreeSet<PackId>> {
+        self.needed.get(name)
     }
 
     /// Reports what is forgotten, and what is kept if that is known, newest first in each context.
@@ -239,6 +274,7 @@ impl Surveyor<'_> {
             }
         }
         let (name, listed) = (&name, &listed);
+        survey.verdicts.extend(self.recycled(name, listed));
         let judge = self.judge_all(&mut survey, name, listed, numbers, &tags).await?;
         // Below a deletion nothing is needed, whoever erased it.
         zeroed.retain(|number| judge.deletion.is_none_or(|deletion| *number > deletion));
@@ -260,6 +296,20 @@ impl Surveyor<'_> {
         Ok(survey)
     }
 
+    /// Returns the verdicts on the snapshots that recycling has forgotten, or would forget.
+    fn recycled<'s>(
+        &'s self,
+        name: &'s ContextName,
+        listed: &'s BTreeMap<u64, Listed>,
+    ) -> impl Iterator<Item = Verdict> + 's {
+        let numbers = self.known.recycled.get(name).into_iter().flatten();
+        numbers.filter_map(|number| {
+            let landed = listed.get(number)?.snapshot.as_ref()?.landed;
+            let (context, number, why) = (name.clone(), *number, Why::Recycled);
+            Some(Verdict::Forget(Forgotten { context, number, landed, why }))
+        })
+    }
+
     /// Reads the roots of a context, the newest first, and judges them.
     async fn judge_all(
         &self,
@@ -269,6 +319,7 @@ impl Surveyor<'_> {
         numbers: Vec<u64>,
         tags: &Tags,
     ) -> Result<Judge, Error> {
+        let newest = numbers.first().copied();
         let read = stream::iter(numbers)
             .map(|number| async move { (number, self.read(name, number, listed).await) }.boxed())
             .buffered(self.options.concurrency.get());
@@ -292,9 +343,22 @@ impl Surveyor<'_> {
             let Some(object) = listed.get(&number) else { continue };
             // From the listing, which is the same in every pass.
             let landed = object.snapshot.as_ref().map_or(0, |key| key.landed);
-            let is_merge_base = self.merge_bases.have(root.nonce, name);
+            let is_merge_base = self.known.merge_bases.have(root.nonce, name);
             let root = Root { taken: Taken { is_merge_base, ..root.taken }, ..root };
-            match judge.fate(number, &root, object.gone.is_some()) {
+            if let Some(needed) = self.known.needed.get(name).filter(|_| Some(number) == newest) {
+                // In a real run, there would be a new head in the place of this one.
+                judge.fate(number, &root, false);
+                survey.snapshots += 1;
+                survey.roots.extend(needed.iter().copied());
+            }
+            let is_recycled = self.known.recycled.get(name).is_some_and(|all| all.contains(&number));
+            match judge.fate(number, &root, is_recycled || object.gone.is_some()) {
+                _ if is_recycled && self.options.dry_run => {
+                    if self.options.exclusive {
+                        survey.erase.push((name.clone(), number));
+                        continue;
+                    }
+                }
                 Judged::Kept(reasons) if tells_kept && !reasons.is_empty() => {
                     let context = name.clone();
                     survey.verdicts.push(Verdict::Keep(Kept { context, number, landed, reasons }));
@@ -401,6 +465,8 @@ struct Judge {
     begun: bool,
     /// The number of the newest deletion that was seen: everything older is forgotten.
     deletion: Option<u64>,
+    /// The place of the last snapshot that landed in time.
+    place: Option<u64>,
     /// The snapshots with a tag.
     tagged: BTreeSet<(LineageId, u64)>,
 }
@@ -414,7 +480,7 @@ enum Judged {
 
 impl Judge {
     fn new(keeper: Keeper, tagged: BTreeSet<(LineageId, u64)>) -> Self {
-        Self { keeper, live: None, begun: false, deletion: None, tagged }
+        Self { keeper, live: None, begun: false, deletion: None, place: None, tagged }
     }
 
     fn fate(&mut self, number: u64, root: &Root, is_gone: bool) -> Judged {
@@ -442,7 +508,11 @@ impl Judge {
             return not_judged;
         }
         let is_tagged = self.tagged.contains(&(root.lineage, number));
-        let reasons = self.keeper.reasons(&Taken { is_tagged, ..root.taken });
+        let is_replaced = self.place == Some(root.place);
+        if root.taken.in_time {
+            self.place = Some(root.place);
+        }
+        let reasons = self.keeper.reasons(&Taken { is_tagged, is_replaced, ..root.taken });
         if reasons.is_empty() { Judged::Forgotten(Why::Retention) } else { Judged::Kept(reasons) }
     }
 }

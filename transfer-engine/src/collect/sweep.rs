@@ -7,8 +7,7 @@ use object_store::path::Path;
 use object_store::{PutMode, PutOptions, PutPayload};
 
 use super::clock::PassTime;
-use super::roots::PackSet;
-use super::survey::Remains;
+use super::survey::{Remains, Survey};
 use super::witness::bad;
 use super::{CollectMonitor, CollectOptions, CollectReport, Forgotten, LostPack};
 use crate::commit::is_worth_retrying;
@@ -104,7 +103,7 @@ impl Store {
     /// pack is lost.
     pub(super) async fn sweep(
         &self,
-        roots: &mut PackSet,
+        survey: &mut Survey,
         time: &PassTime,
         options: &CollectOptions,
         report: &mut CollectReport,
@@ -118,7 +117,7 @@ impl Store {
             let put = meta.last_modified.timestamp();
             time.check(put, self)?;
             match StoreKey::parse(&meta.location) {
-                Some(StoreKey::Pack(id)) if roots.meet(&id) => {
+                Some(StoreKey::Pack(id)) if survey.roots.meet(&id) => {
                     report.packs_kept += 1;
                     report.bytes_kept += meta.size;
                 }
@@ -136,7 +135,7 @@ impl Store {
             return Err(bad(self, what));
         }
         // The lost data may be in a pack that seems unused.
-        report.packs_lost = self.tell_lost(roots, options, monitor).await?;
+        report.packs_lost = self.tell_lost(survey, options, monitor).await?;
         if report.packs_lost > 0 {
             return Ok(());
         }
@@ -158,12 +157,12 @@ impl Store {
     /// [`Error::BadListing`] if one of them exists nevertheless.
     async fn tell_lost(
         &self,
-        roots: &PackSet,
+        survey: &Survey,
         options: &CollectOptions,
         monitor: &dyn CollectMonitor,
     ) -> Result<u64, Error> {
         let mut lost = BTreeSet::new();
-        for id in roots.not_met() {
+        for id in survey.roots.not_met() {
             let key = StoreKey::Pack(id).path();
             match self.stat(&key).await {
                 Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => lost.insert(id),
@@ -176,7 +175,7 @@ impl Store {
         }
         // The snapshots that need a lost pack are searched for only now, because remembering them for all
         // packs would take too much memory.
-        let mut told = BTreeSet::new();
+        let (mut told, leaving) = (BTreeSet::new(), survey.leaving());
         for name in self.names().await? {
             let kept = self.list_snapshots(&name).await?.into_iter().filter(|(_, gone)| !gone);
             let mut mine = lost.clone();
@@ -192,10 +191,17 @@ impl Store {
                 }
                 // Packs that landed too late count as absent anyway.
                 let late = snapshot.late_packs();
-                for pack in snapshot.snapshot.packs.iter().filter(|pack| !late.contains(&pack.id)) {
+                let number = snapshot.key.number;
+                let still = match leaving.contains(&(&name, number)) {
+                    false => None,
+                    // What stays of a head whose files are recycled is needed by the next head.
+                    true if Some(number) == head => survey.needed(&name),
+                    true => continue,
+                };
+                let counts = |id| !late.contains(id) && still.is_none_or(|still| still.contains(id));
+                for pack in snapshot.snapshot.packs.iter().filter(|pack| counts(&pack.id)) {
                     if mine.remove(&pack.id) {
                         told.insert(pack.id);
-                        let number = snapshot.key.number;
                         monitor.lost(&LostPack {
                             key: StoreKey::Pack(pack.id).path().to_string(),
                             context: name.clone(),

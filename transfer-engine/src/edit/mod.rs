@@ -65,6 +65,13 @@ pub(crate) enum Change<'m> {
     Purge(Purge),
 }
 
+impl Change<'_> {
+    /// Whether no user has changed a file, so that the new snapshot takes the place of the one before it.
+    fn is_upkeep(&self) -> bool {
+        matches!(self, Self::Rewrite(_) | Self::Gather(_) | Self::Purge(_))
+    }
+}
+
 /// What is purged from a tree.
 pub(crate) struct Purge {
     /// The paths, with everything below them.
@@ -210,6 +217,10 @@ impl<'a> Edit<'a> {
             segments: made.listed.segments,
             inline: made.listed.inline,
             ..(*on.snapshot).clone()
+        };
+        let snapshot = match change.is_upkeep() {
+            true => snapshot.marked_as_standing_for(&parent.tree.snapshot, parent.tree.key.landed),
+            false => snapshot,
         };
         let head = match self.store.publish(Prepared::of(snapshot)?, Some(&on.key)).await? {
             Published::Ours(head) => head,

@@ -51,11 +51,11 @@ pub use segment::{
     check_order, decode_segment, encode_segment,
 };
 pub(crate) use segment::{claimed_memory, memory_of};
-pub(crate) use snapshot::joined;
 pub use snapshot::{
     Ancestor, Changes, EncodedSnapshot, Kind, MAX_ANCESTORS, MAX_INLINE, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN,
     PackUse, Place, RecycleRules, SegmentRef, Snapshot, Totals,
 };
+pub(crate) use snapshot::{StandsFor, joined};
 pub use tag::{MAX_TAG_LEN, Tag, TagName, TagNameError};
 
 use policy_core::Digest;

@@ -17,9 +17,19 @@ const AT_ONCE: usize = 16;
 
 /// Files by a hash of path and content, in eight bytes each. The chance of a wrong match is negligible.
 #[derive(Default)]
-struct Files(Vec<u64>);
+pub(super) struct Files(Vec<u64>);
 
 impl Files {
+    /// Adds those of these entries that are recycled. What the store has lost is not: its older snapshots stay.
+    pub(super) fn add_recycled(&mut self, entries: &[TreeEntry]) {
+        self.0.extend(entries.iter().filter(|e| e.recycled && !e.is_lost()).filter_map(Self::key));
+    }
+
+    /// Adds a file.
+    pub(super) fn add(&mut self, entry: &TreeEntry) {
+        self.0.extend(Self::key(entry));
+    }
+
     fn key(entry: &TreeEntry) -> Option<u64> {
         let Node::File { digest, .. } = &entry.entry.node else { return None };
         let hash = sha256(&[entry.path.as_bytes(), &digest.0].concat());
@@ -43,22 +53,39 @@ pub(super) async fn forget(
     head: &Head,
     cache: Option<&Cache>,
 ) -> Result<Vec<u64>, Error> {
-    let all = store.list_snapshots(name).await?;
-    let kept: Vec<u64> =
-        all.into_iter().filter(|(n, gone)| *n < head.key.number && !gone).map(|(n, _)| n).collect();
-    if kept.is_empty() {
-        return Ok(kept);
-    }
     let mut recycled = Files::default();
     let tree = Tree { store, snapshot: &head.snapshot, cache };
     let mut segments = std::pin::pin!(tree.segments(0..head.snapshot.segments.len()));
     while let Some((_, entries)) = segments.try_next().await? {
-        recycled.0.extend(entries.iter().filter(|e| e.recycled).filter_map(Files::key));
+        recycled.add_recycled(&entries);
     }
+    let holding = holders(store, name, head.key.number, recycled, cache).await?;
+    if holding.is_empty() {
+        return Ok(holding);
+    }
+    store.forget_tags(name, |number| holding.contains(&number)).await?;
+    stream::iter(holding.clone())
+        .map(|number| store.mark_gone(name, number))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    Ok(holding)
+}
+
+/// Returns the snapshots before number `before` that have the content of one of these files, newest first.
+pub(super) async fn holders(
+    store: &Store,
+    name: &ContextName,
+    before: u64,
+    mut recycled: Files,
+    cache: Option<&Cache>,
+) -> Result<Vec<u64>, Error> {
     if recycled.0.is_empty() {
         return Ok(Vec::new());
     }
     recycled.0.sort_unstable();
+    let all = store.list_snapshots(name).await?;
+    let kept: Vec<u64> = all.into_iter().filter(|(n, gone)| *n < before && !gone).map(|(n, _)| n).collect();
     // Snapshots share most of their segments, so each segment is read only once.
     let mut judged: HashMap<Digest, bool> = HashMap::new();
     let mut holding = Vec::new();
@@ -95,14 +122,5 @@ pub(super) async fn forget(
             }
         }
     }
-    if holding.is_empty() {
-        return Ok(holding);
-    }
-    store.forget_tags(name, |number| holding.contains(&number)).await?;
-    stream::iter(holding.clone())
-        .map(|number| store.mark_gone(name, number))
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await?;
     Ok(holding)
 }

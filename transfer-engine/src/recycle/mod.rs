@@ -9,6 +9,7 @@
 //! second a put-if-absent of a mark. If a process dies between the two, the next one that recycles sees the
 //! placeholders and completes the second step. See `docs/recycling.md`.
 
+mod foresee;
 mod forget;
 mod rule;
 
@@ -24,6 +25,7 @@ use crate::state::Cache;
 use crate::store::{Head, Store};
 use crate::tree::Tree;
 
+pub(crate) use foresee::{Foreseen, foresee};
 pub(crate) use rule::Recycling;
 
 /// Which files of a context expire, and when.
@@ -188,7 +190,7 @@ fn rule_of(snapshot: &Snapshot) -> Option<Expiry> {
     Some(Expiry::new(days.into(), policy_core::PathSet::of_places(rules.paths.clone())))
 }
 
-/// Whether the tree has placeholders of recycled files: it lists more entries than it counts.
+/// Whether the tree has placeholders of recycled or lost files: it lists more entries than it counts.
 pub(crate) fn holds_placeholders(snapshot: &Snapshot) -> bool {
     let listed: u64 = snapshot.segments.iter().map(|s| u64::from(s.entries)).sum();
     let totals = &snapshot.totals;
@@ -200,7 +202,7 @@ fn placeholder(file: TreeEntry) -> TreeEntry {
     TreeEntry { extracted: false, recycled: true, chunks: Vec::new(), ..file }
 }
 
-/// Whether an entry is a file that is not recycled.
+/// Whether an entry is a file with content.
 fn is_file(entry: &TreeEntry) -> bool {
     !entry.recycled && matches!(entry.entry.node, Node::File { .. })
 }

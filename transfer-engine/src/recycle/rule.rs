@@ -37,7 +37,8 @@ impl<'m> Recycling<'m> {
 
     /// Returns what the rule means for an entry; `None` if the rule does not apply to it.
     pub(crate) fn due<'e>(&self, entry: &'e TreeEntry) -> Option<DueFile<'e>> {
-        if !is_file(entry) {
+        // What the store has lost may be whole in older snapshots, so it expires as well.
+        if !is_file(entry) && !entry.is_lost() {
             return None;
         }
         let (path, size, uploaded) = (&entry.path, entry.entry.size(), entry.entry.uploaded);

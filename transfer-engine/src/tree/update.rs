@@ -306,6 +306,12 @@ impl<'a> TreeUpdate<'a> {
             // A placeholder does not count as an entry.
             match old.as_ref().map(|old| (old.recycled, held.entry.recycled)) {
                 Some((false, true)) => self.changes.deleted += 1,
+                // What the store has lost is recycled.
+                Some(_)
+                    if held.entry.recycled && old.as_ref().is_some_and(|old| !is_same(old, &held.entry)) =>
+                {
+                    self.changes.changed += 1;
+                }
                 Some(_) if held.entry.recycled => {}
                 Some((false, false)) => self.changes.changed += 1,
                 Some((true, _)) | None => self.changes.added += 1,

@@ -41,6 +41,8 @@ const UNSETTLED: u64 = 4;
 const COPIED: u64 = 6;
 /// The extension that names the snapshots of other contexts that a snapshot contains.
 const ANCESTORS: u64 = 8;
+/// The extension of a snapshot that takes the place of an older one.
+const STANDS_FOR: u64 = 10;
 
 const VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"CSsn";
@@ -137,6 +139,18 @@ pub struct Changes {
     pub changed: u64,
     /// Deleted paths.
     pub deleted: u64,
+}
+
+/// A snapshot whose place a newer one takes: that has the same files, or only lacks what was recycled or purged.
+/// Retention counts the newer one as this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StandsFor {
+    /// Its number.
+    pub(crate) number: u64,
+    /// When it landed, in seconds since 1970.
+    pub(crate) landed: i64,
+    /// When it was made, by its writer's clock, in seconds since 1970.
+    pub(crate) created: i64,
 }
 
 /// A pack that a snapshot refers to.
@@ -340,6 +354,27 @@ impl Snapshot {
         value.varint(number);
         self.extend(COPIED, value.into_vec().into());
         self
+    }
+
+    /// Notes that the snapshot takes the place of that one, or of the one that that one takes the place of.
+    #[must_use]
+    pub(crate) fn marked_as_standing_for(mut self, original: &Self, landed: i64) -> Self {
+        let before = original.stands_for();
+        let it =
+            before.unwrap_or(StandsFor { number: original.number, landed, created: original.created.secs });
+        let mut value = Writer::new();
+        value.varint(self.number.saturating_sub(it.number));
+        value.zigzag(it.landed);
+        value.zigzag(it.created);
+        self.extend(STANDS_FOR, value.into_vec().into());
+        self
+    }
+
+    /// Returns the snapshot whose place this one takes; `None` if it has a place of its own, or if that can't be read.
+    pub(crate) fn stands_for(&self) -> Option<StandsFor> {
+        let mut value = Reader::new(Part::Snapshot, self.extension(STANDS_FOR)?);
+        let number = self.number.checked_sub(value.varint().ok()?)?;
+        Some(StandsFor { number, landed: value.zigzag().ok()?, created: value.zigzag().ok()? })
     }
 
     /// Returns the store that the snapshot was copied from, and its number there; `None` if it is no copy.
