@@ -73,8 +73,8 @@ fn what_is_damaged_is_named_repaired_and_healed() {
     // The machine still has everything, and heals it.
     let pulled = machine.done(&["pull", "c", "work", "--json"]).summary();
     assert_eq!(pulled["deleted"], 0);
-    let healed = machine.done(&["push", "--heal", "c", "work", "--json"]).summary();
-    assert_eq!(healed["added"], 2);
+    let healed = machine.done(&["push", "c", "work", "--json"]).summary();
+    assert_eq!((&healed["added"], &healed["withheld"]), (&2.into(), &0.into()));
     machine.done(&["repair", "--yes", "--forget-damaged"]);
     machine.done(&["check", "--read-data"]);
     world.machine("b").done(&["pull", "c", "work"]);
@@ -82,6 +82,24 @@ fn what_is_damaged_is_named_repaired_and_healed() {
         std::fs::read(world.machine("b").path("work/model")).unwrap(),
         std::fs::read(machine.path("work/model")).unwrap()
     );
+}
+
+/// A session saves what the store has lost, although nothing changes in it.
+#[test]
+fn a_session_sends_what_a_repair_has_left_out() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/a", "v");
+    machine.done(&["push", "c", "work"]);
+    std::fs::remove_file(first_pack(&world)).unwrap();
+    assert_eq!(machine.call(&["repair", "--yes", "c"]).code, 3);
+    let planned = machine.done(&["plan", "push", "c", "work"]);
+    assert!(planned.out.contains("lost in the store; sent again from here"), "{}", planned.seen());
+    let ended = machine.done(&["run", "--wait", "-c", "c", "work", "--", "true"]);
+    assert!(ended.err.contains("1 added"), "{}", ended.seen());
+    assert_eq!(machine.done(&["cat", "c:a"]).out, "v");
+    let again = machine.done(&["push", "c", "work"]);
+    assert!(again.out.starts_with("nothing to push"), "{}", again.out);
 }
 
 #[test]

@@ -300,7 +300,7 @@ async fn a_push_that_heals_leaves_what_is_not_here_as_it_is() {
 
 #[tokio::test]
 async fn a_repair_leaves_out_what_is_lost_and_no_machine_deletes_it() {
-    let (world, mut a) = with_history().await;
+    let (world, a) = with_history().await;
     let b = world.machine("b");
     b.pull().await.clean();
     world.objects.delete(&first_pack(&world).await).await.unwrap();
@@ -324,13 +324,56 @@ async fn a_repair_leaves_out_what_is_lost_and_no_machine_deletes_it() {
     for machine in [&a, &b] {
         let pulled = machine.pull().await;
         assert_eq!(pulled.report().deleted, 0, "{:?}", pulled.noted);
-        assert_eq!(machine.push().await.report().deleted, 0);
         assert_eq!(paths(&machine.mount.0).len(), 46);
     }
-    a.options.heal = Some(ReadData::None);
-    let healed = a.push().await;
-    assert_eq!(healed.report().added, 40, "{:?}", healed.noted);
+}
+
+/// Any push sends what a repair has left out and the mount still has, although nothing has changed in the mount.
+#[tokio::test]
+async fn what_a_repair_has_left_out_is_sent_by_the_next_push() {
+    for case in ["at once", "after a pull", "from a copy", "by name"] {
+        let (world, mut a) = with_history().await;
+        world.objects.delete(&first_pack(&world).await).await.unwrap();
+        let (report, _) = repair(&world, false).await;
+        assert_eq!(report.left_out, 40, "{case}");
+        match case {
+            "after a pull" => assert_eq!(a.pull().await.report().deleted, 0),
+            // A machine that has never synced.
+            "from a copy" => a.state = a.state.with_file_name("another"),
+            "by name" => a.options.only = vec!["d1/f1".parse().unwrap()],
+            _ => {}
+        }
+        let b = world.machine("b");
+        b.pull().await.clean();
+        let sent = if case == "by name" { 1 } else { 40 };
+        let pushed = a.push().await.clean().clone();
+        assert_eq!((pushed.added, pushed.withheld), (sent, 0), "{case}");
+        let again = a.push().await.clean().clone();
+        assert_eq!((again.parent, again.withheld), (None, 0), "{case}");
+        if case != "by name" {
+            let (_, told) = check(&world, ReadData::All).await;
+            assert!(told.contexts.lock().unwrap()[0].snapshots[0].is_whole());
+            b.pull().await.clean();
+            assert_same_but_times(&a.mount.0, &b.mount.0);
+            let report = b.push().await.clean().clone();
+            assert_eq!(report.parent, None, "{case}");
+        }
+    }
+}
+
+/// Changed files are pushed as ever, and a file that was deleted here meanwhile is not sent.
+#[tokio::test]
+async fn what_is_not_here_any_more_stays_left_out() {
+    let (world, a) = with_history().await;
+    world.objects.delete(&first_pack(&world).await).await.unwrap();
+    repair(&world, false).await;
+    std::fs::remove_file(a.mount.at("d1/f1")).unwrap();
+    a.mount.write("d1/f5", "changed");
+    let pushed = a.push().await.clean().clone();
+    assert_eq!((pushed.added, pushed.deleted, pushed.withheld), (39, 0, 0));
+    let c = world.machine("c");
     c.pull().await.clean();
+    assert!(!c.mount.at("d1/f1").exists());
     assert_same_but_times(&a.mount.0, &c.mount.0);
 }
 

@@ -170,8 +170,6 @@ pub(crate) struct Plan<'a> {
     unread: Arc<[TreePath]>,
     /// Files of databases that are gone because their content is in the database now.
     folded: BTreeSet<TreePath>,
-    /// Whether what the store has lost is sent again.
-    heals: bool,
     /// Whether what stayed in the mount when the context was emptied may go now.
     releases: bool,
     /// Entries found beside the requested paths, with their times.
@@ -191,21 +189,8 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
         let (folded, beside) = (BTreeSet::new(), VecDeque::new());
-        let (heals, releases) = (false, false);
-        Self {
-            reconciler,
-            base,
-            local,
-            remote,
-            filter,
-            towards,
-            unread,
-            folded,
-            heals,
-            releases,
-            beside,
-            steps: 0,
-        }
+        let releases = false;
+        Self { reconciler, base, local, remote, filter, towards, unread, folded, releases, beside, steps: 0 }
     }
 
     /// Adds the paths of the mount that can't be read, and so are not pushed.
@@ -217,11 +202,6 @@ impl<'a> Plan<'a> {
     /// rule may keep them, since they would corrupt the database.
     pub(crate) fn with_folded(self, folded: BTreeSet<TreePath>) -> Self {
         Self { folded, ..self }
-    }
-
-    /// Has the files sent again that the store has lost and the mount has.
-    pub(crate) fn healing(self, heals: bool) -> Self {
-        Self { heals, ..self }
     }
 
     /// Lets what stayed in the mount when the context was emptied be deleted.
@@ -278,9 +258,9 @@ impl<'a> Plan<'a> {
         keeps.then_some(Decision { verdict: Verdict::Keep, reason: Reason::ExtractedKept })
     }
 
-    /// Sends a file again whose content the store has lost, if the push is to heal.
+    /// Sends a file again whose content the store has lost, if it was read.
     fn heals_lost(&self, step: &PlanStep) -> Option<Decision> {
-        let heals = self.heals && step.heals && step.local.is_some();
+        let heals = self.towards == Towards::Store && step.heals && step.local.is_some();
         heals.then_some(Decision { verdict: Verdict::Write, reason: Reason::SentAgain })
     }
 

@@ -112,7 +112,7 @@ fn refuse_unsaved(saved: &SyncReport, name: &ContextName, dir: &Path) -> Result<
         (saved.failed, "failed"),
         (saved.held_back, "not deleted (held back)"),
         (saved.unmounted, "not there (file system not mounted)"),
-        (saved.withheld, "recycled before and kept here"),
+        (saved.withheld, "recycled or lost before and kept here"),
     ];
     let counts = unsaved.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
     let dir = escape(dir.as_os_str().as_bytes());

@@ -137,7 +137,7 @@ impl RepairMonitor for RepairWatch {
         self.ui.line(&self.sentence(context, repaired));
         if repaired.left_out + repaired.unnamed > 0 {
             self.ui.hint(&format!(
-                "a machine that has the files that are left out sends them with `ctxsync push --heal {context} DIR`"
+                "a machine that has the files that are left out sends them with its next push: `ctxsync push {context} DIR`"
             ));
         }
         if !repaired.damaged_left.is_empty() {

@@ -239,7 +239,7 @@ pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Dur
     };
     let others = [
         (report.recycled, "recycled"),
-        (report.withheld, "recycled before and kept here"),
+        (report.withheld, "recycled or lost before and kept here"),
         (report.conflicts, "in conflict"),
         (report.failed, "failed"),
         (report.unsettled, "to be resolved by the next push"),
@@ -334,8 +334,8 @@ mod tests {
         would push: 12 added, 3 changed, 1 deleted; 0.8 s
         pushed snapshot 42: 12 added, 3 changed, 1 deleted, 2 in conflict, 3 failed, 4 not deleted (held back), 5 pending, partial; 1.2 MiB sent of 310 MiB; 0.8 s
         stopped by a conflict, nothing was synced, 1 in conflict; 0.8 s
-        pushed snapshot 9: 0 added, 0 changed, 0 deleted, 2 recycled, 1 recycled before and kept here; 0 B sent of 0 B; 0.8 s
-        would push: 0 added, 0 changed, 0 deleted, 2 recycled, 1 recycled before and kept here; the next file expires at 2023-11-14T22:13:20Z; 0.8 s
+        pushed snapshot 9: 0 added, 0 changed, 0 deleted, 2 recycled, 1 recycled or lost before and kept here; 0 B sent of 0 B; 0.8 s
+        would push: 0 added, 0 changed, 0 deleted, 2 recycled, 1 recycled or lost before and kept here; the next file expires at 2023-11-14T22:13:20Z; 0.8 s
         ");
     }
 }

@@ -35,4 +35,4 @@ pub(crate) use settling::delta_at_rest;
 pub(crate) use specials::{Specials, in_the_way, special_of, tell_if_in_the_way};
 pub(crate) use stats::DeltaStats;
 pub(crate) use unsent::Missing;
-pub(crate) use walk::{EarlyWalk, Walk};
+pub(crate) use walk::{EarlyWalk, Rows, Walk};

@@ -105,6 +105,12 @@ impl Mount {
         Copies::name(copies, &onto.part(&self.part), &tally.going, here, attempt.job.monitor).await
     }
 
+    /// Whether base and head agree on all paths in scope.
+    pub(super) fn agrees(&self, header: Option<&BaseHeader>, head: &Head) -> bool {
+        Self::is_same_head(header, &head.key)
+            && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
+    }
+
     fn onto<'a>(
         &'a self,
         attempt: &Attempt<'_>,
@@ -113,8 +119,7 @@ impl Mount {
         cache: &'a Cache,
     ) -> Onto<'a> {
         let late = attempt.job.sent_again(head);
-        let as_base = Self::is_same_head(header, &head.key)
-            && header.is_some_and(|h| h.agrees && h.scope == self.scope_digest())
+        let as_base = self.agrees(header, head)
             && late.is_empty()
             // A dry run reports every file that would be recycled, so it needs all steps.
             && !(attempt.job.options.dry_run && attempt.aging.is_some());
@@ -374,7 +379,7 @@ impl Mount {
         let rules = self.rules(attempt.job.options, attempt.hold);
         let plan =
             Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.job.filter.clone());
-        Ok(plan.without(unread).with_folded(folded).healing(attempt.job.options.heal.is_some()))
+        Ok(plan.without(unread).with_folded(folded))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Attempt, Attempted, Job};
 use super::deadline::{Course, Cut};
+use super::lost_here::Lost;
 use crate::changes::{LocalDelta, Missing, Sending, Walk, delta_at_rest};
 use crate::commit::Attempts;
 use crate::error::Error;
@@ -258,13 +259,17 @@ impl Mount {
         let cache = self.cache();
         let absent = attempt.job.sent_again(head);
         let anew = !absent.is_empty() || attempt.job.options.heal.is_some();
+        let lost = self.lost_here(head, header, attempt.job).await?;
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
         let mut read =
             self.delta_options(attempt.job.dir, &attempt.job.filter, attempt.job.options, Towards::Store);
         // What is in packs that do not count has to be sent again, and so has to be read again.
-        read.checksum |= anew;
-        let base = || self.base_rows(header, &attempt.job.filter, attempt.job.options);
-        let walk = match walk.filter(|_| !anew) {
+        read.checksum |= anew || lost == Lost::Many;
+        let base = || {
+            let rows = self.base_rows(header, &attempt.job.filter, attempt.job.options)?;
+            Ok(lost.unread(rows))
+        };
+        let walk = match walk.filter(|_| !anew && lost == Lost::Nothing) {
             Some(walk) => walk,
             None => Walk::start(&read, base()?),
         };
