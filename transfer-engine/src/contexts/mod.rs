@@ -93,7 +93,7 @@ impl Store {
                 continue;
             };
             self.forget_tags(name, |number| number < last.key.number).await?;
-            for (number, listed) in self.listing(name).await? {
+            for (number, listed) in self.listing(name).await?.into_iter().rev() {
                 if number < last.key.number && listed.gone.is_none() {
                     self.mark_gone(name, number).await?;
                 }
