@@ -359,3 +359,21 @@ fn an_ephemeral_context_is_deleted_as_well_if_the_session_does_not_open() {
     assert_eq!(ended.code, 10, "{}", ended.seen());
     assert!(!machine.done(&["context", "list"]).out.contains("try"), "{}", ended.seen());
 }
+
+/// `--ephemeral` deletes only what it has made: not a context that took the name meanwhile.
+#[test]
+fn an_ephemeral_session_leaves_a_context_that_took_its_name() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("other/mine", "precious");
+    let script = "cd .. && $PROGRAM context delete e --yes --store $CTXSYNC_STORE && \
+                  $PROGRAM push e other --store $CTXSYNC_STORE";
+    let ended = machine.done(&["run", "--wait", "-c", "e", "--ephemeral", "e", "--", "sh", "-c", script]);
+    assert!(ended.err.contains("is not the one that this session made any more"), "{}", ended.seen());
+    assert_eq!(machine.done(&["cat", "e:mine"]).out, "precious");
+    // A rename keeps it, too.
+    let script = "$PROGRAM context rename f g --store $CTXSYNC_STORE";
+    let ended = machine.done(&["run", "--wait", "-c", "f", "--ephemeral", "f", "--", "sh", "-c", script]);
+    assert!(ended.err.contains("nothing was deleted"), "{}", ended.seen());
+    machine.done(&["context", "show", "g"]);
+}

@@ -254,3 +254,26 @@ async fn what_is_left_out_at_a_files_path_fails_that_path_each_time() {
     std::fs::remove_dir_all(b.mount.at("build")).unwrap();
     assert_eq!(b.pull().await.clean().added, 1);
 }
+
+/// The same of a directory that stays because of what is left out in it.
+#[tokio::test]
+async fn a_directory_of_what_is_left_out_at_a_files_path_fails_that_path_each_time() {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("d/x", "1").write("d/sub/y.log", "2").write("kept", "k");
+    a.push().await.clean();
+    b.pull().await.clean();
+    std::fs::remove_dir_all(a.mount.at("d")).unwrap();
+    a.mount.write("d", "a file");
+    a.push().await.clean();
+    let b = b.with_policy(r#"{"bwList": {"ignorePatterns": ["*.log"]}}"#);
+    for _ in 0..3 {
+        let ended = b.sync().await;
+        assert_eq!((ended.report().failed, ended.report().unsettled), (1, 0), "{:?}", ended.noted);
+    }
+    assert_eq!(paths(&b.mount.0), ["d", "d/sub", "d/sub/y.log", "kept"]);
+    assert_eq!(world.head().await.totals.files, 2);
+    std::fs::remove_dir_all(b.mount.at("d")).unwrap();
+    b.sync().await.clean();
+    assert_eq!(b.mount.read("d"), "a file");
+}

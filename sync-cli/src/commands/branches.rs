@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use policy_core::{ConflictPolicy, TreePath};
+use transfer_engine::format::LineageId;
 use transfer_engine::{At, Context, ContextName, Error, MergeOptions, Store, SyncReport};
 
 use super::Finished;
@@ -32,21 +33,21 @@ pub(super) async fn fork(args: &ForkArgs, means: Means<'_>) -> Result<Finished, 
     Ok(Finished { report: Some(report), ..Finished::of_context(&args.to) })
 }
 
-/// Forks a context for a session, where it is missing; returns whether it did, because another machine may just have
-/// done so.
+/// Forks a context for a session, where it is missing; returns its lineage, and `None` if another machine has just made
+/// it.
 pub(super) async fn begin_as(
     store: &Store,
     from: &ContextAt,
     to: &ContextName,
     ui: &Ui,
-) -> Result<bool, Failure> {
+) -> Result<Option<LineageId>, Failure> {
     match store.fork_context(&from.name, from.at.clone(), to).await {
         Ok(head) => {
             let origin = text::forked_from(&head).unwrap_or_else(|| from.to_string());
             ui.note(&format!("forked {origin} to {to}"));
-            Ok(true)
+            Ok(Some(head.lineage))
         }
-        Err(Error::ContextExists { .. }) => Ok(false),
+        Err(Error::ContextExists { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

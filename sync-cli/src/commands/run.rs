@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tokio::time::Instant;
 use transfer_engine::ContextName;
+use transfer_engine::format::LineageId;
 
 use super::Finished;
 use super::arrivals::Arrivals;
@@ -60,7 +61,7 @@ pub(super) async fn run(
         sync.policy.upload_policy.auto_upload = false;
     }
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
-    let made = Cell::new(false);
+    let made = Cell::new(None);
     let held = tokio::select! {
         held = open(mounts.syncs, args.save, (args.fork_from.as_ref(), &made), means) => held,
         signal = signals.next_stop() => Err(interrupted(signal)),
@@ -68,17 +69,17 @@ pub(super) async fn run(
     let mut held = match held {
         Ok(held) => held,
         Err(failure) => {
-            if let Some(context) = args.name().filter(|_| args.ephemeral && made.get()) {
-                delete(context, means).await?;
+            if let Some(made) = args.name().filter(|_| args.ephemeral).zip(made.get()) {
+                delete(made, means).await?;
             }
             return Err(failure);
         }
     };
-    if args.ephemeral && !made.get() {
+    if args.ephemeral && made.get().is_none() {
         return Err(kept_safe(args));
     }
     held.drops_first = drops;
-    let ephemeral = args.name().filter(|_| args.ephemeral);
+    let ephemeral = args.name().filter(|_| args.ephemeral).zip(made.get());
     signals.hold(true);
     let arrivals = held.arrivals(ui);
     let end = work(args, &mounts.dir, &held, &arrivals, signals, budget).await;
@@ -98,8 +99,8 @@ pub(super) async fn run(
         ui.note("the command began before all files were there; with --wait it begins when they are");
     }
     let mut exit = final_exit(&end, closed.exit);
-    if let Some(context) = ephemeral
-        && let Err(failure) = end_ephemeral(args, context, (&end, &closed), means).await
+    if let Some(made) = ephemeral
+        && let Err(failure) = end_ephemeral(args, made, (&end, &closed), means).await
     {
         ui.failure(&failure);
         exit = if exit == Exit::DONE { Exit::FAILED } else { exit };
@@ -123,7 +124,7 @@ fn kept_safe(args: &RunArgs) -> Failure {
 /// Deletes the session's context, unless it is to be kept.
 async fn end_ephemeral(
     args: &RunArgs,
-    context: &ContextName,
+    (context, lineage): (&ContextName, LineageId),
     (end, closed): (&End, &Closed),
     means: Means<'_>,
 ) -> Result<(), Failure> {
@@ -136,13 +137,18 @@ async fn end_ephemeral(
         means.ui.note(&format!("kept context {context}"));
         return Ok(());
     }
-    delete(context, means).await
+    delete((context, lineage), means).await
 }
 
-/// Deletes what the session has made.
-async fn delete(context: &ContextName, means: Means<'_>) -> Result<(), Failure> {
-    open_store(means, false)?.store.delete_context(context).await?;
-    means.ui.note(&format!("deleted context {context}"));
+/// Deletes what the session has made; not another context that has its name by now.
+async fn delete((context, lineage): (&ContextName, LineageId), means: Means<'_>) -> Result<(), Failure> {
+    if open_store(means, false)?.store.delete_context_of(context, lineage).await? {
+        means.ui.note(&format!("deleted context {context}"));
+    } else {
+        means.ui.warning(&format!(
+            "context {context} is not the one that this session made any more: nothing was deleted"
+        ));
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use policy_core::UploadStrategy;
 use rustix::process::Signal;
 use storage_backends::Patience;
 use tokio::time::{Instant, sleep_until};
+use transfer_engine::format::LineageId;
 use transfer_engine::{
     ContextSync, CreateSessionParams, Error, FailureKind, MountResult, ReleaseOptions, Session, SyncOptions,
     SyncReport,
@@ -54,11 +55,11 @@ pub(super) struct Held<'a> {
 
 /// Opens a session on these mounts. At the end they are pushed as their policies say, or in any case
 /// (`save`). A missing store or context is created; the first context as a fork, if `fork_from` says of what. Notes
-/// in `made` whether the first context was, even if the session can't be opened then.
+/// in `made` the lineage of the first context if it was, even if the session can't be opened then.
 pub(super) async fn open<'a>(
     syncs: Vec<ContextSync>,
     save: bool,
-    (fork_from, made): (Option<&ContextAt>, &Cell<bool>),
+    (fork_from, made): (Option<&ContextAt>, &Cell<Option<LineageId>>),
     means: Means<'a>,
 ) -> Result<Held<'a>, Failure> {
     let Means { settings, ui, .. } = means;
@@ -93,7 +94,7 @@ pub(super) async fn open<'a>(
         means,
         several,
         drops_first: false,
-        created: made.get(),
+        created: made.get().is_some(),
         read_only,
         pulled,
         patience,
@@ -107,7 +108,7 @@ pub(super) async fn open<'a>(
 async fn begin(
     open: &OpenStore,
     syncs: Vec<ContextSync>,
-    (fork_from, made_first): (Option<&ContextAt>, &Cell<bool>),
+    (fork_from, made_first): (Option<&ContextAt>, &Cell<Option<LineageId>>),
     (mut options, monitor): (SyncOptions, &Arc<SessionWatch>),
     means: Means<'_>,
 ) -> Result<(Session, Option<Metrics>), Failure> {
@@ -145,8 +146,8 @@ async fn begin(
                         continue;
                     }
                     match open.store.create_context(&sync.context).await {
-                        Ok(_) => {
-                            made_first.set(made_first.get() || at == 0);
+                        Ok(new) => {
+                            made_first.set(made_first.get().or((at == 0).then_some(new.lineage)));
                             tell_created(&sync.context, open, ui);
                         }
                         Err(Error::ContextExists { .. }) => {}

@@ -46,7 +46,7 @@ pub(super) async fn watch(
     let dir = sync.path.clone();
     require(&args.opening, &dir, std::slice::from_mut(&mut sync), means)?;
     let budget = Budget { total: settings.release_timeout.value, kill_after: settings.kill_after.value };
-    let made = Cell::new(false);
+    let made = Cell::new(None);
     let held = tokio::select! {
         held = open(vec![sync], false, (args.fork_from.as_ref(), &made), means) => held?,
         signal = stop_or_hangup(signals) => return Err(interrupted(signal)),

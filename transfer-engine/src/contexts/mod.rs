@@ -84,10 +84,26 @@ impl Store {
     /// Deletes a context: a terminal snapshot is committed, and the snapshots before it are marked as
     /// forgotten. The data stays until it is collected. A context whose head is damaged can be deleted as well.
     pub async fn delete_context(&self, name: &ContextName) -> Result<(), Error> {
+        self.delete_life(name, None).await.map(drop)
+    }
+
+    /// Deletes a context if it still is the one of this lineage, and returns whether it was: another one may have its
+    /// name by now.
+    pub async fn delete_context_of(&self, name: &ContextName, lineage: LineageId) -> Result<bool, Error> {
+        match self.delete_life(name, Some(lineage)).await {
+            Err(Error::NoContext { .. } | Error::Moved { .. }) => Ok(false),
+            deleted => deleted,
+        }
+    }
+
+    async fn delete_life(&self, name: &ContextName, lineage: Option<LineageId>) -> Result<bool, Error> {
         self.meta().await?;
         let mut attempts = Attempts::new(self, name).at_most(10);
         loop {
             let (deletion, key) = self.deletion(name).await?;
+            if lineage.is_some_and(|lineage| lineage != deletion.lineage) {
+                return Ok(false);
+            }
             let Some(last) = self.commit_bare(deletion, Some(&key)).await? else {
                 attempts.beaten().await?;
                 continue;
@@ -98,7 +114,7 @@ impl Store {
                     self.mark_gone(name, number).await?;
                 }
             }
-            return Ok(());
+            return Ok(true);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use policy_core::{Entry, ListMarks, Node, Reason, Towards, TreePath, Verdict};
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 
 use super::applying::{Applying, RETRY, has_outcome, is_local_dir};
 use super::dir_times::DirTimes;
@@ -15,7 +15,7 @@ use super::place::with_print;
 use crate::changes::{special_of, tell_if_in_the_way};
 use crate::effect::{Effect, effect, has_same_content};
 use crate::error::Error;
-use crate::local::Fingerprint;
+use crate::local::{Fingerprint, MountDir, ScanFilter, names};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason};
 use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
 use crate::report::SyncReport;
@@ -369,11 +369,32 @@ impl Ledger {
     }
 }
 
-/// Whether something is at this path in the mount that is not in scope, so that no push sends it.
+/// Whether something is at this path in the mount that no push sends: it is out of scope, or a directory in which
+/// everything is.
 fn is_left_out(applying: &Applying<'_>, path: &TreePath) -> bool {
-    let is_dir = |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_dir();
-    let there = applying.dir.stat(path).ok().flatten();
-    there.is_some_and(|stat| !applying.filter.in_scope(path, is_dir(stat)))
+    let Applying { dir, filter, .. } = applying;
+    let Some(stat) = dir.stat(path).ok().flatten() else { return false };
+    match FileType::from_raw_mode(stat.st_mode).is_dir() {
+        true => !filter.in_scope(path, true) || has_nothing_in_scope(dir, filter, path).unwrap_or(false),
+        false => !filter.in_scope(path, false),
+    }
+}
+
+/// Whether a directory is not empty, and all that is in it is out of scope.
+fn has_nothing_in_scope(dir: &MountDir, filter: &Filter, path: &TreePath) -> io::Result<bool> {
+    let names = names(&dir.dir(path)?)?;
+    for name in &names {
+        let path = path.join(name).map_err(io::Error::other)?;
+        let Some(stat) = dir.stat(&path)? else { continue };
+        let is_left_out = match FileType::from_raw_mode(stat.st_mode).is_dir() {
+            true => !filter.may_hold(&path) || has_nothing_in_scope(dir, filter, &path)?,
+            false => !filter.in_scope(&path, false),
+        };
+        if !is_left_out {
+            return Ok(false);
+        }
+    }
+    Ok(!names.is_empty())
 }
 
 /// Whether it is a directory that is pulled, or gets another mode.
