@@ -728,3 +728,25 @@ async fn a_repair_deletes_tags_that_cannot_be_read() {
     assert_eq!(forget(&world).await.untagged.len(), 1);
     assert!(check(&world, ReadData::None).await.0.unwrap().is_whole());
 }
+
+/// What this user may not read now is neither damaged nor forgotten: others can read it.
+#[tokio::test]
+async fn a_snapshot_whose_pack_may_not_be_read_is_not_forgotten() {
+    let faulty = Faulty::new(Arc::new(InMemory::new()), 1);
+    let world = World::over(Arc::new(faulty.clone())).await;
+    let machine = world.machine("a");
+    machine.mount.write("old", "old").write("kept", "1");
+    machine.push().await.clean();
+    let sealed = keys(&world, "packs").await.remove(0).0;
+    machine.mount.remove("old").write("kept", "2");
+    machine.push().await.clean();
+    faulty.add(Rule::new(Fault::Denied).with_key(move |key| *key == sealed));
+    let told = Told::default();
+    let forget = RepairOptions { forget_damaged: true, ..repairing(false) };
+    let repaired = world.store().repair(&forget, &told).await;
+    assert!(repaired.is_err() || repaired.unwrap().failed == 1, "{:?}", told.repaired);
+    faulty.clear();
+    let log = world.store().log(&context()).await.unwrap();
+    assert_eq!(log.iter().map(|snapshot| snapshot.number).collect::<Vec<_>>(), [3, 2, 1]);
+    assert!(check(&world, ReadData::All).await.0.unwrap().is_whole());
+}

@@ -16,6 +16,7 @@ mod mend;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
+use futures::StreamExt;
 use object_store::path::Path;
 use policy_core::TreePath;
 
@@ -24,7 +25,10 @@ use crate::error::Error;
 use crate::format::{ContextName, StoreKey, TagName};
 use crate::monitor::Progress;
 use crate::read_data::ReadData;
-use crate::store::Store;
+use crate::store::{Head, Store};
+
+/// How many packs are asked for at once before a snapshot is forgotten.
+const AT_ONCE: usize = 16;
 
 /// How a repair is made.
 #[derive(Debug, Clone)]
@@ -274,11 +278,13 @@ impl Store {
         if is_missing && self.is_there(&key).await? {
             return Ok(false);
         }
-        if !is_missing
-            && let Err(error) = self.read_snapshot(&checked.name, number).await
-            && error.is_of_later_format()
-        {
-            return Ok(false);
+        if !is_missing {
+            match self.read_snapshot(&checked.name, number).await {
+                Err(error) if error.is_of_later_format() => return Ok(false),
+                Err(error) if error.is_denied() => return Err(error),
+                Err(_) => {}
+                Ok(snapshot) => self.refuse_denied(&snapshot).await?,
+            }
         }
         // The mark comes first: an empty object without one is damage.
         self.mark_gone(&checked.name, number).await?;
@@ -290,6 +296,20 @@ impl Store {
             return Err(Error::store("write", &key, answer));
         }
         Ok(true)
+    }
+
+    /// Fails if a pack of the snapshot may not be read by this user: others can read it, so it is not damaged.
+    async fn refuse_denied(&self, snapshot: &Head) -> Result<(), Error> {
+        let begins = snapshot.snapshot.packs.iter().map(|pack| self.get_range(pack.id, 0, 1));
+        let mut begins = futures::stream::iter(begins).buffer_unordered(AT_ONCE);
+        while let Some(begin) = begins.next().await {
+            if let Err(error) = begin
+                && error.is_denied()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     async fn is_there(&self, key: &Path) -> Result<bool, Error> {
