@@ -142,6 +142,21 @@ async fn n3_n18_an_answer_that_is_not_one_is_an_error_on_every_backend() {
     }
 }
 
+/// Some servers give the type of a page to answers without a body.
+#[tokio::test]
+async fn n18_an_answer_without_a_body_is_no_page() {
+    let key = Key::from("x");
+    let create = || PutOptions::from(PutMode::Create);
+    let endpoint = server(|_| Some(answer("200 OK\r\netag: \"e\"\r\ncontent-type: text/html", "")));
+    let (_, store) = clouds(&endpoint).remove(0);
+    store.put(&key, "x".into()).await.unwrap();
+    store.put_opts(&key, "x".into(), create()).await.unwrap();
+    // Without a tag, nothing was put.
+    let endpoint = server(|_| Some(answer("200 OK\r\ncontent-type: text/html", "")));
+    let (_, store) = clouds(&endpoint).remove(0);
+    assert!(store.put_opts(&key, "x".into(), create()).await.is_err());
+}
+
 const LISTING: &str = "<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated></ListBucketResult>";
 
 fn of_s3(endpoint: &str) -> StoreOptions {

@@ -87,10 +87,9 @@ impl Asked {
         let kind = header("content-type").unwrap_or_default().to_ascii_lowercase();
         let tagged = answer.headers().contains_key("etag");
         let dated = answer.headers().contains_key("last-modified");
-        if kind.starts_with("text/html") {
-            return Ok(Err(no_answer("it is a page for people (HTML)")));
-        }
+        let (is_page, page) = (kind.starts_with("text/html"), || no_answer("it is a page for people (HTML)"));
         match self {
+            Self::Object if is_page => return Ok(Err(page())),
             // The reader of an object verifies its content.
             Self::Object if tagged || dated => return Ok(Ok(answer)),
             Self::Object => return Ok(Err(no_answer("it has neither tag nor time of an object"))),
@@ -100,6 +99,8 @@ impl Asked {
         let (head, body) = answer.into_parts();
         let body = whole(body).await?;
         let said = match &body {
+            // Some stores give this type to an answer without a body.
+            Some(body) if is_page && !body.trim_ascii().is_empty() => Err(page()),
             Some(body) => self.judge(body),
             None => Err(no_answer("it is too long")),
         };
