@@ -38,12 +38,15 @@ impl Scenario for Collection {
 
     fn look(&mut self, place: &mut Place) -> bool {
         assert!(place.head_is_whole());
-        place.snapshots() == 1
+        // Three were there. If data was moved, the head before that is forgotten by the next collection only.
+        place.snapshots() < 3
     }
 
     fn settled(&mut self, place: &mut Place) {
-        place.age();
-        place.good("a", &["gc", "--json"]);
+        for _ in 0..2 {
+            place.age();
+            place.good("a", &["gc", "--keep-last", "1", "--json"]);
+        }
         let checked = place.good("a", &["check", "--read-data", "--json"]);
         assert_eq!(checked.last().unwrap()["packs_unused"], 0, "{checked:?}");
         assert_eq!((place.snapshots(), place.fresh()), (1, list(&place.mount("a").0)));
