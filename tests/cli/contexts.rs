@@ -174,3 +174,21 @@ fn a_store_named_like_a_bucket_without_its_scheme_is_said_to_be_a_directory() {
     assert!(!machine.done(&["push", "c", "work", "--store", "mine"]).err.contains("hint"));
     assert!(!machine.done(&["push", "c", "work", "--store", "deep/mine"]).err.contains("hint"));
 }
+
+#[test]
+fn a_list_tells_which_session_wrote_last() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "1");
+    let session = || {
+        let listed = machine.done(&["context", "list", "--long", "--json"]).of_type("context");
+        listed[0]["session"].as_str().unwrap().to_owned()
+    };
+    machine.done(&["run", "--wait", "-c", "c", "work", "--", "sh", "-c", "echo 2 > f"]);
+    let of_run = session();
+    assert!(of_run.starts_with("s-"), "{of_run}");
+    assert!(machine.done(&["context", "list", "--long"]).out.contains(&format!("  {of_run}  c\n")));
+    machine.write("work/f", "3");
+    machine.done(&["push", "c", "work"]);
+    assert_eq!(session(), "");
+    assert!(machine.done(&["context", "list", "--long"]).out.contains("  -                   c\n"));
+}

@@ -67,7 +67,7 @@ pub(crate) struct CreateArgs {
 /// Arguments of `context list`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListArgs {
-    /// Show size, files, time of the last change and origin of each
+    /// Show size, files, time of the last change, the session that made it, and origin of each
     #[arg(short, long)]
     pub(crate) long: bool,
 

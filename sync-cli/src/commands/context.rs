@@ -69,8 +69,12 @@ async fn list(args: &ListArgs, means: Means<'_>) -> Result<Finished, Failure> {
             let origin =
                 context.forked_from.as_ref().map(|from| format!("  (fork of {})", text::origin(from)));
             let origin = origin.unwrap_or_default();
+            let session = match context.session.as_str() {
+                "" => "-".to_owned(),
+                session => policy_core::escape(session.as_bytes()),
+            };
             means.ui.line(&format!(
-                "{:>10} {:>14}  {:<20}  {}{origin}",
+                "{:>10} {:>14}  {:<20}  {session:<18}  {}{origin}",
                 text::bytes(context.bytes),
                 text::count(context.files, "file"),
                 text::moment(context.time),

@@ -199,6 +199,9 @@ pub(crate) struct ContextLine<'a> {
     /// The snapshot that the context was forked from, as `NAME@N`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) forked_from: Option<String>,
+    /// The session that made the snapshot; empty if none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<&'a str>,
     /// The tags of the snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tags: Option<&'a [TagName]>,
@@ -216,6 +219,7 @@ impl<'a> ContextLine<'a> {
             bytes: Some(context.bytes),
             partial: Some(context.partial),
             forked_from: context.forked_from.as_ref().map(text::origin),
+            session: Some(&context.session),
             tags,
         }
     }
@@ -231,6 +235,7 @@ impl<'a> ContextLine<'a> {
             bytes: None,
             partial: None,
             forked_from: None,
+            session: None,
             tags: None,
         }
     }

@@ -25,6 +25,8 @@ pub struct Context {
     pub partial: bool,
     /// The snapshot that the context was forked from: its context and its number.
     pub forked_from: Option<(ContextName, u64)>,
+    /// The session that made the newest snapshot; empty if none did.
+    pub session: String,
 }
 
 impl Context {
@@ -35,8 +37,19 @@ impl Context {
 
     /// Describes a context by what its head, the snapshot with this number, says.
     pub(super) fn of_live(name: ContextName, number: u64, head: LiveHead) -> Self {
-        let LiveHead { lineage, created, files, symlinks, bytes, partial, forked_from } = head;
-        Self { name, lineage, snapshot: number, time: created, files, symlinks, bytes, partial, forked_from }
+        let LiveHead { lineage, created, files, symlinks, bytes, partial, forked_from, session } = head;
+        Self {
+            name,
+            lineage,
+            snapshot: number,
+            time: created,
+            files,
+            symlinks,
+            bytes,
+            partial,
+            forked_from,
+            session,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use zstd::bulk::Decompressor;
 
 use super::block::{Codec, Zstd, unpack};
 use super::error::{FormatError, Part, at_most, check_version};
+use super::snapshot::MAX_SESSION_LEN;
 use super::wire::{Reader, Writer};
 use super::{ContextName, LineageId, Snapshot, StoreId, sha256};
 
@@ -81,6 +82,8 @@ pub struct LiveHead {
     pub partial: bool,
     /// The snapshot that the context was forked from.
     pub forked_from: Option<(ContextName, u64)>,
+    /// The session that made the snapshot; empty if none did.
+    pub session: String,
 }
 
 impl LiveHead {
@@ -94,6 +97,7 @@ impl LiveHead {
             bytes: snapshot.totals.bytes,
             partial: snapshot.partial,
             forked_from: snapshot.forked_from().map(|origin| (origin.context, origin.number)),
+            session: snapshot.session.clone(),
         }
     }
 }
@@ -106,6 +110,7 @@ const SETTLED: u8 = 3;
 /// Flags of a live head.
 const PARTIAL: u8 = 1;
 const FORKED: u8 = 2;
+const IN_SESSION: u8 = 4;
 
 impl HeadIndex {
     /// Returns the bytes of the index.
@@ -233,8 +238,10 @@ impl HeadRow {
 
 impl LiveHead {
     fn write(&self, w: &mut Writer) {
+        let partial = if self.partial { PARTIAL } else { 0 };
         let forked = if self.forked_from.is_some() { FORKED } else { 0 };
-        w.u8(if self.partial { PARTIAL } else { 0 } | forked);
+        let in_session = if self.session.is_empty() { 0 } else { IN_SESSION };
+        w.u8(partial | forked | in_session);
         w.bytes(&self.lineage.0);
         w.zigzag(self.created.secs);
         w.u32(self.created.nanos);
@@ -245,11 +252,14 @@ impl LiveHead {
             w.blob(context.as_str().as_bytes());
             w.varint(*number);
         }
+        if !self.session.is_empty() {
+            w.blob(self.session.as_bytes());
+        }
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, FormatError> {
         let flags = r.u8()?;
-        if flags & !(PARTIAL | FORKED) != 0 {
+        if flags & !(PARTIAL | FORKED | IN_SESSION) != 0 {
             return Err(r.invalid(format!("flags {flags}")));
         }
         let lineage = LineageId(r.array()?);
@@ -262,7 +272,15 @@ impl LiveHead {
             0 => None,
             _ => Some((name(r)?, r.varint()?)),
         };
-        Ok(Self { lineage, created, files, symlinks, bytes, partial: flags & PARTIAL != 0, forked_from })
+        let session = match flags & IN_SESSION {
+            0 => String::new(),
+            _ => text(r, "the length of a session", MAX_SESSION_LEN)?.to_owned(),
+        };
+        if flags & IN_SESSION != 0 && session.is_empty() {
+            return Err(r.invalid("a session without a name"));
+        }
+        let partial = flags & PARTIAL != 0;
+        Ok(Self { lineage, created, files, symlinks, bytes, partial, forked_from, session })
     }
 }
 
@@ -299,8 +317,9 @@ mod tests {
             bytes: 1000,
             partial: true,
             forked_from: Some(("team/b".parse().unwrap(), 7)),
+            session: "s-1".into(),
         };
-        let plain = LiveHead { partial: false, forked_from: None, ..live.clone() };
+        let plain = LiveHead { partial: false, forked_from: None, session: String::new(), ..live.clone() };
         let to = || "team/a".parse().unwrap();
         HeadIndex {
             store_id: StoreId([0x5a; 16]),
@@ -329,7 +348,7 @@ mod tests {
         0764656c65746564ac02ac0208306261646361666580c49fd50c01
         056d6f76656402ac0208306261646361666580c49fd50c02067465616d2f61
         0c6d6f7665642d6265666f726502ac0208306261646361666580c49fd50c03067465616d2f61
-        067465616d2f610cac0208306261646361666580c49fd50c00031111111111111111111111111111111180c49fd50c050000000301e807067465616d2f6207
+        067465616d2f610cac0208306261646361666580c49fd50c00071111111111111111111111111111111180c49fd50c050000000301e807067465616d2f620703732d31
         067465616d2f620dac0208306261646361666580c49fd50c00001111111111111111111111111111111180c49fd50c050000000301e807
         ");
         assert_eq!(HeadIndex::decode(&index().encode().unwrap()), Ok(index()));
