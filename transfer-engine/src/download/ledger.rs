@@ -382,19 +382,23 @@ fn is_left_out(applying: &Applying<'_>, path: &TreePath) -> bool {
 
 /// Whether a directory is not empty, and all that is in it is out of scope.
 fn has_nothing_in_scope(dir: &MountDir, filter: &Filter, path: &TreePath) -> io::Result<bool> {
-    let names = names(&dir.dir(path)?)?;
-    for name in &names {
-        let path = path.join(name).map_err(io::Error::other)?;
-        let Some(stat) = dir.stat(&path)? else { continue };
-        let is_left_out = match FileType::from_raw_mode(stat.st_mode).is_dir() {
-            true => !filter.may_hold(&path) || has_nothing_in_scope(dir, filter, &path)?,
-            false => !filter.in_scope(&path, false),
-        };
-        if !is_left_out {
+    let mut open = vec![path.clone()];
+    while let Some(path) = open.pop() {
+        let names = names(&dir.dir(&path)?)?;
+        if names.is_empty() {
             return Ok(false);
         }
+        for name in &names {
+            let path = path.join(name).map_err(io::Error::other)?;
+            let Some(stat) = dir.stat(&path)? else { continue };
+            match FileType::from_raw_mode(stat.st_mode).is_dir() {
+                true if filter.may_hold(&path) => open.push(path),
+                false if filter.in_scope(&path, false) => return Ok(false),
+                _ => {}
+            }
+        }
     }
-    Ok(!names.is_empty())
+    Ok(true)
 }
 
 /// Whether it is a directory that is pulled, or gets another mode.

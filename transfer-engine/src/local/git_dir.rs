@@ -51,12 +51,20 @@ impl<'a> Repositories<'a> {
 
     /// Returns the outermost repository that holds this path.
     pub(crate) fn holding(&mut self, path: &TreePath) -> Option<TreePath> {
-        let dir = path.parent()?;
-        if let Some(found) = self.known.get(&dir) {
-            return found.clone();
+        // Not by recursion: a path may have thousands of components.
+        let (mut above, mut unknown, mut found) = (path.parent(), Vec::new(), None);
+        while let Some(dir) = above {
+            if let Some(known) = self.known.get(&dir) {
+                found.clone_from(known);
+                break;
+            }
+            above = dir.parent();
+            unknown.push(dir);
         }
-        let found = self.holding(&dir).or_else(|| self.is_repository(&dir).then(|| dir.clone()));
-        self.known.insert(dir, found.clone());
+        for dir in unknown.into_iter().rev() {
+            found = found.or_else(|| self.is_repository(&dir).then(|| dir.clone()));
+            self.known.insert(dir, found.clone());
+        }
         found
     }
 
