@@ -21,6 +21,7 @@ pub mod mounts;
 pub mod notes;
 pub mod place;
 pub mod random;
+pub mod repairing;
 pub mod s3;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod trace;

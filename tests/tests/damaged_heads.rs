@@ -6,11 +6,10 @@ use std::num::NonZeroUsize;
 
 use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::place::name;
+use ctxsync_tests::repairing::repairing;
 use object_store::ObjectStoreExt;
 use transfer_engine::format::StoreKey;
-use transfer_engine::{
-    At, CheckOptions, Error, LogOptions, LogRow, ReadData, RepairOptions, Silent, SyncOptions,
-};
+use transfer_engine::{At, CheckOptions, Error, LogOptions, LogRow, ReadData, Silent, SyncOptions};
 
 /// How a head is damaged.
 #[derive(Debug, Clone, Copy)]
@@ -119,14 +118,7 @@ async fn s3_a_log_names_damaged_snapshots_and_goes_on() {
 }
 
 async fn repair(world: &World) {
-    let options = RepairOptions {
-        contexts: Vec::new(),
-        read_data: ReadData::All,
-        dry_run: false,
-        forget_damaged: false,
-        concurrency: NonZeroUsize::MIN,
-        memory: 64 << 20,
-    };
+    let options = repairing(ReadData::All);
     assert_eq!(world.store().repair(&options, &Silent).await.unwrap().repaired, 1);
 }
 

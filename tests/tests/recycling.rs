@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +12,7 @@ use ctxsync_tests::compare::paths;
 use ctxsync_tests::interrupt::BeforePut;
 use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
+use ctxsync_tests::repairing::repairing;
 use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -21,8 +21,8 @@ use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::format::{StoreKey, TreeEntry};
 use transfer_engine::recycle::{Due, Recycled, due, recycle};
 use transfer_engine::{
-    Action, CollectOptions, ContextName, ContextService, Env, Error, Gathering, ReadData, RepairOptions,
-    Silent, Store, SyncOptions, WriteOptions,
+    Action, CollectOptions, ContextName, ContextService, Env, Error, Gathering, ReadData, Silent, Store,
+    SyncOptions, WriteOptions,
 };
 
 const DAY: i64 = 86_400;
@@ -200,14 +200,7 @@ async fn what_was_left_out_by_a_repair_is_recycled_too_and_only_then_is_its_hist
     for pack in &yard.world.head().await.packs {
         yard.world.objects.delete(&StoreKey::Pack(pack.id).path()).await.unwrap();
     }
-    let options = RepairOptions {
-        contexts: Vec::new(),
-        read_data: ReadData::None,
-        dry_run: false,
-        forget_damaged: false,
-        concurrency: NonZeroUsize::MIN,
-        memory: 64 << 20,
-    };
+    let options = repairing(ReadData::None);
     let store = Store::new(Arc::clone(&yard.world.objects), "test:", a.env.clone());
     assert_eq!(store.repair(&options, &Silent).await.unwrap().left_out, 1);
     let before = yard.log().await;

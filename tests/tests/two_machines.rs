@@ -329,10 +329,8 @@ async fn modes_alone_are_no_conflict_in_either_direction() {
     }
 }
 
-/// A conflict is resolved elsewhere: the copy takes the file's path. Here the file was edited meanwhile. The copy of the
-/// new conflict is the one that is there, and which the context has no more.
-#[tokio::test]
-async fn a_conflict_copy_that_was_moved_to_its_path_stays_where_the_file_was_edited() {
+/// Two machines that have `ours` at `c`, and `theirs` at the conflict copy whose name is returned.
+async fn with_a_conflict_copy() -> (World, Machine, Machine, String) {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
     a.mount.write("c", "before").write("other", "1");
@@ -344,15 +342,25 @@ async fn a_conflict_copy_that_was_moved_to_its_path_stays_where_the_file_was_edi
     a.sync().await.report();
     b.pull().await.clean();
     let paths = ctxsync_tests::compare::paths(&b.mount.0);
-    let copy = paths.iter().find(|path| path.contains("conflict")).unwrap();
-    assert_eq!((b.mount.read("c"), b.mount.read(copy)), ("ours".into(), "theirs".into()));
-    b.mount.rename(copy, "c");
+    let Some(copy) = paths.iter().find(|path| path.contains("conflict")).cloned() else {
+        panic!("no conflict copy among {paths:?}");
+    };
+    assert_eq!((b.mount.read("c"), b.mount.read(&copy)), ("ours".into(), "theirs".into()));
+    (world, a, b, copy)
+}
+
+/// A conflict is resolved elsewhere: the copy takes the file's path. Here the file was edited meanwhile. The copy of the
+/// new conflict is the one that is there, and which the context has no more.
+#[tokio::test]
+async fn a_conflict_copy_that_was_moved_to_its_path_stays_where_the_file_was_edited() {
+    let (_world, a, b, copy) = with_a_conflict_copy().await;
+    b.mount.rename(&copy, "c");
     b.push().await.clean();
     a.mount.write("c", "ours again");
     a.sync().await.report();
     b.pull().await.clean();
     for machine in [&a, &b] {
-        let read = (machine.mount.read("c"), machine.mount.read(copy));
+        let read = (machine.mount.read("c"), machine.mount.read(&copy));
         assert_eq!(read, ("ours again".into(), "theirs".into()));
     }
 }
@@ -361,27 +369,20 @@ async fn a_conflict_copy_that_was_moved_to_its_path_stays_where_the_file_was_edi
 #[tokio::test]
 async fn a_conflict_copy_that_is_deleted_while_it_replaces_its_file_elsewhere_is_kept() {
     for sync in [false, true] {
-        let world = World::memory().await;
-        let (a, b) = (world.machine("a"), world.machine("b"));
-        a.mount.write("c", "before").write("other", "1");
-        a.push().await.clean();
-        b.pull().await.clean();
+        let (_world, a, b, copy) = with_a_conflict_copy().await;
         b.mount.write("c", "theirs");
         b.push().await.clean();
-        a.mount.write("c", "ours");
-        a.sync().await.report();
-        b.pull().await.clean();
-        let paths = ctxsync_tests::compare::paths(&b.mount.0);
-        let copy = paths.iter().find(|path| path.contains("conflict")).unwrap();
-        b.mount.write("c", "theirs");
-        b.push().await.clean();
-        a.mount.remove(copy).write("c", "ours again");
+        a.mount.remove(&copy).write("c", "ours again");
         if sync {
             a.sync().await
         } else {
             a.push().await
         };
         b.pull().await.report();
-        assert_eq!((b.mount.read("c"), b.mount.read(copy)), ("ours again".into(), "theirs".into()), "{sync}");
+        assert_eq!(
+            (b.mount.read("c"), b.mount.read(&copy)),
+            ("ours again".into(), "theirs".into()),
+            "{sync}"
+        );
     }
 }

@@ -1,18 +1,19 @@
 //! A dry run tells what the real run does: the same snapshots, and the same code.
 
 use std::collections::BTreeSet;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ctxsync_tests::random::Random;
+use ctxsync_tests::repairing::repairing;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use policy_core::TreePath;
 use transfer_engine::{
     At, CollectMonitor, CollectOptions, CollectReport, ContextName, ContextService, ContextSync, Env, Error,
-    Forgotten, Gathering, Kept, LostPack, Mount, ReadData, RepairOptions, Retention, Silent, Store,
-    SyncOptions, TagName, Why, WriteOptions,
+    Forgotten, Gathering, Kept, LostPack, Mount, ReadData, Retention, Silent, Store, SyncOptions, TagName,
+    Why, WriteOptions,
 };
 
 use crate::cases::{Place, keep_last, name};
@@ -95,14 +96,7 @@ impl Place {
     }
 
     async fn repair(&self) {
-        let options = RepairOptions {
-            contexts: Vec::new(),
-            read_data: ReadData::None,
-            dry_run: false,
-            forget_damaged: false,
-            concurrency: NonZeroUsize::MIN,
-            memory: 64 << 20,
-        };
+        let options = repairing(ReadData::None);
         self.store().repair(&options, &Silent).await.unwrap();
     }
 }
