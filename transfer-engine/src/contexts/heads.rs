@@ -115,14 +115,13 @@ impl Store {
     /// [`Error::NoStore`]; those of reading the store.
     pub async fn list_contexts_but(
         &self,
-        damaged: impl FnMut(ContextName, Error) + Send,
+        mut damaged: impl FnMut(ContextName, Error) + Send,
     ) -> Result<Vec<Context>, Error> {
         let live = |(name, row): (ContextName, Row)| match row.state {
             HeadState::Live(head) => Some(Context::of_live(name, row.key.number, *head)),
             _ => None,
         };
         let found = self.rows().await?;
-        let mut damaged = damaged;
         found.damaged.into_iter().for_each(|(name, error)| damaged(name, error));
         Ok(found.rows.into_iter().filter_map(live).collect())
     }
