@@ -202,10 +202,12 @@ impl Run {
     ) -> Result<Session, Error> {
         let mut random = Random::new(step.seed ^ 1);
         let policy = script.policy(&machine.policy);
-        let session = match self.open(step.who, machine, policy.clone(), notes).await {
-            // As its user would, it tries again with the new name.
-            Err(Error::Moved { .. }) => self.open(step.who, machine, policy, notes).await?,
-            opened => opened?,
+        let session = loop {
+            match self.open(step.who, machine, policy.clone(), notes).await {
+                // As its user would, it tries again with the new name, which may be an old one as well by now.
+                Err(Error::Moved { .. }) => {}
+                opened => break opened?,
+            }
         };
         met("session: opened");
         for (number, act) in script.acts.iter().enumerate() {
