@@ -85,6 +85,10 @@ pub struct SyncReport {
     /// Whether the mount kept changing while it was read; the snapshot is marked as unsettled.
     #[serde(default)]
     pub mount_unsettled: bool,
+    /// Whether the state of the mount does not say so, because the mount's disk could not be flushed. The next
+    /// sync compares the files with the context again.
+    #[serde(default)]
+    pub unnoted: bool,
     /// Whether a white list that matches nothing made the sync incomplete.
     pub nothing_in_scope: bool,
     /// Whether the programs that write to the mount could not be paused or resumed.
@@ -141,6 +145,7 @@ impl SyncReport {
         self.unsent_bytes = later.unsent_bytes;
         self.partial |= later.partial;
         self.mount_unsettled |= later.mount_unsettled;
+        self.unnoted = later.unnoted;
         self.nothing_in_scope |= later.nothing_in_scope;
         self.quiesce_failed |= later.quiesce_failed;
         self.stopped_by_conflict |= later.stopped_by_conflict;

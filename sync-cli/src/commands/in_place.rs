@@ -98,12 +98,18 @@ impl Hand {
     }
 }
 
-/// Fails if a push has not saved everything that is in the mount.
+/// Fails if a push has not saved everything that is in the mount, or could not note that it has.
 fn refuse_unsaved(saved: &SyncReport, name: &ContextName, dir: &Path) -> Result<(), Failure> {
     let exit = match Exit::of(saved) {
         Exit::DONE if saved.withheld > 0 => Exit::INCOMPLETE,
         exit => exit,
     };
+    if exit == Exit::DONE && saved.unnoted {
+        // Each saved change would count as one that the context, once it is reverted, does not have.
+        let dir = escape(dir.as_os_str().as_bytes());
+        let message = format!("{dir} is saved, but was left as it is, because its disk could not be flushed");
+        return Err(Failure::new(Exit::FAILED, message).hint("restore again once the disk is well"));
+    }
     if exit == Exit::DONE {
         return Ok(());
     }

@@ -238,6 +238,7 @@ impl Mount {
         let (sent, noted) = tokio::join!(sink.flush(attempt.job.monitor), may_be_noted(attempt));
         sent?;
         // If the base is not written, the next sync finds that both sides are equal.
+        let report = SyncReport { unnoted: !noted, ..report };
         let next = NextHeader { next: noted.then_some(next), as_now };
         if tree.is_unchanged() {
             next.keep(self)?;
