@@ -20,6 +20,14 @@ test:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# Builds the docs as a book, into target/book.
+book:
+    docs/lint.sh book
+
+# Builds the book, and checks the files of docs/examples/run with the tools that read them (needs python3 and npm).
+docs:
+    docs/lint.sh
+
 # Checks licences, advisories and sources of what we depend on (needs cargo-deny and the network).
 deny:
     cargo deny check

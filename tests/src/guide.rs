@@ -31,14 +31,17 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// Returns the guide.
-fn place() -> PathBuf {
-    root().join("docs/guide.md")
-}
-
 /// Returns the guide's blocks in order.
 pub fn blocks() -> Vec<Block> {
-    parse(&fs::read_to_string(place()).unwrap())
+    blocks_of("docs/guide.md")
+}
+
+/// The same for another page.
+///
+/// # Panics
+/// If there is no such page, or a block of it does not end.
+pub fn blocks_of(page: &str) -> Vec<Block> {
+    parse(&fs::read_to_string(root().join(page)).unwrap_or_else(|e| panic!("{page}: {e}")))
 }
 
 /// Compares the guide's blocks of one language with what they should be. `expected` returns the body, or
@@ -118,7 +121,7 @@ fn parse(text: &str) -> Vec<Block> {
             (None, None) => {}
         }
     }
-    assert!(open.is_none(), "the last block does not end");
+    assert!(open.is_none(), "a block does not end: {open:?}");
     blocks
 }
 
