@@ -60,3 +60,8 @@ pub use reconcile::{LocalRow, Next, Reconciler, Source, Step, TreeRow};
 pub use recycle::Expiry;
 pub use retention::{Keeper, KeptFor, NamePattern, NamePatternError, Retention, RetentionRules, Taken, kept};
 pub use scope::{ListMarks, PathSet, Scope, ScopeDecision, ScopeList, ScopeRule, ScopeWarning};
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,8 +1,11 @@
-//! Errors of opening a store.
+//! Errors of opening a store, and causes of the errors of a cloud store.
 
+use std::error::Error as StdError;
 use std::io;
 
-use crate::profile::ProfileError;
+use object_store::Error;
+
+use crate::url::Cloud;
 
 /// Why a store can't be opened. No message contains a secret.
 #[derive(Debug, thiserror::Error)]
@@ -74,4 +77,87 @@ pub enum OpenError {
         /// The backend's error.
         source: object_store::Error,
     },
+    /// The library was built without support for this cloud.
+    #[error(
+        "{url} can't be opened: this program was built without the feature `{}`",
+        cloud.feature()
+    )]
+    NotBuilt {
+        /// The store's URL.
+        url: String,
+        /// The cloud.
+        cloud: Cloud,
+    },
+}
+
+/// Why a profile can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileError {
+    /// Neither file has the profile.
+    #[error("the AWS profile `{name}` is in neither the shared credentials file nor the config file")]
+    Missing {
+        /// The profile's name.
+        name: String,
+    },
+    /// The profile gets its credentials in a way that is not supported here.
+    #[error(
+        "the AWS profile `{name}` gets its credentials by `{key}`, which is not supported; export them as \
+         variables: eval \"$(aws configure export-credentials --profile {name} --format env)\""
+    )]
+    Unsupported {
+        /// The profile's name.
+        name: String,
+        /// The setting that requires it.
+        key: &'static str,
+    },
+}
+
+/// The bucket or container does not exist. This is the source of an [`Error::Generic`]. `object_store` itself
+/// reports `NotFound`, which would mean that an object is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("the bucket of {url} does not exist")]
+pub struct BucketMissing {
+    /// The store's URL.
+    pub url: String,
+    /// The server's answer.
+    pub(crate) source: Box<dyn StdError + Send + Sync>,
+}
+
+impl BucketMissing {
+    /// Finds a `BucketMissing` among the sources of an error.
+    pub fn find(error: &Error) -> Option<&Self> {
+        find(error)
+    }
+}
+
+/// Finds an error of type `E` among the sources of an error.
+pub(crate) fn find<E: StdError + 'static>(error: &Error) -> Option<&E> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// There are no credentials: none were given, and the server that was asked for them does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there are no credentials: none were given, and {asked}, which was asked for them, does not answer ({cause})"
+)]
+pub struct NoCredentials {
+    /// Host and port of the server that was asked.
+    pub asked: String,
+    /// Why the last request failed.
+    pub(crate) cause: String,
+}
+
+impl NoCredentials {
+    /// Finds a `NoCredentials` among the sources of an error.
+    pub fn find(error: &Error) -> Option<&Self> {
+        find(error)
+    }
 }

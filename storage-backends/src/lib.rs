@@ -29,9 +29,9 @@
 //! the environment or a home directory, with one exception: `object_store` itself searches for Google
 //! credentials if none are given.
 
+#[cfg(feature = "cloud")]
+mod cloud;
 mod error;
-mod guard;
-mod http;
 pub mod layer;
 mod leftovers;
 mod local;
@@ -39,19 +39,18 @@ mod open;
 mod options;
 mod patience;
 mod probe;
-mod profile;
-mod settings;
 mod sorted;
 mod url;
 
-pub use error::OpenError;
-pub use guard::BucketMissing;
-pub use http::NoCredentials;
+pub use error::{BucketMissing, NoCredentials, OpenError, ProfileError};
 pub use leftovers::{Leftover, leftovers};
 pub use open::{Opened, open};
-pub use options::{SettingError, StoreOptions, parse_setting};
+pub use options::{SettingError, StoreOptions, is_public_setting, parse_setting};
 pub use patience::{Listener, Notice, Patience};
 pub use probe::{Capabilities, ProbeError, probe, writable};
-pub use profile::ProfileError;
-pub use settings::is_public_setting;
 pub use url::{Backend, Cloud, StoreUrl, UrlError};
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -90,11 +90,11 @@ impl<S: ObjectStore> Local<S> {
 
 /// Whether the error may pass, because the directory or the server of its share may come back.
 fn may_pass(error: &Error) -> bool {
-    if crate::guard::find::<Gone>(error).is_some_and(|gone| gone.source.kind() != ErrorKind::PermissionDenied)
+    if crate::error::find::<Gone>(error).is_some_and(|gone| gone.source.kind() != ErrorKind::PermissionDenied)
     {
         return true;
     }
-    crate::guard::find::<io::Error>(error).is_some_and(|error| {
+    crate::error::find::<io::Error>(error).is_some_and(|error| {
         matches!(
             error.kind(),
             ErrorKind::NotConnected
@@ -112,7 +112,7 @@ struct Cause<'a>(&'a Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (crate::guard::find::<Gone>(self.0), crate::guard::find::<io::Error>(self.0)) {
+        match (crate::error::find::<Gone>(self.0), crate::error::find::<io::Error>(self.0)) {
             (Some(gone), _) => gone.fmt(f),
             (None, Some(error)) => error.fmt(f),
             (None, None) => self.0.fmt(f),

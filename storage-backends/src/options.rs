@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::patience::{Bounds, Listener, Patience};
 
 /// Environment variables that name a proxy for plain HTTP.
-const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+pub(crate) const PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /// How a store is opened.
 ///
@@ -112,15 +112,6 @@ impl StoreOptions {
         };
         Patience::new(bounds, self.listener.clone())
     }
-
-    /// Whether the environment names a proxy for plain HTTP.
-    pub(crate) fn has_proxy(&self) -> bool {
-        PROXIES.iter().any(|name| self.env(name).is_some())
-    }
-
-    pub(crate) fn env(&self, name: &str) -> Option<&str> {
-        self.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
 }
 
 impl fmt::Debug for StoreOptions {
@@ -143,6 +134,41 @@ impl fmt::Debug for StoreOptions {
             .field("aws_config", &self.aws_config.is_some())
             .finish()
     }
+}
+
+/// Settings that say where a store is and how to connect to it, but not with which credentials; without their
+/// cloud's prefix.
+const PUBLIC: [&str; 21] = [
+    "region",
+    "default_region",
+    "endpoint",
+    "endpoint_url",
+    "endpoint_url_s3",
+    "base_url",
+    "allow_http",
+    "allow_invalid_certificates",
+    "virtual_hosted_style_request",
+    "unsigned_payload",
+    "skip_signature",
+    "request_payer",
+    "server_side_encryption",
+    "checksum_algorithm",
+    "conditional_put",
+    "disable_bulk_delete",
+    "s3_express",
+    "account_name",
+    "use_emulator",
+    "use_azure_cli",
+    "user_agent",
+];
+
+/// Whether a setting may be passed on to other programs: only if it is known not to be a secret.
+pub fn is_public_setting(key: &str, value: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let prefixes = ["aws_", "google_", "azure_storage_", "azure_"];
+    let bare = prefixes.iter().find_map(|prefix| key.strip_prefix(prefix)).unwrap_or(&key);
+    // An address with user info or a query may contain a secret.
+    PUBLIC.contains(&bare) && !value.contains(['@', '?'])
 }
 
 /// A setting that is not of the form `KEY=VALUE`. The message does not show the text, which may be a secret.

@@ -84,21 +84,6 @@ impl Patience {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the store has ever answered.
-    pub(crate) fn has_met(&self) -> bool {
-        self.state().met
-    }
-
-    /// Returns how long one attempt may wait for an answer. Before a deadline there must be time for a few
-    /// attempts.
-    pub(crate) fn share(&self, timeout: Duration) -> Duration {
-        const LEAST: Duration = Duration::from_secs(1);
-        match self.state().until {
-            Some(until) => timeout.min((until.saturating_duration_since(Instant::now()) / 3).max(LEAST)),
-            None => timeout,
-        }
-    }
-
     /// Notes that the store answered.
     pub(crate) fn answered(&self) {
         let mut state = self.state();
@@ -108,15 +93,6 @@ impl Patience {
             drop(state);
             self.tell(&Notice::Back { after: since.elapsed() });
         }
-    }
-
-    /// Notes that nothing has come for the time `silent`, although no request has failed yet.
-    pub(crate) fn is_silent(&self, silent: Duration) {
-        let began = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
-        let mut state = self.state();
-        let since = *state.since.get_or_insert(began);
-        let left = self.end(&state, since).saturating_duration_since(Instant::now());
-        self.tell_once(state, format!("nothing came for {} s", silent.as_secs()), left);
     }
 
     /// Begins the attempts to send one request.
@@ -142,6 +118,34 @@ impl Patience {
         if let Some(listener) = &self.0.listener {
             listener(notice);
         }
+    }
+}
+
+/// What requests over HTTP ask and note.
+#[cfg(feature = "cloud")]
+impl Patience {
+    /// Whether the store has ever answered.
+    pub(crate) fn has_met(&self) -> bool {
+        self.state().met
+    }
+
+    /// Returns how long one attempt may wait for an answer. Before a deadline there must be time for a few
+    /// attempts.
+    pub(crate) fn share(&self, timeout: Duration) -> Duration {
+        const LEAST: Duration = Duration::from_secs(1);
+        match self.state().until {
+            Some(until) => timeout.min((until.saturating_duration_since(Instant::now()) / 3).max(LEAST)),
+            None => timeout,
+        }
+    }
+
+    /// Notes that nothing has come for the time `silent`, although no request has failed yet.
+    pub(crate) fn is_silent(&self, silent: Duration) {
+        let began = Instant::now().checked_sub(silent).unwrap_or_else(Instant::now);
+        let mut state = self.state();
+        let since = *state.since.get_or_insert(began);
+        let left = self.end(&state, since).saturating_duration_since(Instant::now());
+        self.tell_once(state, format!("nothing came for {} s", silent.as_secs()), left);
     }
 }
 

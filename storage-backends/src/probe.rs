@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio::time::Instant;
 
-use crate::guard::BucketMissing;
+use crate::error::BucketMissing;
 
 /// What a store can do, as found by [`probe`]. Every such store has put-if-absent, since others are refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -59,6 +59,15 @@ impl Cloud {
             Self::Azure => "az",
         }
     }
+
+    /// Returns the feature of this crate with which stores of this protocol can be opened.
+    pub fn feature(self) -> &'static str {
+        match self {
+            Self::S3 => "aws",
+            Self::Gcs => "gcp",
+            Self::Azure => "azure",
+        }
+    }
 }
 
 /// Why a text is not the location of a store. No message repeats user info or a query.

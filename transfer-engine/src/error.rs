@@ -237,6 +237,16 @@ pub enum Error {
     /// The policy can't be used with this mount.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The policy needs a feature of this crate that was left out when the program was built.
+    #[error("{} can't be used: its policy {needs}, and this program was built without the feature `{feature}`", mount.display())]
+    NotBuilt {
+        /// The mount.
+        mount: PathBuf,
+        /// What the policy does.
+        needs: &'static str,
+        /// The name of the feature.
+        feature: &'static str,
+    },
     /// The store has another id than the one that the mount was synced with.
     #[error("{location} is not the store that this mount was synced with")]
     OtherStore {
@@ -407,9 +417,11 @@ impl Error {
             Self::Beaten { .. } => FailureKind::Beaten,
             Self::CommitUnknown { .. } => FailureKind::CommitUnknown,
             Self::UploadTooLarge { .. } => FailureKind::UploadTooLarge,
-            Self::Policy(_) | Self::Overlap { .. } | Self::OwnPlace { .. } | Self::ReadOnly { .. } => {
-                FailureKind::Policy
-            }
+            Self::Policy(_)
+            | Self::NotBuilt { .. }
+            | Self::Overlap { .. }
+            | Self::OwnPlace { .. }
+            | Self::ReadOnly { .. } => FailureKind::Policy,
             Self::Locked { .. } => FailureKind::Locked,
             Self::Ended { .. } => FailureKind::Ended,
             Self::Shared(error) => error.kind(),

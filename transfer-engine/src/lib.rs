@@ -67,7 +67,7 @@ mod extract;
 mod failure;
 mod following;
 mod forks;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(feature = "archives", any(test, fuzzing)))]
 pub mod hostile;
 mod local;
 mod log;
@@ -134,6 +134,11 @@ pub use stats::{AlivePacks, ContextStats, StoreStats};
 pub use status::{TaskState, TaskStatus, TaskType, status};
 pub use store::{At, Store};
 pub use usage::Usage;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(test)]
 mod tests {

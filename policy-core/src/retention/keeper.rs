@@ -4,10 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU64;
 
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::Offset;
-
 use super::Retention;
 
 const HOUR: i64 = 3600;
@@ -205,15 +201,64 @@ fn week(secs: i64) -> i64 {
 }
 
 fn month(secs: i64) -> i64 {
-    year(secs) * 12 + i64::from(date(secs).month())
+    let (year, month) = date(secs);
+    year * 12 + month
 }
 
 fn year(secs: i64) -> i64 {
-    date(secs).year().into()
+    date(secs).0
 }
 
-/// Returns the day of a time, in UTC. A time outside of the calendar gives its first or last day.
-fn date(secs: i64) -> Date {
-    let end = if secs < 0 { Timestamp::MIN } else { Timestamp::MAX };
-    Offset::UTC.to_datetime(Timestamp::from_second(secs).unwrap_or(end)).date()
+/// Returns the year and the month of a time, in UTC, by the Gregorian calendar.
+fn date(secs: i64) -> (i64, i64) {
+    // Days are counted from 1 March of the year 0, so that the day of a leap year is the last of its year. The calendar
+    // repeats after 400 years, which have 146097 days.
+    let days = day(secs) + 719_468;
+    let (cycle, of_cycle) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let of_400 = (of_cycle - of_cycle / 1460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
+    let of_year = of_cycle - (365 * of_400 + of_400 / 4 - of_400 / 100);
+    // From March on, five months in a row have 153 days.
+    let from_march = (5 * of_year + 2) / 153;
+    let is_next = from_march >= 10;
+    let month = if is_next { from_march - 9 } else { from_march + 3 };
+    (cycle * 400 + of_400 + i64::from(is_next), month)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use jiff::tz::Offset;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn by_jiff(secs: i64) -> (i64, i64) {
+        let date = Offset::UTC.to_datetime(Timestamp::from_second(secs).unwrap()).date();
+        (date.year().into(), date.month().into())
+    }
+
+    #[test]
+    fn the_first_and_last_seconds_of_months_are_told_apart() {
+        for year in -800..2800_i16 {
+            for month in 1..=12 {
+                let first = jiff::civil::date(year, month, 1).at(0, 0, 0, 0);
+                let first = Offset::UTC.to_timestamp(first).unwrap().as_second();
+                assert_eq!(date(first), (year.into(), month.into()));
+                assert_eq!(date(first - 1), by_jiff(first - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn no_time_is_too_far() {
+        assert_eq!(date(i64::MIN), (-292_277_022_657, 1));
+        assert_eq!(date(i64::MAX), (292_277_026_596, 12));
+    }
+
+    proptest! {
+        #[test]
+        fn any_time_has_the_month_of_the_calendar(secs in Timestamp::MIN.as_second()..=Timestamp::MAX.as_second()) {
+            prop_assert_eq!(date(secs), by_jiff(secs));
+        }
+    }
 }

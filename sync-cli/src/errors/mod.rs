@@ -24,6 +24,9 @@ const NO_STORE: &str =
 pub(crate) const STATE_DIR: &str =
     "choose a directory that you may write with --state-dir or CTXSYNC_STATE_DIR";
 
+/// The hint if a feature was left out of the program.
+const BUILD_WITH: &str = "use a ctxsync that was built with it: the default features are all on";
+
 /// Why a command, or one path of it, failed.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
@@ -207,6 +210,7 @@ fn exit_of(error: &Error) -> Exit {
         | Error::Required { .. }
         | Error::NoMount { .. } => Exit::NOT_FOUND,
         Error::Policy(_)
+        | Error::NotBuilt { .. }
         | Error::Overlap { .. }
         | Error::OwnPlace { .. }
         | Error::ReadOnly { .. }
@@ -342,6 +346,7 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
              context"
                 .into()
         }
+        Error::NotBuilt { .. } => BUILD_WITH.into(),
         Error::OwnPlace { .. } => "choose another directory, or check --store and --state-dir".into(),
         Error::NoMount { .. } => "`ctxsync status` shows the mounts of a session".into(),
         Error::Ended { .. } => "its files are in the context; start another session".into(),
@@ -425,6 +430,7 @@ impl From<OpenError> for Failure {
                 Exit::USAGE,
                 "--store-option KEY=VALUE takes the backend's own settings, such as region=eu-north-1",
             ),
+            OpenError::NotBuilt { .. } => (Exit::USAGE, BUILD_WITH),
             OpenError::PlainHttp { .. } => (Exit::USAGE, "use https, or allow plain HTTP"),
             OpenError::Profile { .. } | OpenError::Settings { .. } => {
                 (Exit::USAGE, "`ctxsync config` shows where each setting came from")

@@ -1,5 +1,7 @@
 //! Which files are archives, and of what kind.
 
+use std::ops::Range;
+
 /// How a stream of bytes is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
@@ -19,6 +21,9 @@ pub(crate) enum ArchiveKind {
     /// One compressed file.
     Single(Compression),
 }
+
+/// Where the checksum is in the header of a tar.
+const CHECKSUM: Range<usize> = 148..156;
 
 /// Longer suffixes come first: `a.tar.gz` is not a single compressed file.
 const SUFFIXES: [(&str, ArchiveKind); 14] = [
@@ -95,15 +100,19 @@ impl Compression {
 /// Whether these bytes are the header of a tar, or the zeros at the end of an empty one.
 fn begins_tar(begin: &[u8]) -> bool {
     let Some(block) = begin.get(..512) else { return false };
-    let header = ::tar::Header::from_byte_slice(block);
-    block.iter().all(|&b| b == 0) || header.cksum().is_ok_and(|sum| sum == checksum(block))
+    block.iter().all(|&b| b == 0) || checksum_in(block) == Some(checksum(block))
+}
+
+/// Returns the checksum that a tar header has: octal digits, which end with a NUL or a space.
+fn checksum_in(block: &[u8]) -> Option<u32> {
+    let digits = block.get(CHECKSUM)?.split(|&b| b == 0).next()?;
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?.trim(), 8).ok()
 }
 
 /// Returns the correct checksum of a tar header: the sum of all bytes, with the checksum's own field as
 /// spaces.
 pub(super) fn checksum(block: &[u8]) -> u32 {
-    let field = 148..156;
-    block.iter().enumerate().map(|(i, &b)| if field.contains(&i) { 32 } else { u32::from(b) }).sum()
+    block.iter().enumerate().map(|(i, &b)| if CHECKSUM.contains(&i) { 32 } else { u32::from(b) }).sum()
 }
 
 /// Splits a name at its suffix. The rest must be a valid name of a directory.

@@ -34,8 +34,10 @@ pub(crate) use git_dir::{GitPart, Repositories, names_objects};
 pub(crate) use holes::{data_from, is_sparse};
 pub(crate) use look::Look;
 pub(crate) use make_all::make_all;
+#[cfg(feature = "watch")]
+pub(crate) use mount_dir::identity;
 pub(crate) use mount_dir::{
-    Flush, MountDir, Writable, identity, open_dir, open_file_at, read_link_at, stat_at, writable,
+    Flush, MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
 pub(crate) use recover::{recover, recover_below};
 pub(crate) use scan::Scan;

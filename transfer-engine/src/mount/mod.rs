@@ -116,9 +116,14 @@ impl Mount {
     /// Locks a mount. The directory need not exist; the state of all mounts is kept in `state_dir`.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process holds it, [`Error::Policy`] if the policy can't be used with it.
+    /// [`Error::Locked`] if another process holds it, [`Error::Policy`] if the policy can't be used with it,
+    /// [`Error::NotBuilt`] if the policy extracts archives and this crate was built without the feature `archives`.
     pub fn open(store: &Store, sync: ContextSync, state_dir: &Path) -> Result<Self, Error> {
         let path = absolute(&sync.path).map_err(|e| Error::local("find", &sync.path, e))?;
+        let extracts = sync.policy.extract_policy.as_ref().is_some_and(|policy| policy.extract);
+        if extracts && !cfg!(feature = "archives") {
+            return Err(Error::NotBuilt { mount: path, needs: "extracts archives", feature: "archives" });
+        }
         let scope = Arc::new(mount_scope(&sync.policy, &sync.path)?);
         let state = MountState::lock(state_dir, &path)?;
         let part = Part::new(sync.part.clone());

@@ -186,6 +186,7 @@ impl Lanes {
     }
 
     /// Returns when the running pull began, in seconds since 1970.
+    #[cfg(feature = "watch")]
     pub(super) fn pulling_since(&self) -> Option<i64> {
         let long_pull = self.lock();
         long_pull.stop.as_ref().map(|_| long_pull.since)

@@ -15,35 +15,7 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
-/// The bucket or container does not exist. This is the source of an [`Error::Generic`]. `object_store` itself
-/// reports `NotFound`, which would mean that an object is missing.
-#[derive(Debug, thiserror::Error)]
-#[error("the bucket of {url} does not exist")]
-pub struct BucketMissing {
-    /// The store's URL.
-    pub url: String,
-    /// The server's answer.
-    source: Box<dyn StdError + Send + Sync>,
-}
-
-impl BucketMissing {
-    /// Finds a `BucketMissing` among the sources of an error.
-    pub fn find(error: &Error) -> Option<&Self> {
-        find(error)
-    }
-}
-
-/// Finds an error of type `E` among the sources of an error.
-pub(crate) fn find<E: StdError + 'static>(error: &Error) -> Option<&E> {
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
+use crate::error::BucketMissing;
 
 /// Values that must not be printed. `Debug` shows only how many there are.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! Watches a mount for changes in scope.
+//! Watches a mount by the events of the system.
 //!
 //! Each directory in scope is watched by itself. Only little is remembered: that something changed, which
 //! directories are new, and whether events were lost.
@@ -16,52 +16,31 @@ use policy_core::TreePath;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::worker::Worker;
+use super::{Blind, Root};
 use crate::local::{ScanFilter, identity, is_staging_name};
+use crate::session::worker::Worker;
 
 /// The most new directories that are remembered one by one. With more, the whole mount is searched.
 const MAX_NEW: usize = 10_000;
 
-/// Why changes can't be watched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Blind {
-    /// The system allows no more watches.
-    #[error("the system allows no more watches (fs.inotify.max_user_watches)")]
-    NoMoreWatches,
-    /// Watching is not possible at all.
-    #[error("{0}")]
-    Unable(String),
-}
-
 /// What the events have shown since the last checkpoint.
 #[derive(Debug, Default)]
-pub(super) struct Learnt {
+pub(in super::super) struct Learnt {
     /// The times of the first and the last change by the user.
-    pub(super) changed: Option<(Instant, Instant)>,
+    pub(in super::super) changed: Option<(Instant, Instant)>,
     /// Whether something changed, perhaps by a running pull.
-    pub(super) stirred: bool,
+    pub(in super::super) stirred: bool,
     /// Directories that may contain more directories to watch.
     new: BTreeSet<PathBuf>,
     /// Whether events were lost or the mount itself went away, so that the whole mount has to be searched.
-    pub(super) rescan: bool,
+    pub(in super::super) rescan: bool,
     blind: Option<Blind>,
 }
 
 /// Watches a mount until it is dropped.
-pub(super) struct MountWatch {
+pub(in super::super) struct MountWatch {
     watcher: Arc<Mutex<RecommendedWatcher>>,
     ear: Arc<Ear>,
-}
-
-/// What is at the mount's path, compared with the watched directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Root {
-    /// The watched directory.
-    There,
-    /// No directory.
-    Gone,
-    /// Another directory, which is not watched yet.
-    Exchanged,
 }
 
 /// The receiver of the events.
@@ -79,7 +58,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl MountWatch {
     /// Starts to watch. Blocks.
-    pub(super) fn start(worker: Arc<Worker>) -> Result<Self, Blind> {
+    pub(in super::super) fn start(worker: Arc<Worker>) -> Result<Self, Blind> {
         let root = identity(&worker.path);
         let ear = Arc::new(Ear { worker, root, learnt: Mutex::default(), news: Notify::new() });
         let listener = Arc::clone(&ear);
@@ -94,35 +73,35 @@ impl MountWatch {
     }
 
     /// Waits for an event of interest.
-    pub(super) async fn news(&self) {
+    pub(in super::super) async fn news(&self) {
         self.ear.news.notified().await;
     }
 
     /// Returns the times of the first and the last change by the user, and whether a pull may have changed
     /// something.
-    pub(super) fn state(&self) -> (Option<(Instant, Instant)>, bool) {
+    pub(in super::super) fn state(&self) -> (Option<(Instant, Instant)>, bool) {
         let learnt = lock(&self.ear.learnt);
         (learnt.changed, learnt.stirred)
     }
 
     /// Clears what the events have shown, because it is about to be pushed.
-    pub(super) fn forget(&self) {
+    pub(in super::super) fn forget(&self) {
         let mut learnt = lock(&self.ear.learnt);
         (learnt.changed, learnt.stirred) = (None, false);
     }
 
     /// Notes that there is still something to push.
-    pub(super) fn remember(&self) {
+    pub(in super::super) fn remember(&self) {
         lock(&self.ear.learnt).stirred = true;
     }
 
     /// Notes that something changed without an event: everything has to be watched again, and pushed.
-    pub(super) fn distrust(&self) {
+    pub(in super::super) fn distrust(&self) {
         lock(&self.ear.learnt).rescan = true;
     }
 
     /// Watches new directories, and returns what is at the mount's path. Blocks.
-    pub(super) fn catch_up(&self) -> Result<Root, Blind> {
+    pub(in super::super) fn catch_up(&self) -> Result<Root, Blind> {
         let (new, rescan) = {
             let mut learnt = lock(&self.ear.learnt);
             if let Some(blind) = learnt.blind.take() {
@@ -151,7 +130,7 @@ impl MountWatch {
     }
 
     /// Whether there are new directories to watch.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(in super::super) fn is_behind(&self) -> bool {
         let learnt = lock(&self.ear.learnt);
         learnt.rescan || !learnt.new.is_empty() || learnt.blind.is_some()
     }

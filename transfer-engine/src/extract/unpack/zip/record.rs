@@ -3,7 +3,7 @@
 use policy_core::{Timestamp, escape};
 use rustix::fs::FileType;
 
-use super::super::error::ExtractError;
+use super::super::ExtractError;
 use super::super::name::decode_zip;
 use super::super::source::Source;
 

@@ -11,10 +11,11 @@ use policy_core::escape;
 use rustix::fs::FileType;
 use sevenz_rust2::{ArchiveEntry, ArchiveReader, EncoderMethod, Error, Password};
 
+use super::ExtractError;
 use super::ExtractLimits;
-use super::error::{ExtractError, Trouble};
 use super::place::{Member, Placer};
 use super::source::Source;
+use super::trouble::Trouble;
 use super::zip::{u32_at, u64_at, windows_time};
 use census::{Census, Coder};
 

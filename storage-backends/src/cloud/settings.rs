@@ -69,41 +69,6 @@ fn known_names(cloud: Cloud) -> &'static [&'static str] {
     }
 }
 
-/// Settings that say where a store is and how to connect to it, but not with which credentials; without their
-/// cloud's prefix.
-const PUBLIC: [&str; 21] = [
-    "region",
-    "default_region",
-    "endpoint",
-    "endpoint_url",
-    "endpoint_url_s3",
-    "base_url",
-    "allow_http",
-    "allow_invalid_certificates",
-    "virtual_hosted_style_request",
-    "unsigned_payload",
-    "skip_signature",
-    "request_payer",
-    "server_side_encryption",
-    "checksum_algorithm",
-    "conditional_put",
-    "disable_bulk_delete",
-    "s3_express",
-    "account_name",
-    "use_emulator",
-    "use_azure_cli",
-    "user_agent",
-];
-
-/// Whether a setting may be passed on to other programs: only if it is known not to be a secret.
-pub fn is_public_setting(key: &str, value: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    let prefixes = ["aws_", "google_", "azure_storage_", "azure_"];
-    let bare = prefixes.iter().find_map(|prefix| key.strip_prefix(prefix)).unwrap_or(&key);
-    // An address with user info or a query may contain a secret.
-    PUBLIC.contains(&bare) && !value.contains(['@', '?'])
-}
-
 /// The bucket comes from the URL. It must not be given twice.
 const PLACE: [&str; 3] = ["aws_bucket", "google_bucket", "azure_container_name"];
 /// Keys of one credential. A stronger source replaces all of them together. Otherwise a session token of one
@@ -245,17 +210,6 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
         Ok(asked || loopback)
     }
 
-    /// Whether nobody can change a request on its way, because it goes over TLS or does not leave this
-    /// machine. The request goes to the first of the named endpoints that is set, or else to the cloud's own.
-    /// `proxied` says that there may be a proxy on the way.
-    pub(crate) fn is_way_safe(&self, endpoints: &[&str], proxied: bool) -> bool {
-        let endpoint = endpoints.iter().find_map(|name| self.get(name));
-        endpoint.is_none_or(|url| {
-            let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-            scheme.eq_ignore_ascii_case("https") || (!proxied && is_loopback(rest))
-        })
-    }
-
     /// Passes every setting to a builder.
     pub(crate) fn apply<B>(self, builder: B, set: impl Fn(B, K, String) -> B) -> B {
         self.values.into_values().fold(builder, |builder, (key, value)| set(builder, key, value))
@@ -263,7 +217,7 @@ impl<K: FromStr + AsRef<str>> Settings<K> {
 }
 
 /// Whether an address, given from its host on, is on this machine.
-fn is_loopback(address: &str) -> bool {
+pub(super) fn is_loopback(address: &str) -> bool {
     let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

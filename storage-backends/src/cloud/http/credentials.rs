@@ -11,6 +11,7 @@ use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse, 
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Failed, Watched, too_slow, whole};
+use crate::error::NoCredentials;
 
 /// The time limit of one request for credentials.
 const EACH: Duration = Duration::from_secs(4);
@@ -19,25 +20,6 @@ const ALL: Duration = Duration::from_secs(8);
 /// How long no further request is sent after that limit.
 const REST: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// There are no credentials: none were given, and the server that was asked for them does not answer.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "there are no credentials: none were given, and {asked}, which was asked for them, does not answer ({cause})"
-)]
-pub struct NoCredentials {
-    /// Host and port of the server that was asked.
-    pub asked: String,
-    /// Why the last request failed.
-    cause: String,
-}
-
-impl NoCredentials {
-    /// Finds a `NoCredentials` among the sources of an error.
-    pub fn find(error: &object_store::Error) -> Option<&Self> {
-        crate::guard::find(error)
-    }
-}
 
 /// Since when no request for credentials has been answered.
 #[derive(Debug, Clone, Default)]

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
+use super::ExtractError;
 use super::Extraction;
-use super::error::{ExtractError, Trouble};
+use super::trouble::Trouble;
 
 /// A part of the archive file, as a reader with a position of its own. There may be several at once.
 #[derive(Clone)]

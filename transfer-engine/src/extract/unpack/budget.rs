@@ -1,7 +1,7 @@
 //! How many bytes an archive may expand to.
 
+use super::ExtractError;
 use super::ExtractLimits;
-use super::error::ExtractError;
 
 /// Counts unpacked bytes, and checks them against the limits.
 #[derive(Debug)]

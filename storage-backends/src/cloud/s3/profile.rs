@@ -2,28 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Why a profile can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProfileError {
-    /// Neither file has the profile.
-    #[error("the AWS profile `{name}` is in neither the shared credentials file nor the config file")]
-    Missing {
-        /// The profile's name.
-        name: String,
-    },
-    /// The profile gets its credentials in a way that is not supported here.
-    #[error(
-        "the AWS profile `{name}` gets its credentials by `{key}`, which is not supported; export them as \
-         variables: eval \"$(aws configure export-credentials --profile {name} --format env)\""
-    )]
-    Unsupported {
-        /// The profile's name.
-        name: String,
-        /// The setting that requires it.
-        key: &'static str,
-    },
-}
+use crate::error::ProfileError;
 
 /// Settings for credentials that come from another program or service.
 const UNSUPPORTED: [&str; 5] =

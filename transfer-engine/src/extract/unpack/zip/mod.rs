@@ -12,11 +12,12 @@ use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
 use policy_core::escape;
 
+use super::ExtractError;
 use super::ExtractLimits;
-use super::error::{ExtractError, Trouble};
 use super::fill;
 use super::place::{Member, Placer};
 use super::source::Source;
+use super::trouble::Trouble;
 use directory::Directory;
 use record::{Kind, Local, Record};
 

@@ -7,8 +7,8 @@ use policy_core::TreePath;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::ExtractError;
 use super::Extraction;
-use super::error::ExtractError;
 use super::seen::{Seen, What};
 use crate::local::open_dir;
 

@@ -32,7 +32,6 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::patience::Patience;
 use answer::{Asked, NoAnswer, start, whole};
-pub use credentials::NoCredentials;
 use credentials::Strangers;
 
 /// The bytes of a body that may take one timeout to send.

@@ -2,8 +2,9 @@
 
 use std::io::{BufReader, Read};
 
-use super::super::error::{ExtractError, Trouble};
+use super::super::ExtractError;
 use super::super::source::Source;
+use super::super::trouble::Trouble;
 use super::record::{Record, u16_at, u32_at, u64_at};
 
 const END: usize = 22;

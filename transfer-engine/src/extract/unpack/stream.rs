@@ -7,11 +7,12 @@ use flate2::bufread::GzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::Stream;
 
+use super::ExtractError;
 use super::ExtractLimits;
 use super::budget::Budget;
-use super::error::{ExtractError, Trouble};
 use super::kind::Compression;
 use super::source::Source;
+use super::trouble::Trouble;
 
 const INPUT: usize = 64 << 10;
 /// What xz's decoder needs besides its window; it counts against the decoder's limit.

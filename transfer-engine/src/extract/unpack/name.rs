@@ -2,8 +2,8 @@
 
 use policy_core::TreePath;
 
+use super::ExtractError;
 use super::ExtractLimits;
-use super::error::ExtractError;
 
 /// Parses a member's name: a relative path in which `.` and doubled slashes are ignored. The root (`./`) is a
 /// valid result.

@@ -4,7 +4,7 @@
 
 use sevenz_rust2::EncoderMethod;
 
-use super::super::error::ExtractError;
+use super::super::ExtractError;
 
 const END: u64 = 0x00;
 const HEADER: u64 = 0x01;

@@ -9,8 +9,8 @@ use policy_core::{TreePath, escape};
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
+use super::ExtractError;
 use super::Extraction;
-use super::error::ExtractError;
 use crate::local::{MountDir, open_dir, read_link_at};
 
 /// How many links one path may lead through; as in Linux.

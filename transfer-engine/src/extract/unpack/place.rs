@@ -7,10 +7,11 @@ use std::os::fd::OwnedFd;
 use policy_core::{Timestamp, TreePath, escape};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 
+use super::ExtractError;
 use super::budget::Budget;
-use super::error::{ExtractError, Trouble};
 use super::folders::{Folders, local};
 use super::seen::{Seen, What};
+use super::trouble::Trouble;
 use super::{Extracted, Extraction, links, name};
 use crate::local::{open_file_at, read_link_at, stat_at};
 

@@ -2,8 +2,9 @@
 
 use std::io::Read;
 
-use super::error::{ExtractError, Trouble};
+use super::ExtractError;
 use super::fill;
+use super::trouble::Trouble;
 
 pub(super) const BLOCK: u64 = 512;
 /// The most bytes that the headers of one member may take: names, links, attributes.

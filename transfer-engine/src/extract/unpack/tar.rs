@@ -6,11 +6,12 @@ use std::io::{self, Read};
 use ::tar::{EntryType, Header};
 use policy_core::{Timestamp, escape};
 
+use super::ExtractError;
 use super::blocks::Blocks;
-use super::error::{ExtractError, Trouble};
 use super::kind::checksum;
 use super::place::{Member, Placer};
 use super::sparse;
+use super::trouble::Trouble;
 
 /// The first size that does not fit a plain header. Only such a size may be given by an extended header
 /// alone.

@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 use policy_core::escape;
 
+use super::ExtractError;
 use super::blocks::{BLOCK, Blocks, HEADERS};
-use super::error::ExtractError;
 use super::place::{Member, Placer};
 
 /// Writes a sparse file in GNU's old format: a map of positions, and the data.
