@@ -28,6 +28,11 @@ book:
 docs:
     docs/lint.sh
 
+# Records the first minute again, for the README.
+recording:
+    cargo build --release --locked -p sync-cli
+    docs/pictures/record.py target/release/ctxsync
+
 # Checks licences, advisories and sources of what we depend on (needs cargo-deny and the network).
 deny:
     cargo deny check

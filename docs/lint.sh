@@ -85,6 +85,32 @@ for (const file of process.argv.slice(2)) {
 EOF
 }
 
+# The schema of a Sandbox is not at hand, but that of its pod is.
+sandboxes() {
+  local pods sandbox
+  pods=$(mktemp -d)
+  for sandbox in "$@"; do
+    python - "$sandbox" >"$pods/$(basename "$sandbox")" <<'EOF'
+import sys, yaml
+pod = yaml.safe_load(open(sys.argv[1]))["spec"]["podTemplate"]
+yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, **pod}, sys.stdout)
+EOF
+  done
+  kubernetes-validate --strict --quiet "$pods"/* || {
+    rm -rf "$pods"
+    return 1
+  }
+  rm -rf "$pods"
+}
+
+syntax() {
+  python - "$@" <<'EOF'
+import ast, sys
+for file in sys.argv[1:]:
+    ast.parse(open(file).read(), file)
+EOF
+}
+
 # Units name programs that need not be on this machine.
 units() {
   local copies said
@@ -116,6 +142,8 @@ examples() {
   check "YAML (${#list[@]})" yamllint --strict -d '{extends: relaxed, rules: {line-length: {max: 120}}}' "${list[@]}"
   mapfile -t list < <(files -path '*/kubernetes/*.yaml')
   check "Kubernetes (${#list[@]})" kubernetes-validate --strict --quiet "${list[@]}"
+  mapfile -t list < <(files -path '*/agent-sandbox/*.yaml')
+  check "pods of agent-sandbox (${#list[@]})" sandboxes "${list[@]}"
   mapfile -t list < <(files -path '*/github/*.yml')
   check "GitHub Actions (${#list[@]})" workflows "${list[@]}"
   check "  and their schema" check-jsonschema --quiet --builtin-schema vendor.github-workflows "${list[@]}"
@@ -123,6 +151,15 @@ examples() {
   check "GitLab (${#list[@]})" check-jsonschema --quiet --builtin-schema vendor.gitlab-ci "${list[@]}"
   mapfile -t list < <(files -name 'compose.yaml')
   check "Compose (${#list[@]})" check-jsonschema --quiet --builtin-schema vendor.compose-spec "${list[@]}"
+  mapfile -t list < <(files -name '*.json')
+  for file in "${list[@]}"; do
+    check "JSON: $file" python3 -m json.tool "$file" /dev/null
+  done
+  mapfile -t list < <(
+    echo docs/pictures/record.py
+    files -name '*.py'
+  )
+  check "Python (${#list[@]})" syntax "${list[@]}"
   mapfile -t list < <(files '(' -name '*.service' -o -name '*.timer' ')')
   if command -v systemd-analyze >/dev/null; then
     check "systemd units (${#list[@]})" units "${list[@]}"

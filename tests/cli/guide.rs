@@ -1,4 +1,6 @@
-//! The dialogues of docs/guide.md and docs/branches.md show what the program really prints.
+//! The dialogues of docs/guide.md, docs/start.md and docs/branches.md show what the program really prints.
+
+mod pages;
 
 use std::fs;
 use std::process::Command;
@@ -43,6 +45,32 @@ fn the_dialogues_of_branches_are_real() {
     guide::check_page("docs/branches.md", "console", |block| Some(dialogue(&machine, block)));
 }
 
+#[test]
+fn the_first_five_minutes_are_real() {
+    let machine = World::new().machine("me");
+    fs::remove_dir(machine.path("work")).unwrap();
+    guide::check_page("docs/start.md", "console", |block| Some(dialogue(&machine, block)));
+}
+
+#[test]
+fn the_recording_of_the_first_minute_is_real() {
+    let machine = World::new().machine("me");
+    fs::remove_dir(machine.path("work")).unwrap();
+    let script = fs::read_to_string(guide::root().join("docs/pictures/record.py")).unwrap();
+    let (_, rest) = script.split_once("SETUP = \"\"\"\n").unwrap();
+    let (setup, _) = rest.split_once("\"\"\"").unwrap();
+    assert_eq!(shell(&machine, &setup.replace("\\\\", "\\")), "");
+
+    let svg = fs::read_to_string(guide::root().join("docs/pictures/first-minute.svg")).unwrap();
+    let drawn = svg.lines().filter(|line| line.starts_with("<text"));
+    let lines: String = drawn.map(|line| format!("{line}\n")).collect();
+    let body = Regex::new("<[^>]*>").unwrap().replace_all(&lines, "").into_owned();
+    let body = body.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let block = Block { language: "console".to_owned(), origin: String::new(), line: 1, body };
+    let real = dialogue(&machine, &block);
+    assert_eq!(without_values(block.body), real, "docs/pictures/record.py draws it again");
+}
+
 /// Returns the dialogue with the same commands and their real output.
 fn dialogue(machine: &Machine, block: &Block) -> String {
     let mut commands: Vec<String> = Vec::new();
@@ -79,7 +107,11 @@ fn shell(machine: &Machine, script: &str) -> String {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let mut text = text.replace(home.to_str().unwrap().trim_end_matches('/'), "/home/me");
+    without_values(text.replace(home.to_str().unwrap().trim_end_matches('/'), "/home/me"))
+}
+
+/// Returns a text with names for the values that differ from run to run.
+fn without_values(mut text: String) -> String {
     for (pattern, stand_in) in STAND_INS {
         text = Regex::new(pattern).unwrap().replace_all(&text, stand_in).into_owned();
     }

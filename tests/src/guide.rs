@@ -13,6 +13,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use walkdir::WalkDir;
+
 /// One fenced block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
@@ -29,6 +31,19 @@ pub struct Block {
 /// Returns the root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// Returns the files below a directory of the repository, as paths from the root.
+pub fn files_below(dir: &str) -> Vec<String> {
+    let root = root();
+    let entries = WalkDir::new(root.join(dir)).sort_by_file_name().into_iter().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().is_file());
+    files.map(|entry| entry.path().strip_prefix(&root).unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// Returns all pages of `docs`, as paths from the root.
+pub fn pages() -> Vec<String> {
+    files_below("docs").into_iter().filter(|file| file.ends_with(".md")).collect()
 }
 
 /// Returns the guide's blocks in order.

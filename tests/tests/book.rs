@@ -6,21 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ctxsync_tests::guide;
+use ctxsync_tests::guide::{self, files_below, pages};
+use policy_core::{Scope, SyncPolicy, TreePath};
 use regex::Regex;
-use walkdir::WalkDir;
-
-/// Returns the files below a directory of the repository, as paths from the root.
-fn files_below(dir: &str) -> Vec<String> {
-    let root = guide::root();
-    let entries = WalkDir::new(root.join(dir)).sort_by_file_name().into_iter().map(Result::unwrap);
-    let files = entries.filter(|entry| entry.file_type().is_file());
-    files.map(|entry| entry.path().strip_prefix(&root).unwrap().to_str().unwrap().to_owned()).collect()
-}
-
-fn pages() -> Vec<String> {
-    files_below("docs").into_iter().filter(|file| file.ends_with(".md")).collect()
-}
 
 fn read(page: &str) -> String {
     fs::read_to_string(guide::root().join(page)).unwrap_or_else(|e| panic!("{page}: {e}"))
@@ -152,14 +140,137 @@ fn outdented<'a>(lines: &[&'a str]) -> Vec<&'a str> {
     lines.iter().map(|line| line.get(least..).unwrap_or_default()).collect()
 }
 
+/// For each policy of docs/examples/presets: paths that it takes, and paths that it leaves out.
+const PRESETS: [(&str, &[&str], &[&str]); 6] = [
+    (
+        "chromium.json",
+        &[
+            "Local State",
+            "Default/Cookies",
+            "Default/Local Storage/leveldb/000003.log",
+            "Default/Preferences",
+        ],
+        &[
+            "SingletonLock",
+            "ShaderCache/index",
+            "Default/Cache/data_0",
+            "Default/Code Cache/js/index",
+            "Default/GPUCache/a",
+            "Default/Local Storage/leveldb/LOCK",
+            "Crashpad/a",
+        ],
+    ),
+    (
+        "claude-code.json",
+        &[
+            ".claude.json",
+            ".claude/settings.json",
+            ".claude/projects/-workspace/1.jsonl",
+            ".claude/skills/a/SKILL.md",
+        ],
+        &[
+            ".claude/.credentials.json",
+            ".claude/shell-snapshots/a",
+            ".claude/debug/a",
+            ".ssh/id_ed25519",
+            ".claude.json.backup",
+        ],
+    ),
+    (
+        "codex.json",
+        &[
+            ".codex/config.toml",
+            ".codex/sessions/2026/11/29/rollout-1.jsonl",
+            ".codex/history.jsonl",
+            ".codex/state_5.sqlite",
+        ],
+        &[".codex/auth.json", ".codex/log/codex-tui.log", ".codex/packages/a", ".bash_history"],
+    ),
+    (
+        "firefox.json",
+        &["cookies.sqlite", "logins.json", "key4.db", "storage/default/a/ls/data.sqlite", "prefs.js"],
+        &["lock", ".parentlock", "cache2/entries/A", "startupCache/a", "datareporting/a"],
+    ),
+    (
+        "training.json",
+        &["checkpoint", "model/step-100.safetensors"],
+        &["checkpoint.tmp", "wandb/run-1/a", "src/__pycache__/a.pyc"],
+    ),
+    (
+        "workspace.json",
+        &["src/main.rs", ".git/HEAD", ".env.example", "notes/a.md"],
+        &[
+            ".env",
+            ".env.local",
+            "app/.env",
+            "app/node_modules/a.js",
+            "target/debug/a",
+            "id_ed25519",
+            "run.log",
+        ],
+    ),
+];
+
+#[test]
+fn every_preset_decides_as_its_page_says() {
+    let presets = files_below("docs/examples/presets");
+    assert_eq!(presets, PRESETS.map(|(name, ..)| format!("docs/examples/presets/{name}")));
+    for (name, taken, left_out) in PRESETS {
+        let policy = SyncPolicy::from_json(&read(&format!("docs/examples/presets/{name}"))).unwrap();
+        let scope = Scope::new(&policy, b"/home/me").unwrap();
+        let decide = |path: &&str| scope.decide(&path.parse::<TreePath>().unwrap(), false);
+        for (path, expected) in
+            taken.iter().map(|path| (path, true)).chain(left_out.iter().map(|path| (path, false)))
+        {
+            let decision = decide(path);
+            assert_eq!(decision.in_scope, expected, "{name}: {path}: {}", decision.rule);
+        }
+    }
+}
+
+/// docs/why.md repeats some figures of docs/performance.md, which are measured anew now and then.
+#[test]
+fn the_figures_beside_other_tools_are_those_that_were_measured() {
+    let why = read("docs/why.md");
+    let (_, rest) = why.split_once("<!-- these figures").unwrap();
+    let (table, _) = rest.split_once("<!-- end of figures -->").unwrap();
+    let performance = read("docs/performance.md");
+    let mut rows = 0;
+    for row in table.lines().filter(|line| line.starts_with("| D")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let (cell, what) = cells[0].split_once(':').unwrap_or((cells[0], ""));
+        // What is stored and the requests are in the table of the same operation.
+        let (heading, what) = match cell {
+            "D1 stored" => ("D1 nothing changed, S3".to_owned(), "stored"),
+            cell => (format!("{cell}, S3"), what.trim()),
+        };
+        let (_, section) =
+            performance.split_once(&format!("### {heading}\n")).unwrap_or_else(|| panic!("{heading}"));
+        let section = section.split("\n### ").next().unwrap();
+        let head: Vec<&str> =
+            section.lines().find(|line| line.starts_with("| | runs")).unwrap().split('|').collect();
+        let column = if what.is_empty() { "wall s" } else { what };
+        let column = head.iter().position(|name| name.trim() == column).unwrap();
+        for (tool, figure) in ["ctxsync ", "restic ", "rclone ", "s5cmd "].into_iter().zip(&cells[1..]) {
+            let line = section.lines().find(|line| line.starts_with(&format!("| {tool}")));
+            let measured = line.map(|line| line.split('|').nth(column).unwrap().trim());
+            let measured = measured.map(|cell| cell.split(" (").next().unwrap()).unwrap_or_default();
+            assert_eq!(*figure, measured, "{}, {tool}", cells[0]);
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, 32);
+}
+
 /// Who adds a file has to tell its readers of it.
 #[test]
 fn every_example_and_picture_is_on_a_page() {
     let linked: BTreeSet<PathBuf> = pages()
-        .iter()
+        .into_iter()
+        .chain(["README.md".to_owned()])
         .flat_map(|page| {
-            let dir = guide::root().join(page).parent().unwrap().to_owned();
-            links(&read(page)).into_iter().filter_map(move |(_, to)| dir.join(to).canonicalize().ok())
+            let dir = guide::root().join(&page).parent().unwrap().to_owned();
+            links(&read(&page)).into_iter().filter_map(move |(_, to)| dir.join(to).canonicalize().ok())
         })
         .collect();
     let files = files_below("docs").into_iter().filter(|file| {
