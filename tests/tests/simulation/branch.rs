@@ -241,6 +241,20 @@ impl Run {
         Ok(contents)
     }
 
+    /// Leaves out the tags whose snapshots a repair has forgotten.
+    pub(crate) async fn forget_lost_tags(&mut self) {
+        let name = self.name().await;
+        let mut left = Vec::new();
+        for tagged in std::mem::take(self.branches.tagged.get_mut()) {
+            let at = transfer_engine::At::Tag(tagged.name.clone());
+            let Ok(snapshot) = self.world.store().snapshot(&name, at).await else { continue };
+            if self.contents_in(&snapshot).await.is_ok_and(|contents| contents == tagged.contents) {
+                left.push(tagged);
+            }
+        }
+        *self.branches.tagged.get_mut() = left;
+    }
+
     /// Fails unless all forks have what was written to them, and all tags name what they named.
     pub(crate) async fn check_branches(&mut self) {
         for fork in std::mem::take(self.branches.forks.get_mut()) {

@@ -141,7 +141,7 @@ const DECISIONS: [&str; 36] = [
 ];
 
 /// How the engine goes on after something went wrong, and what it says of it.
-const RECOVERIES: [&str; 31] = [
+const RECOVERIES: [&str; 33] = [
     "a machine follows a renamed context",
     "a tree with segments in packs",
     "done: Collect",
@@ -164,6 +164,8 @@ const RECOVERIES: [&str; 31] = [
     "log: the pack is put again",
     "log: what a pull has put in place is written into the base",
     "machine gone in the middle of a sync",
+    "repair: left out",
+    "repair: the machines had all of the head, and only older snapshots are damaged",
     "report: conflict",
     "report: deletion held back",
     "report: path that could not be synced",

@@ -9,6 +9,7 @@
 mod branch;
 mod copy;
 mod coverage;
+mod damage;
 mod disk;
 mod draw;
 mod edits;

@@ -48,6 +48,8 @@ pub(crate) struct Run {
     /// Whether policies may give up contents.
     pub(crate) careless: bool,
     pub(crate) trace: Trace,
+    /// Whether a pack was damaged. Its parts that no file needs stay as they are.
+    pub(crate) is_spoiled: bool,
     /// Whether a loss of power is part of the schedule.
     loses_power: bool,
 }
@@ -79,8 +81,19 @@ impl Run {
         };
         let loses_power = schedule.steps.iter().any(loses);
         let (ledger, branches, careless) = (RefCell::default(), Branches::default(), schedule.careless);
-        let mut this =
-            Self { world, players, clock, random, network, ledger, branches, careless, trace, loses_power };
+        let mut this = Self {
+            world,
+            players,
+            clock,
+            random,
+            network,
+            ledger,
+            branches,
+            careless,
+            trace,
+            is_spoiled: false,
+            loses_power,
+        };
         this.fill(schedule).await;
         this
     }
@@ -140,6 +153,7 @@ impl Run {
                 self.collect(step, last).await
             }
             Deed::Delete => self.delete().await,
+            Deed::Damage => self.damage(step, &mut random).await,
             Deed::Oversleep => self.oversleep(step).await,
             Deed::Sleep(secs) => {
                 self.clock.pass(Duration::from_secs(secs));
@@ -459,7 +473,8 @@ impl Run {
             self.clock.observe(&self.mount(who));
             return "is gone".to_owned();
         };
-        let may_fail = step.is_troubled() || matches!(step.deed, Deed::Meanwhile(_) | Deed::Oversleep);
+        let may_fail =
+            step.is_troubled() || matches!(step.deed, Deed::Meanwhile(_) | Deed::Oversleep | Deed::Damage);
         for said in ended.noted.warnings.iter().chain(&ended.noted.problems) {
             self.trace.note(|| format!("    {said}"));
         }

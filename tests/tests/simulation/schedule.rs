@@ -125,6 +125,8 @@ pub(crate) enum Deed {
         is_late: bool,
     },
     Delete,
+    /// A pack is lost or damaged, and mended as far as it can be.
+    Damage,
     /// The machine sleeps in the middle of a push, while the context is deleted and collected until nothing is left.
     Oversleep,
     Sleep(u64),
