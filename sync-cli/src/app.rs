@@ -43,6 +43,9 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::text::show(settings.bytes.value, settings.utc.value);
     let ui = Arc::new(Ui::new(manner(&settings, &cli.command)));
     speak(&signals, &ui, name);
+    if let (true, Ok(signals)) = (ui.is_paged(), &signals) {
+        signals.leave_interrupts_to_the_pager();
+    }
     for warning in usage::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         ui.warning(&warning);
     }
@@ -124,6 +127,7 @@ fn manner(settings: &Settings, command: &Command) -> Manner {
         verbose: settings.verbose.value,
         progress: !settings.no_progress.value,
         color: settings.color.value,
+        paged: !settings.no_pager.value && command.is_paged(),
         stderr_only: matches!(command, Command::Run(_)),
     }
 }
@@ -136,6 +140,7 @@ fn early_manner(cli: &Cli) -> Manner {
         verbose: cli.shared.verbose,
         progress: false,
         color: cli.shared.color.unwrap_or(Color::Auto),
+        paged: false,
         stderr_only: matches!(cli.command, Command::Run(_)),
     }
 }
@@ -159,8 +164,15 @@ fn not_understood(error: clap::Error, args: &[OsString]) -> Exit {
     if json && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let command = meant(args);
         let stderr_only = command == "run";
-        let manner =
-            Manner { json: true, quiet: true, verbose: 0, progress: false, color: Color::Never, stderr_only };
+        let manner = Manner {
+            json: true,
+            quiet: true,
+            verbose: 0,
+            progress: false,
+            color: Color::Never,
+            paged: false,
+            stderr_only,
+        };
         let text = error.to_string();
         // Clap lists missing arguments on lines of their own.
         let lines: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
@@ -186,6 +198,7 @@ fn shown(error: &clap::Error) -> Exit {
                 verbose: 0,
                 progress: false,
                 color: Color::Auto,
+                paged: false,
                 stderr_only: true,
             };
             Ui::new(manner).failure(&no_output(&error));

@@ -64,6 +64,7 @@ fn every_option_has_a_variable() {
         ("quiet", "true"),
         ("verbose", "2"),
         ("no-progress", "true"),
+        ("no-pager", "true"),
         ("color", "never"),
         ("log-file", "log"),
     ];

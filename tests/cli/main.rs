@@ -29,6 +29,7 @@ mod network;
 mod odd_place;
 mod own_places;
 mod owner;
+mod pager;
 mod parts;
 mod pinned;
 mod policy;

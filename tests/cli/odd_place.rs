@@ -1,7 +1,6 @@
 //! A directory that was not named, and is probably not meant.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
 
 use crate::world::{Machine, World};
 
@@ -55,18 +54,8 @@ fn keys_at_the_top_and_a_context_named_like_a_directory_are_said() {
 fn on_a_terminal_it_is_asked() {
     let machine = machine();
     for (answer, code) in [("n\n", 1), ("\n", 1), ("y\n", 0)] {
-        let call = machine.command(["push", "c"]);
-        let mut command = Command::new("script");
-        // `script` runs a line of shell on a terminal of its own, and ends with its code.
-        let program = call.get_program().to_str().unwrap();
-        command.args(["-qec", &format!("{program} push c"), "/dev/null"]).current_dir(machine.path(""));
-        for (name, value) in call.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.env("HOME", machine.path("")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let home = home(&machine);
+        let mut command = machine.on_terminal(&[("HOME", &home)], "push c");
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
         let ended = machine.ended(child.wait_with_output().unwrap());

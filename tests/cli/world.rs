@@ -101,6 +101,23 @@ impl Machine {
         command
     }
 
+    /// Returns a command that calls the program on a terminal of its own, with these environment variables set. What
+    /// is written to its input is typed there, and its output is what the terminal shows.
+    pub(crate) fn on_terminal(&self, variables: &[(&str, &str)], args: &str) -> Command {
+        let call = self.command([""; 0]);
+        let mut command = Command::new("script");
+        // `script` runs a line of shell, and ends with its code.
+        command
+            .args(["-qec", &format!("exec \"$PROGRAM\" {args}"), "/dev/null"])
+            .current_dir(&self.dir)
+            .env_clear();
+        for (name, value) in call.get_envs() {
+            command.envs(value.map(|value| (name, value)));
+        }
+        command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
     pub(crate) fn ended(&self, output: Output) -> Ended {
         Ended {
             code: output.status.code().unwrap_or_else(|| -output.status.signal().unwrap_or(0)),

@@ -136,6 +136,18 @@ impl Command {
         ) || matches!(self, Self::Restore(args) if args.in_place)
     }
 
+    /// Whether its result may be long, and is for people to look at.
+    pub(crate) fn is_paged(&self) -> bool {
+        matches!(
+            self,
+            Self::Ls(_)
+                | Self::Log(_)
+                | Self::Diff(_)
+                | Self::Stats(_)
+                | Self::Context(ContextCommand::List(_))
+        )
+    }
+
     /// Whether it changes something, so that doing it is not what `--dry-run` asks for.
     pub(crate) fn changes_something(&self) -> bool {
         matches!(

@@ -136,6 +136,10 @@ pub(crate) struct Shared {
     #[arg(long, global = true, help_heading = OUTPUT, hide_short_help = true)]
     pub(crate) no_progress: bool,
 
+    /// Do not show long results through $PAGER
+    #[arg(long, global = true, help_heading = OUTPUT, hide_short_help = true)]
+    pub(crate) no_pager: bool,
+
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", help_heading = OUTPUT, hide_short_help = true)]
     pub(crate) color: Option<Color>,

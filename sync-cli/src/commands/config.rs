@@ -73,6 +73,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("quiet", &s.quiet, yes),
         row("verbose", &s.verbose, |n| Some(n.to_string())),
         row("no-progress", &s.no_progress, yes),
+        row("no-pager", &s.no_pager, yes),
         row("color", &s.color, |color| Some(self::color(*color))),
         row("utc", &s.utc, yes),
         row("bytes", &s.bytes, yes),

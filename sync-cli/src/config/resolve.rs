@@ -133,6 +133,7 @@ impl Settings {
             quiet: flag!(quiet, in file),
             verbose: from.pick("verbose", Some(shared.verbose), |v| v.verbose, 0),
             no_progress: flag!(no_progress, in file),
+            no_pager: flag!(no_pager, in file),
             color: option!(color, |v| v.color, Color::Auto),
             utc: flag!(utc, in file),
             bytes: flag!(bytes, in file),

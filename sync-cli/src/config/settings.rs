@@ -96,6 +96,7 @@ pub(crate) struct Settings {
     pub(crate) quiet: Setting<bool>,
     pub(crate) verbose: Setting<u8>,
     pub(crate) no_progress: Setting<bool>,
+    pub(crate) no_pager: Setting<bool>,
     pub(crate) color: Setting<Color>,
     pub(crate) utc: Setting<bool>,
     pub(crate) bytes: Setting<bool>,

@@ -3,12 +3,14 @@
 mod advice;
 pub(crate) mod json;
 mod known;
+mod pager;
 mod progress;
 pub(crate) mod summary;
 mod watch;
 mod writer;
 
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -20,6 +22,7 @@ use crate::errors::Failure;
 pub(crate) use advice::advise;
 use json::{ErrorLine, Line};
 pub(crate) use known::{Known, note_usage};
+use pager::Pager;
 use progress::{Meter, Style};
 pub(crate) use watch::{SessionWatch, Tally, Watch};
 use writer::Writer;
@@ -32,6 +35,8 @@ pub(crate) struct Manner {
     pub(crate) verbose: u8,
     pub(crate) progress: bool,
     pub(crate) color: Color,
+    /// Whether results go through a pager, if stdout is a terminal.
+    pub(crate) paged: bool,
     /// Prints everything on stderr, because stdout belongs to the command of `run`.
     pub(crate) stderr_only: bool,
 }
@@ -42,6 +47,9 @@ pub(crate) struct Ui {
     notes: Writer,
     manner: Manner,
     colors: bool,
+    /// Whether a pager shows the results, and whether it has begun.
+    paged: bool,
+    has_begun: AtomicBool,
     meter: Meter,
     begun: Instant,
     known: Known,
@@ -65,12 +73,21 @@ impl Ui {
                     && std::env::var_os("TERM").is_none_or(|v| v != "dumb")
             }
         };
-        let results = if manner.stderr_only { Writer::new(io::stderr()) } else { Writer::new(io::stdout()) };
+        let is_seen = manner.paged && !manner.json && !manner.stderr_only && io::stdout().is_terminal();
+        let pager = is_seen.then(Pager::of_environment).flatten();
+        let paged = pager.is_some();
+        let results = match pager {
+            Some(pager) => Writer::new(pager),
+            None if manner.stderr_only => Writer::new(io::stderr()),
+            None => Writer::new(io::stdout()),
+        };
         Self {
             results,
             notes: Writer::new(io::stderr()),
             manner,
             colors,
+            paged,
+            has_begun: AtomicBool::new(false),
             meter: Meter::new(style),
             begun: Instant::now(),
             known: Known::default(),
@@ -95,13 +112,28 @@ impl Ui {
         self.begun.elapsed()
     }
 
+    /// Whether a pager shows the results.
+    pub(crate) fn is_paged(&self) -> bool {
+        self.paged
+    }
+
+    /// Leaves the terminal to the pager, if there is one, until the end.
+    fn begin_results(&self) {
+        if self.paged && !self.has_begun.swap(true, Ordering::Relaxed) {
+            self.meter.rest(true);
+            self.notes.hold();
+        }
+    }
+
     /// Prints a line of the result, for people.
     pub(crate) fn line(&self, text: &str) {
+        self.begin_results();
         self.meter.aside(|| self.results.line(&harmless(text)));
     }
 
     /// Prints a text document unchanged.
     pub(crate) fn document(&self, text: &str) {
+        self.begin_results();
         self.results.line(text);
     }
 
@@ -122,6 +154,7 @@ impl Ui {
 
     /// Writes a document, or a part of one, unchanged.
     pub(crate) fn bytes(&self, bytes: &[u8]) {
+        self.begin_results();
         self.results.bytes(bytes);
     }
 
@@ -213,9 +246,12 @@ impl Ui {
         self.meter.rest(false);
     }
 
-    /// Ends the output. Returns the first write error, unless only the reader was gone.
+    /// Ends the output, and waits until the user leaves the pager. Returns the first write error, unless only the reader
+    /// was gone.
     pub(crate) fn finish(&self) -> Result<(), io::Error> {
         self.meter.clear();
-        self.results.finish()
+        let written = self.results.finish();
+        self.notes.resume();
+        written
     }
 }

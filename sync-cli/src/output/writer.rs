@@ -85,7 +85,7 @@ impl Writer {
         matches!(self.lock().state, State::Open)
     }
 
-    /// Flushes, and returns the first error, unless only the reader was gone.
+    /// Flushes and closes, and returns the first error, unless only the reader was gone.
     pub(crate) fn finish(&self) -> Result<(), io::Error> {
         self.resume();
         let mut inner = self.lock();
@@ -93,6 +93,7 @@ impl Writer {
             let flushed = inner.stream.flush();
             inner.note(flushed);
         }
+        inner.stream = Box::new(io::sink());
         match std::mem::replace(&mut inner.state, State::Closed) {
             State::Failed(error) => Err(error),
             state => {

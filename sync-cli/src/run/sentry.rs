@@ -39,6 +39,8 @@ pub(super) struct Orders {
     end: Option<End>,
     /// Whether a session reacts to signals, and pushes first.
     pub(super) held: bool,
+    /// Whether a pager shows the results. It reacts to SIGINT in its own way.
+    pub(super) is_paged: bool,
     /// The number of stop signals so far.
     heard: u32,
     /// The process group that must not outlive the program.
@@ -56,6 +58,9 @@ struct End {
 impl Orders {
     /// Notes a stop signal. Unless something reacts to it, the program ends soon.
     fn hear(&mut self, signal: Signal) {
+        if self.is_paged && signal == Signal::INT {
+            return;
+        }
         let patience = if self.held && self.heard == 0 { HELD } else { ORDERLY };
         self.heard += 1;
         self.end_by(Instant::now() + patience, interrupted(signal), true);

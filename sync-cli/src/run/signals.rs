@@ -62,6 +62,11 @@ impl Signals {
         self.orders.send_modify(|orders| orders.held = held);
     }
 
+    /// Lets Ctrl-C stop the work, but not the wait for the user to leave the pager, which gets the signal as well.
+    pub(crate) fn leave_interrupts_to_the_pager(&self) {
+        self.orders.send_modify(|orders| orders.is_paged = true);
+    }
+
     /// Sets the process group that must not outlive this program.
     pub(crate) fn guard(&self, group: Option<Group>) {
         self.orders.send_modify(|orders| orders.group = group);
