@@ -38,6 +38,7 @@ mod local;
 mod open;
 mod options;
 mod patience;
+mod prefix;
 mod probe;
 mod sorted;
 mod url;

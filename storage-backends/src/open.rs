@@ -8,13 +8,12 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use object_store::path::Path;
-use object_store::prefix::PrefixStore;
 
 use crate::error::OpenError;
 use crate::local::Local;
 use crate::options::StoreOptions;
 use crate::patience::Patience;
+use crate::prefix::below;
 use crate::sorted::Sorted;
 use crate::url::{Address, Backend, StoreUrl};
 #[cfg(feature = "cloud")]
@@ -80,10 +79,6 @@ pub fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Opened, OpenError>
     };
     let local_dir = url.local_dir().map(FsPath::to_owned);
     Ok(Opened { store, url: url.to_string(), backend: url.backend(), local_dir, patience })
-}
-
-pub(crate) fn below<S: ObjectStore>(store: S, prefix: &Path) -> Arc<dyn ObjectStore> {
-    if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix.clone())) }
 }
 
 fn no_settings(options: &StoreOptions, scheme: &'static str) -> Result<(), OpenError> {

@@ -17,8 +17,8 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::error::OpenError;
-use crate::open::below;
 use crate::options::StoreOptions;
+use crate::prefix::below;
 use guard::{Guarded, Secrets};
 
 /// How often `object_store` resumes an answer that breaks off, and repeats a put that fails because the store
