@@ -10,7 +10,7 @@ use crate::errors::Failure;
 use crate::input::read_text;
 
 /// Names of files that usually hold secrets, as patterns of a `.gitignore`.
-const SECRETS: [&str; 27] = [
+const SECRETS: [&str; 29] = [
     ".env",
     ".env.*",
     "!.env.example",
@@ -34,6 +34,8 @@ const SECRETS: [&str; 27] = [
     "*.kubeconfig",
     "**/.kube/config",
     "**/.aws/credentials",
+    "**/.claude/.credentials.json",
+    "**/.codex/auth.json",
     "**/.azure/*.json",
     "**/.docker/config.json",
     "**/gcloud/credentials.db",
@@ -81,9 +83,15 @@ mod tests {
     #[test]
     fn files_that_usually_hold_secrets() {
         let of = |path: &str| usually_holds_secrets(&TreePath::new(path.as_bytes()).unwrap());
-        for path in
-            [".env", "app/.env.local", "keys/id_ed25519", "home/.aws/credentials", "x.p12", "kubeconfig"]
-        {
+        for path in [
+            ".env",
+            "app/.env.local",
+            "keys/id_ed25519",
+            "home/.aws/credentials",
+            "x.p12",
+            "kubeconfig",
+            ".codex/auth.json",
+        ] {
             assert!(of(path), "{path}");
         }
         for path in [".env.example", "env", "id_ed25519.pub", "credentials", "src/main.rs", "aws/credentials"]

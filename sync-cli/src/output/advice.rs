@@ -3,9 +3,11 @@
 use transfer_engine::SyncReport;
 
 use super::Ui;
+use super::known::named;
 
 /// Prints a hint for each part of the result that needs attention.
 pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
+    let (conflicts, held_back) = ui.known().take_paths();
     if report.nothing_in_scope {
         ui.hint("no white list matches any file here; `ctxsync explain` shows how its paths are read");
     }
@@ -19,7 +21,8 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
             // If the deletions were already held back by an earlier push, that push's guard still applies.
             (_, None) => all.to_owned(),
         };
-        ui.hint(&format!("if the deletions are intended, pass {by}"));
+        let held = (report.held_back - report.in_doubt) as usize;
+        ui.hint(&format!("{}if the deletions are intended, pass {by}", label("held back", &held_back, held)));
     }
     if report.unmounted > 0 {
         ui.hint(
@@ -27,6 +30,12 @@ pub(crate) fn advise(ui: &Ui, report: &SyncReport) {
         );
     }
     if report.conflicts > 0 && !report.stopped_by_conflict {
-        ui.hint("the other version of each path in conflict is beside it, as NAME.conflict-DIGEST.EXT");
+        let which = label("in conflict", &conflicts, report.conflicts as usize);
+        ui.hint(&format!("{which}the other version of each is beside it, as NAME.conflict-DIGEST.EXT"));
     }
+}
+
+/// Names the first of so many paths before a hint about them.
+fn label(what: &str, paths: &[String], all: usize) -> String {
+    if paths.is_empty() { String::new() } else { format!("{what}: {}; ", named(paths, all)) }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use transfer_engine::{Store, SyncReport, Usage};
+use transfer_engine::{Action, Store, SyncReport, Usage};
 
 /// What a command works on, and what it has reported so far.
 #[derive(Debug, Default)]
@@ -14,6 +14,21 @@ struct Facts {
     stores: Vec<Store>,
     failed: u64,
     guards: Guards,
+    conflicts: Vec<String>,
+    held_back: Vec<String>,
+}
+
+/// How many paths are named in one line.
+pub(super) const FEW: usize = 5;
+
+/// Names the first of so many paths.
+pub(super) fn named(paths: &[String], all: usize) -> String {
+    let named: Vec<_> = paths.iter().take(FEW).map(|path| format!("`{path}`")).collect();
+    let more = match all.saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    named.join(", ") + &more
 }
 
 /// The guards that held deletions back.
@@ -51,6 +66,26 @@ impl Known {
             let count = digits.split(' ').next().and_then(|count| count.parse().ok());
             facts.guards.too_many = facts.guards.too_many.max(count);
         }
+    }
+
+    /// Notes a path in conflict, or one whose deletion was held back, so that the result names it.
+    pub(super) fn note_path(&self, action: Action, reason: &str, path: String) {
+        let mut facts = self.lock();
+        let paths = match action {
+            Action::Conflict => &mut facts.conflicts,
+            Action::Keep if reason.contains("held back") => &mut facts.held_back,
+            _ => return,
+        };
+        // The pull and the push of one sync may both report it.
+        if paths.len() < FEW && !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+
+    /// Returns the first paths in conflict, and the first whose deletion was held back, since the last call.
+    pub(super) fn take_paths(&self) -> (Vec<String>, Vec<String>) {
+        let mut facts = self.lock();
+        (std::mem::take(&mut facts.conflicts), std::mem::take(&mut facts.held_back))
     }
 
     /// Returns which guards held deletions back so far.

@@ -10,6 +10,7 @@ use transfer_engine::{
 
 use super::Ui;
 use super::json::{Line, PathLine};
+use super::known::named;
 use super::progress::Stage;
 use crate::errors::Failure;
 use crate::policy::usually_holds_secrets;
@@ -32,8 +33,6 @@ pub(crate) struct Watch {
 
 /// How many failed paths of a phase are named to people without `-v`.
 const NAMED: u64 = 5;
-/// How many files are named in one line.
-const FEW: usize = 5;
 
 /// What the pulls of a session have done so far, including pulls that are stopped before their report.
 #[derive(Debug, Default)]
@@ -95,15 +94,10 @@ impl Watch {
     fn sum_up(&self) {
         let secrets = std::mem::take(&mut *self.secrets());
         if !secrets.is_empty() {
-            let named: Vec<_> = secrets.iter().take(FEW).map(|path| format!("`{path}`")).collect();
-            let more = match secrets.len().saturating_sub(FEW) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
             self.warning(&format!(
-                "new in the context, and usually secret: {}{more}; --exclude PATTERN leaves files out, and so does \
-                 `ctxsync policy preset no-secrets`",
-                named.join(", ")
+                "new in the context, and usually secret: {}; --exclude PATTERN leaves files out, and so does `ctxsync \
+                 policy preset no-secrets`",
+                named(&secrets, secrets.len())
             ));
         }
         let failed = self.failed.swap(0, Ordering::Relaxed);
@@ -151,6 +145,7 @@ impl Monitor for Watch {
         if let Some(tally) = &self.tally {
             tally.note(event.action);
         }
+        self.ui.known.note_path(event.action, event.reason, format!("{}{}", self.prefix(), event.path));
         if self.ui.is_json() {
             self.ui.object(&Line::Path(PathLine {
                 path: event.path.into(),
