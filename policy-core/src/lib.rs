@@ -40,6 +40,7 @@ mod document;
 mod entry;
 mod guard;
 mod path;
+mod plan;
 mod policy;
 mod reconcile;
 mod recycle;
@@ -51,6 +52,7 @@ pub use decide::{Decision, Local, Reason, Rules, Towards, Verdict, decide, decid
 pub use entry::{Digest, Entry, Node, Timestamp};
 pub use guard::{MaxDelete, looks_lost};
 pub use path::{PathError, TreePath, escape, escape_text, tree_order};
+pub use plan::{NotSorted, Planned, plan};
 pub use policy::{
     BwList, ConflictPolicy, DeletePolicy, DownloadPolicy, DownloadStrategy, ExtractPolicy, FaultKind,
     Lifecycle, MappingPolicy, PathReason, PolicyError, PolicyFault, RecyclePolicy, SyncPolicy, UploadMode,

@@ -3,6 +3,7 @@
 use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::fmt;
+use std::path::{Component, Path};
 
 /// A path relative to the root of a tree: bytes, because Unix names need not be UTF-8.
 ///
@@ -18,6 +19,7 @@ pub struct TreePath(Box<[u8]>);
 
 /// Why some bytes are not a [`TreePath`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PathError {
     /// A component is empty: a leading, trailing or doubled `/`.
     #[error("`{0}` has an empty component (a leading, trailing or doubled `/`)")]
@@ -149,6 +151,28 @@ pub fn tree_order(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
+/// A relative path of the file system: what names no component (`.`, a `/` at the end) is left out.
+///
+/// # Errors
+/// [`PathError`] for a path that is absolute, or has a component `..` or a NUL.
+impl TryFrom<&Path> for TreePath {
+    type Error = PathError;
+
+    fn try_from(path: &Path) -> Result<Self, PathError> {
+        let shown = || escape(path.as_os_str().as_encoded_bytes());
+        let mut found = Self::root();
+        for component in path.components() {
+            match component {
+                Component::CurDir => {}
+                Component::Normal(name) => found = found.join(name.as_encoded_bytes())?,
+                Component::ParentDir => return Err(PathError::DotComponent(shown())),
+                Component::RootDir | Component::Prefix(_) => return Err(PathError::EmptyComponent(shown())),
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
         tree_order(&self.0, &other.0)
@@ -271,6 +295,17 @@ mod tests {
         }
         assert!(TreePath::root().join(b"..").is_err());
         assert!(TreePath::root().join(b"a/b").is_err());
+    }
+
+    #[test]
+    fn comes_from_a_relative_path_of_the_file_system() {
+        let of = |path: &str| TreePath::try_from(Path::new(path));
+        for (given, is) in [("a/b", "a/b"), ("./a//b/", "a/b"), ("", ""), (".", "")] {
+            assert_eq!(of(given), Ok(path(is)), "{given:?}");
+        }
+        assert!(matches!(of("/a"), Err(PathError::EmptyComponent(shown)) if shown == "/a"));
+        assert!(matches!(of("a/../b"), Err(PathError::DotComponent(shown)) if shown == "a/../b"));
+        assert!(matches!(of("a\0"), Err(PathError::Nul(_))));
     }
 
     #[test]

@@ -98,10 +98,34 @@ const BITS: [u16; 4] = [0o644, 0o664, 0o600, 0o755];
 const UP: Towards = Towards::Store;
 const DOWN: Towards = Towards::Mount;
 
+fn listed(tree: &Tree) -> Vec<(TreePath, Entry)> {
+    tree.iter().map(|(path, entry)| (path.clone(), entry.clone())).collect()
+}
+
 proptest! {
     #![proptest_config(config())]
 
     /// Content, validity, order, guards: `World::sync` checks them, with all rules.
+    #[test]
+    fn a_plan_of_whole_trees_is_that_of_streams(
+        (base, mount, store) in related(),
+        rules in any_rules(),
+        towards in towards(),
+    ) {
+        let local = differences(&base, &mount.files, &BTreeSet::new());
+        let streamed = plan(rules, towards, &base, &local, &store).into_iter();
+        let streamed: Vec<_> = streamed
+            .filter(|step| step.decision.verdict != Verdict::Nothing)
+            .map(|step| (step.path, step.decision, step.copy))
+            .collect();
+        // A listing of all directories gives the same plan as one of those that a tree lists.
+        for files in [&mount.files, &canonical(&mount.files).unwrap()] {
+            let whole = policy_core::plan(&listed(&base), &listed(files), &listed(&store), rules, towards).unwrap();
+            let whole: Vec<_> = whole.into_iter().map(|p| (p.path, p.decision, p.copy)).collect();
+            prop_assert_eq!(&whole, &streamed);
+        }
+    }
+
     #[test]
     fn one_sync_keeps_the_laws((base, mount, store) in related(), rules in any_rules(), towards in towards()) {
         let mut world = world(rules, mount, base, store);

@@ -120,8 +120,8 @@ pub enum ProfileError {
 pub struct BucketMissing {
     /// The store's URL.
     pub url: String,
-    /// The server's answer.
-    pub(crate) source: Box<dyn StdError + Send + Sync>,
+    /// The server's answer, with the kind `NotFound`, by which other crates can tell.
+    pub(crate) source: io::Error,
 }
 
 impl BucketMissing {

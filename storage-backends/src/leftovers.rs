@@ -12,6 +12,7 @@ use object_store::path::Path;
 /// `object_store` writes `KEY#1`, or a higher number, and renames the file to `KEY` when it is complete. Its
 /// listings leave such files out.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Leftover {
     /// The file's path.
     pub path: PathBuf,

@@ -43,6 +43,10 @@ mod probe;
 mod sorted;
 mod url;
 
+// The crates whose types are in the signatures here.
+#[doc(no_inline)]
+pub use {object_store, tokio};
+
 pub use error::{BucketMissing, NoCredentials, OpenError, ProfileError};
 pub use leftovers::{Leftover, leftovers};
 pub use open::{Opened, open};

@@ -30,6 +30,7 @@ pub(crate) enum Address {
 
 /// The kind of a store's backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Backend {
     /// A directory of a local file system.
     Local,
@@ -41,6 +42,7 @@ pub enum Backend {
 
 /// The protocol of a store that is reached over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Cloud {
     /// S3 and what is compatible with it (`s3://`).
     S3,

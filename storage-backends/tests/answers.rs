@@ -254,6 +254,7 @@ async fn n20_a_metadata_service_that_never_answers_is_told_soon() {
     let list = || async { store.list(None).try_collect::<Vec<_>>().await.unwrap_err() };
     let key = Key::from("x");
     let (listed, read) = tokio::join!(list(), store.get(&key));
+    assert!(matches!(listed, object_store::Error::Unauthenticated { .. }), "{listed:?}");
     let found = NoCredentials::find(&listed).unwrap();
     assert!(metadata.ends_with(&found.asked), "{found}");
     assert!(NoCredentials::find(&read.unwrap_err()).is_some());

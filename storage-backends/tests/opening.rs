@@ -128,6 +128,8 @@ async fn n17_a_missing_bucket_is_never_an_empty_store() {
         assert!(!matches!(error, Error::NotFound { .. }), "{error:?}");
         let missing = BucketMissing::find(&error).unwrap();
         assert_eq!(missing.to_string(), "the bucket of s3://other-bucket/p does not exist");
+        let source = std::error::Error::source(missing).unwrap().downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
     }
     // The bucket exists, so a missing object is just not found.
     let store = at(&server.url("p"), &options).unwrap().store;

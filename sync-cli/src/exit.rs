@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use transfer_engine::{FailureKind, SyncReport};
+use transfer_engine::{ErrorKind, SyncReport};
 
 /// An exit code, as the table in `docs/cli.md` lists them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,11 +26,12 @@ impl Exit {
     }
 
     /// Returns the code for the failure of another process.
-    pub(crate) fn of_kind(kind: FailureKind) -> Self {
+    pub(crate) fn of_kind(kind: ErrorKind) -> Self {
         match kind {
-            FailureKind::NoStore | FailureKind::NoContext | FailureKind::NotFound => Self::NOT_FOUND,
-            FailureKind::Beaten => Self::BEATEN,
-            FailureKind::Policy | FailureKind::BadRequest => Self::USAGE,
+            ErrorKind::NoStore | ErrorKind::NoContext | ErrorKind::NotFound => Self::NOT_FOUND,
+            ErrorKind::Beaten => Self::BEATEN,
+            ErrorKind::OutOfTime => Self::INCOMPLETE,
+            ErrorKind::Policy | ErrorKind::BadRequest => Self::USAGE,
             _ => Self::FAILED,
         }
     }

@@ -1,14 +1,14 @@
-//! The description of a failure in another process.
+//! Kinds of errors, and the description of a failure in another process.
 
 use std::error::Error as StdError;
 
 use serde::{Deserialize, Serialize};
 
-/// Kinds of failures that callers distinguish, for exit codes and hints.
+/// What kind of error it is, for callers that act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum FailureKind {
+pub enum ErrorKind {
     /// The store does not exist.
     NoStore,
     /// The context does not exist, or the part of it that the mount has.
@@ -27,8 +27,28 @@ pub enum FailureKind {
     Locked,
     /// The session has ended.
     Ended,
-    /// The request to the session is invalid.
+    /// What was asked for makes no sense.
     BadRequest,
+    /// Something else is in the way: the context exists already, the tag is on another snapshot, the directory is a file.
+    Conflict,
+    /// A directory of this machine, or the store's bucket, does not exist.
+    NoPlace,
+    /// It is another store than the one that was used before, or its description is gone.
+    OtherStore,
+    /// A disk or a quota is full, here or at the store.
+    StorageFull,
+    /// The store, or the system, does not permit it.
+    PermissionDenied,
+    /// The store does not accept the credentials, or there are none.
+    Unauthenticated,
+    /// The store did not answer, or failed. It may be well again later.
+    Unreachable,
+    /// Data is damaged or missing, in the store or in the local state.
+    Damaged,
+    /// This version can't do it: a newer one wrote the data, or the store lacks what it takes.
+    Unsupported,
+    /// The deadline came before anything was committed.
+    OutOfTime,
     /// Anything else.
     #[serde(other)]
     Failed,
@@ -75,8 +95,8 @@ mod tests {
 
     #[test]
     fn a_kind_of_a_later_version_is_a_failure() {
-        let kind = |text| serde_json::from_str::<FailureKind>(text).ok();
-        assert_eq!(kind("\"beaten\""), Some(FailureKind::Beaten));
-        assert_eq!(kind("\"no_such_kind\""), Some(FailureKind::Failed));
+        let kind = |text| serde_json::from_str::<ErrorKind>(text).ok();
+        assert_eq!(kind("\"beaten\""), Some(ErrorKind::Beaten));
+        assert_eq!(kind("\"no_such_kind\""), Some(ErrorKind::Failed));
     }
 }

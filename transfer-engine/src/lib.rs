@@ -97,6 +97,10 @@ mod tree;
 mod upload;
 mod usage;
 
+// Crates whose types are in the signatures here. `SyncOptions::deadline` has tokio's `Instant`.
+#[doc(no_inline)]
+pub use {bytes, object_store, policy_core, tokio};
+
 pub use check::{
     CheckMonitor, CheckOptions, CheckReport, CheckedContext, CheckedSnapshot, Damage, DamagedFile, MOST_FILES,
 };
@@ -110,7 +114,7 @@ pub use edit::Gathering;
 pub use env::{Clock, Env, FileFaults, Random, Spawn};
 pub use error::{Error, Lack};
 pub use extract::{ExtractError, ExtractLimits};
-pub use failure::{Cause, FailureKind};
+pub use failure::{Cause, ErrorKind};
 pub use format::{ContextName, TagName};
 pub use log::{LogOptions, LogRow, Origins};
 pub use merge::MergeOptions;
@@ -186,6 +190,7 @@ mod tests {
             is_send(recycle::recycle(store, name, 0, &options, &Silent));
             is_send(store.entries(snapshot, &root, |_| ()));
             is_send(store.read_file(entry, 0..1, |_| Ok(())));
+            is_send(store.reader(entry, 0..1));
             is_send(store.restore(snapshot, std::path::Path::new("/"), &[], &options, &Silent));
         }
         let _ = check;

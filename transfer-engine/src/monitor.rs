@@ -35,6 +35,7 @@ impl Monitor for Silent {}
 /// A phase of a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Phase {
     /// Finding the context's head.
     Opening,
@@ -94,6 +95,7 @@ pub struct Progress {
 /// What is done with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Action {
     /// The path is added.
     Add,
@@ -161,6 +163,7 @@ pub struct PathEvent<'a> {
 
 /// Why one path failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PathProblem {
     /// The path, relative to the mount.
     pub path: TreePath,

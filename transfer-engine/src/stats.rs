@@ -10,6 +10,7 @@ use crate::store::Store;
 
 /// The figures of one context. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ContextStats {
     /// The context.
     pub context: ContextName,
@@ -31,6 +32,7 @@ pub struct ContextStats {
 
 /// The figures of a store. Sizes are in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoreStats {
     /// The contexts that were asked for, sorted by name.
     pub contexts: Vec<ContextStats>,

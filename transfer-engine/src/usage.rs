@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Requests and bytes since a [`Store`](crate::Store) was made. Retries by the object store's client are not
 /// counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Usage {
     /// Number of requests.
     pub requests: u64,

@@ -58,6 +58,7 @@ impl std::error::Error for PolicyError {}
 
 /// One thing that is wrong with a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PolicyFault {
     /// The JSON pointer (RFC 6901) of the place; `""` is the document as a whole.
     pub pointer: String,
@@ -76,6 +77,7 @@ impl fmt::Display for PolicyFault {
 
 /// The kinds of faults. Text from the document is shown escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FaultKind {
     /// The document holds nothing at all.
     Empty,
@@ -170,6 +172,7 @@ pub enum FaultKind {
 
 /// What makes a path unfit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PathReason {
     /// A `..` component.
     Parent,

@@ -30,6 +30,7 @@ pub struct Taken {
 
 /// A reason to keep a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum KeptFor {
     /// It is the head.
     Head,

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// What a [`Scope`](super::Scope) says of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ScopeDecision<'s> {
     /// Whether the path takes part.
     pub in_scope: bool,
@@ -13,6 +14,7 @@ pub struct ScopeDecision<'s> {
 
 /// The rule that decides a path. Indices are the policy's, from 0; texts are as written in the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ScopeRule<'s> {
     /// The policy has no white lists.
     WholeMount,

@@ -6,6 +6,7 @@ use crate::{TreePath, escape};
 
 /// What is odd about a policy on a mount. Pointers are JSON pointers into the policy, with canonical names.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ScopeWarning {
     /// An absolute path is neither under the mount nor under the mapping.
     OutsideMount {

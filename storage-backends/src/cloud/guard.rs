@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
-use crate::error::BucketMissing;
+use crate::error::{BucketMissing, NoCredentials, find};
 
 /// Values that must not be printed. `Debug` shows only how many there are.
 #[derive(Clone)]
@@ -25,6 +26,9 @@ pub(crate) struct Secrets(Arc<[String]>);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Cleaned(String);
+
+/// Codes of answers with status 400, which say that credentials are no longer valid.
+const EXPIRED: [&str; 2] = ["ExpiredToken", "TokenRefreshRequired"];
 
 /// Shorter values would also be found, and removed, in ordinary words.
 const SHORTEST_SECRET: usize = 6;
@@ -134,6 +138,8 @@ impl Judge {
         };
         let text = source.to_string();
         let path = String::new();
+        let is_stranger =
+            find::<NoCredentials>(&error).is_some() || EXPIRED.iter().any(|code| text.contains(code));
         let error = match error {
             Error::NotFound { source, .. } | Error::Generic { source, .. } if is_missing(&text) => {
                 return self.missing(source);
@@ -141,7 +147,7 @@ impl Judge {
             Error::Generic { source, .. } if status(&text) == Some(403) || text.contains("AccessDenied") => {
                 Error::PermissionDenied { path, source }
             }
-            Error::Generic { source, .. } if status(&text) == Some(401) => {
+            Error::Generic { source, .. } if status(&text) == Some(401) || is_stranger => {
                 Error::Unauthenticated { path, source }
             }
             other => other,
@@ -151,7 +157,10 @@ impl Judge {
 
     fn missing(&self, source: Box<dyn StdError + Send + Sync>) -> Error {
         let text = self.secrets.blot(&source.to_string());
-        let missing = BucketMissing { url: self.url.to_string(), source: Box::new(Cleaned(text)) };
+        let missing = BucketMissing {
+            url: self.url.to_string(),
+            source: io::Error::new(io::ErrorKind::NotFound, Cleaned(text)),
+        };
         Error::Generic { store: "cloud", source: Box::new(missing) }
     }
 }

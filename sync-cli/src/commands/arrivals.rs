@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use transfer_engine::{Arrival, FailureKind, MountResult, Session, SyncReport, TaskState, TaskType};
+use transfer_engine::{Arrival, ErrorKind, MountResult, Session, SyncReport, TaskState, TaskType};
 
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -106,7 +106,7 @@ impl Arrivals {
         let mut found = self.found();
         if let Some(error) = &mount.error {
             // The release stopped the pull. The remaining files are pending, and nothing has failed.
-            if error.kind() == FailureKind::Ended {
+            if error.kind() == ErrorKind::Ended {
                 return Ok(());
             }
             let failure = Failure::from(&**error).at_mount(shown);

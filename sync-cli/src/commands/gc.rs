@@ -195,6 +195,7 @@ impl CollectMonitor for GcWatch {
             Why::Retention => ("retention", "no rule keeps it"),
             Why::Deleted => ("deleted", "its context is deleted"),
             Why::Recycled => ("recycled", "it has recycled files"),
+            _ => ("other", "it is not needed"),
         };
         let context = forgotten.context.as_str();
         if self.ui.is_json() {

@@ -95,6 +95,7 @@ impl RepairMonitor for RepairWatch {
             Fate::Healed => ("healed", "healed from another pack"),
             Fate::FromOlder => ("from_older", "taken from an older snapshot"),
             Fate::LeftOut => ("left_out", "left out"),
+            _ => ("mended", "mended"),
         };
         if self.ui.is_json() {
             let (context, path) = (context.as_str(), PathField::from(path));

@@ -11,7 +11,7 @@ use storage_backends::Patience;
 use tokio::time::{Instant, sleep_until};
 use transfer_engine::format::LineageId;
 use transfer_engine::{
-    ContextSync, CreateSessionParams, Error, FailureKind, MountResult, ReleaseOptions, Session, SyncOptions,
+    ContextSync, CreateSessionParams, Error, ErrorKind, MountResult, ReleaseOptions, Session, SyncOptions,
     SyncReport,
 };
 
@@ -124,7 +124,7 @@ async fn begin(
         match Session::create(&open.store, params).await {
             Ok(session) => break session,
             Err(error)
-                if error.kind() == FailureKind::NoStore
+                if error.kind() == ErrorKind::NoStore
                     && !made
                     && !syncs.iter().any(|sync| sync.read_only) =>
             {
@@ -132,7 +132,7 @@ async fn begin(
                 make(open, ui).await?;
             }
             // The message shows a mistyped name, which would otherwise silently become a new context.
-            Err(error) if error.kind() == FailureKind::NoContext && !options.create => {
+            Err(error) if error.kind() == ErrorKind::NoContext && !options.create => {
                 if matches!(error, Error::NoPart { .. }) && !syncs.iter().any(|sync| sync.read_only) {
                     ui.note(&format!("{error}: it is created"));
                 }
@@ -156,7 +156,7 @@ async fn begin(
                 }
                 options.create = true;
             }
-            Err(error) if error.kind() == FailureKind::NoContext => {
+            Err(error) if error.kind() == ErrorKind::NoContext => {
                 return Err(Failure::from(error)
                     .hint("it is not created: a new context is empty, and this mount is read-only or requires paths"));
             }

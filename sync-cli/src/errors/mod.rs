@@ -188,60 +188,11 @@ impl From<&Error> for Failure {
             return Self::policy("does not fit this mount: it", policy)
                 .reworded("the policy can't be used here");
         }
-        let failure = Self::new(exit_of(error), error.to_string()).caused_below(error);
+        let failure = Self::new(Exit::of_kind(error.kind()), error.to_string()).caused_below(error);
         match hint_of(error) {
             hint if hint.is_empty() => failure,
             hint => failure.hint(hint),
         }
-    }
-}
-
-/// Returns the exit code of an error.
-fn exit_of(error: &Error) -> Exit {
-    match error {
-        Error::NoStore { .. }
-        | Error::NoContext { .. }
-        | Error::NoPart { .. }
-        | Error::NoSnapshot { .. }
-        | Error::NoTag { .. }
-        | Error::NoPath { .. }
-        | Error::Recycled { .. }
-        | Error::Moved { .. }
-        | Error::Required { .. }
-        | Error::NoMount { .. } => Exit::NOT_FOUND,
-        Error::Policy(_)
-        | Error::NotBuilt { .. }
-        | Error::Overlap { .. }
-        | Error::OwnPlace { .. }
-        | Error::ReadOnly { .. }
-        | Error::SameStore { .. } => Exit::USAGE,
-        Error::Beaten { .. } => Exit::BEATEN,
-        Error::OutOfTime { .. } => Exit::INCOMPLETE,
-        Error::Remote { kind, .. } => Exit::of_kind(*kind),
-        Error::Shared(error) => exit_of(error),
-        Error::ContextExists { .. }
-        | Error::TagElsewhere { .. }
-        | Error::IsDirectory { .. }
-        | Error::NotADirectory { .. }
-        | Error::Locked { .. }
-        | Error::CommitUnknown { .. }
-        | Error::ClockSkew { .. }
-        | Error::UploadTooLarge { .. }
-        | Error::StoreGone { .. }
-        | Error::BadListing { .. }
-        | Error::OtherStore { .. }
-        | Error::Diverged { .. }
-        | Error::DamagedHead { .. }
-        | Error::Format { .. }
-        | Error::Corrupt { .. }
-        | Error::TooLate { .. }
-        | Error::Store { .. }
-        | Error::Exchanged { .. }
-        | Error::Quiesce { .. }
-        | Error::Unrelated { .. }
-        | Error::NewerMount { .. }
-        | Error::Ended { .. }
-        | Error::Local { .. } => Exit::FAILED,
     }
 }
 
@@ -355,7 +306,7 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         Error::Local { source, .. } => hint_of_local(error, source.kind()).into(),
         Error::Remote { hint, .. } => hint.into(),
         Error::Shared(error) => hint_of(error),
-        Error::Policy(_) => "".into(),
+        _ => "".into(),
     }
 }
 

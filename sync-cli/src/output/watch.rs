@@ -51,7 +51,7 @@ impl Tally {
             Action::Change => &self.changed,
             Action::Delete => &self.deleted,
             Action::Conflict => &self.conflicts,
-            Action::Keep | Action::Skip => return,
+            _ => return,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }

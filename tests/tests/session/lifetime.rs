@@ -1,13 +1,15 @@
 //! Opening and releasing sessions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ctxsync_tests::compare::{assert_same, paths};
 use ctxsync_tests::faults::Meanwhile;
 use ctxsync_tests::machine::{World, context};
 use policy_core::SyncPolicy;
 use tokio::sync::Notify;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 use transfer_engine::{
     Arrival, ContextName, ContextSync, CreateSessionParams, Env, Error, ReleaseOptions, Session, delete,
 };
@@ -80,11 +82,51 @@ async fn dropped_without_a_release_it_saves_nothing_and_lets_go() {
     let a = world.machine("a");
     let session = open(&a).await;
     a.mount.write("x", "1");
-    drop(session);
+    let told = Told::default();
+    let clone = session.clone();
+    tracing::subscriber::with_default(told.clone(), || drop(clone));
+    assert_eq!(told.count(), 0, "another clone shares it");
+    tracing::subscriber::with_default(told.clone(), || drop(session));
+    assert_eq!(told.count(), 1);
     eventually("the lock is free", async || a.open().is_ok()).await;
     assert_eq!(world.head().await.number, 1);
-    // The next session pushes what was left.
-    assert_eq!(report_of(&open(&a).await).await.added, 1);
+    // The next session pushes what was left. Once it is released, nothing is told.
+    let session = open(&a).await;
+    assert_eq!(report_of(&session).await.added, 1);
+    tracing::subscriber::with_default(told.clone(), || drop(session));
+    assert_eq!(told.count(), 1);
+}
+
+/// Counts warnings of the log.
+#[derive(Clone, Default)]
+struct Told(Arc<AtomicUsize>);
+
+impl Told {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Subscriber for Told {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("transfer_engine") && *metadata.level() <= Level::WARN
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use ctxsync_tests::notes::Notes;
 use policy_core::MaxDelete;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use transfer_engine::{Action, Arrival, Error, FailureKind, RunningSession, Silent, SyncOptions, TaskType};
+use transfer_engine::{Action, Arrival, Error, ErrorKind, RunningSession, Silent, SyncOptions, TaskType};
 
 use crate::gate::Gate;
 use crate::{ON_DEMAND, eventually, open, path, release};
@@ -66,10 +66,10 @@ async fn what_fails_there_fails_here_with_its_kind_and_causes() {
     let mut asked = connect(&a).await;
     world.store().delete_context(&context()).await.unwrap();
     let error = asked.pull(&SyncOptions::default(), &Silent).await.unwrap_err();
-    assert!(matches!(error, Error::Remote { kind: FailureKind::NoContext, .. }), "{error:?}");
+    assert!(matches!(error, Error::Remote { kind: ErrorKind::NoContext, .. }), "{error:?}");
     assert!(error.to_string().contains("no context `work`"), "{error}");
     let error = asked.fetch(&[], &Silent).await.unwrap_err();
-    assert_eq!(error.kind(), FailureKind::BadRequest);
+    assert_eq!(error.kind(), ErrorKind::BadRequest);
     release(&session).await;
     let gone = asked.pull(&SyncOptions::default(), &Silent).await.unwrap_err();
     assert!(matches!(gone, Error::Local { .. } | Error::Remote { .. }), "{gone:?}");

@@ -51,6 +51,7 @@ pub struct CheckOptions {
 
 /// An object that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Damage {
     /// The object's key.
     pub key: String,
@@ -60,6 +61,7 @@ pub struct Damage {
 
 /// What a check found of one snapshot.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CheckedSnapshot {
     /// Its number.
     pub number: u64,
@@ -99,6 +101,7 @@ pub struct DamagedFile {
 
 /// What a check found of one context.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CheckedContext {
     /// Its name.
     pub name: ContextName,
@@ -130,6 +133,7 @@ pub const MOST_FILES: usize = 100_000;
 
 /// What a check came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CheckReport {
     /// Contexts that were checked.
     pub contexts: u64,

@@ -71,6 +71,7 @@ impl Default for CollectOptions {
 
 /// Why a snapshot is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Why {
     /// The retention does not keep it.
     Retention,
@@ -82,6 +83,7 @@ pub enum Why {
 
 /// A snapshot that is forgotten.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Forgotten {
     /// The context.
     pub context: ContextName,
@@ -95,6 +97,7 @@ pub struct Forgotten {
 
 /// A snapshot that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Kept {
     /// The context.
     pub context: ContextName,
@@ -108,6 +111,7 @@ pub struct Kept {
 
 /// A snapshot that has to be read and can't be. Because of it, nothing is deleted.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Unreadable {
     /// The object.
     pub key: String,
@@ -117,6 +121,7 @@ pub struct Unreadable {
 
 /// A pack that a snapshot needs and that is missing in the store. Because of it, no pack is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LostPack {
     /// The pack's key.
     pub key: String,
@@ -130,6 +135,7 @@ pub struct LostPack {
 
 /// The result of a collection; with `dry_run`, what it would be.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct CollectReport {
     /// The time by which ages were judged, in seconds since 1970.
     pub time: i64,

@@ -99,6 +99,7 @@ pub struct NotCopied {
 
 /// What a copy came to; with `dry_run`, what it would come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CopyReport {
     /// Contexts that were looked at.
     pub contexts: u64,

@@ -1,10 +1,13 @@
 //! Reads files of a snapshot without a mount.
 
+use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use policy_core::{Node, TreePath};
+use tokio::io::AsyncRead;
+use tokio_util::io::StreamReader;
 
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, Snapshot, StoreKey, TreeEntry, open_block};
@@ -51,23 +54,9 @@ impl Store {
         &self,
         file: &TreeEntry,
         range: Range<u64>,
-        mut sink: impl FnMut(Bytes) -> std::io::Result<()>,
+        mut sink: impl FnMut(Bytes) -> io::Result<()>,
     ) -> Result<(), Error> {
-        if !matches!(file.entry.node, Node::File { .. }) {
-            let source = std::io::Error::other("it is no file");
-            return Err(Error::local("read", file.path.to_string(), source));
-        }
-        let mut at = 0;
-        let wanted: Vec<(ChunkRef, Range<usize>)> = file
-            .chunks
-            .iter()
-            .filter_map(|chunk| {
-                let (start, end) = (at, at + u64::from(chunk.len));
-                at = end;
-                let (from, to) = (range.start.max(start), range.end.min(end));
-                (from < to).then(|| (*chunk, (from - start) as usize..(to - start) as usize))
-            })
-            .collect();
+        let wanted = parts(file, range)?;
         let mut parts = futures::stream::iter(wanted)
             .map(|(chunk, part)| async move { Ok::<_, Error>(self.chunk(&chunk).await?.slice(part)) })
             .buffered(AHEAD);
@@ -75,6 +64,51 @@ impl Store {
             sink(bytes).map_err(|e| Error::local("write the content of", file.path.to_string(), e))?;
         }
         Ok(())
+    }
+
+    /// Returns a reader of the bytes `range` of a file, which are verified before they are read. Bytes beyond the file's
+    /// end are left out. An error of the reader has an [`Error`] inside.
+    ///
+    /// # Errors
+    /// [`Error::Local`] if the entry is not a file.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::time::Duration;
+    /// use tokio::io::AsyncReadExt;
+    /// # use transfer_engine::{ContextService, Env, Store, WriteOptions};
+    ///
+    /// # tokio::runtime::Runtime::new()?.block_on(async {
+    /// # let store = Store::new(Arc::new(object_store::memory::InMemory::new()), "memory:", Env::real());
+    /// # store.init(Duration::from_secs(86_400)).await?;
+    /// # let (name, path) = ("user-42".parse()?, "notes.txt".parse()?);
+    /// # store.create_context(&name).await?;
+    /// # ContextService::new(&store).write_file(&name, &path, &b"remember me"[..], &WriteOptions::default()).await?;
+    /// let snapshot = store.head(&name).await?;
+    /// let entry = store.entry(&snapshot, &path).await?;
+    /// let mut text = String::new();
+    /// store.reader(&entry, 0..u64::MAX)?.read_to_string(&mut text).await?;
+    /// assert_eq!(text, "remember me");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reader(
+        &self,
+        file: &TreeEntry,
+        range: Range<u64>,
+    ) -> Result<impl AsyncRead + Send + Unpin + use<>, Error> {
+        let store = self.clone();
+        let parts =
+            futures::stream::iter(parts(file, range)?)
+                .map(move |(chunk, part)| {
+                    let store = store.clone();
+                    async move {
+                        store.chunk(&chunk).await.map(|bytes| bytes.slice(part)).map_err(io::Error::other)
+                    }
+                })
+                .buffered(AHEAD);
+        Ok(StreamReader::new(Box::pin(parts)))
     }
 
     /// Fetches and verifies one chunk, and tries once more if it is wrong.
@@ -100,4 +134,19 @@ impl Store {
         let key = StoreKey::Pack(block.pack).path().to_string();
         Err(Error::Corrupt { key, what: format!("the block at byte {start} does not hold what it should") })
     }
+}
+
+/// Returns the chunks with the bytes `range` of a file, and which bytes of each that are.
+fn parts(file: &TreeEntry, range: Range<u64>) -> Result<Vec<(ChunkRef, Range<usize>)>, Error> {
+    if !matches!(file.entry.node, Node::File { .. }) {
+        return Err(Error::local("read", file.path.to_string(), io::Error::other("it is no file")));
+    }
+    let mut at = 0;
+    let part = |chunk: &ChunkRef| {
+        let (start, end) = (at, at + u64::from(chunk.len));
+        at = end;
+        let (from, to) = (range.start.max(start), range.end.min(end));
+        (from < to).then(|| (*chunk, (from - start) as usize..(to - start) as usize))
+    };
+    Ok(file.chunks.iter().filter_map(part).collect())
 }

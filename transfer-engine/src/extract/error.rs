@@ -4,6 +4,7 @@ use std::io;
 
 /// Why an archive was not extracted. Then nothing of it is used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExtractError {
     /// The bytes are not a valid archive of this kind: truncated, changed, or contradictory.
     #[error("the archive is damaged: {what}")]

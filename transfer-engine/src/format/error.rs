@@ -42,6 +42,7 @@ impl fmt::Display for Part {
 ///
 /// Offsets count from the start of the part, or inside compressed data from the start of the unpacked bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FormatError {
     /// A newer program wrote this.
     #[error("{part} has format {found}, and this program reads up to {supported}: upgrade it")]

@@ -36,6 +36,7 @@ pub struct PurgeOptions {
 
 /// A file that still has content that was purged from another path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct StillHeld {
     /// Its context.
     pub context: ContextName,
@@ -58,6 +59,7 @@ pub struct PurgedTag {
 
 /// What a purge came to; in a dry run, what it would come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Purged {
     /// Paths that were found in some snapshot, in all that were asked for and below them.
     pub paths: BTreeSet<TreePath>,

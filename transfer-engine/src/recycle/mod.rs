@@ -56,6 +56,7 @@ impl Due {
 
 /// A file to which the recycle rules apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DueFile<'a> {
     /// The file's path.
     pub path: &'a TreePath,

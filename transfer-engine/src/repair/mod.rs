@@ -49,6 +49,7 @@ pub struct RepairOptions {
 
 /// What a repair does about a damaged file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fate {
     /// Its content was found in other packs, and copied.
     Healed,
@@ -60,6 +61,7 @@ pub enum Fate {
 
 /// What became of a context.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Repaired {
     /// Whether the head is damaged, so that the context gets a new one.
     pub head_damaged: bool,
@@ -91,6 +93,7 @@ pub struct Repaired {
 
 /// What a repair came to.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct RepairReport {
     /// What was found.
     pub check: CheckReport,

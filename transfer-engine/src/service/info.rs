@@ -18,6 +18,7 @@ pub enum FileKind {
 
 /// A file, directory or symbolic link of a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FileInfo {
     /// The path in the context.
     pub path: TreePath,

@@ -46,9 +46,10 @@ use crate::store::Store;
 use release::Ending;
 use worker::Worker;
 
-/// A running session. Clones share it. When the last one is dropped without a release, its tasks end and
-/// nothing more is pushed.
+/// A running session. Clones share it. When the last one is dropped without a release, its tasks end, nothing more is
+/// pushed, and a warning is logged.
 #[derive(Clone)]
+#[must_use = "a session that is dropped without a release pushes nothing more"]
 pub struct Session(Arc<Handle>);
 
 impl std::fmt::Debug for Session {
@@ -61,7 +62,11 @@ struct Handle(Arc<Shared>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.end.cancel();
+        let shared = &self.0;
+        if shared.ending().is_none() && !shared.workers().is_empty() {
+            tracing::warn!(session = %shared.id, "a session was dropped without a release: nothing more is pushed");
+        }
+        shared.end.cancel();
     }
 }
 

@@ -158,6 +158,7 @@ impl MountResult {
 
 /// The result of a manual sync, with the guide's fields.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ContextSyncResult {
     /// Whether the sync of every mount was complete.
     pub success: bool,
@@ -192,6 +193,7 @@ pub struct ReleaseOptions {
 
 /// The result of a session's release.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Released {
     /// One result for each mount; without a report if the policy pushes nothing.
     pub mounts: Vec<MountResult>,
@@ -199,6 +201,7 @@ pub struct Released {
 
 /// The result of the deletion of a session, with the guide's fields.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct DeleteResult {
     /// Whether everything was pushed that should be.
     pub success: bool,
@@ -225,6 +228,7 @@ pub type ContextStatusData = TaskStatus;
 
 /// The state of a session's tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ContextInfo {
     /// One row for each mount and task.
     pub context_status_data: Vec<ContextStatusData>,

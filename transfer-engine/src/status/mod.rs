@@ -68,6 +68,7 @@ impl fmt::Display for TaskState {
 
 /// One task of a mount: its last push, or its last pull.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TaskStatus {
     /// The task's session; empty for a manual sync.
     pub session: String,

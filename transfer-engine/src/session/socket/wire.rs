@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::failure::{Cause, FailureKind, causes};
+use crate::failure::{Cause, ErrorKind, causes};
 use crate::monitor::{Action, Phase, Progress, Side};
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
@@ -134,7 +134,7 @@ pub(super) enum Event {
         tasks: Vec<TaskStatus>,
     },
     Error {
-        kind: FailureKind,
+        kind: ErrorKind,
         message: String,
         hint: String,
         causes: Vec<String>,
@@ -151,7 +151,7 @@ impl Event {
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
-        let kind = FailureKind::BadRequest;
+        let kind = ErrorKind::BadRequest;
         Self::Error { kind, message: message.into(), hint: String::new(), causes: Vec::new() }
     }
 
@@ -165,7 +165,7 @@ impl Event {
 }
 
 /// Returns the error for an [`Event::Error`].
-pub(super) fn remote(kind: FailureKind, message: String, hint: String, causes: Vec<String>) -> Error {
+pub(super) fn remote(kind: ErrorKind, message: String, hint: String, causes: Vec<String>) -> Error {
     Error::Remote { kind, message, hint, source: Cause::chain(causes) }
 }
 
