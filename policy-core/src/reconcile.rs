@@ -45,6 +45,10 @@ pub trait TreeRow {
     fn is_lost(&self) -> bool {
         false
     }
+    /// Whether this is a row of the base of a file that the mount kept when the context recycled or lost it.
+    fn is_withheld(&self) -> bool {
+        false
+    }
 }
 
 /// A row of the local side. It has rows only where the mount differs from the base.
@@ -220,9 +224,16 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
                 below(self.local.rows.front().map(L::path)) || below(self.base.rows.front().map(B::path))
             }
         };
+        // Whether the context has a directory in the place of a file is not known before a path below it that it has
+        // not recycled.
+        let in_doubt = joined.remote_implied
+            && self.remote.rows.front().is_some_and(R::is_recycled)
+            && joined.has_or_had_leaf();
         match joined.leaf_after(decision.verdict, self.towards).filter(clashes) {
-            Some(leaf) => self.group = Some(Group::new(joined, decision, leaf, self.rules, self.towards)),
-            None => {
+            leaf if leaf.is_some() || in_doubt => {
+                self.group = Some(Group::new(joined, decision, self.rules, self.towards));
+            }
+            _ => {
                 let copy = (decision.verdict == Verdict::KeepBoth).then(|| copy_of(&joined));
                 self.out.push_back(joined.into_step(decision, copy));
             }

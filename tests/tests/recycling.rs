@@ -580,3 +580,98 @@ async fn a_part_recycles_its_own_files() {
     other.mount.write("last", "8");
     assert_eq!(other.push().await.clean().recycled, 3);
 }
+
+/// A machine that has the last copy of a recycled file, and another one of the same context.
+async fn last_copy() -> (Yard, Machine, Machine) {
+    let yard = Yard::new().await;
+    let (a, b) = (yard.machine("a", ONE_DAY), yard.machine("b", "{}"));
+    a.mount.write("d/x", "the last copy");
+    a.push().await.clean();
+    yard.days(1);
+    a.mount.write("k", "1");
+    assert_eq!(a.push().await.clean().recycled, 1);
+    b.pull().await.clean();
+    assert_eq!(yard.files().await, gone(&["d/x"], &["k"]));
+    (yard, a, b)
+}
+
+#[tokio::test]
+async fn the_last_copy_survives_another_file_in_its_place() {
+    let (yard, a, b) = last_copy().await;
+    b.mount.write("d/x", "another");
+    b.push().await.clean();
+    // A push alone leaves both as they are.
+    assert_eq!(a.push().await.clean().withheld, 1);
+    assert_eq!(a.sync().await.report().conflicts, 1);
+    let there: Vec<String> = paths(&a.mount.0)
+        .into_iter()
+        .map(|path| a.mount.at(&path))
+        .filter(|at| at.is_file())
+        .map(|at| std::fs::read_to_string(at).unwrap())
+        .collect();
+    assert_eq!(there, ["the last copy", "another", "1"]);
+    b.sync().await.clean();
+    assert_eq!(paths(&b.mount.0), paths(&a.mount.0));
+    assert_eq!(a.sync().await.clean().conflicts, 0);
+    drop(yard);
+}
+
+#[tokio::test]
+async fn the_last_copy_survives_a_file_in_the_place_of_its_directory() {
+    let (_yard, a, b) = last_copy().await;
+    b.mount.write("d", "a file");
+    b.push().await.clean();
+    assert_eq!(a.push().await.clean().withheld, 1);
+    for _ in 0..3 {
+        a.sync().await;
+        assert_eq!(a.mount.read("d/x"), "the last copy");
+        b.sync().await;
+    }
+    let there = paths(&a.mount.0);
+    let copy = there.iter().find(|path| path.starts_with("d.conflict-")).unwrap();
+    assert_eq!(a.mount.read(copy), "a file");
+    assert!(a.sync().await.clean().parent.is_none() && b.sync().await.clean().parent.is_none());
+}
+
+#[tokio::test]
+async fn the_last_copy_survives_that_nothing_tells_of_it_any_more() {
+    let (yard, a, _) = last_copy().await;
+    let store = yard.world.store();
+    let service = ContextService::new(&store);
+    let path: TreePath = "d/x".parse().unwrap();
+    service.write_file(&context(), &path, &b"z"[..], &WriteOptions::default()).await.unwrap();
+    service.delete_file(&context(), &path).await.unwrap();
+    assert_eq!(yard.files().await, gone(&[], &["d", "k"]), "`d` is left as an empty directory");
+    for _ in 0..2 {
+        assert_eq!(a.pull().await.clean().withheld, 1);
+        let pushed = a.push().await.clean().clone();
+        assert_eq!((pushed.withheld, pushed.parent), (1, None));
+        assert_eq!(a.mount.read("d/x"), "the last copy");
+    }
+    // Changed, it is a file like any other.
+    a.mount.write("d/x", "the last copy, changed");
+    assert_eq!(a.push().await.clean().added, 1);
+    assert_eq!(yard.files().await, gone(&[], &["d/x", "k"]));
+    assert_eq!(a.sync().await.clean().withheld, 0);
+    service.delete_file(&context(), &path).await.unwrap();
+    assert_eq!(a.pull().await.clean().deleted, 1);
+    assert!(!a.mount.has("d/x"));
+}
+
+#[tokio::test]
+async fn a_directory_of_nothing_but_placeholders_takes_no_files_place() {
+    let yard = Yard::new().await;
+    let (a, b) = (yard.machine("a", ONE_DAY), yard.machine("b", "{}"));
+    a.mount.write("d", "a file").write("k", "1");
+    a.push().await.clean();
+    b.pull().await.clean();
+    a.mount.remove("d").write("d/x", "in a directory");
+    a.push().await.clean();
+    yard.days(1);
+    a.mount.write("k", "2");
+    a.push().await.clean();
+    assert_eq!(yard.files().await, gone(&["d/x"], &["k"]));
+    let pulled = b.pull().await.clean().clone();
+    assert_eq!((pulled.changed, pulled.deleted), (1, 1), "`k` is changed, and `d` is deleted");
+    assert_eq!(paths(&b.mount.0), ["k"]);
+}

@@ -397,3 +397,35 @@ async fn a_copy_that_lands_too_late_is_committed_once_more() {
     assert_eq!(shown, [Some("2".into()), Some("2".into()), Some("1".into()), None]);
     assert!(matches!(store.head(&context()).await, Err(Error::Moved { .. })));
 }
+
+#[tokio::test]
+async fn a_mount_goes_on_under_the_new_name() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    a.mount.write("f", "1").write("g", "2");
+    a.push().await.clean();
+    let new: ContextName = "new".parse().unwrap();
+    let store = world.store();
+    store.rename_context(&context(), &new).await.unwrap();
+    a.mount.write("f", "changed").remove("g");
+    assert!(matches!(a.push().await.result, Err(Error::Moved { .. })));
+    a.context = new;
+    let synced = a.sync().await.clean().clone();
+    assert_eq!((synced.changed, synced.deleted, synced.added, synced.conflicts), (1, 1, 0, 0));
+    assert_eq!(ctxsync_tests::compare::paths(&a.mount.0), ["f"]);
+}
+
+/// What was synced with one context says nothing of another one.
+#[tokio::test]
+async fn a_mount_of_one_context_is_new_to_another() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    a.mount.write("f", "1").write("g", "2");
+    a.push().await.clean();
+    let forked: ContextName = "forked".parse().unwrap();
+    world.store().fork_context(&context(), None, &forked).await.unwrap();
+    a.mount.remove("g");
+    a.context = forked;
+    let synced = a.sync().await.clean().clone();
+    assert_eq!((synced.added, synced.deleted), (1, 0), "`g` comes again");
+}

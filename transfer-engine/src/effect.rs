@@ -5,7 +5,7 @@ use policy_core::{Entry, Node, Reason, Towards, Verdict};
 
 use crate::monitor::Action;
 use crate::plan::{PlanStep, archive_of, stands};
-use crate::state::{BaseRow, DeltaState};
+use crate::state::{BaseRow, DeltaState, Held};
 
 /// The effect of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +84,20 @@ fn base_after_pull(step: &PlanStep) -> Option<Option<BaseRow>> {
 fn base_after_neither(step: &PlanStep, local: impl Fn() -> Option<BaseRow>) -> Option<Option<BaseRow>> {
     match (step.decision.verdict, step.decision.reason) {
         (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
-        (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => local().map(Some),
-        // With the row, the file need not be read again each time to see that it is the recycled version.
-        (Verdict::Withhold, Reason::Recycled) => local().map(Some),
+        (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => match (local(), &step.base) {
+            (None, Some(base)) if base.held == Held::Recycled => {
+                Some(Some(BaseRow { held: Held::No, ..base.clone() }))
+            }
+            (row, _) => row.map(Some),
+        },
+        // With the row, the file need not be read again each time to see that it is the recycled version, and it is
+        // known that the mount may have its last copy.
+        (Verdict::Withhold, Reason::Recycled) => match (local(), &step.base) {
+            (None, Some(base)) if base.held == Held::Recycled => None,
+            (row, base) => {
+                row.or_else(|| base.clone()).map(|row| Some(BaseRow { held: Held::Recycled, ..row }))
+            }
+        },
         _ => None,
     }
 }
@@ -256,7 +267,11 @@ mod tests {
                 assert!(same(after, if towards == Towards::Store { local } else { remote }), "{step:?}");
             }
             // What is postponed has to be decided again from the same base.
-            if matches!(verdict, Verdict::HoldBack | Verdict::Withhold | Verdict::Stop) && base.is_some() {
+            let marks = step.decision.reason == Reason::Recycled;
+            if matches!(verdict, Verdict::HoldBack | Verdict::Withhold | Verdict::Stop)
+                && base.is_some()
+                && !marks
+            {
                 assert_eq!(effect.base, None, "{step:?}");
             }
             seen += 1;

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::format::{ContextName, Snapshot};
 use crate::local::MountDir;
 use crate::mount::Mount;
-use crate::state::BaseHeader;
+use crate::state::{BaseHeader, Cache, ContextState};
 use crate::store::Head;
 
 impl Mount {
@@ -15,27 +15,62 @@ impl Mount {
         let arriving = self.arriving.clone();
         self.fold_arrivals(&arriving.alone().await, dir.as_ref(), None)?;
         let files = self.state.context(self.store.location(), to, self.part.digest(), self.store.env())?;
-        if files.header()?.is_none()
-            && let Some(header) = self.files.header()?
-            && let Some(copy) = self.copy_of(&header, to).await?
-        {
-            let renamed = BaseHeader {
-                lineage: copy.snapshot.lineage,
-                head: copy.key.clone(),
-                digest: copy.digest,
-                ..header
-            };
-            files.take_base(&self.files, &renamed)?;
+        if files.header()?.is_none() {
+            self.take_over(&self.files, &files, to).await?;
         }
         self.context = to.clone();
         self.files = files;
         Ok(())
     }
 
+    /// Goes on from what the mount knows of the context under a former name, if it knows nothing yet under this one.
+    pub(crate) async fn recognize(&self) -> Result<(), Error> {
+        if self.was_synced()? {
+            return Ok(());
+        }
+        for former in self.state.others(&self.files)? {
+            // What can't be read is of no use, and in nobody's way.
+            if matches!(former.header(), Ok(Some(_)))
+                && self.take_over(&former, &self.files, &self.context).await?
+            {
+                tracing::info!(
+                    "the mount was synced with the context under a former name, and goes on from there"
+                );
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the base of one state that of another, if the history of context `to` has a copy of the base's snapshot.
+    /// Returns whether it has.
+    async fn take_over(
+        &self,
+        from: &ContextState,
+        into: &ContextState,
+        to: &ContextName,
+    ) -> Result<bool, Error> {
+        let Some(header) = from.header()? else { return Ok(false) };
+        let Some(copy) = self.copy_of(&header, &from.cache(), to).await? else { return Ok(false) };
+        let renamed = BaseHeader {
+            lineage: copy.snapshot.lineage,
+            head: copy.key.clone(),
+            digest: copy.digest,
+            ..header
+        };
+        into.take_base(from, &renamed)?;
+        Ok(true)
+    }
+
     /// Finds the copy, under the new name, of the base's snapshot. A copy has its original's nonce, and the
     /// number of the original plus that of the claim (`docs/design/004-moving-a-context.md`).
-    async fn copy_of(&self, base: &BaseHeader, to: &ContextName) -> Result<Option<Head>, Error> {
-        let Some(original) = self.cache().get(&base.digest) else { return Ok(None) };
+    async fn copy_of(
+        &self,
+        base: &BaseHeader,
+        cache: &Cache,
+        to: &ContextName,
+    ) -> Result<Option<Head>, Error> {
+        let Some(original) = cache.get(&base.digest) else { return Ok(None) };
         let Ok((original, _)) = Snapshot::decode(&original) else { return Ok(None) };
         let mut numbers: Vec<u64> =
             self.store.list_snapshots(to).await?.into_iter().map(|(number, _)| number).collect();

@@ -15,19 +15,11 @@ pub(super) struct Group<B, L, R> {
     decisions: Vec<Decision>,
     rules: Rules,
     towards: Towards,
-    /// The side whose file or link is at the top if nothing is in its way.
-    leaf: Side,
 }
 
 impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
-    pub(super) fn new(
-        top: Joined<B, L, R>,
-        decision: Decision,
-        leaf: Side,
-        rules: Rules,
-        towards: Towards,
-    ) -> Self {
-        Self { rows: vec![top], decisions: vec![decision], rules, towards, leaf }
+    pub(super) fn new(top: Joined<B, L, R>, decision: Decision, rules: Rules, towards: Towards) -> Self {
+        Self { rows: vec![top], decisions: vec![decision], rules, towards }
     }
 
     pub(super) fn top(&self) -> &TreePath {
@@ -46,18 +38,21 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
             self.rows[0].remote_implied = false;
             self.decisions[0] = self.rows[0].decide(&self.rules, self.towards);
         }
-        let foreign = match self.leaf {
-            Side::Local => Side::Remote,
-            Side::Remote => Side::Local,
+        let from = |side: Side| -> Vec<usize> {
+            let stands = |&i: &usize| self.rows[i].stands_from(side, self.decisions[i].verdict, self.towards);
+            (1..self.rows.len()).filter(stands).collect()
         };
-        let below: Vec<usize> = (1..self.rows.len())
-            .filter(|&i| self.rows[i].stands_from(foreign, self.decisions[i].verdict, self.towards))
-            .collect();
-        if !below.is_empty() {
-            match self.leaf {
-                Side::Local => self.local_leaf(&below),
-                Side::Remote => self.remote_leaf(&below),
-            }
+        // The side whose file or link is at the top if nothing is in its way.
+        match self.rows[0].leaf_after(self.decisions[0].verdict, self.towards) {
+            Some(Side::Local) => match from(Side::Remote) {
+                below if below.is_empty() => {}
+                below => self.local_leaf(&below),
+            },
+            Some(Side::Remote) => match from(Side::Local) {
+                below if below.is_empty() => {}
+                below => self.remote_leaf(&below),
+            },
+            None => {}
         }
         let to = self.copy_of_top();
         let top = self.top().clone();
@@ -101,9 +96,11 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Group<B, L, R> {
     fn remote_leaf(&mut self, below: &[usize]) {
         let held = match self.towards {
             Towards::Store => !self.rows[0].remote_is_own() || self.decisions[0].verdict == Verdict::Withhold,
-            Towards::Mount => below
-                .iter()
-                .any(|&i| matches!(self.decisions[i].verdict, Verdict::HoldBack | Verdict::Withhold)),
+            // What the context recycled is the mount's own, like a change.
+            Towards::Mount => below.iter().map(|&i| self.decisions[i]).any(|decision| {
+                matches!(decision.verdict, Verdict::HoldBack | Verdict::Withhold)
+                    && decision.reason != Reason::Recycled
+            }),
         };
         if held {
             return self.withhold(Side::Remote, below);

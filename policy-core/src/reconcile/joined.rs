@@ -72,7 +72,31 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             // The context emptied a directory. What implied it leaves the base with this sync, so the
             // directory counts as new if the mount has none.
             _ if self.is_emptied_there() => None,
+            // The context let go of this version, and both sides began anew.
+            _ if self.is_withheld() => None,
             _ => self.base_entry(),
+        }
+    }
+
+    /// Whether the mount has kept a file that the context recycled or lost, and nothing in the context tells of it any
+    /// more.
+    fn is_withheld(&self) -> bool {
+        self.base.as_ref().is_some_and(B::is_withheld) && self.recycled().is_none()
+    }
+
+    /// The decision for such a file. If it has not changed, and the context has something else in its place, the next
+    /// pull keeps both.
+    fn decide_withheld(&self, towards: Towards) -> Option<Decision> {
+        if !self.is_withheld() {
+            return None;
+        }
+        match (self.local(), self.base_entry(), self.remote_entry()) {
+            (Local::Absent, _, None) => Some(Decision::new(Verdict::Nothing, Reason::DeletedOnBoth)),
+            (Local::Present(here), Some(base), there) if base.node == here.node => {
+                let waits = there.is_none_or(|there| towards == Towards::Store && there.node != here.node);
+                waits.then_some(Decision::new(Verdict::Withhold, Reason::Recycled))
+            }
+            _ => None,
         }
     }
 
@@ -94,6 +118,9 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
                 return Decision::new(Verdict::Nothing, Reason::Unchanged);
             }
             return decide_recycled(self.known_base(), self.local(), was, rules, towards);
+        }
+        if let Some(decision) = self.decide_withheld(towards) {
+            return decision;
         }
         if let Some(decision) = self.decide_unlisted_dir(rules, towards) {
             return decision;
@@ -184,6 +211,12 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
             Side::Remote => self.remote_entry()?,
         };
         (!entry.is_dir()).then_some(side)
+    }
+
+    /// Whether a file or link is here, or was when both sides agreed last.
+    pub(super) fn has_or_had_leaf(&self) -> bool {
+        let here = matches!(self.local(), Local::Present(entry) if !entry.is_dir());
+        here || self.base_entry().is_some_and(|base| !base.is_dir())
     }
 
     pub(super) fn into_step(self, decision: Decision, copy: Option<TreePath>) -> Step<B, L, R> {

@@ -284,6 +284,7 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<Option<MountDir>, Error> {
+        self.recognize().await?;
         let dir = match MountDir::open(&self.path, self.store.env()) {
             Ok(dir) => dir.with_busy(self.arriving.busy.clone()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

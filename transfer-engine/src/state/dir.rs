@@ -112,6 +112,22 @@ impl MountState {
         &self.dir
     }
 
+    /// Returns the states of all other contexts at this mount.
+    pub(crate) fn others(&self, than: &ContextState) -> Result<Vec<ContextState>, Error> {
+        let list = || -> io::Result<Vec<ContextState>> {
+            let mut others = Vec::new();
+            for entry in fs::read_dir(&self.dir)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() && entry.path() != than.dir {
+                    others.push(ContextState { dir: entry.path(), ..than.clone() });
+                }
+            }
+            others.sort_by(|a, b| a.dir.cmp(&b.dir));
+            Ok(others)
+        };
+        list().map_err(|e| Error::local("use the state in", &self.dir, e))
+    }
+
     /// Returns the state of a part of a context at this mount, and creates its directory.
     pub(crate) fn context(
         &self,

@@ -47,6 +47,8 @@ pub(crate) enum Held {
     Here,
     /// The context was emptied. The path stays in the mount until the context has it again.
     There,
+    /// The context recycled or lost the file. It stays in the mount, and is not pushed until it changes.
+    Recycled,
 }
 
 /// What the extract policy does with a file that was pulled.
@@ -85,6 +87,10 @@ impl TreeRow for BaseRow {
 
     fn entry(&self) -> &Entry {
         &self.entry
+    }
+
+    fn is_withheld(&self) -> bool {
+        self.held == Held::Recycled
     }
 }
 
@@ -301,6 +307,7 @@ impl Row for BaseRow {
             Held::No => 0,
             Held::Here => HELD_HERE,
             Held::There => HELD_THERE,
+            Held::Recycled => HELD_HERE | HELD_THERE,
         };
         w.u8(held | archive | place);
         if let Archive::Extracted { at, .. } = &self.archive {
@@ -330,7 +337,8 @@ impl Row for BaseRow {
         let held = match flags & (HELD_HERE | HELD_THERE) {
             0 => Held::No,
             HELD_HERE => Held::Here,
-            _ => Held::There,
+            HELD_THERE => Held::There,
+            _ => Held::Recycled,
         };
         Ok(Self { path, entry, print, held, archive, depth })
     }

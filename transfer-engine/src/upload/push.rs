@@ -17,7 +17,7 @@ use crate::commit::Attempts;
 use crate::error::Error;
 use crate::format::{LineageId, PackId, Snapshot, StoreId};
 use crate::local::{Flush, MountDir, is_staging};
-use crate::monitor::{Monitor, Phase};
+use crate::monitor::{Monitor, Phase, Silent};
 use crate::mount::{Mount, Topic};
 use crate::options::SyncOptions;
 use crate::packing::{Chunks, PackSink};
@@ -75,6 +75,14 @@ impl Mount {
         }
         if let Ok(report) = &mut result {
             self.recycle_after(report, options, &keeper).await;
+            let once = options.dry_run || options.deadline.is_some() || options.quiesce.is_some();
+            if report.recycled > 0 && !once {
+                // The mount has to know what the context let go of, because another writer may put something else in
+                // its place. If this fails, the next sync finds out.
+                if let Ok(seen) = self.push_in_time(options, &alone, &Silent).await {
+                    report.absorb(&seen);
+                }
+            }
         }
         keeper.finish(result, self.store.usage().since(&before))
     }
