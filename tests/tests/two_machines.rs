@@ -386,3 +386,23 @@ async fn a_conflict_copy_that_is_deleted_while_it_replaces_its_file_elsewhere_is
         );
     }
 }
+
+/// A copy takes part in a push if its original was requested: it is in the context as it is here.
+#[tokio::test]
+async fn a_sync_of_one_path_saves_its_conflict_copy_too() {
+    let (world, a, b) = agreed(|tree| tree.write("d/p", "0").write("k", "0")).await;
+    a.mount.write("d/p", "theirs").write("k", "1");
+    a.push().await.clean();
+    b.mount.write("d/p", "mine").write("other", "not requested");
+    let mut only = b.clone();
+    only.options.only = vec!["d/p".parse().unwrap()];
+    assert_eq!(only.sync().await.report().conflicts, 1);
+    let fresh = world.machine("fresh");
+    fresh.pull().await.clean();
+    let there = paths(&fresh.mount.0);
+    assert_eq!(there.len(), 4, "`d`, `d/p`, its copy and `k`: {there:?}");
+    let copy = there.iter().find(|path| path.contains(".conflict-")).unwrap();
+    assert_eq!((fresh.mount.read("d/p"), fresh.mount.read(copy)), ("mine".into(), "theirs".into()));
+    assert_eq!(only.sync().await.clean().parent, None);
+    converge(&world, &[&a, &b]).await;
+}

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use policy_core::{
     Decision, Entry, ExtractPolicy, Next, Reason, Reconciler, Rules, Scope, Source, Step, Timestamp, Towards,
-    TreePath, TreeRow, Verdict,
+    TreePath, TreeRow, Verdict, original_path,
 };
 
 use crate::error::Error;
@@ -74,6 +74,8 @@ pub(crate) enum Remote<'a> {
 pub(crate) struct Filter {
     pub(crate) scope: Arc<Scope>,
     pub(crate) only: Vec<TreePath>,
+    /// Whether conflict copies of requested paths are requested too. A push reads the whole tree, and knows them all.
+    pub(crate) with_copies: bool,
     /// The program's own state, store and files, if they are inside the mount.
     pub(crate) own: OwnPlaces,
     /// Whether other file systems are out of scope; and those that the scan has found so far.
@@ -89,6 +91,7 @@ impl Filter {
     pub(crate) fn of(scope: Scope) -> Self {
         Self {
             scope: Arc::new(scope),
+            with_copies: false,
             only: Vec::new(),
             own: OwnPlaces::default(),
             one_file_system: false,
@@ -112,6 +115,11 @@ impl Filter {
             && self.in_scope(&entry.path, entry.entry.is_dir())
     }
 
+    /// Returns the original of a conflict copy, if copies are requested with it.
+    fn original(&self, path: &TreePath) -> Option<TreePath> {
+        if self.with_copies && !self.only.is_empty() { original_path(path) } else { None }
+    }
+
     /// Whether the policy extracts an archive with this name when it is pulled.
     pub(crate) fn extracts(&self, path: &TreePath) -> bool {
         self.extract.is_some()
@@ -131,12 +139,23 @@ impl Filter {
 impl ScanFilter for Filter {
     fn contains(&self, path: &TreePath, is_dir: bool) -> bool {
         let database = sqlite::database_of(path).filter(|_| !is_dir && !self.only.is_empty());
-        let is_asked = |asked: &TreePath| path.is_within(asked) || database.as_ref() == Some(asked);
+        let original = self.original(path);
+        let is_asked = |asked: &TreePath| {
+            path.is_within(asked)
+                || database.as_ref() == Some(asked)
+                || original.as_ref().is_some_and(|original| original.is_within(asked))
+        };
         (self.only.is_empty() || self.only.iter().any(is_asked)) && self.in_scope(path, is_dir)
     }
 
     fn may_hold(&self, dir: &TreePath) -> bool {
-        (self.only.is_empty() || self.only.iter().any(|o| dir.is_within(o) || o.is_within(dir)))
+        let original = self.original(dir);
+        let leads = |asked: &TreePath| {
+            dir.is_within(asked)
+                || asked.is_within(dir)
+                || original.as_ref().is_some_and(|original| original.is_within(asked))
+        };
+        (self.only.is_empty() || self.only.iter().any(leads))
             && self.scope.may_hold(dir)
             && self.own.holding(dir).is_none()
     }

@@ -119,6 +119,7 @@ impl Store {
         let filter = Filter {
             scope: Arc::new(mount_scope(&sync.policy, &sync.path)?),
             only: options.only.clone(),
+            with_copies: false,
             own: OwnPlaces::find(&path, Some(state_dir), self.place(), own_files)?,
             one_file_system: false,
             closed: FileSystems::default(),

@@ -99,7 +99,7 @@ impl Mount {
         stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
         let alone = self.arriving.alone().await;
-        let filter = self.filter(options);
+        let filter = self.filter(options, Towards::Mount);
         let opened = self.open_for_pull(&alone, Some(&filter), options, monitor).await?;
         let Some(Opened { dir, head, header, walk }) = opened else {
             let (head, _) = self.find_live_head(monitor).await?;
@@ -324,7 +324,7 @@ impl Mount {
         };
         let asking = self.arriving.ask(paths).await;
         let dir = self.make_dir(&options)?.owned_by(options.owner);
-        let filter = self.filter(&options);
+        let filter = self.filter(&options, Towards::Mount);
         let read = self.delta_options(&dir, &filter, &options, Towards::Mount);
         let cache = self.cache();
         let tree = self.part_tree(&head, Some(&cache));
@@ -530,7 +530,7 @@ impl Mount {
         options: &SyncOptions,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
-        let filter = self.filter(options);
+        let filter = self.filter(options, Towards::Mount);
         let mut report = SyncReport { snapshot: Some(head.key.number), ..SyncReport::default() };
         let remote = Remote::Segments(self.segments(head));
         let (base, local) = (Box::new(std::iter::empty()), Box::new(std::iter::empty()));

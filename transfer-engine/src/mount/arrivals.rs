@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::Mount;
+use policy_core::Towards;
+
 use crate::error::Error;
 use crate::local::{Flush, MountDir, staged_prints};
 use crate::options::SyncOptions;
@@ -47,7 +49,7 @@ impl Mount {
         let other = self.files.header()?.is_some_and(|h| h.lineage != begun.lineage);
         let staged = dir.map_or(Ok(BTreeMap::new()), staged_prints);
         let staged = staged.map_err(|e| Error::local("look at", &self.path, e))?;
-        let filter = self.filter(&SyncOptions::default());
+        let filter = self.filter(&SyncOptions::default(), Towards::Mount);
         let old = self.old_rows(fresh || other)?;
         let folded = self.files.folded_base();
         let fold = || {

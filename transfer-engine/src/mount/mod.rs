@@ -235,13 +235,14 @@ impl Mount {
         Ok(damaged)
     }
 
-    pub(crate) fn filter(&self, options: &SyncOptions) -> Arc<Filter> {
+    pub(crate) fn filter(&self, options: &SyncOptions, towards: Towards) -> Arc<Filter> {
         // Only a directory can be the mount itself.
         let files = OwnPlaces::find(&self.path, None, None, &options.own_files);
         let files = files.unwrap_or_default();
         Arc::new(Filter {
             scope: self.scope.clone(),
             only: options.only.clone(),
+            with_copies: towards == Towards::Store,
             own: self.own.clone().and(files),
             one_file_system: options.one_file_system,
             closed: FileSystems::default(),

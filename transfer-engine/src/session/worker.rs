@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policy_core::TreePath;
+use policy_core::{Towards, TreePath};
 use tokio_util::sync::CancellationToken;
 
 use super::flight::{Flight, Flights, Pilot, SyncResult, adds_nothing};
@@ -100,7 +100,7 @@ impl Worker {
             store: mount.store.clone(),
             path: mount.path().to_owned(),
             state: mount.state.dir().to_owned(),
-            filter: mount.filter(&options),
+            filter: mount.filter(&options, Towards::Mount),
             board: mount.board.clone(),
             lanes: Lanes::new(session.to_owned(), mount),
             context: Mutex::new(sync.context.clone()),

@@ -3,7 +3,7 @@
 use std::io;
 
 use futures::future::BoxFuture;
-use policy_core::{Expiry, Node, PathSet, TreePath, Verdict};
+use policy_core::{Expiry, Node, PathSet, Towards, TreePath, Verdict};
 use tokio::time::timeout_at;
 
 use crate::error::Error;
@@ -168,7 +168,7 @@ impl Mount {
                 return Ok(None);
             }
             let recycling = Recycling::new(rule, now, monitor);
-            let filter = self.filter(&SyncOptions::default());
+            let filter = self.filter(&SyncOptions::default(), Towards::Store);
             let recycling = recycling.in_scope(filter, self.part.clone());
             let head = self.store.require_head(&self.context).await?;
             let cache = Some(self.cache());

@@ -94,7 +94,7 @@ impl Mount {
         course: &Course,
         monitor: &dyn Monitor,
     ) -> Result<SyncReport, Error> {
-        let filter = self.filter(options);
+        let filter = self.filter(options, Towards::Store);
         let dir = self.open_dir(alone, Towards::Store, options, monitor).await?;
         if dir.is_none() && self.files.header()?.is_none() {
             let missing = io::Error::from(rustix::io::Errno::NOENT);
