@@ -6,8 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# Not the release profile: it builds for minutes longer, and what is moved here is small.
-cargo build --quiet --locked -p sync-cli
+# Only what is needed here, without clouds and archives, and not the release profile: both would build for minutes longer.
+# To use the program on your own files, install it: cargo install --path sync-cli
+cargo build --quiet --locked -p sync-cli --no-default-features
 ctxsync="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/debug/ctxsync"
 
 place=$(mktemp -d)

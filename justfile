@@ -41,6 +41,10 @@ deny:
 bench *args:
     cargo bench --workspace -- {{args}}
 
+# Builds the program for users, a Debian package, a list of its crates and checksums, into target/dist.
+dist:
+    .ci/dist
+
 # Loses a workspace and finds it again.
 demo:
     ./demo.sh
