@@ -675,3 +675,51 @@ async fn a_directory_of_nothing_but_placeholders_takes_no_files_place() {
     assert_eq!((pulled.changed, pulled.deleted), (1, 1), "`k` is changed, and `d` is deleted");
     assert_eq!(paths(&b.mount.0), ["k"]);
 }
+
+#[tokio::test]
+async fn a_machine_that_was_away_keeps_the_last_copy_too() {
+    for in_place in ["d/x", "d"] {
+        let yard = Yard::new().await;
+        let (a, b) = (yard.machine("a", "{}"), yard.machine("b", ONE_DAY));
+        a.mount.write("d/x", "the last copy").write("d/y", "1");
+        a.push().await.clean();
+        yard.days(1);
+        b.mount.write("k", "1");
+        assert_eq!(b.push().await.clean().recycled, 2);
+        b.mount.write(in_place, "another");
+        b.push().await.clean();
+        // Snapshots after it remember it too.
+        b.mount.write("k", "2");
+        b.push().await.clean();
+        assert_eq!(a.push().await.clean().deleted, 0);
+        for _ in 0..3 {
+            a.sync().await;
+            assert_eq!(a.mount.read("d/x"), "the last copy");
+            b.sync().await;
+        }
+        assert!(a.sync().await.clean().parent.is_none() && b.sync().await.clean().parent.is_none());
+        let there = paths(&a.mount.0);
+        let copy = there.iter().find(|path| path.contains(".conflict-")).unwrap();
+        assert_eq!(a.mount.read(copy), "another", "{there:?}");
+    }
+}
+
+/// What is written again is a file like any other, also for machines that were away.
+#[tokio::test]
+async fn what_came_back_can_be_changed_and_deleted() {
+    let (yard, a, b) = last_copy().await;
+    let away = yard.machine("away", "{}");
+    away.mount.write("d/x", "the last copy");
+    b.mount.write("d/x", "another");
+    b.push().await.clean();
+    b.mount.write("d/x", "the last copy");
+    b.push().await.clean();
+    assert_eq!(away.sync().await.clean().conflicts, 0);
+    assert_eq!(a.sync().await.clean().withheld, 0);
+    b.mount.remove("d/x");
+    b.push().await.clean();
+    for machine in [&a, &away] {
+        assert_eq!(machine.pull().await.clean().deleted, 1);
+        assert!(!machine.mount.has("d/x"));
+    }
+}

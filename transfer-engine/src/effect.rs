@@ -92,12 +92,10 @@ fn base_after_neither(step: &PlanStep, local: impl Fn() -> Option<BaseRow>) -> O
         },
         // With the row, the file need not be read again each time to see that it is the recycled version, and it is
         // known that the mount may have its last copy.
-        (Verdict::Withhold, Reason::Recycled) => match (local(), &step.base) {
-            (None, Some(base)) if base.held == Held::Recycled => None,
-            (row, base) => {
-                row.or_else(|| base.clone()).map(|row| Some(BaseRow { held: Held::Recycled, ..row }))
-            }
-        },
+        (Verdict::Withhold, Reason::Recycled) => {
+            let row = local().or_else(|| step.base.clone())?;
+            Some(Some(BaseRow { held: Held::Recycled, ..row }))
+        }
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ use policy_core::{
 
 use crate::error::Error;
 use crate::extract::ArchiveKind;
-use crate::format::TreeEntry;
+use crate::format::{LetGo, TreeEntry};
 use crate::local::{FileSystems, ScanFilter, sqlite};
 use crate::own_places::OwnPlaces;
 use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, Held};
@@ -191,6 +191,8 @@ pub(crate) struct Plan<'a> {
     folded: BTreeSet<TreePath>,
     /// Whether what stayed in the mount when the context was emptied may go now.
     releases: bool,
+    /// The files that the context has let go of.
+    let_go: LetGo,
     /// Entries found beside the requested paths, with their times.
     beside: VecDeque<(TreePath, Timestamp)>,
     /// The number of steps so far.
@@ -208,8 +210,21 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
         let (folded, beside) = (BTreeSet::new(), VecDeque::new());
-        let releases = false;
-        Self { reconciler, base, local, remote, filter, towards, unread, folded, releases, beside, steps: 0 }
+        let (releases, let_go) = (false, LetGo::default());
+        Self {
+            reconciler,
+            base,
+            local,
+            remote,
+            filter,
+            towards,
+            unread,
+            folded,
+            releases,
+            let_go,
+            beside,
+            steps: 0,
+        }
     }
 
     /// Adds the paths of the mount that can't be read, and so are not pushed.
@@ -221,6 +236,11 @@ impl<'a> Plan<'a> {
     /// rule may keep them, since they would corrupt the database.
     pub(crate) fn with_folded(self, folded: BTreeSet<TreePath>) -> Self {
         Self { folded, ..self }
+    }
+
+    /// Says which files the context has let go of: the mount may have the last copy of one.
+    pub(crate) fn knowing(self, let_go: LetGo) -> Self {
+        Self { let_go, ..self }
     }
 
     /// Lets what stayed in the mount when the context was emptied be deleted.
@@ -347,7 +367,12 @@ impl<'a> Plan<'a> {
                     self.reconciler.push_local(row);
                 }
                 (Remote::Segments(_), Source::Base) => {
-                    self.reconciler.push_base(self.base.next().transpose().map_err(state)?);
+                    let row = self.base.next().transpose().map_err(state)?;
+                    let is_gone = |row: &BaseRow| self.let_go.contains(&row.path, &row.entry.node);
+                    self.reconciler.push_base(row.map(|row| match is_gone(&row) {
+                        true => BaseRow { held: Held::Recycled, ..row },
+                        false => row,
+                    }));
                 }
                 (Remote::Segments(_), Source::Local) => {
                     self.reconciler.push_local(self.local.next().transpose().map_err(state)?);

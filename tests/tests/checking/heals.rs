@@ -1,10 +1,12 @@
 //! Pushes that send again what the store has lost.
 
-use ctxsync_tests::compare::assert_same_but_times;
+use ctxsync_tests::compare::{assert_same_but_times, paths};
+use ctxsync_tests::machine::World;
+use ctxsync_tests::repairing::repairing;
 use object_store::ObjectStoreExt;
-use transfer_engine::ReadData;
+use transfer_engine::{ReadData, RepairOptions};
 
-use crate::{check, first_pack, with_history};
+use crate::{Told, check, first_pack, keys, with_history};
 
 #[tokio::test]
 async fn a_push_that_heals_sends_again_what_is_here() {
@@ -49,4 +51,33 @@ async fn a_push_that_heals_leaves_what_is_not_here_as_it_is() {
     let contexts = told.contexts.lock().unwrap();
     assert_eq!(contexts[0].snapshots[0].damaged_files, 21, "d2, d3 and the long one");
     drop(a);
+}
+
+/// A machine that could heal keeps its copy, also if another one writes in its place before it syncs.
+#[tokio::test]
+async fn what_is_left_out_stays_where_it_is_whatever_comes_in_its_place() {
+    for in_place in ["d/x", "d"] {
+        let world = World::memory().await;
+        let (a, b) = (world.machine("a"), world.machine("b"));
+        a.mount.write("k", "1");
+        a.push().await.clean();
+        a.mount.write("d/x", "the last copy ".repeat(20));
+        a.push().await.clean();
+        b.mount.write("k", "1");
+        for (pack, _) in keys(&world, "packs").await {
+            world.objects.delete(&pack).await.unwrap();
+        }
+        let options = RepairOptions { forget_damaged: true, ..repairing(ReadData::All) };
+        let repaired = world.store().repair(&options, &Told::default()).await.unwrap();
+        assert_eq!(repaired.left_out, 2, "`k` and `d/x`");
+        b.sync().await;
+        b.mount.write(in_place, "another");
+        b.push().await.clean();
+        for _ in 0..2 {
+            a.sync().await;
+            assert_eq!(a.mount.read("d/x"), "the last copy ".repeat(20));
+        }
+        let copy = paths(&a.mount.0).into_iter().find(|path| path.contains(".conflict-")).unwrap();
+        assert_eq!(a.mount.read(copy), "another");
+    }
 }

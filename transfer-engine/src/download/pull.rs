@@ -358,7 +358,7 @@ impl Mount {
         let base = self.rows_by_now(&filter)?;
         let contents = Contents::new(self.rows_by_now(&filter)?, options.memory);
         let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
-        let plan = plan.with_folded(folded);
+        let plan = plan.with_folded(folded).knowing(head.snapshot.let_go());
         apply(&applying, plan, contents, &mut ledger).await?;
         let Ledger { mut report, met, recycled, leaves, .. } = ledger;
         if found_here == 0 && met == 0 {
@@ -462,7 +462,8 @@ impl Mount {
         let rules = self.rules(options, hold);
         let remote = Remote::Segments(segments);
         let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter.clone());
-        Ok(plan.with_folded(folded).releasing(options.allow_empty_mount))
+        let plan = plan.with_folded(folded).releasing(options.allow_empty_mount);
+        Ok(plan.knowing(head.snapshot.let_go()))
     }
 
     fn segments(&self, head: &Head) -> Segments<'static> {

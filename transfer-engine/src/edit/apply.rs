@@ -9,7 +9,7 @@ use super::look::NameIs;
 use super::remove::Step;
 use super::{Change, Edit, Parent, Purge, Removal, Rewrite};
 use crate::error::Error;
-use crate::format::{Changes, PackId, Totals, TreeEntry};
+use crate::format::{Changes, LetGo, PackId, Totals, TreeEntry};
 use crate::monitor::Silent;
 use crate::tree::{Listed, Resolved, Tree, TreeUpdate};
 
@@ -18,6 +18,7 @@ pub(super) struct Made {
     pub(super) totals: Totals,
     pub(super) changes: Changes,
     pub(super) listed: Listed,
+    pub(super) let_go: LetGo,
 }
 
 /// The mode of a new file.
@@ -82,7 +83,7 @@ impl Edit<'_> {
         }
         self.sink.flush(&Silent).await?;
         let listed = updated.list(tree, &self.sink)?;
-        Ok(Some(Made { totals: updated.totals, changes: updated.changes, listed }))
+        Ok(Some(Made { totals: updated.totals, changes: updated.changes, listed, let_go: updated.let_go }))
     }
 
     /// Returns the packs with content of the entries to replace; `None` if there are no such entries.
@@ -179,5 +180,10 @@ pub(crate) async fn free_for_file(tree: &Tree<'_>, path: &TreePath) -> Result<Op
 fn cleared(tree: &Tree<'_>) -> Option<Made> {
     let deleted: u64 = tree.snapshot.segments.iter().map(|s| u64::from(s.entries)).sum();
     let changes = Changes { deleted, ..Changes::default() };
-    (deleted > 0).then(|| Made { totals: Totals::default(), changes, listed: Listed::default() })
+    (deleted > 0).then(|| Made {
+        totals: Totals::default(),
+        changes,
+        listed: Listed::default(),
+        let_go: tree.snapshot.let_go(),
+    })
 }

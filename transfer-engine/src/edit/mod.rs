@@ -218,6 +218,7 @@ impl<'a> Edit<'a> {
             inline: made.listed.inline,
             ..(*on.snapshot).clone()
         };
+        let snapshot = snapshot.with_let_go(&made.let_go);
         let snapshot = match change.is_upkeep() {
             true => snapshot.marked_as_standing_for(&parent.tree.snapshot, parent.tree.key.landed),
             false => snapshot,

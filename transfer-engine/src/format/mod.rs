@@ -52,10 +52,10 @@ pub use segment::{
 };
 pub(crate) use segment::{claimed_memory, memory_of};
 pub use snapshot::{
-    Ancestor, Changes, EncodedSnapshot, Kind, MAX_ANCESTORS, MAX_INLINE, MAX_SESSION_LEN, MAX_SNAPSHOT_LEN,
-    PackUse, Place, RecycleRules, SegmentRef, Snapshot, Totals,
+    Ancestor, Changes, EncodedSnapshot, Kind, MAX_ANCESTORS, MAX_INLINE, MAX_LET_GO, MAX_SESSION_LEN,
+    MAX_SNAPSHOT_LEN, PackUse, Place, RecycleRules, SegmentRef, Snapshot, Totals,
 };
-pub(crate) use snapshot::{StandsFor, joined};
+pub(crate) use snapshot::{LetGo, StandsFor, joined};
 pub use tag::{MAX_TAG_LEN, Tag, TagName, TagNameError};
 
 use policy_core::Digest;

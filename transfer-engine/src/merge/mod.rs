@@ -305,6 +305,7 @@ impl<'a> Merge<'a> {
             inline: listed.inline,
             ..(*on.snapshot).clone()
         };
+        let snapshot = snapshot.with_let_go(&updated.let_go);
         let snapshot = match is_whole {
             true => {
                 let own = self.parent.tree.snapshot.ancestors();

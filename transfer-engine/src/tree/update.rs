@@ -8,7 +8,7 @@ use policy_core::{Entry, Node, TreePath};
 use super::{SegmentSink, Tree};
 use crate::error::Error;
 use crate::format::{
-    Changes, EncodedSegment, PackId, PackUse, Place, SegmentCutter, SegmentRef, Totals, TreeEntry,
+    Changes, EncodedSegment, LetGo, PackId, PackUse, Place, SegmentCutter, SegmentRef, Totals, TreeEntry,
     encode_segment,
 };
 use crate::store::unusable;
@@ -55,6 +55,7 @@ pub(crate) struct TreeUpdate<'a> {
     /// Packs of the parent in which something is damaged: what can still be read there is copied.
     damaged: BTreeSet<PackId>,
     renewed: bool,
+    let_go: LetGo,
 }
 
 /// An entry that waits until it is known what follows.
@@ -80,12 +81,15 @@ pub(crate) struct UpdatedTree {
     absent: BTreeSet<PackId>,
     /// Whether something was copied from packs that do not count.
     renewed: bool,
+    /// The files that the context has let go of.
+    pub(crate) let_go: LetGo,
 }
 
 impl<'a> TreeUpdate<'a> {
     pub(crate) fn new(parent: Tree<'a>) -> Self {
         Self {
             totals: parent.snapshot.totals,
+            let_go: parent.snapshot.let_go(),
             parent,
             open: None,
             rest: VecDeque::new(),
@@ -133,6 +137,18 @@ impl<'a> TreeUpdate<'a> {
             }
         }
         let old = self.rest.pop_front_if(|e| e.path == *change.path());
+        match (&change, &old) {
+            // What a machine sends again is there again.
+            (Resolved::Put(new), Some(old))
+                if old.recycled && (new.recycled || new.entry.node == old.entry.node) => {}
+            (_, Some(old)) if old.recycled => self.let_go.note(&old.path, &old.entry.node),
+            _ => {}
+        }
+        if let Resolved::Put(new) = &change
+            && !new.recycled
+        {
+            self.let_go.note_return(&new.path, &new.entry.node);
+        }
         match change {
             Resolved::Put(entry) => {
                 // An equal entry is not replaced: a different time alone does not make a new snapshot.
@@ -253,9 +269,11 @@ impl<'a> TreeUpdate<'a> {
             let below = incoming.entry.path.is_below(&held.entry.path);
             if below && !held.entry.entry.is_dir() && (held.entry.recycled || incoming.entry.recycled) {
                 // A recycled file is not in the way.
-                if incoming.entry.recycled {
-                    incoming = held;
-                }
+                let dropped = match incoming.entry.recycled {
+                    true => std::mem::replace(&mut incoming, held),
+                    false => held,
+                };
+                self.let_go.note(&dropped.entry.path, &dropped.entry.entry.node);
             } else if below && !held.entry.entry.is_dir() {
                 if incoming.new.is_some() {
                     self.blocked.push(incoming.entry.path.clone());
@@ -390,6 +408,7 @@ impl<'a> TreeUpdate<'a> {
             blocked: self.blocked,
             absent: self.absent,
             renewed: self.renewed,
+            let_go: self.let_go,
         })
     }
 }

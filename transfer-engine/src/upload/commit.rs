@@ -325,6 +325,7 @@ impl Mount {
             segments: listed.segments,
             inline: listed.inline,
         };
+        let snapshot = snapshot.with_let_go(&tree.let_go);
         Prepared::of(if unsettled { snapshot.marked_unsettled() } else { snapshot })
     }
 
@@ -380,7 +381,7 @@ impl Mount {
         let rules = self.rules(attempt.job.options, attempt.hold);
         let plan =
             Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.job.filter.clone());
-        Ok(plan.without(unread).with_folded(folded))
+        Ok(plan.without(unread).with_folded(folded).knowing(onto.head.snapshot.let_go()))
     }
 }
 

@@ -3,6 +3,7 @@
 mod ancestry;
 mod decode;
 mod encode;
+mod let_go;
 
 use std::collections::HashSet;
 
@@ -11,6 +12,8 @@ use policy_core::{Digest, Timestamp, TreePath};
 
 pub(crate) use self::ancestry::joined;
 pub use self::ancestry::{Ancestor, MAX_ANCESTORS};
+pub(crate) use self::let_go::LetGo;
+pub use self::let_go::MAX_LET_GO;
 
 use super::error::{FormatError, Part, at_most};
 use super::segment::{MAX_PATH_LEN, MAX_SEGMENT_ENTRIES, MAX_SEGMENT_LEN};
@@ -43,6 +46,8 @@ const COPIED: u64 = 6;
 const ANCESTORS: u64 = 8;
 /// The extension of a snapshot that takes the place of an older one.
 const STANDS_FOR: u64 = 10;
+/// The extension that names files that were recycled or lost, and have no placeholder any more.
+const LET_GO: u64 = 12;
 
 const VERSION: u8 = 1;
 const MAGIC: [u8; 4] = *b"CSsn";
@@ -335,9 +340,25 @@ impl Snapshot {
         self
     }
 
+    /// Returns the files that the context has let go of.
+    pub(crate) fn let_go(&self) -> LetGo {
+        self.extension(LET_GO).map(|value| LetGo::decode(value)).unwrap_or_default()
+    }
+
+    /// Sets the files that the context has let go of.
+    #[must_use]
+    pub(crate) fn with_let_go(mut self, files: &LetGo) -> Self {
+        self.extensions.retain(|(tag, _)| *tag != LET_GO);
+        if !files.is_empty() {
+            self.extend(LET_GO, files.encode());
+        }
+        self
+    }
+
     /// Returns the extensions that a successor inherits.
-    pub(crate) fn inherited(&self) -> Option<(u64, Bytes)> {
-        self.extension(ANCESTORS).map(|value| (ANCESTORS, value.clone()))
+    pub(crate) fn inherited(&self) -> impl Iterator<Item = (u64, Bytes)> {
+        let inherits = |(tag, _): &&(u64, Bytes)| [ANCESTORS, LET_GO].contains(tag);
+        self.extensions.iter().filter(inherits).cloned()
     }
 
     /// Whether the mount kept changing while it was read. If so, the mount may never have been in the state
