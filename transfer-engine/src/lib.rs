@@ -57,6 +57,7 @@ mod commit;
 mod conflict_copies;
 mod contexts;
 mod copying;
+mod count;
 mod diff;
 mod download;
 mod edit;

@@ -8,6 +8,7 @@ use policy_core::TreePath;
 
 use super::differences::LocalDelta;
 use super::landed::{Broken, Landed};
+use crate::count::count;
 use crate::local::{MountDir, Repositories};
 use crate::packing::Chunks;
 use crate::state::{DeltaRow, DeltaState};
@@ -123,7 +124,6 @@ impl Missing {
     }
 
     fn count(&self) -> String {
-        let files = if self.files == 1 { "file" } else { "files" };
-        format!("{} {files} of {} bytes are missing", self.files, self.bytes)
+        format!("{} of {} bytes are missing", count(self.files, "file"), self.bytes)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 
+use crate::count::count;
 use crate::error::Error;
 use crate::format::{ContextName, StoreKey, contexts_prefix};
 use crate::store::Store;
@@ -58,9 +59,10 @@ impl Survey {
         for (name, rows) in &survey.contexts {
             let stray = rows.iter().filter(|row| row.size.is_none()).count();
             if stray > 0 {
-                survey
-                    .odd
-                    .push(format!("{name} has {stray} marks of forgotten snapshots that are not there"));
+                survey.odd.push(format!(
+                    "{name} has {} of forgotten snapshots, which are not there",
+                    count(stray as u64, "mark")
+                ));
             }
         }
         Ok(survey)

@@ -13,6 +13,7 @@ use super::fetch::Fetched;
 use super::item::{Applied, Told};
 use super::place::with_print;
 use crate::changes::{special_of, tell_if_in_the_way};
+use crate::count::{count, count_are};
 use crate::effect::{Effect, effect, has_same_content};
 use crate::error::Error;
 use crate::local::{Fingerprint, MountDir, ScanFilter, names};
@@ -105,7 +106,10 @@ impl Ledger {
     pub(super) fn still_held_warning(&self) -> Option<String> {
         let held = self.still_held;
         (held > 0).then(|| {
-            format!("{held} deletions are still held back, because an earlier pull found the context emptied")
+            format!(
+                "{} still held back, because an earlier pull found the context emptied",
+                count_are(held, "deletion")
+            )
         })
     }
 
@@ -290,10 +294,7 @@ impl Ledger {
         let Out { into, extracted, left_out, stays } = out;
         let (report, monitor) = (&mut self.report, applying.monitor);
         report.extracted += u64::from(extracted.members > 0 || extracted.left_out_total == 0);
-        let members = match extracted.members {
-            1 => "1 member".to_owned(),
-            n => format!("{n} members"),
-        };
+        let members = count(extracted.members, "member");
         let place = if into.is_root() { "the mount".to_owned() } else { format!("`{into}`") };
         monitor.path(&PathEvent {
             path: archive,

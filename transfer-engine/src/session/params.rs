@@ -7,6 +7,7 @@ use std::time::Duration;
 use policy_core::TreePath;
 use tokio::time::Instant;
 
+use crate::count::count;
 use crate::error::Error;
 use crate::format::ContextName;
 use crate::monitor::{Monitor, Silent};
@@ -150,7 +151,9 @@ impl MountResult {
             (None, Some(report)) if report.quiesce_failed => {
                 "what writes to the mount was not quiesced, or not resumed".to_owned()
             }
-            (None, report) => format!("{} paths failed", report.as_ref().map_or(0, |r| r.failed)),
+            (None, report) => {
+                format!("{} failed", count(report.as_ref().map_or(0, |r| r.failed), "path"))
+            }
         };
         Some(format!("{}: {what}", self.path.display()))
     }

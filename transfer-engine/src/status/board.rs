@@ -16,6 +16,7 @@ use policy_core::Timestamp;
 use tokio::sync::Notify;
 
 use super::{TaskState, TaskStatus, TaskType, nanos};
+use crate::count::count;
 use crate::env::Env;
 
 const FILE: &str = "status.json";
@@ -142,7 +143,7 @@ impl StatusBoard {
                 "waiting".clone_into(&mut task.phase);
             } else {
                 task.status = TaskState::Failed;
-                task.error_message = Some(format!("stopped with {pending} paths still to come"));
+                task.error_message = Some(format!("stopped with {} still to come", count(pending, "path")));
             }
             rows.stale = true;
         }

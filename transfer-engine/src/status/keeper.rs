@@ -7,6 +7,7 @@ use policy_core::Timestamp;
 
 use super::board::Urgency;
 use super::{StatusBoard, TaskState, TaskStatus, TaskType, nanos, rfc3339};
+use crate::count::count;
 use crate::error::Error;
 use crate::monitor::{Monitor, PathEvent, PathProblem, Phase, Progress};
 use crate::report::SyncReport;
@@ -158,9 +159,9 @@ fn shortcoming(report: &SyncReport) -> Option<String> {
     } else if report.quiesce_failed {
         Some("what writes to the mount was not quiesced, or not resumed".to_owned())
     } else if report.failed > 0 {
-        Some(format!("{} paths failed", report.failed))
+        Some(format!("{} failed", count(report.failed, "path")))
     } else if report.unsettled > 0 {
-        Some(format!("{} paths wait for a push that keeps both versions", report.unsettled))
+        Some(format!("a push has to keep both versions of {}", count(report.unsettled, "path")))
     } else {
         None
     }

@@ -15,6 +15,7 @@ use crate::changes::LocalDelta;
 use crate::changes::Specials;
 use crate::commit::{Prepared, Published, written_after};
 use crate::conflict_copies::{Copies, InTheWay};
+use crate::count::count_are;
 use crate::error::Error;
 use crate::format::{Kind, PackId, Snapshot, StoreKey};
 use crate::local::Flush;
@@ -157,7 +158,8 @@ impl Mount {
         report.pending = report.pending.saturating_sub(held);
         if held > 0 && !attempt.told && !attempt.lost {
             monitor.warning(&format!(
-                "{held} deletions are still held back, because an earlier push found the mount lost"
+                "{} still held back, because an earlier push found the mount lost",
+                count_are(held, "deletion")
             ));
         }
         if !attempt.told {

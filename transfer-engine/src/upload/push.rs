@@ -14,6 +14,7 @@ use super::deadline::{Course, Cut};
 use super::lost_here::Lost;
 use crate::changes::{LocalDelta, Missing, Sending, Walk, delta_at_rest};
 use crate::commit::Attempts;
+use crate::count::count_are;
 use crate::error::Error;
 use crate::format::{LineageId, PackId, Snapshot, StoreId};
 use crate::local::{Flush, MountDir, is_staging};
@@ -316,8 +317,8 @@ impl Mount {
         }
         if stats.in_doubt > 0 && self.policy.delete_policy.sync_local_file {
             attempt.job.monitor.warning(&format!(
-                "{} paths are missing from directories that kept changing; their deletions are held back until a later push",
-                stats.in_doubt
+                "{} missing from directories that kept changing; what is deleted there is held back until a later push",
+                count_are(stats.in_doubt, "path")
             ));
         }
         stats.found == 0

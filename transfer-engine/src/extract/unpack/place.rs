@@ -13,6 +13,7 @@ use super::folders::{Folders, local};
 use super::seen::{Seen, What};
 use super::trouble::Trouble;
 use super::{Extracted, Extraction, links, name};
+use crate::count::count;
 use crate::local::{open_file_at, read_link_at, stat_at};
 
 const BUFFER: usize = 128 << 10;
@@ -277,7 +278,10 @@ impl<'a> Placer<'a> {
             done.map_err(|e| local("set the mode of", &path, e))?;
         }
         if self.stripped > 0 {
-            let warning = format!("setuid, setgid and sticky bits were taken off {} members", self.stripped);
+            let warning = format!(
+                "setuid, setgid and sticky bits were taken off {}",
+                count(self.stripped as u64, "member")
+            );
             self.warn(warning);
         }
         Ok(self.extracted)
