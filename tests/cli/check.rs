@@ -289,6 +289,13 @@ fn s3_a_damaged_head_is_named_with_what_can_be_done() {
     let listed = machine.call(&["context", "list"]);
     assert_eq!((listed.code, &listed.out[..]), (3, "fork\nother\n"));
     assert!(listed.err.contains("error: the newest snapshot of c can't be read"), "{}", listed.err);
+    let stats = machine.call(&["stats"]);
+    assert!(
+        stats.code == 3 && stats.out.contains("  other\n") && stats.out.contains("  fork\n"),
+        "{}",
+        stats.seen()
+    );
+    assert!(stats.err.contains("error: c is not counted"), "{}", stats.err);
     let log = machine.call(&["log", "c", "--json"]);
     let shown: Vec<_> = log.of_type("snapshot").iter().map(|s| s["snapshot"].as_u64().unwrap()).collect();
     assert_eq!((log.code, shown), (3, vec![2, 1]));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use crate::error::Error;
 use crate::format::{ContextName, PackId, PackUse, StoreKey, packs_prefix};
@@ -94,20 +94,51 @@ impl Store {
     /// lists all packs.
     ///
     /// # Errors
-    /// [`Error::NoContext`] if one of the names is not that of a context; those of reading the store.
+    /// [`Error::NoContext`] if one of the names is not that of a context; those of reading the store, also if a snapshot
+    /// is damaged.
     pub async fn stats(&self, names: &[ContextName]) -> Result<StoreStats, Error> {
-        let all = self.contexts().await?;
-        for name in names.iter().filter(|name| !all.contains(name)) {
+        let mut damaged = None;
+        let stats = self.stats_but(names, |_, error| damaged = damaged.take().or(Some(error))).await?;
+        damaged.map_or(Ok(stats), Err)
+    }
+
+    /// Does what [`Store::stats`] does for all contexts but those with damaged snapshots: these go to `damaged`, with what
+    /// is wrong with them. What only they need counts as needed by nobody.
+    ///
+    /// # Errors
+    /// [`Error::NoContext`] if one of the names is not that of a context; those of reading the store.
+    pub async fn stats_but(
+        &self,
+        names: &[ContextName],
+        mut damaged: impl FnMut(ContextName, Error) + Send,
+    ) -> Result<StoreStats, Error> {
+        let mut skipped = Vec::new();
+        let all = self.list_contexts_but(|name, error| skipped.push((name, error))).await?;
+        let all: Vec<ContextName> = all.into_iter().map(|context| context.name).collect();
+        let is_asked = |name: &ContextName| names.is_empty() || names.contains(name);
+        let is_known =
+            |name: &ContextName| all.contains(name) || skipped.iter().any(|(other, _)| other == name);
+        for name in names.iter().filter(|name| !is_known(name)) {
             self.require_head(name).await?;
         }
         let mut needed: HashMap<PackId, Needed> = HashMap::new();
         let mut counted: Vec<ContextStats> = Vec::new();
         let mut reading = std::pin::pin!(
-            futures::stream::iter(all).map(|name| async move { self.stats_of(name).await }).buffered(16)
+            futures::stream::iter(all)
+                .map(|name| async move { (name.clone(), self.stats_of(name).await) })
+                .buffered(16)
         );
-        while let Some(read) = reading.try_next().await? {
-            // It was deleted meanwhile.
-            let Some((stats, packs)) = read else { continue };
+        while let Some((name, read)) = reading.next().await {
+            let (stats, packs) = match read {
+                Ok(Some(read)) => read,
+                // It was deleted meanwhile.
+                Ok(None) => continue,
+                Err(error) if error.is_of_object() => {
+                    skipped.push((name, error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let at = counted.len();
             counted.push(stats);
             for (id, pack) in packs {
@@ -131,7 +162,8 @@ impl Store {
             stats.unused += if needed.is_some() { 0 } else { meta.size };
             stats.alive.count(needed);
         }
-        counted.retain(|context| names.is_empty() || names.contains(&context.context));
+        counted.retain(|context| is_asked(&context.context));
+        skipped.into_iter().filter(|(name, _)| is_asked(name)).for_each(|(name, error)| damaged(name, error));
         Ok(StoreStats { contexts: counted, ..stats })
     }
 

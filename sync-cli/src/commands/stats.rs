@@ -5,6 +5,7 @@ use transfer_engine::{AlivePacks, StoreStats};
 use super::Finished;
 use crate::args::StatsArgs;
 use crate::errors::Failure;
+use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::json::{Line, StatsLine, StoreStatsLine};
@@ -12,13 +13,20 @@ use crate::text;
 
 pub(super) async fn stats(args: &StatsArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
-    let stats = store.stats(&args.names).await?;
+    let mut damaged = Vec::new();
+    let stats = store.stats_but(&args.names, |name, error| damaged.push((name, error))).await?;
     if means.ui.is_json() {
         json(&stats, store.location(), means);
     } else {
         people(&stats, means);
     }
-    Ok(Finished::default())
+    for (name, error) in &damaged {
+        let message = format!("{name} is not counted: what only it needs counts as needed by no snapshot");
+        let failure = Failure::new(Exit::INCOMPLETE, message).caused_by(error);
+        means.ui.failure(&failure.hint(format!("`ctxsync repair {name}` shows what can be mended")));
+    }
+    let exit = if damaged.is_empty() { Exit::DONE } else { Exit::INCOMPLETE };
+    Ok(Finished { exit, ..Finished::default() })
 }
 
 fn json(stats: &StoreStats, location: &str, means: Means<'_>) {
