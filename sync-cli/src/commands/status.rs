@@ -167,7 +167,7 @@ fn figures(task: &TaskStatus, goes_on: bool) -> String {
         figures.push_str(&format!(", {} pending", task.pending));
     }
     if task.withheld > 0 {
-        figures.push_str(&format!(", {} recycled in the context and kept here", task.withheld));
+        figures.push_str(&format!(", {} recycled or lost before and kept here", task.withheld));
     }
     if goes_on {
         figures.push_str(&format!(", {}", task.phase));
