@@ -81,7 +81,8 @@ impl Mount {
                 // The mount has to know what the context let go of, because another writer may put something else in
                 // its place. If this fails, the next sync finds out.
                 if let Ok(seen) = self.push_in_time(options, &alone, &Silent).await {
-                    report.absorb(&seen);
+                    // The files that were just recycled are counted as such.
+                    report.absorb(&SyncReport { withheld: report.withheld, ..seen });
                 }
             }
         }
