@@ -137,7 +137,7 @@ async fn l26_deletions_wait_where_a_tree_does_not_come_to_rest() {
     assert!(contents.contains("new") && !contents.contains("d4"), "{after:?}");
     assert_eq!(report.held_back, report.in_doubt, "{ended:?}");
     if report.held_back > 0 {
-        assert!(ended.warned("their deletions are held back until a later push"), "{ended:?}");
+        assert!(ended.warned("what is deleted there is held back until a later push"), "{ended:?}");
     }
 
     machine.mount.write("d3/new", "newer");

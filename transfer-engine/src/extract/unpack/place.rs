@@ -278,10 +278,8 @@ impl<'a> Placer<'a> {
             done.map_err(|e| local("set the mode of", &path, e))?;
         }
         if self.stripped > 0 {
-            let warning = format!(
-                "setuid, setgid and sticky bits were taken off {}",
-                count(self.stripped as u64, "member")
-            );
+            let warning =
+                format!("setuid, setgid and sticky bits were taken off {}", count(self.stripped, "member"));
             self.warn(warning);
         }
         Ok(self.extracted)
