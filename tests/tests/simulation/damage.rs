@@ -22,11 +22,10 @@ impl Run {
     pub(crate) async fn damage(&mut self, step: &Step, random: &mut Random) -> String {
         let Some(pack) = self.some_pack(random).await else { return "there is no pack".to_owned() };
         let (before, forks) = (self.in_context().await, self.fork_contents().await);
-        let everyone = 0..self.players.len();
-        let held: BTreeSet<String> = everyone.clone().flat_map(|who| self.contents_of(who)).collect();
+        let held: BTreeSet<String> = (0..self.players.len()).flat_map(|who| self.contents_of(who)).collect();
         self.is_spoiled = true;
         let mut said = vec![self.spoil(&pack, random).await];
-        for who in everyone {
+        for who in 0..self.players.len() {
             let disk = self.disk(step, who, None);
             self.players[who].machine.options.heal = Some(ReadData::All);
             let ended = self.perform(step, who, How::Push, &disk).await;
