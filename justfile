@@ -33,6 +33,11 @@ recording:
     cargo build --release --locked -p sync-cli
     docs/pictures/record.py target/release/ctxsync
 
+# Records the screens of docs/tour.md again, all or some of them (needs tmux, and root for the full disk).
+tour *screens:
+    cargo build --workspace --profile quick --bin ctxsync --example s3_server
+    docs/pictures/tour.py target/quick/ctxsync target/quick/examples/s3_server {{screens}}
+
 # Checks licences, advisories and sources of what we depend on (needs cargo-deny and the network).
 deny:
     cargo deny check

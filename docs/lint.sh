@@ -157,6 +157,7 @@ examples() {
   done
   mapfile -t list < <(
     echo docs/pictures/record.py
+    echo docs/pictures/tour.py
     files -name '*.py'
   )
   check "Python (${#list[@]})" syntax "${list[@]}"

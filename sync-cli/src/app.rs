@@ -10,6 +10,7 @@ use clap::{ArgMatches, FromArgMatches};
 
 use crate::args::{self, Cli, Color, Command};
 use crate::commands::{self, Finished};
+use crate::complete;
 use crate::config::Settings;
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -21,8 +22,11 @@ use crate::usage;
 
 /// Runs the program.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    say_panics();
     let args: Vec<_> = args.into_iter().collect();
+    if let Some(exit) = complete::answer(&args) {
+        return exit.into();
+    }
+    say_panics();
     let parsed = args::command()
         .try_get_matches_from(&args)
         .and_then(|matches| Cli::from_arg_matches(&matches).map(|cli| (cli, matches)));

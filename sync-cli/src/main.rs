@@ -3,6 +3,7 @@
 mod app;
 mod args;
 mod commands;
+mod complete;
 mod config;
 mod errors;
 mod exit;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use policy_core::Timestamp;
-use storage_backends::layer::Bandwidth;
+use storage_backends::layer::{Bandwidth, Fault, Faulty, Operation, Rule};
 use storage_backends::{
     Capabilities, Listener, Notice, Patience, StoreOptions, StoreUrl, open, probe, writable,
 };
@@ -128,6 +128,19 @@ impl OpenStore {
     /// Fails if the store is known not to be writable.
     pub(crate) async fn prove_writable(&self) -> Result<(), Failure> {
         Ok(writable(&self.objects).await?)
+    }
+
+    /// Returns the store so that nothing can be written to it, not even what only makes later commands faster.
+    pub(crate) fn read_only(&self, means: Means<'_>) -> Store {
+        let refusing = Faulty::new(Arc::clone(&self.objects), 0);
+        for operation in [Operation::Put, Operation::Delete, Operation::Copy, Operation::Rename] {
+            refusing.add(Rule::new(Fault::FailBefore).on(operation));
+        }
+        let store = Store::new(Arc::new(refusing), self.store.location(), means.env.clone());
+        match &self.local_dir {
+            Some(dir) => store.listed_in_order().in_directory(dir),
+            None => store,
+        }
     }
 
     /// Creates the store if it is missing, after the check.

@@ -92,6 +92,14 @@ pub(crate) fn moment(at: Timestamp) -> String {
     }
 }
 
+/// Formats a time that another process wrote as RFC 3339, for people.
+pub(crate) fn read_moment(text: &str) -> Cow<'_, str> {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(at) => moment(Timestamp { secs: at.as_second(), nanos: 0 }).into(),
+        Err(_) => policy_core::escape_text(text),
+    }
+}
+
 /// Returns the snapshot that a context was forked from, as people write it.
 pub(crate) fn forked_from(snapshot: &transfer_engine::format::Snapshot) -> Option<String> {
     snapshot.forked_from().as_ref().map(ancestor)
@@ -132,6 +140,8 @@ mod tests {
         assert_eq!(at(0, 500_000_000), "1970-01-01T00:00:00.5Z");
         assert_eq!(at(i64::MAX, 0), format!("@{}", i64::MAX));
         assert_eq!(moment(Timestamp { secs: -1, nanos: 7 }), "1969-12-31T23:59:59Z");
+        let read = ["1970-01-01T00:00:01.5Z", "soon", "\u{1b}"].map(read_moment);
+        assert_eq!(read, ["1970-01-01T00:00:01Z", "soon", "\\u{1b}"]);
     }
 
     #[test]

@@ -37,7 +37,8 @@ fn long_results_go_through_the_pager() {
     }
     for plain in ["", "cat", "no-such-pager -x"] {
         let shown = paged(&machine, plain, "ls c");
-        assert!(shown.code == 0 && shown.out.lines().count() == 3, "{plain}: {}", shown.seen());
+        // With the header.
+        assert!(shown.code == 0 && shown.out.lines().count() == 4, "{plain}: {}", shown.seen());
     }
 }
 
@@ -80,4 +81,25 @@ fn the_program_outlives_an_interrupted_pager() {
     until("left");
     let status = child.wait().unwrap();
     assert!(status.success(), "{status:?}: {shown}");
+}
+
+/// What reads a pipe gets only the lines.
+#[test]
+fn columns_have_a_header_on_a_terminal_only() {
+    let machine = machine();
+    for (args, header) in [
+        ("log c", "snapshot  time"),
+        ("ls c", "kind    mode"),
+        ("context list --long", "      size          files"),
+    ] {
+        let shown = paged(&machine, "cat", args);
+        assert!(shown.code == 0 && shown.out.contains(header), "{}", shown.seen());
+        let piped = machine.done(&args.split(' ').collect::<Vec<_>>());
+        assert!(!piped.out.contains(header) && !piped.out.is_empty(), "{}", piped.seen());
+        assert_eq!(shown.out.lines().count(), piped.out.lines().count() + 1, "{}", shown.seen());
+    }
+    for args in ["ls c --du", "context list", "ls c --json"] {
+        let shown = paged(&machine, "cat", args);
+        assert!(shown.code == 0 && !shown.out.contains("size "), "{}", shown.seen());
+    }
 }

@@ -83,13 +83,16 @@ pub struct Progress {
     pub files_done: u64,
     /// The total number of files.
     pub total_files: u64,
-    /// Bytes of content read or written; while sending, bytes of packs that are in the store.
+    /// Bytes of content read or written; while sending, bytes of packs that were sent.
     pub bytes_done: u64,
     /// The total number of bytes.
     pub total_bytes: u64,
-    /// Bytes of packs that this push has in the store, while it scans.
+    /// Bytes of packs that this push has sent, while it scans.
     #[serde(default)]
     pub bytes_sent: u64,
+    /// Bytes of packs that it has sent or made, while it scans.
+    #[serde(default)]
+    pub bytes_packed: u64,
 }
 
 /// What is done with a path.

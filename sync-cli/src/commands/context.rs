@@ -73,6 +73,10 @@ async fn list(args: &ListArgs, means: Means<'_>) -> Result<Finished, Failure> {
                 "" => "-".to_owned(),
                 session => policy_core::escape(session.as_bytes()),
             };
+            means.ui.header(&format!(
+                "{:>10} {:>14}  {:<20}  {:<18}  context",
+                "size", "files", "last change", "session"
+            ));
             means.ui.line(&format!(
                 "{:>10} {:>14}  {:<20}  {session:<18}  {}{origin}",
                 text::bytes(context.bytes),

@@ -4,8 +4,10 @@ use clap_complete::Shell;
 use policy_core::SyncPolicy;
 
 use super::Finished;
-use crate::args::{self, Preset};
+use crate::args::Preset;
+use crate::complete;
 use crate::errors::Failure;
+use crate::exit::Exit;
 use crate::means::Means;
 use crate::policy;
 
@@ -28,8 +30,10 @@ pub(super) fn schema(means: Means<'_>) -> Result<Finished, Failure> {
 }
 
 pub(super) fn completions(shell: Shell, means: Means<'_>) -> Result<Finished, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut args::command(), "ctxsync", &mut script);
+    let script = complete::script(shell);
+    let script = script.map_err(|error| {
+        Failure::new(Exit::FAILED, format!("no completions for {shell}")).caused_by(&error)
+    })?;
     means.ui.bytes(&script);
     Ok(Finished::default())
 }

@@ -15,6 +15,9 @@ use crate::output::json::{Line, OriginsFields, SnapshotLine};
 use crate::place::tree_paths;
 use crate::text;
 
+/// The columns of [`row`].
+const HEADER: &str = "snapshot  time                 changes; files and size in all";
+
 pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Failure> {
     let store = open_store(means, false)?.store;
     let tags = store.tags(&args.name).await?;
@@ -28,6 +31,7 @@ pub(super) async fn log(args: &LogArgs, means: Means<'_>) -> Result<Finished, Fa
                 return show_damaged(&args.name, number, &error, means.ui);
             }
         };
+        means.ui.header(HEADER);
         let tags = tags.get(&snapshot.number).map_or(&[][..], Vec::as_slice);
         match (means.ui.is_json(), args.graph) {
             (true, _) => show_json(&snapshot, args.graph.then_some(&origins), tags, means.ui),

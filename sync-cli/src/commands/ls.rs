@@ -177,6 +177,7 @@ fn show(ui: &Ui, path: &TreePath, entry: &Entry) {
         }));
         return;
     }
+    ui.header(&format!("{:<7} {:<4} {:>8} {:<20} path", "kind", "mode", "size", "time"));
     let time = if known { text::moment(entry.mtime) } else { "-".into() };
     let arrow = target.map(|target| format!(" -> {}", escape(target))).unwrap_or_default();
     ui.line(&format!(

@@ -137,8 +137,8 @@ fn describe(task: &TaskStatus) -> Vec<String> {
         TaskState::Failed => ("Failed", false),
     };
     let when = match (&task.start_time, &task.finish_time) {
-        (_, Some(at)) => format!("finished {at}"),
-        (Some(at), None) => format!("since {at}"),
+        (_, Some(at)) => format!("finished {}", text::read_moment(at)),
+        (Some(at), None) => format!("since {}", text::read_moment(at)),
         (None, None) => String::new(),
     };
     let mut lines = vec![format!("  {task_type:<9} {state:<8} {when}").trim_end().to_owned()];

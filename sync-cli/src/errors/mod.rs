@@ -302,7 +302,7 @@ fn hint_of(error: &Error) -> Cow<'_, str> {
         Error::NoMount { .. } => "`ctxsync status` shows the mounts of a session".into(),
         Error::Ended { .. } => "its files are in the context; start another session".into(),
         Error::UploadTooLarge { largest, .. } => hint_of_too_large(largest).into(),
-        Error::Store { source, .. } => store::hint(error, source).into(),
+        Error::Store { source, .. } => store::hint(error, source),
         Error::Local { source, .. } => hint_of_local(error, source.kind()).into(),
         Error::Remote { hint, .. } => hint.into(),
         Error::Shared(error) => hint_of(error),
@@ -394,18 +394,19 @@ impl From<OpenError> for Failure {
 
 impl From<ProbeError> for Failure {
     fn from(error: ProbeError) -> Self {
-        let hint = match &error {
+        let hint: Cow<'_, str> = match &error {
             ProbeError::IgnoresPreconditions | ProbeError::NoPutIfAbsent { .. } => {
-                "this store can't keep two writers apart; use another, or a newer version of it"
+                "this store can't keep two writers apart; use another, or a newer version of it".into()
             }
-            ProbeError::Missing { .. } => "create the bucket first, or correct --store",
+            ProbeError::Missing { .. } => "create the bucket first, or correct --store".into(),
             ProbeError::NoWritePermission { source } | ProbeError::NoReadPermission { source, .. } => {
-                store::known(source).unwrap_or("correct the credentials, or what they are allowed to do")
+                store::known(source)
+                    .unwrap_or_else(|| "correct the credentials, or what they are allowed to do".into())
             }
             ProbeError::Failed { source, .. } if store::known(source).is_some() => {
                 store::known(source).unwrap_or_default()
             }
-            _ => "check --store and the network, then run `ctxsync store check`",
+            _ => "check --store and the network, then run `ctxsync store check`".into(),
         };
         Self::new(Exit::FAILED, error.to_string()).caused_below(&error).hint(hint)
     }

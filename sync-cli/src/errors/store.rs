@@ -1,5 +1,6 @@
 //! What to do about a store that can't be used, and its library's errors in fewer words.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io;
 
@@ -14,7 +15,9 @@ const NO_KEYS: &str = "give the keys by the variables of the cloud's own tools, 
 
 /// Parts of a store's or a library's message, and what to do about it. The codes are those of S3's and Azure's
 /// error documents.
-const KNOWN: [(&[&str], &str); 7] = [
+const KNOWN: [(&[&str], &str); 8] = [
+    // Where no keys are given, the cloud's own machines are asked for some; elsewhere something else may answer.
+    (&["/latest/api/token", "/latest/meta-data/", "/computeMetadata/", "/metadata/identity/"], NO_KEYS),
     (
         &["ExpiredToken", "TokenRefreshRequired"],
         "the session token has expired: get new credentials, for example with `aws sso login`, and run the command \
@@ -31,7 +34,7 @@ const KNOWN: [(&[&str], &str); 7] = [
     ),
     (
         &["failed to lookup address", "dns error", "Name or service not known"],
-        "no such host: check --store and the endpoint, such as AWS_ENDPOINT_URL, and that this machine has DNS",
+        "no such host: check --store and the endpoint, and that this machine has DNS",
     ),
     (
         &["invalid peer certificate", "received corrupt message", "tls handshake"],
@@ -40,8 +43,7 @@ const KNOWN: [(&[&str], &str); 7] = [
     ),
     (
         &["Connection refused"],
-        "nothing accepts connections there: check --store and the endpoint, such as AWS_ENDPOINT_URL, and that the \
-         store runs",
+        "nothing accepts connections there: check --store and the endpoint, and that the store runs",
     ),
     (
         &["Network is unreachable", "No route to host"],
@@ -49,38 +51,62 @@ const KNOWN: [(&[&str], &str); 7] = [
     ),
 ];
 
+/// The variables that give endpoints.
+const ENDPOINTS: [&str; 6] = [
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT",
+    "GOOGLE_BASE_URL",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_ENDPOINT",
+];
+
+/// Returns a hint with the variable that gave the endpoint, if one of these texts says that it was asked.
+fn of_endpoint(hint: &'static str, texts: &[String]) -> Cow<'static, str> {
+    const ENDPOINT: &str = "the endpoint,";
+    let is_asked = |name: &&str| {
+        let Ok(url) = std::env::var(name) else { return false };
+        let url = url.trim_end_matches('/');
+        !url.is_empty() && texts.iter().any(|text| text.contains(url))
+    };
+    match ENDPOINTS.iter().find(|name| hint.contains(ENDPOINT) && is_asked(name)) {
+        Some(name) => hint.replace(ENDPOINT, &format!("the endpoint, which {name} gives,")).into(),
+        None => hint.into(),
+    }
+}
+
 /// Returns what to do about a store's error.
-pub(super) fn hint(error: &Error, source: &object_store::Error) -> &'static str {
+pub(super) fn hint(error: &Error, source: &object_store::Error) -> Cow<'static, str> {
     if let Some(hint) = known(source) {
         hint
     } else if error.is_retryable() {
-        "run the command again; data that the store already has is not sent again"
+        "run the command again; data that the store already has is not sent again".into()
     } else {
-        "check the store's address and credentials with `ctxsync store check`"
+        "check the store's address and credentials with `ctxsync store check`".into()
     }
 }
 
 /// Returns what to do about a store's error, if its cause is known.
-pub(super) fn known(source: &object_store::Error) -> Option<&'static str> {
+pub(super) fn known(source: &object_store::Error) -> Option<Cow<'static, str>> {
     if NoCredentials::find(source).is_some() {
-        return Some(NO_KEYS);
+        return Some(NO_KEYS.into());
     }
     if BucketMissing::find(source).is_some() {
-        return Some("check --store; create the bucket with its provider's tools");
+        return Some("check --store; create the bucket with its provider's tools".into());
     }
     match io_kind(source) {
         Some(io::ErrorKind::PermissionDenied) => {
-            return Some("give your user access to the files of the store");
+            return Some("give your user access to the files of the store".into());
         }
         kind => {
             if let Some(hint) = kind.and_then(hint_of_disk) {
-                return Some(hint);
+                return Some(hint.into());
             }
         }
     }
     let texts: Vec<String> = chain(source).map(ToString::to_string).collect();
     let says = |part: &&str| texts.iter().any(|text| text.contains(part));
-    KNOWN.iter().find(|(parts, _)| parts.iter().any(says)).map(|(_, hint)| *hint)
+    KNOWN.iter().find(|(parts, _)| parts.iter().any(says)).map(|(_, hint)| of_endpoint(hint, &texts))
 }
 
 /// Returns the kind of the system's error below an error, if there is one.
@@ -97,18 +123,24 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
 /// HTTP error: CAUSE` becomes `GET URL: CAUSE`.
 pub(super) fn plain(text: &str) -> String {
     const REQUEST: &str = "Error performing ";
-    let Some((before, rest)) = text.split_once(REQUEST) else { return without_markup(text) };
+    let Some((before, rest)) = text.split_once(REQUEST) else { return without_markup(rest_of(text)) };
     // What is before it repeats what follows, or is a sentence of ours.
     let of_library = ["Generic ", "The operation lacked "].iter().any(|start| before.starts_with(start));
     let before = if of_library { "" } else { before };
-    let Some((request, cause)) = rest.split_once(" - ") else { return text.to_owned() };
+    let Some((request, said)) = rest.split_once(" - ") else { return text.to_owned() };
     // `list request: Error performing GET URL in 1s`
     let request = request.rsplit(REQUEST).next().unwrap_or(request);
     let request = request.rsplit_once(" in ").map_or(request, |(request, _)| request);
     let request = request.split('?').next().unwrap_or(request);
+    format!("{before}{request}: {}", plain(rest_of(said)))
+}
+
+/// Leaves out of a cause what the library puts before it.
+fn rest_of(cause: &str) -> &str {
+    const DISK: &str = "Generic LocalFileSystem error: ";
+    let cause = cause.strip_prefix(DISK).unwrap_or(cause);
     let cause = cause.strip_prefix("HTTP error: ").unwrap_or(cause);
-    let cause = cause.strip_prefix("Server returned non-2xx status code: ").unwrap_or(cause);
-    format!("{before}{request}: {}", plain(cause))
+    cause.strip_prefix("Server returned non-2xx status code: ").unwrap_or(cause)
 }
 
 /// Returns code and message of an error document of S3 or Azure instead of the document.
@@ -145,6 +177,12 @@ mod tests {
             ),
             "PUT http://h/b/p/x: 403 Forbidden: AccessDenied: No."
         );
+        // The library repeats the cause with its own words before it, and a repeated cause is shown once.
+        assert_eq!(
+            plain("HTTP error: Connection refused (os error 111)"),
+            "Connection refused (os error 111)"
+        );
+        assert_eq!(plain("Generic LocalFileSystem error: Unable to copy"), "Unable to copy");
         for other in ["Connection refused", "Error performing nothing", ""] {
             assert_eq!(plain(other), other);
         }
@@ -154,7 +192,7 @@ mod tests {
     fn to_run_the_command_again_does_not_help_against_missing_permission() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let source = object_store::Error::Generic { store: "LocalFileSystem", source: denied.into() };
-        assert_eq!(known(&source), Some("give your user access to the files of the store"));
+        assert_eq!(known(&source).as_deref(), Some("give your user access to the files of the store"));
     }
 
     #[test]
@@ -162,7 +200,7 @@ mod tests {
         let of =
             |text: &str| known(&object_store::Error::Generic { store: "S3", source: text.to_owned().into() });
         let hints: Vec<_> = KNOWN.iter().map(|(parts, hint)| (of(parts[0]), *hint)).collect();
-        assert!(hints.iter().all(|(found, hint)| *found == Some(hint)), "{hints:#?}");
+        assert!(hints.iter().all(|(found, hint)| found.as_deref() == Some(*hint)), "{hints:#?}");
         assert_eq!(of("Connection reset by peer"), None);
     }
 }

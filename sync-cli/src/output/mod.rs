@@ -5,6 +5,7 @@ pub(crate) mod json;
 mod known;
 mod pager;
 mod progress;
+mod screen;
 pub(crate) mod summary;
 mod watch;
 mod writer;
@@ -50,6 +51,9 @@ pub(crate) struct Ui {
     /// Whether a pager shows the results, and whether it has begun.
     paged: bool,
     has_begun: AtomicBool,
+    /// Whether the columns of results get a header: only for people, not for what reads a pipe.
+    headed: bool,
+    has_header: AtomicBool,
     meter: Meter,
     begun: Instant,
     known: Known,
@@ -73,8 +77,8 @@ impl Ui {
                     && std::env::var_os("TERM").is_none_or(|v| v != "dumb")
             }
         };
-        let is_seen = manner.paged && !manner.json && !manner.stderr_only && io::stdout().is_terminal();
-        let pager = is_seen.then(Pager::of_environment).flatten();
+        let headed = !manner.json && !manner.stderr_only && io::stdout().is_terminal();
+        let pager = (headed && manner.paged).then(Pager::of_environment).flatten();
         let paged = pager.is_some();
         let results = match pager {
             Some(pager) => Writer::new(pager),
@@ -88,10 +92,26 @@ impl Ui {
             colors,
             paged,
             has_begun: AtomicBool::new(false),
+            headed,
+            has_header: AtomicBool::new(false),
             meter: Meter::new(style),
             begun: Instant::now(),
             known: Known::default(),
         }
+    }
+
+    /// Returns an output that nobody sees.
+    pub(crate) fn silent() -> Self {
+        let manner = Manner {
+            json: false,
+            quiet: true,
+            verbose: 0,
+            progress: false,
+            color: Color::Never,
+            paged: false,
+            stderr_only: true,
+        };
+        Self { results: Writer::new(io::sink()), notes: Writer::new(io::sink()), ..Self::new(manner) }
     }
 
     /// Returns the facts about the command so far.
@@ -122,6 +142,14 @@ impl Ui {
         if self.paged && !self.has_begun.swap(true, Ordering::Relaxed) {
             self.meter.rest(true);
             self.notes.hold();
+        }
+    }
+
+    /// Prints what the columns of the lines to come are, once, and only on a terminal.
+    pub(crate) fn header(&self, text: &str) {
+        if self.headed && !self.has_header.swap(true, Ordering::Relaxed) {
+            self.begin_results();
+            self.meter.aside(|| self.results.line(&self.paint(text, "1")));
         }
     }
 

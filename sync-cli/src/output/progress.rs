@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use transfer_engine::{Phase, Progress};
 
 use super::json::StatusLine;
+use super::screen::{Screen, columns};
 use crate::text;
 
 /// How progress is shown.
@@ -46,11 +47,25 @@ pub(crate) struct Meter {
 pub(super) struct Stage {
     pub(super) phase: Phase,
     pub(super) begun: Instant,
+    /// The bytes that were done when it began, once that is known.
+    from: Option<u64>,
 }
 
 impl Stage {
     pub(super) fn new(phase: Phase) -> Self {
-        Self { phase, begun: Instant::now() }
+        Self { phase, begun: Instant::now(), from: None }
+    }
+
+    /// Notes what was done when the stage began, if this is its first progress.
+    pub(super) fn note(&mut self, progress: &Progress) {
+        // Packs have been sent before a push only waits for them.
+        let from = if self.phase == Phase::Sending { progress.bytes_done } else { 0 };
+        self.from.get_or_insert(from);
+    }
+
+    /// Returns the bytes that were done when it began.
+    fn from(&self) -> u64 {
+        self.from.unwrap_or(0)
     }
 }
 
@@ -58,9 +73,9 @@ impl Meter {
     pub(crate) fn new(style: Style) -> Self {
         let now = Instant::now();
         if let Style::Bar(bar) = &style {
-            bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_draw_target(ProgressDrawTarget::term_like_with_hz(Box::<Screen>::default(), 10));
             // If the template were invalid, the built-in one would stay, which is usable.
-            if let Ok(bar_style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+            if let Ok(bar_style) = ProgressStyle::with_template("{spinner} {msg}") {
                 bar.set_style(bar_style);
             }
         }
@@ -131,7 +146,7 @@ impl Meter {
         }
         *shown = now;
         drop(shown);
-        let words = || describe(stage.phase, progress, now.duration_since(stage.begun));
+        let words = || describe(stage, progress, now.duration_since(stage.begun));
         match &self.style {
             Style::Bar(bar) => {
                 self.draw(bar, words());
@@ -152,7 +167,7 @@ impl Meter {
         if !was_drawn {
             bar.reset();
         }
-        bar.set_message(words);
+        bar.set_message(fitted(words, columns()));
         if !was_drawn {
             bar.enable_steady_tick(BAR_EVERY);
         }
@@ -166,7 +181,7 @@ impl Meter {
             bytes_done: progress.bytes_done,
             total_bytes: progress.total_bytes,
             seconds_elapsed: millis(self.begun.elapsed()),
-            seconds_remaining: remaining(progress, begun.elapsed()).map(millis),
+            seconds_remaining: remaining(stage, progress, begun.elapsed()).map(millis),
         });
         super::json::text(&line)
     }
@@ -176,24 +191,49 @@ fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
+/// Cuts the text of the bar to what fits into a line with the spinner in front. If `^C` at the end began another line, the
+/// bar would stay on the terminal.
+fn fitted(words: String, columns: usize) -> String {
+    const SPINNER: usize = 2;
+    const INTERRUPT: usize = 3;
+    let most = columns.saturating_sub(SPINNER + INTERRUPT);
+    let Some((end, _)) = words.char_indices().nth(most) else { return words };
+    // Half a figure would be another one.
+    let end = words[..=end].rfind(", ").unwrap_or(end);
+    words[..end].to_owned()
+}
+
 /// Returns the remaining time at the current rate, by bytes, or by files if there are no bytes.
-fn remaining(progress: &Progress, elapsed: Duration) -> Option<Duration> {
-    let (done, total) = if progress.total_bytes > 0 {
-        (progress.bytes_done, progress.total_bytes)
+fn remaining(stage: Stage, progress: &Progress, elapsed: Duration) -> Option<Duration> {
+    let (done, total, from) = if progress.total_bytes > 0 {
+        (progress.bytes_done, progress.total_bytes, stage.from())
     } else {
-        (progress.files_done, progress.total_files)
+        (progress.files_done, progress.total_files, 0)
     };
-    if done == 0 || total < done {
+    let here = time_for(total.checked_sub(done)?, done.saturating_sub(from), elapsed)?;
+    if stage.phase != Phase::Scanning || progress.bytes_packed == 0 || progress.total_bytes == 0 {
+        return Some(here);
+    }
+    // What is read waits for what is sent: as much of the rest will have to be sent as of what has been read.
+    let packed = u128::from(progress.bytes_packed) * u128::from(total) / u128::from(done.max(1));
+    let unsent = u64::try_from(packed).ok()?.saturating_sub(progress.bytes_sent);
+    Some(here.max(time_for(unsent, progress.bytes_sent, elapsed)?))
+}
+
+/// Returns the time that `left` takes if `done` took `elapsed`.
+fn time_for(left: u64, done: u64, elapsed: Duration) -> Option<Duration> {
+    if done == 0 {
         return None;
     }
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let left = elapsed.as_secs_f64() * (total - done) as f64 / done as f64;
-    Duration::try_from_secs_f64(left).ok()
+    let seconds = elapsed.as_secs_f64() * left as f64 / done as f64;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Returns the progress as text: `downloading: 120 of 3000 files, 1.2 of 310 MiB, 12 MiB/s, 26 s left`.
-fn describe(phase: Phase, progress: &Progress, elapsed: Duration) -> String {
+fn describe(stage: Stage, progress: &Progress, elapsed: Duration) -> String {
     let mut parts = Vec::new();
+    let phase = stage.phase;
     let noun = if phase == Phase::Checking { "context" } else { "file" };
     match (progress.files_done, progress.total_files) {
         (0, 0) => {}
@@ -203,32 +243,59 @@ fn describe(phase: Phase, progress: &Progress, elapsed: Duration) -> String {
     match (text::bytes(progress.bytes_done), progress.total_bytes) {
         (_, 0) if progress.bytes_done == 0 => {}
         (done, 0) => parts.push(done),
-        (done, total) => parts.push(format!("{done} of {}", text::bytes(total))),
+        (done, total) => parts.push(part_of(&done, &text::bytes(total))),
     }
-    if progress.bytes_done > 0 && elapsed > Duration::from_millis(500) {
+    if progress.bytes_sent > 0 {
+        parts.push(format!("{} sent", text::bytes(progress.bytes_sent)));
+    }
+    // Where something is sent, that is what takes the time.
+    let moved = match progress.bytes_sent {
+        0 => progress.bytes_done.saturating_sub(stage.from()),
+        sent => sent,
+    };
+    if moved > 0 && elapsed > Duration::from_millis(500) {
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a rate for people, and positive"
         )]
-        let rate = (progress.bytes_done as f64 / elapsed.as_secs_f64()) as u64;
+        let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
         parts.push(format!("{}/s", text::bytes(rate)));
     }
-    if progress.bytes_sent > 0 {
-        parts.push(format!("{} sent", text::bytes(progress.bytes_sent)));
-    }
+    let is_all = progress.total_bytes > 0 && progress.bytes_done >= progress.total_bytes;
     if elapsed > Duration::from_secs(2)
-        && let Some(left) = remaining(progress, elapsed)
+        && !is_all
+        && let Some(left) = remaining(stage, progress, elapsed)
     {
-        parts.push(format!("{} left", text::span(left)));
+        parts.push(format!("{} left", roughly(left)));
     }
     if parts.is_empty() { phase.to_string() } else { format!("{phase}: {}", parts.join(", ")) }
+}
+
+/// Returns `12 of 60 MiB`, or `1.2 MiB of 3.0 GiB`.
+fn part_of(done: &str, total: &str) -> String {
+    let unit = total.rsplit(' ').next().unwrap_or_default();
+    let done = done.strip_suffix(unit).map_or(done, str::trim_end);
+    format!("{done} of {total}")
+}
+
+/// Returns a time that is an estimate: seconds, or else minutes.
+fn roughly(left: Duration) -> String {
+    match left.as_secs() {
+        0..60 => text::span(left),
+        60..3600 => format!("{} min", left.as_secs().div_ceil(60)),
+        secs => format!("{} h {} min", secs / 3600, secs % 3600 / 60),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn described(phase: Phase, progress: &Progress, elapsed: Duration) -> String {
+        describe(Stage::new(phase), progress, elapsed)
+    }
 
     #[test]
     fn words() {
@@ -240,22 +307,61 @@ mod tests {
             ..Progress::default()
         };
         assert_eq!(
-            describe(Phase::Downloading, &progress, Duration::from_secs(10)),
-            "downloading: 120 of 3000 files, 12 MiB of 60 MiB, 1.2 MiB/s, 40 s left"
+            described(Phase::Downloading, &progress, Duration::from_secs(10)),
+            "downloading: 120 of 3000 files, 12 of 60 MiB, 1.2 MiB/s, 40 s left"
         );
         let sending = Progress { files_done: 0, total_files: 0, ..progress };
         assert_eq!(
-            describe(Phase::Sending, &sending, Duration::from_secs(10)),
-            "sending: 12 MiB of 60 MiB, 1.2 MiB/s, 40 s left"
+            described(Phase::Sending, &sending, Duration::from_secs(10)),
+            "sending: 12 of 60 MiB, 1.2 MiB/s, 40 s left"
         );
         let reading =
             Progress { files_done: 2, bytes_done: 8 << 20, bytes_sent: 4 << 20, ..Progress::default() };
         assert_eq!(
-            describe(Phase::Scanning, &reading, Duration::from_secs(4)),
-            "scanning: 2 files, 8.0 MiB, 2.0 MiB/s, 4.0 MiB sent"
+            described(Phase::Scanning, &reading, Duration::from_secs(4)),
+            "scanning: 2 files, 8.0 MiB, 4.0 MiB sent, 1.0 MiB/s"
         );
         let scanning = Progress { files_done: 1, ..Progress::default() };
-        assert_eq!(describe(Phase::Scanning, &scanning, Duration::ZERO), "scanning: 1 file");
-        assert_eq!(describe(Phase::Committing, &Progress::default(), Duration::ZERO), "committing");
+        assert_eq!(described(Phase::Scanning, &scanning, Duration::ZERO), "scanning: 1 file");
+        assert_eq!(described(Phase::Committing, &Progress::default(), Duration::ZERO), "committing");
+    }
+
+    #[test]
+    fn a_huge_file_on_a_slow_line_takes_as_long_as_sending_it() {
+        let progress = Progress {
+            files_done: 1,
+            bytes_done: 100 << 20,
+            total_bytes: 1000 << 20,
+            bytes_sent: 10 << 20,
+            bytes_packed: 50 << 20,
+            ..Progress::default()
+        };
+        // 500 MiB are to be sent in all, and 10 took 10 s.
+        assert_eq!(
+            described(Phase::Scanning, &progress, Duration::from_secs(10)),
+            "scanning: 1 file, 100 of 1000 MiB, 10 MiB sent, 1.0 MiB/s, 9 min left"
+        );
+    }
+
+    #[test]
+    fn what_was_sent_while_reading_does_not_make_the_line_faster() {
+        let mut stage = Stage::new(Phase::Sending);
+        let first = Progress { bytes_done: 30 << 20, total_bytes: 60 << 20, ..Progress::default() };
+        stage.note(&first);
+        let later = Progress { bytes_done: 40 << 20, ..first };
+        stage.note(&later);
+        assert_eq!(
+            describe(stage, &later, Duration::from_secs(10)),
+            "sending: 40 of 60 MiB, 1.0 MiB/s, 20 s left"
+        );
+        let all = Progress { bytes_done: 60 << 20, ..first };
+        assert_eq!(describe(stage, &all, Duration::from_secs(30)), "sending: 60 of 60 MiB, 1.0 MiB/s");
+    }
+
+    #[test]
+    fn the_bar_leaves_room_for_an_interrupt() {
+        assert_eq!(fitted("x".repeat(100), 80).len(), 75);
+        assert_eq!(fitted("downloading".to_owned(), 80), "downloading");
+        assert_eq!(fitted("scanning: 12 files, 310 MiB".to_owned(), 25), "scanning: 12 files");
     }
 }

@@ -86,10 +86,6 @@ impl Watch {
         }
     }
 
-    fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Says how many failed paths of this phase were not named, and which secrets it adds.
     fn sum_up(&self) {
         let secrets = std::mem::take(&mut *self.secrets());
@@ -129,7 +125,12 @@ impl Monitor for Watch {
     }
 
     fn progress(&self, progress: &Progress) {
-        if let Some(line) = self.ui.meter.progress(self.stage(), progress) {
+        let stage = {
+            let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+            stage.note(progress);
+            *stage
+        };
+        if let Some(line) = self.ui.meter.progress(stage, progress) {
             if self.ui.is_json() {
                 self.ui.results.line(&line);
             } else {

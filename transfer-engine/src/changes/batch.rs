@@ -20,6 +20,16 @@ pub(crate) enum Work {
     File { path: TreePath, print: Fingerprint, base: Option<Entry> },
 }
 
+impl Work {
+    /// Returns how many bytes are to be read.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Row(_) => 0,
+            Self::File { print, .. } => print.size,
+        }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) work: Vec<Work>,

@@ -28,7 +28,7 @@ use super::walk::{Walk, Walked};
 use crate::env::JobLost;
 use crate::error::Error;
 use crate::monitor::{Monitor, Progress};
-use crate::packing::Added;
+use crate::packing::{Added, telling};
 use crate::state::{DeltaRow, DeltaState, MemberRow, Runs};
 use crate::tree::ChunkIndex;
 
@@ -142,7 +142,7 @@ impl Reading<'_, '_, '_> {
         let mut reading = futures::stream::FuturesOrdered::new();
         let width = env.parallelism() + 1;
         let mut long = Vec::new();
-        let mut open = true;
+        let (mut open, mut found) = (true, 0);
         while open || !reading.is_empty() {
             if open && self.is_round_over() {
                 // What was not scanned counts as unchanged, and belongs to the next round.
@@ -153,7 +153,12 @@ impl Reading<'_, '_, '_> {
                 biased;
                 Some(read) = reading.next(), if !reading.is_empty() => self.accept(read, false).await?,
                 batch = incoming.recv(), if open && reading.len() < width => {
-                    let Some(mut batch) = batch else { open = false; continue };
+                    let Some(mut batch) = batch else {
+                        // Everything has been found, and so the total is known.
+                        (open, self.progress.total_bytes) = (false, found);
+                        continue;
+                    };
+                    found += batch.work.iter().chain(&batch.long).map(Work::len).sum::<u64>();
                     self.sizes.iter_mut().for_each(|sizes| sizes.note(&batch));
                     if let Some(head) = &mut self.head {
                         head.spare(&mut batch).await?;
@@ -214,7 +219,13 @@ impl Reading<'_, '_, '_> {
             sending.sink.pace().note_rows(read.rows.len() as u64);
             for block in read.blocks {
                 // The rows below then count as not sent, once it is known what has landed.
-                self.delta.cut_short |= sending.sink.add_block(block).await? == Added::TooLate;
+                let (sent, progress) = (sending.sink.sent_so_far(), &mut self.progress);
+                let tell = || {
+                    progress.bytes_sent = sent.bytes();
+                    self.monitor.progress(progress);
+                };
+                let added = telling(sending.sink.add_block(block), tell).await?;
+                self.delta.cut_short |= added == Added::TooLate;
             }
         }
         for row in read.rows {
@@ -230,7 +241,10 @@ impl Reading<'_, '_, '_> {
         count(&mut self.delta.stats, &read.stats);
         self.progress.files_done = self.delta.stats.found;
         self.progress.bytes_done = self.delta.stats.bytes_read;
-        self.progress.bytes_sent = self.sending.as_ref().map_or(0, |sending| sending.sink.landed());
+        if let Some(sending) = &self.sending {
+            self.progress.bytes_sent = sending.sink.sent_so_far().bytes();
+            self.progress.bytes_packed = sending.sink.packed();
+        }
         self.monitor.progress(&self.progress);
         Ok(())
     }

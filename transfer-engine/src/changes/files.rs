@@ -25,7 +25,7 @@ use crate::local::{Fingerprint, MountDir, ScanFilter};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::packing::detach;
 use crate::packing::is_dense;
-use crate::packing::{Added, Chunks};
+use crate::packing::{Added, Chunks, telling};
 use crate::state::{DeltaRow, DeltaState, MemberRow};
 use crate::tree::ChunkIndex;
 
@@ -356,7 +356,10 @@ pub(crate) async fn stream(
                 read.new_bytes += step.new_bytes;
                 read.stats.bytes_read += step.bytes_read;
                 told.progress.bytes_done += step.bytes_read;
-                told.progress.bytes_sent = sending.as_ref().map_or(0, |sending| sending.sink.landed());
+                if let Some(sending) = sending {
+                    told.progress.bytes_sent = sending.sink.sent_so_far().bytes();
+                    told.progress.bytes_packed = sending.sink.packed();
+                }
                 told.monitor.progress(told.progress);
                 all.extend(step.chunks);
                 if read.new_bytes > readers.allowance {
@@ -364,7 +367,13 @@ pub(crate) async fn stream(
                 }
                 if let Some(sending) = sending {
                     for block in step.blocks {
-                        let added = sending.sink.add_block(block).await.map_err(LongError::Store)?;
+                        let (sent, progress) = (sending.sink.sent_so_far(), &mut *told.progress);
+                        let tell = || {
+                            progress.bytes_sent = sent.bytes();
+                            told.monitor.progress(progress);
+                        };
+                        let added = telling(sending.sink.add_block(block), tell);
+                        let added = added.await.map_err(LongError::Store)?;
                         if added == Added::TooLate {
                             return Ok(Err(ReadError::OutOfTime { size }));
                         }

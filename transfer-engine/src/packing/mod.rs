@@ -7,6 +7,7 @@ mod elsewhere;
 mod pace;
 mod packs;
 mod ranges;
+mod sent;
 
 pub(crate) use chunks::Chunks;
 pub(crate) use copy::{detach, seal};
@@ -14,3 +15,4 @@ pub(crate) use dense::is_dense;
 pub(crate) use pace::Pace;
 pub(crate) use packs::{Added, PackSink, put_whole};
 pub(crate) use ranges::{BlockNeeds, Need, PackRange, plan_ranges, verified};
+pub(crate) use sent::telling;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::chunks::Chunks;
 use super::copy::seal;
 use super::pace::Pace;
+use super::sent::{Sent, telling};
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, SealedPack, StoreKey};
@@ -67,8 +69,7 @@ pub(crate) struct PackSink {
     round_ends: Option<Instant>,
     /// The bytes of the packs that are sent or on their way.
     pub(crate) stored: u64,
-    /// The bytes of those that are in the store.
-    landed: u64,
+    sent: Sent,
 }
 
 /// A permit to send a pack.
@@ -107,7 +108,7 @@ impl PackSink {
             round: None,
             round_ends: None,
             stored: 0,
-            landed: 0,
+            sent: Sent::default(),
         }
     }
 
@@ -276,11 +277,13 @@ impl PackSink {
         }
         let (store, journal) = (self.store.clone(), self.journal.clone());
         let (pace, on_its_way) = (self.pace.clone(), self.pace.send(pack.size));
+        let sent = self.sent.begin(pack.size);
         self.puts.spawn(async move {
             let key = StoreKey::Pack(pack.id).path();
             let (size, footer_len, id) = (pack.size, pack.footer_len, pack.id);
-            let told = put_pack(&store, &key, pack.parts).await?;
+            let told = put_pack(&store, &key, pack.parts, Some(sent.counter())).await?;
             on_its_way.landed();
+            sent.landed();
             if let Some(journal) = journal
                 && let Err(error) = journal.add(&NotedPack { id, size, footer_len })
             {
@@ -299,14 +302,18 @@ impl PackSink {
     fn note(&mut self, ended: Result<Result<(PackId, PutPack), Error>, JoinError>) -> Result<(), Error> {
         let lost = |e| Error::local("finish", "an upload", std::io::Error::other(e));
         let (id, put) = ended.map_err(lost)??;
-        self.landed += put.size;
         self.put.insert(id, put);
         Ok(())
     }
 
-    /// Returns how many bytes of packs are in the store.
-    pub(crate) fn landed(&self) -> u64 {
-        self.landed
+    /// Returns how many bytes of packs there are: sent, on their way, or being filled.
+    pub(crate) fn packed(&self) -> u64 {
+        self.stored + self.filling.as_ref().map_or(0, PackBuilder::len)
+    }
+
+    /// Returns the count of what has been sent.
+    pub(crate) fn sent_so_far(&self) -> Sent {
+        self.sent.clone()
     }
 
     /// Sends the rest, and waits until everything is in the store.
@@ -315,18 +322,19 @@ impl PackSink {
             return Ok(());
         }
         monitor.phase(Phase::Sending);
-        self.send().await?;
-        self.tell(monitor);
-        while let Some(ended) = self.puts.join_next().await {
+        let total_bytes = self.packed();
+        let sent = self.sent.clone();
+        let tell = || {
+            let bytes_done = sent.bytes().min(total_bytes);
+            monitor.progress(&Progress { bytes_done, total_bytes, ..Progress::default() });
+        };
+        tell();
+        telling(self.send(), tell).await?;
+        while let Some(ended) = telling(self.puts.join_next(), tell).await {
             self.note(ended)?;
-            self.tell(monitor);
+            tell();
         }
         Ok(())
-    }
-
-    fn tell(&self, monitor: &dyn Monitor) {
-        let (bytes_done, total_bytes) = (self.landed, self.stored);
-        monitor.progress(&Progress { bytes_done, total_bytes, ..Progress::default() });
     }
 
     /// Sends the rest, and waits until everything is in the store or the time for sending is over. Returns
@@ -456,7 +464,7 @@ async fn landing(
 pub(crate) async fn put_whole(store: &Store, pack: SealedPack) -> Result<PutPack, Error> {
     let key = StoreKey::Pack(pack.id).path();
     let (size, footer_len) = (pack.size, pack.footer_len);
-    let told = put_pack(store, &key, pack.parts).await?;
+    let told = put_pack(store, &key, pack.parts, None).await?;
     let (Landing { landed, land_by }, _) = landing(store, &key, told).await?;
     Ok(PutPack { size, footer_len, landed, land_by })
 }
@@ -467,13 +475,14 @@ async fn put_pack(
     store: &Store,
     key: &object_store::path::Path,
     parts: Vec<Bytes>,
+    taken: Option<Arc<AtomicU64>>,
 ) -> Result<Option<i64>, Error> {
     let size: u64 = parts.iter().map(|p| p.len() as u64).sum();
     let (mut wait, began) = (Duration::from_millis(100), Instant::now());
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let source = match store.put_new(key, parts.clone()).await {
+        let source = match store.put_counted(key, parts.clone(), taken.clone()).await {
             Ok(put) => return Ok(put.landed.map(|(earliest, _)| earliest)),
             Err(source) => source,
         };

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -35,9 +37,23 @@ pub(crate) const MAX_RANGE: u64 = 8 << 20;
 impl Store {
     /// Puts an object that must not exist yet.
     pub(crate) async fn put_new(&self, key: &Path, parts: Vec<Bytes>) -> object_store::Result<Put> {
+        self.put_counted(key, parts, None).await
+    }
+
+    /// The same. If the store is one of `storage-backends` that is reached over HTTP, it counts in `taken` how many bytes
+    /// of the object its connection has taken.
+    pub(crate) async fn put_counted(
+        &self,
+        key: &Path,
+        parts: Vec<Bytes>,
+        taken: Option<Arc<AtomicU64>>,
+    ) -> object_store::Result<Put> {
         let payload = PutPayload::from_iter(parts);
         self.inner.meter.sent(payload.content_length() as u64);
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        let mut options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        if let Some(taken) = taken {
+            options.extensions.insert(taken);
+        }
         let asked = Instant::now();
         let answer = self.objects().put_opts(key, payload, options).await?;
         let told = answer.extensions.get::<SystemTime>();

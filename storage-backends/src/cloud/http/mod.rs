@@ -13,6 +13,7 @@
 //! know no deadline. They are only used to resume a body that breaks off.
 
 mod answer;
+mod counted;
 mod credentials;
 
 use std::error::Error as StdError;
@@ -32,6 +33,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::patience::Patience;
 use answer::{Asked, NoAnswer, start, whole};
+use counted::Counting;
 use credentials::Strangers;
 
 /// The bytes of a body that may take one timeout to send.
@@ -95,13 +97,15 @@ impl Target {
 impl HttpConnector for Watching {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Watched { client, watching: self.clone() }))
+        Ok(HttpClient::new(Watched { client, counting: Counting::new(options), watching: self.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Watched {
     client: HttpClient,
+    /// Sends what is to be counted.
+    counting: Option<Counting>,
     watching: Watching,
 }
 
@@ -133,6 +137,13 @@ impl HttpService for Watched {
 }
 
 impl Watched {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        match &self.counting {
+            Some(counting) if Counting::is_asked(&request) => counting.send(request).await,
+            _ => self.client.execute(request).await,
+        }
+    }
+
     /// Sends a request once.
     async fn once(&self, request: HttpRequest, asked: Asked) -> Result<HttpResponse, Failed> {
         let Watching { timeout: most, patience, .. } = &self.watching;
@@ -141,7 +152,7 @@ impl Watched {
         let share = patience.share(*most);
         let wait = share.saturating_add(for_body(*most));
         let quiet = SILENCE.min(share / 3).saturating_add(for_body(SILENCE));
-        let mut answered = std::pin::pin!(timeout(wait, self.client.execute(request)));
+        let mut answered = std::pin::pin!(timeout(wait, self.send(request)));
         let answered = match timeout(quiet, &mut answered).await {
             Ok(answered) => answered,
             Err(_) => {
