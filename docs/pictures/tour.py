@@ -31,7 +31,7 @@ SCREENS = {
     "push-slow": {"line": "slow", "type": "ctxsync push my-project project", "then": [1, 3, 4, "end"]},
     "push-huge": {"line": "slow", "type": "ctxsync push model model", "then": [1, 4, 10, "^C", "end"]},
     "pull-fast": {"line": "fast", "type": "ctxsync pull photos copy", "then": [0.4, 0.6, "end"]},
-    "pull-slow": {"line": "slow", "type": "ctxsync pull my-project work", "then": [1, 3, 4, "end"]},
+    "pull-slow": {"line": "slow", "type": "ctxsync pull my-project temp", "then": [1, 3, 4, "end"]},
     "first": {"type": "ctxsync push my-project project", "then": ["end"]},
     "status": {"type": "ctxsync status", "then": ["end"]},
     "log": {
@@ -57,13 +57,13 @@ SCREENS = {
     "held-back": {"quiet": "rm -r elsewhere/*", "type": "ctxsync push my-project elsewhere", "then": ["end"]},
     "refused": {
         "set": {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
-        "type": "ctxsync push my-project project --store s3://bucket/work --retry-time 2s",
+        "type": "ctxsync push my-project project --store s3://bucket/team --retry-time 2s",
         "then": ["end"],
     },
     "no-credentials": {
         # As on a machine that is not the cloud's.
         "set": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"},
-        "type": "ctxsync push my-project project --store s3://bucket/work",
+        "type": "ctxsync push my-project project --store s3://bucket/team",
         "then": ["end"],
     },
     "full-disk": {
@@ -238,7 +238,7 @@ def main():
     try:
         s3 = dict(server.stdout.readline().rstrip().split("=", 1) for _ in range(4))
         slow = slow_line(int(s3["AWS_ENDPOINT_URL"].rsplit(":", 1)[1]))
-        store = {**s3, "CTXSYNC_STORE": "s3://bucket/work"}
+        store = {**s3, "CTXSYNC_STORE": "s3://bucket/team"}
         lines = {
             "fast": store,
             "slow": {**store, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{slow}"},
