@@ -35,7 +35,8 @@ fn in_bash(machine: &Machine, words: &[&str], line: &str) -> Vec<String> {
     ended.out.lines().map(str::to_owned).collect()
 }
 
-/// Does what bash does with a line that is completed: `COMP_WORDS` has the words as bash splits them.
+/// Does what bash does with a line that is completed: `COMP_WORDS` has the words as bash splits them, and `$2` is what a
+/// candidate replaces. It begins after a `:`, but with an `@`.
 const SCRIPT: &str = r#"
 eval "$(ctxsync completions bash)"
 complete -p ctxsync > /dev/null
@@ -43,7 +44,8 @@ COMP_LINE=$1 COMP_POINT=${#1}
 shift
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 last=${!#}
-case $last in [:@=]) last= ;; esac
+case $last in [:=]) last= ;; esac
+[[ ${COMP_WORDS[COMP_CWORD - 1]} == @ ]] && last=@$last
 _ctxsync ctxsync "$last" "${COMP_WORDS[COMP_CWORD - 1]}"
 [[ ${#COMPREPLY[@]} -eq 0 ]] || printf '%s\n' "${COMPREPLY[@]}"
 "#;
@@ -60,8 +62,8 @@ fn bash_completes_contexts_tags_and_paths() {
         ["team/other"]
     );
     // To bash, a context, its tag and a path are several words.
-    assert_eq!(of(&["ctxsync", "ls", "my-project", "@"], "ctxsync ls my-project@"), ["v1.0"]);
-    assert_eq!(of(&["ctxsync", "ls", "my-project", "@", "v"], "ctxsync ls my-project@v"), ["v1.0"]);
+    assert_eq!(of(&["ctxsync", "ls", "my-project", "@"], "ctxsync ls my-project@"), ["@v1.0"]);
+    assert_eq!(of(&["ctxsync", "ls", "my-project", "@", "v"], "ctxsync ls my-project@v"), ["@v1.0"]);
     assert_eq!(
         of(&["ctxsync", "cat", "my-project", ":"], "ctxsync cat my-project:"),
         ["src/", r"start\ here.md"]

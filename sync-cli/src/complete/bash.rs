@@ -11,7 +11,8 @@ use clap_complete::env::{Bash as Generic, EnvCompleter};
 /// path are one word.
 pub(super) struct Bash;
 
-/// Puts the parts of words together again, and takes from each candidate what is on the line already.
+/// Puts the parts of words together again, and takes from each candidate what is on the line already: all that is before
+/// `$2`, which begins after a `:`, but with an `@`.
 const SCRIPT: &str = r#"_ctxsync() {
     local IFS=$'\013' line=${COMP_LINE:0:COMP_POINT} words=() word space i candidate quoted
     for ((i = 0; i <= COMP_CWORD; i++)); do
@@ -27,7 +28,7 @@ const SCRIPT: &str = r#"_ctxsync() {
         fi
     done
     local current=${words[${#words[@]} - 1]} part=$2
-    [[ $part == [:@=] ]] && part=
+    [[ $part == [:=] ]] && part=
     COMPREPLY=()
     for candidate in $(VAR=bash _CLAP_IFS="$IFS" _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) \
         COMPLETER -- "${words[@]}" 2> /dev/null); do

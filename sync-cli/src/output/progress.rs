@@ -267,6 +267,7 @@ fn describe(stage: Stage, progress: &Progress, elapsed: Duration) -> String {
     if elapsed > Duration::from_secs(2)
         && !is_all
         && let Some(left) = remaining(stage, progress, elapsed)
+        && left >= Duration::from_secs(1)
     {
         parts.push(format!("{} left", roughly(left)));
     }
@@ -354,6 +355,9 @@ mod tests {
             describe(stage, &later, Duration::from_secs(10)),
             "sending: 40 of 60 MiB, 1.0 MiB/s, 20 s left"
         );
+        // What is left then is the store's answer.
+        let nearly = Progress { bytes_done: (60 << 20) - 1, ..first };
+        assert_eq!(describe(stage, &nearly, Duration::from_secs(30)), "sending: 60 of 60 MiB, 1.0 MiB/s");
         let all = Progress { bytes_done: 60 << 20, ..first };
         assert_eq!(describe(stage, &all, Duration::from_secs(30)), "sending: 60 of 60 MiB, 1.0 MiB/s");
     }
