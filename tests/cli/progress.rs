@@ -16,7 +16,7 @@ use crate::world::{World, noise};
 /// How much a connection takes before it waits: more than a small request, less than a pack.
 const TAKEN: u64 = 1 << 20;
 
-/// A line to a server that takes the beginning of each request, and the rest only when it is opened.
+/// A line to a server that carries the beginning of each request, or of each answer, and the rest only when it is opened.
 struct Line {
     address: SocketAddr,
     open: Arc<AtomicBool>,
@@ -24,6 +24,15 @@ struct Line {
 
 impl Line {
     fn to(server: SocketAddr) -> Self {
+        Self::new(server, false)
+    }
+
+    /// The same for answers.
+    fn back_from(server: SocketAddr) -> Self {
+        Self::new(server, true)
+    }
+
+    fn new(server: SocketAddr, back: bool) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let (address, open) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
         let is_open = Arc::clone(&open);
@@ -32,8 +41,10 @@ impl Line {
             for client in listener.incoming().flatten() {
                 let (server, is_open) = (TcpStream::connect(server).unwrap(), Arc::clone(&is_open));
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || carry(&from, &to, &is_open));
-                thread::spawn(move || carry(&server, &client, &AtomicBool::new(true)));
+                let at_once = Arc::new(AtomicBool::new(true));
+                let (there, here) = if back { (at_once, is_open) } else { (is_open, at_once) };
+                thread::spawn(move || carry(&from, &to, &there));
+                thread::spawn(move || carry(&server, &client, &here));
             }
         });
         Self { address, open }
@@ -79,6 +90,36 @@ fn what_is_on_its_way_counts_as_sent() {
     assert!(push.wait().unwrap().success(), "{seen:?}");
     assert!(line.open.load(Ordering::Relaxed), "{seen:?}");
     assert!(seen.is_sorted(), "{seen:?}");
+}
+
+/// A pull of one large file showed nothing until a range of 8 MiB had arrived.
+#[test]
+fn what_is_on_its_way_counts_as_received() {
+    let (world, server) = (World::new(), S3Server::start().unwrap());
+    let machine = world.machine("a");
+    machine.write("work/huge", noise(24 << 20));
+    let env = server.env();
+    let near: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let store = server.url("p");
+    assert_eq!(machine.call_with(&near, &["push", "c", "work", "--store", &store]).code, 0);
+    let line = Line::back_from(server.endpoint().trim_start_matches("http://").parse().unwrap());
+    let mut pull = machine.command(["pull", "c", "copy", "--store", &store, "--json"]);
+    pull.envs(env).env("AWS_ENDPOINT_URL", format!("http://{}", line.address));
+    let mut pull = pull.stdout(Stdio::piped()).spawn().unwrap();
+    let mut seen = Vec::new();
+    for text in BufReader::new(pull.stdout.take().unwrap()).lines() {
+        let object: Value = serde_json::from_str(&text.unwrap()).unwrap();
+        if object["message_type"] == "status" && object["phase"] == "downloading" {
+            let done = object["bytes_done"].as_u64().unwrap();
+            // No range can be complete, as each connection waits for the line.
+            if done > 0 && !line.open.swap(true, Ordering::Relaxed) {
+                assert!(done < 24 << 20, "{object}");
+                seen.push(done);
+            }
+        }
+    }
+    assert!(pull.wait().unwrap().success() && !seen.is_empty(), "{seen:?}");
+    assert!(line.open.load(Ordering::Relaxed), "{seen:?}");
 }
 
 /// The terminal shows `^C` where the cursor is. If that is at the right edge, the bar stays above all that follows.

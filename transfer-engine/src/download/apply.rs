@@ -28,6 +28,7 @@ use crate::effect::has_same_content;
 use crate::error::Error;
 use crate::format::TreeEntry;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Stagings, set_times};
+use crate::packing::Moved;
 use crate::plan::{Plan, PlanStep};
 use crate::state::Lane;
 use crate::store::MAX_RANGE;
@@ -70,6 +71,7 @@ pub(crate) async fn apply(
         recent: Arc::new(Mutex::new(Recent::new(options.memory / KEPT))),
         monitor: *monitor,
         progress: Mutex::new(applying.total),
+        coming: Moved::default(),
         hint: RETRY,
         sharing: Some((applying.arriving.clone(), applying.lane)),
         stop: applying.stop.clone(),

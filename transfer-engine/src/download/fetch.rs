@@ -20,7 +20,7 @@ use crate::error::{Error, chain};
 use crate::format::{BlockOpener, ChunkRef, StoreKey};
 use crate::local::{MountDir, Shelves, Stagings, write_sparse};
 use crate::monitor::{Monitor, PathProblem, Progress};
-use crate::packing::{BlockNeeds, Need, PackRange, plan_ranges, verified};
+use crate::packing::{BlockNeeds, Moved, Need, PackRange, plan_ranges, telling, verified};
 use crate::state::{Arriving, Lane};
 use crate::store::{MAX_RANGE, Store};
 
@@ -50,6 +50,8 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) recent: Arc<Mutex<Recent>>,
     pub(crate) monitor: &'a dyn Monitor,
     pub(crate) progress: Mutex<Progress>,
+    /// What is on its way.
+    pub(crate) coming: Moved,
     /// The hint for a path that failed, if a retry may help.
     pub(crate) hint: &'static str,
     /// The shared state of the mount's pulls, and the kind of this pull.
@@ -190,13 +192,19 @@ impl Fetcher<'_> {
         let mut blocks = Arc::new(range.blocks);
         let mut fetched = 0;
         loop {
-            let bytes = match recent.take().map(Ok) {
-                Some(bytes) => bytes,
+            let (bytes, coming) = match recent.take() {
+                Some(bytes) => (Ok(bytes), None),
                 None => {
                     fetched += 1;
                     // A kept range would keep a whole buffer.
                     let buffers = (!keeps).then_some(&self.buffers);
-                    self.store.get_range_into(buffers, range.pack, range.start, range.end).await
+                    let needed =
+                        blocks.iter().flat_map(|b| &b.needs).map(|need| u64::from(need.chunk.len)).sum();
+                    let coming = self.coming.begin(needed);
+                    let counter = coming.counter();
+                    let (pack, start, end) = (range.pack, range.start, range.end);
+                    let get = self.store.get_range_into(buffers, Some(&counter), pack, start, end);
+                    (telling(get, || self.tell(&lock(&self.progress))).await, Some(coming))
                 }
             };
             let bytes = match bytes {
@@ -216,6 +224,8 @@ impl Fetcher<'_> {
             let write =
                 move || write_blocks(&job_bytes, start, &job_blocks, &job_items, &job_slots, &staging);
             let done = self.blocking(write).await?;
+            // From now on it counts as written.
+            drop(coming);
             self.advance(done.files, done.bytes);
             if done.bad.is_empty() {
                 if keeps && fetched > 0 {
@@ -251,7 +261,14 @@ impl Fetcher<'_> {
         let mut progress = lock(&self.progress);
         progress.files_done += files;
         progress.bytes_done += bytes;
-        self.monitor.progress(&progress);
+        self.tell(&progress);
+    }
+
+    /// Tells what has been written, and what is on its way to that.
+    fn tell(&self, progress: &Progress) {
+        let all = if progress.total_bytes > 0 { progress.total_bytes } else { u64::MAX };
+        let bytes_done = (progress.bytes_done + self.coming.bytes()).min(all.max(progress.bytes_done));
+        self.monitor.progress(&Progress { bytes_done, ..*progress });
     }
 
     fn report(&self, items: &[Item], placed: Vec<Result<Applied, Trouble>>) -> Vec<Applied> {

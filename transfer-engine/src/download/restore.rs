@@ -23,6 +23,7 @@ use crate::format::{Snapshot, TreeEntry};
 use crate::local::{Expected, FileSystems, MountDir, Stagings, make_all, recover, recover_below, set_times};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
 use crate::options::SyncOptions;
+use crate::packing::Moved;
 use crate::report::SyncReport;
 use crate::store::Store;
 use crate::tree::Tree;
@@ -245,6 +246,7 @@ impl Restoring<'_> {
             recent: target.recent.clone(),
             monitor: self.monitor,
             progress: Mutex::new(Progress::default()),
+            coming: Moved::default(),
             hint: RETRY,
             sharing: None,
             stop: CancellationToken::new(),

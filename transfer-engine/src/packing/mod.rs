@@ -4,15 +4,15 @@ mod chunks;
 mod copy;
 mod dense;
 mod elsewhere;
+mod moved;
 mod pace;
 mod packs;
 mod ranges;
-mod sent;
 
 pub(crate) use chunks::Chunks;
 pub(crate) use copy::{detach, seal};
 pub(crate) use dense::is_dense;
+pub(crate) use moved::{Moved, telling};
 pub(crate) use pace::Pace;
 pub(crate) use packs::{Added, PackSink, put_whole};
 pub(crate) use ranges::{BlockNeeds, Need, PackRange, plan_ranges, verified};
-pub(crate) use sent::telling;

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::chunks::Chunks;
 use super::copy::seal;
+use super::moved::{Moved, telling};
 use super::pace::Pace;
-use super::sent::{Sent, telling};
 use crate::commit::is_worth_retrying;
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackBuilder, PackId, SealedBlock, SealedPack, StoreKey};
@@ -69,7 +69,7 @@ pub(crate) struct PackSink {
     round_ends: Option<Instant>,
     /// The bytes of the packs that are sent or on their way.
     pub(crate) stored: u64,
-    sent: Sent,
+    sent: Moved,
 }
 
 /// A permit to send a pack.
@@ -108,7 +108,7 @@ impl PackSink {
             round: None,
             round_ends: None,
             stored: 0,
-            sent: Sent::default(),
+            sent: Moved::default(),
         }
     }
 
@@ -312,7 +312,7 @@ impl PackSink {
     }
 
     /// Returns the count of what has been sent.
-    pub(crate) fn sent_so_far(&self) -> Sent {
+    pub(crate) fn sent_so_far(&self) -> Moved {
         self.sent.clone()
     }
 

@@ -3,14 +3,14 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetResultPayload, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 use tokio::time::Instant;
 
@@ -33,6 +33,23 @@ pub(crate) struct Put {
 const LONG_RANGE: u64 = 1 << 20;
 /// The most bytes of a range that a read plans.
 pub(crate) const MAX_RANGE: u64 = 8 << 20;
+
+/// Returns an answer that counts its bytes while they arrive.
+fn counted(found: GetResult, passed: &Arc<AtomicU64>) -> GetResult {
+    let payload = match found.payload {
+        GetResultPayload::Stream(pieces) => {
+            let passed = Arc::clone(passed);
+            passed.store(0, Ordering::Relaxed);
+            let count = move |piece: &Bytes| {
+                passed.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            };
+            GetResultPayload::Stream(pieces.inspect_ok(count).boxed())
+        }
+        // A file of this machine is there at once.
+        file @ GetResultPayload::File(..) => file,
+    };
+    GetResult { payload, ..found }
+}
 
 impl Store {
     /// Puts an object that must not exist yet.
@@ -102,13 +119,14 @@ impl Store {
 
     /// Reads bytes `start..end` of a pack.
     pub(crate) async fn get_range(&self, pack: PackId, start: u64, end: u64) -> Result<Bytes, Error> {
-        self.get_range_into(None, pack, start, end).await
+        self.get_range_into(None, None, pack, start, end).await
     }
 
-    /// The same, into one of the buffers if the range is long.
+    /// The same, into one of the buffers if the range is long. Counts in `passed` how many bytes have arrived.
     pub(crate) async fn get_range_into(
         &self,
         buffers: Option<&Buffers>,
+        passed: Option<&Arc<AtomicU64>>,
         pack: PackId,
         start: u64,
         end: u64,
@@ -118,10 +136,10 @@ impl Store {
             return Ok(Bytes::new());
         }
         let key = StoreKey::Pack(pack).path();
-        let mut bytes = self.read_range(&key, start..end, buffers).await;
+        let mut bytes = self.read_range(&key, start..end, buffers, passed).await;
         if bytes.as_ref().is_ok_and(|b| b.len() as u64 != end - start) {
             // The answer may have been truncated.
-            bytes = self.read_range(&key, start..end, buffers).await;
+            bytes = self.read_range(&key, start..end, buffers, passed).await;
         }
         let bytes = match bytes {
             Ok(bytes) => bytes,
@@ -155,10 +173,14 @@ impl Store {
         key: &Path,
         range: Range<u64>,
         buffers: Option<&Buffers>,
+        passed: Option<&Arc<AtomicU64>>,
     ) -> object_store::Result<Bytes> {
         let wanted = range.end - range.start;
         let options = GetOptions { range: Some(range.into()), ..Default::default() };
-        let found = self.objects().get_opts(key, options).await?;
+        let mut found = self.objects().get_opts(key, options).await?;
+        if let Some(passed) = passed {
+            found = counted(found, passed);
+        }
         let Some(buffers) = buffers.filter(|_| (LONG_RANGE..=MAX_RANGE).contains(&wanted)) else {
             return found.bytes().await;
         };

@@ -1,4 +1,4 @@
-//! How much of the packs has been sent, also of those that are on their way.
+//! How much has been sent or received, also of what is on its way.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +8,9 @@ use std::time::Duration;
 /// How often progress is told while a pack is on its way.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
-/// Counts the bytes of one push. Clones share the count.
+/// Counts the bytes of one push or pull. Clones share the count.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sent(Arc<Shared>);
+pub(crate) struct Moved(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -25,24 +25,24 @@ struct Part {
     taken: Arc<AtomicU64>,
 }
 
-/// A pack on its way. If it is dropped before it has landed, nothing of it counts any more.
+/// A pack, or a range of one, on its way. If it is dropped before it has landed, nothing of it counts any more.
 #[derive(Debug)]
 pub(crate) struct OnItsWay {
-    sent: Sent,
+    moved: Moved,
     number: u64,
     size: u64,
     taken: Arc<AtomicU64>,
 }
 
-impl Sent {
-    /// Notes that a pack is sent from now on.
+impl Moved {
+    /// Notes that so many bytes are on their way from now on.
     pub(crate) fn begin(&self, size: u64) -> OnItsWay {
         let (taken, number) = (Arc::default(), self.0.next.fetch_add(1, Ordering::Relaxed));
         self.parts(|parts| parts.insert(number, Part { size, taken: Arc::clone(&taken) }));
-        OnItsWay { sent: self.clone(), number, size, taken }
+        OnItsWay { moved: self.clone(), number, size, taken }
     }
 
-    /// Returns how many bytes of packs are in the store, or have been taken by the connection to it.
+    /// Returns how many bytes have landed, or have passed the connection.
     pub(crate) fn bytes(&self) -> u64 {
         let taken = |part: &Part| part.taken.load(Ordering::Relaxed).min(part.size);
         self.parts(|parts| self.0.landed.load(Ordering::Relaxed) + parts.values().map(taken).sum::<u64>())
@@ -54,23 +54,23 @@ impl Sent {
 }
 
 impl OnItsWay {
-    /// Returns where to count what the connection has taken.
+    /// Returns where to count what has passed the connection.
     pub(crate) fn counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.taken)
     }
 
-    /// Notes that the whole pack is in the store.
+    /// Notes that all of it has landed.
     pub(crate) fn landed(self) {
-        self.sent.parts(|parts| {
+        self.moved.parts(|parts| {
             parts.remove(&self.number);
-            self.sent.0.landed.fetch_add(self.size, Ordering::Relaxed);
+            self.moved.0.landed.fetch_add(self.size, Ordering::Relaxed);
         });
     }
 }
 
 impl Drop for OnItsWay {
     fn drop(&mut self) {
-        self.sent.parts(|parts| parts.remove(&self.number));
+        self.moved.parts(|parts| parts.remove(&self.number));
     }
 }
 
@@ -91,19 +91,19 @@ mod tests {
 
     #[test]
     fn a_pack_counts_as_far_as_it_has_come() {
-        let sent = Sent::default();
-        let (one, two) = (sent.begin(10), sent.begin(5));
-        assert_eq!(sent.bytes(), 0);
+        let moved = Moved::default();
+        let (one, two) = (moved.begin(10), moved.begin(5));
+        assert_eq!(moved.bytes(), 0);
         one.counter().store(4, Ordering::Relaxed);
-        assert_eq!(sent.bytes(), 4);
+        assert_eq!(moved.bytes(), 4);
         // A body may be longer than its pack, and a put is repeated from its beginning.
         two.counter().store(7, Ordering::Relaxed);
-        assert_eq!(sent.bytes(), 9);
+        assert_eq!(moved.bytes(), 9);
         one.counter().store(0, Ordering::Relaxed);
         two.landed();
-        assert_eq!(sent.bytes(), 5);
+        assert_eq!(moved.bytes(), 5);
         drop(one);
-        assert_eq!(sent.bytes(), 5);
+        assert_eq!(moved.bytes(), 5);
     }
 
     #[tokio::test(start_paused = true)]
