@@ -62,6 +62,10 @@ search cases="20000":
 simulate seeds="10000" first="0":
     CTXSYNC_SEEDS={{seeds}} CTXSYNC_FIRST={{first}} cargo test --profile quick -p ctxsync-tests --test simulation -- --nocapture machines_lose
 
+# Loses power again and again, with file systems in files; for root, and with mkfs.xfs. `just power-loss 200 btrfs`.
+power-loss losses="100" disk="ext4":
+    CTXSYNC_LOSSES={{losses}} CTXSYNC_DISK={{disk}} cargo test -p ctxsync-tests --test power_loss -- --nocapture
+
 # Looks for lost files where collections, writers, forks and moves meet, say `just collections 5000`.
 collections seeds="2000":
     CTXSYNC_SEEDS={{seeds}} cargo test --release -p ctxsync-tests --test collect

@@ -296,6 +296,12 @@ impl Machine {
         found.map(walkdir::DirEntry::into_path).find(|path| path.file_name().is_some_and(|n| n == name))
     }
 
+    /// Returns the file with the base as of now.
+    #[track_caller]
+    pub fn base_file(&self) -> PathBuf {
+        self.state_file("base.recent").or_else(|| self.state_file("base")).unwrap()
+    }
+
     /// Deletes all state, as if the machine's disk had been lost.
     pub fn lose_state(&self) {
         std::fs::remove_dir_all(&self.state).unwrap();

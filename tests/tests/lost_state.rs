@@ -312,7 +312,7 @@ async fn p15_lost_state_deletes_nothing_on_either_side() {
 #[tokio::test]
 async fn p15_corrupt_state_deletes_nothing_on_either_side() {
     let (_world, _, b) = two(40).await;
-    let base = b.state_file("base").unwrap();
+    let base = b.base_file();
     let whole = std::fs::read(&base).unwrap();
     let mut places: Vec<usize> = (0..whole.len()).step_by(whole.len() / 24).collect();
     places.push(whole.len() - 1);

@@ -17,7 +17,7 @@ use transfer_engine::format::StoreKey;
 use transfer_engine::{Env, Error};
 
 /// The files of the state that a sync relies on.
-const FILES: [&str; 4] = ["base", "base.next", "arrivals", "packs"];
+const FILES: [&str; 6] = ["base", "base.next", "base.recent", "unflushed", "arrivals", "packs"];
 
 /// The sync that is tested, and the state that it starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Stage {
                 stage.a.push().await.clean();
             }
             Scene::PushAfterCommit => {
-                let base = stage.b.state_file("base").unwrap();
+                let base = stage.b.base_file();
                 let before = std::fs::read(&base).unwrap();
                 stage.b.mount.remove("d0/f2").write("d1/f1", "edited");
                 stage.b.push().await.clean();
@@ -101,7 +101,7 @@ impl Stage {
     }
 
     fn base(&self) -> Vec<u8> {
-        std::fs::read(self.b.state_file("base").unwrap()).unwrap()
+        std::fs::read(self.b.base_file()).unwrap()
     }
 
     /// Fails unless both machines end up with the intended changes.
@@ -219,7 +219,7 @@ fn contents(machine: &Machine) -> Vec<String> {
 /// The state of a later program is not damaged: the error asks for an upgrade, and the file stays.
 #[tokio::test]
 async fn s5_a_state_that_a_later_program_wrote_is_left_alone() {
-    for name in ["base", "arrivals", "base.next"] {
+    for name in ["base.recent", "arrivals", "base.next"] {
         let scene = match name {
             "arrivals" => Scene::PushAfterPull,
             "base.next" => Scene::PushAfterCommit,

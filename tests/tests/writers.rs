@@ -111,7 +111,7 @@ async fn w14_a_cloned_machine_takes_no_snapshot_for_its_own() {
     a.mount.write("x", "a");
     b.mount.write("x", "b");
     a.push().await.clean();
-    let (from, to) = (a.state_file("base").unwrap(), b.state_file("base").unwrap());
+    let (from, to) = (a.base_file(), b.base_file());
     std::fs::copy(from, to).unwrap();
     let ended = b.push().await;
     assert_eq!((ended.report().deleted, ended.report().failed), (0, 0));

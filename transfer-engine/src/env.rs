@@ -58,10 +58,24 @@ pub trait FileFaults: Send + Sync {
     }
 }
 
+/// What is different after each start of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootId(pub [u8; 16]);
+
+impl BootId {
+    /// Returns the kernel's: see random(4). `None` where it has none, as in some sandboxes.
+    fn of_kernel() -> Option<Self> {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let digits = text.trim().replace('-', "");
+        u128::from_str_radix(&digits, 16).ok().map(|id| Self(id.to_be_bytes()))
+    }
+}
+
 /// Everything that an engine uses of the machine it runs on.
 #[derive(Clone)]
 pub struct Env {
     parallelism: Option<NonZeroUsize>,
+    boot: Option<BootId>,
     pub(crate) clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     spawn: Arc<dyn Spawn>,
@@ -79,6 +93,7 @@ impl Env {
     pub fn real() -> Self {
         Self {
             parallelism: None,
+            boot: BootId::of_kernel(),
             clock: Arc::new(SystemClock),
             random: Arc::new(Kernel),
             spawn: Arc::new(Tokio),
@@ -101,6 +116,13 @@ impl Env {
         self
     }
 
+    /// Replaces the boot id. Without one, everything that is written to a mount is flushed.
+    #[must_use]
+    pub fn with_boot(mut self, boot: Option<BootId>) -> Self {
+        self.boot = boot;
+        self
+    }
+
     /// Replaces the source of randomness.
     #[must_use]
     pub fn with_random(mut self, random: Arc<dyn Random>) -> Self {
@@ -120,6 +142,10 @@ impl Env {
     pub fn with_file_faults(mut self, faults: Arc<dyn FileFaults>) -> Self {
         self.faults = Some(faults);
         self
+    }
+
+    pub(crate) fn boot(&self) -> Option<BootId> {
+        self.boot
     }
 
     /// Returns the wall-clock time.

@@ -52,6 +52,14 @@ impl Mount {
     ) -> Result<bool, Error> {
         let Some(header) = from.header()? else { return Ok(false) };
         let Some(copy) = self.copy_of(&header, &from.cache(), to).await? else { return Ok(false) };
+        // The note of a sync without a flush is of snapshots under the former name.
+        if from.is_unflushed()? {
+            if from.in_doubt()?.is_some() {
+                return Ok(false);
+            }
+            let dir = MountDir::open(&self.path, self.store.env());
+            self.flush(&dir.map_err(|e| Error::local("open the mount", &self.path, e))?).await?;
+        }
         let renamed = BaseHeader {
             lineage: copy.snapshot.lineage,
             head: copy.key.clone(),

@@ -112,7 +112,7 @@ pub use contexts::Context;
 pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied};
 pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference, SnapshotPart};
 pub use edit::Gathering;
-pub use env::{Clock, Env, FileFaults, Random, Spawn};
+pub use env::{BootId, Clock, Env, FileFaults, Random, Spawn};
 pub use error::{Error, Lack};
 pub use extract::{ExtractError, ExtractLimits};
 pub use failure::{Cause, ErrorKind};

@@ -55,6 +55,9 @@ pub struct SyncOptions {
     pub owner: Option<(u32, u32)>,
     /// Files that the caller writes, such as a log. If they are in the mount, they never take part.
     pub own_files: Vec<PathBuf>,
+    /// Lets a pull wait until the disk has everything. Without this, it need not if the next sync can tell what a loss of
+    /// power has taken, and brings that again.
+    pub durable: bool,
     /// Pauses the programs that write to the mount while a push reads it.
     pub quiesce: Option<Arc<dyn Quiesce>>,
     /// Pushes even if that failed, and reports the failure: the last push of a session does so, as there is
@@ -84,6 +87,7 @@ impl Default for SyncOptions {
             extract: ExtractLimits::default(),
             owner: None,
             own_files: Vec::new(),
+            durable: false,
             quiesce: None,
             save_unquiesced: false,
         }

@@ -92,7 +92,8 @@ async fn p5_p6_p7_a_failing_disk_stops_a_pull_and_leaves_nothing_half_done() {
             |t| drop(t.write("d/f", "2").write("new/g", "3").link("l", "t").remove("gone").at("")),
         )
         .await;
-        b.env = Env::real().with_file_faults(Fails::new(operation, errno, anywhere));
+        // Without a boot id it has to wait for its disk.
+        b.env = Env::real().with_boot(None).with_file_faults(Fails::new(operation, errno, anywhere));
         let ended = b.pull().await;
         assert!(ended.result.is_err() || ended.report().is_incomplete(), "{operation} {:?}", ended.report());
         for (path, versions) in [("d/f", ["1", "2"]), ("new/g", ["3", "3"])] {
@@ -124,7 +125,8 @@ async fn p7_nothing_is_gone_on_with_after_a_failed_flush() {
     a.mount.write("long", vec![7; 65 << 20]);
     a.push().await.clean();
     let of_staging = |path: &Path| path.to_string_lossy().contains(".ctxsync-stage-");
-    b.env = Env::real().with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, of_staging));
+    b.env = Env::real().with_boot(None);
+    b.env = b.env.with_file_faults(Fails::new("syncfs", rustix::io::Errno::IO, of_staging));
     b.pull().await.error();
     assert!(paths(&b.mount.0).is_empty(), "{:?}", paths(&b.mount.0));
     b.env = Env::real();

@@ -265,7 +265,8 @@ async fn p3_a_release_ends_in_time_although_a_job_does_not() {
     a.push().await.clean();
     let (begun, ended) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let (begins, ends) = (begun.clone(), ended.clone());
-    b.env = Env::real().with_file_faults(Meanwhile::new(move |operation, _| {
+    // Without a boot id, a pull waits for the disk.
+    b.env = Env::real().with_boot(None).with_file_faults(Meanwhile::new(move |operation, _| {
         if operation != "syncfs" {
             return;
         }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use ctxsync_tests::random::Random;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,12 +79,45 @@ impl Copy {
             let place = root.join(path);
             let stat = place.symlink_metadata().unwrap();
             if (stat.mtime(), stat.mtime_nsec()) != node.mtime {
-                let (tv_sec, tv_nsec) = node.mtime;
-                let time = Timespec { tv_sec, tv_nsec };
-                let times = Timestamps { last_access: time, last_modification: time };
-                rustix::fs::utimensat(CWD, &place, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+                set_mtime(&place, node.mtime);
             }
         }
+    }
+
+    /// Tears files at `root` that were written since the copy was made: they lose a part of their content, but not their
+    /// times. Returns how many.
+    pub(crate) fn tear(&self, root: &Path, random: &mut Random) -> usize {
+        let kept: BTreeMap<u64, &Kind> = self.0.values().map(|node| (node.inode, &node.kind)).collect();
+        let mut torn = 0;
+        for (path, node) in Self::of(root).0 {
+            let Kind::File(bytes) = &node.kind else { continue };
+            if kept.get(&node.inode).is_some_and(|kind| **kind == node.kind) || random.below(3) > 0 {
+                continue;
+            }
+            let half = bytes.len() / 2;
+            let left = match random.below(4) {
+                0 => Vec::new(),
+                1 => bytes[..half].to_vec(),
+                2 => vec![0; bytes.len()],
+                _ => [&bytes[..half], &vec![0; bytes.len() - half]].concat(),
+            };
+            let place = root.join(path);
+            let mode =
+                |mode| std::fs::set_permissions(&place, std::fs::Permissions::from_mode(mode)).unwrap();
+            mode(0o600);
+            // The inode stays the same.
+            std::fs::OpenOptions::new()
+                .write(true)
+                .truncate(true)
+                .open(&place)
+                .unwrap()
+                .write_all(&left)
+                .unwrap();
+            mode(node.mode);
+            set_mtime(&place, node.mtime);
+            torn += 1;
+        }
+        torn
     }
 
     fn put(place: &Path, node: &Node) {
@@ -100,4 +135,10 @@ impl Copy {
             }
         }
     }
+}
+
+fn set_mtime(place: &Path, (tv_sec, tv_nsec): (i64, i64)) {
+    let time = Timespec { tv_sec, tv_nsec };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::utimensat(CWD, place, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }

@@ -21,14 +21,16 @@ impl Run {
     /// Damages a pack, and has it mended. What the context had and a machine still has must be there afterwards.
     pub(crate) async fn damage(&mut self, step: &Step, random: &mut Random) -> String {
         let Some(pack) = self.some_pack(random).await else { return "there is no pack".to_owned() };
-        let (before, forks) = (self.in_context().await, self.fork_contents().await);
+        let (mut before, forks) = (self.in_context().await, self.fork_contents().await);
         let held: BTreeSet<String> = (0..self.players.len()).flat_map(|who| self.contents_of(who)).collect();
         self.is_spoiled = true;
         let mut said = vec![self.spoil(&pack, random).await];
+        let mut all_healed = true;
         for who in 0..self.players.len() {
             let disk = self.disk(step, who, None);
             self.players[who].machine.options.heal = Some(ReadData::All);
             let ended = self.perform(step, who, How::Push, &disk).await;
+            all_healed &= ended.as_ref().is_some_and(|ended| ended.result.is_ok());
             said.push(self.told(step, who, ended, &disk).await);
             self.players[who].machine.options.heal = None;
         }
@@ -41,6 +43,11 @@ impl Run {
             met("repair: the machines had all of the head, and only older snapshots are damaged");
         }
         said.push(format!("repaired: {} healed, {} left out", report.healed, report.left_out));
+        if !all_healed {
+            // What a machine has that could not push comes with a later sync.
+            self.ledger.get_mut().given_up.extend(before.difference(&held).cloned());
+            before = before.intersection(&self.in_context().await).cloned().collect();
+        }
         self.note_damage(&before, &held, forks, &said.join("; ")).await;
         said.join("; ")
     }

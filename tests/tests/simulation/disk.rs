@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use ctxsync_tests::random::Random;
 use futures::FutureExt;
 use policy_core::Timestamp;
 use rustix::io::Errno;
@@ -41,8 +42,12 @@ pub(crate) struct Disk {
     fails: AtomicBool,
     gone: AtomicBool,
     died: Notify,
-    /// What a loss of power would leave of the mount, if that is to be known.
+    /// What a loss of power would leave of the mount at least, if that is to be known: the mount at its last flush.
     durable: Mutex<Option<Copy>>,
+    /// The mount at some moment since.
+    since: Mutex<Option<Copy>>,
+    /// The number of changes since.
+    unflushed: AtomicU64,
     flushing: AtomicBool,
     flushed: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -64,6 +69,8 @@ impl Disk {
             gone: AtomicBool::new(false),
             died: Notify::new(),
             durable: Mutex::default(),
+            since: Mutex::default(),
+            unflushed: AtomicU64::new(0),
             flushing: AtomicBool::new(false),
             flushed: AtomicBool::new(false),
             panic: Mutex::default(),
@@ -79,10 +86,18 @@ impl Disk {
         Self { durable: Mutex::new(durable), ..self }
     }
 
-    /// Returns what a loss of power would leave of the mount.
-    pub(crate) fn durable(&self) -> Option<Copy> {
+    /// Returns the mount at its last flush, and at some moment since.
+    pub(crate) fn durable(&self) -> Option<(Copy, Option<Copy>)> {
         self.end_flush();
-        lock(&self.durable).clone()
+        Some((lock(&self.durable).clone()?, lock(&self.since).clone()))
+    }
+
+    /// Remembers the mount as it is at some changes, each of them as likely as the others.
+    fn remember(&self) {
+        let number = self.unflushed.fetch_add(1, Ordering::SeqCst);
+        if lock(&self.durable).is_some() && Random::new(number).below(number as usize + 1) == 0 {
+            *lock(&self.since) = Some(Copy::of(&self.mount));
+        }
     }
 
     /// Whether the mount was flushed.
@@ -134,6 +149,8 @@ impl Disk {
             let mut durable = lock(&self.durable);
             if durable.is_some() {
                 *durable = Some(Copy::of(&self.mount));
+                *lock(&self.since) = None;
+                self.unflushed.store(0, Ordering::SeqCst);
             }
         }
     }
@@ -205,6 +222,7 @@ pub(crate) async fn until_gone<T>(disk: &Disk, work: impl Future<Output = T>) ->
 impl FileFaults for Disk {
     fn before(&self, operation: &'static str, path: &Path) -> io::Result<()> {
         self.moment();
+        self.remember();
         self.call(Call::Change, operation, path)?;
         self.flushing.store(operation == "syncfs" && path.starts_with(&self.mount), Ordering::SeqCst);
         Ok(())

@@ -37,6 +37,8 @@ fn both(one: How, other: How) -> Deed {
     }
 }
 
+/// Of so many seeds, one has machines that often lose power.
+const UNSTEADY: u64 = 4;
 /// Of so many seeds, one has a large tree.
 const LARGE: usize = 12;
 
@@ -57,11 +59,41 @@ impl Schedule {
         // Runs differ in how much goes wrong, and in what is done most.
         let trouble = [0, 30, 60, 90][random.below(4)];
         let edits = 30 + random.below(30);
-        for number in 0..8 + random.below(12) {
-            let step = this.step(number, &mut random, edits, trouble);
+        for _ in 0..8 + random.below(12) {
+            let step = this.step(this.steps.len(), &mut random, edits, trouble);
             this.steps.push(step);
+            if seed % UNSTEADY == 0 {
+                this.lose_power(&mut random);
+            }
         }
         this
+    }
+
+    /// Lets the machine of the last step lose power, during the step or after it, in one of three syncs.
+    fn lose_power(&mut self, random: &mut Random) {
+        let number = self.steps.len();
+        let Some(last) = self.steps.last_mut() else { return };
+        let is_sync =
+            matches!(last.deed, Deed::Sync(_) | Deed::Both(..) | Deed::Meanwhile(_) | Deed::Session(_));
+        match random.below(6) {
+            0 if is_sync => {
+                let nth = random.below(30) as u64;
+                let what = What::PowerLoss;
+                last.files.push(FileTrouble { call: Call::Change, nth, stays: false, what });
+            }
+            1 if is_sync => {
+                let step = Step {
+                    number,
+                    seed: random.bits(),
+                    deed: Deed::PowerLoss,
+                    files: Vec::new(),
+                    store: Vec::new(),
+                    who: last.who,
+                };
+                self.steps.push(step);
+            }
+            _ => {}
+        }
     }
 
     fn step(&self, number: usize, random: &mut Random, edits: usize, trouble: usize) -> Step {

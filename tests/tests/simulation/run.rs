@@ -14,7 +14,7 @@ use object_store::memory::InMemory;
 use policy_core::{Retention, SyncPolicy};
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use tokio::runtime::Handle;
-use transfer_engine::{CollectOptions, ContextName, Env, Error, Silent, Store, SyncReport};
+use transfer_engine::{BootId, CollectOptions, ContextName, Env, Error, Silent, Store, SyncReport};
 
 use crate::branch::Branches;
 use crate::copy::Copy;
@@ -31,10 +31,12 @@ pub(crate) struct Player {
     pub(crate) machine: Machine,
     /// The name by which it knows the context.
     pub(crate) context: RefCell<ContextName>,
+    /// The mount at its last flush.
     durable: Copy,
-    /// Whether its last push had a deadline. Such a push does not flush the mount, so that the next sync takes for
-    /// deleted what a loss of power takes (`docs/design/003-noting-what-arrives.md`).
-    pub(crate) is_unflushed: bool,
+    /// The mount at some moment since.
+    since: Option<Copy>,
+    /// How often it was started.
+    boots: u8,
 }
 
 pub(crate) struct Run {
@@ -65,6 +67,7 @@ impl Run {
         let world = World::simulated(objects, env).await;
         let machines = schedule.machines.iter().enumerate().map(|(number, born)| {
             let mut machine = world.machine(&format!("m{number}"));
+            machine.env = machine.env.with_boot(Some(BootId([0; 16])));
             machine.policy = SyncPolicy::from_json(POLICIES[born.policy]).unwrap();
             machine
         });
@@ -72,8 +75,9 @@ impl Run {
             .map(|machine| Player {
                 context: RefCell::new(context()),
                 durable: Copy::of(&machine.mount.0),
+                since: None,
+                boots: 0,
                 machine,
-                is_unflushed: false,
             })
             .collect();
         let loses = |step: &Step| {
@@ -145,7 +149,7 @@ impl Run {
             Deed::LoseState => self.lose_state(step.who),
             Deed::Replace => self.replace(step.who).await,
             Deed::Clone => self.clone_to_next(step.who).await,
-            Deed::PowerLoss => self.lose_power(step.who).await,
+            Deed::PowerLoss => self.lose_power(step.who, &mut random).await,
             Deed::Collect { last, is_late } => {
                 if is_late {
                     self.clock.pass(Duration::from_secs(GRACE + 600));
@@ -309,27 +313,41 @@ impl Run {
                 std::fs::copy(file, place.join(below)).unwrap();
             }
         }
+        // The memory of the machine was copied too.
+        self.players[next].boots = self.players[who].boots;
+        self.players[next].machine.env = self.players[who].machine.env.clone();
         self.players[next].durable = Copy::of(&self.mount(next));
         self.clock.observe(&self.mount(next));
         format!("m{next} is a clone of it")
     }
 
-    /// What was not flushed is lost.
-    async fn lose_power(&mut self, who: usize) -> String {
-        let before = self.contents_of(who);
-        let mount = self.mount(who);
-        self.players[who].durable.restore(&mount);
+    /// What was not flushed may be lost: the mount is as it was at some moment since its last flush, and a file that was
+    /// written since then may be there in part.
+    async fn lose_power(&mut self, who: usize, random: &mut Random) -> String {
+        let (before, mount) = (self.contents_of(who), self.mount(who));
+        let player = &mut self.players[who];
+        match (random.below(3), &player.since) {
+            (0, _) => player.durable.restore(&mount),
+            (1, Some(since)) => since.restore(&mount),
+            _ => {}
+        }
+        let torn = player.durable.tear(&mount, random);
+        tear_state(&player.machine.state, random);
+        player.boots += 1;
+        player.machine.env = player.machine.env.clone().with_boot(Some(BootId([player.boots; 16])));
         self.clock.observe(&mount);
         let after = self.contents_of(who);
         let lost = before.difference(&after).cloned().collect();
-        if std::mem::take(&mut self.players[who].is_unflushed) {
-            self.ledger.get_mut().given_up.extend(lost);
-        } else {
-            self.give_up_unsaved(&lost).await;
-        }
+        self.give_up_unsaved(&lost).await;
+        // A part of a file is nobody's.
+        self.ledger.get_mut().given_up.extend(after.difference(&before).cloned());
         self.players[who].durable = Copy::of(&mount);
+        self.players[who].since = None;
         met("file: loss of power while nothing runs");
-        "loses power".to_owned()
+        if torn > 0 {
+            met("file: torn by a loss of power");
+        }
+        format!("loses power, {torn} files are torn")
     }
 
     async fn collect(&mut self, step: &Step, last: Option<u64>) -> String {
@@ -416,11 +434,15 @@ impl Run {
         }
     }
 
+    fn boot_of(&self, who: usize) -> Option<BootId> {
+        Some(BootId([self.players[who].boots; 16]))
+    }
+
     /// Returns a machine as it is in a step: with what goes wrong there.
     pub(crate) fn machine(&self, step: &Step, who: usize, disk: &Arc<Disk>) -> Machine {
         Machine {
             objects: Arc::new(self.wire(step, who, disk)),
-            env: env_of(&self.clock, &self.random, disk),
+            env: env_of(&self.clock, &self.random, disk).with_boot(self.boot_of(who)),
             context: self.players[who].context.borrow().clone(),
             ..self.players[who].machine.clone()
         }
@@ -461,14 +483,17 @@ impl Run {
         ended: Option<Ended>,
         disk: &Disk,
     ) -> String {
-        if let Some(durable) = disk.durable() {
-            self.players[who].durable = durable;
+        if let Some((durable, since)) = disk.durable() {
+            let player = &mut self.players[who];
+            if disk.has_flushed() || since.is_some() {
+                player.since = since;
+            }
+            player.durable = durable;
         }
-        self.players[who].is_unflushed &= !disk.has_flushed();
         let Some(ended) = ended else {
             met("machine gone in the middle of a sync");
             if step.files.iter().any(|trouble| trouble.what == What::PowerLoss) {
-                self.lose_power(who).await;
+                self.lose_power(who, &mut Random::new(step.seed)).await;
             }
             self.clock.observe(&self.mount(who));
             return "is gone".to_owned();
@@ -511,6 +536,30 @@ impl Run {
                 assert!(may_fail, "m{who}: {e:?}");
                 e.to_string()
             }
+        }
+    }
+}
+
+/// What of the state was not flushed may be lost, or be there in part.
+fn tear_state(state: &Path, random: &mut Random) {
+    let is_flushed = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        ["base", "base.next", "unflushed", "lock"].iter().any(|flushed| name == *flushed)
+    };
+    let files = walkdir::WalkDir::new(state).sort_by_file_name().into_iter().flatten();
+    let files = files.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
+    for path in files.filter(|path| !is_flushed(path)) {
+        match random.below(4) {
+            0 => std::fs::remove_file(&path).unwrap(),
+            1 => {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(random.below(file.metadata().unwrap().len() as usize + 1) as u64).unwrap();
+            }
+            2 => {
+                let len = path.metadata().unwrap().len() as usize;
+                std::fs::write(&path, vec![0; len]).unwrap();
+            }
+            _ => {}
         }
     }
 }

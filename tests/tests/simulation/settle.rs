@@ -22,14 +22,12 @@ impl Run {
     /// Syncs all machines until there is nothing left to do, and checks the result.
     pub(crate) async fn settle(&mut self) {
         let name = self.name().await;
+        self.let_deletions_through(&name).await;
         let mut held: BTreeSet<String> = BTreeSet::new();
         for player in &mut self.players {
             held.extend(contents(&player.machine.mount, Path::new("")));
             // All machines have to agree in the end.
-            player.machine.context = name.clone();
-            player.machine.policy.delete_policy.sync_local_file = true;
             player.machine.policy.delete_policy.max_delete_percent = None;
-            player.machine.options.conflict = Some(ConflictPolicy::KeepBoth);
         }
         let mut withheld = vec![0; self.players.len()];
         for round in 0.. {
@@ -75,6 +73,26 @@ impl Run {
         self.check_store().await;
         self.check_branches().await;
         self.trace.note(|| format!("in the end: {expected:?}"));
+    }
+
+    /// Lets the deletions through that waited for the policy of a machine. By now, the context may have a content only
+    /// where it was deleted here.
+    async fn let_deletions_through(&mut self, name: &ContextName) {
+        for who in 0..self.players.len() {
+            let machine = &mut self.players[who].machine;
+            machine.context = name.clone();
+            machine.options.conflict = Some(ConflictPolicy::KeepBoth);
+            if machine.policy.delete_policy.sync_local_file {
+                continue;
+            }
+            machine.sync().await.report();
+            machine.policy.delete_policy.sync_local_file = true;
+            let before = self.in_context().await;
+            self.players[who].machine.push().await.report();
+            let (after, here) = (self.in_context().await, self.contents_of(who));
+            let gone = before.difference(&after).filter(|content| !here.contains(*content));
+            self.ledger.get_mut().given_up.extend(gone.cloned());
+        }
     }
 
     /// Fails unless the head's totals are those of its tree.

@@ -52,6 +52,7 @@ pub(crate) async fn apply(
 ) -> Result<(), Error> {
     let Applying { dir, options, monitor, .. } = applying;
     let staging = Stagings::create(dir, applying.file_systems.clone())
+        .map(|staging| staging.waiting(applying.waits))
         .map_err(|e| Error::local("make a staging directory in", dir.path(), e))?;
     if applying.lane == Lane::All
         && let Err(e) = staging.main().take_over(&applying.arriving.take_left())

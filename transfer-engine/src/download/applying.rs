@@ -40,6 +40,8 @@ pub(crate) struct Applying<'a> {
     pub(crate) file_systems: Arc<FileSystems>,
     /// Whether files that are removed here are also removed from the context.
     pub(crate) drops_deleted: bool,
+    /// Whether the disk must have a file before it is put in place.
+    pub(crate) waits: bool,
 }
 
 impl Applying<'_> {

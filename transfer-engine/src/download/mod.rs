@@ -13,6 +13,7 @@ mod jobs;
 mod ledger;
 mod members;
 mod place;
+mod prove;
 mod pull;
 mod read;
 mod recent;

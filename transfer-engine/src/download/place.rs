@@ -62,8 +62,10 @@ impl Placing<'_> {
                 });
             }
         }
+        // A conflict copy is in no snapshot that could tell whether it is whole.
+        let copies = items.iter().any(|item| item.told.copy.is_some());
         self.staging
-            .sync()
+            .sync(copies)
             .map_err(|e| Error::local("make durable what was written to", self.dir.path(), e))?;
         let turn = self.staging.main().turn();
         let placed = self

@@ -25,11 +25,11 @@ use crate::store::Head;
 use crate::tree::{OwnTree, Segments, Tree};
 
 /// What stays the same during a pull.
-struct Job<'a> {
-    dir: &'a MountDir,
-    filter: &'a Arc<Filter>,
-    options: &'a SyncOptions,
-    monitor: &'a dyn Monitor,
+pub(super) struct Job<'a> {
+    pub(super) dir: &'a MountDir,
+    pub(super) filter: &'a Arc<Filter>,
+    pub(super) options: &'a SyncOptions,
+    pub(super) monitor: &'a dyn Monitor,
 }
 
 /// The result of a trial run of the plan.
@@ -122,6 +122,7 @@ impl Mount {
         };
         self.clear_below(&alone, &dir, &delta.file_systems, monitor);
         let as_begun = self.header_of(&head, false).await?;
+        let waits = self.begin_unflushed(&dir, &as_begun, header.is_none(), options).await?;
         alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         // From here on, fetches can request paths, and get them first.
         let gate = alone.share();
@@ -141,6 +142,7 @@ impl Mount {
             cache: self.cache(),
             file_systems: delta.file_systems.clone(),
             drops_deleted: self.policy.delete_policy.sync_local_file,
+            waits,
         };
         let knows_all = options.only.is_empty() && filter.closed.is_empty();
         let times = DirTimes::new(self.arriving.take_half_done());
@@ -168,7 +170,7 @@ impl Mount {
 
     /// Compares the mount with its base. Returns the base's header and the differences; no header if the
     /// mount looks lost, so that everything is pulled again.
-    async fn compare(
+    pub(super) async fn compare(
         &self,
         job: &Job<'_>,
         head: &Head,
@@ -273,8 +275,13 @@ impl Mount {
         // If a fetch has extracted an archive, the next push must mark it in the context.
         let none_extracted = self.arriving.extracting.lock().await.is_empty();
         let agrees = agrees && none_extracted && !self.arriving.missed();
-        self.flush_arrivals(&applying.dir).await.map_err(|e| self.not_durable(e))?;
+        // What came out of an archive, and a conflict copy, is in no snapshot that could tell whether it is whole.
+        let waits = applying.waits || report.extracted > 0 || report.conflicts > 0;
+        if waits {
+            self.flush(&applying.dir).await?;
+        }
         self.fold_arrivals(&alone, Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
+        self.files.settle(waits)?;
         alone.forget_used();
         self.trim_cache(applying.head);
         Ok(report)
@@ -347,6 +354,7 @@ impl Mount {
             cache: self.cache(),
             file_systems: delta.file_systems.clone(),
             drops_deleted: self.policy.delete_policy.sync_local_file,
+            waits: self.waits_for_disk(&options),
         };
         let report = delta.stats.report(&head);
         let found_here = delta.stats.found;
@@ -385,6 +393,8 @@ impl Mount {
         }
         if let Some(Opened { head, header, .. }) = self.open_for_pull(&alone, None, options, monitor).await? {
             let as_begun = self.header_of(&head, false).await?;
+            let dir = self.make_dir(options)?;
+            self.begin_unflushed(&dir, &as_begun, header.is_none(), options).await?;
             alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         }
         Ok(())
@@ -443,7 +453,7 @@ impl Mount {
         Progress { total_files, total_bytes: head.snapshot.totals.bytes, ..Progress::default() }
     }
 
-    fn pull_plan<'a>(
+    pub(super) fn pull_plan<'a>(
         &self,
         head: &'a Head,
         header: Option<&BaseHeader>,

@@ -13,6 +13,7 @@ mod listing;
 mod look;
 mod make_all;
 mod mount_dir;
+mod page_cache;
 mod recover;
 mod scan;
 mod shelf;
@@ -39,6 +40,7 @@ pub(crate) use mount_dir::identity;
 pub(crate) use mount_dir::{
     Flush, MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
+pub(crate) use page_cache::CacheLife;
 pub(crate) use recover::{recover, recover_below};
 pub(crate) use scan::Scan;
 pub(crate) use shelf::Shelf;

@@ -20,19 +20,33 @@ pub(crate) struct Stagings {
     below: Mutex<Vec<(TreePath, Arc<Staging>)>>,
     /// Whether to lock each of them with [`Staging::claim`].
     claims: bool,
+    /// Whether the disk must have a file before it is put in place.
+    waits: bool,
 }
 
 impl Stagings {
     /// Creates the staging directory in the mount's root.
     pub(crate) fn create(mount: &MountDir, file_systems: Arc<FileSystems>) -> io::Result<Self> {
         let main = Arc::new(Staging::create(mount)?);
-        Ok(Self { mount: mount.clone(), file_systems, main, below: Mutex::default(), claims: false })
+        Ok(Self {
+            mount: mount.clone(),
+            file_systems,
+            main,
+            below: Mutex::default(),
+            claims: false,
+            waits: true,
+        })
     }
 
     /// Locks each staging directory. A restore does so because it does not hold the mount's lock.
     pub(crate) fn claim(self) -> Self {
         self.main.claim();
         Self { claims: true, ..self }
+    }
+
+    /// Says whether the disk must have a file before it is put in place. Below the mount, it always must.
+    pub(crate) fn waiting(self, waits: bool) -> Self {
+        Self { waits, ..self }
     }
 
     /// Returns the staging directory in the mount's root.
@@ -69,9 +83,12 @@ impl Stagings {
         Ok(staging)
     }
 
-    /// Makes everything durable that was done so far, with one call for each file system.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.main.sync()?;
+    /// Makes everything durable that was staged so far, where that has to be waited for, with one call for each file
+    /// system. With `all`, it is waited for everywhere.
+    pub(crate) fn sync(&self, all: bool) -> io::Result<()> {
+        if all || self.waits {
+            self.main.sync()?;
+        }
         self.sync_below()
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::Mount;
-use policy_core::Towards;
+use policy_core::{Timestamp, Towards};
 
 use crate::error::Error;
 use crate::local::{Flush, MountDir, staged_prints};
@@ -14,19 +14,74 @@ use crate::plan::Filter;
 use crate::state::{Alone, BaseHeader, BaseRow, BaseWriter, Change, Held, Overlaid};
 
 impl Mount {
-    /// Makes durable what a pull has put in place, before the base knows of it. The state may be on another file
-    /// system than the mount. If the mount loses a file in a loss of power and the base has it, the file counts as
-    /// deleted.
-    pub(crate) async fn flush_arrivals(&self, dir: &MountDir) -> io::Result<()> {
-        Flush::begin(dir, Vec::new()).end().await
+    /// Makes durable what was put into the mount.
+    pub(crate) async fn flush(&self, dir: &MountDir) -> Result<(), Error> {
+        self.flushed(dir).await.map_err(|e| self.not_durable(e))
     }
 
     pub(crate) fn not_durable(&self, e: io::Error) -> Error {
         Error::local("make durable what was written to", &self.path, e)
     }
 
+    pub(crate) async fn flushed(&self, dir: &MountDir) -> io::Result<()> {
+        Flush::begin(dir, Vec::new()).end().await
+    }
+
+    /// Whether a pull has to wait for the disk. It need not if the next sync can tell whether what was written was lost.
+    pub(crate) fn waits_for_disk(&self, options: &SyncOptions) -> bool {
+        options.durable || self.files.cache_life().is_none()
+    }
+
+    /// Whether a push flushes the mount, so that the base may list what it has read there.
+    pub(crate) fn flushes_push(&self, options: &SyncOptions) -> Result<bool, Error> {
+        Ok(self.waits_for_disk(options) || !self.files.has_room_unflushed()?)
+    }
+
+    /// Notes that a pull begins that need not wait for the disk, and returns whether it has to.
+    pub(crate) async fn begin_unflushed(
+        &self,
+        dir: &MountDir,
+        header: &BaseHeader,
+        fresh: bool,
+        options: &SyncOptions,
+    ) -> Result<bool, Error> {
+        let waits = self.waits_for_disk(options);
+        if !self.files.has_room_unflushed()? {
+            self.flush(dir).await?;
+            self.files.settle(true)?;
+        }
+        if !waits || self.files.is_unflushed()? {
+            self.files.note_unflushed(header, fresh)?;
+        }
+        Ok(waits)
+    }
+
+    /// Returns what a flush that begins now covers; `None` if there is nothing to flush, or if a pull is under way.
+    pub(crate) fn flush_mark(&self) -> Result<Option<FlushMark>, Error> {
+        if !self.files.is_unflushed()? || self.files.has_arrivals()? {
+            return Ok(None);
+        }
+        self.files.recent_stat().map(|stat| Some(FlushMark(stat)))
+    }
+
+    /// Begins a flush of the mount.
+    pub(crate) fn flush_begun(&self) -> Result<Flush, Error> {
+        let dir = MountDir::open(&self.path, self.store.env());
+        Ok(Flush::begin(&dir.map_err(|e| Error::local("open the mount", &self.path, e))?, Vec::new()))
+    }
+
+    /// Notes how a flush of the mount has ended. A success counts if nothing was synced since it began. After a failure,
+    /// the next sync compares what was written since the last one.
+    pub(crate) fn note_flush(&self, mark: &FlushMark, flushed: io::Result<()>) -> Result<(), Error> {
+        match flushed {
+            Err(_) => self.files.doubt(),
+            Ok(()) if self.flush_mark()?.as_ref() == Some(mark) => self.files.settle(true),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Writes into the base what a pull has put in place, and ends its journal. `header` is that of the base if the
-    /// pull is complete.
+    /// pull is complete. The mount was flushed before, or it is noted that it was not.
     pub(crate) fn fold_arrivals(
         &self,
         alone: &Alone<'_>,
@@ -53,6 +108,7 @@ impl Mount {
         let old = self.old_rows(fresh || other)?;
         let folded = self.files.folded_base();
         let fold = || {
+            self.store.env().check_fault("write", &folded)?;
             let mut base = BaseWriter::create(&folded)?;
             for row in Overlaid::new(old, arrivals, staged) {
                 let row = row?;
@@ -112,3 +168,7 @@ impl Mount {
 pub(crate) fn may_lack(e: &io::Error) -> String {
     format!("the mount's disk may not have all of it yet: {e}")
 }
+
+/// The state of a mount's base when a flush began.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FlushMark(Option<(u64, Timestamp)>);

@@ -170,6 +170,7 @@ impl Mount {
                 tracing::debug!(number, "an interrupted commit has landed");
                 let header = BaseHeader { head, ..next };
                 self.files.adopt_next(&header)?;
+                self.files.settle(false)?;
                 Ok(Some(header))
             }
             None => {

@@ -289,20 +289,37 @@ impl Mount {
         let dir = match MountDir::open(&self.path, self.store.env()) {
             Ok(dir) => dir.with_busy(self.arriving.busy.clone()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.fold_arrivals(alone, None, None)?;
+                // Where it may have been lost, what was pulled into it counts for nothing.
+                if self.files.in_doubt()?.is_none() {
+                    self.fold_arrivals(alone, None, None)?;
+                }
                 return Ok(None);
             }
             Err(e) => return Err(Error::local("open the mount", &self.path, e)),
         };
-        // A push must not wait for a disk that others write to, nor fail with it. That would make nothing safer.
-        if options.deadline.is_none() && self.files.has_arrivals()? {
-            match self.flush_arrivals(&dir).await {
-                Err(e) if towards == Towards::Store => monitor.warning(&may_lack(&e)),
-                flushed => flushed.map_err(|e| self.not_durable(e))?,
-            }
+        if let Some(note) = self.files.in_doubt()? {
+            self.prove(alone, &dir, note, (towards, options), monitor).await?;
         }
         // What an interrupted pull left comes first: its staging directory shows how far the pull came.
+        if let Some((begun, fresh, _)) = self.files.read_arrivals()? {
+            let flushed = match self.files.is_unflushed()? || options.deadline.is_some() {
+                // A push must not wait for a disk that others write to, nor fail with it. That would make nothing safer.
+                false => match self.flushed(&dir).await {
+                    Err(e) if towards == Towards::Mount => return Err(self.not_durable(e)),
+                    Err(e) => {
+                        monitor.warning(&may_lack(&e));
+                        false
+                    }
+                    Ok(()) => true,
+                },
+                true => false,
+            };
+            if !flushed {
+                self.files.note_unflushed(&begun, fresh)?;
+            }
+        }
         self.fold_arrivals(alone, Some(&dir), None)?;
+        self.files.settle(false)?;
         let recovered = recover(&dir, true).map_err(|e| Error::local("clear up", &self.path, e))?;
         recovered.tell(monitor);
         self.arriving.leave(recovered.left);
@@ -385,7 +402,7 @@ impl Mount {
         if header.is_none() {
             return Ok(None);
         }
-        let gone = || Error::local("read", self.files.base(), io::Error::from(io::ErrorKind::NotFound));
+        let gone = || Error::local("read", self.files.dir(), io::Error::from(io::ErrorKind::NotFound));
         Ok(Some(self.files.read_base()?.ok_or_else(gone)?.1))
     }
 

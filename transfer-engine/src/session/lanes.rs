@@ -105,6 +105,11 @@ impl Lanes {
         Alone(guard)
     }
 
+    /// Returns exclusive access if nobody has or wants any.
+    pub(super) fn alone_if_idle(&self) -> Option<Alone<'_>> {
+        self.mount.try_write().ok().map(Alone)
+    }
+
     /// Pushes, with exclusive access.
     pub(super) async fn push(
         &self,

@@ -253,7 +253,25 @@ impl Worker {
             (Ok(later), Some(Ok(earlier))) if adds_nothing(&earlier, &later) => Ok(earlier),
             (outcome, _) => outcome,
         };
+        let done = outcome.is_ok();
         pilot.outcome.send_replace(Some(outcome));
+        if done && let Err(error) = self.flush_behind().await {
+            tracing::debug!(%error, "the mount is flushed later");
+        }
+    }
+
+    /// Flushes the mount after a sync that did not wait for its disk, unless something else is going on.
+    async fn flush_behind(&self) -> Result<(), Error> {
+        let (mark, flush) = {
+            let Some(alone) = self.lanes.alone_if_idle() else { return Ok(()) };
+            let Some(mount) = alone.mount() else { return Ok(()) };
+            let Some(mark) = mount.flush_mark()? else { return Ok(()) };
+            (mark, mount.flush_begun()?)
+        };
+        let flushed = flush.end().await;
+        let Some(alone) = self.lanes.alone_if_idle() else { return Ok(()) };
+        let Some(mount) = alone.mount() else { return Ok(()) };
+        mount.note_flush(&mark, flushed)
     }
 
     async fn push(&self, options: &SyncOptions, monitor: Onset) -> SyncResult {

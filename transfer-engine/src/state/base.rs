@@ -208,8 +208,12 @@ impl BaseWriter {
         self.frames.push(row, &mut self.file)
     }
 
-    /// Writes the header, and makes the file durable under its final name.
-    pub(crate) fn finish(mut self, header: BaseHeader) -> io::Result<BaseHeader> {
+    /// Writes the header.
+    pub(crate) fn finish(self, header: BaseHeader) -> io::Result<BaseHeader> {
+        Ok(self.complete(header)?.0)
+    }
+
+    fn complete(mut self, header: BaseHeader) -> io::Result<(BaseHeader, File)> {
         if let Some(dir) = self.pending.take() {
             self.write(&dir)?;
         }
@@ -218,11 +222,7 @@ impl BaseWriter {
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&header.encode(0)?)?;
-        file.sync_all()?;
-        if let Some(dir) = self.path.parent() {
-            File::open(dir)?.sync_all()?;
-        }
-        Ok(header)
+        Ok((header, file))
     }
 }
 
@@ -252,11 +252,18 @@ impl NextBase {
         row.map_or(Ok(()), |row| self.new.push(row))
     }
 
-    pub(crate) fn finish(mut self, header: BaseHeader) -> io::Result<BaseHeader> {
+    /// Writes the header, and if asked to, makes the file durable.
+    pub(crate) fn finish(mut self, header: BaseHeader, durably: bool) -> io::Result<BaseHeader> {
         for old in self.old {
             self.new.push(old?)?;
         }
-        self.new.finish(header)
+        let path = self.new.path.clone();
+        let (header, file) = self.new.complete(header)?;
+        if durably {
+            file.sync_all()?;
+            path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())?;
+        }
+        Ok(header)
     }
 }
 
@@ -270,7 +277,5 @@ pub(super) fn is_unfinished(path: &Path, env: &Env) -> io::Result<bool> {
 
 /// Replaces the header of a finished base.
 pub(crate) fn rewrite_header(path: &Path, header: &BaseHeader) -> io::Result<()> {
-    let mut file = File::options().write(true).open(path)?;
-    file.write_all(&header.encode(0)?)?;
-    file.sync_all()
+    File::options().write(true).open(path)?.write_all(&header.encode(0)?)
 }

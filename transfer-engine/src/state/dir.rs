@@ -3,18 +3,20 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use policy_core::Digest;
+use policy_core::{Digest, Timestamp};
 
 use super::arrivals::ArrivalsReader;
 use super::base::{BaseHeader, BaseReader, is_unfinished, rewrite_header};
 use super::cache::Cache;
 use super::file::damage;
+use super::unflushed::{MAX_SNAPSHOTS, Unflushed};
 use crate::env::Env;
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
+use crate::local::CacheLife;
 
 /// The name of a session's socket in the state of its mount.
 pub(crate) const SOCKET: &str = "socket";
@@ -25,6 +27,7 @@ pub(crate) const NEW_SOCKET: &str = "socket.new";
 #[derive(Debug)]
 pub(crate) struct MountState {
     dir: PathBuf,
+    mount: PathBuf,
     /// Held until this is dropped.
     _lock: File,
 }
@@ -37,6 +40,8 @@ pub(crate) struct ContextState {
     env: Env,
     /// See [`BaseHeader::part`].
     part: Option<Digest>,
+    /// The mount's path.
+    mount: PathBuf,
 }
 
 /// Returns the directory of a mount's state.
@@ -95,7 +100,7 @@ impl MountState {
             lock.write_all(holder.as_bytes())
         };
         write(&mut lock).map_err(cannot)?;
-        let locked = Self { dir, _lock: lock };
+        let locked = Self { dir, mount: mount.to_owned(), _lock: lock };
         // A session holds the lock, so these belong to one that was killed.
         locked.remove_sockets();
         Ok(locked)
@@ -142,7 +147,7 @@ impl MountState {
             .mode(0o700)
             .create(&dir)
             .map_err(|e| Error::local("use the state in", &dir, e))?;
-        Ok(ContextState { dir, env: env.clone(), part })
+        Ok(ContextState { dir, env: env.clone(), part, mount: self.mount.clone() })
     }
 }
 
@@ -161,15 +166,160 @@ impl ContextState {
         env: &Env,
     ) -> Self {
         let dir = context_dir(&mount_dir(state_dir, mount), location, context);
-        Self { dir, env: env.clone(), part }
+        Self { dir, env: env.clone(), part, mount: mount.to_owned() }
     }
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub(crate) fn base(&self) -> PathBuf {
+    /// Returns the path of the base as of the last flush.
+    fn flushed_base(&self) -> PathBuf {
         self.dir.join("base")
+    }
+
+    /// Returns the path of the base as of now, which is another one only if the mount was synced without a flush.
+    fn recent_base(&self) -> PathBuf {
+        self.dir.join("base.recent")
+    }
+
+    /// Returns the path of the note that there was a sync without a flush.
+    fn unflushed(&self) -> PathBuf {
+        self.dir.join("unflushed")
+    }
+
+    /// Returns the path of the base that counts. After the page cache was lost, that is the one of the last flush.
+    fn base(&self) -> Result<PathBuf, Error> {
+        let recent = self.recent_base();
+        if !self.holds(&recent)? {
+            return Ok(self.flushed_base());
+        }
+        let counts = self.read_unflushed()?.is_none_or(|note| self.lasts(&note));
+        Ok(if counts { recent } else { self.flushed_base() })
+    }
+
+    /// Returns the life of the page cache that the mount is in; `None` if nothing may rely on it.
+    pub(crate) fn cache_life(&self) -> Option<CacheLife> {
+        CacheLife::over(&self.mount, &self.dir, &self.env)
+    }
+
+    /// Whether the page cache still is the one of the note, so that the mount has what was put there without a flush.
+    fn lasts(&self, note: &Unflushed) -> bool {
+        note.life.is_some() && note.life == self.cache_life()
+    }
+
+    fn read_unflushed(&self) -> Result<Option<Unflushed>, Error> {
+        let path = self.unflushed();
+        Unflushed::read(&path, &self.env).map_err(|e| Error::local("read", path, e))
+    }
+
+    /// Returns the note of the syncs without a flush, if what they wrote may have been lost since.
+    pub(crate) fn in_doubt(&self) -> Result<Option<Unflushed>, Error> {
+        Ok(self.read_unflushed()?.filter(|note| !self.lasts(note)))
+    }
+
+    /// Whether the mount was synced without a flush since the last one.
+    pub(crate) fn is_unflushed(&self) -> Result<bool, Error> {
+        self.holds(&self.unflushed())
+    }
+
+    /// Whether another snapshot can be noted before the next flush.
+    pub(crate) fn has_room_unflushed(&self) -> Result<bool, Error> {
+        Ok(self.read_unflushed()?.is_none_or(|note| note.snapshots.len() < MAX_SNAPSHOTS))
+    }
+
+    /// Notes that the mount is about to be synced with a snapshot without a flush. With `fresh`, the base does not
+    /// count.
+    pub(crate) fn note_unflushed(&self, header: &BaseHeader, fresh: bool) -> Result<(), Error> {
+        let life = self.cache_life();
+        let begun = Unflushed { life, fresh: false, snapshots: Vec::new() };
+        let mut note = match self.read_unflushed()? {
+            Some(note) if note.life == life => note,
+            Some(_) => {
+                // The mount that it was about is gone.
+                remove(self.recent_base())?;
+                begun
+            }
+            None => {
+                self.make_flushed(&self.recent_base())?;
+                begun
+            }
+        };
+        if note.snapshots.iter().any(|noted| noted.digest == header.digest) && note.fresh >= fresh {
+            return Ok(());
+        }
+        note.fresh |= fresh;
+        note.snapshots.push(header.clone());
+        self.write_unflushed(&note)
+    }
+
+    /// Notes that a flush has failed: nothing is trusted that was written since the last one.
+    pub(crate) fn doubt(&self) -> Result<(), Error> {
+        match self.read_unflushed()? {
+            Some(note) => self.write_unflushed(&Unflushed { life: None, ..note }),
+            None => Ok(()),
+        }
+    }
+
+    fn write_unflushed(&self, note: &Unflushed) -> Result<(), Error> {
+        let path = self.unflushed();
+        note.write(&path, &self.env).map_err(|e| Error::local("write", path, e))
+    }
+
+    /// Returns inode and ctime of the recent base, which no two of them share; `None` if there is none.
+    pub(crate) fn recent_stat(&self) -> Result<Option<(u64, Timestamp)>, Error> {
+        let path = self.recent_base();
+        match fs::metadata(&path) {
+            Ok(stat) => {
+                let nanos = u32::try_from(stat.ctime_nsec()).unwrap_or_default();
+                Ok(Some((stat.ino(), Timestamp { secs: stat.ctime(), nanos })))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::local("look at", path, e)),
+        }
+    }
+
+    /// Makes the recent base the one of the last flush, if the mount was flushed after it was written. It was, unless
+    /// it is noted that it was not.
+    pub(crate) fn settle(&self, flushed: bool) -> Result<(), Error> {
+        if !flushed && self.is_unflushed()? {
+            return Ok(());
+        }
+        self.make_flushed(&self.recent_base())?;
+        remove(self.unflushed())
+    }
+
+    /// Makes the folded base the one of the last flush, while it is noted that there were syncs without one.
+    pub(crate) fn adopt_proven(&self) -> Result<(), Error> {
+        self.make_flushed(&self.folded_base())
+    }
+
+    fn make_flushed(&self, from: &Path) -> Result<(), Error> {
+        let base = self.flushed_base();
+        let replace = || {
+            match File::open(from) {
+                Ok(file) => file.sync_all()?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(e) => return Err(e),
+            }
+            fs::rename(from, &base)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        replace().map_err(|e| Error::local("replace", base.clone(), e))
+    }
+
+    /// Forgets everything, so that the mount counts as new.
+    pub(crate) fn forget_all(&self) -> Result<(), Error> {
+        self.forget_unflushed()?;
+        remove(self.flushed_base())?;
+        remove(self.unflushed())
+    }
+
+    /// Forgets everything that was noted since the last flush, because it may be lost.
+    pub(crate) fn forget_unflushed(&self) -> Result<(), Error> {
+        self.drop_next()?;
+        self.drop_arrivals()?;
+        remove(self.recent_base())
     }
 
     /// Returns the path of the base that a running commit would give.
@@ -187,13 +337,10 @@ impl ContextState {
         self.dir.join("base.fold")
     }
 
-    /// Makes the folded base the base, and removes the journal.
+    /// Makes the folded base the recent base, and removes the journal.
     pub(crate) fn adopt_folded(&self) -> Result<(), Error> {
-        let adopt = || {
-            fs::rename(self.folded_base(), self.base())?;
-            File::open(&self.dir)?.sync_all()
-        };
-        adopt().map_err(|e| Error::local("replace", self.base(), e))?;
+        let recent = self.recent_base();
+        fs::rename(self.folded_base(), &recent).map_err(|e| Error::local("replace", recent, e))?;
         self.drop_arrivals()
     }
 
@@ -211,27 +358,27 @@ impl ContextState {
         Cache::new(self.dir.join("cache"))
     }
 
-    /// Makes the next base the base, with a header that also has the snapshot's key.
+    /// Makes the next base the recent base, with a header that also has the snapshot's key.
     pub(crate) fn adopt_next(&self, header: &BaseHeader) -> Result<(), Error> {
-        let (next, base) = (self.next_base(), self.base());
+        let (next, recent) = (self.next_base(), self.recent_base());
         let adopt = || {
             rewrite_header(&next, header)?;
-            fs::rename(&next, &base)?;
-            File::open(&self.dir)?.sync_all()
+            fs::rename(&next, &recent)
         };
-        adopt().map_err(|e| Error::local("replace", base.clone(), e))
+        adopt().map_err(|e| Error::local("replace", recent.clone(), e))
     }
 
-    /// Copies the base from another context's state, with a new header.
+    /// Copies the base from another context's state, with a new header. The mount must have been flushed.
     pub(crate) fn take_base(&self, from: &Self, header: &BaseHeader) -> Result<(), Error> {
-        let new = self.folded_base();
+        let (new, recent) = (self.folded_base(), self.recent_base());
+        let base = from.base()?;
         let take = || {
-            fs::copy(from.base(), &new)?;
+            fs::copy(base, &new)?;
             rewrite_header(&new, header)?;
-            fs::rename(&new, self.base())?;
-            File::open(&self.dir)?.sync_all()
+            fs::rename(&new, &recent)
         };
-        take().map_err(|e| Error::local("replace", self.base(), e))
+        take().map_err(|e| Error::local("replace", recent.clone(), e))?;
+        self.settle(true)
     }
 
     /// Removes the next base.
@@ -246,8 +393,13 @@ impl ContextState {
 
     /// Opens the base; `None` if there is none.
     pub(crate) fn read_base(&self) -> Result<Option<(BaseHeader, BaseReader)>, Error> {
-        let opened = BaseReader::open(&self.base(), &self.env);
-        let opened = opened.map_err(|e| Error::local("read", self.base(), e))?;
+        let base = self.base()?;
+        let open = |path| BaseReader::open(path, &self.env).map_err(|e| Error::local("read", path, e));
+        let opened = match open(&base)? {
+            // Another process has just made it the base of the last flush.
+            None => open(&self.flushed_base())?,
+            opened => opened,
+        };
         Ok(opened.filter(|(header, _)| self.is_own(header)))
     }
 
@@ -294,16 +446,16 @@ impl ContextState {
             }
             Err((path, e)) => return Err(Error::local("read", path, e)),
         }
-        self.drop_next()?;
-        self.drop_arrivals()?;
-        remove(self.base())?;
+        self.forget_all()?;
         Ok(true)
     }
 
     fn read_through(&self) -> Result<(), (PathBuf, io::Error)> {
-        let (base, next, arrivals) = (self.base(), self.next_base(), self.arrivals());
+        let (next, arrivals, note) = (self.next_base(), self.arrivals(), self.unflushed());
         let unfinished = is_unfinished(&next, &self.env).map_err(|e| (next.clone(), e))?;
-        for path in [base].into_iter().chain((!unfinished).then_some(next)) {
+        Unflushed::read(&note, &self.env).map_err(|e| (note, e))?;
+        for path in [self.flushed_base(), self.recent_base()].into_iter().chain((!unfinished).then_some(next))
+        {
             let rows = BaseReader::open(&path, &self.env).map_err(|e| (path.clone(), e))?;
             for row in rows.into_iter().flat_map(|(_, rows)| rows) {
                 row.map_err(|e| (path.clone(), e))?;

@@ -5,12 +5,14 @@ use super::arrivals::ArrivalRow;
 use super::base::{BaseHeader, HEADER};
 use super::rows::{DeltaRow, Row};
 use super::spool::parse;
+use super::unflushed::Unflushed;
 use crate::format::sha256;
 
 /// A part of a file: a byte that says which, and its bytes.
 pub(crate) fn read(bytes: &[u8]) {
     let Some((part, body)) = bytes.split_first() else { return };
     match part % 4 {
+        _ if *part == u8::MAX => note(body),
         0 => header(body),
         1 => rows::<BaseRow>(body),
         2 => rows::<ArrivalRow>(body),
@@ -29,6 +31,18 @@ fn header(body: &[u8]) {
     // A tag that is too long to be kept is left out.
     if let Some(written) = again(&header) {
         assert_eq!(again(&written), Some(written), "it is written as another");
+    }
+}
+
+/// A note of syncs without a flush; what was read is written and read again.
+fn note(body: &[u8]) {
+    let digest = sha256(body);
+    if let Ok(note) = Unflushed::decode(&[body, &digest.0].concat()) {
+        let written = note.encode().ok();
+        assert!(
+            written.is_none_or(|bytes| Unflushed::decode(&bytes) == Ok(note)),
+            "it is written as another"
+        );
     }
 }
 

@@ -3,7 +3,9 @@
 //! ```text
 //! <state>/mounts/<mount>/lock            held by whoever works on the mount
 //!                       /status.json     what `status` shows
-//!                       /<context>/base         the base entries with their fingerprints
+//!                       /<context>/base         the base entries with their fingerprints, as of the last flush
+//!                                 /base.recent  the same as of now, if the mount was synced without a flush since
+//!                                 /unflushed    notes that it was
 //!                                 /base.next    the base that a commit under way would give
 //!                                 /arrivals     what a download has put in place since the base was written
 //!                                 /packs        packs that were put since the last commit
@@ -22,6 +24,7 @@ mod pack_journal;
 mod rows;
 mod runs;
 mod spool;
+mod unflushed;
 
 pub(crate) use arrivals::{ArrivalRow, ArrivalsWriter, Change, Overlaid};
 pub(crate) use arriving::{Alone, Arriving, Lane, hash_path};
@@ -32,3 +35,4 @@ pub(crate) use pack_journal::{NotedPack, PackJournal};
 pub(crate) use rows::{Archive, BaseRow, Candidate, DeltaRow, DeltaState, Held, MemberRow};
 pub(crate) use runs::Runs;
 pub(crate) use spool::Spool;
+pub(crate) use unflushed::Unflushed;

@@ -237,13 +237,15 @@ impl Mount {
     ) -> Result<Attempted, Error> {
         let Made { tree, next, agrees, onto } = made;
         let as_now = self.header_of(onto.head, agrees).await?;
-        let (sent, noted) = tokio::join!(sink.flush(attempt.job.monitor), may_be_noted(attempt));
+        let (sent, flushed) = tokio::join!(sink.flush(attempt.job.monitor), self.flushed_by(attempt));
         sent?;
         // If the base is not written, the next sync finds that both sides are equal.
-        let report = SyncReport { unnoted: !noted, ..report };
-        let next = NextHeader { next: noted.then_some(next), as_now };
+        let report = SyncReport { unnoted: flushed == Flushed::Failed, ..report };
+        let rests = flushed == Flushed::Not && delta.has_rows();
+        let next = NextHeader { next: (flushed != Flushed::Failed).then_some(next), as_now, rests };
         if tree.is_unchanged() {
             next.keep(self)?;
+            self.files.settle(flushed == Flushed::Done)?;
             return Ok(Attempted::Done(Box::new(report)));
         }
         attempt.job.monitor.phase(Phase::Committing);
@@ -269,6 +271,7 @@ impl Mount {
         self.cache().put(&head.digest, &head.bytes);
         if let Some(header) = header {
             self.files.adopt_next(&BaseHeader { head: head.key.clone(), ..header })?;
+            self.files.settle(flushed == Flushed::Done)?;
         }
         if is_late {
             return Ok(Attempted::Late);
@@ -365,6 +368,18 @@ impl Mount {
         }
     }
 
+    /// Waits for the flush of the mount, if one has begun.
+    async fn flushed_by(&self, attempt: &mut Attempt<'_>) -> Flushed {
+        let Some(flush) = attempt.flush.take() else { return Flushed::Not };
+        match flush.end().await {
+            Ok(()) => Flushed::Done,
+            Err(e) => {
+                attempt.job.monitor.warning(&may_lack(&e));
+                Flushed::Failed
+            }
+        }
+    }
+
     pub(super) fn plan<'a>(
         &self,
         attempt: &Attempt<'_>,
@@ -393,13 +408,28 @@ struct NextHeader {
     next: Option<NextBase>,
     /// The header of a base for the current head.
     as_now: BaseHeader,
+    /// Whether it lists what the mount's disk may not have yet.
+    rests: bool,
+}
+
+/// Whether everything that the next base would list is on the mount's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flushed {
+    Done,
+    /// It may not be, and need not be.
+    Not,
+    /// It could not be flushed.
+    Failed,
 }
 
 impl NextHeader {
     /// Makes the next base the base for the current head.
     fn keep(self, mount: &Mount) -> Result<(), Error> {
         let Some(next) = self.next else { return mount.files.drop_next() };
-        let header = next.finish(self.as_now).map_err(|e| cannot_write(mount, e))?;
+        if self.rests {
+            mount.files.note_unflushed(&self.as_now, false)?;
+        }
+        let header = next.finish(self.as_now, false).map_err(|e| cannot_write(mount, e))?;
         mount.files.adopt_next(&header)
     }
 
@@ -414,18 +444,14 @@ impl NextHeader {
             digest: prepared.digest(),
             ..self.as_now
         };
-        next.finish(header).map(Some).map_err(|e| cannot_write(mount, e))
+        if self.rests {
+            mount.files.note_unflushed(&header, false)?;
+        }
+        // With a note, it counts only as long as the page cache lasts.
+        next.finish(header, !self.rests).map(Some).map_err(|e| cannot_write(mount, e))
     }
 }
 
 fn cannot_write(mount: &Mount, e: io::Error) -> Error {
     Error::local("write", mount.files.next_base(), e)
-}
-
-/// Waits until everything that the next base would list is on the mount's disk; returns whether the base may
-/// be written. A file that is in the base but was lost in a power failure would count as deleted.
-async fn may_be_noted(attempt: &mut Attempt<'_>) -> bool {
-    let Some(flush) = attempt.flush.take() else { return true };
-    let flushed = flush.end().await.inspect_err(|e| attempt.job.monitor.warning(&may_lack(e)));
-    flushed.is_ok()
 }

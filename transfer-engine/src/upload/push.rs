@@ -365,7 +365,11 @@ impl Pushing<'_> {
         let mut delta = self.read(&attempt, &mut sink).await?;
         // With a deadline there is no flush: it may have to wait for other programs that write to the same
         // file system.
-        if delta.has_rows() && !options.dry_run && !course.pace.has_deadline() {
+        if delta.has_rows()
+            && !options.dry_run
+            && !course.pace.has_deadline()
+            && mount.flushes_push(options)?
+        {
             attempt.flush = Some(Flush::begin(job.dir, delta.file_systems.all()));
         }
         if !options.dry_run {

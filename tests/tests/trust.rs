@@ -1,0 +1,165 @@
+//! Syncs that do not wait for the mount's disk, and what the next one makes of the mount after a loss of power.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ctxsync_tests::compare::{assert_same_but_times, paths};
+use ctxsync_tests::faults::Meanwhile;
+use ctxsync_tests::machine::{Machine, World};
+use transfer_engine::{BootId, Env};
+
+const CONTENT: &str = "what the context has, and enough of it for two halves";
+
+/// Returns a machine that was started so many times.
+fn started(times: u8) -> Env {
+    Env::real().with_boot(Some(BootId([times; 16])))
+}
+
+/// Returns a machine that pushed a tree, and one that pulled it, flushed, and then pulled changes of it.
+async fn pulled(world: &World) -> (Machine, Machine) {
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    b.env = started(1);
+    a.mount.write("kept", "kept").write("changed", "old").write("deleted", "old").write("mine", "old");
+    a.push().await.clean();
+    b.options.durable = true;
+    b.pull().await.clean();
+    b.options.durable = false;
+    a.mount.write("changed", CONTENT).remove("deleted").write("new", CONTENT).write("d/other", CONTENT);
+    a.push().await.clean();
+    b.pull().await.clean();
+    (a, b)
+}
+
+fn has_note(machine: &Machine) -> bool {
+    machine.state_file("unflushed").is_some()
+}
+
+#[tokio::test]
+async fn p2_what_a_loss_of_power_left_of_a_pull_is_told_from_edits() {
+    let half = CONTENT.len() / 2;
+    let zeros = "\0".repeat(CONTENT.len());
+    let half_zeros = format!("{}{}", &CONTENT[..half], &zeros[half..]);
+    for torn in ["", &CONTENT[..half], &zeros, &half_zeros] {
+        for pushes in [false, true] {
+            let world = World::memory().await;
+            let (a, mut b) = pulled(&world).await;
+            assert!(has_note(&b));
+            // The disk has the old version of one file, has one that was deleted, and lacks one and half of another.
+            b.mount.write("changed", "old").write("deleted", "old").write("new", torn).remove("d/other");
+            // What the user wrote reached it.
+            b.mount.write("mine", "edited");
+            b.env = started(2);
+            if pushes {
+                let pushed = b.push().await;
+                let report = pushed.report();
+                assert_eq!((report.added, report.changed, report.deleted), (0, 1, 0), "{:?}", pushed.noted);
+                assert!(pushed.warned("stopped before its disk had all"), "{:?}", pushed.noted);
+            }
+            let synced = b.sync().await;
+            let said = &synced.noted;
+            assert_eq!((synced.report().conflicts, synced.report().failed), (0, 0), "{torn:?} {said:?}");
+            a.pull().await.clean();
+            assert_same_but_times(&a.mount.0, &b.mount.0);
+            assert_eq!(paths(&a.mount.0), ["changed", "d", "d/other", "kept", "mine", "new"]);
+            assert_eq!((a.mount.read("new"), a.mount.read("mine")), (CONTENT.into(), "edited".into()));
+        }
+    }
+}
+
+/// A file that is no part of what was pulled is an edit, even of a file that was just pulled.
+#[tokio::test]
+async fn p2_an_edit_of_what_was_just_pulled_outlives_a_loss_of_power() {
+    let world = World::memory().await;
+    let (a, mut b) = pulled(&world).await;
+    b.mount.write("changed", "edited").write("new", "edited too").mode("kept", 0o600);
+    b.env = started(2);
+    b.sync().await.report();
+    a.pull().await.clean();
+    let there: Vec<String> = a.mount.files().iter().map(|path| a.mount.read(path)).collect();
+    for content in ["edited", "edited too", CONTENT] {
+        assert!(there.iter().any(|found| found == content), "{content}: {there:?}");
+    }
+    assert_eq!(a.mount.mode_of("kept"), 0o600);
+}
+
+/// While the machine runs, nothing is compared again, whichever process wrote it.
+#[tokio::test]
+async fn without_a_loss_of_power_nothing_is_read_again() {
+    let world = World::memory().await;
+    let (_, b) = pulled(&world).await;
+    assert!(has_note(&b));
+    let again = b.pull().await;
+    assert_eq!((again.clean().bytes_read, again.clean().requests), (0, 1), "{:?}", again.report());
+    // A deletion counts as one.
+    b.mount.remove("new");
+    assert_eq!(b.push().await.clean().deleted, 1);
+}
+
+/// A push does not wait either. Its snapshot says what the mount had.
+#[tokio::test]
+async fn p2_what_was_pushed_and_then_lost_is_pulled_and_not_deleted() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    a.env = started(1);
+    a.mount.write("x", "1").write("y", "2");
+    a.options.deadline = Some(tokio::time::Instant::now() + std::time::Duration::from_secs(60));
+    a.push().await.clean();
+    a.options.deadline = None;
+    a.mount.remove("x").write("y", "");
+    a.env = started(2);
+    let pushed = a.push().await;
+    assert_eq!((pushed.clean().deleted, pushed.clean().changed), (0, 0), "{:?}", pushed.noted);
+    a.pull().await.clean();
+    assert_eq!((a.mount.read("x"), a.mount.read("y")), ("1".into(), "2".into()));
+}
+
+/// Counts the flushes of a machine's mount.
+fn counting(env: Env) -> (Env, Arc<AtomicU64>) {
+    let flushes = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&flushes);
+    let env = env.with_file_faults(Meanwhile::new(move |operation, _: &Path| {
+        counted.fetch_add(u64::from(operation == "syncfs"), Ordering::SeqCst);
+    }));
+    (env, flushes)
+}
+
+#[tokio::test]
+async fn a_sync_waits_for_the_disk_only_where_nothing_else_helps() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    a.mount.write("x", "0");
+    a.push().await.clean();
+    for (durable, boot, waits) in
+        [(false, Some(BootId([1; 16])), false), (true, Some(BootId([1; 16])), true), (false, None, true)]
+    {
+        let mut b = world.machine(&format!("{durable}-{}", boot.is_some()));
+        let (env, flushes) = counting(Env::real().with_boot(boot));
+        (b.env, b.options.durable) = (env, durable);
+        b.pull().await.clean();
+        b.mount.write("y", format!("{durable} {boot:?}"));
+        let pulled = flushes.swap(0, Ordering::SeqCst) > 0;
+        b.pull().await.report();
+        b.push().await.report();
+        let pushed = flushes.load(Ordering::SeqCst) > 0;
+        assert_eq!((pulled, pushed), (waits, waits), "{durable} {boot:?}");
+        assert_eq!(has_note(&b), !waits);
+    }
+}
+
+/// The work after a loss of power has a limit: after some syncs, one of them flushes.
+#[tokio::test]
+async fn after_eight_snapshots_the_mount_is_flushed() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b"));
+    let (env, flushes) = counting(started(1));
+    b.env = env;
+    for round in 0..9 {
+        assert_eq!(flushes.load(Ordering::SeqCst), 0, "round {round}");
+        a.mount.write("x", format!("{round}"));
+        a.push().await.clean();
+        b.pull().await.clean();
+    }
+    assert!(flushes.load(Ordering::SeqCst) > 0);
+}

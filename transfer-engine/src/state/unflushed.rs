@@ -1,0 +1,148 @@
+//! The note that a mount was synced without a flush: under which life of the page cache, and with which snapshots.
+//!
+//! It is durable before anything of such a sync is put in place, and goes when the mount was flushed. As long as it is
+//! there, the file `base` has what was true at the last flush, and `base.recent` what is true now.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::base::{BaseHeader, HEADER};
+use super::file::StateFile;
+use crate::env::{BootId, Env};
+use crate::format::wire::{Reader, Writer};
+use crate::format::{FormatError, Part, sha256};
+use crate::local::CacheLife;
+
+const MAGIC: [u8; 4] = *b"CSuf";
+const VERSION: u8 = 1;
+/// More snapshots than these are not noted; the mount is flushed first.
+pub(crate) const MAX_SNAPSHOTS: usize = 8;
+
+/// What the note says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unflushed {
+    /// `None` if a flush has failed: then nothing is trusted that was written since the one before.
+    pub(crate) life: Option<CacheLife>,
+    /// Whether the rows of `base` do not count, because they are of another life of the context.
+    pub(crate) fresh: bool,
+    /// The snapshots that the mount was synced with, oldest first: headers of bases that agree with them.
+    pub(crate) snapshots: Vec<BaseHeader>,
+}
+
+impl Unflushed {
+    /// Reads the note; `None` if there is none.
+    pub(super) fn read(path: &Path, env: &Env) -> io::Result<Option<Self>> {
+        let Some(bytes) = StateFile::read_all(path, env)? else { return Ok(None) };
+        Self::decode(&bytes).map(Some).map_err(io::Error::other)
+    }
+
+    /// Writes the note, and makes it durable.
+    pub(super) fn write(&self, path: &Path, env: &Env) -> io::Result<()> {
+        let new = path.with_extension("new");
+        env.check_fault("write", &new)?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&self.encode()?)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    }
+
+    pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
+        let mut w = Writer::with_capacity(64 + self.snapshots.len() * HEADER);
+        w.bytes(&MAGIC);
+        w.u8(VERSION);
+        w.u8(u8::from(self.fresh));
+        w.u8(u8::from(self.life.is_some()));
+        if let Some(CacheLife { boot, mount, device }) = self.life {
+            w.bytes(&boot.0);
+            w.varint(mount);
+            w.varint(device);
+        }
+        w.varint(self.snapshots.len() as u64);
+        for header in &self.snapshots {
+            w.bytes(&header.encode(0)?);
+        }
+        let digest = sha256(w.as_slice());
+        w.bytes(&digest.0);
+        Ok(w.into_vec())
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let corrupt = FormatError::Corrupt { part: Part::State };
+        let Some((body, digest)) = bytes.split_last_chunk::<32>() else { return Err(corrupt) };
+        if sha256(body).0 != *digest {
+            return Err(corrupt);
+        }
+        let mut r = Reader::new(Part::State, body);
+        if r.array()? != MAGIC {
+            return Err(r.invalid("it is no note of a sync without a flush"));
+        }
+        match r.u8()? {
+            VERSION => {}
+            found => {
+                let (found, supported) = (u32::from(found), u32::from(VERSION));
+                return Err(FormatError::UnsupportedVersion { part: Part::State, found, supported });
+            }
+        }
+        let fresh = r.u8()? != 0;
+        let life = match r.u8()? {
+            0 => None,
+            _ => Some(CacheLife { boot: BootId(r.array()?), mount: r.varint()?, device: r.varint()? }),
+        };
+        let count = r.count("snapshots", HEADER)?;
+        let snapshots = (0..count).map(|_| Ok(BaseHeader::decode(&r.array()?)?.0));
+        let snapshots = snapshots.collect::<Result<_, FormatError>>()?;
+        Ok(Self { life, fresh, snapshots })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_core::Digest;
+
+    use super::*;
+    use crate::format::{LineageId, StoreId, StoreMeta};
+    use crate::store::HeadKey;
+
+    fn note(life: Option<CacheLife>, snapshots: u64) -> Unflushed {
+        let header = |number| BaseHeader {
+            store: StoreMeta { store_id: StoreId([1; 16]), grace_seconds: 60, created: 0 },
+            lineage: LineageId([2; 16]),
+            head: HeadKey { number, size: 4, e_tag: None, landed: 0 },
+            digest: Digest([5; 32]),
+            scope: Digest([6; 32]),
+            part: None,
+            agrees: false,
+            rows: 0,
+            held: 0,
+            bytes: 0,
+        };
+        Unflushed { life, fresh: true, snapshots: (0..snapshots).map(header).collect() }
+    }
+
+    #[test]
+    fn a_note_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, env) = (dir.path().join("unflushed"), Env::real());
+        assert_eq!(Unflushed::read(&path, &env).unwrap(), None);
+        let life = CacheLife { boot: BootId([3; 16]), mount: 1 << 40, device: 66 };
+        for note in [note(Some(life), 0), note(Some(life), 3), note(None, 1)] {
+            note.write(&path, &env).unwrap();
+            assert_eq!(Unflushed::read(&path, &env).unwrap(), Some(note));
+        }
+    }
+
+    #[test]
+    fn a_damaged_note_is_no_other_note() {
+        let life = CacheLife { boot: BootId([3; 16]), mount: 7, device: 66 };
+        let bytes = note(Some(life), 2).encode().unwrap();
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 4;
+            assert!(Unflushed::decode(&flipped).is_err(), "byte {at}");
+            assert!(Unflushed::decode(&bytes[..at]).is_err(), "{at} bytes");
+        }
+    }
+}
