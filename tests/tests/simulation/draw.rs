@@ -62,7 +62,7 @@ impl Schedule {
         for _ in 0..8 + random.below(12) {
             let step = this.step(this.steps.len(), &mut random, edits, trouble);
             this.steps.push(step);
-            if seed % UNSTEADY == 0 {
+            if seed.is_multiple_of(UNSTEADY) {
                 this.lose_power(&mut random);
             }
         }
