@@ -104,7 +104,6 @@ fn change(tree: &Tree, random: &mut Random, round: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "who runs the test has to see what was played")]
 async fn p2_a_disk_that_loses_power_at_any_moment_deletes_and_spoils_nothing() {
     if !may_mount("p2_a_disk_that_loses_power_at_any_moment_deletes_and_spoils_nothing") {
         return;

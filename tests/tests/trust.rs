@@ -1,5 +1,4 @@
 //! Syncs that do not wait for the mount's disk, and what the next one makes of the mount after a loss of power.
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::path::Path;
 use std::sync::Arc;
