@@ -451,3 +451,25 @@ async fn contexts_are_listed_over_s3() {
     assert_eq!((changed.len(), names.contains_key(&name("c-0"))), (count - 50, false));
     assert!((50..=50 + pages).contains(&requests), "{requests}");
 }
+
+/// The newest key is the first one, and a page of a thousand keys has 300 KB.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_with_nothing_to_do_receives_little_however_long_the_history_is() {
+    let server = S3Server::start().unwrap();
+    let url = StoreUrl::parse(&server.url("prefix"), std::path::Path::new("/")).unwrap();
+    let opened = storage_backends::open(&url, &StoreOptions::default().with_env(server.env())).unwrap();
+    let world = ctxsync_tests::machine::World::over(opened.store).await;
+    let machine = world.machine("a");
+    for number in 0..40 {
+        machine.mount.write("file", format!("content {number}"));
+        machine.push().await.clean();
+    }
+    server.clear_requests();
+    let before = server.bytes();
+    let pushed = machine.push().await;
+    assert_eq!((pushed.clean().requests, server.requests().len()), (1, 1));
+    let received = server.bytes().received - before.received;
+    assert!((1..2000).contains(&received), "{received} bytes");
+    // Who reads all of it gets all of it.
+    assert_eq!(world.store().log(&machine.context).await.unwrap().len(), 41);
+}

@@ -152,7 +152,7 @@ impl Store {
         }
         let mut stats = StoreStats::default();
         let prefix = packs_prefix();
-        let mut listed = self.objects().list(Some(&prefix));
+        let mut listed = self.list_all(&prefix);
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             let Some(StoreKey::Pack(id)) = StoreKey::parse(&meta.location) else { continue };

@@ -9,10 +9,12 @@ mod http;
 #[cfg(feature = "aws")]
 pub(crate) mod s3;
 mod settings;
+mod short;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::list::PaginatedListStore;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
@@ -20,6 +22,7 @@ use crate::error::OpenError;
 use crate::options::StoreOptions;
 use crate::prefix::below;
 use guard::{Guarded, Secrets};
+use short::ShortFirst;
 
 /// How often `object_store` resumes an answer that breaks off, and repeats a put that fails because the store
 /// is too busy. All other retries are those of [`http::Watching`].
@@ -48,7 +51,7 @@ fn env_of<'a>(options: &'a StoreOptions, prefix: &'a str) -> impl Iterator<Item 
     pairs.filter(move |(name, _)| name.starts_with(prefix))
 }
 
-fn guarded<S: ObjectStore>(
+fn guarded<S: ObjectStore + PaginatedListStore>(
     url: String,
     prefix: &Path,
     secrets: Vec<String>,
@@ -56,7 +59,7 @@ fn guarded<S: ObjectStore>(
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let secrets = Secrets::new(secrets);
     match built {
-        Ok(store) => Ok(Arc::new(Guarded::new(below(store, prefix), url, secrets))),
+        Ok(store) => Ok(Arc::new(Guarded::new(below(ShortFirst::new(store), prefix), url, secrets))),
         Err(source) => Err(OpenError::Settings { url, source: secrets.clean(source) }),
     }
 }

@@ -23,6 +23,7 @@ mod trace;
 mod wire;
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 use replay::{Fate, explain, run};
 use schedule::Schedule;
@@ -53,22 +54,37 @@ fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// Tries seeds until none is left.
+fn try_seeds(left: &Mutex<Range<u64>>) {
+    while let Some(seed) = left.lock().ok().and_then(|mut left| left.next()) {
+        let schedule = replay::chosen(Schedule::draw(seed));
+        if let Fate::Fails(message) = run(&schedule, false).0 {
+            panic!("{}", explain(schedule, &message));
+        }
+    }
+}
+
 #[test]
 fn machines_lose_nothing_and_agree_in_the_end() {
-    on_a_large_stack(|| {
-        coverage::listen();
-        for seed in seeds(SEEDS) {
-            let schedule = replay::chosen(Schedule::draw(seed));
-            if let Fate::Fails(message) = run(&schedule, false).0 {
-                panic!("{}", explain(schedule, &message));
-            }
+    coverage::listen();
+    let left = Arc::new(Mutex::new(seeds(SEEDS)));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let runs: Vec<_> = (0..threads)
+        .map(|_| {
+            let left = Arc::clone(&left);
+            std::thread::spawn(move || on_a_large_stack(move || try_seeds(&left)))
+        })
+        .collect();
+    for ended in runs {
+        if let Err(panic) = ended.join() {
+            std::panic::resume_unwind(panic);
         }
-        println!("{}", coverage::table());
-        if variable("CTXSYNC_SEED").is_none() {
-            let missing = coverage::missing();
-            assert!(missing.is_empty(), "the seeds have never met {missing:#?}");
-        }
-    });
+    }
+    println!("{}", coverage::table());
+    if variable("CTXSYNC_SEED").is_none() {
+        let missing = coverage::missing();
+        assert!(missing.is_empty(), "the seeds have never met {missing:#?}");
+    }
 }
 
 /// A seed decides everything: requests and their order, names and ids, and how each step ends.

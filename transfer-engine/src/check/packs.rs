@@ -79,7 +79,7 @@ impl<'a> Packs<'a> {
     pub(super) async fn list(store: &'a Store, options: &CheckOptions) -> Result<Self, Error> {
         let prefix = packs_prefix();
         let mut listed = HashMap::new();
-        let mut objects = store.objects().list(Some(&prefix));
+        let mut objects = store.list_all(&prefix);
         while let Some(meta) = objects.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             if let Some(StoreKey::Pack(id)) = StoreKey::parse(&meta.location) {

@@ -75,7 +75,7 @@ impl Survey {
         let mut last = None;
         loop {
             let mut listed = match &last {
-                None => store.objects().list(Some(&prefix)),
+                None => store.list_all(&prefix),
                 Some(last) => store.objects().list_with_offset(Some(&prefix), last),
             };
             let before = last.clone();

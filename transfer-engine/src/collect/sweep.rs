@@ -110,7 +110,7 @@ impl Store {
         monitor: &dyn CollectMonitor,
     ) -> Result<(), Error> {
         let prefix = packs_prefix();
-        let mut listed = self.objects().list(Some(&prefix));
+        let mut listed = self.list_all(&prefix);
         let mut unused = Vec::new();
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;

@@ -39,7 +39,7 @@ impl Witness {
         let prefix = contexts_prefix();
         let mut contexts: BTreeMap<ContextName, Seen> = BTreeMap::new();
         let mut tags: BTreeMap<ContextName, Vec<ListedTag>> = BTreeMap::new();
-        let (mut listed, mut last, mut is_ordered) = (store.objects().list(Some(&prefix)), None, true);
+        let (mut listed, mut last, mut is_ordered) = (store.list_all(&prefix), None, true);
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             is_ordered &= last.as_ref().is_none_or(|last| *last < meta.location);

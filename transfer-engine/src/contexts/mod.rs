@@ -178,7 +178,7 @@ impl Store {
     /// Lists a context's snapshots and their marks, by number, and its tags.
     pub(crate) async fn raw_listing(&self, name: &ContextName) -> Result<RawListing, Error> {
         let (prefix, mut found) = (context_prefix(name), RawListing::default());
-        let mut listed = self.objects().list(Some(&prefix));
+        let mut listed = self.list_all(&prefix);
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             if let Some(key) = StoreKey::parse(&meta.location) {

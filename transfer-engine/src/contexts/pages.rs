@@ -146,7 +146,7 @@ impl Store {
     pub(super) async fn keys_after(&self, after: Option<&Path>) -> Result<Vec<ObjectMeta>, Error> {
         let prefix = contexts_prefix();
         let listed = match after {
-            None => self.objects().list(Some(&prefix)),
+            None => self.list_all(&prefix),
             Some(after) => self.objects().list_with_offset(Some(&prefix), after),
         };
         let listed: Result<Vec<ObjectMeta>, _> = listed.take(LIST_PAGE).try_collect().await;
@@ -156,7 +156,7 @@ impl Store {
     /// Returns the newest key of each context, from one listing in any order.
     async fn all_head_keys(&self) -> Result<HeadKeys, Error> {
         let (prefix, mut heads) = (contexts_prefix(), HeadKeys::new());
-        let mut listed = self.objects().list(Some(&prefix));
+        let mut listed = self.list_all(&prefix);
         while let Some(meta) = listed.next().await {
             let meta = meta.map_err(|e| Error::store("list", &prefix, e))?;
             if let Some(StoreKey::Snapshot { context, number }) = StoreKey::parse(&meta.location) {

@@ -30,7 +30,7 @@ impl Store {
             return Ok(found);
         }
         let prefix = packs_prefix();
-        let listed = self.objects().list(Some(&prefix));
+        let listed = self.list_all(&prefix);
         let packs = listed.map_err(|e| Error::store("list", &prefix, e)).try_filter_map(|meta| {
             let pack = match StoreKey::parse(&meta.location) {
                 Some(StoreKey::Pack(id)) if !damaged.contains(&id) => Some((id, meta.size)),

@@ -40,7 +40,7 @@ impl Store {
 
     async fn description_by_snapshots(&self) -> Result<Option<StoreMeta>, Error> {
         let prefix = contexts_prefix();
-        let mut listed = self.objects().list(Some(&prefix));
+        let mut listed = self.list_all(&prefix);
         let mut found: Option<StoreMeta> = None;
         let mut seen = 0;
         while let Some(object) = listed.try_next().await.map_err(|e| Error::store("list", &prefix, e))? {

@@ -10,7 +10,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use object_store::ObjectStore;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 use tokio::sync::OnceCell;
 
 use crate::env::Env;
@@ -103,6 +105,13 @@ impl Store {
     pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
         self.inner.meter.request();
         &self.inner.objects
+    }
+
+    /// Lists all keys below a prefix. A plain listing is for who needs the first ones only: over a network, its first page
+    /// is short.
+    pub(crate) fn list_all(&self, prefix: &Path) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        // The prefix itself sorts before all keys below it.
+        self.objects().list_with_offset(Some(prefix), prefix)
     }
 
     pub(crate) fn env(&self) -> &Env {
