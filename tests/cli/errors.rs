@@ -76,7 +76,7 @@ fn s17_a_base_that_cannot_be_read_now_fails_the_push() {
     machine.write("work/f1", "1");
     machine.write("work/f2", "2");
     machine.done(&["push", "c", "work"]);
-    let base = machine.state_file("base.recent");
+    let base = machine.state_file("base");
     let aside = base.with_file_name("aside");
     std::fs::rename(&base, &aside).unwrap();
     // A link to itself can't be opened, not even by root.
@@ -100,7 +100,7 @@ fn s17_a_damaged_base_is_told() {
     machine.write("work/f1", "1");
     machine.write("work/f2", "2");
     machine.done(&["push", "c", "work"]);
-    let base = machine.state_file("base.recent");
+    let base = machine.state_file("base");
     let mut bytes = std::fs::read(&base).unwrap();
     bytes[40] ^= 1;
     std::fs::write(&base, bytes).unwrap();

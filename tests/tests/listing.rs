@@ -452,24 +452,28 @@ async fn contexts_are_listed_over_s3() {
     assert!((50..=50 + pages).contains(&requests), "{requests}");
 }
 
-/// The newest key is the first one, and a page of a thousand keys has 300 KB.
+/// The newest key of a context is the first one, and a page of a thousand keys has 300 KB.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_with_nothing_to_do_receives_little_however_long_the_history_is() {
+async fn who_looks_for_the_first_key_receives_little_more() {
     let server = S3Server::start().unwrap();
     let url = StoreUrl::parse(&server.url("prefix"), std::path::Path::new("/")).unwrap();
-    let opened = storage_backends::open(&url, &StoreOptions::default().with_env(server.env())).unwrap();
-    let world = ctxsync_tests::machine::World::over(opened.store).await;
-    let machine = world.machine("a");
-    for number in 0..40 {
-        machine.mount.write("file", format!("content {number}"));
-        machine.push().await.clean();
+    let store = storage_backends::open(&url, &StoreOptions::default().with_env(server.env())).unwrap().store;
+    let keys: Vec<Path> = (0..40).map(|n| Path::from(format!("contexts/work/{n:040}"))).collect();
+    for key in &keys {
+        store.put(key, PutPayload::from_static(b"x")).await.unwrap();
     }
     server.clear_requests();
     let before = server.bytes();
-    let pushed = machine.push().await;
-    assert_eq!((pushed.clean().requests, server.requests().len()), (1, 1));
+    let prefix = Path::from("contexts/work");
+    let first = store.list(Some(&prefix)).next().await.unwrap().unwrap();
+    assert_eq!((&first.location, server.requests().len()), (&keys[0], 1));
     let received = server.bytes().received - before.received;
     assert!((1..2000).contains(&received), "{received} bytes");
-    // Who reads all of it gets all of it.
-    assert_eq!(world.store().log(&machine.context).await.unwrap().len(), 41);
+    // Who reads all of it gets all of it, and with an offset in one page.
+    let all: Vec<Path> = store.list(Some(&prefix)).map(|found| found.unwrap().location).collect().await;
+    assert_eq!(all, keys);
+    server.clear_requests();
+    let all: Vec<Path> =
+        store.list_with_offset(Some(&prefix), &prefix).map(|found| found.unwrap().location).collect().await;
+    assert_eq!((all, server.requests().len()), (keys, 1));
 }

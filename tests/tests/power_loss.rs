@@ -16,6 +16,7 @@ use ctxsync_tests::machine::{Machine, World};
 use ctxsync_tests::mounts::{may_mount, unmount};
 use ctxsync_tests::random::Random;
 use ctxsync_tests::tree::Tree;
+use transfer_engine::SyncOptions;
 
 /// How often the tests of a commit lose power.
 const LOSSES: u64 = 4;
@@ -118,6 +119,7 @@ async fn p2_a_disk_that_loses_power_at_any_moment_deletes_and_spoils_nothing() {
     let away = world.machine("away");
     let here =
         Machine { mount: Tree(disk.at.join("mount")), state: disk.at.join("state"), ..world.machine("here") };
+    let here = Machine { options: SyncOptions { flush_behind: true, ..here.options.clone() }, ..here };
     std::fs::create_dir(&here.mount.0).unwrap();
     let first = variable("CTXSYNC_SEED").unwrap_or(0);
     let losses = variable("CTXSYNC_LOSSES").unwrap_or(LOSSES);
@@ -147,7 +149,7 @@ async fn p2_a_disk_that_loses_power_at_any_moment_deletes_and_spoils_nothing() {
         let ended = here.sync().await;
         let report = ended.report();
         assert_eq!((report.conflicts, report.failed), (0, 0), "seed {seed}: {:?}", ended.noted);
-        warned.fetch_add(u64::from(ended.warned("before its disk had all")), Ordering::Relaxed);
+        warned.fetch_add(u64::from(ended.warned("did not all reach the disk")), Ordering::Relaxed);
         let found = without_times(list(&here.mount.0));
         let text = differences(&expected, &found);
         assert!(text.is_empty(), "seed {seed}: the mount is not what the context held:\n{text}");

@@ -55,9 +55,11 @@ pub struct SyncOptions {
     pub owner: Option<(u32, u32)>,
     /// Files that the caller writes, such as a log. If they are in the mount, they never take part.
     pub own_files: Vec<PathBuf>,
-    /// Lets a pull wait until the disk has everything. Without this, it need not if the next sync can tell what a loss of
-    /// power has taken, and brings that again.
-    pub durable: bool,
+    /// Does not wait for the mount's disk, on file systems where the next sync can tell what a loss of power has taken.
+    /// That sync then compares the mount with what was synced since the last flush, and takes edits since then for
+    /// edits of what was there before. So somebody has to flush the mount soon: a session does, after each sync; after
+    /// any other, the next sync without this option. The program does not use it yet.
+    pub flush_behind: bool,
     /// Pauses the programs that write to the mount while a push reads it.
     pub quiesce: Option<Arc<dyn Quiesce>>,
     /// Pushes even if that failed, and reports the failure: the last push of a session does so, as there is
@@ -87,7 +89,7 @@ impl Default for SyncOptions {
             extract: ExtractLimits::default(),
             owner: None,
             own_files: Vec::new(),
-            durable: false,
+            flush_behind: false,
             quiesce: None,
             save_unquiesced: false,
         }

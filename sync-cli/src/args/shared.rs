@@ -80,12 +80,6 @@ pub(crate) struct Shared {
     #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
     pub(crate) one_file_system: bool,
 
-    /// Let pulls wait until the disk of DIR has everything
-    ///
-    /// Without it, they need not if the next sync can tell what a loss of power has taken, and brings that again.
-    #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
-    pub(crate) durable: bool,
-
     /// Count what cannot be kept, such as a socket, as incomplete
     #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
     pub(crate) strict: bool,

@@ -245,10 +245,7 @@ fn p5_a_restore_in_place_reverts_nothing_that_it_could_not_note() {
     let (mut place, mut scenario) = (Place::new(0), InPlace::default());
     scenario.prepare(&mut place);
     let mut failed = 0;
-    let mut command = scenario.command(&place);
-    // Otherwise nothing is flushed.
-    command.arg("--durable");
-    let ran = trace(&command, |call| {
+    let ran = trace(&scenario.command(&place), |call| {
         if call.name() != "syncfs" {
             return Act::Go;
         }

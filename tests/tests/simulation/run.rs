@@ -37,6 +37,9 @@ pub(crate) struct Player {
     since: Option<Copy>,
     /// How often it was started.
     boots: u8,
+    /// Whether its last push had a deadline and could not flush the mount. If it does not flush behind its syncs, the
+    /// next one takes for deleted what a loss of power takes (`docs/design/003-noting-what-arrives.md`).
+    pub(crate) is_unflushed: bool,
 }
 
 pub(crate) struct Run {
@@ -68,6 +71,7 @@ impl Run {
         let machines = schedule.machines.iter().enumerate().map(|(number, born)| {
             let mut machine = world.machine(&format!("m{number}"));
             machine.env = machine.env.with_boot(Some(BootId([0; 16])));
+            machine.options.flush_behind = schedule.seed.is_multiple_of(2);
             machine.policy = SyncPolicy::from_json(POLICIES[born.policy]).unwrap();
             machine
         });
@@ -77,6 +81,7 @@ impl Run {
                 durable: Copy::of(&machine.mount.0),
                 since: None,
                 boots: 0,
+                is_unflushed: false,
                 machine,
             })
             .collect();
@@ -326,19 +331,29 @@ impl Run {
     async fn lose_power(&mut self, who: usize, random: &mut Random) -> String {
         let (before, mount) = (self.contents_of(who), self.mount(who));
         let player = &mut self.players[who];
-        match (random.below(3), &player.since) {
-            (0, _) => player.durable.restore(&mount),
-            (1, Some(since)) => since.restore(&mount),
-            _ => {}
+        let mut torn = 0;
+        if player.machine.options.flush_behind {
+            match (random.below(3), &player.since) {
+                (0, _) => player.durable.restore(&mount),
+                (1, Some(since)) => since.restore(&mount),
+                _ => {}
+            }
+            torn = player.durable.tear(&mount, random);
+            tear_state(&player.machine.state, random);
+        } else {
+            player.durable.restore(&mount);
         }
-        let torn = player.durable.tear(&mount, random);
-        tear_state(&player.machine.state, random);
         player.boots += 1;
         player.machine.env = player.machine.env.clone().with_boot(Some(BootId([player.boots; 16])));
         self.clock.observe(&mount);
         let after = self.contents_of(who);
-        let lost = before.difference(&after).cloned().collect();
-        self.give_up_unsaved(&lost).await;
+        let lost: BTreeSet<String> = before.difference(&after).cloned().collect();
+        let player = &mut self.players[who];
+        if std::mem::take(&mut player.is_unflushed) && !player.machine.options.flush_behind {
+            self.ledger.get_mut().given_up.extend(lost);
+        } else {
+            self.give_up_unsaved(&lost).await;
+        }
         // A part of a file is nobody's.
         self.ledger.get_mut().given_up.extend(after.difference(&before).cloned());
         self.players[who].durable = Copy::of(&mount);
@@ -483,6 +498,7 @@ impl Run {
         ended: Option<Ended>,
         disk: &Disk,
     ) -> String {
+        self.players[who].is_unflushed &= !disk.has_flushed();
         if let Some((durable, since)) = disk.durable() {
             let player = &mut self.players[who];
             if disk.has_flushed() || since.is_some() {

@@ -154,6 +154,7 @@ impl Run {
             report.snapshot.is_some() && !report.is_incomplete() && !report.stopped_by_conflict
         });
         let said = self.told(step, step.who, ended, &mine).await;
+        self.players[step.who].is_unflushed |= matches!(script.ending, Ending::ReleaseBy(_));
         let said_there = self.told(&quiet, next, their_end, &theirs).await;
         if step.reverts() {
             self.note_reverts(step).await;

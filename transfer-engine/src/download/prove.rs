@@ -17,7 +17,7 @@ use std::sync::Arc;
 use policy_core::{Entry, Node, Towards, TreePath};
 
 use super::pull::Job;
-use crate::count::{count, count_are};
+use crate::count::count_are;
 use crate::error::Error;
 use crate::format::TreeEntry;
 use crate::local::{FileSystems, Fingerprint, InstallError, MountDir, Stagings, writable};
@@ -62,25 +62,37 @@ impl Mount {
     ) -> Result<(), Error> {
         tracing::info!("the mount was synced without a flush before a loss of power; it is compared");
         self.files.forget_unflushed()?;
-        let mut header = if note.fresh { None } else { self.files.header()? };
-        let mut lost = Lost::default();
-        // What a later snapshot has was put in place over what an earlier one has.
         let noted = note.snapshots.iter().filter(|noted| noted.part == self.part.digest());
-        for noted in noted.rev() {
-            let Some(head) = self.noted_snapshot(noted).await? else { continue };
-            header = match self.prove_by(alone, dir, header, &head, &mut lost, monitor).await? {
+        let (mut heads, mut all_read) = (Vec::new(), true);
+        for noted in noted {
+            match self.noted_snapshot(noted).await? {
+                Some(head) => heads.push((head, noted.agrees)),
+                None => all_read = false,
+            }
+        }
+        // What a snapshot did that can't be read any more is unknown, so that nothing may count as deleted.
+        let mut header = if note.fresh || !all_read { None } else { self.files.header()? };
+        let mut lost = Lost::default();
+        let proving = self.files.prove();
+        // What a later snapshot has was put in place over what an earlier one has.
+        for (head, completed) in heads.iter().rev() {
+            header = match self.prove_by(alone, dir, header, (head, *completed), &mut lost, monitor).await? {
                 Some(header) => Some(header),
                 // It is not the mount that was synced, or nothing is left of it. Until something is there again, what
                 // was true at the last flush is all that is known.
                 None => return Ok(()),
             };
         }
+        drop(proving);
         match header {
-            // A push must not wait for the disk, nor fail with it. The note stays, and what is known is as good for it.
-            Some(_) if options.deadline.is_some() => {}
+            // A push must not wait for the disk, nor fail with it.
+            Some(_) if options.deadline.is_some() => self.files.note_proven(note)?,
             Some(_) => match self.flushed(dir).await {
                 Ok(()) => self.files.settle(true)?,
-                Err(e) if towards == Towards::Store => monitor.warning(&may_lack(&e)),
+                Err(e) if towards == Towards::Store => {
+                    monitor.warning(&may_lack(&e));
+                    self.files.note_proven(note)?;
+                }
                 Err(e) => return Err(self.not_durable(e)),
             },
             // No snapshot is left that says anything of the mount.
@@ -88,10 +100,9 @@ impl Mount {
         }
         if lost.missing + lost.torn > 0 {
             monitor.warning(&format!(
-                "the machine stopped before its disk had all that was pulled: {} missing, and {} not whole; they are \
-                 pulled again",
+                "what was synced last did not all reach the disk: {} missing, and {} not whole; the next pull brings them",
                 count_are(lost.missing, "path"),
-                count(lost.torn, "file")
+                count_are(lost.torn, "file")
             ));
         }
         Ok(())
@@ -114,7 +125,7 @@ impl Mount {
         alone: &Alone<'_>,
         dir: &MountDir,
         header: Option<BaseHeader>,
-        head: &Head,
+        (head, completed): (&Head, bool),
         lost: &mut Lost,
         monitor: &dyn Monitor,
     ) -> Result<Option<BaseHeader>, Error> {
@@ -150,6 +161,11 @@ impl Mount {
                 Proven::IfPart(print) => {
                     let there = step.remote.as_ref().map(|row| &row.0);
                     if !self.is_part(dir, &step.path, &print, there).await? {
+                        // An edit, of what the sync had put there.
+                        if let Some(there) = there.filter(|_| completed) {
+                            let row = BaseRow::new(step.path.clone(), there.entry.clone(), None);
+                            next.set(&step.path, Some(row.among(&file_systems))).map_err(cannot)?;
+                        }
                         continue;
                     }
                     let stagings = match &mut stagings {

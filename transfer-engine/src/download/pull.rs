@@ -122,7 +122,8 @@ impl Mount {
         };
         self.clear_below(&alone, &dir, &delta.file_systems, monitor);
         let as_begun = self.header_of(&head, false).await?;
-        let waits = self.begin_unflushed(&dir, &as_begun, header.is_none(), options).await?;
+        let below = delta.file_systems.all();
+        let waits = self.begin_unflushed((&dir, below), &as_begun, header.is_none(), options).await?;
         alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         // From here on, fetches can request paths, and get them first.
         let gate = alone.share();
@@ -277,6 +278,9 @@ impl Mount {
         let agrees = agrees && none_extracted && !self.arriving.missed();
         // What came out of an archive, and a conflict copy, is in no snapshot that could tell whether it is whole.
         let waits = applying.waits || report.extracted > 0 || report.conflicts > 0;
+        if !waits && report.failed + report.pending + report.unsettled == 0 {
+            self.files.note_completed(&as_begun.digest)?;
+        }
         if waits {
             self.flush(&applying.dir).await?;
         }
@@ -394,7 +398,7 @@ impl Mount {
         if let Some(Opened { head, header, .. }) = self.open_for_pull(&alone, None, options, monitor).await? {
             let as_begun = self.header_of(&head, false).await?;
             let dir = self.make_dir(options)?;
-            self.begin_unflushed(&dir, &as_begun, header.is_none(), options).await?;
+            self.begin_unflushed((&dir, Vec::new()), &as_begun, header.is_none(), options).await?;
             alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         }
         Ok(())

@@ -34,8 +34,8 @@ const IN_PAGE_CACHE: [u64; 8] = [
 ];
 const TMPFS: u64 = 0x0102_1994;
 
-/// `STATX_MNT_ID_UNIQUE`: a number that no other mount gets until the next boot. Since Linux 6.8; older kernels give
-/// numbers away again.
+/// `STATX_MNT_ID_UNIQUE`: a number that no other mount gets until the next boot. Since Linux 6.8. Older kernels give
+/// numbers away again, so that a disk that comes back may seem never to have been away.
 const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 impl CacheLife {
@@ -62,7 +62,7 @@ fn is_in_page_cache(dir: &Path) -> bool {
 fn mount_number(dir: &Path) -> Option<u64> {
     let ask = |what| rustix::fs::statx(CWD, dir, AtFlags::empty(), what).ok();
     let known = |what: StatxFlags| ask(what).filter(|stat| stat.stx_mask & what.bits() != 0);
-    known(UNIQUE_MOUNT).or_else(|| known(StatxFlags::MNT_ID)).map(|stat| stat.stx_mnt_id)
+    known(UNIQUE_MOUNT).map(|stat| stat.stx_mnt_id)
 }
 
 #[cfg(test)]

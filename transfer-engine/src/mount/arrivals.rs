@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::Mount;
-use policy_core::{Timestamp, Towards};
+use policy_core::{Timestamp, Towards, TreePath};
 
 use crate::error::Error;
 use crate::local::{Flush, MountDir, staged_prints};
@@ -27,9 +27,11 @@ impl Mount {
         Flush::begin(dir, Vec::new()).end().await
     }
 
-    /// Whether a pull has to wait for the disk. It need not if the next sync can tell whether what was written was lost.
+    /// Whether a sync has to wait for the disk. It need not if the next one can tell whether what was written was lost.
     pub(crate) fn waits_for_disk(&self, options: &SyncOptions) -> bool {
-        options.durable || self.files.cache_life().is_none()
+        // What comes out of an archive is in no snapshot that could tell whether it is whole.
+        let extracts = self.policy.extract_policy.as_ref().is_some_and(|policy| policy.extract);
+        !options.flush_behind || extracts || self.files.cache_life().is_none()
     }
 
     /// Whether a push flushes the mount, so that the base may list what it has read there.
@@ -37,17 +39,18 @@ impl Mount {
         Ok(self.waits_for_disk(options) || !self.files.has_room_unflushed()?)
     }
 
-    /// Notes that a pull begins that need not wait for the disk, and returns whether it has to.
+    /// Notes that a pull begins that need not wait for the disk, and returns whether it has to. `below` lists where
+    /// other file systems begin.
     pub(crate) async fn begin_unflushed(
         &self,
-        dir: &MountDir,
+        (dir, below): (&MountDir, Vec<TreePath>),
         header: &BaseHeader,
         fresh: bool,
         options: &SyncOptions,
     ) -> Result<bool, Error> {
-        let waits = self.waits_for_disk(options);
+        let waits = self.waits_for_disk(options) || !below.is_empty();
         if !self.files.has_room_unflushed()? {
-            self.flush(dir).await?;
+            Flush::begin(dir, below).end().await.map_err(|e| self.not_durable(e))?;
             self.files.settle(true)?;
         }
         if !waits || self.files.is_unflushed()? {

@@ -297,7 +297,7 @@ impl Mount {
             }
             Err(e) => return Err(Error::local("open the mount", &self.path, e)),
         };
-        if let Some(note) = self.files.in_doubt()? {
+        if let Some(note) = self.files.in_doubt()?.filter(|_| !options.dry_run) {
             self.prove(alone, &dir, note, (towards, options), monitor).await?;
         }
         // What an interrupted pull left comes first: its staging directory shows how far the pull came.
@@ -314,12 +314,22 @@ impl Mount {
                 },
                 true => false,
             };
-            if !flushed {
+            if !flushed && (options.flush_behind || self.files.is_unflushed()?) {
                 self.files.note_unflushed(&begun, fresh)?;
             }
         }
         self.fold_arrivals(alone, Some(&dir), None)?;
-        self.files.settle(false)?;
+        if !options.flush_behind
+            && !options.dry_run
+            && options.deadline.is_none()
+            && self.files.is_unflushed()?
+        {
+            // Whoever does not flush behind its syncs must not leave it to others.
+            match self.flushed(&dir).await {
+                Ok(()) => self.files.settle(true)?,
+                Err(e) => monitor.warning(&may_lack(&e)),
+            }
+        }
         let recovered = recover(&dir, true).map_err(|e| Error::local("clear up", &self.path, e))?;
         recovered.tell(monitor);
         self.arriving.leave(recovered.left);

@@ -49,6 +49,8 @@ pub(super) struct Worker {
     pub(super) pulls: Arc<Relay>,
     pub(super) ends: Ends,
     flights: [Mutex<Flights>; 3],
+    /// Held while the mount is flushed in the background.
+    flushing: tokio::sync::Mutex<()>,
     /// Conflicts that earlier pushes have found.
     pub(super) conflicts: AtomicU64,
 }
@@ -110,6 +112,7 @@ impl Worker {
             pulls,
             ends: Ends::new(end),
             flights: Default::default(),
+            flushing: tokio::sync::Mutex::default(),
             conflicts: AtomicU64::new(0),
         })
     }
@@ -260,8 +263,10 @@ impl Worker {
         }
     }
 
-    /// Flushes the mount after a sync that did not wait for its disk, unless something else is going on.
+    /// Flushes the mount after a sync that did not wait for its disk, unless something else is going on. A disk that
+    /// hangs keeps one flush waiting, and not one for each sync.
     async fn flush_behind(&self) -> Result<(), Error> {
+        let Ok(_one) = self.flushing.try_lock() else { return Ok(()) };
         let (mark, flush) = {
             let Some(alone) = self.lanes.alone_if_idle() else { return Ok(()) };
             let Some(mount) = alone.mount() else { return Ok(()) };

@@ -277,5 +277,7 @@ pub(super) fn is_unfinished(path: &Path, env: &Env) -> io::Result<bool> {
 
 /// Replaces the header of a finished base.
 pub(crate) fn rewrite_header(path: &Path, header: &BaseHeader) -> io::Result<()> {
-    File::options().write(true).open(path)?.write_all(&header.encode(0)?)
+    let mut file = File::options().write(true).open(path)?;
+    file.write_all(&header.encode(0)?)?;
+    file.sync_all()
 }

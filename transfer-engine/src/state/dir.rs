@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use policy_core::{Digest, Timestamp};
 
@@ -42,6 +44,18 @@ pub(crate) struct ContextState {
     part: Option<Digest>,
     /// The mount's path.
     mount: PathBuf,
+    /// See [`ContextState::prove`].
+    proving: Arc<AtomicBool>,
+}
+
+/// While it lives, the recent base counts.
+#[must_use = "the recent base counts as long as it lives"]
+pub(crate) struct Proving(Arc<AtomicBool>);
+
+impl Drop for Proving {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Returns the directory of a mount's state.
@@ -124,7 +138,7 @@ impl MountState {
             for entry in fs::read_dir(&self.dir)? {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() && entry.path() != than.dir {
-                    others.push(ContextState { dir: entry.path(), ..than.clone() });
+                    others.push(ContextState { dir: entry.path(), proving: Arc::default(), ..than.clone() });
                 }
             }
             others.sort_by(|a, b| a.dir.cmp(&b.dir));
@@ -147,7 +161,7 @@ impl MountState {
             .mode(0o700)
             .create(&dir)
             .map_err(|e| Error::local("use the state in", &dir, e))?;
-        Ok(ContextState { dir, env: env.clone(), part, mount: self.mount.clone() })
+        Ok(ContextState { dir, env: env.clone(), part, mount: self.mount.clone(), proving: Arc::default() })
     }
 }
 
@@ -166,7 +180,7 @@ impl ContextState {
         env: &Env,
     ) -> Self {
         let dir = context_dir(&mount_dir(state_dir, mount), location, context);
-        Self { dir, env: env.clone(), part, mount: mount.to_owned() }
+        Self { dir, env: env.clone(), part, mount: mount.to_owned(), proving: Arc::default() }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -194,8 +208,19 @@ impl ContextState {
         if !self.holds(&recent)? {
             return Ok(self.flushed_base());
         }
-        let counts = self.read_unflushed()?.is_none_or(|note| self.lasts(&note));
-        Ok(if counts { recent } else { self.flushed_base() })
+        let counts = || Ok::<_, Error>(self.read_unflushed()?.is_some_and(|note| self.lasts(&note)));
+        Ok(if self.proving.load(Ordering::Relaxed) || counts()? { recent } else { self.flushed_base() })
+    }
+
+    /// Lets the recent base count while it is being found out what of it holds, and returns a guard that ends that.
+    pub(crate) fn prove(&self) -> Proving {
+        self.proving.store(true, Ordering::Relaxed);
+        Proving(Arc::clone(&self.proving))
+    }
+
+    /// Notes that the recent base is what is known now, and still not flushed.
+    pub(crate) fn note_proven(&self, note: Unflushed) -> Result<(), Error> {
+        self.write_unflushed(&Unflushed { life: self.cache_life(), ..note }, true)
     }
 
     /// Returns the life of the page cache that the mount is in; `None` if nothing may rely on it.
@@ -235,13 +260,9 @@ impl ContextState {
         let begun = Unflushed { life, fresh: false, snapshots: Vec::new() };
         let mut note = match self.read_unflushed()? {
             Some(note) if note.life == life => note,
-            Some(_) => {
-                // The mount that it was about is gone.
+            // The mount that it was about is gone.
+            _ => {
                 remove(self.recent_base())?;
-                begun
-            }
-            None => {
-                self.make_flushed(&self.recent_base())?;
                 begun
             }
         };
@@ -250,20 +271,29 @@ impl ContextState {
         }
         note.fresh |= fresh;
         note.snapshots.push(header.clone());
-        self.write_unflushed(&note)
+        self.write_unflushed(&note, true)
+    }
+
+    /// Notes that the sync with a noted snapshot was completed.
+    pub(crate) fn note_completed(&self, digest: &Digest) -> Result<(), Error> {
+        let Some(mut note) = self.read_unflushed()? else { return Ok(()) };
+        let noted = note.snapshots.iter_mut().filter(|noted| noted.digest == *digest);
+        noted.for_each(|noted| noted.agrees = true);
+        // If it is lost, edits since then count as conflicts.
+        self.write_unflushed(&note, false)
     }
 
     /// Notes that a flush has failed: nothing is trusted that was written since the last one.
     pub(crate) fn doubt(&self) -> Result<(), Error> {
         match self.read_unflushed()? {
-            Some(note) => self.write_unflushed(&Unflushed { life: None, ..note }),
+            Some(note) => self.write_unflushed(&Unflushed { life: None, ..note }, true),
             None => Ok(()),
         }
     }
 
-    fn write_unflushed(&self, note: &Unflushed) -> Result<(), Error> {
+    fn write_unflushed(&self, note: &Unflushed, durably: bool) -> Result<(), Error> {
         let path = self.unflushed();
-        note.write(&path, &self.env).map_err(|e| Error::local("write", path, e))
+        note.write(&path, durably, &self.env).map_err(|e| Error::local("write", path, e))
     }
 
     /// Returns inode and ctime of the recent base, which no two of them share; `None` if there is none.
@@ -289,9 +319,10 @@ impl ContextState {
         remove(self.unflushed())
     }
 
-    /// Makes the folded base the one of the last flush, while it is noted that there were syncs without one.
+    /// Makes the folded base the recent one, while it is being found out what holds.
     pub(crate) fn adopt_proven(&self) -> Result<(), Error> {
-        self.make_flushed(&self.folded_base())
+        let recent = self.recent_base();
+        fs::rename(self.folded_base(), &recent).map_err(|e| Error::local("replace", recent, e))
     }
 
     fn make_flushed(&self, from: &Path) -> Result<(), Error> {
@@ -337,9 +368,14 @@ impl ContextState {
         self.dir.join("base.fold")
     }
 
-    /// Makes the folded base the recent base, and removes the journal.
+    /// Makes the folded base the recent base, and removes the journal. The mount was flushed, unless it is noted that it
+    /// was not.
     pub(crate) fn adopt_folded(&self) -> Result<(), Error> {
         let recent = self.recent_base();
+        if !self.is_unflushed()? {
+            self.make_flushed(&self.folded_base())?;
+            return self.drop_arrivals();
+        }
         fs::rename(self.folded_base(), &recent).map_err(|e| Error::local("replace", recent, e))?;
         self.drop_arrivals()
     }
@@ -361,24 +397,24 @@ impl ContextState {
     /// Makes the next base the recent base, with a header that also has the snapshot's key.
     pub(crate) fn adopt_next(&self, header: &BaseHeader) -> Result<(), Error> {
         let (next, recent) = (self.next_base(), self.recent_base());
-        let adopt = || {
-            rewrite_header(&next, header)?;
-            fs::rename(&next, &recent)
-        };
-        adopt().map_err(|e| Error::local("replace", recent.clone(), e))
+        let cannot = |e| Error::local("replace", recent.clone(), e);
+        rewrite_header(&next, header).map_err(cannot)?;
+        if !self.is_unflushed()? {
+            return self.make_flushed(&next);
+        }
+        fs::rename(&next, &recent).map_err(cannot)
     }
 
     /// Copies the base from another context's state, with a new header. The mount must have been flushed.
     pub(crate) fn take_base(&self, from: &Self, header: &BaseHeader) -> Result<(), Error> {
-        let (new, recent) = (self.folded_base(), self.recent_base());
+        let new = self.folded_base();
         let base = from.base()?;
         let take = || {
             fs::copy(base, &new)?;
-            rewrite_header(&new, header)?;
-            fs::rename(&new, &recent)
+            rewrite_header(&new, header)
         };
-        take().map_err(|e| Error::local("replace", recent.clone(), e))?;
-        self.settle(true)
+        take().map_err(|e| Error::local("replace", self.flushed_base(), e))?;
+        self.make_flushed(&new)
     }
 
     /// Removes the next base.

@@ -18,7 +18,9 @@ use crate::local::CacheLife;
 const MAGIC: [u8; 4] = *b"CSuf";
 const VERSION: u8 = 1;
 /// More snapshots than these are not noted; the mount is flushed first.
-pub(crate) const MAX_SNAPSHOTS: usize = 8;
+pub(crate) const MAX_SNAPSHOTS: usize = 1;
+/// How many directories above the note the program makes: those of the context, the mount, all mounts, and the state.
+const DIRS: usize = 4;
 
 /// What the note says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +29,8 @@ pub(crate) struct Unflushed {
     pub(crate) life: Option<CacheLife>,
     /// Whether the rows of `base` do not count, because they are of another life of the context.
     pub(crate) fresh: bool,
-    /// The snapshots that the mount was synced with, oldest first: headers of bases that agree with them.
+    /// The snapshots that the mount was synced with, oldest first: headers of bases for them. `agrees` says whether the
+    /// sync was completed.
     pub(crate) snapshots: Vec<BaseHeader>,
 }
 
@@ -38,15 +41,21 @@ impl Unflushed {
         Self::decode(&bytes).map(Some).map_err(io::Error::other)
     }
 
-    /// Writes the note, and makes it durable.
-    pub(super) fn write(&self, path: &Path, env: &Env) -> io::Result<()> {
+    /// Writes the note, and if asked to, makes it durable.
+    pub(super) fn write(&self, path: &Path, durably: bool, env: &Env) -> io::Result<()> {
         let new = path.with_extension("new");
         env.check_fault("write", &new)?;
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&self.encode()?)?;
-        file.sync_all()?;
+        if durably {
+            file.sync_all()?;
+        }
         fs::rename(&new, path)?;
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        // The directories above may be as new as the note.
+        path.ancestors()
+            .skip(1)
+            .take(if durably { DIRS } else { 0 })
+            .try_for_each(|dir| File::open(dir)?.sync_all())
     }
 
     pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
@@ -129,7 +138,7 @@ mod tests {
         assert_eq!(Unflushed::read(&path, &env).unwrap(), None);
         let life = CacheLife { boot: BootId([3; 16]), mount: 1 << 40, device: 66 };
         for note in [note(Some(life), 0), note(Some(life), 3), note(None, 1)] {
-            note.write(&path, &env).unwrap();
+            note.write(&path, true, &env).unwrap();
             assert_eq!(Unflushed::read(&path, &env).unwrap(), Some(note));
         }
     }

@@ -241,8 +241,10 @@ impl Mount {
         sent?;
         // If the base is not written, the next sync finds that both sides are equal.
         let report = SyncReport { unnoted: flushed == Flushed::Failed, ..report };
-        let rests = flushed == Flushed::Not && delta.has_rows();
-        let next = NextHeader { next: (flushed != Flushed::Failed).then_some(next), as_now, rests };
+        let is_behind = attempt.job.options.flush_behind || self.files.is_unflushed()?;
+        let rests = flushed == Flushed::Not && delta.has_rows() && is_behind;
+        let next = (flushed != Flushed::Failed).then_some(next);
+        let next = NextHeader { next, as_now, rests, fresh: onto.header.is_none() };
         if tree.is_unchanged() {
             next.keep(self)?;
             self.files.settle(flushed == Flushed::Done)?;
@@ -410,6 +412,8 @@ struct NextHeader {
     as_now: BaseHeader,
     /// Whether it lists what the mount's disk may not have yet.
     rests: bool,
+    /// Whether there was no base that matches the head.
+    fresh: bool,
 }
 
 /// Whether everything that the next base would list is on the mount's disk.
@@ -427,7 +431,7 @@ impl NextHeader {
     fn keep(self, mount: &Mount) -> Result<(), Error> {
         let Some(next) = self.next else { return mount.files.drop_next() };
         if self.rests {
-            mount.files.note_unflushed(&self.as_now, false)?;
+            mount.files.note_unflushed(&BaseHeader { agrees: true, ..self.as_now.clone() }, self.fresh)?;
         }
         let header = next.finish(self.as_now, false).map_err(|e| cannot_write(mount, e))?;
         mount.files.adopt_next(&header)
@@ -445,7 +449,7 @@ impl NextHeader {
             ..self.as_now
         };
         if self.rests {
-            mount.files.note_unflushed(&header, false)?;
+            mount.files.note_unflushed(&BaseHeader { agrees: true, ..header.clone() }, self.fresh)?;
         }
         // With a note, it counts only as long as the page cache lasts.
         next.finish(header, !self.rests).map(Some).map_err(|e| cannot_write(mount, e))

@@ -365,12 +365,13 @@ impl Pushing<'_> {
         let mut delta = self.read(&attempt, &mut sink).await?;
         // With a deadline there is no flush: it may have to wait for other programs that write to the same
         // file system.
+        let below = delta.file_systems.all();
         if delta.has_rows()
             && !options.dry_run
             && !course.pace.has_deadline()
-            && mount.flushes_push(options)?
+            && (mount.flushes_push(options)? || !below.is_empty())
         {
-            attempt.flush = Some(Flush::begin(job.dir, delta.file_systems.all()));
+            attempt.flush = Some(Flush::begin(job.dir, below));
         }
         if !options.dry_run {
             mount.clear_below(job.alone, job.dir, &delta.file_systems, monitor);

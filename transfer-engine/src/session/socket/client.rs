@@ -27,7 +27,7 @@ const GREETING: Duration = Duration::from_secs(10);
 /// A session, in this process or another, that holds a mount. It carries out the requests of its clients.
 ///
 /// The session's own options apply, except for those that a caller chooses: `only`, `dry_run`, `checksum`,
-/// `conflict`, `max_delete`, `allow_empty_mount`, `one_file_system`, `durable`, `strict`, and for pushes `max_upload`
+/// `conflict`, `max_delete`, `allow_empty_mount`, `one_file_system`, `strict`, and for pushes `max_upload`
 /// and `deadline`. A request continues even if its caller goes away.
 #[derive(Debug)]
 pub struct RunningSession {

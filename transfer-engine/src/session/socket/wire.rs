@@ -55,8 +55,6 @@ pub(super) struct Request {
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) one_file_system: bool,
     #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) durable: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
     pub(super) strict: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) max_upload: Option<u64>,
@@ -182,7 +180,6 @@ impl Request {
             max_delete: None,
             allow_empty_mount: false,
             one_file_system: false,
-            durable: false,
             strict: false,
             max_upload: None,
             deadline_ms: None,
@@ -204,7 +201,6 @@ impl Request {
             max_delete,
             allow_empty_mount: options.allow_empty_mount,
             one_file_system: options.one_file_system,
-            durable: options.durable,
             strict: options.strict,
             max_upload: options.max_upload,
             deadline_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
@@ -241,7 +237,6 @@ impl Request {
             max_delete: max_delete.or(session.max_delete),
             allow_empty_mount: self.allow_empty_mount || session.allow_empty_mount,
             one_file_system: self.one_file_system || session.one_file_system,
-            durable: self.durable || session.durable,
             strict: self.strict || session.strict,
             max_upload: self.max_upload.or(session.max_upload),
             deadline: left.and_then(|left| Instant::now().checked_add(left)),
@@ -311,7 +306,6 @@ mod tests {
             max_delete: Some(MaxDelete::Percent(10)),
             allow_empty_mount: true,
             one_file_system: true,
-            durable: true,
             strict: true,
             max_upload: Some(7),
             ..SyncOptions::default()
