@@ -19,8 +19,8 @@ use object_store::{
 const FIRST: usize = 2;
 
 /// A store whose [`ObjectStore::list`] asks for few keys first, and for whole pages if more of it is read. The page of a
-/// thousand keys that clouds give takes 300 KB, of which the newest key of a context is the first. Who reads the whole
-/// listing saves a request with [`ObjectStore::list_with_offset`], which asks for whole pages only.
+/// thousand keys that clouds give takes some hundred KB, and the newest key of a context is its first. Who reads the
+/// whole listing saves a request with [`ObjectStore::list_with_offset`], which asks for whole pages only.
 pub(super) struct ShortFirst<S>(Arc<S>);
 
 impl<S> ShortFirst<S> {
