@@ -169,8 +169,7 @@ impl Mount {
             Some(head) => {
                 tracing::debug!(number, "an interrupted commit has landed");
                 let header = BaseHeader { head, ..next };
-                self.files.adopt_next(&header)?;
-                self.files.settle(false)?;
+                self.files.adopt_next(&header, self.files.is_unflushed()?)?;
                 Ok(Some(header))
             }
             None => {

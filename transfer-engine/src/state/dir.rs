@@ -395,11 +395,12 @@ impl ContextState {
     }
 
     /// Makes the next base the recent base, with a header that also has the snapshot's key.
-    pub(crate) fn adopt_next(&self, header: &BaseHeader) -> Result<(), Error> {
+    /// `noted` says whether there is a note of syncs without a flush; without one, it is the base of the last flush.
+    pub(crate) fn adopt_next(&self, header: &BaseHeader, noted: bool) -> Result<(), Error> {
         let (next, recent) = (self.next_base(), self.recent_base());
         let cannot = |e| Error::local("replace", recent.clone(), e);
         rewrite_header(&next, header).map_err(cannot)?;
-        if !self.is_unflushed()? {
+        if !noted {
             return self.make_flushed(&next);
         }
         fs::rename(&next, &recent).map_err(cannot)

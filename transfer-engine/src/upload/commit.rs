@@ -241,13 +241,16 @@ impl Mount {
         sent?;
         // If the base is not written, the next sync finds that both sides are equal.
         let report = SyncReport { unnoted: flushed == Flushed::Failed, ..report };
-        let is_behind = attempt.job.options.flush_behind || self.files.is_unflushed()?;
+        let noted = self.files.is_unflushed()?;
+        let is_behind = attempt.job.options.flush_behind || noted;
         let rests = flushed == Flushed::Not && delta.has_rows() && is_behind;
+        // From the commit on, nothing of the state is read.
+        let noted = noted || rests;
         let next = (flushed != Flushed::Failed).then_some(next);
         let next = NextHeader { next, as_now, rests, fresh: onto.header.is_none() };
         if tree.is_unchanged() {
-            next.keep(self)?;
-            self.files.settle(flushed == Flushed::Done)?;
+            next.keep(self, noted)?;
+            self.end_note(flushed, noted)?;
             return Ok(Attempted::Done(Box::new(report)));
         }
         attempt.job.monitor.phase(Phase::Committing);
@@ -272,8 +275,8 @@ impl Mount {
         };
         self.cache().put(&head.digest, &head.bytes);
         if let Some(header) = header {
-            self.files.adopt_next(&BaseHeader { head: head.key.clone(), ..header })?;
-            self.files.settle(flushed == Flushed::Done)?;
+            self.files.adopt_next(&BaseHeader { head: head.key.clone(), ..header }, noted)?;
+            self.end_note(flushed, noted)?;
         }
         if is_late {
             return Ok(Attempted::Late);
@@ -370,6 +373,11 @@ impl Mount {
         }
     }
 
+    /// Ends the note of syncs without a flush, if the mount was flushed.
+    fn end_note(&self, flushed: Flushed, noted: bool) -> Result<(), Error> {
+        if noted && flushed == Flushed::Done { self.files.settle(true) } else { Ok(()) }
+    }
+
     /// Waits for the flush of the mount, if one has begun.
     async fn flushed_by(&self, attempt: &mut Attempt<'_>) -> Flushed {
         let Some(flush) = attempt.flush.take() else { return Flushed::Not };
@@ -428,13 +436,13 @@ enum Flushed {
 
 impl NextHeader {
     /// Makes the next base the base for the current head.
-    fn keep(self, mount: &Mount) -> Result<(), Error> {
+    fn keep(self, mount: &Mount, noted: bool) -> Result<(), Error> {
         let Some(next) = self.next else { return mount.files.drop_next() };
         if self.rests {
             mount.files.note_unflushed(&BaseHeader { agrees: true, ..self.as_now.clone() }, self.fresh)?;
         }
         let header = next.finish(self.as_now, false).map_err(|e| cannot_write(mount, e))?;
-        mount.files.adopt_next(&header)
+        mount.files.adopt_next(&header, noted)
     }
 
     /// Writes the base of a snapshot that is about to be put under this number.
