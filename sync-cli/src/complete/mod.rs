@@ -2,7 +2,7 @@
 //!
 //! A shell's script calls the program with a variable set and the words of the line; `clap_complete` finds out which
 //! argument is meant, and asks [`look`] for those that are in the store. That must not disturb anyone: it takes at most
-//! [`TIME`], prints no error, and can't write to the store.
+//! a second (`look::TIME`), prints no error, and can't write to the store.
 
 mod bash;
 mod look;
