@@ -464,9 +464,9 @@ async fn received_since(server: &S3Server, before: u64) -> u64 {
     }
 }
 
-/// The newest key of a context is the first one, and the rest of a page is of no use then.
+/// The newest key of a context sorts first. A sync needs no other key of the page.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_looks_for_the_first_key_receives_little_more() {
+async fn the_first_key_of_a_listing_costs_little() {
     let server = S3Server::start().unwrap();
     let url = StoreUrl::parse(&server.url("prefix"), std::path::Path::new("/")).unwrap();
     let store = storage_backends::open(&url, &StoreOptions::default().with_env(server.env())).unwrap().store;
@@ -481,7 +481,7 @@ async fn who_looks_for_the_first_key_receives_little_more() {
     assert_eq!((&first.location, server.requests().len()), (&keys[0], 1));
     let received = received_since(&server, before.received).await;
     assert!((1..2000).contains(&received), "{received} bytes");
-    // Who reads all of it gets all of it, and with an offset in one page.
+    // The whole listing is the same, and takes one request with an offset.
     let all: Vec<Path> = store.list(Some(&prefix)).map(|found| found.unwrap().location).collect().await;
     assert_eq!(all, keys);
     server.clear_requests();

@@ -56,9 +56,9 @@ pub struct SyncOptions {
     /// Files that the caller writes, such as a log. If they are in the mount, they never take part.
     pub own_files: Vec<PathBuf>,
     /// Does not wait for the mount's disk, on file systems where the next sync can tell what a loss of power has taken.
-    /// That sync then compares the mount with what was synced since the last flush, and takes edits since then for
-    /// edits of what was there before. So somebody has to flush the mount soon: a session does, after each sync; after
-    /// any other, the next sync without this option. The program does not use it yet.
+    /// After a restart, that sync compares the mount with what was synced since the last flush: files that were deleted
+    /// since then come back. So flush the mount soon: a session does so after each sync, and the next sync without this
+    /// option does. The program does not use it yet.
     pub flush_behind: bool,
     /// Pauses the programs that write to the mount while a push reads it.
     pub quiesce: Option<Arc<dyn Quiesce>>,

@@ -1,4 +1,4 @@
-//! A listing whose first page is short: who looks for the first key gets little more than that.
+//! Listings whose first page is short, for callers that need only the first key.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,9 +18,9 @@ use object_store::{
 /// How many keys the first page has. With headers, the answer stays below 2 KB.
 const FIRST: usize = 2;
 
-/// A store whose [`ObjectStore::list`] asks for few keys first, and for whole pages if more of it is read. The page of a
-/// thousand keys that clouds give takes some hundred KB, and the newest key of a context is its first. Who reads the
-/// whole listing saves a request with [`ObjectStore::list_with_offset`], which asks for whole pages only.
+/// A store whose [`ObjectStore::list`] requests a short first page, and full pages after it. The engine often needs only
+/// the newest key of a context, which sorts first; a full page has a thousand keys and some hundred KB. A caller that
+/// reads the whole listing saves a request with [`ObjectStore::list_with_offset`], which requests full pages only.
 pub(super) struct ShortFirst<S>(Arc<S>);
 
 impl<S> ShortFirst<S> {

@@ -21,7 +21,7 @@ impl Run {
     /// Damages a pack, and has it mended. What the context had and a machine still has must be there afterwards.
     pub(crate) async fn damage(&mut self, step: &Step, random: &mut Random) -> String {
         let Some(pack) = self.some_pack(random).await else { return "there is no pack".to_owned() };
-        let (mut before, forks) = (self.in_context().await, self.fork_contents().await);
+        let (before, forks) = (self.in_context().await, self.fork_contents().await);
         let held: BTreeSet<String> = (0..self.players.len()).flat_map(|who| self.contents_of(who)).collect();
         self.is_spoiled = true;
         let mut said = vec![self.spoil(&pack, random).await];
@@ -43,12 +43,9 @@ impl Run {
             met("repair: the machines had all of the head, and only older snapshots are damaged");
         }
         said.push(format!("repaired: {} healed, {} left out", report.healed, report.left_out));
-        if !all_healed {
-            // What a machine has that could not push comes with a later sync.
-            self.ledger.get_mut().given_up.extend(before.difference(&held).cloned());
-            before = before.intersection(&self.in_context().await).cloned().collect();
-        }
-        self.note_damage(&before, &held, forks, &said.join("; ")).await;
+        // A machine that could not push sends what it has with a later sync.
+        let said_now = all_healed.then(|| said.join("; "));
+        self.note_damage(&before, &held, forks, said_now.as_deref()).await;
         said.join("; ")
     }
 
@@ -85,23 +82,29 @@ impl Run {
         all
     }
 
-    /// Gives up what was nowhere but in the pack.
+    /// Gives up what was nowhere but in the pack. `said` is what happened, if all machines could push what they have:
+    /// then nothing else may be missing.
     async fn note_damage(
         &mut self,
         before: &BTreeSet<String>,
         held: &BTreeSet<String>,
         forks: Vec<BTreeSet<String>>,
-        said: &str,
+        said: Option<&str>,
     ) {
         let after = self.in_context().await;
         let lost: BTreeSet<_> = before.difference(&after).cloned().collect();
         let ledger = self.ledger.get_mut();
         let needless: Vec<_> = lost.intersection(held).filter(|c| !ledger.given_up.contains(*c)).collect();
-        assert!(
-            self.careless || needless.is_empty(),
-            "{said}\na machine has it, and it is lost: {needless:?}"
-        );
-        ledger.given_up.extend(lost);
+        match said {
+            Some(said) => {
+                assert!(
+                    self.careless || needless.is_empty(),
+                    "{said}\na machine has it, and it is lost: {needless:?}"
+                );
+                ledger.given_up.extend(lost);
+            }
+            None => ledger.given_up.extend(lost.difference(held).cloned()),
+        }
         let forks_after = self.fork_contents().await;
         for ((fork, before), after) in self.branches.forks.get_mut().iter_mut().zip(forks).zip(forks_after) {
             fork.ledger.given_up.extend(before.difference(&after).cloned());

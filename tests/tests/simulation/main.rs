@@ -14,6 +14,7 @@ mod disk;
 mod draw;
 mod edits;
 mod outside;
+mod power;
 mod replay;
 mod run;
 mod schedule;

@@ -32,11 +32,11 @@ pub(crate) struct Player {
     /// The name by which it knows the context.
     pub(crate) context: RefCell<ContextName>,
     /// The mount at its last flush.
-    durable: Copy,
+    pub(crate) durable: Copy,
     /// The mount at some moment since.
-    since: Option<Copy>,
+    pub(crate) since: Option<Copy>,
     /// How often it was started.
-    boots: u8,
+    pub(crate) boots: u8,
     /// Whether its last push had a deadline and could not flush the mount. If it does not flush behind its syncs, the
     /// next one takes for deleted what a loss of power takes (`docs/design/003-noting-what-arrives.md`).
     pub(crate) is_unflushed: bool,
@@ -130,7 +130,7 @@ impl Run {
         }
     }
 
-    fn mount(&self, who: usize) -> PathBuf {
+    pub(crate) fn mount(&self, who: usize) -> PathBuf {
         self.players[who].machine.mount.0.clone()
     }
 
@@ -285,7 +285,7 @@ impl Run {
     }
 
     /// Gives up contents that were lost with a machine, unless the context has them.
-    async fn give_up_unsaved(&mut self, lost: &BTreeSet<String>) {
+    pub(crate) async fn give_up_unsaved(&mut self, lost: &BTreeSet<String>) {
         let saved = self.in_context().await;
         self.ledger.get_mut().given_up.extend(lost.difference(&saved).cloned());
     }
@@ -324,45 +324,6 @@ impl Run {
         self.players[next].durable = Copy::of(&self.mount(next));
         self.clock.observe(&self.mount(next));
         format!("m{next} is a clone of it")
-    }
-
-    /// What was not flushed may be lost: the mount is as it was at some moment since its last flush, and a file that was
-    /// written since then may be there in part.
-    async fn lose_power(&mut self, who: usize, random: &mut Random) -> String {
-        let (before, mount) = (self.contents_of(who), self.mount(who));
-        let player = &mut self.players[who];
-        let mut torn = 0;
-        if player.machine.options.flush_behind {
-            match (random.below(3), &player.since) {
-                (0, _) => player.durable.restore(&mount),
-                (1, Some(since)) => since.restore(&mount),
-                _ => {}
-            }
-            torn = player.durable.tear(&mount, random);
-            tear_state(&player.machine.state, random);
-        } else {
-            player.durable.restore(&mount);
-        }
-        player.boots += 1;
-        player.machine.env = player.machine.env.clone().with_boot(Some(BootId([player.boots; 16])));
-        self.clock.observe(&mount);
-        let after = self.contents_of(who);
-        let lost: BTreeSet<String> = before.difference(&after).cloned().collect();
-        let player = &mut self.players[who];
-        if std::mem::take(&mut player.is_unflushed) && !player.machine.options.flush_behind {
-            self.ledger.get_mut().given_up.extend(lost);
-        } else {
-            self.give_up_unsaved(&lost).await;
-        }
-        // A part of a file is nobody's.
-        self.ledger.get_mut().given_up.extend(after.difference(&before).cloned());
-        self.players[who].durable = Copy::of(&mount);
-        self.players[who].since = None;
-        met("file: loss of power while nothing runs");
-        if torn > 0 {
-            met("file: torn by a loss of power");
-        }
-        format!("loses power, {torn} files are torn")
     }
 
     async fn collect(&mut self, step: &Step, last: Option<u64>) -> String {
@@ -552,30 +513,6 @@ impl Run {
                 assert!(may_fail, "m{who}: {e:?}");
                 e.to_string()
             }
-        }
-    }
-}
-
-/// What of the state was not flushed may be lost, or be there in part.
-fn tear_state(state: &Path, random: &mut Random) {
-    let is_flushed = |path: &Path| {
-        let name = path.file_name().unwrap_or_default();
-        ["base", "base.next", "unflushed", "lock"].iter().any(|flushed| name == *flushed)
-    };
-    let files = walkdir::WalkDir::new(state).sort_by_file_name().into_iter().flatten();
-    let files = files.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
-    for path in files.filter(|path| !is_flushed(path)) {
-        match random.below(4) {
-            0 => std::fs::remove_file(&path).unwrap(),
-            1 => {
-                let file = std::fs::File::options().write(true).open(&path).unwrap();
-                file.set_len(random.below(file.metadata().unwrap().len() as usize + 1) as u64).unwrap();
-            }
-            2 => {
-                let len = path.metadata().unwrap().len() as usize;
-                std::fs::write(&path, vec![0; len]).unwrap();
-            }
-            _ => {}
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Whether what is written to a mount is read back later although nobody has flushed it.
+//! Whether unflushed writes to a mount can have been lost.
 //!
-//! The kernel keeps what was written in its page cache until the disk has it, whoever wrote it and whether or not that
-//! process still runs. Only what ends the page cache loses it: a loss of power, a crash of the kernel, a disk that is
-//! taken away.
+//! The kernel keeps written data in its page cache until it is on the disk, also after the process that wrote it has ended.
+//! The data is lost only with the page cache: by a loss of power, a crash of the kernel, or the removal of the disk.
 
 use std::path::Path;
 

@@ -324,7 +324,7 @@ impl Mount {
             && options.deadline.is_none()
             && self.files.is_unflushed()?
         {
-            // Whoever does not flush behind its syncs must not leave it to others.
+            // The caller does not flush later, so the mount is flushed now.
             match self.flushed(&dir).await {
                 Ok(()) => self.files.settle(true)?,
                 Err(e) => monitor.warning(&may_lack(&e)),

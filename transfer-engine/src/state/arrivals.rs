@@ -365,23 +365,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::format::{LineageId, StoreId, StoreMeta};
-    use crate::store::HeadKey;
-
-    fn header() -> BaseHeader {
-        BaseHeader {
-            store: StoreMeta { store_id: StoreId([1; 16]), grace_seconds: 60, created: 0 },
-            lineage: LineageId([2; 16]),
-            head: HeadKey { number: 3, size: 4, e_tag: None, landed: 0 },
-            digest: Digest([5; 32]),
-            scope: Digest([6; 32]),
-            part: None,
-            agrees: false,
-            rows: 0,
-            held: 0,
-            bytes: 0,
-        }
-    }
 
     fn row(path: &TreePath, size: u64) -> BaseRow {
         let node = Node::File { size, digest: Digest([7; 32]) };
@@ -430,7 +413,7 @@ mod tests {
                 staged.into_iter().map(|(inode, mtime)| (inode, print(inode, mtime))).collect();
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("arrivals");
-            let mut writer = ArrivalsWriter::create(&file, &header(), true, &Env::real()).unwrap();
+            let mut writer = ArrivalsWriter::create(&file, &BaseHeader::example(3), true, &Env::real()).unwrap();
             let mut said: BTreeMap<TreePath, Change> = BTreeMap::new();
             let whole = appends.len().saturating_sub(torn);
             for (i, append) in appends.iter().enumerate() {
@@ -453,7 +436,7 @@ mod tests {
                 }
             }
             let (read, fresh, reader) = ArrivalsReader::open(&file, &Env::real()).unwrap().unwrap();
-            prop_assert_eq!((read, fresh), (header(), true));
+            prop_assert_eq!((read, fresh), (BaseHeader::example(3), true));
             let found: Vec<(TreePath, Change)> =
                 reader.map(|row| row.map(|row| (row.path, row.change)).unwrap()).collect();
             prop_assert_eq!(&found, &said.clone().into_iter().collect::<Vec<_>>());

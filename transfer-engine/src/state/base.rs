@@ -116,6 +116,25 @@ impl BaseHeader {
     }
 }
 
+#[cfg(test)]
+impl BaseHeader {
+    /// Returns a header for tests.
+    pub(super) fn example(number: u64) -> Self {
+        Self {
+            store: StoreMeta { store_id: StoreId([1; 16]), grace_seconds: 60, created: 0 },
+            lineage: LineageId([2; 16]),
+            head: HeadKey { number, size: 4, e_tag: None, landed: 0 },
+            digest: Digest([5; 32]),
+            scope: Digest([6; 32]),
+            part: None,
+            agrees: false,
+            rows: 0,
+            held: 0,
+            bytes: 0,
+        }
+    }
+}
+
 /// Reads the rows of a base, in order.
 pub(crate) struct BaseReader {
     frames: FrameReader<BaseRow, BufReader<StateFile>>,

@@ -394,8 +394,8 @@ impl ContextState {
         Cache::new(self.dir.join("cache"))
     }
 
-    /// Makes the next base the recent base, with a header that also has the snapshot's key.
-    /// `noted` says whether there is a note of syncs without a flush; without one, it is the base of the last flush.
+    /// Makes the next base the base, with a header that also has the snapshot's key. `noted` says whether there is a note
+    /// of syncs without a flush: then it becomes the recent base.
     pub(crate) fn adopt_next(&self, header: &BaseHeader, noted: bool) -> Result<(), Error> {
         let (next, recent) = (self.next_base(), self.recent_base());
         let cannot = |e| Error::local("replace", recent.clone(), e);

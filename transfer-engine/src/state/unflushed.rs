@@ -109,26 +109,10 @@ impl Unflushed {
 
 #[cfg(test)]
 mod tests {
-    use policy_core::Digest;
-
     use super::*;
-    use crate::format::{LineageId, StoreId, StoreMeta};
-    use crate::store::HeadKey;
 
     fn note(life: Option<CacheLife>, snapshots: u64) -> Unflushed {
-        let header = |number| BaseHeader {
-            store: StoreMeta { store_id: StoreId([1; 16]), grace_seconds: 60, created: 0 },
-            lineage: LineageId([2; 16]),
-            head: HeadKey { number, size: 4, e_tag: None, landed: 0 },
-            digest: Digest([5; 32]),
-            scope: Digest([6; 32]),
-            part: None,
-            agrees: false,
-            rows: 0,
-            held: 0,
-            bytes: 0,
-        };
-        Unflushed { life, fresh: true, snapshots: (0..snapshots).map(header).collect() }
+        Unflushed { life, fresh: true, snapshots: (0..snapshots).map(BaseHeader::example).collect() }
     }
 
     #[test]

@@ -107,8 +107,8 @@ impl Store {
         &self.inner.objects
     }
 
-    /// Lists all keys below a prefix. A plain listing is for who needs the first ones only: over a network, its first page
-    /// is short.
+    /// Lists all keys below a prefix. `ObjectStore::list` suits callers that stop after the first keys: in the cloud, its
+    /// first page is short.
     pub(crate) fn list_all(&self, prefix: &Path) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
         // The prefix itself sorts before all keys below it.
         self.objects().list_with_offset(Some(prefix), prefix)
