@@ -220,7 +220,7 @@ impl ContextState {
 
     /// Notes that the recent base is what is known now, and still not flushed.
     pub(crate) fn note_proven(&self, note: Unflushed) -> Result<(), Error> {
-        self.write_unflushed(&Unflushed { life: self.cache_life(), ..note }, true)
+        self.write_unflushed(&Unflushed { life: self.cache_life(), ..note })
     }
 
     /// Returns the life of the page cache that the mount is in; `None` if nothing may rely on it.
@@ -271,29 +271,30 @@ impl ContextState {
         }
         note.fresh |= fresh;
         note.snapshots.push(header.clone());
-        self.write_unflushed(&note, true)
+        self.write_unflushed(&note)
     }
 
     /// Notes that the sync with a noted snapshot was completed.
     pub(crate) fn note_completed(&self, digest: &Digest) -> Result<(), Error> {
-        let Some(mut note) = self.read_unflushed()? else { return Ok(()) };
-        let noted = note.snapshots.iter_mut().filter(|noted| noted.digest == *digest);
-        noted.for_each(|noted| noted.agrees = true);
-        // If it is lost, edits since then count as conflicts.
-        self.write_unflushed(&note, false)
+        let path = self.unflushed();
+        match Unflushed::add_completed(&path, digest, &self.env) {
+            // Without a note, there is nothing to complete.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::local("write", path, e)),
+            _ => Ok(()),
+        }
     }
 
     /// Notes that a flush has failed: nothing is trusted that was written since the last one.
     pub(crate) fn doubt(&self) -> Result<(), Error> {
         match self.read_unflushed()? {
-            Some(note) => self.write_unflushed(&Unflushed { life: None, ..note }, true),
+            Some(note) => self.write_unflushed(&Unflushed { life: None, ..note }),
             None => Ok(()),
         }
     }
 
-    fn write_unflushed(&self, note: &Unflushed, durably: bool) -> Result<(), Error> {
+    fn write_unflushed(&self, note: &Unflushed) -> Result<(), Error> {
         let path = self.unflushed();
-        note.write(&path, durably, &self.env).map_err(|e| Error::local("write", path, e))
+        note.write(&path, &self.env).map_err(|e| Error::local("write", path, e))
     }
 
     /// Returns inode and ctime of the recent base, which no two of them share; `None` if there is none.

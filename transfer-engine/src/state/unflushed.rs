@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use policy_core::Digest;
+
 use super::base::{BaseHeader, HEADER};
 use super::file::StateFile;
 use crate::env::{BootId, Env};
@@ -41,21 +43,23 @@ impl Unflushed {
         Self::decode(&bytes).map(Some).map_err(io::Error::other)
     }
 
-    /// Writes the note, and if asked to, makes it durable.
-    pub(super) fn write(&self, path: &Path, durably: bool, env: &Env) -> io::Result<()> {
+    /// Writes the note durably.
+    pub(super) fn write(&self, path: &Path, env: &Env) -> io::Result<()> {
         let new = path.with_extension("new");
         env.check_fault("write", &new)?;
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&self.encode()?)?;
-        if durably {
-            file.sync_all()?;
-        }
+        file.sync_all()?;
         fs::rename(&new, path)?;
         // The directories above may be as new as the note.
-        path.ancestors()
-            .skip(1)
-            .take(if durably { DIRS } else { 0 })
-            .try_for_each(|dir| File::open(dir)?.sync_all())
+        path.ancestors().skip(1).take(DIRS).try_for_each(|dir| File::open(dir)?.sync_all())
+    }
+
+    /// Adds to the note that the sync with a noted snapshot was completed. A loss of power may take this and no more of
+    /// the note: a new file under the note's name, not yet on the disk, would take all of it.
+    pub(super) fn add_completed(path: &Path, snapshot: &Digest, env: &Env) -> io::Result<()> {
+        env.check_fault("write", path)?;
+        File::options().append(true).open(path)?.write_all(&completed(snapshot).0)
     }
 
     pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
@@ -79,12 +83,7 @@ impl Unflushed {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let corrupt = FormatError::Corrupt { part: Part::State };
-        let Some((body, digest)) = bytes.split_last_chunk::<32>() else { return Err(corrupt) };
-        if sha256(body).0 != *digest {
-            return Err(corrupt);
-        }
-        let mut r = Reader::new(Part::State, body);
+        let mut r = Reader::new(Part::State, bytes);
         if r.array()? != MAGIC {
             return Err(r.invalid("it is no note of a sync without a flush"));
         }
@@ -102,9 +101,23 @@ impl Unflushed {
         };
         let count = r.count("snapshots", HEADER)?;
         let snapshots = (0..count).map(|_| Ok(BaseHeader::decode(&r.array()?)?.0));
-        let snapshots = snapshots.collect::<Result<_, FormatError>>()?;
+        let mut snapshots = snapshots.collect::<Result<Vec<_>, FormatError>>()?;
+        let (body, rest) = bytes.split_at(bytes.len() - r.remaining());
+        let Some((digest, added)) = rest.split_first_chunk::<32>().filter(|(d, _)| sha256(body).0 == **d)
+        else {
+            return Err(FormatError::Corrupt { part: Part::State });
+        };
+        for mark in added.chunks(digest.len()) {
+            let of_mark = snapshots.iter_mut().filter(|noted| completed(&noted.digest).0 == mark);
+            of_mark.for_each(|noted| noted.agrees = true);
+        }
         Ok(Self { life, fresh, snapshots })
     }
+}
+
+/// Returns what is added to the note when the sync with a snapshot was completed.
+fn completed(snapshot: &Digest) -> Digest {
+    sha256(&[b"completed", &snapshot.0[..]].concat())
 }
 
 #[cfg(test)]
@@ -122,9 +135,31 @@ mod tests {
         assert_eq!(Unflushed::read(&path, &env).unwrap(), None);
         let life = CacheLife { boot: BootId([3; 16]), mount: 1 << 40, device: 66 };
         for note in [note(Some(life), 0), note(Some(life), 3), note(None, 1)] {
-            note.write(&path, true, &env).unwrap();
+            note.write(&path, &env).unwrap();
             assert_eq!(Unflushed::read(&path, &env).unwrap(), Some(note));
         }
+    }
+
+    #[test]
+    fn what_is_lost_of_an_addition_leaves_the_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, env) = (dir.path().join("unflushed"), Env::real());
+        let mut noted = note(None, 2);
+        for (number, header) in noted.snapshots.iter_mut().enumerate() {
+            (header.digest, header.agrees) = (sha256(&[number as u8]), false);
+        }
+        noted.write(&path, &env).unwrap();
+        let before = fs::read(&path).unwrap();
+        Unflushed::add_completed(&path, &noted.snapshots[1].digest, &env).unwrap();
+        let after = fs::read(&path).unwrap();
+        for length in before.len()..after.len() {
+            let zeros = [&after[..length], &vec![0; after.len() - length]].concat();
+            for lost in [&after[..length], &zeros] {
+                assert_eq!(Unflushed::decode(lost).unwrap(), noted, "{length} bytes");
+            }
+        }
+        noted.snapshots[1].agrees = true;
+        assert_eq!(Unflushed::read(&path, &env).unwrap(), Some(noted));
     }
 
     #[test]
