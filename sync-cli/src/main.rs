@@ -8,6 +8,7 @@ mod config;
 mod errors;
 mod exit;
 mod extract_limits;
+mod flush_later;
 mod input;
 mod means;
 mod metrics;

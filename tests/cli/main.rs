@@ -16,6 +16,7 @@ mod errors;
 mod examples;
 mod explain;
 mod files;
+mod flushing;
 mod full;
 mod gc;
 mod guide;

@@ -278,7 +278,9 @@ impl Mount {
         let agrees = agrees && none_extracted && !self.arriving.missed();
         // What came out of an archive, and a conflict copy, is in no snapshot that could tell whether it is whole.
         let waits = applying.waits || report.extracted > 0 || report.conflicts > 0;
-        if !waits && report.failed + report.pending + report.unsettled == 0 {
+        let is_whole =
+            applying.options.only.is_empty() && report.failed + report.pending + report.unsettled == 0;
+        if !waits && is_whole {
             self.files.note_completed(&as_begun.digest)?;
         }
         if waits {

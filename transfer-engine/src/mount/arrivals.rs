@@ -29,9 +29,16 @@ impl Mount {
 
     /// Whether a sync has to wait for the disk. It need not if the next one can tell whether what was written was lost.
     pub(crate) fn waits_for_disk(&self, options: &SyncOptions) -> bool {
+        if !options.flush_behind || self.files.cache_life().is_none() {
+            return true;
+        }
         // What comes out of an archive is in no snapshot that could tell whether it is whole.
-        let extracts = self.policy.extract_policy.as_ref().is_some_and(|policy| policy.extract);
-        !options.flush_behind || extracts || self.files.cache_life().is_none()
+        self.policy.extract_policy.as_ref().is_some_and(|policy| policy.extract)
+            // A file that was deleted here is pulled again in the version that the base has, so that no half of it could
+            // be told from an edit.
+            || !self.policy.delete_policy.sync_local_file
+            // What is lost of one context would be an edit to another one at the same mount.
+            || self.state.others(&self.files).map_or(true, |others| !others.is_empty())
     }
 
     /// Whether a push flushes the mount, so that the base may list what it has read there.
@@ -71,6 +78,13 @@ impl Mount {
     pub(crate) fn flush_begun(&self) -> Result<Flush, Error> {
         let dir = MountDir::open(&self.path, self.store.env());
         Ok(Flush::begin(&dir.map_err(|e| Error::local("open the mount", &self.path, e))?, Vec::new()))
+    }
+
+    /// Flushes what is left to be flushed.
+    pub(crate) async fn flush_left(&self) -> Result<(), Error> {
+        let Some(mark) = self.flush_mark()? else { return Ok(()) };
+        let flushed = self.flush_begun()?.end().await;
+        self.note_flush(&mark, flushed)
     }
 
     /// Notes how a flush of the mount has ended. A success counts if nothing was synced since it began. After a failure,

@@ -71,6 +71,13 @@ impl Worker {
             }
             false => self.result_of(None, None),
         };
+        // A push has flushed the mount. Without one, what the last pull has left is still to be flushed.
+        if how.deadline.is_none()
+            && let Some(mount) = alone.mount()
+            && let Err(error) = mount.flush_left().await
+        {
+            tracing::debug!(%error, "the mount is flushed later");
+        }
         self.board.release(&self.session);
         self.ends.all.cancel();
         alone.let_go();
@@ -94,6 +101,8 @@ impl Worker {
             deadline: how.deadline,
             save_unquiesced: true,
             at_rest: true,
+            // Nobody flushes later.
+            flush_behind: false,
             ..self.options.clone()
         };
         // A machine that is shut down can't wait until a user resolves a conflict.
