@@ -253,6 +253,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
         let remote = self.remote.rows.pop_front_if(|r| *r.path() == path);
         let below = |row: Option<&TreePath>| row.is_some_and(|p| p.is_below(&path));
         let base_implied = base.is_none() && below(self.base.rows.front().map(B::path));
+        let base_keeps = base_implied && self.base.rows.front().is_some_and(B::is_withheld);
         let remote_implied = remote.is_none() && below(self.remote.rows.front().map(R::path));
         let unlisted = match &self.cover {
             Some((top, unlisted)) if path.is_below(top) => *unlisted,
@@ -266,7 +267,7 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Reconciler<B, L, R> {
                 Unlisted::AsBase
             }
         };
-        Some(Joined { path, base, local, remote, base_implied, remote_implied, unlisted })
+        Some(Joined { path, base, local, remote, base_implied, base_keeps, remote_implied, unlisted })
     }
 }
 

@@ -676,6 +676,46 @@ async fn a_directory_of_nothing_but_placeholders_takes_no_files_place() {
     assert_eq!(paths(&b.mount.0), ["k"]);
 }
 
+/// The version of the context moves to a new name in a conflict, so that somebody can look at it. A new name counts as
+/// an upload.
+#[tokio::test]
+async fn a_conflict_copy_counts_as_uploaded_when_it_is_made() {
+    let yard = Yard::new().await;
+    let (a, b) = (yard.machine("a", "{}"), yard.machine("b", ONE_DAY));
+    a.mount.write("notes", "theirs");
+    a.push().await.clean();
+    yard.days(1);
+    b.mount.write("notes", "mine");
+    let report = b.push().await.report().clone();
+    assert_eq!((report.conflicts, report.recycled), (1, 0));
+    assert_eq!(yard.recycle().await.unwrap().files, 0);
+    // The machine that wrote it has it too, and does not lose it.
+    a.pull().await.clean();
+    assert_eq!(a.mount.files().len(), 2);
+    yard.days(1);
+    assert_eq!(yard.recycle().await.unwrap().files, 2);
+}
+
+/// The context lists a directory in which a machine has nothing but what was recycled. That is no change.
+#[tokio::test]
+async fn a_directory_with_nothing_but_what_was_recycled_is_added_once() {
+    let yard = Yard::new().await;
+    let policy = r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["logs"]}}"#;
+    let (a, b) = (yard.machine("a", policy), yard.machine("b", policy));
+    a.mount.write("logs/old", "old").write("stays", "x");
+    a.push().await.clean();
+    yard.days(1);
+    a.mount.write("new", "x");
+    assert_eq!(a.push().await.clean().recycled, 1);
+    b.mount.write("logs", "a file");
+    b.sync().await.clean();
+    assert_eq!(a.sync().await.report().conflicts, 1);
+    for _ in 0..3 {
+        let report = a.sync().await.clean().clone();
+        assert_eq!((report.added, report.changed, report.withheld), (0, 0, 1));
+    }
+}
+
 #[tokio::test]
 async fn a_machine_that_was_away_keeps_the_last_copy_too() {
     for in_place in ["d/x", "d"] {

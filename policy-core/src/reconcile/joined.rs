@@ -12,6 +12,8 @@ pub(super) struct Joined<B, L, R> {
     pub(super) remote: Option<R>,
     /// The base has no row for the path, but has rows below it.
     pub(super) base_implied: bool,
+    /// The first of these rows is of a file that the context has recycled or lost, and that the mount keeps.
+    pub(super) base_keeps: bool,
     /// The remote has no row for the path, but has rows below it.
     pub(super) remote_implied: bool,
     pub(super) unlisted: Unlisted,
@@ -140,9 +142,10 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         if in_doubt && decision.verdict == Verdict::Delete {
             decision = Decision::new(Verdict::HoldBack, Reason::DeletedHereInDoubt);
         }
-        // The emptied directory must get into the base: nothing else keeps it when its content is deleted.
-        let stays = decision.verdict == Verdict::Nothing;
-        if towards == Towards::Mount && stays && self.is_emptied_there() {
+        // The emptied directory must get into the base: nothing else keeps it when its content is deleted. What was
+        // recycled is not deleted.
+        let (stays, is_kept) = (decision.verdict == Verdict::Nothing, self.local.is_none() && self.base_keeps);
+        if towards == Towards::Mount && stays && self.is_emptied_there() && !is_kept {
             return Decision::new(Verdict::Write, Reason::NewThere);
         }
         decision
