@@ -144,7 +144,8 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
         }
         // The emptied directory must get into the base: nothing else keeps it when its content is deleted. What was
         // recycled is not deleted.
-        let (stays, is_kept) = (decision.verdict == Verdict::Nothing, self.local.is_none() && self.base_keeps);
+        let (stays, is_kept) =
+            (decision.verdict == Verdict::Nothing, self.local.is_none() && self.base_keeps);
         if towards == Towards::Mount && stays && self.is_emptied_there() && !is_kept {
             return Decision::new(Verdict::Write, Reason::NewThere);
         }

@@ -1,7 +1,7 @@
 //! What a machine does with a context in the store: renames, forks, merges, reverts, tags, restores and collections.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
 use ctxsync_tests::landing::{is_late, landed};
@@ -14,6 +14,8 @@ use transfer_engine::{
     WriteOptions,
 };
 
+use crate::archives::parts;
+use crate::coverage::met;
 use crate::edits::{LONG_LINK, Ledger, place};
 use crate::run::Run;
 use crate::schedule::{How, Step};
@@ -23,8 +25,8 @@ const NAMES: [&str; 3] = ["work", "work-a", "work-b"];
 /// The most forks.
 const FORKS: usize = 2;
 
-/// The contents of a tree, by path.
-type Contents = BTreeMap<TreePath, String>;
+/// The contents of a tree, by path, as the ledger has them.
+type Contents = BTreeMap<TreePath, Vec<String>>;
 
 /// A context that began as a copy of the machines' one. It has no mount.
 pub(crate) struct Fork {
@@ -127,7 +129,10 @@ impl Run {
         let any: TreePath = place(random).to_str().unwrap().parse().unwrap();
         let path = random.of(&known).cloned().filter(|_| random.below(3) > 0).unwrap_or(any);
         // Whoever tries to replace or delete it has given it up.
-        self.branches.forks.borrow_mut()[at].ledger.given_up.extend(there.get(&path).cloned());
+        self.branches.forks.borrow_mut()[at]
+            .ledger
+            .given_up
+            .extend(there.get(&path).into_iter().flatten().cloned());
         let store = machine.store();
         let service = ContextService::new(&store);
         if random.below(4) == 0 {
@@ -151,7 +156,7 @@ impl Run {
             let mut forks = self.branches.forks.borrow_mut();
             let (mut here, there) = (self.ledger.borrow_mut(), &mut forks[at].ledger);
             let ledger = if back { &mut *here } else { there };
-            ledger.written.extend(merged.into_values());
+            ledger.written.extend(merged.into_values().flatten());
         }
         Ok(report)
     }
@@ -187,7 +192,7 @@ impl Run {
         let restored = machine.store().restore(&snapshot, &dir, &[], &machine.options, &Silent).await;
         let report = restored?;
         if !report.is_incomplete() && !self.is_late(&snapshot).await {
-            let expected: Vec<_> = self.contents_in(&snapshot).await?.into_values().collect();
+            let expected: Vec<_> = self.contents_in(&snapshot).await?.into_values().flatten().collect();
             let found = crate::edits::contents(&ctxsync_tests::tree::Tree(dir), std::path::Path::new(""));
             assert!(expected.iter().all(|content| found.contains(content)), "{expected:?} {found:?}");
         }
@@ -198,11 +203,21 @@ impl Run {
     pub(crate) async fn note_reverts(&self, step: &Step) {
         let by = format!("{:?}-{}-", How::Revert, step.number);
         let Ok(log) = self.world.store().log(&self.name().await).await else { return };
+        if self.players.iter().any(|player| player.machine.policy.recycle_policy.lifecycle.days().is_some()) {
+            // What was reverted to may have a file that was recycled once more, and be forgotten.
+            let after = self.in_context().await;
+            let history = self.history.borrow();
+            let parts = history.begun.values().filter_map(|seen| history.parts.get(&seen.digest)).flatten();
+            self.ledger.borrow_mut().given_up.extend(parts.filter(|part| !after.contains(*part)).cloned());
+        }
         for made in log.iter().filter(|snapshot| snapshot.session.starts_with(&by)) {
             let before = log.iter().find(|snapshot| snapshot.number + 1 == made.number).unwrap();
             let (before, after) = (self.contents_in(before).await.unwrap(), self.contents_in(made).await);
             let after = after.unwrap_or_default();
-            let gone = before.into_values().filter(|content| !after.values().any(|other| other == content));
+            let mut gone: BTreeSet<_> = before.into_values().flatten().collect();
+            after.values().flatten().for_each(|other| {
+                gone.remove(other);
+            });
             self.ledger.borrow_mut().given_up.extend(gone);
         }
     }
@@ -223,6 +238,9 @@ impl Run {
         store.entries(snapshot, &TreePath::root(), |entry| entries.push(entry)).await?;
         let mut contents = Contents::new();
         for entry in entries {
+            if entry.recycled {
+                continue;
+            }
             let mut bytes = Vec::new();
             match &entry.entry.node {
                 Node::Dir => continue,
@@ -236,7 +254,7 @@ impl Run {
                     store.read_file(&entry, 0..u64::MAX, take).await?;
                 }
             }
-            contents.insert(entry.path, String::from_utf8_lossy(&bytes).into_owned());
+            contents.insert(entry.path, parts(&bytes));
         }
         Ok(contents)
     }
@@ -261,14 +279,23 @@ impl Run {
             // One that landed too late may be gone.
             let Ok(there) = self.head_contents(&fork.name).await else { continue };
             let wanted = fork.ledger.written.difference(&fork.ledger.given_up);
-            let lost: Vec<_> = wanted.filter(|content| !there.values().any(|c| c == *content)).collect();
+            let lost: Vec<_> =
+                wanted.filter(|content| !there.values().flatten().any(|c| c == *content)).collect();
             assert!(lost.is_empty(), "{} has lost {lost:?}", fork.name);
         }
         let name = self.name().await;
         for tagged in std::mem::take(self.branches.tagged.get_mut()) {
             let at = transfer_engine::At::Tag(tagged.name.clone());
             let snapshot = self.world.store().snapshot(&name, at).await;
-            let snapshot = snapshot.unwrap_or_else(|e| panic!("the tag {} is lost: {e:?}", tagged.name));
+            // A snapshot with a recycled file goes, whatever its tags.
+            let is_recycled = tagged.contents.values().flatten().any(|content| self.was_recycled(content));
+            let snapshot = match snapshot {
+                Err(_) if is_recycled => {
+                    met("recycled: a tag goes with its snapshot");
+                    continue;
+                }
+                snapshot => snapshot.unwrap_or_else(|e| panic!("the tag {} is lost: {e:?}", tagged.name)),
+            };
             assert_eq!(snapshot.nonce, tagged.nonce, "{} is of another snapshot", tagged.name);
             let contents = self.contents_in(&snapshot).await.unwrap();
             assert_eq!(contents, tagged.contents, "{} is another tree", tagged.name);

@@ -99,9 +99,9 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// The rows of the decision table (`policy_core::decide`), but for those of archives that are extracted, recycled files,
-/// contents that are sent again and file systems that are not mounted, which no machine here has.
-const DECISIONS: [&str; 36] = [
+/// The rows of the decision table (`policy_core::decide`), but for those of contents that are sent again and of file
+/// systems that are not mounted, which no machine here has.
+const DECISIONS: [&str; 41] = [
     "Delete towards the Mount: DeletedThere",
     "Delete towards the Store: DeletedHere",
     "HoldBack towards the Mount: DeletedThereHeld",
@@ -110,12 +110,14 @@ const DECISIONS: [&str; 36] = [
     "Keep towards the Mount: BothChangedLocalWins",
     "Keep towards the Mount: ChangeHereBeatsDeletion",
     "Keep towards the Mount: DeletedHere",
+    "Keep towards the Mount: Extracted",
     "Keep towards the Mount: Modes",
     "Keep towards the Mount: NotSentYet",
     "Keep towards the Store: BothChangedRemoteWins",
     "Keep towards the Store: ChangeThereBeatsDeletion",
     "Keep towards the Store: ChangedThere",
     "Keep towards the Store: DeletedHereKept",
+    "Keep towards the Store: Extracted",
     "Keep towards the Store: NotYetBrought",
     "KeepBoth towards the Mount: BothChanged",
     "KeepBoth towards the Store: BothChanged",
@@ -128,8 +130,10 @@ const DECISIONS: [&str; 36] = [
     "Nothing towards the Store: Unchanged",
     "Stop towards the Mount: BothChanged",
     "Stop towards the Store: BothChanged",
+    "Withhold towards the Mount: Recycled",
     "Withhold towards the Mount: Unreadable",
     "Withhold towards the Store: NeedsDeletion",
+    "Withhold towards the Store: Recycled",
     "Withhold towards the Store: Unreadable",
     "Write towards the Mount: BothChangedRemoteWins",
     "Write towards the Mount: BroughtAgain",
@@ -138,10 +142,11 @@ const DECISIONS: [&str; 36] = [
     "Write towards the Mount: NewThere",
     "Write towards the Store: BothChangedLocalWins",
     "Write towards the Store: ChangeHereBeatsDeletion",
+    "Write towards the Store: ReplacesRecycled",
 ];
 
 /// How the engine goes on after something went wrong, and what it says of it.
-const RECOVERIES: [&str; 33] = [
+const RECOVERIES: [&str; 45] = [
     "a machine follows a renamed context",
     "a tree with segments in packs",
     "done: Collect",
@@ -152,6 +157,13 @@ const RECOVERIES: [&str; 33] = [
     "done: Restore",
     "done: Revert",
     "done: Tag",
+    "extraction: an archive is marked",
+    "extraction: an archive is removed after it",
+    "extraction: an archive stays after it",
+    "extraction: done",
+    "extraction: done after the machine was gone",
+    "extraction: refused or failed",
+    "extraction: something is in the place of a member",
     "log: a pack that an earlier push has sent is used",
     "log: an interrupted commit has landed",
     "log: an interrupted commit has not landed",
@@ -164,10 +176,15 @@ const RECOVERIES: [&str; 33] = [
     "log: the pack is put again",
     "log: what a pull has put in place is written into the base",
     "machine gone in the middle of a sync",
+    "recycled: a file",
+    "recycled: a machine keeps what it has",
+    "recycled: by a collection",
     "repair: left out",
     "repair: the machines had all of the head, and only older snapshots are damaged",
     "report: conflict",
     "report: deletion held back",
+    "report: file recycled",
+    "report: file withheld that was recycled",
     "report: path that could not be synced",
     "session: dropped without a release",
     "session: fetched",

@@ -77,7 +77,7 @@ impl Run {
         for name in names {
             // One that landed too late may be gone.
             let there = self.head_contents(&name).await.unwrap_or_default();
-            all.push(there.into_values().collect());
+            all.push(there.into_values().flatten().collect());
         }
         all
     }

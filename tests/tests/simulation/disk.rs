@@ -38,6 +38,8 @@ pub(crate) struct Disk {
     reading: Mutex<(&'static str, PathBuf)>,
     moments: AtomicU64,
     act: Option<Act>,
+    /// By how many seconds the machine's clock is ahead of the store's.
+    ahead: u64,
     /// Whether all calls fail from now on.
     fails: AtomicBool,
     gone: AtomicBool,
@@ -65,6 +67,7 @@ impl Disk {
             reading: Mutex::default(),
             moments: AtomicU64::new(0),
             act: None,
+            ahead: 0,
             fails: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             died: Notify::new(),
@@ -80,6 +83,15 @@ impl Disk {
 
     pub(crate) fn with(self, act: Option<Act>) -> Self {
         Self { act, ..self }
+    }
+
+    pub(crate) fn with_clock_ahead(self, ahead: u64) -> Self {
+        Self { ahead, ..self }
+    }
+
+    /// Returns a time as the machine's clock shows it.
+    fn shown(&self, time: Timestamp) -> Timestamp {
+        Timestamp { secs: time.secs.saturating_add_unsigned(self.ahead), ..time }
     }
 
     pub(crate) fn with_durable(self, durable: Option<Copy>) -> Self {
@@ -247,11 +259,11 @@ pub(crate) struct MachineClock {
 impl Clock for MachineClock {
     fn now(&self) -> Timestamp {
         self.disk.moment();
-        self.clock.now()
+        self.disk.shown(self.clock.now())
     }
 
     fn of_change(&self, inode: u64, ctime: Timestamp) -> Timestamp {
-        self.clock.of_change(inode, ctime)
+        self.disk.shown(self.clock.of_change(inode, ctime))
     }
 
     fn wait(&self, time: std::time::Duration) {

@@ -7,19 +7,22 @@ use rustix::io::Errno;
 use storage_backends::layer::{Fault, Operation};
 
 use crate::schedule::{
-    Born, CAREFUL, Call, Deed, FileTrouble, GRACE, How, POLICIES, Schedule, Step, StoreTrouble, What,
+    Born, CAREFUL, Call, Deed, EXTRACTING, FileTrouble, GRACE, How, POLICIES, RECYCLING, Schedule, Step,
+    StoreTrouble, What,
 };
 
 /// Of so many seeds, one has machines whose policies give up contents.
 const CARELESS: u64 = 6;
 
 /// What is done in the store, without a mount.
-const IN_STORE: [How; 12] = [
+const IN_STORE: [How; 14] = [
     How::Collect,
     How::Collect,
     How::Rename,
     How::Rename,
     How::Fork,
+    How::EditFork,
+    How::EditFork,
     How::EditFork,
     How::EditFork,
     How::Merge,
@@ -39,6 +42,12 @@ fn both(one: How, other: How) -> Deed {
 
 /// Of so many seeds, one has machines that often lose power.
 const UNSTEADY: u64 = 4;
+/// Of so many seeds, one has machines that extract archives.
+const EXTRACTING_IN: usize = 3;
+/// Of so many seeds, one has machines that recycle files.
+const RECYCLING_IN: usize = 3;
+/// By how many seconds a clock is ahead, if it is wrong: longer than any file stays that is recycled.
+const AHEAD: u64 = 5 * GRACE;
 /// Of so many seeds, one has a large tree.
 const LARGE: usize = 12;
 
@@ -51,19 +60,37 @@ impl Schedule {
         let machines = (0..machines).map(|_| {
             let own = policies.start + random.below(policies.len());
             let policy = if random.below(2) == 0 && !careless { 0 } else { own };
-            Born { policy, pulls: random.below(3) > 0 }
+            let pulls = random.below(3) > 0;
+            Born { policy, extracts: None, recycles: None, ahead: 0, pulls }
         });
-        let machines = machines.collect();
+        let mut machines: Vec<Born> = machines.collect();
+        let (extract, recycle) = (random.below(EXTRACTING_IN) == 0, random.below(RECYCLING_IN) == 0);
+        for born in &mut machines {
+            let (extracts, recycles) = (random.below(EXTRACTING.len()), random.below(RECYCLING.len()));
+            born.extracts = (extract && random.below(3) > 0).then_some(extracts);
+            born.recycles = (recycle && random.below(3) > 0).then_some(recycles);
+            born.ahead = if recycle && random.below(2) == 0 { AHEAD } else { 0 };
+        }
         let (is_large, given) = (random.below(LARGE) == 0, random.below(6));
         let mut this = Self { seed, careless, machines, is_large, given, steps: Vec::new() };
         // Runs differ in how much goes wrong, and in what is done most.
         let trouble = [0, 30, 60, 90][random.below(4)];
         let edits = 30 + random.below(30);
         for _ in 0..8 + random.below(12) {
-            let step = this.step(this.steps.len(), &mut random, edits, trouble);
+            let mut step = this.step(this.steps.len(), &mut random, edits, trouble);
+            let is_archive = extract && step.deed == Deed::Edit && random.below(2) == 0;
+            if is_archive {
+                step.deed = Deed::Archive;
+            }
             this.steps.push(step);
+            if is_archive && random.below(2) == 0 {
+                this.let_archive_arrive(&mut random);
+            }
             if seed.is_multiple_of(UNSTEADY) {
                 this.lose_power(&mut random);
+            }
+            if recycle && random.below(4) == 0 {
+                this.let_files_age(&mut random);
             }
         }
         this
@@ -71,7 +98,6 @@ impl Schedule {
 
     /// Lets the machine of the last step lose power, during the step or after it, in one of three syncs.
     fn lose_power(&mut self, random: &mut Random) {
-        let number = self.steps.len();
         let Some(last) = self.steps.last_mut() else { return };
         let is_sync =
             matches!(last.deed, Deed::Sync(_) | Deed::Both(..) | Deed::Meanwhile(_) | Deed::Session(_));
@@ -82,16 +108,45 @@ impl Schedule {
                 last.files.push(FileTrouble { call: Call::Change, nth, stays: false, what });
             }
             1 if is_sync => {
-                let step = Step {
-                    number,
-                    seed: random.bits(),
-                    deed: Deed::PowerLoss,
-                    files: Vec::new(),
-                    store: Vec::new(),
-                    who: last.who,
-                };
-                self.steps.push(step);
+                let who = last.who;
+                self.add(random, who, Deed::PowerLoss, Vec::new());
             }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, random: &mut Random, who: usize, deed: Deed, files: Vec<FileTrouble>) {
+        let (number, seed) = (self.steps.len(), random.bits());
+        self.steps.push(Step { number, seed, who, deed, store: Vec::new(), files });
+    }
+
+    /// The archive of the last step is pushed, and a machine that extracts archives pulls it. Half of the time, the
+    /// machine is gone in the middle of that, and goes on later.
+    fn let_archive_arrive(&mut self, random: &mut Random) {
+        let Some(from) = self.steps.last().map(|last| last.who) else { return };
+        let extracts = |who: &usize| *who != from && self.machines[*who].extracts.is_some();
+        let others: Vec<usize> = (0..self.machines.len()).filter(extracts).collect();
+        let Some(to) = random.of(&others).copied() else { return };
+        self.add(random, from, Deed::Sync(How::Push), Vec::new());
+        let (nth, what) = (random.below(60) as u64, [What::Crashes, What::PowerLoss][random.below(8) / 7]);
+        let trouble = FileTrouble { call: Call::Change, nth, stays: false, what };
+        let trouble = if random.below(2) == 0 { vec![trouble] } else { Vec::new() };
+        let is_troubled = !trouble.is_empty();
+        self.add(random, to, Deed::Sync(How::Pull), trouble);
+        if is_troubled && random.below(2) == 0 {
+            let how = [How::Pull, How::Sync][random.below(2)];
+            self.add(random, to, Deed::Sync(how), Vec::new());
+        }
+    }
+
+    /// Lets so much time pass that files expire by some of the rules, and has them recycled by a push or a collection.
+    fn let_files_age(&mut self, random: &mut Random) {
+        let deed = Deed::Sleep([GRACE / 2, GRACE + 1, 3 * GRACE + 1][random.below(3)]);
+        self.add(random, 0, deed, Vec::new());
+        let who = random.below(self.machines.len());
+        match random.below(4) {
+            0 => self.add(random, who, Deed::Collect { last: None, is_late: false }, Vec::new()),
+            1 => self.add(random, who, Deed::Sync(How::Push), Vec::new()),
             _ => {}
         }
     }
@@ -120,7 +175,7 @@ impl Schedule {
                 },
                 36 if random.below(3) == 0 => Deed::Delete,
                 37 if random.below(2) == 0 => Deed::Oversleep,
-                38 => Deed::Damage,
+                38..=39 => Deed::Damage,
                 42..=45 => Deed::Session(how(random)),
                 _ => Deed::Sleep([1, 600, GRACE / 2, GRACE + 1][random.below(4)]),
             },
@@ -163,8 +218,8 @@ pub(crate) const FAULTS: [(Fault, &[Operation]); 20] = [
     (Fault::StaleList(1), &[List]),
     (Fault::Delay(Duration::from_secs(3)), &[Put, Get, List, Delete]),
     (Fault::NoAnswer(Duration::from_secs(30)), &[Put, Get, List]),
-    (Fault::CrashBefore, &[Put, Get, List, Delete]),
-    (Fault::CrashAfter, &[Put, Get, List, Delete]),
+    (Fault::CrashBefore, &[Put, Put, Put, Get, List, Delete]),
+    (Fault::CrashAfter, &[Put, Put, Put, Get, List, Delete]),
 ];
 
 /// Draws a fault. Half of the time it is one of the `wanted` requests.

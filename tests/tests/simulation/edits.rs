@@ -11,6 +11,8 @@ use ctxsync_tests::compare::{Content, Node, list};
 use ctxsync_tests::random::Random;
 use ctxsync_tests::tree::Tree;
 
+use crate::archives::{members, parts, write_archive};
+
 /// A file that exists from the start and never changes. Without it a mount could become empty, which counts
 /// as lost.
 pub(crate) const PINNED: &str = "pinned";
@@ -31,7 +33,7 @@ pub(crate) fn enlarge(tree: &Tree, random: &mut Random) {
 }
 
 /// Lists the user's files in the mount. Staging that a sync left behind is not among them.
-fn users(tree: &Tree) -> impl Iterator<Item = (PathBuf, Node)> {
+pub(crate) fn users(tree: &Tree) -> impl Iterator<Item = (PathBuf, Node)> {
     let is_ours = |path: &Path| path.as_os_str().as_bytes().starts_with(b".ctxsync-stage-");
     list(&tree.0).into_iter().filter(move |(path, _)| !is_ours(path))
 }
@@ -40,12 +42,13 @@ fn users(tree: &Tree) -> impl Iterator<Item = (PathBuf, Node)> {
 pub(crate) fn contents(tree: &Tree, path: &Path) -> BTreeSet<String> {
     let nodes = users(tree).filter(|(at, _)| at.starts_with(path));
     nodes
-        .filter_map(|(_, node)| match node.content {
-            Content::File(_, _, Some(bytes)) => Some(String::from_utf8(bytes).unwrap()),
+        .flat_map(|(path, node)| match node.content {
+            Content::File(_, _, Some(bytes)) => parts(&bytes),
+            Content::File(..) => parts(&std::fs::read(tree.at(path)).unwrap()),
             Content::Link(target) if target.len() < LONG_LINK => {
-                Some(String::from_utf8_lossy(target.as_bytes()).into_owned())
+                vec![String::from_utf8_lossy(target.as_bytes()).into_owned()]
             }
-            _ => None,
+            _ => Vec::new(),
         })
         .collect()
 }
@@ -69,12 +72,13 @@ impl Ledger {
 
 /// Makes a random change in a mount, notes it in the ledger, and describes it.
 pub(crate) fn change(tree: &Tree, random: &mut Random, fresh: &str, ledger: &mut Ledger) -> String {
-    let Ledger { written, given_up } = ledger;
     let existing: Vec<PathBuf> =
         users(tree).map(|(path, _)| path).filter(|path| path.as_os_str() != PINNED).collect();
     let some = random.of(&existing).cloned();
-    match (random.below(11), some) {
-        (10, Some(path)) if tree.at(&path).is_file() && tree.read(&path).len() < LONG => {
+    let Ledger { written, given_up } = &mut *ledger;
+    match (random.below(12), some) {
+        (11, _) => write_archive(tree, random, fresh, ledger),
+        (10, Some(path)) if is_short_text(&tree.at(&path)) => {
             let old = tree.read(&path);
             tree.write(&path, format!("{old} {fresh}"));
             written.insert(format!("{old} {fresh}"));
@@ -251,8 +255,7 @@ impl Meanwhile {
             && moment >= *due
             && moment.is_multiple_of(3)
         {
-            let grown =
-                |old: Option<&str>| old.filter(|old| old.len() < LONG).map(|old| format!("{old} {moment}"));
+            let grown = |old: Option<&str>| old.map(|old| format!("{old} {moment}"));
             acts |= self.write(&mount.join(path), grown);
         }
         if let Some((_, here, there)) = self.restless.as_ref().filter(|(due, ..)| moment >= *due) {
@@ -272,30 +275,31 @@ impl Meanwhile {
     /// Writes a file in place, or creates it.
     fn write(&self, place: &Path, content: impl FnOnce(Option<&str>) -> Option<String>) -> bool {
         let old = match place.symlink_metadata() {
-            Ok(stat) if stat.is_file() => std::fs::read_to_string(place).ok(),
+            Ok(stat) if stat.is_file() => std::fs::read(place).ok(),
             Ok(_) => return false,
             Err(_) => None,
         };
-        let Some(content) = content(old.as_deref()) else { return false };
+        let text = old.as_deref().filter(|_| is_short_text(place)).and_then(|old| str::from_utf8(old).ok());
+        let Some(content) = content(text) else { return false };
         if std::fs::write(place, &content).is_err() {
             return false;
         }
         let mut ledger = self.ledger.lock().unwrap();
-        ledger.given_up.extend(old);
+        ledger.given_up.extend(old.iter().flat_map(|old| parts(old)));
         ledger.written.insert(content);
         true
     }
 
     fn remove(&self, place: &Path) -> bool {
         let old = match place.symlink_metadata() {
-            Ok(stat) if stat.is_file() => std::fs::read_to_string(place).ok(),
+            Ok(stat) if stat.is_file() => std::fs::read(place).ok().map(|old| parts(&old)),
             Ok(stat) if stat.is_symlink() => {
-                std::fs::read_link(place).ok().map(|target| target.to_string_lossy().into_owned())
+                std::fs::read_link(place).ok().map(|target| vec![target.to_string_lossy().into_owned()])
             }
             _ => return false,
         };
         let removed = std::fs::remove_file(place).is_ok();
-        self.ledger.lock().unwrap().given_up.extend(old.filter(|_| removed));
+        self.ledger.lock().unwrap().given_up.extend(old.into_iter().flatten().filter(|_| removed));
         removed
     }
 
@@ -313,7 +317,7 @@ pub(crate) fn place(random: &mut Random) -> PathBuf {
 }
 
 /// Removes what is at the path, and files and links in the place of its parents.
-fn make_room(tree: &Tree, path: &Path, given_up: &mut BTreeSet<String>) {
+pub(crate) fn make_room(tree: &Tree, path: &Path, given_up: &mut BTreeSet<String>) {
     for above in path.ancestors().filter(|p| !p.as_os_str().is_empty()) {
         let in_the_way =
             if above == path { tree.has(above) } else { tree.has(above) && !is_dir(&tree.at(above)) };
@@ -322,6 +326,12 @@ fn make_room(tree: &Tree, path: &Path, given_up: &mut BTreeSet<String>) {
             tree.remove(above);
         }
     }
+}
+
+/// Whether a file has only text, and may grow.
+fn is_short_text(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|stat| stat.is_file() && stat.len() < LONG as u64)
+        && std::fs::read(path).is_ok_and(|bytes| str::from_utf8(&bytes).is_ok() && members(&bytes).is_none())
 }
 
 fn is_dir(path: &Path) -> bool {

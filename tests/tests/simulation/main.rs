@@ -6,15 +6,22 @@
 //! tries only that one. `CTXSYNC_STEPS=0,3,7-` leaves out all other steps of it, and what goes wrong in step 7.
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+mod archives;
 mod branch;
 mod copy;
 mod coverage;
 mod damage;
+mod deletion;
 mod disk;
 mod draw;
 mod edits;
+mod ending;
+mod extract;
+mod history;
 mod outside;
 mod power;
+mod recycle;
+mod replace;
 mod replay;
 mod run;
 mod schedule;

@@ -15,6 +15,10 @@ impl Run {
     /// written since then may be there in part.
     pub(crate) async fn lose_power(&mut self, who: usize, random: &mut Random) -> String {
         let (before, mount) = (self.contents_of(who), self.mount(who));
+        if self.players[who].machine.options.flush_behind {
+            // Some of its state is lost.
+            self.forget_extracted(who);
+        }
         let player = &mut self.players[who];
         let mut torn = 0;
         if player.machine.options.flush_behind {

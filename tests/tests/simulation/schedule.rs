@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use policy_core::SyncPolicy;
 use rustix::io::Errno;
 use storage_backends::layer::{Fault, Operation};
 
@@ -103,6 +104,8 @@ pub(crate) enum How {
 pub(crate) enum Deed {
     /// A user changes something.
     Edit,
+    /// A user writes an archive.
+    Archive,
     /// Users change the same path on this machine and on the next.
     EditBoth,
     Sync(How),
@@ -173,6 +176,12 @@ impl fmt::Display for Step {
 pub(crate) struct Born {
     /// The number of its policy in [`POLICIES`].
     pub(crate) policy: usize,
+    /// The number of its part in [`EXTRACTING`], if it extracts archives.
+    pub(crate) extracts: Option<usize>,
+    /// The number of its part in [`RECYCLING`], if it recycles files.
+    pub(crate) recycles: Option<usize>,
+    /// By how many seconds its clock is ahead of the store's.
+    pub(crate) ahead: u64,
     /// Whether it has pulled what the first machine pushed.
     pub(crate) pulls: bool,
 }
@@ -189,6 +198,34 @@ pub(crate) struct Schedule {
     pub(crate) given: usize,
     pub(crate) steps: Vec<Step>,
 }
+
+impl Born {
+    pub(crate) fn policy(&self) -> SyncPolicy {
+        let read = |json| SyncPolicy::from_json(json).unwrap();
+        let mut policy = read(POLICIES[self.policy]);
+        policy.extract_policy = self.extracts.and_then(|number| read(EXTRACTING[number]).extract_policy);
+        if let Some(number) = self.recycles {
+            policy.recycle_policy = read(RECYCLING[number]).recycle_policy;
+        }
+        policy
+    }
+}
+
+/// How machines extract archives.
+pub(crate) const EXTRACTING: [&str; 5] = [
+    r#"{"extractPolicy": {}}"#,
+    r#"{"extractPolicy": {"deleteSrcFile": false}}"#,
+    r#"{"extractPolicy": {"extractToCurrentFolder": true}}"#,
+    r#"{"extractPolicy": {"deleteSrcFile": false, "extractToCurrentFolder": true}}"#,
+    r#"{"extractPolicy": {"paths": ["a", "c"]}}"#,
+];
+
+/// How machines recycle files.
+pub(crate) const RECYCLING: [&str; 3] = [
+    r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["c", "a/b.txt"]}}"#,
+    r#"{"recyclePolicy": {"lifecycle": "Lifecycle_1Day", "paths": ["a"]}}"#,
+    r#"{"recyclePolicy": {"lifecycle": "Lifecycle_3Days", "paths": ["a/c", "a-b"]}}"#,
+];
 
 /// The policies of the machines. The first ones give up no content.
 pub(crate) const POLICIES: [&str; 7] = [

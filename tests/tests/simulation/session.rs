@@ -20,8 +20,9 @@ use transfer_engine::{
 use crate::coverage::met;
 use crate::disk::until_gone;
 use crate::edits::{Ledger, change};
+use crate::ending::figures;
 use crate::outside::wait_for_tick;
-use crate::run::{Run, figures};
+use crate::run::Run;
 use crate::schedule::{How, Step};
 
 /// How long the tasks of a session that was dropped may take to end.

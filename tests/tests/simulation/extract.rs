@@ -1,0 +1,248 @@
+//! Archives that machines extract: each of them once, and none is removed before its members are in the mount.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use ctxsync_tests::compare::{Content, Listing};
+use ctxsync_tests::machine::{Ended, Machine};
+use ctxsync_tests::notes::Noted;
+use policy_core::{SyncPolicy, TreePath};
+use transfer_engine::{Action, ContextName};
+
+use crate::archives::{is_named_so, members, parts};
+use crate::coverage::met;
+use crate::edits::users;
+use crate::history::Seen;
+use crate::run::{Player, Run};
+use crate::schedule::{Deed, EXTRACTING, Step, What};
+
+/// What is known of the archives on a machine.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Extracting {
+    /// The archives that were extracted, each with the number of the step.
+    done: BTreeMap<TreePath, usize>,
+    /// The archives that were pulled, and that were not there before.
+    pulled: BTreeMap<PathBuf, Vec<u8>>,
+    /// The archives that were there when the machine was gone in the middle of a sync.
+    at_death: BTreeSet<PathBuf>,
+    /// The archives that may lack a member in the mount, because something else was in its place.
+    in_the_way: BTreeSet<PathBuf>,
+}
+
+impl Player {
+    fn extracts(&self) -> bool {
+        self.machine.policy.extract_policy.is_some()
+    }
+
+    /// Whether the members of archives come out among other files.
+    fn extracts_among_others(&self) -> bool {
+        self.machine.policy.extract_policy.as_ref().is_some_and(|policy| policy.extract_to_current_folder)
+    }
+
+    /// Whether its policy has archives at this path extracted.
+    fn extracts_at(&self, path: &Path) -> bool {
+        self.machine
+            .policy
+            .extract_policy
+            .as_ref()
+            .is_some_and(|policy| policy.paths.iter().any(|place| path.starts_with(place)))
+    }
+
+    /// Returns the archives in the mount, whole ones and others.
+    fn archives(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = users(&self.machine.mount).filter(|(_, node)| matches!(node.content, Content::File(..)));
+        let files = files.filter(|(path, _)| is_named_so(path));
+        files.map(|(path, _)| (path.clone(), std::fs::read(self.machine.mount.at(path)).unwrap())).collect()
+    }
+
+    /// Whether a problem with a path is that its archive is broken, or that something is in the place of a member.
+    pub(crate) fn is_of_archive(&self, problem: &str) -> bool {
+        let (path, message) = problem.split_once(": ").unwrap_or_default();
+        self.extracts()
+            && (is_named_so(Path::new(path)) || message.contains("has something else at this path"))
+    }
+}
+
+impl Run {
+    /// Returns the archives in all mounts where some are extracted.
+    pub(crate) fn archives(&self) -> Vec<BTreeMap<PathBuf, Vec<u8>>> {
+        let archives = |player: &Player| if player.extracts() { player.archives() } else { BTreeMap::new() };
+        self.players.iter().map(archives).collect()
+    }
+
+    /// The state of a machine is lost, or is another's.
+    pub(crate) fn forget_extracted(&mut self, who: usize) {
+        self.players[who].extracting = Extracting::default();
+    }
+
+    /// Notes how a sync ended. What the context had all the time must not be extracted again.
+    pub(crate) async fn note_extracted(&mut self, who: usize, ended: Option<&Ended>) {
+        if !self.players[who].extracts() {
+            return;
+        }
+        let Some(ended) = ended else {
+            let archives: BTreeSet<PathBuf> = self.players[who].archives().into_keys().collect();
+            let player = &mut self.players[who];
+            player.extracting.at_death.extend(archives.iter().cloned());
+            if player.extracts_among_others() {
+                player.extracting.in_the_way.extend(archives);
+            }
+            return;
+        };
+        self.note_history().await;
+        self.note_in_the_way(who, &ended.noted);
+        if ended.result.as_ref().is_ok_and(|report| report.stopped_by_conflict) {
+            // It has told what it would do.
+            return;
+        }
+        let history = self.history.borrow();
+        let mut here = BTreeSet::new();
+        for (path, _) in ended.noted.events.iter().filter(|(_, action)| *action == Action::Extract) {
+            met("extraction: done");
+            let known = &mut self.players[who].extracting;
+            if known.at_death.remove(Path::new(&path.to_string())) {
+                met("extraction: done after the machine was gone");
+            }
+            let before = known.done.insert(path.clone(), history.step);
+            let twice = if here.insert(path) { before } else { Some(history.step) };
+            assert!(
+                twice.is_none_or(|step| !history.had_since(path, step)),
+                "m{who} extracts {path} again, {:?}",
+                ended.noted
+            );
+        }
+    }
+
+    fn note_in_the_way(&mut self, who: usize, noted: &Noted) {
+        for problem in &noted.problems {
+            if problem.contains("has something else at this path") {
+                let archive = problem.split('`').nth(1).unwrap();
+                self.players[who].extracting.in_the_way.insert(archive.into());
+                met("extraction: something is in the place of a member");
+            } else if self.players[who].is_of_archive(problem) {
+                met("extraction: refused or failed");
+            }
+        }
+    }
+
+    /// Notes which archives a step has brought. One that it has taken away is still in the context, or its members are
+    /// in the mount.
+    pub(crate) fn note_archives(&mut self, step: &Step, before: Vec<BTreeMap<PathBuf, Vec<u8>>>) {
+        if !matches!(step.deed, Deed::Sync(_) | Deed::Both(..)) {
+            return;
+        }
+        let loses_power = step.files.iter().any(|trouble| trouble.what == What::PowerLoss);
+        let after = self.archives();
+        for (who, (before, after)) in before.into_iter().zip(after).enumerate() {
+            let gone = before.iter().filter(|(path, _)| !after.contains_key(*path));
+            for (path, bytes) in gone {
+                self.check_removed(step, who, path, bytes);
+            }
+            let is_new = |path: &Path, bytes: &Vec<u8>| {
+                before.get(path) != Some(bytes) && !path.to_string_lossy().contains(".conflict-")
+            };
+            let player = &mut self.players[who];
+            let loses_state = loses_power && player.machine.options.flush_behind;
+            for (path, bytes) in after.into_iter().filter(|_| !loses_state) {
+                if is_new(&path, &bytes) && player.extracts_at(&path) {
+                    player.extracting.pulled.insert(path, bytes);
+                }
+            }
+        }
+    }
+
+    /// A sync has removed an archive that is not marked, and nobody else has deleted it: its members are in the mount.
+    fn check_removed(&self, step: &Step, who: usize, path: &Path, bytes: &[u8]) {
+        let history = self.history.borrow();
+        let Ok(at) = path.to_str().unwrap().parse::<TreePath>() else { return };
+        let has = |seen: &Seen| {
+            !seen.extracted && history.parts.get(&seen.digest).is_some_and(|there| *there == parts(bytes))
+        };
+        let is_alone = matches!(step.deed, Deed::Sync(_)) || history.files.get(&at).is_some_and(has);
+        if history.begun.get(&at).is_some_and(has) && is_alone {
+            met("extraction: an archive is removed after it");
+            self.check_members(who, path, bytes);
+        }
+    }
+
+    /// Fails unless all members of an archive are in the mount, as far as nobody has removed them.
+    fn check_members(&self, who: usize, path: &Path, bytes: &[u8]) {
+        let (here, ledger) = (self.contents_outside(&self.players[who].machine), self.ledger.borrow());
+        let all = members(bytes).unwrap_or_default();
+        let lost: Vec<_> = all
+            .iter()
+            .filter(|content| !here.contains(*content) && !ledger.given_up.contains(*content))
+            .collect();
+        assert!(lost.is_empty() || self.careless, "m{who} has not extracted {lost:?} of {}", path.display());
+    }
+
+    /// Returns what is in the files of a mount that are no archives.
+    fn contents_outside(&self, machine: &Machine) -> BTreeSet<String> {
+        let files = users(&machine.mount).filter(|(_, node)| matches!(node.content, Content::File(..)));
+        let files = files.filter_map(|(path, _)| Some((std::fs::read(machine.mount.at(&path)).ok()?, path)));
+        let others = files.filter(|(bytes, path)| !is_named_so(path) || members(bytes).is_none());
+        others.flat_map(|(bytes, _)| parts(&bytes)).collect()
+    }
+
+    /// What a machine has pulled, it has extracted in the end.
+    pub(crate) fn check_extracted(&self) {
+        for (who, player) in self.players.iter().enumerate() {
+            let here = player.archives();
+            for (path, bytes) in &player.extracting.pulled {
+                if here.get(path) == Some(bytes) && !player.extracting.in_the_way.contains(path) {
+                    met("extraction: an archive stays after it");
+                    self.check_members(who, path, bytes);
+                }
+            }
+        }
+    }
+
+    /// Takes out of two listings the archives that a machine does not need: they are marked as extracted.
+    pub(crate) fn without_extracted(&self, who: usize, mut expected: Listing, here: &Listing) -> Listing {
+        if self.players[who].extracts() {
+            let history = self.history.borrow();
+            let is_marked = |path: &Path| {
+                let path = path.to_str().and_then(|path| path.parse::<TreePath>().ok());
+                path.is_some_and(|path| history.files.get(&path).is_some_and(|seen| seen.extracted))
+            };
+            expected.retain(|path, _| here.contains_key(path) || !is_marked(path));
+        }
+        expected
+    }
+
+    /// A new machine extracts each archive of the context that is not marked, and each once.
+    pub(crate) async fn check_new_extractor(&self, name: &ContextName) {
+        self.note_history().await;
+        let mut late = Machine { context: name.clone(), ..self.world.machine("extractor") };
+        late.policy = SyncPolicy::from_json(EXTRACTING[0]).unwrap();
+        let ended = late.pull().await;
+        let broken = self.check_all_extracted(&late, &ended);
+        assert_eq!(ended.report().failed, broken, "{ended:?}");
+        let again = late.pull().await;
+        assert_eq!((again.report().extracted, again.report().failed), (0, broken), "{again:?}");
+    }
+
+    /// Returns how many archives could not be extracted because they are broken.
+    fn check_all_extracted(&self, late: &Machine, ended: &Ended) -> u64 {
+        let (here, history, mut broken) = (self.contents_outside(late), self.history.borrow(), 0);
+        for (path, seen) in history.files.iter().filter(|(_, seen)| !seen.recycled) {
+            let place = late.mount.at(path.to_string());
+            if !is_named_so(&place) {
+                continue;
+            }
+            let bytes = if place.is_file() { std::fs::read(&place).unwrap() } else { Vec::new() };
+            if seen.extracted {
+                met("extraction: an archive is marked");
+                assert!(!place.is_file(), "{path} is marked and is pulled");
+            } else if bytes.is_empty() {
+                let all = &history.parts[&seen.digest];
+                let missing: Vec<_> = all.iter().filter(|content| !here.contains(*content)).collect();
+                assert!(missing.is_empty(), "{path} is gone, and of it {missing:?}: {ended:?}");
+            } else {
+                assert!(members(&bytes).is_none(), "{path} is not extracted: {ended:?}");
+                broken += u64::from(bytes.starts_with(b"PK") || bytes.starts_with(&[0x1f, 0x8b]));
+            }
+        }
+        broken
+    }
+}
