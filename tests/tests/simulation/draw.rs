@@ -175,7 +175,7 @@ impl Schedule {
                 },
                 36 if random.below(3) == 0 => Deed::Delete,
                 37 if random.below(2) == 0 => Deed::Oversleep,
-                38..=39 => Deed::Damage,
+                38..=40 => Deed::Damage,
                 42..=45 => Deed::Session(how(random)),
                 _ => Deed::Sleep([1, 600, GRACE / 2, GRACE + 1][random.below(4)]),
             },
