@@ -14,7 +14,6 @@ use crate::complete;
 use crate::config::Settings;
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::flush_later;
 use crate::output::json::Line;
 use crate::output::summary::{Summary, sentence};
 use crate::output::{Manner, Ui, advise, note_usage};
@@ -24,7 +23,7 @@ use crate::usage;
 /// Runs the program.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<_> = args.into_iter().collect();
-    if let Some(exit) = complete::answer(&args).or_else(|| flush_later::answer(&args)) {
+    if let Some(exit) = complete::answer(&args) {
         return exit.into();
     }
     say_panics();

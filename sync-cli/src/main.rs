@@ -8,7 +8,6 @@ mod config;
 mod errors;
 mod exit;
 mod extract_limits;
-mod flush_later;
 mod input;
 mod means;
 mod metrics;

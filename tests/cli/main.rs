@@ -16,7 +16,6 @@ mod errors;
 mod examples;
 mod explain;
 mod files;
-mod flushing;
 mod full;
 mod gc;
 mod guide;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ctxsync_tests::compare::{assert_same_but_times, paths};
 use ctxsync_tests::faults::Meanwhile;
 use ctxsync_tests::machine::{Machine, World};
-use transfer_engine::{BootId, Env, LeftUnflushed};
+use transfer_engine::{BootId, Env};
 
 const CONTENT: &str = "what the context has, and enough of it for two halves";
 
@@ -219,71 +219,6 @@ async fn the_next_pull_flushes_what_the_last_one_did_not() {
         b.pull().await.clean();
     }
     assert!(flushes.load(Ordering::SeqCst) > 0);
-}
-
-/// Flushes a machine's mount as another process does.
-fn flush_beside(machine: &Machine) -> Result<(), transfer_engine::Error> {
-    let note = machine.state_file("unflushed").unwrap();
-    LeftUnflushed::new(&machine.mount.0, note.parent().unwrap()).flush()
-}
-
-#[tokio::test]
-async fn after_a_flush_by_another_process_a_new_start_is_no_loss_of_power() {
-    let world = World::memory().await;
-    let (a, mut b) = pulled(&world).await;
-    flush_beside(&b).unwrap();
-    b.mount.remove("new").write("changed", &CONTENT[..9]);
-    b.env = started(2);
-    b.options.flush_behind = false;
-    let pushed = b.push().await;
-    assert_eq!((pushed.clean().deleted, pushed.report().changed), (1, 1), "{:?}", pushed.noted);
-    assert!(!pushed.warned("did not all reach the disk") && !has_note(&b));
-    assert_eq!(b.state_file("flushed"), None);
-    a.pull().await.clean();
-    assert_same_but_times(&a.mount.0, &b.mount.0);
-}
-
-/// A flush covers what was synced before it began.
-#[tokio::test]
-async fn p2_a_flush_by_another_process_does_not_count_for_later_syncs() {
-    for same in [false, true] {
-        let world = World::memory().await;
-        let (a, mut b) = pulled(&world).await;
-        flush_beside(&b).unwrap();
-        let flushed = std::fs::read(b.state_file("flushed").unwrap()).unwrap();
-        if !same {
-            a.mount.write("new", "newer, and long enough for two halves");
-            a.push().await.clean();
-        }
-        // The same snapshot again, because its files are gone.
-        if same {
-            b.lose_state();
-            b.mount.clear();
-        }
-        b.pull().await.clean();
-        let there = b.state_file("unflushed").unwrap().with_file_name("flushed");
-        std::fs::write(there, flushed).unwrap();
-        b.mount.write("new", &b.mount.read("new")[..9]);
-        b.env = started(2);
-        let pulled = b.sync().await;
-        assert!(pulled.warned("did not all reach the disk"), "{same} {:?}", pulled.noted);
-        a.pull().await.clean();
-        assert_same_but_times(&a.mount.0, &b.mount.0);
-    }
-}
-
-/// What is under way is not covered: it has not all been written.
-#[tokio::test]
-async fn p2_a_flush_during_a_pull_counts_for_nothing() {
-    let world = World::memory().await;
-    let (_, b) = pulled(&world).await;
-    let journal = b.state_file("unflushed").unwrap().with_file_name("arrivals");
-    std::fs::write(&journal, "").unwrap();
-    flush_beside(&b).unwrap();
-    assert_eq!(b.state_file("flushed"), None);
-    std::fs::remove_file(journal).unwrap();
-    flush_beside(&b).unwrap();
-    assert!(b.state_file("flushed").is_some());
 }
 
 /// A file that was deleted here, and that the policy brings again, is in the base as it is in the context: a half of it

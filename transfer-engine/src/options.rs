@@ -57,8 +57,8 @@ pub struct SyncOptions {
     pub own_files: Vec<PathBuf>,
     /// Does not wait for the mount's disk, on file systems where the next sync can tell what a loss of power has taken.
     /// After a restart, that sync compares the mount with what was synced since the last flush: files that were deleted
-    /// since then come back. So flush the mount soon: a session does so after each sync, and so does the next sync without
-    /// this option. After the last one, see [`Mount::left_unflushed`](crate::Mount::left_unflushed).
+    /// since then come back. So flush the mount soon: a session does so after each sync, and the next sync without this
+    /// option does. The program does not use it yet.
     pub flush_behind: bool,
     /// Pauses the programs that write to the mount while a push reads it.
     pub quiesce: Option<Arc<dyn Quiesce>>,

@@ -80,12 +80,6 @@ pub(crate) struct Shared {
     #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
     pub(crate) one_file_system: bool,
 
-    /// Let a pull wait until its files are on the disk, and not only with the kernel
-    ///
-    /// For a disk that is unplugged, or a machine that is switched off, right afterwards.
-    #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
-    pub(crate) durable: bool,
-
     /// Count what cannot be kept, such as a socket, as incomplete
     #[arg(long, global = true, help_heading = SYNC, hide_short_help = true)]
     pub(crate) strict: bool,

@@ -52,7 +52,6 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("max-delete", &s.max_delete, |most| most.map(|most| Deletions(most).to_string())),
         row("allow-empty-mount", &s.allow_empty_mount, yes),
         row("one-file-system", &s.one_file_system, yes),
-        row("durable", &s.durable, yes),
         row("strict", &s.strict, yes),
         row("max-upload", &s.max_upload, |size| size.map(|size| Size(size).to_string())),
         row("extract-limits", &s.extract_limits, |limits| Some(limits.to_string())),

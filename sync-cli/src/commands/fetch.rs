@@ -12,7 +12,6 @@ use super::{Finished, running};
 use crate::args::FetchArgs;
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::flush_later;
 use crate::means::Means;
 use crate::open_store::open_store;
 use crate::output::Watch;
@@ -46,14 +45,10 @@ pub(super) async fn fetch(args: &FetchArgs, means: Means<'_>) -> Result<Finished
             };
             ui.known().note_context(&context);
             options.only.clone_from(&paths);
-            options.flush_behind = !settings.durable.value;
             let store = open_store(means, false)?.store;
             let sync = bind(&context, mount.typed(), policy::chosen(settings)?);
             let mut open = Mount::open(&store, sync, settings.state_dir()?)?;
             let report = open.pull(&options, &watch).await?;
-            if options.flush_behind {
-                flush_later::start(&open)?;
-            }
             if missing(&paths, &mount, &context, &report).is_err() {
                 refuse_recycled(&store, &context, &paths).await?;
             }

@@ -118,7 +118,7 @@ async fn begin(
     let mut made = false;
     let session = loop {
         let mut params = CreateSessionParams::new(syncs.clone(), state_dir);
-        params.options = SyncOptions { flush_behind: !settings.durable.value, ..options.clone() };
+        params.options = options.clone();
         params.monitor = Arc::<SessionWatch>::clone(monitor);
         params.safety_scan = Some(settings.safety_scan.value).filter(|every| !every.is_zero());
         match Session::create(&open.store, params).await {

@@ -16,7 +16,6 @@ use super::{Finished, odd_place, running};
 use crate::args::{Heal, PlaceArgs, PullArgs, PushArgs, SyncArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::flush_later;
 use crate::means::Means;
 use crate::open_store::{OpenStore, imagined_store, open_store};
 use crate::output::Watch;
@@ -45,8 +44,7 @@ pub(super) async fn push(
 }
 
 pub(super) async fn pull(args: &PullArgs, dry_run: bool, means: Means<'_>) -> Result<Finished, Failure> {
-    let flush_behind = !means.settings.durable.value;
-    let options = SyncOptions { dry_run, flush_behind, ..means.settings.sync_options()? };
+    let options = SyncOptions { dry_run, ..means.settings.sync_options()? };
     sync(Deed::Pull, (&args.context, args.read_only), &args.place, options, means).await
 }
 
@@ -154,9 +152,6 @@ async fn by_hand(
         }
         done => done?,
     };
-    if options.flush_behind && !options.dry_run {
-        flush_later::start(&mount)?;
-    }
     if report.created {
         tell_created(&sync.context, &open, ui);
     }

@@ -107,7 +107,6 @@ impl Settings {
             max_delete: option!(max_delete, |v| v.max_delete.map(|d| Some(d.0)), None),
             allow_empty_mount: flag!(allow_empty_mount),
             one_file_system: flag!(one_file_system, in file),
-            durable: flag!(durable, in file),
             strict: flag!(strict, in file),
             max_upload: option!(max_upload, |v| size(v.max_upload), None),
             extract_limits: option!(

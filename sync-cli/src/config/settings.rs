@@ -75,7 +75,6 @@ pub(crate) struct Settings {
     pub(crate) max_delete: Setting<Option<MaxDelete>>,
     pub(crate) allow_empty_mount: Setting<bool>,
     pub(crate) one_file_system: Setting<bool>,
-    pub(crate) durable: Setting<bool>,
     pub(crate) strict: Setting<bool>,
     pub(crate) max_upload: Setting<Option<u64>>,
     pub(crate) extract_limits: Setting<Limits>,

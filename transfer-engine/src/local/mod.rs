@@ -40,7 +40,7 @@ pub(crate) use mount_dir::identity;
 pub(crate) use mount_dir::{
     Flush, MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
-pub(crate) use page_cache::{CacheLife, is_in_memory};
+pub(crate) use page_cache::CacheLife;
 pub(crate) use recover::{recover, recover_below};
 pub(crate) use scan::Scan;
 pub(crate) use shelf::Shelf;

@@ -51,18 +51,11 @@ impl CacheLife {
 }
 
 fn is_in_page_cache(dir: &Path) -> bool {
-    kind(dir).is_some_and(|kind| IN_PAGE_CACHE.contains(&kind))
-}
-
-/// Whether a file system is in memory, and has nothing to write to a disk.
-pub(crate) fn is_in_memory(dir: &Path) -> bool {
-    kind(dir) == Some(TMPFS)
-}
-
-fn kind(dir: &Path) -> Option<u64> {
-    let stat = rustix::fs::statfs(dir).ok()?;
-    // The type is signed on some machines, and has 64 bits on others.
-    Some(stat.f_type as u64 & u64::from(u32::MAX))
+    rustix::fs::statfs(dir).is_ok_and(|stat| {
+        // The type is signed on some machines, and has 64 bits on others.
+        let kind = stat.f_type as u64 & u64::from(u32::MAX);
+        IN_PAGE_CACHE.contains(&kind)
+    })
 }
 
 fn mount_number(dir: &Path) -> Option<u64> {

@@ -1,7 +1,6 @@
 //! A mount: a directory at which a context is worked on.
 
 mod arrivals;
-mod behind;
 mod context_part;
 mod head;
 mod required;
@@ -32,7 +31,6 @@ use crate::store::{At, Head, Store};
 use crate::tree::{Part, PartTree, Tree};
 
 pub(crate) use self::arrivals::may_lack;
-pub use self::behind::LeftUnflushed;
 pub use self::context_part::ContextPart;
 use self::head::Stay;
 pub(crate) use self::required::is_here;
@@ -299,9 +297,6 @@ impl Mount {
             }
             Err(e) => return Err(Error::local("open the mount", &self.path, e)),
         };
-        if !options.dry_run && self.files.was_flushed() {
-            self.files.settle(true)?;
-        }
         if let Some(note) = self.files.in_doubt()?.filter(|_| !options.dry_run) {
             self.prove(alone, &dir, note, (towards, options), monitor).await?;
         }

@@ -18,7 +18,7 @@ use super::unflushed::{MAX_SNAPSHOTS, Unflushed};
 use crate::env::Env;
 use crate::error::Error;
 use crate::format::{ContextName, sha256};
-use crate::local::{CacheLife, is_in_memory};
+use crate::local::CacheLife;
 
 /// The name of a session's socket in the state of its mount.
 pub(crate) const SOCKET: &str = "socket";
@@ -165,18 +165,6 @@ impl MountState {
     }
 }
 
-/// Returns inode and ctime of a file, which no two files share; `None` if there is none.
-fn stat(path: &Path) -> io::Result<Option<(u64, Timestamp)>> {
-    match fs::metadata(path) {
-        Ok(stat) => {
-            let nanos = u32::try_from(stat.ctime_nsec()).unwrap_or_default();
-            Ok(Some((stat.ino(), Timestamp { secs: stat.ctime(), nanos })))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
 fn context_dir(mount: &Path, location: &str, context: &ContextName) -> PathBuf {
     mount.join(short_hash(format!("{location}\0{context}").as_bytes()))
 }
@@ -192,12 +180,7 @@ impl ContextState {
         env: &Env,
     ) -> Self {
         let dir = context_dir(&mount_dir(state_dir, mount), location, context);
-        Self { part, ..Self::at(dir, mount, env) }
-    }
-
-    /// Returns the state in a directory, only to be read.
-    pub(crate) fn at(dir: PathBuf, mount: &Path, env: &Env) -> Self {
-        Self { dir, env: env.clone(), part: None, mount: mount.to_owned(), proving: Arc::default() }
+        Self { dir, env: env.clone(), part, mount: mount.to_owned(), proving: Arc::default() }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -245,57 +228,9 @@ impl ContextState {
         CacheLife::over(&self.mount, &self.dir, &self.env)
     }
 
-    /// Whether the mount has what was put there without a flush: because the page cache still is the one of the note, or
-    /// because another process flushed the mount later.
+    /// Whether the page cache still is the one of the note, so that the mount has what was put there without a flush.
     fn lasts(&self, note: &Unflushed) -> bool {
-        note.life.is_some() && (note.life == self.cache_life() || self.was_flushed())
-    }
-
-    /// Returns the path of the note of a process that flushed the mount without a lock.
-    fn flushed(&self) -> PathBuf {
-        self.dir.join("flushed")
-    }
-
-    /// Returns what a flush that begins now covers: this note and this recent base, and no later ones. `None` if there is
-    /// nothing to flush, or if a sync is under way.
-    fn covered(&self) -> io::Result<Option<Digest>> {
-        let (note, recent) = (self.unflushed(), self.recent_base());
-        let there = || Ok::<_, io::Error>((Unflushed::digest(&note, &self.env)?, stat(&recent)?));
-        match (self.arrivals().exists(), there()?) {
-            (false, (Some(note), Some((inode, changed)))) => {
-                let of_base = format!(" {inode} {} {}", changed.secs, changed.nanos);
-                Ok(Some(sha256(&[&note.0, of_base.as_bytes()].concat())))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Flushes the mount, and notes that, beside whichever process has locked it.
-    pub(crate) fn flush_unlocked(&self) -> Result<(), Error> {
-        let flush = || -> io::Result<()> {
-            let Some(covered) = self.covered()? else { return Ok(()) };
-            rustix::fs::syncfs(File::open(&self.mount)?)?;
-            let mut options = File::options();
-            let mut note =
-                options.write(true).create(true).truncate(true).mode(0o600).open(self.flushed())?;
-            note.write_all(&covered.0)?;
-            note.sync_all()?;
-            File::open(&self.dir)?.sync_all()
-        };
-        flush().map_err(|e| Error::local("make durable what was written to", &self.mount, e))
-    }
-
-    /// Whether another process has flushed the mount since the last sync without a flush.
-    pub(crate) fn was_flushed(&self) -> bool {
-        // If that can't be read, it does not count.
-        let noted = fs::read(self.flushed());
-        let covered = self.covered().ok().flatten();
-        noted.is_ok_and(|noted| covered.is_some_and(|covered| noted == covered.0))
-    }
-
-    /// Whether a flush of the mount takes no time.
-    pub(crate) fn is_in_memory(&self) -> bool {
-        is_in_memory(&self.mount)
+        note.life.is_some() && note.life == self.cache_life()
     }
 
     fn read_unflushed(&self) -> Result<Option<Unflushed>, Error> {
@@ -365,7 +300,14 @@ impl ContextState {
     /// Returns inode and ctime of the recent base, which no two of them share; `None` if there is none.
     pub(crate) fn recent_stat(&self) -> Result<Option<(u64, Timestamp)>, Error> {
         let path = self.recent_base();
-        stat(&path).map_err(|e| Error::local("look at", path, e))
+        match fs::metadata(&path) {
+            Ok(stat) => {
+                let nanos = u32::try_from(stat.ctime_nsec()).unwrap_or_default();
+                Ok(Some((stat.ino(), Timestamp { secs: stat.ctime(), nanos })))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::local("look at", path, e)),
+        }
     }
 
     /// Makes the recent base the one of the last flush, if the mount was flushed after it was written. It was, unless
@@ -375,8 +317,7 @@ impl ContextState {
             return Ok(());
         }
         self.make_flushed(&self.recent_base())?;
-        remove(self.unflushed())?;
-        remove(self.flushed())
+        remove(self.unflushed())
     }
 
     /// Makes the folded base the recent one, while it is being found out what holds.
@@ -403,8 +344,7 @@ impl ContextState {
     pub(crate) fn forget_all(&self) -> Result<(), Error> {
         self.forget_unflushed()?;
         remove(self.flushed_base())?;
-        remove(self.unflushed())?;
-        remove(self.flushed())
+        remove(self.unflushed())
     }
 
     /// Forgets everything that was noted since the last flush, because it may be lost.

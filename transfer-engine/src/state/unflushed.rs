@@ -43,14 +43,6 @@ impl Unflushed {
         Self::decode(&bytes).map(Some).map_err(io::Error::other)
     }
 
-    /// Returns what tells the note from others; `None` if there is none. What was added to it does not count.
-    pub(super) fn digest(path: &Path, env: &Env) -> io::Result<Option<Digest>> {
-        let Some(note) = Self::read(path, env)? else { return Ok(None) };
-        let snapshots =
-            note.snapshots.into_iter().map(|noted| BaseHeader { agrees: false, ..noted }).collect();
-        Ok(Some(sha256(&Self { snapshots, ..note }.encode()?)))
-    }
-
     /// Writes the note durably.
     pub(super) fn write(&self, path: &Path, env: &Env) -> io::Result<()> {
         let new = path.with_extension("new");
