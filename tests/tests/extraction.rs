@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use ctxsync_tests::archive::archive;
-use ctxsync_tests::machine::{Ended, Machine, World};
+use ctxsync_tests::machine::{Ended, Machine, World, context};
 use ctxsync_tests::tree::is_root;
 
 const FILES: [(&str, &str); 3] = [("one", "1"), ("sub/two", "22"), ("sub/three", "333")];
@@ -37,6 +37,25 @@ async fn paths(world: &World) -> Vec<String> {
 #[track_caller]
 fn extracted(ended: &Ended, count: u64) {
     assert_eq!(ended.clean().extracted, count, "{ended:?}");
+}
+
+/// A revert brings the archive back and takes its members away, which are still in the mount when it is extracted again.
+#[tokio::test]
+async fn what_the_same_pull_deletes_is_no_member_in_place() {
+    for current in [false, true] {
+        let (world, _) = with_archive("in/data.tar.gz").await;
+        let a = extracts(world.machine("a"), true, current, true);
+        extracted(&a.pull().await, 1);
+        a.push().await.clean();
+        let members = a.mount.files();
+        assert_eq!(paths(&world).await, members);
+        world.store().revert_context(&context(), -1, "revert", false).await.unwrap();
+        assert_eq!(paths(&world).await, ["in/data.tar.gz", "plain"]);
+        extracted(&a.pull().await, 1);
+        assert_eq!(a.mount.files(), members);
+        a.push().await.clean();
+        assert_eq!(paths(&world).await, members);
+    }
 }
 
 #[tokio::test]

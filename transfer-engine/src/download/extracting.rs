@@ -12,7 +12,7 @@ use std::sync::Arc;
 use policy_core::TreePath;
 
 use super::applying::Applying;
-use super::folder::{Folder, find_folder, next_folder, spoken_for};
+use super::folder::{Folder, find_folder, is_in_the_way, next_folder, spoken_for};
 use super::members::{LeftOut, Placing};
 use super::trouble::Trouble;
 use crate::error::Error;
@@ -126,7 +126,7 @@ async fn run(
     if policy.extract_to_current_folder {
         let into = pulled.row.path.parent().unwrap_or_default();
         let job = Job::new(applying, places, pulled, into.clone());
-        let decoded = match blocking_done(applying, move || job.decode()).await? {
+        let decoded = match blocking_done(applying, move || job.decode_members(waited)).await? {
             Ok(decoded) => decoded,
             Err(fate) => return Ok(fate),
         };
@@ -277,6 +277,19 @@ impl Job {
                 }))
             }
         }
+    }
+
+    /// The same, unless this has to wait for deletions, because something is where a member belongs.
+    fn decode_members(&self, waited: bool) -> Done<Decoded> {
+        let decoded = self.decode()?;
+        let staged = &decoded.staged;
+        let stop = match is_in_the_way(&staged.dir, &self.dir, &self.into, &TreePath::root()) {
+            Ok(is_in_the_way) if waited || !is_in_the_way => return Ok(decoded),
+            Ok(_) => Err(Stop::Fate(Fate::Later)),
+            Err(e) => failed("what is in it cannot be put in place", &e),
+        };
+        self.staging.discard_dir(staged);
+        stop
     }
 
     /// Whether a member would be in scope where it is extracted to.

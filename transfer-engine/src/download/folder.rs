@@ -147,6 +147,27 @@ pub(super) async fn spoken_for(
     Ok(found)
 }
 
+/// Whether the mount has anything but directories at the paths of members in `staged`, at and below `at`. A file with a
+/// member's content may still be deleted, and would then be nowhere.
+pub(super) fn is_in_the_way(
+    staged: &MountDir,
+    dir: &MountDir,
+    into: &TreePath,
+    at: &TreePath,
+) -> io::Result<bool> {
+    let is_dir = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    for name in crate::local::names(&staged.dir(at)?)? {
+        let member = at.join(&name).map_err(io::Error::other)?;
+        let Some(place) = member.rebase(&TreePath::root(), into) else { continue };
+        let Some(there) = dir.stat(&place)? else { continue };
+        let both = is_dir(there) && staged.stat(&member)?.is_some_and(is_dir);
+        if !both || is_in_the_way(staged, dir, into, &member)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Finds the member that conflicts with an entry of the context, if the mount has nothing there yet.
 fn clash(
     staged: &MountDir,
