@@ -146,7 +146,7 @@ const DECISIONS: [&str; 41] = [
 ];
 
 /// How the engine goes on after something went wrong, and what it says of it.
-const RECOVERIES: [&str; 45] = [
+const RECOVERIES: [&str; 46] = [
     "a machine follows a renamed context",
     "a tree with segments in packs",
     "done: Collect",
@@ -157,6 +157,7 @@ const RECOVERIES: [&str; 45] = [
     "done: Restore",
     "done: Revert",
     "done: Tag",
+    "extraction: a folder is in place when the machine is gone",
     "extraction: an archive is marked",
     "extraction: an archive is removed after it",
     "extraction: an archive stays after it",
@@ -195,7 +196,7 @@ const RECOVERIES: [&str; 45] = [
 ];
 
 /// The faults of the file system.
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "EACCES at a change",
     "EACCES at a read of the mount",
     "EACCES at a read of the state",
@@ -208,6 +209,7 @@ const FILES: [&str; 15] = [
     "ENOSPC at a change",
     "ENOSPC at a read of the state",
     "crash at a change",
+    "crash at a change after a rename",
     "every call fails at a change",
     "loss of power at a change",
     "loss of power while nothing runs",

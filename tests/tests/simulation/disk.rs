@@ -32,6 +32,9 @@ pub(crate) struct Disk {
     troubles: Vec<FileTrouble>,
     /// How many calls of each kind there were.
     changes: AtomicU64,
+    renamed: AtomicU64,
+    /// Whether the last change was a rename.
+    renames: AtomicBool,
     readings: AtomicU64,
     looks: AtomicU64,
     /// The last reading.
@@ -62,6 +65,8 @@ impl Disk {
             mount: mount.to_owned(),
             troubles,
             changes: AtomicU64::new(0),
+            renamed: AtomicU64::new(0),
+            renames: AtomicBool::new(false),
             readings: AtomicU64::new(0),
             looks: AtomicU64::new(0),
             reading: Mutex::default(),
@@ -179,6 +184,7 @@ impl Disk {
     fn call(&self, kind: Call, operation: &'static str, path: &Path) -> io::Result<()> {
         let count = match kind {
             Call::Change => &self.changes,
+            Call::Renamed => &self.renamed,
             Call::Reading => &self.readings,
             Call::Look => &self.looks,
         };
@@ -235,6 +241,9 @@ impl FileFaults for Disk {
     fn before(&self, operation: &'static str, path: &Path) -> io::Result<()> {
         self.moment();
         self.remember();
+        if self.renames.swap(operation.starts_with("renameat"), Ordering::SeqCst) {
+            self.call(Call::Renamed, operation, path)?;
+        }
         self.call(Call::Change, operation, path)?;
         self.flushing.store(operation == "syncfs" && path.starts_with(&self.mount), Ordering::SeqCst);
         Ok(())

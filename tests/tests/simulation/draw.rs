@@ -128,8 +128,11 @@ impl Schedule {
         let others: Vec<usize> = (0..self.machines.len()).filter(extracts).collect();
         let Some(to) = random.of(&others).copied() else { return };
         self.add(random, from, Deed::Sync(How::Push), Vec::new());
-        let (nth, what) = (random.below(60) as u64, [What::Crashes, What::PowerLoss][random.below(8) / 7]);
-        let trouble = FileTrouble { call: Call::Change, nth, stays: false, what };
+        // The archive is renamed first, and then its folder.
+        let just_renamed = (Call::Renamed, [0, 1, 1, 1, 1, 2][random.below(6)]);
+        let (call, nth) = [(Call::Change, random.below(30) as u64), just_renamed][random.below(3).min(1)];
+        let what = [What::Crashes, What::PowerLoss][random.below(8) / 7];
+        let trouble = FileTrouble { call, nth, stays: false, what };
         let trouble = if random.below(2) == 0 { vec![trouble] } else { Vec::new() };
         let is_troubled = !trouble.is_empty();
         self.add(random, to, Deed::Sync(How::Pull), trouble);

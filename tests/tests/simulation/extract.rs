@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use ctxsync_tests::compare::{Content, Listing};
 use ctxsync_tests::machine::{Ended, Machine};
 use ctxsync_tests::notes::Noted;
-use policy_core::{SyncPolicy, TreePath};
+use policy_core::{ConflictPolicy, SyncPolicy, TreePath};
 use transfer_engine::{Action, ContextName};
 
 use crate::archives::{is_named_so, members, parts};
 use crate::coverage::met;
-use crate::edits::users;
+use crate::edits::{contents, users};
 use crate::history::Seen;
 use crate::run::{Player, Run};
 use crate::schedule::{Deed, EXTRACTING, Step, What};
@@ -25,8 +25,20 @@ pub(crate) struct Extracting {
     pulled: BTreeMap<PathBuf, Vec<u8>>,
     /// The archives that were there when the machine was gone in the middle of a sync.
     at_death: BTreeSet<PathBuf>,
+    /// The archives whose members were in a folder beside them when the step began.
+    out: BTreeSet<PathBuf>,
+    /// The archives whose members were there when the machine was gone, and not when the step began: they are extracted,
+    /// though nobody has heard of it. Each has the number of the step.
+    out_at_death: BTreeMap<TreePath, usize>,
     /// The archives that may lack a member in the mount, because something else was in its place.
     in_the_way: BTreeSet<PathBuf>,
+}
+
+impl Extracting {
+    /// Power is lost, and with it what was not flushed.
+    pub(crate) fn lose_power(&mut self) {
+        self.out_at_death.clear();
+    }
 }
 
 impl Player {
@@ -55,6 +67,41 @@ impl Player {
         files.map(|(path, _)| (path.clone(), std::fs::read(self.machine.mount.at(path)).unwrap())).collect()
     }
 
+    /// Returns the archives in the mount of which a folder beside them has all members.
+    fn archives_out(&self) -> BTreeSet<PathBuf> {
+        if !self.extracts() || self.extracts_among_others() {
+            return BTreeSet::new();
+        }
+        let mount = &self.machine.mount;
+        let dirs: Vec<PathBuf> =
+            users(mount).filter(|(_, node)| node.content == Content::Dir).map(|(path, _)| path).collect();
+        let is_out = |path: &Path, bytes: &[u8]| {
+            let all = members(bytes).unwrap_or_default();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let stem = [".tar.gz", ".tar", ".zip"].iter().find_map(|kind| name.strip_suffix(kind));
+            let folders = dirs.iter().filter(|dir| {
+                let dir_name = dir.file_name().unwrap_or_default().to_string_lossy();
+                let is_its = stem == Some(&*dir_name) || dir_name.starts_with(&format!("{name}.extracted"));
+                dir.parent() == path.parent() && is_its
+            });
+            let mut folders = folders.map(|dir| contents(mount, dir));
+            !all.is_empty() && folders.any(|there| all.iter().all(|content| there.contains(content)))
+        };
+        self.archives()
+            .into_iter()
+            .filter(|(path, bytes)| is_out(path, bytes))
+            .map(|(path, _)| path)
+            .collect()
+    }
+
+    /// Whether a sync only told what it would extract, because it was stopped by a conflict.
+    fn was_stopped(&self, ended: &Ended) -> bool {
+        let stops = self.machine.policy.conflict_policy == ConflictPolicy::Fail
+            && ended.noted.events.iter().any(|(_, action)| *action == Action::Conflict);
+        // The report of a session is that of its last push.
+        stops || ended.result.as_ref().is_ok_and(|report| report.stopped_by_conflict)
+    }
+
     /// Whether a problem with a path is that its archive is broken, or that something is in the place of a member.
     pub(crate) fn is_of_archive(&self, problem: &str) -> bool {
         let (path, message) = problem.split_once(": ").unwrap_or_default();
@@ -70,6 +117,20 @@ impl Run {
         self.players.iter().map(archives).collect()
     }
 
+    /// Notes which archives have come out before a step begins.
+    pub(crate) fn note_out(&mut self) {
+        for player in &mut self.players {
+            player.extracting.out = player.archives_out();
+        }
+    }
+
+    /// The context is reverted, maybe to before the members of archives were in it: then they are deleted in the mounts.
+    pub(crate) fn note_reverted_archives(&mut self) {
+        for player in &mut self.players {
+            player.extracting.pulled.clear();
+        }
+    }
+
     /// The state of a machine is lost, or is another's.
     pub(crate) fn forget_extracted(&mut self, who: usize) {
         self.players[who].extracting = Extracting::default();
@@ -81,8 +142,18 @@ impl Run {
             return;
         }
         let Some(ended) = ended else {
+            self.note_history().await;
             let archives: BTreeSet<PathBuf> = self.players[who].archives().into_keys().collect();
+            let out = self.players[who].archives_out();
             let player = &mut self.players[who];
+            let history = self.history.borrow();
+            for path in out.difference(&player.extracting.out) {
+                let Ok(path) = path.to_str().unwrap().parse::<TreePath>() else { continue };
+                if history.files.get(&path).is_some_and(|seen| !seen.extracted) {
+                    met("extraction: a folder is in place when the machine is gone");
+                    player.extracting.out_at_death.insert(path, history.step);
+                }
+            }
             player.extracting.at_death.extend(archives.iter().cloned());
             if player.extracts_among_others() {
                 player.extracting.in_the_way.extend(archives);
@@ -91,8 +162,7 @@ impl Run {
         };
         self.note_history().await;
         self.note_in_the_way(who, &ended.noted);
-        if ended.result.as_ref().is_ok_and(|report| report.stopped_by_conflict) {
-            // It has told what it would do.
+        if self.players[who].was_stopped(ended) {
             return;
         }
         let history = self.history.borrow();
@@ -104,6 +174,7 @@ impl Run {
                 met("extraction: done after the machine was gone");
             }
             let before = known.done.insert(path.clone(), history.step);
+            let before = known.out_at_death.remove(path).or(before);
             let twice = if here.insert(path) { before } else { Some(history.step) };
             assert!(
                 twice.is_none_or(|step| !history.had_since(path, step)),

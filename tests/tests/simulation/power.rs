@@ -19,6 +19,7 @@ impl Run {
             // Some of its state is lost.
             self.forget_extracted(who);
         }
+        self.players[who].extracting.lose_power();
         let player = &mut self.players[who];
         let mut torn = 0;
         if player.machine.options.flush_behind {

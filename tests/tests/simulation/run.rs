@@ -167,6 +167,7 @@ impl Run {
         self.note_history().await;
         self.history.get_mut().begin_step();
         let (archives, held) = (self.archives(), self.held_though_recycled_everywhere());
+        self.note_out();
         let mut random = Random::new(step.seed);
         let said = match step.deed {
             Deed::Edit => self.edit(step, &mut random, change),
@@ -206,6 +207,9 @@ impl Run {
         }
         self.note_history().await;
         self.note_archives(step, archives);
+        if step.reverts() {
+            self.note_reverted_archives();
+        }
         self.check_held(step, &held);
         self.trace.note(|| format!("  {said}"));
     }

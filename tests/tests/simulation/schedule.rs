@@ -15,6 +15,8 @@ pub(crate) const GRACE: u64 = 86_400;
 pub(crate) enum Call {
     /// It changes something.
     Change,
+    /// The same, just after something was renamed: it is in place, and nothing has noted it yet.
+    Renamed,
     /// It reads the state.
     Reading,
     /// It reads the mount.
@@ -25,6 +27,7 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Change => "change",
+            Self::Renamed => "change after a rename",
             Self::Reading => "read of the state",
             Self::Look => "read of the mount",
         })
