@@ -101,8 +101,8 @@ impl Worker {
             deadline: how.deadline,
             save_unquiesced: true,
             at_rest: true,
-            // Nobody flushes later.
-            flush_behind: false,
+            // Nobody flushes later. By a deadline, the push can't wait, and notes that.
+            flush_behind: self.options.flush_behind && how.deadline.is_some(),
             ..self.options.clone()
         };
         // A machine that is shut down can't wait until a user resolves a conflict.
