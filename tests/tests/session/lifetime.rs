@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use transfer_engine::{
-    Arrival, ContextName, ContextSync, CreateSessionParams, Env, Error, ReleaseOptions, Session, delete,
+    Arrival, BootId, ContextName, ContextSync, CreateSessionParams, Env, Error, ReleaseOptions, Session,
+    delete,
 };
 
 use crate::gate::Gate;
@@ -312,4 +313,23 @@ async fn a_release_with_a_deadline_does_not_wait_for_a_stuck_checkpoint() {
     let released = releasing.await.unwrap();
     assert!(released.mounts[0].success(), "{released:?}");
     assert_eq!(world.head().await.totals.files, 1);
+}
+
+/// Without a deadline, nobody would flush later. By a deadline, the flush could take too long, so that a note says what
+/// it would have covered.
+#[tokio::test]
+async fn only_a_release_by_a_deadline_leaves_the_mount_unflushed_and_notes_that() {
+    for time in [None, Some(std::time::Duration::from_secs(60))] {
+        let world = World::memory().await;
+        let mut a = world.machine("a");
+        a.env = Env::real().with_boot(Some(BootId([1; 16])));
+        let mut params = params(&a);
+        params.options.flush_behind = true;
+        let session = Session::create(&store(&a), params).await.unwrap();
+        a.mount.write("x", "1");
+        let deadline = time.map(|time| tokio::time::Instant::now() + time);
+        let released = session.release(ReleaseOptions { sync_context: true, deadline }).await.unwrap();
+        assert!(released.mounts[0].error.is_none(), "{released:?}");
+        assert_eq!(a.state_file("unflushed").is_some(), time.is_some(), "{time:?}");
+    }
 }
