@@ -197,6 +197,10 @@ async fn equal_parts_are_not_read() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, format!("{file}")).unwrap();
     }
+    // How long the parts of the list are depends on the times, and on that which are in the snapshot itself.
+    for entry in walkdir::WalkDir::new(&here).into_iter().flatten() {
+        std::fs::File::open(entry.path()).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
     let store = place.store();
     let sync = ContextSync::new(name("c"), &here, SyncPolicy::default());
     let options = SyncOptions { create: true, ..SyncOptions::default() };
@@ -226,7 +230,7 @@ async fn equal_parts_are_not_read() {
         assert_eq!(said, differences, "{from} and {to}");
         all.push(recording.counts().gets);
     }
-    assert_eq!(all, [0, 2, 4], "in the snapshots themselves, in a pack, and twice that");
+    assert_eq!(all, [2, 2, 4], "one part of each list, and two");
 }
 
 /// What a mount has not pulled yet is no difference, whichever snapshot it is compared with.
