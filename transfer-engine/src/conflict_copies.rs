@@ -38,6 +38,12 @@ impl Copies {
         }
     }
 
+    /// Notes when the copies are uploaded, in seconds since 1970. Their names are new, so that counts, and not the time of
+    /// the versions that they have: they must not be recycled before anybody has seen them.
+    pub(crate) fn note_upload(&mut self, time: i64) {
+        self.made.iter_mut().for_each(|copied| copied.entry.entry.uploaded = time);
+    }
+
     /// Leaves a path in conflict unwritten, because its copy has no free name.
     fn leave_out(&mut self, copied: Copied, why: &str, monitor: &dyn Monitor) {
         monitor.problem(&PathProblem {

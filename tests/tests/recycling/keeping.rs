@@ -3,7 +3,7 @@
 use ctxsync_tests::compare::paths;
 use ctxsync_tests::machine::{Machine, context};
 use policy_core::TreePath;
-use transfer_engine::{Action, ContextService, SyncOptions, WriteOptions};
+use transfer_engine::{Action, ContextService, MergeOptions, Silent, SyncOptions, WriteOptions};
 
 use crate::yard::{ONE_DAY, Yard, gone, recycled};
 
@@ -222,6 +222,29 @@ async fn a_conflict_copy_counts_as_uploaded_when_it_is_made() {
     assert_eq!(a.mount.files().len(), 2);
     yard.days(1);
     assert_eq!(yard.recycle().await.unwrap().files, 2);
+}
+
+/// The same in a merge.
+#[tokio::test]
+async fn a_conflict_copy_of_a_merge_counts_as_uploaded_when_it_is_made() {
+    let yard = Yard::new().await;
+    let (a, store, fork) = (yard.machine("a", ONE_DAY), yard.world.store(), "fork".parse().unwrap());
+    a.mount.write("notes", "both");
+    a.push().await.clean();
+    store.fork_context(&context(), None, &fork).await.unwrap();
+    let b = Machine { context: fork.clone(), ..yard.machine("b", "{}") };
+    b.pull().await.clean();
+    b.mount.write("notes", "theirs");
+    b.push().await.clean();
+    a.mount.write("notes", "mine");
+    a.push().await.clean();
+    yard.days(1);
+    let options = MergeOptions::default();
+    let merged = store.merge_context(&fork, None, &context(), &options, &Silent).await.unwrap();
+    assert_eq!(merged.conflicts, 1);
+    assert_eq!(yard.recycle().await.unwrap().files, 1);
+    let files = yard.files().await;
+    assert!(files["notes"] && files.len() == 2 && files.values().any(|recycled| !recycled), "{files:?}");
 }
 
 /// The context lists a directory in which a machine has nothing but what was recycled. That is no change.

@@ -275,7 +275,12 @@ impl<'a> Merge<'a> {
     }
 
     /// Makes the new tree and commits it.
-    async fn write(&self, hold: bool, copies: Copies, mut report: SyncReport) -> Result<Made, Error> {
+    async fn write(&self, hold: bool, mut copies: Copies, mut report: SyncReport) -> Result<Made, Error> {
+        if !copies.made.is_empty() {
+            let on = &self.parent.on;
+            let recycles = on.snapshot.recycle.lifecycle_days.is_some();
+            copies.note_upload(self.store.upload_time(on, recycles, None).await?);
+        }
         let chunks = Arc::<Chunks>::default();
         let (memory, concurrency) = (self.options.memory / 4, self.options.concurrency.get());
         let mut sink = Taking::new(PackSink::unhurried(self.store, chunks, memory, concurrency), self.source);

@@ -76,6 +76,7 @@ impl Mount {
         }
         let writes = tally.added + tally.changed + report.conflicts > 0 || !onto.late.is_empty();
         let uploaded = self.upload_time(attempt, head, writes, sink).await?;
+        copies.note_upload(uploaded);
         let order = TreeOrder { copies, uploaded, sink };
         match self.make_fitting_tree(attempt, onto, delta, order, &mut report).await? {
             Some(made) => self.put(attempt, made, delta, sink, report).await,

@@ -69,13 +69,13 @@ impl Mount {
                 step.decision = Decision { verdict: Verdict::Withhold, reason: Reason::NeedsDeletion };
             }
             while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
-                making.apply(making.copy(&copy.entry), sink).await?;
+                making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
             }
             if step.decision.verdict == Verdict::Delete
                 && let Some(copy) = copies.next_if(|copy| copy.entry.path == step.path)
             {
                 // An earlier copy is deleted here. Without a row, the new one in its place is pulled.
-                making.apply(making.copy(&copy.entry), sink).await?;
+                making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
                 making.next.set(&step.path, None).map_err(cannot_write)?;
                 continue;
             }
@@ -90,7 +90,7 @@ impl Mount {
         }
         drop(plan);
         for copy in copies {
-            making.apply(making.copy(&copy.entry), sink).await?;
+            making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
         }
         let Making { update, next, agrees, .. } = making;
         let mut tree = update.finish(sink).await?;
@@ -144,13 +144,6 @@ impl Making<'_> {
     /// Applies a change of the mount to the tree of the context.
     async fn apply(&mut self, change: Resolved, sink: &mut PackSink) -> Result<(), Error> {
         self.update.apply(self.part.outer_change(change), sink).await
-    }
-
-    /// Returns the entry of a conflict copy. Its name is new, so it counts as uploaded now: it must not be recycled
-    /// before anybody has seen it.
-    fn copy(&self, entry: &TreeEntry) -> Resolved {
-        let Self { uploaded, .. } = *self;
-        Resolved::Put(TreeEntry { entry: Entry { uploaded, ..entry.entry.clone() }, ..entry.clone() })
     }
 
     /// Returns the base's new row after a step, if it changes, and notes whether it agrees with the tree.
