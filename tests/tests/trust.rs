@@ -259,3 +259,23 @@ async fn p2_a_pull_of_one_path_says_nothing_of_the_others() {
         assert!(there.iter().any(|found| found == content), "{content}: {there:?}");
     }
 }
+
+/// What is lost of one context would be an edit to another one that has the same mount.
+#[tokio::test]
+async fn a_mount_of_two_contexts_waits_for_the_disk() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    a.mount.write("x", "1");
+    a.push().await.clean();
+    for shares in [false, true] {
+        let mut b = world.machine(&format!("shares-{shares}"));
+        let (env, flushes) = counting(started(1));
+        (b.env, b.options.flush_behind) = (env, true);
+        if shares {
+            let other = Machine { context: "other".parse().unwrap(), ..b.clone() };
+            drop(other.open().unwrap());
+        }
+        b.pull().await.clean();
+        assert_eq!((flushes.load(Ordering::SeqCst) > 0, has_note(&b)), (shares, !shares));
+    }
+}

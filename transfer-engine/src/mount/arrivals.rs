@@ -80,13 +80,6 @@ impl Mount {
         Ok(Flush::begin(&dir.map_err(|e| Error::local("open the mount", &self.path, e))?, Vec::new()))
     }
 
-    /// Flushes what is left to be flushed.
-    pub(crate) async fn flush_left(&self) -> Result<(), Error> {
-        let Some(mark) = self.flush_mark()? else { return Ok(()) };
-        let flushed = self.flush_begun()?.end().await;
-        self.note_flush(&mark, flushed)
-    }
-
     /// Notes how a flush of the mount has ended. A success counts if nothing was synced since it began. After a failure,
     /// the next sync compares what was written since the last one.
     pub(crate) fn note_flush(&self, mark: &FlushMark, flushed: io::Result<()>) -> Result<(), Error> {

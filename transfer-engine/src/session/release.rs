@@ -71,13 +71,6 @@ impl Worker {
             }
             false => self.result_of(None, None),
         };
-        // A push has flushed the mount. Without one, what the last pull has left is still to be flushed.
-        if how.deadline.is_none()
-            && let Some(mount) = alone.mount()
-            && let Err(error) = mount.flush_left().await
-        {
-            tracing::debug!(%error, "the mount is flushed later");
-        }
         self.board.release(&self.session);
         self.ends.all.cancel();
         alone.let_go();
