@@ -1,5 +1,6 @@
 //! The process dies at any change of the local file system. The next sync goes on as if nothing had happened.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use ctxsync_tests::compare::{assert_same, paths};
@@ -56,25 +57,31 @@ async fn converged(world: &World, a: &Machine, b: &Machine, snapshot: u64, at: &
     assert_eq!(world.head().await.number, snapshot);
 }
 
+/// A pull of those changes that dies after so many changes of the file system; `None` if it ends before.
+async fn pulled_until(lives: u64) -> Option<(World, Machine, Machine)> {
+    let (world, a, mut b) = changed().await;
+    a.push().await.clean();
+    let death = Death::after(lives);
+    b.env = Env::real().with_file_faults(death.clone());
+    let notes = Notes::default();
+    // A dead process cleans up nothing. Here the engine still runs, but each of its changes fails from
+    // now on, which is close to it.
+    let mut mount = b.open().unwrap();
+    let ended = mount.pull(&b.options, &notes).await;
+    drop(mount);
+    b.env = Env::real();
+    if death.calls() <= lives {
+        assert!(ended.unwrap().added > 0 && lives > 10);
+        return None;
+    }
+    Some((world, a, b))
+}
+
 #[tokio::test(start_paused = true)]
 async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
     let old = Random::new(8).bytes(LARGE);
     for lives in 0.. {
-        let (world, a, mut b) = changed().await;
-        a.push().await.clean();
-        let death = Death::after(lives);
-        b.env = Env::real().with_file_faults(death.clone());
-        let notes = Notes::default();
-        // A dead process cleans up nothing. Here the engine still runs, but each of its changes fails from
-        // now on, which is close to it.
-        let mut mount = b.open().unwrap();
-        let ended = mount.pull(&b.options, &notes).await;
-        drop(mount);
-        b.env = Env::real();
-        if death.calls() <= lives {
-            assert!(ended.unwrap().added > 0 && lives > 10);
-            break;
-        }
+        let Some((world, a, b)) = pulled_until(lives).await else { break };
         // Every file at its real path is whole.
         for path in ["changed", "mode", "kept", "new/f", "large", "dir-to-file", "file-to-dir/x"] {
             let whole = std::fs::read(a.mount.at(path)).unwrap();
@@ -83,6 +90,22 @@ async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
                 assert!(found == whole || found == b"1" || found == old, "{path} is half a file");
             }
         }
+        converged(&world, &a, &b, 3, &format!("pull, {lives} changes")).await;
+    }
+}
+
+/// In a copy, inodes no longer tell what the pull had put in place.
+#[tokio::test(start_paused = true)]
+async fn p1_death_at_any_change_of_a_pull_loses_nothing_in_a_copy_of_the_mount() {
+    for lives in 0.. {
+        let Some((world, a, b)) = pulled_until(lives).await else { break };
+        let copy = b.mount.0.with_extension("copy");
+        let copied = Command::new("cp").arg("-a").arg("-T").args([&b.mount.0, &copy]).status().unwrap();
+        assert!(copied.success());
+        std::fs::remove_dir_all(&b.mount.0).unwrap();
+        std::fs::rename(&copy, &b.mount.0).unwrap();
+        b.push().await.clean();
+        assert_eq!(world.head().await.number, 3, "something is pushed after {lives} changes");
         converged(&world, &a, &b, 3, &format!("pull, {lives} changes")).await;
     }
 }

@@ -1,6 +1,6 @@
 //! A copy of a directory in memory, and going back to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -22,6 +22,13 @@ struct Node {
     kind: Kind,
     mode: u32,
     mtime: (i64, i64),
+}
+
+impl Node {
+    /// Whether it is the same file or directory, and a file has the same content.
+    fn is_same(&self, other: &Self) -> bool {
+        self.inode == other.inode && self.kind == other.kind
+    }
 }
 
 /// Everything below a directory.
@@ -47,23 +54,27 @@ impl Copy {
         Self(nodes)
     }
 
-    /// Makes `root` as it was when the copy was made. What is the same stays, and what was moved is moved back: a file
-    /// keeps its inode.
+    /// Makes `root` as it was when the copy was made. What is the same stays, and what was moved is moved back: it keeps
+    /// its inode.
     pub(crate) fn restore(&self, root: &Path) {
         let aside = root.with_extension("aside");
         std::fs::create_dir_all(&aside).unwrap();
-        let kept: BTreeMap<u64, &Node> =
-            self.0.values().filter(|node| node.kind != Kind::Dir).map(|node| (node.inode, node)).collect();
-        for (path, node) in Self::of(root).0.iter().rev() {
-            let is_dir = node.kind == Kind::Dir;
-            let was = self.0.get(path);
-            if was.is_some_and(|was| was == node || is_dir && was.kind == Kind::Dir) {
-                continue;
+        let kept: BTreeMap<u64, &Node> = self.0.values().map(|node| (node.inode, node)).collect();
+        let now = Self::of(root);
+        let mut stay = BTreeSet::new();
+        for (path, node) in &now.0 {
+            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            if self.0.get(path).is_some_and(|was| was.is_same(node))
+                && parent.is_none_or(|p| stay.contains(p))
+            {
+                stay.insert(path.as_path());
             }
+        }
+        for (path, node) in now.0.iter().rev().filter(|(path, _)| !stay.contains(path.as_path())) {
             let place = root.join(path);
-            if kept.get(&node.inode).is_some_and(|was| was.kind == node.kind) {
+            if kept.get(&node.inode).is_some_and(|was| was.is_same(node)) {
                 std::fs::rename(place, aside.join(node.inode.to_string())).unwrap();
-            } else if is_dir {
+            } else if node.kind == Kind::Dir {
                 std::fs::remove_dir(place).unwrap();
             } else {
                 std::fs::remove_file(place).unwrap();

@@ -25,8 +25,8 @@ pub(crate) struct Extracting {
     pulled: BTreeMap<PathBuf, Vec<u8>>,
     /// The archives that were there when the machine was gone in the middle of a sync.
     at_death: BTreeSet<PathBuf>,
-    /// The archives whose members were in a folder beside them when the step began.
-    out: BTreeSet<PathBuf>,
+    /// What was in each directory when the step began.
+    before: BTreeMap<PathBuf, BTreeSet<String>>,
     /// The archives whose members were there when the machine was gone, and not when the step began: they are extracted,
     /// though nobody has heard of it. Each has the number of the step.
     out_at_death: BTreeMap<TreePath, usize>,
@@ -67,31 +67,35 @@ impl Player {
         files.map(|(path, _)| (path.clone(), std::fs::read(self.machine.mount.at(path)).unwrap())).collect()
     }
 
-    /// Returns the archives in the mount of which a folder beside them has all members.
-    fn archives_out(&self) -> BTreeSet<PathBuf> {
+    /// Returns what is in each directory of the mount, if archives come out into folders.
+    fn dirs(&self) -> BTreeMap<PathBuf, BTreeSet<String>> {
         if !self.extracts() || self.extracts_among_others() {
-            return BTreeSet::new();
+            return BTreeMap::new();
         }
         let mount = &self.machine.mount;
-        let dirs: Vec<PathBuf> =
-            users(mount).filter(|(_, node)| node.content == Content::Dir).map(|(path, _)| path).collect();
+        let dirs = users(mount).filter(|(_, node)| node.content == Content::Dir);
+        dirs.map(|(path, _)| (path.clone(), contents(mount, &path))).collect()
+    }
+
+    /// Returns the archives of which a folder beside them has got all members since the step began.
+    fn came_out(&self) -> BTreeSet<PathBuf> {
+        let (dirs, before) = (self.dirs(), &self.extracting.before);
         let is_out = |path: &Path, bytes: &[u8]| {
             let all = members(bytes).unwrap_or_default();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let stem = [".tar.gz", ".tar", ".zip"].iter().find_map(|kind| name.strip_suffix(kind));
-            let folders = dirs.iter().filter(|dir| {
+            let is_its = |dir: &Path| {
                 let dir_name = dir.file_name().unwrap_or_default().to_string_lossy();
-                let is_its = stem == Some(&*dir_name) || dir_name.starts_with(&format!("{name}.extracted"));
-                dir.parent() == path.parent() && is_its
-            });
-            let mut folders = folders.map(|dir| contents(mount, dir));
-            !all.is_empty() && folders.any(|there| all.iter().all(|content| there.contains(content)))
+                dir.parent() == path.parent()
+                    && (stem == Some(&*dir_name) || dir_name.starts_with(&format!("{name}.extracted")))
+            };
+            let has_all = |there: &BTreeSet<String>| all.iter().all(|content| there.contains(content));
+            let mut folders = dirs.iter().filter(|(dir, _)| is_its(dir));
+            !all.is_empty()
+                && folders.any(|(dir, there)| has_all(there) && !before.get(dir).is_some_and(has_all))
         };
-        self.archives()
-            .into_iter()
-            .filter(|(path, bytes)| is_out(path, bytes))
-            .map(|(path, _)| path)
-            .collect()
+        let archives = self.archives().into_iter();
+        archives.filter(|(path, bytes)| is_out(path, bytes)).map(|(path, _)| path).collect()
     }
 
     /// Whether a sync only told what it would extract, because it was stopped by a conflict.
@@ -117,10 +121,10 @@ impl Run {
         self.players.iter().map(archives).collect()
     }
 
-    /// Notes which archives have come out before a step begins.
-    pub(crate) fn note_out(&mut self) {
+    /// Notes what is in directories before a step begins.
+    pub(crate) fn note_dirs(&mut self) {
         for player in &mut self.players {
-            player.extracting.out = player.archives_out();
+            player.extracting.before = player.dirs();
         }
     }
 
@@ -144,10 +148,10 @@ impl Run {
         let Some(ended) = ended else {
             self.note_history().await;
             let archives: BTreeSet<PathBuf> = self.players[who].archives().into_keys().collect();
-            let out = self.players[who].archives_out();
+            let out = self.players[who].came_out();
             let player = &mut self.players[who];
             let history = self.history.borrow();
-            for path in out.difference(&player.extracting.out) {
+            for path in out {
                 let Ok(path) = path.to_str().unwrap().parse::<TreePath>() else { continue };
                 if history.files.get(&path).is_some_and(|seen| !seen.extracted) {
                     met("extraction: a folder is in place when the machine is gone");

@@ -167,7 +167,7 @@ impl Run {
         self.note_history().await;
         self.history.get_mut().begin_step();
         let (archives, held) = (self.archives(), self.held_though_recycled_everywhere());
-        self.note_out();
+        self.note_dirs();
         let mut random = Random::new(step.seed);
         let said = match step.deed {
             Deed::Edit => self.edit(step, &mut random, change),

@@ -9,7 +9,7 @@ use policy_core::TreePath;
 
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
-use crate::local::{MountDir, staged_prints};
+use crate::local::MountDir;
 use crate::state::{BaseHeader, BaseRow, ContextState, Overlaid};
 use crate::store::Store;
 use crate::tree::{Part, PartTree, Tree};
@@ -30,7 +30,7 @@ impl Known {
             return Ok(base.map(|(header, rows)| Self { header, rows: Box::new(rows) }));
         };
         let base = base.filter(|(old, _)| !fresh && old.lineage == header.lineage);
-        let staged = staged_prints(dir).unwrap_or_default();
+        let staged = arrivals.staged_in(dir).unwrap_or_default();
         let rows = Overlaid::new(base.into_iter().flat_map(|(_, rows)| rows), arrivals, staged);
         Ok(Some(Self { header, rows: Box::new(rows) }))
     }

@@ -4,6 +4,7 @@
 mod absolute;
 mod busy;
 mod content;
+mod dir_id;
 mod file_systems;
 mod fingerprint;
 mod found;
@@ -28,6 +29,7 @@ mod stagings;
 pub(crate) use absolute::absolute;
 pub(crate) use busy::Busy;
 pub(crate) use content::digest_of;
+pub(crate) use dir_id::DirId;
 pub(crate) use file_systems::{FileSystems, Looked, prefix};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use found::{Found, FoundKind, ScanFilter, ScanPlan};

@@ -258,6 +258,11 @@ impl Staging {
                 match rustix::fs::linkat(dir, staged, parent, name, AtFlags::empty()) {
                     Ok(()) => Ok(rustix::fs::unlinkat(dir, staged, AtFlags::empty())?),
                     Err(Errno::EXIST) => Err(InstallError::Changed),
+                    // It has none. What another program puts there between these two calls is replaced.
+                    Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => match stat_at(parent, name)? {
+                        Some(_) => Err(InstallError::Changed),
+                        None => Ok(rustix::fs::renameat(dir, staged, parent, name)?),
+                    },
                     Err(e) => Err(e.into()),
                 }
             }

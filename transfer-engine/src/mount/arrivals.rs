@@ -112,8 +112,17 @@ impl Mount {
         }
         // Of another life of the context, a row says nothing.
         let other = self.files.header()?.is_some_and(|h| h.lineage != begun.lineage);
-        let staged = dir.map_or(Ok(BTreeMap::new()), staged_prints);
+        let staged = match dir {
+            None => Ok(Some(BTreeMap::new())),
+            Some(dir) if is_ours => staged_prints(dir).map(Some),
+            Some(dir) => arrivals.staged_in(dir),
+        };
         let staged = staged.map_err(|e| Error::local("look at", &self.path, e))?;
+        if staged.is_none() {
+            tracing::info!(
+                "this may be a copy of the mount; what the last pull was about to put in place is compared again"
+            );
+        }
         let filter = self.filter(&SyncOptions::default(), Towards::Mount);
         let old = self.old_rows(fresh || other)?;
         let folded = self.files.folded_base();
@@ -162,7 +171,7 @@ impl Mount {
         };
         let old = self.old_rows(opened.as_ref().is_some_and(|(_, fresh, _)| *fresh))?;
         Ok(match opened {
-            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, BTreeMap::new()).filter(contains)),
+            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, Some(BTreeMap::new())).filter(contains)),
             None => Box::new(old.filter(contains)),
         })
     }

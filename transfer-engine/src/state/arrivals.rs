@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use policy_core::TreePath;
 
-use super::base::{BaseHeader, HEADER};
+use super::base::{BaseHeader, HEADER, OWN};
 use super::file::{StateFile, damage};
 use super::rows::{Archive, BaseRow, Row, read_print, write_print};
 use super::spool::{FrameReader, FrameWriter};
 use crate::env::Env;
 use crate::format::wire::{Reader, Writer};
 use crate::format::{FormatError, Part};
-use crate::local::Fingerprint;
+use crate::local::{DirId, Fingerprint, MountDir, staged_prints};
 
-/// The mark in the header's own byte repeats whether the rows of the base count. Changing a single bit never
+/// The mark, the last of the header's own bytes, repeats whether the rows of the base count. Changing a single bit never
 /// turns one mark into the other. Older programs wrote 0; then only the byte after the header says it.
 const MARKS: [u8; 2] = [1, 2];
 
@@ -37,7 +37,8 @@ pub(crate) struct ArrivalRow {
 pub(crate) enum Change {
     /// A staged file is about to be put in place. A rename is atomic: if no staging directory has a file with
     /// this inode any more, the file is in place. So it is if the file with this inode has another size: the
-    /// user has removed the one that was put in place, and the inode was given away again.
+    /// user has removed the one that was put in place, and the inode was given away again. In a copy of the mount,
+    /// inodes say nothing; there, the path is compared again.
     Coming { row: BaseRow, inode: u64 },
     /// The directory with an archive's content is about to be put in place. Until it is, the archive of this
     /// row is pending.
@@ -120,12 +121,21 @@ pub(crate) struct ArrivalsWriter {
 }
 
 impl ArrivalsWriter {
-    /// Creates a journal. `header` is the header that the base will have if the pull is interrupted. With
-    /// `fresh`, the rows of the existing base do not count.
-    pub(crate) fn create(path: &Path, header: &BaseHeader, fresh: bool, env: &Env) -> io::Result<Self> {
+    /// Creates a journal of what is put into the directory `id`. `header` is the header that the base will have if the
+    /// pull is interrupted. With `fresh`, the rows of the existing base do not count.
+    pub(crate) fn create(
+        path: &Path,
+        id: Option<DirId>,
+        header: &BaseHeader,
+        fresh: bool,
+        env: &Env,
+    ) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
+        let mut own = [0; OWN];
+        own[..OWN - 1].copy_from_slice(&id.map_or([0; OWN - 1], |DirId(id)| id));
+        own[OWN - 1] = MARKS[usize::from(fresh)];
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let mut head = header.encode(MARKS[usize::from(fresh)])?.to_vec();
+        let mut head = header.encode(&own)?.to_vec();
         head.push(u8::from(fresh));
         file.write_all(&head)?;
         Ok(Self { file, path: path.to_owned(), env: env.clone() })
@@ -197,6 +207,8 @@ impl Run {
 pub(crate) struct ArrivalsReader {
     runs: Vec<Run>,
     is_torn: bool,
+    /// The directory that it tells of.
+    id: Option<DirId>,
 }
 
 impl ArrivalsReader {
@@ -215,7 +227,8 @@ impl ArrivalsReader {
         }
         let mut header = [0; HEADER];
         header.copy_from_slice(&head[..HEADER]);
-        let (header, mark) = BaseHeader::decode(&header).map_err(io::Error::other)?;
+        let (header, own) = BaseHeader::decode(&header).map_err(io::Error::other)?;
+        let [id @ .., mark] = own;
         let fresh = match (mark, head[HEADER]) {
             (0, fresh) => fresh != 0,
             (mark, fresh @ (0 | 1)) if MARKS[usize::from(fresh)] == mark => fresh == 1,
@@ -223,12 +236,22 @@ impl ArrivalsReader {
         };
         let file = Arc::new(file);
         let (runs, is_torn) = find_runs(&file)?;
-        Ok(Some((header, fresh, Self { runs, is_torn })))
+        let id = Some(DirId(id)).filter(|DirId(id)| *id != [0; OWN - 1]);
+        Ok(Some((header, fresh, Self { runs, is_torn, id })))
     }
 
     /// Whether the journal ends with an incomplete frame.
     pub(crate) fn is_torn(&self) -> bool {
         self.is_torn
+    }
+
+    /// Returns what is still staged in a directory, by inode; `None` if the journal may tell of another directory, of
+    /// which this one is a copy.
+    pub(crate) fn staged_in(&self, dir: &MountDir) -> io::Result<Option<BTreeMap<u64, Fingerprint>>> {
+        if self.id.is_none() || self.id != DirId::of(dir.root()) {
+            return Ok(None);
+        }
+        staged_prints(dir).map(Some)
     }
 }
 
@@ -296,18 +319,25 @@ impl Iterator for ArrivalsReader {
 pub(crate) struct Overlaid<B: Iterator<Item = io::Result<BaseRow>>> {
     base: Peekable<B>,
     arrivals: Peekable<ArrivalsReader>,
-    /// The files that are still in staging directories, by inode.
-    staged: BTreeMap<u64, Fingerprint>,
+    /// The files that are still in staging directories, by inode; `None` if that can't be told.
+    staged: Option<BTreeMap<u64, Fingerprint>>,
 }
 
 impl<B: Iterator<Item = io::Result<BaseRow>>> Overlaid<B> {
-    pub(crate) fn new(base: B, arrivals: ArrivalsReader, staged: BTreeMap<u64, Fingerprint>) -> Self {
+    pub(crate) fn new(base: B, arrivals: ArrivalsReader, staged: Option<BTreeMap<u64, Fingerprint>>) -> Self {
         Self { base: base.peekable(), arrivals: arrivals.peekable(), staged }
     }
 
-    /// Whether a file that was about to be put in place may still be staged.
-    fn may_be_staged(&self, row: &BaseRow, inode: u64) -> bool {
-        self.staged.get(&inode).is_some_and(|staged| staged.size == row.entry.size())
+    /// Whether something that was about to be put in place may still be staged: it is of such a size, if that is known.
+    fn may_be_staged(&self, inode: u64, size: Option<u64>) -> bool {
+        let is_it = |staged: &Fingerprint| size.is_none_or(|size| staged.size == size);
+        self.staged.as_ref().is_none_or(|all| all.get(&inode).is_some_and(is_it))
+    }
+
+    /// Whether the file that had this stat in place is staged: a loss of power took its rename.
+    fn is_staged_again(&self, print: &Fingerprint) -> bool {
+        let staged = self.staged.as_ref().and_then(|all| all.get(&print.inode));
+        staged.is_some_and(|staged| staged.same_but_moved(print))
     }
 }
 
@@ -337,15 +367,13 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
                 Change::Extracting { row, .. } if row.depth.is_some_and(|depth| depth > 0) => {
                     return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
                 }
-                Change::Coming { row, inode } if !self.may_be_staged(&row, inode) => return Some(Ok(row)),
-                Change::Extracting { row, inode } if !self.staged.contains_key(&inode) => {
+                Change::Coming { row, inode } if !self.may_be_staged(inode, Some(row.entry.size())) => {
                     return Some(Ok(row));
                 }
-                Change::Came { row, print }
-                    if !self.staged.get(&print.inode).is_some_and(|staged| staged.same_but_moved(&print)) =>
-                {
+                Change::Extracting { row, inode } if !self.may_be_staged(inode, None) => {
                     return Some(Ok(row));
                 }
+                Change::Came { row, print } if !self.is_staged_again(&print) => return Some(Ok(row)),
                 Change::Extracting { row, .. } => {
                     return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
                 }
@@ -406,14 +434,15 @@ mod tests {
         fn the_last_word_on_a_path_counts(
             base in proptest::collection::btree_map(path(), 100..200u64, 0..8),
             appends in proptest::collection::vec(proptest::collection::btree_map(path(), change(), 0..6), 0..8),
-            staged in proptest::collection::btree_map(0..6u64, 0..2i64, 0..4),
+            staged in proptest::option::weighted(0.8, proptest::collection::btree_map(0..6u64, 0..2i64, 0..4)),
             torn in 0..3usize,
         ) {
-            let staged: BTreeMap<u64, Fingerprint> =
-                staged.into_iter().map(|(inode, mtime)| (inode, print(inode, mtime))).collect();
+            let print_of = |(inode, mtime)| (inode, print(inode, mtime));
+            let staged: Option<BTreeMap<u64, Fingerprint>> =
+                staged.map(|staged| staged.into_iter().map(print_of).collect());
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("arrivals");
-            let mut writer = ArrivalsWriter::create(&file, &BaseHeader::example(3), true, &Env::real()).unwrap();
+            let mut writer = ArrivalsWriter::create(&file, None, &BaseHeader::example(3), true, &Env::real()).unwrap();
             let mut said: BTreeMap<TreePath, Change> = BTreeMap::new();
             let whole = appends.len().saturating_sub(torn);
             for (i, append) in appends.iter().enumerate() {
@@ -447,14 +476,20 @@ mod tests {
                 match change {
                     Change::Set(row) => drop(model.insert(path, row)),
                     Change::Coming { row, inode }
-                        if staged.get(&inode).is_none_or(|staged| staged.size != row.entry.size()) =>
+                        if staged.as_ref().is_some_and(|staged| {
+                            staged.get(&inode).is_none_or(|staged| staged.size != row.entry.size())
+                        }) =>
                     {
                         drop(model.insert(path, row));
                     }
-                    Change::Extracting { row, inode } if !staged.contains_key(&inode) => {
+                    Change::Extracting { row, inode }
+                        if staged.as_ref().is_some_and(|staged| !staged.contains_key(&inode)) =>
+                    {
                         drop(model.insert(path, row));
                     }
-                    Change::Came { row, print } if staged.get(&print.inode) != Some(&print) => {
+                    Change::Came { row, print }
+                        if staged.as_ref().and_then(|staged| staged.get(&print.inode)) != Some(&print) =>
+                    {
                         drop(model.insert(path, row));
                     }
                     Change::Extracting { row, .. } => {
