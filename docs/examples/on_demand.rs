@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let year = place.path().join("year");
     // ANCHOR: part
     let context_sync = ContextSync::new("datasets".parse()?, &year, SyncPolicy::default());
-    session.context().bind(context_sync.of_part("2024".parse()?)).await?;
+    session.context().bind(context_sync.with_part("2024".parse()?)).await?;
     session.wait_for(&Arrival::All).await?;
     println!("a.parquet: {}", year.join("a.parquet").exists());
     // ANCHOR_END: part

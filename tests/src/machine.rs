@@ -226,7 +226,7 @@ impl Machine {
     /// Returns what the mount is opened by.
     pub fn context_sync(&self) -> ContextSync {
         let sync = ContextSync::new(self.context.clone(), &self.mount.0, self.policy.clone());
-        sync.of_part(self.part.clone())
+        sync.with_part(self.part.clone())
     }
 
     /// Opens the mount.

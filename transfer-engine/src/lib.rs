@@ -45,6 +45,9 @@
 //! # }).unwrap();
 //! ```
 //!
+//! What has no default is passed to `new` or `open`. Everything else is a method `with_...`, or a public field: options are
+//! plain values, of which [`Default`] is what most want.
+//!
 //! The library reads neither the environment nor the home directory, and prints nothing.
 
 pub mod format;

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::edit::Gathering;
 use crate::extract::ExtractLimits;
 use crate::quiesce::Quiesce;
 use crate::read_data::ReadData;
@@ -43,6 +44,9 @@ pub struct SyncOptions {
     pub memory: u64,
     /// The session's name in the snapshots that it commits.
     pub session: String,
+    /// When a push without a deadline also moves what the context has in many small packs. Each push adds a pack, and a
+    /// pull asks for every pack.
+    pub gathering: Gathering,
     /// The deadline of a push: what is in the store shortly before is committed as a partial snapshot.
     pub deadline: Option<tokio::time::Instant>,
     /// Whether nothing is running in the mount any more, as at the end of a session. Then a push also stores
@@ -84,6 +88,7 @@ impl Default for SyncOptions {
             concurrency: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
             memory: 256 << 20,
             session: String::new(),
+            gathering: Gathering { many: 32, most: 16 << 20, ..Gathering::default() },
             deadline: None,
             at_rest: false,
             extract: ExtractLimits::default(),

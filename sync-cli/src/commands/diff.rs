@@ -182,7 +182,7 @@ async fn with_dir(
     each: impl FnMut(PathDifference) + Send,
 ) -> Result<DiffReport, Failure> {
     let sync = ContextSync::new(snapshot.context.clone(), path, policy::chosen(means.settings)?);
-    let sync = sync.of_part(part.path.clone());
+    let sync = sync.with_part(part.path.clone());
     let own_files = means.settings.own_files();
     let dir = DiffDir { sync: &sync, state_dir: means.settings.state_dir()?, own_files: &own_files };
     let watch = Watch::new(means.ui, false);

@@ -213,7 +213,7 @@ pub(super) async fn make(open: &OpenStore, ui: &crate::output::Ui) -> Result<(),
 
 /// Binds a context, or a part of it, to a path.
 pub(super) fn bind(place: &ContextPart, path: impl Into<PathBuf>, policy: SyncPolicy) -> ContextSync {
-    ContextSync::new(place.context.clone(), path, policy).of_part(place.path.clone())
+    ContextSync::new(place.context.clone(), path, policy).with_part(place.path.clone())
 }
 
 pub(super) fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {

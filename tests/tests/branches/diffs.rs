@@ -164,7 +164,7 @@ async fn what_differs_makes_one_directory_from_another() {
             let dir = tempfile::tempdir().unwrap();
             let (here, state) = (dir.path().join("here"), dir.path().join("state"));
             let sync = |part: &TreePath| {
-                ContextSync::new(name("c"), &here, SyncPolicy::default()).of_part(part.clone())
+                ContextSync::new(name("c"), &here, SyncPolicy::default()).with_part(part.clone())
             };
             Mount::open(&store, sync(&to), &state)
                 .unwrap()

@@ -1,5 +1,6 @@
 //! File systems that are mounted below a mount (faults D7, L20).
 
+mod folding;
 mod placed;
 
 use std::fs;

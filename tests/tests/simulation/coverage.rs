@@ -174,6 +174,8 @@ const RECOVERIES: [&str; 46] = [
     "log: the mount changed while it was scanned; it is scanned again",
     "log: the new head lacks what was not sent, or the commit came late; the mount is read again",
     "log: the pack has landed, whatever was answered",
+    "log: what was in many small packs is gathered",
+    "log: what is in many small packs can't be gathered now",
     "log: the pack is put again",
     "log: what a pull has put in place is written into the base",
     "machine gone in the middle of a sync",

@@ -85,6 +85,9 @@ impl Run {
             let disk = Disk::new(nowhere, Vec::new(), &Trace::new(false)).with_clock_ahead(born.ahead);
             machine.env = env_of(&clock, &random, &Arc::new(disk)).with_boot(Some(BootId([0; 16])));
             machine.options.flush_behind = schedule.seed.is_multiple_of(2);
+            if schedule.seed.is_multiple_of(3) {
+                machine.options.gathering.many = 3;
+            }
             machine.policy = born.policy();
             (machine, born.ahead)
         });

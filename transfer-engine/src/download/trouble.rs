@@ -65,6 +65,9 @@ fn hint(e: &io::Error) -> Option<&'static str> {
         Some(Errno::NAMETOOLONG | Errno::ILSEQ) => {
             return Some("this file system takes no such name; leave the path out by the policy");
         }
+        Some(Errno::NOSYS | Errno::OPNOTSUPP) => {
+            return Some("this file system can't hold such a file; leave the path out by the policy");
+        }
         Some(Errno::FBIG) => {
             return Some("it is larger than this file system, or a limit such as `ulimit -f`, allows");
         }

@@ -3,16 +3,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use bytes::Bytes;
-use futures::{FutureExt, StreamExt, TryStreamExt};
-
 use super::{Edit, Rewrite};
-use crate::env::JobLost;
 use crate::error::Error;
-use crate::format::{BlockOpener, ChunkId, PackId, PackUse, SegmentRef, Snapshot, StoreKey, TreeEntry};
-use crate::packing::seal;
-use crate::packing::{Need, PackRange, plan_ranges, verified};
-use crate::store::Store;
+use crate::format::{PackId, PackUse, SegmentRef, Snapshot, TreeEntry};
+use crate::packing::{Added, chunks_in, send_again};
 use crate::tree::Tree;
 
 /// When a collection moves the data of a context to new packs.
@@ -38,10 +32,6 @@ const DEAD: u64 = 4;
 const MOST_AT_ONCE: u64 = 256 << 20;
 /// How many ranges of packs are read ahead.
 const AHEAD: usize = 2;
-/// The most unpacked bytes of a range, unless it is a single block.
-const MAX_RAW: u64 = 16 << 20;
-/// Chunks are packed once there are this many bytes, so that those of small packs share blocks.
-const WORTH_SEALING: usize = 1 << 20;
 
 /// Returns the packs of a snapshot whose data should be moved, and how many of their bytes it uses. With
 /// `frees_space`, mostly dead packs are included, because no one else will use the rest.
@@ -108,111 +98,10 @@ impl Edit<'_> {
         tree: &Tree<'_>,
         stays: &(dyn Fn(&TreeEntry) -> bool + Sync),
     ) -> Result<(), Error> {
-        let (mut needs, mut met) = (Vec::new(), HashSet::new());
-        let mut segments = std::pin::pin!(tree.segments(0..tree.snapshot.segments.len()));
-        while let Some((_, entries)) = segments.try_next().await? {
-            for chunk in entries.iter().filter(|entry| stays(entry)).flat_map(|entry| &entry.chunks) {
-                if packs.contains(&chunk.block.pack)
-                    && self.chunks.sent(&chunk.id).is_none()
-                    && met.insert(chunk.id)
-                {
-                    needs.push(Need { item: 0, chunk: *chunk, at: 0 });
-                }
-            }
+        let needs = chunks_in(packs, tree, &self.chunks, stays).await?;
+        match send_again(self.store, needs, AHEAD, &mut self.sink).await? {
+            Added::Taken => Ok(()),
+            Added::TooLate => Err(Error::OutOfTime { name: self.name.clone() }),
         }
-        let (store, env) = (self.store, self.store.env().clone());
-        let ranges = plan_ranges(needs).into_iter().flat_map(split);
-        let mut ranges = futures::stream::iter(ranges)
-            .map(|range| async move { chunks_of(store, range).await }.boxed())
-            .buffered(AHEAD);
-        let (mut held, mut held_bytes) = (Vec::new(), 0);
-        loop {
-            let read = ranges.try_next().await?;
-            let is_end = read.is_none();
-            let chunks = read.into_iter().flatten();
-            held.extend(chunks.inspect(|(_, bytes)| held_bytes += bytes.len()));
-            if is_end || held_bytes >= WORTH_SEALING {
-                held_bytes = 0;
-                let chunks = std::mem::take(&mut held);
-                for block in env.blocking(move || seal(chunks)).await.map_err(lost)? {
-                    self.add(block).await?;
-                }
-            }
-            if is_end {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// Divides a range into parts that take little memory when they are unpacked.
-fn split(range: PackRange) -> Vec<PackRange> {
-    let mut parts: Vec<(PackRange, u64)> = Vec::new();
-    for part in range.blocks {
-        let raw = u64::from(part.block.raw_len);
-        let start = u64::from(part.block.offset);
-        let end = start + u64::from(part.block.stored_len);
-        match parts.last_mut() {
-            Some((last, held)) if *held + raw <= MAX_RAW => {
-                *held += raw;
-                last.end = end;
-                last.blocks.push(part);
-            }
-            _ => parts.push((PackRange { pack: range.pack, start, end, blocks: vec![part] }, raw)),
-        }
-    }
-    parts.into_iter().map(|(range, _)| range).collect()
-}
-
-fn lost(e: JobLost) -> Error {
-    Error::local("compress", "chunks", std::io::Error::from(e))
-}
-
-/// Reads a range of a pack, and returns the needed chunks.
-async fn chunks_of(store: &Store, range: PackRange) -> Result<Vec<(ChunkId, Bytes)>, Error> {
-    let key = StoreKey::Pack(range.pack).path();
-    let bytes = store.get_range(range.pack, range.start, range.end).await?;
-    let opening = store.env().blocking(move || open(&bytes, &range));
-    opening.await.map_err(lost)?.map_err(|offset| Error::Corrupt {
-        key: key.to_string(),
-        what: format!("the block at byte {offset} is not what it should be"),
-    })
-}
-
-/// Unpacks the needed chunks of a range. The error is the offset of the first damaged block.
-fn open(bytes: &Bytes, range: &PackRange) -> Result<Vec<(ChunkId, Bytes)>, u32> {
-    let mut opener = BlockOpener::new();
-    let mut chunks = Vec::new();
-    for part in &range.blocks {
-        let block = part.block;
-        let from = (u64::from(block.offset) - range.start) as usize;
-        let stored = bytes.get(from..from + block.stored_len as usize).ok_or(block.offset)?;
-        let raw = opener.open(block.codec, block.raw_len, stored).map_err(|_| block.offset)?;
-        for need in &part.needs {
-            let chunk = verified(raw, need).ok_or(block.offset)?;
-            chunks.push((need.chunk.id, Bytes::copy_from_slice(chunk)));
-        }
-    }
-    Ok(chunks)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::{BlockRef, Codec};
-    use crate::packing::BlockNeeds;
-
-    #[test]
-    fn a_range_is_divided_by_what_it_holds_unpacked() {
-        let pack = PackId([1; 16]);
-        let block = |offset: u32, raw_len| {
-            let block = BlockRef { pack, offset, stored_len: 100, raw_len, codec: Codec::Stored };
-            BlockNeeds { block, needs: Vec::new() }
-        };
-        let large = u32::try_from(MAX_RAW).unwrap();
-        let blocks = vec![block(0, large / 2), block(100, large / 2), block(300, 1), block(400, large + 1)];
-        let parts = split(PackRange { pack, start: 0, end: 500, blocks });
-        let spans: Vec<_> = parts.iter().map(|part| (part.start, part.end, part.blocks.len())).collect();
-        assert_eq!(spans, [(0, 200, 2), (300, 400, 1), (400, 500, 1)]);
     }
 }

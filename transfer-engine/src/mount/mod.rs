@@ -64,7 +64,7 @@ impl ContextSync {
     /// Restricts the mount to a directory of the context. The policy's paths are then below that directory. Nothing
     /// outside of it is pulled, pushed or changed.
     #[must_use]
-    pub fn of_part(self, part: TreePath) -> Self {
+    pub fn with_part(self, part: TreePath) -> Self {
         Self { part, ..self }
     }
 

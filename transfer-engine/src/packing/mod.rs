@@ -1,5 +1,6 @@
 //! From chunks to packs in the store, and from packs back to the ranges to read.
 
+mod again;
 mod chunks;
 mod copy;
 mod dense;
@@ -9,6 +10,7 @@ mod pace;
 mod packs;
 mod ranges;
 
+pub(crate) use again::{chunks_in, send_again};
 pub(crate) use chunks::Chunks;
 pub(crate) use copy::{detach, seal};
 pub(crate) use dense::is_dense;

@@ -4,6 +4,7 @@ mod aging;
 mod attempt;
 mod commit;
 mod deadline;
+mod gather;
 mod lost_here;
 mod new_tree;
 mod push;

@@ -25,6 +25,8 @@ pub(super) struct TreeOrder<'s> {
     pub(super) copies: Copies,
     /// The time of what is written, by the store's clock, in seconds since 1970.
     pub(super) uploaded: i64,
+    /// Packs of the head out of which everything was sent again.
+    pub(super) gathered: BTreeSet<PackId>,
     pub(super) sink: &'s mut PackSink,
 }
 
@@ -48,7 +50,7 @@ impl Mount {
             part: self.part.clone(),
             update: TreeUpdate::new(onto.tree.clone())
                 .without(onto.head.late_packs())
-                .out_of(attempt.job.damaged.iter().copied()),
+                .out_of(attempt.job.damaged.iter().chain(&order.gathered).copied()),
             next: self.next_base(onto.header, &attempt.job.filter)?,
             // If only a part of the scope was requested, only the base says something about the rest.
             agrees: (onto.as_base || attempt.job.options.only.is_empty())
