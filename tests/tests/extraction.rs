@@ -58,6 +58,37 @@ async fn what_the_same_pull_deletes_is_no_member_in_place() {
     }
 }
 
+/// The revert takes the members away, and the mark that the archive was extracted: it has to come out again.
+#[tokio::test]
+async fn an_archive_whose_mark_was_reverted_comes_out_again() {
+    for (current, pushes_first) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (world, _) = with_archive("in/data.zip").await;
+        let a = extracts(world.machine("a"), true, current, false);
+        extracted(&a.pull().await, 1);
+        a.push().await.clean();
+        let (members, all) = (a.mount.files(), paths(&world).await);
+        // The mark is noted by whoever pushes it, and by whoever pulls it.
+        let b = extracts(world.machine("b"), true, current, false);
+        extracted(&b.pull().await, 0);
+        world.store().revert_context(&context(), -1, "revert", false).await.unwrap();
+        assert_eq!(paths(&world).await, ["in/data.zip", "plain"]);
+        if pushes_first {
+            assert_eq!(a.push().await.clean().parent, None, "it has nothing to say");
+        }
+        for machine in [&a, &b] {
+            extracted(&machine.pull().await, u64::from(machine.state == a.state));
+            assert_eq!(machine.mount.files(), members, "{current} {pushes_first}");
+            machine.push().await.clean();
+            assert_eq!(paths(&world).await, all);
+        }
+        for machine in [&a, &b] {
+            extracted(&machine.pull().await, 0);
+            let again = machine.push().await;
+            assert_eq!((again.clean().parent, again.clean().requests), (None, 1));
+        }
+    }
+}
+
 #[tokio::test]
 async fn it_comes_out_into_a_folder_once_and_only_once() {
     let (world, _) = with_archive("in/data.tar.gz").await;

@@ -52,7 +52,14 @@ pub(crate) fn stands(step: &PlanStep) -> bool {
 
 /// Returns what is known of the archive at the step's path, if its entry is still `entry`.
 pub(crate) fn archive_of(step: &PlanStep, entry: &Entry) -> Archive {
-    step.base.as_ref().map_or(Archive::No, |base| base.archive_of(entry))
+    step.base.as_ref().filter(|_| !has_lost_mark(step)).map_or(Archive::No, |base| base.archive_of(entry))
+}
+
+/// Whether the context said that the step's archive was extracted, and says so no more. It was reverted then, and what came
+/// out of the archive may have gone with that.
+pub(crate) fn has_lost_mark(step: &PlanStep) -> bool {
+    step.base.as_ref().is_some_and(|base| base.archive.is_marked())
+        && step.remote.as_ref().is_some_and(|there| !there.0.extracted)
 }
 
 /// Whether the context's archive was extracted, here or elsewhere.
@@ -267,7 +274,8 @@ impl<'a> Plan<'a> {
     /// These rules can be no rows of `decide` or `effect`: `decide` sees one path, by its three entries and the rules of
     /// the policy, and knows neither archives nor databases; `effect` says what follows from a decision, and decides
     /// nothing. What they need is here: the base's notes on archives, the filter, and which other paths were not read.
-    fn judge(&self, mut step: PlanStep) -> PlanStep {
+    fn judge(&self, step: PlanStep) -> PlanStep {
+        let mut step = self.without_lost_mark(step);
         for overrule in [
             Self::spares_extracted,
             Self::keeps_archive,
@@ -278,6 +286,21 @@ impl<'a> Plan<'a> {
             step.decision = overrule(self, &step).unwrap_or(step.decision);
         }
         step
+    }
+
+    /// An archive that was removed after its extraction is new here, if the context says no more that it was extracted.
+    fn without_lost_mark(&self, step: PlanStep) -> PlanStep {
+        let is_gone = step.local.as_ref().is_some_and(|row| row.state == DeltaState::Absent);
+        let same = step.base.as_ref().zip(step.remote.as_ref());
+        let is_same = same.is_some_and(|(base, there)| base.entry.node == there.0.entry.node);
+        if !is_gone || !is_same || !has_lost_mark(&step) {
+            return step;
+        }
+        let decision = match self.towards {
+            Towards::Mount => Decision { verdict: Verdict::Write, reason: Reason::NewThere },
+            Towards::Store => Decision { verdict: Verdict::Keep, reason: Reason::NotYetBrought },
+        };
+        PlanStep { base: None, local: None, decision, ..step }
     }
 
     /// An archive that was extracted here, and then removed, is not pulled again.

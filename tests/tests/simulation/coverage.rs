@@ -146,7 +146,7 @@ const DECISIONS: [&str; 41] = [
 ];
 
 /// How the engine goes on after something went wrong, and what it says of it.
-const RECOVERIES: [&str; 46] = [
+const RECOVERIES: [&str; 48] = [
     "a machine follows a renamed context",
     "a tree with segments in packs",
     "done: Collect",

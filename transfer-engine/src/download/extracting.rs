@@ -315,7 +315,7 @@ impl Job {
         if extracted.members == 0 && extracted.left_out_total > 0 {
             // Nothing of it is in scope, and an empty directory is of no use.
             self.staging.discard_dir(staged);
-            self.note(Archive::Extracted { at: None, drop: false })?;
+            self.note(Archive::Extracted { at: None, drop: false, marked: false })?;
             return Ok(self.out(extracted, LeftOut::default(), None));
         }
         self.staging.sync()?;
@@ -328,7 +328,7 @@ impl Job {
         let drop = self.drops(&extracted) && !swaps;
         // Without all members in place, no machine may take the context's members for all there is.
         let at = (extracted.left_out_total == 0).then(|| self.into.clone());
-        let archive = Archive::Extracted { at, drop };
+        let archive = Archive::Extracted { at, drop, marked: false };
         let row = BaseRow { archive: archive.clone(), ..self.pulled.row.clone() };
         let coming = Change::Extracting { row, inode: staged.inode() };
         self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change: coming }])?;
@@ -365,7 +365,8 @@ impl Job {
         };
         let is_whole = extracted.left_out_total == 0 && placed.left_out.total == 0;
         let drop = self.drops(&extracted) && is_whole;
-        self.note(Archive::Extracted { at: placed.at.clone().filter(|_| is_whole), drop })?;
+        let at = placed.at.clone().filter(|_| is_whole);
+        self.note(Archive::Extracted { at, drop, marked: false })?;
         let stays = if drop { self.drop_source(placed.at.as_ref())? } else { None };
         Ok(self.out(extracted, placed.left_out, stays))
     }
@@ -396,7 +397,8 @@ impl Job {
         match removed {
             // If it has changed meanwhile, it is the user's now.
             Ok(()) | Err(InstallError::Changed) => {
-                self.note(Archive::Extracted { at: at.cloned(), drop: false })?;
+                let marked = self.pulled.row.archive.is_marked();
+                self.note(Archive::Extracted { at: at.cloned(), drop: false, marked })?;
                 Ok(None)
             }
             Err(InstallError::Io(e)) => Ok(Some(Trouble::local("the archive cannot be removed", &e))),

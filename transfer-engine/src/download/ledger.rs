@@ -18,7 +18,7 @@ use crate::effect::{Effect, effect, has_same_content};
 use crate::error::Error;
 use crate::local::{Fingerprint, MountDir, ScanFilter, names};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason};
-use crate::plan::{Filter, PlanStep, archive_of, stands, was_extracted};
+use crate::plan::{Filter, PlanStep, archive_of, has_lost_mark, stands, was_extracted};
 use crate::report::SyncReport;
 use crate::state::{Archive, ArrivalRow, BaseRow, Change, DeltaState, Held, Lane};
 
@@ -84,7 +84,7 @@ impl Ledger {
         }
         tell(step, &applying.filter, applying.monitor, &mut self.report);
         let Effect { base: row, agrees, .. } = effect(step, Towards::Mount, 0);
-        let row = row.or_else(|| self.held_row(step).map(Some));
+        let row = row.or_else(|| self.held_row(step).map(Some)).or_else(|| remarked(step).map(Some));
         let row = row.map(|row| row.map(|row| row.among(&applying.file_systems)));
         self.agrees &= agrees;
         let archive = row.as_ref().map_or(step.base.as_ref(), Option::as_ref).map(|r| &r.archive);
@@ -421,6 +421,17 @@ pub(crate) fn told(step: &PlanStep, filter: &Filter) -> Told {
     }
 }
 
+/// Returns the base's new row if the context has begun or ceased to say that an archive was extracted.
+fn remarked(step: &PlanStep) -> Option<BaseRow> {
+    let (base, there) = (step.base.as_ref()?, step.remote.as_ref()?);
+    let archive = match &base.archive {
+        _ if has_lost_mark(step) => Archive::No,
+        known if known.is_extracted() && !known.is_marked() && there.0.extracted => known.clone().as_marked(),
+        _ => return None,
+    };
+    Some(BaseRow { archive, ..base.clone() })
+}
+
 /// Returns what is to be done with an archive that a step pulls.
 fn archive_after(step: &PlanStep, entry: &Entry, filter: &Filter) -> Archive {
     if step.decision.verdict != Verdict::Write || !matches!(entry.node, Node::File { .. }) {
@@ -428,7 +439,7 @@ fn archive_after(step: &PlanStep, entry: &Entry, filter: &Filter) -> Archive {
     }
     match archive_of(step, entry) {
         known @ Archive::Extracted { .. } => known,
-        _ if was_extracted(step) => Archive::Extracted { at: None, drop: false },
+        _ if was_extracted(step) => Archive::Extracted { at: None, drop: false, marked: true },
         // Only the mode changes.
         known if has_same_content(step) => known,
         _ if filter.extracts(&step.path) => Archive::Pending,
@@ -444,7 +455,8 @@ pub(super) fn unfinished(step: &PlanStep, filter: &Filter) -> Option<PulledArchi
         Archive::Extracted { drop, .. } => *drop,
         Archive::No => false,
     };
-    if !is_due || step.decision.reason != Reason::Unchanged || !filter.extracts(&step.path) {
+    let is_done = !is_due || has_lost_mark(step);
+    if is_done || step.decision.reason != Reason::Unchanged || !filter.extracts(&step.path) {
         return None;
     }
     let print = match &step.local {

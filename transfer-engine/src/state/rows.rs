@@ -65,12 +65,28 @@ pub(crate) enum Archive {
         at: Option<TreePath>,
         /// Whether the archive itself is still to be deleted.
         drop: bool,
+        /// Whether the context has been seen to say so.
+        marked: bool,
     },
 }
 
 impl Archive {
     pub(crate) fn is_extracted(&self) -> bool {
         matches!(self, Self::Extracted { .. })
+    }
+
+    /// Whether it was extracted, and the context has been seen to say so.
+    pub(crate) fn is_marked(&self) -> bool {
+        matches!(self, Self::Extracted { marked: true, .. })
+    }
+
+    /// Notes that the context says that it was extracted.
+    #[must_use]
+    pub(crate) fn as_marked(self) -> Self {
+        match self {
+            Self::Extracted { at, drop, .. } => Self::Extracted { at, drop, marked: true },
+            other => other,
+        }
     }
 
     /// Whether all of it was extracted here. If a member was out of scope or something was in its way, another mount may
@@ -296,7 +312,10 @@ impl Row for BaseRow {
         let archive = match &self.archive {
             Archive::No => 0,
             Archive::Pending => PENDING,
-            Archive::Extracted { drop, .. } => EXTRACTED | if *drop { DROP } else { 0 },
+            Archive::Extracted { drop, marked, .. } => {
+                // Older programs look for the first of these only.
+                EXTRACTED | if *drop { DROP } else { 0 } | if *marked { PENDING } else { 0 }
+            }
         };
         let place = match self.depth {
             None => 0,
@@ -323,7 +342,8 @@ impl Row for BaseRow {
         let archive = if flags & EXTRACTED != 0 {
             let len = r.count("a path", 1)?;
             let at = TreePath::new(r.take(len)?).map_err(|_| r.invalid("a path that is none"))?;
-            Archive::Extracted { at: Some(at).filter(|at| !at.is_root()), drop: flags & DROP != 0 }
+            let at = Some(at).filter(|at| !at.is_root());
+            Archive::Extracted { at, drop: flags & DROP != 0, marked: flags & PENDING != 0 }
         } else if flags & PENDING != 0 {
             Archive::Pending
         } else {

@@ -82,10 +82,15 @@ impl Mount {
                 continue;
             }
             let withheld = plan.withholds(&step);
-            let row = making.note(&step, withheld);
+            let mut row = making.note(&step, withheld);
             match making.change(&step, withheld).await? {
                 Changed::Lost => return Ok(None),
-                Changed::To(change) => making.apply(change, sink).await?,
+                Changed::To(change) => {
+                    if matches!(&change, Resolved::Put(put) if put.extracted) {
+                        row = row.or_else(|| Some(step.base.clone())).map(as_marked);
+                    }
+                    making.apply(change, sink).await?;
+                }
                 Changed::Not => {}
             }
             making.set(&step, row).map_err(cannot_write)?;
@@ -222,6 +227,11 @@ impl Making<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the row of an archive that the context says was extracted.
+fn as_marked(row: Option<BaseRow>) -> Option<BaseRow> {
+    row.map(|row| BaseRow { archive: row.archive.as_marked(), ..row })
 }
 
 /// Whether the step's archive was extracted here, and the context does not say so yet.
