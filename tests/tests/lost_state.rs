@@ -517,6 +517,22 @@ async fn n17_a_store_that_is_gone_is_no_empty_context() {
 }
 
 /// A deletion that is held back is still held back at the next push, and reported again.
+/// A pull by which the user allows deletions pushes nothing. It must not lose them either.
+#[tokio::test]
+async fn d2_deletions_that_a_pull_lets_through_are_left_to_the_push() {
+    let (world, a, mut b) = two(2).await;
+    b.mount.clear().write("new", "n");
+    assert_eq!(b.push().await.report().held_back, 2);
+    b.options.allow_empty_mount = true;
+    b.pull().await.clean();
+    b.options.allow_empty_mount = false;
+    assert_eq!(paths(&b.mount.0), ["new"]);
+    assert_eq!(b.push().await.clean().deleted, 2);
+    assert_eq!(world.head().await.totals.files, 1);
+    a.pull().await.clean();
+    assert_eq!(paths(&a.mount.0), ["new"]);
+}
+
 #[tokio::test]
 async fn d2_what_is_held_back_is_not_forgotten() {
     let (world, a, mut b) = two(6).await;

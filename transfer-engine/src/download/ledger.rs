@@ -114,11 +114,13 @@ impl Ledger {
     }
 
     /// Returns the base's row of a path that stays although the context was emptied, or of one that the context has again.
-    /// The row has to remember it, because with what is added later, the context will no longer look empty.
+    /// The row has to remember it, because with what is added later, the context will no longer look empty. What a push held
+    /// back is met only if the user has said that it was meant; then it counts like any other deletion.
     fn held_row(&mut self, step: &PlanStep) -> Option<BaseRow> {
         let base = step.base.as_ref()?;
         let held = match (base.held, step.decision.reason) {
             (Held::There, _) if step.remote.is_some() => Held::No,
+            (Held::Here, _) => Held::No,
             (Held::There, Reason::DeletedThereHeld) => {
                 self.still_held += 1;
                 return None;
