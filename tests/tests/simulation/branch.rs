@@ -14,7 +14,7 @@ use transfer_engine::{
     WriteOptions,
 };
 
-use crate::archives::parts;
+use crate::archives::{is_named_so, parts};
 use crate::coverage::met;
 use crate::edits::{LONG_LINK, Ledger, place};
 use crate::run::Run;
@@ -215,11 +215,23 @@ impl Run {
             let (before, after) = (self.contents_in(before).await.unwrap(), self.contents_in(made).await);
             let after = after.unwrap_or_default();
             let mut gone: BTreeSet<_> = before.into_values().flatten().collect();
-            after.values().flatten().for_each(|other| {
-                gone.remove(other);
-            });
+            // Where a machine has deleted a file and not pushed that yet, the revert has left nothing for good.
+            for (_, others) in after.iter().filter(|(path, _)| !self.may_be_deleted(path)) {
+                for other in others {
+                    gone.remove(other);
+                }
+            }
             self.ledger.borrow_mut().given_up.extend(gone);
         }
+    }
+
+    /// Whether a machine lacks a file, and has not extracted it.
+    fn may_be_deleted(&self, path: &TreePath) -> bool {
+        self.players.iter().any(|player| {
+            let place = player.machine.mount.at(path.to_string());
+            let comes_out = player.machine.policy.extract_policy.is_some() && is_named_so(&place);
+            !comes_out && place.symlink_metadata().is_err()
+        })
     }
 
     pub(crate) async fn is_late(&self, snapshot: &Snapshot) -> bool {

@@ -280,7 +280,16 @@ impl Run {
                 let path = path.to_str().and_then(|path| path.parse::<TreePath>().ok());
                 path.is_some_and(|path| history.files.get(&path).is_some_and(|seen| seen.extracted))
             };
+            let spared: Vec<PathBuf> = expected.keys().filter(|path| is_marked(path)).cloned().collect();
             expected.retain(|path, _| here.contains_key(path) || !is_marked(path));
+            // Nor does it need a directory in which there is nothing else.
+            let left: Vec<PathBuf> = expected.keys().cloned().collect();
+            let holds =
+                |all: &[PathBuf], dir: &Path| all.iter().any(|path| path != dir && path.starts_with(dir));
+            let has_more = |dir: &Path| {
+                left.iter().any(|path| path != dir && path.starts_with(dir) && here.contains_key(path))
+            };
+            expected.retain(|path, _| here.contains_key(path) || !holds(&spared, path) || has_more(path));
         }
         expected
     }

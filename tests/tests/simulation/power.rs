@@ -50,6 +50,7 @@ impl Run {
         self.players[who].since = None;
         met("file: loss of power while nothing runs");
         if torn > 0 {
+            self.has_torn = true;
             met("file: torn by a loss of power");
         }
         format!("loses power, {torn} files are torn")

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ctxsync_tests::machine::Machine;
 use policy_core::TreePath;
 use transfer_engine::ContextName;
 use transfer_engine::format::Snapshot;
@@ -101,10 +102,13 @@ impl Run {
     }
 
     /// Whether a machine may have a path that the context does not list: it has recycled a file at it or below it. Its
-    /// placeholder may be gone, because something else was written in the place of its directory.
-    pub(crate) fn may_keep(&self, path: &Path) -> bool {
-        let Some(path) = path.to_str().and_then(|path| path.parse::<TreePath>().ok()) else { return false };
+    /// placeholder may be gone, because something else was written in the place of its directory. Or it has recycled this
+    /// content elsewhere, so that the machine may have the last copy.
+    pub(crate) fn may_keep(&self, machine: &Machine, path: &Path) -> bool {
+        let Some(at) = path.to_str().and_then(|path| path.parse::<TreePath>().ok()) else { return false };
         let history = self.history.borrow();
-        history.recycled.iter().any(|(at, _)| at.is_within(&path))
+        let is_recycled = |part: &String| history.recycled_parts.contains(part);
+        history.recycled.iter().any(|(recycled, _)| recycled.is_within(&at))
+            || std::fs::read(machine.mount.at(path)).is_ok_and(|bytes| parts(&bytes).iter().any(is_recycled))
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Run {
     pub(crate) trace: Trace,
     /// Whether a pack was damaged. Its parts that no file needs stay as they are.
     pub(crate) is_spoiled: bool,
+    /// Whether a loss of power has left parts of files.
+    pub(crate) has_torn: bool,
     /// Whether a loss of power is part of the schedule.
     loses_power: bool,
 }
@@ -121,6 +123,7 @@ impl Run {
             careless,
             trace,
             is_spoiled: false,
+            has_torn: false,
             loses_power,
         };
         this.fill(schedule).await;

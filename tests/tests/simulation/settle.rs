@@ -75,7 +75,7 @@ impl Run {
                 here.retain(|path, _| expected.contains_key(path));
             }
             // It keeps what the context has recycled.
-            here.retain(|path, _| expected.contains_key(path) || !self.may_keep(path));
+            here.retain(|path, _| expected.contains_key(path) || !self.may_keep(&player.machine, path));
             let text = differences(&expected, &here);
             assert!(text.is_empty(), "m{who} is not what the context holds:\n{text}");
         }
