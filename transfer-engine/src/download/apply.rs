@@ -8,7 +8,6 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use policy_core::{Entry, Timestamp, TreePath, Verdict};
-use rustix::fs::Mode;
 use tokio::sync::Semaphore;
 
 use super::applying::{Applying, Expecting, KEPT, RETRY, expecting, has_outcome, is_local_dir, problem};
@@ -27,6 +26,7 @@ use super::windows::Windows;
 use crate::effect::has_same_content;
 use crate::error::Error;
 use crate::format::TreeEntry;
+use crate::local::os;
 use crate::local::{Expected, Fingerprint, InstallError, MountDir, Stagings, set_times};
 use crate::packing::Moved;
 use crate::plan::{Plan, PlanStep};
@@ -454,7 +454,7 @@ fn change_mode(
         return Ok(None);
     }
     dir.env().check_fault("fchmod", &dir.show(path))?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(u32::from(mode)))?;
+    rustix::fs::fchmod(&file, os::mode(mode))?;
     set_times(&file, mtime)?;
     Ok(Some(Fingerprint::of(&rustix::fs::fstat(&file).map_err(io::Error::from)?)))
 }
@@ -499,7 +499,7 @@ fn set_modes(dir: &MountDir, dirs: Vec<NewDir>) -> Vec<(Told, Result<Applied, Tr
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Applied::Withheld),
             other => other?,
         };
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)))?;
+        rustix::fs::fchmod(&fd, os::mode(mode))?;
         if mtime != Timestamp::default() {
             set_times(&fd, mtime)?;
         }

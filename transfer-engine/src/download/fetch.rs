@@ -1,12 +1,10 @@
 //! Fetches files: ranges of packs become verified files in staging, which are then put in place.
 
 use std::io;
-use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use rustix::fs::Advice;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +16,7 @@ use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::{Error, chain};
 use crate::format::{BlockOpener, ChunkRef, StoreKey};
+use crate::local::os;
 use crate::local::{MountDir, Shelves, Stagings, write_sparse};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::packing::{BlockNeeds, Moved, Need, PackRange, plan_ranges, telling, verified};
@@ -388,8 +387,7 @@ fn write_chunk(
     if chunk.len() >= WORTH_WRITING_OUT {
         // The disk should start writing now, or all writes would come at the end, when everything waits for
         // them. On Linux, this call starts the writeback at once. The data is made durable later in any case.
-        let _ =
-            rustix::fs::fadvise(&new.file, need.at, NonZeroU64::new(chunk.len() as u64), Advice::DontNeed);
+        os::start_writing(&new.file, need.at, chunk.len());
     }
     slot.left -= 1;
     seal_if_whole(slot, item, staging)

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use futures::TryStreamExt;
 use policy_core::{Reason, Timestamp, TreePath};
-use rustix::fs::Mode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +19,7 @@ use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
+use crate::local::os;
 use crate::local::{Expected, FileSystems, MountDir, Stagings, make_all, recover, recover_below, set_times};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
 use crate::options::SyncOptions;
@@ -266,7 +266,7 @@ impl Restoring<'_> {
         let Some(target) = self.target else { return Ok(()) };
         for (path, mode, mtime) in std::mem::take(&mut self.dirs).into_iter().rev() {
             if let Ok(fd) = target.dir.dir(&path) {
-                let set = rustix::fs::fchmod(&fd, Mode::from_raw_mode(u32::from(mode)));
+                let set = rustix::fs::fchmod(&fd, os::mode(mode));
                 set.map_err(Into::into)
                     .and_then(|()| set_times(&fd, mtime))
                     .map_err(|e| Error::local("set the mode of", target.dir.show(&path), e))?;

@@ -1,8 +1,9 @@
 //! Which directory a mount is.
 
+use std::fs::File;
 use std::os::fd::AsFd;
-
-use rustix::fs::{AtFlags, StatxFlags};
+use std::os::unix::fs::MetadataExt;
+use std::time::UNIX_EPOCH;
 
 use crate::format::sha256;
 
@@ -10,33 +11,42 @@ use crate::format::sha256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DirId(pub(crate) [u8; 8]);
 
-/// File systems that may number their inodes anew whenever they are mounted. The numbers are those of statfs(2).
-const NUMBERED_ANEW: [u64; 7] = [
-    0x6573_5546, // FUSE
-    0x0102_1997, // 9P
-    0xff53_4d42, // CIFS
-    0xfe53_4d42, // SMB 2 and later
-    0x517b,      // SMB 1
-    0x4d44,      // FAT
-    0x2011_bab0, // exFAT
-];
-
 impl DirId {
     /// `None` if the directory can't be told from its copies.
     pub(crate) fn of(dir: impl AsFd) -> Option<Self> {
-        let kind = rustix::fs::fstatfs(&dir).ok()?.f_type as u64 & u64::from(u32::MAX);
-        if NUMBERED_ANEW.contains(&kind) {
+        if is_numbered_anew(&dir) {
             return None;
         }
-        let what = StatxFlags::INO | StatxFlags::BTIME;
-        let stat = rustix::fs::statx(&dir, "", AtFlags::EMPTY_PATH, what).ok()?;
-        let made = (stat.stx_mask & StatxFlags::BTIME.bits() != 0).then_some(stat.stx_btime);
-        let (secs, nanos) = made.map_or((0, 0), |made| (made.tv_sec, made.tv_nsec));
-        let all = [&stat.stx_ino.to_le_bytes()[..], &secs.to_le_bytes(), &nanos.to_le_bytes()].concat();
+        let stat = File::from(dir.as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
+        let made = stat.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
+        let made = made.map_or(0, |made| made.as_nanos());
         let mut id = [0; 8];
-        id.copy_from_slice(&sha256(&all).0[..8]);
+        id.copy_from_slice(&sha256(&[&stat.ino().to_le_bytes()[..], &made.to_le_bytes()].concat()).0[..8]);
         Some(Self(id))
     }
+}
+
+/// Whether the directory's file system may number its inodes anew whenever it is mounted.
+#[cfg(target_os = "linux")]
+fn is_numbered_anew(dir: impl AsFd) -> bool {
+    /// By the numbers of statfs(2).
+    const SUCH: [u64; 7] = [
+        0x6573_5546, // FUSE
+        0x0102_1997, // 9P
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB 2 and later
+        0x517b,      // SMB 1
+        0x4d44,      // FAT
+        0x2011_bab0, // exFAT
+    ];
+    let kind = rustix::fs::fstatfs(dir).map(|stat| stat.f_type as u64 & u64::from(u32::MAX));
+    kind.is_ok_and(|kind| SUCH.contains(&kind))
+}
+
+/// Elsewhere that is not known, so that no inode is trusted after a kill.
+#[cfg(not(target_os = "linux"))]
+fn is_numbered_anew(_: impl AsFd) -> bool {
+    true
 }
 
 #[cfg(test)]

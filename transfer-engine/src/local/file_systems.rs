@@ -10,18 +10,18 @@ use std::os::fd::AsFd;
 use std::sync::{PoisonError, RwLock};
 
 use policy_core::TreePath;
-use rustix::fs::{AtFlags, FileType, Stat, Statx, StatxFlags};
-use rustix::io::Errno;
+use rustix::fs::{FileType, Stat};
 
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, stat_at};
+use super::os;
 
 /// The kernel's mount, and the device, that something is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileSystemId {
     /// `None` on old kernels.
     mount: Option<u64>,
-    device: (u32, u32),
+    device: u64,
 }
 
 /// The facts about a name in a directory.
@@ -35,43 +35,29 @@ pub(crate) struct Looked {
 impl Looked {
     /// Looks up `name` in `dir`, without following a link; `None` if it does not exist.
     pub(crate) fn at(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Self>> {
-        match statx(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Self::of(&stat))),
-            Err(Errno::NOENT) => Ok(None),
-            // Some sandboxes do not support the call.
-            Err(Errno::NOSYS | Errno::PERM) => Ok(stat_at(dir, name)?.map(|stat| Self::of_stat(&stat))),
-            Err(e) => Err(e.into()),
+        match with_mount::look(&dir, name) {
+            Some(looked) => looked,
+            None => Ok(stat_at(dir, name)?.map(|stat| Self::of_stat(&stat))),
         }
     }
 
     /// Looks up an open directory.
     pub(crate) fn of_dir(dir: impl AsFd) -> io::Result<Self> {
-        match statx(&dir, b"", AtFlags::EMPTY_PATH) {
-            Err(Errno::NOSYS | Errno::PERM) => Ok(Self::of_stat(&rustix::fs::fstat(dir)?)),
-            other => Ok(Self::of(&other?)),
+        match with_mount::look(&dir, b"") {
+            Some(looked) => looked?.ok_or_else(|| io::ErrorKind::NotFound.into()),
+            None => Ok(Self::of_stat(&rustix::fs::fstat(dir)?)),
         }
     }
 
     fn of_stat(stat: &Stat) -> Self {
-        let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+        let device = os::device_of(stat);
         let kind = FileType::from_raw_mode(stat.st_mode);
         Self { kind, print: Fingerprint::of(stat), file_system: FileSystemId { mount: None, device } }
     }
 
-    fn of(stat: &Statx) -> Self {
-        let mount = (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id);
-        let device = (stat.stx_dev_major, stat.stx_dev_minor);
-        Self {
-            kind: FileType::from_raw_mode(stat.stx_mode.into()),
-            print: Fingerprint::of_statx(stat),
-            file_system: FileSystemId { mount, device },
-        }
-    }
-
     /// Returns device and inode, in the form of other system calls.
     pub(crate) fn identity(&self) -> (u64, u64) {
-        let (major, minor) = self.file_system.device;
-        (rustix::fs::makedev(major, minor), self.print.inode)
+        (self.file_system.device, self.print.inode)
     }
 
     /// Whether a file system begins here; `above` is the place of the parent directory.
@@ -83,9 +69,51 @@ impl Looked {
     }
 }
 
-fn statx(dir: impl AsFd, name: &[u8], flags: AtFlags) -> rustix::io::Result<Statx> {
-    let what = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, what)
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod with_mount {
+    use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp};
+    use rustix::io::Errno;
+
+    use super::super::fingerprint::timestamp;
+    use super::*;
+
+    /// Looks up `name` in `dir`, or `dir` itself if it is empty, and says on which mount it is. The inner `None` stands
+    /// for nothing, the outer one for a system that can't say.
+    pub(super) fn look(dir: impl AsFd, name: &[u8]) -> Option<io::Result<Option<Looked>>> {
+        let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
+        let what = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        match rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, what) {
+            Ok(stat) => Some(Ok(Some(looked(&stat)))),
+            Err(Errno::NOENT) => Some(Ok(None)),
+            // Some sandboxes do not support the call.
+            Err(Errno::NOSYS | Errno::PERM) => None,
+            Err(e) => Some(Err(e.into())),
+        }
+    }
+
+    fn looked(stat: &Statx) -> Looked {
+        let mount = (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id);
+        let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        let time = |time: StatxTimestamp| timestamp(time.tv_sec, time.tv_nsec);
+        let print = Fingerprint {
+            size: stat.stx_size,
+            mtime: time(stat.stx_mtime),
+            ctime: time(stat.stx_ctime),
+            inode: stat.stx_ino,
+            mode: stat.stx_mode & 0o7777,
+        };
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        Looked { kind, print, file_system: FileSystemId { mount, device } }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+mod with_mount {
+    use super::*;
+
+    pub(super) fn look(_: impl AsFd, _: &[u8]) -> Option<io::Result<Option<Looked>>> {
+        None
+    }
 }
 
 /// The paths at which file systems begin, as far as known.

@@ -1,9 +1,10 @@
 //! Fingerprints: what a stat says of a file, to find out later without reading whether the file was changed.
 
 use policy_core::Timestamp;
-use rustix::fs::{Stat, Statx, StatxTimestamp};
+use rustix::fs::Stat;
 
 use crate::env::Env;
+use crate::local::os;
 
 /// The part of a stat that changes when a file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,18 +29,7 @@ impl Fingerprint {
             mtime: timestamp(stat.st_mtime, stat.st_mtime_nsec),
             ctime: timestamp(stat.st_ctime, stat.st_ctime_nsec),
             inode: stat.st_ino,
-            mode: (stat.st_mode & 0o7777) as u16,
-        }
-    }
-
-    pub(crate) fn of_statx(stat: &Statx) -> Self {
-        let time = |time: StatxTimestamp| timestamp(time.tv_sec, time.tv_nsec);
-        Self {
-            size: stat.stx_size,
-            mtime: time(stat.stx_mtime),
-            ctime: time(stat.stx_ctime),
-            inode: stat.stx_ino,
-            mode: stat.stx_mode & 0o7777,
+            mode: os::mode_of(stat),
         }
     }
 
@@ -70,7 +60,7 @@ fn nanos(t: Timestamp) -> i128 {
     i128::from(t.secs) * 1_000_000_000 + i128::from(t.nanos)
 }
 
-fn timestamp(secs: impl Into<i64>, nanos: impl TryInto<u32>) -> Timestamp {
+pub(super) fn timestamp(secs: impl Into<i64>, nanos: impl TryInto<u32>) -> Timestamp {
     Timestamp { secs: secs.into(), nanos: nanos.try_into().unwrap_or(0) }
 }
 

@@ -12,6 +12,7 @@ use policy_core::{Timestamp, TreePath};
 
 use super::fingerprint::Fingerprint;
 use crate::env::Env;
+use crate::local::os;
 
 /// How much later than due a tick of the file system's clock may come, in nanoseconds.
 const SLACK: i128 = 1_000_000;
@@ -70,10 +71,9 @@ fn tick(resolution: i128, behind: i128) -> i128 {
 impl Look {
     /// Starts the record of a scan.
     pub(crate) fn begin(env: &Env) -> Self {
-        use rustix::time::{ClockId, clock_getres, clock_gettime};
+        use rustix::time::{clock_getres, clock_gettime};
         // The clock that file systems take their times from is read first: what changes from now on is no older.
-        let (coarse, resolution) =
-            (clock_gettime(ClockId::RealtimeCoarse), clock_getres(ClockId::RealtimeCoarse));
+        let (coarse, resolution) = (clock_gettime(os::COARSE_CLOCK), clock_getres(os::COARSE_CLOCK));
         let began = env.now().as_nanos();
         let tick = tick(nanos(&resolution), began - nanos(&coarse));
         Self { env: env.clone(), began, tick, seen: Mutex::default() }

@@ -14,6 +14,7 @@ mod listing;
 mod look;
 mod make_all;
 mod mount_dir;
+pub(crate) mod os;
 mod page_cache;
 mod recover;
 mod scan;

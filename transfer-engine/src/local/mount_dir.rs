@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use policy_core::TreePath;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::busy::Busy;
 use crate::env::{Env, JobLost};
+use crate::local::os;
 
 const OPEN_DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
@@ -112,7 +113,7 @@ impl MountDir {
 
     /// Whether the mount's path still leads to this directory.
     pub(crate) fn is_in_place(&self) -> bool {
-        let own = rustix::fs::fstat(&self.root).map(|stat| (stat.st_dev, stat.st_ino));
+        let own = rustix::fs::fstat(&self.root).map(|stat| (os::device_of(&stat), stat.st_ino));
         own.is_ok_and(|own| identity(&self.path) == Some(own))
     }
 
@@ -133,10 +134,9 @@ impl MountDir {
         }
         // PATH_MAX limits the whole string, so a longer path is opened by components.
         if path.as_bytes().len() < 4000 && self.has_openat2.load(Ordering::Relaxed) {
-            let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            match rustix::fs::openat2(&*self.root, path.as_bytes(), OPEN_DIR, Mode::empty(), beneath) {
-                Err(Errno::NOSYS | Errno::PERM) => self.has_openat2.store(false, Ordering::Relaxed),
-                other => return Ok(other?),
+            match os::open_beneath(&self.root, path.as_bytes(), OPEN_DIR) {
+                None => self.has_openat2.store(false, Ordering::Relaxed),
+                Some(opened) => return opened,
             }
         }
         let mut dir = self.root.try_clone()?;
@@ -186,7 +186,7 @@ impl MountDir {
     /// file system.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.env.check_fault("syncfs", &self.path)?;
-        Ok(rustix::fs::syncfs(&self.root)?)
+        os::sync_all(&self.root)
     }
 
     /// Returns the stat of `path`; `None` if nothing is there.
@@ -214,7 +214,8 @@ impl MountDir {
 /// Returns device and inode of the directory that a path leads to; `None` if it is no directory.
 pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::stat(path).ok()?;
-    (FileType::from_raw_mode(stat.st_mode) == FileType::Directory).then_some((stat.st_dev, stat.st_ino))
+    (FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        .then_some((os::device_of(&stat), stat.st_ino))
 }
 
 /// A running flush of a mount's file system.
@@ -229,7 +230,7 @@ impl Flush {
         dir.env.spawn_detached(move || {
             // The receiver may have been dropped.
             let flushed = below.iter().try_for_each(|place| match job_dir.dir(place) {
-                Ok(dir) => Ok(rustix::fs::syncfs(dir)?),
+                Ok(dir) => os::sync_all(dir),
                 // It is gone, or is a file.
                 Err(_) => Ok(()),
             });
@@ -292,14 +293,14 @@ impl Drop for Writable {
 /// Makes a directory writable for its owner as long as the value lives; `None` if it is writable already, or
 /// if its mode can't be changed.
 pub(crate) fn writable(dir: impl AsFd) -> Option<Writable> {
-    const NEEDED: u32 = 0o300;
+    const NEEDED: u16 = 0o300;
     if rustix::process::geteuid().is_root() {
         return None;
     }
-    let bits = rustix::fs::fstat(&dir).ok()?.st_mode & 0o7777;
+    let bits = os::mode_of(&rustix::fs::fstat(&dir).ok()?);
     if bits & NEEDED == NEEDED {
         return None;
     }
-    rustix::fs::fchmod(&dir, Mode::from_raw_mode(bits | NEEDED)).ok()?;
-    Some(Writable { dir: dir.as_fd().try_clone_to_owned().ok()?, mode: Mode::from_raw_mode(bits) })
+    rustix::fs::fchmod(&dir, os::mode(bits | NEEDED)).ok()?;
+    Some(Writable { dir: dir.as_fd().try_clone_to_owned().ok()?, mode: os::mode(bits) })
 }

@@ -5,8 +5,10 @@
 
 use std::path::Path;
 
+#[cfg(target_os = "linux")]
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
+use super::os;
 use crate::env::{BootId, Env};
 
 /// One life of the page cache over a mount. While it is the same, nothing that was written there is lost.
@@ -21,6 +23,7 @@ pub(crate) struct CacheLife {
 
 /// File systems that keep what was written in the page cache of this kernel, and only there. Others, such as FUSE, NFS
 /// and 9P, may lose it together with a server that this kernel does not know. The numbers are those of statfs(2).
+#[cfg(target_os = "linux")]
 const IN_PAGE_CACHE: [u64; 8] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // xfs
@@ -31,10 +34,12 @@ const IN_PAGE_CACHE: [u64; 8] = [
     0x794c_7630, // overlayfs
     TMPFS,
 ];
+#[cfg(target_os = "linux")]
 const TMPFS: u64 = 0x0102_1994;
 
 /// `STATX_MNT_ID_UNIQUE`: a number that no other mount gets until the next boot. Since Linux 6.8. Older kernels give
 /// numbers away again, so that a disk that comes back may seem never to have been away.
+#[cfg(target_os = "linux")]
 const UNIQUE_MOUNT: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 impl CacheLife {
@@ -46,10 +51,11 @@ impl CacheLife {
         let mount = mount.ancestors().find(|place| place.exists())?;
         let (here, state) = (rustix::fs::stat(mount).ok()?, rustix::fs::stat(state).ok()?);
         (here.st_dev == state.st_dev && is_in_page_cache(mount)).then_some(())?;
-        Some(Self { boot, mount: mount_number(mount)?, device: here.st_dev })
+        Some(Self { boot, mount: mount_number(mount)?, device: os::device_of(&here) })
     }
 }
 
+#[cfg(target_os = "linux")]
 fn is_in_page_cache(dir: &Path) -> bool {
     rustix::fs::statfs(dir).is_ok_and(|stat| {
         // The type is signed on some machines, and has 64 bits on others.
@@ -58,13 +64,25 @@ fn is_in_page_cache(dir: &Path) -> bool {
     })
 }
 
+#[cfg(target_os = "linux")]
 fn mount_number(dir: &Path) -> Option<u64> {
     let ask = |what| rustix::fs::statx(CWD, dir, AtFlags::empty(), what).ok();
     let known = |what: StatxFlags| ask(what).filter(|stat| stat.stx_mask & what.bits() != 0);
     known(UNIQUE_MOUNT).map(|stat| stat.stx_mnt_id)
 }
 
-#[cfg(test)]
+/// Other systems do not tell enough, so that each sync waits for the disk.
+#[cfg(not(target_os = "linux"))]
+fn is_in_page_cache(_: &Path) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mount_number(_: &Path) -> Option<u64> {
+    None
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::mount_dir::{open_dir, stat_at};
 use super::staged::{NewFile, SHELF, Staged, only_mtime};
 use super::staging::Staging;
+use crate::local::os;
 
 /// The number of files in one directory.
 const ROOM: usize = 128;
@@ -45,7 +46,7 @@ impl Staging {
         self.fault("fchmod", &name)?;
         // The owner comes first, because changing it clears mode bits.
         self.mount.give(&file)?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(u32::from(mode)))?;
+        rustix::fs::fchmod(&file, os::mode(mode))?;
         rustix::fs::futimens(&file, &only_mtime(mtime))?;
         let inode = rustix::fs::fstat(&file)?.st_ino;
         Ok(Staged { dir, name, inode })

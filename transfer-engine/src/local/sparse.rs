@@ -4,10 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
-
 use super::holes::data_from;
+use crate::local::os;
 
 /// The smallest hole, and the alignment of holes: the block size of most file systems.
 const BLOCK: usize = 4 << 10;
@@ -56,11 +54,7 @@ fn punch(file: &File, at: u64, len: u64) -> io::Result<bool> {
     if file.metadata()?.len() <= at {
         return Ok(true);
     }
-    match rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len) {
-        Ok(()) => Ok(true),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
+    os::punch_hole(file, at, len)
 }
 
 /// Whether a range of a file, which must not reach beyond its end, is in a hole.

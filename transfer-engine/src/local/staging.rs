@@ -20,6 +20,7 @@ use super::recover::{clear, rescued_warning};
 use super::staged::{
     Expected, InstallError, NewFile, PREFIX, RESUMABLE, Staged, exchange_name, hide, mark, names, set_times,
 };
+use crate::local::os;
 
 /// A staging directory in use.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ impl Staging {
 
     /// Makes all staged files durable, with one call for the whole file system.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let synced = self.fault("syncfs", "").and_then(|()| Ok(rustix::fs::syncfs(&self.dir)?));
+        let synced = self.fault("syncfs", "").and_then(|()| os::sync_all(&self.dir));
         synced.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
     }
 

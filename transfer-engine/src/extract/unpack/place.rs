@@ -14,6 +14,7 @@ use super::seen::{Seen, What};
 use super::trouble::Trouble;
 use super::{Extracted, Extraction, links, name};
 use crate::count::count;
+use crate::local::os;
 use crate::local::{open_file_at, read_link_at, stat_at};
 
 const BUFFER: usize = 128 << 10;
@@ -240,7 +241,7 @@ impl<'a> Placer<'a> {
                 read_link_at(self.folders.open(&from)?, to.name()).map_err(|e| local("read", &to, e))?;
             return self.make_link(&path, &copied, member.mtime);
         }
-        let mode = stat.st_mode & PERMISSIONS;
+        let mode = u32::from(os::mode_of(&stat)) & PERMISSIONS;
         let opened = {
             let dir = self.folders.open(&from)?;
             open_own(dir, to.name(), mode)
@@ -248,7 +249,7 @@ impl<'a> Placer<'a> {
         let mut source = opened.map_err(|e| local("open", &to, e))?;
         let mut file = self.create(&path)?;
         // If the file system can share the blocks, that costs no time and no space.
-        if rustix::fs::ioctl_ficlone(&file, &source).is_ok() {
+        if os::share_content(&file, &source) {
             self.budget.take(stat.st_size.cast_unsigned())?;
             self.extracted.bytes += stat.st_size.cast_unsigned();
         } else {
@@ -272,7 +273,8 @@ impl<'a> Placer<'a> {
             self.folders.fault("fchmod", &path)?;
             let done = {
                 let dir = self.folders.open(&path)?;
-                let mode = mode.map_or(Ok(()), |mode| rustix::fs::fchmod(dir, Mode::from_raw_mode(mode)));
+                let mode =
+                    mode.map_or(Ok(()), |mode| rustix::fs::fchmod(dir, os::mode((mode & 0o7777) as u16)));
                 mode.and_then(|()| mtime.map_or(Ok(()), |mtime| rustix::fs::futimens(dir, &times(mtime))))
             };
             done.map_err(|e| local("set the mode of", &path, e))?;
@@ -342,7 +344,7 @@ impl<'a> Placer<'a> {
         self.folders.fault("fchmod", path)?;
         // The owner comes first, because changing it clears mode bits.
         self.job.into.give(file).map_err(|e| local("give away", path, e))?;
-        let sealed = rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
+        let sealed = rustix::fs::fchmod(file, os::mode((mode & 0o7777) as u16))
             .and_then(|()| mtime.map_or(Ok(()), |mtime| rustix::fs::futimens(file, &times(mtime))));
         sealed.map_err(|e| local("set the mode of", path, e))
     }
@@ -378,7 +380,7 @@ fn open_own(dir: &OwnedFd, name: &[u8], mode: u32) -> io::Result<File> {
             // Between these two calls, the file in staging is readable only by its owner.
             rustix::fs::chmodat(dir, name, Mode::RUSR, AtFlags::empty())?;
             let opened = open_file_at(dir, name);
-            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+            rustix::fs::chmodat(dir, name, os::mode((mode & 0o7777) as u16), AtFlags::empty())?;
             Ok(opened?.0)
         }
         other => Ok(other?.0),

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, fstat, statat};
 
 use super::super::mount_dir::{open_file_at, stat_at};
+use crate::local::os;
 
 /// The files that are kept open and not being read.
 static HELD: Mutex<Vec<(Id, File)>> = Mutex::new(Vec::new());
@@ -21,7 +22,7 @@ fn held() -> MutexGuard<'static, Vec<(Id, File)>> {
 }
 
 fn id(stat: &Stat) -> Id {
-    (stat.st_dev, stat.st_ino)
+    (os::device_of(stat), stat.st_ino)
 }
 
 fn find(dir: &OwnedFd, name: &[u8], held: &[(Id, File)]) -> Option<usize> {
@@ -59,7 +60,7 @@ pub(crate) fn let_go(file: File) {
 /// Lists the files that this process has open.
 fn open_files() -> io::Result<Vec<Id>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open("/proc/self/fd", flags, Mode::empty())?;
+    let dir = rustix::fs::open(os::NAMES_OF_OPEN, flags, Mode::empty())?;
     let mut open = Vec::new();
     for entry in Dir::read_from(&dir)? {
         // A file that is closed meanwhile is not open.

@@ -26,16 +26,16 @@ pub(super) const CHECKPOINT: Range = Range { start: 121, len: 1 };
 
 /// Locks a range for reading; false if a writer has locked it.
 pub(super) fn share(file: &File, range: Range) -> io::Result<bool> {
-    set(file, range, libc::F_RDLCK)
+    set(file, range, READ)
 }
 
 pub(super) fn free(file: &File, range: Range) -> io::Result<()> {
-    set(file, range, libc::F_UNLCK).map(drop)
+    set(file, range, UNLOCK).map(drop)
 }
 
-fn set(file: &File, range: Range, kind: i32) -> io::Result<bool> {
+fn set(file: &File, range: Range, kind: libc::c_short) -> io::Result<bool> {
     let lock = lock(range, kind);
-    let set = match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+    let set = match of_description::set(file, &lock) {
         Err(e) if is_unknown(e) => fcntl(file, FcntlArg::F_SETLK(&lock)),
         set => set,
     };
@@ -48,12 +48,12 @@ fn set(file: &File, range: Range, kind: i32) -> io::Result<bool> {
 
 /// Whether a writer has locked the range.
 pub(super) fn is_taken(file: &File, range: Range) -> io::Result<bool> {
-    let mut lock = lock(range, libc::F_RDLCK);
-    match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
+    let mut lock = lock(range, READ);
+    match of_description::get(file, &mut lock) {
         Err(e) if is_unknown(e) => fcntl(file, FcntlArg::F_GETLK(&mut lock))?,
         got => got?,
     };
-    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    Ok(lock.l_type != UNLOCK)
 }
 
 /// Whether such locks are not supported, as in some sandboxes. Locks of the process have to do then; usually
@@ -62,9 +62,40 @@ fn is_unknown(e: Errno) -> bool {
     matches!(e, Errno::EINVAL | Errno::ENOSYS)
 }
 
-fn lock(range: Range, kind: i32) -> libc::flock {
+// Their type differs between systems.
+const READ: libc::c_short = libc::F_RDLCK as libc::c_short;
+const UNLOCK: libc::c_short = libc::F_UNLCK as libc::c_short;
+
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod of_description {
+    use super::*;
+
+    pub(super) fn set(file: &File, lock: &libc::flock) -> nix::Result<i32> {
+        fcntl(file, FcntlArg::F_OFD_SETLK(lock))
+    }
+
+    pub(super) fn get(file: &File, lock: &mut libc::flock) -> nix::Result<i32> {
+        fcntl(file, FcntlArg::F_OFD_GETLK(lock))
+    }
+}
+
+/// macOS has them since 10.15, but the library does not offer them there.
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+mod of_description {
+    use super::*;
+
+    pub(super) fn set(_: &File, _: &libc::flock) -> nix::Result<i32> {
+        Err(Errno::ENOSYS)
+    }
+
+    pub(super) fn get(_: &File, _: &mut libc::flock) -> nix::Result<i32> {
+        Err(Errno::ENOSYS)
+    }
+}
+
+fn lock(range: Range, kind: libc::c_short) -> libc::flock {
     libc::flock {
-        l_type: kind as libc::c_short,
+        l_type: kind,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: range.start,
         l_len: range.len,

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags, fstat, ioctl_ficlone};
+use rustix::fs::fstat;
 
 use super::super::fingerprint::Fingerprint;
 use super::super::mount_dir::stat_at;
@@ -23,6 +23,7 @@ use super::held::{self, let_go};
 use super::locks::{CHECKPOINT, PENDING, RESERVED, SHARED, free, is_taken, share};
 use super::{HEADER, Member, is_database};
 use crate::env::Env;
+use crate::local::os;
 
 /// How often a log is read if it is restarted meanwhile. Without a checkpoint, a log is restarted once.
 const ATTEMPTS: u32 = 5;
@@ -237,24 +238,9 @@ fn copy(wanted: &Wanted<'_>, member: Member, file: &File, database: &File) -> Re
 /// Copies a long file, so that the locks need not be held while it is sent.
 fn copy_long(wanted: &Wanted<'_>, file: &File, size: u64, database: &File) -> Result<File, Trouble> {
     let copy = tempfile::tempfile_in(wanted.spool_dir)?;
-    match ioctl_ficlone(&copy, file) {
-        Ok(()) => {
-            copy.set_len(size)?;
-            return Ok(copy);
-        }
-        // The clone goes into an unnamed file in the database's own directory, which no one sees.
-        Err(rustix::io::Errno::XDEV) => {
-            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            let beside = rustix::fs::openat(wanted.dir, ".", flags, Mode::RUSR | Mode::WUSR);
-            if let Ok(beside) = beside
-                && ioctl_ficlone(&beside, file).is_ok()
-            {
-                let beside = File::from(beside);
-                beside.set_len(size)?;
-                return Ok(beside);
-            }
-        }
-        Err(_) => {}
+    if let Some(clone) = os::clone_file(&copy, file, wanted.dir)? {
+        clone.set_len(size)?;
+        return Ok(clone);
     }
     let (mut from, mut to) = (file, &copy);
     from.seek(SeekFrom::Start(0))?;

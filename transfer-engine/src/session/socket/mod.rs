@@ -12,11 +12,13 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use crate::local::os::NAMES_OF_OPEN;
+
 pub use client::RunningSession;
 pub(super) use server::{Door, barrier};
 
-/// The longest path in the address of a socket.
-const MAX_ADDRESS: usize = 107;
+/// The longest path in the address of a socket: unix(7), and unix(4) of macOS.
+const MAX_ADDRESS: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// A directory, and a path to a socket in it that is short enough.
 struct Way {
@@ -34,9 +36,9 @@ impl Way {
             return Ok(Self { _dir: None, to: direct });
         }
         use rustix::fs::{CWD, Mode, OFlags, openat};
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = File::from(openat(CWD, dir, flags, Mode::empty())?);
-        let to = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
+        let to = Path::new(NAMES_OF_OPEN).join(dir.as_raw_fd().to_string()).join(name);
         Ok(Self { _dir: Some(dir), to })
     }
 }

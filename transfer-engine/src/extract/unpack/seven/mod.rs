@@ -17,6 +17,7 @@ use super::place::{Member, Placer};
 use super::source::Source;
 use super::trouble::Trouble;
 use super::zip::{u32_at, u64_at, windows_time};
+use crate::local::os;
 use census::{Census, Coder};
 
 const SIGNATURE: u64 = 32;
@@ -78,7 +79,7 @@ fn place(
     if entry.is_directory() {
         return placer.dir(&member);
     }
-    match unix.map(FileType::from_raw_mode) {
+    match unix.map(os::kind_of) {
         None if attributes & REPARSE != 0 => {
             Err(ExtractError::unsupported(format!("`{shown}` is a link as Windows has them")))
         }

@@ -6,6 +6,7 @@ use rustix::fs::FileType;
 use super::super::ExtractError;
 use super::super::name::decode_zip;
 use super::super::source::Source;
+use crate::local::os;
 
 const LOCAL: u64 = 30;
 const ENCRYPTED: u16 = 1;
@@ -171,7 +172,7 @@ fn kind(name: &[u8], fixed: &[u8; 46]) -> Result<(Kind, Option<u32>), ExtractErr
     }
     let mode = attributes >> 16;
     let bits = Some(mode & 0o7777).filter(|bits| *bits != 0);
-    match FileType::from_raw_mode(mode) {
+    match os::kind_of(mode) {
         FileType::Directory => Ok((Kind::Dir, bits)),
         // The slash is more reliable than the type, which some programs set for every member.
         FileType::RegularFile if is_dir => Ok((Kind::Dir, None)),
