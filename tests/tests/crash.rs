@@ -10,7 +10,7 @@ use ctxsync_tests::notes::Notes;
 use ctxsync_tests::random::Random;
 use ctxsync_tests::tree::Tree;
 use storage_backends::layer::{Fault, Faulty, Rule};
-use transfer_engine::Env;
+use transfer_engine::{Env, SyncOptions};
 
 /// Just long enough to be pulled in several steps.
 const LARGE: usize = (4 << 20) + 1;
@@ -94,19 +94,71 @@ async fn p1_death_at_any_change_of_a_pull_loses_nothing() {
     }
 }
 
-/// In a copy, inodes no longer tell what the pull had put in place.
+/// What may happen to a mount between the death of a pull and the next sync, and what was staged is gone after it.
+#[derive(Debug)]
+enum Meanwhile {
+    /// A copy takes its place.
+    Copied,
+    /// Its content is put back from a copy.
+    PutBack,
+    /// It is away while another command looks for it.
+    Away,
+    /// It is cleaned up.
+    CleanedUp,
+    /// Something else is restored into it.
+    Restored,
+}
+
+const MEANWHILE: [Meanwhile; 5] =
+    [Meanwhile::Copied, Meanwhile::PutBack, Meanwhile::Away, Meanwhile::CleanedUp, Meanwhile::Restored];
+
+impl Meanwhile {
+    async fn happen(&self, b: &Machine) {
+        let (mount, aside) = (&b.mount.0, b.mount.0.with_extension("aside"));
+        let run = |command: &mut Command| assert!(command.status().unwrap().success());
+        match self {
+            Self::Copied | Self::PutBack => {
+                run(Command::new("cp").arg("-a").arg("-T").args([mount, &aside]));
+                if matches!(self, Self::Copied) {
+                    std::fs::remove_dir_all(mount).unwrap();
+                    std::fs::rename(&aside, mount).unwrap();
+                } else {
+                    run(Command::new("find").arg(mount).args(["-mindepth", "1", "-delete"]));
+                    run(Command::new("cp").arg("-a").arg("-T").args([&aside, mount]));
+                }
+            }
+            Self::Away => {
+                std::fs::rename(mount, &aside).unwrap();
+                let options = SyncOptions { dry_run: true, ..b.options.clone() };
+                let _ = b.open().unwrap().push(&options, &Notes::default()).await;
+                if mount.exists() {
+                    std::fs::remove_dir(mount).unwrap();
+                }
+                std::fs::rename(&aside, mount).unwrap();
+            }
+            Self::CleanedUp => {
+                let staging = std::fs::read_dir(mount).unwrap().map(|entry| entry.unwrap());
+                staging
+                    .filter(|entry| entry.file_name().to_string_lossy().starts_with(".ctxsync-stage"))
+                    .for_each(|entry| std::fs::remove_dir_all(entry.path()).unwrap());
+            }
+            Self::Restored => {
+                let head = b.store().head(&b.context).await.unwrap();
+                let paths = ["kept".parse().unwrap()];
+                let _ = b.store().restore(&head, mount, &paths, &b.options, &Notes::default()).await;
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn p1_death_at_any_change_of_a_pull_loses_nothing_in_a_copy_of_the_mount() {
-    for lives in 0.. {
+async fn p1_death_at_any_change_of_a_pull_loses_nothing_whatever_happens_to_what_was_staged() {
+    for (lives, meanwhile) in (0..).zip(MEANWHILE.iter().cycle()) {
         let Some((world, a, b)) = pulled_until(lives).await else { break };
-        let copy = b.mount.0.with_extension("copy");
-        let copied = Command::new("cp").arg("-a").arg("-T").args([&b.mount.0, &copy]).status().unwrap();
-        assert!(copied.success());
-        std::fs::remove_dir_all(&b.mount.0).unwrap();
-        std::fs::rename(&copy, &b.mount.0).unwrap();
+        meanwhile.happen(&b).await;
         b.push().await.clean();
-        assert_eq!(world.head().await.number, 3, "something is pushed after {lives} changes");
-        converged(&world, &a, &b, 3, &format!("pull, {lives} changes")).await;
+        assert_eq!(world.head().await.number, 3, "something is pushed, {meanwhile:?} after {lives} changes");
+        converged(&world, &a, &b, 3, &format!("pull, {lives} changes, {meanwhile:?}")).await;
     }
 }
 

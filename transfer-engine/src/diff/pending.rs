@@ -10,7 +10,7 @@ use policy_core::TreePath;
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
 use crate::local::MountDir;
-use crate::state::{BaseHeader, BaseRow, ContextState, Overlaid};
+use crate::state::{BaseHeader, BaseRow, ContextState, Overlaid, Proof};
 use crate::store::Store;
 use crate::tree::{Part, PartTree, Tree};
 
@@ -30,8 +30,8 @@ impl Known {
             return Ok(base.map(|(header, rows)| Self { header, rows: Box::new(rows) }));
         };
         let base = base.filter(|(old, _)| !fresh && old.lineage == header.lineage);
-        let staged = arrivals.staged_in(dir).unwrap_or_default();
-        let rows = Overlaid::new(base.into_iter().flat_map(|(_, rows)| rows), arrivals, staged);
+        let proof = Proof::in_mount(dir).unwrap_or(Proof::None);
+        let rows = Overlaid::new(base.into_iter().flat_map(|(_, rows)| rows), arrivals, proof);
         Ok(Some(Self { header, rows: Box::new(rows) }))
     }
 }

@@ -330,7 +330,7 @@ impl Job {
         let at = (extracted.left_out_total == 0).then(|| self.into.clone());
         let archive = Archive::Extracted { at, drop, marked: false };
         let row = BaseRow { archive: archive.clone(), ..self.pulled.row.clone() };
-        let coming = Change::Extracting { row, inode: staged.inode() };
+        let coming = Change::Extracting { row, inode: staged.inode(), staging: self.staging.id() };
         self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change: coming }])?;
         let put = if swaps {
             self.staging.exchange_dir(staged, &parent, &self.into, &self.pulled.print)

@@ -97,7 +97,8 @@ impl Placing<'_> {
         };
         let coming = items.iter().zip(&ready).filter_map(|(item, ready)| match (ready, announced(item)) {
             (Ready::Staged(staged), Some(row)) => {
-                let change = Change::Coming { row: row.clone(), inode: staged.inode() };
+                let (inode, staging) = (staged.inode(), self.staging.main().id());
+                let change = Change::Coming { row: row.clone(), inode, staging };
                 Some(ArrivalRow { path: row.path.clone(), change })
             }
             _ => None,
@@ -124,11 +125,8 @@ impl Placing<'_> {
                             let came = print.inode == inode;
                             Some(if came { Change::Came { row, print: *print } } else { Change::Set(row) })
                         }
-                        // The staging directory has it no more, and so goes on saying that it came. Where staging
-                        // is not asked, the journal says it.
-                        Ok(Applied::Installed(None)) => {
-                            self.staging.is_below(&row.path).then(|| Change::Set(row.clone()))
-                        }
+                        // Another program was at it at once.
+                        Ok(Applied::Installed(None)) => Some(Change::Set(row.clone())),
                         _ => announced(item).map(|_| Change::Void),
                     };
                     came.extend(change.map(|change| ArrivalRow { path: row.path.clone(), change }));

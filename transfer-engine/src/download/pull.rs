@@ -124,7 +124,7 @@ impl Mount {
         let as_begun = self.header_of(&head, false).await?;
         let below = delta.file_systems.all();
         let waits = self.begin_unflushed((&dir, below), &as_begun, header.is_none(), options).await?;
-        alone.begin(&self.files, &dir, &head, &as_begun, header.is_none())?;
+        alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         // From here on, fetches can request paths, and get them first.
         let gate = alone.share();
         monitor.phase(Phase::Downloading);
@@ -401,7 +401,7 @@ impl Mount {
             let as_begun = self.header_of(&head, false).await?;
             let dir = self.make_dir(options)?;
             self.begin_unflushed((&dir, Vec::new()), &as_begun, header.is_none(), options).await?;
-            alone.begin(&self.files, &dir, &head, &as_begun, header.is_none())?;
+            alone.begin(&self.files, &head, &as_begun, header.is_none(), self.store.env())?;
         }
         Ok(())
     }

@@ -4,7 +4,6 @@
 mod absolute;
 mod busy;
 mod content;
-mod dir_id;
 mod file_systems;
 mod fingerprint;
 mod found;
@@ -25,12 +24,12 @@ pub(crate) mod sqlite;
 mod staged;
 mod staging;
 mod staging_dir;
+mod staging_id;
 mod stagings;
 
 pub(crate) use absolute::absolute;
 pub(crate) use busy::Busy;
 pub(crate) use content::digest_of;
-pub(crate) use dir_id::DirId;
 pub(crate) use file_systems::{FileSystems, Looked, prefix};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use found::{Found, FoundKind, ScanFilter, ScanPlan};
@@ -51,8 +50,9 @@ pub(crate) use sparse::{is_hole, write_sparse};
 pub(crate) use special::Special;
 pub(crate) use staged::{
     Expected, InstallError, NewFile, Staged, is_staging, is_staging_name, move_over, names, remove_tree,
-    set_times, staged_prints,
+    set_times, staged,
 };
 pub(crate) use staging::Staging;
 pub(crate) use staging_dir::StagedDir;
+pub(crate) use staging_id::StagingId;
 pub(crate) use stagings::{Shelves, Stagings};

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::mount_dir::{MountDir, open_dir, open_file_at, stat_at};
 use super::staged::{
-    DIR, IGNORED, InstallError, MARKER, RESUMABLE, SHELF, is_disposable, is_staging, mark, move_over, names,
-    remove_tree,
+    DIR, IGNORED, InstallError, MARKER, RESUMABLE, SHELF, is_disposable, is_staging, mark, mark_anew,
+    move_over, names, remove_tree,
 };
 use crate::monitor::Monitor;
 
@@ -93,6 +93,8 @@ pub(super) fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Re
     let mut rescued = Vec::new();
     let mut keeps = false;
     let dir = open_dir(root, name)?;
+    // On a full disk, nothing is kept.
+    let keep_resumable = mark_anew(&dir).is_ok() && keep_resumable;
     for file in names(&dir)? {
         let Some(stat) = stat_at(&dir, &file)? else { continue };
         if [MARKER, IGNORED].map(str::as_bytes).contains(&&*file) {

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, stat_at, writable};
+use super::staging_id::StagingId;
 
 pub(super) const PREFIX: &[u8] = b".ctxsync-stage-";
 /// Marks a staging directory, so that a user's directory with such a name is not mistaken for one.
@@ -136,9 +137,10 @@ pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// Returns the fingerprints, by inode, of all staged files that were not put in place.
-pub(crate) fn staged_prints(mount: &MountDir) -> io::Result<BTreeMap<u64, Fingerprint>> {
-    let mut prints = BTreeMap::new();
+/// Returns the fingerprints, by inode, of all staged files that were not put in place, and the ids of the staging
+/// directories.
+pub(crate) fn staged(mount: &MountDir) -> io::Result<(BTreeMap<u64, Fingerprint>, Vec<StagingId>)> {
+    let (mut prints, mut ids) = (BTreeMap::new(), Vec::new());
     let mut note = |dir: &OwnedFd, name: &[u8]| -> io::Result<()> {
         let stat = stat_at(dir, name)?;
         prints.extend(stat.map(|stat| (stat.st_ino, Fingerprint::of(&stat))));
@@ -147,6 +149,9 @@ pub(crate) fn staged_prints(mount: &MountDir) -> io::Result<BTreeMap<u64, Finger
     for name in names(mount.root())? {
         if is_staging(mount.root(), &name) {
             let dir = open_dir(mount.root(), &name)?;
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let marker = rustix::fs::openat(&dir, MARKER, flags, Mode::empty());
+            ids.extend(marker.ok().and_then(StagingId::of));
             for file in names(&dir)? {
                 note(&dir, &file)?;
                 if file.starts_with(SHELF.as_bytes()) {
@@ -158,13 +163,22 @@ pub(crate) fn staged_prints(mount: &MountDir) -> io::Result<BTreeMap<u64, Finger
             }
         }
     }
-    Ok(prints)
+    Ok((prints, ids))
 }
 
 /// Creates the marker.
 pub(super) fn mark(dir: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(rustix::fs::openat(dir, MARKER, flags, Mode::RUSR | Mode::WUSR)?)
+}
+
+/// Gives a staging directory another id, before something in it is removed: from then on, what is missing in it need not
+/// have been put in place.
+pub(super) fn mark_anew(dir: &OwnedFd) -> io::Result<()> {
+    const NEW: &str = "n-marker";
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(dir, NEW, flags, Mode::RUSR | Mode::WUSR)?;
+    Ok(rustix::fs::renameat(dir, NEW, dir, MARKER)?)
 }
 
 /// Makes git, and tools that follow its rules, ignore the directory.

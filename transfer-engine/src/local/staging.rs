@@ -20,6 +20,7 @@ use super::recover::{clear, rescued_warning};
 use super::staged::{
     Expected, InstallError, NewFile, PREFIX, RESUMABLE, Staged, exchange_name, hide, mark, names, set_times,
 };
+use super::staging_id::StagingId;
 use crate::local::os;
 
 /// A staging directory in use.
@@ -40,6 +41,7 @@ pub(crate) struct Staging {
     root_times: Option<[Timestamp; 2]>,
     /// Kept open, because its lock says that the directory is in use.
     marker: OwnedFd,
+    id: Option<StagingId>,
 }
 
 impl Staging {
@@ -65,8 +67,14 @@ impl Staging {
             shelves: Mutex::default(),
             failed: AtomicBool::new(false),
             root_times,
+            id: StagingId::of(&marker),
             marker,
         })
+    }
+
+    /// Returns what tells it from its copies, where that can be told.
+    pub(crate) fn id(&self) -> Option<StagingId> {
+        self.id
     }
 
     /// Lets messages show paths relative to `mount`, although the staging directory is deeper.

@@ -1,6 +1,5 @@
 //! What a pull has put in place, on its way into the base: flushed, then folded.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -8,10 +7,10 @@ use super::Mount;
 use policy_core::{Timestamp, Towards, TreePath};
 
 use crate::error::Error;
-use crate::local::{Flush, MountDir, staged_prints};
+use crate::local::{Flush, MountDir, staged};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
-use crate::state::{Alone, BaseHeader, BaseRow, BaseWriter, Change, Held, Overlaid};
+use crate::state::{Alone, BaseHeader, BaseRow, BaseWriter, Change, Held, Overlaid, Proof};
 
 impl Mount {
     /// Makes durable what was put into the mount.
@@ -112,24 +111,20 @@ impl Mount {
         }
         // Of another life of the context, a row says nothing.
         let other = self.files.header()?.is_some_and(|h| h.lineage != begun.lineage);
-        let staged = match dir {
-            None => Ok(Some(BTreeMap::new())),
-            Some(dir) if is_ours => staged_prints(dir).map(Some),
-            Some(dir) => arrivals.staged_in(dir),
+        let proof = match dir {
+            None if is_ours => Ok(Proof::All),
+            None => Ok(Proof::None),
+            Some(dir) if is_ours => staged(dir).map(|(staged, _)| Proof::NotStaged(staged)),
+            Some(dir) => Proof::in_mount(dir),
         };
-        let staged = staged.map_err(|e| Error::local("look at", &self.path, e))?;
-        if staged.is_none() {
-            tracing::info!(
-                "this may be a copy of the mount; what the last pull was about to put in place is compared again"
-            );
-        }
+        let proof = proof.map_err(|e| Error::local("look at", &self.path, e))?;
         let filter = self.filter(&SyncOptions::default(), Towards::Mount);
         let old = self.old_rows(fresh || other)?;
         let folded = self.files.folded_base();
         let fold = || {
             self.store.env().check_fault("write", &folded)?;
             let mut base = BaseWriter::create(&folded)?;
-            for row in Overlaid::new(old, arrivals, staged) {
+            for row in Overlaid::new(old, arrivals, proof) {
                 let row = row?;
                 if filter.in_scope(&row.path, row.entry.is_dir()) {
                     base.push(row)?;
@@ -171,7 +166,7 @@ impl Mount {
         };
         let old = self.old_rows(opened.as_ref().is_some_and(|(_, fresh, _)| *fresh))?;
         Ok(match opened {
-            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, Some(BTreeMap::new())).filter(contains)),
+            Some((_, _, rows)) => Box::new(Overlaid::new(old, rows, Proof::All).filter(contains)),
             None => Box::new(old.filter(contains)),
         })
     }

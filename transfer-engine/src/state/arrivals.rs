@@ -11,18 +11,18 @@ use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use policy_core::TreePath;
+use policy_core::{Node, TreePath};
 
-use super::base::{BaseHeader, HEADER, OWN};
+use super::base::{BaseHeader, HEADER};
 use super::file::{StateFile, damage};
 use super::rows::{Archive, BaseRow, Row, read_print, write_print};
 use super::spool::{FrameReader, FrameWriter};
 use crate::env::Env;
 use crate::format::wire::{Reader, Writer};
 use crate::format::{FormatError, Part};
-use crate::local::{DirId, Fingerprint, MountDir, staged_prints};
+use crate::local::{Fingerprint, MountDir, StagingId, staged};
 
-/// The mark, the last of the header's own bytes, repeats whether the rows of the base count. Changing a single bit never
+/// The mark in the header's own byte repeats whether the rows of the base count. Changing a single bit never
 /// turns one mark into the other. Older programs wrote 0; then only the byte after the header says it.
 const MARKS: [u8; 2] = [1, 2];
 
@@ -35,14 +35,11 @@ pub(crate) struct ArrivalRow {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A staged file is about to be put in place. A rename is atomic: if no staging directory has a file with
-    /// this inode any more, the file is in place. So it is if the file with this inode has another size: the
-    /// user has removed the one that was put in place, and the inode was given away again. In a copy of the mount,
-    /// inodes say nothing; there, the path is compared again.
-    Coming { row: BaseRow, inode: u64 },
+    /// A file in this staging directory is about to be put in place: see [`Proof`].
+    Coming { row: BaseRow, inode: u64, staging: Option<StagingId> },
     /// The directory with an archive's content is about to be put in place. Until it is, the archive of this
     /// row is pending.
-    Extracting { row: BaseRow, inode: u64 },
+    Extracting { row: BaseRow, inode: u64, staging: Option<StagingId> },
     /// A staged file was put in place, and had this fingerprint there. The rename may have been lost in a
     /// power failure. So a staging directory is checked here too: the rename was lost if the directory still
     /// has this very file. The inode alone may belong to another file by now.
@@ -68,14 +65,16 @@ impl Row for ArrivalRow {
                 w.u8(2);
                 row.write(w);
             }
-            Change::Coming { row, inode } => {
-                w.u8(3);
+            Change::Coming { row, inode, staging } => {
+                w.u8(if staging.is_some() { 7 } else { 3 });
                 w.varint(*inode);
+                staging.iter().for_each(|StagingId(id)| w.bytes(id));
                 row.write(w);
             }
-            Change::Extracting { row, inode } => {
-                w.u8(4);
+            Change::Extracting { row, inode, staging } => {
+                w.u8(if staging.is_some() { 8 } else { 4 });
                 w.varint(*inode);
+                staging.iter().for_each(|StagingId(id)| w.bytes(id));
                 row.write(w);
             }
             Change::Came { row, print } => {
@@ -93,13 +92,16 @@ impl Row for ArrivalRow {
             0 => Change::Void,
             1 => Change::Unset,
             2 => Change::Set(BaseRow::read(path.clone(), r)?),
-            3 => {
+            // Older programs wrote 3 and 4.
+            kind @ (3 | 7) => {
                 let inode = r.varint()?;
-                Change::Coming { row: BaseRow::read(path.clone(), r)?, inode }
+                let staging = if kind == 7 { Some(StagingId(r.array()?)) } else { None };
+                Change::Coming { row: BaseRow::read(path.clone(), r)?, inode, staging }
             }
-            4 => {
+            kind @ (4 | 8) => {
                 let inode = r.varint()?;
-                Change::Extracting { row: BaseRow::read(path.clone(), r)?, inode }
+                let staging = if kind == 8 { Some(StagingId(r.array()?)) } else { None };
+                Change::Extracting { row: BaseRow::read(path.clone(), r)?, inode, staging }
             }
             5 | 6 => {
                 let row = BaseRow::read(path.clone(), r)?;
@@ -121,21 +123,12 @@ pub(crate) struct ArrivalsWriter {
 }
 
 impl ArrivalsWriter {
-    /// Creates a journal of what is put into the directory `id`. `header` is the header that the base will have if the
-    /// pull is interrupted. With `fresh`, the rows of the existing base do not count.
-    pub(crate) fn create(
-        path: &Path,
-        id: Option<DirId>,
-        header: &BaseHeader,
-        fresh: bool,
-        env: &Env,
-    ) -> io::Result<Self> {
+    /// Creates a journal. `header` is the header that the base will have if the pull is interrupted. With
+    /// `fresh`, the rows of the existing base do not count.
+    pub(crate) fn create(path: &Path, header: &BaseHeader, fresh: bool, env: &Env) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
-        let mut own = [0; OWN];
-        own[..OWN - 1].copy_from_slice(&id.map_or([0; OWN - 1], |DirId(id)| id));
-        own[OWN - 1] = MARKS[usize::from(fresh)];
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let mut head = header.encode(&own)?.to_vec();
+        let mut head = header.encode(MARKS[usize::from(fresh)])?.to_vec();
         head.push(u8::from(fresh));
         file.write_all(&head)?;
         Ok(Self { file, path: path.to_owned(), env: env.clone() })
@@ -207,8 +200,6 @@ impl Run {
 pub(crate) struct ArrivalsReader {
     runs: Vec<Run>,
     is_torn: bool,
-    /// The directory that it tells of.
-    id: Option<DirId>,
 }
 
 impl ArrivalsReader {
@@ -227,8 +218,7 @@ impl ArrivalsReader {
         }
         let mut header = [0; HEADER];
         header.copy_from_slice(&head[..HEADER]);
-        let (header, own) = BaseHeader::decode(&header).map_err(io::Error::other)?;
-        let [id @ .., mark] = own;
+        let (header, mark) = BaseHeader::decode(&header).map_err(io::Error::other)?;
         let fresh = match (mark, head[HEADER]) {
             (0, fresh) => fresh != 0,
             (mark, fresh @ (0 | 1)) if MARKS[usize::from(fresh)] == mark => fresh == 1,
@@ -236,22 +226,80 @@ impl ArrivalsReader {
         };
         let file = Arc::new(file);
         let (runs, is_torn) = find_runs(&file)?;
-        let id = Some(DirId(id)).filter(|DirId(id)| *id != [0; OWN - 1]);
-        Ok(Some((header, fresh, Self { runs, is_torn, id })))
+        Ok(Some((header, fresh, Self { runs, is_torn })))
     }
 
     /// Whether the journal ends with an incomplete frame.
     pub(crate) fn is_torn(&self) -> bool {
         self.is_torn
     }
+}
 
-    /// Returns what is still staged in a directory, by inode; `None` if the journal may tell of another directory, of
-    /// which this one is a copy.
-    pub(crate) fn staged_in(&self, dir: &MountDir) -> io::Result<Option<BTreeMap<u64, Fingerprint>>> {
-        if self.id.is_none() || self.id != DirId::of(dir.root()) {
-            return Ok(None);
+/// How to find out what is in place of what was about to be put there.
+pub(crate) enum Proof {
+    /// All of it counts as in place.
+    All,
+    /// What is in no staging directory any more, by inode: the pull is ours, and nobody else has cleared them. An inode
+    /// with another size was given away again.
+    NotStaged(BTreeMap<u64, Fingerprint>),
+    /// The same, where the staging directory is still the one that it was. Otherwise what was staged may be gone for many
+    /// reasons: the mount was copied, put back from a backup, cleaned up, or away. Then a file is in place if its path has
+    /// its size and time.
+    Left { dir: MountDir, staged: BTreeMap<u64, Fingerprint>, stagings: Vec<StagingId> },
+    /// Nothing of it: the mount is away.
+    None,
+}
+
+impl Proof {
+    /// Returns how to find it out in a mount after the pull was interrupted.
+    pub(crate) fn in_mount(dir: &MountDir) -> io::Result<Self> {
+        let (staged, stagings) = staged(dir)?;
+        Ok(Self::Left { dir: dir.clone(), staged, stagings })
+    }
+
+    /// Whether the file of this row is in place.
+    fn has_come(&self, row: &BaseRow, inode: u64, staging: Option<StagingId>) -> bool {
+        let may_be_staged = |staged: &BTreeMap<u64, Fingerprint>| {
+            staged.get(&inode).is_some_and(|staged| staged.size == row.entry.size())
+        };
+        match self {
+            Self::All => true,
+            Self::NotStaged(staged) => !may_be_staged(staged),
+            Self::Left { staged, stagings, .. } if staging.is_some_and(|id| stagings.contains(&id)) => {
+                !may_be_staged(staged)
+            }
+            Self::Left { dir, .. } => {
+                let print = dir.stat(&row.path).ok().flatten().map(|stat| Fingerprint::of(&stat));
+                matches!(row.entry.node, Node::File { .. })
+                    && print.is_some_and(|p| p.size == row.entry.size() && p.mtime == row.entry.mtime)
+            }
+            Self::None => false,
         }
-        staged_prints(dir).map(Some)
+    }
+
+    /// Whether the directory with the members of this row's archive is in place.
+    fn has_come_out(&self, row: &BaseRow, inode: u64, staging: Option<StagingId>) -> bool {
+        match (self, &row.archive) {
+            (Self::All, _) => true,
+            (Self::NotStaged(staged), _) => !staged.contains_key(&inode),
+            (Self::Left { staged, stagings, .. }, _) if staging.is_some_and(|id| stagings.contains(&id)) => {
+                !staged.contains_key(&inode)
+            }
+            (Self::Left { dir, .. }, Archive::Extracted { at: Some(at), .. }) => {
+                dir.stat(at).is_ok_and(|stat| stat.is_some_and(|stat| stat.st_ino == inode))
+            }
+            (Self::Left { .. } | Self::None, _) => false,
+        }
+    }
+
+    /// Whether the file that had this stat in place is staged: a loss of power took its rename.
+    fn is_staged_again(&self, print: &Fingerprint) -> bool {
+        match self {
+            Self::NotStaged(staged) | Self::Left { staged, .. } => {
+                staged.get(&print.inode).is_some_and(|staged| staged.same_but_moved(print))
+            }
+            Self::All | Self::None => false,
+        }
     }
 }
 
@@ -319,25 +367,12 @@ impl Iterator for ArrivalsReader {
 pub(crate) struct Overlaid<B: Iterator<Item = io::Result<BaseRow>>> {
     base: Peekable<B>,
     arrivals: Peekable<ArrivalsReader>,
-    /// The files that are still in staging directories, by inode; `None` if that can't be told.
-    staged: Option<BTreeMap<u64, Fingerprint>>,
+    proof: Proof,
 }
 
 impl<B: Iterator<Item = io::Result<BaseRow>>> Overlaid<B> {
-    pub(crate) fn new(base: B, arrivals: ArrivalsReader, staged: Option<BTreeMap<u64, Fingerprint>>) -> Self {
-        Self { base: base.peekable(), arrivals: arrivals.peekable(), staged }
-    }
-
-    /// Whether something that was about to be put in place may still be staged: it is of such a size, if that is known.
-    fn may_be_staged(&self, inode: u64, size: Option<u64>) -> bool {
-        let is_it = |staged: &Fingerprint| size.is_none_or(|size| staged.size == size);
-        self.staged.as_ref().is_none_or(|all| all.get(&inode).is_some_and(is_it))
-    }
-
-    /// Whether the file that had this stat in place is staged: a loss of power took its rename.
-    fn is_staged_again(&self, print: &Fingerprint) -> bool {
-        let staged = self.staged.as_ref().and_then(|all| all.get(&print.inode));
-        staged.is_some_and(|staged| staged.same_but_moved(print))
+    pub(crate) fn new(base: B, arrivals: ArrivalsReader, proof: Proof) -> Self {
+        Self { base: base.peekable(), arrivals: arrivals.peekable(), proof }
     }
 }
 
@@ -367,13 +402,15 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
                 Change::Extracting { row, .. } if row.depth.is_some_and(|depth| depth > 0) => {
                     return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
                 }
-                Change::Coming { row, inode } if !self.may_be_staged(inode, Some(row.entry.size())) => {
+                Change::Coming { row, inode, staging } if self.proof.has_come(&row, inode, staging) => {
                     return Some(Ok(row));
                 }
-                Change::Extracting { row, inode } if !self.may_be_staged(inode, None) => {
+                Change::Extracting { row, inode, staging }
+                    if self.proof.has_come_out(&row, inode, staging) =>
+                {
                     return Some(Ok(row));
                 }
-                Change::Came { row, print } if !self.is_staged_again(&print) => return Some(Ok(row)),
+                Change::Came { row, print } if !self.proof.is_staged_again(&print) => return Some(Ok(row)),
                 Change::Extracting { row, .. } => {
                     return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
                 }
@@ -418,12 +455,12 @@ mod tests {
             0 => Change::Void,
             1 => Change::Unset,
             2 => Change::Set(row(path, n)),
-            3 => Change::Coming { row: row(path, 1 + n / 3), inode: n },
+            3 => Change::Coming { row: row(path, 1 + n / 3), inode: n, staging: Some(StagingId([1; 8])) },
             4 => Change::Came { row: row(path, n), print: print(n, 0) },
             5 => {
                 Change::Came { row: BaseRow { print: Some(print(n, 1)), ..row(path, n) }, print: print(n, 1) }
             }
-            _ => Change::Extracting { row: row(path, n), inode: n },
+            _ => Change::Extracting { row: row(path, n), inode: n, staging: None },
         }
     }
 
@@ -442,7 +479,7 @@ mod tests {
                 staged.map(|staged| staged.into_iter().map(print_of).collect());
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("arrivals");
-            let mut writer = ArrivalsWriter::create(&file, None, &BaseHeader::example(3), true, &Env::real()).unwrap();
+            let mut writer = ArrivalsWriter::create(&file, &BaseHeader::example(3), true, &Env::real()).unwrap();
             let mut said: BTreeMap<TreePath, Change> = BTreeMap::new();
             let whole = appends.len().saturating_sub(torn);
             for (i, append) in appends.iter().enumerate() {
@@ -475,14 +512,14 @@ mod tests {
             for (path, change) in said {
                 match change {
                     Change::Set(row) => drop(model.insert(path, row)),
-                    Change::Coming { row, inode }
+                    Change::Coming { row, inode, .. }
                         if staged.as_ref().is_some_and(|staged| {
                             staged.get(&inode).is_none_or(|staged| staged.size != row.entry.size())
                         }) =>
                     {
                         drop(model.insert(path, row));
                     }
-                    Change::Extracting { row, inode }
+                    Change::Extracting { row, inode, .. }
                         if staged.as_ref().is_some_and(|staged| !staged.contains_key(&inode)) =>
                     {
                         drop(model.insert(path, row));
@@ -502,7 +539,7 @@ mod tests {
             let (_, _, reader) = ArrivalsReader::open(&file, &Env::real()).unwrap().unwrap();
             let old = base.iter().map(|(path, size)| Ok(row(path, *size))).collect::<Vec<_>>();
             let overlaid: Vec<BaseRow> =
-                Overlaid::new(old.into_iter(), reader, staged).map(Result::unwrap).collect();
+                Overlaid::new(old.into_iter(), reader, staged.map_or(Proof::None, Proof::NotStaged)).map(Result::unwrap).collect();
             prop_assert_eq!(overlaid, model.into_values().collect::<Vec<_>>());
         }
     }

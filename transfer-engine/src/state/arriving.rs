@@ -15,8 +15,9 @@ use policy_core::{Entry, TreePath};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
+use crate::env::Env;
 use crate::error::Error;
-use crate::local::{Busy, DirId, MountDir, sqlite};
+use crate::local::{Busy, sqlite};
 use crate::store::Head;
 
 /// The kind of a pull.
@@ -247,17 +248,17 @@ pub(crate) struct Alone<'a> {
 }
 
 impl<'a> Alone<'a> {
-    /// Creates the journal of what arrives in a mount from this head.
+    /// Creates the journal of what arrives from this head.
     pub(crate) fn begin(
         &self,
         files: &ContextState,
-        dir: &MountDir,
         head: &Head,
         header: &BaseHeader,
         fresh: bool,
+        env: &Env,
     ) -> Result<(), Error> {
         let path = files.arrivals();
-        let journal = ArrivalsWriter::create(&path, DirId::of(dir.root()), header, fresh, dir.env());
+        let journal = ArrivalsWriter::create(&path, header, fresh, env);
         *lock(&self.arriving.journal) = Some(journal.map_err(|e| Error::local("write", path, e))?);
         *lock(&self.arriving.head) = Some(head.clone());
         self.arriving.is_torn.store(false, Ordering::Relaxed);

@@ -20,11 +20,9 @@ const VERSION: u8 = 2;
 /// This version is of a part of a context, which its header names; otherwise it is the same.
 const VERSION_OF_PART: u8 = 3;
 pub(super) const HEADER: usize = 512;
-/// So many bytes of the header belong to the kind of file that has it. They are 0 in a base.
-pub(super) const OWN: usize = 9;
-/// Where the header's fields end. Its file's own bytes come after them, then the digest.
-const FIELDS: usize = HEADER - 32 - OWN;
-const MAX_E_TAG: usize = 248;
+/// Where the header's fields end. The byte after them belongs to the kind of file that has the header.
+const FIELDS: usize = HEADER - 33;
+const MAX_E_TAG: usize = 256;
 
 /// The facts about a base as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +46,8 @@ pub(crate) struct BaseHeader {
 }
 
 impl BaseHeader {
-    /// Returns the header's bytes, with its file's own.
-    pub(super) fn encode(&self, own: &[u8; OWN]) -> io::Result<[u8; HEADER]> {
+    /// Returns the header's bytes. `mark` is the byte for the kind of file: 0 for a base.
+    pub(super) fn encode(&self, mark: u8) -> io::Result<[u8; HEADER]> {
         let mut w = Writer::with_capacity(HEADER);
         w.bytes(&MAGIC);
         w.u8(if self.part.is_some() { VERSION_OF_PART } else { VERSION });
@@ -76,14 +74,14 @@ impl BaseHeader {
             return Err(io::Error::other("the base's header is too long"));
         }
         header[..body.len()].copy_from_slice(body);
-        header[FIELDS..FIELDS + OWN].copy_from_slice(own);
+        header[FIELDS] = mark;
         let digest = sha256(&header[..HEADER - 32]);
         header[HEADER - 32..].copy_from_slice(&digest.0);
         Ok(header)
     }
 
-    /// Decodes a header, and returns its file's own bytes.
-    pub(super) fn decode(header: &[u8; HEADER]) -> Result<(Self, [u8; OWN]), FormatError> {
+    /// Decodes a header, and returns the byte for the kind of file.
+    pub(super) fn decode(header: &[u8; HEADER]) -> Result<(Self, u8), FormatError> {
         if sha256(&header[..HEADER - 32]).0 != header[HEADER - 32..] {
             return Err(FormatError::Corrupt { part: Part::State });
         }
@@ -114,9 +112,7 @@ impl BaseHeader {
             bytes: r.varint()?,
             part: if version == VERSION_OF_PART { Some(Digest(r.array()?)) } else { None },
         };
-        let mut own = [0; OWN];
-        own.copy_from_slice(&header[FIELDS..FIELDS + OWN]);
-        Ok((decoded, own))
+        Ok((decoded, header[FIELDS]))
     }
 }
 
@@ -244,7 +240,7 @@ impl BaseWriter {
         let header = BaseHeader { rows: self.rows, held: self.held, bytes: self.bytes, ..header };
         let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&header.encode(&[0; OWN])?)?;
+        file.write_all(&header.encode(0)?)?;
         Ok((header, file))
     }
 }
@@ -301,6 +297,6 @@ pub(super) fn is_unfinished(path: &Path, env: &Env) -> io::Result<bool> {
 /// Replaces the header of a finished base.
 pub(crate) fn rewrite_header(path: &Path, header: &BaseHeader) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
-    file.write_all(&header.encode(&[0; OWN])?)?;
+    file.write_all(&header.encode(0)?)?;
     file.sync_all()
 }

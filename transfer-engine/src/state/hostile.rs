@@ -2,7 +2,7 @@
 
 use super::BaseRow;
 use super::arrivals::ArrivalRow;
-use super::base::{BaseHeader, HEADER, OWN};
+use super::base::{BaseHeader, HEADER};
 use super::rows::{DeltaRow, Row};
 use super::spool::parse;
 use super::unflushed::Unflushed;
@@ -27,7 +27,7 @@ fn header(body: &[u8]) {
     header[..len].copy_from_slice(&body[..len]);
     let digest = sha256(&header[..HEADER - 32]);
     header[HEADER - 32..].copy_from_slice(&digest.0);
-    let again = |header: &[u8; HEADER]| BaseHeader::decode(header).ok()?.0.encode(&[0; OWN]).ok();
+    let again = |header: &[u8; HEADER]| BaseHeader::decode(header).ok()?.0.encode(0).ok();
     // A tag that is too long to be kept is left out.
     if let Some(written) = again(&header) {
         assert_eq!(again(&written), Some(written), "it is written as another");

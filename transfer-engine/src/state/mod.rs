@@ -26,7 +26,7 @@ mod runs;
 mod spool;
 mod unflushed;
 
-pub(crate) use arrivals::{ArrivalRow, ArrivalsWriter, Change, Overlaid};
+pub(crate) use arrivals::{ArrivalRow, ArrivalsWriter, Change, Overlaid, Proof};
 pub(crate) use arriving::{Alone, Arriving, Lane, hash_path};
 pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;

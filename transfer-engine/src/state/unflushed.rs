@@ -10,7 +10,7 @@ use std::path::Path;
 
 use policy_core::Digest;
 
-use super::base::{BaseHeader, HEADER, OWN};
+use super::base::{BaseHeader, HEADER};
 use super::file::StateFile;
 use crate::env::{BootId, Env};
 use crate::format::wire::{Reader, Writer};
@@ -75,7 +75,7 @@ impl Unflushed {
         }
         w.varint(self.snapshots.len() as u64);
         for header in &self.snapshots {
-            w.bytes(&header.encode(&[0; OWN])?);
+            w.bytes(&header.encode(0)?);
         }
         let digest = sha256(w.as_slice());
         w.bytes(&digest.0);

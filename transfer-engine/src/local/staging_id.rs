@@ -1,4 +1,4 @@
-//! Which directory a mount is.
+//! Which staging directory it is.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -7,17 +7,18 @@ use std::time::UNIX_EPOCH;
 
 use crate::format::sha256;
 
-/// Tells a directory from its copies: they have another inode, or were made at another time.
+/// Tells a staging directory from its copies, and from itself after it was cleared: the marker in it has another inode
+/// then, or was made at another time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DirId(pub(crate) [u8; 8]);
+pub(crate) struct StagingId(pub(crate) [u8; 8]);
 
-impl DirId {
-    /// `None` if the directory can't be told from its copies.
-    pub(crate) fn of(dir: impl AsFd) -> Option<Self> {
-        if is_numbered_anew(&dir) {
+impl StagingId {
+    /// Returns the id of a staging directory by its open marker; `None` if it can't be told from its copies.
+    pub(crate) fn of(marker: impl AsFd) -> Option<Self> {
+        if is_numbered_anew(&marker) {
             return None;
         }
-        let stat = File::from(dir.as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
+        let stat = File::from(marker.as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
         let made = stat.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok());
         let made = made.map_or(0, |made| made.as_nanos());
         let mut id = [0; 8];
@@ -26,9 +27,9 @@ impl DirId {
     }
 }
 
-/// Whether the directory's file system may number its inodes anew whenever it is mounted.
+/// Whether the file's file system may number its inodes anew whenever it is mounted.
 #[cfg(target_os = "linux")]
-fn is_numbered_anew(dir: impl AsFd) -> bool {
+fn is_numbered_anew(file: impl AsFd) -> bool {
     /// By the numbers of statfs(2).
     const SUCH: [u64; 7] = [
         0x6573_5546, // FUSE
@@ -39,7 +40,7 @@ fn is_numbered_anew(dir: impl AsFd) -> bool {
         0x4d44,      // FAT
         0x2011_bab0, // exFAT
     ];
-    let kind = rustix::fs::fstatfs(dir).map(|stat| stat.f_type as u64 & u64::from(u32::MAX));
+    let kind = rustix::fs::fstatfs(file).map(|stat| stat.f_type as u64 & u64::from(u32::MAX));
     kind.is_ok_and(|kind| SUCH.contains(&kind))
 }
 
@@ -51,25 +52,22 @@ fn is_numbered_anew(_: impl AsFd) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
 
     use super::*;
 
-    fn id(path: &std::path::Path) -> Option<DirId> {
-        DirId::of(File::open(path).unwrap())
-    }
-
     #[test]
-    fn a_directory_stays_the_same_when_it_is_moved_or_written_to_and_a_copy_is_another() {
+    fn a_file_that_is_moved_or_written_to_keeps_its_id_and_a_copy_gets_another() {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) = (dir.path().join("first"), dir.path().join("second"));
-        fs::create_dir(&first).unwrap();
+        let id = |path| StagingId::of(File::open(path).unwrap());
+        fs::write(&first, "").unwrap();
         let is = id(&first);
         assert!(is.is_some());
         fs::rename(&first, &second).unwrap();
-        fs::write(second.join("file"), "").unwrap();
+        fs::write(&second, "x").unwrap();
         assert_eq!(id(&second), is);
-        fs::create_dir(&first).unwrap();
+        fs::copy(&second, &first).unwrap();
         assert_ne!(id(&first), is);
     }
 }
