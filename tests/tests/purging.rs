@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ctxsync_tests::compare::assert_same_but_times;
-use ctxsync_tests::machine::{World, context};
+use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use policy_core::TreePath;
+use storage_backends::layer::{Fault, Faulty, Operation, Rule};
 use transfer_engine::format::Snapshot;
 use transfer_engine::{
     At, CheckOptions, CollectOptions, ContextName, ContextService, Error, PurgeOptions, Purged, PurgedTag,
@@ -204,4 +206,62 @@ async fn the_tags_of_what_is_forgotten_are_told_and_deleted() {
     collect(&world).await;
     assert!(!holds(&world, &Random::new(1).bytes(4000)[..64]).await);
     assert!(is_whole(&world).await);
+}
+
+/// A world with a secret and enough small packs for the next push to gather them, and a machine that has all of it and
+/// pushes next.
+async fn about_to_gather(secret: &[u8]) -> (World, Machine) {
+    let world = World::memory().await;
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    a.mount.write("secret", secret);
+    a.push().await.clean();
+    for number in 0..31 {
+        a.mount.write(&format!("f{number}"), number.to_string());
+        a.push().await.clean();
+    }
+    b.pull().await.clean();
+    b.mount.write("own", "b's own");
+    (world, b)
+}
+
+/// A push gathers the secret with its own files, and is killed before its commit. The next one goes on with its packs.
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_push_has_gathered_is_not_used_after_a_purge() {
+    let secret = Random::new(1).bytes(4000);
+    let (world, mut b) = about_to_gather(&secret).await;
+    let faulty = Faulty::new(Arc::clone(&world.objects), 1);
+    faulty.add(Rule::new(Fault::CrashBefore).on(Operation::Put).below("contexts"));
+    b.objects = Arc::new(faulty.clone());
+    b.push_until_crashed(&faulty).await;
+    assert!(faulty.is_crashed());
+    b.objects = Arc::clone(&world.objects);
+    purge(&world, &["secret"]).await.unwrap();
+    b.push().await.clean();
+    collect(&world).await;
+    assert!(!holds(&world, &secret[..64]).await);
+    assert!(is_whole(&world).await);
+}
+
+/// The purge comes between a push's look at the head and its commit.
+#[tokio::test(start_paused = true)]
+async fn what_a_beaten_push_has_gathered_is_not_used_after_a_purge() {
+    let secret = Random::new(1).bytes(4000);
+    let (world, mut b) = about_to_gather(&secret).await;
+    let faulty = Faulty::new(Arc::clone(&world.objects), 1);
+    let late = Rule::new(Fault::Delay(Duration::from_secs(60))).on(Operation::Put).below("contexts");
+    faulty.add(late.nth(1));
+    b.objects = Arc::new(faulty.clone());
+    let purged = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        purge(&world, &["secret"]).await.unwrap();
+    };
+    let (pushed, ()) = tokio::join!(b.push(), purged);
+    assert_eq!(pushed.report().failed, 0, "{pushed:?}");
+    assert!(!faulty.injections().is_empty());
+    collect(&world).await;
+    assert!(!holds(&world, &secret[..64]).await);
+    assert!(is_whole(&world).await);
+    let c = world.machine("c");
+    c.pull().await.clean();
+    assert_eq!(c.mount.read("own"), "b's own");
 }

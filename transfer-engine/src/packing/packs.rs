@@ -121,6 +121,11 @@ impl PackSink {
         &self.pace
     }
 
+    /// Leaves the packs that are sent from now on out of the journal.
+    pub(crate) fn leave_journal(&mut self) {
+        self.journal = None;
+    }
+
     /// Writes each pack that lands from now on to the journal.
     pub(crate) fn keep_journal(&mut self, journal: PackJournal) {
         self.journal = Some(Arc::new(journal));

@@ -52,6 +52,10 @@ pub(super) struct Attempt<'a> {
     pub(super) cut: Option<Cut>,
     /// Whether the plan was already reported.
     pub(super) told: bool,
+    /// Whether what the head has in many small packs may be gathered.
+    pub(super) may_gather: bool,
+    /// Whether that was done.
+    pub(super) gathered: bool,
     /// The ages of files, if the policy lets any expire.
     pub(super) aging: Option<Aging>,
 }

@@ -77,7 +77,10 @@ impl Mount {
         let writes = tally.added + tally.changed + report.conflicts > 0 || !onto.late.is_empty();
         let uploaded = self.upload_time(attempt, head, writes, sink).await?;
         copies.note_upload(uploaded);
-        let gathered = if writes { self.gather(attempt, onto, sink).await } else { BTreeSet::new() };
+        let gathered = match writes && attempt.may_gather {
+            true => self.gather(attempt, onto, sink).await,
+            false => BTreeSet::new(),
+        };
         let order = TreeOrder { copies, uploaded, gathered, sink };
         match self.make_fitting_tree(attempt, onto, delta, order, &mut report).await? {
             Some(made) => self.put(attempt, made, delta, sink, report).await,

@@ -15,9 +15,13 @@ const MOST_OF_TREE: u64 = 8 << 20;
 impl Mount {
     /// Sends what the head has in many small packs again, and returns these packs. A push with a deadline has no time for
     /// that, and what fails is left to the next push.
+    ///
+    /// Others may purge or recycle files of the head meanwhile. Their snapshot comes first then, and what was gathered must
+    /// not be used for another one: the packs would bring back what is gone, and keep it. So no later push finds them in the
+    /// journal, and a push that is beaten sends everything again.
     pub(super) async fn gather(
         &self,
-        attempt: &Attempt<'_>,
+        attempt: &mut Attempt<'_>,
         onto: &Onto<'_>,
         sink: &mut PackSink,
     ) -> BTreeSet<PackId> {
@@ -38,6 +42,8 @@ impl Mount {
         if packs.is_empty() || stored.sum::<u64>() > MOST_OF_TREE {
             return BTreeSet::new();
         }
+        (attempt.may_gather, attempt.gathered) = (false, true);
+        sink.leave_journal();
         let sent = async {
             let needs = chunks_in(&packs, &onto.tree, &attempt.chunks, &|_| true).await?;
             send_again(&self.store, needs, options.concurrency.get(), sink).await

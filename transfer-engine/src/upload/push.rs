@@ -134,6 +134,7 @@ impl Mount {
             attempts: Attempts::new(&self.store, &self.context),
             told: false,
             in_rounds: true,
+            may_gather: true,
         };
         loop {
             if let Some(report) = pushing.round().await? {
@@ -348,6 +349,8 @@ struct Pushing<'a> {
     told: bool,
     /// Whether a long push is committed in rounds.
     in_rounds: bool,
+    /// Whether what the head has in many small packs may be gathered.
+    may_gather: bool,
 }
 
 impl Pushing<'_> {
@@ -361,7 +364,8 @@ impl Pushing<'_> {
         let mut sink = PackSink::new(&mount.store, chunks.clone(), pace, options.memory, concurrency);
         let (flush, aging) = (None, mount.aging(options)?);
         let (hold, lost, cut, told) = (false, false, None, self.told);
-        let mut attempt = Attempt { job, chunks, flush, hold, lost, cut, told, aging };
+        let (may_gather, gathered) = (self.may_gather, false);
+        let mut attempt = Attempt { job, chunks, flush, hold, lost, cut, told, may_gather, gathered, aging };
         let mut delta = self.read(&attempt, &mut sink).await?;
         // With a deadline there is no flush: it may have to wait for other programs that write to the same
         // file system.
@@ -397,7 +401,7 @@ impl Pushing<'_> {
             tracing::debug!(
                 "the new head lacks what was not sent, or the commit came late; the mount is read again"
             );
-            self.told = attempt.told;
+            (self.told, self.may_gather) = (attempt.told, attempt.may_gather);
             self.attempts.again()?;
             return Ok(None);
         };
@@ -460,7 +464,12 @@ impl Pushing<'_> {
             is_first = false;
             match mount.commit(attempt, &self.head, self.header.as_ref(), delta, sink).await? {
                 Attempted::Done(report) => return Ok(Some(*report)),
-                Attempted::Beaten => self.attempts.beaten().await?,
+                Attempted::Beaten => {
+                    self.attempts.beaten().await?;
+                    if attempt.gathered {
+                        return Ok(None);
+                    }
+                }
                 Attempted::Rehash => return Ok(None),
                 Attempted::Late => {
                     self.attempts.late(self.head.key.number + 1)?;
