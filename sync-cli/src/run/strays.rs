@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::helper::is_helper;
 
@@ -39,17 +38,7 @@ impl Strays {
     pub(super) fn send(&self, signal: Signal) {
         for process in below(getpid(), &self.before) {
             let Some(id) = Pid::from_raw(process.id) else { continue };
-            // While the handle is open, the id can't pass to another process unnoticed.
-            let handle = pidfd_open(id, PidfdFlags::empty());
-            if read(process.id).is_none_or(|found| found.process != process) {
-                continue;
-            }
-            let sent = match handle {
-                Ok(handle) => pidfd_send_signal(handle, signal),
-                // Some sandboxes have no pidfds.
-                Err(Errno::NOSYS | Errno::PERM) => kill_process(id, signal),
-                Err(error) => Err(error),
-            };
+            let Some(sent) = send_to(process, id, signal) else { continue };
             if let Err(error) = sent {
                 tracing::debug!("cannot send signal {} to process {}: {error}", signal.as_raw(), process.id);
             }
@@ -61,6 +50,28 @@ impl Strays {
         self.send(Signal::TERM);
         self.send(Signal::CONT);
     }
+}
+
+/// Sends a signal to a process; `None` if it is gone.
+#[cfg(target_os = "linux")]
+fn send_to(process: Process, id: Pid, signal: Signal) -> Option<rustix::io::Result<()>> {
+    use rustix::io::Errno;
+    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+    // While the handle is open, the id can't pass to another process unnoticed.
+    let handle = pidfd_open(id, PidfdFlags::empty());
+    read(process.id).filter(|found| found.process == process)?;
+    Some(match handle {
+        Ok(handle) => pidfd_send_signal(handle, signal),
+        // Some sandboxes have no pidfds.
+        Err(Errno::NOSYS | Errno::PERM) => kill_process(id, signal),
+        Err(error) => Err(error),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_to(process: Process, id: Pid, signal: Signal) -> Option<rustix::io::Result<()>> {
+    read(process.id).filter(|found| found.process == process)?;
+    Some(kill_process(id, signal))
 }
 
 struct Found {
