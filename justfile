@@ -50,6 +50,14 @@ bench *args:
 dist:
     .ci/dist
 
+# Checks that the program compiles for macOS, and the policies for WebAssembly (needs `rustup target add`).
+targets:
+    .ci/targets
+
+# Tests what replaces the system calls that only Linux has.
+portable:
+    cargo test --workspace --features transfer-engine/portable --test crash --test arrivals --test extraction
+
 # Loses a workspace and finds it again.
 demo:
     ./demo.sh

@@ -13,7 +13,7 @@ use transfer_engine::{CheckOptions, Gathering, ReadData, Silent, SyncOptions};
 /// Pushes a change of its own so many times.
 async fn push_often(machine: &Machine, times: u64, first: u64) {
     for number in first..first + times {
-        machine.mount.write(&format!("d/f{}", number % 150), number.to_string());
+        machine.mount.write(&format!("d/f{}", number % 60), number.to_string());
         machine.push().await.clean();
     }
 }
@@ -33,12 +33,12 @@ async fn however_often_something_is_pushed_a_pull_asks_for_few_packs() {
     let world = World::memory().await;
     let (a, b) = (world.machine("a"), world.machine("b"));
     let mut most = 0;
-    for round in 0..20 {
-        push_often(&a, 10, round * 10).await;
+    for number in 0..80 {
+        push_often(&a, 1, number).await;
         most = most.max(packs(&world).await);
     }
     assert!((32..=34).contains(&most), "{most} packs");
-    assert_eq!(world.head().await.number, 201, "each push makes one snapshot");
+    assert_eq!(world.head().await.number, 81, "each push makes one snapshot");
     b.pull().await.clean();
     assert_same(&a.mount.0, &b.mount.0);
 
