@@ -89,5 +89,5 @@ async fn what_is_gathered_is_bounded() {
         a.mount.write(&format!("f{number}"), Random::new(number).bytes(100));
         a.push().await.clean();
     }
-    assert_eq!(packs(&world).await, 3, "two of four were gathered by the fifth push");
+    assert_eq!(packs(&world).await, 4, "two of four were gathered into one by the fifth push");
 }

@@ -91,7 +91,9 @@ struct Met {
 
 impl Writer {
     fn new(world: &World, number: usize) -> Self {
-        let machine = world.machine(&format!("w{number}"));
+        let mut machine = world.machine(&format!("w{number}"));
+        // What is gathered is sent again, and here it is counted what is.
+        machine.options.gathering.many = usize::MAX;
         Self { number, machine, faulty: None, server: None }
     }
 

@@ -61,6 +61,8 @@ pub(crate) struct PackSink {
     mine: HashSet<PackId>,
     segment_lens: HashMap<Digest, u32>,
     journal: Option<Arc<PackJournal>>,
+    /// The packs of what was gathered.
+    gathered: HashSet<PackId>,
     /// Whether the pace limits when packs are sent. It no longer does when only the tree is left to be sent.
     paced: bool,
     closed: bool,
@@ -70,6 +72,13 @@ pub(crate) struct PackSink {
     /// The bytes of the packs that are sent or on their way.
     pub(crate) stored: u64,
     sent: Moved,
+}
+
+/// What a sink had before something is gathered.
+#[must_use]
+pub(crate) struct Gathering {
+    own: HashSet<PackId>,
+    journal: Option<Arc<PackJournal>>,
 }
 
 /// A permit to send a pack.
@@ -104,6 +113,7 @@ impl PackSink {
             mine: HashSet::new(),
             segment_lens: HashMap::new(),
             journal: None,
+            gathered: HashSet::new(),
             closed: false,
             round: None,
             round_ends: None,
@@ -121,9 +131,25 @@ impl PackSink {
         &self.pace
     }
 
-    /// Leaves the packs that are sent from now on out of the journal.
-    pub(crate) fn leave_journal(&mut self) {
-        self.journal = None;
+    /// Begins packs of their own for what is gathered. They are left out of the journal.
+    pub(crate) async fn begin_gathering(&mut self) -> Result<Gathering, Error> {
+        self.send().await?;
+        Ok(Gathering { own: self.mine.clone(), journal: self.journal.take() })
+    }
+
+    /// Ends these packs.
+    pub(crate) async fn end_gathering(&mut self, gathering: Gathering) -> Result<(), Error> {
+        self.send().await?;
+        self.gathered.extend(self.mine.difference(&gathering.own));
+        self.journal = gathering.journal;
+        Ok(())
+    }
+
+    /// Uses nothing any more that was gathered.
+    pub(crate) fn forget_gathered(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.mine.retain(|id| !gathered.contains(id));
+        self.chunks.keep_only(|id| !gathered.contains(id));
     }
 
     /// Writes each pack that lands from now on to the journal.

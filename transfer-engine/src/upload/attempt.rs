@@ -54,8 +54,6 @@ pub(super) struct Attempt<'a> {
     pub(super) told: bool,
     /// Whether what the head has in many small packs may be gathered.
     pub(super) may_gather: bool,
-    /// Whether that was done.
-    pub(super) gathered: bool,
     /// The ages of files, if the policy lets any expire.
     pub(super) aging: Option<Aging>,
 }

@@ -17,8 +17,8 @@ impl Mount {
     /// that, and what fails is left to the next push.
     ///
     /// Others may purge or recycle files of the head meanwhile. Their snapshot comes first then, and what was gathered must
-    /// not be used for another one: the packs would bring back what is gone, and keep it. So no later push finds them in the
-    /// journal, and a push that is beaten sends everything again.
+    /// not be used for another one: its pack would bring back what is gone, and keep it. So it has packs of its own, which no
+    /// later push finds in the journal, and a push that is beaten does not use.
     pub(super) async fn gather(
         &self,
         attempt: &mut Attempt<'_>,
@@ -42,11 +42,13 @@ impl Mount {
         if packs.is_empty() || stored.sum::<u64>() > MOST_OF_TREE {
             return BTreeSet::new();
         }
-        (attempt.may_gather, attempt.gathered) = (false, true);
-        sink.leave_journal();
+        attempt.may_gather = false;
         let sent = async {
             let needs = chunks_in(&packs, &onto.tree, &attempt.chunks, &|_| true).await?;
-            send_again(&self.store, needs, options.concurrency.get(), sink).await
+            let gathering = sink.begin_gathering().await?;
+            let sent = send_again(&self.store, needs, options.concurrency.get(), sink).await;
+            sink.end_gathering(gathering).await?;
+            sent
         };
         let sent: Result<Added, Error> = sent.await;
         match sent {

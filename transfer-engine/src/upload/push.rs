@@ -364,8 +364,8 @@ impl Pushing<'_> {
         let mut sink = PackSink::new(&mount.store, chunks.clone(), pace, options.memory, concurrency);
         let (flush, aging) = (None, mount.aging(options)?);
         let (hold, lost, cut, told) = (false, false, None, self.told);
-        let (may_gather, gathered) = (self.may_gather, false);
-        let mut attempt = Attempt { job, chunks, flush, hold, lost, cut, told, may_gather, gathered, aging };
+        let may_gather = self.may_gather;
+        let mut attempt = Attempt { job, chunks, flush, hold, lost, cut, told, may_gather, aging };
         let mut delta = self.read(&attempt, &mut sink).await?;
         // With a deadline there is no flush: it may have to wait for other programs that write to the same
         // file system.
@@ -466,9 +466,7 @@ impl Pushing<'_> {
                 Attempted::Done(report) => return Ok(Some(*report)),
                 Attempted::Beaten => {
                     self.attempts.beaten().await?;
-                    if attempt.gathered {
-                        return Ok(None);
-                    }
+                    sink.forget_gathered();
                 }
                 Attempted::Rehash => return Ok(None),
                 Attempted::Late => {
