@@ -1,4 +1,5 @@
 //! The process dies at any change of the local file system. The next sync goes on as if nothing had happened.
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::process::Command;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use transfer_engine::{CheckOptions, Gathering, ReadData, Silent, SyncOptions};
 /// Pushes a change of its own so many times.
 async fn push_often(machine: &Machine, times: u64, first: u64) {
     for number in first..first + times {
-        machine.mount.write(&format!("d/f{}", number % 60), number.to_string());
+        machine.mount.write(format!("d/f{}", number % 60), number.to_string());
         machine.push().await.clean();
     }
 }
@@ -86,7 +86,7 @@ async fn what_is_gathered_is_bounded() {
     let mut a = world.machine("a");
     a.options.gathering = Gathering { small: 1 << 10, many: 4, most: 250 };
     for number in 0..5 {
-        a.mount.write(&format!("f{number}"), Random::new(number).bytes(100));
+        a.mount.write(format!("f{number}"), Random::new(number).bytes(100));
         a.push().await.clean();
     }
     assert_eq!(packs(&world).await, 4, "two of four were gathered into one by the fifth push");

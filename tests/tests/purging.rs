@@ -216,7 +216,7 @@ async fn about_to_gather(secret: &[u8]) -> (World, Machine) {
     a.mount.write("secret", secret);
     a.push().await.clean();
     for number in 0..31 {
-        a.mount.write(&format!("f{number}"), number.to_string());
+        a.mount.write(format!("f{number}"), number.to_string());
         a.push().await.clean();
     }
     b.pull().await.clean();

@@ -428,7 +428,9 @@ fn remarked(step: &PlanStep) -> Option<BaseRow> {
     let (base, there) = (step.base.as_ref()?, step.remote.as_ref()?);
     let archive = match &base.archive {
         _ if has_lost_mark(step) => Archive::No,
-        known if known.is_extracted() && !known.is_marked() && there.0.extracted => known.clone().as_marked(),
+        known if known.is_extracted() && !known.is_marked() && there.0.extracted => {
+            known.clone().into_marked()
+        }
         _ => return None,
     };
     Some(BaseRow { archive, ..base.clone() })

@@ -6,10 +6,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, RawMode, Stat};
+#[cfg(feature = "archives")]
+use rustix::fs::FileType;
+use rustix::fs::{Mode, RawMode, Stat};
 
+#[cfg(feature = "archives")]
+pub(crate) use own::share_content;
 pub(crate) use own::{
-    COARSE_CLOCK, NAMES_OF_OPEN, clone_file, open_beneath, punch_hole, share_content, start_writing, sync_all,
+    COARSE_CLOCK, NAMES_OF_OPEN, clone_file, open_beneath, punch_hole, start_writing, sync_all,
 };
 
 /// Returns permission bits as system calls take them.
@@ -18,6 +22,7 @@ pub(crate) fn mode(bits: u16) -> Mode {
 }
 
 /// Returns the kind of a file from a mode as archives have it.
+#[cfg(feature = "archives")]
 pub(crate) fn kind_of(mode: u32) -> FileType {
     FileType::from_raw_mode(mode as RawMode)
 }
@@ -80,6 +85,7 @@ mod own {
     }
 
     /// Makes an empty file share the content of another one; false if the file system can't.
+    #[cfg(feature = "archives")]
     pub(crate) fn share_content(copy: &File, file: &File) -> bool {
         rustix::fs::ioctl_ficlone(copy, file).is_ok()
     }
@@ -130,6 +136,7 @@ mod own {
         Ok(false)
     }
 
+    #[cfg(feature = "archives")]
     pub(crate) fn share_content(_: &File, _: &File) -> bool {
         false
     }

@@ -82,7 +82,7 @@ impl Archive {
 
     /// Notes that the context says that it was extracted.
     #[must_use]
-    pub(crate) fn as_marked(self) -> Self {
+    pub(crate) fn into_marked(self) -> Self {
         match self {
             Self::Extracted { at, drop, .. } => Self::Extracted { at, drop, marked: true },
             other => other,

@@ -231,7 +231,7 @@ impl Making<'_> {
 
 /// Returns the row of an archive that the context says was extracted.
 fn as_marked(row: Option<BaseRow>) -> Option<BaseRow> {
-    row.map(|row| BaseRow { archive: row.archive.as_marked(), ..row })
+    row.map(|row| BaseRow { archive: row.archive.into_marked(), ..row })
 }
 
 /// Whether the step's archive was extracted here, and the context does not say so yet.
