@@ -114,7 +114,7 @@ pub use collect::{
 pub use contexts::Context;
 pub use copying::{CopiedContext, CopyMonitor, CopyOptions, CopyReport, NotCopied};
 pub use diff::{DiffDir, DiffOptions, DiffReport, DifferenceKind, PathDifference, SnapshotPart};
-pub use edit::Gathering;
+
 pub use env::{BootId, Clock, Env, FileFaults, Random, Spawn};
 pub use error::{Error, Lack};
 pub use extract::{ExtractError, ExtractLimits};
@@ -124,7 +124,7 @@ pub use log::{LogOptions, LogRow, Origins};
 pub use merge::MergeOptions;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
 pub use mount::{ContextPart, ContextSync, Mount, mount_scope};
-pub use options::SyncOptions;
+pub use options::{Gathering, SyncOptions};
 pub use own_places::OwnPlaces;
 pub use policy_core::{KeptFor, MaxDelete, NamePattern, Retention, RetentionRules};
 pub use purge::{PurgeOptions, Purged, PurgedTag, StillHeld};

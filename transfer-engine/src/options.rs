@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::edit::Gathering;
 use crate::extract::ExtractLimits;
 use crate::quiesce::Quiesce;
 use crate::read_data::ReadData;
@@ -98,5 +97,22 @@ impl Default for SyncOptions {
             quiesce: None,
             save_unquiesced: false,
         }
+    }
+}
+
+/// When a push or a collection moves the data of a context to new packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gathering {
+    /// A pack is small if the head uses fewer bytes of it than this.
+    pub small: u64,
+    /// The number of small packs from which on all of them are merged into few.
+    pub many: usize,
+    /// The most stored bytes that are moved in one context at once.
+    pub most: u64,
+}
+
+impl Default for Gathering {
+    fn default() -> Self {
+        Self { small: 256 << 10, many: 64, most: 64 << 20 }
     }
 }

@@ -26,9 +26,9 @@ use std::num::NonZeroUsize;
 
 use policy_core::{KeptFor, RetentionRules};
 
-use crate::edit::Gathering;
 use crate::error::Error;
 use crate::format::ContextName;
+use crate::options::Gathering;
 use crate::recycle::Recycled;
 use crate::store::Store;
 use crate::usage::Usage;

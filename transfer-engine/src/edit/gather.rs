@@ -6,25 +6,9 @@ use std::collections::{BTreeSet, HashSet};
 use super::{Edit, Rewrite};
 use crate::error::Error;
 use crate::format::{PackId, PackUse, SegmentRef, Snapshot, TreeEntry};
+use crate::options::Gathering;
 use crate::packing::{Added, chunks_in, send_again};
 use crate::tree::Tree;
-
-/// When a collection moves the data of a context to new packs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gathering {
-    /// A pack is small if the head uses fewer bytes of it than this.
-    pub small: u64,
-    /// The number of small packs from which on all of them are merged into few.
-    pub many: usize,
-    /// The most stored bytes that are moved in one context at once.
-    pub most: u64,
-}
-
-impl Default for Gathering {
-    fn default() -> Self {
-        Self { small: 256 << 10, many: 64, most: 64 << 20 }
-    }
-}
 
 /// A pack is mostly dead if less than one in this many of its bytes is used.
 const DEAD: u64 = 4;

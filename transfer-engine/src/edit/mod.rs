@@ -29,7 +29,6 @@ use crate::tree::Tree;
 
 pub(crate) use apply::free_for_file;
 pub(crate) use content::Content;
-pub use gather::Gathering;
 pub(crate) use gather::scattered;
 pub(crate) use look::{NameIs, names_in};
 pub(crate) use remove::Removal;
