@@ -108,17 +108,14 @@ fn many_small_packs_become_one_and_a_pull_asks_for_few() {
         assert_eq!(pulled["added"], 64);
         pulled["requests"].as_u64().unwrap()
     };
-    assert!(requests("b") > 64);
+    // The pushes have gathered what was in the first packs, so that nothing is left for a collection.
+    assert!(requests("b") < 45);
     let said = machine.done(&["gc", "--dry-run"]).out;
-    assert!(said.starts_with("would move ") && said.contains(" of c out of 64 packs\n"), "{said}");
-    let done = machine.done(&["gc", "--json"]);
-    let moved = &done.of_type("gathered")[0];
-    assert_eq!((&moved["context"], &moved["packs"]), (&"c".into(), &64.into()));
-    assert_eq!(done.summary()["packs_gathered"], 64);
-    assert!(requests("d") < 8);
+    assert!(!said.contains("would move "), "{said}");
+    assert_eq!(machine.done(&["gc", "--json"]).summary()["packs_gathered"], 0);
     machine.write("work/f0", "changed");
     let pushed = machine.done(&["push", "c", "work", "--json"]).summary();
-    assert_eq!((&pushed["changed"], &pushed["snapshot"]), (&1.into(), &67.into()));
+    assert_eq!((&pushed["changed"], &pushed["snapshot"]), (&1.into(), &66.into()));
 }
 
 /// Three contexts with three snapshots each.
