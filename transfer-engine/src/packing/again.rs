@@ -26,10 +26,7 @@ pub(crate) async fn chunks_in(
 ) -> Result<Vec<Need>, Error> {
     let (mut needs, mut met) = (Vec::new(), HashSet::new());
     let all = &tree.snapshot.segments;
-    let refers = |segment: &SegmentRef| {
-        let mut ids = segment.refers_to().filter_map(|pack| tree.snapshot.packs.get(pack as usize));
-        ids.any(|pack| packs.contains(&pack.id))
-    };
+    let refers = |segment: &SegmentRef| tree.snapshot.needs_any(segment, |id| packs.contains(id));
     let mut begin = 0;
     for run in all.chunk_by(|a, b| refers(a) == refers(b)) {
         let range = begin..begin + run.len();

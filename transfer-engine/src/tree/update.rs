@@ -238,9 +238,7 @@ impl<'a> TreeUpdate<'a> {
         if self.absent.is_empty() && self.damaged.is_empty() {
             return false;
         }
-        let id = |pack: u32| self.parent.snapshot.packs.get(pack as usize).map(|p| p.id);
-        let used = segment.packs.iter().filter_map(|(pack, _)| id(*pack));
-        self.place_of(segment).into_iter().chain(used).any(|id| self.is_left(&id))
+        self.parent.snapshot.needs_any(segment, |id| self.is_left(id))
     }
 
     /// Returns the pack in which a segment of the parent is.

@@ -31,10 +31,7 @@ impl Mount {
             return BTreeSet::new();
         }
         let (packs, bytes) = scattered(snapshot, &options.gathering, false);
-        let is_touched = |segment: &&SegmentRef| {
-            let mut used = segment.refers_to().filter_map(|pack| snapshot.packs.get(pack as usize));
-            used.any(|pack| packs.contains(&pack.id))
-        };
+        let is_touched = |segment: &&SegmentRef| snapshot.needs_any(segment, |id| packs.contains(id));
         let stored = snapshot.segments.iter().filter(is_touched).map(|segment| match segment.place {
             Place::Pack { .. } => u64::from(segment.len),
             Place::Inline { .. } => 0,

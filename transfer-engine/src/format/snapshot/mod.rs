@@ -220,6 +220,14 @@ impl SegmentRef {
     }
 }
 
+impl Snapshot {
+    /// Whether a segment of its tree, or a chunk that the segment refers to, is in one of these packs.
+    pub(crate) fn needs_any(&self, segment: &SegmentRef, packs: impl Fn(&PackId) -> bool) -> bool {
+        let mut used = segment.refers_to().filter_map(|pack| self.packs.get(pack as usize));
+        used.any(|pack| packs(&pack.id))
+    }
+}
+
 /// A snapshot that is ready to be put.
 #[derive(Debug, Clone)]
 #[must_use]
