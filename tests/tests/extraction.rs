@@ -150,6 +150,29 @@ async fn a_source_that_is_kept_is_not_extracted_again() {
     assert_eq!(b.mount.files(), ["data.7z", "plain"]);
 }
 
+/// Another mode makes it no other archive, whichever machine sets it.
+#[tokio::test]
+async fn an_archive_that_gets_another_mode_stays_extracted() {
+    let (world, maker) = with_archive("data.tar").await;
+    let a = extracts(world.machine("a"), false, false, true);
+    extracted(&a.pull().await, 1);
+    a.push().await.clean();
+    maker.pull().await.clean();
+    for (machine, mode) in [(&maker, 0o600), (&a, 0o640)] {
+        machine.mount.mode("data.tar", mode);
+        assert_eq!(machine.push().await.clean().changed, 1);
+        let new = extracts(world.machine(&format!("{mode:o}")), false, false, true);
+        extracted(&new.pull().await, 0);
+    }
+    // It is also known where the archive was deleted and comes back for its mode.
+    a.mount.remove("data.tar");
+    maker.pull().await.clean();
+    maker.mount.mode("data.tar", 0o644);
+    maker.push().await.clean();
+    extracted(&a.sync().await, 0);
+    assert_eq!(a.mount.files(), ["data.tar", "data/one", "data/sub/three", "data/sub/two", "plain"]);
+}
+
 #[tokio::test]
 async fn members_join_what_is_in_the_folder_and_replace_nothing() {
     let world = World::memory().await;

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use storage_backends::layer::{Bandwidth, Fault, Faulty, Operation, Rule};
-use transfer_engine::{Env, Error, Store};
+use transfer_engine::{Env, Error, ReadData, Store};
 
 const MIB: usize = 1 << 20;
 /// Overhead of packs and the tree, in bytes.
@@ -190,6 +190,27 @@ async fn a_journal_is_believed_only_as_far_as_the_store_bears_it_out() {
         assert!(ended.clean().bytes_sent > TOTAL, "{damage}: {:?}", ended.report());
         is_saved(home, &a).await;
     }
+}
+
+/// The answer to the commit is lost, so that the journal still has the pack of the head.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_pack_is_not_used_to_heal_itself() {
+    let world = World::memory().await;
+    let mut a = world.machine("a");
+    a.mount.write("x", Random::new(1).bytes(1000));
+    let faulty = Faulty::new(Arc::clone(&world.objects), 1);
+    faulty.add(Rule::new(Fault::CrashAfter).on(Operation::Put).below("contexts").nth(2));
+    a.objects = Arc::new(faulty);
+    a.push().await.error();
+    assert_eq!((world.head().await.number, a.state_file("packs").is_some()), (2, true));
+    let [pack] = &packs(&world).await[..] else { panic!("one pack") };
+    let mut bytes = world.objects.get(&pack.location).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[500] ^= 1;
+    world.objects.put(&pack.location, bytes.into()).await.unwrap();
+    a.objects = Arc::clone(&world.objects);
+    a.options.heal = Some(ReadData::All);
+    a.push().await.clean();
+    is_saved(&world, &a).await;
 }
 
 /// A world with a grace period so short that a push at 1 MiB/s takes longer than half of it.

@@ -1,5 +1,7 @@
 //! Syncs that do not wait for the mount's disk, and what the next one makes of the mount after a loss of power.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ctxsync_tests::compare::{assert_same_but_times, paths};
 use ctxsync_tests::faults::Meanwhile;
 use ctxsync_tests::machine::{Machine, World};
-use transfer_engine::{BootId, Env};
+use ctxsync_tests::random::Random;
+use object_store::ObjectStoreExt;
+use transfer_engine::format::StoreKey;
+use transfer_engine::{BootId, Env, ReadData};
 
 const CONTENT: &str = "what the context has, and enough of it for two halves";
 
@@ -233,6 +238,42 @@ async fn p2_what_is_brought_again_is_flushed() {
     b.env = env;
     assert_eq!(b.pull().await.clean().added, 1);
     assert!(flushes.load(Ordering::SeqCst) > 0 && !has_note(&b));
+}
+
+/// If the store has lost a part of the list of files, nobody can tell what the sync put there. So nothing counts as deleted.
+#[tokio::test]
+async fn p2_a_snapshot_that_the_store_has_lost_deletes_nothing() {
+    let world = World::memory().await;
+    let (mut a, mut b) = (world.machine("a"), world.machine("b"));
+    b.env = started(1);
+    a.mount.write("kept", "kept").write("lost", "lost");
+    a.push().await.clean();
+    b.pull().await.clean();
+    // The list of files becomes too long to be in the snapshot itself.
+    let mut random = Random::new(1);
+    for number in 0..40 {
+        let target: Vec<u8> = random.bytes(4000).into_iter().map(|byte| byte.max(1)).collect();
+        a.mount.link(format!("link-{number}"), OsStr::from_bytes(&target));
+    }
+    a.push().await.clean();
+    b.options.flush_behind = true;
+    b.pull().await.clean();
+    assert!(has_note(&b));
+    let packs = world.head().await.packs.iter().map(|pack| StoreKey::Pack(pack.id).path()).collect::<Vec<_>>();
+    for pack in packs {
+        world.objects.delete(&pack).await.unwrap();
+    }
+    // The machine that made it still has it in its cache, and sends it again.
+    a.options.heal = Some(ReadData::All);
+    a.push().await.clean();
+    std::fs::remove_dir_all(b.base_file().parent().unwrap().join("cache")).unwrap();
+    b.mount.remove("lost");
+    b.env = started(2);
+    let pushed = b.push().await;
+    assert_eq!(pushed.clean().deleted, 0, "{:?}", pushed.noted);
+    b.pull().await.clean();
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+    assert_eq!(a.mount.read("lost"), "lost");
 }
 
 /// A pull of one path completes nothing else: an edit of what it did not bring is one of the older version.

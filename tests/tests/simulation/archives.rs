@@ -40,8 +40,17 @@ pub(crate) fn members(bytes: &[u8]) -> Option<Vec<String>> {
     }
 }
 
+/// Whether bytes begin like an archive. It may be cut short.
+pub(crate) fn looks_like_one(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK") || bytes.starts_with(&[0x1f, 0x8b]) || is_tar(bytes)
+}
+
+fn is_tar(bytes: &[u8]) -> bool {
+    bytes.get(257..262) == Some(b"ustar")
+}
+
 fn of_tar(bytes: &[u8]) -> Option<Vec<String>> {
-    if bytes.get(257..262)? != b"ustar" {
+    if !is_tar(bytes) {
         return None;
     }
     tar::Archive::new(bytes).entries().ok()?.map(|entry| text_of(entry.ok()?)).collect()

@@ -26,6 +26,10 @@ impl Run {
             }
             player.durable = durable;
         }
+        if ended.as_ref().is_some_and(|ended| ended.warned("nothing is deleted")) {
+            // The mount counts as new.
+            self.forget_extracted(who);
+        }
         self.note_extracted(who, ended.as_ref()).await;
         let Some(ended) = ended else {
             met("machine gone in the middle of a sync");

@@ -36,7 +36,9 @@ pub(crate) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
         sending.sink.set_round(Some(grace / 8 * ROUND_EIGHTHS));
     }
     let noted = PackJournal::read(sending.journal, meta.store_id, store.env());
-    let noted = noted.map_err(|e| Error::local("read", sending.journal, e))?;
+    let mut noted = noted.map_err(|e| Error::local("read", sending.journal, e))?;
+    // Of a damaged pack that is to be healed, nothing is used.
+    noted.retain(|pack| !sending.absent.contains(&pack.id));
     let trusted = if noted.is_empty() { Vec::new() } else { trust(sending, &meta, noted).await? };
     for pack in &trusted {
         tracing::debug!(id = %pack.noted.id, "a pack that an earlier push has sent is used");
@@ -71,8 +73,7 @@ async fn trust(
     noted: Vec<NotedPack>,
 ) -> Result<Vec<Trusted>, Error> {
     let store = sending.head.store;
-    let of_head: BTreeSet<PackId> =
-        sending.head.snapshot.packs.iter().map(|p| p.id).filter(|id| !sending.absent.contains(id)).collect();
+    let of_head: BTreeSet<PackId> = sending.head.snapshot.packs.iter().map(|p| p.id).collect();
     let others = noted.iter().any(|pack| !of_head.contains(&pack.id));
     let now = if others { store.time().await?.0 } else { 0 };
     let oldest = Duration::from_secs(meta.grace_seconds) / TRUSTED;

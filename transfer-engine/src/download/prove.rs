@@ -76,11 +76,14 @@ impl Mount {
         let proving = self.files.prove();
         // What a later snapshot has was put in place over what an earlier one has.
         for (head, completed) in heads.iter().rev() {
-            header = match self.prove_by(alone, dir, header, (head, *completed), &mut lost, monitor).await? {
-                Some(header) => Some(header),
+            header = match self.prove_by(alone, dir, header, (head, *completed), &mut lost, monitor).await {
+                Ok(Some(header)) => Some(header),
                 // It is not the mount that was synced, or nothing is left of it. Until something is there again, what
                 // was true at the last flush is all that is known.
-                None => return Ok(()),
+                Ok(None) => return Ok(()),
+                // A part of its list of files is lost.
+                Err(e) if e.is_of_object() => None,
+                Err(e) => return Err(e),
             };
         }
         drop(proving);

@@ -49,6 +49,7 @@ impl Mount {
             finder: Finder { chunks: &attempt.chunks, near: 0, lookup },
             part: self.part.clone(),
             update: TreeUpdate::new(onto.tree.clone())
+                .with_marks_kept()
                 .without(onto.head.late_packs())
                 .out_of(attempt.job.damaged.iter().chain(&order.gathered).copied()),
             next: self.next_base(onto.header, &attempt.job.filter)?,
@@ -268,11 +269,7 @@ impl Finder<'_> {
             }
         }
         let entry = Entry { uploaded, ..entry.clone() };
-        // A different mode does not make it another archive.
-        let extracted = archive_of(step, &entry).came_out() || {
-            let same = step.remote.as_ref().filter(|there| there.0.entry.node == entry.node);
-            same.is_some_and(|there| there.0.extracted)
-        };
+        let extracted = archive_of(step, &entry).came_out();
         Ok(Some(TreeEntry { path: step.path.clone(), entry, extracted, recycled: false, chunks }))
     }
 }
