@@ -63,3 +63,67 @@ fn on_a_terminal_it_is_asked() {
     }
     assert_eq!(machine.done(&["log", "c"]).out.lines().count(), 2);
 }
+
+/// Whoever syncs a directory of a mount with the whole context, or a directory above it, has probably mistaken where they
+/// are.
+#[test]
+fn a_directory_in_a_mount_or_above_it_is_said() {
+    let machine = World::new().machine("a");
+    machine.write("w/docs/f", "x");
+    machine.done(&["push", "c", "w"]);
+    let (inside, above) = ("this syncs it with all of c", "this syncs all of ");
+    for command in ["push", "pull", "sync"] {
+        let warned = machine.done(&[command, "c", "w/docs"]);
+        let is_first = command == "push";
+        assert!(warned.err.contains(inside) == is_first, "{}", warned.seen());
+        assert!(!is_first || warned.err.contains("w --only docs"), "{}", warned.seen());
+        let warned = machine.done(&["push", "c", "."]);
+        assert!(warned.err.contains(above) == is_first, "{}", warned.seen());
+    }
+    // Another context, or a part of this one, is meant to be there.
+    for context in ["d", "c:docs"] {
+        let other = machine.done(&["push", context, "w/docs"]);
+        assert!(!other.err.contains("warning"), "{}", other.seen());
+    }
+    let pulled = machine.done(&["pull", "c", "w/docs/new"]);
+    assert!(pulled.err.contains(inside), "{}", pulled.seen());
+    let run = machine.done(&["run", "-c", "c", "w/docs/other", "--", "true"]);
+    assert!(run.err.contains(inside), "{}", run.seen());
+}
+
+/// A forgotten `--store` must not go unnoticed: the other store is made, or has a context of the same name.
+#[test]
+fn a_mount_of_another_store_is_said_once() {
+    let machine = World::new().machine("a");
+    machine.write("w/f", "x");
+    let other = machine.path("other");
+    let other = other.to_str().unwrap();
+    machine.done(&["push", "c", "w", "--store", other]);
+    for is_first in [true, false] {
+        let warned = machine.done(&["push", "c", "w"]);
+        assert_eq!(
+            warned.err.contains(&format!("was synced with c in {other} so far")),
+            is_first,
+            "{}",
+            warned.seen()
+        );
+        assert_eq!(
+            warned.err.contains(&format!("to go on there: --store {other}")),
+            is_first,
+            "{}",
+            warned.seen()
+        );
+    }
+    // A sync that failed says nothing of where the directory belongs.
+    let nowhere = machine.call(&["push", "e", "w", "--store", "/proc/none"]);
+    assert!(
+        nowhere.code != 0 && !machine.done(&["push", "e", "w"]).err.contains("so far"),
+        "{}",
+        nowhere.seen()
+    );
+    // Each of the two is known by now.
+    assert!(!machine.done(&["push", "c", "w", "--store", other]).err.contains("so far"));
+    let status = machine.done(&["status", "w"]);
+    assert_eq!(status.out.matches("context c in ").count(), 2, "{}", status.seen());
+    machine.done(&["push", "d", "w"]);
+}

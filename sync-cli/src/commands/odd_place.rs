@@ -1,35 +1,60 @@
-//! Asks before a directory is saved for the first time that was not named and is probably not meant.
+//! Asks before a directory is synced for the first time that is probably not the one that is meant.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use policy_core::escape;
-use transfer_engine::{ContextSync, Mount};
+use transfer_engine::{ContextSync, Mount, TaskState, TaskStatus, status as tasks};
 
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::open_store::open_store;
+use crate::place::MountPath;
 
-/// Asks on a terminal whether to go on, and warns elsewhere. Who names the directory, or has synced it before, is not
-/// asked.
+/// Why a directory is probably not meant, and what may be meant instead.
+struct Doubt {
+    text: String,
+    hint: String,
+}
+
+/// Asks about a directory that is pushed. One that was synced before is not asked about. One that is named is asked about
+/// only if another mount, or another store, makes it unlikely.
 ///
 /// # Errors
 /// The answer was no.
 pub(super) fn ask(sync: &ContextSync, typed: Option<&Path>, means: Means<'_>) -> Result<(), Failure> {
-    let is_default = typed.is_none_or(|dir| dir == Path::new("."));
-    let doubt = doubt(sync, means.settings.dirs.home.as_deref()).filter(|_| is_default && !sync.read_only);
-    let Some(doubt) = doubt.filter(|_| !was_synced(sync, means)) else { return Ok(()) };
-    let hint = format!("if it is meant, name it: {}", shown(&sync.path));
-    match means.ui.confirm(&format!("{doubt}. Go on?")) {
-        Some(true) => {}
-        Some(false) => return Err(Failure::new(Exit::FAILED, "nothing was done").hint(hint)),
-        None => {
-            means.ui.warning(&doubt);
-            means.ui.hint(&hint);
-        }
+    let named = typed.is_some_and(|dir| dir != Path::new("."));
+    let odd =
+        || odd(sync, means.settings.dirs.home.as_deref()).filter(|_| !named && !was_synced(sync, means));
+    match sync.read_only {
+        true => Ok(()),
+        false => at_odds(sync, means).or_else(odd).map_or(Ok(()), |doubt| doubt.ask(means)),
     }
-    Ok(())
+}
+
+/// Asks about a directory into which a context is pulled.
+///
+/// # Errors
+/// The answer was no.
+pub(super) fn ask_of_pull(sync: &ContextSync, means: Means<'_>) -> Result<(), Failure> {
+    at_odds(sync, means).map_or(Ok(()), |doubt| doubt.ask(means))
+}
+
+impl Doubt {
+    /// Asks on a terminal whether to go on, and warns elsewhere.
+    fn ask(self, means: Means<'_>) -> Result<(), Failure> {
+        let Self { text, hint } = self;
+        match means.ui.confirm(&format!("{text}. Go on?")) {
+            Some(true) => {}
+            Some(false) => return Err(Failure::new(Exit::FAILED, "nothing was done").hint(hint)),
+            None => {
+                means.ui.warning(&text);
+                means.ui.hint(&hint);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn shown(path: &Path) -> String {
@@ -37,21 +62,70 @@ fn shown(path: &Path) -> String {
 }
 
 /// Returns why the current directory is probably not meant.
-fn doubt(sync: &ContextSync, home: Option<&Path>) -> Option<String> {
+fn odd(sync: &ContextSync, home: Option<&Path>) -> Option<Doubt> {
     let ContextSync { path, context, .. } = sync;
     let dir = shown(path);
     let real = |path: &Path| path.canonicalize().ok();
-    if path.parent().is_none() {
-        Some(format!("this saves the whole file system as context {context}"))
+    let text = if path.parent().is_none() {
+        format!("this saves the whole file system as context {context}")
     } else if home.is_some_and(|home| real(home).is_some_and(|home| Some(home) == real(path))) {
-        Some(format!("this saves the whole home directory, {dir}, as context {context}"))
+        format!("this saves the whole home directory, {dir}, as context {context}")
     } else if path.join(".ssh").is_dir() {
-        Some(format!("this saves {dir}, which holds keys (.ssh), as context {context}"))
+        format!("this saves {dir}, which holds keys (.ssh), as context {context}")
     } else if path.join(context.as_str()).is_dir() {
-        Some(format!("`{context}` is taken for the name of a context: what is saved is all of {dir}"))
+        format!("`{context}` is taken for the name of a context: what is saved is all of {dir}")
     } else {
-        None
+        return None;
+    };
+    Some(Doubt { text, hint: format!("if it is meant, name it: {dir}") })
+}
+
+/// Returns what speaks against a directory in what this machine has synced: it was synced with another store, or it is
+/// in a mount of the same context, or has one in it. What can't be found out now is told by the sync itself.
+fn at_odds(sync: &ContextSync, means: Means<'_>) -> Option<Doubt> {
+    let state = means.settings.state_dir().ok()?;
+    let dir = MountPath::new(&sync.path).ok()?.resolved;
+    // A local store need not be there yet.
+    let url = means.settings.store().ok()?.to_string();
+    let store = open_store(means, false).map_or(url, |open| open.store.location().to_owned());
+    let place = sync.place().to_string();
+    let is_done = |task: &&TaskStatus| task.context == place && task.status == TaskState::Success;
+    let of_dir = tasks(state, Some(&dir)).ok()?;
+    if of_dir.iter().filter(is_done).any(|task| task.store == store || task.store.is_empty()) {
+        return None;
     }
+    let (here, context) = (shown(&sync.path), &sync.context);
+    if let Some(other) = of_dir.iter().find(is_done) {
+        let other = escape(other.store.as_bytes());
+        return Some(Doubt {
+            text: format!(
+                "{here} was synced with {place} in {other} so far, and not with the one in {store}"
+            ),
+            hint: format!("to go on there: --store {other}"),
+        });
+    }
+    let all = tasks(state, None).ok()?;
+    let of_store = all.iter().filter(is_done).filter(|task| task.store == store);
+    let mounts = of_store.map(TaskStatus::mount).filter(|mount| mount.is_dir());
+    mounts.filter(|mount| *mount != dir).find_map(|mount| {
+        let other = shown(&mount);
+        if let Ok(below) = dir.strip_prefix(&mount) {
+            let below = shown(below);
+            Some(Doubt {
+                text: format!(
+                    "{here} is in {other}, a mount of {context}: this syncs it with all of {context}"
+                ),
+                hint: format!("to sync only this part of the mount: {other} --only {below}"),
+            })
+        } else if mount.starts_with(&dir) {
+            Some(Doubt {
+                text: format!("{other}, a mount of {context}, is in {here}: this syncs all of {here}"),
+                hint: format!("to sync only the mount, name it: {other}"),
+            })
+        } else {
+            None
+        }
+    })
 }
 
 /// Whether this machine has synced it before. What can't be found out now is told by the sync itself.

@@ -51,12 +51,16 @@ pub(super) async fn status(args: &StatusArgs, means: Means<'_>) -> Result<Finish
         }
     };
     // The download task comes first, then the upload task, whichever was later.
-    rows.sort_by(|a, b| (&a.path, &a.context, b.task_type).cmp(&(&b.path, &b.context, a.task_type)));
+    rows.sort_by(|a, b| {
+        (&a.path, &a.context, &a.store, b.task_type).cmp(&(&b.path, &b.context, &b.store, a.task_type))
+    });
     // The rows of one context at one mount are adjacent.
-    for group in rows.chunk_by(|a, b| (&a.path, &a.context) == (&b.path, &b.context)) {
+    let is_one =
+        |a: &TaskStatus, b: &TaskStatus| (&a.path, &a.context, &a.store) == (&b.path, &b.context, &b.store);
+    for group in rows.chunk_by(is_one) {
         let standing = standing(group, settings.state_dir()?).await;
         if !ui.is_json() {
-            ui.line(&headline(group, standing));
+            ui.line(&headline(group, has_other_store(group, &rows), standing));
         }
         for task in group {
             if ui.is_json() {
@@ -109,10 +113,20 @@ fn object(task: &TaskStatus, standing: Option<Standing>) -> Result<Value, Failur
     Ok(Value::Object(line))
 }
 
+/// Whether the mount was also synced with a context of another store.
+fn has_other_store(tasks: &[TaskStatus], all: &[TaskStatus]) -> bool {
+    let is_other =
+        |task: &TaskStatus, other: &TaskStatus| other.path == task.path && other.store != task.store;
+    tasks.first().is_some_and(|task| all.iter().any(|other| is_other(task, other)))
+}
+
 /// Returns the heading of a context's tasks at a mount.
-fn headline(tasks: &[TaskStatus], standing: Option<Standing>) -> String {
+fn headline(tasks: &[TaskStatus], with_store: bool, standing: Option<Standing>) -> String {
     let Some(task) = tasks.first() else { return String::new() };
     let mut line = format!("{}  context {}", policy_core::escape(task.path.as_bytes()), task.context);
+    if with_store {
+        line.push_str(&format!(" in {}", policy_core::escape(task.store.as_bytes())));
+    }
     let session = tasks.iter().map(|task| task.session.as_str()).find(|session| !session.is_empty());
     if let (Some(session), Some(standing)) = (session, standing) {
         line.push_str(&format!(

@@ -84,8 +84,10 @@ async fn sync(
             running::sync(&mut session, deed, &options, &watch, means).await?
         }
         None => {
-            if options.create && !dry_run {
-                odd_place::ask(&sync, Some(&args.dir), means)?;
+            match deed {
+                _ if dry_run => {}
+                Deed::Push | Deed::Sync => odd_place::ask(&sync, Some(&args.dir), means)?,
+                Deed::Pull | Deed::Restore | Deed::Fetch => odd_place::ask_of_pull(&sync, means)?,
             }
             by_hand(deed, sync, &options, &watch, means).await?
         }

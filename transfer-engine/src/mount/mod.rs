@@ -129,7 +129,7 @@ impl Mount {
         let part = Part::new(sync.part.clone());
         let files = state.context(store.location(), &sync.context, part.digest(), store.env())?;
         let own = OwnPlaces::find(&path, Some(state_dir), store.place(), &[])?;
-        let board = StatusBoard::open(store.env(), state.dir());
+        let board = StatusBoard::open(store.env(), state.dir(), store.location());
         let board = board.map_err(|e| Error::local("read the status in", state.dir(), e))?;
         let read_only = sync.is_read_only();
         Ok(Self {

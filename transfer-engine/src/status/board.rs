@@ -34,6 +34,8 @@ pub(crate) struct StatusBoard(Arc<Inner>);
 struct Inner {
     env: Env,
     dir: PathBuf,
+    /// The address of the store of this process.
+    store: String,
     rows: Mutex<Rows>,
     /// Is notified when the file is out of date.
     behind: Notify,
@@ -67,7 +69,7 @@ impl StatusBoard {
     ///
     /// # Errors
     /// The existing file can't be read now: its tasks would be lost with the next write.
-    pub(crate) fn open(env: &Env, dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(env: &Env, dir: &Path, store: &str) -> io::Result<Self> {
         let file = dir.join(FILE);
         env.check_reading("openat", &file)?;
         let mut tasks = tasks_of(&file)?;
@@ -80,9 +82,13 @@ impl StatusBoard {
             stale: false,
             kept: keep(&dir.join(KEPT)),
         };
-        let inner =
-            Inner { env: env.clone(), dir: dir.to_owned(), rows: Mutex::new(rows), behind: Notify::new() };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self(Arc::new(Inner {
+            env: env.clone(),
+            dir: dir.to_owned(),
+            store: store.to_owned(),
+            rows: Mutex::new(rows),
+            behind: Notify::new(),
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
@@ -95,8 +101,14 @@ impl StatusBoard {
 
     /// Returns the tasks of a context.
     pub(crate) fn tasks(&self, context: &str) -> Vec<TaskStatus> {
-        let mut tasks: Vec<_> =
-            self.lock().tasks.iter().filter(|(t, _)| t.context == context).map(|(t, _)| t.clone()).collect();
+        let store = &self.0.store;
+        let mut tasks: Vec<_> = self
+            .lock()
+            .tasks
+            .iter()
+            .filter(|(t, _)| t.is_of(context, store))
+            .map(|(t, _)| t.clone())
+            .collect();
         tasks.sort_by_key(|task| task.task_type);
         tasks
     }
@@ -111,10 +123,11 @@ impl StatusBoard {
 
     /// Replaces a task; returns the owner number, with which it is updated from now on.
     pub(super) fn take_over(&self, task: TaskStatus) -> u64 {
+        let task = TaskStatus { store: self.0.store.clone(), ..task };
         let mut rows = self.lock();
         let owner = rows.next;
         rows.next += 1;
-        rows.tasks.retain(|(t, _)| !t.is_of(&task.context, task.task_type));
+        rows.tasks.retain(|(t, _)| t.task_type != task.task_type || !t.is_of(&task.context, &task.store));
         rows.tasks.push((task, owner));
         rows.stale = true;
         owner
@@ -135,7 +148,8 @@ impl StatusBoard {
     pub(crate) fn stopped(&self, context: &str, pending: u64, goes_on: bool) {
         {
             let mut rows = self.lock();
-            let task = rows.tasks.iter_mut().find(|(t, _)| t.is_of(context, TaskType::Download));
+            let is_it = |t: &TaskStatus| t.task_type == TaskType::Download && t.is_of(context, &self.0.store);
+            let task = rows.tasks.iter_mut().find(|(t, _)| is_it(t));
             let Some((task, _)) = task else { return };
             (task.pending, task.throughput) = (pending, 0);
             if goes_on {

@@ -76,6 +76,9 @@ pub struct TaskStatus {
     pub context: String,
     /// The context's id, which is its name.
     pub context_id: String,
+    /// The store's address; empty if an older version wrote the task.
+    #[serde(default)]
+    pub store: String,
     /// The mount's path; bytes that are not UTF-8 are replaced.
     pub path: String,
     /// The path's bytes in Base64, if it is not UTF-8.
@@ -128,6 +131,7 @@ impl TaskStatus {
             context: context.to_owned(),
             // A context's name has no colon.
             context_id: context.split(':').next().unwrap_or_default().to_owned(),
+            store: String::new(),
             path: path.to_string_lossy().into_owned(),
             path_bytes: path.to_str().is_none().then(|| BASE64_STANDARD.encode(path.as_os_str().as_bytes())),
             task_type,
@@ -156,8 +160,9 @@ impl TaskStatus {
         bytes.map_or_else(|| PathBuf::from(&self.path), |bytes| PathBuf::from(OsString::from_vec(bytes)))
     }
 
-    fn is_of(&self, context: &str, task_type: TaskType) -> bool {
-        self.context == context && self.task_type == task_type
+    /// Whether it is a task of a context in the store at an address.
+    fn is_of(&self, context: &str, store: &str) -> bool {
+        self.context == context && (self.store == store || self.store.is_empty())
     }
 
     /// Updates a task whose process is gone.
@@ -194,7 +199,9 @@ pub fn status(state_dir: &Path, mount: Option<&Path>) -> Result<Vec<TaskStatus>,
     for dir in dirs {
         tasks.extend(board::read(&dir).map_err(|e| Error::local("read the status in", dir, e))?);
     }
-    tasks.sort_by(|a, b| (&a.path, &a.context, &a.start_time).cmp(&(&b.path, &b.context, &b.start_time)));
+    tasks.sort_by(|a, b| {
+        (&a.path, &a.context, &a.store, &a.start_time).cmp(&(&b.path, &b.context, &b.store, &b.start_time))
+    });
     Ok(tasks)
 }
 
