@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 # Only what is needed here, without clouds and archives, and not the release profile: both would build for minutes longer.
-# To use the program on your own files, install it: cargo install --path sync-cli
+# To use the program on your own files, install it: cargo install --locked --path sync-cli
+echo "Building ctxsync. The first time, this takes about two minutes on two cores."
 cargo build --quiet --locked -p sync-cli --no-default-features
 ctxsync="$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/debug/ctxsync"
 
@@ -32,7 +33,7 @@ on machine1 run -c my-project machine1/work -- bash -c '
   printf "fn main() {}\n" > src/main.rs
   printf "#!/bin/sh\necho it works\n" > build.sh && chmod +x build.sh
   ln -s src/main.rs link
-  seq 100000 > notes/numbers.txt'
+  seq 2000000 > notes/numbers.txt'
 cp -a machine1/work kept-for-comparison
 
 say "Machine 1 is gone, with all that was on it."
