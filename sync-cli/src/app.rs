@@ -263,7 +263,7 @@ fn end(ui: &Ui, command: &str, outcome: Result<Finished, Failure>, document: boo
             ui.last_object(&Line::Summary(&summary));
         }
     } else if let (Some(deed), Some(report)) = (outcome.deed, &outcome.report) {
-        let line = sentence(deed, report, outcome.dry_run, took);
+        let line = sentence(deed, report, outcome.dry_run, took, ui.columns());
         ui.line(&line);
         advise(ui, report);
     }

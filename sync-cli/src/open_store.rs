@@ -3,6 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use object_store::ObjectStore;
@@ -15,7 +16,7 @@ use storage_backends::{
 use transfer_engine::Store;
 
 use crate::config::Origin;
-use crate::errors::Failure;
+use crate::errors::{Failure, what_helps};
 use crate::input::read_text;
 use crate::means::Means;
 use crate::output::Ui;
@@ -79,11 +80,13 @@ pub(crate) fn open_at(
     Ok(OpenStore { store, local_dir: opened.local_dir, patience: opened.patience, objects })
 }
 
-/// Reports a store that does not answer, on the terminal and in the log.
+/// Reports a store that does not answer, on the terminal and in the log. What to do is said once.
 fn listener(ui: &Arc<Ui>) -> Listener {
     let ui = Arc::clone(ui);
+    let has_hinted = AtomicBool::new(false);
     Arc::new(move |notice| match notice {
         Notice::Waiting { cause, left } => {
+            let hint = what_helps(cause).filter(|_| !has_hinted.swap(true, Ordering::Relaxed));
             let until = SystemTime::now() + *left;
             let since_1970 = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
             let until = text::moment(Timestamp { secs: since_1970.cast_signed(), nanos: 0 });
@@ -91,6 +94,9 @@ fn listener(ui: &Arc<Ui>) -> Listener {
             let message = format!("the store does not answer ({cause}); trying again until {until}");
             tracing::warn!("{message}");
             ui.warning(&message);
+            if let Some(hint) = hint {
+                ui.hint(&hint);
+            }
         }
         Notice::Back { after } => {
             let message = format!("the store answers again, after {}", text::span(*after));

@@ -28,7 +28,15 @@ pub(crate) fn reworded(mut error: clap::Error, args: &[OsString]) -> clap::Error
     for (kind, text) in typed {
         error.insert(kind, ContextValue::String(policy_core::escape_text(&text).into_owned()));
     }
-    error
+    if let Some(ContextValue::StyledStrs(tips)) = error.get(ContextKind::Suggested) {
+        let tips: Vec<_> =
+            tips.iter().filter(|tip| !tip.to_string().contains("as a value")).cloned().collect();
+        match tips.is_empty() {
+            true => drop(error.remove(ContextKind::Suggested)),
+            false => drop(error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips))),
+        }
+    }
+    with_plain_usage(error, args)
 }
 
 /// Returns the variable that an invalid value comes from, if it was not typed.
@@ -50,12 +58,83 @@ fn blamed(error: &clap::Error, args: &[OsString]) -> Option<String> {
 
 /// Returns what to do about wrong arguments, if that is not obvious.
 pub(crate) fn hint(error: &clap::Error, args: &[OsString]) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
     let mut typed = before_command(args);
     let has_command = args.iter().any(|arg| arg == "--");
-    let forgotten = matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument);
     let is_run = typed.any(|arg| arg == "run");
-    (is_run && !has_command && forgotten)
-        .then(|| "put `--` before the command: `ctxsync run -c CONTEXT -- COMMAND`".to_owned())
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument if is_run && has_command => {
+            Some("the context is given with -c: `ctxsync run -c CONTEXT [DIR] -- COMMAND`".to_owned())
+        }
+        ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument if is_run && !has_command => {
+            Some("put `--` before the command: `ctxsync run -c CONTEXT -- COMMAND`".to_owned())
+        }
+        ErrorKind::UnknownArgument => {
+            let option = text(ContextKind::InvalidArg)?.strip_prefix("--")?.split('=').next()?.to_owned();
+            let having = paths(|command| command.get_arguments().any(|arg| arg.get_long() == Some(&option)));
+            (!having.is_empty()).then(|| format!("--{option} is an option of {}", listed(&having)))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = text(ContextKind::InvalidSubcommand)?;
+            let below = paths(|command| command.get_name() == name);
+            (!below.is_empty()).then(|| format!("the command is {}", listed(&below)))
+        }
+        ErrorKind::ValueValidation => {
+            let is_context = text(ContextKind::InvalidArg)?.starts_with("<CONTEXT");
+            let is_dir = text(ContextKind::InvalidValue)?.starts_with(['.', '/', '~']);
+            (is_context && is_dir).then(|| "the context comes first, and then the directory".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Returns the commands that have something, as they are typed.
+fn paths(has: impl Fn(&clap::Command) -> bool) -> Vec<String> {
+    fn add(
+        command: &clap::Command,
+        path: &str,
+        has: &dyn Fn(&clap::Command) -> bool,
+        found: &mut Vec<String>,
+    ) {
+        for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let path = format!("{path} {}", command.get_name());
+            if has(command) {
+                found.push(format!("`{path}`"));
+            }
+            add(command, &path, has, found);
+        }
+    }
+    let mut found = Vec::new();
+    add(&args::command(), "ctxsync", &has, &mut found);
+    found
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => name.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// Leaves the settings that come from variables out of the usage of a command: they look as if they had to be typed. And a
+/// tip to take an option for a value does not help here.
+fn with_plain_usage(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    if error.get(ContextKind::Usage).is_none() {
+        return error;
+    }
+    let mut command = args::command();
+    command.build();
+    for arg in before_command(args).filter_map(|arg| arg.to_str()) {
+        if let Some(below) = command.find_subcommand(arg) {
+            command = below.clone();
+        }
+    }
+    error.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
+    error
 }
 
 /// Returns the arguments of the program itself.

@@ -290,7 +290,8 @@ fn a_fork_over_s3_is_one_put() {
     }
 }
 
-/// Sessions on many machines at once, each on a fork of its own, merged back while the others still run.
+/// Sessions on many machines at once, each on a fork of its own, merged back while the others still run. All begin with the
+/// same snapshot: one that began later would replace what was merged by then.
 /// `CTXSYNC_SESSIONS=20` says how many.
 #[test]
 fn attempts_at_once_over_s3_are_all_merged() {
@@ -318,7 +319,7 @@ fn attempts_at_once_over_s3_are_all_merged() {
                 let (machine, name) = (world.machine(&format!("machine-{at}")), format!("try/{at}"));
                 let work = format!("echo {at} > own-{at}; echo changed by {at} > shared");
                 let run =
-                    ["run", "-c", &name, "--fork-from", "base", "--wait", "work", "--", "sh", "-c", &work];
+                    ["run", "-c", &name, "--fork-from", "base@2", "--wait", "work", "--", "sh", "-c", &work];
                 done(&machine, &run);
                 done(&machine, &["context", "merge", &name, "base"]);
             });

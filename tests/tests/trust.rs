@@ -259,7 +259,8 @@ async fn p2_a_snapshot_that_the_store_has_lost_deletes_nothing() {
     b.options.flush_behind = true;
     b.pull().await.clean();
     assert!(has_note(&b));
-    let packs = world.head().await.packs.iter().map(|pack| StoreKey::Pack(pack.id).path()).collect::<Vec<_>>();
+    let packs =
+        world.head().await.packs.iter().map(|pack| StoreKey::Pack(pack.id).path()).collect::<Vec<_>>();
     for pack in packs {
         world.objects.delete(&pack).await.unwrap();
     }

@@ -117,7 +117,7 @@ impl Arrivals {
         // With autoDownload off, nothing is pulled in the background.
         let Some(report) = &mount.report else { return Ok(()) };
         let prefix = shown.map(|path| format!("{path}: ")).unwrap_or_default();
-        self.ui.note(&format!("{prefix}{}", sentence(Deed::Pull, report, false, took)));
+        self.ui.note(&format!("{prefix}{}", sentence(Deed::Pull, report, false, took, self.ui.columns())));
         advise(&self.ui, report);
         found.failed_paths += report.failed;
         found.held_back += report.held_back;

@@ -67,6 +67,13 @@ pub(super) async fn gc(args: &GcArgs, means: Means<'_>) -> Result<Finished, Fail
         }
     } else {
         ui.line(&sentence(&report, &cleared, dry_run, ui.took()));
+        if report.forgotten > 0 && !options.exclusive && !dry_run && outcome.exit == Exit::DONE {
+            let grace = Span(Duration::from_secs(report.grace));
+            ui.hint(&format!(
+                "what only the forgotten snapshots hold is deleted by the first gc after the grace period of {grace}; \
+                 with --exclusive, when nobody else uses the store, at once"
+            ));
+        }
     }
     let report = SyncReport { requests: report.usage.requests, ..SyncReport::default() };
     Ok(Finished { collected: Some(collected), report: Some(report), ..outcome })
@@ -168,29 +175,29 @@ struct GcWatch {
 
 impl GcWatch {
     /// Shows a row of what would become of each snapshot.
-    fn row(&self, context: &ContextName, number: u64, time: &str, fate: &str, reasons: &str) {
+    fn row(&self, context: &ContextName, number: u64, landed: Timestamp, fate: &str, reasons: &str) {
         if !self.has_head.swap(true, Ordering::Relaxed) {
             self.ui.line(&format!("{:<24}  {:<20}  {:<6}  why", "snapshot", "committed", ""));
         }
-        let snapshot = format!("{context}@{number}");
+        let (snapshot, time) = (format!("{context}@{number}"), text::moment(landed));
         self.ui.line(&format!("{snapshot:<24}  {time:<20}  {fate:<6}  {reasons}"));
     }
 }
 
 impl CollectMonitor for GcWatch {
     fn kept(&self, kept: &Kept) {
-        let time = text::time(Timestamp { secs: kept.landed, nanos: 0 });
+        let landed = Timestamp { secs: kept.landed, nanos: 0 };
         let reasons: Vec<&str> = kept.reasons.iter().map(|reason| reason.as_str()).collect();
         if self.ui.is_json() {
-            let (context, snapshot) = (kept.context.as_str(), kept.number);
+            let (context, snapshot, time) = (kept.context.as_str(), kept.number, text::time(landed));
             self.ui.object(&Line::Kept(KeptLine { context, snapshot, time, reasons }));
         } else {
-            self.row(&kept.context, kept.number, &time, "keep", &reasons.join(", "));
+            self.row(&kept.context, kept.number, landed, "keep", &reasons.join(", "));
         }
     }
 
     fn forgotten(&self, forgotten: &Forgotten) {
-        let time = text::time(Timestamp { secs: forgotten.landed, nanos: 0 });
+        let landed = Timestamp { secs: forgotten.landed, nanos: 0 };
         let (reason, why) = match forgotten.why {
             Why::Retention => ("retention", "no rule keeps it"),
             Why::Deleted => ("deleted", "its context is deleted"),
@@ -199,24 +206,28 @@ impl CollectMonitor for GcWatch {
         };
         let context = forgotten.context.as_str();
         if self.ui.is_json() {
-            let snapshot = forgotten.number;
+            let (snapshot, time) = (forgotten.number, text::time(landed));
             self.ui.object(&Line::Forgotten(ForgottenLine { context, snapshot, time, reason }));
         } else if self.dry_run {
-            self.row(&forgotten.context, forgotten.number, &time, "forget", why);
+            self.row(&forgotten.context, forgotten.number, landed, "forget", why);
         } else {
-            self.ui.line(&format!("forget {context}@{} of {time}: {why}", forgotten.number));
+            self.ui.line(&format!(
+                "forget {context}@{} of {}: {why}",
+                forgotten.number,
+                text::moment(landed)
+            ));
         }
     }
 
     fn recycled(&self, context: &ContextName, recycled: &Recycled) {
-        let next = recycled.next.map(|secs| text::time(Timestamp { secs, nanos: 0 }));
+        let next = recycled.next.map(|secs| Timestamp { secs, nanos: 0 });
         if self.ui.is_json() {
             self.ui.object(&Line::Recycled(RecycledLine {
                 context: context.as_str(),
                 snapshot: recycled.snapshot,
                 files: recycled.files,
                 bytes: recycled.bytes,
-                next_expiry: next,
+                next_expiry: next.map(text::time),
             }));
             return;
         }
@@ -228,7 +239,7 @@ impl CollectMonitor for GcWatch {
             line.push_str(&format!(", and forget {count} that held them"));
         }
         if let Some(next) = next {
-            line.push_str(&format!("; the next expires at {next}"));
+            line.push_str(&format!("; the next expires at {}", text::moment(next)));
         }
         self.ui.line(&line);
     }

@@ -39,13 +39,16 @@ pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Fini
     let saved = hand.sync(Deed::Push, &saving, &watch, means).await?;
     refuse_unsaved(&saved, name, &dir)?;
     if saved.parent.is_some() || options.dry_run {
-        ui.note(&sentence(Deed::Push, &saved, options.dry_run, ui.took()));
+        ui.note(&sentence(Deed::Push, &saved, options.dry_run, ui.took(), ui.columns()));
     }
     if options.dry_run {
         let report = foresee(&to, &sync, &store, &watch, means).await?;
         return Ok(finished(report, true, name));
     }
     let reverted = store.revert_context(name, to.number.cast_signed(), &options.session, false).await?;
+    if let Some(new) = reverted.snapshot {
+        ui.note(&format!("{name} is as in snapshot {} again, with snapshot {new}", to.number));
+    }
     // What the snapshot lacks is deleted because the user said so, and is in the history.
     let max_delete = Some(MaxDelete::Count(u64::MAX));
     let options = SyncOptions { allow_empty_mount: true, max_delete, ..options };

@@ -270,7 +270,7 @@ impl Held<'_> {
                     failed = failed.or(Some(failure.exit));
                 }
                 (None, Some(report)) => {
-                    ui.note(&format!("{prefix}{}", sentence(Deed::Push, report, false, took)));
+                    ui.note(&format!("{prefix}{}", sentence(Deed::Push, report, false, took, ui.columns())));
                     advise(ui, report);
                     add(&mut total, report);
                 }

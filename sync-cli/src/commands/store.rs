@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Finished;
 use crate::args::StoreCommand;
+use crate::config::Origin;
 use crate::errors::Failure;
 use crate::means::Means;
 use crate::open_store::open_store;
@@ -45,8 +46,15 @@ async fn init(grace: std::time::Duration, means: Means<'_>) -> Result<Finished, 
 /// Clocks that differ by less are as good as equal.
 const CLOSE: Duration = Duration::from_mins(1);
 
+/// How long a check waits for a store that does not answer, unless it is told how long. It is made for finding mistakes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 async fn check(means: Means<'_>) -> Result<Finished, Failure> {
-    let open = open_store(means, false)?;
+    let mut settings = means.settings.clone();
+    if settings.retry_time.origin == Origin::Default {
+        settings.retry_time.value = PATIENCE;
+    }
+    let open = open_store(Means { settings: &settings, ..means }, false)?;
     let found = open.probe().await?;
     let skew = skew(found.store_time);
     if let Some(warning) = clock_warning(skew) {

@@ -27,6 +27,11 @@ pub(crate) const STATE_DIR: &str =
 /// The hint if a feature was left out of the program.
 const BUILD_WITH: &str = "use a ctxsync that was built with it: the default features are all on";
 
+/// Returns what to do about a store that does not answer, if the cause tells it.
+pub(crate) fn what_helps(cause: &str) -> Option<Cow<'static, str>> {
+    store::of_texts(&[cause.to_owned()])
+}
+
 /// Why a command, or one path of it, failed.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
@@ -383,6 +388,10 @@ impl From<OpenError> for Failure {
             ),
             OpenError::NotBuilt { .. } => (Exit::USAGE, BUILD_WITH),
             OpenError::PlainHttp { .. } => (Exit::USAGE, "use https, or allow plain HTTP"),
+            OpenError::Settings { source, .. } if store::known(source).is_some() => {
+                let hint = store::known(source).unwrap_or_default();
+                return Self::new(Exit::USAGE, error.to_string()).caused_below(&error).hint(hint);
+            }
             OpenError::Profile { .. } | OpenError::Settings { .. } => {
                 (Exit::USAGE, "`ctxsync config` shows where each setting came from")
             }

@@ -9,15 +9,28 @@ use transfer_engine::Error;
 
 use super::hint_of_disk;
 
-/// The hint if no credentials were given.
-const NO_KEYS: &str = "give the keys by the variables of the cloud's own tools, such as AWS_ACCESS_KEY_ID and \
-                       AWS_SECRET_ACCESS_KEY or AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_KEY";
+/// What gives the keys of each cloud, by what the library says of its stores.
+const KEYS: [(&[&str], &str); 3] = [
+    (&["Generic S3 error", "/latest/"], "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
+    (&["Generic GCS error", "/computeMetadata/"], "GOOGLE_APPLICATION_CREDENTIALS"),
+    (
+        &["Generic MicrosoftAzure error", "/metadata/identity/"],
+        "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN",
+    ),
+];
+
+/// The addresses at which a cloud's own machines are asked for keys, where none are given. Elsewhere something else may
+/// answer.
+const OWN_KEYS: [&str; 4] =
+    ["/latest/api/token", "/latest/meta-data/", "/computeMetadata/", "/metadata/identity/"];
 
 /// Parts of a store's or a library's message, and what to do about it. The codes are those of S3's and Azure's
 /// error documents.
 const KNOWN: [(&[&str], &str); 8] = [
-    // Where no keys are given, the cloud's own machines are asked for some; elsewhere something else may answer.
-    (&["/latest/api/token", "/latest/meta-data/", "/computeMetadata/", "/metadata/identity/"], NO_KEYS),
+    (
+        &["Account must be specified"],
+        "name the storage account by AZURE_STORAGE_ACCOUNT_NAME, or by --store-option account_name=NAME",
+    ),
     (
         &["ExpiredToken", "TokenRefreshRequired"],
         "the session token has expired: get new credentials, for example with `aws sso login`, and run the command \
@@ -50,6 +63,9 @@ const KNOWN: [(&[&str], &str); 8] = [
         "this machine has no way to the store: check its network and proxy",
     ),
 ];
+
+/// How the message begins that no credentials were given.
+const NONE: &str = "there are no credentials";
 
 /// The variables that give endpoints.
 const ENDPOINTS: [&str; 6] = [
@@ -88,8 +104,9 @@ pub(super) fn hint(error: &Error, source: &object_store::Error) -> Cow<'static, 
 
 /// Returns what to do about a store's error, if its cause is known.
 pub(super) fn known(source: &object_store::Error) -> Option<Cow<'static, str>> {
-    if NoCredentials::find(source).is_some() {
-        return Some(NO_KEYS.into());
+    let texts: Vec<String> = chain(source).map(ToString::to_string).collect();
+    if NoCredentials::find(source).is_some() || texts.iter().any(|text| asks_for_keys(text)) {
+        return Some(no_keys(&texts).into());
     }
     if BucketMissing::find(source).is_some() {
         return Some("check --store; create the bucket with its provider's tools".into());
@@ -104,9 +121,28 @@ pub(super) fn known(source: &object_store::Error) -> Option<Cow<'static, str>> {
             }
         }
     }
-    let texts: Vec<String> = chain(source).map(ToString::to_string).collect();
+    of_texts(&texts)
+}
+
+/// Returns what to do about a cause, if these texts tell it.
+pub(super) fn of_texts(texts: &[String]) -> Option<Cow<'static, str>> {
     let says = |part: &&str| texts.iter().any(|text| text.contains(part));
-    KNOWN.iter().find(|(parts, _)| parts.iter().any(says)).map(|(_, hint)| of_endpoint(hint, &texts))
+    KNOWN.iter().find(|(parts, _)| parts.iter().any(says)).map(|(_, hint)| of_endpoint(hint, texts))
+}
+
+/// Whether a text tells of a question for the keys of a cloud's own machine.
+fn asks_for_keys(text: &str) -> bool {
+    OWN_KEYS.iter().any(|address| text.contains(address))
+}
+
+/// Returns the hint if no credentials were given.
+fn no_keys(texts: &[String]) -> String {
+    let says = |part: &&str| texts.iter().any(|text| text.contains(part));
+    let variables = KEYS.iter().find(|(parts, _)| parts.iter().any(says)).map_or_else(
+        || KEYS.map(|(_, variables)| variables).join("; "),
+        |(_, variables)| (*variables).to_owned(),
+    );
+    format!("give the keys by the variables of the cloud's own tools: {variables}")
 }
 
 /// Returns the kind of the system's error below an error, if there is one.
@@ -132,7 +168,13 @@ pub(super) fn plain(text: &str) -> String {
     let request = request.rsplit(REQUEST).next().unwrap_or(request);
     let request = request.rsplit_once(" in ").map_or(request, |(request, _)| request);
     let request = request.split('?').next().unwrap_or(request);
-    format!("{before}{request}: {}", plain(rest_of(said)))
+    let said = plain(rest_of(said));
+    if asks_for_keys(request) && !said.contains(NONE) {
+        return format!(
+            "{before}{NONE}: none were given, and this machine has none of its own ({request}: {said})"
+        );
+    }
+    format!("{before}{request}: {said}")
 }
 
 /// Leaves out of a cause what the library puts before it.
@@ -183,6 +225,14 @@ mod tests {
             "Connection refused (os error 111)"
         );
         assert_eq!(plain("Generic LocalFileSystem error: Unable to copy"), "Unable to copy");
+        assert_eq!(
+            plain(
+                "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 2ms - Server returned \
+                 non-2xx status code: 403 Forbidden: "
+            ),
+            "there are no credentials: none were given, and this machine has none of its own (PUT \
+             http://169.254.169.254/latest/api/token: 403 Forbidden: )"
+        );
         for other in ["Connection refused", "Error performing nothing", ""] {
             assert_eq!(plain(other), other);
         }

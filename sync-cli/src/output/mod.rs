@@ -132,6 +132,13 @@ impl Ui {
         self.begun.elapsed()
     }
 
+    /// Returns the columns into which the result of a sync should fit: those of the terminal that shows it.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        let is_shown =
+            if self.manner.stderr_only { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+        (is_shown && io::stderr().is_terminal()).then(screen::columns)
+    }
+
     /// Whether a pager shows the results.
     pub(crate) fn is_paged(&self) -> bool {
         self.paged

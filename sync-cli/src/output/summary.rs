@@ -218,11 +218,27 @@ impl Deed {
     }
 }
 
-/// Returns the one line that says what a sync did.
-pub(crate) fn sentence(deed: Deed, report: &SyncReport, dry_run: bool, took: Duration) -> String {
+/// Returns the one line that says what a sync did. If it would be longer than `columns`, it leaves out what is zero.
+pub(crate) fn sentence(
+    deed: Deed,
+    report: &SyncReport,
+    dry_run: bool,
+    took: Duration,
+    columns: Option<usize>,
+) -> String {
+    let line = sentence_with(deed, report, dry_run, took, true);
+    match columns {
+        Some(columns) if line.len() > columns => sentence_with(deed, report, dry_run, took, false),
+        _ => line,
+    }
+}
+
+fn sentence_with(deed: Deed, report: &SyncReport, dry_run: bool, took: Duration, with_zeros: bool) -> String {
     let snapshot = report.snapshot.map_or_else(|| "an empty context".to_owned(), |n| format!("snapshot {n}"));
-    let mut counts =
-        format!("{} added, {} changed, {} deleted", report.added, report.changed, report.deleted);
+    let counts = [(report.added, "added"), (report.changed, "changed"), (report.deleted, "deleted")];
+    let is_shown = |count: u64| with_zeros || count > 0 || counts.iter().all(|(count, _)| *count == 0);
+    let shown = counts.iter().filter(|(count, _)| is_shown(*count));
+    let mut counts = shown.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ");
     if report.extracted > 0 {
         counts.push_str(&format!(", {} extracted", report.extracted));
     }
@@ -297,13 +313,24 @@ mod tests {
 
     #[test]
     fn every_deed_has_its_sentence() {
-        let line = |deed| sentence(deed, &report(), false, TOOK);
+        let line = |deed| sentence(deed, &report(), false, TOOK, None);
         insta::assert_snapshot!([Deed::Push, Deed::Pull, Deed::Sync, Deed::Restore].map(line).join("\n"), @"
         pushed snapshot 42: 12 added, 3 changed, 1 deleted; 1.2 MiB sent of 310 MiB; 0.8 s
         pulled snapshot 42: 12 added, 3 changed, 1 deleted; 2.0 KiB received of 310 MiB; 0.8 s
         synced snapshot 42: 12 added, 3 changed, 1 deleted; 1.2 MiB sent and 2.0 KiB received of 310 MiB; 0.8 s
         restored snapshot 42: 12 added, 3 changed, 1 deleted; 2.0 KiB received of 310 MiB; 0.8 s
         ");
+    }
+
+    #[test]
+    fn a_line_that_does_not_fit_leaves_out_what_is_zero() {
+        let line = |added, columns| {
+            let report = SyncReport { added, changed: 0, deleted: 0, ..report() };
+            sentence(Deed::Push, &report, false, TOOK, columns)
+        };
+        assert!(line(1224, Some(80)).starts_with("pushed snapshot 42: 1224 added; 1.2 MiB sent"));
+        assert_eq!(line(0, Some(40)), line(0, None));
+        assert_eq!(line(1224, Some(200)), line(1224, None));
     }
 
     #[test]
@@ -320,13 +347,13 @@ mod tests {
             SyncReport { conflicts: 2, failed: 3, held_back: 4, pending: 5, partial: true, ..report() };
         let stopped = SyncReport { stopped_by_conflict: true, conflicts: 1, ..SyncReport::default() };
         let lines = [
-            sentence(Deed::Push, &nothing, false, TOOK),
-            sentence(Deed::Pull, &SyncReport::default(), false, TOOK),
-            sentence(Deed::Push, &report(), true, TOOK),
-            sentence(Deed::Push, &trouble, false, TOOK),
-            sentence(Deed::Sync, &stopped, false, TOOK),
-            sentence(Deed::Push, &aged, false, TOOK),
-            sentence(Deed::Push, &aged, true, TOOK),
+            sentence(Deed::Push, &nothing, false, TOOK, None),
+            sentence(Deed::Pull, &SyncReport::default(), false, TOOK, None),
+            sentence(Deed::Push, &report(), true, TOOK, None),
+            sentence(Deed::Push, &trouble, false, TOOK, None),
+            sentence(Deed::Sync, &stopped, false, TOOK, None),
+            sentence(Deed::Push, &aged, false, TOOK, None),
+            sentence(Deed::Push, &aged, true, TOOK, None),
         ];
         insta::assert_snapshot!(lines.join("\n"), @"
         nothing to push: snapshot 7 is up to date; 0.8 s

@@ -320,7 +320,8 @@ impl Run {
                 assert!(!place.is_file(), "{path} is marked and is pulled");
             } else if bytes.is_empty() {
                 // An archive of which a loss of power has left nothing but zeros is an empty one.
-                let all = history.parts[&seen.digest].iter().filter(|content| !content.bytes().all(|b| b == 0));
+                let all =
+                    history.parts[&seen.digest].iter().filter(|content| !content.bytes().all(|b| b == 0));
                 let missing: Vec<_> = all.filter(|content| !here.contains(*content)).collect();
                 assert!(missing.is_empty(), "{path} is gone, and of it {missing:?}: {ended:?}");
             } else {
