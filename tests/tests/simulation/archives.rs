@@ -50,7 +50,8 @@ fn is_tar(bytes: &[u8]) -> bool {
 }
 
 fn of_tar(bytes: &[u8]) -> Option<Vec<String>> {
-    if !is_tar(bytes) {
+    // One that was cut short lacks the mark at its end.
+    if !is_tar(bytes) || !bytes.ends_with(&[0; 1024]) {
         return None;
     }
     tar::Archive::new(bytes).entries().ok()?.map(|entry| text_of(entry.ok()?)).collect()

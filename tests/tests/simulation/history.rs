@@ -44,6 +44,8 @@ pub(crate) struct History {
     pub(crate) recycled: BTreeSet<(TreePath, Digest)>,
     /// What was in these files.
     pub(crate) recycled_parts: BTreeSet<String>,
+    /// What of that the context has got again since.
+    pub(crate) returned: BTreeSet<String>,
 }
 
 impl History {

@@ -38,7 +38,9 @@ use schedule::Schedule;
 
 /// How many seeds the tests of a commit try.
 const SEEDS: u64 = 400;
-/// How many of them they run twice.
+/// Seeds that have found a mistake.
+const FAILED: [u64; 6] = [4952, 5993, 6883, 8588, 12601, 22293];
+/// How many of the first ones they run twice.
 const TRACED: u64 = 20;
 
 fn variable(name: &str) -> Option<u64> {
@@ -63,7 +65,7 @@ fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
 }
 
 /// Tries seeds until none is left.
-fn try_seeds(left: &Mutex<Range<u64>>) {
+fn try_seeds(left: &Mutex<impl Iterator<Item = u64>>) {
     while let Some(seed) = left.lock().ok().and_then(|mut left| left.next()) {
         let schedule = replay::chosen(Schedule::draw(seed));
         if let Fate::Fails(message) = run(&schedule, false).0 {
@@ -93,6 +95,15 @@ fn machines_lose_nothing_and_agree_in_the_end() {
         let missing = coverage::missing();
         assert!(missing.is_empty(), "the seeds have never met {missing:#?}");
     }
+}
+
+/// Seeds beyond those of [`machines_lose_nothing_and_agree_in_the_end`] that have found a mistake of the engine.
+#[test]
+fn what_failed_once_holds() {
+    on_a_large_stack(|| {
+        coverage::listen();
+        try_seeds(&Mutex::new(FAILED.into_iter()));
+    });
 }
 
 /// A seed decides everything: requests and their order, names and ids, and how each step ends.

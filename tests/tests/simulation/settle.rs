@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ctxsync_tests::compare::{Content, differences, list, without_times};
 use ctxsync_tests::machine::Machine;
+use ctxsync_tests::notes::Noted;
 use policy_core::ConflictPolicy;
 use transfer_engine::format::Place;
 use transfer_engine::{
@@ -50,7 +51,8 @@ impl Run {
                 *withheld = report.withheld;
                 quiet &= (report.added, report.changed, report.deleted, report.conflicts) == (0, 0, 0, 0);
                 quiet &= (report.extracted, report.recycled) == (0, 0);
-                self.trace.note(|| format!("m{who} settles: {}, {:?}", figures(report), ended.noted.events));
+                let Noted { events, problems, .. } = &ended.noted;
+                self.trace.note(|| format!("m{who} settles: {}, {events:?} {problems:?}", figures(report)));
                 self.note_extracted(who, Some(&ended)).await;
             }
             if quiet {

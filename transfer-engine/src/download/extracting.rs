@@ -329,9 +329,9 @@ impl Job {
         // Without all members in place, no machine may take the context's members for all there is.
         let at = (extracted.left_out_total == 0).then(|| self.into.clone());
         let archive = Archive::Extracted { at, drop, marked: false };
-        let row = BaseRow { archive: archive.clone(), ..self.pulled.row.clone() };
-        let coming = Change::Extracting { row, inode: staged.inode(), staging: self.staging.id() };
-        self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change: coming }])?;
+        let row = BaseRow { archive, ..self.pulled.row.clone() };
+        let (inode, staging) = (staged.inode(), self.staging.id());
+        self.note_change(Change::Extracting { row: row.clone(), inode, staging })?;
         let put = if swaps {
             self.staging.exchange_dir(staged, &parent, &self.into, &self.pulled.print)
         } else {
@@ -347,7 +347,7 @@ impl Job {
                 };
             }
         }
-        self.note(archive)?;
+        self.note_change(Change::CameOut { row, inode })?;
         let stays = if drop { self.drop_source(Some(&self.into))? } else { None };
         Ok(self.out(extracted, LeftOut::default(), stays))
     }
@@ -358,15 +358,21 @@ impl Job {
         let Decoded { staged, extracted } = decoded;
         let placing = Placing { dir: &self.dir, stagings: &self.stagings };
         let placed = self.staging.sync().and_then(|()| placing.members(&staged.dir, &self.into, spoken_for));
-        self.staging.discard_dir(&staged);
         let placed = match placed {
             Ok(placed) => placed,
-            Err(e) => return failed("what is in it cannot be put in place", &e),
+            Err(e) => {
+                self.staging.discard_dir(&staged);
+                return failed("what is in it cannot be put in place", &e);
+            }
         };
         let is_whole = extracted.left_out_total == 0 && placed.left_out.total == 0;
         let drop = self.drops(&extracted) && is_whole;
         let at = placed.at.clone().filter(|_| is_whole);
-        self.note(Archive::Extracted { at, drop, marked: false })?;
+        let archive = Archive::Extracted { at, drop, marked: false };
+        let row = BaseRow { archive, ..self.pulled.row.clone() };
+        self.note_change(Change::CameOut { row, inode: staged.inode() })?;
+        // It goes only now, so that it is there again after a loss of power that takes the members.
+        self.staging.discard_dir(&staged);
         let stays = if drop { self.drop_source(placed.at.as_ref())? } else { None };
         Ok(self.out(extracted, placed.left_out, stays))
     }
@@ -406,8 +412,10 @@ impl Job {
     }
 
     fn note(&self, archive: Archive) -> Done<()> {
-        let row = BaseRow { archive, ..self.pulled.row.clone() };
-        let change = Change::Set(row);
+        self.note_change(Change::Set(BaseRow { archive, ..self.pulled.row.clone() }))
+    }
+
+    fn note_change(&self, change: Change) -> Done<()> {
         Ok(self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change }])?)
     }
 }

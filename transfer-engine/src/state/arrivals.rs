@@ -40,6 +40,9 @@ pub(crate) enum Change {
     /// The directory with an archive's content is about to be put in place. Until it is, the archive of this
     /// row is pending.
     Extracting { row: BaseRow, inode: u64, staging: Option<StagingId> },
+    /// The directory with an archive's content was put in place, or the members out of it were. A power failure may have
+    /// taken these renames: then the staging directory still has it.
+    CameOut { row: BaseRow, inode: u64 },
     /// A staged file was put in place, and had this fingerprint there. The rename may have been lost in a
     /// power failure. So a staging directory is checked here too: the rename was lost if the directory still
     /// has this very file. The inode alone may belong to another file by now.
@@ -77,6 +80,11 @@ impl Row for ArrivalRow {
                 staging.iter().for_each(|StagingId(id)| w.bytes(id));
                 row.write(w);
             }
+            Change::CameOut { row, inode } => {
+                w.u8(9);
+                w.varint(*inode);
+                row.write(w);
+            }
             Change::Came { row, print } => {
                 w.u8(if row.print.is_some() { 5 } else { 6 });
                 row.write(w);
@@ -107,6 +115,10 @@ impl Row for ArrivalRow {
                 let row = BaseRow::read(path.clone(), r)?;
                 let print = if row.print.is_some() { row.print } else { read_print(r)? };
                 Change::Came { row, print: print.ok_or_else(|| r.invalid("a file without a stat"))? }
+            }
+            9 => {
+                let inode = r.varint()?;
+                Change::CameOut { row: BaseRow::read(path.clone(), r)?, inode }
             }
             _ => return Err(r.invalid("an unknown change")),
         };
@@ -292,6 +304,14 @@ impl Proof {
         }
     }
 
+    /// Whether a directory of an archive is staged: a loss of power took the renames of it, or of its members.
+    fn holds(&self, inode: u64) -> bool {
+        match self {
+            Self::NotStaged(staged) | Self::Left { staged, .. } => staged.contains_key(&inode),
+            Self::All | Self::None => false,
+        }
+    }
+
     /// Whether the file that had this stat in place is staged: a loss of power took its rename.
     fn is_staged_again(&self, print: &Fingerprint) -> bool {
         match self {
@@ -411,7 +431,12 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
                     return Some(Ok(row));
                 }
                 Change::Came { row, print } if !self.proof.is_staged_again(&print) => return Some(Ok(row)),
-                Change::Extracting { row, .. } => {
+                Change::CameOut { row, inode }
+                    if row.depth.is_some_and(|depth| depth > 0) || !self.proof.holds(inode) =>
+                {
+                    return Some(Ok(row));
+                }
+                Change::Extracting { row, .. } | Change::CameOut { row, .. } => {
                     return Some(Ok(BaseRow { archive: Archive::Pending, ..row }));
                 }
                 Change::Coming { .. } | Change::Came { .. } | Change::Void => match old {
@@ -447,7 +472,7 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = (u8, u64)> {
-        (0..7u8, 0..6u64)
+        (0..8u8, 0..6u64)
     }
 
     fn change_of(path: &TreePath, (kind, n): (u8, u64)) -> Change {
@@ -460,7 +485,8 @@ mod tests {
             5 => {
                 Change::Came { row: BaseRow { print: Some(print(n, 1)), ..row(path, n) }, print: print(n, 1) }
             }
-            _ => Change::Extracting { row: row(path, n), inode: n, staging: None },
+            6 => Change::Extracting { row: row(path, n), inode: n, staging: None },
+            _ => Change::CameOut { row: row(path, n), inode: n },
         }
     }
 
@@ -529,7 +555,12 @@ mod tests {
                     {
                         drop(model.insert(path, row));
                     }
-                    Change::Extracting { row, .. } => {
+                    Change::CameOut { row, inode }
+                        if staged.as_ref().is_none_or(|staged| !staged.contains_key(&inode)) =>
+                    {
+                        drop(model.insert(path, row));
+                    }
+                    Change::Extracting { row, .. } | Change::CameOut { row, .. } => {
                         drop(model.insert(path, BaseRow { archive: Archive::Pending, ..row }));
                     }
                     Change::Unset => drop(model.remove(&path)),
