@@ -16,19 +16,23 @@ fn home(machine: &Machine) -> String {
 }
 
 #[test]
-fn the_home_directory_is_saved_with_a_warning_unless_it_is_named() {
+fn the_home_directory_has_to_be_named() {
     let machine = machine();
     let home = home(&machine);
     let at_home = [("HOME", &*home)];
     let (warning, hint) = ("this saves the whole home directory", "if it is meant, name it: ");
-    let first = machine.call_with(&at_home, &["push", "c"]);
-    assert!(first.code == 0 && first.err.contains(warning) && first.err.contains(hint), "{}", first.seen());
+    for command in ["push", "sync"] {
+        let refused = machine.call_with(&at_home, &[command, "c"]);
+        let is_told = refused.err.contains(warning) && refused.err.contains(hint);
+        assert!(refused.code == 2 && is_told, "{}", refused.seen());
+    }
+    let named = machine.call_with(&at_home, &["push", "c", &home]);
+    assert!(named.code == 0 && !named.err.contains(warning), "{}", named.seen());
     // Once it is synced, it is known to be meant.
     machine.write("f", "other");
     let second = machine.call_with(&at_home, &["push", "c"]);
     assert!(second.code == 0 && !second.err.contains(warning), "{}", second.seen());
-    let named = machine.call_with(&at_home, &["push", "d", &home]);
-    assert!(named.code == 0 && !named.err.contains(warning), "{}", named.seen());
+    // A session begins with a warning.
     let run = machine.call_with(&at_home, &["run", "-c", "e", "--", "true"]);
     assert!(run.code == 0 && run.err.contains(warning), "{}", run.seen());
     let read_only = machine.call_with(&at_home, &["run", "-c", "c", "--read-only", "--", "true"]);
@@ -42,12 +46,23 @@ fn the_home_directory_is_saved_with_a_warning_unless_it_is_named() {
 fn keys_at_the_top_and_a_context_named_like_a_directory_are_said() {
     let machine = machine();
     machine.write("src/f", "x");
-    let mixed_up = machine.done(&["push", "src"]);
-    assert!(mixed_up.err.contains("`src` is taken for the name of a context"), "{}", mixed_up.seen());
+    let mixed_up = machine.call(&["push", "src"]);
+    assert!(
+        mixed_up.code == 2 && mixed_up.err.contains("`src` is taken for the name of a context"),
+        "{}",
+        mixed_up.seen()
+    );
     machine.done(&["push", "c", "src"]);
-    std::fs::create_dir(machine.path(".ssh")).unwrap();
-    let keys = machine.done(&["sync", "d"]);
-    assert!(keys.err.contains("which holds keys (.ssh)"), "{}", keys.seen());
+    for keys in [".ssh/id", ".netrc", ".aws/credentials"] {
+        let machine = self::machine();
+        machine.write(keys, "secret");
+        let refused = machine.call(&["sync", "d"]);
+        let shown = keys.strip_suffix("/id").unwrap_or(keys);
+        let is_told = refused.err.contains(&format!("which holds keys ({shown})"));
+        assert!(refused.code == 2 && is_told, "{}", refused.seen());
+        let run = machine.done(&["run", "-c", "d", "--", "true"]);
+        assert!(run.err.contains("which holds keys"), "{}", run.seen());
+    }
 }
 
 #[test]

@@ -200,6 +200,8 @@ pub(crate) struct Plan<'a> {
     releases: bool,
     /// The files that the context has let go of.
     let_go: LetGo,
+    /// The last path at which the mount has a file or a link: nothing can be below it.
+    leaf: Option<TreePath>,
     /// Entries found beside the requested paths, with their times.
     beside: VecDeque<(TreePath, Timestamp)>,
     /// The number of steps so far.
@@ -229,6 +231,7 @@ impl<'a> Plan<'a> {
             folded,
             releases,
             let_go,
+            leaf: None,
             beside,
             steps: 0,
         }
@@ -291,6 +294,8 @@ impl<'a> Plan<'a> {
     /// An archive that was removed after its extraction is new here, if the context says no more that it was extracted.
     fn without_lost_mark(&self, step: PlanStep) -> PlanStep {
         let is_gone = step.local.as_ref().is_some_and(|row| row.state == DeltaState::Absent);
+        // A user's file in the place of its directory is for others to decide.
+        let is_gone = is_gone && !self.leaf.as_ref().is_some_and(|leaf| step.path.is_below(leaf));
         let same = step.base.as_ref().zip(step.remote.as_ref());
         let is_same = same.is_some_and(|(base, there)| base.entry.node == there.0.entry.node);
         if !is_gone || !is_same || !has_lost_mark(&step) {
@@ -363,6 +368,10 @@ impl<'a> Plan<'a> {
         loop {
             let source = match self.reconciler.next() {
                 Next::Step(step) => {
+                    let here = step.local.as_ref().and_then(DeltaRow::present);
+                    if here.is_some_and(|(entry, _)| !entry.is_dir()) {
+                        self.leaf = Some(step.path.clone());
+                    }
                     let step = self.judge(step);
                     let Decision { verdict, reason } = step.decision;
                     tracing::trace!(path = %step.path, towards = ?self.towards, ?verdict, ?reason, "decided");

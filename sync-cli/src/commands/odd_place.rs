@@ -12,25 +12,44 @@ use crate::means::Means;
 use crate::open_store::open_store;
 use crate::place::MountPath;
 
+/// What a home directory has at its top, and a project has not.
+const KEYS: [&str; 6] = [".ssh", ".aws/credentials", ".git-credentials", ".kube/config", ".netrc", ".gnupg"];
+
 /// Why a directory is probably not meant, and what may be meant instead.
 struct Doubt {
     text: String,
     hint: String,
 }
 
+/// What happens where nobody can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unasked {
+    /// A push from an odd directory is refused: it is the mistake of a script.
+    Refused,
+    /// A session begins, with a warning: a container's entry point often runs in a home directory.
+    Warned,
+}
+
 /// Asks about a directory that is pushed. One that was synced before is not asked about. One that is named is asked about
 /// only if another mount, or another store, makes it unlikely.
 ///
 /// # Errors
-/// The answer was no.
-pub(super) fn ask(sync: &ContextSync, typed: Option<&Path>, means: Means<'_>) -> Result<(), Failure> {
-    let named = typed.is_some_and(|dir| dir != Path::new("."));
-    let odd =
-        || odd(sync, means.settings.dirs.home.as_deref()).filter(|_| !named && !was_synced(sync, means));
-    match sync.read_only {
-        true => Ok(()),
-        false => at_odds(sync, means).or_else(odd).map_or(Ok(()), |doubt| doubt.ask(means)),
+/// The answer was no, or nobody could be asked.
+pub(super) fn ask(
+    sync: &ContextSync,
+    typed: Option<&Path>,
+    unasked: Unasked,
+    means: Means<'_>,
+) -> Result<(), Failure> {
+    if sync.read_only {
+        return Ok(());
     }
+    if let Some(doubt) = at_odds(sync, means) {
+        return doubt.ask(Unasked::Warned, means);
+    }
+    let is_named = typed.is_some_and(|dir| dir != Path::new("."));
+    let odd = || odd(sync, means.settings.dirs.home.as_deref()).filter(|_| !was_synced(sync, means));
+    if is_named { Ok(()) } else { odd().map_or(Ok(()), |doubt| doubt.ask(unasked, means)) }
 }
 
 /// Asks about a directory into which a context is pulled.
@@ -38,22 +57,22 @@ pub(super) fn ask(sync: &ContextSync, typed: Option<&Path>, means: Means<'_>) ->
 /// # Errors
 /// The answer was no.
 pub(super) fn ask_of_pull(sync: &ContextSync, means: Means<'_>) -> Result<(), Failure> {
-    at_odds(sync, means).map_or(Ok(()), |doubt| doubt.ask(means))
+    at_odds(sync, means).map_or(Ok(()), |doubt| doubt.ask(Unasked::Warned, means))
 }
 
 impl Doubt {
-    /// Asks on a terminal whether to go on, and warns elsewhere.
-    fn ask(self, means: Means<'_>) -> Result<(), Failure> {
+    fn ask(self, unasked: Unasked, means: Means<'_>) -> Result<(), Failure> {
         let Self { text, hint } = self;
         match means.ui.confirm(&format!("{text}. Go on?")) {
-            Some(true) => {}
-            Some(false) => return Err(Failure::new(Exit::FAILED, "nothing was done").hint(hint)),
+            Some(true) => Ok(()),
+            Some(false) => Err(Failure::new(Exit::FAILED, "nothing was done").hint(hint)),
+            None if unasked == Unasked::Refused => Err(Failure::usage(text).hint(hint)),
             None => {
                 means.ui.warning(&text);
                 means.ui.hint(&hint);
+                Ok(())
             }
         }
-        Ok(())
     }
 }
 
@@ -70,8 +89,8 @@ fn odd(sync: &ContextSync, home: Option<&Path>) -> Option<Doubt> {
         format!("this saves the whole file system as context {context}")
     } else if home.is_some_and(|home| real(home).is_some_and(|home| Some(home) == real(path))) {
         format!("this saves the whole home directory, {dir}, as context {context}")
-    } else if path.join(".ssh").is_dir() {
-        format!("this saves {dir}, which holds keys (.ssh), as context {context}")
+    } else if let Some(keys) = KEYS.iter().find(|keys| path.join(keys).exists()) {
+        format!("this saves {dir}, which holds keys ({keys}), as context {context}")
     } else if path.join(context.as_str()).is_dir() {
         format!("`{context}` is taken for the name of a context: what is saved is all of {dir}")
     } else {

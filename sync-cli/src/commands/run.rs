@@ -12,7 +12,7 @@ use transfer_engine::format::LineageId;
 use super::Finished;
 use super::arrivals::Arrivals;
 use super::mounts::Mounts;
-use super::odd_place;
+use super::odd_place::{self, Unasked};
 use super::session::{Closed, Held, Leave, open};
 use super::variables::variables;
 use crate::args::RunArgs;
@@ -54,7 +54,7 @@ pub(super) async fn run(
     if args.context.is_some()
         && let Some(sync) = mounts.syncs.first()
     {
-        odd_place::ask(sync, args.dir.as_deref(), means)?;
+        odd_place::ask(sync, args.dir.as_deref(), Unasked::Warned, means)?;
     }
     if drops && let Some(sync) = mounts.syncs.first_mut() {
         // What is deleted anyway need not be pushed.

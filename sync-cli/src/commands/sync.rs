@@ -11,8 +11,9 @@ use transfer_engine::{
     SyncReport,
 };
 
+use super::odd_place::{self, Unasked};
 use super::paths::typed_paths;
-use super::{Finished, odd_place, running};
+use super::{Finished, running};
 use crate::args::{Heal, PlaceArgs, PullArgs, PushArgs, SyncArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -86,7 +87,9 @@ async fn sync(
         None => {
             match deed {
                 _ if dry_run => {}
-                Deed::Push | Deed::Sync => odd_place::ask(&sync, Some(&args.dir), means)?,
+                Deed::Push | Deed::Sync => {
+                    odd_place::ask(&sync, Some(&args.dir), Unasked::Refused, means)?;
+                }
                 Deed::Pull | Deed::Restore | Deed::Fetch => odd_place::ask_of_pull(&sync, means)?,
             }
             by_hand(deed, sync, &options, &watch, means).await?

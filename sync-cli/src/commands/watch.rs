@@ -10,7 +10,7 @@ use transfer_engine::{Session, TaskState, TaskType};
 
 use super::Finished;
 use super::mounts::{require, sends_something};
-use super::odd_place;
+use super::odd_place::{self, Unasked};
 use super::session::{Leave, open, with_checkpoints};
 use super::sync::{absolute, mount_of};
 use crate::args::WatchArgs;
@@ -35,7 +35,7 @@ pub(super) async fn watch(
     reap_orphans();
     let policy = policy::chosen(settings)?;
     let mut sync = mount_of(&args.context, absolute(&args.dir)?, policy, args.opening.read_only)?;
-    odd_place::ask(&sync, Some(&args.dir), means)?;
+    odd_place::ask(&sync, Some(&args.dir), Unasked::Warned, means)?;
     if sync.read_only && args.fork_from.is_some() {
         return Err(sends_something("--fork-from"));
     }
