@@ -79,12 +79,12 @@ fn show_json(snapshot: &Snapshot, origins: Option<&Origins>, tags: &[TagName], u
 }
 
 fn show(snapshot: &Snapshot, tags: &[TagName], ui: &Ui) {
-    ui.line(&row(' ', snapshot, tags));
+    ui.line(&row(' ', snapshot, tags, ui.columns()));
 }
 
 /// Shows a snapshot as a node of a graph, short enough for a line of a terminal.
 fn show_node(snapshot: &Snapshot, origins: &Origins, tags: &[TagName], ui: &Ui) {
-    ui.line(&row('*', snapshot, tags));
+    ui.line(&row('*', snapshot, tags, ui.columns()));
     for merged in &origins.merged {
         ui.line(&format!("|\\     merged {}", text::ancestor(merged)));
     }
@@ -93,17 +93,20 @@ fn show_node(snapshot: &Snapshot, origins: &Origins, tags: &[TagName], ui: &Ui) 
     }
 }
 
-/// Returns the line of a snapshot, which mostly fits into 80 columns.
-fn row(mark: char, snapshot: &Snapshot, tags: &[TagName]) -> String {
-    format!(
-        "{mark}{:>7}  {}  {}; {}, {}{}",
-        snapshot.number,
-        text::moment(snapshot.created),
-        counts(&snapshot.changes),
-        text::count(snapshot.totals.files, "file"),
-        text::bytes(snapshot.totals.bytes),
-        marks(snapshot, tags),
-    )
+/// Returns the line of a snapshot. If it would be longer than `columns`, it leaves out the number of files.
+fn row(mark: char, snapshot: &Snapshot, tags: &[TagName], columns: Option<usize>) -> String {
+    let row = |files: &str| {
+        format!(
+            "{mark}{:>7}  {}  {}; {files}{}{}",
+            snapshot.number,
+            text::moment(snapshot.created),
+            counts(&snapshot.changes),
+            text::bytes(snapshot.totals.bytes),
+            marks(snapshot, tags),
+        )
+    };
+    let whole = row(&format!("{}, ", text::count(snapshot.totals.files, "file")));
+    if columns.is_some_and(|columns| whole.len() > columns) { row("") } else { whole }
 }
 
 /// Returns the changes that there are.
