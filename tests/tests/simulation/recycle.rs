@@ -9,6 +9,7 @@ use transfer_engine::format::Snapshot;
 
 use crate::archives::parts;
 use crate::coverage::met;
+use crate::edits::contents;
 use crate::history::Files;
 use crate::run::Run;
 use crate::schedule::{Deed, GRACE, Step, What};
@@ -114,12 +115,11 @@ impl Run {
 
     /// Whether a machine may have a path that the context does not list: it has recycled a file at it or below it. Its
     /// placeholder may be gone, because something else was written in the place of its directory. Or it has recycled this
-    /// content elsewhere, so that the machine may have the last copy.
+    /// content, or one below, elsewhere, so that the machine may have the last copy.
     pub(crate) fn may_keep(&self, machine: &Machine, path: &Path) -> bool {
         let Some(at) = path.to_str().and_then(|path| path.parse::<TreePath>().ok()) else { return false };
         let history = self.history.borrow();
-        let is_recycled = |part: &String| history.recycled_parts.contains(part);
         history.recycled.iter().any(|(recycled, _)| recycled.is_within(&at))
-            || std::fs::read(machine.mount.at(path)).is_ok_and(|bytes| parts(&bytes).iter().any(is_recycled))
+            || contents(&machine.mount, path).iter().any(|part| history.recycled_parts.contains(part))
     }
 }

@@ -9,7 +9,7 @@ use ctxsync_tests::notes::Noted;
 use policy_core::ConflictPolicy;
 use transfer_engine::format::Place;
 use transfer_engine::{
-    CheckMonitor, CheckOptions, CheckedContext, ContextName, Damage, ReadData, SyncOptions,
+    CheckMonitor, CheckOptions, CheckedContext, ContextName, Damage, ReadData, SyncOptions, SyncReport,
 };
 
 use crate::coverage::met;
@@ -39,18 +39,18 @@ impl Run {
             for (who, withheld) in withheld.iter_mut().enumerate() {
                 let player = &mut self.players[who];
                 let mut ended = player.machine.sync().await;
+                quiet &= changes_nothing(ended.report());
                 if ended.report().held_back > 0 {
-                    // What stays here since the context was emptied may go.
+                    // What stays since a whole side was emptied may go.
                     player.machine.options.allow_empty_mount = true;
-                    ended = player.machine.pull().await;
+                    ended = player.machine.sync().await;
                     player.machine.options.allow_empty_mount = false;
                 }
                 let report = ended.report();
                 let is_well = ended.noted.problems.iter().all(|problem| player.is_of_archive(problem));
                 assert!(report.failed == 0 || is_well, "m{who}: {:?}", ended.noted);
                 *withheld = report.withheld;
-                quiet &= (report.added, report.changed, report.deleted, report.conflicts) == (0, 0, 0, 0);
-                quiet &= (report.extracted, report.recycled) == (0, 0);
+                quiet &= changes_nothing(report);
                 let Noted { events, problems, .. } = &ended.noted;
                 self.trace.note(|| format!("m{who} settles: {}, {events:?} {problems:?}", figures(report)));
                 self.note_extracted(who, Some(&ended)).await;
@@ -175,6 +175,11 @@ impl Run {
         }
         late
     }
+}
+
+fn changes_nothing(report: &SyncReport) -> bool {
+    let counts = [report.added, report.changed, report.deleted, report.conflicts];
+    counts == [0; 4] && (report.extracted, report.recycled) == (0, 0)
 }
 
 #[derive(Default)]
