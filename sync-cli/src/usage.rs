@@ -28,12 +28,11 @@ pub(crate) fn reworded(mut error: clap::Error, args: &[OsString]) -> clap::Error
     for (kind, text) in typed {
         error.insert(kind, ContextValue::String(policy_core::escape_text(&text).into_owned()));
     }
-    if let Some(ContextValue::StyledStrs(tips)) = error.get(ContextKind::Suggested) {
-        let tips: Vec<_> =
-            tips.iter().filter(|tip| !tip.to_string().contains("as a value")).cloned().collect();
-        match tips.is_empty() {
-            true => drop(error.remove(ContextKind::Suggested)),
-            false => drop(error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips))),
+    // Clap's tip to pass an unknown option as a value does not help here.
+    if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+        tips.retain(|tip| !tip.to_string().contains("as a value"));
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
         }
     }
     with_plain_usage(error, args)
@@ -66,7 +65,7 @@ pub(crate) fn hint(error: &clap::Error, args: &[OsString]) -> Option<String> {
     let has_command = args.iter().any(|arg| arg == "--");
     let is_run = typed.any(|arg| arg == "run");
     match error.kind() {
-        ErrorKind::MissingRequiredArgument if is_run && has_command => {
+        ErrorKind::MissingRequiredArgument if is_run && has_command && lacks(error, "--context") => {
             Some("the context is given with -c: `ctxsync run -c CONTEXT [DIR] -- COMMAND`".to_owned())
         }
         ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument if is_run && !has_command => {
@@ -85,10 +84,39 @@ pub(crate) fn hint(error: &clap::Error, args: &[OsString]) -> Option<String> {
         ErrorKind::ValueValidation => {
             let is_context = text(ContextKind::InvalidArg)?.starts_with("<CONTEXT");
             let is_dir = text(ContextKind::InvalidValue)?.starts_with(['.', '/', '~']);
-            (is_context && is_dir).then(|| "the context comes first, and then the directory".to_owned())
+            let takes_dir = command_of(args).get_positionals().any(|arg| arg.get_id() == "dir");
+            (is_context && is_dir && takes_dir)
+                .then(|| "the context comes first, and then the directory".to_owned())
         }
         _ => None,
     }
+}
+
+/// Whether an argument is among those that are missing.
+fn lacks(error: &clap::Error, argument: &str) -> bool {
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(missing)) => missing.iter().any(|missing| missing.starts_with(argument)),
+        _ => false,
+    }
+}
+
+/// Returns the command that is meant, as far as it can be told from wrong arguments.
+fn command_of(args: &[OsString]) -> clap::Command {
+    let mut command = args::command();
+    command.build();
+    let mut typed = before_command(args).filter_map(|arg| arg.to_str());
+    while let Some(arg) = typed.next() {
+        let is_it = |option: &&clap::Arg| match arg.strip_prefix("--") {
+            Some(long) => option.get_long() == Some(long),
+            None => arg.strip_prefix('-').is_some_and(|short| short.chars().eq(option.get_short())),
+        };
+        if command.get_arguments().find(is_it).is_some_and(|option| option.get_action().takes_values()) {
+            typed.next();
+        } else if let Some(below) = command.find_subcommand(arg) {
+            command = below.clone();
+        }
+    }
+    command
 }
 
 /// Returns the commands that have something, as they are typed.
@@ -120,20 +148,11 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Leaves the settings that come from variables out of the usage of a command: they look as if they had to be typed. And a
-/// tip to take an option for a value does not help here.
+/// Leaves the settings that come from variables out of the usage of a command: they look as if they had to be typed.
 fn with_plain_usage(mut error: clap::Error, args: &[OsString]) -> clap::Error {
-    if error.get(ContextKind::Usage).is_none() {
-        return error;
+    if error.get(ContextKind::Usage).is_some() {
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(command_of(args).render_usage()));
     }
-    let mut command = args::command();
-    command.build();
-    for arg in before_command(args).filter_map(|arg| arg.to_str()) {
-        if let Some(below) = command.find_subcommand(arg) {
-            command = below.clone();
-        }
-    }
-    error.insert(ContextKind::Usage, ContextValue::StyledStr(command.render_usage()));
     error
 }
 

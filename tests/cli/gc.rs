@@ -48,6 +48,15 @@ fn what_is_not_kept_is_forgotten_and_given_back() {
 }
 
 #[test]
+fn what_waits_for_the_grace_period_is_said() {
+    let world = World::new();
+    let machine = with_history(&world);
+    let hint = "is deleted by the first gc after the grace period of 1d";
+    assert!(machine.done(&["gc", "--keep-last", "2"]).err.contains(hint));
+    assert!(!machine.done(&["gc", "--keep-last", "1", "--exclusive"]).err.contains(hint));
+}
+
+#[test]
 fn what_cannot_be_read_stops_it() {
     let world = World::new();
     let machine = with_history(&world);

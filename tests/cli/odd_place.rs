@@ -140,5 +140,30 @@ fn a_mount_of_another_store_is_said_once() {
     assert!(!machine.done(&["push", "c", "w", "--store", other]).err.contains("so far"));
     let status = machine.done(&["status", "w"]);
     assert_eq!(status.out.matches("context c in ").count(), 2, "{}", status.seen());
-    machine.done(&["push", "d", "w"]);
+    // Nor is a store asked about that is named.
+    assert!(!machine.done(&["push", "c", "w", "--store", "third"]).err.contains("so far"));
+}
+
+/// A directory that is odd is refused, also if there is a mount in it.
+#[test]
+fn a_home_directory_with_a_mount_in_it_is_refused() {
+    let machine = machine();
+    machine.write("w/f", "x");
+    machine.done(&["push", "c", "w"]);
+    let home = home(&machine);
+    let refused = machine.call_with(&[("HOME", &home)], &["push", "c"]);
+    assert!(refused.code == 2 && refused.err.contains("the whole home directory"), "{}", refused.seen());
+}
+
+/// A sync that fails does not make a directory unknown.
+#[test]
+fn a_mount_that_was_synced_is_known_after_a_failure() {
+    let machine = World::new().machine("a");
+    machine.write("w/f", "x");
+    machine.done(&["push", "c", "w", "--store", "other"]);
+    machine.done(&["push", "c", "w"]);
+    machine.write("w/f", "other");
+    machine.call(&["push", "c", "w", "--max-upload", "1"]);
+    let again = machine.done(&["push", "c", "w"]);
+    assert!(!again.err.contains("so far"), "{}", again.seen());
 }

@@ -153,3 +153,30 @@ fn a_command_without_the_two_dashes_gets_the_hint() {
     }
     assert!(!machine.call(&["run", "-c", "c", "--nope", "--", "ls"]).err.contains("put `--`"));
 }
+
+#[test]
+fn wrong_arguments_get_a_hint_that_fits() {
+    let machine = World::new().machine("a");
+    let call = |args: &[&str]| machine.call_with(&[("CTXSYNC_STORE", "s3://bucket/prefix")], args);
+    for (args, hint) in [
+        (&["fork", "a", "b"][..], Some("the command is `ctxsync context fork`")),
+        (&["push", "--wait", "c", "."], Some("--wait is an option of `ctxsync run`")),
+        (&["push", ".", "c"], Some("the context comes first, and then the directory")),
+        (&["run", "c", "--", "true"], Some("the context is given with -c")),
+        (&["run", "-c", "c", "--"], None),
+        (&["run", "-c", "c", "--keep-if-changed", "--", "true"], None),
+        (&["log", "./c"], None),
+        (&["push", "--nowhere"], None),
+    ] {
+        let ended = call(args);
+        let found = ended.err.lines().find_map(|line| line.strip_prefix("hint: "));
+        assert_eq!(found.is_some(), hint.is_some(), "{}", ended.seen());
+        assert!(hint.is_none_or(|hint| ended.err.contains(hint)), "{}", ended.seen());
+        assert!(!ended.err.contains("as a value"), "{}", ended.seen());
+    }
+    // What comes from a variable need not be typed.
+    let usage = call(&["--bwlimit", "1M", "diff", "c"]);
+    assert!(usage.err.contains("Usage: ctxsync diff [OPTIONS] <A> <B>"), "{}", usage.seen());
+    let usage = call(&["--store", "store", "push", "--bad"]);
+    assert!(usage.err.contains("Usage: ctxsync push [OPTIONS]"), "{}", usage.seen());
+}

@@ -294,7 +294,7 @@ impl<'a> Plan<'a> {
     /// An archive that was removed after its extraction is new here, if the context says no more that it was extracted.
     fn without_lost_mark(&self, step: PlanStep) -> PlanStep {
         let is_gone = step.local.as_ref().is_some_and(|row| row.state == DeltaState::Absent);
-        // A user's file in the place of its directory is for others to decide.
+        // If a user's file has taken the place of its directory, that is decided as a conflict.
         let is_gone = is_gone && !self.leaf.as_ref().is_some_and(|leaf| step.path.is_below(leaf));
         let same = step.base.as_ref().zip(step.remote.as_ref());
         let is_same = same.is_some_and(|(base, there)| base.entry.node == there.0.entry.node);

@@ -46,8 +46,8 @@ pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Fini
         return Ok(finished(report, true, name));
     }
     let reverted = store.revert_context(name, to.number.cast_signed(), &options.session, false).await?;
-    if let Some(new) = reverted.snapshot {
-        ui.note(&format!("{name} is as in snapshot {} again, with snapshot {new}", to.number));
+    if let Some(new) = reverted.snapshot.filter(|_| reverted.parent.is_some()) {
+        ui.note(&format!("snapshot {new} of {name} has the files of snapshot {} again", to.number));
     }
     // What the snapshot lacks is deleted because the user said so, and is in the history.
     let max_delete = Some(MaxDelete::Count(u64::MAX));

@@ -6,6 +6,7 @@ use std::path::Path;
 use policy_core::escape;
 use transfer_engine::{ContextSync, Mount, TaskState, TaskStatus, status as tasks};
 
+use crate::config::Origin;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
@@ -41,15 +42,12 @@ pub(super) fn ask(
     unasked: Unasked,
     means: Means<'_>,
 ) -> Result<(), Failure> {
-    if sync.read_only {
-        return Ok(());
-    }
-    if let Some(doubt) = at_odds(sync, means) {
-        return doubt.ask(Unasked::Warned, means);
-    }
     let is_named = typed.is_some_and(|dir| dir != Path::new("."));
-    let odd = || odd(sync, means.settings.dirs.home.as_deref()).filter(|_| !was_synced(sync, means));
-    if is_named { Ok(()) } else { odd().map_or(Ok(()), |doubt| doubt.ask(unasked, means)) }
+    let odd = odd(sync, means.settings.dirs.home.as_deref()).filter(|_| !is_named && !sync.read_only);
+    match odd.filter(|_| !was_synced(sync, means)) {
+        Some(doubt) => doubt.ask(unasked, means),
+        None => ask_of_pull(sync, means),
+    }
 }
 
 /// Asks about a directory into which a context is pulled.
@@ -57,7 +55,8 @@ pub(super) fn ask(
 /// # Errors
 /// The answer was no.
 pub(super) fn ask_of_pull(sync: &ContextSync, means: Means<'_>) -> Result<(), Failure> {
-    at_odds(sync, means).map_or(Ok(()), |doubt| doubt.ask(Unasked::Warned, means))
+    let at_odds = at_odds(sync, means).filter(|_| !was_synced(sync, means));
+    at_odds.map_or(Ok(()), |doubt| doubt.ask(Unasked::Warned, means))
 }
 
 impl Doubt {
@@ -99,23 +98,22 @@ fn odd(sync: &ContextSync, home: Option<&Path>) -> Option<Doubt> {
     Some(Doubt { text, hint: format!("if it is meant, name it: {dir}") })
 }
 
-/// Returns what speaks against a directory in what this machine has synced: it was synced with another store, or it is
-/// in a mount of the same context, or has one in it. What can't be found out now is told by the sync itself.
+/// Returns what speaks against a directory in what this machine has synced: it was synced with another store, and no store
+/// is named now; or it is in a mount of the same context, or has one in it. What can't be found out now is told by the sync
+/// itself.
 fn at_odds(sync: &ContextSync, means: Means<'_>) -> Option<Doubt> {
-    let state = means.settings.state_dir().ok()?;
-    let dir = MountPath::new(&sync.path).ok()?.resolved;
-    // A local store need not be there yet.
-    let url = means.settings.store().ok()?.to_string();
-    let store = open_store(means, false).map_or(url, |open| open.store.location().to_owned());
-    let place = sync.place().to_string();
+    let settings = means.settings;
+    let (state, dir) = (settings.state_dir().ok()?, MountPath::new(&sync.path).ok()?.resolved);
+    let (store, place) = (settings.store().ok()?.to_string(), sync.place().to_string());
     let is_done = |task: &&TaskStatus| task.context == place && task.status == TaskState::Success;
     let of_dir = tasks(state, Some(&dir)).ok()?;
     if of_dir.iter().filter(is_done).any(|task| task.store == store || task.store.is_empty()) {
         return None;
     }
-    let (here, context) = (shown(&sync.path), &sync.context);
-    if let Some(other) = of_dir.iter().find(is_done) {
-        let other = escape(other.store.as_bytes());
+    let here = shown(&sync.path);
+    let last = of_dir.iter().filter(is_done).max_by_key(|task| task.start_time.as_ref());
+    if let Some(last) = last.filter(|_| settings.store.origin == Origin::Default) {
+        let other = escape(last.store.as_bytes());
         return Some(Doubt {
             text: format!(
                 "{here} was synced with {place} in {other} so far, and not with the one in {store}"
@@ -125,20 +123,18 @@ fn at_odds(sync: &ContextSync, means: Means<'_>) -> Option<Doubt> {
     }
     let all = tasks(state, None).ok()?;
     let of_store = all.iter().filter(is_done).filter(|task| task.store == store);
-    let mounts = of_store.map(TaskStatus::mount).filter(|mount| mount.is_dir());
-    mounts.filter(|mount| *mount != dir).find_map(|mount| {
+    let mounts = of_store.map(TaskStatus::mount).filter(|mount| mount.is_dir() && *mount != dir);
+    mounts.into_iter().find_map(|mount| {
         let other = shown(&mount);
         if let Ok(below) = dir.strip_prefix(&mount) {
             let below = shown(below);
             Some(Doubt {
-                text: format!(
-                    "{here} is in {other}, a mount of {context}: this syncs it with all of {context}"
-                ),
+                text: format!("{here} is in {other}, a mount of {place}: this syncs it with all of {place}"),
                 hint: format!("to sync only this part of the mount: {other} --only {below}"),
             })
         } else if mount.starts_with(&dir) {
             Some(Doubt {
-                text: format!("{other}, a mount of {context}, is in {here}: this syncs all of {here}"),
+                text: format!("{other}, a mount of {place}, is in {here}: this syncs all of {here}"),
                 hint: format!("to sync only the mount, name it: {other}"),
             })
         } else {

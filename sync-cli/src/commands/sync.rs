@@ -90,7 +90,7 @@ async fn sync(
                 Deed::Push | Deed::Sync => {
                     odd_place::ask(&sync, Some(&args.dir), Unasked::Refused, means)?;
                 }
-                Deed::Pull | Deed::Restore | Deed::Fetch => odd_place::ask_of_pull(&sync, means)?,
+                _ => odd_place::ask_of_pull(&sync, means)?,
             }
             by_hand(deed, sync, &options, &watch, means).await?
         }

@@ -380,6 +380,11 @@ impl Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
+        if let OpenError::Settings { source, .. } = &error
+            && let Some(hint) = store::known(source)
+        {
+            return Self::new(Exit::USAGE, error.to_string()).caused_below(&error).hint(hint);
+        }
         let (exit, hint) = match &error {
             OpenError::Missing { .. } => (Exit::NOT_FOUND, NO_STORE),
             OpenError::UnknownOption { .. } | OpenError::BadOption { .. } => (
@@ -388,10 +393,6 @@ impl From<OpenError> for Failure {
             ),
             OpenError::NotBuilt { .. } => (Exit::USAGE, BUILD_WITH),
             OpenError::PlainHttp { .. } => (Exit::USAGE, "use https, or allow plain HTTP"),
-            OpenError::Settings { source, .. } if store::known(source).is_some() => {
-                let hint = store::known(source).unwrap_or_default();
-                return Self::new(Exit::USAGE, error.to_string()).caused_below(&error).hint(hint);
-            }
             OpenError::Profile { .. } | OpenError::Settings { .. } => {
                 (Exit::USAGE, "`ctxsync config` shows where each setting came from")
             }

@@ -9,7 +9,7 @@ use transfer_engine::Error;
 
 use super::hint_of_disk;
 
-/// What gives the keys of each cloud, by what the library says of its stores.
+/// The variables that give the keys of each cloud, with the parts of an error's text that tell which cloud it is.
 const KEYS: [(&[&str], &str); 3] = [
     (&["Generic S3 error", "/latest/"], "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
     (&["Generic GCS error", "/computeMetadata/"], "GOOGLE_APPLICATION_CREDENTIALS"),
@@ -105,7 +105,7 @@ pub(super) fn hint(error: &Error, source: &object_store::Error) -> Cow<'static, 
 /// Returns what to do about a store's error, if its cause is known.
 pub(super) fn known(source: &object_store::Error) -> Option<Cow<'static, str>> {
     let texts: Vec<String> = chain(source).map(ToString::to_string).collect();
-    if NoCredentials::find(source).is_some() || texts.iter().any(|text| asks_for_keys(text)) {
+    if NoCredentials::find(source).is_some() {
         return Some(no_keys(&texts).into());
     }
     if BucketMissing::find(source).is_some() {
@@ -126,6 +126,9 @@ pub(super) fn known(source: &object_store::Error) -> Option<Cow<'static, str>> {
 
 /// Returns what to do about a cause, if these texts tell it.
 pub(super) fn of_texts(texts: &[String]) -> Option<Cow<'static, str>> {
+    if texts.iter().any(|text| asks_for_keys(text)) {
+        return Some(no_keys(texts).into());
+    }
     let says = |part: &&str| texts.iter().any(|text| text.contains(part));
     KNOWN.iter().find(|(parts, _)| parts.iter().any(says)).map(|(_, hint)| of_endpoint(hint, texts))
 }
@@ -169,6 +172,7 @@ pub(super) fn plain(text: &str) -> String {
     let request = request.rsplit_once(" in ").map_or(request, |(request, _)| request);
     let request = request.split('?').next().unwrap_or(request);
     let said = plain(rest_of(said));
+    let said = said.trim_end_matches([':', ' ']);
     if asks_for_keys(request) && !said.contains(NONE) {
         return format!(
             "{before}{NONE}: none were given, and this machine has none of its own ({request}: {said})"
@@ -231,7 +235,7 @@ mod tests {
                  non-2xx status code: 403 Forbidden: "
             ),
             "there are no credentials: none were given, and this machine has none of its own (PUT \
-             http://169.254.169.254/latest/api/token: 403 Forbidden: )"
+             http://169.254.169.254/latest/api/token: 403 Forbidden)"
         );
         for other in ["Connection refused", "Error performing nothing", ""] {
             assert_eq!(plain(other), other);

@@ -60,6 +60,7 @@ impl Run {
             self.trace.note(|| format!("      {path} is recycled"));
             let gone = history.parts.get(&old.digest).cloned().unwrap_or_default();
             self.ledger.borrow_mut().given_up.extend(gone.iter().cloned());
+            history.returned.retain(|part| !gone.contains(part));
             history.recycled_parts.extend(gone);
             history.recycled.insert((path.clone(), old.digest));
         }

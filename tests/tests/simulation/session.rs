@@ -163,6 +163,7 @@ impl Run {
         if has_saved && !self.careless {
             let (here, there) = (self.contents_of(step.who), self.in_context().await);
             let given_up = &self.ledger.borrow().given_up;
+            // The release may have recycled a file, which stays in the mount.
             let lost = |c: &&String| !there.contains(*c) && !given_up.contains(*c) && !self.was_recycled(c);
             let lost: Vec<_> = here.iter().filter(lost).collect();
             assert!(lost.is_empty(), "{said}\nit is said to be saved and is not: {lost:?}");

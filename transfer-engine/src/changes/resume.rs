@@ -37,7 +37,7 @@ pub(crate) async fn resume(sending: &mut Sending<'_, '_>) -> Result<(), Error> {
     }
     let noted = PackJournal::read(sending.journal, meta.store_id, store.env());
     let mut noted = noted.map_err(|e| Error::local("read", sending.journal, e))?;
-    // Of a damaged pack that is to be healed, nothing is used.
+    // Nothing is used of packs that count as absent: late ones, and damaged ones that are to be healed.
     noted.retain(|pack| !sending.absent.contains(&pack.id));
     let trusted = if noted.is_empty() { Vec::new() } else { trust(sending, &meta, noted).await? };
     for pack in &trusted {

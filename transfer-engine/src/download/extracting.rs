@@ -347,7 +347,7 @@ impl Job {
                 };
             }
         }
-        self.note_change(Change::CameOut { row, inode })?;
+        self.note_out(row, &staged)?;
         let stays = if drop { self.drop_source(Some(&self.into))? } else { None };
         Ok(self.out(extracted, LeftOut::default(), stays))
     }
@@ -370,7 +370,7 @@ impl Job {
         let at = placed.at.clone().filter(|_| is_whole);
         let archive = Archive::Extracted { at, drop, marked: false };
         let row = BaseRow { archive, ..self.pulled.row.clone() };
-        self.note_change(Change::CameOut { row, inode: staged.inode() })?;
+        self.note_out(row, &staged)?;
         // It goes only now, so that it is there again after a loss of power that takes the members.
         self.staging.discard_dir(&staged);
         let stays = if drop { self.drop_source(placed.at.as_ref())? } else { None };
@@ -413,6 +413,14 @@ impl Job {
 
     fn note(&self, archive: Archive) -> Done<()> {
         self.note_change(Change::Set(BaseRow { archive, ..self.pulled.row.clone() }))
+    }
+
+    /// Notes that what is in a staged directory is in place.
+    fn note_out(&self, row: BaseRow, staged: &StagedDir) -> Done<()> {
+        self.note_change(match staged.id() {
+            Some(staged) => Change::CameOut { row, staged },
+            None => Change::Set(row),
+        })
     }
 
     fn note_change(&self, change: Change) -> Done<()> {

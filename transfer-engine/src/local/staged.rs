@@ -138,7 +138,7 @@ pub(crate) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
 }
 
 /// Returns the fingerprints, by inode, of all staged files that were not put in place, and the ids of the staging
-/// directories.
+/// directories and of the directories of archives in them.
 pub(crate) fn staged(mount: &MountDir) -> io::Result<(BTreeMap<u64, Fingerprint>, Vec<StagingId>)> {
     let (mut prints, mut ids) = (BTreeMap::new(), Vec::new());
     let mut note = |dir: &OwnedFd, name: &[u8]| -> io::Result<()> {
@@ -154,6 +154,9 @@ pub(crate) fn staged(mount: &MountDir) -> io::Result<(BTreeMap<u64, Fingerprint>
             ids.extend(marker.ok().and_then(StagingId::of));
             for file in names(&dir)? {
                 note(&dir, &file)?;
+                if file.starts_with(DIR.as_bytes()) {
+                    ids.extend(open_dir(&dir, &file).ok().and_then(StagingId::of));
+                }
                 if file.starts_with(SHELF.as_bytes()) {
                     let shelf = open_dir(&dir, &file)?;
                     for file in names(&shelf)? {

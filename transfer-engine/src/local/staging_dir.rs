@@ -12,18 +12,25 @@ use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, open_file_at, read_link_at, stat_at};
 use super::staged::{DIR, InstallError, exchange_name, move_over, names, only_mtime, remove_tree, set_times};
 use super::staging::Staging;
+use super::staging_id::StagingId;
 
 /// A directory in the staging directory.
 #[derive(Debug)]
 pub(crate) struct StagedDir {
     name: String,
     inode: u64,
+    /// Tells it from another one that gets its inode; `None` where that is not known.
+    id: Option<StagingId>,
     pub(crate) dir: MountDir,
 }
 
 impl StagedDir {
     pub(crate) fn inode(&self) -> u64 {
         self.inode
+    }
+
+    pub(crate) fn id(&self) -> Option<StagingId> {
+        self.id
     }
 
     /// Copies the content of a directory on another file system into this one. The caller removes the other
@@ -78,9 +85,9 @@ impl Staging {
         let dir = open_dir(&self.dir, name.as_bytes())?;
         self.mount.give(&dir)?;
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))?;
-        let inode = rustix::fs::fstat(&dir)?.st_ino;
+        let (inode, id) = (rustix::fs::fstat(&dir)?.st_ino, StagingId::of(&dir));
         let path = self.mount.path().join(&self.name).join(&name);
-        Ok(StagedDir { name, inode, dir: self.mount.inside(dir, path) })
+        Ok(StagedDir { name, inode, id, dir: self.mount.inside(dir, path) })
     }
 
     /// Removes a directory with everything in it.

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use crate::format::sha256;
 
 /// Tells a staging directory from its copies, and from itself after it was cleared: the marker in it has another inode
-/// then, or was made at another time.
+/// then, or was made at another time. A directory of an archive has an id of its own, by its own inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StagingId(pub(crate) [u8; 8]);
 

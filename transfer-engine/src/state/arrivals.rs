@@ -40,9 +40,9 @@ pub(crate) enum Change {
     /// The directory with an archive's content is about to be put in place. Until it is, the archive of this
     /// row is pending.
     Extracting { row: BaseRow, inode: u64, staging: Option<StagingId> },
-    /// The directory with an archive's content was put in place, or the members out of it were. A power failure may have
-    /// taken these renames: then the staging directory still has it.
-    CameOut { row: BaseRow, inode: u64 },
+    /// The staged directory with an archive's content, or the members in it, were put in place. A power failure may undo
+    /// these renames; then the directory is in staging again. The inode alone may belong to another one by then.
+    CameOut { row: BaseRow, staged: StagingId },
     /// A staged file was put in place, and had this fingerprint there. The rename may have been lost in a
     /// power failure. So a staging directory is checked here too: the rename was lost if the directory still
     /// has this very file. The inode alone may belong to another file by now.
@@ -80,9 +80,9 @@ impl Row for ArrivalRow {
                 staging.iter().for_each(|StagingId(id)| w.bytes(id));
                 row.write(w);
             }
-            Change::CameOut { row, inode } => {
+            Change::CameOut { row, staged: StagingId(id) } => {
                 w.u8(9);
-                w.varint(*inode);
+                w.bytes(id);
                 row.write(w);
             }
             Change::Came { row, print } => {
@@ -117,8 +117,8 @@ impl Row for ArrivalRow {
                 Change::Came { row, print: print.ok_or_else(|| r.invalid("a file without a stat"))? }
             }
             9 => {
-                let inode = r.varint()?;
-                Change::CameOut { row: BaseRow::read(path.clone(), r)?, inode }
+                let staged = StagingId(r.array()?);
+                Change::CameOut { row: BaseRow::read(path.clone(), r)?, staged }
             }
             _ => return Err(r.invalid("an unknown change")),
         };
@@ -254,7 +254,7 @@ pub(crate) enum Proof {
     /// What is in no staging directory any more, by inode: the pull is ours, and nobody else has cleared them. An inode
     /// with another size was given away again.
     NotStaged(BTreeMap<u64, Fingerprint>),
-    /// The same, where the staging directory is still the one that it was. Otherwise what was staged may be gone for many
+    /// The same, where the staging directory is still the one that it was, by the ids of all and of the directories in them. Otherwise what was staged may be gone for many
     /// reasons: the mount was copied, put back from a backup, cleaned up, or away. Then a file is in place if its path has
     /// its size and time.
     Left { dir: MountDir, staged: BTreeMap<u64, Fingerprint>, stagings: Vec<StagingId> },
@@ -304,12 +304,9 @@ impl Proof {
         }
     }
 
-    /// Whether a directory of an archive is staged: a loss of power took the renames of it, or of its members.
-    fn holds(&self, inode: u64) -> bool {
-        match self {
-            Self::NotStaged(staged) | Self::Left { staged, .. } => staged.contains_key(&inode),
-            Self::All | Self::None => false,
-        }
+    /// Whether a directory of an archive is staged again: a loss of power took the renames of it, or of its members.
+    fn has_again(&self, staged: StagingId) -> bool {
+        matches!(self, Self::Left { stagings, .. } if stagings.contains(&staged))
     }
 
     /// Whether the file that had this stat in place is staged: a loss of power took its rename.
@@ -431,8 +428,8 @@ impl<B: Iterator<Item = io::Result<BaseRow>>> Iterator for Overlaid<B> {
                     return Some(Ok(row));
                 }
                 Change::Came { row, print } if !self.proof.is_staged_again(&print) => return Some(Ok(row)),
-                Change::CameOut { row, inode }
-                    if row.depth.is_some_and(|depth| depth > 0) || !self.proof.holds(inode) =>
+                Change::CameOut { row, staged }
+                    if row.depth.is_some_and(|depth| depth > 0) || !self.proof.has_again(staged) =>
                 {
                     return Some(Ok(row));
                 }
@@ -486,8 +483,32 @@ mod tests {
                 Change::Came { row: BaseRow { print: Some(print(n, 1)), ..row(path, n) }, print: print(n, 1) }
             }
             6 => Change::Extracting { row: row(path, n), inode: n, staging: None },
-            _ => Change::CameOut { row: row(path, n), inode: n },
+            _ => Change::CameOut { row: row(path, n), staged: StagingId([n as u8; 8]) },
         }
+    }
+
+    #[test]
+    fn what_came_out_is_pending_where_its_directory_is_staged_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("arrivals");
+        let (path, at) = (TreePath::new(&b"a.zip"[..]).unwrap(), TreePath::new(&b"a"[..]).unwrap());
+        let archive = Archive::Extracted { at: Some(at), drop: false, marked: false };
+        let row = BaseRow { archive: archive.clone(), ..row(&path, 1) };
+        let mut writer = ArrivalsWriter::create(&file, &BaseHeader::example(3), true, &Env::real()).unwrap();
+        let change = Change::CameOut { row, staged: StagingId([1; 8]) };
+        writer.append(vec![ArrivalRow { path, change }]).unwrap();
+        let found = |stagings: Vec<StagingId>| {
+            let (_, _, reader) = ArrivalsReader::open(&file, &Env::real()).unwrap().unwrap();
+            let mount = MountDir::open(dir.path(), &Env::real()).unwrap();
+            // Another directory may have the inode of the removed one.
+            let staged = BTreeMap::from([(1, print(1, 0))]);
+            let proof = Proof::Left { dir: mount, staged, stagings };
+            let rows: Vec<BaseRow> =
+                Overlaid::new(std::iter::empty(), reader, proof).map(Result::unwrap).collect();
+            rows.into_iter().map(|row| row.archive).collect::<Vec<_>>()
+        };
+        assert_eq!(found(vec![StagingId([2; 8])]), [archive]);
+        assert_eq!(found(vec![StagingId([2; 8]), StagingId([1; 8])]), [Archive::Pending]);
     }
 
     proptest! {
@@ -555,12 +576,9 @@ mod tests {
                     {
                         drop(model.insert(path, row));
                     }
-                    Change::CameOut { row, inode }
-                        if staged.as_ref().is_none_or(|staged| !staged.contains_key(&inode)) =>
-                    {
-                        drop(model.insert(path, row));
-                    }
-                    Change::Extracting { row, .. } | Change::CameOut { row, .. } => {
+                    // Without a loss of power, it is in place.
+                    Change::CameOut { row, .. } => drop(model.insert(path, row)),
+                    Change::Extracting { row, .. } => {
                         drop(model.insert(path, BaseRow { archive: Archive::Pending, ..row }));
                     }
                     Change::Unset => drop(model.remove(&path)),

@@ -127,6 +127,12 @@ impl StatusBoard {
         let mut rows = self.lock();
         let owner = rows.next;
         rows.next += 1;
+        // An older version has not noted the store of its tasks.
+        for (older, _) in
+            rows.tasks.iter_mut().filter(|(t, _)| t.context == task.context && t.store.is_empty())
+        {
+            older.store.clone_from(&task.store);
+        }
         rows.tasks.retain(|(t, _)| t.task_type != task.task_type || !t.is_of(&task.context, &task.store));
         rows.tasks.push((task, owner));
         rows.stale = true;
