@@ -211,7 +211,10 @@ impl Run {
             self.ledger.borrow_mut().given_up.extend(parts.filter(|part| !after.contains(*part)).cloned());
         }
         for made in log.iter().filter(|snapshot| snapshot.session.starts_with(&by)) {
-            let before = log.iter().find(|snapshot| snapshot.number + 1 == made.number).unwrap();
+            // A collection at the same time may have forgotten the one before: it has recycled something.
+            let Some(before) = log.iter().find(|snapshot| snapshot.number + 1 == made.number) else {
+                continue;
+            };
             let (before, after) = (self.contents_in(before).await.unwrap(), self.contents_in(made).await);
             let after = after.unwrap_or_default();
             let mut gone: BTreeSet<_> = before.into_values().flatten().collect();

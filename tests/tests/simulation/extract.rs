@@ -128,10 +128,12 @@ impl Run {
         }
     }
 
-    /// The context is reverted, maybe to before the members of archives were in it: then they are deleted in the mounts.
+    /// The context is reverted, maybe to before the members of archives were in it: then they are deleted in the mounts, and
+    /// archives that are not marked any more come out again.
     pub(crate) fn note_reverted_archives(&mut self) {
         for player in &mut self.players {
             player.extracting.pulled.clear();
+            player.extracting.done.clear();
         }
     }
 
