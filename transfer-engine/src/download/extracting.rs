@@ -347,7 +347,7 @@ impl Job {
                 };
             }
         }
-        self.note_out(row, &staged)?;
+        self.note_out(row, staged)?;
         let stays = if drop { self.drop_source(Some(&self.into))? } else { None };
         Ok(self.out(extracted, LeftOut::default(), stays))
     }
