@@ -144,6 +144,24 @@ fn a_mount_of_another_store_is_said_once() {
     assert!(!machine.done(&["push", "c", "w", "--store", "third"]).err.contains("so far"));
 }
 
+/// Once a day, and to whoever sits at a terminal.
+#[test]
+fn a_store_on_this_machine_is_said_to_be_there() {
+    let machine = machine();
+    let hint = "the store is on this machine's disk, and lost with it";
+    let typed = |args: &str| machine.ended(machine.on_terminal(&[], args).output().unwrap());
+    assert!(!machine.done(&["push", "c", "."]).err.contains(hint));
+    assert!(!typed("push c . --store other").out.contains(hint));
+    let first = typed("push c .");
+    assert!(first.code == 0 && first.out.contains(hint), "{}", first.seen());
+    assert!(!typed("push c .").out.contains(hint));
+    // A day later.
+    let said = std::fs::File::open(machine.state_file("reminded"));
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_hours(25);
+    said.unwrap().set_modified(yesterday).unwrap();
+    assert!(typed("run -c c . -- true").out.contains(hint));
+}
+
 /// A directory that is odd is refused, also if there is a mount in it.
 #[test]
 fn a_home_directory_with_a_mount_in_it_is_refused() {

@@ -22,6 +22,7 @@ mod paths;
 mod policy;
 mod purge;
 mod put;
+mod reminder;
 mod repair;
 mod restore;
 mod rm;

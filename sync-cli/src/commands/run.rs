@@ -13,6 +13,7 @@ use super::Finished;
 use super::arrivals::Arrivals;
 use super::mounts::Mounts;
 use super::odd_place::{self, Unasked};
+use super::reminder;
 use super::session::{Closed, Held, Leave, open};
 use super::variables::variables;
 use crate::args::RunArgs;
@@ -98,6 +99,7 @@ pub(super) async fn run(
     if closed.report.pending > 0 && !args.wait {
         ui.note("the command began before all files were there; with --wait it begins when they are");
     }
+    reminder::remind(means);
     let mut exit = final_exit(&end, closed.exit);
     if let Some(made) = ephemeral
         && let Err(failure) = end_ephemeral(args, made, (&end, &closed), means).await

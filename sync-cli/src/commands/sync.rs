@@ -13,7 +13,7 @@ use transfer_engine::{
 
 use super::odd_place::{self, Unasked};
 use super::paths::typed_paths;
-use super::{Finished, running};
+use super::{Finished, reminder, running};
 use crate::args::{Heal, PlaceArgs, PullArgs, PushArgs, SyncArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -95,6 +95,9 @@ async fn sync(
             by_hand(deed, sync, &options, &watch, means).await?
         }
     };
+    if options.create && !dry_run {
+        reminder::remind(means);
+    }
     Ok(Finished {
         exit: Exit::of(&report),
         context: Some(context.part().to_string()),

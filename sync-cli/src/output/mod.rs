@@ -139,6 +139,11 @@ impl Ui {
         (is_shown && io::stderr().is_terminal()).then(screen::columns)
     }
 
+    /// Whether somebody sees notes and hints on a terminal.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.manner.quiet && !self.manner.json && io::stderr().is_terminal()
+    }
+
     /// Whether a pager shows the results.
     pub(crate) fn is_paged(&self) -> bool {
         self.paged
