@@ -33,7 +33,7 @@ SCREENS = {
     "pull-fast": {"line": "fast", "type": "ctxsync pull photos copy", "then": [0.4, 0.6, "end"]},
     "pull-slow": {"line": "slow", "type": "ctxsync pull my-project temp", "then": [1, 3, 4, "end"]},
     "first": {"type": "ctxsync push my-project project", "then": ["end"]},
-    "status": {"type": "ctxsync status", "then": ["end"]},
+    "status": {"line": "fast", "type": "ctxsync status", "then": ["end"]},
     "log": {
         "quiet": "cd project; for i in 1 2 3; do echo $i > notes.txt; mkdir -p src; echo $i >> src/main.rs; "
         "ctxsync push my-project .; done; ctxsync context tag my-project@2 before-move; rm notes.txt; "
