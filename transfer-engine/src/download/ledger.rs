@@ -168,12 +168,27 @@ impl Ledger {
     /// Notes the results of a fetch. What was put in place is in the journal already.
     pub(crate) fn close_all(&mut self, applying: &Applying<'_>, done: &Fetched) -> Result<(), Error> {
         for (item, outcome) in done.each() {
-            if let (Applied::Installed(Some(print)), Some(row)) = (outcome, &item.told.row)
+            if let (Applied::Installed(print), Some(row)) = (outcome, &item.told.row)
                 && row.archive == Archive::Pending
                 && row.path == item.path
             {
-                let row = with_print(row, item, &print, applying.dir.env().now());
-                self.queue_archive(PulledArchive { row, print });
+                match print {
+                    Some(print) => {
+                        let row = with_print(row, item, &print, applying.dir.env().now());
+                        self.queue_archive(PulledArchive { row, print });
+                    }
+                    // It could not be looked at, or is another file by now.
+                    None => {
+                        self.agrees = false;
+                        self.report.failed += 1;
+                        applying.monitor.problem(&PathProblem {
+                            path: row.path.clone(),
+                            message: "it could not be looked at after it was put in place, and is not extracted yet"
+                                .to_owned(),
+                            hint: RETRY.to_owned(),
+                        });
+                    }
+                }
             }
             self.close(applying, &item.told, outcome)?;
         }
