@@ -123,12 +123,17 @@ async fn at_any_change(case: &Case) {
         drop(world);
         drop(grave);
 
-        let (world, machine) = case.begin().await;
         let errno = [Errno::IO, Errno::NOSPC, Errno::MFILE][nth as usize % 3];
         let fails = FailsOnce::at(nth, errno);
+        let (world, machine) = case.begin().await;
         let ended = pull(&machine, fails.clone()).await;
-        let at = format!("{errno} at change {nth}, {ended:?}");
+        let mut at = format!("{errno} at change {nth}, {ended:?}");
         case.check_whole(&machine, &at);
+        if nth % 2 == 1 {
+            // As at the end of a session.
+            at += &format!(", then {:?}", machine.push().await);
+            case.check_whole(&machine, &at);
+        }
         case.check_end(&world, &machine, &at).await;
 
         let (world, machine) = case.begin().await;

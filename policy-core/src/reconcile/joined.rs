@@ -81,9 +81,12 @@ impl<B: TreeRow, L: LocalRow, R: TreeRow> Joined<B, L, R> {
     }
 
     /// Whether the mount has kept a file that the context recycled or lost, and nothing in the context tells of it any
-    /// more.
+    /// more. If the context has the file at this path, it has it again, or has let go of another one with its name and
+    /// content.
     fn is_withheld(&self) -> bool {
-        self.base.as_ref().is_some_and(B::is_withheld) && self.recycled().is_none()
+        let Some(base) = self.base.as_ref().filter(|base| base.is_withheld()) else { return false };
+        let has_it = self.remote_entry().is_some_and(|there| there.node == base.entry().node);
+        self.recycled().is_none() && !has_it
     }
 
     /// The decision for such a file. If it has not changed, and the context has something else in its place, the next

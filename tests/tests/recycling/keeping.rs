@@ -314,3 +314,24 @@ async fn what_came_back_can_be_changed_and_deleted() {
         assert!(!machine.mount.has("d/x"));
     }
 }
+
+/// What the context has let go of is known by name and content. A file that has the same in another directory is not it.
+#[tokio::test]
+async fn another_file_with_its_name_and_content_is_deleted_like_any_other() {
+    let yard = Yard::new().await;
+    let (a, b) = (yard.machine("a", ONE_DAY), yard.machine("b", "{}"));
+    a.mount.write("d/x", "the last copy");
+    a.push().await.clean();
+    yard.days(1);
+    a.mount.write("e/x", "the last copy");
+    assert_eq!(a.push().await.clean().recycled, 1);
+    b.pull().await.clean();
+    b.mount.write("d/x", "another");
+    b.push().await.clean();
+    assert_eq!(yard.files().await, gone(&[], &["d/x", "e/x"]));
+    b.mount.remove("e/x");
+    assert_eq!(b.pull().await.clean().added, 0);
+    assert_eq!(b.push().await.clean().deleted, 1);
+    a.sync().await;
+    assert_eq!(a.mount.read("d/x"), "the last copy");
+}

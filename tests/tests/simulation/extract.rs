@@ -42,7 +42,7 @@ impl Extracting {
 }
 
 impl Player {
-    fn extracts(&self) -> bool {
+    pub(crate) fn extracts(&self) -> bool {
         self.machine.policy.extract_policy.is_some()
     }
 
@@ -254,7 +254,7 @@ impl Run {
     }
 
     /// Returns what is in the files of a mount that are no archives.
-    fn contents_outside(&self, machine: &Machine) -> BTreeSet<String> {
+    pub(crate) fn contents_outside(&self, machine: &Machine) -> BTreeSet<String> {
         let files = users(&machine.mount).filter(|(_, node)| matches!(node.content, Content::File(..)));
         let files = files.filter_map(|(path, _)| Some((std::fs::read(machine.mount.at(&path)).ok()?, path)));
         let others = files.filter(|(bytes, path)| !is_named_so(path) || members(bytes).is_none());

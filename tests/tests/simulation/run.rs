@@ -281,7 +281,12 @@ impl Run {
         let told = self.told(step, step.who, end, &disk).await;
         self.ledger.get_mut().note(meanwhile.ledger());
         let after = self.in_context().await;
-        let here = contents(&self.players[step.who].machine.mount, Path::new(""));
+        // What came out of an archive may have been replaced since, though the mount still has the archive.
+        let player = &self.players[step.who];
+        let here = match player.extracts() {
+            true => self.contents_outside(&player.machine),
+            false => self.contents_of(step.who),
+        };
         let is_lost = |c: &&String| !after.contains(*c) && !self.was_recycled(c);
         let lost: Vec<_> = before.intersection(&here).filter(is_lost).collect();
         let may_miss = self.careless || meanwhile.never_rests();

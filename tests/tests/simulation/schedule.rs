@@ -151,13 +151,23 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Whether the context may be reverted in it.
-    pub(crate) fn reverts(&self) -> bool {
+    /// Whether one of these is done in it.
+    fn does(&self, any: &[How]) -> bool {
         match self.deed {
-            Deed::Sync(how) | Deed::Session(how) => how == How::Revert,
-            Deed::Both(one, other) => [one, other].contains(&How::Revert),
+            Deed::Sync(how) | Deed::Session(how) => any.contains(&how),
+            Deed::Both(one, other) => any.contains(&one) || any.contains(&other),
             _ => false,
         }
+    }
+
+    /// Whether the context may be reverted in it.
+    pub(crate) fn reverts(&self) -> bool {
+        self.does(&[How::Revert])
+    }
+
+    /// Whether a snapshot other than the newest may be read in it.
+    pub(crate) fn looks_back(&self) -> bool {
+        self.does(&[How::Fork, How::Revert, How::Tag, How::Restore])
     }
 
     /// Whether something goes wrong in it.

@@ -89,6 +89,11 @@ impl Archive {
         }
     }
 
+    /// Whether a pull has still to extract or to remove it.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        matches!(self, Self::Pending | Self::Extracted { drop: true, .. })
+    }
+
     /// Whether all of it was extracted here. If a member was out of scope or something was in its way, another mount may
     /// still extract it.
     pub(crate) fn came_out(&self) -> bool {

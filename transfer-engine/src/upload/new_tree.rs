@@ -16,7 +16,7 @@ use crate::local::FileSystems;
 use crate::mount::Mount;
 use crate::packing::{Chunks, PackSink};
 use crate::plan::{PlanStep, archive_of};
-use crate::state::{Archive, BaseRow, DeltaRow, Held, NextBase};
+use crate::state::{BaseRow, DeltaRow, Held, NextBase};
 use crate::tree::{ChunkIndex, Lookup, Part, Resolved, TreeUpdate};
 
 /// What is needed to make a new tree, besides the plan.
@@ -159,9 +159,9 @@ impl Making<'_> {
         let Effect { base: row, agrees, .. } = effect(step, Towards::Store, self.uploaded);
         let row = row.map(|row| row.map(|row| row.among(&self.file_systems)));
         self.agrees &= agrees && !withheld;
-        // A pending archive is left for the next pull to extract.
+        // The next pull must not end early: it extracts the archive, or removes it.
         let row_after = row.as_ref().map_or(step.base.as_ref(), Option::as_ref);
-        self.agrees &= row_after.is_none_or(|row| row.archive != Archive::Pending);
+        self.agrees &= row_after.is_none_or(|row| !row.archive.is_unfinished());
         row
     }
 
