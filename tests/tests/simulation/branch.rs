@@ -204,11 +204,14 @@ impl Run {
         let by = format!("{:?}-{}-", How::Revert, step.number);
         let Ok(log) = self.world.store().log(&self.name().await).await else { return };
         if self.players.iter().any(|player| player.machine.policy.recycle_policy.lifecycle.days().is_some()) {
-            // What was reverted to may have a file that was recycled once more, and be forgotten.
+            // What was reverted to may have a file that was recycled once more, and be forgotten; so may what a machine
+            // pushed just before.
             let after = self.in_context().await;
             let history = self.history.borrow();
-            let parts = history.begun.values().filter_map(|seen| history.parts.get(&seen.digest)).flatten();
-            self.ledger.borrow_mut().given_up.extend(parts.filter(|part| !after.contains(*part)).cloned());
+            let begun = history.begun.values().filter_map(|seen| history.parts.get(&seen.digest)).flatten();
+            let in_mounts = (0..self.players.len()).flat_map(|who| self.contents_of(who));
+            let parts = begun.cloned().chain(in_mounts).filter(|part| !after.contains(part));
+            self.ledger.borrow_mut().given_up.extend(parts);
         }
         for made in log.iter().filter(|snapshot| snapshot.session.starts_with(&by)) {
             // A collection at the same time may have forgotten the one before: it has recycled something.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use ctxsync_tests::random::Random;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
+use crate::archives::parts;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Dir,
@@ -93,6 +95,26 @@ impl Copy {
                 set_mtime(&place, node.mtime);
             }
         }
+    }
+
+    /// Returns the contents at paths of which a loss of power has left `left`, and where something else was written since.
+    pub(crate) fn written_over(&self, left: &Self, root: &Path) -> BTreeSet<String> {
+        let (mut lost, now) = (BTreeSet::new(), Self::of(root));
+        let kind = |copy: &Self, path: &Path| copy.0.get(path).map(|node| node.kind.clone());
+        for (path, node) in &self.0 {
+            let was_taken = kind(left, path).as_ref() != Some(&node.kind);
+            if !was_taken
+                || kind(&now, path).is_none_or(|now| now == node.kind || kind(left, path) == Some(now))
+            {
+                continue;
+            }
+            match &node.kind {
+                Kind::Dir => {}
+                Kind::File(bytes) => lost.extend(parts(bytes)),
+                Kind::Link(target) => lost.extend(target.to_str().map(str::to_owned)),
+            }
+        }
+        lost
     }
 
     /// Tears files at `root` that were written since the copy was made: they lose a part of their content, but not their

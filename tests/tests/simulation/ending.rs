@@ -33,6 +33,7 @@ impl Run {
         self.note_extracted(who, ended.as_ref()).await;
         let Some(ended) = ended else {
             met("machine gone in the middle of a sync");
+            self.players[who].is_cut_short = true;
             if step.files.iter().any(|trouble| trouble.what == What::PowerLoss) {
                 self.lose_power(who, &mut Random::new(step.seed)).await;
             }
@@ -50,6 +51,11 @@ impl Run {
         }
         match &ended.result {
             Ok(report) => {
+                // What is done in the store alone has no phases.
+                if !ended.noted.phases.is_empty() {
+                    self.note_written_over(who);
+                    (self.players[who].taken, self.players[who].is_cut_short) = (None, false);
+                }
                 // A guard that holds a deletion back also keeps what needs its place.
                 let is_guarded = |problem: &String| problem.contains("whose deletion is held back");
                 let player = &self.players[who];
@@ -74,7 +80,9 @@ impl Run {
                             matches!(step.deed, Deed::Session(_))
                         }
                         Error::ClockSkew { .. } => self.players[who].ahead > 0,
-                        Error::Corrupt { what, .. } => step.looks_back() && what.starts_with("it landed too late"),
+                        Error::Corrupt { what, .. } => {
+                            step.looks_back() && what.starts_with("it landed too late")
+                        }
                         _ => false,
                     };
                 assert!(may_fail, "m{who}: {e:?}");

@@ -137,6 +137,16 @@ impl Run {
         }
     }
 
+    /// The context may get another name. A machine that is gone in the middle of a pull leaves what it placed to the next
+    /// pull under the same name: under another one, that counts as the user's.
+    pub(crate) fn note_renamed(&mut self) {
+        for who in 0..self.players.len() {
+            if self.players[who].is_cut_short {
+                self.forget_extracted(who);
+            }
+        }
+    }
+
     /// The state of a machine is lost, or is another's.
     pub(crate) fn forget_extracted(&mut self, who: usize) {
         self.players[who].extracting = Extracting::default();
@@ -212,7 +222,8 @@ impl Run {
         let after = self.archives();
         for (who, (before, after)) in before.into_iter().zip(after).enumerate() {
             let gone = before.iter().filter(|(path, _)| !after.contains_key(*path));
-            for (path, bytes) in gone {
+            // A loss of power takes what the disk did not have.
+            for (path, bytes) in gone.filter(|_| !loses_power || who != step.who) {
                 self.check_removed(step, who, path, bytes);
             }
             let is_new = |path: &Path, bytes: &Vec<u8>| {

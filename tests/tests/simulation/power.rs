@@ -15,6 +15,7 @@ impl Run {
     /// written since then may be there in part.
     pub(crate) async fn lose_power(&mut self, who: usize, random: &mut Random) -> String {
         let (before, mount) = (self.contents_of(who), self.mount(who));
+        let whole = Copy::of(&mount);
         if self.players[who].machine.options.flush_behind {
             // Some of its state is lost.
             self.forget_extracted(who);
@@ -46,14 +47,25 @@ impl Run {
         }
         // A part of a file is nobody's.
         self.ledger.get_mut().given_up.extend(after.difference(&before).cloned());
-        self.players[who].durable = Copy::of(&mount);
-        self.players[who].since = None;
+        let player = &mut self.players[who];
+        player.durable = Copy::of(&mount);
+        player.since = None;
+        player.taken = player.machine.options.flush_behind.then(|| (whole, player.durable.clone()));
         met("file: loss of power while nothing runs");
         if torn > 0 {
             self.has_torn = true;
             met("file: torn by a loss of power");
         }
         format!("loses power, {torn} files are torn")
+    }
+
+    /// Gives up what a loss of power took from a mount if a user has written something else in its place. A sync can't tell
+    /// that from a change of what was there (012).
+    pub(crate) fn note_written_over(&mut self, who: usize) {
+        if let Some((whole, left)) = &self.players[who].taken {
+            let lost = whole.written_over(left, &self.mount(who));
+            self.ledger.get_mut().given_up.extend(lost);
+        }
     }
 }
 

@@ -38,6 +38,10 @@ pub(crate) struct Player {
     pub(crate) durable: Copy,
     /// The mount at some moment since.
     pub(crate) since: Option<Copy>,
+    /// The mount before and after a loss of power, until a sync has brought again what was lost.
+    pub(crate) taken: Option<(Copy, Copy)>,
+    /// Whether it was gone in the middle of its last sync.
+    pub(crate) is_cut_short: bool,
     /// How often it was started.
     pub(crate) boots: u8,
     /// By how many seconds its clock is ahead of the store's.
@@ -98,6 +102,8 @@ impl Run {
                 context: RefCell::new(context()),
                 durable: Copy::of(&machine.mount.0),
                 since: None,
+                taken: None,
+                is_cut_short: false,
                 boots: 0,
                 ahead,
                 extracting: Extracting::default(),
@@ -174,6 +180,9 @@ impl Run {
         self.history.get_mut().begin_step();
         let (archives, held) = (self.archives(), self.held_though_recycled_everywhere());
         self.note_dirs();
+        if step.renames() {
+            self.note_renamed();
+        }
         let mut random = Random::new(step.seed);
         let said = match step.deed {
             Deed::Edit => self.edit(step, &mut random, change),
@@ -217,6 +226,9 @@ impl Run {
             self.note_reverted_archives();
         }
         self.check_held(step, &held);
+        for who in 0..self.players.len() {
+            self.note_written_over(who);
+        }
         self.trace.note(|| format!("  {said}"));
     }
 

@@ -165,6 +165,11 @@ impl Step {
         self.does(&[How::Revert])
     }
 
+    /// Whether the context may be renamed in it.
+    pub(crate) fn renames(&self) -> bool {
+        self.does(&[How::Rename])
+    }
+
     /// Whether a snapshot other than the newest may be read in it.
     pub(crate) fn looks_back(&self) -> bool {
         self.does(&[How::Fork, How::Revert, How::Tag, How::Restore])

@@ -32,7 +32,7 @@ pub(crate) struct Unflushed {
     /// Whether the rows of `base` do not count, because they are of another life of the context.
     pub(crate) fresh: bool,
     /// The snapshots that the mount was synced with, oldest first: headers of bases for them. `agrees` says whether the
-    /// sync was completed.
+    /// mount had all of it after the sync.
     pub(crate) snapshots: Vec<BaseHeader>,
 }
 

@@ -444,7 +444,7 @@ impl NextHeader {
     fn keep(self, mount: &Mount, noted: bool) -> Result<(), Error> {
         let Some(next) = self.next else { return mount.files.drop_next() };
         if self.rests {
-            mount.files.note_unflushed(&BaseHeader { agrees: true, ..self.as_now.clone() }, self.fresh)?;
+            mount.files.note_unflushed(&self.as_now, self.fresh)?;
         }
         let header = next.finish(self.as_now, false).map_err(|e| cannot_write(mount, e))?;
         mount.files.adopt_next(&header, noted)
@@ -462,7 +462,7 @@ impl NextHeader {
             ..self.as_now
         };
         if self.rests {
-            mount.files.note_unflushed(&BaseHeader { agrees: true, ..header.clone() }, self.fresh)?;
+            mount.files.note_unflushed(&header, self.fresh)?;
         }
         // With a note, it counts only as long as the page cache lasts.
         next.finish(header, !self.rests).map(Some).map_err(|e| cannot_write(mount, e))
