@@ -4,6 +4,7 @@
 use ctxsync_tests::archive::archive;
 use ctxsync_tests::machine::{Ended, Machine, World, context};
 use ctxsync_tests::tree::is_root;
+use transfer_engine::{ContextService, MergeOptions, Silent, WriteOptions};
 
 const FILES: [(&str, &str); 3] = [("one", "1"), ("sub/two", "22"), ("sub/three", "333")];
 
@@ -157,6 +158,17 @@ async fn an_archive_that_gets_another_mode_stays_extracted() {
     let a = extracts(world.machine("a"), false, false, true);
     extracted(&a.pull().await, 1);
     a.push().await.clean();
+    let store = world.store();
+    let fork = "fork".parse().unwrap();
+    store.fork_context(&context(), Some(2), &fork).await.unwrap();
+    let forker = Machine { context: fork.clone(), ..world.machine("forker") };
+    forker.pull().await.clean();
+    forker.mount.mode("data.tar", 0o400);
+    forker.push().await.clean();
+    let merge = MergeOptions::default();
+    assert_eq!(store.merge_context(&fork, None, &context(), &merge, &Silent).await.unwrap().changed, 1);
+    let new = extracts(world.machine("merged"), false, false, true);
+    extracted(&new.pull().await, 0);
     maker.pull().await.clean();
     for (machine, mode) in [(&maker, 0o600), (&a, 0o640)] {
         machine.mount.mode("data.tar", mode);
@@ -164,6 +176,13 @@ async fn an_archive_that_gets_another_mode_stays_extracted() {
         let new = extracts(world.machine(&format!("{mode:o}")), false, false, true);
         extracted(&new.pull().await, 0);
     }
+    let path = "data.tar".parse().unwrap();
+    let options = WriteOptions { mode: Some(0o666), mtime: None };
+    let bytes = archive("tar", &FILES);
+    ContextService::new(&store).write_file(&context(), &path, &bytes[..], &options).await.unwrap();
+    let new = extracts(world.machine("put"), false, false, true);
+    extracted(&new.pull().await, 0);
+    maker.pull().await.clean();
     // It is also known where the archive was deleted and comes back for its mode.
     a.mount.remove("data.tar");
     maker.pull().await.clean();

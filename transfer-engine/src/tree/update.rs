@@ -56,7 +56,6 @@ pub(crate) struct TreeUpdate<'a> {
     damaged: BTreeSet<PackId>,
     renewed: bool,
     let_go: LetGo,
-    keeps_marks: bool,
 }
 
 /// An entry that waits until it is known what follows.
@@ -105,15 +104,7 @@ impl<'a> TreeUpdate<'a> {
             absent: BTreeSet::new(),
             damaged: BTreeSet::new(),
             renewed: false,
-            keeps_marks: false,
         }
-    }
-
-    /// Lets an archive that was marked as extracted stay so if another mode is put: that does not make it another archive.
-    /// A plan by a base that agrees with the head can't do this, because it does not see the head's marks.
-    #[must_use]
-    pub(crate) fn with_marks_kept(self) -> Self {
-        Self { keeps_marks: true, ..self }
     }
 
     /// Treats these packs of the parent as absent: the new tree does not refer to them.
@@ -162,7 +153,8 @@ impl<'a> TreeUpdate<'a> {
             Resolved::Put(mut entry) => {
                 let is_same_file = |old: &TreeEntry| old.entry.node == entry.entry.node;
                 let is_marked = old.as_ref().is_some_and(|old| old.extracted && is_same_file(old));
-                entry.extracted |= self.keeps_marks && is_marked;
+                // Another mode makes it no other archive. A plan by a base that agrees with the head does not see the mark.
+                entry.extracted |= is_marked && !entry.recycled;
                 // An equal entry is not replaced: a different time alone does not make a new snapshot.
                 if let Some(old) = old.as_ref().filter(|o| is_same(o, &entry)) {
                     let old = old.clone();

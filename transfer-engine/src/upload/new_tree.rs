@@ -49,7 +49,6 @@ impl Mount {
             finder: Finder { chunks: &attempt.chunks, near: 0, lookup },
             part: self.part.clone(),
             update: TreeUpdate::new(onto.tree.clone())
-                .with_marks_kept()
                 .without(onto.head.late_packs())
                 .out_of(attempt.job.damaged.iter().chain(&order.gathered).copied()),
             next: self.next_base(onto.header, &attempt.job.filter)?,
