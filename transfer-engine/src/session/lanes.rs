@@ -4,9 +4,11 @@
 //! full pull in the background makes room: it is stopped, and continues afterwards.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use policy_core::TreePath;
 use tokio::sync::{Mutex as AsyncMutex, RwLock, RwLockWriteGuard};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -15,6 +17,10 @@ use crate::mount::Mount;
 use crate::options::SyncOptions;
 use crate::report::SyncReport;
 use crate::status::TaskType;
+
+/// How long a pull goes on before it makes room, if it has done nothing the last time; twice as long each time after.
+const FIRST_TURN: Duration = Duration::from_secs(1);
+const LONGEST_TURN: Duration = Duration::from_secs(30);
 
 /// A mount, and access to it.
 pub(super) struct Lanes {
@@ -30,7 +36,7 @@ pub(super) struct Lanes {
 struct LongPull {
     /// How many callers wait for exclusive access.
     others: usize,
-    /// Stops the running pull.
+    /// Asks the running pull to make room.
     stop: Option<CancellationToken>,
     /// When the running pull began, or slightly earlier, in seconds since 1970.
     since: i64,
@@ -133,7 +139,8 @@ impl Lanes {
         mount.pull_until(options, monitor, &stop.child_token()).await
     }
 
-    /// Runs the full pull until it is done or stopped, and makes room for others whenever they need it.
+    /// Runs the full pull until it is done or stopped, and makes room for others whenever they need it. With many files, it
+    /// may not have done anything by then but look at them: the next time, it goes on for longer.
     pub(super) async fn pull(
         &self,
         options: &SyncOptions,
@@ -141,23 +148,38 @@ impl Lanes {
         stop: &CancellationToken,
     ) -> Result<SyncReport, Error> {
         let _only = self.pulling.lock().await;
-        let mut total: Option<SyncReport> = None;
+        let (mut total, mut turn) = (None::<SyncReport>, Duration::ZERO);
         loop {
             let guard = self.mount.read().await;
             let mount = guard.as_ref().ok_or_else(|| self.ended())?;
-            let token = stop.child_token();
-            let Some(under_way) = self.register(&token, mount.store.env().now().secs) else {
+            let (token, asked) = (stop.child_token(), CancellationToken::new());
+            let Some(under_way) = self.register(&asked, mount.store.env().now().secs) else {
                 drop(guard);
                 tokio::task::yield_now().await;
                 continue;
             };
-            let report = mount.pull_until(options, monitor, &token).await?;
+            let end = Instant::now() + turn;
+            let makes_room = async {
+                asked.cancelled().await;
+                tokio::time::sleep_until(end).await;
+                token.cancel();
+                std::future::pending().await
+            };
+            let report = tokio::select! {
+                biased;
+                pulled = mount.pull_until(options, monitor, &token) => pulled?,
+                never = makes_room => never,
+            };
             drop(under_way);
             let unfinished = report.pending > 0 && token.is_cancelled();
             if unfinished {
                 mount.board.stopped(&mount.place().to_string(), report.pending, !stop.is_cancelled());
             }
             drop(guard);
+            turn = match report.added + report.changed + report.deleted + report.extracted {
+                0 => (turn * 2).clamp(FIRST_TURN, LONGEST_TURN),
+                _ => Duration::ZERO,
+            };
             let total = match &mut total {
                 Some(total) => {
                     total.absorb(&report);

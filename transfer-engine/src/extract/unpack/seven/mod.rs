@@ -44,6 +44,8 @@ pub(super) fn extract(
     let behind = directory.left_over;
     let mut reader = ArchiveReader::new_with_memory_limit(source, Password::empty(), memory)
         .map_err(|e| explain(e, trouble, "its directory"))?;
+    // With threads of its own, it panics where the system refuses one, and takes the memory of a decoder for each.
+    reader.set_thread_count(1);
     let total = reader.archive().files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size()));
     placer.would_fit(0, total)?;
     let mut last = String::from("its content");
