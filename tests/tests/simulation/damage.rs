@@ -7,6 +7,7 @@ use ctxsync_tests::repairing::repairing;
 use futures::TryStreamExt as _;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use transfer_engine::format::StoreKey;
 use transfer_engine::{ContextName, ReadData, RepairMonitor, RepairOptions};
 
 use crate::coverage::met;
@@ -49,11 +50,19 @@ impl Run {
         said.join("; ")
     }
 
+    /// Returns a pack of some snapshot. One that a machine has put for a commit which failed is used later, and no push reads
+    /// it before.
     async fn some_pack(&self, random: &mut Random) -> Option<Key> {
+        let (store, mut used) = (self.world.store(), BTreeSet::new());
+        for name in store.contexts().await.unwrap() {
+            for snapshot in store.log(&name).await.unwrap_or_default() {
+                used.extend(snapshot.packs.iter().map(|pack| StoreKey::Pack(pack.id).path()));
+            }
+        }
         let packs = self.world.objects.list(Some(&Key::from("packs")));
         let mut packs: Vec<Key> = packs.map_ok(|pack| pack.location).try_collect().await.unwrap();
         packs.sort();
-        random.of(&packs).cloned()
+        random.of(&packs).filter(|pack| used.contains(*pack)).cloned()
     }
 
     async fn spoil(&self, pack: &Key, random: &mut Random) -> String {
