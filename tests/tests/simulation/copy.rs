@@ -97,6 +97,16 @@ impl Copy {
         }
     }
 
+    /// Whether it has a directory in which an archive was extracted, and that is gone at `root`. Back in its place, it would
+    /// be another one: only a real loss of power brings back its inode.
+    pub(crate) fn has_lost_extraction(&self, root: &Path) -> bool {
+        let is_one = |path: &Path| {
+            let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+            names.len() == 2 && names[0].starts_with(".ctxsync-stage-") && names[1].starts_with("e-")
+        };
+        self.0.keys().any(|path| is_one(path) && !root.join(path).exists())
+    }
+
     /// Returns the contents at paths of which a loss of power has left `left`, and where something else was written since.
     pub(crate) fn written_over(&self, left: &Self, root: &Path) -> BTreeSet<String> {
         let (mut lost, now) = (BTreeSet::new(), Self::of(root));

@@ -23,15 +23,18 @@ impl Run {
         self.players[who].extracting.lose_power();
         let player = &mut self.players[who];
         let mut torn = 0;
+        // Then the kernel has written everything just before.
+        let is_written = player.durable.has_lost_extraction(&mount);
         if player.machine.options.flush_behind {
             match (random.below(3), &player.since) {
+                _ if is_written => {}
                 (0, _) => player.durable.restore(&mount),
                 (1, Some(since)) => since.restore(&mount),
                 _ => {}
             }
             torn = player.durable.tear(&mount, random);
             tear_state(&player.machine.state, random);
-        } else {
+        } else if !is_written {
             player.durable.restore(&mount);
         }
         player.boots += 1;
