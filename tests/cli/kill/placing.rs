@@ -1,6 +1,8 @@
 //! What happens to a file right after a pull has put it in place, and before the pull has looked at it again.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use ctxsync_tests::trace::{Act, Errno, Ran, may_trace, trace};
 use ctxsync_tests::tree::Tree;
@@ -108,4 +110,55 @@ fn p1_a_pull_that_is_killed_after_it_put_a_file_in_place_knows_that_it_is_there(
         assert!(ran.is_killed(), "{ran:?}");
         assert_pushed(&place, Some("saved here"));
     }
+}
+
+/// A user other than root.
+const USER: u32 = 54_321;
+
+/// Returns a command as another user runs it, to whom everything of the place belongs now.
+fn by_another_user(place: &Place, command: &Command) -> Command {
+    let program = place.path("ctxsync");
+    if !program.exists() {
+        // That user may have no access to the build directory.
+        std::fs::copy(command.get_program(), &program).unwrap();
+    }
+    let owner = format!("{USER}:{USER}");
+    assert!(Command::new("chown").args(["-Rh", &owner]).arg(place.path("")).status().unwrap().success());
+    let mut theirs = Command::new("setpriv");
+    theirs
+        .args([&format!("--reuid={USER}"), "--clear-groups"])
+        .arg(program)
+        .args(command.get_args())
+        .env_clear();
+    theirs.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    theirs.current_dir(command.get_current_dir().unwrap());
+    theirs
+}
+
+#[test]
+fn p1_a_read_only_directory_stays_so_if_a_pull_into_it_is_killed() {
+    if !may_trace() || !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become a user who needs permissions");
+        return;
+    }
+    let place = Place::new(0);
+    let (a, b) = (place.mount("a"), place.mount("b"));
+    a.write("closed/file", "1").mode("closed", 0o555);
+    place.run("push", "a");
+    let theirs = |verb| by_another_user(&place, &place.command(verb, "b"));
+    let run = |verb| assert!(theirs(verb).output().unwrap().status.success());
+    run("pull");
+    a.write("closed/new", "2");
+    place.run("push", "a");
+    let ran = trace(&theirs("pull"), |call| {
+        let is_placing = call.name() == "renameat2" && call.objects().last() == Some(&b.at("closed/new"));
+        if is_placing { Act::Kill } else { Act::Go }
+    });
+    let mode_in = |mount: &Tree| mount.at("closed").metadata().unwrap().permissions().mode() & 0o777;
+    assert!(ran.is_killed() && mode_in(&b) == 0o755, "{ran:?}");
+    run("push");
+    run("pull");
+    place.run("pull", "a");
+    assert_eq!((mode_in(&a), mode_in(&b)), (0o555, 0o555));
+    assert_eq!(b.read("closed/new"), "2");
 }

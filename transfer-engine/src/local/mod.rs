@@ -40,7 +40,7 @@ pub(crate) use make_all::make_all;
 #[cfg(feature = "watch")]
 pub(crate) use mount_dir::identity;
 pub(crate) use mount_dir::{
-    Flush, MountDir, Writable, open_dir, open_file_at, read_link_at, stat_at, writable,
+    Flush, MountDir, Writable, end_writable, open_dir, open_file_at, read_link_at, stat_at, writable,
 };
 pub(crate) use page_cache::CacheLife;
 pub(crate) use recover::{recover, recover_below};

@@ -290,10 +290,12 @@ impl Drop for Writable {
     }
 }
 
+/// What the owner of a directory needs to change what is in it.
+const NEEDED: u16 = 0o300;
+
 /// Makes a directory writable for its owner as long as the value lives; `None` if it is writable already, or
 /// if its mode can't be changed.
 pub(crate) fn writable(dir: impl AsFd) -> Option<Writable> {
-    const NEEDED: u16 = 0o300;
     if rustix::process::geteuid().is_root() {
         return None;
     }
@@ -303,4 +305,13 @@ pub(crate) fn writable(dir: impl AsFd) -> Option<Writable> {
     }
     rustix::fs::fchmod(&dir, os::mode(bits | NEEDED)).ok()?;
     Some(Writable { dir: dir.as_fd().try_clone_to_owned().ok()?, mode: os::mode(bits) })
+}
+
+/// Gives a directory its mode again if it is still as a process that was killed made it [`writable`].
+pub(crate) fn end_writable(dir: impl AsFd, mode: u16) -> io::Result<()> {
+    let is_left = os::mode_of(&rustix::fs::fstat(&dir)?) == mode | NEEDED && mode & NEEDED != NEEDED;
+    if is_left && !rustix::process::geteuid().is_root() {
+        rustix::fs::fchmod(&dir, os::mode(mode))?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use super::Mount;
 use policy_core::{Timestamp, Towards, TreePath};
 
 use crate::error::Error;
-use crate::local::{Flush, MountDir, staged};
+use crate::local::{Flush, MountDir, end_writable, staged};
 use crate::options::SyncOptions;
 use crate::plan::Filter;
 use crate::state::{Alone, BaseHeader, BaseRow, BaseWriter, Change, Held, Overlaid, Proof};
@@ -126,6 +126,11 @@ impl Mount {
             let mut base = BaseWriter::create(&folded)?;
             for row in Overlaid::new(old, arrivals, proof) {
                 let row = row?;
+                if let Some(dir) = dir.filter(|_| row.entry.is_dir() && self.arriving.is_half_done(&row.path))
+                {
+                    // The kill may have come while the directory was writable. Its mode would count as a change.
+                    let _ = dir.dir(&row.path).and_then(|dir| end_writable(dir, row.entry.mode));
+                }
                 if filter.in_scope(&row.path, row.entry.is_dir()) {
                     base.push(row)?;
                 }

@@ -152,6 +152,12 @@ impl Arriving {
         lock(&self.half_done).insert(hash_path(dir));
     }
 
+    /// Whether an interrupted pull had placed something in this directory.
+    pub(crate) fn is_half_done(&self, dir: &TreePath) -> bool {
+        let half_done = lock(&self.half_done);
+        !half_done.is_empty() && half_done.contains(&hash_path(dir))
+    }
+
     /// Takes the hashes of those directories, for the pull that continues.
     pub(crate) fn take_half_done(&self) -> HashSet<u64> {
         std::mem::take(&mut lock(&self.half_done))
