@@ -185,3 +185,15 @@ fn a_mount_that_was_synced_is_known_after_a_failure() {
     let again = machine.done(&["push", "c", "w"]);
     assert!(!again.err.contains("so far"), "{}", again.seen());
 }
+
+#[test]
+fn what_is_restored_into_a_mount_is_saved_with_it() {
+    let machine = machine();
+    machine.write("work/f", "x");
+    machine.done(&["push", "c", "work"]);
+    let inside = machine.call(&["restore", "c", "work/old"]);
+    let warning = "a mount of c: the next push there saves it as well";
+    assert!(inside.code == 0 && inside.err.contains(warning), "{}", inside.seen());
+    let outside = machine.call(&["restore", "c", "elsewhere"]);
+    assert!(outside.code == 0 && !outside.err.contains("warning"), "{}", outside.seen());
+}

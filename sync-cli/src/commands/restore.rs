@@ -6,6 +6,7 @@ use transfer_engine::format::Snapshot;
 use transfer_engine::{ContextName, Monitor, Store, SyncReport};
 
 use super::Finished;
+use super::odd_place::warn_of_mount;
 use super::sync::absolute;
 use crate::args::RestoreArgs;
 use crate::errors::Failure;
@@ -24,6 +25,7 @@ pub(super) async fn restore(args: &RestoreArgs, means: Means<'_>) -> Result<Fini
     let options = settings.sync_options()?;
     let watch = Watch::new(ui, options.dry_run);
     let snapshot = find(&args.context, &store, &watch).await?;
+    warn_of_mount(dir, means);
     let report = store.restore(&snapshot, &absolute(dir)?, &paths, &options, &watch).await?;
     Ok(finished(report, options.dry_run, &args.context.name))
 }
