@@ -106,6 +106,11 @@ impl FileFaults for Killed {
         }
         Err(io::Error::other("this process was killed"))
     }
+
+    /// A process that is killed lets go of its locks. Here, its threads would hold them for longer.
+    fn before_locking(&self) -> io::Result<()> {
+        Err(io::Error::other("it takes no locks"))
+    }
 }
 
 /// Fails one change with one error.

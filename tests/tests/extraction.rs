@@ -4,7 +4,7 @@
 use ctxsync_tests::archive::archive;
 use ctxsync_tests::machine::{Ended, Machine, World, context};
 use ctxsync_tests::tree::is_root;
-use transfer_engine::{ContextService, MergeOptions, Silent, WriteOptions};
+use transfer_engine::{ContextService, MaxDelete, MergeOptions, Silent, SyncOptions, WriteOptions};
 
 const FILES: [(&str, &str); 3] = [("one", "1"), ("sub/two", "22"), ("sub/three", "333")];
 
@@ -456,4 +456,54 @@ async fn an_archive_of_which_some_was_left_out_is_extracted_by_others() {
     let b = extracts(world.machine("b"), true, true, true);
     assert_eq!(b.pull().await.report().failed, 1);
     assert_eq!(b.mount.files(), ["in/data.zip", "in/one", "in/sub/three", "in/sub/two", "plain"]);
+}
+
+/// What a push does not delete in the context was not deleted for good.
+#[tokio::test]
+async fn an_archive_of_which_nothing_is_in_the_context_stays_to_be_extracted() {
+    let (world, _) = with_archive("data.tar").await;
+    let lost = extracts(world.machine("lost"), true, false, true);
+    extracted(&lost.pull().await, 1);
+    lost.mount.clear();
+    assert!(lost.push().await.report().held_back > 0);
+    let guarded = extracts(world.machine("guarded"), true, false, true);
+    extracted(&guarded.pull().await, 1);
+    guarded.mount.remove("data");
+    let none = SyncOptions { max_delete: Some(MaxDelete::Count(0)), ..guarded.options.clone() };
+    assert!(Machine { options: none, ..guarded.clone() }.push().await.report().held_back > 0);
+    let keeps = extracts(world.machine("keeps"), true, false, false);
+    extracted(&keeps.pull().await, 1);
+    keeps.mount.remove("data");
+    keeps.push().await.clean();
+    let new = extracts(world.machine("new"), true, false, false);
+    extracted(&new.pull().await, 1);
+    assert_eq!(new.mount.files(), ["data/one", "data/sub/three", "data/sub/two", "plain"]);
+    // The mount that was lost has it again.
+    extracted(&lost.sync().await, 1);
+    lost.push().await.clean();
+    assert_eq!(paths(&world).await, ["data/one", "data/sub/three", "data/sub/two", "plain"]);
+}
+
+/// A push with a smaller scope than that of the pull before it does not save what came out.
+#[tokio::test]
+async fn an_archive_whose_members_are_out_of_scope_by_now_stays() {
+    let (world, _) = with_archive("data.tar").await;
+    let a = extracts(world.machine("a"), true, false, true);
+    extracted(&a.pull().await, 1);
+    for ignored in ["data/", "sub/"] {
+        let policy = format!(r#"{{"extractPolicy": {{}}, "bwList": {{"ignorePatterns": ["{ignored}"]}}}}"#);
+        a.clone().with_policy(&policy).push().await.clean();
+        assert!(paths(&world).await.contains(&"data.tar".to_owned()), "{ignored}");
+        let new = extracts(world.machine("new"), true, false, true);
+        let pulled = new.pull().await;
+        assert!(
+            pulled.report().extracted == 1 && new.mount.has("data.tar.extracted/sub/two")
+                || new.mount.has("data/sub/two"),
+            "{pulled:?}"
+        );
+        new.mount.clear();
+        new.lose_state();
+    }
+    a.push().await.clean();
+    assert_eq!(paths(&world).await, ["data/one", "data/sub/three", "data/sub/two", "plain"]);
 }

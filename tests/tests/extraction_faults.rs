@@ -174,3 +174,37 @@ async fn p1_trouble_at_any_change_extracts_among_other_files_in_the_end() {
     let folders = [("in/data.zip", "in"), ("b.tar.gz", "")];
     at_any_change(&Case { drop: true, current: true, deletes: true, folders }).await;
 }
+
+/// Another program that removes what came out of an archive before it is put in place.
+struct Cleaner(std::path::PathBuf);
+
+impl FileFaults for Cleaner {
+    fn before(&self, operation: &'static str, _: &std::path::Path) -> std::io::Result<()> {
+        let staging =
+            |dir: &std::fs::DirEntry| dir.file_name().to_string_lossy().starts_with(".ctxsync-stage-");
+        for staging in std::fs::read_dir(&self.0)?.flatten().filter(staging) {
+            for extracted in std::fs::read_dir(staging.path())?.flatten().filter(|_| operation == "syncfs") {
+                let _ = std::fs::remove_file(extracted.path().join("sub/two"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_archive_stays_if_something_removes_what_came_out_of_it() {
+    for (current, folders) in [
+        (false, [("in/data.zip", "in/data"), ("b.tar.gz", "b.tar.gz")]),
+        (true, [("in/data.zip", "in"), ("b.tar.gz", "")]),
+    ] {
+        let case = Case { drop: true, current, deletes: true, folders };
+        let (world, machine) = case.begin().await;
+        let ended = pull(&machine, Arc::new(Cleaner(machine.mount.0.clone()))).await;
+        assert_eq!((ended.report().extracted, ended.report().failed), (0, 2), "{ended:?}");
+        for (source, _) in folders {
+            assert_eq!(std::fs::read(machine.mount.at(source)).unwrap(), Case::bytes(source));
+        }
+        machine.push().await;
+        case.check_end(&world, &machine, "afterwards").await;
+    }
+}

@@ -56,6 +56,11 @@ pub trait FileFaults: Send + Sync {
     fn before_looking(&self, _operation: &'static str, _path: &Path) -> io::Result<()> {
         Ok(())
     }
+
+    /// Is called before a file is locked that only this process uses. If it returns an error, there is no lock.
+    fn before_locking(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What is different after each start of a machine.
@@ -185,6 +190,10 @@ impl Env {
 
     pub(crate) fn check_fault(&self, operation: &'static str, path: &Path) -> io::Result<()> {
         self.faults.as_ref().map_or(Ok(()), |f| f.before(operation, path))
+    }
+
+    pub(crate) fn check_locking(&self) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |f| f.before_locking())
     }
 
     pub(crate) fn check_looking(

@@ -194,6 +194,8 @@ pub(crate) struct Plan<'a> {
     towards: Towards,
     /// Paths of the mount that can't be read.
     unread: Arc<[TreePath]>,
+    /// Extracted archives that the context still needs.
+    needed: Arc<BTreeSet<TreePath>>,
     /// Files of databases that are gone because their content is in the database now.
     folded: BTreeSet<TreePath>,
     /// Whether what stayed in the mount when the context was emptied may go now.
@@ -217,7 +219,7 @@ impl<'a> Plan<'a> {
         remote: Remote<'a>,
         filter: Arc<Filter>,
     ) -> Self {
-        let (reconciler, unread) = (Reconciler::new(rules, towards), Arc::default());
+        let (reconciler, unread, needed) = (Reconciler::new(rules, towards), Arc::default(), Arc::default());
         let (folded, beside) = (BTreeSet::new(), VecDeque::new());
         let (releases, let_go) = (false, LetGo::default());
         Self {
@@ -228,6 +230,7 @@ impl<'a> Plan<'a> {
             filter,
             towards,
             unread,
+            needed,
             folded,
             releases,
             let_go,
@@ -240,6 +243,11 @@ impl<'a> Plan<'a> {
     /// Adds the paths of the mount that can't be read, and so are not pushed.
     pub(crate) fn without(self, unread: Arc<[TreePath]>) -> Self {
         Self { unread, ..self }
+    }
+
+    /// Adds extracted archives that the context still needs.
+    pub(crate) fn needing(self, needed: Arc<BTreeSet<TreePath>>) -> Self {
+        Self { needed, ..self }
     }
 
     /// Adds files of databases that are gone from the mount because their content is in the database now. No
@@ -265,6 +273,9 @@ impl<'a> Plan<'a> {
         else {
             return false;
         };
+        if self.needed.contains(&step.path) {
+            return true;
+        }
         let among_others = self.filter.extract.as_ref().is_some_and(|e| e.extract_to_current_folder);
         let place = if among_others { step.path.parent().unwrap_or_default() } else { at.clone() };
         let is_asked = |asked: &TreePath| place.is_within(asked);

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use policy_core::TreePath;
+use rustix::fs::FileType;
 
 use super::applying::Applying;
 use super::folder::{Folder, find_folder, is_in_the_way, next_folder, spoken_for};
@@ -18,7 +19,8 @@ use super::trouble::Trouble;
 use crate::error::Error;
 use crate::extract::{ArchiveKind, ExtractError, Extracted, Extraction};
 use crate::local::{
-    Fingerprint, InstallError, MountDir, StagedDir, Staging, Stagings, is_staging_name, writable,
+    Fingerprint, InstallError, MountDir, StagedDir, Staging, Stagings, is_staging_name, names, stat_at,
+    writable,
 };
 use crate::plan::Filter;
 use crate::state::{Archive, ArrivalRow, Arriving, BaseRow, Change};
@@ -319,6 +321,9 @@ impl Job {
             return Ok(self.out(extracted, LeftOut::default(), None));
         }
         self.staging.sync()?;
+        if let Some(missing) = missing(staged, &extracted) {
+            return Ok(missing);
+        }
         let parent = match self.dir.parent(&self.into) {
             Ok(parent) => parent,
             Err(e) => return failed("what is in it cannot be put in place", &e),
@@ -357,7 +362,12 @@ impl Job {
     fn place_members(&self, decoded: Decoded, spoken_for: &[(TreePath, bool)]) -> Done<Fate> {
         let Decoded { staged, extracted } = decoded;
         let placing = Placing { dir: &self.dir, stagings: &self.stagings };
-        let placed = self.staging.sync().and_then(|()| placing.members(&staged.dir, &self.into, spoken_for));
+        let synced = self.staging.sync();
+        if let Some(missing) = missing(&staged, &extracted).filter(|_| synced.is_ok()) {
+            self.staging.discard_dir(&staged);
+            return Ok(missing);
+        }
+        let placed = synced.and_then(|()| placing.members(&staged.dir, &self.into, spoken_for));
         let placed = match placed {
             Ok(placed) => placed,
             Err(e) => {
@@ -426,6 +436,38 @@ impl Job {
     fn note_change(&self, change: Change) -> Done<()> {
         Ok(self.arriving.note(vec![ArrivalRow { path: self.path().clone(), change }])?)
     }
+}
+
+/// Returns why what came out of an archive is not all of it any more: staging is in the mount, where others may clear it.
+fn missing(staged: &StagedDir, extracted: &Extracted) -> Option<Fate> {
+    let cannot = "what is in it cannot be put in place";
+    match leaves(&staged.dir) {
+        Ok(there) if there == extracted.leaves => None,
+        Ok(_) => {
+            let gone = io::Error::other("something has removed a part of it meanwhile");
+            Some(Fate::Failed(Trouble::local(cannot, &gone)))
+        }
+        // A directory of the archive that its owner may not read.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(e) => Some(Fate::Failed(Trouble::local(cannot, &e))),
+    }
+}
+
+/// Returns the number of files and links in a directory and below it.
+fn leaves(dir: &MountDir) -> io::Result<u64> {
+    let (mut open, mut count) = (vec![TreePath::root()], 0);
+    while let Some(path) = open.pop() {
+        let there = dir.dir(&path)?;
+        for name in names(&there)? {
+            match stat_at(&there, &name)? {
+                Some(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {
+                    open.push(path.join(&name).map_err(io::Error::other)?);
+                }
+                stat => count += u64::from(stat.is_some()),
+            }
+        }
+    }
+    Ok(count)
 }
 
 fn read_begin(file: &std::fs::File, begin: &mut [u8]) -> io::Result<usize> {

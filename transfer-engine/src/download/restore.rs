@@ -305,8 +305,7 @@ fn open_target(
     recovered.tell(monitor);
     let file_systems = Arc::<FileSystems>::default();
     let staging = Stagings::create(&opened, file_systems.clone())
-        .map_err(|e| Error::local("make a staging directory in", dir, e))?
-        .claim();
+        .map_err(|e| Error::local("make a staging directory in", dir, e))?;
     if let Err(e) = staging.main().take_over(&recovered.left) {
         tracing::debug!(error = %e, "what was left of an earlier restore is fetched again");
     }

@@ -72,6 +72,8 @@ pub(crate) struct Extraction<'a> {
 pub(crate) struct Extracted {
     /// Members of the archive that are in the directory now: files, links and directories.
     pub(crate) members: u64,
+    /// How many of them are files and links.
+    pub(crate) leaves: u64,
     /// The total size of the files, in bytes.
     pub(crate) bytes: u64,
     /// How many members were left out because [`Extraction::keep`] returned false.

@@ -79,7 +79,7 @@ pub(super) fn rescued_warning(name: &str) -> String {
     format!("an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`")
 }
 
-/// Whether a staging directory is in use, for example by a restore, which does not hold the mount's lock.
+/// Whether a process uses a staging directory: a restore, or a sync with another state, does not hold the mount's lock.
 fn is_in_use(root: &OwnedFd, name: &[u8]) -> bool {
     let marker = open_dir(root, name).and_then(|dir| open_file_at(dir, MARKER.as_bytes()));
     marker.is_ok_and(|(marker, _)| {
@@ -168,7 +168,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mount = MountDir::open(dir.path(), &Env::real()).unwrap();
         let staging = Staging::create(&mount).unwrap();
-        staging.claim();
         recover(&mount, true).unwrap();
         assert_eq!(names(mount.root()).unwrap().len(), 1);
         // As if the process had been killed.

@@ -40,7 +40,7 @@ pub(crate) struct Staging {
     /// The time of the mount's root before and after the staging directory was created in it.
     root_times: Option<[Timestamp; 2]>,
     /// Kept open, because its lock says that the directory is in use.
-    marker: OwnedFd,
+    _marker: OwnedFd,
     id: Option<StagingId>,
 }
 
@@ -54,6 +54,11 @@ impl Staging {
         rustix::fs::mkdirat(mount.root(), name.as_str(), Mode::RWXU)?;
         let dir = Arc::new(open_dir(mount.root(), name.as_bytes())?);
         let marker = mark(&dir)?;
+        // Whoever finds the directory meanwhile leaves it alone: a restore, or a sync with another state. If the file system
+        // has no locks, it is cleared, and this sync fails.
+        if mount.env().check_locking().is_ok() {
+            let _ = rustix::fs::flock(&marker, FlockOperation::NonBlockingLockExclusive);
+        }
         hide(&dir)?;
         let root_times = before.zip(root_time(mount)).map(Into::into);
         let next = AtomicU64::new(0);
@@ -68,7 +73,7 @@ impl Staging {
             failed: AtomicBool::new(false),
             root_times,
             id: StagingId::of(&marker),
-            marker,
+            _marker: marker,
         })
     }
 
@@ -80,13 +85,6 @@ impl Staging {
     /// Lets messages show paths relative to `mount`, although the staging directory is deeper.
     pub(super) fn shown_by(self, mount: &MountDir) -> Self {
         Self { shown: mount.clone(), ..self }
-    }
-
-    /// Locks the marker, so that a sync of the mount that starts meanwhile does not remove this directory. A
-    /// sync itself needs no such lock, because it holds the mount's. If the file system has no locks, the
-    /// next sync removes this directory.
-    pub(crate) fn claim(&self) {
-        let _ = rustix::fs::flock(&self.marker, FlockOperation::NonBlockingLockExclusive);
     }
 
     /// Waits for the turn to rename files across directories. The kernel does that one at a time per file

@@ -18,8 +18,6 @@ pub(crate) struct Stagings {
     file_systems: Arc<FileSystems>,
     main: Arc<Staging>,
     below: Mutex<Vec<(TreePath, Arc<Staging>)>>,
-    /// Whether to lock each of them with [`Staging::claim`].
-    claims: bool,
     /// Whether the disk must have a file before it is put in place.
     waits: bool,
 }
@@ -28,20 +26,7 @@ impl Stagings {
     /// Creates the staging directory in the mount's root.
     pub(crate) fn create(mount: &MountDir, file_systems: Arc<FileSystems>) -> io::Result<Self> {
         let main = Arc::new(Staging::create(mount)?);
-        Ok(Self {
-            mount: mount.clone(),
-            file_systems,
-            main,
-            below: Mutex::default(),
-            claims: false,
-            waits: true,
-        })
-    }
-
-    /// Locks each staging directory. A restore does so because it does not hold the mount's lock.
-    pub(crate) fn claim(self) -> Self {
-        self.main.claim();
-        Self { claims: true, ..self }
+        Ok(Self { mount: mount.clone(), file_systems, main, below: Mutex::default(), waits: true })
     }
 
     /// Says whether the disk must have a file before it is put in place. Below the mount, it always must.
@@ -76,9 +61,6 @@ impl Stagings {
         }
         let place = self.mount.inside(self.mount.dir(&begin)?, self.mount.show(&begin));
         let staging = Arc::new(Staging::create(&place)?.shown_by(&self.mount));
-        if self.claims {
-            staging.claim();
-        }
         below.push((begin, staging.clone()));
         Ok(staging)
     }

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use policy_core::TreePath;
+
 use super::aging::Aging;
 use super::deadline::{Course, Cut};
 use crate::format::PackId;
@@ -54,6 +56,8 @@ pub(super) struct Attempt<'a> {
     pub(super) told: bool,
     /// Whether what the head has in many small packs may be gathered.
     pub(super) may_gather: bool,
+    /// Extracted archives that the context still needs.
+    pub(super) needed: Arc<BTreeSet<TreePath>>,
     /// The ages of files, if the policy lets any expire.
     pub(super) aging: Option<Aging>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use policy_core::{Towards, TreePath};
@@ -55,7 +56,9 @@ impl Mount {
             return Ok(Attempted::Done(Box::new(report)));
         }
         attempt.job.monitor.phase(Phase::Planning);
+        attempt.needed = Arc::default();
         let mut tally = self.tally(attempt, onto, delta, &mut report).await?;
+        attempt.needed = self.still_needed(attempt, onto, delta, std::mem::take(&mut tally.archives)).await?;
         let mut copies = Copies::default();
         if !tally.stopped {
             copies = self.name_copies(&mut tally, onto, delta, attempt).await?;
@@ -413,7 +416,8 @@ impl Mount {
         let rules = self.rules(attempt.job.options, attempt.hold);
         let plan =
             Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.job.filter.clone());
-        Ok(plan.without(unread).with_folded(folded).knowing(onto.head.snapshot.let_go()))
+        let plan = plan.without(unread).needing(attempt.needed.clone());
+        Ok(plan.with_folded(folded).knowing(onto.head.snapshot.let_go()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Push: from the mount to the store.
 
 mod aging;
+mod archives;
 mod attempt;
 mod commit;
 mod deadline;

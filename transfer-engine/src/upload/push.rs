@@ -365,7 +365,8 @@ impl Pushing<'_> {
         let (flush, aging) = (None, mount.aging(options)?);
         let (hold, lost, cut, told) = (false, false, None, self.told);
         let may_gather = self.may_gather;
-        let mut attempt = Attempt { job, chunks, flush, hold, lost, cut, told, may_gather, aging };
+        let mut attempt =
+            Attempt { job, chunks, flush, hold, lost, cut, told, may_gather, needed: Arc::default(), aging };
         let mut delta = self.read(&attempt, &mut sink).await?;
         // With a deadline there is no flush: it may have to wait for other programs that write to the same
         // file system.

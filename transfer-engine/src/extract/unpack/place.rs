@@ -113,6 +113,7 @@ impl<'a> Placer<'a> {
         let wanted = (self.job.keep)(&path, what == What::Dir);
         if wanted {
             self.extracted.members += 1;
+            self.extracted.leaves += u64::from(what != What::Dir);
         } else {
             self.leave_out(path.clone());
         }
@@ -233,6 +234,7 @@ impl<'a> Placer<'a> {
         let Some(stat) = there else {
             // The link's target was left out, so the link is left out too.
             self.extracted.members -= 1;
+            self.extracted.leaves -= 1;
             self.leave_out(path);
             return Ok(());
         };

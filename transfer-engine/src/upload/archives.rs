@@ -1,0 +1,135 @@
+//! Extracted archives that the context still needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use policy_core::{TreePath, Verdict};
+use rustix::fs::FileType;
+
+use super::attempt::{Attempt, Onto};
+use crate::changes::LocalDelta;
+use crate::error::Error;
+use crate::local::{MountDir, names, stat_at};
+use crate::mount::Mount;
+use crate::plan::{Filter, PlanStep};
+use crate::state::{Archive, DeltaRow};
+
+/// An archive that was extracted here, and that the context does not say so of.
+#[derive(Debug)]
+pub(super) struct Found {
+    path: TreePath,
+    /// The directory into which it was extracted.
+    at: TreePath,
+}
+
+impl Found {
+    pub(super) fn of(step: &PlanStep) -> Option<Self> {
+        let is_unmarked = step.remote.as_ref().is_some_and(|there| !there.0.extracted);
+        match step.base.as_ref().map(|base| &base.archive) {
+            Some(Archive::Extracted { at: Some(at), .. }) if is_unmarked => {
+                Some(Self { path: step.path.clone(), at: at.clone() })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a push does where an archive was extracted.
+#[derive(Debug, Default)]
+struct Around {
+    /// Whether the context has anything there after the push.
+    is_saved: bool,
+    /// Whether it lacks something that the mount has there.
+    lacks: bool,
+}
+
+impl Around {
+    fn note(&mut self, step: &PlanStep) {
+        let is_here = step.local.as_ref().and_then(DeltaRow::present).is_some();
+        self.is_saved |= match step.decision.verdict {
+            Verdict::Write | Verdict::KeepBoth => is_here || step.remote.is_some(),
+            Verdict::Delete => false,
+            _ => step.remote.is_some(),
+        };
+        self.lacks |= step.decision.verdict == Verdict::Withhold;
+    }
+}
+
+impl Mount {
+    /// Returns those archives that stay in the context as they are, because only they have all that came out of them. The
+    /// next push decides again.
+    pub(super) async fn still_needed(
+        &self,
+        attempt: &Attempt<'_>,
+        onto: &Onto<'_>,
+        delta: &mut LocalDelta,
+        found: Vec<Found>,
+    ) -> Result<Arc<BTreeSet<TreePath>>, Error> {
+        if found.is_empty() {
+            return Ok(Arc::default());
+        }
+        let filter = &attempt.job.filter;
+        let among_others = filter.extract.as_ref().is_some_and(|policy| policy.extract_to_current_folder);
+        let place = |one: &Found| if among_others { parent(&one.path) } else { one.at.clone() };
+        let paths: BTreeSet<&TreePath> = found.iter().map(|one| &one.path).collect();
+        let mut around: BTreeMap<TreePath, Around> =
+            found.iter().map(|one| (place(one), Around::default())).collect();
+        let mut plan = self.plan(attempt, onto, delta)?;
+        while let Some(step) = plan.next().await? {
+            if paths.contains(&step.path) {
+                continue;
+            }
+            let mut above = Some(step.path.clone());
+            while let Some(dir) = above {
+                if let Some(around) = around.get_mut(&dir) {
+                    around.note(&step);
+                }
+                above = dir.parent();
+            }
+        }
+        drop(plan);
+        // What is missing then was not deleted for good.
+        let keeps_deleted =
+            attempt.hold || attempt.cut.is_some() || !self.policy.delete_policy.sync_local_file;
+        let is_needed = |one: &&Found| {
+            let around = around.get(&place(one));
+            around.is_none_or(|around| around.lacks || keeps_deleted && !around.is_saved)
+                // Members among other files can't be told from these.
+                || !among_others
+                    && (delta.file_systems.begin_of(&one.at) != delta.file_systems.begin_of(&parent(&one.path))
+                        || is_partly_out(attempt.job.dir, filter, &one.at).unwrap_or(true))
+        };
+        Ok(Arc::new(found.iter().filter(is_needed).map(|one| one.path.clone()).collect()))
+    }
+}
+
+fn parent(path: &TreePath) -> TreePath {
+    path.parent().unwrap_or_default()
+}
+
+/// Whether a directory, or something in it, is out of scope. One that is not there is not.
+fn is_partly_out(dir: &MountDir, filter: &Filter, path: &TreePath) -> io::Result<bool> {
+    if !filter.in_scope(path, true) {
+        return Ok(true);
+    }
+    let mut open = vec![path.clone()];
+    while let Some(path) = open.pop() {
+        let there = match dir.dir(&path) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            there => there?,
+        };
+        for name in names(&there)? {
+            let Some(stat) = stat_at(&there, &name)? else { continue };
+            let (path, is_dir) =
+                (path.join(&name).map_err(io::Error::other)?, FileType::from_raw_mode(stat.st_mode).is_dir());
+            if !filter.in_scope(&path, is_dir) {
+                return Ok(true);
+            }
+            if is_dir {
+                open.push(path);
+            }
+        }
+    }
+    Ok(false)
+}
