@@ -169,7 +169,7 @@ fn a_purge_asks_first_and_leaves_nothing_behind() {
     let dry = machine.done(&["purge", "c:keys", "--dry-run"]);
     assert_snapshot!(steady(&dry.out), @r"
     c:keys/secret
-    forget of c: @3, @2 (they have the paths, or need the packs that hold their content)
+    forget of c: @3, @2 (they have the paths, or need packs that hold, or may hold, their content)
     would purge 1 path from c: 2 snapshots forgotten, 1 pack given up; TIME
     ");
     assert!(holds());

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use ctxsync_tests::machine::{Machine, World, context};
 use ctxsync_tests::random::Random;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
-use policy_core::TreePath;
+use policy_core::{Retention, TreePath};
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
-use transfer_engine::format::Snapshot;
+use transfer_engine::format::{Snapshot, StoreKey};
 use transfer_engine::{
     At, CheckOptions, CollectOptions, ContextName, ContextService, Error, PurgeOptions, Purged, PurgedTag,
     ReadData, Silent, WriteOptions,
@@ -264,4 +264,158 @@ async fn what_a_beaten_push_has_gathered_is_not_used_after_a_purge() {
     let c = world.machine("c");
     c.pull().await.clean();
     assert_eq!(c.mount.read("own"), "b's own");
+}
+
+/// Forgets everything but the heads.
+async fn keep_last(world: &World, exclusive: bool) {
+    let last = Retention { last: NonZeroU64::new(1), ..Retention::default() };
+    let options = CollectOptions { exclusive, retention: last.into(), ..CollectOptions::default() };
+    world.store().collect(&options, &Silent).await.unwrap();
+}
+
+/// A world in which an older version of a secret is in the pack that `big` needs.
+async fn with_a_changed_secret() -> (World, Machine, Vec<u8>) {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    let old = Random::new(1).bytes(3000);
+    a.mount.write("key", &old).write("big", Random::new(2).bytes(20_000));
+    a.push().await.clean();
+    a.mount.write("key", Random::new(3).bytes(3000));
+    a.push().await.clean();
+    (world, a, old)
+}
+
+/// What retention has forgotten can be read for a while, and what it has erased can't: nothing tells then which parts
+/// of a pack were the secret's.
+#[tokio::test]
+async fn an_older_version_that_retention_has_forgotten_or_erased_leaves_the_store() {
+    for exclusive in [false, true] {
+        let (world, a, old) = with_a_changed_secret().await;
+        keep_last(&world, exclusive).await;
+        assert!(holds(&world, &old[..64]).await);
+        let done = purge(&world, &["key"]).await.unwrap();
+        assert_eq!((done.packs, done.unknown_packs), (2, u64::from(exclusive)));
+        collect(&world).await;
+        assert!(!holds(&world, &old[..64]).await, "{exclusive}");
+        assert!(is_whole(&world).await);
+        std::fs::remove_file(a.mount.at("key")).unwrap();
+        let b = world.machine("b");
+        b.pull().await.clean();
+        assert_same_but_times(&a.mount.0, &b.mount.0);
+    }
+}
+
+/// An empty file at the path lets it be purged, as the docs say.
+#[tokio::test]
+async fn a_path_that_only_erased_snapshots_had_is_purged_by_an_empty_file() {
+    let (world, a, old) = with_a_changed_secret().await;
+    std::fs::remove_file(a.mount.at("key")).unwrap();
+    a.push().await.clean();
+    keep_last(&world, true).await;
+    assert!(matches!(purge(&world, &["key"]).await, Err(Error::NoPath { .. })));
+    a.mount.write("key", "");
+    a.push().await.clean();
+    purge(&world, &["key"]).await.unwrap();
+    collect(&world).await;
+    assert!(!holds(&world, &old[..64]).await);
+    assert!(is_whole(&world).await);
+}
+
+/// The fork still needs the pack with the old version, and the context that it was forked from does not.
+#[tokio::test]
+async fn what_was_erased_leaves_the_packs_of_forks_as_well() {
+    let (world, a, old) = with_a_changed_secret().await;
+    let fork: ContextName = "fork".parse().unwrap();
+    world.store().fork_context(&context(), At::Head, &fork).await.unwrap();
+    ContextService::new(&world.store()).delete_file(&fork, &"key".parse().unwrap()).await.unwrap();
+    a.mount.write("big", Random::new(4).bytes(20_000));
+    a.push().await.clean();
+    keep_last(&world, true).await;
+    assert!(holds(&world, &old[..64]).await);
+    let done = purge(&world, &["key"]).await.unwrap();
+    assert_eq!(done.moved.iter().map(ContextName::as_str).collect::<Vec<_>>(), ["fork"]);
+    collect(&world).await;
+    assert!(!holds(&world, &old[..64]).await);
+    assert!(is_whole(&world).await);
+    let kept = files(&world, &world.store().head(&fork).await.unwrap()).await;
+    assert_eq!(kept["big"], Random::new(2).bytes(20_000));
+}
+
+/// As long as the whole history can be read, nobody's snapshots are forgotten for what they have to do with nothing.
+#[tokio::test]
+async fn with_a_whole_history_only_packs_with_the_content_are_given_up() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    a.mount.write("big", Random::new(1).bytes(20_000)).write("other", Random::new(2).bytes(3000));
+    a.push().await.clean();
+    std::fs::remove_file(a.mount.at("other")).unwrap();
+    a.mount.write("key", Random::new(3).bytes(3000));
+    a.push().await.clean();
+    let done = purge(&world, &["key"]).await.unwrap();
+    assert_eq!((done.packs, done.unknown_packs), (1, 0));
+    assert_eq!(done.forgotten[&context()], [3]);
+}
+
+/// Flips a bit at the end of all packs.
+async fn damage_footers(world: &World) {
+    let packs: Vec<_> = world.objects.list(Some(&"packs".into())).try_collect().await.unwrap();
+    for pack in packs {
+        assert!(matches!(StoreKey::parse(&pack.location), Some(StoreKey::Pack(_))));
+        let mut bytes = world.objects.get(&pack.location).await.unwrap().bytes().await.unwrap().to_vec();
+        let at = bytes.len() - 3;
+        bytes[at] ^= 64;
+        world.objects.put(&pack.location, bytes.into()).await.unwrap();
+    }
+}
+
+/// The tree names the pack that has the content. So what is in it is moved, whatever its footer says.
+#[tokio::test]
+async fn a_pack_with_the_content_goes_also_if_its_footer_is_damaged() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    let secret = Random::new(1).bytes(3000);
+    a.mount.write("key", &secret).write("big", Random::new(2).bytes(20_000));
+    a.push().await.clean();
+    damage_footers(&world).await;
+    let done = purge(&world, &["key"]).await.unwrap();
+    assert_eq!((done.packs, done.snapshot), (1, Some(3)));
+    collect(&world).await;
+    assert!(!holds(&world, &secret[..64]).await);
+    assert!(is_whole(&world).await);
+    assert_eq!(files(&world, &world.head().await).await["big"], Random::new(2).bytes(20_000));
+}
+
+/// A pack that can't say what is in it may hold the content as well.
+#[tokio::test]
+async fn another_needed_pack_with_a_damaged_footer_is_an_error() {
+    let world = World::memory().await;
+    let store = world.store();
+    let other: ContextName = "other".parse().unwrap();
+    store.create_context(&other).await.unwrap();
+    let service = ContextService::new(&store);
+    let elsewhere = "there".parse().unwrap();
+    service.write_file(&other, &elsewhere, &[1; 3000][..], &WriteOptions::default()).await.unwrap();
+    damage_footers(&world).await;
+    let a = world.machine("a");
+    a.mount.write("key", Random::new(1).bytes(3000));
+    a.push().await.clean();
+    assert!(matches!(purge(&world, &["key"]).await, Err(Error::Format { .. })));
+    assert_eq!(world.head().await.number, 2);
+    // What nobody needs holds up nothing: it is deleted by the next collection.
+    store.delete_context(&other).await.unwrap();
+    keep_last(&world, true).await;
+    purge(&world, &["key"]).await.unwrap();
+}
+
+/// A file that has one chunk of the secret, and an own one.
+#[tokio::test]
+async fn who_has_a_part_of_the_content_is_named() {
+    let world = World::memory().await;
+    let a = world.machine("a");
+    let secret = Random::new(1).bytes(6 << 20);
+    a.mount.write("secret", &secret).write("edited", [&secret[..], b"more"].concat());
+    a.push().await.clean();
+    let done = purge(&world, &["secret"]).await.unwrap();
+    let held: Vec<_> = done.still_held.iter().map(|held| format!("{}:{}", held.context, held.path)).collect();
+    assert_eq!(held, ["work:edited"]);
 }

@@ -15,7 +15,7 @@ use crate::output::Ui;
 use crate::output::json::{Line, PathField, PurgedLine, PurgedTagField, StillHeldLine};
 use crate::text;
 
-/// Files with the same content that are shown to people, without `-v`.
+/// Files with some of the content that are shown to people, without `-v`.
 const SHOWN: usize = 20;
 
 pub(super) async fn purge(args: &PurgeArgs, means: Means<'_>) -> Result<Finished, Failure> {
@@ -54,11 +54,15 @@ fn show(planned: &Purged, name: &ContextName, ui: &Ui) {
     for (context, numbers) in &planned.forgotten {
         let numbers = numbers.iter().map(|number| format!("@{number}")).collect::<Vec<_>>().join(", ");
         let (then, why) = if context == name {
-            ("", "they have the paths, or need the packs that hold their content")
+            ("", "they have the paths, or need packs that hold, or may hold, their content")
         } else {
-            (", after its head has moved to new packs", "they need packs that hold the content")
+            (", after its head has moved to new packs", "they need packs that hold, or may hold, the content")
         };
         ui.line(&format!("forget of {context}{then}: {numbers} ({why})"));
+    }
+    if planned.unknown_packs > 0 {
+        let packs = text::count(planned.unknown_packs, "more pack");
+        ui.line(&format!("{packs} may hold older content of the paths, of snapshots that were erased"));
     }
     for PurgedTag { context, number, tag } in &planned.tags {
         ui.line(&format!("delete tag {context}@{tag}, which is on @{number}"));
@@ -66,13 +70,13 @@ fn show(planned: &Purged, name: &ContextName, ui: &Ui) {
     let shown = if ui.verbose() > 0 { usize::MAX } else { SHOWN };
     for held in planned.still_held.iter().take(shown) {
         ui.warning(&format!(
-            "{}@{}:{} has the same content, and keeps it",
+            "{}@{}:{} has the same content, or a part of it, and keeps it",
             held.context, held.number, held.path
         ));
     }
     if planned.still_held.len() > shown {
         let more = text::count((planned.still_held.len() - shown) as u64, "more file");
-        ui.warning(&format!("{more} have the same content; -v shows all"));
+        ui.warning(&format!("{more} have the same content, or a part of it; -v shows all"));
     }
 }
 
@@ -125,6 +129,7 @@ fn tell(purged: &Purged, name: &ContextName, dry_run: bool, deleted: u64, args: 
             forgotten: purged.forgotten.values().map(Vec::len).sum::<usize>() as u64,
             tags: purged.tags.iter().map(tag_field).collect(),
             packs: purged.packs,
+            packs_unknown: purged.unknown_packs,
             packs_deleted: deleted,
         }));
         return;

@@ -471,8 +471,10 @@ pub(crate) struct PurgedLine<'a> {
     pub(crate) forgotten: u64,
     /// The tags of those snapshots, which are deleted.
     pub(crate) tags: Vec<PurgedTagField<'a>>,
-    /// Packs that held content of the paths.
+    /// Packs that held content of the paths, or may have held some.
     pub(crate) packs: u64,
+    /// How many of them only may have: snapshots were erased.
+    pub(crate) packs_unknown: u64,
     /// Those that are deleted already.
     pub(crate) packs_deleted: u64,
 }
@@ -485,7 +487,7 @@ pub(crate) struct PurgedTagField<'a> {
     pub(crate) tag: &'a TagName,
 }
 
-/// A file at another path that has content which `purge` took out, and keeps it.
+/// A file at another path that has content, or a part of it, which `purge` took out, and keeps it.
 #[derive(Debug, Serialize)]
 pub(crate) struct StillHeldLine<'a> {
     pub(crate) context: &'a str,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use futures::TryStreamExt;
 use policy_core::{Entry, Node, TreePath};
 
+use super::gather::groups;
 use super::look::NameIs;
 use super::remove::Step;
 use super::{Change, Edit, Parent, Purge, Removal, Rewrite};
@@ -72,7 +73,9 @@ impl Edit<'_> {
             }
             Change::Purge(Purge { paths, packs }) => {
                 let stays = |entry: &TreeEntry| !paths.iter().any(|path| entry.path.is_within(path));
-                self.gather(packs, tree, &stays).await?;
+                for some in groups(packs, tree.snapshot) {
+                    self.gather(&some, tree, &stays).await?;
+                }
                 update = update.without(packs.iter().copied());
                 self.purge(paths, tree, &mut update).await?;
             }

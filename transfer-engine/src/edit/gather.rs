@@ -43,6 +43,23 @@ pub(crate) fn scattered(snapshot: &Snapshot, rule: &Gathering, frees_space: bool
     (ids, bytes)
 }
 
+/// Splits packs that a snapshot needs into groups whose chunks can be in one list in memory.
+pub(super) fn groups(packs: &BTreeSet<PackId>, snapshot: &Snapshot) -> Vec<BTreeSet<PackId>> {
+    let uses: Vec<&PackUse> = snapshot.packs.iter().filter(|pack| packs.contains(&pack.id)).collect();
+    let (mut groups, mut rest) = (Vec::new(), uses.as_slice());
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|pack| {
+            bytes += pack.live;
+            bytes <= MOST_AT_ONCE
+        });
+        let (some, after) = rest.split_at(fits.count().max(1));
+        rest = after;
+        groups.push(some.iter().map(|pack| pack.id).collect());
+    }
+    groups
+}
+
 impl Edit<'_> {
     /// Sends the chunks in these packs that a tree still needs after a rewrite. Returns the packs that the new
     /// tree no longer needs: all except those that can't be read.
@@ -52,19 +69,8 @@ impl Edit<'_> {
         tree: &Tree<'_>,
         rewrite: &dyn Rewrite,
     ) -> Result<BTreeSet<PackId>, Error> {
-        let uses: Vec<&PackUse> =
-            tree.snapshot.packs.iter().filter(|pack| packs.contains(&pack.id)).collect();
         let mut free = BTreeSet::new();
-        let mut rest = uses.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take_while(|pack| {
-                bytes += pack.live;
-                bytes <= MOST_AT_ONCE
-            });
-            let (some, after) = rest.split_at(fits.count().max(1));
-            rest = after;
-            let some: BTreeSet<PackId> = some.iter().map(|pack| pack.id).collect();
+        for some in groups(&packs, tree.snapshot) {
             match self.gather(&some, tree, &|entry| rewrite.replacement(entry).is_none()).await {
                 Ok(()) => free.extend(some),
                 // A damaged or lost pack must not prevent other files from being recycled.

@@ -1,8 +1,9 @@
 //! Looking for chunks in all packs of a store, by their footers.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::pin::pin;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use crate::error::{Error, chain};
 use crate::format::{
@@ -29,19 +30,7 @@ impl Store {
         if wanted.is_empty() {
             return Ok(found);
         }
-        let prefix = packs_prefix();
-        let listed = self.list_all(&prefix);
-        let packs = listed.map_err(|e| Error::store("list", &prefix, e)).try_filter_map(|meta| {
-            let pack = match StoreKey::parse(&meta.location) {
-                Some(StoreKey::Pack(id)) if !damaged.contains(&id) => Some((id, meta.size)),
-                _ => None,
-            };
-            std::future::ready(Ok(pack))
-        });
-        let packs: Vec<(PackId, u64)> = packs.try_collect().await?;
-        let mut footers = stream::iter(packs)
-            .map(|(id, size)| async move { (id, self.footer_of(id, size).await) })
-            .buffer_unordered(AT_ONCE);
+        let mut footers = pin!(self.footers(damaged).await?);
         while let Some((id, footer)) = footers.next().await {
             // A pack that can't be read has nothing to offer.
             let footer = match footer {
@@ -63,6 +52,26 @@ impl Store {
         Ok(found)
     }
 
+    /// Reads the footers of all packs but those that are `damaged`, in any order.
+    pub(crate) async fn footers<'s>(
+        &'s self,
+        damaged: &BTreeSet<PackId>,
+    ) -> Result<impl Stream<Item = (PackId, Result<Footer, Error>)> + Send + use<'s>, Error> {
+        let prefix = packs_prefix();
+        let listed = self.list_all(&prefix);
+        let packs = listed.map_err(|e| Error::store("list", &prefix, e)).try_filter_map(|meta| {
+            let pack = match StoreKey::parse(&meta.location) {
+                Some(StoreKey::Pack(id)) if !damaged.contains(&id) => Some((id, meta.size)),
+                _ => None,
+            };
+            std::future::ready(Ok(pack))
+        });
+        let packs: Vec<(PackId, u64)> = packs.try_collect().await?;
+        Ok(stream::iter(packs)
+            .map(move |(id, size)| async move { (id, self.footer_of(id, size).await) })
+            .buffer_unordered(AT_ONCE))
+    }
+
     async fn footer_of(&self, id: PackId, size: u64) -> Result<Footer, Error> {
         let damaged = |source| Error::Format { key: StoreKey::Pack(id).path().to_string(), source };
         let mut tail = self.get_range(id, size - size.min(MOST_TAILS), size).await?;
@@ -75,7 +84,7 @@ impl Store {
 }
 
 /// Returns the chunks in a pack, each with its place.
-fn chunks_of(pack: PackId, footer: &Footer) -> impl Iterator<Item = ChunkRef> {
+pub(crate) fn chunks_of(pack: PackId, footer: &Footer) -> impl Iterator<Item = ChunkRef> {
     footer.blocks.iter().flat_map(move |block| {
         let (block, chunks) = match block {
             FooterBlock::Data { offset, stored_len, raw_len, codec, chunks } => {

@@ -14,6 +14,7 @@ pub(crate) use again::{chunks_in, send_again};
 pub(crate) use chunks::Chunks;
 pub(crate) use copy::{detach, seal};
 pub(crate) use dense::is_dense;
+pub(crate) use elsewhere::chunks_of;
 pub(crate) use moved::{Moved, telling};
 pub(crate) use pace::Pace;
 pub(crate) use packs::{Added, PackSink, put_whole};

@@ -3,12 +3,14 @@
 use std::collections::{BTreeSet, HashSet};
 use std::pin::pin;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use policy_core::{Digest, TreePath};
 
+use super::remains::Remains;
 use super::{Plan, PurgedTag, StillHeld, Wanted};
 use crate::error::Error;
-use crate::format::{ContextName, PackId, Place, Snapshot};
+use crate::format::{ContextName, Footer, LineageId, PackId, Place, Snapshot};
+use crate::packing::chunks_of;
 use crate::store::{Head, Store};
 use crate::tree::Tree;
 
@@ -19,26 +21,31 @@ struct Holding {
     needs_packs: bool,
 }
 
+/// What the history of a context has told.
+struct Told {
+    /// Whether all snapshots that the context ever had could be read.
+    is_all: bool,
+    /// The lineages that they belong to, or contain.
+    lineages: HashSet<LineageId>,
+}
+
 impl Store {
     /// Finds out what has to be done to purge paths.
     pub(super) async fn plan_purge(&self, context: &ContextName, paths: &[TreePath]) -> Result<Plan, Error> {
         self.require_head(context).await?;
         let mut plan = Plan::default();
-        let mut wanted = Wanted { context, paths, chunks: HashSet::new() };
-        let mut seen = HashSet::new();
-        for number in self.live_numbers(context).await? {
-            let Some(head) = self.read_if_there(context, number).await? else { continue };
-            if self.chunks_within(&head, &mut wanted, &mut plan, &mut seen).await? {
-                plan.with_paths.insert(number);
-            }
-        }
+        let mut wanted = Wanted { context, paths, chunks: HashSet::new(), packs: HashSet::new() };
+        let told = self.look_at_history(&mut wanted, &mut plan).await?;
         if plan.purged.paths.is_empty() {
             let path = paths.first().map(ToString::to_string).unwrap_or_default();
             let number = self.require_head(context).await?.key.number;
             return Err(Error::NoPath { path, name: context.clone(), number });
         }
-        plan.packs = self.packs_with(&wanted.chunks).await?;
-        plan.purged.packs = plan.packs.len() as u64;
+        let remains = match told.is_all {
+            true => Remains::default(),
+            false => self.remains(&told.lineages).await?,
+        };
+        self.plan_packs(&wanted, &remains, &mut plan).await?;
         for name in self.names().await? {
             let mut met = HashSet::new();
             let mut is_head = true;
@@ -47,6 +54,7 @@ impl Store {
                 if is_head && !head.is_live() {
                     break;
                 }
+                plan.can_tell(&head.snapshot)?;
                 let has_paths = name == *context && plan.with_paths.contains(&number);
                 let needs_packs = head.snapshot.packs.iter().any(|pack| plan.packs.contains(&pack.id));
                 let holding = Holding { has_paths, needs_packs };
@@ -59,6 +67,30 @@ impl Store {
         }
         self.plan_tags(&mut plan).await?;
         Ok(plan)
+    }
+
+    /// Finds what the snapshots of the context have at the paths, also those that are forgotten and not erased yet.
+    async fn look_at_history(&self, wanted: &mut Wanted<'_>, plan: &mut Plan) -> Result<Told, Error> {
+        let (mut seen, mut lineages, mut read) = (HashSet::new(), HashSet::new(), 0);
+        let listed = self.listing(wanted.context).await?;
+        let newest = listed.last_key_value().map_or(0, |(number, _)| *number);
+        for (number, object) in listed.into_iter().rev() {
+            // What is erased is an object without bytes.
+            if object.snapshot.as_ref().is_none_or(|key| key.size == 0) {
+                continue;
+            }
+            let Some(head) = self.read_if_there(wanted.context, number).await? else { continue };
+            match self.chunks_within(&head, wanted, plan, &mut seen).await {
+                Ok(has_paths) if has_paths && !object.is_gone() => _ = plan.with_paths.insert(number),
+                Ok(_) => {}
+                // Nothing keeps the packs of a forgotten snapshot for ever.
+                Err(error) if object.is_gone() && error.is_of_object() => continue,
+                Err(error) => return Err(error),
+            }
+            lineages.extend(head.snapshot.contained().into_iter().map(|one| one.lineage));
+            read += 1;
+        }
+        Ok(Told { is_all: read >= newest, lineages })
     }
 
     /// Takes note of the tags of the snapshots that are to be forgotten.
@@ -75,13 +107,13 @@ impl Store {
     }
 
     /// Returns the numbers of the snapshots of a context that are not forgotten, newest first.
-    async fn live_numbers(&self, name: &ContextName) -> Result<Vec<u64>, Error> {
+    pub(super) async fn live_numbers(&self, name: &ContextName) -> Result<Vec<u64>, Error> {
         let listed = self.list_snapshots(name).await?.into_iter();
         Ok(listed.filter(|(_, gone)| !gone).map(|(number, _)| number).collect())
     }
 
     /// Reads a snapshot; `None` if it was erased since it was listed.
-    async fn read_if_there(&self, name: &ContextName, number: u64) -> Result<Option<Head>, Error> {
+    pub(super) async fn read_if_there(&self, name: &ContextName, number: u64) -> Result<Option<Head>, Error> {
         match self.read_snapshot(name, number).await {
             Ok(head) => Ok(Some(head)),
             Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Ok(None),
@@ -121,6 +153,7 @@ impl Store {
                 }
                 found = true;
                 wanted.chunks.extend(entry.chunks.iter().map(|chunk| chunk.id));
+                wanted.packs.extend(entry.chunks.iter().map(|chunk| chunk.block.pack));
                 plan.purged.paths.insert(entry.path);
             }
             has_paths |= found;
@@ -129,13 +162,33 @@ impl Store {
         Ok(has_paths)
     }
 
-    /// Returns the packs that hold one of the chunks.
-    async fn packs_with(&self, chunks: &HashSet<crate::format::ChunkId>) -> Result<BTreeSet<PackId>, Error> {
-        let found = self.elsewhere(chunks, &BTreeSet::new(), None).await?;
-        Ok(found.into_values().flatten().map(|chunk| chunk.block.pack).collect())
+    /// Finds the packs that hold content of the paths, and those that may.
+    async fn plan_packs(&self, wanted: &Wanted<'_>, remains: &Remains, plan: &mut Plan) -> Result<(), Error> {
+        let mut footers = pin!(self.footers(&BTreeSet::new()).await?);
+        while let Some((id, footer)) = footers.next().await {
+            let has_content = |footer: &Footer| chunks_of(id, footer).any(|c| wanted.chunks.contains(&c.id));
+            let may_have = |footer: &Footer| remains.may_be_in(id, footer);
+            match footer {
+                // It was deleted since it was listed.
+                Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => continue,
+                Err(error) if !error.is_of_object() => return Err(error),
+                _ if wanted.packs.contains(&id) => {}
+                Ok(footer) if has_content(&footer) => {}
+                Ok(footer) if may_have(&footer) => plan.purged.unknown_packs += 1,
+                Ok(_) => continue,
+                Err(_) if remains.packs.contains(&id) => plan.purged.unknown_packs += 1,
+                Err(error) => {
+                    plan.unread.insert(id, error);
+                    continue;
+                }
+            }
+            plan.packs.insert(id);
+        }
+        plan.purged.packs = plan.packs.len() as u64;
+        Ok(())
     }
 
-    /// Takes note of the files of a snapshot that have content of what is purged, at another path or in another context.
+    /// Takes note of the files of a snapshot that have a chunk of what is purged, at another path or in another context.
     async fn still_held(
         &self,
         head: &Head,
@@ -167,6 +220,12 @@ impl Store {
 }
 
 impl Plan {
+    /// Returns an error if a snapshot needs a pack that can't say whether it has content of the paths.
+    fn can_tell(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
+        let unread = snapshot.packs.iter().find_map(|pack| self.unread.remove(&pack.id));
+        unread.map_or(Ok(()), Err)
+    }
+
     /// Takes note of what has to become of a snapshot.
     fn note(
         &mut self,

@@ -10,8 +10,12 @@
 //!
 //! A pack is deleted as a whole, and an older snapshot can't be changed. So every older snapshot that needs one of the
 //! packs is forgotten, also if it does not have the paths, and also if it is of another context.
+//!
+//! Snapshots that were erased tell nothing of what they had at the paths. If there were some, it may be whatever no
+//! snapshot needs any more in a pack of the context (see [`remains`]).
 
 mod holders;
+mod remains;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
@@ -34,7 +38,7 @@ pub struct PurgeOptions {
     pub memory: u64,
 }
 
-/// A file that still has content that was purged from another path.
+/// A file that still has content that was purged from another path, or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct StillHeld {
@@ -71,9 +75,12 @@ pub struct Purged {
     pub tags: BTreeSet<PurgedTag>,
     /// Other contexts whose heads were moved out of the packs.
     pub moved: BTreeSet<ContextName>,
-    /// The packs that held content of the paths. Nothing refers to them any more.
+    /// The packs that held content of the paths, or may have held some. Nothing refers to them any more.
     pub packs: u64,
-    /// Files at other paths, or in other contexts, with the same content. They keep it.
+    /// How many of the packs may only hold content of the paths: snapshots were erased that may have had some, and
+    /// something in the pack belongs to no snapshot any more.
+    pub unknown_packs: u64,
+    /// Files at other paths, or in other contexts, with the same content or a part of it. They keep it.
     pub still_held: BTreeSet<StillHeld>,
 }
 
@@ -81,8 +88,10 @@ pub struct Purged {
 #[derive(Debug, Default)]
 struct Plan {
     purged: Purged,
-    /// The packs that hold content of the paths.
+    /// The packs that hold content of the paths, or may hold some.
     packs: BTreeSet<PackId>,
+    /// The packs that can't say what is in them.
+    unread: BTreeMap<PackId, Error>,
     /// The snapshots of the context that have one of the paths.
     with_paths: HashSet<u64>,
     /// Contexts whose heads need one of the packs, or have one of the paths.
@@ -94,6 +103,8 @@ struct Wanted<'a> {
     context: &'a ContextName,
     paths: &'a [TreePath],
     chunks: HashSet<ChunkId>,
+    /// The packs that have these chunks, as far as the trees say it.
+    packs: HashSet<PackId>,
 }
 
 impl Wanted<'_> {
