@@ -496,11 +496,8 @@ async fn an_archive_whose_members_are_out_of_scope_by_now_stays() {
         assert!(paths(&world).await.contains(&"data.tar".to_owned()), "{ignored}");
         let new = extracts(world.machine("new"), true, false, true);
         let pulled = new.pull().await;
-        assert!(
-            pulled.report().extracted == 1 && new.mount.has("data.tar.extracted/sub/two")
-                || new.mount.has("data/sub/two"),
-            "{pulled:?}"
-        );
+        let is_out = new.mount.files().iter().any(|path| path.ends_with("sub/two"));
+        assert!(pulled.report().extracted == 1 && is_out, "{pulled:?}");
         new.mount.clear();
         new.lose_state();
     }
