@@ -4,7 +4,9 @@
 use ctxsync_tests::archive::archive;
 use ctxsync_tests::machine::{Ended, Machine, World, context};
 use ctxsync_tests::tree::is_root;
-use transfer_engine::{ContextName, ContextService, MaxDelete, MergeOptions, Silent, SyncOptions, WriteOptions};
+use transfer_engine::{
+    ContextName, ContextService, MaxDelete, MergeOptions, Silent, SyncOptions, WriteOptions,
+};
 
 const FILES: [(&str, &str); 3] = [("one", "1"), ("sub/two", "22"), ("sub/three", "333")];
 
@@ -308,6 +310,27 @@ async fn a_merge_marks_no_other_archive() {
     forker.push().await.clean();
     assert_eq!(merge(&world, &fork, &context(), MergeOptions::default()).await, (1, 0));
     extracted(&extracts(world.machine("b"), false, true, true).pull().await, 1);
+}
+
+/// What can't be written may be a member, so only the archive has everything.
+#[tokio::test]
+async fn a_merge_that_leaves_something_out_brings_no_mark() {
+    let (world, maker) = with_archive("in/data.zip").await;
+    maker.mount.write("gone", "x");
+    maker.push().await.clean();
+    let fork = edited_on_a_fork(&world, false, true).await;
+    let forker = Machine { context: fork.clone(), ..world.machine("forker") };
+    forker.pull().await.clean();
+    forker.mount.remove("gone").remove("plain").write("plain/x", "in the place of a file");
+    forker.push().await.clean();
+    // The file stays, so there is no room for the directory. The next merge makes room.
+    for (most, failed, count) in [(Some(MaxDelete::Count(0)), 2, 1), (None, 0, 0)] {
+        let options = MergeOptions { max_delete: most, ..MergeOptions::default() };
+        let merged = world.store().merge_context(&fork, None, &context(), &options, &Silent).await.unwrap();
+        assert_eq!(merged.failed, failed, "{merged:?}");
+        let b = extracts(world.machine(&format!("b{failed}")), false, false, true);
+        extracted(&b.pull().await, count);
+    }
 }
 
 #[tokio::test]
