@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use crate::commit::{Attempts, LATE_ATTEMPTS, written_after, written_here};
 use crate::error::Error;
-use crate::format::{Changes, ContextName, Kind, LineageId, PackUse, Snapshot, StoreKey, joined};
+use crate::format::{
+    Changes, ContextName, Kind, LineageId, PackUse, RecycleRules, Snapshot, StoreKey, joined,
+};
 use crate::report::SyncReport;
 use crate::store::{At, Head, HeadKey, Store};
 use crate::tree::{Differences, Tree};
@@ -50,8 +52,8 @@ fn is_late(made: &Head) -> bool {
 
 impl Store {
     /// Makes a new context that begins as a snapshot of another one: its head, or the one that `at` names as in
-    /// [`Store::snapshot`]. It has no history of its own yet, and remembers what it was forked from. No content is
-    /// sent or read.
+    /// [`Store::snapshot`]. It has no history of its own yet, no recycle rules until a push brings some, and
+    /// remembers what it was forked from. No content is sent or read.
     ///
     /// # Errors
     /// [`Error::ContextExists`] if there is a context with the new name, even if another process has just taken it;
@@ -114,6 +116,8 @@ impl Store {
             created: self.env().now(),
             session: String::new(),
             nonce: self.random()?,
+            // No push to the fork has asked for anything to be recycled.
+            recycle: RecycleRules::default(),
             changes: Changes::default(),
             extensions: written_here(),
             packs: source.packs(None),

@@ -13,11 +13,11 @@ use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use policy_core::TreePath;
 use storage_backends::layer::{Fault, Faulty, Operation, Rule};
-use transfer_engine::format::StoreKey;
+use transfer_engine::format::{RecycleRules, StoreKey};
 use transfer_engine::recycle::{Due, Recycled};
 use transfer_engine::{
-    Action, CollectOptions, ContextName, ContextService, Env, Error, Gathering, ReadData, Silent, Store,
-    SyncOptions, WriteOptions,
+    Action, CollectOptions, ContextName, ContextService, Env, Error, Gathering, MergeOptions, ReadData,
+    Silent, Store, SyncOptions, WriteOptions,
 };
 
 use crate::yard::{DAY, ONE_DAY, Yard, gone, holds, recycled};
@@ -340,6 +340,39 @@ async fn another_context_keeps_its_own() {
     service.write_file(&context(), &path, &b"1"[..], &WriteOptions::default()).await.unwrap();
     assert_eq!(yard.files().await, gone(&[], &["old"]));
     assert_eq!(yard.recycle().await.unwrap().files, 0);
+}
+
+/// A fork has no rules until somebody pushes to it with a policy that has some. A renamed context keeps its own.
+#[tokio::test]
+async fn a_fork_keeps_its_files_until_a_push_brings_it_rules_and_a_renamed_context_does_not() {
+    let yard = Yard::new().await;
+    let a = yard.machine("a", ONE_DAY);
+    a.mount.write("old", "1");
+    a.push().await.clean();
+    let store = Store::new(Arc::clone(&yard.world.objects), "test:", a.env.clone());
+    let name = |name| ContextName::new(name).unwrap();
+    for fork in ["fork", "pushed"] {
+        store.fork_context(&context(), None, &name(fork)).await.unwrap();
+    }
+    store.rename_context(&context(), &name("renamed")).await.unwrap();
+    let pusher = Machine { context: name("pushed"), ..yard.machine("pusher", ONE_DAY) };
+    pusher.pull().await.clean();
+    pusher.mount.write("new", "2");
+    pusher.push().await.clean();
+    yard.days(1);
+    let report = store.collect(&CollectOptions::default(), &Silent).await.unwrap();
+    assert_eq!(report.files_recycled, 3, "{report:?}");
+    let service = ContextService::new(&store);
+    for (context, files) in [("fork", 1), ("pushed", 0), ("renamed", 0)] {
+        let listed = service.list_files(&name(context), &TreePath::root()).await.unwrap();
+        assert_eq!(listed.len(), files, "{context}");
+    }
+    // Neither does a merge bring it the rules of another context.
+    pusher.mount.write("merged", "3");
+    pusher.push().await.clean();
+    let merge = MergeOptions::default();
+    store.merge_context(&name("pushed"), None, &name("fork"), &merge, &Silent).await.unwrap();
+    assert_eq!(store.head(&name("fork")).await.unwrap().recycle, RecycleRules::default());
 }
 
 /// A mount of a part recycles what is in the part, and leaves the rules and the files of other parts alone.

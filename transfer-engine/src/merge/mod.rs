@@ -31,7 +31,7 @@ use crate::report::SyncReport;
 use crate::store::{At, Head, Store};
 use crate::tree::{PartTree, Resolved, Tree, TreeUpdate, UpdatedTree};
 
-use sides::{MergeStep, Steps};
+use sides::{MergeStep, Steps, brings_mark};
 use sink::Taking;
 use told::Telling;
 
@@ -348,7 +348,9 @@ impl<'a> Merge<'a> {
     ) -> Result<UpdatedTree, Error> {
         let mut left_out = std::mem::take(&mut copies.unplaced);
         loop {
-            let updated = self.make_tree(hold, &copies, &left_out, sink).await?;
+            // What can't be written may be a member of an archive, so no archive gets a mark. The next merge has it.
+            let marks = report.failed == 0;
+            let updated = self.make_tree(hold, marks, &copies, &left_out, sink).await?;
             if updated.blocked.is_empty() {
                 return Ok(updated);
             }
@@ -369,6 +371,7 @@ impl<'a> Merge<'a> {
     async fn make_tree(
         &self,
         hold: bool,
+        marks: bool,
         copies: &Copies,
         left_out: &BTreeSet<TreePath>,
         sink: &mut Taking,
@@ -388,7 +391,8 @@ impl<'a> Merge<'a> {
             match step.decision.verdict {
                 Verdict::Write => {
                     let dir = || TreeEntry::bare(step.path.clone(), Entry::IMPLIED_DIR);
-                    let entry = step.remote.map_or_else(dir, |row| row.0);
+                    let mut entry = step.remote.map_or_else(dir, |row| row.0);
+                    entry.extracted &= marks || entry.recycled;
                     update.apply(Resolved::Put(entry), sink).await?;
                 }
                 Verdict::Delete => {
@@ -397,6 +401,7 @@ impl<'a> Merge<'a> {
                     let put = copy.map(|copy| Resolved::Put(copy.entry.clone()));
                     update.apply(put.unwrap_or(Resolved::Delete(step.path)), sink).await?;
                 }
+                _ if marks && brings_mark(&step) => update.apply(Resolved::Mark(step.path), sink).await?,
                 _ => {}
             }
         }
@@ -409,8 +414,10 @@ impl<'a> Merge<'a> {
 
 impl Tally {
     fn count(&mut self, step: &MergeStep) {
-        self.differs |= told::is_changed_there(step);
+        let is_marked = brings_mark(step);
+        self.differs |= told::is_changed_there(step) || is_marked;
         let report = &mut self.report;
+        report.changed += u64::from(is_marked);
         match step.decision.verdict {
             Verdict::Write => {
                 match told::is_there(step) {

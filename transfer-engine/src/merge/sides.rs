@@ -31,6 +31,21 @@ impl LocalRow for IntoRow {
 
 pub(super) type MergeStep = Step<RemoteRow, IntoRow, RemoteRow>;
 
+/// Whether the step brings no more than the mark that an archive was extracted: the context that is merged into has the
+/// same archive without it, and the base did not say so either.
+pub(super) fn brings_mark(step: &MergeStep) -> bool {
+    let base = step.base.as_ref().map(|row| &row.0);
+    let here = step.local.as_ref().map_or(base, |row| row.entry.as_ref());
+    let (Verdict::Nothing | Verdict::Keep, Some(there), Some(here)) =
+        (step.decision.verdict, step.remote.as_ref().map(|row| &row.0), here)
+    else {
+        return false;
+    };
+    let is_same = |entry: &TreeEntry| entry.entry.node == there.entry.node;
+    let was_marked = base.is_some_and(|base| base.extracted && is_same(base));
+    there.extracted && !there.recycled && !here.extracted && is_same(here) && !was_marked
+}
+
 /// The decided paths of a merge, in tree order.
 pub(super) struct Steps<'a> {
     reconciler: Reconciler<RemoteRow, IntoRow, RemoteRow>,
@@ -97,7 +112,12 @@ impl<'a> Steps<'a> {
             (Some(into), Some(from)) => into.path.clone().min(from.path.clone()),
         };
         let into = self.next.0.take_if(|into| into.path == path);
-        let from = self.next.1.take_if(|from| from.path == path);
+        let mut from = self.next.1.take_if(|from| from.path == path);
+        if !self.has_members(&path)
+            && let Some(entry) = from.as_mut().and_then(|from| from.right.as_mut())
+        {
+            entry.extracted &= entry.recycled;
+        }
         if into.is_some() {
             self.next.0 = self.step_into().await?;
         }
@@ -118,6 +138,13 @@ impl<'a> Steps<'a> {
             self.reconciler.push_remote(Some(RemoteRow(remote)));
         }
         Ok(())
+    }
+
+    /// Whether all that may have come out of an archive is merged as well: it comes out in the directory of the archive.
+    /// Otherwise only the archive has all of its content, so it does not get the mark that it was extracted.
+    fn has_members(&self, archive: &TreePath) -> bool {
+        let place = archive.parent().unwrap_or_default();
+        self.only.is_empty() || self.only.iter().any(|asked| place.is_within(asked))
     }
 
     async fn step_into(&mut self) -> Result<Option<Difference>, Error> {

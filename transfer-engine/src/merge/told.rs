@@ -3,7 +3,7 @@
 
 use policy_core::{Entry, Local, LocalRow, Reason, TreePath, Verdict};
 
-use super::sides::MergeStep;
+use super::sides::{MergeStep, brings_mark};
 use crate::conflict_copies::Copies;
 use crate::format::ContextName;
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side};
@@ -35,6 +35,7 @@ pub(super) fn is_changed_there(step: &MergeStep) -> bool {
 /// Returns what is reported of a step; `None` if nothing was to be merged.
 fn action(step: &MergeStep) -> Option<Action> {
     Some(match step.decision.verdict {
+        _ if brings_mark(step) => Action::Change,
         Verdict::Nothing => return None,
         Verdict::Keep if !is_changed_there(step) => return None,
         Verdict::Write if is_there(step) => Action::Change,
@@ -49,7 +50,11 @@ fn action(step: &MergeStep) -> Option<Action> {
 impl Telling<'_> {
     pub(super) fn step(&self, step: &MergeStep) {
         let (Some(monitor), Some(action)) = (self.monitor, action(step)) else { return };
-        let (path, reason) = (&step.path, self.reason(step.decision.reason));
+        let path = &step.path;
+        let reason = match brings_mark(step) {
+            true => format!("extracted in {}", self.from),
+            false => self.reason(step.decision.reason),
+        };
         if step.decision.reason == Reason::NeedsDeletion {
             let hint = "allow the deletion, or move the new file".to_owned();
             monitor.problem(&PathProblem { path: path.clone(), message: reason.clone(), hint });

@@ -61,6 +61,7 @@ impl Part {
             change if self.is_whole() => change,
             Resolved::Put(entry) => Resolved::Put(TreeEntry { path: self.outer(&entry.path), ..entry }),
             Resolved::Delete(path) => Resolved::Delete(self.outer(&path)),
+            Resolved::Mark(path) => Resolved::Mark(self.outer(&path)),
             Resolved::Directory(path) => Resolved::Directory(self.outer(&path)),
         }
     }

@@ -20,6 +20,8 @@ const INLINE: usize = 128 << 10;
 pub(crate) enum Resolved {
     Put(TreeEntry),
     Delete(TreePath),
+    /// The archive that is there was extracted.
+    Mark(TreePath),
     /// A directory with mode 0755 is put there, unless the tree has something at or below the path.
     Directory(TreePath),
 }
@@ -28,7 +30,7 @@ impl Resolved {
     pub(crate) fn path(&self) -> &TreePath {
         match self {
             Self::Put(entry) => &entry.path,
-            Self::Delete(path) | Self::Directory(path) => path,
+            Self::Delete(path) | Self::Mark(path) | Self::Directory(path) => path,
         }
     }
 }
@@ -169,6 +171,15 @@ impl<'a> TreeUpdate<'a> {
                     self.emit(TreeEntry::bare(path, dir), Some(old), sink).await
                 }
             },
+            Resolved::Mark(_) => {
+                let Some(old) = old else { return Ok(()) };
+                // The two marks of an entry together would say that its content is lost.
+                let marked = TreeEntry { extracted: true, ..old.clone() };
+                match old.extracted || old.recycled {
+                    true => self.emit(old, None, sink).await,
+                    false => self.emit(marked, Some(Some(old)), sink).await,
+                }
+            }
             Resolved::Delete(_) => {
                 if let Some(old) = old {
                     self.changes.deleted += 1;
