@@ -14,9 +14,13 @@ use std::time::{Duration, Instant};
 use ctxsync_tests::compare::assert_same;
 use ctxsync_tests::faults::{Fails, Meanwhile};
 use ctxsync_tests::machine::{Machine, World, context};
+use ctxsync_tests::notes::Notes;
 use policy_core::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use transfer_engine::{Clock, ContextSync, CreateSessionParams, Env, ReleaseOptions, Session, Store};
+use transfer_engine::{
+    Clock, ContextSync, CreateSessionParams, Env, MergeOptions, ReleaseOptions, Session, Silent, Store,
+    SyncOptions,
+};
 
 /// Arguments of the writer process: its pause in milliseconds, its journal mode and the database.
 const WRITER: &str = "CTXSYNC_TEST_WRITER";
@@ -458,6 +462,124 @@ async fn l27_a_database_that_is_asked_for_comes_with_its_log() {
     let d = world.machine("d");
     d.pull().await.clean();
     assert_eq!(check(&d.mount.at("app.db")), 2);
+}
+
+#[tokio::test]
+async fn l27_a_database_that_is_restored_comes_with_its_log() {
+    let world = world().await;
+    let a = world.machine("a");
+    let mut db = connect(&a.mount.at("app.db"), "WAL");
+    fill(&mut db, 1..2);
+    // One of them is between the database and its log.
+    a.mount.write("app.db-a", "a").write("app.db-walrus", "another file").write("other", "o");
+    a.push().await.clean();
+    let (head, out) = (world.head().await, world.outside());
+    let options = SyncOptions::default();
+    let restore = async |paths: &[&str]| {
+        let paths: Vec<_> = paths.iter().map(|path| path.parse().unwrap()).collect();
+        let notes = Notes::default();
+        let report = world.store().restore(&head, &out.0, &paths, &options, &notes).await.unwrap();
+        (report, notes.noted())
+    };
+    assert_eq!(restore(&["app.db"]).await.0.added, 2);
+    assert_eq!(out.files(), ["app.db", "app.db-wal"]);
+    assert_eq!(check(&out.at("app.db")), 1);
+    // Beside another database, the log would damage it.
+    let _ = std::fs::remove_file(out.at("app.db-wal"));
+    out.write("app.db", "another one");
+    let (report, noted) = restore(&["app.db"]).await;
+    assert_eq!((report.added, report.failed), (0, 2), "{:?}", noted.problems);
+    assert_eq!(out.files(), ["app.db"]);
+}
+
+/// The log of a long database comes later than the database, and knows all the same that it is not there.
+#[tokio::test]
+async fn l27_a_restore_puts_no_log_beside_another_long_database() {
+    let world = world().await;
+    let a = world.machine("a");
+    let mut db = connect(&a.mount.at("app.db"), "WAL");
+    db.execute_batch("CREATE TABLE long (body)").unwrap();
+    db.execute("INSERT INTO long VALUES (randomblob(20000000))", ()).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, u64>(0)).unwrap();
+    fill(&mut db, 1..2);
+    a.push().await.clean();
+    let (head, out, options) = (world.head().await, world.outside(), SyncOptions::default());
+    out.write("app.db", "another one");
+    for paths in [vec![], vec!["app.db".parse().unwrap()]] {
+        let notes = Notes::default();
+        let report = world.store().restore(&head, &out.0, &paths, &options, &notes).await.unwrap();
+        assert_eq!((report.added, report.failed), (0, 2), "{:?}", notes.noted().problems);
+        assert_eq!(out.files(), ["app.db"]);
+    }
+}
+
+#[tokio::test]
+async fn l27_a_database_that_is_merged_comes_with_its_log() {
+    let world = world().await;
+    let (a, store) = (world.machine("a"), world.store());
+    a.mount.write("other", "o");
+    a.push().await.clean();
+    let fork = "fork".parse().unwrap();
+    store.fork_context(&context(), None, &fork).await.unwrap();
+    let forker = Machine { context: fork.clone(), ..world.machine("forker") };
+    forker.pull().await.clean();
+    let mut db = connect(&forker.mount.at("app.db"), "WAL");
+    fill(&mut db, 1..2);
+    forker.mount.write("app.db-walrus", "another file");
+    forker.push().await.clean();
+    let options = MergeOptions { only: vec!["app.db".parse().unwrap()], ..MergeOptions::default() };
+    assert_eq!(store.merge_context(&fork, None, &context(), &options, &Silent).await.unwrap().added, 2);
+    let b = world.machine("b");
+    b.pull().await.clean();
+    assert_eq!(b.mount.files(), ["app.db", "app.db-wal", "other"]);
+    assert_eq!(check(&b.mount.at("app.db")), 1);
+}
+
+/// A machine that leaves out logs sends a database. What the context has for a log is that of an older version.
+#[tokio::test]
+async fn l27_a_push_without_logs_leaves_no_old_log_beside_its_database() {
+    for (part, is_open) in [("", false), ("", true), ("dir", false)] {
+        let world = world().await;
+        let policy = r#"{"bwList": {"ignorePatterns": ["*-wal"]}}"#;
+        let (a, b) = (world.machine("a"), world.machine("b").with_policy(policy).of_part(part));
+        std::fs::create_dir(a.mount.at("dir")).unwrap();
+        let database = if part.is_empty() { "app.db" } else { "dir/app.db" };
+        let log = format!("{database}-wal");
+        let mut db = connect(&a.mount.at(database), "WAL");
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, u64>(0)).unwrap();
+        fill(&mut db, 1..2);
+        a.mount.write("notes", "text").write("notes-wal", "no log");
+        a.push().await.clean();
+        b.pull().await.clean();
+        assert!(!b.mount.has("app.db-wal"));
+        // What changes no byte of the database leaves its log alone.
+        b.mount.mode("app.db", 0o600);
+        assert_eq!(b.push().await.clean().deleted, 0);
+        let mut other = connect(&b.mount.at("app.db"), "WAL");
+        fill(&mut other, 5..6);
+        other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, u64>(0)).unwrap();
+        let other = Some(other).filter(|_| is_open);
+        assert_eq!(b.mount.has("app.db-wal"), is_open);
+        if part.is_empty() {
+            b.mount.write("notes", "another text");
+        }
+        let mut dry = b.clone();
+        dry.options.dry_run = true;
+        let changed = 1 + u64::from(part.is_empty());
+        for machine in [&dry, &b] {
+            let pushed = machine.push().await;
+            let report = pushed.clean();
+            assert_eq!((report.changed, report.deleted), (changed, 1), "{part} {is_open}");
+            assert!(pushed.warned("app.db-wal is out of scope"), "{:?}", pushed.noted.warnings);
+        }
+        drop(other);
+        let c = world.machine("c");
+        c.pull().await.clean();
+        assert!(!c.mount.has(&log) && c.mount.has("notes-wal"));
+        let found = Connection::open(c.mount.at(database)).unwrap();
+        assert_eq!(found.query_row("SELECT max(n) FROM t", (), |row| row.get::<_, u64>(0)).unwrap(), 5);
+        assert_eq!(b.push().await.clean().snapshot, Some(world.head().await.number));
+    }
 }
 
 /// A database beside the log of another version of it would be damaged.

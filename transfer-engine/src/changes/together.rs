@@ -21,6 +21,9 @@ pub(crate) struct Together {
     /// Files of databases that are gone because their content is in the database now. Beside the new database
     /// they would do harm. So neither a policy nor a guard may hold their deletion back.
     pub(crate) folded: BTreeSet<TreePath>,
+    /// Journals and logs that are out of scope, of databases that were read. The context may have them all the same, of
+    /// an older version.
+    pub(crate) outside: BTreeSet<TreePath>,
 }
 
 impl Together {
@@ -28,5 +31,6 @@ impl Together {
         self.units.append(&mut more.units);
         self.members.append(&mut more.members);
         self.folded.append(&mut more.folded);
+        self.outside.append(&mut more.outside);
     }
 }

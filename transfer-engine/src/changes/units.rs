@@ -136,8 +136,12 @@ impl Readers {
             let Some(path) = unit.path(member) else { continue };
             let base = unit.member(member).and_then(|row| row.base.clone());
             let file = files.iter_mut().find(|(m, _)| *m == member).and_then(|(_, file)| file.take());
+            let is_outside = member != Member::Database && !self.filter.contains(&path, false);
+            if is_outside {
+                read.together.outside.insert(path.clone());
+            }
             match file {
-                Some(_) if member != Member::Database && !self.filter.contains(&path, false) => {}
+                Some(_) if is_outside => {}
                 Some(None) => read.stats.unchanged += 1,
                 Some(Some(file)) => {
                     rows.push(path.clone());

@@ -185,7 +185,7 @@ impl Placing<'_> {
                 let database = sqlite::database_of(&item.path);
                 if database.is_some_and(|database| parents.units.missing.contains(&database)) {
                     self.staging.main().abandon(&staged);
-                    let failed = Trouble::passing("its database was not put in place");
+                    let failed = Trouble::without_database();
                     return if self.stopped { Ok(Applied::Left) } else { Err(failed) };
                 }
                 self.put_staged(parents, item, &staged)

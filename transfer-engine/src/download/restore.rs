@@ -1,5 +1,6 @@
 //! Restore: writes a snapshot's files into a directory, without a base.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -19,8 +20,8 @@ use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::Error;
 use crate::format::{Snapshot, TreeEntry};
-use crate::local::os;
 use crate::local::{Expected, FileSystems, MountDir, Stagings, make_all, recover, recover_below, set_times};
+use crate::local::{os, sqlite};
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side};
 use crate::options::SyncOptions;
 use crate::packing::Moved;
@@ -30,8 +31,8 @@ use crate::tree::Tree;
 
 impl Store {
     /// Writes the files of a snapshot into a directory, which is created if needed. `paths` restricts it to
-    /// these paths and what is below them; empty means everything. Existing files are never replaced: they
-    /// are reported and left out.
+    /// these paths and what is below them; empty means everything. A database comes with its journal and log.
+    /// Existing files are never replaced: they are reported and left out.
     pub async fn restore(
         &self,
         snapshot: &Snapshot,
@@ -62,6 +63,7 @@ impl Store {
             weight: 0,
             root_time: None,
             last_dir: None,
+            missing: BTreeSet::new(),
         };
         let mut done = Ok(());
         for path in paths {
@@ -105,14 +107,20 @@ struct Restoring<'a> {
     root_time: Option<Timestamp>,
     /// The directory whose file system was checked last.
     last_dir: Option<TreePath>,
+    /// Files that were not put in place.
+    missing: BTreeSet<TreePath>,
 }
 
 impl Restoring<'_> {
-    /// Restores what is at and below `path`.
+    /// Restores what is at and below `path`, and the journal and log of a database.
     async fn below(&mut self, path: &TreePath) -> Result<(), Error> {
-        let mut segments = std::pin::pin!(self.tree.segments(self.tree.segments_within(path)));
+        let with_companions = std::iter::once(path.clone()).chain(sqlite::companions(path));
+        let wanted: BTreeSet<usize> =
+            with_companions.flat_map(|path| self.tree.segments_within(&path)).collect();
+        let mut segments = std::pin::pin!(self.tree.segments(wanted));
         let mut times = DirTimes::default();
         let (mut found, mut recycled) = (false, false);
+        let mut is_file = false;
         while let Some((_, entries)) = segments.try_next().await? {
             for entry in entries {
                 let is_within = entry.path.is_within(path);
@@ -120,7 +128,11 @@ impl Restoring<'_> {
                 if entry.recycled {
                     continue;
                 }
-                if is_within {
+                is_file |= entry.path == *path && !entry.entry.is_dir();
+                let is_companion = is_file
+                    && !entry.entry.is_dir()
+                    && sqlite::database_of(&entry.path).as_ref() == Some(path);
+                if is_within || is_companion {
                     found = true;
                     self.entry(entry, &mut times).await?;
                 } else if entry.path.parent().is_some_and(|parent| path.is_below(&parent)) {
@@ -165,6 +177,13 @@ impl Restoring<'_> {
         if stands {
             self.report.added -= 1;
             self.report.unchanged += 1;
+            return Ok(());
+        }
+        if sqlite::database_of(&entry.path).is_some_and(|database| self.missing.contains(&database)) {
+            self.note_failed(&entry.path);
+            let trouble = Trouble::without_database();
+            let hint = trouble.hint_or(RETRY);
+            self.monitor.problem(&PathProblem { path: entry.path, message: trouble.message, hint });
             return Ok(());
         }
         times.expect(&entry.path, false);
@@ -254,11 +273,18 @@ impl Restoring<'_> {
         for (item, outcome) in fetcher.fetch(items).await?.each() {
             times.ended(&item.path, false, matches!(outcome, Applied::Installed(_)));
             if outcome == Applied::Failed {
-                self.report.added -= 1;
-                self.report.failed += 1;
+                self.note_failed(&item.path);
             }
         }
         Ok(())
+    }
+
+    /// Counts a file that was not put in place. If it is a database, its journal and log must not be either: beside
+    /// another database, they would damage it.
+    fn note_failed(&mut self, path: &TreePath) {
+        self.report.added -= 1;
+        self.report.failed += 1;
+        self.missing.insert(path.clone());
     }
 
     /// Sets the modes and times of listed directories, deepest first.

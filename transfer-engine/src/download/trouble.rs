@@ -21,6 +21,11 @@ impl Trouble {
         Self { message: message.into(), hint: None }
     }
 
+    /// Returns the trouble of a journal or log: beside another version of the database, it would damage that.
+    pub(super) fn without_database() -> Self {
+        Self::passing("its database was not put in place")
+    }
+
     /// Returns the trouble for an error of the file system.
     pub(super) fn local(what: &str, e: &io::Error) -> Self {
         Self { message: format!("{what}: {e}"), hint: hint(e) }

@@ -8,6 +8,7 @@ use policy_core::{
 
 use crate::error::Error;
 use crate::format::TreeEntry;
+use crate::local::sqlite;
 use crate::plan::RemoteRow;
 use crate::tree::{Difference, Differences, Tree};
 
@@ -191,12 +192,16 @@ async fn judge(others: &[Tree<'_>], mut step: MergeStep) -> Result<MergeStep, Er
     Ok(step)
 }
 
+/// Returns the next difference at or below one of these paths. The journal and the log of a database belong to it.
 async fn next_within(
     differences: &mut Differences<'_>,
     only: &[TreePath],
 ) -> Result<Option<Difference>, Error> {
     while let Some(next) = differences.next().await? {
-        if only.is_empty() || only.iter().any(|asked| next.path.is_within(asked)) {
+        let is_dir = [&next.left, &next.right].into_iter().flatten().any(|row| row.entry.is_dir());
+        let database = sqlite::database_of(&next.path).filter(|_| !is_dir && !only.is_empty());
+        let is_asked = |asked: &TreePath| next.path.is_within(asked) || database.as_ref() == Some(asked);
+        if only.is_empty() || only.iter().any(is_asked) {
             return Ok(Some(next));
         }
     }

@@ -20,7 +20,7 @@ use crate::count::count_are;
 use crate::error::Error;
 use crate::format::{Kind, PackId, Snapshot, StoreKey};
 use crate::local::Flush;
-use crate::monitor::{Monitor, PathProblem, Phase, copy_reason};
+use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Side, copy_reason};
 use crate::mount::{Mount, Topic, may_lack};
 use crate::packing::PackSink;
 use crate::plan::{Plan, Remote};
@@ -59,8 +59,10 @@ impl Mount {
         attempt.needed = Arc::default();
         let mut tally = self.tally(attempt, onto, delta, &mut report).await?;
         attempt.needed = self.still_needed(attempt, onto, delta, std::mem::take(&mut tally.archives)).await?;
-        let mut copies = Copies::default();
+        let (mut copies, mut stale) = (Copies::default(), Vec::new());
         if !tally.stopped {
+            stale = self.stale_logs(&tally, onto, attempt).await?;
+            tally.deleted += stale.len() as u64;
             copies = self.name_copies(&mut tally, onto, delta, attempt).await?;
             report.failed += copies.unplaced.len() as u64;
             tally.added += copies.made.len() as u64;
@@ -84,11 +86,41 @@ impl Mount {
             true => self.gather(attempt, onto, sink).await,
             false => BTreeSet::new(),
         };
-        let order = TreeOrder { copies, uploaded, gathered, sink };
+        let order = TreeOrder { copies, stale, uploaded, gathered, sink };
         match self.make_fitting_tree(attempt, onto, delta, order, &mut report).await? {
             Some(made) => self.put(attempt, made, delta, sink, report).await,
             None => Ok(Attempted::Rehash),
         }
+    }
+
+    /// Returns the journals and logs that the context has beside databases that are sent, where this mount leaves them out.
+    /// They are of older versions: SQLite would write their pages over the new ones.
+    async fn stale_logs(
+        &self,
+        tally: &Tally,
+        onto: &Onto<'_>,
+        attempt: &Attempt<'_>,
+    ) -> Result<Vec<TreePath>, Error> {
+        let mut stale = Vec::new();
+        for path in &tally.outdated {
+            let there = onto.tree.find(&self.part.outer(path)).await?;
+            let Some(there) = there.filter(|there| !there.recycled && !there.entry.is_dir()) else {
+                continue;
+            };
+            stale.push(path.clone());
+            if attempt.told {
+                continue;
+            }
+            let monitor = attempt.job.monitor;
+            let (action, side, reason) = (Action::Delete, Side::Store, "of an older version of its database");
+            monitor.path(&PathEvent { path, action, side, reason, size: there.entry.size() });
+            monitor.warning(&format!(
+                "{path} is out of scope, and that of the context is of an older version of its database: it is deleted \
+                 there, since it would damage the new version; snapshot {} has both",
+                onto.head.key.number
+            ));
+        }
+        Ok(stale)
     }
 
     /// Gives each conflict copy a name that is free in the mount and in the context.
@@ -145,7 +177,7 @@ impl Mount {
         report: &mut SyncReport,
     ) -> Result<Tally, Error> {
         let (options, monitor) = (attempt.job.options, attempt.job.monitor);
-        let mut tally = Tally::default();
+        let mut tally = Tally { outside: delta.together.outside.clone(), ..Tally::default() };
         let mut plan = self.plan(attempt, onto, delta)?;
         while let Some(step) = plan.next().await? {
             tally.note(&step, attempt, report);

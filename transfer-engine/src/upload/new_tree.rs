@@ -12,7 +12,7 @@ use crate::conflict_copies::Copies;
 use crate::effect::{Effect, effect};
 use crate::error::Error;
 use crate::format::{ChunkId, ChunkRef, PackId, TreeEntry};
-use crate::local::FileSystems;
+use crate::local::{FileSystems, sqlite};
 use crate::mount::Mount;
 use crate::packing::{Chunks, PackSink};
 use crate::plan::{PlanStep, archive_of};
@@ -23,6 +23,8 @@ use crate::tree::{ChunkIndex, Lookup, Part, Resolved, TreeUpdate};
 pub(super) struct TreeOrder<'s> {
     /// The conflict copies in the tree.
     pub(super) copies: Copies,
+    /// Journals and logs out of scope that do not fit the databases of the new tree.
+    pub(super) stale: Vec<TreePath>,
     /// The time of what is written, by the store's clock, in seconds since 1970.
     pub(super) uploaded: i64,
     /// Packs of the head out of which everything was sent again.
@@ -60,7 +62,14 @@ impl Mount {
         };
         let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
         let sink = &mut *order.sink;
-        let mut copies = order.copies.made.iter().peekable();
+        let copies = order.copies.made.iter().map(|copy| Resolved::Put(copy.entry.clone()));
+        let stale = order
+            .stale
+            .iter()
+            .filter(|log| sqlite::database_of(log).is_some_and(|database| !left_out.contains(&database)));
+        let mut others: Vec<_> = copies.chain(stale.cloned().map(Resolved::Delete)).collect();
+        others.sort_by(|a, b| a.path().cmp(b.path()));
+        let mut others = others.into_iter().peekable();
         if !self.part.is_whole() {
             // A mount is a directory of its context, also when it is empty.
             making.apply(Resolved::Directory(TreePath::root()), sink).await?;
@@ -70,14 +79,14 @@ impl Mount {
             if left_out.contains(&step.path) {
                 step.decision = Decision { verdict: Verdict::Withhold, reason: Reason::NeedsDeletion };
             }
-            while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
-                making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
+            while let Some(other) = others.next_if(|other| *other.path() < step.path) {
+                making.apply(other, sink).await?;
             }
             if step.decision.verdict == Verdict::Delete
-                && let Some(copy) = copies.next_if(|copy| copy.entry.path == step.path)
+                && let Some(copy) = others.next_if(|other| *other.path() == step.path)
             {
                 // An earlier copy is deleted here. Without a row, the new one in its place is pulled.
-                making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
+                making.apply(copy, sink).await?;
                 making.next.set(&step.path, None).map_err(cannot_write)?;
                 continue;
             }
@@ -96,8 +105,8 @@ impl Mount {
             making.set(&step, row).map_err(cannot_write)?;
         }
         drop(plan);
-        for copy in copies {
-            making.apply(Resolved::Put(copy.entry.clone()), sink).await?;
+        for other in others {
+            making.apply(other, sink).await?;
         }
         let Making { update, next, agrees, .. } = making;
         let mut tree = update.finish(sink).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use policy_core::{Entry, Reason, Towards, TreePath, Verdict, original_path};
+use policy_core::{Entry, Node, Reason, Towards, TreePath, Verdict, original_path};
 
 use super::archives::Found;
 use super::attempt::Attempt;
@@ -11,6 +11,7 @@ use crate::changes::{in_the_way, special_of, tell_if_in_the_way};
 use crate::conflict_copies::Copied;
 use crate::effect::effect;
 use crate::format::TreeEntry;
+use crate::local::sqlite;
 use crate::monitor::{Action, PathEvent, PathProblem, Side};
 use crate::plan::PlanStep;
 use crate::report::SyncReport;
@@ -26,6 +27,10 @@ pub(super) struct Tally {
     pub(super) copies: Vec<Copied>,
     /// Conflict copies that are deleted.
     pub(super) going: BTreeSet<TreePath>,
+    /// The journals and logs that are out of scope, of databases that were read.
+    pub(super) outside: BTreeSet<TreePath>,
+    /// Those of databases with new content.
+    pub(super) outdated: BTreeSet<TreePath>,
     pub(super) marks: Option<policy_core::ListMarks>,
     /// Paths at which a file that no context can store is in the way of an entry.
     pub(super) in_the_way: Vec<TreePath>,
@@ -56,6 +61,13 @@ impl Tally {
             return;
         }
         self.count(step, attempt, report);
+        if let (Verdict::Write | Verdict::KeepBoth, Some(Entry { node: node @ Node::File { .. }, .. })) =
+            (step.decision.verdict, local)
+            && there.is_none_or(|there| there.node != *node)
+        {
+            let outside = sqlite::companions(&step.path).filter(|log| self.outside.contains(log));
+            self.outdated.extend(outside);
+        }
         let action = effect(step, Towards::Store, 0).action;
         let size = if action == Action::Delete { there.map_or(0, Entry::size) } else { size };
         let special = special_of(step);
