@@ -53,7 +53,10 @@ impl Run {
         let player = &mut self.players[who];
         player.durable = Copy::of(&mount);
         player.since = None;
-        player.taken = player.machine.options.flush_behind.then(|| (whole, player.durable.clone()));
+        if player.machine.options.flush_behind {
+            let whole = player.taken.take().map_or(whole, |(first, _)| first);
+            player.taken = Some((whole, player.durable.clone()));
+        }
         met("file: loss of power while nothing runs");
         if torn > 0 {
             self.has_torn = true;
