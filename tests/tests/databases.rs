@@ -570,7 +570,11 @@ async fn l27_a_push_without_logs_leaves_no_old_log_beside_its_database() {
             let pushed = machine.push().await;
             let report = pushed.clean();
             assert_eq!((report.changed, report.deleted), (changed, 1), "{part} {is_open}");
-            assert!(pushed.warned("app.db-wal is out of scope"), "{:?}", pushed.noted.warnings);
+            assert!(
+                pushed.warned("the context's app.db-wal is of another version"),
+                "{:?}",
+                pushed.noted.warnings
+            );
         }
         drop(other);
         let c = world.machine("c");

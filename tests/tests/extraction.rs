@@ -633,7 +633,9 @@ async fn an_archive_whose_members_are_out_of_scope_by_now_stays() {
     extracted(&a.pull().await, 1);
     for ignored in ["data/", "sub/"] {
         let policy = format!(r#"{{"extractPolicy": {{}}, "bwList": {{"ignorePatterns": ["{ignored}"]}}}}"#);
-        a.clone().with_policy(&policy).push().await.clean();
+        let narrower = a.clone().with_policy(&policy);
+        narrower.push().await.clean();
+        narrower.sync().await.clean();
         assert!(paths(&world).await.contains(&"data.tar".to_owned()), "{ignored}");
         let new = extracts(world.machine("new"), true, false, true);
         let pulled = new.pull().await;
@@ -643,5 +645,19 @@ async fn an_archive_whose_members_are_out_of_scope_by_now_stays() {
         new.lose_state();
     }
     a.push().await.clean();
+    assert_eq!(paths(&world).await, ["data/one", "data/sub/three", "data/sub/two", "plain"]);
+}
+
+/// A file that no policy lets out of the mount is no member, if the policy is that of the extraction.
+#[tokio::test]
+async fn what_is_ignored_beside_the_members_keeps_no_archive() {
+    let (world, _) = with_archive("data.tar").await;
+    let policy = r#"{"extractPolicy": {}, "bwList": {"ignorePatterns": ["*.o"]}}"#;
+    let a = world.machine("a").with_policy(policy);
+    extracted(&a.pull().await, 1);
+    a.mount.write("data/made.o", "object code");
+    // What else the policy says does not matter.
+    let other = policy.replacen('{', r#"{"deletePolicy": {"maxDeletePercent": 90}, "#, 1);
+    a.clone().with_policy(&other).push().await.clean();
     assert_eq!(paths(&world).await, ["data/one", "data/sub/three", "data/sub/two", "plain"]);
 }

@@ -16,7 +16,7 @@ use crate::extract::ArchiveKind;
 use crate::format::{LetGo, TreeEntry};
 use crate::local::{FileSystems, ScanFilter, sqlite};
 use crate::own_places::OwnPlaces;
-use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, Held};
+use crate::state::{Archive, BaseRow, DeltaRow, DeltaState, Held, ScopeId};
 
 /// A path of the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,7 @@ pub(crate) enum Remote<'a> {
 /// Which paths a sync covers: those in scope, restricted to the requested ones.
 pub(crate) struct Filter {
     pub(crate) scope: Arc<Scope>,
+    pub(crate) scope_id: ScopeId,
     pub(crate) only: Vec<TreePath>,
     /// Whether conflict copies of requested paths are requested too. A push reads the whole tree, and knows them all.
     pub(crate) with_copies: bool,
@@ -98,6 +99,7 @@ impl Filter {
     pub(crate) fn of(scope: Scope) -> Self {
         Self {
             scope: Arc::new(scope),
+            scope_id: ScopeId::default(),
             with_copies: false,
             only: Vec::new(),
             own: OwnPlaces::default(),

@@ -57,7 +57,9 @@ impl Run {
             let whole = player.taken.take().map_or(whole, |(first, _)| first);
             player.taken = Some((whole, player.durable.clone()));
         }
-        met("file: loss of power while nothing runs");
+        if !is_written {
+            met("file: loss of power while nothing runs");
+        }
         if torn > 0 {
             self.has_torn = true;
             met("file: torn by a loss of power");

@@ -19,7 +19,7 @@ use crate::monitor::{Monitor, PathProblem};
 use crate::mount::{ContextSync, mount_scope};
 use crate::own_places::OwnPlaces;
 use crate::plan::Filter;
-use crate::state::{BaseRow, ContextState};
+use crate::state::{BaseRow, ContextState, ScopeId};
 use crate::store::Store;
 
 /// How many paths of the mount are passed on at once.
@@ -118,6 +118,7 @@ impl Store {
         let path = absolute(&sync.path).map_err(|e| Error::local("find", &sync.path, e))?;
         let filter = Filter {
             scope: Arc::new(mount_scope(&sync.policy, &sync.path)?),
+            scope_id: ScopeId::default(),
             only: options.only.clone(),
             with_copies: false,
             own: OwnPlaces::find(&path, Some(state_dir), self.place(), own_files)?,

@@ -317,7 +317,7 @@ impl Job {
         if extracted.members == 0 && extracted.left_out_total > 0 {
             // Nothing of it is in scope, and an empty directory is of no use.
             self.staging.discard_dir(staged);
-            self.note(Archive::Extracted { at: None, drop: false, marked: false })?;
+            self.note(Archive::Extracted { at: None, drop: false, marked: false, scope: None })?;
             return Ok(self.out(extracted, LeftOut::default(), None));
         }
         self.staging.sync()?;
@@ -333,7 +333,7 @@ impl Job {
         let drop = self.drops(&extracted) && !swaps;
         // Without all members in place, no machine may take the context's members for all there is.
         let at = (extracted.left_out_total == 0).then(|| self.into.clone());
-        let archive = Archive::Extracted { at, drop, marked: false };
+        let archive = Archive::Extracted { at, drop, marked: false, scope: Some(self.filter.scope_id) };
         let row = BaseRow { archive, ..self.pulled.row.clone() };
         let (inode, staging) = (staged.inode(), self.staging.id());
         self.note_change(Change::Extracting { row: row.clone(), inode, staging })?;
@@ -378,7 +378,7 @@ impl Job {
         let is_whole = extracted.left_out_total == 0 && placed.left_out.total == 0;
         let drop = self.drops(&extracted) && is_whole;
         let at = placed.at.clone().filter(|_| is_whole);
-        let archive = Archive::Extracted { at, drop, marked: false };
+        let archive = Archive::Extracted { at, drop, marked: false, scope: Some(self.filter.scope_id) };
         let row = BaseRow { archive, ..self.pulled.row.clone() };
         self.note_out(row, &staged)?;
         // It goes only now, so that it is there again after a loss of power that takes the members.
@@ -413,8 +413,12 @@ impl Job {
         match removed {
             // If it has changed meanwhile, it is the user's now.
             Ok(()) | Err(InstallError::Changed) => {
-                let marked = self.pulled.row.archive.is_marked();
-                self.note(Archive::Extracted { at: at.cloned(), drop: false, marked })?;
+                let (marked, scope) = match &self.pulled.row.archive {
+                    // Only the removal was missing.
+                    Archive::Extracted { marked, scope, .. } => (*marked, *scope),
+                    _ => (false, Some(self.filter.scope_id)),
+                };
+                self.note(Archive::Extracted { at: at.cloned(), drop: false, marked, scope })?;
                 Ok(None)
             }
             Err(InstallError::Io(e)) => Ok(Some(Trouble::local("the archive cannot be removed", &e))),

@@ -458,7 +458,7 @@ fn archive_after(step: &PlanStep, entry: &Entry, filter: &Filter) -> Archive {
     }
     match archive_of(step, entry) {
         known @ Archive::Extracted { .. } => known,
-        _ if was_extracted(step) => Archive::Extracted { at: None, drop: false, marked: true },
+        _ if was_extracted(step) => Archive::Extracted { at: None, drop: false, marked: true, scope: None },
         // Only the mode changes.
         known if has_same_content(step) => known,
         _ if filter.extracts(&step.path) => Archive::Pending,

@@ -310,7 +310,9 @@ fn proven(step: &PlanStep, filter: &Filter, file_systems: &FileSystems) -> Prove
 /// Returns what is known of an archive that the mount has as the snapshot has it.
 fn archive_at(step: &PlanStep, there: &TreeEntry, filter: &Filter) -> Archive {
     match archive_of(step, &there.entry) {
-        Archive::No if was_extracted(step) => Archive::Extracted { at: None, drop: false, marked: true },
+        Archive::No if was_extracted(step) => {
+            Archive::Extracted { at: None, drop: false, marked: true, scope: None }
+        }
         Archive::No if filter.extracts(&step.path) => Archive::Pending,
         known => known,
     }

@@ -79,7 +79,8 @@ pub(super) fn rescued_warning(name: &str) -> String {
     format!("an interrupted sync had moved a file aside that was being edited; it is kept as `{name}`")
 }
 
-/// Whether a process uses a staging directory: a restore, or a sync with another state, does not hold the mount's lock.
+/// Whether a process uses a staging directory. The mount's lock does not tell: a restore does not hold it, nor does a sync
+/// with another state.
 fn is_in_use(root: &OwnedFd, name: &[u8]) -> bool {
     let marker = open_dir(root, name).and_then(|dir| open_file_at(dir, MARKER.as_bytes()));
     marker.is_ok_and(|(marker, _)| {

@@ -25,6 +25,7 @@ use crate::plan::Filter;
 use crate::report::SyncReport;
 use crate::state::{
     Alone, Arriving, BaseHeader, BaseReader, BaseRow, Cache, ContextState, Held, MountState, NextBase,
+    ScopeId,
 };
 use crate::status::{StatusBoard, StatusKeeper, TaskType};
 use crate::store::{At, Head, Store};
@@ -241,6 +242,7 @@ impl Mount {
         let files = files.unwrap_or_default();
         Arc::new(Filter {
             scope: self.scope.clone(),
+            scope_id: self.scope_id(),
             only: options.only.clone(),
             with_copies: towards == Towards::Store,
             own: self.own.clone().and(files),
@@ -273,6 +275,14 @@ impl Mount {
     }
 
     /// A digest of what decides which paths are in scope.
+    /// Returns what tells the scope from that of another policy.
+    fn scope_id(&self) -> ScopeId {
+        let lists = SyncPolicy { bw_list: self.policy.bw_list.clone(), ..SyncPolicy::default() };
+        let mut id = ScopeId::default();
+        id.copy_from_slice(&sha256(lists.digest_input().as_bytes()).0[..8]);
+        id
+    }
+
     pub(crate) fn scope_digest(&self) -> Digest {
         sha256(self.policy.digest_input().as_bytes())
     }

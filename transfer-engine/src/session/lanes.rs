@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy_core::TreePath;
-use tokio::sync::{Mutex as AsyncMutex, RwLock, RwLockWriteGuard};
+use tokio::sync::{Mutex as AsyncMutex, Notify, RwLock, RwLockWriteGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ pub(super) struct Lanes {
     /// Held by the full pull.
     pulling: AsyncMutex<()>,
     long_pull: Mutex<LongPull>,
+    /// Tells that the running pull has made room, or is done.
+    has_room: Notify,
 }
 
 #[derive(Default)]
@@ -57,6 +59,7 @@ struct UnderWay<'a>(&'a Lanes);
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.lock().stop = None;
+        self.0.has_room.notify_waiters();
     }
 }
 
@@ -83,7 +86,13 @@ impl Alone<'_> {
 impl Lanes {
     pub(super) fn new(session: String, mount: Mount) -> Self {
         let mount = RwLock::new(Some(mount));
-        Self { session, mount, pulling: AsyncMutex::new(()), long_pull: Mutex::default() }
+        Self {
+            session,
+            mount,
+            pulling: AsyncMutex::new(()),
+            long_pull: Mutex::default(),
+            has_room: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, LongPull> {
@@ -105,6 +114,15 @@ impl Lanes {
             }
             Asking(self)
         };
+        // Who waits for the guard keeps fetches from having it.
+        loop {
+            let mut has_room = std::pin::pin!(self.has_room.notified());
+            has_room.as_mut().enable();
+            if !self.is_pulling() {
+                break;
+            }
+            has_room.await;
+        }
         let guard = self.mount.write().await;
         // From here on, the pull waits for the guard.
         drop(asking);

@@ -492,7 +492,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("arrivals");
         let (path, at) = (TreePath::new(&b"a.zip"[..]).unwrap(), TreePath::new(&b"a"[..]).unwrap());
-        let archive = Archive::Extracted { at: Some(at), drop: false, marked: false };
+        let archive = Archive::Extracted { at: Some(at), drop: false, marked: false, scope: Some([7; 8]) };
         let row = BaseRow { archive: archive.clone(), ..row(&path, 1) };
         let mut writer = ArrivalsWriter::create(&file, &BaseHeader::example(3), true, &Env::real()).unwrap();
         let change = Change::CameOut { row, staged: StagingId([1; 8]) };

@@ -32,7 +32,7 @@ pub(crate) use base::{BaseHeader, BaseReader, BaseWriter, NextBase};
 pub(crate) use cache::Cache;
 pub(crate) use dir::{ContextState, MountState, NEW_SOCKET, SOCKET, mount_dir};
 pub(crate) use pack_journal::{NotedPack, PackJournal};
-pub(crate) use rows::{Archive, BaseRow, Candidate, DeltaRow, DeltaState, Held, MemberRow};
+pub(crate) use rows::{Archive, BaseRow, Candidate, DeltaRow, DeltaState, Held, MemberRow, ScopeId};
 pub(crate) use runs::Runs;
 pub(crate) use spool::Spool;
 pub(crate) use unflushed::Unflushed;

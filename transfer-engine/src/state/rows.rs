@@ -51,6 +51,9 @@ pub(crate) enum Held {
     Recycled,
 }
 
+/// The beginning of a digest of what decides the scope of a mount.
+pub(crate) type ScopeId = [u8; 8];
+
 /// What the extract policy does with a file that was pulled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Archive {
@@ -67,6 +70,8 @@ pub(crate) enum Archive {
         drop: bool,
         /// Whether the context has been seen to say so.
         marked: bool,
+        /// The scope in which it was extracted, if that is known: all that came out was in it.
+        scope: Option<ScopeId>,
     },
 }
 
@@ -84,7 +89,7 @@ impl Archive {
     #[must_use]
     pub(crate) fn into_marked(self) -> Self {
         match self {
-            Self::Extracted { at, drop, .. } => Self::Extracted { at, drop, marked: true },
+            Self::Extracted { at, drop, scope, .. } => Self::Extracted { at, drop, marked: true, scope },
             other => other,
         }
     }
@@ -334,8 +339,10 @@ impl Row for BaseRow {
             Held::Recycled => HELD_HERE | HELD_THERE,
         };
         w.u8(held | archive | place);
-        if let Archive::Extracted { at, .. } = &self.archive {
-            w.blob(at.as_ref().map_or(&[], TreePath::as_bytes));
+        if let Archive::Extracted { at, scope, .. } = &self.archive {
+            // No path has this byte.
+            let scope = scope.as_ref().map_or_else(Vec::new, |scope| [&[0], &scope[..]].concat());
+            w.blob(&[at.as_ref().map_or(&[][..], TreePath::as_bytes), &scope].concat());
         }
         if let Some(depth) = self.depth.filter(|depth| *depth > 0) {
             w.varint(depth.into());
@@ -346,9 +353,14 @@ impl Row for BaseRow {
         let (entry, print, flags) = (read_entry(r)?, read_print(r)?, r.u8()?);
         let archive = if flags & EXTRACTED != 0 {
             let len = r.count("a path", 1)?;
-            let at = TreePath::new(r.take(len)?).map_err(|_| r.invalid("a path that is none"))?;
+            let bytes = r.take(len)?;
+            let (at, scope) = match bytes.split_last_chunk::<8>() {
+                Some(([at @ .., 0], scope)) => (at, Some(*scope)),
+                _ => (bytes, None),
+            };
+            let at = TreePath::new(at).map_err(|_| r.invalid("a path that is none"))?;
             let at = Some(at).filter(|at| !at.is_root());
-            Archive::Extracted { at, drop: flags & DROP != 0, marked: flags & PENDING != 0 }
+            Archive::Extracted { at, drop: flags & DROP != 0, marked: flags & PENDING != 0, scope }
         } else if flags & PENDING != 0 {
             Archive::Pending
         } else {

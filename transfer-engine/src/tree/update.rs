@@ -154,7 +154,8 @@ impl<'a> TreeUpdate<'a> {
         match change {
             Resolved::Put(mut entry) => {
                 let is_same_file = |old: &TreeEntry| old.entry.node == entry.entry.node;
-                let is_marked = old.as_ref().is_some_and(|old| old.extracted && is_same_file(old));
+                let is_marked =
+                    old.as_ref().is_some_and(|old| old.extracted && !old.recycled && is_same_file(old));
                 // Another mode makes it no other archive. A plan by a base that agrees with the head does not see the mark.
                 entry.extracted |= is_marked && !entry.recycled;
                 // An equal entry is not replaced: a different time alone does not make a new snapshot.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use policy_core::{TreePath, Verdict};
+use policy_core::{Reason, TreePath, Verdict};
 use rustix::fs::FileType;
 
 use super::attempt::{Attempt, Onto};
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::local::{MountDir, names, stat_at};
 use crate::mount::Mount;
 use crate::plan::{Filter, PlanStep};
-use crate::state::{Archive, DeltaRow};
+use crate::state::{Archive, DeltaRow, ScopeId};
 
 /// An archive that was extracted here, and that the context does not say so of.
 #[derive(Debug)]
@@ -21,14 +21,15 @@ pub(super) struct Found {
     path: TreePath,
     /// The directory into which it was extracted.
     at: TreePath,
+    scope: Option<ScopeId>,
 }
 
 impl Found {
     pub(super) fn of(step: &PlanStep) -> Option<Self> {
         let is_unmarked = step.remote.as_ref().is_some_and(|there| !there.0.extracted);
         match step.base.as_ref().map(|base| &base.archive) {
-            Some(Archive::Extracted { at: Some(at), .. }) if is_unmarked => {
-                Some(Self { path: step.path.clone(), at: at.clone() })
+            Some(Archive::Extracted { at: Some(at), scope, .. }) if is_unmarked => {
+                Some(Self { path: step.path.clone(), at: at.clone(), scope: *scope })
             }
             _ => None,
         }
@@ -52,7 +53,8 @@ impl Around {
             Verdict::Delete => false,
             _ => step.remote.is_some(),
         };
-        self.lacks |= step.decision.verdict == Verdict::Withhold;
+        let reasons = [Reason::Recycled, Reason::Unmounted, Reason::NeedsDeletion];
+        self.lacks |= step.decision.verdict == Verdict::Withhold && reasons.contains(&step.decision.reason);
     }
 }
 
@@ -92,15 +94,25 @@ impl Mount {
         // What is missing then was not deleted for good.
         let keeps_deleted =
             attempt.hold || attempt.cut.is_some() || !self.policy.delete_policy.sync_local_file;
-        let is_needed = |one: &&Found| {
+        let mut needed = BTreeSet::new();
+        for one in &found {
             let around = around.get(&place(one));
-            around.is_none_or(|around| around.lacks || keeps_deleted && !around.is_saved)
-                // Members among other files can't be told from these.
-                || !among_others
-                    && (delta.file_systems.begin_of(&one.at) != delta.file_systems.begin_of(&parent(&one.path))
-                        || is_partly_out(attempt.job.dir, filter, &one.at).unwrap_or(true))
-        };
-        Ok(Arc::new(found.iter().filter(is_needed).map(|one| one.path.clone()).collect()))
+            let mut is_needed = around.is_none_or(|around| around.lacks || keeps_deleted && !around.is_saved);
+            // Members among other files can't be told from these.
+            if !among_others && !is_needed {
+                let begin = |dir: &TreePath| delta.file_systems.begin_of(dir);
+                is_needed = begin(&one.at) != begin(&parent(&one.path));
+                if one.scope.is_some_and(|scope| scope != filter.scope_id) {
+                    let (dir, filter, at) = (attempt.job.dir.clone(), filter.clone(), one.at.clone());
+                    let is_out = attempt.job.dir.blocking(move || is_partly_out(&dir, &filter, &at)).await;
+                    is_needed |= is_out.map_or(true, |is_out| is_out.unwrap_or(true));
+                }
+            }
+            if is_needed {
+                needed.insert(one.path.clone());
+            }
+        }
+        Ok(Arc::new(needed))
     }
 }
 
@@ -108,7 +120,7 @@ fn parent(path: &TreePath) -> TreePath {
     path.parent().unwrap_or_default()
 }
 
-/// Whether a directory, or something in it, is out of scope. One that is not there is not.
+/// Whether a directory, or something in it, is out of scope. A directory that does not exist is not.
 fn is_partly_out(dir: &MountDir, filter: &Filter, path: &TreePath) -> io::Result<bool> {
     if !filter.in_scope(path, true) {
         return Ok(true);

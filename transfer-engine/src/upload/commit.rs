@@ -5,9 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy_core::{Towards, TreePath};
+use policy_core::{Decision, Reason, Towards, TreePath, Verdict};
 use tokio::time::timeout;
 
+use super::archives::Found;
 use super::attempt::{Attempt, Attempted, Made, Onto};
 use super::deadline::{Course, Cut};
 use super::new_tree::TreeOrder;
@@ -58,7 +59,6 @@ impl Mount {
         attempt.job.monitor.phase(Phase::Planning);
         attempt.needed = Arc::default();
         let mut tally = self.tally(attempt, onto, delta, &mut report).await?;
-        attempt.needed = self.still_needed(attempt, onto, delta, std::mem::take(&mut tally.archives)).await?;
         let (mut copies, mut stale) = (Copies::default(), Vec::new());
         if !tally.stopped {
             stale = self.stale_logs(&tally, onto, attempt).await?;
@@ -112,11 +112,11 @@ impl Mount {
                 continue;
             }
             let monitor = attempt.job.monitor;
-            let (action, side, reason) = (Action::Delete, Side::Store, "of an older version of its database");
+            let (action, side, reason) = (Action::Delete, Side::Store, "of another version of its database");
             monitor.path(&PathEvent { path, action, side, reason, size: there.entry.size() });
             monitor.warning(&format!(
-                "{path} is out of scope, and that of the context is of an older version of its database: it is deleted \
-                 there, since it would damage the new version; snapshot {} has both",
+                "the context's {path} is of another version of its database, and this mount leaves it out: it is deleted \
+                 in the context, since it would damage the new version; snapshot {} has both",
                 onto.head.key.number
             ));
         }
@@ -178,11 +178,25 @@ impl Mount {
     ) -> Result<Tally, Error> {
         let (options, monitor) = (attempt.job.options, attempt.job.monitor);
         let mut tally = Tally { outside: delta.together.outside.clone(), ..Tally::default() };
+        let (mut archives, mut later) = (Vec::new(), Vec::new());
         let mut plan = self.plan(attempt, onto, delta)?;
         while let Some(step) = plan.next().await? {
-            tally.note(&step, attempt, report);
+            match Found::of(&step) {
+                Some(found) => {
+                    archives.push(found);
+                    later.push(step);
+                }
+                None => tally.note(&step, attempt, report),
+            }
         }
         drop(plan);
+        attempt.needed = self.still_needed(attempt, onto, delta, archives).await?;
+        for mut step in later {
+            if step.decision.verdict == Verdict::Delete && attempt.needed.contains(&step.path) {
+                step.decision = Decision { verdict: Verdict::Keep, reason: Reason::ExtractedKept };
+            }
+            tally.note(&step, attempt, report);
+        }
         self.tell_specials(&delta.stats.specials.without(&tally.in_the_way), attempt, report);
         if let Some(aging) = &attempt.aging {
             (report.recycled, report.next_expiry) =

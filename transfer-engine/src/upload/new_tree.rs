@@ -85,7 +85,7 @@ impl Mount {
             if step.decision.verdict == Verdict::Delete
                 && let Some(copy) = others.next_if(|other| *other.path() == step.path)
             {
-                // An earlier copy is deleted here. Without a row, the new one in its place is pulled.
+                // An earlier copy is deleted here, or an old log. Without a row, a new copy in its place is pulled.
                 making.apply(copy, sink).await?;
                 making.next.set(&step.path, None).map_err(cannot_write)?;
                 continue;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use policy_core::{Entry, Node, Reason, Towards, TreePath, Verdict, original_path};
 
-use super::archives::Found;
 use super::attempt::Attempt;
 use super::deadline::{Cut, tell_unsent};
 use crate::changes::{in_the_way, special_of, tell_if_in_the_way};
@@ -34,8 +33,6 @@ pub(super) struct Tally {
     pub(super) marks: Option<policy_core::ListMarks>,
     /// Paths at which a file that no context can store is in the way of an entry.
     pub(super) in_the_way: Vec<TreePath>,
-    /// Archives that the context may not need any more.
-    pub(super) archives: Vec<Found>,
 }
 
 impl Tally {
@@ -44,7 +41,6 @@ impl Tally {
             aging.note(step, attempt.job.options.dry_run.then_some(attempt.job.monitor));
         }
         let attempt = &*attempt;
-        self.archives.extend(Found::of(step));
         if step.remote.is_some() {
             let scope = &attempt.job.filter.scope;
             self.marks.get_or_insert_with(|| policy_core::ListMarks::new(scope)).note(scope, &step.path);
