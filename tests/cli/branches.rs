@@ -170,6 +170,25 @@ fn differences_as_programs_see_them() {
     assert_eq!((ended.code, ended.summary()["added"].as_u64()), (1, Some(2)));
 }
 
+/// What was not pushed, or is under another name by now, may be changed.
+#[test]
+fn an_ephemeral_context_of_which_the_changes_are_unknown_is_kept() {
+    let machine = with_base(&World::new());
+    let run = ["run", "-c", "try", "--fork-from", "base", "--wait", "--ephemeral", "--keep-if-changed"];
+    let failed =
+        machine.call(&[&run[..], &["--max-upload", "1", "try", "--", "sh", "-c", "echo 333 > new"]].concat());
+    assert!(failed.code == 1 && failed.err.contains("kept context try"), "{}", failed.seen());
+    assert!(machine.done(&["context", "list"]).out.contains("try"));
+    machine.done(&["push", "try", "try"]);
+    assert!(machine.done(&["ls", "try"]).out.contains(" new"));
+    machine.done(&["context", "delete", "try", "--yes"]);
+    std::fs::remove_dir_all(machine.path("try")).unwrap();
+    let rename = format!("{} context rename try other && touch new", env!("CARGO_BIN_EXE_ctxsync"));
+    let renamed = machine.call(&[&run[..], &["try", "--", "sh", "-c", &rename]].concat());
+    assert!(renamed.code == 0 && renamed.err.contains("nothing was deleted"), "{}", renamed.seen());
+    assert!(machine.done(&["ls", "other"]).out.contains(" new"));
+}
+
 #[test]
 fn an_ephemeral_context_is_deleted_unless_it_is_to_be_kept() {
     let machine = with_base(&World::new());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use tokio::time::Instant;
-use transfer_engine::ContextName;
 use transfer_engine::format::LineageId;
+use transfer_engine::{ContextName, Error};
 
 use super::Finished;
 use super::arrivals::Arrivals;
@@ -133,8 +133,15 @@ async fn end_ephemeral(
     let is_ok = matches!(end.command.map(Ended::exit), Some(Exit::DONE));
     let store = open_store(means, false)?.store;
     // The first snapshot of a context has no parent.
-    let has_changed =
-        args.keep_if_changed && (closed.report.held_back > 0 || store.head(context).await?.parent.is_some());
+    let has_parent = match store.head(context).await {
+        Ok(head) => head.parent.is_some(),
+        // It was renamed: what has its name now is not the session's.
+        Err(Error::Moved { .. }) => return delete((context, lineage), means).await,
+        Err(error) => return Err(error.into()),
+    };
+    // Without a push that has everything, it is not known what has changed.
+    let is_saved = closed.exit == Exit::DONE && closed.report.held_back == 0;
+    let has_changed = args.keep_if_changed && (!is_saved || has_parent);
     if has_changed || args.keep_if_ok && is_ok {
         means.ui.note(&format!("kept context {context}"));
         return Ok(());
