@@ -42,6 +42,28 @@ fn the_command_starts_while_files_still_arrive_and_nothing_that_has_not_is_lost(
     assert_eq!(ended.code, 0, "{}", ended.err);
 }
 
+/// A pull that the release stops is not over, but what has failed by then has failed.
+#[test]
+fn a_path_that_failed_is_in_the_exit_code_though_the_pull_did_not_end() {
+    let world = World::new();
+    let source = world.machine("source");
+    source.write("work/damaged", noise(1000));
+    source.done(&["push", "c", "work"]);
+    for pack in std::fs::read_dir(world.store().join("packs")).unwrap() {
+        let pack = pack.unwrap().path();
+        let mut bytes = std::fs::read(&pack).unwrap();
+        bytes[100] ^= 1;
+        std::fs::write(pack, bytes).unwrap();
+    }
+    source.write("work/large", noise(LARGE));
+    source.done(&["push", "c", "work"]);
+    let machine = world.machine("a");
+    let script = r#"until ls -a | grep -q ctxsync-stage; do sleep 0.02; done; sleep 2; test ! -e large"#;
+    let ended = run(&machine, &["--bwlimit", SLOW], script);
+    assert!(ended.code == 3 && ended.err.contains("error: damaged: "), "{}", ended.seen());
+    assert!(ended.err.contains("had not arrived yet: the context keeps"), "{}", ended.seen());
+}
+
 #[test]
 fn download_before_start_is_wait_by_policy() {
     let world = World::new();

@@ -25,6 +25,8 @@ pub(super) struct Arrivals {
 struct Found {
     /// Whether the pulls of all mounts have ended well.
     is_complete: bool,
+    /// Whether the release has stopped one.
+    was_stopped: bool,
     /// Paths that failed, in the mounts whose pull has ended.
     failed_paths: u64,
     /// Deletions of the context that were held back.
@@ -105,8 +107,9 @@ impl Arrivals {
         let shown = self.several.then_some(&*path);
         let mut found = self.found();
         if let Some(error) = &mount.error {
-            // The release stopped the pull. The remaining files are pending, and nothing has failed.
+            // The release stopped the pull: the remaining files are pending. What has failed before stays so.
             if error.kind() == ErrorKind::Ended {
+                found.was_stopped = true;
                 return Ok(());
             }
             let failure = Failure::from(&**error).at_mount(shown);
@@ -136,7 +139,7 @@ impl Arrivals {
         let mut report = self.tally.report();
         let rows = self.session.context().info().context_status_data;
         let mut found = self.found();
-        if found.is_complete {
+        if found.is_complete && !found.was_stopped {
             report.failed = found.failed_paths;
         }
         report.held_back = found.held_back;
