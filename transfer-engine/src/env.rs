@@ -57,7 +57,7 @@ pub trait FileFaults: Send + Sync {
         Ok(())
     }
 
-    /// Is called before a file is locked that only this process uses. If it returns an error, there is no lock.
+    /// Is called before a staging directory is locked. If it returns an error, the directory is not locked.
     fn before_locking(&self) -> io::Result<()> {
         Ok(())
     }

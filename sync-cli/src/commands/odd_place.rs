@@ -62,13 +62,14 @@ pub(super) fn ask_of_pull(sync: &ContextSync, means: Means<'_>) -> Result<(), Fa
 /// Warns if what is restored into a directory becomes a part of a mount.
 pub(super) fn warn_of_mount(dir: &Path, means: Means<'_>) {
     let Ok(dir) = MountPath::new(dir).map(|path| path.resolved) else { return };
+    let here = shown(&dir);
     let all = means.settings.state_dir().ok().and_then(|state| tasks(state, None).ok()).unwrap_or_default();
     let holds = |task: &&TaskStatus| task.status == TaskState::Success && dir.starts_with(task.mount());
     if let Some(task) = all.iter().filter(holds).max_by_key(|task| task.mount().as_os_str().len()) {
         let (mount, place) = (shown(&task.mount()), &task.context);
-        means
-            .ui
-            .warning(&format!("it is in {mount}, a mount of {place}: the next push there saves it as well"));
+        means.ui.warning(&format!(
+            "{here} is in {mount}, a mount of {place}: the next push there saves it as well"
+        ));
     }
 }
 

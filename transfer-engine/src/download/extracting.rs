@@ -442,7 +442,7 @@ impl Job {
     }
 }
 
-/// Returns why what came out of an archive is not all of it any more: staging is in the mount, where others may clear it.
+/// Returns a failure if extracted files are missing from staging. It is in the mount, where other programs may clean up.
 fn missing(staged: &StagedDir, extracted: &Extracted) -> Option<Fate> {
     let cannot = "what is in it cannot be put in place";
     match leaves(&staged.dir) {

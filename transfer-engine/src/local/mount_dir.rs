@@ -307,7 +307,7 @@ pub(crate) fn writable(dir: impl AsFd) -> Option<Writable> {
     Some(Writable { dir: dir.as_fd().try_clone_to_owned().ok()?, mode: os::mode(bits) })
 }
 
-/// Gives a directory its mode again if it is still as a process that was killed made it [`writable`].
+/// Restores the mode of a directory that a killed process left [`writable`].
 pub(crate) fn end_writable(dir: impl AsFd, mode: u16) -> io::Result<()> {
     let is_left = os::mode_of(&rustix::fs::fstat(&dir)?) == mode | NEEDED && mode & NEEDED != NEEDED;
     if is_left && !rustix::process::geteuid().is_root() {

@@ -54,8 +54,8 @@ impl Staging {
         rustix::fs::mkdirat(mount.root(), name.as_str(), Mode::RWXU)?;
         let dir = Arc::new(open_dir(mount.root(), name.as_bytes())?);
         let marker = mark(&dir)?;
-        // Whoever finds the directory meanwhile leaves it alone: a restore, or a sync with another state. If the file system
-        // has no locks, it is cleared, and this sync fails.
+        // The lock keeps a restore, or a sync with another state, from clearing the directory. Without locks, it may be
+        // cleared, and this sync fails.
         if mount.env().check_locking().is_ok() {
             let _ = rustix::fs::flock(&marker, FlockOperation::NonBlockingLockExclusive);
         }

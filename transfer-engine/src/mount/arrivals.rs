@@ -128,7 +128,7 @@ impl Mount {
                 let row = row?;
                 if let Some(dir) = dir.filter(|_| row.entry.is_dir() && self.arriving.is_half_done(&row.path))
                 {
-                    // The kill may have come while the directory was writable. Its mode would count as a change.
+                    // A mode that a killed pull left behind would count as a change.
                     let _ = dir.dir(&row.path).and_then(|dir| end_writable(dir, row.entry.mode));
                 }
                 if filter.in_scope(&row.path, row.entry.is_dir()) {

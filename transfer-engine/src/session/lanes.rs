@@ -18,7 +18,7 @@ use crate::options::SyncOptions;
 use crate::report::SyncReport;
 use crate::status::TaskType;
 
-/// How long a pull goes on before it makes room, if it has done nothing the last time; twice as long each time after.
+/// How long a pull runs before it makes room, if its last run did nothing. The time doubles with each such run.
 const FIRST_TURN: Duration = Duration::from_secs(1);
 const LONGEST_TURN: Duration = Duration::from_secs(30);
 
@@ -30,7 +30,7 @@ pub(super) struct Lanes {
     /// Held by the full pull.
     pulling: AsyncMutex<()>,
     long_pull: Mutex<LongPull>,
-    /// Tells that the running pull has made room, or is done.
+    /// Wakes those who wait for the running pull to end.
     has_room: Notify,
 }
 
@@ -114,7 +114,7 @@ impl Lanes {
             }
             Asking(self)
         };
-        // Who waits for the guard keeps fetches from having it.
+        // A waiting writer would block fetches, so it waits for the pull first.
         loop {
             let mut has_room = std::pin::pin!(self.has_room.notified());
             has_room.as_mut().enable();
@@ -157,8 +157,8 @@ impl Lanes {
         mount.pull_until(options, monitor, &stop.child_token()).await
     }
 
-    /// Runs the full pull until it is done or stopped, and makes room for others whenever they need it. With many files, it
-    /// may not have done anything by then but look at them: the next time, it goes on for longer.
+    /// Runs the full pull until it is done or stopped, and makes room for others whenever they need it. If it
+    /// had to stop while it was still scanning, its next run is longer.
     pub(super) async fn pull(
         &self,
         options: &SyncOptions,

@@ -15,7 +15,7 @@ use crate::mount::Mount;
 use crate::plan::{Filter, PlanStep};
 use crate::state::{Archive, DeltaRow, ScopeId};
 
-/// An archive that was extracted here, and that the context does not say so of.
+/// An archive that was extracted here, and is not marked as extracted in the context.
 #[derive(Debug)]
 pub(super) struct Found {
     path: TreePath,
@@ -36,12 +36,12 @@ impl Found {
     }
 }
 
-/// What a push does where an archive was extracted.
+/// What a push leaves in the context where an archive was extracted.
 #[derive(Debug, Default)]
 struct Around {
-    /// Whether the context has anything there after the push.
+    /// Whether there is anything after the push.
     is_saved: bool,
-    /// Whether it lacks something that the mount has there.
+    /// Whether something is missing that the mount has.
     lacks: bool,
 }
 
@@ -59,8 +59,8 @@ impl Around {
 }
 
 impl Mount {
-    /// Returns those archives that stay in the context as they are, because only they have all that came out of them. The
-    /// next push decides again.
+    /// Returns the archives that stay unmarked in the context, because it lacks some of their files. The next push decides
+    /// again.
     pub(super) async fn still_needed(
         &self,
         attempt: &Attempt<'_>,
@@ -91,7 +91,7 @@ impl Mount {
             }
         }
         drop(plan);
-        // What is missing then was not deleted for good.
+        // Then a missing file does not count as deleted.
         let keeps_deleted =
             attempt.hold || attempt.cut.is_some() || !self.policy.delete_policy.sync_local_file;
         let mut needed = BTreeSet::new();
