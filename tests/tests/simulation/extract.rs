@@ -140,10 +140,8 @@ impl Run {
     /// The context may get another name. A machine that is gone in the middle of a pull leaves what it placed to the next
     /// pull under the same name: under another one, that counts as the user's.
     pub(crate) fn note_renamed(&mut self) {
-        for who in 0..self.players.len() {
-            if self.players[who].is_cut_short {
-                self.forget_extracted(who);
-            }
+        for player in self.players.iter_mut().filter(|player| player.is_cut_short) {
+            player.extracting = Extracting::default();
         }
     }
 

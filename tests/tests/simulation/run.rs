@@ -226,9 +226,7 @@ impl Run {
             self.note_reverted_archives();
         }
         self.check_held(step, &held);
-        for who in 0..self.players.len() {
-            self.note_written_over(who);
-        }
+        (0..self.players.len()).for_each(|who| self.note_written_over(who));
         self.trace.note(|| format!("  {said}"));
     }
 
