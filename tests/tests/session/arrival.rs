@@ -1,14 +1,17 @@
 //! When files arrive in a session.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ctxsync_tests::compare::{assert_same, paths};
 use ctxsync_tests::machine::{Machine, World};
-use storage_backends::layer::{Fault, Faulty, Operation, Recording, Rule};
+use ctxsync_tests::random::Random;
+use storage_backends::layer::{Bandwidth, Fault, Faulty, Operation, Recording, Rule};
 use transfer_engine::{Arrival, Direction, SyncParams, TaskState, TaskType};
 
 use crate::gate::Gate;
-use crate::{BEFORE_START, ON_DEMAND, eventually, open, packs, path, release, report_of};
+use crate::{BEFORE_START, ON_DEMAND, PERIODIC, eventually, open, packs, path, release, report_of};
 
 /// A world with `first` and `dir/..` in a pack each, and a machine that reaches the store through a gate.
 async fn two_packs() -> (World, Machine, Machine, Gate) {
@@ -277,5 +280,25 @@ async fn what_is_withheld_stays_so_and_newer_files_come() {
     a.push().await.clean();
     session.context().sync_with(both()).await;
     assert!(b.mount.has("dir/third") && !b.mount.has("dir/second"));
+    release(&session).await;
+}
+
+/// Each checkpoint stops the pull. What had come of a file by then is not fetched again, or the file would never be there
+/// if it takes longer than the pull runs at a time.
+#[tokio::test(start_paused = true)]
+async fn a_long_file_comes_over_a_slow_connection_between_checkpoints() {
+    let world = World::memory().await;
+    let (a, mut b) = (world.machine("a"), world.machine("b").with_policy(PERIODIC));
+    let long = Random::new(1).bytes(24 << 20);
+    a.mount.write("long", &long);
+    a.push().await.clean();
+    let slow = NonZeroU64::new(200 << 10);
+    b.objects = Arc::new(Bandwidth::new(Arc::clone(&world.objects), None, slow));
+    let session = open(&b).await;
+    let arrived = tokio::time::timeout(Duration::from_secs(3600), session.wait_for(&Arrival::All)).await;
+    let arrived = arrived.expect("it comes within an hour").unwrap();
+    assert!(std::fs::read(b.mount.0.join("long")).unwrap() == long);
+    let received = arrived[0].mounts[0].report.as_ref().unwrap().bytes_received;
+    assert!(received < long.len() as u64 * 3 / 2, "{received} bytes were fetched of {}", long.len());
     release(&session).await;
 }

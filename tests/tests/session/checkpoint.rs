@@ -8,9 +8,8 @@ use storage_backends::layer::{Fault, Faulty, Operation, Recording, Rule};
 use transfer_engine::{Arrival, Session};
 
 use crate::gate::Gate;
-use crate::{Kept, eventually, open, packs, params, release, store};
+use crate::{Kept, PERIODIC, eventually, open, packs, params, release, store};
 
-const PERIODIC: &str = r#"{"uploadPolicy": {"uploadStrategy": {"UploadPeriodically": {"seconds": 1}}}}"#;
 const ON_CHANGE: &str = r#"{"uploadPolicy": {"uploadStrategy": {"UploadOnChange": {"debounceMs": 30}}}}"#;
 
 async fn has_files(world: &World, count: u64) -> bool {

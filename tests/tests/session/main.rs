@@ -27,6 +27,7 @@ use transfer_engine::{
 /// Policies, by the one field that they set.
 const ON_DEMAND: &str = r#"{"downloadPolicy": {"autoDownload": false}}"#;
 const BEFORE_START: &str = r#"{"downloadPolicy": {"downloadStrategy": "DownloadBeforeStart"}}"#;
+const PERIODIC: &str = r#"{"uploadPolicy": {"uploadStrategy": {"UploadPeriodically": {"seconds": 1}}}}"#;
 
 /// Records the reports of all tasks of a session.
 #[derive(Clone, Default)]

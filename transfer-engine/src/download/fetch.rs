@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::item::{Applied, Failure, Item, LONG, Slot, Slots, lock};
+use super::item::{Applied, Failure, Item, Slot, Slots, lock};
 use super::place::Placing;
 use super::recent::Recent;
 use super::resume;
@@ -21,7 +21,7 @@ use crate::local::{MountDir, Shelves, Stagings, write_sparse};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::packing::{BlockNeeds, Moved, Need, PackRange, plan_ranges, telling, verified};
 use crate::state::{Arriving, Lane};
-use crate::store::{MAX_RANGE, Store};
+use crate::store::{MAX_RANGE, RangeRead, Store};
 
 /// The writeback of a chunk of at least this many bytes is started at once.
 const WORTH_WRITING_OUT: usize = 128 << 10;
@@ -71,11 +71,7 @@ impl Fetcher<'_> {
                 .collect(),
         );
         let here = self.begin_known(&items, &slots).await?;
-        let fetched = tokio::select! {
-            biased;
-            fetched = self.fetch_content(&items, &slots, &here) => fetched,
-            () = self.stop.cancelled() => Ok(()),
-        };
+        let fetched = self.fetch_content(&items, &slots, &here).await;
         let (dir, staging, sharing) = (self.dir.clone(), self.staging.clone(), self.sharing.clone());
         let stopped = fetched.is_err() || self.stop.is_cancelled();
         if stopped {
@@ -165,7 +161,7 @@ impl Fetcher<'_> {
         let mut ranges = lock(&self.recent).split(&mut needs);
         ranges.extend(plan_ranges(needs));
         // The ranges of a long file are hardly needed again.
-        let keeps = items.iter().all(|item| item.entry.entry.size() <= LONG);
+        let keeps = !items.iter().any(Item::is_long);
         futures::stream::iter(ranges)
             .map(|range| self.fetch_range(range, keeps, items, slots).boxed())
             .buffer_unordered(QUEUED)
@@ -174,7 +170,8 @@ impl Fetcher<'_> {
     }
 
     /// Fetches one range, unless it was kept, and writes its chunks. Blocks whose digest is wrong are fetched
-    /// once more.
+    /// once more. If it is stopped, it writes what has arrived: over a slow connection, a range may take longer than a
+    /// pull runs at a time.
     async fn fetch_range(
         &self,
         range: PackRange,
@@ -182,10 +179,14 @@ impl Fetcher<'_> {
         items: &Arc<Vec<Item>>,
         slots: &Slots,
     ) -> Result<(), Error> {
-        let _turn = self.ranges.acquire().await;
-        if let Some((arriving, Lane::All)) = &self.sharing {
-            arriving.nobody_asks().await;
-        }
+        let turn = async {
+            let turn = self.ranges.acquire().await;
+            if let Some((arriving, Lane::All)) = &self.sharing {
+                arriving.nobody_asks().await;
+            }
+            turn
+        };
+        let Some(_turn) = self.stop.run_until_cancelled(turn).await else { return Ok(()) };
         // The kept bytes are taken only now, because waiting fetches would keep them beyond the limit.
         let mut recent = lock(&self.recent).get(range.pack, range.start..range.end);
         let mut blocks = Arc::new(range.blocks);
@@ -202,7 +203,8 @@ impl Fetcher<'_> {
                     let coming = self.coming.begin(needed);
                     let counter = coming.counter();
                     let (pack, start, end) = (range.pack, range.start, range.end);
-                    let get = self.store.get_range_into(buffers, Some(&counter), pack, start, end);
+                    let how = RangeRead { buffers, passed: Some(&counter), stop: Some(&self.stop) };
+                    let get = self.store.get_range_as(how, pack, start, end);
                     (telling(get, || self.tell(&lock(&self.progress))).await, Some(coming))
                 }
             };
@@ -226,6 +228,12 @@ impl Fetcher<'_> {
             // From now on it counts as written.
             drop(coming);
             self.advance(done.files, done.bytes);
+            if let Some((arriving, _)) = &self.sharing {
+                arriving.note_kept(done.kept);
+            }
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
             if done.bad.is_empty() {
                 if keeps && fetched > 0 {
                     lock(&self.recent).keep(range.pack, range.start, bytes);
@@ -307,6 +315,8 @@ fn is_about_the_object(e: &Error) -> bool {
 struct Written {
     files: u64,
     bytes: u64,
+    /// How many of the bytes a later pull will find if this one is stopped.
+    kept: u64,
     /// The indexes of blocks with wrong content.
     bad: Vec<usize>,
 }
@@ -350,6 +360,7 @@ fn write_blocks(
                 Err(e) => slot.failed = Some(Failure::Local(e)),
             }
             written.bytes += chunk.len() as u64;
+            written.kept += if item.is_long() { chunk.len() as u64 } else { 0 };
         }
     }
     written

@@ -10,7 +10,7 @@ use crate::local::{Expected, Fingerprint, NewFile, Staged};
 use crate::monitor::Action;
 use crate::state::BaseRow;
 
-/// Files above this size are fetched on their own, piece by piece.
+/// Files above this size are fetched on their own, piece by piece. If a pull is stopped, the next one goes on with them.
 pub(crate) const LONG: u64 = 4 << 20;
 /// A file to be pulled.
 #[derive(Debug)]
@@ -29,7 +29,12 @@ pub(crate) struct Item {
 impl Item {
     /// Whether some of its chunks may be available locally.
     pub(super) fn may_be_here(&self) -> bool {
-        self.entry.entry.size() > LONG || self.source.is_some()
+        self.is_long() || self.source.is_some()
+    }
+
+    /// Whether it is fetched piece by piece, and resumed.
+    pub(super) fn is_long(&self) -> bool {
+        self.entry.entry.size() > LONG
     }
 }
 

@@ -12,12 +12,10 @@ use std::sync::LazyLock;
 use policy_core::TreePath;
 use tokio_util::sync::CancellationToken;
 
-use super::item::{Item, LONG};
+use super::item::Item;
 use crate::format::{CHUNK_MAX, ChunkId, ChunkRef, cut, sha256};
 use crate::local::{Expected, Fingerprint, MountDir, NewFile, Shelf, Stagings, is_hole, write_sparse};
 
-/// Files of at least this size are resumed.
-pub(super) const RESUMED: u64 = 64 << 20;
 /// How many bytes of the old version are read at a time.
 const STEP: usize = 8 << 20;
 
@@ -41,10 +39,9 @@ pub(super) fn begin(
     item: &Item,
     stop: &CancellationToken,
 ) -> io::Result<Begun> {
-    let size = item.entry.entry.size();
     let staging = stagings.of(&item.path)?;
     let mut present = vec![false; item.entry.chunks.len()];
-    let new = if size >= RESUMED {
+    let new = if item.is_long() {
         staging.resumable_file(&resumable_name(item))?
     } else {
         Shelf::of(staging).new_file()?
@@ -62,7 +59,7 @@ pub(super) fn begin(
     if let Some(source) = &item.source {
         let _ = copy_same(dir, source, &new.file, item, &mut present, stop);
     }
-    if size > LONG && matches!(item.expected, Expected::Leaf(_)) && present.contains(&false) {
+    if item.is_long() && matches!(item.expected, Expected::Leaf(_)) && present.contains(&false) {
         let _ = copy_from_old(dir, &new.file, item, &mut present, stop);
     }
     let ends_in_hole = present.last() == Some(&true);

@@ -14,8 +14,6 @@ use super::staged::{
 };
 use crate::monitor::Monitor;
 
-/// From this many bytes on, a resumable file is kept, because fetching it again would take long.
-const WORTH_KEEPING: u64 = 8 << 20;
 /// The prefix of a file that is kept for the user.
 const RESCUED: &str = "ctxsync-recovered-";
 /// How many names are tried for such a file.
@@ -102,10 +100,8 @@ pub(super) fn clear(root: &OwnedFd, name: &[u8], keep_resumable: bool) -> io::Re
             continue;
         }
         let text = String::from_utf8_lossy(&file);
-        if keep_resumable
-            && text.starts_with(RESUMABLE)
-            && stat.st_blocks.cast_unsigned() * 512 >= WORTH_KEEPING
-        {
+        // Nothing is in it if it has no blocks. Any other is kept: a slow connection may have brought no more.
+        if keep_resumable && text.starts_with(RESUMABLE) && stat.st_blocks > 0 {
             keeps = true;
             continue;
         }

@@ -18,9 +18,11 @@ use crate::options::SyncOptions;
 use crate::report::SyncReport;
 use crate::status::TaskType;
 
-/// How long a pull runs before it makes room, if its last run did nothing. The time doubles with each such run.
+/// How long a pull runs before it makes room, if its last run got nowhere. The time doubles with each such run, and is
+/// a quarter after any other.
 const FIRST_TURN: Duration = Duration::from_secs(1);
-const LONGEST_TURN: Duration = Duration::from_secs(30);
+/// Longer than a request, or the extraction of an archive, takes in nearly all cases.
+const LONGEST_TURN: Duration = Duration::from_secs(15 * 60);
 
 /// A mount, and access to it.
 pub(super) struct Lanes {
@@ -158,7 +160,7 @@ impl Lanes {
     }
 
     /// Runs the full pull until it is done or stopped, and makes room for others whenever they need it. If it
-    /// had to stop while it was still scanning, its next run is longer.
+    /// had to stop before it got anywhere, its next run is longer.
     pub(super) async fn pull(
         &self,
         options: &SyncOptions,
@@ -176,7 +178,7 @@ impl Lanes {
                 tokio::task::yield_now().await;
                 continue;
             };
-            let end = Instant::now() + turn;
+            let (end, kept) = (Instant::now() + turn, mount.arriving.kept());
             let makes_room = async {
                 asked.cancelled().await;
                 tokio::time::sleep_until(end).await;
@@ -193,11 +195,12 @@ impl Lanes {
             if unfinished {
                 mount.board.stopped(&mount.place().to_string(), report.pending, !stop.is_cancelled());
             }
-            drop(guard);
-            turn = match report.added + report.changed + report.deleted + report.extracted {
+            let done = report.added + report.changed + report.deleted + report.extracted;
+            turn = match done + (mount.arriving.kept() - kept) {
                 0 => (turn * 2).clamp(FIRST_TURN, LONGEST_TURN),
-                _ => Duration::ZERO,
+                _ => turn / 4,
             };
+            drop(guard);
             let total = match &mut total {
                 Some(total) => {
                     total.absorb(&report);

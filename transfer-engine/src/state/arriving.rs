@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{self, Arc, Mutex, MutexGuard, PoisonError};
 
 use policy_core::{Entry, TreePath};
@@ -52,6 +52,8 @@ pub(crate) struct Arriving {
     answered: Notify,
     /// Staging directories with resumable files.
     left: Mutex<Vec<Vec<u8>>>,
+    /// How many bytes of long files have been fetched so far.
+    kept: AtomicU64,
 }
 
 /// The requested paths.
@@ -145,6 +147,16 @@ impl Arriving {
     /// Takes those directories, for a pull that resumes the files.
     pub(crate) fn take_left(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *lock(&self.left))
+    }
+
+    /// Notes that so many bytes of long files were fetched: the next pull has them if this one is stopped.
+    pub(crate) fn note_kept(&self, bytes: u64) {
+        self.kept.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns how many bytes of long files have been fetched since the mount was opened.
+    pub(crate) fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Relaxed)
     }
 
     /// Notes that an interrupted pull had placed something in this directory.

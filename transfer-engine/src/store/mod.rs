@@ -22,7 +22,7 @@ use crate::usage::{Meter, Usage};
 
 pub use self::at::At;
 pub(crate) use self::heads::{Head, HeadKey, LIST_PAGE, bare_tag};
-pub(crate) use self::objects::MAX_RANGE;
+pub(crate) use self::objects::{MAX_RANGE, RangeRead};
 
 /// A store. Cheap to clone; clones share their counters.
 #[derive(Clone)]

@@ -13,6 +13,7 @@ use object_store::{
     GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::buffers::Buffers;
 use crate::error::{Error, chain};
@@ -49,6 +50,31 @@ fn counted(found: GetResult, passed: &Arc<AtomicU64>) -> GetResult {
         file @ GetResultPayload::File(..) => file,
     };
     GetResult { payload, ..found }
+}
+
+/// How a range is read.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RangeRead<'a> {
+    /// A long range is read into one of these.
+    pub(crate) buffers: Option<&'a Buffers>,
+    /// Counts how many bytes have arrived.
+    pub(crate) passed: Option<&'a Arc<AtomicU64>>,
+    /// Ends the reading early.
+    pub(crate) stop: Option<&'a CancellationToken>,
+}
+
+impl RangeRead<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// Waits for `work`; `None` if the reading is stopped meanwhile.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.stop {
+            Some(stop) => stop.run_until_cancelled(work).await,
+            None => Some(work.await),
+        }
+    }
 }
 
 impl Store {
@@ -119,14 +145,13 @@ impl Store {
 
     /// Reads bytes `start..end` of a pack.
     pub(crate) async fn get_range(&self, pack: PackId, start: u64, end: u64) -> Result<Bytes, Error> {
-        self.get_range_into(None, None, pack, start, end).await
+        self.get_range_as(RangeRead::default(), pack, start, end).await
     }
 
-    /// The same, into one of the buffers if the range is long. Counts in `passed` how many bytes have arrived.
-    pub(crate) async fn get_range_into(
+    /// The same, in this way. If it is stopped, the result is what has arrived by then, and may be too short.
+    pub(crate) async fn get_range_as(
         &self,
-        buffers: Option<&Buffers>,
-        passed: Option<&Arc<AtomicU64>>,
+        how: RangeRead<'_>,
         pack: PackId,
         start: u64,
         end: u64,
@@ -136,17 +161,17 @@ impl Store {
             return Ok(Bytes::new());
         }
         let key = StoreKey::Pack(pack).path();
-        let mut bytes = self.read_range(&key, start..end, buffers, passed).await;
-        if bytes.as_ref().is_ok_and(|b| b.len() as u64 != end - start) {
+        let mut bytes = self.read_range(&key, start..end, how).await;
+        if bytes.as_ref().is_ok_and(|b| b.len() as u64 != end - start) && !how.is_stopped() {
             // The answer may have been truncated.
-            bytes = self.read_range(&key, start..end, buffers, passed).await;
+            bytes = self.read_range(&key, start..end, how).await;
         }
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(e) => return Err(self.range_error(&key, end, e).await),
         };
         self.inner.meter.received(bytes.len() as u64);
-        if bytes.len() as u64 != end - start {
+        if bytes.len() as u64 != end - start && !how.is_stopped() {
             return Err(too_short(&key, start + bytes.len() as u64, end));
         }
         Ok(bytes)
@@ -172,17 +197,19 @@ impl Store {
         &self,
         key: &Path,
         range: Range<u64>,
-        buffers: Option<&Buffers>,
-        passed: Option<&Arc<AtomicU64>>,
+        how: RangeRead<'_>,
     ) -> object_store::Result<Bytes> {
         let wanted = range.end - range.start;
         let options = GetOptions { range: Some(range.into()), ..Default::default() };
-        let mut found = self.objects().get_opts(key, options).await?;
-        if let Some(passed) = passed {
+        let Some(found) = how.unless_stopped(self.objects().get_opts(key, options)).await else {
+            return Ok(Bytes::new());
+        };
+        let mut found = found?;
+        if let Some(passed) = how.passed {
             found = counted(found, passed);
         }
-        let Some(buffers) = buffers.filter(|_| (LONG_RANGE..=MAX_RANGE).contains(&wanted)) else {
-            return found.bytes().await;
+        let Some(buffers) = how.buffers.filter(|_| (LONG_RANGE..=MAX_RANGE).contains(&wanted)) else {
+            return how.unless_stopped(found.bytes()).await.unwrap_or_else(|| Ok(Bytes::new()));
         };
         let mut buffer = buffers.take();
         match found.payload {
@@ -199,7 +226,8 @@ impl Store {
                 })?;
             }
             GetResultPayload::Stream(mut pieces) => {
-                while let Some(piece) = pieces.try_next().await?
+                while let Some(piece) = how.unless_stopped(pieces.try_next()).await
+                    && let Some(piece) = piece?
                     && buffer.len() as u64 <= wanted
                 {
                     buffer.extend_from_slice(&piece);
