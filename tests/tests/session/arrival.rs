@@ -299,6 +299,6 @@ async fn a_long_file_comes_over_a_slow_connection_between_checkpoints() {
     let arrived = arrived.expect("it comes within an hour").unwrap();
     assert!(std::fs::read(b.mount.0.join("long")).unwrap() == long);
     let received = arrived[0].mounts[0].report.as_ref().unwrap().bytes_received;
-    assert!(received < long.len() as u64 * 3 / 2, "{received} bytes were fetched of {}", long.len());
+    assert!(received < long.len() as u64 * 11 / 10, "{received} bytes were fetched of {}", long.len());
     release(&session).await;
 }

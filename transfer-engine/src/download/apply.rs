@@ -76,6 +76,7 @@ pub(crate) async fn apply(
         hint: RETRY,
         sharing: Some((applying.arriving.clone(), applying.lane)),
         stop: applying.stop.clone(),
+        most_parts: options.memory / 2,
     };
     let carrying = Carrying {
         applying,

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::resume;
 use super::trouble::Trouble;
 use crate::buffers::Buffers;
 use crate::error::{Error, chain};
-use crate::format::{BlockOpener, ChunkRef, StoreKey};
+use crate::format::{BlockOpener, ChunkRef, PackId, StoreKey};
 use crate::local::os;
 use crate::local::{MountDir, Shelves, Stagings, write_sparse};
 use crate::monitor::{Monitor, PathProblem, Progress};
@@ -57,6 +57,8 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) sharing: Option<(Arc<Arriving>, Lane)>,
     /// Stops the fetch early. Files that are complete by then are put in place.
     pub(crate) stop: CancellationToken,
+    /// The most bytes of unfinished ranges that are kept for the next pull.
+    pub(crate) most_parts: u64,
 }
 
 impl Fetcher<'_> {
@@ -170,8 +172,8 @@ impl Fetcher<'_> {
     }
 
     /// Fetches one range, unless it was kept, and writes its chunks. Blocks whose digest is wrong are fetched
-    /// once more. If it is stopped, it writes what has arrived: over a slow connection, a range may take longer than a
-    /// pull runs at a time.
+    /// once more. If it is stopped, it writes and keeps what has arrived: over a slow connection, a range may take longer
+    /// than a pull runs at a time.
     async fn fetch_range(
         &self,
         range: PackRange,
@@ -202,10 +204,12 @@ impl Fetcher<'_> {
                         blocks.iter().flat_map(|b| &b.needs).map(|need| u64::from(need.chunk.len)).sum();
                     let coming = self.coming.begin(needed);
                     let counter = coming.counter();
-                    let (pack, start, end) = (range.pack, range.start, range.end);
+                    let begun = self.take_part(range.pack, range.start, fetched);
+                    let (pack, start, end) = (range.pack, range.start + begun.len() as u64, range.end);
                     let how = RangeRead { buffers, passed: Some(&counter), stop: Some(&self.stop) };
                     let get = self.store.get_range_as(how, pack, start, end);
-                    (telling(get, || self.tell(&lock(&self.progress))).await, Some(coming))
+                    let rest = telling(get, || self.tell(&lock(&self.progress))).await;
+                    (rest.map(|rest| joined(begun, rest)), Some(coming))
                 }
             };
             let bytes = match bytes {
@@ -232,6 +236,9 @@ impl Fetcher<'_> {
                 arriving.note_kept(done.kept);
             }
             if self.stop.is_cancelled() {
+                if let Some((arriving, Lane::All)) = &self.sharing {
+                    arriving.parts.keep(range.pack, range.start, &bytes, self.most_parts);
+                }
                 return Ok(());
             }
             if done.bad.is_empty() {
@@ -256,6 +263,14 @@ impl Fetcher<'_> {
                 }
                 return Ok(());
             }
+        }
+    }
+
+    /// Returns what a stopped pull had received of a range. On the second try, what it had received may be what is damaged.
+    fn take_part(&self, pack: PackId, start: u64, tries: u32) -> Bytes {
+        match &self.sharing {
+            Some((arriving, Lane::All)) if tries <= 1 => arriving.parts.take(pack, start),
+            _ => Bytes::new(),
         }
     }
 
@@ -304,6 +319,17 @@ impl Fetched {
     pub(crate) fn each(&self) -> impl Iterator<Item = (&Item, Applied)> {
         self.items.iter().zip(self.outcomes.iter().copied())
     }
+}
+
+/// Returns the bytes of a range: what an earlier pull had received of it, and the rest.
+fn joined(begun: Bytes, rest: Bytes) -> Bytes {
+    if begun.is_empty() {
+        return rest;
+    }
+    let mut whole = BytesMut::with_capacity(begun.len() + rest.len());
+    whole.extend_from_slice(&begun);
+    whole.extend_from_slice(&rest);
+    whole.freeze()
 }
 
 /// Whether an error concerns a single object, and not the connection to the store.

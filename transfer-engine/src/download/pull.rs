@@ -289,6 +289,7 @@ impl Mount {
         self.fold_arrivals(&alone, Some(&applying.dir), Some(BaseHeader { agrees, ..as_begun }))?;
         self.files.settle(waits)?;
         alone.forget_used();
+        self.arriving.parts.clear();
         self.trim_cache(applying.head);
         Ok(report)
     }

@@ -269,6 +269,7 @@ impl Restoring<'_> {
             hint: RETRY,
             sharing: None,
             stop: CancellationToken::new(),
+            most_parts: 0,
         };
         for (item, outcome) in fetcher.fetch(items).await?.each() {
             times.ended(&item.path, false, matches!(outcome, Applied::Installed(_)));

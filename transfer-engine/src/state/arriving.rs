@@ -14,6 +14,7 @@ use std::sync::{self, Arc, Mutex, MutexGuard, PoisonError};
 use policy_core::{Entry, TreePath};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::parts::Parts;
 use super::{ArrivalRow, ArrivalsWriter, BaseHeader, ContextState};
 use crate::env::Env;
 use crate::error::Error;
@@ -52,6 +53,8 @@ pub(crate) struct Arriving {
     answered: Notify,
     /// Staging directories with resumable files.
     left: Mutex<Vec<Vec<u8>>>,
+    /// What had arrived of ranges when the full pull was stopped.
+    pub(crate) parts: Parts,
     /// How many bytes of long files have been fetched so far.
     kept: AtomicU64,
 }

@@ -21,6 +21,7 @@ mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod hostile;
 mod pack_journal;
+mod parts;
 mod rows;
 mod runs;
 mod spool;
