@@ -26,6 +26,9 @@ use crate::store::{MAX_RANGE, RangeRead, Store};
 /// The writeback of a chunk of at least this many bytes is started at once.
 const WORTH_WRITING_OUT: usize = 128 << 10;
 
+/// How often files are fetched if another program removes what was staged of them.
+const ATTEMPTS: u32 = 5;
+
 /// How many ranges of one fetch wait for a permit. They are queued, so a fetch that started later gets its
 /// permits later.
 const QUEUED: usize = 64;
@@ -66,14 +69,34 @@ impl Fetcher<'_> {
     /// one after the other.
     pub(crate) async fn fetch(&self, items: Vec<Item>) -> Result<Fetched, Error> {
         let items = Arc::new(items);
+        let mut placed = self.try_fetch(&items).await?;
+        for _ in 1..ATTEMPTS {
+            let worth = |placed: &Result<_, Trouble>| {
+                placed.as_ref().is_err_and(Trouble::ends_with_another_fetch) && !self.stop.is_cancelled()
+            };
+            let again: Vec<usize> = (0..items.len()).filter(|at| worth(&placed[*at])).collect();
+            if !again.iter().any(|at| placed[*at] == Err(Trouble::unstaged())) {
+                break;
+            }
+            let lost: Vec<Item> = again.iter().map(|at| items[*at].clone()).collect();
+            self.take_back(&lost);
+            for (at, now) in again.into_iter().zip(self.try_fetch(&Arc::new(lost)).await?) {
+                placed[at] = now;
+            }
+        }
+        let outcomes = self.report(&items, placed);
+        Ok(Fetched { items, outcomes })
+    }
+
+    async fn try_fetch(&self, items: &Arc<Vec<Item>>) -> Result<Vec<Result<Applied, Trouble>>, Error> {
         let slots: Slots = Arc::new(
             items
                 .iter()
                 .map(|i| Mutex::new(Slot { left: i.entry.chunks.len(), ..Slot::default() }))
                 .collect(),
         );
-        let here = self.begin_known(&items, &slots).await?;
-        let fetched = self.fetch_content(&items, &slots, &here).await;
+        let here = self.begin_known(items, &slots).await?;
+        let fetched = self.fetch_content(items, &slots, &here).await;
         let (dir, staging, sharing) = (self.dir.clone(), self.staging.clone(), self.sharing.clone());
         let stopped = fetched.is_err() || self.stop.is_cancelled();
         if stopped {
@@ -89,8 +112,7 @@ impl Fetcher<'_> {
             .inspect_err(|_| self.sharing.iter().for_each(|(arriving, _)| arriving.doubt()))?
         };
         fetched?;
-        let outcomes = self.report(&items, placed?);
-        Ok(Fetched { items, outcomes })
+        placed
     }
 
     async fn blocking<T: Send + 'static>(
@@ -277,6 +299,14 @@ impl Fetcher<'_> {
     /// Whether a request was denied, and others are not: then it concerns a single object.
     async fn is_denied_alone(&self, e: &Error) -> bool {
         e.is_denied() && self.store.confirm().await.is_ok()
+    }
+
+    /// Counts these files as not written, because what was written of them is gone.
+    fn take_back(&self, items: &[Item]) {
+        let mut progress = lock(&self.progress);
+        let bytes = items.iter().map(|item| item.entry.entry.size()).sum();
+        progress.files_done = progress.files_done.saturating_sub(items.len() as u64);
+        progress.bytes_done = progress.bytes_done.saturating_sub(bytes);
     }
 
     fn advance(&self, files: u64, bytes: u64) {

@@ -13,7 +13,7 @@ use crate::state::BaseRow;
 /// Files above this size are fetched on their own, piece by piece. If a pull is stopped, the next one goes on with them.
 pub(crate) const LONG: u64 = 4 << 20;
 /// A file to be pulled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub(crate) path: TreePath,
     pub(crate) entry: TreeEntry,

@@ -67,7 +67,8 @@ impl Placing<'_> {
         self.staging
             .sync(copies)
             .map_err(|e| Error::local("make durable what was written to", self.dir.path(), e))?;
-        let turn = self.staging.main().turn();
+        let main = self.staging.main();
+        let turn = main.turn();
         let placed = self
             .place(items, slots)
             .map_err(|e| Error::local("note what arrived in", "the local state", e))?;
@@ -97,7 +98,7 @@ impl Placing<'_> {
         };
         let coming = items.iter().zip(&ready).filter_map(|(item, ready)| match (ready, announced(item)) {
             (Ready::Staged(staged), Some(row)) => {
-                let (inode, staging) = (staged.inode(), self.staging.main().id());
+                let (inode, staging) = (staged.inode(), staged.staging());
                 let change = Change::Coming { row: row.clone(), inode, staging };
                 Some(ArrivalRow { path: row.path.clone(), change })
             }
@@ -165,6 +166,9 @@ impl Placing<'_> {
         }
         match (slot.failed.take(), slot.staged.take()) {
             (Some(Failure::Store(message)), _) => Ready::Ended(Err(Trouble::store(message))),
+            (Some(Failure::Local(e)), _) if e.kind() == io::ErrorKind::NotFound => {
+                Ready::Ended(Err(Trouble::unstaged()))
+            }
             (Some(Failure::Local(e)), _) => Ready::Ended(Err(Trouble::local("cannot be written", &e))),
             (None, Some(staged)) => Ready::Staged(staged),
             (None, None) if self.stopped => Ready::Ended(Ok(Applied::Left)),
@@ -238,6 +242,7 @@ impl Placing<'_> {
             return Ok(Applied::Taken);
         }
         placed.map(Applied::Installed).map_err(|e| match e {
+            e if e.is_unstaged() => Trouble::unstaged(),
             InstallError::Changed if expected == Expected::Absent => {
                 Trouble::passing("something else is there; it is left as it is")
             }

@@ -51,7 +51,11 @@ fn remove_leaf(
             None => return Err(InstallError::Changed),
         },
     };
-    staging.of(path)?.remove(&parent, path, &print)
+    let remove = || staging.of(path)?.remove(&parent, path, &print);
+    match remove() {
+        Err(e) if e.is_unstaged() => remove(),
+        removed => removed,
+    }
 }
 
 pub(super) async fn remove_now(

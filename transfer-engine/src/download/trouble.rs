@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::extract::ExtractError;
+use crate::local::Unstaged;
 
 /// What is wrong with one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,16 @@ impl Trouble {
     /// Returns the trouble of a journal or log: beside another version of the database, it would damage that.
     pub(super) fn without_database() -> Self {
         Self::passing("its database was not put in place")
+    }
+
+    /// Returns the trouble of a file whose staging directory another program removed.
+    pub(super) fn unstaged() -> Self {
+        Self::passing(Unstaged.to_string())
+    }
+
+    /// Whether the file may be had if it is fetched once more, now.
+    pub(super) fn ends_with_another_fetch(&self) -> bool {
+        *self == Self::unstaged() || *self == Self::without_database()
     }
 
     /// Returns the trouble for an error of the file system.

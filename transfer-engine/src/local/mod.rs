@@ -49,8 +49,8 @@ pub(crate) use shelf::Shelf;
 pub(crate) use sparse::{is_hole, write_sparse};
 pub(crate) use special::Special;
 pub(crate) use staged::{
-    Expected, InstallError, NewFile, Staged, is_staging, is_staging_name, move_over, names, remove_tree,
-    set_times, staged,
+    Expected, InstallError, NewFile, Staged, Unstaged, is_staging, is_staging_name, move_over, names,
+    remove_tree, set_times, staged,
 };
 pub(crate) use staging::Staging;
 pub(crate) use staging_dir::StagedDir;

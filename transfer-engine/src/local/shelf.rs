@@ -42,14 +42,14 @@ impl Staging {
 
     /// Sets a written file's owner, mode and time. The file is not durable before [`Staging::sync`].
     pub(crate) fn seal(&self, new: NewFile, mode: u16, mtime: Timestamp) -> io::Result<Staged> {
-        let NewFile { file, dir, name } = new;
+        let NewFile { file, dir, name, staging } = new;
         self.fault("fchmod", &name)?;
         // The owner comes first, because changing it clears mode bits.
         self.mount.give(&file)?;
         rustix::fs::fchmod(&file, os::mode(mode))?;
         rustix::fs::futimens(&file, &only_mtime(mtime))?;
         let inode = rustix::fs::fstat(&file)?.st_ino;
-        Ok(Staged { dir, name, inode })
+        Ok(Staged { dir, name, inode, staging })
     }
 
     /// Removes a file that is not needed.
@@ -72,22 +72,30 @@ impl Shelf {
 
     /// Creates an empty file, open for writing and readable only by its owner.
     pub(crate) fn new_file(&mut self) -> io::Result<NewFile> {
-        let (dir, name) = self.place()?;
-        self.staging.fault("openat", &name)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(NewFile { file: fd.into(), dir, name })
+        self.make_file().inspect_err(|e| self.staging.see(e))
     }
 
     /// Creates a link.
     pub(crate) fn new_symlink(&mut self, target: &[u8], mtime: Timestamp) -> io::Result<Staged> {
+        self.make_symlink(target, mtime).inspect_err(|e| self.staging.see(e))
+    }
+
+    fn make_file(&mut self) -> io::Result<NewFile> {
+        let (dir, name) = self.place()?;
+        self.staging.fault("openat", &name)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(NewFile { file: fd.into(), dir, name, staging: self.staging.id() })
+    }
+
+    fn make_symlink(&mut self, target: &[u8], mtime: Timestamp) -> io::Result<Staged> {
         let (dir, name) = self.place()?;
         self.staging.fault("symlinkat", &name)?;
         rustix::fs::symlinkat(target, &dir, name.as_str())?;
         self.staging.mount.give_link(&dir, &name)?;
         rustix::fs::utimensat(&dir, name.as_str(), &only_mtime(mtime), AtFlags::SYMLINK_NOFOLLOW)?;
         let stat = stat_at(&dir, name.as_bytes())?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Staged { dir, name, inode: stat.st_ino })
+        Ok(Staged { dir, name, inode: stat.st_ino, staging: self.staging.id() })
     }
 
     fn place(&mut self) -> io::Result<(Arc<OwnedFd>, String)> {

@@ -39,6 +39,18 @@ pub(crate) enum InstallError {
     Io(#[from] io::Error),
 }
 
+impl InstallError {
+    /// Whether it is [`Unstaged`].
+    pub(crate) fn is_unstaged(&self) -> bool {
+        matches!(self, Self::Io(e) if e.get_ref().is_some_and(|inner| inner.is::<Unstaged>()))
+    }
+}
+
+/// Another program removed the staging directory, or what was in it. Another attempt gets a new one.
+#[derive(Debug, thiserror::Error)]
+#[error("something keeps removing the sync's own `.ctxsync-stage-*` directory")]
+pub(crate) struct Unstaged;
+
 impl From<Errno> for InstallError {
     fn from(e: Errno) -> Self {
         Self::Io(e.into())
@@ -52,13 +64,25 @@ pub(crate) struct Staged {
     pub(super) dir: Arc<OwnedFd>,
     pub(super) name: String,
     pub(super) inode: u64,
+    pub(super) staging: Option<StagingId>,
 }
 
 impl Staged {
     pub(crate) fn inode(&self) -> u64 {
         self.inode
     }
+
+    /// Returns the id of the staging directory that it is in.
+    pub(crate) fn staging(&self) -> Option<StagingId> {
+        self.staging
+    }
+
+    /// Whether it is still there.
+    pub(super) fn is_there(&self) -> bool {
+        stat_at(&self.dir, self.name.as_bytes()).is_ok_and(|stat| stat.is_some())
+    }
 }
+
 /// The prefix of a directory that contains only new files of the program.
 pub(super) const SHELF: &str = "s-";
 
@@ -68,6 +92,7 @@ pub(crate) struct NewFile {
     pub(crate) file: File,
     pub(super) dir: Arc<OwnedFd>,
     pub(super) name: String,
+    pub(super) staging: Option<StagingId>,
 }
 
 /// The prefix of a directory that contains only files of a staging directory.

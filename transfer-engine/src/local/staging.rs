@@ -18,7 +18,8 @@ use super::fingerprint::Fingerprint;
 use super::mount_dir::{MountDir, open_dir, stat_at};
 use super::recover::{clear, rescued_warning};
 use super::staged::{
-    Expected, InstallError, NewFile, PREFIX, RESUMABLE, Staged, exchange_name, hide, mark, names, set_times,
+    Expected, InstallError, MARKER, NewFile, PREFIX, RESUMABLE, Staged, Unstaged, exchange_name, hide, mark,
+    names, set_times,
 };
 use super::staging_id::StagingId;
 use crate::local::os;
@@ -37,6 +38,8 @@ pub(crate) struct Staging {
     pub(super) shelves: Mutex<Vec<Arc<OwnedFd>>>,
     /// Whether a flush failed, so that something may not be on the disk even if a later flush succeeds.
     failed: AtomicBool,
+    /// Whether something in it turned out to be removed by another program.
+    pub(super) was_hit: AtomicBool,
     /// The time of the mount's root before and after the staging directory was created in it.
     root_times: Option<[Timestamp; 2]>,
     /// Kept open, because its lock says that the directory is in use.
@@ -71,6 +74,7 @@ impl Staging {
             turn: Mutex::default(),
             shelves: Mutex::default(),
             failed: AtomicBool::new(false),
+            was_hit: AtomicBool::new(false),
             root_times,
             id: StagingId::of(&marker),
             _marker: marker,
@@ -80,6 +84,25 @@ impl Staging {
     /// Returns what tells it from its copies, where that can be told.
     pub(crate) fn id(&self) -> Option<StagingId> {
         self.id
+    }
+
+    /// Whether another program has removed it, or begun to: with `rm -rf .ctxsync*`, or with `git clean -fdx`.
+    pub(super) fn is_gone(&self) -> bool {
+        self.was_hit.load(Ordering::Relaxed)
+            || stat_at(&self.dir, MARKER.as_bytes()).is_ok_and(|marker| marker.is_none())
+    }
+
+    /// Returns the error for something that is missing in it, and takes it out of use.
+    fn hit(&self) -> InstallError {
+        self.was_hit.store(true, Ordering::Relaxed);
+        io::Error::other(Unstaged).into()
+    }
+
+    /// Looks at an error of a file that is created in it: if its directory is missing, it is taken out of use.
+    pub(super) fn see(&self, e: &io::Error) {
+        if e.kind() == io::ErrorKind::NotFound {
+            self.was_hit.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Lets messages show paths relative to `mount`, although the staging directory is deeper.
@@ -106,8 +129,10 @@ impl Staging {
         let name = format!("{RESUMABLE}{key}");
         self.fault("openat", &name)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(NewFile { file: fd.into(), dir: self.dir.clone(), name })
+        let fd = rustix::fs::openat(&self.dir, name.as_str(), flags, Mode::RUSR | Mode::WUSR)
+            .map_err(io::Error::from)
+            .inspect_err(|e| self.see(e))?;
+        Ok(NewFile { file: fd.into(), dir: self.dir.clone(), name, staging: self.id })
     }
 
     /// Takes over the resumable files of abandoned staging directories.
@@ -159,7 +184,8 @@ impl Staging {
         match expected {
             Expected::Absent => {
                 fault("renameat2")?;
-                self.move_in(&staged.dir, &staged.name, parent, path.name())
+                let moved = self.move_in(&staged.dir, &staged.name, parent, path.name());
+                moved.map_err(|e| if staged.is_there() { e } else { self.hit() })
             }
             Expected::Leaf(print) => {
                 fault("fstatat")?;
@@ -170,7 +196,10 @@ impl Staging {
                 fault("renameat2")?;
                 // The name says what the file is, before and after the exchange, if a crash comes here.
                 let name = exchange_name(staged.inode, print, &staged.name);
-                rustix::fs::renameat(&staged.dir, staged.name.as_str(), &self.dir, name.as_str())?;
+                match rustix::fs::renameat(&staged.dir, staged.name.as_str(), &self.dir, name.as_str()) {
+                    Err(Errno::NOENT) => return Err(self.hit()),
+                    renamed => renamed?,
+                }
                 match rustix::fs::renameat_with(
                     &self.dir,
                     name.as_str(),
@@ -198,6 +227,7 @@ impl Staging {
                             Ok(())
                         }
                     },
+                    Err(Errno::NOENT) if !self.has(&name) => Err(self.hit()),
                     Err(Errno::NOENT) => Err(InstallError::Changed),
                     Err(Errno::INVAL | Errno::NOSYS) => {
                         // The file system can't exchange files: move the old file aside, check it, and move
@@ -239,6 +269,8 @@ impl Staging {
         let aside = exchange_name(0, expected, &self.fresh_name());
         match rustix::fs::renameat(parent, name, &self.dir, aside.as_str()) {
             Ok(()) => {}
+            // Either the file is gone, or the staging directory.
+            Err(Errno::NOENT) if stat_at(parent, name)?.is_some() => return Err(self.hit()),
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(e.into()),
         }
@@ -275,6 +307,10 @@ impl Staging {
             }
             Err(e) => Err(e.into()),
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        stat_at(&self.dir, name.as_bytes()).is_ok_and(|stat| stat.is_some())
     }
 
     pub(super) fn is_as_expected(&self, name: &str, expected: &Fingerprint) -> io::Result<bool> {

@@ -81,7 +81,9 @@ impl Staging {
     pub(crate) fn new_dir(&self) -> io::Result<StagedDir> {
         let name = self.fresh_name().replacen("n-", DIR, 1);
         self.fault("mkdirat", &name)?;
-        rustix::fs::mkdirat(&self.dir, name.as_str(), Mode::RWXU)?;
+        rustix::fs::mkdirat(&self.dir, name.as_str(), Mode::RWXU)
+            .map_err(io::Error::from)
+            .inspect_err(|e| self.see(e))?;
         let dir = open_dir(&self.dir, name.as_bytes())?;
         self.mount.give(&dir)?;
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755))?;

@@ -2,7 +2,7 @@
 //! cross file systems.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policy_core::TreePath;
 
@@ -11,13 +11,16 @@ use super::mount_dir::MountDir;
 use super::shelf::Shelf;
 use super::staging::Staging;
 
-/// Staging directories below one mount. All but the first are created when needed.
+/// Staging directories below one mount. All but the first are created when needed. One that another program has removed
+/// is created anew.
 #[derive(Debug)]
 pub(crate) struct Stagings {
     mount: MountDir,
     file_systems: Arc<FileSystems>,
-    main: Arc<Staging>,
+    main: Mutex<Arc<Staging>>,
     below: Mutex<Vec<(TreePath, Arc<Staging>)>>,
+    /// Those that were removed, for what a program may not have removed of them.
+    gone: Mutex<Vec<Arc<Staging>>>,
     /// Whether the disk must have a file before it is put in place.
     waits: bool,
 }
@@ -25,8 +28,9 @@ pub(crate) struct Stagings {
 impl Stagings {
     /// Creates the staging directory in the mount's root.
     pub(crate) fn create(mount: &MountDir, file_systems: Arc<FileSystems>) -> io::Result<Self> {
-        let main = Arc::new(Staging::create(mount)?);
-        Ok(Self { mount: mount.clone(), file_systems, main, below: Mutex::default(), waits: true })
+        let main = Mutex::new(Arc::new(Staging::create(mount)?));
+        let (below, gone) = Default::default();
+        Ok(Self { mount: mount.clone(), file_systems, main, below, gone, waits: true })
     }
 
     /// Says whether the disk must have a file before it is put in place. Below the mount, it always must.
@@ -34,9 +38,9 @@ impl Stagings {
         Self { waits, ..self }
     }
 
-    /// Returns the staging directory in the mount's root.
-    pub(crate) fn main(&self) -> &Arc<Staging> {
-        &self.main
+    /// Returns the staging directory in the mount's root, which may be gone.
+    pub(crate) fn main(&self) -> Arc<Staging> {
+        lock(&self.main).clone()
     }
 
     /// Whether `path` is on a file system below the mount.
@@ -53,11 +57,19 @@ impl Stagings {
     pub(crate) fn in_dir(&self, dir: &TreePath) -> io::Result<Arc<Staging>> {
         let begin = self.file_systems.begin_of(dir);
         if begin.is_root() {
-            return Ok(self.main.clone());
+            let mut main = lock(&self.main);
+            if main.is_gone() {
+                let anew = Arc::new(Staging::create(&self.mount)?);
+                lock(&self.gone).push(std::mem::replace(&mut *main, anew));
+            }
+            return Ok(main.clone());
         }
-        let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, staging)) = below.iter().find(|(place, _)| *place == begin) {
-            return Ok(staging.clone());
+        let mut below = lock(&self.below);
+        let at = below.iter().position(|(place, _)| *place == begin);
+        match at {
+            Some(at) if below[at].1.is_gone() => lock(&self.gone).push(below.swap_remove(at).1),
+            Some(at) => return Ok(below[at].1.clone()),
+            None => {}
         }
         let place = self.mount.inside(self.mount.dir(&begin)?, self.mount.show(&begin));
         let staging = Arc::new(Staging::create(&place)?.shown_by(&self.mount));
@@ -69,24 +81,33 @@ impl Stagings {
     /// system. With `all`, it is waited for everywhere.
     pub(crate) fn sync(&self, all: bool) -> io::Result<()> {
         if all || self.waits {
-            self.main.sync()?;
+            self.main().sync()?;
         }
         self.sync_below()
     }
 
     /// The same for the file systems below the mount only.
     pub(crate) fn sync_below(&self) -> io::Result<()> {
-        let below = self.below.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let below = lock(&self.below).clone();
         below.iter().try_for_each(|(_, staging)| staging.sync())
     }
 
     /// Removes the staging directories and what a failed sync left in them, except for resumable files in the
     /// mount's root. Returns warnings for the user.
     pub(crate) fn finish(self, keep_resumable: bool) -> Vec<String> {
-        let below = self.below.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let all = below.into_iter().map(|(_, staging)| (staging, false)).chain([(self.main, keep_resumable)]);
+        let below = into_inner(self.below).into_iter().map(|(_, staging)| staging);
+        let all = into_inner(self.gone).into_iter().chain(below).map(|staging| (staging, false));
+        let all = all.chain([(into_inner(self.main), keep_resumable)]);
         all.filter_map(|(staging, keep)| Some(Arc::into_inner(staging)?.finish(keep))).flatten().collect()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn into_inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A [`Shelf`] on each file system, for one thread at a time.
