@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 
-use ctxsync_tests::compare::assert_same;
+use ctxsync_tests::compare::{assert_same, assert_same_but_times};
 use ctxsync_tests::machine::{World, changed};
 use ctxsync_tests::notes::Notes;
 use ctxsync_tests::tree::Tree;
@@ -30,6 +30,25 @@ async fn l9_writing_one_hard_link_leaves_the_other() {
     for name in ["one", "two", "three"] {
         assert_eq!((sibling.read(name).as_str(), sibling.mode_of(name)), ("base", 0o644), "{name}");
     }
+}
+
+/// Replacing or removing one changes the ctime of the other, which is no change of a user's.
+#[tokio::test]
+async fn l9_a_pull_replaces_and_removes_hard_links_of_one_file() {
+    let (_world, a, b) = changed(
+        |t| {
+            ["one", "two", "three", "four", "kept"].iter().for_each(|name| drop(t.write(name, "base").at("")))
+        },
+        |t| drop(t.write("one", "1").write("two", "22").remove("three").remove("four").at("")),
+    )
+    .await;
+    for name in ["two", "three", "four", "kept"] {
+        b.mount.remove(name);
+        std::fs::hard_link(b.mount.at("one"), b.mount.at(name)).unwrap();
+    }
+    b.pull().await.clean();
+    assert_same_but_times(&a.mount.0, &b.mount.0);
+    assert_eq!(b.mount.read("kept"), "base");
 }
 
 #[tokio::test]

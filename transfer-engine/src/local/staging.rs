@@ -5,17 +5,18 @@
 //! and moved back if it is not the expected one. A crash leaves the staging directory behind. Its file names
 //! tell [`super::recover`] which files it may delete, and which may be a user's only copy.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use policy_core::{Timestamp, TreePath};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::fingerprint::Fingerprint;
-use super::mount_dir::{MountDir, open_dir, stat_at};
+use super::mount_dir::{MountDir, open_dir, open_file_at, stat_at};
 use super::recover::{clear, rescued_warning};
 use super::staged::{
     Expected, InstallError, MARKER, NewFile, PREFIX, RESUMABLE, Staged, Unstaged, exchange_name, hide, mark,
@@ -40,6 +41,8 @@ pub(crate) struct Staging {
     failed: AtomicBool,
     /// Whether something in it turned out to be removed by another program.
     pub(super) was_hit: AtomicBool,
+    /// Files of which this sync has removed a hard link, by inode, as they were then.
+    links: Mutex<BTreeMap<u64, Fingerprint>>,
     /// The time of the mount's root before and after the staging directory was created in it.
     root_times: Option<[Timestamp; 2]>,
     /// Kept open, because its lock says that the directory is in use.
@@ -75,6 +78,7 @@ impl Staging {
             shelves: Mutex::default(),
             failed: AtomicBool::new(false),
             was_hit: AtomicBool::new(false),
+            links: Mutex::default(),
             root_times,
             id: StagingId::of(&marker),
             _marker: marker,
@@ -190,7 +194,8 @@ impl Staging {
             Expected::Leaf(print) => {
                 fault("fstatat")?;
                 // A rename changes the ctime, which alone would show an edit that restored size and mtime.
-                if !is_still(parent, path.name(), print)? {
+                let there = stat_at(parent, path.name())?;
+                if !there.is_some_and(|stat| self.is_still(&stat, print)) {
                     return Err(InstallError::Changed);
                 }
                 fault("renameat2")?;
@@ -221,9 +226,7 @@ impl Staging {
                         // The new file is in place. If the old one can't be looked at or removed, it stays in
                         // staging, and whoever clears that looks again whether it may be deleted.
                         as_expected => {
-                            let _ = as_expected.and_then(|_| {
-                                Ok(rustix::fs::unlinkat(&self.dir, name.as_str(), AtFlags::empty())?)
-                            });
+                            let _ = as_expected.and_then(|_| self.delete(&name));
                             Ok(())
                         }
                     },
@@ -262,7 +265,7 @@ impl Staging {
         fault("fstatat")?;
         match stat_at(parent, name)? {
             None => return Ok(()),
-            Some(stat) if Fingerprint::of(&stat) != *expected => return Err(InstallError::Changed),
+            Some(stat) if !self.is_still(&stat, expected) => return Err(InstallError::Changed),
             Some(_) => {}
         }
         fault("unlinkat")?;
@@ -275,7 +278,7 @@ impl Staging {
             Err(e) => return Err(e.into()),
         }
         if self.is_as_expected(&aside, expected)? {
-            return Ok(rustix::fs::unlinkat(&self.dir, aside.as_str(), AtFlags::empty())?);
+            return Ok(self.delete(&aside)?);
         }
         self.move_in(&self.dir, &aside, parent, name)?;
         Err(InstallError::Changed)
@@ -307,6 +310,25 @@ impl Staging {
             }
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Whether a file is the expected one. That this sync has removed another hard link of it is no change.
+    fn is_still(&self, stat: &Stat, expected: &Fingerprint) -> bool {
+        let there = Fingerprint::of(stat);
+        let links = || self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        there == *expected || there.same_but_moved(expected) && links().get(&there.inode) == Some(&there)
+    }
+
+    /// Deletes a file that was moved out of the mount, and notes how that changes its other hard links.
+    fn delete(&self, name: &str) -> io::Result<()> {
+        let linked = stat_at(&self.dir, name.as_bytes())?.filter(|stat| stat.st_nlink > 1);
+        let open = linked.and_then(|_| open_file_at(&self.dir, name.as_bytes()).ok());
+        rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?;
+        if let Some(stat) = open.and_then(|(file, _)| rustix::fs::fstat(file).ok()) {
+            let print = Fingerprint::of(&stat);
+            self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(print.inode, print);
+        }
+        Ok(())
     }
 
     fn has(&self, name: &str) -> bool {
@@ -347,8 +369,4 @@ impl Staging {
 /// Returns the mtime of the mount's root.
 fn root_time(mount: &MountDir) -> Option<Timestamp> {
     Some(Fingerprint::of(&rustix::fs::fstat(mount.root()).ok()?).mtime)
-}
-
-fn is_still(parent: &OwnedFd, name: &[u8], print: &Fingerprint) -> io::Result<bool> {
-    Ok(stat_at(parent, name)?.is_some_and(|stat| Fingerprint::of(&stat) == *print))
 }
