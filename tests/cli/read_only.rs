@@ -116,6 +116,55 @@ fn options_that_would_write_are_refused() {
     assert!(!machine.has("work/ran"));
 }
 
+/// They have no such option, and every option has a variable: whoever exports it means that nothing is sent.
+#[test]
+fn commands_that_write_to_the_store_are_refused_by_the_variable() {
+    let world = World::new();
+    fill(&world);
+    let machine = world.machine("a");
+    machine.write("work/new", "x");
+    machine.write("file", "x");
+    let before = tree(&world.store());
+    let call = |value: &str, args: &[&str]| machine.call_with(&[("CTXSYNC_READ_ONLY", value)], args);
+    for args in [
+        &["push", "c", "work"][..],
+        &["sync", "c", "work"],
+        &["put", "file", "c:file"],
+        &["rm", "c:a"],
+        &["context", "create", "d"],
+        &["context", "fork", "c", "d"],
+        &["context", "merge", "c", "d"],
+        &["context", "revert", "c@1"],
+        &["context", "rename", "c", "d"],
+        &["context", "clear", "c"],
+        &["context", "delete", "c"],
+        &["context", "tag", "c@1", "t"],
+        &["gc"],
+        &["store", "init"],
+    ] {
+        let ended = call("1", args);
+        assert!(ended.code == 2 && ended.err.contains("CTXSYNC_READ_ONLY"), "{args:?}: {}", ended.seen());
+        assert_eq!(tree(&world.store()), before, "{args:?}");
+    }
+    for args in [
+        &["plan", "push", "c", "work"][..],
+        &["push", "--dry-run", "c", "work"],
+        &["pull", "c", "work"],
+        &["ls", "c"],
+        &["restore", "c", "restored"],
+    ] {
+        let ended = call("yes", args);
+        assert_eq!(ended.code, 0, "{args:?}: {}", ended.seen());
+        assert_eq!(tree(&world.store()), before, "{args:?}");
+    }
+    for off in ["", "0", "false", "No"] {
+        machine.write("work/new", off);
+        let ended = call(off, &["push", "c", "work"]);
+        assert_eq!(ended.code, 0, "{off}: {}", ended.seen());
+    }
+    assert_ne!(tree(&world.store()), before);
+}
+
 #[test]
 fn watch_brings_and_never_sends() {
     let world = World::new();

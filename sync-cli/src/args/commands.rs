@@ -171,6 +171,33 @@ impl Command {
         )
     }
 
+    /// Whether it writes to a store, and has no `--read-only` that keeps it from that.
+    pub(crate) fn always_writes(&self) -> bool {
+        matches!(
+            self,
+            Self::Push(_)
+                | Self::Sync(_)
+                | Self::Put(_)
+                | Self::Rm(_)
+                | Self::Gc(_)
+                | Self::Repair(_)
+                | Self::Purge(_)
+                | Self::Copy(_)
+                | Self::Context(
+                    ContextCommand::Create(_)
+                        | ContextCommand::Fork(_)
+                        | ContextCommand::Merge(_)
+                        | ContextCommand::Revert(_)
+                        | ContextCommand::Rename(_)
+                        | ContextCommand::Clear(_)
+                        | ContextCommand::Delete(_)
+                        | ContextCommand::Tag(_)
+                        | ContextCommand::Untag(_)
+                )
+                | Self::Store(StoreCommand::Init(_))
+        )
+    }
+
     /// Returns the commands round each reading, where there is any.
     pub(crate) fn quiesce(&self) -> Option<&QuiesceArgs> {
         match self {

@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use transfer_engine::{Env, SyncReport};
 
-use crate::args::{Command, ContextCommand, PlanDirection, PolicyCommand};
+use crate::args::{Command, ContextCommand, PlanDirection, PolicyCommand, variable};
 use crate::config::{Origin, Settings};
 use crate::errors::Failure;
 use crate::exit::Exit;
@@ -107,6 +107,10 @@ pub(crate) fn execute(
              paths that are meant",
         ));
     }
+    if command.always_writes() && !settings.dry_run.value && is_read_only() {
+        return Err(Failure::usage("CTXSYNC_READ_ONLY is set, and this command writes to the store")
+            .hint("nothing was done; unset the variable, or look at what it would do with --dry-run or `ctxsync plan`"));
+    }
     if let Some(context) = context_of(command) {
         ui.known().note_context(&context);
     }
@@ -124,6 +128,13 @@ pub(crate) fn execute(
         Command::Man(args) => manual::man(args, means),
         _ => on_runtime(command, means, signals?),
     }
+}
+
+/// Whether the variable of `--read-only` is set. What is not understood counts as set: then nothing is sent.
+fn is_read_only() -> bool {
+    let value = std::env::var_os(variable("read-only")).unwrap_or_default();
+    let value = value.to_string_lossy().to_ascii_lowercase();
+    !matches!(&*value, "" | "0" | "n" | "no" | "f" | "false" | "off")
 }
 
 /// Returns the context that a command names.
