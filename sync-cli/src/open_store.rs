@@ -13,10 +13,12 @@ use storage_backends::layer::{Bandwidth, Fault, Faulty, Operation, Rule};
 use storage_backends::{
     Capabilities, Listener, Notice, Patience, StoreOptions, StoreUrl, open, probe, writable,
 };
-use transfer_engine::Store;
+use transfer_engine::format::StoreKey;
+use transfer_engine::{Error, Store, was_synced_with};
 
 use crate::config::Origin;
 use crate::errors::{Failure, what_helps};
+use crate::exit::Exit;
 use crate::input::read_text;
 use crate::means::Means;
 use crate::output::Ui;
@@ -38,6 +40,49 @@ pub(crate) struct OpenStore {
 /// Opens the store without a request. `create` creates the directory of a local store.
 pub(crate) fn open_store(means: Means<'_>, create: bool) -> Result<OpenStore, Failure> {
     open_at(means.settings.store()?, &means.settings.store_options, means, create)
+}
+
+/// Opens the store to sync these mounts with it. `create` creates the directory of a local store, except where a mount
+/// shows that there was a store.
+///
+/// # Errors
+/// See [`refuse_gone`].
+pub(crate) fn open_for<'a>(
+    mounts: impl IntoIterator<Item = &'a Path>,
+    means: Means<'_>,
+    create: bool,
+) -> Result<OpenStore, Failure> {
+    let opened = open_store(means, false);
+    let is_missing = match &opened {
+        Ok(open) => {
+            open.local_dir.as_ref().is_some_and(|dir| !dir.join(StoreKey::Meta.path().as_ref()).exists())
+        }
+        Err(failure) => failure.exit == Exit::NOT_FOUND,
+    };
+    if is_missing {
+        refuse_gone(mounts, means)?;
+    }
+    match opened {
+        Err(_) if is_missing && create => open_store(means, true),
+        opened => opened,
+    }
+}
+
+/// Fails if one of these mounts was synced with the store, which is missing now.
+///
+/// # Errors
+/// [`Error::StoreGone`]: its disk may not be mounted.
+pub(crate) fn refuse_gone<'a>(
+    mounts: impl IntoIterator<Item = &'a Path>,
+    means: Means<'_>,
+) -> Result<(), Failure> {
+    let (state, store) = (means.settings.state_dir()?, means.settings.store()?.to_string());
+    for mount in mounts {
+        if was_synced_with(state, mount, &store)? {
+            return Err(Error::StoreGone { location: store }.into());
+        }
+    }
+    Ok(())
 }
 
 /// Opens the store at this address, with these settings of its backend, without a request.

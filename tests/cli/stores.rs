@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use ctxsync_tests::s3::{PutFault, S3Server};
 
-use crate::world::World;
+use crate::world::{World, tree};
 
 /// Returns the first pack of a local store.
 fn only_pack(store: &std::path::Path) -> std::path::PathBuf {
@@ -55,6 +55,48 @@ fn a_run_whose_store_vanishes_ends_badly() {
         machine.done(&["push", "--store", store, "new", "work"]);
         assert!(machine.done(&["ls", "--store", store, "new"]).out.contains('p'));
     }
+}
+
+/// What this machine remembers of the mount shows that there was a store, so none is made in its place.
+#[test]
+fn a_store_that_is_gone_is_not_made_anew_and_nothing_is_left_in_its_place() {
+    let world = World::new();
+    let machine = world.machine("a");
+    machine.write("work/f", "x");
+    machine.write("other/f", "x");
+    let store = machine.path("disk/below/store");
+    let store = store.to_str().unwrap();
+    machine.done(&["push", "--store", store, "c", "work"]);
+    fs::rename(machine.path("disk"), machine.path("off")).unwrap();
+    // What is left of a disk that is not mounted.
+    for left in ["disk", "disk/below/store"] {
+        fs::create_dir_all(machine.path(left)).unwrap();
+        let before = tree(&machine.path("disk"));
+        for call in [
+            &["push", "c", "work"][..],
+            &["sync", "c", "work"],
+            &["pull", "c", "work"],
+            &["plan", "push", "c", "work"],
+            &["push", "--dry-run", "c", "work"],
+            &["run", "-c", "c", "work", "--", "touch", "ran"],
+            &["watch", "c", "work"],
+            // The mount knows the store by another context.
+            &["push", "another", "work"],
+            &["run", "-c", "another", "work", "--", "touch", "ran"],
+            &["run", "-m", "c=other", "-m", "another=work", "--", "touch", "ran"],
+        ] {
+            let ended = machine.call(&[&["--store", store], call].concat());
+            let case = format!("{call:?}: {}", ended.err);
+            assert_eq!(ended.code, 1, "{case}");
+            assert!(ended.err.contains(&format!("the store at {store} is gone")), "{case}");
+            assert!(ended.err.contains("its disk is mounted") && ended.err.contains("--state-dir"), "{case}");
+            assert_eq!(tree(&machine.path("disk")), before, "{case}");
+        }
+        assert!(!machine.has("work/ran"));
+    }
+    // A mount that knows no store makes one.
+    fs::remove_dir_all(machine.path("disk")).unwrap();
+    machine.done(&["push", "--store", store, "c", "other"]);
 }
 
 #[test]

@@ -123,7 +123,7 @@ pub use format::{ContextName, TagName};
 pub use log::{LogOptions, LogRow, Origins};
 pub use merge::MergeOptions;
 pub use monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Progress, Side, Silent};
-pub use mount::{ContextPart, ContextSync, Mount, mount_scope};
+pub use mount::{ContextPart, ContextSync, Mount, mount_scope, was_synced_with};
 pub use options::{Gathering, SyncOptions};
 pub use own_places::OwnPlaces;
 pub use policy_core::{KeptFor, MaxDelete, NamePattern, Retention, RetentionRules};

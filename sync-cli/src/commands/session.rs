@@ -24,7 +24,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
 use crate::metrics::Metrics;
-use crate::open_store::{OpenStore, open_store};
+use crate::open_store::{OpenStore, open_for, refuse_gone};
 use crate::output::summary::{Deed, sentence};
 use crate::output::{SessionWatch, Tally, Ui, advise, note_usage};
 use crate::place::ContextAt;
@@ -73,7 +73,7 @@ pub(super) async fn open<'a>(
     let mut options = settings.sync_options()?;
     options.create = false;
     let read_only: Vec<bool> = syncs.iter().map(|sync| sync.read_only).collect();
-    let open = open_store(means, !read_only.contains(&true))?;
+    let open = open_for(syncs.iter().map(|sync| &*sync.path), means, !read_only.contains(&true))?;
     let monitor = Arc::new(SessionWatch::new(ui, several));
     let quiesce = means.quiesce();
     if let Some(quiesce) = &quiesce {
@@ -129,6 +129,7 @@ async fn begin(
                     && !syncs.iter().any(|sync| sync.read_only) =>
             {
                 made = true;
+                refuse_gone(paths.iter().map(|path| &**path), means)?;
                 make(open, ui).await?;
             }
             // The message shows a mistyped name, which would otherwise silently become a new context.

@@ -18,7 +18,7 @@ use crate::args::{Heal, PlaceArgs, PullArgs, PushArgs, SyncArgs};
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
-use crate::open_store::{OpenStore, imagined_store, open_store};
+use crate::open_store::{OpenStore, imagined_store, open_for, open_store, refuse_gone};
 use crate::output::Watch;
 use crate::output::summary::Deed;
 use crate::place::{MountPath, PathAt, os_path};
@@ -138,7 +138,8 @@ async fn by_hand(
 ) -> Result<SyncReport, Failure> {
     let Means { settings, ui, .. } = means;
     let makes = deed != Deed::Pull;
-    let open = match open_store(means, makes && !options.dry_run) {
+    let path = sync.path.clone();
+    let open = match open_for([&*path], means, makes && !options.dry_run) {
         Err(failure) if failure.exit == Exit::NOT_FOUND && makes => {
             return imagine(deed, sync, options, watch, means).await;
         }
@@ -152,9 +153,11 @@ async fn by_hand(
         // Checking first whether the store exists would cost each push a request.
         Err(Error::NoStore { .. }) if makes && options.dry_run => {
             drop(mount);
+            refuse_gone([&*path], means)?;
             return imagine(deed, sync, options, watch, means).await;
         }
         Err(Error::NoStore { .. }) if makes => {
+            refuse_gone([&*path], means)?;
             make(&open, ui).await?;
             once(deed, &mut mount, options, watch).await?
         }

@@ -3,6 +3,7 @@
 mod arrivals;
 mod context_part;
 mod head;
+mod known;
 mod required;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use crate::tree::{Part, PartTree, Tree};
 pub(crate) use self::arrivals::may_lack;
 pub use self::context_part::ContextPart;
 use self::head::Stay;
+pub use self::known::was_synced_with;
 pub(crate) use self::required::is_here;
 
 /// A context, the path at which it is worked on, and the policy of its sync.

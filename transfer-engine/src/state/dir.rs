@@ -212,6 +212,11 @@ impl ContextState {
         Ok(if self.proving.load(Ordering::Relaxed) || counts()? { recent } else { self.flushed_base() })
     }
 
+    /// Whether there is a base, whatever part of the context it is of.
+    pub(crate) fn has_base(&self) -> Result<bool, Error> {
+        Ok(self.holds(&self.flushed_base())? || self.holds(&self.recent_base())?)
+    }
+
     /// Lets the recent base count while it is being found out what of it holds, and returns a guard that ends that.
     pub(crate) fn prove(&self) -> Proving {
         self.proving.store(true, Ordering::Relaxed);
