@@ -99,6 +99,37 @@ fn a_store_that_is_gone_is_not_made_anew_and_nothing_is_left_in_its_place() {
     machine.done(&["push", "--store", store, "c", "other"]);
 }
 
+/// It has the same id, so what this machine remembers of the mount holds.
+#[test]
+fn a_store_that_was_moved_is_the_same_store() {
+    let world = World::new();
+    let machine = world.machine("a");
+    let path = |name: &str| machine.path(name).to_str().unwrap().to_owned();
+    let (first, second) = (path("first"), path("second"));
+    for name in ["edited", "removed", "same"] {
+        machine.write(&format!("work/{name}"), "1");
+    }
+    machine.done(&["push", "--store", &first, "c", "work"]);
+    fs::rename(&first, &second).unwrap();
+    machine.write("work/edited", "2");
+    fs::remove_file(machine.path("work/removed")).unwrap();
+    let ended = machine.done(&["push", "--store", &second, "c", "work"]);
+    assert!(ended.out.starts_with("pushed snapshot 3: 0 added, 1 changed, 1 deleted;"), "{}", ended.seen());
+    // What was remembered at the first address is older now.
+    machine.write("work/late", "x");
+    machine.done(&["push", "--store", &second, "c", "work"]);
+    fs::rename(&second, &first).unwrap();
+    machine.done(&["rm", "--store", &first, "c:late"]);
+    let ended = machine.done(&["sync", "--store", &first, "c", "work"]);
+    assert!(ended.out.starts_with("synced snapshot 5: 0 added, 0 changed, 1 deleted;"), "{}", ended.seen());
+    assert!(!machine.has("work/late"));
+    // Another store at the address of a known one still is another one.
+    fs::rename(&first, &second).unwrap();
+    machine.done(&["store", "init", "--store", &first]);
+    let ended = machine.call(&["push", "--store", &first, "c", "work"]);
+    assert!(ended.code == 1 && ended.err.contains("is not the store"), "{}", ended.seen());
+}
+
 #[test]
 fn n14_credentials_that_may_only_read_are_found_before_the_command_runs() {
     let (world, server) = (World::new(), S3Server::start().unwrap());

@@ -1,7 +1,7 @@
-//! A mount follows its context to a new name.
+//! A mount follows its context to a new name, and its store to a new address.
 
 use crate::error::Error;
-use crate::format::{ContextName, Snapshot};
+use crate::format::{ContextName, LineageId, Snapshot, StoreId};
 use crate::local::MountDir;
 use crate::mount::Mount;
 use crate::state::{BaseHeader, Cache, ContextState};
@@ -23,16 +23,43 @@ impl Mount {
         Ok(())
     }
 
-    /// Goes on from what the mount knows of the context under a former name, if it knows nothing yet under this one.
+    /// Goes on from what the mount knows of the context in this store at another address, if that is newer; or under a
+    /// former name, if it knows nothing yet under this one.
     pub(crate) async fn recognize(&self) -> Result<(), Error> {
-        if self.was_synced()? {
+        // What an interrupted pull has noted is about the mount's own base.
+        if self.has_arrivals()? {
             return Ok(());
         }
-        for former in self.state.others(&self.files)? {
+        let own = self.files.header()?;
+        let mut others = Vec::new();
+        for other in self.state.others(&self.files)? {
             // What can't be read is of no use, and in nobody's way.
-            if matches!(former.header(), Ok(Some(_)))
-                && self.take_over(&former, &self.files, &self.context).await?
-            {
+            if let Ok(Some(header)) = other.header() {
+                others.push((other, header));
+            }
+        }
+        let life = match &own {
+            _ if others.is_empty() => return Ok(()),
+            Some(own) => Some((own.store.store_id, own.lineage)),
+            None => self.life().await?,
+        };
+        let is_newer =
+            |header: &BaseHeader| own.as_ref().is_none_or(|own| own.head.number < header.head.number);
+        let same = others.iter().filter(|(_, header)| life == Some((header.store.store_id, header.lineage)));
+        let newest = same.filter(|(_, header)| is_newer(header)).max_by_key(|(_, header)| header.head.number);
+        if let Some((other, header)) = newest {
+            if self.inherit(other, &self.files, header).await? {
+                tracing::info!(
+                    "the mount was synced with the store at another address, and goes on from there"
+                );
+            }
+            return Ok(());
+        }
+        if own.is_some() {
+            return Ok(());
+        }
+        for (former, _) in others {
+            if self.take_over(&former, &self.files, &self.context).await? {
                 tracing::info!(
                     "the mount was synced with the context under a former name, and goes on from there"
                 );
@@ -40,6 +67,13 @@ impl Mount {
             }
         }
         Ok(())
+    }
+
+    /// Returns the ids of the store and of the context's life; `None` if one of them does not exist.
+    async fn life(&self) -> Result<Option<(StoreId, LineageId)>, Error> {
+        let Some(key) = self.store.find_head_key(&self.context).await? else { return Ok(None) };
+        let head = self.load_head(None, &key).await?;
+        Ok(Some((head.snapshot.store_id, head.snapshot.lineage)))
     }
 
     /// Makes the base of one state that of another, if the history of context `to` has a copy of the base's snapshot.
@@ -52,7 +86,23 @@ impl Mount {
     ) -> Result<bool, Error> {
         let Some(header) = from.header()? else { return Ok(false) };
         let Some(copy) = self.copy_of(&header, &from.cache(), to).await? else { return Ok(false) };
-        // The note of a sync without a flush is of snapshots under the former name.
+        let renamed = BaseHeader {
+            lineage: copy.snapshot.lineage,
+            head: copy.key.clone(),
+            digest: copy.digest,
+            ..header
+        };
+        self.inherit(from, into, &renamed).await
+    }
+
+    /// Makes the base of one state that of another, under this header. Returns whether it could.
+    async fn inherit(
+        &self,
+        from: &ContextState,
+        into: &ContextState,
+        header: &BaseHeader,
+    ) -> Result<bool, Error> {
+        // The note of a sync without a flush is of snapshots under the former name, or at the former address.
         if from.is_unflushed()? {
             if from.in_doubt()?.is_some() {
                 return Ok(false);
@@ -60,13 +110,7 @@ impl Mount {
             let dir = MountDir::open(&self.path, self.store.env());
             self.flush(&dir.map_err(|e| Error::local("open the mount", &self.path, e))?).await?;
         }
-        let renamed = BaseHeader {
-            lineage: copy.snapshot.lineage,
-            head: copy.key.clone(),
-            digest: copy.digest,
-            ..header
-        };
-        into.take_base(from, &renamed)?;
+        into.take_base(from, header)?;
         Ok(true)
     }
 

@@ -164,9 +164,11 @@ impl Mount {
     /// # Errors
     /// The local state can't be read.
     pub fn was_synced(&self) -> Result<bool, Error> {
-        if self.files.header()?.is_some() {
-            return Ok(true);
-        }
+        Ok(self.files.header()?.is_some() || self.has_arrivals()?)
+    }
+
+    /// Whether a pull was interrupted, and it is noted what it brought.
+    pub(crate) fn has_arrivals(&self) -> Result<bool, Error> {
         match self.files.read_arrivals() {
             Err(e) if e.is_damaged_state() => Ok(false),
             arrivals => Ok(arrivals?.is_some()),
