@@ -65,6 +65,24 @@ fn a_path_that_failed_is_in_the_exit_code_though_the_pull_did_not_end() {
 }
 
 #[test]
+fn a_session_goes_by_the_policy_that_it_has_read() {
+    for damage in ["echo '{' > ../policy.json", "rm ../policy.json"] {
+        let machine = World::new().machine("a");
+        machine.write("policy.json", r#"{"bwList": {"ignorePatterns": ["*.tmp"]}}"#);
+        let script = format!(
+            "{damage}; touch saved left.tmp; $PROGRAM plan push c . >&2; $PROGRAM push c .; $PROGRAM ls c
+            $PROGRAM pull c . >&2; $PROGRAM sync c . >&2"
+        );
+        let ended = run(&machine, &["-p", "policy.json"], &script);
+        assert_eq!(ended.code, 0, "{damage}: {}", ended.seen());
+        assert!(ended.out.contains(" saved\n") && !ended.out.contains("left.tmp"), "{}", ended.seen());
+        // One that is typed still has to be one.
+        let ended = run(&machine, &[], "echo '{' > ../policy.json; $PROGRAM push -p ../policy.json c .");
+        assert_eq!(ended.code, 2, "{}", ended.seen());
+    }
+}
+
+#[test]
 fn download_before_start_is_wait_by_policy() {
     let world = World::new();
     fill(&world);

@@ -15,6 +15,7 @@ use super::odd_place::{self, Unasked};
 use super::paths::typed_paths;
 use super::{Finished, reminder, running};
 use crate::args::{Heal, PlaceArgs, PullArgs, PushArgs, SyncArgs};
+use crate::config::Origin;
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::means::Means;
@@ -64,14 +65,19 @@ async fn sync(
     means: Means<'_>,
 ) -> Result<Finished, Failure> {
     let Means { settings, ui, .. } = means;
-    let policy = policy::chosen(settings)?;
-    let dry_run = options.dry_run;
+    let (dir, dry_run) = (absolute(&args.dir)?, options.dry_run);
+    let held = running::connect(&dir, means).await?;
+    // A session has read its policy, whatever has become of the file since.
+    let policy = match &held {
+        Some(_) if settings.policy.origin != Origin::Flag => SyncPolicy::default(),
+        _ => policy::chosen(settings)?,
+    };
     options.only = only(args, means)?;
     options.create = deed != Deed::Pull;
-    let sync = mount_of(context, absolute(&args.dir)?, policy, read_only)?;
+    let sync = mount_of(context, dir, policy, read_only)?;
     refuse_missing(&options.only, &sync, means).await?;
     let watch = Watch::new(ui, dry_run);
-    let report = match running::connect(&sync.path, means).await? {
+    let report = match held {
         Some(_) if options.heal.is_some() => {
             let message = format!("a session holds {}, and --heal needs it alone", sync.path.display());
             return Err(Failure::new(Exit::FAILED, message).hint("end the session first"));
