@@ -116,6 +116,8 @@ pub enum Reason {
     Recycled,
     ReplacesRecycled,
     SentAgain,
+    ObjectKeptHere,
+    ObjectKeptThere,
 }
 
 impl fmt::Display for Reason {
@@ -153,6 +155,12 @@ impl fmt::Display for Reason {
             Self::Recycled => "recycled or lost in the context; kept here, and not pushed until it changes",
             Self::ReplacesRecycled => "replaces a recycled file in the context",
             Self::SentAgain => "lost in the store; sent again from here",
+            Self::ObjectKeptHere => {
+                "deleted in the context; kept, because its git repository has changed here"
+            }
+            Self::ObjectKeptThere => {
+                "deleted here; kept, because its git repository has changed in the context"
+            }
         })
     }
 }

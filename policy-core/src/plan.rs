@@ -4,6 +4,7 @@ use std::iter::Peekable;
 use std::slice::Iter;
 
 use crate::decide::{Decision, Local, Rules, Towards, Verdict};
+use crate::git::GitChanges;
 use crate::reconcile::{LocalRow, Next, Reconciler, Source, TreeRow};
 use crate::{Entry, TreePath};
 
@@ -32,7 +33,7 @@ pub struct NotSorted {
 /// `base` is the state on which both sides last agreed; it is empty if they never did. Each tree is sorted by path.
 /// Directories that have something in them and mode 0755 may be left out.
 ///
-/// A [`Reconciler`] does the same in constant memory, and knows more states of a local path than that it is there or
+/// A [`Reconciler`] with [`GitChanges`] does the same in constant memory, and knows more states of a local path than that it is there or
 /// not.
 ///
 /// # Errors
@@ -76,19 +77,28 @@ pub fn plan(
         Differences { base: Listed::new(base).peekable(), local: Listed::new(local).peekable() };
     let mut remote = Listed::new(remote);
     let mut reconciler = Reconciler::new(rules, towards);
-    let mut planned = Vec::new();
+    let (mut planned, mut git, mut objects) = (Vec::new(), GitChanges::default(), Vec::new());
     loop {
         match reconciler.next() {
             Next::Need(Source::Base) => reconciler.push_base(base_rows.next()),
             Next::Need(Source::Local) => reconciler.push_local(differences.next()),
             Next::Need(Source::Remote) => reconciler.push_remote(remote.next()),
-            Next::Step(step) if step.decision.verdict == Verdict::Nothing => {}
             Next::Step(step) => {
-                planned.push(Planned { path: step.path, decision: step.decision, copy: step.copy });
+                git.note(&step);
+                let (path, copy) = (step.path.clone(), step.copy.clone());
+                planned.push(Planned { path, decision: step.decision, copy });
+                if GitChanges::concerns(&step) {
+                    objects.push((planned.len() - 1, step));
+                }
             }
-            Next::End => return Ok(planned),
+            Next::End => break,
         }
     }
+    for (at, object) in objects {
+        planned[at].decision = git.keeps(&object, towards).unwrap_or(object.decision);
+    }
+    planned.retain(|planned| planned.decision.verdict != Verdict::Nothing);
+    Ok(planned)
 }
 
 /// What has no entry of its own, as there is something in it.

@@ -293,6 +293,8 @@ fn reasons_are_true() {
             Reason::Extracted | Reason::ExtractedKept | Reason::DeletedHereInDoubt => false,
             // These are for recycled paths, and no path here is recycled.
             Reason::Recycled | Reason::ReplacesRecycled | Reason::SentAgain => false,
+            // Nor does one path show what its repository has.
+            Reason::ObjectKeptHere | Reason::ObjectKeptThere => false,
         };
         assert!(holds, "base {base:?}, local {here:?}, remote {remote:?}: {reason}");
         assert!(known || !matches!(reason, Reason::DeletedHere | Reason::DeletedOnBoth));

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod compare;
 pub mod document;
 pub mod faults;
+pub mod git;
 pub mod guide;
 pub mod interrupt;
 pub mod landing;

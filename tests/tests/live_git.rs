@@ -6,31 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use ctxsync_tests::compare::paths;
+use ctxsync_tests::git::{check, command, git};
 use ctxsync_tests::machine::World;
-
-fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().envs(std::env::vars().filter(|(name, _)| name == "PATH"));
-    let settings = [("user.name", "A"), ("user.email", "a@b"), ("gc.auto", "0"), ("safe.directory", "*")];
-    command.env("HOME", "/nonexistent").env("GIT_CONFIG_NOSYSTEM", "1");
-    command.env("GIT_CONFIG_COUNT", settings.len().to_string());
-    for (at, (key, value)) in settings.iter().enumerate() {
-        command.env(format!("GIT_CONFIG_KEY_{at}"), key).env(format!("GIT_CONFIG_VALUE_{at}"), value);
-    }
-    command
-}
-
-#[track_caller]
-fn must(dir: &Path, args: &[&str]) -> String {
-    let output = command("git").arg("-C").arg(dir).args(args).output().unwrap();
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "git {args:?}: {said}");
-    said
-}
 
 /// A shell loop that runs until it is dropped. It is a process of its own, because a child forked from this
 /// one would hold this one's locks for a moment.
@@ -65,15 +45,15 @@ async fn l28_a_repository_that_commits_and_repacks_is_sound_in_each_snapshot() {
     for i in 0..200 {
         machine.mount.write(format!("src/{}/{i}", i % 20), format!("line {i}\n"));
     }
-    must(&tree, &["init", "-q", "-b", "main"]);
-    must(&tree, &["add", "-A"]);
-    must(&tree, &["commit", "-qm", "first"]);
+    git(&tree, &["init", "-q", "-b", "main"]);
+    git(&tree, &["add", "-A"]);
+    git(&tree, &["commit", "-qm", "first"]);
     let edit = "echo changed $n >src/$((n%20))/$((n%20)); git commit -qam $n; sleep 0.05";
     let commits = Loop::start(&tree, "commits", edit);
     let repacks = Loop::start(&tree, "repacks", "git repack -adq; sleep 0.06");
     let (mut kept, mut unsettled) = (0, 0);
     for checkpoint in 0..count {
-        let head = must(&tree, &["rev-parse", "HEAD"]);
+        let head = git(&tree, &["rev-parse", "HEAD"]);
         let ended = machine.push().await;
         let report = ended.report();
         let whole = report.failed == 0;
@@ -85,11 +65,10 @@ async fn l28_a_repository_that_commits_and_repacks_is_sound_in_each_snapshot() {
             assert!(!whole, "{checkpoint}: {ended:?}");
             continue;
         }
-        let said = must(&fresh.mount.0, &["fsck", "--full", "--strict"]);
-        assert!(!said.contains("missing") && !said.contains("error"), "{checkpoint}: {said}");
-        must(&fresh.mount.0, &["status", "--porcelain"]);
+        check(&fresh.mount.0);
+        git(&fresh.mount.0, &["status", "--porcelain"]);
         if whole {
-            must(&fresh.mount.0, &["merge-base", "--is-ancestor", head.trim(), "HEAD"]);
+            git(&fresh.mount.0, &["merge-base", "--is-ancestor", head.trim(), "HEAD"]);
         }
         assert!(!paths(&fresh.mount.0).iter().any(|path| path.ends_with(".lock")));
         fresh.mount.clear();

@@ -84,6 +84,9 @@ fn base_after_pull(step: &PlanStep) -> Option<Option<BaseRow>> {
 fn base_after_neither(step: &PlanStep, local: impl Fn() -> Option<BaseRow>) -> Option<Option<BaseRow>> {
     match (step.decision.verdict, step.decision.reason) {
         (Verdict::Nothing, Reason::DeletedOnBoth) => Some(None),
+        // Without a row, it is something that only the other side has, also when the rest of its repository is the same
+        // on both sides again.
+        (Verdict::Keep, Reason::ObjectKeptHere | Reason::ObjectKeptThere) => Some(None),
         (Verdict::Nothing, Reason::SameChange | Reason::Unchanged) => match (local(), &step.base) {
             (None, Some(base)) if base.held == Held::Recycled => {
                 Some(Some(BaseRow { held: Held::No, ..base.clone() }))

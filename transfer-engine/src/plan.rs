@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use policy_core::{
-    Decision, Entry, ExtractPolicy, Next, Reason, Reconciler, Rules, Scope, Source, Step, Timestamp, Towards,
-    TreePath, TreeRow, Verdict, original_path,
+    Decision, Entry, ExtractPolicy, GitChanges, Next, Reason, Reconciler, Rules, Scope, Source, Step,
+    Timestamp, Towards, TreePath, TreeRow, Verdict, original_path,
 };
 
 use crate::error::Error;
@@ -204,6 +204,8 @@ pub(crate) struct Plan<'a> {
     releases: bool,
     /// The files that the context has let go of.
     let_go: LetGo,
+    /// The git repositories in which no objects may be deleted.
+    git: Arc<GitChanges>,
     /// The last path at which the mount has a file or a link: nothing can be below it.
     leaf: Option<TreePath>,
     /// Entries found beside the requested paths, with their times.
@@ -223,7 +225,7 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let (reconciler, unread, needed) = (Reconciler::new(rules, towards), Arc::default(), Arc::default());
         let (folded, beside) = (BTreeSet::new(), VecDeque::new());
-        let (releases, let_go) = (false, LetGo::default());
+        let (releases, let_go, git) = (false, LetGo::default(), Arc::default());
         Self {
             reconciler,
             base,
@@ -236,6 +238,7 @@ impl<'a> Plan<'a> {
             folded,
             releases,
             let_go,
+            git,
             leaf: None,
             beside,
             steps: 0,
@@ -261,6 +264,11 @@ impl<'a> Plan<'a> {
     /// Says which files the context has let go of: the mount may have the last copy of one.
     pub(crate) fn knowing(self, let_go: LetGo) -> Self {
         Self { let_go, ..self }
+    }
+
+    /// Says what each side has changed in git repositories.
+    pub(crate) fn with_git(self, git: Arc<GitChanges>) -> Self {
+        Self { git, ..self }
     }
 
     /// Lets what stayed in the mount when the context was emptied be deleted.
@@ -298,6 +306,7 @@ impl<'a> Plan<'a> {
             Self::heals_lost,
             Self::drops_folded,
             Self::holds_emptied,
+            Self::keeps_objects,
         ] {
             step.decision = overrule(self, &step).unwrap_or(step.decision);
         }
@@ -361,6 +370,11 @@ impl<'a> Plan<'a> {
         let stayed = step.base.as_ref().is_some_and(|base| base.held == Held::There);
         let holds = deletes && stayed && !self.releases;
         holds.then_some(Decision { verdict: Verdict::HoldBack, reason: Reason::DeletedThereHeld })
+    }
+
+    /// An object of a git repository stays if the side that has it has changed the repository.
+    fn keeps_objects(&self, step: &PlanStep) -> Option<Decision> {
+        self.git.keeps(step, self.towards)
     }
 
     /// Returns the entries that the context has beside the requested paths and before `path`, in order, with

@@ -4,7 +4,7 @@ use std::io;
 use std::iter::Peekable;
 use std::sync::Arc;
 
-use policy_core::ListMarks;
+use policy_core::{GitChanges, ListMarks};
 
 use super::away::AwayOnes;
 use super::batch::Work;
@@ -26,6 +26,8 @@ pub(crate) struct LocalDelta {
     /// Short files that had become long when they were read.
     pub(crate) grown: Vec<Work>,
     pub(crate) together: Together,
+    /// What each side has changed in git repositories, once the plan of a sync needs to know.
+    pub(crate) git: Arc<GitChanges>,
     /// Where other file systems begin.
     pub(crate) file_systems: Arc<FileSystems>,
     /// Paths on file systems that are not mounted now.
@@ -55,6 +57,7 @@ impl LocalDelta {
             marks: ListMarks::new(&options.scope),
             grown: Vec::new(),
             together: Together::default(),
+            git: Arc::default(),
             file_systems: Arc::default(),
             away: AwayOnes::default(),
             cut_short: false,

@@ -102,6 +102,14 @@ impl Ledger {
         Ok(())
     }
 
+    /// Forgets that the mount had these paths. If the pull ends before they arrive, they are pending, and not deleted.
+    pub(super) fn forget(&mut self, applying: &Applying<'_>, paths: Vec<TreePath>) -> Result<(), Error> {
+        for path in paths {
+            self.note(applying, ArrivalRow { path, change: Change::Unset })?;
+        }
+        self.flush(applying)
+    }
+
     /// Returns what to say of deletions that an earlier pull held back.
     pub(super) fn still_held_warning(&self) -> Option<String> {
         let held = self.still_held;

@@ -8,6 +8,7 @@ mod dir_times;
 mod extracting;
 mod fetch;
 mod folder;
+mod git;
 mod item;
 mod jobs;
 mod ledger;

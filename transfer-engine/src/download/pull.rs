@@ -10,6 +10,7 @@ use super::apply::{apply, place_of_copy};
 use super::applying::Applying;
 use super::contents::Contents;
 use super::dir_times::DirTimes;
+use super::git::kept_objects;
 use super::ledger::{Ledger, tell_copy, tell_planned};
 use crate::changes::{DeltaStats, EarlyWalk, HeadPaths, LocalDelta, Purpose, Walk, local_delta};
 use crate::error::Error;
@@ -116,6 +117,13 @@ impl Mount {
             return Ok(report);
         }
         monitor.phase(Phase::Planning);
+        let mut git = self.git_here(&mut delta)?;
+        let mut kept = Vec::new();
+        if git.deletes_here() {
+            let plan = self.pull_plan(&head, header.as_ref(), &mut delta, false, &filter, options)?;
+            kept = kept_objects(plan, &mut git).await?;
+        }
+        delta.git = Arc::new(git);
         let (hold, lost) = match self.foresee(&job, &head, header.as_ref(), &mut delta, &report).await? {
             Foreseen::Goes { hold, lost } => (hold, lost),
             Foreseen::Ends(report) => return Ok(*report),
@@ -149,6 +157,7 @@ impl Mount {
         let times = DirTimes::new(self.arriving.take_half_done());
         let mut ledger = Ledger::new(report, knows_all, ListMarks::new(&self.scope), times);
         ledger.lost = lost;
+        ledger.forget(&applying, kept)?;
         let plan = self.pull_plan(&head, header.as_ref(), &mut delta, hold, &filter, options)?;
         let contents = Contents::new(self.base_rows(header.as_ref(), &filter, options)?, options.memory);
         let applied = apply(&applying, plan, contents, &mut ledger).await;
@@ -365,15 +374,15 @@ impl Mount {
         };
         let report = delta.stats.report(&head);
         let found_here = delta.stats.found;
-        let folded = delta.together.folded.clone();
         let mut ledger = Ledger::new(report, false, ListMarks::new(&self.scope), DirTimes::default());
-        let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
-        let remote = Remote::Segments(self.segments_within(&head, paths));
-        let rules = self.rules(&options, true);
-        let base = self.rows_by_now(&filter)?;
+        let mut git = self.git_here(&mut delta)?;
+        if git.deletes_here() {
+            let plan = self.fetch_plan(&head, &mut delta, &filter, &options)?;
+            let kept = kept_objects(plan, &mut git).await?;
+            ledger.forget(&applying, kept)?;
+        }
         let contents = Contents::new(self.rows_by_now(&filter)?, options.memory);
-        let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter);
-        let plan = plan.with_folded(folded).knowing(head.snapshot.let_go());
+        let plan = self.fetch_plan(&head, &mut delta, &filter, &options)?;
         apply(&applying, plan, contents, &mut ledger).await?;
         let Ledger { mut report, met, recycled, leaves, .. } = ledger;
         if found_here == 0 && met == 0 {
@@ -390,6 +399,21 @@ impl Mount {
         }
         report.note_usage(self.store.usage().since(&before));
         Ok(report)
+    }
+
+    fn fetch_plan<'a>(
+        &self,
+        head: &'a Head,
+        delta: &'a mut LocalDelta,
+        filter: &Arc<Filter>,
+        options: &SyncOptions,
+    ) -> Result<Plan<'a>, Error> {
+        let folded = delta.together.folded.clone();
+        let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
+        let remote = Remote::Segments(self.segments_within(head, &options.only));
+        let (rules, base) = (self.rules(options, true), self.rows_by_now(filter)?);
+        let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter.clone());
+        Ok(plan.with_folded(folded).knowing(head.snapshot.let_go()))
     }
 
     /// Finds the head and starts the journal of its arrivals, unless another fetch has done so.
@@ -469,7 +493,7 @@ impl Mount {
         filter: &Arc<Filter>,
         options: &SyncOptions,
     ) -> Result<Plan<'a>, Error> {
-        let folded = delta.together.folded.clone();
+        let (folded, git) = (delta.together.folded.clone(), Arc::clone(&delta.git));
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let segments = match options.only.as_slice() {
             [] => self.segments(head),
@@ -480,7 +504,7 @@ impl Mount {
         let remote = Remote::Segments(segments);
         let plan = Plan::new(rules, Towards::Mount, base, Box::new(local), remote, filter.clone());
         let plan = plan.with_folded(folded).releasing(options.allow_empty_mount);
-        Ok(plan.knowing(head.snapshot.let_go()))
+        Ok(plan.knowing(head.snapshot.let_go()).with_git(git))
     }
 
     fn segments(&self, head: &Head) -> Segments<'static> {

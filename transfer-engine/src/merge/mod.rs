@@ -17,7 +17,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use policy_core::{ConflictPolicy, Entry, MaxDelete, Rules, TreePath, Verdict};
+use policy_core::{ConflictPolicy, Entry, GitChanges, MaxDelete, Rules, Towards, TreePath, Verdict};
 
 use crate::commit::{Attempts, Prepared, Published, written_after};
 use crate::conflict_copies::{Copied, Copies, InTheWay};
@@ -89,6 +89,15 @@ struct Merge<'a> {
     telling: Telling<'a>,
 }
 
+/// What keeps deletions from being carried out.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    /// Whether a guard holds all of them back.
+    hold: bool,
+    /// What each side has changed in git repositories.
+    git: &'a GitChanges,
+}
+
 /// What a plan comes to.
 #[derive(Default)]
 struct Tally {
@@ -101,6 +110,8 @@ struct Tally {
     going: BTreeSet<TreePath>,
     /// What the merge writes at paths that may be names of conflict copies.
     writes: Vec<(TreePath, Entry)>,
+    /// What each side has changed in git repositories.
+    git: GitChanges,
 }
 
 impl Store {
@@ -210,11 +221,13 @@ impl<'a> Merge<'a> {
         self.tree(&self.parent.tree.snapshot)
     }
 
-    fn steps(&self, hold_deletions: bool) -> Steps<'_> {
-        let rules = Rules { sync_local_file: true, conflict: self.options.conflict, hold_deletions };
+    fn steps<'t>(&'t self, kept: Kept<'t>) -> Steps<'t> {
+        let conflict = self.options.conflict;
+        let rules = Rules { sync_local_file: true, conflict, hold_deletions: kept.hold };
         let mut bases = self.bases.iter().map(|base| self.tree(base));
         let (base, from) = (bases.next(), self.tree(&self.source.head.snapshot));
-        Steps::new(rules, base.as_ref(), &self.target(), &from, &self.options.only).beside(bases.collect())
+        let steps = Steps::new(rules, base.as_ref(), &self.target(), &from, &self.options.only);
+        steps.beside(bases.collect()).with_git(kept.git)
     }
 
     /// Plans the merge, and commits it.
@@ -230,7 +243,7 @@ impl<'a> Merge<'a> {
             None => false,
         };
         let tally = self.tally(hold, Some(&self.telling)).await?;
-        let Tally { mut report, differs, copies, going, writes } = tally;
+        let Tally { mut report, differs, copies, going, writes, git } = tally;
         report.snapshot = Some(self.parent.on.key.number);
         report.total_bytes = self.parent.tree.snapshot.totals.bytes;
         if report.stopped_by_conflict {
@@ -251,7 +264,7 @@ impl<'a> Merge<'a> {
         if self.options.dry_run || !differs && self.parent.on.digest == self.parent.tree.digest {
             return Ok(Made::Done(Box::new(report)));
         }
-        self.write(hold, copies, report).await
+        self.write(Kept { hold, git: &git }, copies, report).await
     }
 
     /// Whether nothing is left in what is merged, which is more probably an accident than a wish.
@@ -263,19 +276,32 @@ impl<'a> Merge<'a> {
 
     /// Runs the plan, to count what it does and, if asked for, to report it.
     async fn tally(&self, hold: bool, telling: Option<&Telling<'_>>) -> Result<Tally, Error> {
-        let mut tally = Tally::default();
-        let mut steps = self.steps(hold);
-        while let Some(step) = steps.next().await? {
-            tally.count(&step);
+        let (mut tally, git) = (Tally::default(), GitChanges::default());
+        let note = |tally: &mut Tally, step: &MergeStep| {
+            tally.count(step);
             if let Some(telling) = telling {
-                telling.step(&step);
+                telling.step(step);
             }
+        };
+        let mut later = Vec::new();
+        let mut steps = self.steps(Kept { hold, git: &git });
+        while let Some(step) = steps.next().await? {
+            tally.git.note(&step);
+            match GitChanges::concerns(&step) {
+                // Whether it goes depends on what may come after it.
+                true => later.push(step),
+                false => note(&mut tally, &step),
+            }
+        }
+        for mut step in later {
+            step.decision = tally.git.keeps(&step, Towards::Mount).unwrap_or(step.decision);
+            note(&mut tally, &step);
         }
         Ok(tally)
     }
 
     /// Makes the new tree and commits it.
-    async fn write(&self, hold: bool, mut copies: Copies, mut report: SyncReport) -> Result<Made, Error> {
+    async fn write(&self, kept: Kept<'_>, mut copies: Copies, mut report: SyncReport) -> Result<Made, Error> {
         if !copies.made.is_empty() {
             let on = &self.parent.on;
             let recycles = on.snapshot.recycle.lifecycle_days.is_some();
@@ -285,7 +311,7 @@ impl<'a> Merge<'a> {
         let (memory, concurrency) = (self.options.memory / 4, self.options.concurrency.get());
         let mut sink = Taking::new(PackSink::unhurried(self.store, chunks, memory, concurrency), self.source);
         let tree = self.target();
-        let updated = self.fitting_tree(hold, copies, &mut sink, &mut report).await?;
+        let updated = self.fitting_tree(kept, copies, &mut sink, &mut report).await?;
         let is_whole = report.held_back == 0 && report.failed == 0 && self.options.only.is_empty();
         if updated.is_unchanged() && !is_whole && self.parent.on.digest == self.parent.tree.digest {
             (report.added, report.changed, report.deleted) = (0, 0, 0);
@@ -341,7 +367,7 @@ impl<'a> Merge<'a> {
     /// Runs the plan once more, to make the tree; and again without the files for which there is no room.
     async fn fitting_tree(
         &self,
-        hold: bool,
+        kept: Kept<'_>,
         mut copies: Copies,
         sink: &mut Taking,
         report: &mut SyncReport,
@@ -350,7 +376,7 @@ impl<'a> Merge<'a> {
         loop {
             // What can't be written may be a member of an archive, so no archive gets a mark. The next merge has it.
             let marks = report.failed == 0;
-            let updated = self.make_tree(hold, marks, &copies, &left_out, sink).await?;
+            let updated = self.make_tree(kept, marks, &copies, &left_out, sink).await?;
             if updated.blocked.is_empty() {
                 return Ok(updated);
             }
@@ -370,7 +396,7 @@ impl<'a> Merge<'a> {
 
     async fn make_tree(
         &self,
-        hold: bool,
+        kept: Kept<'_>,
         marks: bool,
         copies: &Copies,
         left_out: &BTreeSet<TreePath>,
@@ -380,7 +406,7 @@ impl<'a> Merge<'a> {
         let absent = tree.snapshot.packs.iter().map(|p| p.id).filter(|id| !packs.contains(id));
         let mut update = TreeUpdate::new(tree.clone()).without(absent);
         let mut copies = copies.made.iter().peekable();
-        let mut steps = self.steps(hold);
+        let mut steps = self.steps(kept);
         while let Some(step) = steps.next().await? {
             while let Some(copy) = copies.next_if(|c| c.entry.path < step.path) {
                 update.apply(Resolved::Put(copy.entry.clone()), sink).await?;

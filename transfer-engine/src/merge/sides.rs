@@ -2,8 +2,8 @@
 //! the base are read: at all others nothing happens.
 
 use policy_core::{
-    Decision, Entry, Local, LocalRow, Next, Node, Reason, Reconciler, Rules, Source, Step, Towards, TreePath,
-    Verdict, copy_path,
+    Decision, Entry, GitChanges, Local, LocalRow, Next, Node, Reason, Reconciler, Rules, Source, Step,
+    Towards, TreePath, Verdict, copy_path,
 };
 
 use crate::error::Error;
@@ -58,6 +58,8 @@ pub(super) struct Steps<'a> {
     only: &'a [TreePath],
     /// The trees of further newest common snapshots.
     others: Vec<Tree<'a>>,
+    /// What each side has changed in git repositories.
+    git: Option<&'a GitChanges>,
 }
 
 impl<'a> Steps<'a> {
@@ -77,6 +79,7 @@ impl<'a> Steps<'a> {
             started: false,
             only,
             others: Vec::new(),
+            git: None,
         }
     }
 
@@ -85,11 +88,21 @@ impl<'a> Steps<'a> {
         Self { others, ..self }
     }
 
+    /// Says what each side has changed in git repositories.
+    pub(super) fn with_git(self, git: &'a GitChanges) -> Self {
+        Self { git: Some(git), ..self }
+    }
+
     /// Returns the next path at which something differs.
     pub(super) async fn next(&mut self) -> Result<Option<MergeStep>, Error> {
         loop {
             match self.reconciler.next() {
-                Next::Step(step) => return judge(&self.others, step).await.map(Some),
+                Next::Step(step) => {
+                    let mut step = judge(&self.others, step).await?;
+                    let kept = self.git.and_then(|git| git.keeps(&step, Towards::Mount));
+                    step.decision = kept.unwrap_or(step.decision);
+                    return Ok(Some(step));
+                }
                 Next::End => return Ok(None),
                 Next::Need(source) => self.feed(source).await?,
             }

@@ -87,6 +87,12 @@ impl Telling<'_> {
             Reason::ChangeThereBeatsDeletion => {
                 format!("changed in {from} and deleted in {into}; the change wins")
             }
+            Reason::ObjectKeptHere => {
+                format!("deleted in {from}; kept, because its git repository has changed in {into}")
+            }
+            Reason::ObjectKeptThere => {
+                format!("deleted in {into}; kept, because its git repository has changed in {from}")
+            }
             Reason::BothChanged => "changed in both".to_owned(),
             Reason::BothChangedLocalWins => format!("changed in both; the version of {into} is preferred"),
             Reason::BothChangedRemoteWins => format!("changed in both; the version of {from} is preferred"),

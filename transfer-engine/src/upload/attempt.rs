@@ -58,6 +58,8 @@ pub(super) struct Attempt<'a> {
     pub(super) may_gather: bool,
     /// Extracted archives that the context still needs.
     pub(super) needed: Arc<BTreeSet<TreePath>>,
+    /// Objects of git repositories that were read although they have not changed, since the head lacks them.
+    pub(super) objects: Arc<BTreeSet<TreePath>>,
     /// The ages of files, if the policy lets any expire.
     pub(super) aging: Option<Aging>,
 }
@@ -97,6 +99,8 @@ pub(super) enum Attempted {
     Beaten,
     /// A chunk that was not sent is missing in the new head, so the mount must be read again.
     Rehash,
+    /// The same for these objects of git repositories. The head lacks them, and they have not been read.
+    Objects(BTreeSet<TreePath>),
     /// The commit landed, but too late for its packs to count.
     Late,
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy_core::{Decision, Reason, Towards, TreePath, Verdict};
+use policy_core::{Decision, GitChanges, Reason, Towards, TreePath, Verdict};
 use tokio::time::timeout;
 
 use super::archives::Found;
@@ -57,7 +57,7 @@ impl Mount {
             return Ok(Attempted::Done(Box::new(report)));
         }
         attempt.job.monitor.phase(Phase::Planning);
-        attempt.needed = Arc::default();
+        (attempt.needed, delta.git) = Default::default();
         let mut tally = self.tally(attempt, onto, delta, &mut report).await?;
         let (mut copies, mut stale) = (Copies::default(), Vec::new());
         if !tally.stopped {
@@ -78,6 +78,10 @@ impl Mount {
                 (report.added, report.changed, report.deleted) = (tally.added, tally.changed, tally.deleted);
             }
             return Ok(Attempted::Done(Box::new(report)));
+        }
+        // What was to be read and still is not can't be read now, or has not been reached yet. A later push sends it.
+        if !tally.objects.is_subset(&attempt.objects) {
+            return Ok(Attempted::Objects(tally.objects));
         }
         let writes = tally.added + tally.changed + report.conflicts > 0 || !onto.late.is_empty();
         let uploaded = self.upload_time(attempt, head, writes, sink).await?;
@@ -179,22 +183,30 @@ impl Mount {
         let (options, monitor) = (attempt.job.options, attempt.job.monitor);
         let mut tally = Tally { outside: delta.together.outside.clone(), ..Tally::default() };
         let (mut archives, mut later) = (Vec::new(), Vec::new());
+        let mut git = GitChanges::default();
         let mut plan = self.plan(attempt, onto, delta)?;
         while let Some(step) = plan.next().await? {
+            if !onto.as_base {
+                git.note(&step);
+            }
             match Found::of(&step) {
                 Some(found) => {
                     archives.push(found);
                     later.push(step);
                 }
+                // Whether it goes depends on what may come after it.
+                None if !onto.as_base && GitChanges::concerns(&step) => later.push(step),
                 None => tally.note(&step, attempt, report),
             }
         }
         drop(plan);
+        delta.git = Arc::new(git);
         attempt.needed = self.still_needed(attempt, onto, delta, archives).await?;
         for mut step in later {
             if step.decision.verdict == Verdict::Delete && attempt.needed.contains(&step.path) {
                 step.decision = Decision { verdict: Verdict::Keep, reason: Reason::ExtractedKept };
             }
+            step.decision = delta.git.keeps(&step, Towards::Store).unwrap_or(step.decision);
             tally.note(&step, attempt, report);
         }
         self.tell_specials(&delta.stats.specials.without(&tally.in_the_way), attempt, report);
@@ -451,6 +463,7 @@ impl Mount {
         delta: &'a mut LocalDelta,
     ) -> Result<Plan<'a>, Error> {
         let (unread, folded) = (delta.stats.unread.as_slice().into(), delta.together.folded.clone());
+        let git = Arc::clone(&delta.git);
         let local = delta.read().map_err(|e| Error::local("read", self.files.dir(), e))?;
         let remote = if onto.as_base {
             Remote::AsBase
@@ -463,7 +476,7 @@ impl Mount {
         let plan =
             Plan::new(rules, Towards::Store, base, Box::new(local), remote, attempt.job.filter.clone());
         let plan = plan.without(unread).needing(attempt.needed.clone());
-        Ok(plan.with_folded(folded).knowing(onto.head.snapshot.let_go()))
+        Ok(plan.with_folded(folded).knowing(onto.head.snapshot.let_go()).with_git(git))
     }
 }
 

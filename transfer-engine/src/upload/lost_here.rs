@@ -1,5 +1,6 @@
-//! Files that a repair has left out of the head, and that the mount may have. They have not changed since the last sync,
-//! so a push would not read them; but they have to be sent again.
+//! Files that the head lacks and the mount may have, because a repair has left them out, or because they are objects of a
+//! git repository that may not be deleted. They have not changed since the last sync, so a push would not read them; but
+//! they have to be sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +32,16 @@ pub(super) enum Lost {
 }
 
 impl Lost {
+    /// Adds files that are to be read again as well.
+    pub(super) fn and(self, more: &Arc<BTreeSet<TreePath>>) -> Self {
+        match self {
+            lost if more.is_empty() => lost,
+            Self::Nothing => Self::Files(Arc::clone(more)),
+            Self::Files(files) => Self::Files(Arc::new(files.union(more).cloned().collect())),
+            Self::Many => Self::Many,
+        }
+    }
+
     /// Has the base's rows of these files say nothing of what was read, so that the files are read again.
     pub(super) fn unread(&self, rows: Rows) -> Rows {
         let Self::Files(lost) = self else { return rows };

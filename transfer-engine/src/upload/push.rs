@@ -135,6 +135,7 @@ impl Mount {
             told: false,
             in_rounds: true,
             may_gather: true,
+            objects: Arc::default(),
         };
         loop {
             if let Some(report) = pushing.round().await? {
@@ -270,7 +271,7 @@ impl Mount {
         let cache = self.cache();
         let absent = attempt.job.sent_again(head);
         let anew = !absent.is_empty() || attempt.job.options.heal.is_some();
-        let lost = self.lost_here(head, header, attempt.job).await?;
+        let lost = self.lost_here(head, header, attempt.job).await?.and(&attempt.objects);
         let tree = Tree { store: &self.store, snapshot: &head.snapshot, cache: Some(&cache) };
         let mut read =
             self.delta_options(attempt.job.dir, &attempt.job.filter, attempt.job.options, Towards::Store);
@@ -351,6 +352,8 @@ struct Pushing<'a> {
     in_rounds: bool,
     /// Whether what the head has in many small packs may be gathered.
     may_gather: bool,
+    /// Objects of git repositories that are read although they have not changed, since the head lacks them.
+    objects: Arc<BTreeSet<TreePath>>,
 }
 
 impl Pushing<'_> {
@@ -364,9 +367,10 @@ impl Pushing<'_> {
         let mut sink = PackSink::new(&mount.store, chunks.clone(), pace, options.memory, concurrency);
         let (flush, aging) = (None, mount.aging(options)?);
         let (hold, lost, cut, told) = (false, false, None, self.told);
-        let may_gather = self.may_gather;
+        let (may_gather, objects) = (self.may_gather, self.objects.clone());
+        let needed = Arc::default();
         let mut attempt =
-            Attempt { job, chunks, flush, hold, lost, cut, told, may_gather, needed: Arc::default(), aging };
+            Attempt { job, chunks, flush, hold, lost, cut, told, may_gather, needed, objects, aging };
         let mut delta = self.read(&attempt, &mut sink).await?;
         // With a deadline there is no flush: it may have to wait for other programs that write to the same
         // file system.
@@ -470,6 +474,10 @@ impl Pushing<'_> {
                     sink.forget_gathered();
                 }
                 Attempted::Rehash => return Ok(None),
+                Attempted::Objects(objects) => {
+                    self.objects = Arc::new(objects);
+                    return Ok(None);
+                }
                 Attempted::Late => {
                     self.attempts.late(self.head.key.number + 1)?;
                     let warning = "the commit landed too late to count; everything is sent again";
@@ -511,6 +519,7 @@ impl Pushing<'_> {
         // the same result when it is repeated.
         self.in_rounds = committed;
         if committed {
+            self.objects = Arc::default();
             PackJournal::drop_at(&mount.files.packs());
             course.add(report);
         }

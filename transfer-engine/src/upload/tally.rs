@@ -31,6 +31,8 @@ pub(super) struct Tally {
     /// Those of databases with new content.
     pub(super) outdated: BTreeSet<TreePath>,
     pub(super) marks: Option<policy_core::ListMarks>,
+    /// Objects of git repositories that are to be sent, and have not been read.
+    pub(super) objects: BTreeSet<TreePath>,
     /// Paths at which a file that no context can store is in the way of an entry.
     pub(super) in_the_way: Vec<TreePath>,
 }
@@ -57,6 +59,9 @@ impl Tally {
             return;
         }
         self.count(step, attempt, report);
+        if step.decision.reason == Reason::ObjectKeptHere && local.is_none() {
+            self.objects.insert(step.path.clone());
+        }
         if let (Verdict::Write | Verdict::KeepBoth, Some(Entry { node: node @ Node::File { .. }, .. })) =
             (step.decision.verdict, local)
             && there.is_none_or(|there| there.node != *node)
