@@ -132,9 +132,8 @@ impl MountDir {
         if path.is_root() {
             return self.root.try_clone();
         }
-        // PATH_MAX limits the whole string, so a longer path is opened by components.
-        if path.as_bytes().len() < 4000 && self.has_openat2.load(Ordering::Relaxed) {
-            match os::open_beneath(&self.root, path.as_bytes(), OPEN_DIR) {
+        if self.has_openat2.load(Ordering::Relaxed) {
+            match self.open_in_pieces(path.as_bytes()) {
                 None => self.has_openat2.store(false, Ordering::Relaxed),
                 Some(opened) => return opened,
             }
@@ -144,6 +143,28 @@ impl MountDir {
             dir = open_dir(&dir, name)?;
         }
         Ok(dir)
+    }
+
+    /// Opens a directory with few calls; `None` if the system can't. PATH_MAX limits the string of one call, and a call for
+    /// each component would take minutes in a tree of many thousand levels.
+    fn open_in_pieces(&self, mut path: &[u8]) -> Option<io::Result<OwnedFd>> {
+        const LONGEST: usize = 4000;
+        let mut dir: Option<OwnedFd> = None;
+        loop {
+            let end = match path.get(..LONGEST) {
+                None => path.len(),
+                // A component is much shorter than that.
+                Some(begin) => begin.iter().rposition(|byte| *byte == b'/').unwrap_or(path.len()),
+            };
+            let opened = match os::open_beneath(dir.as_ref().unwrap_or(&self.root), &path[..end], OPEN_DIR)? {
+                Ok(opened) => opened,
+                Err(e) => return Some(Err(e)),
+            };
+            if end == path.len() {
+                return Some(Ok(opened));
+            }
+            (dir, path) = (Some(opened), &path[end + 1..]);
+        }
     }
 
     /// Opens the directory that holds `path`.
