@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::running::{Running, is_saved, until};
-use crate::world::World;
+use crate::world::{World, tree};
 
 #[test]
 fn case_20_figures_and_log_in_the_mount_are_not_saved_and_wake_no_watcher() {
@@ -73,4 +73,23 @@ fn a_store_is_no_mount_of_itself() {
     let machine = World::new().machine("a");
     let ended = machine.call(&["push", "--store", "work", "c", "work"]);
     insta::assert_snapshot!(ended.seen());
+}
+
+#[test]
+fn nothing_in_a_store_is_a_mount() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    machine.done(&["push", "--store", "store", "c", "work"]);
+    std::os::unix::fs::symlink("store/contexts", machine.path("way")).unwrap();
+    let before = tree(&machine.path("store"));
+    for mount in ["store/contexts", "way", "way/../packs", "work/../store/new"] {
+        for verb in ["push", "pull", "sync"] {
+            let ended = machine.call(&[verb, "--store", "store", "c", mount]);
+            assert_eq!(ended.code, 2, "{verb} {mount}: {}{}", ended.out, ended.err);
+            assert!(ended.err.contains("the store's own directory"), "{verb} {mount}: {}", ended.err);
+        }
+        let ended = machine.call(&["run", "--store", "store", "-c", "c", mount, "--", "touch", "here"]);
+        assert_eq!(ended.code, 2, "run {mount}: {}{}", ended.out, ended.err);
+    }
+    assert_eq!(tree(&machine.path("store")), before);
 }

@@ -12,6 +12,7 @@ use crate::local::absolute;
 
 const STATE: &str = "the directory of the local state";
 const STORE: &str = "the store's own directory";
+const IN_STORE: &str = "in the store's own directory";
 const FILE: &str = "a file that ctxsync writes";
 
 /// The paths of a mount that never take part, whatever a policy says.
@@ -26,7 +27,7 @@ impl OwnPlaces {
     /// Finds the program's own files in a mount. The paths may be relative, and may lead through links.
     ///
     /// # Errors
-    /// [`Error::OwnPlace`] if the mount itself is the state's or the store's directory.
+    /// [`Error::OwnPlace`] if the mount is the state's directory, or the store's, or lies inside the store's.
     pub fn find(
         mount: &Path,
         state_dir: Option<&Path>,
@@ -44,6 +45,10 @@ impl OwnPlaces {
             for place in names_of(place) {
                 if place == mount {
                     return Err(Error::OwnPlace { mount, what });
+                }
+                // A pull there could replace heads, and a push would save packs again.
+                if what == STORE && mount.starts_with(&place) {
+                    return Err(Error::OwnPlace { mount, what: IN_STORE });
                 }
                 places.places.extend(below(&mount, &place).map(|path| (path, what)));
             }
@@ -134,7 +139,15 @@ mod tests {
     fn a_mount_is_not_the_place_of_the_store() {
         let dir = tempfile::tempdir().unwrap();
         symlink(dir.path(), dir.path().join("self")).unwrap();
-        let found = OwnPlaces::find(&dir.path().join("self"), None, Some(dir.path()), &[]);
-        assert!(matches!(found, Err(Error::OwnPlace { what: STORE, .. })), "{found:?}");
+        std::fs::create_dir(dir.path().join("packs")).unwrap();
+        for mount in ["self", "packs", "self/packs/new", "packs/..", "packs/../new"] {
+            let found = OwnPlaces::find(&dir.path().join(mount), None, Some(dir.path()), &[]);
+            assert!(
+                matches!(found, Err(Error::OwnPlace { what: STORE | IN_STORE, .. })),
+                "{mount}: {found:?}"
+            );
+        }
+        let beside = dir.path().with_extension("beside");
+        assert!(OwnPlaces::find(&beside, None, Some(dir.path()), &[]).is_ok());
     }
 }
