@@ -93,6 +93,7 @@ fn last_words(ui: &Ui, command: &str, failure: &Failure) {
             failure.exit,
         )));
     }
+    ui.flush();
 }
 
 /// Makes a panic end like any failure. This code should not panic, but the standard library does in rare
@@ -133,6 +134,10 @@ fn manner(settings: &Settings, command: &Command) -> Manner {
         color: settings.color.value,
         paged: !settings.no_pager.value && command.is_paged(),
         stderr_only: matches!(command, Command::Run(_)),
+        droppable: matches!(
+            command,
+            Command::Run(_) | Command::Watch(_) | Command::Push(_) | Command::Pull(_) | Command::Sync(_)
+        ),
     }
 }
 
@@ -146,6 +151,7 @@ fn early_manner(cli: &Cli) -> Manner {
         color: cli.shared.color.unwrap_or(Color::Auto),
         paged: false,
         stderr_only: matches!(cli.command, Command::Run(_)),
+        droppable: false,
     }
 }
 
@@ -176,6 +182,7 @@ fn not_understood(error: clap::Error, args: &[OsString]) -> Exit {
             color: Color::Never,
             paged: false,
             stderr_only,
+            droppable: false,
         };
         let text = error.to_string();
         // Clap lists missing arguments on lines of their own.
@@ -204,6 +211,7 @@ fn shown(error: &clap::Error) -> Exit {
                 color: Color::Auto,
                 paged: false,
                 stderr_only: true,
+                droppable: false,
             };
             Ui::new(manner).failure(&no_output(&error));
             Exit::FAILED
@@ -245,6 +253,7 @@ fn end(ui: &Ui, command: &str, outcome: Result<Finished, Failure>, document: boo
         }
     };
     let took = ui.took();
+    ui.tell_dropped();
     if ui.is_json() {
         // A document needs no summary, unless it failed.
         if !document || outcome.failed {
@@ -271,6 +280,7 @@ fn end(ui: &Ui, command: &str, outcome: Result<Finished, Failure>, document: boo
         && exit == Exit::DONE
     {
         ui.failure(&no_output(&error));
+        ui.flush();
         exit = Exit::FAILED;
     }
     exit

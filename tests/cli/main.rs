@@ -51,6 +51,7 @@ mod stores;
 mod sync;
 mod tags;
 mod terminal;
+mod unread;
 mod usage;
 mod watching;
 mod without;

@@ -182,6 +182,8 @@ async fn work(
             return not_run(Some(failure.hint("the command was not run")), None);
         }
     }
+    // What was said so far comes before what the command says.
+    ui.flush();
     let started = create_dir(dir)
         .and_then(|()| Child::start(&args.command, dir, &variables(held.session.id(), settings)));
     let child = match started {

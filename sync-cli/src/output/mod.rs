@@ -5,12 +5,14 @@ pub(crate) mod json;
 mod known;
 mod pager;
 mod progress;
+mod queue;
 mod screen;
 pub(crate) mod summary;
 mod watch;
 mod writer;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,8 @@ use json::{ErrorLine, Line};
 pub(crate) use known::{Known, note_usage};
 use pager::Pager;
 use progress::{Meter, Style};
+use queue::Queue;
+use screen::Screen;
 pub(crate) use watch::{SessionWatch, Tally, Watch};
 use writer::Writer;
 
@@ -40,6 +44,8 @@ pub(crate) struct Manner {
     pub(crate) paged: bool,
     /// Prints everything on stderr, because stdout belongs to the command of `run`.
     pub(crate) stderr_only: bool,
+    /// What is printed only goes with the work. If nobody reads it, it is dropped, and the work goes on.
+    pub(crate) droppable: bool,
 }
 
 /// Prints everything.
@@ -55,6 +61,8 @@ pub(crate) struct Ui {
     headed: bool,
     has_header: AtomicBool,
     meter: Meter,
+    /// What waits for its reader, if the work does not.
+    queue: Option<Arc<Queue>>,
     begun: Instant,
     known: Known,
 }
@@ -80,21 +88,34 @@ impl Ui {
         let headed = !manner.json && !manner.stderr_only && io::stdout().is_terminal();
         let pager = (headed && manner.paged).then(Pager::of_environment).flatten();
         let paged = pager.is_some();
-        let results = match pager {
-            Some(pager) => Writer::new(pager),
-            None if manner.stderr_only => Writer::new(io::stderr()),
-            None => Writer::new(io::stdout()),
+        let stdout = || -> Box<dyn Write + Send> {
+            if manner.stderr_only { Box::new(io::stderr()) } else { Box::new(io::stdout()) }
+        };
+        let stderr = || Box::new(io::stderr());
+        // Without another thread, output is written by the one that has it.
+        let queued =
+            manner.droppable.then(|| Queue::start([stdout(), stderr(), stderr()])).and_then(Result::ok);
+        let (queue, results, notes, screen) = match (queued, pager) {
+            (Some((queue, [results, notes, bar])), _) => {
+                let screen = Screen::new(bar, Some(Arc::clone(&queue)));
+                (Some(queue), Writer::new(results), Writer::new(notes), screen)
+            }
+            (None, pager) => {
+                let results = pager.map_or_else(|| Writer::new(stdout()), Writer::new);
+                (None, results, Writer::new(io::stderr()), Screen::new(io::stderr(), None))
+            }
         };
         Self {
             results,
-            notes: Writer::new(io::stderr()),
+            notes,
             manner,
             colors,
             paged,
             has_begun: AtomicBool::new(false),
             headed,
             has_header: AtomicBool::new(false),
-            meter: Meter::new(style),
+            meter: Meter::new(style, screen),
+            queue,
             begun: Instant::now(),
             known: Known::default(),
         }
@@ -110,6 +131,7 @@ impl Ui {
             color: Color::Never,
             paged: false,
             stderr_only: true,
+            droppable: false,
         };
         Self { results: Writer::new(io::sink()), notes: Writer::new(io::sink()), ..Self::new(manner) }
     }
@@ -264,6 +286,7 @@ impl Ui {
             return None;
         }
         self.notes.bytes(format!("{} [y/N] ", harmless(question)).as_bytes());
+        self.flush();
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -286,12 +309,32 @@ impl Ui {
         self.meter.rest(false);
     }
 
+    /// Whether readers are so far behind that progress is not worth printing.
+    fn is_behind(&self) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.is_behind())
+    }
+
+    /// Waits until everything is written, unless its reader has stopped.
+    pub(crate) fn flush(&self) {
+        self.queue.iter().for_each(|queue| queue.drain());
+    }
+
+    /// Says how much was not printed because nobody read it.
+    pub(crate) fn tell_dropped(&self) {
+        let dropped = self.queue.as_ref().map_or(0, |queue| queue.dropped());
+        if dropped > 0 {
+            let lines = crate::text::count(dropped, "message");
+            self.warning(&format!("{lines} went missing here, because nobody read them for a second"));
+        }
+    }
+
     /// Ends the output, and waits until the user leaves the pager. Returns the first write error, unless only the reader
     /// was gone.
     pub(crate) fn finish(&self) -> Result<(), io::Error> {
         self.meter.clear();
         let written = self.results.finish();
         self.notes.resume();
+        self.flush();
         written
     }
 }

@@ -70,10 +70,10 @@ impl Stage {
 }
 
 impl Meter {
-    pub(crate) fn new(style: Style) -> Self {
+    pub(super) fn new(style: Style, screen: Screen) -> Self {
         let now = Instant::now();
         if let Style::Bar(bar) = &style {
-            bar.set_draw_target(ProgressDrawTarget::term_like_with_hz(Box::<Screen>::default(), 10));
+            bar.set_draw_target(ProgressDrawTarget::term_like_with_hz(Box::new(screen), 10));
             // If the template were invalid, the built-in one would stay, which is usable.
             if let Ok(bar_style) = ProgressStyle::with_template("{spinner} {msg}") {
                 bar.set_style(bar_style);

@@ -1,9 +1,12 @@
 //! The terminal under the progress bar.
 
+use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::TermLike;
+
+use super::queue::Queue;
 
 /// The columns and rows of a terminal that does not tell.
 const USUAL: (u16, u16) = (80, 24);
@@ -12,10 +15,18 @@ const USUAL: (u16, u16) = (80, 24);
 ///
 /// `indicatif` fills the bar's line with spaces. Where the terminal then echoes `^C`, it begins another line, and the bar
 /// stays on the screen. So the spaces are left out here, and the cursor stays behind the text.
-#[derive(Debug, Default)]
 pub(super) struct Screen {
     /// What is written with the next flush, all at once.
     pending: Mutex<Vec<u8>>,
+    stream: Mutex<Box<dyn Write + Send>>,
+    /// Where output waits for the terminal, which the user may have stopped.
+    queue: Option<Arc<Queue>>,
+}
+
+impl fmt::Debug for Screen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Screen").finish_non_exhaustive()
+    }
 }
 
 /// Returns the columns of the terminal on stderr.
@@ -31,6 +42,10 @@ fn size() -> (u16, u16) {
 }
 
 impl Screen {
+    pub(super) fn new(stream: impl Write + Send + 'static, queue: Option<Arc<Queue>>) -> Self {
+        Self { pending: Mutex::default(), stream: Mutex::new(Box::new(stream)), queue }
+    }
+
     fn write(&self, text: &str) -> io::Result<()> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.extend_from_slice(text.as_bytes());
@@ -83,8 +98,9 @@ impl TermLike for Screen {
 
     fn flush(&self) -> io::Result<()> {
         let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut stderr = io::stderr().lock();
-        stderr.write_all(&pending)?;
-        stderr.flush()
+        if self.queue.as_ref().is_some_and(|queue| queue.is_behind()) {
+            return Ok(());
+        }
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner).write_all(&pending)
     }
 }

@@ -119,7 +119,9 @@ impl Monitor for Watch {
         self.sum_up();
         let stage = Stage::new(phase);
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
-        if let Some(line) = self.ui.meter.stage(stage) {
+        if let Some(line) = self.ui.meter.stage(stage)
+            && !self.ui.is_behind()
+        {
             self.ui.results.line(&line);
         }
     }
@@ -130,7 +132,9 @@ impl Monitor for Watch {
             stage.note(progress);
             *stage
         };
-        if let Some(line) = self.ui.meter.progress(stage, progress) {
+        if let Some(line) = self.ui.meter.progress(stage, progress)
+            && !self.ui.is_behind()
+        {
             if self.ui.is_json() {
                 self.ui.results.line(&line);
             } else {
