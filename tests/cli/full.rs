@@ -149,7 +149,8 @@ fn p5_p10_a_state_that_is_full_or_read_only_stops_syncs_alone() {
     if !may_mount("full::p5_p10_a_state_that_is_full_or_read_only_stops_syncs_alone") {
         return;
     }
-    assert_eq!(codes(1, Kind::Full(0)), [1, 1, 1, 0, 0]);
+    // What was pushed can't be noted, which is no reason not to save it.
+    assert_eq!(codes(1, Kind::Full(0)), [1, 0, 1, 0, 0]);
     assert_eq!(codes(1, Kind::ReadOnly), [1, 1, 1, 0, 0]);
     // Somewhere on the way there is no more space.
     for pages in [1, 2, 4] {
@@ -157,6 +158,43 @@ fn p5_p10_a_state_that_is_full_or_read_only_stops_syncs_alone() {
         assert!([sync, push, pull].iter().all(|code| [0, 1].contains(code)), "{pages}");
         assert_eq!([gc, restore], [0, 0], "{pages}");
     }
+}
+
+/// The machine's only warning must be that it could not note what it pushed.
+fn assert_saved_unnoted(ended: &Ended) {
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let warnings: Vec<_> = ended.err.lines().filter(|line| line.starts_with("warning:")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("could not note what was pushed"), "{}", ended.err);
+}
+
+#[test]
+fn p5_a_session_that_filled_its_own_disk_is_saved() {
+    if !may_mount("full::p5_a_session_that_filled_its_own_disk_is_saved") {
+        return;
+    }
+    let world = World::new();
+    let machine = world.machine("a");
+    let disk = machine.path("disk");
+    std::fs::create_dir_all(&disk).unwrap();
+    small_tmpfs(&disk, "8m");
+    for file in 0..300 {
+        machine.write(&format!("disk/work/f{file}"), noise(2000));
+    }
+    let call = |args: &[&str]| machine.call(&[&["--state-dir", "disk/state"], args].concat());
+    assert_eq!(call(&["push", "c", "disk/work"]).code, 0);
+    let script = "echo precious >result; rm f1; cat /dev/zero >ballast 2>../../err; true";
+    assert_saved_unnoted(&call(&["run", "--wait", "-c", "c", "disk/work", "--", "sh", "-c", script]));
+    assert!(machine.read("err").contains("No space left"));
+    assert_eq!(machine.done(&["cat", "c:result"]).out, "precious\n");
+    assert!(!machine.done(&["ls", "c"]).out.contains(" f1\n"));
+    // There is room again.
+    std::fs::remove_file(machine.path("disk/work/ballast")).unwrap();
+    machine.write("disk/work/later", "x");
+    let pushed = call(&["sync", "c", "disk/work", "--json"]);
+    assert_eq!((pushed.code, &pushed.summary()["conflicts"]), (0, &0.into()), "{}", pushed.out);
+    let other = world.machine("b");
+    other.done(&["pull", "c", "work"]);
+    assert_eq!(tree(&other.path("work")), tree(&machine.path("disk/work")));
 }
 
 #[test]

@@ -85,8 +85,8 @@ pub struct SyncReport {
     /// Whether the mount kept changing while it was read; the snapshot is marked as unsettled.
     #[serde(default)]
     pub mount_unsettled: bool,
-    /// Whether the state of the mount does not say so, because the mount's disk could not be flushed. The next
-    /// sync compares the files with the context again.
+    /// Whether the state of the mount does not say so, because the mount's disk could not be flushed, or the state could
+    /// not be written. The next sync compares the files with the context again.
     #[serde(default)]
     pub unnoted: bool,
     /// Whether a white list that matches nothing made the sync incomplete.

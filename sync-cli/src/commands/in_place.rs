@@ -110,7 +110,7 @@ fn refuse_unsaved(saved: &SyncReport, name: &ContextName, dir: &Path) -> Result<
     if exit == Exit::DONE && saved.unnoted {
         // Each saved change would count as one that the context, once it is reverted, does not have.
         let dir = escape(dir.as_os_str().as_bytes());
-        let message = format!("{dir} is saved, but was left as it is, because its disk could not be flushed");
+        let message = format!("{dir} is saved, but was left as it is, because this could not be noted");
         return Err(Failure::new(Exit::FAILED, message).hint("restore again once the disk is well"));
     }
     if exit == Exit::DONE {

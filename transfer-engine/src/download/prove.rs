@@ -150,7 +150,7 @@ impl Mount {
         };
         let path = self.files.folded_base();
         let cannot = |e| Error::local("write", path.clone(), e);
-        let mut next = NextBase::create(&path, old).map_err(cannot)?;
+        let mut next = NextBase::create(&path, old);
         let mut stagings = None;
         let mut plan = self.pull_plan(head, header.as_ref(), &mut delta, true, &filter, &options)?;
         while let Some(step) = plan.next().await? {
@@ -193,6 +193,7 @@ impl Mount {
         drop(plan);
         let warnings = stagings.map(|stagings| stagings.finish(false)).unwrap_or_default();
         warnings.iter().for_each(|warning| monitor.warning(warning));
+        next.take_rest().map_err(cannot)?;
         let header = next.finish(self.header_of(head, false).await?, false).map_err(cannot)?;
         self.files.adopt_proven()?;
         Ok(Some(header))

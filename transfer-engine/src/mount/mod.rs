@@ -446,8 +446,7 @@ impl Mount {
             }
             None => Box::new(std::iter::empty()),
         };
-        let path = self.files.next_base();
-        NextBase::create(&path, old).map_err(|e| Error::local("write", path, e))
+        Ok(NextBase::create(&self.files.next_base(), old))
     }
 
     /// Whether a guard holds this many deletions back.

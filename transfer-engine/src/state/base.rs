@@ -246,38 +246,56 @@ impl BaseWriter {
 }
 
 /// Writes the next base: the rows of the old one, except for the paths that are set.
+///
+/// That it can't be written, because the disk is full, is told at the end: a commit does without. That the old one can't be
+/// read is told at once.
 pub(crate) struct NextBase {
     old: std::iter::Peekable<Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>>,
-    new: BaseWriter,
+    new: io::Result<BaseWriter>,
 }
 
 impl NextBase {
     /// Starts with the rows of `old`, which are kept for all paths that are not set.
-    pub(crate) fn create(
-        path: &Path,
-        old: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>,
-    ) -> io::Result<Self> {
-        Ok(Self { old: old.peekable(), new: BaseWriter::create(path)? })
+    pub(crate) fn create(path: &Path, old: Box<dyn Iterator<Item = io::Result<BaseRow>> + Send>) -> Self {
+        Self { old: old.peekable(), new: BaseWriter::create(path) }
+    }
+
+    fn push(&mut self, row: BaseRow) {
+        if let Ok(new) = &mut self.new
+            && let Err(error) = new.push(row)
+        {
+            self.new = Err(error);
+        }
     }
 
     /// Sets or removes the row of a path; paths come in tree order.
     pub(crate) fn set(&mut self, path: &TreePath, row: Option<BaseRow>) -> io::Result<()> {
         while let Some(old) = self.old.next_if(|r| r.as_ref().map_or(true, |r| r.path < *path)) {
-            self.new.push(old?)?;
+            self.push(old?);
         }
         if let Some(old) = self.old.next_if(|r| r.as_ref().is_ok_and(|r| r.path == *path)) {
             old?;
         }
-        row.map_or(Ok(()), |row| self.new.push(row))
+        row.into_iter().for_each(|row| self.push(row));
+        Ok(())
+    }
+
+    /// Takes over the rows of the old one that are left.
+    pub(crate) fn take_rest(&mut self) -> io::Result<()> {
+        while let Some(old) = self.old.next() {
+            self.push(old?);
+        }
+        Ok(())
     }
 
     /// Writes the header, and if asked to, makes the file durable.
-    pub(crate) fn finish(mut self, header: BaseHeader, durably: bool) -> io::Result<BaseHeader> {
-        for old in self.old {
-            self.new.push(old?)?;
-        }
-        let path = self.new.path.clone();
-        let (header, file) = self.new.complete(header)?;
+    ///
+    /// # Errors
+    /// The base can't be written.
+    pub(crate) fn finish(self, header: BaseHeader, durably: bool) -> io::Result<BaseHeader> {
+        let new = self.new?;
+        let path = new.path.clone();
+        let (header, file) = new.complete(header)?;
         if durably {
             file.sync_all()?;
             path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())?;

@@ -113,7 +113,10 @@ impl MountState {
             lock.seek(SeekFrom::Start(0))?;
             lock.write_all(holder.as_bytes())
         };
-        write(&mut lock).map_err(cannot)?;
+        // On a full disk, the lock holds without a name.
+        if let Err(error) = write(&mut lock) {
+            tracing::debug!(%error, "the lock has no name");
+        }
         let locked = Self { dir, mount: mount.to_owned(), _lock: lock };
         // A session holds the lock, so these belong to one that was killed.
         locked.remove_sockets();

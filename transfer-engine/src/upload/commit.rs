@@ -306,7 +306,7 @@ impl Mount {
         let (sent, flushed) = tokio::join!(sink.flush(attempt.job.monitor), self.flushed_by(attempt));
         sent?;
         // If the base is not written, the next sync finds that both sides are equal.
-        let report = SyncReport { unnoted: flushed == Flushed::Failed, ..report };
+        let mut report = SyncReport { unnoted: flushed == Flushed::Failed, ..report };
         let noted = self.files.is_unflushed()?;
         let is_behind = attempt.job.options.flush_behind || noted;
         let rests = flushed == Flushed::Not && delta.has_rows() && is_behind;
@@ -315,7 +315,7 @@ impl Mount {
         let next = (flushed != Flushed::Failed).then_some(next);
         let next = NextHeader { next, as_now, rests, fresh: onto.header.is_none() };
         if tree.is_unchanged() {
-            next.keep(self, noted)?;
+            report.unnoted |= !next.keep(self, noted, attempt.job.monitor)?;
             self.end_note(flushed, noted)?;
             return Ok(Attempted::Done(Box::new(report)));
         }
@@ -323,7 +323,8 @@ impl Mount {
         let prepared = self.prepare(attempt, &tree, onto, delta.unsettled, sink)?;
         let number = onto.head.key.number + 1;
         // After a crash from here on, both the base and the next base may be valid; the store decides.
-        let header = next.finish(self, number, &prepared)?;
+        let header = next.finish(self, number, &prepared, attempt.job.monitor)?;
+        report.unnoted |= header.is_none();
         let course = attempt.job.course;
         course.committing(Some(number));
         let (published, mut lost) = tokio::join!(
@@ -341,8 +342,12 @@ impl Mount {
         };
         self.cache().put(&head.digest, &head.bytes);
         if let Some(header) = header {
-            self.files.adopt_next(&BaseHeader { head: head.key.clone(), ..header }, noted)?;
-            self.end_note(flushed, noted)?;
+            let header = BaseHeader { head: head.key.clone(), ..header };
+            // The next sync finds the next base, and its snapshot in the store.
+            match self.files.adopt_next(&header, noted).and_then(|()| self.end_note(flushed, noted)) {
+                Ok(()) => {}
+                Err(e) => attempt.job.monitor.warning(&unnoted(&e)),
+            }
         }
         if is_late {
             return Ok(Attempted::Late);
@@ -503,35 +508,63 @@ enum Flushed {
 }
 
 impl NextHeader {
-    /// Makes the next base the base for the current head.
-    fn keep(self, mount: &Mount, noted: bool) -> Result<(), Error> {
-        let Some(next) = self.next else { return mount.files.drop_next() };
-        if self.rests {
-            mount.files.note_unflushed(&self.as_now, self.fresh)?;
+    /// Makes the next base the base for the current head, and returns whether that could be done.
+    fn keep(self, mount: &Mount, noted: bool, monitor: &dyn Monitor) -> Result<bool, Error> {
+        let (rests, fresh, as_now) = (self.rests, self.fresh, self.as_now.clone());
+        if rests && self.next.is_some() {
+            mount.files.note_unflushed(&as_now, fresh)?;
         }
-        let header = next.finish(self.as_now, false).map_err(|e| cannot_write(mount, e))?;
-        mount.files.adopt_next(&header, noted)
+        let header = self.write(mount, as_now, false, monitor)?;
+        header.map_or(Ok(false), |header| mount.files.adopt_next(&header, noted).map(|()| true))
     }
 
-    /// Writes the base of a snapshot that is about to be put under this number.
-    fn finish(self, mount: &Mount, number: u64, prepared: &Prepared) -> Result<Option<BaseHeader>, Error> {
-        let Some(next) = self.next else {
-            mount.files.drop_next()?;
-            return Ok(None);
-        };
+    /// Writes the base of a snapshot that is about to be put under this number; `None` if it can't be written.
+    fn finish(
+        self,
+        mount: &Mount,
+        number: u64,
+        prepared: &Prepared,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<BaseHeader>, Error> {
         let header = BaseHeader {
             head: HeadKey { number, size: prepared.len(), e_tag: None, landed: 0 },
             digest: prepared.digest(),
-            ..self.as_now
+            ..self.as_now.clone()
         };
-        if self.rests {
+        if self.rests && self.next.is_some() {
             mount.files.note_unflushed(&header, self.fresh)?;
         }
         // With a note, it counts only as long as the page cache lasts.
-        next.finish(header, !self.rests).map(Some).map_err(|e| cannot_write(mount, e))
+        let durably = !self.rests;
+        self.write(mount, header, durably, monitor)
+    }
+
+    /// Writes the base, or nothing: without it, the next sync compares the mount with the context. That is no reason to
+    /// lose what the mount has.
+    fn write(
+        self,
+        mount: &Mount,
+        header: BaseHeader,
+        durably: bool,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<BaseHeader>, Error> {
+        if let Some(mut next) = self.next {
+            next.take_rest().map_err(|e| Error::local("read", mount.files.dir(), e))?;
+            match next.finish(header, durably) {
+                Ok(header) => return Ok(Some(header)),
+                Err(e) => monitor.warning(&unnoted(&Error::local("write", mount.files.next_base(), e))),
+            }
+        }
+        mount.files.drop_next()?;
+        Ok(None)
     }
 }
 
-fn cannot_write(mount: &Mount, e: io::Error) -> Error {
-    Error::local("write", mount.files.next_base(), e)
+/// Says that the local state does not know of a push.
+fn unnoted(e: &Error) -> String {
+    let cause = std::error::Error::source(e).map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!(
+        "this machine could not note what was pushed, so the next sync compares all files, and what changes until then may be \
+         in conflict: {e}{cause}"
+    )
 }

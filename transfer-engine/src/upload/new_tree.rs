@@ -60,7 +60,7 @@ impl Mount {
             uploaded: order.uploaded,
             file_systems: delta.file_systems.clone(),
         };
-        let cannot_write = |e: io::Error| Error::local("write", self.files.next_base(), e);
+        let cannot_read = |e: io::Error| Error::local("read", self.files.dir(), e);
         let sink = &mut *order.sink;
         let copies = order.copies.made.iter().map(|copy| Resolved::Put(copy.entry.clone()));
         let stale = order
@@ -87,7 +87,7 @@ impl Mount {
             {
                 // An earlier copy is deleted here, or an old log. Without a row, a new copy in its place is pulled.
                 making.apply(copy, sink).await?;
-                making.next.set(&step.path, None).map_err(cannot_write)?;
+                making.next.set(&step.path, None).map_err(cannot_read)?;
                 continue;
             }
             let withheld = plan.withholds(&step);
@@ -102,7 +102,7 @@ impl Mount {
                 }
                 Changed::Not => {}
             }
-            making.set(&step, row).map_err(cannot_write)?;
+            making.set(&step, row).map_err(cannot_read)?;
         }
         drop(plan);
         for other in others {
