@@ -198,6 +198,20 @@ fn p5_a_session_that_filled_its_own_disk_is_saved() {
 }
 
 #[test]
+fn p15_a_session_whose_state_was_removed_is_saved() {
+    let machine = World::new().machine("a");
+    machine.write("work/f", "x");
+    machine.done(&["push", "c", "work"]);
+    let script = "rm -r ../state; echo new >new; rm f";
+    let ended = machine.call(&["run", "--wait", "-c", "c", "work", "--", "sh", "-c", script]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(machine.done(&["cat", "c:new"]).out, "new\n");
+    // The next sync compares what is there.
+    let pushed = machine.call(&["sync", "c", "work", "--json"]);
+    assert_eq!((pushed.code, &pushed.summary()["conflicts"]), (0, &0.into()), "{}", pushed.out);
+}
+
+#[test]
 fn p5_p10_a_mount_that_is_full_or_read_only_is_still_pushed() {
     if !may_mount("full::p5_p10_a_mount_that_is_full_or_read_only_is_still_pushed") {
         return;

@@ -138,7 +138,12 @@ impl MountState {
     pub(crate) fn others(&self, than: &ContextState) -> Result<Vec<ContextState>, Error> {
         let list = || -> io::Result<Vec<ContextState>> {
             let mut others = Vec::new();
-            for entry in fs::read_dir(&self.dir)? {
+            let entries = match fs::read_dir(&self.dir) {
+                // It was removed during the session. What the mount has is pushed all the same.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(others),
+                entries => entries?,
+            };
+            for entry in entries {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() && entry.path() != than.dir {
                     others.push(ContextState { dir: entry.path(), proving: Arc::default(), ..than.clone() });
