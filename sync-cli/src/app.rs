@@ -134,10 +134,8 @@ fn manner(settings: &Settings, command: &Command) -> Manner {
         color: settings.color.value,
         paged: !settings.no_pager.value && command.is_paged(),
         stderr_only: matches!(command, Command::Run(_)),
-        droppable: matches!(
-            command,
-            Command::Run(_) | Command::Watch(_) | Command::Push(_) | Command::Pull(_) | Command::Sync(_)
-        ),
+        // A session has signals, deadlines and checkpoints to keep. Any other command may wait for its reader.
+        droppable: matches!(command, Command::Run(_) | Command::Watch(_)),
     }
 }
 

@@ -108,26 +108,15 @@ fn p18_a_watch_saves_and_ends() {
 }
 
 #[test]
-fn p18_a_push_saves_and_ends() {
-    let machine = machine();
-    for file in 0..2000 {
-        machine.write(&format!("work/a-long-name-so-that-much-has-to-be-said-{file}"), "x");
-    }
-    let (mut push, _reader) = start(machine.command(["push", "-v", "c", "work"]));
-    assert_eq!(push.code(), Some(0));
-    assert!(is_saved(&machine, "a-long-name-so-that-much-has-to-be-said-1999"));
-}
-
-#[test]
 fn a_slow_reader_misses_nothing() {
     let machine = machine();
     for file in 0..3000 {
         machine.write(&format!("work/{file}"), "x");
     }
-    let mut command = machine.command(["push", "--json", "--no-progress", "c", "work"]);
-    let mut push = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut command = machine.command(["run", "--json", "--no-progress", "-c", "c", "work", "--", "true"]);
+    let mut run = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut read = Vec::new();
-    let mut from = push.stdout.take().unwrap();
+    let mut from = run.stderr.take().unwrap();
     let mut piece = [0; 8192];
     loop {
         let n = std::io::Read::read(&mut from, &mut piece).unwrap();
@@ -137,7 +126,7 @@ fn a_slow_reader_misses_nothing() {
         read.extend_from_slice(&piece[..n]);
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    assert!(push.wait().unwrap().success());
+    assert!(run.wait().unwrap().success());
     let read = objects(std::str::from_utf8(&read).unwrap());
     let paths = read.iter().filter(|line| line["message_type"] == "path").count();
     assert_eq!((paths, &read.last().unwrap()["message_type"]), (3000, &"summary".into()));
