@@ -77,6 +77,7 @@ mod local;
 mod log;
 mod lost;
 mod merge;
+mod mixed;
 mod monitor;
 mod mount;
 mod moves;

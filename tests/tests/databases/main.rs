@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod logs;
+mod mixed;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ use crate::count::{count, count_are};
 use crate::effect::{Effect, effect, has_same_content};
 use crate::error::Error;
 use crate::local::{Fingerprint, MountDir, ScanFilter, names};
+use crate::mixed::Mixed;
 use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Side, copy_reason};
 use crate::plan::{Filter, PlanStep, archive_of, has_lost_mark, stands, was_extracted};
 use crate::report::SyncReport;
@@ -46,6 +47,8 @@ pub(crate) struct Ledger {
     pub(super) lost: bool,
     /// The number of those that an earlier pull held back, for the same reason.
     pub(super) still_held: u64,
+    /// Databases of which both sides have changed a file.
+    pub(super) mixed: Mixed,
     /// The times of directories.
     pub(super) times: DirTimes,
     rows: Vec<ArrivalRow>,
@@ -64,6 +67,7 @@ impl Ledger {
             leaves: false,
             lost: false,
             still_held: 0,
+            mixed: Mixed::default(),
             times,
             rows: Vec::new(),
         }
@@ -73,6 +77,7 @@ impl Ledger {
     pub(crate) fn meet(&mut self, applying: &Applying<'_>, step: &PlanStep) -> Result<(), Error> {
         let (there, dir_stood) = (step.remote.as_ref().map(|r| &r.0.entry), is_local_dir(step));
         self.times.see(&step.path, dir_stood, stands(step) && !dir_stood, there);
+        self.mixed.note(step);
         // Recycled files can't be pulled.
         self.met += u64::from(!step.recycled);
         self.recycled |= step.recycled;

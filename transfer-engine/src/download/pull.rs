@@ -163,6 +163,7 @@ impl Mount {
         let applied = apply(&applying, plan, contents, &mut ledger).await;
         drop(gate);
         applied?;
+        ledger.report.conflicts += std::mem::take(&mut ledger.mixed).tell(&applying.dir, monitor).await;
         self.warn_of(Topic::Held, ledger.still_held_warning(), monitor);
         if options.only.is_empty() && !ledger.stopped {
             let mut met = ledger.marks.clone();

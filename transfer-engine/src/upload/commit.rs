@@ -21,7 +21,8 @@ use crate::count::count_are;
 use crate::error::Error;
 use crate::format::{Kind, PackId, Snapshot, StoreKey};
 use crate::local::Flush;
-use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Side, copy_reason};
+use crate::mixed::Mixed;
+use crate::monitor::{Action, Monitor, PathEvent, PathProblem, Phase, Side, Silent, copy_reason};
 use crate::mount::{Mount, Topic, may_lack};
 use crate::packing::PackSink;
 use crate::plan::{Plan, Remote};
@@ -183,11 +184,12 @@ impl Mount {
         let (options, monitor) = (attempt.job.options, attempt.job.monitor);
         let mut tally = Tally { outside: delta.together.outside.clone(), ..Tally::default() };
         let (mut archives, mut later) = (Vec::new(), Vec::new());
-        let mut git = GitChanges::default();
+        let (mut git, mut mixed) = (GitChanges::default(), Mixed::default());
         let mut plan = self.plan(attempt, onto, delta)?;
         while let Some(step) = plan.next().await? {
             if !onto.as_base {
                 git.note(&step);
+                mixed.note(&step);
             }
             match Found::of(&step) {
                 Some(found) => {
@@ -200,6 +202,8 @@ impl Mount {
             }
         }
         drop(plan);
+        let told: &dyn Monitor = if attempt.told { &Silent } else { monitor };
+        report.conflicts += mixed.tell(attempt.job.dir, told).await;
         delta.git = Arc::new(git);
         attempt.needed = self.still_needed(attempt, onto, delta, archives).await?;
         for mut step in later {
