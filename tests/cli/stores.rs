@@ -130,6 +130,29 @@ fn a_store_that_was_moved_is_the_same_store() {
     assert!(ended.code == 1 && ended.err.contains("is not the store"), "{}", ended.seen());
 }
 
+/// A copy of a store has its id. If its history is another one since, what this machine remembers does not hold there.
+#[test]
+fn a_copy_of_a_store_that_went_its_own_way_deletes_nothing() {
+    let world = World::new();
+    let (machine, other) = (world.machine("a"), world.machine("b"));
+    let path = |name: &str| machine.path(name).to_str().unwrap().to_owned();
+    let (first, copy) = (path("first"), path("copy"));
+    machine.write("work/f", "1");
+    machine.done(&["push", "--store", &first, "c", "work"]);
+    let copied = std::process::Command::new("cp").args(["-r", &first, &copy]).status().unwrap();
+    assert!(copied.success());
+    machine.write("work/mine", "x");
+    machine.done(&["push", "--store", &first, "c", "work"]);
+    for name in ["one", "two"] {
+        other.write(&format!("work/{name}"), name);
+        other.done(&["sync", "--store", &copy, "c", "work"]);
+    }
+    machine.done(&["sync", "--store", &copy, "c", "work"]);
+    assert!(machine.has("work/mine") && machine.has("work/two"));
+    other.done(&["pull", "--store", &copy, "c", "work"]);
+    assert!(other.has("work/mine"));
+}
+
 #[test]
 fn n14_credentials_that_may_only_read_are_found_before_the_command_runs() {
     let (world, server) = (World::new(), S3Server::start().unwrap());

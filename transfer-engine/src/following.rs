@@ -47,12 +47,11 @@ impl Mount {
             |header: &BaseHeader| own.as_ref().is_none_or(|own| own.head.number < header.head.number);
         let same = others.iter().filter(|(_, header)| life == Some((header.store.store_id, header.lineage)));
         let newest = same.filter(|(_, header)| is_newer(header)).max_by_key(|(_, header)| header.head.number);
-        if let Some((other, header)) = newest {
-            if self.inherit(other, &self.files, header).await? {
-                tracing::info!(
-                    "the mount was synced with the store at another address, and goes on from there"
-                );
-            }
+        if let Some((other, header)) = newest
+            && self.has_snapshot_of(header).await?
+            && self.inherit(other, &self.files, header).await?
+        {
+            tracing::info!("the mount was synced with the store at another address, and goes on from there");
             return Ok(());
         }
         if own.is_some() {
@@ -67,6 +66,15 @@ impl Mount {
             }
         }
         Ok(())
+    }
+
+    /// Whether the store has the snapshot of a base. A copy of a store has the same id, but may have another history since.
+    async fn has_snapshot_of(&self, base: &BaseHeader) -> Result<bool, Error> {
+        match self.store.read_snapshot(&self.context, base.head.number).await {
+            Ok(there) => Ok(there.is_live() && there.digest == base.digest),
+            Err(e) if e.is_of_object() => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Returns the ids of the store and of the context's life; `None` if one of them does not exist.
@@ -110,6 +118,11 @@ impl Mount {
             let dir = MountDir::open(&self.path, self.store.env());
             self.flush(&dir.map_err(|e| Error::local("open the mount", &self.path, e))?).await?;
         }
+        if into.is_unflushed()? {
+            return Ok(false);
+        }
+        // A commit that was interrupted is of an older base.
+        into.drop_next()?;
         into.take_base(from, header)?;
         Ok(true)
     }

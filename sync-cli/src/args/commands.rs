@@ -177,6 +177,7 @@ impl Command {
             self,
             Self::Push(_)
                 | Self::Sync(_)
+                | Self::Restore(RestoreArgs { in_place: true, .. })
                 | Self::Put(_)
                 | Self::Rm(_)
                 | Self::Gc(_)

@@ -283,13 +283,22 @@ impl Run {
         }
     }
 
-    /// Takes out of two listings the archives that a machine does not need: they are marked as extracted.
-    pub(crate) fn without_extracted(&self, who: usize, mut expected: Listing, here: &Listing) -> Listing {
+    /// Takes out of two listings the archives that a machine does not need: they are marked as extracted. If it keeps files
+    /// that the context has recycled, it does not mark an archive among whose members one of them could be; then it need
+    /// not have any archive.
+    pub(crate) fn without_extracted(
+        &self,
+        who: usize,
+        mut expected: Listing,
+        here: &Listing,
+        keeps_recycled: bool,
+    ) -> Listing {
         if self.players[who].extracts() {
             let history = self.history.borrow();
             let is_marked = |path: &Path| {
-                let path = path.to_str().and_then(|path| path.parse::<TreePath>().ok());
-                path.is_some_and(|path| history.files.get(&path).is_some_and(|seen| seen.extracted))
+                let tree_path = path.to_str().and_then(|path| path.parse::<TreePath>().ok());
+                tree_path.is_some_and(|path| history.files.get(&path).is_some_and(|seen| seen.extracted))
+                    || keeps_recycled && is_named_so(path)
             };
             let spared: Vec<PathBuf> = expected.keys().filter(|path| is_marked(path)).cloned().collect();
             expected.retain(|path, _| here.contains_key(path) || !is_marked(path));

@@ -22,7 +22,10 @@ impl Run {
         self.give_up_unsaved(&self.contents_of(who)).await;
         self.players[who].machine.mount.clear();
         self.lose_state(who);
-        self.players[who].durable = Copy::of(&self.mount(who));
+        let durable = Copy::of(&self.mount(who));
+        // What the lost machine had written is nothing that this one could lose.
+        let player = &mut self.players[who];
+        (player.durable, player.since, player.taken) = (durable, None, None);
         "is replaced".to_owned()
     }
 

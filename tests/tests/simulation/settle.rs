@@ -71,7 +71,7 @@ impl Run {
         let expected = without_times(list(&fresh.mount.0));
         for (who, player) in self.players.iter().enumerate() {
             let mut here = without_times(list(&player.machine.mount.0));
-            let expected = self.without_extracted(who, expected.clone(), &here);
+            let expected = self.without_extracted(who, expected.clone(), &here, withheld[who] > 0);
             if self.is_spoiled {
                 // A directory is not saved as an empty one while the context lists files in it that the store has lost.
                 here.retain(|path, node| expected.contains_key(path) || node.content != Content::Dir);

@@ -1,10 +1,12 @@
 //! Fetches files: ranges of packs become verified files in staging, which are then put in place.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use policy_core::TreePath;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +19,7 @@ use crate::buffers::Buffers;
 use crate::error::{Error, chain};
 use crate::format::{BlockOpener, ChunkRef, PackId, StoreKey};
 use crate::local::os;
-use crate::local::{MountDir, Shelves, Stagings, write_sparse};
+use crate::local::{MountDir, Shelves, Stagings, sqlite, write_sparse};
 use crate::monitor::{Monitor, PathProblem, Progress};
 use crate::packing::{BlockNeeds, Moved, Need, PackRange, plan_ranges, telling, verified};
 use crate::state::{Arriving, Lane};
@@ -71,10 +73,18 @@ impl Fetcher<'_> {
         let items = Arc::new(items);
         let mut placed = self.try_fetch(&items).await?;
         for _ in 1..ATTEMPTS {
-            let worth = |placed: &Result<_, Trouble>| {
-                placed.as_ref().is_err_and(Trouble::ends_with_another_fetch) && !self.stop.is_cancelled()
+            let worth = |at: &usize| {
+                placed[*at].as_ref().is_err_and(Trouble::ends_with_another_fetch) && !self.stop.is_cancelled()
             };
-            let again: Vec<usize> = (0..items.len()).filter(|at| worth(&placed[*at])).collect();
+            // The files of a database are put in place together or not at all: the next pull brings them.
+            let databases: HashSet<TreePath> =
+                items.iter().filter_map(|item| sqlite::database_of(&item.path)).collect();
+            let is_of_one = |path: &TreePath| {
+                databases.contains(path)
+                    || sqlite::database_of(path).is_some_and(|of| databases.contains(&of))
+            };
+            let again: Vec<usize> =
+                (0..items.len()).filter(|at| worth(at) && !is_of_one(&items[*at].path)).collect();
             if !again.iter().any(|at| placed[*at] == Err(Trouble::unstaged())) {
                 break;
             }
@@ -254,7 +264,7 @@ impl Fetcher<'_> {
             // From now on it counts as written.
             drop(coming);
             self.advance(done.files, done.bytes);
-            if let Some((arriving, _)) = &self.sharing {
+            if let Some((arriving, Lane::All)) = &self.sharing {
                 arriving.note_kept(done.kept);
             }
             if self.stop.is_cancelled() {

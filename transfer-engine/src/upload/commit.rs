@@ -81,7 +81,7 @@ impl Mount {
             return Ok(Attempted::Done(Box::new(report)));
         }
         // What was to be read and still is not can't be read now, or has not been reached yet. A later push sends it.
-        if !tally.objects.is_subset(&attempt.objects) {
+        if attempt.cut.is_none() && !tally.objects.is_subset(&attempt.objects) {
             return Ok(Attempted::Objects(tally.objects));
         }
         let writes = tally.added + tally.changed + report.conflicts > 0 || !onto.late.is_empty();

@@ -475,7 +475,7 @@ impl Pushing<'_> {
                 }
                 Attempted::Rehash => return Ok(None),
                 Attempted::Objects(objects) => {
-                    self.objects = Arc::new(objects);
+                    self.objects = Arc::new(self.objects.union(&objects).cloned().collect());
                     return Ok(None);
                 }
                 Attempted::Late => {
