@@ -33,8 +33,8 @@ pub struct NotSorted {
 /// `base` is the state on which both sides last agreed; it is empty if they never did. Each tree is sorted by path.
 /// Directories that have something in them and mode 0755 may be left out.
 ///
-/// A [`Reconciler`] with [`GitChanges`] does the same in constant memory, and knows more states of a local path than that it is there or
-/// not.
+/// A [`Reconciler`] with [`GitChanges`] does the same in constant memory, and knows more states of a local path than
+/// that it is there or not.
 ///
 /// # Errors
 /// [`NotSorted`] if the paths of one tree are not in ascending order.

@@ -139,6 +139,11 @@ fn commands_that_write_to_the_store_are_refused_by_the_variable() {
         &["context", "clear", "c"],
         &["context", "delete", "c"],
         &["context", "tag", "c@1", "t"],
+        &["context", "untag", "c@1", "t"],
+        &["restore", "--in-place", "c@1", "work"],
+        &["repair"],
+        &["purge", "c:a"],
+        &["copy", "other", "copied"],
         &["gc"],
         &["store", "init"],
     ] {

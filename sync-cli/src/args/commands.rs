@@ -157,18 +157,9 @@ impl Command {
                 | Self::Fetch(_)
                 | Self::Put(_)
                 | Self::Rm(_)
-                | Self::Context(
-                    ContextCommand::Create(_)
-                        | ContextCommand::Fork(_)
-                        | ContextCommand::Rename(_)
-                        | ContextCommand::Clear(_)
-                        | ContextCommand::Delete(_)
-                        | ContextCommand::Tag(_)
-                        | ContextCommand::Untag(_)
-                )
                 | Self::Store(StoreCommand::Init(_))
                 | Self::Man(_)
-        )
+        ) || matches!(self, Self::Context(command) if command.writes() && !command.has_dry_run())
     }
 
     /// Whether it writes to a store, and has no `--read-only` that keeps it from that.
@@ -184,19 +175,8 @@ impl Command {
                 | Self::Repair(_)
                 | Self::Purge(_)
                 | Self::Copy(_)
-                | Self::Context(
-                    ContextCommand::Create(_)
-                        | ContextCommand::Fork(_)
-                        | ContextCommand::Merge(_)
-                        | ContextCommand::Revert(_)
-                        | ContextCommand::Rename(_)
-                        | ContextCommand::Clear(_)
-                        | ContextCommand::Delete(_)
-                        | ContextCommand::Tag(_)
-                        | ContextCommand::Untag(_)
-                )
                 | Self::Store(StoreCommand::Init(_))
-        )
+        ) || matches!(self, Self::Context(command) if command.writes())
     }
 
     /// Returns the commands round each reading, where there is any.

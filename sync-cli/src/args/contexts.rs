@@ -35,6 +35,18 @@ pub(crate) enum ContextCommand {
     Untag(UntagArgs),
 }
 
+impl ContextCommand {
+    /// Whether it writes to the store.
+    pub(crate) fn writes(&self) -> bool {
+        !matches!(self, Self::List(_) | Self::Show(_))
+    }
+
+    /// Whether it can say what it would do.
+    pub(crate) fn has_dry_run(&self) -> bool {
+        matches!(self, Self::Merge(_) | Self::Revert(_))
+    }
+}
+
 /// Arguments of `context tag`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TagArgs {

@@ -73,9 +73,9 @@ impl Fetcher<'_> {
         let items = Arc::new(items);
         let mut placed = self.try_fetch(&items).await?;
         for _ in 1..ATTEMPTS {
-            let worth = |at: &usize| {
-                placed[*at].as_ref().is_err_and(Trouble::ends_with_another_fetch) && !self.stop.is_cancelled()
-            };
+            if self.stop.is_cancelled() || !placed.contains(&Err(Trouble::unstaged())) {
+                break;
+            }
             // The files of a database are put in place together or not at all: the next pull brings them.
             let databases: HashSet<TreePath> =
                 items.iter().filter_map(|item| sqlite::database_of(&item.path)).collect();
@@ -83,9 +83,10 @@ impl Fetcher<'_> {
                 databases.contains(path)
                     || sqlite::database_of(path).is_some_and(|of| databases.contains(&of))
             };
-            let again: Vec<usize> =
-                (0..items.len()).filter(|at| worth(at) && !is_of_one(&items[*at].path)).collect();
-            if !again.iter().any(|at| placed[*at] == Err(Trouble::unstaged())) {
+            let is_lost =
+                |at: &usize| placed[*at] == Err(Trouble::unstaged()) && !is_of_one(&items[*at].path);
+            let again: Vec<usize> = (0..items.len()).filter(is_lost).collect();
+            if again.is_empty() {
                 break;
             }
             let lost: Vec<Item> = again.iter().map(|at| items[*at].clone()).collect();
@@ -298,7 +299,7 @@ impl Fetcher<'_> {
         }
     }
 
-    /// Returns what a stopped pull had received of a range. On the second try, what it had received may be what is damaged.
+    /// Returns what a stopped pull had received of a range. On the second try, that may be what is damaged.
     fn take_part(&self, pack: PackId, start: u64, tries: u32) -> Bytes {
         match &self.sharing {
             Some((arriving, Lane::All)) if tries <= 1 => arriving.parts.take(pack, start),

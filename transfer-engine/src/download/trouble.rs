@@ -32,11 +32,6 @@ impl Trouble {
         Self::passing(Unstaged.to_string())
     }
 
-    /// Whether the file may be had if it is fetched once more, now.
-    pub(super) fn ends_with_another_fetch(&self) -> bool {
-        *self == Self::unstaged() || *self == Self::without_database()
-    }
-
     /// Returns the trouble for an error of the file system.
     pub(super) fn local(what: &str, e: &io::Error) -> Self {
         Self { message: format!("{what}: {e}"), hint: hint(e) }
